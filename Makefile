@@ -1,0 +1,59 @@
+# Everything lives in .venv; a stamp in it says what is installed already, so a second call starts at once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := $(wildcard bridge tests benchmarks)
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run install test check lint chromium clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/installed ## serve with the embedded engine, after installing what it needs (ARGS="--port 9000 ...")
+	@exec $(BIN)/bridge serve $(ARGS)
+
+install: .venv/installed ## install the package and nothing else, into .venv
+
+test: .venv/testable chromium lint ## everything that CI runs
+	$(BIN)/pytest
+
+check: .venv/testable lint ## format, lint, types and the fast tests: before each commit
+	$(BIN)/pytest -m "not browser and not slow"
+
+lint: .venv/testable
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy $(CODE)
+
+clean: ## remove .venv and every cache
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "bridge needs Python 3.11 to 3.13, and $(PYTHON) is not: make PYTHON=python3.13 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/pip
+	@echo "Installing bridge into .venv; about a minute, this once." >&2
+	@$(PIP) install --editable .
+	@touch $@
+
+.venv/testable: pyproject.toml | .venv/bin/pip
+	@echo "Installing bridge and its test tools into .venv; about a minute, this once." >&2
+	@$(PIP) install --editable '.[test]'
+	@touch $@ .venv/installed
+
+# The browser tests drive the system's Chromium.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "The browser tests need Chromium, and only root can install it here: sudo apt-get install chromium" >&2; \
+			echo "Everything else runs without it: make check" >&2; \
+			exit 1; \
+		fi; \
+		echo "Installing Chromium for the browser tests." >&2; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }

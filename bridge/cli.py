@@ -1,0 +1,76 @@
+"""The command line: ``bridge serve`` runs the daemon, ``bridge call`` makes a call to any Realtime server."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+
+from bridge import __version__
+from bridge import log as logging
+from bridge.config import Config, add_flags, load
+from bridge.daemon import Daemon
+from bridge.errors import ConfigError
+
+__all__ = ["main"]
+
+_log = logging.get_logger("cli")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs one command; exits with 0, or with 2 and one line where a setting is wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        sys.exit(arguments.run(arguments))
+    except ConfigError as error:
+        sys.exit(_complain(error.message))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bridge", description="A WebRTC-to-WebSocket bridge for the Realtime API.")
+    parser.add_argument("--version", action="version", version=f"bridge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the daemon")
+    serve.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    add_flags(serve)
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    config = load(vars(arguments), os.environ, arguments.config)
+    logging.configure(config.log_format, config.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run_daemon(config))
+
+
+async def _run_daemon(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT; a second one ends the grace period."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    async with Daemon(config) as daemon:
+
+        def on_signal() -> None:
+            if stop.is_set():
+                daemon.registry.close_all("server_stopped", code=1001)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        _greet(config, daemon)
+        await stop.wait()
+        _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.drain_s)
+    return 0
+
+
+def _greet(config: Config, daemon: Daemon) -> None:
+    """The one line for a person: where to look."""
+    note = "" if config.api_key else "  (no API key set: serving this machine only)"
+    print(f"bridge is ready: {daemon.url}  media: UDP {daemon.endpoint.port}{note}", flush=True)
+
+
+def _complain(message: str) -> int:
+    print(f"bridge: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,276 @@
+"""Every setting of the daemon: its type, limits, default and meaning, all in the fields of ``Config``.
+
+The order is defaults, TOML file, environment, flags; the later one wins. Each value is converted and checked on its
+own, so that a bad one stops the start with a single line that names the key and where it came from. Flags, environment
+names and the table in the README are made from the fields: a new setting is a new field and nothing else.
+"""
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import FieldInfo, fields
+
+from bridge.errors import ConfigError
+
+__all__ = ["Config", "add_flags", "is_loopback", "load", "settings_table"]
+
+_ENVIRONMENT_PREFIX = "BRIDGE_"
+_SECRET = frozenset({"api_key"})  # shown in no message
+
+# RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+_Text = Annotated[str, Meta(min_length=1)]
+_Port = Annotated[int, Meta(ge=0, le=65_535)]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of one daemon, checked and never changed."""
+
+    host: Annotated[_Text, Meta(description="address to listen on, for HTTP and for media")] = "127.0.0.1"
+    port: Annotated[_Port, Meta(description="TCP port of HTTP and WebSocket; 0 picks a free one")] = 8080
+    udp_port: Annotated[
+        _Port | None, Meta(description="UDP port of all media; unset: the number of the TCP port, 0 picks a free one")
+    ] = None
+    advertise: Annotated[
+        tuple[_Text, ...], Meta(description="IP address that peers are told to send media to; unset: `host`")
+    ] = ()
+    tls_cert: Annotated[_Text | None, Meta(description="path of the certificate chain (PEM); turns HTTPS on")] = None
+    tls_key: Annotated[_Text | None, Meta(description="path of its private key (PEM)")] = None
+    upstream: Annotated[_Text, Meta(description="who answers; `local` is the embedded engine")] = "local"
+    api_key: Annotated[
+        tuple[_Text, ...], Meta(description="key that opens the API; unset: no key is asked for, on loopback only")
+    ] = ()
+    allow_origin: Annotated[
+        tuple[_Text, ...], Meta(description="web origin (`scheme://host[:port]`) whose pages may connect")
+    ] = ()
+    max_calls: Annotated[int, Meta(ge=1, description="calls at a time; one more is answered with 429")] = 200
+    max_listeners_per_call: Annotated[int, Meta(ge=0, description="sockets attached to one call")] = 1000
+    call_limit_s: Annotated[float, Meta(ge=1, le=604_800, description="longest call, in seconds")] = 3600.0
+    connect_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=300, description="time in which an answered offer's peer must connect, in seconds")
+    ] = 10.0
+    peer_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=300, description="silence after which a peer counts as gone, in seconds")
+    ] = 10.0
+    drain_s: Annotated[
+        float, Meta(ge=0, le=86_400, description="grace period of running calls at a stop, in seconds")
+    ] = 10.0
+    close_deadline_s: Annotated[
+        float, Meta(ge=0.1, le=60, description="time after which whatever hangs in closing is cut, in seconds")
+    ] = 2.0
+    listener_backlog_bytes: Annotated[int, Meta(ge=4096, description="bytes that may wait for one slow listener")] = (
+        1_048_576
+    )
+    listener_backlog_ms: Annotated[
+        int, Meta(ge=100, description="sound that may wait for one slow listener, in milliseconds")
+    ] = 5000
+    outbound_queue_s: Annotated[
+        float, Meta(ge=1, le=86_400, description="sound that may wait to be played to a peer, in seconds")
+    ] = 600.0
+    log_format: Annotated[
+        Literal["auto", "console", "json"], Meta(description="`auto`: `console` on a terminal, `json` elsewhere")
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="the least severe lines to write")
+    ] = "info"
+
+    def __repr__(self) -> str:
+        """All settings, but of the secret ones only how many there are."""
+        shown = (
+            f"{name}=<{len(value)}>" if name in _SECRET else f"{name}={value!r}"
+            for name, value in msgspec.structs.asdict(self).items()
+        )
+        return f"Config({', '.join(shown)})"
+
+
+_FIELDS: dict[str, FieldInfo] = {field.name: field for field in fields(Config)}
+
+
+def load(argv_values: Mapping[str, Any], environ: Mapping[str, str], config_path: str | None) -> Config:
+    """The settings of this start, or ``ConfigError``; of ``argv_values`` only what names a setting is read."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for given in _all_given(argv_values, environ, config_path):
+        values[given.name] = _convert(given)
+        origins[given.name] = given.origin
+    config = Config(**values)
+    _check(config, origins)
+    return config
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag for each setting; a flag that is not given leaves nothing behind in the namespace."""
+    for name, field in _FIELDS.items():
+        parser.add_argument(
+            _flag(name),
+            dest=name,
+            action="append" if _is_list(field) else "store",
+            default=argparse.SUPPRESS,
+            metavar="|".join(get_args(_type(field))) if get_origin(_type(field)) is Literal else None,
+            help=f"{_description(field)} (default: {_default(field)})".replace("%", "%%"),
+        )
+
+
+def settings_table() -> str:
+    """The README's table of settings, in Markdown."""
+    rows = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
+    for name, field in _FIELDS.items():
+        meaning = _description(field)
+        if _is_list(field):
+            meaning += "; repeatable, in the environment separated by commas"
+        rows.append(f"| `{_flag(name)}` | `{_variable(name)}` | {_default(field)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``; any name but ``localhost`` is taken for reachable."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One value as somebody wrote it; text still has to be read as a number or a list."""
+
+    name: str
+    value: Any
+    origin: str
+    is_text: bool = True
+
+
+def _all_given(argv_values: Mapping[str, Any], environ: Mapping[str, str], config_path: str | None) -> Iterator[_Given]:
+    """Every value that was given, the one that wins last."""
+    if config_path is not None:
+        for key, value in _read_file(config_path).items():
+            yield _Given(key, value, f"file {config_path}", is_text=False)
+    for variable, text in environ.items():
+        # An empty variable is an unset one: that is how container tools pass on what nobody set.
+        if variable.startswith(_ENVIRONMENT_PREFIX) and text:
+            name = variable.removeprefix(_ENVIRONMENT_PREFIX).lower()
+            yield _Given(name, text, f"environment {variable}")
+    for name, value in argv_values.items():
+        if name in _FIELDS and value is not None:
+            yield _Given(name, value, f"flag {_flag(name)}")
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"config: cannot read {path}: {error.strerror}", param="config") from None
+    except ValueError as error:
+        raise ConfigError(f"config: {path} is not TOML: {error}", param="config") from None
+
+
+def _convert(given: _Given) -> Any:
+    """The value in its field's type and limits."""
+    field = _FIELDS.get(given.name)
+    if field is None:
+        closest = get_close_matches(given.name, _FIELDS, n=1)
+        hint = f", did you mean {closest[0]}?" if closest else ""
+        raise _refusal(given.name, f"unknown setting{hint}", given.origin)
+    value = given.value
+    if _is_list(field) and isinstance(value, str) and given.is_text:
+        value = [part for part in map(str.strip, value.split(",")) if part]
+    try:
+        return msgspec.convert(value, field.type, strict=not given.is_text)
+    except msgspec.ValidationError as error:
+        raise _refusal(given.name, f"{_expectation(field, error)}, got {_shown(given)}", given.origin) from None
+
+
+def _check(config: Config, origins: Mapping[str, str]) -> None:
+    """What no single field can say."""
+
+    def refuse(name: str, reason: str) -> ConfigError:
+        return _refusal(name, reason, origins.get(name, "default"))
+
+    for path, name, other in (
+        (config.tls_cert, "tls_cert", "tls_key"),
+        (config.tls_key, "tls_key", "tls_cert"),
+    ):
+        if path is None:
+            continue
+        if getattr(config, other) is None:
+            raise refuse(name, f"needs {other} as well")
+        try:
+            Path(path).open("rb").close()
+        except OSError as error:
+            raise refuse(name, f"cannot read {path}: {error.strerror}") from None
+    for address in config.advertise:
+        if not _is_address(address):
+            raise refuse("advertise", f"expected an IP address, not a name, got {address}")
+    for origin in config.allow_origin:
+        if not _ORIGIN.fullmatch(origin):
+            raise refuse("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
+    if not config.api_key and not is_loopback(config.host):
+        advice = f"set {_flag('api_key')} or {_variable('api_key')}, or listen on 127.0.0.1"
+        raise refuse("host", f"others can reach {config.host} and no api_key is set: {advice}")
+
+
+def _refusal(name: str, reason: str, origin: str) -> ConfigError:
+    return ConfigError(f"{name}: {reason} (from {origin})", param=name)
+
+
+def _expectation(field: FieldInfo, error: msgspec.ValidationError) -> str:
+    """What msgspec wanted, without its quotes, its path and its name for the type that it got."""
+    if get_origin(_type(field)) is Literal:
+        return f"expected {' | '.join(get_args(_type(field)))}"
+    wanted = re.split(r", got | - at ", str(error), maxsplit=1)[0]
+    return wanted.replace("`", "").replace(" | null", "").replace("Expected", "expected")
+
+
+def _shown(given: _Given) -> str:
+    """The value on one line and cut; text as it was typed, what a file held as a literal, a secret not at all."""
+    if given.name in _SECRET:
+        return "a value that is not shown"
+    literal = repr(given.value)[:100]
+    return literal.strip("'\"") if given.is_text else literal
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _type(field: FieldInfo) -> Any:
+    """The type without its ``Annotated``."""
+    return field.type.__origin__
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(_type(field)) is tuple
+
+
+def _description(field: FieldInfo) -> str:
+    return str(field.type.__metadata__[-1].description)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if value is None or value == ():
+        return "unset"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return _ENVIRONMENT_PREFIX + name.upper()

@@ -1,0 +1,88 @@
+"""The daemon: builds every room in order, and closes them in reverse.
+
+ConfigError ◀── start ──▶ serving ──stop()──▶ draining (503, grace period) ──▶ closing (deadlines) ──▶ gone
+"""
+
+import asyncio
+import contextlib
+
+from bridge.config import Config
+from bridge.errors import ConfigError
+from bridge.front.server import Server, bind, new_app
+from bridge.log import get_logger
+from bridge.peer.endpoint import Endpoint
+from bridge.session.hub import Limits
+from bridge.session.registry import Registry, UpstreamFactory
+from bridge.upstream.engine.service import Engine
+
+__all__ = ["Daemon"]
+
+_log = get_logger("daemon")
+
+
+class Daemon:
+    """One bridge. ``async with`` starts it; leaving the block drains it, within bounded time."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> "Daemon":
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.registry.drain(self._config.drain_s)
+        await self._stack.aclose()
+        _log.info("daemon.stopped")
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self._config
+        new_upstream = _upstream_factory(config)
+        listening = bind(config.host, config.port)
+        stack.callback(listening.close)
+        self.port: int = listening.getsockname()[1]
+        await stack.enter_async_context(self._tasks)
+        self.endpoint = await stack.enter_async_context(
+            Endpoint(
+                config.host,
+                self.port if config.udp_port is None else config.udp_port,
+                advertise=config.advertise,
+                connect_timeout_s=config.connect_timeout_s,
+                peer_timeout_s=config.peer_timeout_s,
+                close_deadline_s=config.close_deadline_s,
+                queue_limit_s=int(config.outbound_queue_s),
+            )
+        )
+        self.registry = Registry(
+            new_upstream,
+            max_calls=config.max_calls,
+            max_listeners_per_call=config.max_listeners_per_call,
+            call_limit_s=config.call_limit_s,
+            limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms),
+        )
+        server = Server(new_app(config, self.registry, self.endpoint), listening, config)
+        self._tasks.create_task(server.run())
+        stack.callback(server.stop)
+        await stack.enter_async_context(self.registry)
+        await server.wait_started()
+        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, upstream=config.upstream,
+                  keys=len(config.api_key))  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """Where the console is."""
+        config = self._config
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)
+        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        return f"{'https' if config.tls_cert else 'http'}://{host}:{self.port}/"
+
+
+def _upstream_factory(config: Config) -> UpstreamFactory:
+    """Who answers; the one place that knows which kinds there are."""
+    if config.upstream == "local":
+        return Engine
+    raise ConfigError(f"upstream: {config.upstream!r} is not known; the embedded engine is 'local'")

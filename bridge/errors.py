@@ -1,0 +1,177 @@
+"""Every way in which the bridge says no.
+
+    BridgeError                  type, code, http_status, close_code, retryable
+    ├─ ConfigError               the start is refused; the message names the key and where it came from
+    ├─ RequestError              the caller's doing, answered in the protocol's own form
+    │  ├─ BadOffer               400: not an offer that a call can be made of
+    │  ├─ BadRequest             400: a query, header or body that does not fit
+    │  ├─ Unauthorized           401
+    │  ├─ Forbidden              403: known, but not allowed
+    │  ├─ UnknownCall            404
+    │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
+    │  └─ OverLimit              429
+    ├─ Draining                  503: the daemon takes no new calls
+    ├─ PeerError                 the WebRTC side of one call
+    │  ├─ PeerNotConnected       the offer's peer never came
+    │  └─ PeerLost               it came, and went silent
+    ├─ MediaError                counted and concealed, never ends a call
+    └─ UpstreamError             the answering side of one call
+
+An instance carries ``message``, and ``param`` where one field is to blame. ``error_body`` is the one place that
+turns any of them into OpenAI's error object.
+"""
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "BadEvent",
+    "BadOffer",
+    "BadRequest",
+    "BridgeError",
+    "ConfigError",
+    "Draining",
+    "Forbidden",
+    "MediaError",
+    "OverLimit",
+    "PeerError",
+    "PeerLost",
+    "PeerNotConnected",
+    "RequestError",
+    "Unauthorized",
+    "UnknownCall",
+    "UpstreamError",
+    "error_body",
+]
+
+
+class BridgeError(Exception):
+    """The root; ``code`` is a slug of the Realtime protocol where it has one."""
+
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+    http_status: ClassVar[int] = 500
+    close_code: ClassVar[int] = 1011
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class ConfigError(BridgeError):
+    """A setting that stops the start."""
+
+    code = "invalid_config"
+
+
+class RequestError(BridgeError):
+    """The caller asked for something that cannot be done."""
+
+    type = "invalid_request_error"
+    code = "invalid_request"
+    http_status = 400
+    close_code = 1008
+
+
+class BadRequest(RequestError):
+    """A query, header or body that does not fit."""
+
+
+class BadOffer(RequestError):
+    """An SDP offer that no call can be made of."""
+
+    code = "invalid_offer"
+
+
+class Unauthorized(RequestError):
+    """No key, or one that opens nothing."""
+
+    code = "invalid_api_key"
+    http_status = 401
+
+
+class Forbidden(RequestError):
+    """Known, but not allowed to."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class UnknownCall(RequestError):
+    """No call of this id is running."""
+
+    code = "call_id_not_found"
+    http_status = 404
+
+
+class BadEvent(RequestError):
+    """One client event that cannot be carried out; the session lives on."""
+
+    code = "invalid_value"
+
+
+class OverLimit(RequestError):
+    """One more than is allowed."""
+
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    http_status = 429
+    close_code = 1013
+    retryable = True
+
+
+class Draining(BridgeError):
+    """The daemon is about to stop and takes nothing new."""
+
+    code = "server_draining"
+    http_status = 503
+    close_code = 1012
+    retryable = True
+
+
+class PeerError(BridgeError):
+    """The WebRTC side of one call failed."""
+
+    code = "peer_failed"
+
+
+class PeerNotConnected(PeerError):
+    """An offer was answered, and no peer came in time."""
+
+    code = "peer_not_connected"
+
+
+class PeerLost(PeerError):
+    """A connected peer went silent."""
+
+    code = "peer_lost"
+
+
+class MediaError(BridgeError):
+    """Sound that cannot be decoded or encoded: counted and concealed, never ends a call."""
+
+    code = "media_error"
+
+
+class UpstreamError(BridgeError):
+    """The answering side failed."""
+
+    code = "upstream_error"
+    http_status = 502
+    close_code = 1014
+
+
+def error_body(error: BridgeError, *, event_id: str | None = None) -> dict[str, Any]:
+    """OpenAI's error object for ``error``; with ``event_id`` as the ``error`` event has it."""
+    body: dict[str, Any] = {
+        "type": error.type,
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+    }
+    if event_id is not None:
+        body["event_id"] = event_id
+    return body

@@ -1,0 +1,261 @@
+/** The page: joins the call, the meters, the conversation, the event list and the list of calls. */
+
+import { Call, NoMicrophone, hangUpCall } from "./call.js";
+import { Conversation } from "./conversation.js";
+import { clock, copyText, count, milliseconds, setText } from "./dom.js";
+import { EventList } from "./events.js";
+import { CallsPanel } from "./listeners.js";
+import { Meters } from "./meters.js";
+
+const $ = (id) => document.getElementById(id);
+
+/** To begin with in the raw event box. */
+const TEMPLATES = {
+  "Start from…": null,
+  "Change the instructions": { type: "session.update", session: { type: "realtime", instructions: "Answer in one short sentence." } },
+  "Add a tool": {
+    type: "session.update",
+    session: {
+      type: "realtime",
+      tools: [{ type: "function", name: "get_weather", description: "Weather of a city", parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } }],
+    },
+  },
+  "Turn detection off": { type: "session.update", session: { type: "realtime", audio: { input: { turn_detection: null } } } },
+  "Commit the sound so far": { type: "input_audio_buffer.commit" },
+  "Ask for a response": { type: "response.create" },
+  "Answer in text": { type: "response.create", response: { output_modalities: ["text"] } },
+  "Retrieve an item": { type: "conversation.item.retrieve", item_id: "item_" },
+  "Delete an item": { type: "conversation.item.delete", item_id: "item_" },
+};
+
+let call = null;
+let clockTimer = null;
+let isAnswering = false; // a response is being made; it may go on playing after that
+
+const key = () => $("key").value.trim();
+const meters = new Meters([$("meter-caller"), $("meter-answer")]);
+const conversation = new Conversation({ list: $("turns"), welcome: $("welcome"), answerCall: prepareResult });
+const events = new EventList({
+  list: $("events"), filter: $("filter"), pause: $("events-pause"), clear: $("events-clear"), copy: $("events-copy"),
+  newest: $("events-newest"), empty: $("events-empty"), total: $("events-count"),
+});
+const calls = new CallsPanel(
+  { list: $("calls"), empty: $("calls-empty"), total: $("calls-count"), audio: $("listener-audio"), attached: $("attached"), attachedTitle: $("attached-title") },
+  { key, own: () => call?.id ?? null },
+);
+
+async function begin({ listenOnly = false } = {}) {
+  if (call && call.state !== "closed") return;
+  showError("");
+  meters.wake();
+  events.restart();
+  const current = (call = new Call());
+  const follow = (type, handler) => current.addEventListener(type, ({ detail }) => current === call && handler(detail));
+  follow("state", showState);
+  follow("open", () => {
+    events.note("data channel open");
+    setTalking(true);
+  });
+  follow("local", (stream) => {
+    meters.attach(0, stream);
+    listMicrophones();
+  });
+  follow("remote", (stream) => {
+    $("answer").srcObject = stream;
+    $("answer").play().catch(() => showError("The browser holds the sound back. Click anywhere on the page to hear the answer."));
+    meters.attach(1, stream);
+  });
+  follow("note", (text) => events.note(text));
+  follow("sent", (event) => {
+    events.add("client", event);
+    conversation.sent(event);
+  });
+  follow("received", (event) => {
+    events.add("server", event);
+    if (event.type === "response.created") isAnswering = true;
+    if (event.type === "response.done") isAnswering = false;
+    conversation.received(event);
+  });
+  follow("quality", showQuality);
+  setMuted(false);
+  isAnswering = false;
+  try {
+    await current.start({ key: key(), model: $("model").value.trim(), deviceId: $("microphone").value, listenOnly });
+    calls.refresh();
+  } catch (error) {
+    const noMicrophone = error instanceof NoMicrophone;
+    showError(error.message, { offerListening: noMicrophone });
+    if (error.status === 401) {
+      $("settings").open = true;
+      $("key").focus();
+    }
+  }
+}
+
+function showState({ state, text }) {
+  const node = $("state");
+  const hadFocus = document.activeElement;
+  node.dataset.state = document.documentElement.dataset.call = state;
+  setText(node, text);
+  $("talk").disabled = state === "connecting" || state === "connected";
+  $("listen-only").disabled = $("talk").disabled;
+  $("hangup").disabled = !$("talk").disabled;
+  $("mute").disabled = $("hangup").disabled || !call.microphone;
+  // A disabled button drops the keyboard's focus; its opposite takes it.
+  if (hadFocus === $("talk") && $("talk").disabled) $("hangup").focus();
+  if (hadFocus === $("hangup") && $("hangup").disabled) $("talk").focus();
+  setText($("talk-label"), state === "connecting" ? "Calling" : state === "connected" ? (call.microphone ? "Talking" : "Listening") : "Talk");
+  if (call.id) {
+    setText($("call-id"), call.id);
+    $("call-id").disabled = false;
+  }
+  if (state === "connecting" && !call.id) {
+    setText($("call-id"), "no call yet");
+    $("call-id").disabled = true;
+    setText($("clock"), "–:––");
+    showQuality({});
+  }
+  if (state === "connected") {
+    conversation.divide("A new call");
+    clockTimer = setInterval(showClock, 500);
+    showClock();
+    calls.refresh();
+  }
+  if (state === "closed") {
+    clearInterval(clockTimer);
+    meters.detach();
+    setTalking(false);
+    if (call.connectedAt) {
+      showClock();
+      conversation.divide(text[0].toUpperCase() + text.slice(1));
+    } else if (call.id && !/you hung up/.test(text)) {
+      showError(`Not connected: ${text.replace("closed: ", "")}.`);
+    }
+    events.note(text);
+    calls.refresh();
+  }
+}
+
+function showClock() {
+  setText($("clock"), clock((performance.now() - call.connectedAt) / 1000));
+}
+
+function showQuality(quality) {
+  const ms = (value) => (Number.isFinite(value) ? milliseconds(value) : "–");
+  const lost = (value, of) => (value === undefined ? "–" : `${count(Math.max(0, value))} / ${count(of)}`);
+  setText($("round-trip"), ms(quality.roundTripMs));
+  setText($("caller-lost"), lost(quality.callerLost, quality.callerPackets));
+  setText($("answer-lost"), lost(quality.answerLost, quality.answerPackets));
+  setText($("jitter"), `${ms(quality.callerJitterMs)} / ${ms(quality.answerJitterMs)}`);
+}
+
+function showError(message, { offerListening = false } = {}) {
+  $("error").hidden = !message;
+  $("error-listen").hidden = !offerListening;
+  setText($("error-text"), message);
+}
+
+function setTalking(isOpen) {
+  for (const id of ["message", "send", "interrupt"]) $(id).disabled = !isOpen;
+  $("message").placeholder = isOpen ? "Type a message" : "Type a message once connected";
+  checkRaw();
+}
+
+function setMuted(muted) {
+  call?.setMuted(muted);
+  $("mute").setAttribute("aria-pressed", String(muted));
+  setText($("mute"), muted ? "Unmute" : "Mute");
+}
+
+async function listMicrophones() {
+  const select = $("microphone");
+  const chosen = select.value;
+  const found = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind, deviceId }) => kind === "audioinput" && deviceId && deviceId !== "default");
+  select.replaceChildren(new Option("the system's default", ""), ...found.map(({ label, deviceId }) => new Option(label || "microphone", deviceId)));
+  select.value = chosen;
+  if (select.selectedIndex < 0) select.value = "";
+}
+
+function sendMessage() {
+  const text = $("message").value.trim();
+  if (!text) return;
+  const item = { type: "message", role: "user", content: [{ type: "input_text", text }] };
+  if (!call?.send({ type: "conversation.item.create", item })) return;
+  call.send({ type: "response.create" });
+  $("message").value = "";
+}
+
+function prepareResult(callId) {
+  $("raw").open = true;
+  $("raw-text").value = JSON.stringify({ type: "conversation.item.create", item: { type: "function_call_output", call_id: callId, output: "{}" } }, null, 2);
+  checkRaw();
+  $("raw-text").focus();
+}
+
+/** The event in the raw box, or null; says what is wrong with it. */
+function checkRaw() {
+  const text = $("raw-text").value.trim();
+  let event = null;
+  let problem = "";
+  try {
+    if (text) event = JSON.parse(text);
+    if (event && (typeof event !== "object" || Array.isArray(event))) problem = "An event is a JSON object.";
+    else if (event && typeof event.type !== "string") problem = "An event has a type.";
+  } catch (error) {
+    problem = error.message.replace(/^JSON\.parse: /, "");
+  }
+  if (event && !problem && !call?.isOpen) problem = "Needs a connected call.";
+  setText($("raw-problem"), problem);
+  $("raw-send").disabled = !event || Boolean(problem);
+  return $("raw-send").disabled ? null : event;
+}
+
+function sendRaw() {
+  const event = checkRaw();
+  if (event) call.send(event);
+}
+
+$("talk").addEventListener("click", () => begin());
+for (const id of ["listen-only", "error-listen"]) $(id).addEventListener("click", () => begin({ listenOnly: true }));
+$("hangup").addEventListener("click", () => call?.hangUp());
+$("mute").addEventListener("click", () => setMuted($("mute").getAttribute("aria-pressed") !== "true"));
+$("error-close").addEventListener("click", () => showError(""));
+$("call-id").addEventListener("click", () => copyText(call.id, $("call-id")));
+$("interrupt").addEventListener("click", () => {
+  if (isAnswering) call?.send({ type: "response.cancel" });
+  call?.send({ type: "output_audio_buffer.clear" });
+});
+$("composer").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  sendMessage();
+});
+$("raw-form").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  sendRaw();
+});
+$("raw-text").addEventListener("input", checkRaw);
+$("raw-text").addEventListener("keydown", (press) => {
+  if (press.key === "Enter" && (press.ctrlKey || press.metaKey)) sendRaw();
+});
+$("raw-template").replaceChildren(...Object.keys(TEMPLATES).map((name) => new Option(name, name)));
+$("raw-template").addEventListener("change", ({ target }) => {
+  const template = TEMPLATES[target.value];
+  if (template) $("raw-text").value = JSON.stringify(template, null, 2);
+  target.selectedIndex = 0;
+  checkRaw();
+});
+$("settings").querySelector("form").addEventListener("submit", (submit) => submit.preventDefault());
+$("key").addEventListener("change", () => calls.refresh());
+document.addEventListener("click", ({ target }) => {
+  if (!$("settings").contains(target)) $("settings").open = false;
+  if ($("answer").srcObject && $("answer").paused) $("answer").play().then(() => showError(""), () => {});
+});
+document.addEventListener("keydown", ({ key: pressed }) => {
+  if (pressed === "Escape" && $("settings").open) {
+    $("settings").open = false;
+    $("settings").querySelector("summary").focus();
+  }
+});
+addEventListener("pagehide", () => {
+  if (call?.id && call.state !== "closed") hangUpCall(call.id, key()).catch(() => {});
+});

@@ -1,0 +1,150 @@
+"""The HTTP and WebSocket server: uvicorn on one TCP port, with the routes of all doors."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from bridge.config import Config
+from bridge.errors import BridgeError, ConfigError, error_body
+from bridge.front.calls import call_routes
+from bridge.front.keys import Keys
+from bridge.front.realtime import realtime_route
+from bridge.front.socket import BridgeWebSocket
+from bridge.peer.endpoint import Endpoint
+from bridge.session.registry import Registry
+
+__all__ = ["Server", "bind", "new_app"]
+
+_MAX_MESSAGE_BYTES = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
+_RETRY_AFTER_S = "5"
+_LOOPBACK_ORIGIN = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
+_REQUEST_HEADERS = ["Authorization", "Content-Type", "OpenAI-Beta", "X-OpenAI-Agents-SDK"]
+_CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_CONSOLE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette:
+    """All routes of the daemon."""
+    keys = Keys(config.api_key, config.allow_origin)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=config.allow_origin,
+        allow_origin_regex=_LOOPBACK_ORIGIN if keys.is_open else None,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=_REQUEST_HEADERS,
+        expose_headers=["Location"],
+    )
+
+    async def health(request: Request) -> Response:
+        return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
+
+    routes = [
+        realtime_route(registry, keys),
+        *call_routes(registry, endpoint, keys),
+        Route("/healthz", health, methods=["GET"]),
+        *_console_routes(),
+    ]
+    return Starlette(routes=routes, middleware=[cors], exception_handlers={BridgeError: _refuse})
+
+
+class Server:
+    """uvicorn without its signal handlers: the daemon decides when it stops."""
+
+    def __init__(self, app: Starlette, listening: socket.socket, config: Config) -> None:
+        self._socket = listening
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws=BridgeWebSocket,
+                ws_max_size=_MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ssl_certfile=config.tls_cert,
+                ssl_keyfile=config.tls_key,
+                timeout_graceful_shutdown=max(1, round(config.close_deadline_s)),
+            )
+        )
+
+    async def run(self) -> None:
+        """Serves until ``stop``."""
+        await self._server.serve(sockets=[self._socket])
+
+    async def wait_started(self) -> None:
+        """Returns when connections are accepted."""
+        await self._server.is_serving.wait()
+
+    def stop(self) -> None:
+        """Accepts no more; ``run`` returns when the open connections are closed, or cut at the deadline."""
+        self._server.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_serving.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; raises ``ConfigError`` naming the setting where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(f"port: cannot listen on TCP {host}:{port}: {error.strerror}") from error
+    return listening
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BridgeError)
+    headers = {"Retry-After": _RETRY_AFTER_S} if error.retryable else None
+    return JSONResponse({"error": error_body(error)}, error.http_status, headers)
+
+
+def _console_routes() -> list[Route]:
+    """The console's few files, read once: serving them from disk would start a thread pool."""
+    routes = []
+    for entry in resources.files("bridge.front").joinpath("console").iterdir():
+        content_type = _CONTENT_TYPES.get(f".{entry.name.rpartition('.')[2]}")
+        if content_type is not None:
+            path = "/" if entry.name == "index.html" else f"/{entry.name}"
+            routes.append(Route(path, _file(entry.read_bytes(), content_type), methods=["GET"]))
+    return routes
+
+
+def _file(content: bytes, content_type: str) -> Any:
+    async def serve(request: Request) -> Response:
+        return Response(content, media_type=content_type, headers=_CONSOLE_HEADERS)
+
+    return serve

@@ -1,0 +1,114 @@
+"""A WebSocket as a sink: ready-made frames straight to its transport, and an end that no client can put off.
+
+uvicorn's protocol does the handshake, the parsing and the pings. What it does not do is done here: it tells the hub how
+much a socket holds back, and it cuts a socket whose client does not read, which no ping and no close frame can reach.
+"""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from bridge.session.roles import SinkOwner
+from bridge.wire.message import Message
+
+__all__ = ["BridgeWebSocket", "SocketSink"]
+
+_HIGH_WATER_BYTES = 256 * 1024
+_LOW_WATER_BYTES = 64 * 1024
+_CLOSE_DEADLINE_S = 2.0
+_SCOPE_KEY = "bridge.socket"
+
+
+class BridgeWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's protocol with its transport within reach."""
+
+    sink: "SocketSink | None" = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection exists."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES, low=_LOW_WATER_BYTES)
+
+    def handle_connect(self, event: Request) -> None:
+        """The handshake: the application finds its sink in the scope."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["state"][_SCOPE_KEY] = self.sink = SocketSink(self)
+
+    def pause_writing(self) -> None:
+        """The transport holds more than it should."""
+        super().pause_writing()
+        if self.sink is not None:
+            self.sink.is_full(True)
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        super().resume_writing()
+        if self.sink is not None:
+            self.sink.is_full(False)
+
+    def keepalive_timeout(self) -> None:
+        """No pong: a client that does not answer does not read either."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops; whoever is still here is not waited for."""
+        super().shutdown()
+        self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+
+
+class SocketSink:
+    """Where the hub writes. Frames are made once for all sockets and written as they are."""
+
+    def __init__(self, protocol: BridgeWebSocket) -> None:
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._owner: SinkOwner | None = None
+
+    @staticmethod
+    def of(scope: Any) -> "SocketSink":
+        """The sink of the WebSocket that an ASGI scope stands for."""
+        return cast(SocketSink, scope["state"][_SCOPE_KEY])
+
+    def attach(self, owner: SinkOwner) -> None:
+        """From now on ``owner`` is told of the socket's state."""
+        self._owner = owner
+
+    def send(self, message: Message) -> None:
+        """Writes a frame; to a closing socket, nothing."""
+        if not self._protocol.close_sent and not self._transport.is_closing():
+            self._transport.write(message.frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends a close frame; whatever the client does, the socket is gone soon after."""
+        protocol, transport = self._protocol, self._transport
+        if protocol.close_sent or transport.is_closing():
+            return
+        protocol.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if protocol.conn.state is State.OPEN:
+            protocol.conn.send_close(code, _fits(reason))
+            transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.close_sent = True
+        protocol.close_timer = protocol.loop.call_later(_CLOSE_DEADLINE_S, transport.abort)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def is_full(self, full: bool) -> None:
+        """The transport's word on whether it wants more."""
+        if self._owner is not None:
+            if full:
+                self._owner.pause()
+            else:
+                self._owner.resume()
+
+
+def _fits(reason: str) -> str:
+    """A close frame takes 125 bytes, two of them for the code (RFC 6455 section 5.5)."""
+    return reason.encode()[:123].decode("utf-8", "ignore")

@@ -1,0 +1,163 @@
+"""How the daemon tells what happens: events with keys, as lines for a person or as JSON, and never a secret.
+
+An event is a short dotted name, ``room.happening``; everything else is a key. What belongs to one call is bound once
+with ``structlog.contextvars`` and travels with the task. The standard library's loggers (uvicorn, aiortc, aioice,
+asyncio) end in the same lines, from WARNING up.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from math import inf, isfinite
+from typing import Any, TextIO, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+__all__ = ["Tally", "configure", "get_logger"]
+
+_LONGEST_VALUE = 2000
+_REDACTED = "[redacted]"
+_HANDLER_NAME = "bridge"
+
+# The last word of a key whose value never belongs in a log: ``openai-api-key`` and ``ice_pwd``, but not ``audio_ms``.
+_HIDDEN_WORDS = frozenset(
+    {"audio", "authorization", "cookie", "key", "keys", "password", "pwd", "sdp", "secret", "token"}
+)
+_WORD_BREAK = re.compile(r"[^a-z0-9]")
+
+# The same by the look of the value, wherever it stands.
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(?:ek_|sk-)[\w-]+"  # our keys and OpenAI's
+    r"|(?i:\bbearer)\s+[^\s\"']+"  # RFC 6750 §2.1
+    r"|\bv=0(?:\r?\n[a-z]=[^\r\n]*|(?:\\[rn])+[a-z]=[^\\\r\n]*)+"  # an SDP body (RFC 8866 §5), as is or escaped
+    r"|(?<=ice-pwd:)\S+"  # one line of it (RFC 8839 §5.4)
+    r"|[A-Za-z0-9+/=]{256,}"  # sound in base64
+)
+
+# A newline or an escape sequence would forge a line or drive the terminal; a lone surrogate cannot be written.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def configure(format: str, level: str, stream: TextIO | None = None) -> None:
+    """Write all logs to ``stream`` (standard error); ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+    stream = stream or sys.stderr
+    is_console = format == "console" or (format == "auto" and stream.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    ending = _console(stream) if is_console else _json()
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    _route_standard_logging(
+        [structlog.stdlib.add_logger_name, *shared], ending, stream, max(threshold, logging.WARNING)
+    )
+
+
+def get_logger(room: str) -> FilteringBoundLogger:
+    """The logger of one room; may be made at import time, before ``configure``."""
+    return cast(FilteringBoundLogger, structlog.get_logger(room=room))
+
+
+class Tally:
+    """Turns a storm of repeats into one line per second and name; exact totals are the metrics' part.
+
+    Theory of operation: the first repeat is reported at once. Those that follow within a second are held back, and
+    the first one after it reports them together with itself.
+    """
+
+    PERIOD_S = 1.0
+
+    def __init__(self) -> None:
+        self._reported_at: dict[str, float] = {}
+        self._held: dict[str, int] = {}
+
+    def add(self, name: str, now: float) -> int | None:
+        """Count one; returns how many to report now, or None while it is too soon."""
+        count = self._held.get(name, 0) + 1
+        if now - self._reported_at.get(name, -inf) < self.PERIOD_S:
+            self._held[name] = count
+            return None
+        self._reported_at[name] = now
+        self._held[name] = 0
+        return count
+
+
+def _console(stream: TextIO) -> list[Processor]:
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    return [structlog.processors.format_exc_info, _redact, renderer]
+
+
+def _json() -> list[Processor]:
+    # A traceback without its locals: they hold keys, SDP bodies and sound.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    return [
+        structlog.processors.ExceptionRenderer(tracebacks),
+        _redact,
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _route_standard_logging(before: list[Processor], ending: list[Processor], stream: TextIO, level: int) -> None:
+    """Make the root logger write as we do; a handler from an earlier call is replaced."""
+    handler = logging.StreamHandler(stream)
+    handler.name = _HANDLER_NAME
+    handler.setLevel(level)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    root = logging.getLogger()
+    for earlier in [h for h in root.handlers if h.name == _HANDLER_NAME]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take secrets, bodies and control characters out of every value, and leave plain JSON types."""
+    traceback = event.pop("exception", None)
+    cleaned = _clean_mapping(event)
+    if isinstance(traceback, str):  # for a person: it keeps its lines and its length
+        cleaned["exception"] = "\n".join(map(_clean, _SECRET.sub(_REDACTED, traceback).splitlines()))
+    elif traceback is not None:
+        cleaned["exception"] = _clean(traceback)
+    return cleaned
+
+
+def _clean_mapping(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): _REDACTED if _is_hidden(str(key)) else _clean(value) for key, value in mapping.items()}
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case None | bool() | int():
+            return value
+        case float() if isfinite(value):  # JSON has no other
+            return value
+        case str():
+            text = _UNPRINTABLE.sub(" ", _SECRET.sub(_REDACTED, value))
+            return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text)} characters)"
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case Mapping():
+            return _clean_mapping(value)
+        case list() | tuple() | set() | frozenset():
+            return [_clean(item) for item in value]
+        case _:
+            return _clean(repr(value))
+
+
+def _is_hidden(key: str) -> bool:
+    return _WORD_BREAK.split(key.lower())[-1] in _HIDDEN_WORDS

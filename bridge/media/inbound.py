@@ -1,0 +1,257 @@
+"""From RTP packets to sound: reorder, recover, conceal, and keep the time of the sound equal to RTP time.
+
+A machine is listening, so there is no playout delay: a packet that comes in order is decoded on arrival. Only behind a
+gap do packets wait, as long as the measured jitter makes it likely that the missing one still comes (20 to 120 ms).
+What does not come is recovered from the next packet's in-band FEC or concealed. Where the sender is silent on purpose
+(DTX, a muted track) the same length of silence goes out in real time, so that whoever measures pauses can.
+
+    in order ──────────────────────────────▶ decode
+    ahead ──▶ held ──(gap filled)──────────▶ decode
+                   └─(waited long enough)──▶ conceal, recover, decode
+    nothing for a while ───────────────────▶ silence
+"""
+
+from dataclasses import dataclass
+
+from bridge.errors import MediaError
+from bridge.media.opus import Decoder
+from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, parse_rtp, timestamp_difference
+
+__all__ = ["InboundAudio", "InboundStats"]
+
+_MIN_WAIT_S, _MAX_WAIT_S = 0.020, 0.120
+_JITTER_FACTOR = 3  # three mean deviations cover what is likely to come at all
+_MAX_HELD = 64  # packets behind a gap; 1.28 s of 20 ms frames
+_RESTART_PACKETS = 3  # so many in a row from far away are a restarted sender, fewer are strays
+_SILENCE_AFTER_S = 0.200  # no packet for so long: the sender is silent on purpose
+_SILENCE_MARGIN_S = 0.080  # silence keeps so far behind real time, so that late speech still fits
+_MAX_GAP = CLOCK_HZ  # one second; RTP time that jumps further is a new timeline
+_MAX_CONCEAL = CLOCK_HZ // 10  # concealment has faded after 100 ms; silence from there on
+_FRAME = CLOCK_HZ // 50
+
+
+@dataclass(slots=True)
+class InboundStats:
+    """What became of a peer's packets; counters since the start, times in ms."""
+
+    packets: int = 0
+    """Well-formed packets of our stream, late and duplicate ones included."""
+    lost: int = 0
+    """Packets whose time passed without them."""
+    late: int = 0
+    """Packets that came after their time had passed, duplicates included."""
+    recovered: int = 0
+    """Lost packets followed by one that may carry their in-band FEC."""
+    malformed: int = 0
+    """Packets that were no RTP, or whose payload was no Opus."""
+    foreign: int = 0
+    """Packets of another SSRC or payload type."""
+    discontinuities: int = 0
+    """Times at which RTP time was anchored anew."""
+    concealed_ms: int = 0
+    silence_ms: int = 0
+    decoded_ms: int = 0
+    jitter_ms: float = 0.0
+    """Interarrival jitter (RFC 3550 section 6.4.1)."""
+
+
+class InboundAudio:
+    """One peer's microphone: ``receive`` and ``poll`` give PCM16 mono at ``rate_hz`` as it becomes due."""
+
+    def __init__(self, decoder: Decoder, *, payload_type: int, rate_hz: int) -> None:
+        self.stats = InboundStats()
+        self._decoder = decoder
+        self._payload_type = payload_type
+        self._ticks_per_sample = CLOCK_HZ // rate_hz
+        self._ssrc: int | None = None
+        self._next_sequence = 0
+        self._next_timestamp = 0
+        self._held: dict[int, tuple[int, bytes]] = {}  # sequence → rtp_timestamp, payload
+        self._gap_since = 0.0
+        self._last_arrival = 0.0
+        self._last_timestamp = 0
+        self._transit = 0
+        self._jitter = 0.0  # clock ticks
+        self._strays = 0
+        self._excess = 0  # clock ticks of silence given beyond RTP time, to be made up for
+
+    def receive(self, packet: bytes, now: float) -> bytes:
+        """Takes one decrypted RTP packet; returns the sound that became due, often 20 ms, perhaps none."""
+        stats = self.stats
+        header = parse_rtp(packet)
+        if header is None:
+            stats.malformed += 1
+            return b""
+        payload_type, sequence, rtp_timestamp, ssrc, start, end = header
+        if payload_type != self._payload_type or (ssrc != self._ssrc and not self._may_take_over(now)):
+            stats.foreign += 1
+            return b""
+        stats.packets += 1
+        payload = packet[start:end]
+        if ssrc != self._ssrc:
+            self._anchor(ssrc, sequence, rtp_timestamp, now)
+        self._measure_jitter(rtp_timestamp, now)
+        self._last_arrival = now
+        ahead = (sequence - self._next_sequence) & 0xFFFF
+        if ahead == 0:
+            self._strays = 0
+            pcm = self._take(sequence, rtp_timestamp, payload)
+            return pcm + self._drain(now) if self._held else pcm
+        if ahead >= 0x8000 and ahead >= 0x10000 - _MAX_HELD:
+            stats.late += 1
+            return b""
+        if ahead > _MAX_HELD:
+            return self._stray(ssrc, sequence, rtp_timestamp, payload, now)
+        self._strays = 0
+        if sequence in self._held:
+            stats.late += 1
+        elif not self._held:
+            self._gap_since = now
+        self._held[sequence] = (rtp_timestamp, payload)
+        return self.poll(now)
+
+    def poll(self, now: float) -> bytes:
+        """What time alone makes due: the end of a wait behind a gap, or silence."""
+        if self._held:
+            return self._release(now) if now - self._gap_since >= self.wait_s else b""
+        if self._ssrc is None or now - self._last_arrival < _SILENCE_AFTER_S:
+            return b""
+        return self._silence(now)
+
+    @property
+    def wait_s(self) -> float:
+        """How long a gap is waited for at present; the reorder delay that a loss costs."""
+        return min(_MAX_WAIT_S, max(_MIN_WAIT_S, _MIN_WAIT_S + _JITTER_FACTOR * self._jitter / CLOCK_HZ))
+
+    # In order
+
+    def _take(self, sequence: int, rtp_timestamp: int, payload: bytes) -> bytes:
+        """Decodes the packet that is next; RTP time that has moved on by itself becomes silence."""
+        self._next_sequence = (sequence + 1) & 0xFFFF
+        if not payload:
+            return b""
+        gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
+        quiet = b""
+        if gap:
+            quiet = self._bridge_gap(gap)
+            self._next_timestamp = rtp_timestamp
+        pcm = self._decode(payload)
+        return quiet + pcm if quiet else pcm
+
+    def _decode(self, payload: bytes) -> bytes:
+        try:
+            pcm = self._decoder.decode(payload)
+        except MediaError:
+            self.stats.malformed += 1
+            return b""  # its time shows as a gap before the next packet
+        ticks = len(pcm) // 2 * self._ticks_per_sample
+        self._next_timestamp = (self._next_timestamp + ticks) & MAX_UINT32
+        self.stats.decoded_ms += ticks * 1000 // CLOCK_HZ
+        return pcm
+
+    def _bridge_gap(self, gap: int) -> bytes:
+        """Silence for RTP time that passed between two packets in order: DTX, or a muted track."""
+        if gap < 0:  # silence had run ahead of the sender, or the sender set its clock back
+            if -gap <= _MAX_GAP:
+                self._excess -= gap
+            else:
+                self.stats.discontinuities += 1
+            return b""
+        if gap > _MAX_GAP:
+            self.stats.discontinuities += 1
+            return b""
+        return self._quiet(gap)
+
+    # Behind a gap
+
+    def _drain(self, now: float) -> bytes:
+        """Decodes what was held and is now next."""
+        pieces = []
+        while (held := self._held.pop(self._next_sequence, None)) is not None:
+            pieces.append(self._take(self._next_sequence, *held))
+        if self._held:
+            self._gap_since = now
+        return b"".join(pieces)
+
+    def _release(self, now: float) -> bytes:
+        """Gives up on the missing packets before the first held one."""
+        sequence = min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
+        rtp_timestamp, payload = self._held.pop(sequence)
+        missing = (sequence - self._next_sequence) & 0xFFFF
+        self.stats.lost += missing
+        gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
+        filled = b""
+        if 0 < gap <= _MAX_HELD * _FRAME:
+            filled = self._conceal(gap, payload)
+            self._next_timestamp = rtp_timestamp
+        return filled + self._take(sequence, rtp_timestamp, payload) + self._drain(now)
+
+    def _conceal(self, gap: int, payload: bytes) -> bytes:
+        """Sound for ``gap`` clock ticks of lost packets: the last frame from ``payload``'s FEC, the rest guessed."""
+        last = min(gap, _FRAME)
+        guessed = min(gap - last, _MAX_CONCEAL)
+        quiet = self._quiet(gap - last - guessed)
+        pieces = [self._decoder.conceal(min(_FRAME, guessed - at) // self._ticks_per_sample)
+                  for at in range(0, guessed, _FRAME)]  # fmt: skip
+        pieces.append(quiet)
+        if payload:
+            try:
+                pieces.append(self._decoder.recover(payload, last // self._ticks_per_sample))
+                self.stats.recovered += 1
+            except MediaError:
+                pieces.append(self._decoder.conceal(last // self._ticks_per_sample))
+        self.stats.concealed_ms += gap * 1000 // CLOCK_HZ
+        return b"".join(pieces)
+
+    # Silence
+
+    def _silence(self, now: float) -> bytes:
+        """As much silence as real time has passed since the last packet, less a margin."""
+        since = timestamp_difference(self._next_timestamp, self._last_timestamp)
+        due = int((now - self._last_arrival - _SILENCE_MARGIN_S) * CLOCK_HZ) - since
+        if due < _FRAME:
+            return b""
+        due -= due % _FRAME
+        self._next_timestamp = (self._next_timestamp + due) & MAX_UINT32
+        return self._quiet(due)
+
+    def _quiet(self, ticks: int) -> bytes:
+        owed = min(self._excess, ticks)
+        self._excess -= owed
+        ticks -= owed
+        self.stats.silence_ms += ticks * 1000 // CLOCK_HZ
+        return bytes(2 * (ticks // self._ticks_per_sample))
+
+    # Timelines
+
+    def _may_take_over(self, now: float) -> bool:
+        """A new SSRC is a new timeline, once the old one has gone quiet; beside a live one it is foreign."""
+        return self._ssrc is None or now - self._last_arrival >= _SILENCE_AFTER_S
+
+    def _anchor(self, ssrc: int, sequence: int, rtp_timestamp: int, now: float) -> None:
+        if self._ssrc is not None:
+            self.stats.discontinuities += 1
+        self._ssrc = ssrc
+        self._next_sequence = sequence
+        self._next_timestamp = rtp_timestamp
+        self._held.clear()
+        self._strays = 0
+        self._transit = int(now * CLOCK_HZ) - rtp_timestamp
+
+    def _stray(self, ssrc: int, sequence: int, rtp_timestamp: int, payload: bytes, now: float) -> bytes:
+        """A packet from far away: several in a row are a restarted sender, which is followed."""
+        self._strays += 1
+        if self._strays < _RESTART_PACKETS:
+            self.stats.late += 1
+            return b""
+        self._anchor(ssrc, sequence, rtp_timestamp, now)
+        return self._take(sequence, rtp_timestamp, payload)
+
+    def _measure_jitter(self, rtp_timestamp: int, now: float) -> None:
+        transit = int(now * CLOCK_HZ) - rtp_timestamp
+        deviation = abs(timestamp_difference(transit & MAX_UINT32, self._transit & MAX_UINT32))
+        self._transit = transit
+        self._last_timestamp = rtp_timestamp
+        if deviation < CLOCK_HZ:  # a new timeline is no jitter
+            self._jitter += (deviation - self._jitter) / 16
+            self.stats.jitter_ms = self._jitter * 1000 / CLOCK_HZ

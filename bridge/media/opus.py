@@ -1,0 +1,170 @@
+"""Opus by libopus' own C API: decode, conceal and recover straight to the rate that is wanted, and encode for speech.
+
+PyAV's wheel ships libopus as a shared library; its C API does what FFmpeg's wrapper hides: it decodes to 24 kHz mono
+without a resampler, conceals a lost packet, reads the in-band FEC of the next one, and lets FEC, DTX, bitrate and
+complexity be set. Where that library is not found, ``opus_av`` does the same work with PyAV's codec contexts.
+
+The C state lives in a buffer that the Python object owns, so there is nothing to free and nothing to leak.
+"""
+
+import ctypes
+import ctypes.util
+import glob
+import os
+from functools import cache
+from typing import Protocol
+
+import av
+
+from bridge.errors import MediaError
+
+__all__ = ["FRAME_MS", "Decoder", "Encoder", "OpusDecoder", "OpusEncoder", "find_libopus", "new_decoder", "new_encoder"]
+
+FRAME_MS = 20
+_MAX_FRAME_MS = 120  # RFC 6716 section 2.1.4
+_MAX_PACKET_BYTES = 1275  # RFC 6716 section 3.2.1, one frame
+_APPLICATION_VOIP = 2048
+_SET_BITRATE, _SET_COMPLEXITY, _SET_INBAND_FEC, _SET_PACKET_LOSS_PERC, _SET_DTX = 4002, 4010, 4012, 4014, 4016
+
+
+class Decoder(Protocol):
+    """Opus packets in, PCM16 little-endian mono out."""
+
+    def decode(self, payload: bytes) -> bytes:
+        """The sound of one packet; raises ``MediaError`` where it is not Opus."""
+        ...
+
+    def recover(self, payload: bytes, samples: int) -> bytes:
+        """The sound of the lost packet before ``payload``, from its in-band FEC if it has any, else concealed."""
+        ...
+
+    def conceal(self, samples: int) -> bytes:
+        """A guess at ``samples`` of lost sound, which fades out when repeated."""
+        ...
+
+
+class Encoder(Protocol):
+    """PCM16 little-endian mono in, Opus packets out."""
+
+    def encode(self, pcm: bytes) -> bytes:
+        """One 20 ms frame as an Opus packet."""
+        ...
+
+    def set_packet_loss(self, percent: int) -> None:
+        """What the receiver reports as lost; more of it makes the in-band FEC stronger."""
+        ...
+
+
+@cache
+def find_libopus() -> ctypes.CDLL | None:
+    """libopus from PyAV's wheel, else the system's; None where there is neither."""
+    package = os.path.dirname(av.__file__)
+    patterns = (
+        os.path.join(os.path.dirname(package), "av.libs", "libopus*.so*"),
+        os.path.join(package, ".dylibs", "libopus*.dylib"),
+    )
+    paths = [path for pattern in patterns for path in glob.glob(pattern)]
+    path = paths[0] if paths else ctypes.util.find_library("opus")
+    if path is None:
+        return None
+    lib = ctypes.CDLL(path)
+    void_p, c_int, char_p = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+    lib.opus_decoder_init.argtypes = [void_p, c_int, c_int]
+    lib.opus_decode.argtypes = [void_p, char_p, c_int, void_p, c_int, c_int]
+    lib.opus_encoder_init.argtypes = [void_p, c_int, c_int, c_int]
+    lib.opus_encode.argtypes = [void_p, char_p, c_int, void_p, c_int]
+    # Fewer argtypes than arguments make ctypes call it as the variadic function that it is (matters on Apple arm64).
+    lib.opus_encoder_ctl.argtypes = [void_p, c_int]
+    lib.opus_strerror.restype = char_p
+    return lib
+
+
+def new_decoder(rate_hz: int) -> Decoder:
+    """A decoder to ``rate_hz`` (8, 12, 16, 24 or 48 kHz)."""
+    lib = find_libopus()
+    if lib is None:
+        from bridge.media.opus_av import AvDecoder
+
+        return AvDecoder(rate_hz)
+    return OpusDecoder(lib, rate_hz)
+
+
+def new_encoder(rate_hz: int, *, bitrate: int = 32_000) -> Encoder:
+    """An encoder for speech at ``rate_hz``, mono, in frames of 20 ms."""
+    lib = find_libopus()
+    if lib is None:
+        from bridge.media.opus_av import AvEncoder
+
+        return AvEncoder(rate_hz, bitrate=bitrate)
+    return OpusEncoder(lib, rate_hz, bitrate=bitrate)
+
+
+class OpusDecoder:
+    """libopus, decoding to mono at one rate."""
+
+    def __init__(self, lib: ctypes.CDLL, rate_hz: int) -> None:
+        self._state = ctypes.create_string_buffer(lib.opus_decoder_get_size(1))
+        _check(lib, lib.opus_decoder_init(self._state, rate_hz, 1))
+        self._max_samples = rate_hz * _MAX_FRAME_MS // 1000
+        self._pcm = ctypes.create_string_buffer(2 * self._max_samples)
+        self._lib = lib
+        self._opus_decode = lib.opus_decode
+        self._pcm_address = ctypes.addressof(self._pcm)
+        self._state_address = ctypes.addressof(self._state)
+
+    def decode(self, payload: bytes) -> bytes:
+        """The sound of one packet; raises ``MediaError`` where it is not Opus."""
+        return self._run(payload, len(payload), self._max_samples, 0)
+
+    def recover(self, payload: bytes, samples: int) -> bytes:
+        """The sound of the lost packet before ``payload``, from its in-band FEC if it has any, else concealed."""
+        return self._run(payload, len(payload), min(samples, self._max_samples), 1)
+
+    def conceal(self, samples: int) -> bytes:
+        """A guess at ``samples`` of lost sound, which fades out when repeated."""
+        return self._run(None, 0, min(samples, self._max_samples), 0)
+
+    def _run(self, payload: bytes | None, length: int, samples: int, fec: int) -> bytes:
+        decoded = self._opus_decode(self._state_address, payload, length, self._pcm_address, samples, fec)
+        if decoded < 0:
+            _check(self._lib, decoded)
+        return ctypes.string_at(self._pcm_address, 2 * decoded)
+
+
+class OpusEncoder:
+    """libopus, encoding mono speech in 20 ms frames with in-band FEC."""
+
+    def __init__(self, lib: ctypes.CDLL, rate_hz: int, *, bitrate: int, complexity: int = 5) -> None:
+        self._state = ctypes.create_string_buffer(lib.opus_encoder_get_size(1))
+        _check(lib, lib.opus_encoder_init(self._state, rate_hz, 1, _APPLICATION_VOIP))
+        self._samples = rate_hz * FRAME_MS // 1000
+        self._packet = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
+        self._lib = lib
+        self._opus_encode = lib.opus_encode
+        self._packet_address = ctypes.addressof(self._packet)
+        self._state_address = ctypes.addressof(self._state)
+        self._set(_SET_BITRATE, bitrate)
+        self._set(_SET_COMPLEXITY, complexity)
+        self._set(_SET_INBAND_FEC, 1)
+        self.set_packet_loss(5)
+
+    def encode(self, pcm: bytes) -> bytes:
+        """One 20 ms frame as an Opus packet."""
+        if len(pcm) != 2 * self._samples:
+            raise MediaError(f"an Opus frame takes {2 * self._samples} bytes of PCM16, not {len(pcm)}")
+        length = self._opus_encode(self._state_address, pcm, self._samples, self._packet_address, _MAX_PACKET_BYTES)
+        if length < 0:
+            _check(self._lib, length)
+        return ctypes.string_at(self._packet_address, length)
+
+    def set_packet_loss(self, percent: int) -> None:
+        """What the receiver reports as lost; more of it makes the in-band FEC stronger."""
+        self._set(_SET_PACKET_LOSS_PERC, max(0, min(100, percent)))
+
+    def _set(self, request: int, value: int) -> None:
+        _check(self._lib, self._lib.opus_encoder_ctl(self._state_address, request, ctypes.c_int(value)))
+
+
+def _check(lib: ctypes.CDLL, code: int) -> None:
+    if code < 0:
+        raise MediaError(f"libopus: {lib.opus_strerror(code).decode()}")

@@ -1,0 +1,119 @@
+"""From sound to RTP packets: a bounded queue, an encoder, and a packet every 20 ms while there is something to hear.
+
+Time is counted in ticks of 20 ms, sounding or silent, so RTP timestamps stay true across pauses; the first packet of a
+talkspurt carries the marker. A few frames of silence follow the last sound: the receiver's concealment then fades from
+silence and its jitter buffer lets the last words out.
+"""
+
+from collections import deque
+
+from bridge.media.opus import FRAME_MS, Encoder
+from bridge.media.playback import Heard, Part, Playback, Started, Stopped
+from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
+
+__all__ = ["OutboundAudio"]
+
+_TICKS = CLOCK_HZ * FRAME_MS // 1000
+_TAIL_FRAMES = 10
+_DTX_BYTES = 2  # libopus: a packet of up to two bytes need not be sent
+
+
+class OutboundAudio:
+    """What one peer is going to hear: ``push`` sound at any speed, ``tick`` every 20 ms."""
+
+    def __init__(
+        self, encoder: Encoder, *, rate_hz: int, payload_type: int, ssrc: int, sequence: int, rtp_timestamp: int,
+        limit_s: int
+    ) -> None:  # fmt: skip
+        self.playback = Playback(rate_hz)
+        self.packets = 0
+        self.overflow_ms = 0
+        self._encoder = encoder
+        self._frame_bytes = 2 * rate_hz * FRAME_MS // 1000
+        self._bytes_per_ms = 2 * rate_hz // 1000
+        self._limit_bytes = 2 * rate_hz * limit_s
+        self._payload_type = payload_type
+        self.ssrc = ssrc
+        self._sequence = sequence
+        self._rtp_timestamp = rtp_timestamp
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._head = b""  # the piece that is being played, from ``_head_at`` on
+        self._head_at = 0
+        self._tail = _TAIL_FRAMES
+        self._talking = False
+        self._silence = bytes(self._frame_bytes)
+
+    def push(self, part: Part, pcm: bytes) -> None:
+        """Queues PCM16 mono; what is over the limit is left out, counted in ``overflow_ms``."""
+        if self._queued_bytes + len(pcm) > self._limit_bytes:
+            self.overflow_ms += len(pcm) // self._bytes_per_ms
+            return
+        self._queue.append(pcm)
+        self._queued_bytes += len(pcm)
+        self.playback.queue(part, len(pcm) // 2)
+
+    def clear(self) -> tuple[str, list[Heard]] | None:
+        """Silence from the next tick on; says what was cut and where, None where nothing was left."""
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._head, self._head_at = b"", 0
+        return self.playback.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to send at the next tick."""
+        return not self._queued_bytes and not self._tail
+
+    def tick(self) -> tuple[bytes | None, list[Started | Stopped]]:
+        """The packet of the next 20 ms, if there is one to send, and what that means for the listener."""
+        rtp_timestamp = self._rtp_timestamp
+        self._rtp_timestamp = (rtp_timestamp + _TICKS) & MAX_UINT32
+        events: list[Started | Stopped] = []
+        if self._queued_bytes:
+            frame = self._next_frame()
+            events = self.playback.play(len(frame) // 2)
+            if len(frame) < self._frame_bytes:
+                frame += self._silence[len(frame) :]
+            self._tail = _TAIL_FRAMES
+        elif self._tail:
+            self._tail -= 1
+            frame = self._silence
+        else:
+            self._talking = False
+            return None, events
+        payload = self._encoder.encode(frame)
+        if len(payload) <= _DTX_BYTES:
+            return None, events
+        packet = pack_rtp(
+            payload,
+            payload_type=self._payload_type,
+            sequence=self._sequence,
+            rtp_timestamp=rtp_timestamp,
+            ssrc=self.ssrc,
+            marker=not self._talking,
+        )
+        self._talking = True
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        self.packets += 1
+        return packet, events
+
+    def skip(self, ticks: int) -> None:
+        """Lets ``ticks`` of 20 ms pass unsent: the clock was late by more than can be caught up."""
+        self._rtp_timestamp = (self._rtp_timestamp + ticks * _TICKS) & MAX_UINT32
+
+    def _next_frame(self) -> bytes:
+        """Up to 20 ms from the queue; large pieces are read in place, not moved."""
+        missing = self._frame_bytes
+        frame = b""
+        while missing:
+            piece = self._head[self._head_at : self._head_at + missing]
+            self._head_at += len(piece)
+            missing -= len(piece)
+            frame = frame + piece if frame else piece
+            if missing:
+                if not self._queue:
+                    break
+                self._head, self._head_at = self._queue.popleft(), 0
+        self._queued_bytes -= len(frame)
+        return frame

@@ -1,0 +1,130 @@
+"""The playback ledger: which part of which response has been heard, to the sample.
+
+Sound arrives faster than it plays, so what was sent to the bridge says nothing about what was heard. The ledger is told
+what is queued and what is played (sent as packets, or confirmed by a carrier's mark) and knows the rest: when a
+response starts and stops being heard, and where it was cut.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+__all__ = ["Heard", "Part", "Playback", "Started", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of one item's sound."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first sample of a response has been played."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The last sample of a finished response has been played."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Where ``part`` was cut: what came before ``audio_end_ms`` was played, what came behind was not."""
+
+    part: Part
+    audio_end_ms: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    part: Part
+    queued_samples: int = 0
+    played_samples: int = 0
+
+
+class Playback:
+    """What one leg has played of what it was given; samples at ``rate_hz``."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._entries: deque[_Entry] = deque()
+        self._sounding: str | None = None
+        self._ended: set[str] = set()
+
+    @property
+    def sounding(self) -> str | None:
+        """The response that is being heard, from its first sample to its last."""
+        return self._sounding
+
+    @property
+    def queued_ms(self) -> int:
+        """How much is still to be played."""
+        return sum(entry.queued_samples - entry.played_samples for entry in self._entries) * 1000 // self._rate_hz
+
+    def queue(self, part: Part, samples: int) -> None:
+        """``samples`` more of ``part`` will be played."""
+        if not self._entries or self._entries[-1].part != part:
+            self._entries.append(_Entry(part))
+        self._entries[-1].queued_samples += samples
+
+    def play(self, samples: int) -> list[Started | Stopped]:
+        """``samples`` have been played; samples that nobody queued are silence and count for nothing."""
+        events: list[Started | Stopped] = []
+        while samples > 0 and self._entries:
+            entry = self._entries[0]
+            if entry.part.response_id != self._sounding and entry.queued_samples > entry.played_samples:
+                self._sounding = entry.part.response_id
+                events.append(Started(self._sounding))
+            played = min(samples, entry.queued_samples - entry.played_samples)
+            entry.played_samples += played
+            samples -= played
+            if entry.played_samples < entry.queued_samples or not self._leave(entry, events):
+                break
+        return events
+
+    def end(self, response_id: str) -> list[Started | Stopped]:
+        """No more of ``response_id`` will be queued."""
+        if not any(entry.part.response_id == response_id for entry in self._entries):
+            return []
+        self._ended.add(response_id)
+        events: list[Started | Stopped] = []
+        entry = self._entries[0]
+        if entry.played_samples == entry.queued_samples:
+            self._leave(entry, events)
+        return events
+
+    def clear(self) -> tuple[str, list[Heard]] | None:
+        """Throws away what was not played; the response that was cut, and where each of its parts was.
+
+        None where nothing was left to play.
+        """
+        cut = [Heard(entry.part, entry.played_samples * 1000 // self._rate_hz)
+               for entry in self._entries if entry.played_samples < entry.queued_samples]  # fmt: skip
+        response_id = self._sounding
+        self._entries.clear()
+        self._ended.clear()
+        self._sounding = None
+        if not cut:
+            return None
+        return response_id or cut[0].part.response_id, cut
+
+    def _leave(self, entry: _Entry, events: list[Started | Stopped]) -> bool:
+        """Drops a part that is played to its end, if anything follows it or nothing more can."""
+        response_id = entry.part.response_id
+        following = self._entries[1].part.response_id if len(self._entries) > 1 else None
+        if following is None and response_id not in self._ended:
+            return False
+        self._entries.popleft()
+        if following != response_id:
+            self._ended.discard(response_id)
+            self._sounding = None
+            events.append(Stopped(response_id))
+        return True

@@ -1,0 +1,65 @@
+"""The data channel ``oai-events`` as a sink for events."""
+
+from aiortc import RTCDataChannel
+
+from bridge.errors import BridgeError
+from bridge.session.roles import SinkOwner
+from bridge.wire.ids import new_id
+from bridge.wire.message import Message
+from bridge.wire.server_events import encode, error_event
+
+__all__ = ["CHANNEL_LABEL", "ChannelSink"]
+
+CHANNEL_LABEL = "oai-events"
+_HIGH_WATER_BYTES = 256 * 1024
+_LOW_WATER_BYTES = 64 * 1024
+
+
+class _TooLarge(BridgeError):
+    code = "event_too_large"
+
+
+class ChannelSink:
+    """Events to the peer. An event over the peer's message limit is replaced by an error that says so."""
+
+    def __init__(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
+        self._channel = channel
+        self._max_message_bytes = max_message_bytes
+        self._owner: SinkOwner | None = None
+        channel.bufferedAmountLowThreshold = _LOW_WATER_BYTES
+        channel.on("bufferedamountlow", self._has_room)
+
+    def attach(self, owner: SinkOwner) -> None:
+        """From now on ``owner`` is told of the sink's state."""
+        self._owner = owner
+
+    def send(self, message: Message) -> None:
+        """Takes a message; while the channel is not open it is lost, as the peer is."""
+        channel = self._channel
+        if channel.readyState != "open":
+            return
+        text = message.text
+        if 0 < self._max_message_bytes < len(text):
+            text = self._too_large(len(text))
+        channel.send(text.decode())
+        if channel.bufferedAmount > _HIGH_WATER_BYTES and self._owner is not None:
+            self._owner.pause()
+
+    def close(self, code: int, reason: str) -> None:
+        """Closes the channel; a data channel has no close codes."""
+        self._channel.close()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What SCTP has not taken yet."""
+        return int(self._channel.bufferedAmount)
+
+    def _has_room(self) -> None:
+        if self._owner is not None:
+            self._owner.resume()
+
+    def _too_large(self, size: int) -> bytes:
+        limit = self._max_message_bytes
+        error = error_event(_TooLarge(f"An event of {size} bytes is over the peer's message limit of {limit}."))
+        error.event_id = new_id("event")
+        return encode(error)

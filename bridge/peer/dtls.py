@@ -1,0 +1,215 @@
+"""DTLS, SRTP keys and the data channel by aiortc, guarded; the one module that touches aiortc's private names.
+
+aiortc trusts its peer more than a server may. What it is shielded from here, each proved on a live call in
+``tests/peer/test_guards.py``:
+
+- malformed chunks and parameters, which its parsers answer with exceptions or not at all: checked before it sees them;
+- exceptions of its SCTP and of our own handlers, which would end its receive loop: contained and counted;
+- unbounded reassembly, reordering and stream tables: bounded, over the bound the association ends.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
+
+from aiortc import (
+    RTCCertificate,
+    RTCDataChannel,
+    RTCDtlsFingerprint,
+    RTCDtlsParameters,
+    RTCIceTransport,
+    RTCSctpTransport,
+)
+from aiortc import rtcsctptransport as sctp
+from aiortc.rtcdtlstransport import RTCDtlsTransport
+from pylibsrtp import Error as SrtpError
+from pylibsrtp import Session as SrtpSession
+
+from bridge.errors import PeerError
+from bridge.peer.ice import IceLite
+from bridge.peer.sdp import Fingerprint, Offer
+
+__all__ = ["MAX_REASSEMBLY_BYTES", "SecureTransport", "SrtpError", "is_well_formed", "new_certificate"]
+
+MAX_REASSEMBLY_BYTES = 512 * 1024
+"""Of all unfinished messages of one association; twice what we announce as the largest message."""
+_MAX_MESSAGE_BYTES = 262_144 + 1200
+_MAX_STREAMS = 64
+_MAX_MISORDERED = 1024
+_MAX_BAD_PACKETS = 100  # of one association; a broken middlebox makes a few, an attacker many
+_RTO_INITIAL_S, _RTO_MIN_S = 0.5, 0.2  # aiortc's 3 s and 1 s make a lost INIT cost seconds
+
+_PARAMETER_OFFSETS = {1: 16, 2: 16, 4: 0, 5: 0, 6: 0, 9: 0, 130: 0}
+"""Where the parameters of a chunk type begin in its body (RFC 9260 section 3.3, RFC 6525 section 3.1)."""
+_SACK = 3
+
+OnChannel = Callable[[RTCDataChannel], None]
+
+
+def new_certificate() -> RTCCertificate:
+    """A self-signed certificate for this process."""
+    return RTCCertificate.generateCertificate()
+
+
+class SecureTransport:
+    """DTLS over an ICE agent, the SRTP sessions keyed by it, and SCTP inside it.
+
+    ``on_channel`` gets each data channel that the peer opens, ``on_closed`` is called once when the peer closes.
+    """
+
+    def __init__(
+        self, ice: IceLite, certificate: RTCCertificate, *, on_channel: OnChannel, on_closed: Callable[[], None]
+    ) -> None:
+        self.faults: Counter[str] = Counter()
+        self._on_closed = on_closed
+        self._on_channel = on_channel
+        self._certificate = certificate
+        self._dtls = _Dtls(cast(RTCIceTransport, ice), [certificate])  # it uses role, _recv and _send
+        self._sctp: _Sctp | None = None
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Ours, for the answer."""
+        found = {f.algorithm: f.value for f in self._certificate.getFingerprints()}
+        return Fingerprint("sha-256", found["sha-256"])
+
+    async def start(self, remote: Offer) -> None:
+        """Handshakes as the DTLS server, checks the peer's certificate, then starts SCTP if it was offered."""
+        dtls = self._dtls
+        dtls._set_role("server")
+        fingerprints = [RTCDtlsFingerprint(algorithm=f.algorithm, value=f.value) for f in remote.fingerprints]
+        await dtls.start(RTCDtlsParameters(fingerprints=fingerprints, role="client"))
+        if dtls.state != "connected":
+            raise PeerError("the DTLS handshake failed", code="dtls_failed")
+        dtls.on("statechange", self._dtls_changed)
+        if remote.application is not None:
+            self._sctp = _Sctp(dtls, self.faults, self._close)
+            self._sctp.on("datachannel", self._on_channel)
+            await self._sctp.start(sctp.RTCSctpCapabilities(remote.max_message_bytes), remote.sctp_port)
+
+    @property
+    def inbound_srtp(self) -> SrtpSession:
+        """Unprotects what the peer sends."""
+        return self._dtls._rx_srtp
+
+    @property
+    def outbound_srtp(self) -> SrtpSession:
+        """Protects what we send."""
+        return self._dtls._tx_srtp
+
+    async def aclose(self) -> None:
+        """Says goodbye, once each of SCTP and DTLS, and stops."""
+        self._dtls.remove_all_listeners()
+        if self._sctp is not None:
+            await self._sctp.stop()
+        await self._dtls.stop()
+
+    def _dtls_changed(self) -> None:
+        if self._dtls.state in ("closed", "failed"):
+            self._close()
+
+    def _close(self) -> None:
+        self._on_closed()
+
+
+class _Dtls(RTCDtlsTransport):
+    """A transport to which sending after the end is nothing: late SCTP timers would raise where nobody listens."""
+
+    async def _send_data(self, data: bytes) -> None:
+        if self.state == "connected":
+            await super()._send_data(data)
+
+
+class _Sctp(RTCSctpTransport):
+    """SCTP that survives its peer."""
+
+    def __init__(self, transport: RTCDtlsTransport, faults: "Counter[str]", abort: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._faults = faults
+        self._abort_call = abort
+        self._rto = _RTO_INITIAL_S
+
+    async def _handle_data(self, data: bytes) -> None:
+        if not is_well_formed(data, outstanding=len(self._sent_queue)):
+            self._fault("malformed_sctp")
+            return
+        try:
+            await super()._handle_data(data)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self._fault(f"sctp_{type(error).__name__}")
+
+    async def _receive_data_chunk(self, chunk: sctp.DataChunk) -> None:
+        if (
+            self._association_state != self.State.ESTABLISHED
+            and self._association_state != self.State.COOKIE_ECHOED
+            or chunk.stream_id >= _MAX_STREAMS
+            or len(self._sack_misordered) >= _MAX_MISORDERED
+        ):
+            self._fault("sctp_data_refused")
+            return
+        await super()._receive_data_chunk(chunk)
+        stream = self._inbound_streams.get(chunk.stream_id)
+        unfinished = sum(len(c.user_data) for c in stream.reassembly) if stream else 0
+        held = 1024 * 1024 - self._advertised_rwnd  # aiortc's window shrinks by what it holds
+        if unfinished > _MAX_MESSAGE_BYTES or held > MAX_REASSEMBLY_BYTES:
+            self._faults["sctp_over_limit"] += 1
+            self._abort_call()
+
+    async def _receive_forward_tsn_chunk(self, chunk: sctp.ForwardTsnChunk) -> None:
+        chunk.streams = [stream for stream in chunk.streams if stream[0] < _MAX_STREAMS]
+        await super()._receive_forward_tsn_chunk(chunk)
+
+    def _update_rto(self, R: float) -> None:
+        super()._update_rto(R)
+        assert self._srtt is not None and self._rttvar is not None
+        self._rto = max(_RTO_MIN_S, min(self._srtt + 4 * self._rttvar, sctp.SCTP_RTO_MAX))
+
+    def _fault(self, kind: str) -> None:
+        self._faults[kind] += 1
+        if self._faults.total() == _MAX_BAD_PACKETS:
+            self._abort_call()
+
+
+def is_well_formed(packet: bytes, *, outstanding: int) -> bool:
+    """Whether chunk and parameter lengths make sense, and a SACK speaks of nothing that was never sent.
+
+    ``outstanding`` is how many chunks of ours wait to be acknowledged. RFC 9260 sections 3.2, 3.2.1 and 3.3.4.
+    """
+    at = sctp.SCTP_COMMON_HEADER_LENGTH
+    end = len(packet)
+    while at <= end - 4:
+        chunk_type, length = packet[at], packet[at + 2] << 8 | packet[at + 3]
+        if length < 4 or at + length > end:
+            return False
+        body = packet[at + 4 : at + length]
+        offset = _PARAMETER_OFFSETS.get(chunk_type)
+        if offset is not None and not _parameters_fit(body, offset):
+            return False
+        if chunk_type == _SACK and not _sack_fits(body, outstanding):
+            return False
+        at += length + -length % 4
+    return True
+
+
+def _parameters_fit(body: bytes, at: int) -> bool:
+    if at and len(body) < at:
+        return False
+    while at <= len(body) - 4:
+        length = body[at + 2] << 8 | body[at + 3]
+        if length < 4 or at + length > len(body):
+            return False
+        at += length + -length % 4
+    return True
+
+
+def _sack_fits(body: bytes, outstanding: int) -> bool:
+    if len(body) < 12:
+        return False
+    gaps, duplicates = struct.unpack_from("!HH", body, 8)
+    if len(body) < 12 + 4 * (gaps + duplicates):
+        return False
+    ends = struct.unpack_from(f"!{2 * gaps}H", body, 12)[1::2]
+    return all(end <= outstanding + _MAX_MISORDERED for end in ends) and gaps <= outstanding + 1

@@ -1,0 +1,90 @@
+"""Where a peer's datagrams come from and go to: an ICE-lite agent on the shared socket (RFC 8445 section 2.5).
+
+An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through
+its queue and a task; SRTP is handed over in the datagram callback itself.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+__all__ = ["Address", "IceLite", "PacketHandler"]
+
+Address = tuple[Any, ...]
+"""As sockets have it: (host, port), for IPv6 (host, port, flow, scope)."""
+PacketHandler = Callable[[str, bytes, float], None]
+"""Takes the kind of a packet, the packet, and now."""
+
+_QUEUED_DTLS = 256  # datagrams; more than an SCTP window of 1,200-byte packets
+_ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
+
+
+class IceLite:
+    """One peer's agent. ``connected`` is set by the first check that succeeds, or by ``close``."""
+
+    role: ClassVar[str] = "controlled"
+
+    def __init__(self, send: Callable[[bytes, Address], None], on_media: PacketHandler) -> None:
+        self.ufrag = secrets.token_hex(4)
+        self.pwd = secrets.token_hex(16)
+        self.addresses: set[Address] = set()
+        self.connected = asyncio.Event()
+        self.last_authenticated: float | None = None
+        self.dropped = 0
+        self.moves = 0
+        self._address: Address | None = None
+        self._address_heard = 0.0
+        self._send_datagram = send
+        self._on_media = on_media
+        self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_DTLS)
+        self._is_closed = False
+
+    def checked(self, address: Address, *, nominated: bool, now: float) -> None:
+        """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else."""
+        self.last_authenticated = now
+        current = self._address
+        if address == current:
+            self._address_heard = now
+        elif current is None or nominated or now - self._address_heard >= _ROAM_AFTER_S:
+            self.moves += current is not None
+            self._address, self._address_heard = address, now
+        self.connected.set()
+
+    def receive(self, kind: str, datagram: bytes, address: Address, now: float) -> None:
+        """A datagram that is not STUN, from one of the agent's addresses."""
+        if address == self._address:
+            self._address_heard = now
+        if kind != "dtls":
+            self._on_media(kind, datagram, now)
+        elif self._datagrams.full():
+            self.dropped += 1
+        else:
+            self._datagrams.put_nowait(datagram)
+
+    def send(self, datagram: bytes) -> None:
+        """To where the peer is now; before its first check, nowhere."""
+        if self._address is not None:
+            self._send_datagram(datagram, self._address)
+
+    def close(self) -> None:
+        """Ends every wait; may be called twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.connected.set()
+        if self._datagrams.full():
+            self._datagrams.get_nowait()
+        self._datagrams.put_nowait(None)
+
+    # What aiortc's DTLS transport calls
+
+    async def _recv(self) -> bytes:
+        datagram = await self._datagrams.get()
+        if datagram is None:
+            self._datagrams.put_nowait(None)
+            raise ConnectionError("the ICE agent is closed")
+        return datagram
+
+    async def _send(self, datagram: bytes) -> None:
+        self.send(datagram)

@@ -1,0 +1,131 @@
+"""One UDP socket for the media of all calls: who a datagram belongs to.
+
+A STUN binding request finds its agent by the local half of its USERNAME and is answered once its MESSAGE-INTEGRITY
+checks (RFC 8445 section 7.3); only then does its source address belong to that agent. Any other datagram finds its
+agent by source address alone, so nothing that a stranger sends ever reaches DTLS, SRTP or SCTP. What fits nowhere is
+counted and dropped.
+"""
+
+import asyncio
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
+
+from aioice import stun
+
+from bridge.peer.ice import Address, IceLite
+
+__all__ = ["Mux", "packet_kind"]
+
+_MAX_DATAGRAM_BYTES = 1500
+_MAX_ADDRESSES = 16  # of one agent: the pairs of a peer with several interfaces
+
+STUN, DTLS, RTP, RTCP = "stun", "dtls", "rtp", "rtcp"
+
+
+def packet_kind(datagram: bytes) -> str | None:
+    """What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4); None where it is nothing."""
+    if not 0 < len(datagram) <= _MAX_DATAGRAM_BYTES:
+        return None
+    first = datagram[0]
+    if 127 < first < 192:
+        return None if len(datagram) < 8 else RTCP if 192 <= datagram[1] <= 223 else RTP
+    if 19 < first < 64:
+        return DTLS
+    return STUN if first < 4 else None
+
+
+class Mux(asyncio.DatagramProtocol):
+    """The socket. ``drops`` counts what was thrown away, by reason."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.drops: Counter[str] = Counter()
+        self._clock = clock
+        self._agents: dict[str, IceLite] = {}
+        self._by_address: dict[Address, IceLite] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is bound."""
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def error_received(self, exc: Exception) -> None:
+        """An ICMP error or a full buffer: the packet is lost, which everything above expects of UDP."""
+        self.drops["send_error"] += 1
+
+    def register(self, agent: IceLite) -> None:
+        """From now on, checks for ``agent``'s user fragment reach it."""
+        self._agents[agent.ufrag] = agent
+
+    def unregister(self, agent: IceLite) -> None:
+        """Forgets the agent and its addresses."""
+        self._agents.pop(agent.ufrag, None)
+        for address in agent.addresses:
+            if self._by_address.get(address) is agent:
+                del self._by_address[address]
+        agent.addresses.clear()
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        """Sends, or loses, a datagram."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.sendto(datagram, address)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """One datagram, from anyone."""
+        kind = packet_kind(data)
+        if kind is STUN:
+            self._check(data, addr)
+            return
+        agent = self._by_address.get(addr)
+        if agent is None or kind is None:
+            self.drops["unknown_source" if kind else "unknown_kind"] += 1
+            return
+        agent.receive(kind, data, addr, self._clock())
+
+    def close(self) -> None:
+        """Closes the socket."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _check(self, data: bytes, addr: Address) -> None:
+        try:
+            request = stun.parse_message(data)
+        except (ValueError, struct.error, IndexError):
+            self.drops["bad_stun"] += 1
+            return
+        if request.message_class != stun.Class.REQUEST or request.message_method != stun.Method.BINDING:
+            self.drops["other_stun"] += 1
+            return
+        agent = self._agents.get(request.attributes.get("USERNAME", "").partition(":")[0])
+        if agent is None or not request.check_message_integrity(agent.pwd.encode()):
+            self.drops["unauthenticated_stun"] += 1
+            return
+        if addr not in agent.addresses:
+            if len(agent.addresses) >= _MAX_ADDRESSES:
+                self.drops["too_many_addresses"] += 1
+                return
+            agent.addresses.add(addr)
+        self._by_address[addr] = agent
+        self.send(_answer(request, agent.pwd.encode(), addr), addr)
+        if "ICE-CONTROLLED" not in request.attributes:
+            agent.checked(addr, nominated="USE-CANDIDATE" in request.attributes, now=self._clock())
+
+
+def _answer(request: stun.Message, key: bytes, addr: Address) -> bytes:
+    """Success with the address that was seen, or a role conflict: a lite agent never controls (RFC 8445 7.3.1.1)."""
+    has_conflict = "ICE-CONTROLLED" in request.attributes
+    response = stun.Message(
+        message_method=stun.Method.BINDING,
+        message_class=stun.Class.ERROR if has_conflict else stun.Class.RESPONSE,
+        transaction_id=request.transaction_id,
+    )
+    if has_conflict:
+        response.attributes["ERROR-CODE"] = (487, "Role Conflict")
+    else:
+        response.attributes["XOR-MAPPED-ADDRESS"] = (addr[0].removeprefix("::ffff:"), addr[1])
+    response.add_message_integrity(key)
+    response.add_fingerprint()
+    return bytes(response)

@@ -1,0 +1,244 @@
+"""One WebRTC peer: its datagrams become sound and events for its owner, the owner's sound and events become datagrams.
+
+    new ──first check──▶ handshaking ──DTLS──▶ connected ──┬─ hang_up, DTLS or channel closed, silence ─▶ closed
+     └──────────────── not within connect_timeout_s ───────┘
+
+SRTP is handled in the datagram callback itself. Whatever fails in there, ours or the peer's, ends at most this call.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from typing import Any
+
+from aiortc import RTCCertificate, RTCDataChannel
+
+from bridge.errors import BridgeError, PeerError, PeerLost, PeerNotConnected
+from bridge.media.inbound import InboundAudio
+from bridge.media.opus import new_decoder, new_encoder
+from bridge.media.outbound import OutboundAudio
+from bridge.media.playback import Heard, Part
+from bridge.peer.channel import CHANNEL_LABEL, ChannelSink
+from bridge.peer.dtls import SecureTransport, SrtpError
+from bridge.peer.ice import IceLite
+from bridge.peer.mux import Mux
+from bridge.peer.sdp import AnswerParameters, Offer, write_answer
+from bridge.session.roles import LegOwner
+from bridge.wire.audio import SESSION_HZ
+
+__all__ = ["Peer"]
+
+_MAX_SSRCS = 8  # an SRTP session keeps state for each; one sender needs one, and a few for restarts
+
+
+class Peer:
+    """A leg over WebRTC. ``run`` lives as long as the call and always reports its end to the owner."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        mux: Mux,
+        certificate: RTCCertificate,
+        owner: LegOwner,
+        *,
+        queue_limit_s: int,
+    ) -> None:
+        self.ice = IceLite(mux.send, self._on_media)
+        self.faults: Counter[str] = Counter()
+        self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=offer.opus_payload_type, rate_hz=SESSION_HZ)
+        self.outbound = OutboundAudio(
+            new_encoder(SESSION_HZ),
+            rate_hz=SESSION_HZ,
+            payload_type=offer.opus_payload_type,
+            ssrc=secrets.randbits(32),
+            sequence=secrets.randbits(15),
+            rtp_timestamp=secrets.randbits(32),
+            limit_s=queue_limit_s,
+        )
+        self._offer = offer
+        self._mux = mux
+        self._owner = owner
+        self._secure = SecureTransport(
+            self.ice, certificate, on_channel=self._on_channel, on_closed=lambda: self.hang_up("peer_closed")
+        )
+        self._ssrcs: set[bytes] = set()
+        self._unprotect: Any = None
+        self._unprotect_rtcp: Any = None
+        self._protect: Any = None
+        self._is_connected = False
+        self._closing = asyncio.Event()
+        self._reason = ""
+        self._error: BridgeError | None = None
+        mux.register(self.ice)
+
+    def answer(self, addresses: tuple[str, ...], port: int) -> str:
+        """The SDP answer that brings the peer to ``addresses`` and ``port``."""
+        ours = AnswerParameters(
+            ice_ufrag=self.ice.ufrag,
+            ice_pwd=self.ice.pwd,
+            fingerprint=self._secure.fingerprint,
+            addresses=addresses,
+            port=port,
+            ssrc=self.outbound.ssrc,
+        )
+        return write_answer(self._offer, ours)
+
+    async def run(self, *, connect_timeout_s: float, close_deadline_s: float) -> None:
+        """The peer's whole life, from the answer on."""
+        try:
+            try:
+                async with asyncio.timeout(connect_timeout_s):
+                    await self._connect()
+            except TimeoutError:
+                self._fail(PeerNotConnected(f"no peer connected within {connect_timeout_s:g} s"))
+            await self._closing.wait()
+        except ConnectionError:
+            self._fail(PeerError("the transport closed while connecting"))
+        except PeerError as error:
+            self._fail(error)
+        except Exception as error:
+            self.faults["handler_error"] += 1
+            self._fail(PeerError(f"{type(error).__name__} in the peer's task", code="internal_error"))
+        finally:
+            self._is_connected = False
+            await self._aclose(close_deadline_s)
+            self._owner.leg_closed(self._reason or "cancelled", self._error)
+
+    async def _connect(self) -> None:
+        await self.ice.connected.wait()
+        if self._closing.is_set():
+            return
+        await self._secure.start(self._offer)
+        self._unprotect = self._secure.inbound_srtp.unprotect
+        self._unprotect_rtcp = self._secure.inbound_srtp.unprotect_rtcp
+        self._protect = self._secure.outbound_srtp.protect
+        self._is_connected = True
+        self._owner.leg_connected()
+
+    async def _aclose(self, deadline_s: float) -> None:
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._secure.aclose()
+        except TimeoutError:
+            self.faults["close_deadline"] += 1
+        except Exception as error:
+            self.faults[f"close_{type(error).__name__}"] += 1
+        finally:
+            self._mux.unregister(self.ice)
+            self.ice.close()
+
+    # Leg
+
+    def play(self, part: Part, pcm: bytes) -> None:
+        """Queues PCM16 24 kHz mono, at any speed."""
+        self.outbound.push(part, pcm)
+
+    def end(self, response_id: str) -> None:
+        """No more sound of this response will come."""
+        for event in self.outbound.playback.end(response_id):
+            self._owner.played(event)
+
+    def clear(self) -> tuple[str, list[Heard]] | None:
+        """Silence from the next packet on."""
+        return self.outbound.clear()
+
+    def hang_up(self, reason: str) -> None:
+        """Begins to close."""
+        if not self._reason:
+            self._reason = reason
+        self._closing.set()
+        if not self._is_connected:
+            self.ice.close()
+
+    def describe(self) -> dict[str, object]:
+        """Figures for people."""
+        stats = self.inbound.stats
+        return {
+            "packets": stats.packets,
+            "lost": stats.lost,
+            "late": stats.late,
+            "recovered": stats.recovered,
+            "concealed_ms": stats.concealed_ms,
+            "silence_ms": stats.silence_ms,
+            "jitter_ms": round(stats.jitter_ms, 1),
+            "sent": self.outbound.packets,
+            "queued_ms": self.outbound.playback.queued_ms,
+            "overflow_ms": self.outbound.overflow_ms,
+            "moves": self.ice.moves,
+            "faults": self.faults.total() + self._secure.faults.total() + stats.malformed,
+        }
+
+    # The clock's side
+
+    def tick(self, now: float) -> None:
+        """Every 20 ms: sends the packet that is due, and lets waiting sound become due."""
+        if not self._is_connected:
+            return
+        try:
+            pcm = self.inbound.poll(now)
+            if pcm:
+                self._owner.receive_audio(pcm)
+            if self.outbound.is_idle:
+                self.outbound.skip(1)
+                return
+            packet, events = self.outbound.tick()
+            if packet is not None:
+                self.ice.send(self._protect(packet))
+            for event in events:
+                self._owner.played(event)
+        except Exception as error:
+            self._handler_failed(error)
+
+    def watch(self, now: float, timeout_s: float) -> None:
+        """Every second: a peer of which nothing authenticated came for ``timeout_s`` is lost."""
+        heard = self.ice.last_authenticated
+        if self._is_connected and heard is not None and now - heard > timeout_s:
+            self._fail(PeerLost(f"nothing heard from the peer for {timeout_s:g} s"))
+
+    # The socket's side
+
+    def _on_media(self, kind: str, datagram: bytes, now: float) -> None:
+        """One SRTP or SRTCP packet, in the datagram callback: the hot path."""
+        if not self._is_connected:
+            self.faults["media_before_keys"] += 1
+            return
+        try:
+            ssrc = datagram[8:12] if kind == "rtp" else datagram[4:8]
+            if ssrc not in self._ssrcs and len(self._ssrcs) >= _MAX_SSRCS:
+                self.faults["too_many_ssrcs"] += 1
+                return
+            packet = self._unprotect(datagram) if kind == "rtp" else self._unprotect_rtcp(datagram)
+            self._ssrcs.add(ssrc)
+            self.ice.last_authenticated = now
+            if kind == "rtp":
+                pcm = self.inbound.receive(packet, now)
+                if pcm:
+                    self._owner.receive_audio(pcm)
+        except SrtpError:
+            self.faults["srtp_rejected"] += 1
+        except Exception as error:
+            self._handler_failed(error)
+
+    def _on_channel(self, channel: RTCDataChannel) -> None:
+        """The peer opened a data channel; events travel on ``oai-events`` only."""
+        if channel.label != CHANNEL_LABEL:
+            self.faults["other_channel"] += 1
+            return
+        channel.on("message", self._on_message)
+        channel.on("close", lambda: self.hang_up("channel_closed"))
+        self._owner.channel_opened(ChannelSink(channel, max_message_bytes=self._offer.max_message_bytes))
+
+    def _on_message(self, data: str | bytes) -> None:
+        try:
+            self._owner.receive_text(data if isinstance(data, str) else data.decode("utf-8", "replace"))
+        except Exception as error:
+            self._handler_failed(error)
+
+    def _handler_failed(self, error: Exception) -> None:
+        self.faults["handler_error"] += 1
+        self._fail(PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
+
+    def _fail(self, error: BridgeError) -> None:
+        if self._error is None and not self._closing.is_set():
+            self._error = error
+        self.hang_up(error.code)

@@ -1,0 +1,280 @@
+"""Offers read and answers written: the few lines of SDP that a call is made of (RFC 8866, RFC 8829, RFC 8839).
+
+Read by hand because an offer comes from a stranger: of everything in it a dozen attributes matter, each is checked
+here, and what is wrong is named. Candidates are not even read: an ICE-lite agent learns where its peer is from the
+peer's own checks (RFC 8445 section 2.5), and so never sends a packet to an address that a stranger wrote down.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from bridge.errors import BadOffer
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "MAX_SDP_BYTES",
+    "AnswerParameters",
+    "Fingerprint",
+    "Media",
+    "Offer",
+    "parse_offer",
+    "parse_remote",
+    "write_answer",
+]
+
+MAX_SDP_BYTES = 128 * 1024
+MAX_MESSAGE_BYTES = 262_144
+"""What we announce as ``a=max-message-size``; Chromium and aiortc announce the same."""
+_DEFAULT_MAX_MESSAGE_BYTES = 65_536  # RFC 8841 section 6.1
+_MAX_MEDIA = 16
+_SCTP_PORT = 5000
+_DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # RFC 8122 section 5; SHA-1 no longer counts
+_ICE_CHARS = re.compile(r"[A-Za-z0-9+/]{4,256}\Z")  # RFC 8839 section 5.4
+_TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}\Z")  # RFC 8866 section 9: token
+_REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The hash of a DTLS certificate, hexadecimal with colons (RFC 8122 section 5)."""
+
+    algorithm: str
+    value: str
+
+
+@dataclass(slots=True)
+class Media:
+    """One ``m=`` section: its line's words and its attributes in order."""
+
+    kind: str
+    port: str
+    protocol: str
+    formats: list[str]
+    attributes: list[tuple[str, str]] = field(default_factory=list)
+
+    def value(self, name: str) -> str | None:
+        """The first value of attribute ``name``; None where it is absent."""
+        return next((value for key, value in self.attributes if key == name), None)
+
+    @property
+    def direction(self) -> str:
+        """``sendrecv`` unless the section says otherwise (RFC 8866 section 6.7)."""
+        return next((key for key, _ in self.attributes if key in _REVERSE), "sendrecv")
+
+    @property
+    def is_rejected(self) -> bool:
+        """Port 0 outside of a bundle means "not this one" (RFC 8829 section 5.2.1)."""
+        return self.port == "0" and all(key != "bundle-only" for key, _ in self.attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the remote description says that matters to a call."""
+
+    media: list[Media]
+    ice_ufrag: str
+    ice_pwd: str
+    fingerprints: tuple[Fingerprint, ...]
+    setup: str
+    audio: Media | None
+    opus_payload_type: int
+    application: Media | None
+    sctp_port: int
+    max_message_bytes: int
+
+    @property
+    def sends_audio(self) -> bool:
+        """The remote side wants to be heard."""
+        return self.audio is not None and self.audio.direction in ("sendrecv", "sendonly")
+
+    @property
+    def receives_audio(self) -> bool:
+        """The remote side wants to hear."""
+        return self.audio is not None and self.audio.direction in ("sendrecv", "recvonly")
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerParameters:
+    """What our side of the answer says."""
+
+    ice_ufrag: str
+    ice_pwd: str
+    fingerprint: Fingerprint
+    addresses: tuple[str, ...]
+    port: int
+    ssrc: int
+
+
+def parse_offer(body: bytes) -> Offer:
+    """The offer in an HTTP body; raises ``BadOffer`` naming what keeps a call from being made of it."""
+    offer = parse_remote(body)
+    if offer.setup == "passive":
+        raise BadOffer("The offer says a=setup:passive; the bridge needs actpass or active.", param="setup")
+    return offer
+
+
+def parse_remote(body: bytes) -> Offer:
+    """A remote description, offer or answer; raises ``BadOffer`` naming the line that is missing or wrong."""
+    if len(body) > MAX_SDP_BYTES:
+        raise BadOffer(f"The SDP has {len(body)} bytes, over the limit of {MAX_SDP_BYTES}.", param="sdp")
+    session, media = _sections(body)
+    audio = next((m for m in media if m.kind == "audio" and not m.is_rejected and _opus(m) is not None), None)
+    application = next(
+        (m for m in media if m.kind == "application" and "SCTP" in m.protocol and not m.is_rejected), None
+    )
+    if audio is None:
+        if any(m.kind == "audio" for m in media):
+            raise BadOffer("No audio section offers Opus at 48 kHz (a=rtpmap:… opus/48000/2).", param="rtpmap")
+        if application is None:
+            raise BadOffer("The SDP has no audio and no data channel section (m=audio, m=application).", param="m")
+    carrier = audio or application
+    assert carrier is not None
+    ice_ufrag, ice_pwd = _lookup(session, carrier, "ice-ufrag"), _lookup(session, carrier, "ice-pwd")
+    if not ice_ufrag or not _ICE_CHARS.match(ice_ufrag):
+        raise BadOffer("The SDP has no usable ICE user fragment (a=ice-ufrag).", param="ice-ufrag")
+    if not ice_pwd or not _ICE_CHARS.match(ice_pwd):
+        raise BadOffer("The SDP has no usable ICE password (a=ice-pwd).", param="ice-pwd")
+    return Offer(
+        media=media,
+        ice_ufrag=ice_ufrag,
+        ice_pwd=ice_pwd,
+        fingerprints=_fingerprints(session, carrier),
+        setup=_lookup(session, carrier, "setup") or "actpass",
+        audio=audio,
+        opus_payload_type=(_opus(audio) or 0) if audio else 0,
+        application=application,
+        sctp_port=_number(application, "sctp-port", _SCTP_PORT),
+        max_message_bytes=_number(application, "max-message-size", _DEFAULT_MAX_MESSAGE_BYTES),
+    )
+
+
+def write_answer(offer: Offer, ours: AnswerParameters) -> str:
+    """The answer: audio and data channel accepted, every other section rejected with port 0."""
+    accepted = [m for m in (offer.audio, offer.application) if m is not None]
+    mids = [m.value("mid") for m in accepted]
+    lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=ice-lite", "a=msid-semantic: WMS bridge"]
+    if all(mids):
+        lines.insert(4, f"a=group:BUNDLE {' '.join(str(mid) for mid in mids)}")
+    for media in offer.media:
+        mid = media.value("mid")
+        is_accepted = any(media is m for m in accepted)
+        lines.append(f"m={media.kind} {9 if is_accepted else 0} {media.protocol} {_formats(offer, media, is_accepted)}")
+        lines.append("c=IN IP4 0.0.0.0")
+        if mid:
+            lines.append(f"a=mid:{mid}")
+        if not is_accepted:
+            lines.append("a=inactive")
+            continue
+        lines += _audio_lines(offer, ours) if media is offer.audio else _application_lines()
+        lines += _transport_lines(ours)
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _formats(offer: Offer, media: Media, is_accepted: bool) -> str:
+    return str(offer.opus_payload_type) if is_accepted and media is offer.audio else " ".join(media.formats)
+
+
+def _audio_lines(offer: Offer, ours: AnswerParameters) -> list[str]:
+    assert offer.audio is not None
+    opus = offer.opus_payload_type
+    lines = [
+        f"a={_REVERSE[offer.audio.direction]}",
+        "a=rtcp-mux",
+        f"a=rtpmap:{opus} opus/48000/2",
+        f"a=fmtp:{opus} minptime=10;useinbandfec=1",
+        "a=ptime:20",
+    ]
+    if offer.receives_audio:
+        lines += ["a=msid:bridge audio", f"a=ssrc:{ours.ssrc} cname:bridge"]
+    return lines
+
+
+def _application_lines() -> list[str]:
+    return [f"a=sctp-port:{_SCTP_PORT}", f"a=max-message-size:{MAX_MESSAGE_BYTES}"]
+
+
+def _transport_lines(ours: AnswerParameters) -> list[str]:
+    """ICE with all candidates at once, and DTLS in the passive role, so that the peer drives retransmissions."""
+    lines = [
+        f"a=candidate:{index} 1 udp {_priority(index)} {address} {ours.port} typ host"
+        for index, address in enumerate(ours.addresses, 1)
+    ]
+    return [
+        *lines,
+        "a=end-of-candidates",
+        f"a=ice-ufrag:{ours.ice_ufrag}",
+        f"a=ice-pwd:{ours.ice_pwd}",
+        f"a=fingerprint:{ours.fingerprint.algorithm} {ours.fingerprint.value}",
+        "a=setup:passive",
+    ]
+
+
+def _priority(index: int) -> int:
+    """RFC 8445 section 5.1.2.1 for a host candidate of component 1; earlier addresses are preferred."""
+    return (126 << 24) + ((65_535 - index) << 8) + 255
+
+
+def _sections(body: bytes) -> tuple[Media, list[Media]]:
+    """The session's attributes and the media sections."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadOffer("The SDP is not UTF-8 text.", param="sdp") from None
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines[0].strip() != "v=0":
+        raise BadOffer("The body is not SDP: it does not begin with v=0.", param="sdp")
+    session = Media("session", "", "", [])
+    media: list[Media] = []
+    for line in lines[1:]:
+        if line.startswith("m="):
+            words = line[2:].split()
+            if len(words) < 4 or not all(_TOKEN.match(word.replace("/", "")) for word in words):
+                raise BadOffer(f"Not a media line: {line[:80]!r}.", param="m")
+            media.append(Media(words[0], words[1], words[2], words[3:]))
+        elif line.startswith("a="):
+            name, _, value = line[2:].partition(":")
+            (media[-1] if media else session).attributes.append((name.strip(), value.strip()))
+    if len(media) > _MAX_MEDIA:
+        raise BadOffer(f"The SDP has {len(media)} media sections, over the limit of {_MAX_MEDIA}.", param="m")
+    for section in media:
+        mid = section.value("mid")
+        if mid is not None and not _TOKEN.match(mid):
+            raise BadOffer("A media section has an unusable a=mid.", param="mid")
+    return session, media
+
+
+def _lookup(session: Media, media: Media, name: str) -> str | None:
+    """An attribute that may stand in the section or, for all of them, in front (RFC 8839 section 5.4)."""
+    return media.value(name) or session.value(name)
+
+
+def _opus(media: Media) -> int | None:
+    """The payload type of Opus."""
+    for name, value in media.attributes:
+        payload_type, _, encoding = value.partition(" ")
+        if name == "rtpmap" and encoding.strip().lower() == "opus/48000/2" and payload_type in media.formats:
+            return int(payload_type) if payload_type.isdecimal() and int(payload_type) < 128 else None
+    return None
+
+
+def _fingerprints(session: Media, media: Media) -> tuple[Fingerprint, ...]:
+    found = [value for section in (media, session) for name, value in section.attributes if name == "fingerprint"]
+    fingerprints = []
+    for value in found:
+        algorithm, _, digest = value.partition(" ")
+        length = _DIGEST_BYTES.get(algorithm.lower())
+        if length and re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*", digest.strip()):
+            if len(digest.strip()) == 3 * length - 1:
+                fingerprints.append(Fingerprint(algorithm.lower(), digest.strip().upper()))
+    if not fingerprints:
+        raise BadOffer("The SDP has no usable certificate fingerprint (a=fingerprint:sha-256 …).", param="fingerprint")
+    return tuple(dict.fromkeys(fingerprints))
+
+
+def _number(media: Media | None, name: str, default: int) -> int:
+    value = media.value(name) if media else None
+    if value is None:
+        return default
+    if not value.isdecimal() or len(value) > 10:
+        raise BadOffer(f"a={name} is not a number: {value[:40]!r}.", param=name)
+    return int(value)

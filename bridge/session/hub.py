@@ -1,0 +1,175 @@
+"""Fan-out: what happens in one session reaches every listener, and a slow one hurts nobody but itself.
+
+Each message is made once and written to every socket at once. A socket that cannot take more makes its listener keep
+what follows in a bounded backlog: sound is dropped from it oldest first, counted and told by an event;
+control events are never dropped, and a listener for whose control events there is no room left is closed with 1013.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from bridge.session.roles import Sink
+from bridge.wire.ids import new_id
+from bridge.wire.message import Message
+from bridge.wire.server_events import ListenerDropped, ServerEvent, encode
+
+__all__ = ["Hub", "Limits", "Listener"]
+
+_OVERLOADED = 1013
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one listener may be behind."""
+
+    backlog_bytes: int = 1024 * 1024
+    backlog_ms: int = 5000
+
+
+class Listener:
+    """One socket that hears a session; ``role`` says what it may do there (owner, peer, controller, observer)."""
+
+    def __init__(self, sink: Sink, *, role: str, limits: Limits) -> None:
+        self.id = new_id("lst")
+        self.role = role
+        self.audio = "none"
+        self.dropped_events = 0
+        self.dropped_ms = 0
+        self.last_event_id = ""
+        self.is_closed = False
+        self._sink = sink
+        self._limits = limits
+        self._is_paused = False
+        self._control: deque[tuple[int, Message]] = deque()
+        self._sound: deque[tuple[int, Message]] = deque()
+        self._order = 0
+        self._control_bytes = 0
+        self._sound_bytes = 0
+        self._sound_ms = 0
+        self._unreported_events = 0
+        self._unreported_ms = 0
+        sink.attach(self)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What waits for this listener, in its backlog and in its socket."""
+        return self._control_bytes + self._sound_bytes + self._sink.buffered_bytes
+
+    def deliver(self, message: Message) -> None:
+        """Sends, or keeps, or makes room; never waits."""
+        if not self._is_paused:
+            self._sink.send(message)
+        elif not self.is_closed:
+            self._keep(message)
+
+    def pause(self) -> None:
+        """The socket holds as much as it should."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The socket has room again: the backlog goes out in its order, for as long as there is room."""
+        self._is_paused = False
+        while not self._is_paused and (self._control or self._sound):
+            self._sink.send(self._next())
+
+    def close(self, code: int, reason: str) -> None:
+        """No more events; may be called twice."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self._is_paused = True
+        self._control.clear()
+        self._sound.clear()
+        self._control_bytes = self._sound_bytes = self._sound_ms = 0
+        self._sink.close(code, reason)
+
+    def describe(self) -> dict[str, object]:
+        """Figures for people."""
+        return {
+            "id": self.id,
+            "role": self.role,
+            "audio": self.audio,
+            "backlog_bytes": self.backlog_bytes,
+            "dropped_events": self.dropped_events,
+            "dropped_ms": self.dropped_ms,
+        }
+
+    def _keep(self, message: Message) -> None:
+        size = len(message.text)
+        limits = self._limits
+        self._order += 1
+        if message.audio_ms:
+            self._sound.append((self._order, message))
+            self._sound_bytes += size
+            self._sound_ms += message.audio_ms
+        else:
+            self._control.append((self._order, message))
+            self._control_bytes += size
+        while self._sound and (
+            self._sound_ms > limits.backlog_ms or self._sound_bytes + self._control_bytes > limits.backlog_bytes
+        ):
+            self._drop_oldest()
+        if self._control_bytes > limits.backlog_bytes:
+            self.close(_OVERLOADED, f"too slow; last event {self.last_event_id}"[:120])
+
+    def _drop_oldest(self) -> None:
+        _, message = self._sound.popleft()
+        self._sound_bytes -= len(message.text)
+        self._sound_ms -= message.audio_ms
+        self.dropped_events += 1
+        self.dropped_ms += message.audio_ms
+        self._unreported_events += 1
+        self._unreported_ms += message.audio_ms
+
+    def _next(self) -> Message:
+        """The next of the backlog; where sound was dropped, the report stands in its place."""
+        is_sound = bool(self._sound) and (not self._control or self._sound[0][0] < self._control[0][0])
+        if self._unreported_events and (is_sound or not self._sound):
+            report = ListenerDropped(
+                event_id=new_id("event"), events=self._unreported_events, audio_ms=self._unreported_ms
+            )
+            self._unreported_events = self._unreported_ms = 0
+            return Message(encode(report))
+        if is_sound:
+            _, message = self._sound.popleft()
+            self._sound_bytes -= len(message.text)
+            self._sound_ms -= message.audio_ms
+        else:
+            _, message = self._control.popleft()
+            self._control_bytes -= len(message.text)
+        return message
+
+
+class Hub:
+    """All listeners of one session, and the numbering of its events."""
+
+    def __init__(self, session_id: str) -> None:
+        self.listeners: list[Listener] = []
+        self._prefix = f"event_{session_id.rpartition('_')[2][:12]}_"
+        self._number = 0
+
+    def add(self, listener: Listener) -> None:
+        """From now on it hears every event."""
+        self.listeners.append(listener)
+
+    def remove(self, listener: Listener) -> None:
+        """It is gone; may be called twice."""
+        if listener in self.listeners:
+            self.listeners.remove(listener)
+
+    def publish(self, event: ServerEvent) -> None:
+        """To everyone."""
+        message = self.number(event)
+        for listener in tuple(self.listeners):
+            listener.last_event_id = event.event_id
+            listener.deliver(message)
+
+    def tell(self, listener: Listener, event: ServerEvent) -> None:
+        """To one: the answer to what only it did."""
+        listener.deliver(self.number(event))
+
+    def number(self, event: ServerEvent) -> Message:
+        """The event with its number, as a message."""
+        self._number += 1
+        event.event_id = f"{self._prefix}{self._number}"
+        return Message(encode(event))

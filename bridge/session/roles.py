@@ -1,0 +1,133 @@
+"""The parts that others play around a session, as it sees them."""
+
+from typing import Protocol
+
+from bridge.errors import BridgeError
+from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.wire.client_events import ClientEvent
+from bridge.wire.message import Message
+from bridge.wire.server_events import ServerEvent
+from bridge.wire.sessions import SessionConfig
+
+__all__ = ["Downstream", "Leg", "LegOwner", "Sink", "SinkOwner", "Upstream"]
+
+
+class SinkOwner(Protocol):
+    """Who writes into a sink: told when to wait and when to go on."""
+
+    def pause(self) -> None:
+        """The sink holds as much as it should."""
+        ...
+
+    def resume(self) -> None:
+        """The sink has room again."""
+        ...
+
+
+class Sink(Protocol):
+    """Where one listener's messages go: a WebSocket, a data channel. Never waits, never raises."""
+
+    def attach(self, owner: SinkOwner) -> None:
+        """From now on ``owner`` is told of the sink's state."""
+        ...
+
+    def send(self, message: Message) -> None:
+        """Takes a message."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Closes with a WebSocket close code, within a bounded time; may be called twice."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much has been taken and not yet left the process."""
+        ...
+
+
+class Leg(Protocol):
+    """One bearer of sound, with the bridge doing the playing."""
+
+    def play(self, part: Part, pcm: bytes) -> None:
+        """Queues PCM16 24 kHz mono, at any speed."""
+        ...
+
+    def end(self, response_id: str) -> None:
+        """No more sound of this response will come."""
+        ...
+
+    def clear(self) -> tuple[str, list[Heard]] | None:
+        """Stops at once; the response that was cut and what had been heard of its parts."""
+        ...
+
+    def hang_up(self, reason: str) -> None:
+        """Begins to close the leg; ``LegOwner.leg_closed`` follows."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """Figures for people: packets, lost, jitter_ms, …"""
+        ...
+
+
+class LegOwner(Protocol):
+    """What a leg reports to."""
+
+    def leg_connected(self) -> None:
+        """Sound can flow."""
+        ...
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """The caller's sound, PCM16 24 kHz mono, as it becomes due."""
+        ...
+
+    def channel_opened(self, sink: Sink) -> None:
+        """The leg has a channel for events."""
+        ...
+
+    def receive_text(self, text: str) -> None:
+        """A client event came over that channel."""
+        ...
+
+    def played(self, event: Started | Stopped) -> None:
+        """A response begins or ceases to be heard."""
+        ...
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
+        """The leg is gone; ``reason`` is a slug, ``error`` is set where that was nobody's wish."""
+        ...
+
+
+class Downstream(Protocol):
+    """What an upstream reports to."""
+
+    def deliver(self, event: ServerEvent) -> None:
+        """A server event, sound excepted."""
+        ...
+
+    def deliver_audio(self, part: Part, pcm: bytes) -> None:
+        """A piece of the answer's sound, PCM16 24 kHz mono."""
+        ...
+
+    def upstream_closed(self, error: BridgeError | None) -> None:
+        """The upstream is gone."""
+        ...
+
+
+class Upstream(Protocol):
+    """Who answers."""
+
+    def start(self, downstream: Downstream, config: SessionConfig) -> None:
+        """Begins the conversation; ``session.created`` follows."""
+        ...
+
+    def receive_event(self, event: ClientEvent) -> None:
+        """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` where it cannot be done."""
+        ...
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """A piece of the caller's sound, PCM16 24 kHz mono."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends the conversation; may be called twice."""
+        ...

@@ -1,0 +1,370 @@
+"""One conversation: a leg or an owner's socket on one side, an upstream on the other, listeners all around.
+
+Theory of operation. Everything runs in the event loop's callbacks, nothing waits. Sound comes in from the leg
+(``receive_audio``) or as append events of the owner; it goes to the upstream and to whoever listens to the input track.
+Events come in by ``receive``; those that the session itself answers are few (append, output_audio_buffer.clear), the
+rest goes to the upstream. What the upstream says (``deliver``, ``deliver_audio``) goes to all listeners, its sound to
+the leg and to those who asked for it. The session adds what only it can know: what the caller has really heard.
+
+    open ──close()──▶ closing (leg hanging up, upstream closing) ──▶ closed
+"""
+
+import asyncio
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from bridge.errors import BadEvent, BridgeError, Forbidden, OverLimit
+from bridge.log import get_logger
+from bridge.media.convert import SoundDecoder
+from bridge.media.playback import Part, Started, Stopped
+from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.roles import Leg, Sink, Upstream
+from bridge.session.sound import SoundStream
+from bridge.wire import client_events as client
+from bridge.wire import server_events as server
+from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionConfig, format_of
+
+__all__ = ["CallInfo", "Session"]
+
+_log = get_logger("session")
+
+_NORMAL, _GOING_AWAY = 1000, 1001
+_MAX_APPEND_CHARS = 15 * 1024 * 1024
+_INPUT, _OUTPUT = "input", "output"
+
+
+@dataclass(slots=True)
+class CallInfo:
+    """What is known of a session from outside."""
+
+    transport: str
+    model: str
+    started_at: float
+    """Unix time."""
+    call_id: str | None = None
+    session_id: str = field(default_factory=lambda: new_id("sess"))
+    state: str = "connecting"
+
+
+class Session:
+    """See the module; made and found through the ``Registry``."""
+
+    def __init__(
+        self,
+        info: CallInfo,
+        upstream: Upstream,
+        *,
+        limits: Limits,
+        max_listeners: int,
+        on_closed: Callable[["Session"], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.info = info
+        self.hub = Hub(info.session_id)
+        self.config = SessionConfig()
+        self.closed = asyncio.Event()
+        self._upstream = upstream
+        self._limits = limits
+        self._max_listeners = max_listeners
+        self._on_closed = on_closed
+        self._clock = clock
+        self._opened = clock()
+        self._leg: Leg | None = None
+        self._owner: Listener | None = None
+        self._channel: Listener | None = None
+        self._streams: dict[tuple[str, str], SoundStream] = {}
+        self._decoder = SoundDecoder(PCM16)
+        self._is_closing = False
+        self._leg_gone = False
+        self._result = ("success", "")
+        self._log = _log.bind(call_id=info.call_id or info.session_id)
+
+    def start(self, config: SessionConfig) -> None:
+        """Begins the conversation with its upstream."""
+        self._upstream.start(self, config)
+
+    def attach_leg(self, leg: Leg) -> None:
+        """The bearer of the caller's sound, which plays the answers."""
+        self._leg = leg
+
+    # Listeners
+
+    def require_room(self) -> None:
+        """Raises ``OverLimit`` where one more listener would be one too many."""
+        if len(self.hub.listeners) > self._max_listeners:  # the owner or the peer is not counted
+            raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
+
+    def attach(self, sink: Sink, *, role: str, audio: AudioFormat | None = None) -> Listener:
+        """One more listener: gets ``session.created``, then everything; raises ``OverLimit``."""
+        self.require_room()
+        listener = Listener(sink, role=role, limits=self._limits)
+        self.hub.tell(listener, server.SessionCreated(session=self.config))
+        self.hub.add(listener)
+        if role == "owner":
+            self._owner = listener
+            self._follow_owner_formats()
+            self._open("websocket")
+        elif audio is not None:
+            listener.audio = audio.name
+            for track in (_INPUT, _OUTPUT):
+                self._stream(track, audio).listeners.append(listener)
+        return listener
+
+    def detach(self, listener: Listener, reason: str = "client_closed") -> None:
+        """The listener's socket is gone; without its owner a session ends."""
+        listener.close(_NORMAL, "")
+        self.hub.remove(listener)
+        self._leave_streams(listener)
+        if listener is self._owner:
+            self.close(reason)
+
+    def receive(self, listener: Listener, text: str) -> None:
+        """One message from a listener; whatever is wrong with it is answered by an ``error`` event."""
+        event_id = None
+        try:
+            event = client.decode_client_event(text)
+            event_id = event.event_id
+            self._carry_out(listener, event)
+        except (BadEvent, Forbidden) as error:
+            answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
+            self.hub.tell(listener, answer)
+
+    def _carry_out(self, listener: Listener, event: client.ClientEvent) -> None:
+        if listener.role == "observer":
+            raise Forbidden("This connection may listen only; client events need role=controller.")
+        if isinstance(event, client.InputAudioBufferAppend):
+            self._append(listener, event)
+        elif isinstance(event, client.OutputAudioBufferClear):
+            self._clear_output()
+        else:
+            self._upstream.receive_event(event)
+
+    # The caller's sound
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """From the leg, or decoded from append events: PCM16 24 kHz mono."""
+        for (track, _), stream in self._streams.items():
+            if track is _INPUT and stream.listeners:
+                stream.append(pcm)
+        self._upstream.receive_audio(pcm)
+
+    def _append(self, listener: Listener, event: client.InputAudioBufferAppend) -> None:
+        if self._leg is not None:
+            raise BadEvent("The caller's sound comes over WebRTC; this call takes no append events.", param="type")
+        if len(event.audio) > _MAX_APPEND_CHARS:
+            raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
+        try:
+            sound = binascii.a2b_base64(event.audio, strict_mode=True)
+        except (binascii.Error, ValueError):
+            raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
+        if len(sound) % self._decoder.audio_format.bytes_per_sample:
+            raise BadEvent("'audio' ends in the middle of a sample.", param="audio", code="invalid_audio")
+        if sound:
+            self.receive_audio(self._decoder.push(sound))
+
+    # What the upstream says
+
+    def deliver(self, event: server.ServerEvent) -> None:
+        """A server event for everyone."""
+        if isinstance(event, server.SessionCreated | server.SessionUpdated):
+            self.config = event.session
+            self._follow_owner_formats()
+            if isinstance(event, server.SessionCreated):
+                return  # each listener gets its own, when it comes
+        elif isinstance(event, server.OutputAudioDone):
+            self._end_output()
+        self.hub.publish(event)
+        if isinstance(event, server.InputAudioBufferSpeechStarted) and self._interrupts:
+            self._clear_output()
+        elif isinstance(event, server.ResponseDone) and self._leg is not None:
+            self._leg.end(event.response.id)
+
+    def deliver_audio(self, part: Part, pcm: bytes) -> None:
+        """The answer's sound: to the leg at the caller's pace, to listeners at once."""
+        if self._leg is not None:
+            self._leg.play(part, pcm)
+        for (track, _), stream in self._streams.items():
+            if track is _OUTPUT and stream.listeners:
+                stream.delta(part, pcm)
+
+    def upstream_closed(self, error: BridgeError | None) -> None:
+        """Nobody answers any more: the call ends, with the upstream's own error."""
+        if error is not None and not self._is_closing:
+            self.hub.publish(server.error_event(error))
+        self.close("upstream_closed" if error is None else error.code, error=error)
+
+    def _end_output(self) -> None:
+        for (track, _), stream in self._streams.items():
+            if track is _OUTPUT:
+                stream.end()
+
+    # What the caller hears
+
+    def played(self, event: Started | Stopped) -> None:
+        """The leg's ledger: a response begins or ceases to be heard."""
+        kind = server.OutputAudioBufferStarted if isinstance(event, Started) else server.OutputAudioBufferStopped
+        self.hub.publish(kind(response_id=event.response_id))
+
+    def _clear_output(self) -> None:
+        """Stops what plays, says so, and tells the upstream how much of it was heard."""
+        cut = self._leg.clear() if self._leg is not None else None
+        if cut is None:
+            return
+        response_id, parts = cut
+        self.hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
+        for heard in parts:
+            try:
+                self._upstream.receive_event(
+                    client.ConversationItemTruncate(
+                        item_id=heard.part.item_id,
+                        content_index=heard.part.content_index,
+                        audio_end_ms=heard.audio_end_ms,
+                    )
+                )
+            except BadEvent as error:  # the item is gone, or is none that can be cut
+                self._log.debug("session.truncate_refused", message=error.message)
+
+    @property
+    def _interrupts(self) -> bool:
+        audio = self.config.audio
+        if not isinstance(audio, AudioConfig) or not isinstance(audio.input, AudioInput):
+            return True
+        turn_detection = audio.input.turn_detection
+        return turn_detection is UNSET or turn_detection is None or turn_detection.interrupt_response
+
+    # The leg
+
+    def leg_connected(self) -> None:
+        """Sound can flow."""
+        self._open("webrtc")
+
+    def channel_opened(self, sink: Sink) -> None:
+        """The peer's data channel is one more listener, without sound; the first one counts."""
+        if self._channel is None:
+            self._channel = self.attach(sink, role="peer")
+
+    def receive_text(self, text: str) -> None:
+        """A client event over the data channel."""
+        if self._channel is not None:
+            self.receive(self._channel, text)
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
+        """The peer is gone, and with it the call."""
+        self._leg_gone = True
+        self.close(reason, error=error)
+        self._finish()
+
+    # The end
+
+    def close(self, reason: str, *, error: BridgeError | None = None, code: int = _NORMAL) -> None:
+        """Ends the conversation; every socket is closed with ``code``. The first reason counts."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self.info.state = "closed"
+        self._result = (_result_of(error), reason)
+        for listener in tuple(self.hub.listeners):
+            if listener is not self._channel:  # the peer's transport goes as a whole
+                listener.close(code, reason)
+        if self._leg is not None and not self._leg_gone:
+            self._leg.hang_up(reason)  # leg_closed follows
+        else:
+            self._finish()
+
+    def expire(self, limit_s: float) -> None:
+        """The longest time that a call may take is over."""
+        minutes = f"{limit_s / 60:g} minutes" if limit_s >= 60 else f"{limit_s:g} seconds"
+        message = f"Your session hit the maximum duration of {minutes}."
+        self.hub.publish(server.error_event(BadEvent(message, code="session_expired")))
+        self.close("session_expired", code=_GOING_AWAY)
+
+    def _finish(self) -> None:
+        if self.closed.is_set():
+            return
+        self.closed.set()
+        result, reason = self._result
+        listeners = self.hub.listeners
+        figures: dict[str, Any] = self._leg.describe() if self._leg is not None else {}
+        self._log.info(
+            "call.closed",
+            result=result,
+            reason=reason,
+            seconds=round(self.seconds, 1),
+            dropped=sum(listener.dropped_events for listener in listeners),
+            **figures,
+        )
+        self._on_closed(self)
+
+    async def aclose(self) -> None:
+        """Waits for the end that ``close`` began, then for the upstream's."""
+        await self.closed.wait()
+        await self._upstream.aclose()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been running."""
+        return self._clock() - self._opened
+
+    def describe(self) -> dict[str, object]:
+        """The call for people and for ``GET /v1/calls``."""
+        info = self.info
+        return {
+            "id": info.call_id or info.session_id,
+            "object": "realtime.call",
+            "session_id": info.session_id,
+            "state": info.state,
+            "transport": info.transport,
+            "model": info.model,
+            "started_at": info.started_at,
+            "seconds": round(self.seconds, 1),
+            "listeners": [listener.describe() for listener in self.hub.listeners],
+            "peer": self._leg.describe() if self._leg is not None else None,
+        }
+
+    # Inside
+
+    def _open(self, transport: str) -> None:
+        self.info.state = "connected"
+        self._log.info("call.opened", transport=transport, model=self.info.model, session_id=self.info.session_id,
+                       connect_ms=round(1000 * self.seconds))  # fmt: skip
+
+    def _stream(self, track: str, audio_format: AudioFormat) -> SoundStream:
+        key = (track, audio_format.name)
+        if key not in self._streams:
+            prefix = f"event_{self.info.session_id.rpartition('_')[2][:12]}_{track}_{audio_format.name}_"
+            self._streams[key] = SoundStream(audio_format, event_prefix=prefix)
+        return self._streams[key]
+
+    def _leave_streams(self, listener: Listener) -> None:
+        for stream in self._streams.values():
+            if listener in stream.listeners:
+                stream.listeners.remove(listener)
+
+    def _follow_owner_formats(self) -> None:
+        """An owner's sound travels in the session's formats, which it may change at any time."""
+        audio = self.config.audio
+        if self._owner is None or not isinstance(audio, AudioConfig):
+            return
+        inbound = format_of(audio.input.format) if isinstance(audio.input, AudioInput) else PCM16
+        outbound = format_of(audio.output.format) if isinstance(audio.output, AudioOutput) else PCM16
+        if self._decoder.audio_format is not inbound:
+            self._decoder = SoundDecoder(inbound)
+        if self._owner.audio != outbound.name:
+            self._leave_streams(self._owner)
+            self._owner.audio = outbound.name
+            self._stream(_OUTPUT, outbound).listeners.append(self._owner)
+
+
+def _result_of(error: BridgeError | None) -> str:
+    """The one word with which every call ends."""
+    if error is None:
+        return "success"
+    if error.type == "invalid_request_error" or error.code in ("peer_not_connected", "peer_lost", "dtls_failed"):
+        return "client_error"
+    return "upstream_error" if error.http_status == 502 else "server_error"

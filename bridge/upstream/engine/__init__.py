@@ -1,0 +1,1 @@
+"""The embedded engine: hears turns and answers them without any service."""

@@ -1,0 +1,392 @@
+"""The embedded engine: a Realtime service of its own in this process, which answers when nothing else is configured.
+
+It hears (Silero VAD), takes turns, keeps the conversation, and speaks the caller's own words back: the parrot. It never
+invents what it cannot know: where a transcript of the caller is asked for it says that there is none, and its own
+transcript tells what the sound is.
+"""
+
+import binascii
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET
+
+from bridge.errors import BadEvent
+from bridge.media.convert import SoundDecoder
+from bridge.session.conversation import Conversation
+from bridge.session.roles import Downstream
+from bridge.upstream.engine.answer import Answer, Call, Speech, Text
+from bridge.upstream.engine.arguments import example_arguments
+from bridge.upstream.engine.turns import SpeechStarted, SpeechStopped, TurnDetector
+from bridge.wire import client_events as client
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.audio import SESSION_HZ
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import (
+    AudioConfig,
+    AudioInput,
+    AudioOutput,
+    FunctionTool,
+    SemanticVad,
+    ServerVad,
+    SessionConfig,
+    TurnDetection,
+    format_of,
+    merged,
+)
+
+__all__ = ["Engine"]
+
+_BYTES_PER_MS = 2 * SESSION_HZ // 1000
+_MIN_COMMIT_MS = 100
+_MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
+_MAX_KEPT_MS = 1_200_000  # of committed sound, for parroting and retrieval; the oldest goes first
+_SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad, by eagerness
+_READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET, "model": UNSET}
+_NOTHING_SAID = "Say something, and you will hear your own words. Type something, and you will read them."
+
+
+class Engine:
+    """One conversation with the embedded engine; an ``Upstream``."""
+
+    def __init__(self) -> None:
+        self._conversation = Conversation()
+        self._sounds: OrderedDict[str, bytes] = OrderedDict()
+        self._answer: Answer | None = None
+        self._has_spoken = False
+        self._buffer = bytearray()
+        self._buffer_start_ms = 0
+        self._turn_item_id = ""
+        self._detector: TurnDetector | None = None
+
+    # Upstream
+
+    def start(self, downstream: Downstream, config: SessionConfig) -> None:
+        """Begins the conversation; ``session.created`` is delivered before this returns."""
+        self._downstream = downstream
+        self._config = config
+        self._configure_turns()
+        downstream.deliver(server.SessionCreated(session=config))
+
+    def receive_event(self, event: client.ClientEvent) -> None:
+        """A client event; raises ``BadEvent`` where it cannot be done."""
+        if isinstance(event, client.SessionUpdate):
+            self._update(event.session)
+        elif isinstance(event, client.InputAudioBufferCommit):
+            self._commit_by_hand()
+        elif isinstance(event, client.InputAudioBufferClear):
+            self._clear()
+        elif isinstance(event, client.ConversationItemCreate):
+            self._create_item(event)
+        elif isinstance(event, client.ConversationItemRetrieve):
+            self._retrieve(event.item_id)
+        elif isinstance(event, client.ConversationItemDelete):
+            self._conversation.delete(event.item_id)
+            self._sounds.pop(event.item_id, None)
+            self._downstream.deliver(server.ConversationItemDeleted(item_id=event.item_id))
+        elif isinstance(event, client.ConversationItemTruncate):
+            self._truncate(event)
+        elif isinstance(event, client.ResponseCreate):
+            self._respond(event.response if event.response is not UNSET else items.ResponseConfig())
+        elif isinstance(event, client.ResponseCancel):
+            self._cancel(event.response_id)
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """The caller's sound, PCM16 24 kHz mono."""
+        self._buffer += pcm
+        detector = self._detector
+        if detector is None:
+            self._trim_buffer(_MAX_BUFFER_MS)
+            return
+        for event in detector.push(pcm):
+            if isinstance(event, SpeechStarted):
+                self._speech_started(event.audio_start_ms)
+            else:
+                self._speech_stopped(event)
+        if not detector.is_speaking:
+            self._trim_buffer(self._prefix_ms)
+
+    async def aclose(self) -> None:
+        """Ends the conversation; may be called twice."""
+        if self._answer is not None:
+            self._answer.stop()
+            self._answer = None
+
+    # Turns
+
+    def _configure_turns(self) -> None:
+        turns = self._turn_detection
+        if turns is None:
+            self._detector = None
+            return
+        if isinstance(turns, SemanticVad):
+            turns = ServerVad(silence_duration_ms=_SILENCE_MS[turns.eagerness])
+        self._prefix_ms = turns.prefix_padding_ms
+        if self._detector is None:
+            self._detector = TurnDetector()
+            self._detector_start_ms = self._now_ms
+        self._detector.configure(
+            threshold=turns.threshold,
+            prefix_padding_ms=turns.prefix_padding_ms,
+            silence_duration_ms=turns.silence_duration_ms,
+        )
+
+    def _speech_started(self, audio_start_ms: int) -> None:
+        start_ms = self._detector_start_ms + audio_start_ms
+        self._turn_item_id = new_id("item")
+        self._drop_before(start_ms)
+        self._downstream.deliver(
+            server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
+        )
+        turns = self._turn_detection
+        if self._answer is not None and turns is not None and turns.interrupt_response:
+            self._answer.cancel("turn_detected")
+
+    def _speech_stopped(self, event: SpeechStopped) -> None:
+        end_ms = self._detector_start_ms + event.audio_end_ms
+        self._downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id))
+        length = (end_ms - self._buffer_start_ms) * _BYTES_PER_MS
+        self._commit(bytes(self._buffer[:length]), self._turn_item_id)
+        self._drop_before(end_ms)
+        turns = self._turn_detection
+        if self._answer is None and turns is not None and turns.create_response:
+            self._respond(items.ResponseConfig())
+
+    # The input buffer
+
+    @property
+    def _now_ms(self) -> int:
+        """The end of what was heard, in ms since the first sound."""
+        return self._buffer_start_ms + len(self._buffer) // _BYTES_PER_MS
+
+    def _drop_before(self, ms: int) -> None:
+        excess = min((ms - self._buffer_start_ms) * _BYTES_PER_MS, len(self._buffer))
+        if excess > 0:
+            del self._buffer[:excess]
+            self._buffer_start_ms += excess // _BYTES_PER_MS
+
+    def _trim_buffer(self, keep_ms: int) -> None:
+        if len(self._buffer) > (keep_ms + 1000) * _BYTES_PER_MS:  # not for every frame
+            self._drop_before(self._now_ms - keep_ms)
+
+    def _commit_by_hand(self) -> None:
+        length_ms = len(self._buffer) // _BYTES_PER_MS
+        if length_ms < _MIN_COMMIT_MS:
+            raise BadEvent(
+                "Error committing input audio buffer: buffer too small. Expected at least "
+                f"{_MIN_COMMIT_MS}ms of audio, but buffer only has {length_ms:.2f}ms of audio.",
+                code="input_audio_buffer_commit_empty",
+            )
+        sound = bytes(self._buffer)
+        self._forget_buffer()
+        self._commit(sound, new_id("item"))
+
+    def _clear(self) -> None:
+        self._forget_buffer()
+        self._downstream.deliver(server.InputAudioBufferCleared())
+
+    def _forget_buffer(self) -> None:
+        self._drop_before(self._now_ms)
+        if self._detector is not None:
+            self._detector.reset()
+
+    def _commit(self, sound: bytes, item_id: str) -> None:
+        item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
+        previous = self._conversation.add(item)
+        self._keep(item_id, sound)
+        deliver = self._downstream.deliver
+        deliver(server.InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
+        deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
+        deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
+        if self._input.transcription not in (None, UNSET):
+            deliver(
+                server.InputAudioTranscriptionFailed(
+                    item_id=item_id,
+                    error=server.TranscriptionError(
+                        code="transcription_unavailable",
+                        message="The embedded engine has no speech recognition installed.",
+                    ),
+                )
+            )
+
+    def _keep(self, item_id: str, sound: bytes) -> None:
+        self._sounds[item_id] = sound
+        while sum(map(len, self._sounds.values())) > _MAX_KEPT_MS * _BYTES_PER_MS:
+            self._sounds.popitem(last=False)
+
+    # Session and items
+
+    def _update(self, update: SessionConfig) -> None:
+        output = update.audio.output if isinstance(update.audio, AudioConfig) else UNSET
+        if self._has_spoken and isinstance(output, AudioOutput) and output.voice not in (UNSET, self._voice):
+            raise BadEvent(
+                "Cannot update a conversation's voice after audio was output.",
+                code="cannot_update_voice",
+                param="session.audio.output.voice",
+            )
+        self._config = merged(self._config, msgspec.structs.replace(update, **_READ_ONLY))
+        self._configure_turns()
+        self._downstream.deliver(server.SessionUpdated(session=self._config))
+
+    def _create_item(self, event: client.ConversationItemCreate) -> None:
+        item = event.item
+        sound = self._taken_sound(item)
+        previous = self._conversation.add(item, after=event.previous_item_id)
+        if sound:
+            self._keep(str(item.id), sound)
+        self._downstream.deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
+        self._downstream.deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
+
+    def _taken_sound(self, item: items.Item) -> bytes:
+        """The sound of an item that brings its own, taken out of it; events do not carry it."""
+        sound = b""
+        for index, part in enumerate(item.content if isinstance(item, items.Message) else []):
+            if isinstance(part, items.InputAudio) and isinstance(part.audio, str):
+                try:
+                    encoded = binascii.a2b_base64(part.audio, strict_mode=True)
+                except (binascii.Error, ValueError):
+                    param = f"item.content[{index}].audio"
+                    raise BadEvent("'audio' is not valid base64.", code="invalid_audio", param=param) from None
+                sound += SoundDecoder(format_of(self._input.format)).push(encoded)
+                part.audio = UNSET
+        return sound[: len(sound) // 2 * 2]
+
+    def _retrieve(self, item_id: str) -> None:
+        item = self._conversation.find(item_id)
+        sound = self._sounds.get(item_id)
+        if sound is not None and isinstance(item, items.Message):
+            audio = binascii.b2a_base64(sound, newline=False).decode()
+            content: list[items.Content] = [
+                msgspec.structs.replace(part, audio=audio)
+                if isinstance(part, items.InputAudio | items.OutputAudio)
+                else part
+                for part in item.content
+            ]
+            item = msgspec.structs.replace(item, content=content)
+        self._downstream.deliver(server.ConversationItemRetrieved(item=item))
+
+    def _truncate(self, event: client.ConversationItemTruncate) -> None:
+        item = self._conversation.find(event.item_id)
+        part = None
+        if isinstance(item, items.Message) and event.content_index < len(item.content):
+            part = item.content[event.content_index]
+        if not isinstance(part, items.OutputAudio):
+            raise BadEvent("Only an assistant's audio can be truncated.", param="item_id")
+        is_speaking = self._answer is not None and self._answer.item_id == event.item_id
+        heard = len(self._sounds.get(event.item_id, b"")) // _BYTES_PER_MS
+        length_ms = self._answer.audio_ms if is_speaking and self._answer is not None else heard
+        if event.audio_end_ms > length_ms:
+            raise BadEvent(
+                f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms", param="audio_end_ms"
+            )
+        if event.item_id in self._sounds:
+            self._sounds[event.item_id] = self._sounds[event.item_id][: event.audio_end_ms * _BYTES_PER_MS]
+        part.transcript = ""
+        self._downstream.deliver(
+            server.ConversationItemTruncated(
+                item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
+            )
+        )
+
+    # Answers
+
+    def _respond(self, wanted: items.ResponseConfig) -> None:
+        if self._answer is not None:
+            raise BadEvent(
+                f"Conversation already has an active response in progress: {self._answer.response.id}. "
+                "Wait until the response is finished before creating a new one.",
+                code="conversation_already_has_active_response",
+            )
+        modalities = wanted.output_modalities if wanted.output_modalities is not UNSET else self._modalities
+        content = self._content(wanted, modalities)
+        is_apart = wanted.conversation == "none"
+        response = items.Response(
+            id=new_id("resp"),
+            conversation_id=None if is_apart else self._conversation.id,
+            output_modalities=list(modalities),
+            metadata=wanted.metadata if wanted.metadata is not UNSET else None,
+        )
+        self._answer = answer = Answer(
+            content,
+            response,
+            conversation=None if is_apart else self._conversation,
+            downstream=self._downstream,
+            on_done=self._answered,
+        )
+        if isinstance(content, Speech):
+            self._has_spoken = True
+        answer.start()
+        if isinstance(content, Speech):
+            self._keep(answer.item_id, content.pcm)
+
+    def _content(self, wanted: items.ResponseConfig, modalities: Sequence[str]) -> Speech | Text | Call:
+        """What to say to the last item."""
+        history = wanted.input if wanted.input is not UNSET else self._conversation.items()
+        call = self._tool_call(wanted, history)
+        if call is not None:
+            return call
+        last = next((item for item in reversed(history) if not _is_from_model(item)), None)
+        if isinstance(last, items.FunctionCallOutput):
+            return Text(f"The function answered: {last.output}")
+        if not isinstance(last, items.Message):
+            return Text(_NOTHING_SAID)
+        sound = self._sounds.get(str(last.id))
+        if sound:
+            words = f"(your own words, {len(sound) / _BYTES_PER_MS / 1000:.1f} s)"
+            return Text(words) if list(modalities) == ["text"] else Speech(sound, words)
+        written = "\n".join(part.text for part in last.content if isinstance(part, items.InputText))
+        return Text(f"You wrote: {written}" if written else _NOTHING_SAID)
+
+    def _tool_call(self, wanted: items.ResponseConfig, history: list[items.Item]) -> Call | None:
+        """A call of the first function, once in a conversation: until one was answered."""
+        tools = wanted.tools if wanted.tools is not UNSET else self._config.tools
+        choice = wanted.tool_choice if wanted.tool_choice is not UNSET else self._config.tool_choice
+        functions = [tool for tool in tools if isinstance(tool, FunctionTool)] if tools is not UNSET else []
+        is_answered = any(isinstance(item, items.FunctionCallOutput) for item in history)
+        if not functions or choice == "none" or is_answered:
+            return None
+        tool = functions[0]
+        arguments = example_arguments(tool.parameters if tool.parameters is not UNSET else {})
+        return Call(tool.name, msgspec.json.encode(arguments).decode())
+
+    def _cancel(self, response_id: str | None) -> None:
+        answer = self._answer
+        if answer is None or response_id not in (None, answer.response.id):
+            raise BadEvent("Cancellation failed: no active response found.", code="response_cancel_not_active")
+        answer.cancel("client_cancelled")
+
+    def _answered(self, answer: Answer) -> None:
+        if self._answer is answer:
+            self._answer = None
+        if answer.item_id in self._sounds:  # what was cancelled was never said
+            self._sounds[answer.item_id] = self._sounds[answer.item_id][: answer.audio_ms * _BYTES_PER_MS]
+
+    # What the session is set to
+
+    @property
+    def _input(self) -> AudioInput:
+        audio = self._config.audio
+        return audio.input if isinstance(audio, AudioConfig) and isinstance(audio.input, AudioInput) else AudioInput()
+
+    @property
+    def _voice(self) -> object:
+        audio = self._config.audio
+        if not isinstance(audio, AudioConfig) or not isinstance(audio.output, AudioOutput):
+            return UNSET
+        return audio.output.voice
+
+    @property
+    def _modalities(self) -> Sequence[str]:
+        modalities = self._config.output_modalities
+        return modalities if modalities is not UNSET else ["audio"]
+
+    @property
+    def _turn_detection(self) -> TurnDetection | None:
+        turns = self._input.turn_detection
+        return None if turns is UNSET else turns
+
+
+def _is_from_model(item: items.Item) -> bool:
+    return isinstance(item, items.FunctionCall) or (isinstance(item, items.Message) and item.role == "assistant")

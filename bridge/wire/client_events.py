@@ -1,0 +1,157 @@
+"""What clients may say: the GA client events, and how a message becomes one or a ``BadEvent`` that names the field."""
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bridge.errors import BadEvent
+from bridge.wire.items import Item, ResponseConfig
+from bridge.wire.sessions import SessionConfig
+
+__all__ = [
+    "ClientEvent",
+    "ConversationItemCreate",
+    "ConversationItemDelete",
+    "ConversationItemRetrieve",
+    "ConversationItemTruncate",
+    "InputAudioBufferAppend",
+    "InputAudioBufferClear",
+    "InputAudioBufferCommit",
+    "OutputAudioBufferClear",
+    "ResponseCancel",
+    "ResponseCreate",
+    "SessionUpdate",
+    "bad_event",
+    "decode_client_event",
+    "event_id_of",
+]
+
+EventId = Annotated[str, Meta(max_length=512)]
+
+
+class _Event(Struct, kw_only=True, tag_field="type"):
+    event_id: EventId | None = None
+
+
+class SessionUpdate(_Event, kw_only=True, tag="session.update"):
+    """Lays ``session`` over the current configuration; answered by ``session.updated``."""
+
+    session: SessionConfig
+
+
+class InputAudioBufferAppend(_Event, kw_only=True, tag="input_audio_buffer.append"):
+    """Sound in the session's input format, base64; never acknowledged."""
+
+    audio: str
+
+
+class InputAudioBufferCommit(_Event, kw_only=True, tag="input_audio_buffer.commit"):
+    """Makes what was appended a user item."""
+
+
+class InputAudioBufferClear(_Event, kw_only=True, tag="input_audio_buffer.clear"):
+    """Forgets what was appended."""
+
+
+class OutputAudioBufferClear(_Event, kw_only=True, tag="output_audio_buffer.clear"):
+    """Stops the sound that still waits to be played; where the bridge does the playing."""
+
+
+class ConversationItemCreate(_Event, kw_only=True, tag="conversation.item.create"):
+    """Adds an item behind ``previous_item_id`` (``root``: in front; absent: at the end)."""
+
+    item: Item
+    previous_item_id: str | None = None
+
+
+class ConversationItemRetrieve(_Event, kw_only=True, tag="conversation.item.retrieve"):
+    """Asks for an item, sound included."""
+
+    item_id: str
+
+
+class ConversationItemDelete(_Event, kw_only=True, tag="conversation.item.delete"):
+    """Removes an item."""
+
+    item_id: str
+
+
+class ConversationItemTruncate(_Event, kw_only=True, tag="conversation.item.truncate"):
+    """Cuts an assistant's sound to what was heard."""
+
+    item_id: str
+    content_index: Annotated[int, Meta(ge=0)]
+    audio_end_ms: Annotated[int, Meta(ge=0)]
+
+
+class ResponseCreate(_Event, kw_only=True, tag="response.create"):
+    """Asks for an answer now."""
+
+    response: ResponseConfig | UnsetType = UNSET
+
+
+class ResponseCancel(_Event, kw_only=True, tag="response.cancel"):
+    """Stops the answer in progress."""
+
+    response_id: str | None = None
+
+
+ClientEvent = (
+    SessionUpdate
+    | InputAudioBufferAppend
+    | InputAudioBufferCommit
+    | InputAudioBufferClear
+    | OutputAudioBufferClear
+    | ConversationItemCreate
+    | ConversationItemRetrieve
+    | ConversationItemDelete
+    | ConversationItemTruncate
+    | ResponseCreate
+    | ResponseCancel
+)
+
+_decoder: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
+
+
+class _Envelope(Struct):
+    event_id: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+_PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*?)`)?$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(.+)`$")
+_UNKNOWN_TYPE = re.compile(r"^Invalid value '(.*)'$", re.DOTALL)
+
+
+def decode_client_event(text: bytes | str) -> ClientEvent:
+    """The event in ``text``; raises ``BadEvent`` naming the field in ``param``."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        raise bad_event(error) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadEvent(f"The message is not valid JSON: {error}", code="invalid_json") from None
+
+
+def bad_event(error: msgspec.ValidationError) -> BadEvent:
+    """msgspec's complaint in the protocol's words: ``param`` is the path of the field."""
+    match = _PATH.match(str(error))
+    what, path = (match[1], match[2] or "") if match else (str(error), "")
+    if missing := _MISSING.match(what):
+        param = f"{path}.{missing[1]}" if path else missing[1]
+        return BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+    if path == "type" and (unknown := _UNKNOWN_TYPE.match(what)):
+        return BadEvent(f"Unknown event type: '{unknown[1][:64]}'.", param="type")
+    return BadEvent(f"Invalid value for '{path}': {what}." if path else f"{what}.", param=path or None)
+
+
+def event_id_of(text: bytes | str) -> str | None:
+    """The ``event_id`` of a message that may be otherwise wrong, for the error that answers it."""
+    try:
+        event_id = _envelope.decode(text).event_id
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return event_id[:512] if isinstance(event_id, str) else None

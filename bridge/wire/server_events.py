@@ -1,0 +1,340 @@
+"""What the bridge says: the GA server events, and the bridge's own under ``bridge.``.
+
+An event is made with the fields that its writer knows; ``event_id`` is filled in by the hub, which numbers them.
+Fields that may be absent are ``UNSET``, fields that may be null are ``None``: stock clients tell the two apart.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from bridge.errors import BridgeError
+from bridge.wire.items import Item, Part, Response
+from bridge.wire.sessions import SessionConfig
+
+__all__ = [
+    "ContentPartAdded",
+    "ContentPartDone",
+    "ConversationItemAdded",
+    "ConversationItemDeleted",
+    "ConversationItemDone",
+    "ConversationItemRetrieved",
+    "ConversationItemTruncated",
+    "Error",
+    "ErrorDetail",
+    "FunctionCallArgumentsDelta",
+    "FunctionCallArgumentsDone",
+    "InputAudioBufferCleared",
+    "InputAudioBufferCommitted",
+    "InputAudioBufferSpeechStarted",
+    "InputAudioBufferSpeechStopped",
+    "InputAudioTranscriptionFailed",
+    "ListenerDropped",
+    "OutputAudioBufferCleared",
+    "OutputAudioBufferStarted",
+    "OutputAudioBufferStopped",
+    "OutputAudioDone",
+    "OutputAudioTranscriptDelta",
+    "OutputAudioTranscriptDone",
+    "OutputItemAdded",
+    "OutputItemDone",
+    "OutputTextDelta",
+    "OutputTextDone",
+    "RateLimit",
+    "RateLimitsUpdated",
+    "ResponseCreated",
+    "ResponseDone",
+    "ServerEvent",
+    "SessionCreated",
+    "SessionUpdated",
+    "TranscriptionError",
+    "encode",
+    "error_event",
+]
+
+
+class ServerEvent(Struct, kw_only=True, tag_field="type"):
+    """Any event from the bridge to a client."""
+
+    event_id: str = ""
+
+    @property
+    def type(self) -> str:
+        """The event's name on the wire."""
+        return str(self.__struct_config__.tag)
+
+
+class ErrorDetail(Struct, kw_only=True):
+    """What was wrong, as OpenAI says it; ``event_id`` is the client event that caused it."""
+
+    type: str
+    code: str | None = None
+    message: str
+    param: str | None = None
+    event_id: str | None = None
+
+
+class TranscriptionError(Struct, kw_only=True):
+    """Why there is no transcript."""
+
+    type: str = "transcription_error"
+    code: str
+    message: str
+    param: str | None = None
+
+
+class RateLimit(Struct, kw_only=True):
+    """One limit and what is left of it."""
+
+    name: str
+    limit: int
+    remaining: int
+    reset_seconds: float
+
+
+class Error(ServerEvent, kw_only=True, tag="error"):
+    """Something asked for was not done; the session lives on."""
+
+    error: ErrorDetail
+
+
+class SessionCreated(ServerEvent, kw_only=True, tag="session.created"):
+    """The first event of every socket and data channel."""
+
+    session: SessionConfig
+
+
+class SessionUpdated(ServerEvent, kw_only=True, tag="session.updated"):
+    """Answers a ``session.update`` with the whole configuration."""
+
+    session: SessionConfig
+
+
+class ConversationItemAdded(ServerEvent, kw_only=True, tag="conversation.item.added"):
+    """An item stands in the conversation, perhaps unfinished."""
+
+    previous_item_id: str | None = None
+    item: Item
+
+
+class ConversationItemDone(ServerEvent, kw_only=True, tag="conversation.item.done"):
+    """An item is complete."""
+
+    previous_item_id: str | None = None
+    item: Item
+
+
+class ConversationItemRetrieved(ServerEvent, kw_only=True, tag="conversation.item.retrieved"):
+    """Answers ``conversation.item.retrieve``."""
+
+    item: Item
+
+
+class ConversationItemDeleted(ServerEvent, kw_only=True, tag="conversation.item.deleted"):
+    """An item is gone."""
+
+    item_id: str
+
+
+class ConversationItemTruncated(ServerEvent, kw_only=True, tag="conversation.item.truncated"):
+    """An assistant's sound was cut to what was heard."""
+
+    item_id: str
+    content_index: int
+    audio_end_ms: int
+
+
+class InputAudioTranscriptionFailed(
+    ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.failed"
+):
+    """The caller's words could not be written down."""
+
+    item_id: str
+    content_index: int = 0
+    error: TranscriptionError
+
+
+class InputAudioBufferCommitted(ServerEvent, kw_only=True, tag="input_audio_buffer.committed"):
+    """The appended sound became an item."""
+
+    previous_item_id: str | None = None
+    item_id: str
+
+
+class InputAudioBufferCleared(ServerEvent, kw_only=True, tag="input_audio_buffer.cleared"):
+    """The appended sound was forgotten."""
+
+
+class InputAudioBufferSpeechStarted(ServerEvent, kw_only=True, tag="input_audio_buffer.speech_started"):
+    """The caller began to speak; ms since the first sound appended."""
+
+    audio_start_ms: int
+    item_id: str
+
+
+class InputAudioBufferSpeechStopped(ServerEvent, kw_only=True, tag="input_audio_buffer.speech_stopped"):
+    """The caller stopped; ms since the first sound appended."""
+
+    audio_end_ms: int
+    item_id: str
+
+
+class OutputAudioBufferStarted(ServerEvent, kw_only=True, tag="output_audio_buffer.started"):
+    """The peer begins to hear a response."""
+
+    response_id: str
+
+
+class OutputAudioBufferStopped(ServerEvent, kw_only=True, tag="output_audio_buffer.stopped"):
+    """The peer has heard all of a response."""
+
+    response_id: str
+
+
+class OutputAudioBufferCleared(ServerEvent, kw_only=True, tag="output_audio_buffer.cleared"):
+    """What the peer had not heard yet was thrown away."""
+
+    response_id: str
+
+
+class ResponseCreated(ServerEvent, kw_only=True, tag="response.created"):
+    """A response begins."""
+
+    response: Response
+
+
+class ResponseDone(ServerEvent, kw_only=True, tag="response.done"):
+    """A response ended, whichever way."""
+
+    response: Response
+
+
+class OutputItemAdded(ServerEvent, kw_only=True, tag="response.output_item.added"):
+    """A response begins an item."""
+
+    response_id: str
+    output_index: int
+    item: Item
+
+
+class OutputItemDone(ServerEvent, kw_only=True, tag="response.output_item.done"):
+    """A response finished an item."""
+
+    response_id: str
+    output_index: int
+    item: Item
+
+
+class ContentPartAdded(ServerEvent, kw_only=True, tag="response.content_part.added"):
+    """An item gets a part."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    part: Part
+
+
+class ContentPartDone(ServerEvent, kw_only=True, tag="response.content_part.done"):
+    """A part is complete."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    part: Part
+
+
+class OutputTextDelta(ServerEvent, kw_only=True, tag="response.output_text.delta"):
+    """A piece of text."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+
+
+class OutputTextDone(ServerEvent, kw_only=True, tag="response.output_text.done"):
+    """The whole text."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    text: str
+
+
+class OutputAudioDone(ServerEvent, kw_only=True, tag="response.output_audio.done"):
+    """A part's sound is complete; the sound itself came in deltas."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+
+
+class OutputAudioTranscriptDelta(ServerEvent, kw_only=True, tag="response.output_audio_transcript.delta"):
+    """A piece of what is spoken."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+
+
+class OutputAudioTranscriptDone(ServerEvent, kw_only=True, tag="response.output_audio_transcript.done"):
+    """The whole of what was spoken."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    transcript: str
+
+
+class FunctionCallArgumentsDelta(ServerEvent, kw_only=True, tag="response.function_call_arguments.delta"):
+    """A piece of a function call's JSON arguments."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    call_id: str
+    delta: str
+
+
+class FunctionCallArgumentsDone(ServerEvent, kw_only=True, tag="response.function_call_arguments.done"):
+    """The whole of a function call's JSON arguments."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    call_id: str
+    name: str
+    arguments: str
+
+
+class RateLimitsUpdated(ServerEvent, kw_only=True, tag="rate_limits.updated"):
+    """What is left of the limits."""
+
+    rate_limits: list[RateLimit]
+
+
+class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):
+    """This listener was too slow: so much of its sound was left out, oldest first."""
+
+    events: int
+    audio_ms: int
+
+
+def error_event(error: BridgeError, *, event_id: str | None = None) -> Error:
+    """The ``error`` event that answers the client event ``event_id``."""
+    return Error(
+        error=ErrorDetail(type=error.type, code=error.code, message=error.message, param=error.param, event_id=event_id)
+    )
+
+
+encode: Callable[[ServerEvent], bytes] = msgspec.json.Encoder().encode
+"""An event as JSON bytes."""

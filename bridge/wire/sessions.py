@@ -1,0 +1,213 @@
+"""A session's configuration in its GA shape, and how an update is laid over it.
+
+Every field may be absent (``UNSET``): a client's ``session.update`` is the same shape as the whole. ``merged`` lays one
+over the other as the Realtime API does: the nested ``audio`` objects field by field, everything else as one value, and
+``null`` where null means "off".
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, AudioFormat
+
+__all__ = [
+    "AudioConfig",
+    "AudioInput",
+    "AudioOutput",
+    "Format",
+    "FunctionTool",
+    "McpTool",
+    "NoiseReduction",
+    "PcmFormat",
+    "PcmaFormat",
+    "PcmuFormat",
+    "SemanticVad",
+    "ServerVad",
+    "SessionConfig",
+    "ToolChoice",
+    "Transcription",
+    "TurnDetection",
+    "default_session",
+    "format_of",
+    "merged",
+]
+
+
+class PcmFormat(Struct, frozen=True, tag="audio/pcm"):
+    """16-bit little-endian mono; the protocol knows no other rate than 24 kHz."""
+
+    rate: Literal[24000] = 24000
+
+
+class PcmuFormat(Struct, frozen=True, tag="audio/pcmu"):
+    """G.711 µ-law, 8 kHz."""
+
+
+class PcmaFormat(Struct, frozen=True, tag="audio/pcma"):
+    """G.711 A-law, 8 kHz."""
+
+
+Format = PcmFormat | PcmuFormat | PcmaFormat
+
+_FORMATS: dict[type, AudioFormat] = {PcmFormat: PCM16, PcmuFormat: G711_ULAW, PcmaFormat: G711_ALAW}
+
+
+def format_of(audio_format: Format | UnsetType) -> AudioFormat:
+    """The ``AudioFormat`` that a session's ``format`` object stands for; PCM where it is absent."""
+    return _FORMATS.get(type(audio_format), PCM16)
+
+
+class ServerVad(Struct, frozen=True, tag="server_vad"):
+    """Turns end after so much silence."""
+
+    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    prefix_padding_ms: Annotated[int, Meta(ge=0, le=5000)] = 300
+    silence_duration_ms: Annotated[int, Meta(ge=100, le=10000)] = 500
+    idle_timeout_ms: Annotated[int, Meta(ge=5000, le=30000)] | None = None
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+class SemanticVad(Struct, frozen=True, tag="semantic_vad"):
+    """Turns end when the speaker seems to have finished."""
+
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+TurnDetection = ServerVad | SemanticVad
+
+
+class Transcription(Struct, frozen=True):
+    """Asks for a transcript of the caller's words."""
+
+    model: str | UnsetType = UNSET
+    language: str | None | UnsetType = UNSET
+    prompt: str | None | UnsetType = UNSET
+
+
+class NoiseReduction(Struct, frozen=True):
+    """A hint of where the microphone stands."""
+
+    type: Literal["near_field", "far_field"]
+
+
+class FunctionTool(Struct, frozen=True, tag="function"):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    name: str
+    description: str | None | UnsetType = UNSET
+    parameters: dict[str, Any] | None | UnsetType = UNSET
+
+
+class McpTool(Struct, frozen=True, tag="mcp"):
+    """A remote MCP server; carried through to upstreams that know it."""
+
+    server_label: str
+    server_url: str | None | UnsetType = UNSET
+    connector_id: str | None | UnsetType = UNSET
+    server_description: str | None | UnsetType = UNSET
+    authorization: str | None | UnsetType = UNSET
+    headers: dict[str, str] | None | UnsetType = UNSET
+    allowed_tools: Any = UNSET
+    require_approval: Any = UNSET
+
+
+class ChosenTool(Struct, frozen=True):
+    """Forces one tool."""
+
+    type: Literal["function", "mcp"]
+    name: str | UnsetType = UNSET
+    server_label: str | UnsetType = UNSET
+
+
+ToolChoice = Literal["auto", "none", "required"] | ChosenTool
+
+
+class AudioInput(Struct, frozen=True):
+    """What the caller's sound is and what is done with it."""
+
+    format: Format | UnsetType = UNSET
+    transcription: Transcription | None | UnsetType = UNSET
+    noise_reduction: NoiseReduction | None | UnsetType = UNSET
+    turn_detection: TurnDetection | None | UnsetType = UNSET
+
+
+class AudioOutput(Struct, frozen=True):
+    """What the answer's sound is."""
+
+    format: Format | UnsetType = UNSET
+    voice: str | dict[str, str] | UnsetType = UNSET
+    speed: Annotated[float, Meta(ge=0.25, le=1.5)] | UnsetType = UNSET
+
+
+class AudioConfig(Struct, frozen=True):
+    """Both directions of sound."""
+
+    input: AudioInput | UnsetType = UNSET
+    output: AudioOutput | UnsetType = UNSET
+
+
+class SessionConfig(Struct, frozen=True, kw_only=True):
+    """A whole session, or an update of one; GA names."""
+
+    type: Literal["realtime", "transcription"] | UnsetType = UNSET
+    object: Literal["realtime.session", "realtime.transcription_session"] | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    expires_at: int | UnsetType = UNSET
+    output_modalities: Annotated[list[Literal["text", "audio"]], Meta(min_length=1, max_length=1)] | UnsetType = UNSET
+    instructions: str | UnsetType = UNSET
+    audio: AudioConfig | UnsetType = UNSET
+    tools: list[FunctionTool | McpTool] | UnsetType = UNSET
+    tool_choice: ToolChoice | UnsetType = UNSET
+    parallel_tool_calls: bool | UnsetType = UNSET
+    max_output_tokens: Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"] | UnsetType = UNSET
+    truncation: Any = UNSET
+    tracing: Any = UNSET
+    prompt: Any = UNSET
+    reasoning: Any = UNSET
+    include: list[str] | None | UnsetType = UNSET
+
+
+def default_session(*, session_id: str, model: str, expires_at: int) -> SessionConfig:
+    """The session that a client finds when it has asked for nothing."""
+    return SessionConfig(
+        type="realtime",
+        object="realtime.session",
+        id=session_id,
+        model=model,
+        expires_at=expires_at,
+        output_modalities=["audio"],
+        instructions="",
+        audio=AudioConfig(
+            input=AudioInput(format=PcmFormat(), transcription=None, noise_reduction=None, turn_detection=ServerVad()),
+            output=AudioOutput(format=PcmFormat(), voice="alloy", speed=1.0),
+        ),
+        tools=[],
+        tool_choice="auto",
+        max_output_tokens="inf",
+        truncation="auto",
+        tracing=None,
+        prompt=None,
+        include=None,
+    )
+
+
+_NESTED = (AudioConfig, AudioInput, AudioOutput)
+_S = TypeVar("_S", bound=Struct)
+
+
+def merged(base: _S, update: _S) -> _S:
+    """``base`` with every field that ``update`` has; the ``audio`` objects are laid over field by field."""
+    changes: dict[str, Any] = {}
+    for name in update.__struct_fields__:
+        new = getattr(update, name)
+        if new is UNSET:
+            continue
+        old = getattr(base, name)
+        changes[name] = merged(old, new) if isinstance(new, _NESTED) and type(old) is type(new) else new
+    return msgspec.structs.replace(base, **changes)

@@ -1,0 +1,199 @@
+"""Settings: where they come from, what they may be, and how a bad one is told."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridge.config import Config, add_flags, is_loopback, load, settings_table
+from bridge.errors import ConfigError
+
+_README = Path(__file__).parents[1] / "README.md"
+
+
+def _refusal(
+    argv: dict[str, Any] | None = None, environ: dict[str, str] | None = None, path: Path | None = None
+) -> str:
+    """The line that a start with these settings is refused with."""
+    with pytest.raises(ConfigError) as caught:
+        load(argv or {}, environ or {}, str(path) if path else None)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "bridge.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_any_setting_it_serves_loopback() -> None:
+    """The defaults pass every check."""
+    config = load({}, {}, None)
+    assert config == Config()
+    assert (config.host, config.port, config.udp_port, config.api_key) == ("127.0.0.1", 8080, None, ())
+
+
+def test_the_later_source_wins(tmp_path: Path) -> None:
+    """Flags beat the environment, which beats the file, which beats the defaults."""
+    path = str(_file(tmp_path, "port = 1\nmax_calls = 1\ndrain_s = 1\n"))
+    config = load({"port": "3"}, {"BRIDGE_PORT": "2", "BRIDGE_MAX_CALLS": "2"}, path)
+    assert (config.port, config.max_calls, config.drain_s, config.call_limit_s) == (3, 2, 1.0, 3600.0)
+
+
+def test_lists_in_all_three_spellings(tmp_path: Path) -> None:
+    """A list is a TOML array, a comma-separated variable or a repeated flag; the last source replaces the others."""
+    path = _file(tmp_path, 'api_key = ["a", "b"]\n')
+    assert load({}, {}, str(path)).api_key == ("a", "b")
+    assert load({}, {"BRIDGE_API_KEY": "c, d,"}, str(path)).api_key == ("c", "d")
+    assert load({"api_key": ["e", "f"]}, {"BRIDGE_API_KEY": "c"}, str(path)).api_key == ("e", "f")
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    """Container tools pass an empty variable on for one that nobody set."""
+    assert load({}, {"BRIDGE_UDP_PORT": "", "BRIDGE_API_KEY": ""}, None) == Config()
+
+
+def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None:
+    """The command's own arguments and other programs' variables are not settings."""
+    assert load({"command": "serve", "config": None, "port": None}, {"PATH": "/bin", "BRIDGES": "2"}, None) == Config()
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        ({"BRIDGE_PORT": "99999"}, "port: expected int <= 65535, got 99999 (from environment BRIDGE_PORT)"),
+        ({"BRIDGE_UDP_PORT": "two"}, "udp_port: expected int, got two (from environment BRIDGE_UDP_PORT)"),
+        ({"BRIDGE_DRAIN_S": "nan"}, "drain_s: expected float >= 0.0, got nan (from environment BRIDGE_DRAIN_S)"),
+        (
+            {"BRIDGE_LOG_FORMAT": "xml"},
+            "log_format: expected auto | console | json, got xml (from environment BRIDGE_LOG_FORMAT)",
+        ),
+        (
+            {"BRIDGE_ADVERTISE": "10.0.0.1,media.example.org"},
+            "advertise: expected an IP address, not a name, got media.example.org (from environment BRIDGE_ADVERTISE)",
+        ),
+        ({"BRIDGE_PROT": "1"}, "prot: unknown setting, did you mean port? (from environment BRIDGE_PROT)"),
+        ({"BRIDGE_ZZZ": "1"}, "zzz: unknown setting (from environment BRIDGE_ZZZ)"),
+        ({"BRIDGE_PORT": "8\n0"}, r"port: expected int, got 8\n0 (from environment BRIDGE_PORT)"),
+    ],
+)
+def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
+    """One line: the key, what was expected, what was there, and where."""
+    assert _refusal(environ=environ) == line
+
+
+def test_a_bad_flag_is_named() -> None:
+    """A flag is told as it is typed."""
+    assert _refusal({"max_calls": "0"}) == "max_calls: expected int >= 1, got 0 (from flag --max-calls)"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('port = "80"', "port: expected int, got '80' (from file {path})"),
+        ("port = true", "port: expected int, got True (from file {path})"),
+        ('advertise = "10.0.0.1"', "advertise: expected array, got '10.0.0.1' (from file {path})"),
+        ("udp-port = 1", "udp-port: unknown setting, did you mean udp_port? (from file {path})"),
+        ("[server]\nport = 1", "server: unknown setting (from file {path})"),
+        ("port 80", "config: {path} is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path: Path, text: str, line: str) -> None:
+    """A file says types itself, so a number in quotes is refused there."""
+    path = _file(tmp_path, text)
+    assert _refusal(path=path) == line.format(path=path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A file that was asked for must be there."""
+    path = tmp_path / "none.toml"
+    assert _refusal(path=path) == f"config: cannot read {path}: No such file or directory"
+
+
+def test_a_bad_value_is_refused_even_where_a_later_source_wins() -> None:
+    """A mistake shows at once, not on the day when the flag that hides it is dropped."""
+    assert "BRIDGE_PORT" in _refusal({"port": "1"}, {"BRIDGE_PORT": "x"})
+
+
+def test_others_are_not_served_without_a_key() -> None:
+    """Without a key any host but loopback is refused, with the ways out; with one it is fine."""
+    assert _refusal({"host": "0.0.0.0"}) == (
+        "host: others can reach 0.0.0.0 and no api_key is set: "
+        "set --api-key or BRIDGE_API_KEY, or listen on 127.0.0.1 (from flag --host)"
+    )
+    assert load({"host": "0.0.0.0", "api_key": ["k"]}, {}, None).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_loopback(host: str) -> None:
+    """The whole 127 net, IPv6's one address and the one name that always means it."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "127.1", ""])
+def test_not_loopback(host: str) -> None:
+    """Anything else, and anything that cannot be told, counts as reachable."""
+    assert not is_loopback(host)
+
+
+def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
+    """One without the other is refused, and so is one that cannot be read."""
+    cert = tmp_path / "cert"
+    cert.touch()
+    missing = tmp_path / "key"
+    assert _refusal({"tls_cert": str(cert)}) == "tls_cert: needs tls_key as well (from flag --tls-cert)"
+    assert _refusal({"tls_key": str(cert)}) == "tls_key: needs tls_cert as well (from flag --tls-key)"
+    assert _refusal({"tls_cert": str(cert), "tls_key": str(missing)}) == (
+        f"tls_key: cannot read {missing}: No such file or directory (from flag --tls-key)"
+    )
+    assert load({"tls_cert": str(cert), "tls_key": str(cert)}, {}, None).tls_cert == str(cert)
+
+
+def test_origins_are_as_a_browser_sends_them() -> None:
+    """A path, upper case or a missing scheme would never match, so they are refused at the start."""
+    good = ["https://app.example.org", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abcdef"]
+    assert load({"allow_origin": good}, {}, None).allow_origin == tuple(good)
+    for bad in ("app.example.org", "https://app.example.org/", "https://App.example.org", "*", "https://a:b@c"):
+        assert _refusal({"allow_origin": [bad]}).startswith("allow_origin: expected scheme://host[:port] in lower case")
+
+
+def test_keys_are_never_shown(tmp_path: Path) -> None:
+    """Not in a repr, where only their number stands, and not in a refusal."""
+    config = load({"api_key": ["sekrit", "hush"]}, {}, None)
+    assert "api_key=<2>" in repr(config)
+    assert "sekrit" not in repr(config)
+    assert "hush" not in f"{config!s} {config}"
+    assert "sekrit" not in _refusal(path=_file(tmp_path, 'api_key = "sekrit"'))
+
+
+def test_every_setting_has_a_flag() -> None:
+    """What is typed arrives under the field's name; what is not typed leaves nothing behind."""
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    typed = parser.parse_args(["--udp-port", "0", "--api-key", "k", "--api-key", "l", "--log-format", "json"])
+    assert vars(typed) == {"udp_port": "0", "api_key": ["k", "l"], "log_format": "json"}
+    assert load(vars(typed), {}, None) == Config(udp_port=0, api_key=("k", "l"), log_format="json")
+    for name in Config.__struct_fields__:
+        assert f"--{name.replace('_', '-')} " in parser.format_help()
+
+
+def test_every_default_passes_its_own_limits() -> None:
+    """A default that could not be typed would be a trap."""
+    assert msgspec.convert(msgspec.to_builtins(Config()), Config, strict=False) == Config()
+
+
+def test_the_table_has_a_row_for_each_setting() -> None:
+    """Flag, variable, default and meaning, ready for the README."""
+    table = settings_table()
+    assert len(table.splitlines()) == 2 + len(Config.__struct_fields__)
+    assert "| `--max-calls` | `BRIDGE_MAX_CALLS` | 200 | " in table
+    assert "| `--call-limit-s` | `BRIDGE_CALL_LIMIT_S` | 3600 | " in table
+
+
+@pytest.mark.skipif(not _README.exists(), reason="there is no README yet")
+def test_the_readme_has_the_table() -> None:
+    """The README's table of settings is the one made from the code."""
+    assert settings_table() in _README.read_text()

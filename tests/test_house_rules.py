@@ -1,0 +1,110 @@
+"""House rules that a linter does not know."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[1]
+_LONGEST_FILE = 500
+
+# These speak to a person, and print is how.
+MAY_PRINT = {"bridge/cli.py", "bridge/client.py"}
+
+# File -> why its task cannot live in a TaskGroup. A task that nobody awaits loses its exception and outlives its owner.
+MAY_START_BARE_TASKS: dict[str, str] = {}
+
+
+def _trees(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    for folder in folders:
+        for path in sorted((_ROOT / folder).rglob("*.py")):
+            yield path.relative_to(_ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def _calls(tree: ast.Module) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _is_bare_task(call: ast.Call) -> bool:
+    """``asyncio.create_task`` or a loop's, under any import; a task group's is fine."""
+    match call.func:
+        case ast.Name(id="create_task" | "ensure_future"):
+            return True
+        case ast.Attribute(attr="create_task" | "ensure_future", value=owner):
+            text = ast.unparse(owner)
+            return text == "asyncio" or "loop" in text
+    return False
+
+
+def _defines_all(tree: ast.Module) -> bool:
+    targets = [
+        target
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    return any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
+
+
+def test_every_module_says_what_it_is() -> None:
+    """Each module opens with a docstring."""
+    assert [name for name, tree in _trees("bridge", "tests", "benchmarks") if not ast.get_docstring(tree)] == []
+
+
+def test_every_module_states_its_public_names() -> None:
+    """Each module with any code in it has ``__all__``."""
+    assert [name for name, tree in _trees("bridge") if len(tree.body) > 1 and not _defines_all(tree)] == []
+
+
+def test_only_the_command_line_prints() -> None:
+    """A daemon's output is its log."""
+    prints = [
+        f"{name}:{call.lineno}"
+        for name, tree in _trees("bridge")
+        if name not in MAY_PRINT
+        for call in _calls(tree)
+        if isinstance(call.func, ast.Name) and call.func.id == "print"
+    ]
+    assert prints == []
+
+
+def test_every_task_has_an_owner() -> None:
+    """Tasks live in a TaskGroup, but for those listed with a reason."""
+    bare = [
+        f"{name}:{call.lineno}"
+        for name, tree in _trees("bridge")
+        if name not in MAY_START_BARE_TASKS
+        for call in _calls(tree)
+        if _is_bare_task(call)
+    ]
+    assert bare == []
+
+
+def test_a_bare_task_is_told_from_an_owned_one() -> None:
+    """The rule above sees each spelling of a bare task, and lets a task group's pass."""
+
+    def sees(source: str) -> bool:
+        return any(map(_is_bare_task, _calls(ast.parse(source))))
+
+    assert all(map(sees, ("asyncio.create_task(f())", "self._loop.create_task(f())", "ensure_future(f())")))
+    assert all(map(sees, ("asyncio.get_running_loop().create_task(f())", "create_task(f())")))
+    assert not any(map(sees, ("group.create_task(f())", "self._tasks.create_task(f())")))
+
+
+def test_every_file_is_readable_in_one_go() -> None:
+    """No file is longer than 500 lines."""
+    files = [path for folder in ("bridge", "tests", "benchmarks") for path in (_ROOT / folder).rglob("*.py")]
+    lengths = {path.relative_to(_ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > _LONGEST_FILE} == {}
+
+
+def test_every_test_states_its_behaviour() -> None:
+    """Each test function has a docstring."""
+    silent = [
+        f"{name}:{node.lineno} {node.name}"
+        for name, tree in _trees("tests")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        and not ast.get_docstring(node)
+    ]
+    assert silent == []

@@ -1,0 +1,112 @@
+"""The walls between the rooms: who may import whom, and what the pure rooms may not touch."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1] / "bridge"
+
+_PURE = frozenset({"wire", "media"})
+_TOP = frozenset({"config", "log", "metrics"})
+_UNDER_PEER = _PURE | _TOP | {"session.roles"}
+
+# Room -> what it may import besides itself and ``errors``. The reason for each arrow is in CONTRIBUTING.md.
+ALLOWED: dict[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "config": frozenset(),
+    "log": frozenset(),
+    "metrics": frozenset(),
+    "wire": frozenset(),
+    "media": frozenset({"wire"}),
+    "session": _PURE | _TOP,
+    "peer": _UNDER_PEER,
+    "bus": _UNDER_PEER,
+    "upstream": _UNDER_PEER | {"peer"},
+    "front": _PURE | _TOP | {"session", "peer"},
+    "client": _PURE | {"peer"},
+}
+ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}
+ALLOWED["cli"] = frozenset(ALLOWED)
+ALLOWED["__main__"] = frozenset({"cli"})
+
+# Pure rooms take ``now`` and return values: no loop, no clock, no socket. ``wire`` deals in words, not in samples.
+_IO = frozenset({"anyio", "asyncio", "selectors", "socket", "ssl", "threading", "time"})
+FORBIDDEN: dict[str, frozenset[str]] = {"wire": _IO | {"av", "numpy"}, "media": _IO}
+
+
+def imports(source: str, module: str) -> Iterator[str]:
+    """The dotted names that the source of ``module`` imports, ``from a import b`` as ``a.b``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".")[: -node.level] if node.level else []
+            origin = ".".join([*parents, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def forbidden_arrows(source: str, module: str) -> list[str]:
+    """What the source of ``module`` imports and may not."""
+    room = module.split(".")[1]
+    granted = ALLOWED.get(room, frozenset()) | {room, "errors", "__version__"}
+    wrong = []
+    for name in imports(source, module):
+        top, _, inner = name.partition(".")
+        if top == "bridge":
+            is_allowed = any(f"{inner}.".startswith(f"{target}.") for target in granted)
+        else:
+            is_allowed = top not in FORBIDDEN.get(room, ())
+        if not is_allowed:
+            wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def _modules() -> Iterator[tuple[str, str]]:
+    """Name and source of every module; a package's ``__init__`` keeps that name, for relative imports."""
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        name = ".".join(("bridge", *path.relative_to(_PACKAGE).with_suffix("").parts))
+        if name != "bridge.__init__":
+            yield name, path.read_text()
+
+
+def test_every_import_follows_the_table() -> None:
+    """No module imports across a wall."""
+    assert [arrow for name, source in _modules() for arrow in forbidden_arrows(source, name)] == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    """A new room needs its row before its first import."""
+    assert {name.split(".")[1] for name, _ in _modules()} <= ALLOWED.keys()
+
+
+def test_a_forbidden_arrow_is_seen_in_every_spelling() -> None:
+    """The reader of imports misses none of the ways to write one."""
+    for source in (
+        "import bridge.session",
+        "import bridge.session.hub as hub",
+        "from bridge import session",
+        "from bridge.session.hub import Hub",
+        "from ..session import hub",
+        "def later():\n    from bridge.session import hub",
+        "import time",
+        "from asyncio import sleep",
+    ):
+        assert forbidden_arrows(source, "bridge.media.jitter"), source
+
+
+def test_a_granted_arrow_passes() -> None:
+    """Its own room, ``errors``, a granted room and a granted part of a room are open."""
+    for source in (
+        "from bridge.session.roles import Leg",
+        "from bridge.session import roles",
+        "from bridge import __version__, errors",
+        "from .mux import Mux",
+        "import asyncio",
+    ):
+        assert forbidden_arrows(source, "bridge.peer.peer") == [], source
+
+
+def test_a_part_grants_no_more_than_itself() -> None:
+    """``session.roles`` opens neither the room around it nor a name that only begins alike."""
+    for source in ("from bridge import session", "from bridge.session import hub", "import bridge.session.roles_two"):
+        assert forbidden_arrows(source, "bridge.peer.peer"), source
