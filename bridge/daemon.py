@@ -70,7 +70,7 @@ class Daemon:
         await stack.enter_async_context(self.registry)
         await server.wait_started()
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, upstream=config.upstream,
-                  keys=len(config.api_key))  # fmt: skip
+                  is_open=not config.api_key)  # fmt: skip
 
     @property
     def url(self) -> str:

@@ -21,7 +21,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "session": _PURE | _TOP,
     "peer": _UNDER_PEER,
     "bus": _UNDER_PEER,
-    "upstream": _UNDER_PEER | {"peer"},
+    "upstream": _UNDER_PEER | {"session", "peer"},
     "front": _PURE | _TOP | {"session", "peer"},
     "client": _PURE | {"peer"},
 }

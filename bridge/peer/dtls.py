@@ -16,6 +16,7 @@ from typing import cast
 from aiortc import (
     RTCCertificate,
     RTCDataChannel,
+    RTCDataChannelParameters,
     RTCDtlsFingerprint,
     RTCDtlsParameters,
     RTCIceTransport,
@@ -27,7 +28,7 @@ from pylibsrtp import Error as SrtpError
 from pylibsrtp import Session as SrtpSession
 
 from bridge.errors import PeerError
-from bridge.peer.ice import IceLite
+from bridge.peer.ice import IceAgent
 from bridge.peer.sdp import Fingerprint, Offer
 
 __all__ = ["MAX_REASSEMBLY_BYTES", "SecureTransport", "SrtpError", "is_well_formed", "new_certificate"]
@@ -59,7 +60,7 @@ class SecureTransport:
     """
 
     def __init__(
-        self, ice: IceLite, certificate: RTCCertificate, *, on_channel: OnChannel, on_closed: Callable[[], None]
+        self, ice: IceAgent, certificate: RTCCertificate, *, on_channel: OnChannel, on_closed: Callable[[], None]
     ) -> None:
         self.faults: Counter[str] = Counter()
         self._on_closed = on_closed
@@ -74,18 +75,24 @@ class SecureTransport:
         found = {f.algorithm: f.value for f in self._certificate.getFingerprints()}
         return Fingerprint("sha-256", found["sha-256"])
 
-    async def start(self, remote: Offer) -> None:
-        """Handshakes as the DTLS server, checks the peer's certificate, then starts SCTP if it was offered."""
+    async def start(self, remote: Offer, *, role: str, open_channel: str | None = None) -> None:
+        """Handshakes as DTLS ``client`` or ``server``, checks the peer's certificate, then starts SCTP if it is there.
+
+        ``open_channel`` is the label of a data channel to open from our side.
+        """
         dtls = self._dtls
-        dtls._set_role("server")
+        dtls._set_role(role)
         fingerprints = [RTCDtlsFingerprint(algorithm=f.algorithm, value=f.value) for f in remote.fingerprints]
-        await dtls.start(RTCDtlsParameters(fingerprints=fingerprints, role="client"))
+        await dtls.start(RTCDtlsParameters(fingerprints=fingerprints))
         if dtls.state != "connected":
             raise PeerError("the DTLS handshake failed", code="dtls_failed")
         dtls.on("statechange", self._dtls_changed)
         if remote.application is not None:
             self._sctp = _Sctp(dtls, self.faults, self._close)
             self._sctp.on("datachannel", self._on_channel)
+            if open_channel is not None:
+                channel = RTCDataChannel(self._sctp, RTCDataChannelParameters(label=open_channel))
+                channel.once("open", lambda: self._on_channel(channel))
             await self._sctp.start(sctp.RTCSctpCapabilities(remote.max_message_bytes), remote.sctp_port)
 
     @property
@@ -164,7 +171,8 @@ class _Sctp(RTCSctpTransport):
 
     def _update_rto(self, R: float) -> None:
         super()._update_rto(R)
-        assert self._srtt is not None and self._rttvar is not None
+        assert self._srtt is not None
+        assert self._rttvar is not None
         self._rto = max(_RTO_MIN_S, min(self._srtt + 4 * self._rttvar, sctp.SCTP_RTO_MAX))
 
     def _fault(self, kind: str) -> None:

@@ -1,7 +1,8 @@
-"""Where a peer's datagrams come from and go to: an ICE-lite agent on the shared socket (RFC 8445 section 2.5).
+"""Where a peer's datagrams come from and go to.
 
-An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through
-its queue and a task; SRTP is handed over in the datagram callback itself.
+An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through its
+queue and a task; SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared
+socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
 """
 
 import asyncio
@@ -9,52 +10,50 @@ import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-__all__ = ["Address", "IceLite", "PacketHandler"]
+__all__ = ["Address", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
 
 Address = tuple[Any, ...]
 """As sockets have it: (host, port), for IPv6 (host, port, flow, scope)."""
 PacketHandler = Callable[[str, bytes, float], None]
 """Takes the kind of a packet, the packet, and now."""
 
+_MAX_DATAGRAM_BYTES = 1500
 _QUEUED_DTLS = 256  # datagrams; more than an SCTP window of 1,200-byte packets
 _ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
 
 
-class IceLite:
+def packet_kind(datagram: bytes) -> str | None:
+    """What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4); None where it is nothing."""
+    if not 0 < len(datagram) <= _MAX_DATAGRAM_BYTES:
+        return None
+    first = datagram[0]
+    if 127 < first < 192:
+        return None if len(datagram) < 8 else "rtcp" if 192 <= datagram[1] <= 223 else "rtp"
+    if 19 < first < 64:
+        return "dtls"
+    return "stun" if first < 4 else None
+
+
+class IceAgent:
     """One peer's agent. ``connected`` is set by the first check that succeeds, or by ``close``."""
 
     role: ClassVar[str] = "controlled"
 
-    def __init__(self, send: Callable[[bytes, Address], None], on_media: PacketHandler) -> None:
-        self.ufrag = secrets.token_hex(4)
-        self.pwd = secrets.token_hex(16)
-        self.addresses: set[Address] = set()
+    def __init__(self) -> None:
         self.connected = asyncio.Event()
         self.last_authenticated: float | None = None
         self.dropped = 0
         self.moves = 0
-        self._address: Address | None = None
-        self._address_heard = 0.0
-        self._send_datagram = send
-        self._on_media = on_media
+        self._on_media: PacketHandler = lambda kind, packet, now: None
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_DTLS)
         self._is_closed = False
 
-    def checked(self, address: Address, *, nominated: bool, now: float) -> None:
-        """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else."""
-        self.last_authenticated = now
-        current = self._address
-        if address == current:
-            self._address_heard = now
-        elif current is None or nominated or now - self._address_heard >= _ROAM_AFTER_S:
-            self.moves += current is not None
-            self._address, self._address_heard = address, now
-        self.connected.set()
+    def attach(self, on_media: PacketHandler) -> None:
+        """From now on ``on_media`` gets SRTP and SRTCP packets."""
+        self._on_media = on_media
 
-    def receive(self, kind: str, datagram: bytes, address: Address, now: float) -> None:
-        """A datagram that is not STUN, from one of the agent's addresses."""
-        if address == self._address:
-            self._address_heard = now
+    def hand_over(self, kind: str, datagram: bytes, now: float) -> None:
+        """A datagram of the peer that is not STUN."""
         if kind != "dtls":
             self._on_media(kind, datagram, now)
         elif self._datagrams.full():
@@ -64,8 +63,7 @@ class IceLite:
 
     def send(self, datagram: bytes) -> None:
         """To where the peer is now; before its first check, nowhere."""
-        if self._address is not None:
-            self._send_datagram(datagram, self._address)
+        raise NotImplementedError
 
     def close(self) -> None:
         """Ends every wait; may be called twice."""
@@ -88,3 +86,44 @@ class IceLite:
 
     async def _send(self, datagram: bytes) -> None:
         self.send(datagram)
+
+
+class IceLite(IceAgent):
+    """Answers the checks of a peer on the shared socket; found there by its ``ufrag``."""
+
+    def __init__(self, send: Callable[[bytes, Address], None], on_closed: Callable[["IceLite"], None]) -> None:
+        super().__init__()
+        self.ufrag = secrets.token_hex(4)
+        self.pwd = secrets.token_hex(16)
+        self.addresses: set[Address] = set()
+        self._address: Address | None = None
+        self._address_heard = 0.0
+        self._send_datagram = send
+        self._on_closed = on_closed
+
+    def checked(self, address: Address, *, nominated: bool, now: float) -> None:
+        """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else."""
+        self.last_authenticated = now
+        current = self._address
+        if address == current:
+            self._address_heard = now
+        elif current is None or nominated or now - self._address_heard >= _ROAM_AFTER_S:
+            self.moves += current is not None
+            self._address, self._address_heard = address, now
+        self.connected.set()
+
+    def receive(self, kind: str, datagram: bytes, address: Address, now: float) -> None:
+        """A datagram that is not STUN, from one of the agent's addresses."""
+        if address == self._address:
+            self._address_heard = now
+        self.hand_over(kind, datagram, now)
+
+    def send(self, datagram: bytes) -> None:
+        """To where the peer is now; before its first check, nowhere."""
+        if self._address is not None:
+            self._send_datagram(datagram, self._address)
+
+    def close(self) -> None:
+        """Ends every wait and leaves the socket; may be called twice."""
+        super().close()
+        self._on_closed(self)

@@ -14,26 +14,11 @@ from typing import cast
 
 from aioice import stun
 
-from bridge.peer.ice import Address, IceLite
+from bridge.peer.ice import Address, IceLite, packet_kind
 
-__all__ = ["Mux", "packet_kind"]
+__all__ = ["Mux"]
 
-_MAX_DATAGRAM_BYTES = 1500
 _MAX_ADDRESSES = 16  # of one agent: the pairs of a peer with several interfaces
-
-STUN, DTLS, RTP, RTCP = "stun", "dtls", "rtp", "rtcp"
-
-
-def packet_kind(datagram: bytes) -> str | None:
-    """What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4); None where it is nothing."""
-    if not 0 < len(datagram) <= _MAX_DATAGRAM_BYTES:
-        return None
-    first = datagram[0]
-    if 127 < first < 192:
-        return None if len(datagram) < 8 else RTCP if 192 <= datagram[1] <= 223 else RTP
-    if 19 < first < 64:
-        return DTLS
-    return STUN if first < 4 else None
 
 
 class Mux(asyncio.DatagramProtocol):
@@ -54,17 +39,11 @@ class Mux(asyncio.DatagramProtocol):
         """An ICMP error or a full buffer: the packet is lost, which everything above expects of UDP."""
         self.drops["send_error"] += 1
 
-    def register(self, agent: IceLite) -> None:
-        """From now on, checks for ``agent``'s user fragment reach it."""
+    def new_agent(self) -> IceLite:
+        """An agent on this socket, until it is closed."""
+        agent = IceLite(self.send, self._forget)
         self._agents[agent.ufrag] = agent
-
-    def unregister(self, agent: IceLite) -> None:
-        """Forgets the agent and its addresses."""
-        self._agents.pop(agent.ufrag, None)
-        for address in agent.addresses:
-            if self._by_address.get(address) is agent:
-                del self._by_address[address]
-        agent.addresses.clear()
+        return agent
 
     def send(self, datagram: bytes, address: Address) -> None:
         """Sends, or loses, a datagram."""
@@ -76,7 +55,7 @@ class Mux(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: Address) -> None:
         """One datagram, from anyone."""
         kind = packet_kind(data)
-        if kind is STUN:
+        if kind == "stun":
             self._check(data, addr)
             return
         agent = self._by_address.get(addr)
@@ -89,6 +68,13 @@ class Mux(asyncio.DatagramProtocol):
         """Closes the socket."""
         if self._transport is not None:
             self._transport.close()
+
+    def _forget(self, agent: IceLite) -> None:
+        self._agents.pop(agent.ufrag, None)
+        for address in agent.addresses:
+            if self._by_address.get(address) is agent:
+                del self._by_address[address]
+        agent.addresses.clear()
 
     def _check(self, data: bytes, addr: Address) -> None:
         try:

@@ -14,19 +14,21 @@ from typing import Any
 from aiortc import RTCCertificate, RTCDataChannel
 
 from bridge.errors import BridgeError, PeerError, PeerLost, PeerNotConnected
+from bridge.log import get_logger
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
 from bridge.media.playback import Heard, Part
 from bridge.peer.channel import CHANNEL_LABEL, ChannelSink
 from bridge.peer.dtls import SecureTransport, SrtpError
-from bridge.peer.ice import IceLite
-from bridge.peer.mux import Mux
-from bridge.peer.sdp import AnswerParameters, Offer, write_answer
+from bridge.peer.ice import IceAgent
+from bridge.peer.sdp import Fingerprint, Offer
 from bridge.session.roles import LegOwner
 from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["Peer"]
+
+_log = get_logger("peer")
 
 _MAX_SSRCS = 8  # an SRTP session keeps state for each; one sender needs one, and a few for restarts
 
@@ -36,27 +38,25 @@ class Peer:
 
     def __init__(
         self,
-        offer: Offer,
-        mux: Mux,
+        ice: IceAgent,
         certificate: RTCCertificate,
         owner: LegOwner,
         *,
+        opus_payload_type: int,
         queue_limit_s: int,
     ) -> None:
-        self.ice = IceLite(mux.send, self._on_media)
+        self.ice = ice
         self.faults: Counter[str] = Counter()
-        self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=offer.opus_payload_type, rate_hz=SESSION_HZ)
+        self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=opus_payload_type, rate_hz=SESSION_HZ)
         self.outbound = OutboundAudio(
             new_encoder(SESSION_HZ),
             rate_hz=SESSION_HZ,
-            payload_type=offer.opus_payload_type,
+            payload_type=opus_payload_type,
             ssrc=secrets.randbits(32),
             sequence=secrets.randbits(15),
             rtp_timestamp=secrets.randbits(32),
             limit_s=queue_limit_s,
         )
-        self._offer = offer
-        self._mux = mux
         self._owner = owner
         self._secure = SecureTransport(
             self.ice, certificate, on_channel=self._on_channel, on_closed=lambda: self.hang_up("peer_closed")
@@ -66,49 +66,49 @@ class Peer:
         self._unprotect_rtcp: Any = None
         self._protect: Any = None
         self._is_connected = False
+        self.closed = asyncio.Event()
         self._closing = asyncio.Event()
         self._reason = ""
         self._error: BridgeError | None = None
-        mux.register(self.ice)
+        ice.attach(self._on_media)
 
-    def answer(self, addresses: tuple[str, ...], port: int) -> str:
-        """The SDP answer that brings the peer to ``addresses`` and ``port``."""
-        ours = AnswerParameters(
-            ice_ufrag=self.ice.ufrag,
-            ice_pwd=self.ice.pwd,
-            fingerprint=self._secure.fingerprint,
-            addresses=addresses,
-            port=port,
-            ssrc=self.outbound.ssrc,
-        )
-        return write_answer(self._offer, ours)
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of our certificate, for offer or answer."""
+        return self._secure.fingerprint
+
+    def connect_to(self, remote: Offer, *, dtls_role: str, open_channel: str | None = None) -> None:
+        """Whom ``run`` is going to meet, and as what: DTLS ``server`` or ``client``."""
+        self._remote = remote
+        self._dtls_role = dtls_role
+        self._open_channel = open_channel
 
     async def run(self, *, connect_timeout_s: float, close_deadline_s: float) -> None:
-        """The peer's whole life, from the answer on."""
+        """The peer's whole life, from ``connect_to`` on."""
         try:
             try:
                 async with asyncio.timeout(connect_timeout_s):
                     await self._connect()
             except TimeoutError:
-                self._fail(PeerNotConnected(f"no peer connected within {connect_timeout_s:g} s"))
+                self.fail(PeerNotConnected(f"no peer connected within {connect_timeout_s:g} s"))
             await self._closing.wait()
         except ConnectionError:
-            self._fail(PeerError("the transport closed while connecting"))
+            self.fail(PeerError("the transport closed while connecting"))
         except PeerError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception as error:
-            self.faults["handler_error"] += 1
-            self._fail(PeerError(f"{type(error).__name__} in the peer's task", code="internal_error"))
+            self._handler_failed(error)
         finally:
             self._is_connected = False
             await self._aclose(close_deadline_s)
+            self.closed.set()
             self._owner.leg_closed(self._reason or "cancelled", self._error)
 
     async def _connect(self) -> None:
         await self.ice.connected.wait()
         if self._closing.is_set():
             return
-        await self._secure.start(self._offer)
+        await self._secure.start(self._remote, role=self._dtls_role, open_channel=self._open_channel)
         self._unprotect = self._secure.inbound_srtp.unprotect
         self._unprotect_rtcp = self._secure.inbound_srtp.unprotect_rtcp
         self._protect = self._secure.outbound_srtp.protect
@@ -124,7 +124,6 @@ class Peer:
         except Exception as error:
             self.faults[f"close_{type(error).__name__}"] += 1
         finally:
-            self._mux.unregister(self.ice)
             self.ice.close()
 
     # Leg
@@ -193,7 +192,7 @@ class Peer:
         """Every second: a peer of which nothing authenticated came for ``timeout_s`` is lost."""
         heard = self.ice.last_authenticated
         if self._is_connected and heard is not None and now - heard > timeout_s:
-            self._fail(PeerLost(f"nothing heard from the peer for {timeout_s:g} s"))
+            self.fail(PeerLost(f"nothing heard from the peer for {timeout_s:g} s"))
 
     # The socket's side
 
@@ -226,7 +225,7 @@ class Peer:
             return
         channel.on("message", self._on_message)
         channel.on("close", lambda: self.hang_up("channel_closed"))
-        self._owner.channel_opened(ChannelSink(channel, max_message_bytes=self._offer.max_message_bytes))
+        self._owner.channel_opened(ChannelSink(channel, max_message_bytes=self._remote.max_message_bytes))
 
     def _on_message(self, data: str | bytes) -> None:
         try:
@@ -236,9 +235,11 @@ class Peer:
 
     def _handler_failed(self, error: Exception) -> None:
         self.faults["handler_error"] += 1
-        self._fail(PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
+        _log.error("peer.handler_failed", exc_info=error)
+        self.fail(PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
 
-    def _fail(self, error: BridgeError) -> None:
+    def fail(self, error: BridgeError) -> None:
+        """Ends the call because of ``error``; the first one counts."""
         if self._error is None and not self._closing.is_set():
             self._error = error
         self.hang_up(error.code)

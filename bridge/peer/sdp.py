@@ -13,19 +13,24 @@ from bridge.errors import BadOffer
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_SDP_BYTES",
+    "OFFERED_OPUS",
     "AnswerParameters",
     "Fingerprint",
     "Media",
     "Offer",
+    "OfferParameters",
     "parse_offer",
     "parse_remote",
     "write_answer",
+    "write_offer",
 ]
 
 MAX_SDP_BYTES = 128 * 1024
 MAX_MESSAGE_BYTES = 262_144
 """What we announce as ``a=max-message-size``; Chromium and aiortc announce the same."""
 _DEFAULT_MAX_MESSAGE_BYTES = 65_536  # RFC 8841 section 6.1
+OFFERED_OPUS = 111
+"""The payload type of Opus in our own offers; the one that Chromium uses."""
 _MAX_MEDIA = 16
 _SCTP_PORT = 5000
 _DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # RFC 8122 section 5; SHA-1 no longer counts
@@ -83,6 +88,12 @@ class Offer:
     max_message_bytes: int
 
     @property
+    def candidates(self) -> list[str]:
+        """The remote candidates; only an answer's are of use."""
+        sections = [media for media in (self.audio, self.application) if media is not None]
+        return list(dict.fromkeys(v for media in sections for k, v in media.attributes if k == "candidate"))
+
+    @property
     def sends_audio(self) -> bool:
         """The remote side wants to be heard."""
         return self.audio is not None and self.audio.direction in ("sendrecv", "sendonly")
@@ -102,6 +113,17 @@ class AnswerParameters:
     fingerprint: Fingerprint
     addresses: tuple[str, ...]
     port: int
+    ssrc: int
+
+
+@dataclass(frozen=True, slots=True)
+class OfferParameters:
+    """What our offer says, for a call that we dial; ``candidates`` as their SDP lines have them."""
+
+    ice_ufrag: str
+    ice_pwd: str
+    fingerprint: Fingerprint
+    candidates: tuple[str, ...]
     ssrc: int
 
 
@@ -168,6 +190,33 @@ def write_answer(offer: Offer, ours: AnswerParameters) -> str:
         lines += _audio_lines(offer, ours) if media is offer.audio else _application_lines()
         lines += _transport_lines(ours)
     return "\r\n".join(lines) + "\r\n"
+
+
+def write_offer(ours: OfferParameters) -> str:
+    """An offer of audio both ways and a data channel, as a browser would make it."""
+    transport = [
+        *(f"a=candidate:{candidate}" for candidate in ours.candidates),
+        "a=end-of-candidates",
+        f"a=ice-ufrag:{ours.ice_ufrag}",
+        f"a=ice-pwd:{ours.ice_pwd}",
+        f"a=fingerprint:{ours.fingerprint.algorithm} {ours.fingerprint.value}",
+        "a=setup:actpass",
+    ]
+    audio = [
+        f"m=audio 9 UDP/TLS/RTP/SAVPF {OFFERED_OPUS}",
+        "c=IN IP4 0.0.0.0",
+        "a=mid:0",
+        "a=sendrecv",
+        "a=rtcp-mux",
+        f"a=rtpmap:{OFFERED_OPUS} opus/48000/2",
+        f"a=fmtp:{OFFERED_OPUS} minptime=10;useinbandfec=1",
+        "a=msid:bridge audio",
+        f"a=ssrc:{ours.ssrc} cname:bridge",
+        *transport,
+    ]
+    application = ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0", "a=mid:1"]
+    session = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0 1", "a=msid-semantic: WMS bridge"]
+    return "\r\n".join([*session, *audio, *application, *_application_lines(), *transport]) + "\r\n"
 
 
 def _formats(offer: Offer, media: Media, is_accepted: bool) -> str:

@@ -23,7 +23,7 @@ export class Conversation {
   /** `answerCall(callId)` is called when someone wants to type a function's result. */
   constructor({ list, welcome, answerCall }) {
     this.#list = list;
-    this.#tail = new Tail(list.parentElement);
+    this.#tail = new Tail(list.closest(".pane"));
     this.#welcome = welcome;
     this.#answerCall = answerCall;
   }

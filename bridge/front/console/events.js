@@ -104,7 +104,7 @@ export class EventList {
 
   #draw({ from, type, time, event, text }) {
     if (from === "note") {
-      return element("li", { className: "note" }, element("span", { className: "time" }, offset(time)), element("span", { className: "summary" }, text));
+      return element("li", { className: "note", role: "listitem" }, element("span", { className: "time" }, offset(time)), element("span", { className: "summary" }, text));
     }
     const button = element(
       "button",
@@ -115,7 +115,7 @@ export class EventList {
       element("span", { className: "summary" }, summary(event)),
     );
     const kind = /(^error$|\.failed$|\.dropped$)/.test(type) ? " bad" : type.endsWith(".delta") ? " delta" : "";
-    return element("li", { className: `event ${from}${kind}`, data: { type } }, button);
+    return element("li", { className: `event ${from}${kind}`, role: "listitem", data: { type } }, button);
   }
 
   #open(node) {

@@ -50,6 +50,7 @@ export class CallsPanel {
       const reason = error instanceof TypeError || error.name === "TimeoutError" ? "The server does not answer." : error.message;
       setText(this.#parts.total, reason);
       this.#parts.total.classList.add("bad");
+      this.#parts.empty.hidden = true; // who knows
     }
     this.#polling = false;
     this.#timer = setTimeout(() => this.refresh(), wait);

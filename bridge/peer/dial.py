@@ -1,0 +1,56 @@
+"""A peer for a call that we dial: we offer, somebody else answers."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from bridge.errors import PeerError
+from bridge.peer.channel import CHANNEL_LABEL
+from bridge.peer.dtls import new_certificate
+from bridge.peer.ice_full import IceFull
+from bridge.peer.peer import Peer
+from bridge.peer.runner import PeerRunner
+from bridge.peer.sdp import OFFERED_OPUS, Offer, OfferParameters, parse_remote, write_offer
+from bridge.session.roles import LegOwner
+
+__all__ = ["dial"]
+
+Signal = Callable[[str], Awaitable[bytes]]
+"""Takes our offer to the other side and brings its answer."""
+
+
+@asynccontextmanager
+async def dial(runner: PeerRunner, owner: LegOwner, signal: Signal, *, queue_limit_s: int = 600) -> AsyncIterator[Peer]:
+    """Offers, takes the answer and runs the peer; leaving the block hangs up. Raises ``BadOffer`` or ``PeerError``."""
+    ice = IceFull()
+    peer = Peer(ice, new_certificate(), owner, opus_payload_type=OFFERED_OPUS, queue_limit_s=queue_limit_s)
+    try:
+        ufrag, pwd, candidates = await ice.gather()
+        ours = OfferParameters(
+            ice_ufrag=ufrag,
+            ice_pwd=pwd,
+            fingerprint=peer.fingerprint,
+            candidates=candidates,
+            ssrc=peer.outbound.ssrc,
+        )
+        answer = parse_remote(await signal(write_offer(ours)))
+        if answer.audio is not None and answer.opus_payload_type != OFFERED_OPUS:
+            raise PeerError("the answer names another payload type for Opus than was offered")
+        role = "server" if answer.setup == "active" else "client"
+        peer.connect_to(answer, dtls_role=role, open_channel=CHANNEL_LABEL)
+        runner.spawn(_carry(ice, peer, answer))
+        runner.run(peer)
+        try:
+            yield peer
+        finally:
+            peer.hang_up("caller_closed")
+            await peer.closed.wait()
+    finally:
+        await ice.aclose()
+
+
+async def _carry(ice: IceFull, peer: Peer, answer: Offer) -> None:
+    """Runs the agent; where it fails, so does the peer."""
+    try:
+        await ice.run(answer.ice_ufrag, answer.ice_pwd, answer.candidates)
+    except PeerError as error:
+        peer.fail(error)

@@ -1,0 +1,85 @@
+"""A full ICE agent by aioice, for the calls that we dial: host, STUN and TURN candidates, one component."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any, ClassVar
+
+import aioice
+
+from bridge.errors import PeerError
+from bridge.peer.ice import IceAgent, packet_kind
+
+__all__ = ["IceFull"]
+
+_MAX_CANDIDATES = 32
+_QUEUED = 512  # datagrams on their way out
+
+
+class _Connection(aioice.Connection):
+    """aioice leaves loopback out, where a server on the same machine may be all that there is."""
+
+    async def get_component_candidates(self, component: int, addresses: list[str], *rest: Any, **more: Any) -> Any:
+        return await super().get_component_candidates(component, [*addresses, "127.0.0.1"], *rest, **more)
+
+
+class IceFull(IceAgent):
+    """The controlling agent. ``run`` connects, then carries datagrams both ways until ``close``."""
+
+    role: ClassVar[str] = "controlling"
+
+    def __init__(self, *, stun_server: tuple[str, int] | None = None) -> None:
+        super().__init__()
+        self._connection = _Connection(ice_controlling=True, components=1, stun_server=stun_server)
+        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED)
+
+    async def gather(self) -> tuple[str, str, tuple[str, ...]]:
+        """Our user fragment, password and candidates, for the offer."""
+        await self._connection.gather_candidates()
+        candidates = tuple(candidate.to_sdp() for candidate in self._connection.local_candidates)
+        return self._connection.local_username, self._connection.local_password, candidates
+
+    async def run(self, ufrag: str, pwd: str, candidates: list[str]) -> None:
+        """Connects to the agent that the answer speaks of and stays until either side ends it."""
+        connection = self._connection
+        connection.remote_username, connection.remote_password = ufrag, pwd
+        for line in candidates[:_MAX_CANDIDATES]:
+            with suppress(ValueError):  # a kind of candidate that aioice does not know
+                await connection.add_remote_candidate(aioice.Candidate.from_sdp(line))
+        await connection.add_remote_candidate(None)
+        try:
+            await connection.connect()
+        except ConnectionError as error:
+            raise PeerError(f"ICE failed: {error}", code="ice_failed") from error
+        self.connected.set()
+        with suppress(ConnectionError):
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(self._send_all())
+                await self._receive_all()
+                sender.cancel()
+
+    def send(self, datagram: bytes) -> None:
+        """Queues a datagram; a full queue loses it, as a network would."""
+        if self._outgoing.full():
+            self.dropped += 1
+        else:
+            self._outgoing.put_nowait(datagram)
+
+    async def aclose(self) -> None:
+        """Closes the sockets."""
+        self.close()
+        await self._connection.close()
+
+    async def _receive_all(self) -> None:
+        clock = asyncio.get_running_loop().time
+        with suppress(ConnectionError):
+            while True:
+                datagram = await self._connection.recv()
+                kind = packet_kind(datagram)
+                if kind is not None:
+                    self.hand_over(kind, datagram, clock())
+        self.close()
+
+    async def _send_all(self) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await self._connection.send(await self._outgoing.get())

@@ -1,0 +1,73 @@
+"""Runs peers: a task for each one's life, and one clock of 20 ms for the sound of all."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from bridge.media.opus import FRAME_MS
+from bridge.peer.peer import Peer
+
+__all__ = ["PeerRunner"]
+
+_TICK_S = FRAME_MS / 1000
+_MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
+_WATCH_TICKS = 1000 // FRAME_MS
+
+
+class PeerRunner:
+    """``async with`` runs the clock; leaving it hangs up every peer and waits for them."""
+
+    def __init__(
+        self, *, connect_timeout_s: float = 10, peer_timeout_s: float = 10, close_deadline_s: float = 2
+    ) -> None:
+        self.peers: set[Peer] = set()
+        self.late_ticks = 0
+        self._connect_timeout_s = connect_timeout_s
+        self._peer_timeout_s = peer_timeout_s
+        self._close_deadline_s = close_deadline_s
+        self._tasks = asyncio.TaskGroup()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
+        self._ticks = 0
+
+    async def __aenter__(self) -> "PeerRunner":
+        self._loop = asyncio.get_running_loop()
+        await self._tasks.__aenter__()
+        self._next_tick = self._loop.time() + _TICK_S
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for peer in tuple(self.peers):
+            peer.hang_up("server_stopped")
+        await self._tasks.__aexit__(None, None, None)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def run(self, peer: Peer) -> None:
+        """Runs ``peer`` to its end."""
+        self.peers.add(peer)
+        life = peer.run(connect_timeout_s=self._connect_timeout_s, close_deadline_s=self._close_deadline_s)
+        self._tasks.create_task(life).add_done_callback(lambda _: self.peers.discard(peer))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what belongs to a peer beside it; waited for at the end."""
+        self._tasks.create_task(work)
+
+    def _tick(self) -> None:
+        """Every 20 ms for all peers; catches up after a short delay, leaves a gap after a long one."""
+        now = self._loop.time()
+        behind = int((now - self._next_tick) / _TICK_S)
+        if behind > _MAX_CATCH_UP:
+            self.late_ticks += behind
+            self._next_tick += behind * _TICK_S
+            for peer in self.peers:
+                peer.outbound.skip(behind)
+        for peer in tuple(self.peers):
+            peer.tick(now)
+        self._ticks += 1
+        if self._ticks % _WATCH_TICKS == 0:
+            for peer in tuple(self.peers):
+                peer.watch(now, self._peer_timeout_s)
+        self._next_tick += _TICK_S
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
