@@ -28,14 +28,6 @@ export class Conversation {
     this.#answerCall = answerCall;
   }
 
-  clear() {
-    this.#turns.clear();
-    this.#responses.clear();
-    this.#askedAt = null;
-    this.#list.replaceChildren();
-    this.#welcome.hidden = false;
-  }
-
   /** A line between the turns: a call began or ended. Nothing to stand between is nothing to tell. */
   divide(text) {
     if (this.#list.childElementCount) this.note(text);
@@ -60,6 +52,7 @@ export class Conversation {
     "input_audio_buffer.speech_started": ({ item_id, audio_start_ms }) => {
       const turn = this.#turn(item_id, "caller", "Caller");
       turn.startMs = audio_start_ms;
+      turn.node.classList.toggle("bare", !this.#transcribes); // no remark will follow: keep no room for one
       this.#say(turn, 0, "speaking…", "dim");
     },
     "input_audio_buffer.speech_stopped": ({ item_id, audio_end_ms }) => {
@@ -96,7 +89,7 @@ export class Conversation {
     "response.output_item.done": ({ item, response_id }) => this.#item(item, response_id),
     "response.output_audio_transcript.delta": (event) => this.#grow(event, event.delta),
     "response.output_audio_transcript.done": (event) => this.#whole(event, event.transcript),
-    "response.output_text.delta": (event) => this.#grow(event, event.delta).node.classList.add("typed"),
+    "response.output_text.delta": (event) => this.#grow(event, event.delta).node.classList.add("bare"),
     "response.output_text.done": (event) => this.#whole(event, event.text),
     "response.function_call_arguments.delta": ({ item_id, delta }) => {
       const turn = this.#turn(item_id, "function", "Function");
@@ -149,7 +142,10 @@ export class Conversation {
       if (item.status === "completed") turn.isWhole = true;
       this.#function(turn);
     } else if (item.type === "function_call_output") {
-      this.#say(this.#turn(item.id, "function", "Result"), 0, String(item.output ?? ""), "code");
+      const turn = this.#turn(item.id, "function", "Result");
+      turn.node.classList.add("bare");
+      this.#say(turn, 0, String(item.output ?? ""), "code");
+      for (const { callId, button } of this.#turns.values()) if (callId === item.call_id) button?.remove();
     } else if (item.role === "assistant") {
       const turn = this.#turn(item.id, "answer", "Answer");
       if (responseId) this.#response(responseId).turn ??= turn;
@@ -161,7 +157,7 @@ export class Conversation {
       const turn = this.#turn(item.id, "caller", item.role === "user" ? "Caller" : "System");
       item.content?.forEach((part, index) => {
         const text = part.text ?? part.transcript;
-        if (part.type === "input_text") turn.node.classList.add("typed");
+        if (part.type === "input_text") turn.node.classList.add("bare");
         if (text) this.#say(turn, index, text);
         else if (!turn.parts.has(index)) this.#say(turn, index, part.type === "input_image" ? "(a picture)" : "spoke", "dim");
       });

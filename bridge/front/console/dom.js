@@ -51,7 +51,7 @@ export class Tail {
     const look = () => {
       const { scrollTop, scrollHeight, clientHeight } = pane;
       const was = this.isHeld;
-      if (scrollHeight - scrollTop - clientHeight < END_PX) this.isHeld = true;
+      if (scrollHeight - scrollTop - clientHeight < END_PX) this.isHeld ||= scrollTop > this.#top;
       else if (scrollTop < this.#top) this.isHeld = false;
       this.#top = scrollTop;
       if (was !== this.isHeld) onChange(this.isHeld);
@@ -67,6 +67,11 @@ export class Tail {
       this.#frame = 0;
       if (this.isHeld) this.jump();
     });
+  }
+
+  /** For when the reader has found something to look at. */
+  release() {
+    this.isHeld = false;
   }
 
   jump() {

@@ -16,7 +16,7 @@ const LONGEST_STRING = 300; // longer ones (base64 mostly) are cut when shown, n
 export class EventList {
   #list;
   #parts;
-  #rows = []; // { node, from, type, time, event }, oldest first
+  #rows = []; // { node, from, type, time, event or text }, oldest first
   #queue = [];
   #timer = null;
   #paused = false;
@@ -57,6 +57,7 @@ export class EventList {
     this.#rows = [];
     this.#queue = [];
     this.#list.replaceChildren();
+    if (this.#paused) setText(this.#parts.pause, "Resume (0)");
     this.#toEnd();
     this.#sayHowMany();
   }
@@ -129,9 +130,12 @@ export class EventList {
       return;
     }
     node.parentElement.classList.add("opened");
+    this.#tail.release();
     const row = this.#rows.find((candidate) => candidate.node === node);
     const cut = (_, value) => (typeof value === "string" && value.length > LONGEST_STRING ? `${value.slice(0, LONGEST_STRING)}… (${count(value.length)} characters)` : value);
     node.append(element("pre", { tabIndex: 0 }, JSON.stringify(row.event, cut, 2)));
+    node.scrollIntoView({ block: "nearest" });
+    button.scrollIntoView({ block: "nearest" }); // of a long one, its beginning
   }
 
   #key(press) {
@@ -228,7 +232,7 @@ export function summary(event) {
   if (event.response) return ofResponse(event.response);
   if (event.item) return ofItem(event.item);
   if (event.part) return quoted(event.part.transcript ?? event.part.text) || event.part.type;
-  if (event.rate_limits) return event.rate_limits.map(({ name, remaining, limit }) => `${name} ${count(remaining)} of ${count(limit)}`).join(" · ");
+  if (event.rate_limits) return event.rate_limits.map(({ name, remaining, limit }) => `${name} ${count(remaining)} of ${count(limit)}`).join(" · ") || "no limits";
   if (typeof event.audio === "string") return `${count(event.audio.length)} characters of base64`;
   if (typeof event.delta === "string") return event.delta.length > 200 ? `${count(event.delta.length)} characters` : quoted(event.delta);
   const text = event.transcript ?? event.text;

@@ -74,7 +74,8 @@ export class CallsPanel {
     });
     this.#parts.empty.hidden = calls.length > 0 || this.#attached > 0;
     this.#parts.total.classList.remove("bad");
-    const listeners = calls.reduce((sum, call) => sum + call.listeners.length, 0);
+    // The peer's own data channel stands in the list too, for its backlog; it is not what one calls a listener.
+    const listeners = calls.flatMap((call) => call.listeners).filter(({ role }) => role !== "peer").length;
     const more = calls.length > MOST_CALLS ? `, first ${MOST_CALLS} shown` : "";
     setText(this.#parts.total, calls.length ? `${plural(calls.length, "call")}, ${plural(listeners, "listener")}${more}` : "");
   }
@@ -220,7 +221,7 @@ class Attached {
     if (track && bytesPerMs && event[field]) this.#ms[track] += base64Bytes(event[field]) / bytesPerMs;
     if (event.type === "bridge.listener.dropped") {
       this.#drops += 1;
-      this.#droppedMs += event.dropped_ms ?? event.audio_ms ?? event.ms ?? 0;
+      this.#droppedMs += event.audio_ms ?? 0;
     }
   }
 

@@ -1,0 +1,142 @@
+"""How many calls one core carries: ``python -m benchmarks.calls [--calls 40] [--seconds 10]``.
+
+Starts ``bridge serve`` as a process of its own, makes so many real WebRTC calls to it from this one, each with its
+caller speaking and one WebSocket listener that takes the sound as PCM16 append events, and divides the CPU time of the
+daemon's process by the calls. The embedded engine listens to every call all the while (voice detection included).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+import wave
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import uvloop
+from tqdm import tqdm
+from websockets.asyncio.client import connect
+
+from bridge.errors import BridgeError
+from bridge.media.playback import Part, Started, Stopped
+from bridge.peer.dial import dial
+from bridge.peer.runner import PeerRunner
+from bridge.session.roles import Sink
+
+__all__ = ["main"]
+
+_SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
+_PART = Part("benchmark", "benchmark", 0, 0)
+
+
+@dataclass(slots=True)
+class _Caller:
+    """One caller; hears, and does not listen."""
+
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    call_id: str = ""
+    appended: int = 0
+
+    def leg_connected(self) -> None:
+        self.connected.set()
+
+    def receive_audio(self, pcm: bytes) -> None: ...
+
+    def channel_opened(self, sink: Sink) -> None: ...
+
+    def receive_text(self, text: str) -> None: ...
+
+    def played(self, event: Started | Stopped) -> None: ...
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def _daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
+    """A daemon on free ports, and its process."""
+    command = [sys.executable, "-m", "bridge", "serve", "--port", "0", "--udp-port", "0", "--max-calls", "1000"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        yield next(word for word in line.split() if word.startswith("http")).rstrip("/"), psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.terminate()
+        await process.wait()
+
+
+async def _call(url: str, runner: PeerRunner, caller: _Caller, speech: bytes, stop: asyncio.Event) -> None:
+    """One call with its listener, from offer to hang-up."""
+
+    def post(offer: str) -> bytes:
+        headers = {"Content-Type": "application/sdp"}
+        request = urllib.request.Request(f"{url}/v1/realtime/calls", offer.encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            caller.call_id = response.headers["Location"].rpartition("/")[2]
+            return bytes(response.read())
+
+    async def signal(offer: str) -> bytes:
+        return await asyncio.to_thread(post, offer)
+
+    async with dial(runner, caller, signal) as peer:
+        await asyncio.wait_for(caller.connected.wait(), 10)
+        address = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}&audio=pcm16"
+        async with connect(address, proxy=None) as listener:
+            for _ in range(20):
+                peer.play(_PART, speech)
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        caller.appended += b"input_audio_buffer.append" in await listener.recv(decode=False)
+
+
+async def _measure(calls: int, seconds: int) -> dict[str, float]:
+    with wave.open(str(_SPEECH)) as source:
+        speech = source.readframes(source.getnframes())
+    stop = asyncio.Event()
+    async with _daemon() as (url, process), PeerRunner() as runner, asyncio.TaskGroup() as group:
+        callers = [_Caller() for _ in range(calls)]
+        for caller in tqdm(callers, desc="dialling", unit="call", disable=None):
+            group.create_task(_call(url, runner, caller, speech, stop))
+            await asyncio.wait_for(caller.connected.wait(), 20)
+        await asyncio.sleep(2)
+        before, counted = process.cpu_times(), sum(caller.appended for caller in callers)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for _ in tqdm(range(seconds), desc="speaking", unit="s", disable=None):
+            await asyncio.sleep(1)
+        elapsed = loop.time() - start
+        after = process.cpu_times()
+        appended = sum(caller.appended for caller in callers) - counted
+        figures = {
+            "calls": calls,
+            "seconds": round(elapsed, 1),
+            "append_events_per_call_per_s": round(appended / calls / elapsed, 1),
+            "cpu_percent_of_core": round(100 * (sum(after[:2]) - sum(before[:2])) / elapsed, 1),
+            "threads": process.num_threads(),
+            "rss_mb": round(process.memory_info().rss / 1e6, 1),
+        }
+        stop.set()
+    figures["calls_per_core"] = round(100 * calls / figures["cpu_percent_of_core"], 1)
+    return figures
+
+
+def main() -> None:
+    """Measures and prints one JSON line."""
+    parser = argparse.ArgumentParser(description="How many calls one core carries.")
+    parser.add_argument("--calls", type=int, default=40)
+    parser.add_argument("--seconds", type=int, default=10)
+    arguments = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        figures = runner.run(_measure(arguments.calls, arguments.seconds))
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()
