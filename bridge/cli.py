@@ -10,6 +10,7 @@ import uvloop
 
 from bridge import __version__
 from bridge import log as logging
+from bridge.client.terminal import add_call_flags, run_call
 from bridge.config import Config, add_flags, load
 from bridge.daemon import Daemon
 from bridge.errors import ConfigError
@@ -36,14 +37,26 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--config", metavar="FILE", help="TOML file of settings")
     add_flags(serve)
     serve.set_defaults(run=_serve)
+    call = commands.add_parser("call", help="make a call: say something to a Realtime server and hear its answer")
+    add_call_flags(call)
+    call.set_defaults(run=_call)
     return parser
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     config = load(vars(arguments), os.environ, arguments.config)
     logging.configure(config.log_format, config.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with _new_runner() as runner:
         return runner.run(_run_daemon(config))
+
+
+def _call(arguments: argparse.Namespace) -> int:
+    logging.configure("auto", "error")
+    return run_call(arguments, os.environ, _new_runner)
+
+
+def _new_runner() -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 async def _run_daemon(config: Config) -> int:

@@ -8,7 +8,7 @@ _ROOT = Path(__file__).parents[1]
 _LONGEST_FILE = 500
 
 # These speak to a person, and print is how.
-MAY_PRINT = {"bridge/cli.py", "bridge/client.py"}
+MAY_PRINT = {"bridge/cli.py"}
 
 # File -> why its task cannot live in a TaskGroup. A task that nobody awaits loses its exception and outlives its owner.
 MAY_START_BARE_TASKS: dict[str, str] = {}

@@ -133,14 +133,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 def _console_routes() -> list[Route]:
-    """The console's few files, read once: serving them from disk would start a thread pool."""
-    routes = []
-    for entry in resources.files("bridge.front").joinpath("console").iterdir():
-        content_type = _CONTENT_TYPES.get(f".{entry.name.rpartition('.')[2]}")
-        if content_type is not None:
-            path = "/" if entry.name == "index.html" else f"/{entry.name}"
-            routes.append(Route(path, _file(entry.read_bytes(), content_type), methods=["GET"]))
-    return routes
+    """The console's few files; serving them from disk would start a thread pool."""
+    return [
+        Route(path, _file(content, content_type), methods=["GET"]) for path, content, content_type in _CONSOLE_FILES
+    ]
 
 
 def _file(content: bytes, content_type: str) -> Any:
@@ -148,3 +144,16 @@ def _file(content: bytes, content_type: str) -> Any:
         return Response(content, media_type=content_type, headers=_CONSOLE_HEADERS)
 
     return serve
+
+
+def _read_console() -> list[tuple[str, bytes, str]]:
+    files = []
+    for entry in resources.files("bridge.front").joinpath("console").iterdir():
+        content_type = _CONTENT_TYPES.get(f".{entry.name.rpartition('.')[2]}")
+        if content_type is not None:
+            path = "/" if entry.name == "index.html" else f"/{entry.name}"
+            files.append((path, entry.read_bytes(), content_type))
+    return files
+
+
+_CONSOLE_FILES = _read_console()  # at import: the event loop must not wait for a file

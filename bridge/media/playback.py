@@ -125,6 +125,7 @@ class Playback:
         self._entries.popleft()
         if following != response_id:
             self._ended.discard(response_id)
-            self._sounding = None
-            events.append(Stopped(response_id))
+            if self._sounding == response_id:
+                self._sounding = None
+                events.append(Stopped(response_id))
         return True

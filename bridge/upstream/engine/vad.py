@@ -4,7 +4,6 @@ The weights are those of Silero's 16 kHz ONNX model as float16 (MIT, see ``siler
 a probability by 2e-3, on the steepest edges of speech by 1e-2. A window costs a tenth of a millisecond.
 """
 
-import functools
 from importlib import resources
 from typing import NamedTuple
 
@@ -63,7 +62,6 @@ def _sigmoid(values: _Floats) -> _Floats:
     return result
 
 
-@functools.cache
 def _load_weights() -> _Weights:
     source = resources.files(__package__) / "silero_vad_16k_fp16.npz"
     with source.open("rb") as file, np.load(file) as archive:
@@ -83,11 +81,14 @@ def _load_weights() -> _Weights:
     )
 
 
+_WEIGHTS = _load_weights()  # at import: the event loop must not wait for a file
+
+
 class SileroVad:
     """One stream's speech probability, window by window; remembers what it heard until ``reset``."""
 
     def __init__(self) -> None:
-        self._weights = _load_weights()
+        self._weights = _WEIGHTS
         self.reset()
 
     def reset(self) -> None:

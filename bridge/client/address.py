@@ -1,0 +1,165 @@
+"""Where a Realtime server is, in each transport's own words, and what to do where it cannot be reached."""
+
+import errno
+import json
+import socket
+import ssl
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+from bridge.errors import BridgeError
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "DEFAULT_URL",
+    "Address",
+    "CallFailed",
+    "authorization",
+    "explain",
+    "parse_address",
+    "post_offer",
+]
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_MODEL = "gpt-realtime"
+_SCHEMES = {"http": ("http", "ws"), "ws": ("http", "ws"), "https": ("https", "wss"), "wss": ("https", "wss")}
+_DOORS = ("/realtime/calls", "/realtime")
+_MAX_ANSWER_BYTES = 256 * 1024
+_MAX_ERROR_CHARS = 300
+_ADVICE = {
+    401: "give a key by --api-key, BRIDGE_API_KEY or OPENAI_API_KEY",
+    403: "the server does not let in this key, this host name or this path",
+    404: "is the URL that of a Realtime API? A base such as http://127.0.0.1:8080 is enough",
+    405: "the server does not take WebRTC offers there; try --transport websocket",
+    429: "try again later",
+    503: "try again later",
+}
+
+
+class CallFailed(BridgeError):
+    """There was no answer; the message is for a person and says what to do."""
+
+    code = "call_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's doors; made by ``parse_address``."""
+
+    calls: str
+    """Takes WebRTC offers."""
+    socket: str
+    """Takes WebSockets: a session of its own."""
+
+    def listener(self, call_id: str) -> str:
+        """Takes a WebSocket that listens to a call with its sound."""
+        parts = urlsplit(self.socket)
+        query = [(key, value) for key, value in parse_qsl(parts.query) if key != "model"]
+        return urlunsplit(parts._replace(query=urlencode([*query, ("call_id", call_id), ("audio", "pcm16")])))
+
+
+def parse_address(url: str, model: str | None = None) -> Address:
+    """The doors behind a base URL, an API root (``…/v1``) or any one of the doors; keeps what its query says."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        http, ws = _SCHEMES[parts.scheme]
+        if not parts.hostname or parts.username is not None or parts.port == 0:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise CallFailed("The URL should look like http://host:port or https://host/v1.") from None
+    path = parts.path.rstrip("/")
+    door = next((door for door in _DOORS if path.endswith(door)), None)
+    root = path.removesuffix(door) if door else path if path.endswith("/v1") else f"{path}/v1"
+    query = dict(parse_qsl(parts.query))
+    query["model"] = model or query.get("model") or DEFAULT_MODEL
+
+    def at(scheme: str, door: str) -> str:
+        return urlunsplit((scheme, parts.netloc, f"{root}{door}", urlencode(query), ""))
+
+    return Address(at(http, "/realtime/calls"), at(ws, "/realtime"))
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header that shows the key; none without one. No error message may ever quote it."""
+    if not api_key:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise CallFailed("The API key has a character that no key has; a line break, perhaps?")
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the key elsewhere, and turn the POST into a GET."""
+
+    def redirect_request(self, *args: Any, **more: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+
+
+def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> tuple[bytes, str | None]:
+    """Sends an offer; the answer and the call's id, if the server names one. Raises ``CallFailed``.
+
+    It blocks, also to read why the server refuses: run it in a thread.
+    """
+    headers = {"Content-Type": "application/sdp", "Accept": "application/sdp", **authorization(api_key)}
+    request = urllib.request.Request(url, data=sdp.encode(), headers=headers)
+    try:
+        with _opener.open(request, timeout=timeout_s) as response:
+            location = urlsplit(response.headers.get("Location") or "").path
+            return response.read(_MAX_ANSWER_BYTES), location.rstrip("/").rpartition("/")[2] or None
+    except Exception as error:
+        raise explain(error, url) from None
+
+
+def explain(error: Exception, url: str) -> CallFailed:
+    """What went wrong on the way to ``url``, in words that help."""
+    if isinstance(error, CallFailed):
+        return error
+    where = urlsplit(url)
+    place = f"{where.scheme}://{where.netloc}"
+    is_local = where.hostname in ("127.0.0.1", "::1", "localhost")
+    cause = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    match cause:
+        case HTTPError():
+            with cause:
+                return _refused(cause.code, cause.read(_MAX_ANSWER_BYTES), place)
+        case InvalidStatus():
+            return _refused(cause.response.status_code, bytes(cause.response.body or b""), place)
+        case TimeoutError():
+            return CallFailed(f"{place} did not answer in time: is the URL right, and the server well?")
+        case socket.gaierror():
+            return CallFailed(f"There is no host called {where.hostname}: is the URL right?")
+        case ssl.SSLCertVerificationError():
+            hint = "to trust it, set SSL_CERT_FILE to the PEM file of its issuer"
+            return CallFailed(f"The certificate of {place} is not trusted: {cause.verify_message}; {hint}.")
+        case ssl.SSLError():
+            return CallFailed(f"{place} does not speak TLS: does its URL begin with http:// instead?")
+        case OSError() if cause.errno == errno.ECONNREFUSED or "Connect call failed" in str(cause):
+            hint = "is `make run` running?" if is_local else "is the server running, and the URL right?"
+            return CallFailed(f"Nothing listens at {place}: {hint}")
+        case InvalidHandshake() | HTTPException() | EOFError() | ConnectionError():
+            hint = (
+                "does its URL begin with https:// instead?" if where.scheme in ("http", "ws") else "is the URL right?"
+            )
+            return CallFailed(f"{place} answers with something else than HTTP: {hint}")
+        case OSError():
+            return CallFailed(f"{place} cannot be reached: {cause.strerror or cause}.")
+    return CallFailed(f"The call to {place} failed: {type(cause).__name__}: {cause}")
+
+
+def _refused(status: int, body: bytes, place: str) -> CallFailed:
+    """The server's own words, where they are OpenAI's error object, and the advice that goes with the status."""
+    try:
+        words = ": " + str(json.loads(body)["error"]["message"])[:_MAX_ERROR_CHARS].rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        words = ""
+    advice = f" ({_ADVICE[status]})" if status in _ADVICE else ""
+    return CallFailed(f"{place} refused with HTTP {status}{words}{advice}.")

@@ -1,0 +1,265 @@
+"""One call to a Realtime server: says something, waits for the answer, and knows how it went."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from bridge.client.address import DEFAULT_URL, CallFailed, parse_address
+from bridge.client.answer import Answer, FunctionCall
+from bridge.client.lines import Line, SocketLine, WebRtcLine
+from bridge.client.listening import Heard, Listening
+from bridge.client.sound import BYTES_PER_MS, sounding_end
+
+__all__ = ["Call", "Plan", "Summary", "Watcher"]
+
+_PATIENCE_S = 60.0
+_POLL_S = 0.05
+_LISTENER_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a call is to be."""
+
+    url: str = DEFAULT_URL
+    transport: Literal["webrtc", "websocket"] = "webrtc"
+    model: str | None = None
+    """Unset: what the URL says, else ``gpt-realtime``."""
+    api_key: str | None = field(default=None, repr=False)
+    pcm: bytes = field(default=b"", repr=False)
+    """What is spoken, PCM16 24 kHz mono."""
+    text: str | None = None
+    """What is typed; without ``pcm`` it is answered at once."""
+    instructions: str | None = None
+    listen: bool = False
+    """Attach a WebSocket listener to the call, and see what it gets."""
+    timeout_s: float | None = None
+    """How long all of it may take; unset: a minute more than the sound."""
+
+    @property
+    def sound_s(self) -> float:
+        """How long it takes to say."""
+        return len(self.pcm) / BYTES_PER_MS / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a call went; None where it did not come that far."""
+
+    result: str
+    """``answered``, ``function_call`` or ``failed``."""
+    transport: str
+    call_id: str | None
+    connect_ms: int | None
+    """From the first request to the open data channel, or to ``session.created``."""
+    first_audio_ms: int | None
+    """From the last audible sound of the caller to the first of the answer."""
+    spoken_s: float
+    answer_s: float
+    text: str
+    """The answer's text, or its transcript."""
+    function_calls: list[FunctionCall]
+    events: int
+    packets: int | None
+    """That arrived; of a WebSocket there are none."""
+    lost: int | None
+    jitter_ms: float | None
+    sent: int | None
+    listener: Heard | None
+    error: str | None
+
+
+class Watcher(Protocol):
+    """Who looks on, to show it to a person."""
+
+    def event(self, at_s: float, event: dict[str, Any], *, is_ours: bool) -> None:
+        """An event was sent or came."""
+        ...
+
+    def note(self, at_s: float, text: str) -> None:
+        """Something happened that is no event."""
+        ...
+
+    def progress(self, stage: Literal["speaking", "listening"], done_s: float, total_s: float | None) -> None:
+        """So much sound has been spoken, or heard."""
+        ...
+
+
+class Call:
+    """``run`` makes the call, once; the sound is in ``answer.pcm``, and ``summary`` is there also after a failure."""
+
+    def __init__(self, plan: Plan, watcher: Watcher | None = None) -> None:
+        self.plan = plan
+        self.address = parse_address(plan.url, plan.model)
+        self._line: Line = WebRtcLine(self) if plan.transport == "webrtc" else SocketLine(self)
+        self.answer = Answer(is_paced=self._line.is_paced)
+        self._watcher = watcher
+        self._listening: Listening | None = None
+        self._events = 0
+        self._sent_ids: set[str] = set()
+        self._connect_ms: int | None = None
+        self._failure = ""
+        self._is_answered = False
+        self._began = 0.0
+        self._changed = asyncio.Event()
+
+    async def run(self) -> Summary:
+        """From the first request to the end of the answer; raises ``CallFailed`` where there is none."""
+        plan = self.plan
+        self._began = self._now()
+        limit_s = plan.timeout_s if plan.timeout_s is not None else plan.sound_s + _PATIENCE_S
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                async with self._line.open(self.address, plan.api_key, sound_s=plan.sound_s):
+                    self._connect_ms = round(1000 * (self._now() - self._line.requested_at))
+                    self._note(f"connected over {plan.transport}")
+                    await self._converse()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            why = "it did not connect" if self._connect_ms is None else self._what_is_missing()
+            self._failure = f"There was no complete answer within {limit_s:g} s: {why}."
+        except CallFailed as failure:
+            self._failure = self._failure or failure.message
+        answer = self.answer
+        if not self._failure and answer.is_missing_sound:
+            self._failure = "The server says that it spoke, but no sound of it arrived."
+        elif not self._failure and not (answer.pcm or answer.text or answer.function_calls):
+            self._failure = "The server's response is empty."
+        if self._failure:
+            raise CallFailed(self._failure)
+        self._is_answered = True
+        return self.summary()
+
+    def summary(self) -> Summary:
+        """How it went, as far as it went."""
+        answer = self.answer
+        heard_at, spoken_at = answer.heard_at, answer.spoken_at
+        first_audio_ms = None
+        if heard_at is not None and spoken_at is not None and heard_at >= spoken_at:
+            first_audio_ms = round(1000 * (heard_at - spoken_at))
+        figures = self._line.describe()
+        return Summary(
+            result="failed" if not self._is_answered else "function_call" if answer.function_calls else "answered",
+            transport=self.plan.transport,
+            call_id=self._line.call_id,
+            connect_ms=self._connect_ms,
+            first_audio_ms=first_audio_ms,
+            spoken_s=round(self.plan.sound_s, 2),
+            answer_s=round(len(answer.pcm) / BYTES_PER_MS / 1000, 2),
+            text=answer.text,
+            function_calls=list(answer.function_calls.values()),
+            events=self._events,
+            packets=figures.get("packets"),
+            lost=figures.get("lost"),
+            jitter_ms=figures.get("jitter_ms"),
+            sent=figures.get("sent"),
+            listener=self._listening.heard if self._listening is not None else None,
+            error=self._failure or None,
+        )
+
+    # The conversation
+
+    async def _converse(self) -> None:
+        plan = self.plan
+        async with asyncio.TaskGroup() as tasks:
+            workers = [tasks.create_task(self._line.read())]
+            if plan.listen:
+                self._listening = await self._listen(tasks, workers)
+            if plan.instructions is not None:
+                session = {"type": "realtime", "instructions": plan.instructions}
+                await self._send({"type": "session.update", "session": session})
+            if plan.text is not None:
+                content = [{"type": "input_text", "text": plan.text}]
+                item = {"type": "message", "role": "user", "content": content}
+                await self._send({"type": "conversation.item.create", "item": item})
+            if plan.pcm:
+                end = sounding_end(plan.pcm) or len(plan.pcm)
+                workers.append(tasks.create_task(self._line.speak(plan.pcm[:end], plan.pcm[end:])))
+            else:
+                await self._send({"type": "response.create"})
+                self.spoken()
+            await self._wait_complete()
+            for worker in workers:
+                worker.cancel()
+
+    async def _listen(self, tasks: asyncio.TaskGroup, workers: list[asyncio.Task[None]]) -> Listening:
+        """Before the first word, so that the listener can be expected to hear them all."""
+        call_id = self._line.call_id
+        listening = Listening(self.address.listener(call_id or ""), self.plan.api_key)
+        if call_id is None:
+            listening.heard.note = "none could be attached: the server gave this call no id"
+            return listening
+        workers.append(tasks.create_task(listening.run()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LISTENER_TIMEOUT_S):
+                await listening.is_settled.wait()
+        self._note(f"listener: {listening.heard.note}" if listening.heard.note else "listener attached")
+        return listening
+
+    async def _send(self, event: dict[str, Any]) -> None:
+        event_id = f"call_{len(self._sent_ids) + 1}"
+        self._sent_ids.add(event_id)
+        event = {"event_id": event_id, **event}
+        if self._watcher is not None:
+            self._watcher.event(self._now() - self._began, event, is_ours=True)
+        await self._line.send(event)
+
+    async def _wait_complete(self) -> None:
+        while not self._failure and not self.answer.is_complete(self._now()):
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_S):
+                    await self._changed.wait()
+            if self._watcher is not None and self.answer.heard_ms:
+                self._watcher.progress("listening", self.answer.heard_ms / 1000, None)
+        self._failure = self._failure or self.answer.failure
+
+    def _what_is_missing(self) -> str:
+        return self.answer.what_is_missing(had_sound=bool(self.plan.pcm))
+
+    # What the line reports
+
+    def receive_event(self, event: dict[str, Any]) -> None:
+        """A server event came."""
+        self._events += 1
+        if self._watcher is not None:
+            self._watcher.event(self._now() - self._began, event, is_ours=False)
+        self.answer.receive_event(event, self._now())
+        error = event.get("error")
+        if event["type"] == "error" and isinstance(error, dict) and error.get("event_id") in self._sent_ids:
+            self._failure = f"The server refused an event: {error.get('message')}"
+        self._changed.set()
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """Sound came."""
+        self.answer.receive_audio(pcm, self._now())
+
+    def speaking(self, spoken_ms: int) -> None:
+        """So much of the sound has been spoken."""
+        if self._watcher is not None and self.answer.spoken_at is None:
+            self._watcher.progress("speaking", spoken_ms / 1000, self.plan.sound_s)
+
+    def spoken(self) -> None:
+        """Everything has been said."""
+        self.answer.finish_speaking(self._now())
+        if self.plan.pcm:
+            self._note("finished speaking")
+
+    def wants_silence(self) -> bool:
+        """Whether the server still has to hear that the caller is silent."""
+        return self.answer.wants_to_hear
+
+    def line_lost(self, message: str) -> None:
+        """The line is down."""
+        if not self.answer.is_complete(self._now()):
+            self._failure = self._failure or message
+        self._changed.set()
+
+    def _note(self, text: str) -> None:
+        if self._watcher is not None:
+            self._watcher.note(self._now() - self._began, text)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,314 @@
+"""The two ways to a Realtime server: a WebRTC peer with a data channel, and a WebSocket that carries the sound too.
+
+A line is connected by ``open`` and hung up at the end of that block. What happens on it is reported to its owner;
+``speak`` plays sound in real time, then silence for as long as it is wanted: that is how a server's turn detection
+finds the end of the turn.
+"""
+
+import asyncio
+import json
+from binascii import a2b_base64, b2a_base64
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Protocol
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from bridge.client.address import Address, CallFailed, authorization, explain, post_offer
+from bridge.client.sound import BYTES_PER_MS
+from bridge.errors import BridgeError
+from bridge.media.playback import Part, Started, Stopped
+from bridge.peer.dial import dial
+from bridge.peer.peer import Peer
+from bridge.peer.runner import PeerRunner
+from bridge.wire.message import Message
+
+__all__ = ["Line", "LineOwner", "SocketLine", "WebRtcLine", "open_socket"]
+
+_OPEN_TIMEOUT_S = 15.0
+_CLOSE_TIMEOUT_S = 2.0
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_SPEECH, _SILENCE = Part("speech", "", 0, 0), Part("silence", "", 0, 0)
+_FRAME_MS = 20
+_SILENCE_MS = 400  # queued at a time
+_POLL_S = 0.05
+_DELTAS = ("response.output_audio.delta", "response.audio.delta")
+
+
+class LineOwner(Protocol):
+    """What a line reports to."""
+
+    def receive_event(self, event: dict[str, Any]) -> None:
+        """A server event came."""
+        ...
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """Sound came, PCM16 24 kHz mono."""
+        ...
+
+    def speaking(self, spoken_ms: int) -> None:
+        """So much of the sound has been spoken."""
+        ...
+
+    def spoken(self) -> None:
+        """All of it has."""
+        ...
+
+    def wants_silence(self) -> bool:
+        """Whether the server still has to hear that the caller is silent."""
+        ...
+
+    def line_lost(self, message: str) -> None:
+        """The line is down, and nobody here wished it."""
+        ...
+
+
+class Line(Protocol):
+    """Either of the two."""
+
+    is_paced: bool
+    """Sound arrives as it is played."""
+    call_id: str | None
+    """What the server calls this call, for others to join it."""
+    requested_at: float
+    """When the first request left."""
+
+    def open(self, address: Address, api_key: str | None, *, sound_s: float) -> AbstractAsyncContextManager[None]:
+        """Connects, and hangs up at the end of the block; raises ``CallFailed``."""
+        ...
+
+    async def read(self) -> None:
+        """Reports what comes, until the line ends."""
+        ...
+
+    async def send(self, event: dict[str, Any]) -> None:
+        """Sends a client event; on a line that is down, nothing."""
+        ...
+
+    async def speak(self, pcm: bytes, rest: bytes) -> None:
+        """Plays ``pcm`` and the ``rest`` behind it, then silence; until it is cancelled."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Figures of the media, where there are any."""
+        ...
+
+
+class _Sink(Protocol):
+    def send(self, message: Message) -> None: ...
+
+
+class WebRtcLine:
+    """A peer like those that the bridge serves, but one that calls."""
+
+    is_paced = True
+
+    def __init__(self, owner: LineOwner) -> None:
+        self.call_id: str | None = None
+        self.requested_at = 0.0
+        self._owner = owner
+        self._peer: Peer | None = None
+        self._sink: _Sink | None = None
+        self._lost = ""
+        self._is_settled = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self, address: Address, api_key: str | None, *, sound_s: float) -> AsyncIterator[None]:
+        """Offers, connects and opens the data channel; hangs up at the end. Raises ``CallFailed``."""
+
+        async def signal(sdp: str) -> bytes:
+            self.requested_at = asyncio.get_running_loop().time()
+            answer, self.call_id = await asyncio.to_thread(
+                post_offer, address.calls, sdp, api_key=api_key, timeout_s=_OPEN_TIMEOUT_S
+            )
+            return answer
+
+        async with PeerRunner(connect_timeout_s=_OPEN_TIMEOUT_S, close_deadline_s=_CLOSE_TIMEOUT_S) as runner:
+            try:
+                async with dial(runner, self, signal, queue_limit_s=int(sound_s) + 10) as self._peer:
+                    await self._wait_open()
+                    yield
+            except CallFailed:
+                raise
+            except BridgeError as error:
+                raise CallFailed(f"The server's answer is of no use: {error.message}") from None
+
+    async def read(self) -> None:
+        """Nothing to do: the peer reports by itself."""
+
+    async def send(self, event: dict[str, Any]) -> None:
+        """Sends a client event over the data channel."""
+        if self._sink is not None:
+            self._sink.send(Message(json.dumps(event).encode()))
+
+    async def speak(self, pcm: bytes, rest: bytes) -> None:
+        """Hands the peer all of the sound, which it plays in real time, and silence as it is needed."""
+        peer = self._peer
+        assert peer is not None
+        rest += bytes(_FRAME_MS * BYTES_PER_MS)  # the speech ends where something else begins
+        given_ms = (len(pcm) + len(rest)) // BYTES_PER_MS
+        peer.play(_SPEECH, pcm)
+        peer.play(_SILENCE, rest)
+        while True:
+            queued_ms = peer.outbound.playback.queued_ms
+            self._owner.speaking(min(given_ms - queued_ms, len(pcm) // BYTES_PER_MS))
+            if self._owner.wants_silence() and queued_ms < _SILENCE_MS // 2:
+                peer.play(_SILENCE, bytes(_SILENCE_MS * BYTES_PER_MS))
+                given_ms += _SILENCE_MS
+            await asyncio.sleep(_POLL_S)
+
+    def describe(self) -> dict[str, Any]:
+        """The peer's figures."""
+        return {} if self._peer is None else self._peer.describe()
+
+    # What the peer reports
+
+    def leg_connected(self) -> None:
+        """Sound can flow; the data channel is still to come."""
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """The answer's sound, and the silence around it."""
+        self._owner.receive_audio(pcm)
+
+    def channel_opened(self, sink: _Sink) -> None:
+        """Events can flow, too."""
+        self._sink = sink
+        self._is_settled.set()
+
+    def receive_text(self, text: str) -> None:
+        """A server event came over the data channel."""
+        _report(self._owner, text)
+
+    def played(self, event: Started | Stopped) -> None:
+        """The last of the speech has been sent."""
+        if event == Stopped(_SPEECH.response_id):
+            self._owner.spoken()
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
+        """The peer is gone, by our own wish or not."""
+        if reason == "caller_closed":
+            return
+        self._lost = error.message if error is not None else reason.replace("_", " ")
+        if self._is_settled.is_set():
+            self._owner.line_lost(f"The call was lost: {self._lost}.")
+        self._is_settled.set()
+
+    async def _wait_open(self) -> None:
+        try:
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                await self._is_settled.wait()
+        except TimeoutError:
+            self._lost = "its data channel did not open"
+        if self._lost:
+            raise CallFailed(
+                f"The server answered, but no media came through ({self._lost}): does a firewall block UDP, or does "
+                "the server advertise an address that cannot be reached from here (bridge serve --advertise)?"
+            )
+
+
+class SocketLine:
+    """A WebSocket with a session of its own; sound travels in events, and answers faster than they are spoken."""
+
+    is_paced = False
+
+    def __init__(self, owner: LineOwner) -> None:
+        self.call_id: str | None = None
+        self.requested_at = 0.0
+        self._owner = owner
+
+    @asynccontextmanager
+    async def open(self, address: Address, api_key: str | None, *, sound_s: float) -> AsyncIterator[None]:
+        """Connects and waits for the session; closes at the end. Raises ``CallFailed``."""
+        self.requested_at = asyncio.get_running_loop().time()
+        async with await open_socket(address.socket, api_key) as self._socket:
+            try:
+                async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                    while _report(self._owner, await self._socket.recv()) != "session.created":
+                        pass
+            except TimeoutError:
+                raise CallFailed(
+                    "The server opened no session: it takes WebSockets, but is it a Realtime API?"
+                ) from None
+            except ConnectionClosed as closed:
+                raise CallFailed(f"The server closed the socket at once ({_reason(closed)}).") from None
+            yield
+
+    async def read(self) -> None:
+        """Reports what comes, until the socket closes."""
+        try:
+            while True:
+                _report(self._owner, await self._socket.recv())
+        except ConnectionClosed as closed:
+            self._owner.line_lost(f"The server closed the socket ({_reason(closed)}).")
+
+    async def send(self, event: dict[str, Any]) -> None:
+        """Sends a client event; ``read`` tells if the socket is closed."""
+        with suppress(ConnectionClosed):
+            await self._socket.send(json.dumps(event))
+
+    async def speak(self, pcm: bytes, rest: bytes) -> None:
+        """Appends 20 ms of sound each 20 ms, when a microphone would have them; then silence as it is needed."""
+        clock = asyncio.get_running_loop().time
+        sound, at, size = pcm + rest, 0, _FRAME_MS * BYTES_PER_MS
+        due = clock()
+        while True:
+            due += _FRAME_MS / 1000
+            await asyncio.sleep(due - clock())
+            frame = sound[at : at + size] or (bytes(size) if self._owner.wants_silence() else b"")
+            if frame:
+                audio = b2a_base64(frame, newline=False).decode()
+                await self.send({"type": "input_audio_buffer.append", "audio": audio})
+            if at < len(pcm):
+                self._owner.speaking(min(at + size, len(pcm)) // BYTES_PER_MS)
+                if at + size >= len(pcm):
+                    self._owner.spoken()
+            at = min(at + size, len(sound))
+
+    def describe(self) -> dict[str, Any]:
+        """A socket has no packets."""
+        return {}
+
+
+class _Connect(connect):
+    """A redirect would take the key elsewhere."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+async def open_socket(url: str, api_key: str | None) -> ClientConnection:
+    """A WebSocket to ``url``; raises ``CallFailed``."""
+    try:
+        return await _Connect(
+            url,
+            additional_headers=authorization(api_key),
+            compression=None,
+            max_size=_MAX_MESSAGE_BYTES,
+            open_timeout=_OPEN_TIMEOUT_S,
+            close_timeout=_CLOSE_TIMEOUT_S,
+            proxy=None,
+        )
+    except Exception as error:
+        raise explain(error, url) from None
+
+
+def _report(owner: LineOwner, text: str | bytes) -> str:
+    """Hands a server event over, its sound apart; what is none is passed over. Returns its type."""
+    try:
+        event = json.loads(text)
+        kind = event["type"]
+        sound = a2b_base64(event["delta"]) if kind in _DELTAS else b""
+    except (ValueError, KeyError, TypeError):
+        return ""
+    if not isinstance(kind, str):
+        return ""
+    owner.receive_event(event)
+    if sound:
+        owner.receive_audio(sound)
+    return kind
+
+
+def _reason(closed: ConnectionClosed) -> str:
+    frame = closed.rcvd
+    return f"{frame.code} {frame.reason}".strip() if frame is not None else "without a word"

@@ -1,0 +1,296 @@
+"""``bridge call`` for a person: its flags, events as lines, progress bars, and the figures as a small table.
+
+What people read goes to standard output, with ``--json`` to standard error; progress bars only to a terminal.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import msgspec
+from tqdm import tqdm
+
+from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
+from bridge.client.call import Call, Plan, Summary
+from bridge.client.sound import read_sound, write_sound
+
+__all__ = ["add_call_flags", "run_call"]
+
+_KEY_VARIABLES = ("BRIDGE_API_KEY", "OPENAI_API_KEY")
+_INTERRUPTED = 130  # as shells count a SIGINT
+_LONGEST_TEXT = 120
+_SHOWN = frozenset(
+    {
+        "conversation.item.create",
+        "conversation.item.input_audio_transcription.completed",
+        "conversation.item.input_audio_transcription.failed",
+        "conversation.item.truncated",
+        "error",
+        "input_audio_buffer.committed",
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "response.audio_transcript.done",
+        "response.create",
+        "response.created",
+        "response.done",
+        "response.function_call_arguments.done",
+        "response.output_audio_transcript.done",
+        "response.output_text.done",
+        "response.text.done",
+        "session.created",
+        "session.update",
+        "session.updated",
+    }
+)
+_DIM, _BOLD, _RED, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
+
+
+def add_call_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``bridge call``."""
+    add = parser.add_argument
+    add(
+        "url",
+        nargs="?",
+        default=DEFAULT_URL,
+        metavar="URL",
+        help=f"server, API root or full path (default: {DEFAULT_URL})",
+    )
+    add("--in", dest="sound", metavar="FILE", help="sound file to speak, in any format and at any rate")
+    add("--text", help="typed message, sent before the sound; without --in it is answered at once")
+    add("--out", metavar="FILE", help="WAV file for the answer")
+    add("--transport", choices=("webrtc", "websocket"), default="webrtc", help="default: webrtc")
+    add("--listen", action="store_true", help="attach a WebSocket listener to the call and tell what it got")
+    add("--model", help=f"default: {DEFAULT_MODEL}")
+    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in _KEY_VARIABLES)}")
+    add("--instructions", metavar="TEXT", help="instructions for the session")
+    add("--seconds", type=float, metavar="N", help="longest time it may take (default: the sound's length and 60)")
+    add("--events", action="store_true", help="show every event, as JSON")
+    add("--json", action="store_true", help="print the figures as one JSON object")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run_call(
+    arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
+) -> int:
+    """Makes the call that the flags describe; 0 where there was an answer."""
+    if arguments.sound is None and arguments.text is None:
+        arguments.usage_error("say something: give --in FILE or --text MESSAGE")
+    if arguments.listen and arguments.transport != "webrtc":
+        arguments.usage_error("--listen needs a call that can be joined: --transport webrtc")
+    terminal = Terminal(sys.stderr if arguments.json else sys.stdout, shows_all=arguments.events)
+    call: Call | None = None
+    code, error, saved = 0, "", ""
+    try:
+        call = Call(_plan(arguments, environ), terminal)
+        with new_runner() as runner:
+            runner.run(call.run())
+    except CallFailed as failure:
+        code, error = 1, failure.message
+    except KeyboardInterrupt:
+        code, error = _INTERRUPTED, "Hung up."
+    terminal.close()
+    if call is None:
+        return terminal.fail(error, code)
+    if arguments.out and (pcm := call.answer.pcm):
+        try:
+            write_sound(arguments.out, pcm)
+            saved = arguments.out
+        except CallFailed as failure:
+            code, error = code or 1, error or failure.message
+    summary = call.summary()
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(summary).decode() + "\n")
+    elif summary.connect_ms is not None:
+        terminal.show(summary, saved)
+    return terminal.fail(error, code) if error else code
+
+
+def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
+    if arguments.out and not Path(arguments.out).absolute().parent.is_dir():
+        raise CallFailed(f"{arguments.out} cannot be written: there is no such directory.")
+    return Plan(
+        url=arguments.url,
+        transport=arguments.transport,
+        model=arguments.model,
+        api_key=arguments.api_key or next((environ[name] for name in _KEY_VARIABLES if environ.get(name)), None),
+        pcm=read_sound(arguments.sound) if arguments.sound is not None else b"",
+        text=arguments.text,
+        instructions=arguments.instructions,
+        listen=arguments.listen,
+        timeout_s=arguments.seconds,
+    )
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    monitor_interval = 0  # no thread for a bar that is fed all the time
+
+
+class Terminal:
+    """Shows a call as it goes; a ``Watcher``."""
+
+    def __init__(self, out: TextIO, *, shows_all: bool) -> None:
+        self._out = out
+        self._shows_all = shows_all
+        self._has_colour = out.isatty() and "NO_COLOR" not in os.environ
+        self._deltas: Counter[str] = Counter()
+        self._deltas_at = 0.0
+        self._stage = ""
+        self._bar: _Bar | None = None
+
+    def event(self, at_s: float, event: dict[str, Any], *, is_ours: bool) -> None:
+        """One line; deltas are counted, and told when something else comes."""
+        kind = str(event["type"])
+        arrow = "→" if is_ours else "←"
+        if self._shows_all:
+            self._line(at_s, arrow, _printable(json.dumps(_shortened(event), ensure_ascii=False)))
+        elif kind.endswith(".delta"):
+            self._deltas[kind] += 1
+            self._deltas_at = at_s
+        elif kind in _SHOWN:
+            self._flush_deltas()
+            text = f"{kind:<42} {self._paint(_RED if kind == 'error' else _DIM, _detail(event))}"
+            self._line(at_s, arrow, text.rstrip())
+
+    def note(self, at_s: float, text: str) -> None:
+        """Something happened that is no event."""
+        self._line(at_s, "·", self._paint(_BOLD, text))
+
+    def progress(self, stage: Literal["speaking", "listening"], done_s: float, total_s: float | None) -> None:
+        """A bar for each stage, gone when the next one begins."""
+        if stage != self._stage:
+            self.close()
+            self._stage = stage
+            shape = "{l_bar}{bar}| {n:.1f} of {total:.1f} s" if total_s else "{desc}: {n:.1f} s"
+            self._bar = _Bar(total=total_s, desc=stage, bar_format=shape, leave=False, disable=None, file=sys.stderr)
+        if self._bar is not None and done_s > self._bar.n:
+            self._bar.update(done_s - self._bar.n)
+
+    def close(self) -> None:
+        """No bar is left behind."""
+        self._flush_deltas()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def show(self, summary: Summary, saved: str) -> None:
+        """The figures, aligned."""
+        rows = [row for row in _rows(summary, saved) if row[1]]
+        width = max(len(name) for name, _ in rows)
+        self._out.write("\n")
+        for name, text in rows:
+            self._out.write(f"  {self._paint(_DIM, name.ljust(width))}  {text}\n")
+
+    def fail(self, message: str, code: int = 1) -> int:
+        """Says why, in one line; returns the exit code."""
+        self.close()
+        sys.stderr.write(f"bridge call: {_printable(message)}\n")
+        return code
+
+    def _flush_deltas(self) -> None:
+        for kind, count in self._deltas.items():
+            self._line(self._deltas_at, "←", f"{_printable(kind):<42} {self._paint(_DIM, f'× {count}')}")
+        self._deltas.clear()
+
+    def _line(self, at_s: float, arrow: str, text: str) -> None:
+        line = f"{self._paint(_DIM, f'{at_s:8.3f}')} {arrow} {text}"
+        if self._bar is None:
+            self._out.write(f"{line}\n")
+            self._out.flush()
+        else:
+            tqdm.write(line, file=self._out)
+
+    def _paint(self, style: str, text: str) -> str:
+        return f"{style}{text}{_PLAIN}" if self._has_colour and text else text
+
+
+def _detail(event: dict[str, Any]) -> str:
+    """The few words of an event that matter, as one line."""
+    match event:
+        case {"error": {"message": message, **rest}}:
+            detail = f"{rest.get('code') or rest.get('type') or ''}: {message}"
+        case {"session": {"instructions": str(words)}, "type": "session.update"}:
+            detail = f'"{words}"'
+        case {"session": {"model": model}}:
+            detail = f"{model}"
+        case {"audio_start_ms": ms} | {"audio_end_ms": ms}:
+            detail = f"at {ms / 1000:.2f} s of the sound"
+        case {"name": name, "arguments": arguments}:
+            detail = f"{name}({arguments})"
+        case {"transcript": str(words)} | {"text": str(words)}:
+            detail = f'"{words}"'
+        case {"item": {"role": role, "content": [{"text": words}, *_]}}:
+            detail = f'{role}: "{words}"'
+        case {"type": "response.done", "response": {"status": status, "status_details": {"reason": reason}}}:
+            detail = f"{status}: {reason}"
+        case {"type": "response.done", "response": {"status": status}}:
+            detail = f"{status}"
+        case _:
+            detail = ""
+    line = _printable(detail)
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
+
+
+def _shortened(value: Any) -> Any:
+    """An event with its sound cut: base64 of seconds is not for reading."""
+    match value:
+        case {**members}:
+            cut = {"audio", "delta"}
+            return {
+                key: f"{inner[:40]}… ({len(inner)} characters)"
+                if key in cut and isinstance(inner, str) and len(inner) > 400
+                else _shortened(inner)
+                for key, inner in members.items()
+            }
+        case [*items]:
+            return [_shortened(item) for item in items]
+    return value
+
+
+def _rows(summary: Summary, saved: str) -> list[tuple[str, str]]:
+    """Name and text of each figure; rows without text are left out."""
+    packets = ""
+    if summary.packets is not None:
+        packets = f"{summary.packets} received, {summary.sent} sent"
+    heard = summary.listener
+    listener = ""
+    if heard is not None:
+        listener = heard.note or f"{heard.events} events, but no sound: this server does not pass it on to listeners"
+    if heard is not None and heard.append_events:
+        listener = (
+            f"{heard.append_events} append events, {heard.append_ms / 1000:.2f} s of the caller; "
+            f"{heard.delta_events} deltas, {heard.delta_ms / 1000:.2f} s of the answer"
+        )
+    answer = f"{summary.answer_s:.2f} s" if summary.answer_s else ""
+    return [
+        ("call", summary.call_id or ""),
+        ("connect", _ms(summary.connect_ms)),
+        ("first audio", _ms(summary.first_audio_ms)),
+        ("spoken", f"{summary.spoken_s:.2f} s" if summary.spoken_s else ""),
+        ("answer", f"{answer}, saved as {saved}" if saved else answer),
+        ("text", _printable(summary.text)),
+        ("function", _printable("; ".join(f"{call.name}({call.arguments})" for call in summary.function_calls))),
+        ("packets", packets),
+        ("lost", "" if summary.lost is None else str(summary.lost)),
+        ("jitter", "" if summary.jitter_ms is None else f"{summary.jitter_ms:g} ms"),
+        ("events", str(summary.events)),
+        ("listener", listener),
+        ("missing", str(heard.missing) if heard is not None and heard.append_events else ""),
+    ]
+
+
+def _printable(text: str) -> str:
+    """One line, with nothing in it that could drive the terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _ms(value: int | None) -> str:
+    return "" if value is None else f"{value} ms"
