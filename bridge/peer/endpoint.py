@@ -46,15 +46,9 @@ class Endpoint:
     async def __aenter__(self) -> "Endpoint":
         loop = asyncio.get_running_loop()
         self.mux = Mux(loop.time)
-        try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: self.mux, local_addr=(self._host, self.port))
-        except OSError as error:
-            raise ConfigError(f"udp_port: cannot bind UDP {self._host}:{self.port}: {error.strerror}") from error
-        self.port = transport.get_extra_info("sockname")[1]
-        udp = transport.get_extra_info("socket")
-        with suppress(OSError):  # the kernel's own limit then holds
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        udp = _bind(self._host, self.port)
+        self.port = udp.getsockname()[1]
+        await loop.create_datagram_endpoint(lambda: self.mux, sock=udp)
         self.addresses = self._advertise or local_addresses(self._host)
         await self._runner.__aenter__()
         return self
@@ -89,6 +83,21 @@ class Endpoint:
             ssrc=peer.outbound.ssrc,
         )
         return peer, write_answer(offer, ours)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound UDP socket; raises ``ConfigError`` naming the setting where it cannot be had."""
+    udp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setblocking(False)
+    with suppress(OSError):  # the kernel's own limit then holds
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+    try:
+        udp.bind((host, port))
+    except OSError as error:
+        udp.close()
+        raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}") from error
+    return udp
 
 
 def local_addresses(host: str) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ class IceLite(IceAgent):
         super().__init__()
         self.ufrag = secrets.token_hex(4)
         self.pwd = secrets.token_hex(16)
-        self.addresses: set[Address] = set()
+        self.addresses: dict[Address, None] = {}  # in the order of their last check
         self._address: Address | None = None
         self._address_heard = 0.0
         self._send_datagram = send

@@ -69,6 +69,17 @@ class Mux(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.close()
 
+    def _admit(self, agent: IceLite, addr: Address) -> None:
+        """``addr`` is the agent's from now on; of too many, the one that was checked longest ago makes room."""
+        agent.addresses.pop(addr, None)
+        if len(agent.addresses) >= _MAX_ADDRESSES:
+            oldest = next(iter(agent.addresses))
+            del agent.addresses[oldest]
+            if self._by_address.get(oldest) is agent:
+                del self._by_address[oldest]
+        agent.addresses[addr] = None
+        self._by_address[addr] = agent
+
     def _forget(self, agent: IceLite) -> None:
         self._agents.pop(agent.ufrag, None)
         for address in agent.addresses:
@@ -89,12 +100,7 @@ class Mux(asyncio.DatagramProtocol):
         if agent is None or not request.check_message_integrity(agent.pwd.encode()):
             self.drops["unauthenticated_stun"] += 1
             return
-        if addr not in agent.addresses:
-            if len(agent.addresses) >= _MAX_ADDRESSES:
-                self.drops["too_many_addresses"] += 1
-                return
-            agent.addresses.add(addr)
-        self._by_address[addr] = agent
+        self._admit(agent, addr)
         self.send(_answer(request, agent.pwd.encode(), addr), addr)
         if "ICE-CONTROLLED" not in request.attributes:
             agent.checked(addr, nominated="USE-CANDIDATE" in request.attributes, now=self._clock())

@@ -36,6 +36,9 @@ _SCTP_PORT = 5000
 _DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # RFC 8122 section 5; SHA-1 no longer counts
 _ICE_CHARS = re.compile(r"[A-Za-z0-9+/]{4,256}\Z")  # RFC 8839 section 5.4
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}\Z")  # RFC 8866 section 9: token
+_MEDIA_LINE = re.compile(
+    r"m=(?:(?:audio|video) [0-9]{1,5} [A-Z/]+(?: [0-9]{1,3})+|[a-z]+ [0-9]{1,5} [A-Z/]+(?: [\w.-]+)+)\s*\Z"
+)
 _REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 
 
@@ -81,6 +84,8 @@ class Offer:
     ice_pwd: str
     fingerprints: tuple[Fingerprint, ...]
     setup: str
+    bundle: tuple[str, ...]
+    """The sections that share our one transport, by mid, as the remote side grouped them."""
     audio: Media | None
     opus_payload_type: int
     application: Media | None
@@ -145,12 +150,13 @@ def parse_remote(body: bytes) -> Offer:
         (m for m in media if m.kind == "application" and "SCTP" in m.protocol and not m.is_rejected), None
     )
     if audio is None:
-        if any(m.kind == "audio" for m in media):
+        if any(m.kind == "audio" and not m.is_rejected for m in media):
             raise BadOffer("No audio section offers Opus at 48 kHz (a=rtpmap:… opus/48000/2).", param="rtpmap")
         if application is None:
             raise BadOffer("The SDP has no audio and no data channel section (m=audio, m=application).", param="m")
-    carrier = audio or application
-    assert carrier is not None
+    carrier = next(m for m in media if m in (audio, application))
+    bundle = _bundle(session, carrier)
+    audio, application = (m if m is carrier or (m and m.value("mid") in bundle) else None for m in (audio, application))
     ice_ufrag, ice_pwd = _lookup(session, carrier, "ice-ufrag"), _lookup(session, carrier, "ice-pwd")
     if not ice_ufrag or not _ICE_CHARS.match(ice_ufrag):
         raise BadOffer("The SDP has no usable ICE user fragment (a=ice-ufrag).", param="ice-ufrag")
@@ -165,18 +171,19 @@ def parse_remote(body: bytes) -> Offer:
         audio=audio,
         opus_payload_type=(_opus(audio) or 0) if audio else 0,
         application=application,
-        sctp_port=_number(application, "sctp-port", _SCTP_PORT),
+        bundle=bundle,
+        sctp_port=_number(application, "sctp-port", _SCTP_PORT, least=1, most=65_535),
         max_message_bytes=_number(application, "max-message-size", _DEFAULT_MAX_MESSAGE_BYTES),
     )
 
 
 def write_answer(offer: Offer, ours: AnswerParameters) -> str:
     """The answer: audio and data channel accepted, every other section rejected with port 0."""
-    accepted = [m for m in (offer.audio, offer.application) if m is not None]
-    mids = [m.value("mid") for m in accepted]
+    accepted = [m for m in offer.media if m is offer.audio or m is offer.application]
+    mids = [mid for m in accepted if (mid := m.value("mid")) in offer.bundle]
     lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=ice-lite", "a=msid-semantic: WMS bridge"]
-    if all(mids):
-        lines.insert(4, f"a=group:BUNDLE {' '.join(str(mid) for mid in mids)}")
+    if mids:
+        lines.insert(4, f"a=group:BUNDLE {' '.join(map(str, mids))}")
     for media in offer.media:
         mid = media.value("mid")
         is_accepted = any(media is m for m in accepted)
@@ -276,10 +283,10 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
     media: list[Media] = []
     for line in lines[1:]:
         if line.startswith("m="):
-            words = line[2:].split()
-            if len(words) < 4 or not all(_TOKEN.match(word.replace("/", "")) for word in words):
+            if not _MEDIA_LINE.match(line):
                 raise BadOffer(f"Not a media line: {line[:80]!r}.", param="m")
-            media.append(Media(words[0], words[1], words[2], words[3:]))
+            kind, port, protocol, *formats = line[2:].split()
+            media.append(Media(kind, port, protocol, formats))
         elif line.startswith("a="):
             name, _, value = line[2:].partition(":")
             (media[-1] if media else session).attributes.append((name.strip(), value.strip()))
@@ -320,10 +327,19 @@ def _fingerprints(session: Media, media: Media) -> tuple[Fingerprint, ...]:
     return tuple(dict.fromkeys(fingerprints))
 
 
-def _number(media: Media | None, name: str, default: int) -> int:
+def _bundle(session: Media, carrier: Media) -> tuple[str, ...]:
+    """The mids of the group that ``carrier`` is in (RFC 8843); without one, every section wants its own transport."""
+    for name, value in session.attributes:
+        mids = value.split()
+        if name == "group" and mids[:1] == ["BUNDLE"] and carrier.value("mid") in mids[1:]:
+            return tuple(mids[1:])
+    return ()
+
+
+def _number(media: Media | None, name: str, default: int, *, least: int = 0, most: int = 2**32) -> int:
     value = media.value(name) if media else None
     if value is None:
         return default
-    if not value.isdecimal() or len(value) > 10:
-        raise BadOffer(f"a={name} is not a number: {value[:40]!r}.", param=name)
+    if not value.isdecimal() or len(value) > 10 or not least <= int(value) <= most:
+        raise BadOffer(f"a={name} is not a number from {least} to {most}: {value[:40]!r}.", param=name)
     return int(value)
