@@ -28,6 +28,7 @@ _SILENCE_MARGIN_S = 0.080  # silence keeps so far behind real time, so that late
 _MAX_GAP = CLOCK_HZ  # one second; RTP time that jumps further is a new timeline
 _MAX_CONCEAL = CLOCK_HZ // 10  # concealment has faded after 100 ms; silence from there on
 _FRAME = CLOCK_HZ // 50
+_CONCEAL_STEP = CLOCK_HZ // 400  # libopus conceals in multiples of 2.5 ms
 
 
 @dataclass(slots=True)
@@ -55,6 +56,15 @@ class InboundStats:
     """Interarrival jitter (RFC 3550 section 6.4.1)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A packet that waits behind a gap."""
+
+    rtp_timestamp: int
+    payload: bytes
+    arrival: float
+
+
 class InboundAudio:
     """One peer's microphone: ``receive`` and ``poll`` give PCM16 mono at ``rate_hz`` as it becomes due."""
 
@@ -66,54 +76,62 @@ class InboundAudio:
         self._ssrc: int | None = None
         self._next_sequence = 0
         self._next_timestamp = 0
-        self._held: dict[int, tuple[int, bytes]] = {}  # sequence → rtp_timestamp, payload
-        self._gap_since = 0.0
+        self._held: dict[int, _Held] = {}
         self._last_arrival = 0.0
         self._last_timestamp = 0
         self._transit = 0
         self._jitter = 0.0  # clock ticks
-        self._strays = 0
+        self._strangers = 0  # packets in a row that do not belong to our timeline
+        self._stranger_ssrc = 0
         self._excess = 0  # clock ticks of silence given beyond RTP time, to be made up for
 
     def receive(self, packet: bytes, now: float) -> bytes:
         """Takes one decrypted RTP packet; returns the sound that became due, often 20 ms, perhaps none."""
-        stats = self.stats
         header = parse_rtp(packet)
         if header is None:
-            stats.malformed += 1
+            self.stats.malformed += 1
             return b""
         payload_type, sequence, rtp_timestamp, ssrc, start, end = header
-        if payload_type != self._payload_type or (ssrc != self._ssrc and not self._may_take_over(now)):
-            stats.foreign += 1
+        if payload_type != self._payload_type:
+            self.stats.foreign += 1
             return b""
-        stats.packets += 1
-        payload = packet[start:end]
-        if ssrc != self._ssrc:
-            self._anchor(ssrc, sequence, rtp_timestamp, now)
-        self._measure_jitter(rtp_timestamp, now)
-        self._last_arrival = now
         ahead = (sequence - self._next_sequence) & 0xFFFF
+        if ssrc != self._ssrc:
+            if not self._may_take_over(ssrc, now):
+                self.stats.foreign += 1
+                return b""
+            self._anchor(ssrc, sequence, rtp_timestamp, now)
+            ahead = 0
+        elif ahead > _MAX_HELD:
+            if ahead >= 0x10000 - _MAX_HELD:
+                return self._too_late()
+            if self._is_back(ahead, rtp_timestamp, now):
+                self.stats.lost += ahead
+                self._next_sequence = sequence
+            elif self._is_restarted(ssrc):
+                self._anchor(ssrc, sequence, rtp_timestamp, now)
+            else:
+                return self._too_late()
+            self._held.clear()
+            ahead = 0
+        self._strangers = 0
+        self.stats.packets += 1
+        self._measure_jitter(rtp_timestamp, now)
+        self._last_arrival, self._last_timestamp = now, rtp_timestamp
+        payload = packet[start:end]
         if ahead == 0:
-            self._strays = 0
             pcm = self._take(sequence, rtp_timestamp, payload)
             return pcm + self._drain(now) if self._held else pcm
-        if ahead >= 0x8000 and ahead >= 0x10000 - _MAX_HELD:
-            stats.late += 1
-            return b""
-        if ahead > _MAX_HELD:
-            return self._stray(ssrc, sequence, rtp_timestamp, payload, now)
-        self._strays = 0
         if sequence in self._held:
-            stats.late += 1
-        elif not self._held:
-            self._gap_since = now
-        self._held[sequence] = (rtp_timestamp, payload)
-        return self.poll(now)
+            self.stats.late += 1
+        else:
+            self._held[sequence] = _Held(rtp_timestamp, payload, now)
+        return self._drain(now)
 
     def poll(self, now: float) -> bytes:
         """What time alone makes due: the end of a wait behind a gap, or silence."""
         if self._held:
-            return self._release(now) if now - self._gap_since >= self.wait_s else b""
+            return self._drain(now)
         if self._ssrc is None or now - self._last_arrival < _SILENCE_AFTER_S:
             return b""
         return self._silence(now)
@@ -129,7 +147,7 @@ class InboundAudio:
         """Decodes the packet that is next; RTP time that has moved on by itself becomes silence."""
         self._next_sequence = (sequence + 1) & 0xFFFF
         if not payload:
-            return b""
+            return b""  # padding only; its time shows as a gap before the next packet
         gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
         quiet = b""
         if gap:
@@ -165,49 +183,62 @@ class InboundAudio:
     # Behind a gap
 
     def _drain(self, now: float) -> bytes:
-        """Decodes what was held and is now next."""
+        """Decodes what was held and is now next; gives up on gaps that were waited for long enough."""
         pieces = []
-        while (held := self._held.pop(self._next_sequence, None)) is not None:
-            pieces.append(self._take(self._next_sequence, *held))
-        if self._held:
-            self._gap_since = now
+        while self._held:
+            held = self._held.pop(self._next_sequence, None)
+            if held is not None:
+                pieces.append(self._take(self._next_sequence, held.rtp_timestamp, held.payload))
+            elif now - min(held.arrival for held in self._held.values()) >= self.wait_s:
+                pieces.append(self._give_up())
+            else:
+                break
         return b"".join(pieces)
 
-    def _release(self, now: float) -> bytes:
-        """Gives up on the missing packets before the first held one."""
+    def _give_up(self) -> bytes:
+        """Sound for the packets that are missing before the first held one, which is then next."""
         sequence = min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
-        rtp_timestamp, payload = self._held.pop(sequence)
-        missing = (sequence - self._next_sequence) & 0xFFFF
-        self.stats.lost += missing
-        gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
-        filled = b""
-        if 0 < gap <= _MAX_HELD * _FRAME:
-            filled = self._conceal(gap, payload)
-            self._next_timestamp = rtp_timestamp
-        return filled + self._take(sequence, rtp_timestamp, payload) + self._drain(now)
+        held = self._held[sequence]
+        self.stats.lost += (sequence - self._next_sequence) & 0xFFFF
+        self._next_sequence = sequence
+        gap = timestamp_difference(held.rtp_timestamp, self._next_timestamp)
+        if not 0 < gap <= _MAX_GAP:
+            return b""
+        self._next_timestamp = held.rtp_timestamp
+        return self._conceal(gap, held.payload)
 
     def _conceal(self, gap: int, payload: bytes) -> bytes:
-        """Sound for ``gap`` clock ticks of lost packets: the last frame from ``payload``'s FEC, the rest guessed."""
-        last = min(gap, _FRAME)
-        guessed = min(gap - last, _MAX_CONCEAL)
-        quiet = self._quiet(gap - last - guessed)
-        pieces = [self._decoder.conceal(min(_FRAME, guessed - at) // self._ticks_per_sample)
-                  for at in range(0, guessed, _FRAME)]  # fmt: skip
-        pieces.append(quiet)
+        """Sound for ``gap`` clock ticks of lost packets: the last frame from ``payload``'s FEC, the rest guessed.
+
+        Concealment fades out within 100 ms; what is longer, or no multiple of 2.5 ms, is silence.
+        """
+        audible = gap - gap % _CONCEAL_STEP
+        recovered = min(audible, _FRAME)
+        guessed = min(audible - recovered, _MAX_CONCEAL)
+        per_sample = self._ticks_per_sample
+        pieces = [self._decoder.conceal(min(_FRAME, guessed - at) // per_sample) for at in range(0, guessed, _FRAME)]
+        pieces.append(self._quiet(gap - guessed - recovered))
+        if recovered:
+            pieces.append(self._recover(payload, recovered // per_sample))
+        self.stats.concealed_ms += (guessed + recovered) * 1000 // CLOCK_HZ
+        return b"".join(pieces)
+
+    def _recover(self, payload: bytes, samples: int) -> bytes:
         if payload:
             try:
-                pieces.append(self._decoder.recover(payload, last // self._ticks_per_sample))
-                self.stats.recovered += 1
+                pcm = self._decoder.recover(payload, samples)
             except MediaError:
-                pieces.append(self._decoder.conceal(last // self._ticks_per_sample))
-        self.stats.concealed_ms += gap * 1000 // CLOCK_HZ
-        return b"".join(pieces)
+                pass  # it is counted when its own turn comes
+            else:
+                self.stats.recovered += 1
+                return pcm
+        return self._decoder.conceal(samples)
 
     # Silence
 
     def _silence(self, now: float) -> bytes:
         """As much silence as real time has passed since the last packet, less a margin."""
-        since = timestamp_difference(self._next_timestamp, self._last_timestamp)
+        since = max(0, timestamp_difference(self._next_timestamp, self._last_timestamp))
         due = int((now - self._last_arrival - _SILENCE_MARGIN_S) * CLOCK_HZ) - since
         if due < _FRAME:
             return b""
@@ -224,9 +255,27 @@ class InboundAudio:
 
     # Timelines
 
-    def _may_take_over(self, now: float) -> bool:
-        """A new SSRC is a new timeline, once the old one has gone quiet; beside a live one it is foreign."""
-        return self._ssrc is None or now - self._last_arrival >= _SILENCE_AFTER_S
+    def _may_take_over(self, ssrc: int, now: float) -> bool:
+        """A new SSRC is followed once the old one is quiet, or was not heard for a few packets of the new one."""
+        return self._ssrc is None or now - self._last_arrival >= _SILENCE_AFTER_S or self._is_restarted(ssrc)
+
+    def _is_restarted(self, ssrc: int) -> bool:
+        """Counts a packet that is not of our timeline; several in a row are a sender that began anew."""
+        if ssrc != self._stranger_ssrc:
+            self._stranger_ssrc, self._strangers = ssrc, 0
+        self._strangers += 1
+        return self._strangers >= _RESTART_PACKETS
+
+    def _is_back(self, ahead: int, rtp_timestamp: int, now: float) -> bool:
+        """After an outage: many packets are missing, and about as much RTP time as real time."""
+        elapsed = timestamp_difference(rtp_timestamp, self._last_timestamp)
+        off = abs(elapsed - (now - self._last_arrival) * CLOCK_HZ)
+        return off <= _MAX_GAP // 2 and ahead * _CONCEAL_STEP <= elapsed
+
+    def _too_late(self) -> bytes:
+        self.stats.packets += 1
+        self.stats.late += 1
+        return b""
 
     def _anchor(self, ssrc: int, sequence: int, rtp_timestamp: int, now: float) -> None:
         if self._ssrc is not None:
@@ -235,23 +284,12 @@ class InboundAudio:
         self._next_sequence = sequence
         self._next_timestamp = rtp_timestamp
         self._held.clear()
-        self._strays = 0
         self._transit = int(now * CLOCK_HZ) - rtp_timestamp
-
-    def _stray(self, ssrc: int, sequence: int, rtp_timestamp: int, payload: bytes, now: float) -> bytes:
-        """A packet from far away: several in a row are a restarted sender, which is followed."""
-        self._strays += 1
-        if self._strays < _RESTART_PACKETS:
-            self.stats.late += 1
-            return b""
-        self._anchor(ssrc, sequence, rtp_timestamp, now)
-        return self._take(sequence, rtp_timestamp, payload)
 
     def _measure_jitter(self, rtp_timestamp: int, now: float) -> None:
         transit = int(now * CLOCK_HZ) - rtp_timestamp
         deviation = abs(timestamp_difference(transit & MAX_UINT32, self._transit & MAX_UINT32))
         self._transit = transit
-        self._last_timestamp = rtp_timestamp
         if deviation < CLOCK_HZ:  # a new timeline is no jitter
             self._jitter += (deviation - self._jitter) / 16
             self.stats.jitter_ms = self._jitter * 1000 / CLOCK_HZ

@@ -100,6 +100,7 @@ class OutboundAudio:
 
     def skip(self, ticks: int) -> None:
         """Lets ``ticks`` of 20 ms pass unsent: the clock was late by more than can be caught up."""
+        self._talking = False
         self._rtp_timestamp = (self._rtp_timestamp + ticks * _TICKS) & MAX_UINT32
 
     def _next_frame(self) -> bytes:

@@ -108,13 +108,13 @@ class Playback:
         """
         cut = [Heard(entry.part, entry.played_samples * 1000 // self._rate_hz)
                for entry in self._entries if entry.played_samples < entry.queued_samples]  # fmt: skip
-        response_id = self._sounding
+        if not cut:
+            return None
+        response_id = self._sounding or cut[0].part.response_id
         self._entries.clear()
         self._ended.clear()
         self._sounding = None
-        if not cut:
-            return None
-        return response_id or cut[0].part.response_id, cut
+        return response_id, cut
 
     def _leave(self, entry: _Entry, events: list[Started | Stopped]) -> bool:
         """Drops a part that is played to its end, if anything follows it or nothing more can."""

@@ -29,6 +29,11 @@ class Conversation:
         """All of them, oldest first."""
         return [self._items[item_id] for item_id in self._order]
 
+    def require_room(self) -> None:
+        """Raises ``BadEvent`` where no item fits any more."""
+        if len(self._order) >= _MAX_ITEMS:
+            raise BadEvent(f"The conversation has {_MAX_ITEMS} items, which is the limit; delete some first.")
+
     def add(self, item: Item, *, after: str | None = None) -> str | None:
         """Adds ``item``, made complete with id, object and status, behind ``after`` (``root``: in front; None: last).
 
@@ -40,8 +45,7 @@ class Conversation:
             raise BadEvent(f"An item with id '{item.id}' exists already.", param="item.id")
         if after not in (None, _ROOT) and after not in self._items:
             raise BadEvent(f"There is no item '{after}'.", param="previous_item_id")
-        if len(self._order) >= _MAX_ITEMS:
-            raise BadEvent(f"The conversation has {_MAX_ITEMS} items, which is the limit; delete some first.")
+        self.require_room()
         if isinstance(item, FunctionCall) and item.call_id is UNSET:
             item.call_id = new_id("call")
         item.object = "realtime.item"

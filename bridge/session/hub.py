@@ -68,6 +68,8 @@ class Listener:
 
     def resume(self) -> None:
         """The socket has room again: the backlog goes out in its order, for as long as there is room."""
+        if self.is_closed:
+            return
         self._is_paused = False
         while not self._is_paused and (self._control or self._sound):
             self._sink.send(self._next())

@@ -37,6 +37,7 @@ _log = get_logger("session")
 _NORMAL, _GOING_AWAY = 1000, 1001
 _MAX_APPEND_CHARS = 15 * 1024 * 1024
 _INPUT, _OUTPUT = "input", "output"
+_OF_THE_CALL = ("owner", "peer")  # who is the call does not count as listening to it
 
 
 @dataclass(slots=True)
@@ -83,6 +84,9 @@ class Session:
         self._is_closing = False
         self._leg_gone = False
         self._result = ("success", "")
+        self._close_code = _NORMAL
+        self._dropped = 0
+        self._cleared = ""
         self._log = _log.bind(call_id=info.call_id or info.session_id)
 
     def start(self, config: SessionConfig) -> None:
@@ -97,13 +101,18 @@ class Session:
 
     def require_room(self) -> None:
         """Raises ``OverLimit`` where one more listener would be one too many."""
-        if len(self.hub.listeners) > self._max_listeners:  # the owner or the peer is not counted
+        attached = sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
+        if attached >= self._max_listeners:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
     def attach(self, sink: Sink, *, role: str, audio: AudioFormat | None = None) -> Listener:
         """One more listener: gets ``session.created``, then everything; raises ``OverLimit``."""
-        self.require_room()
+        if role not in _OF_THE_CALL:
+            self.require_room()
         listener = Listener(sink, role=role, limits=self._limits)
+        if self._is_closing:
+            listener.close(self._close_code, self._result[1])
+            return listener
         self.hub.tell(listener, server.SessionCreated(session=self.config))
         self.hub.add(listener)
         if role == "owner":
@@ -119,6 +128,8 @@ class Session:
     def detach(self, listener: Listener, reason: str = "client_closed") -> None:
         """The listener's socket is gone; without its owner a session ends."""
         listener.close(_NORMAL, "")
+        if listener in self.hub.listeners:
+            self._dropped += listener.dropped_events
         self.hub.remove(listener)
         self._leave_streams(listener)
         if listener is self._owner:
@@ -126,6 +137,8 @@ class Session:
 
     def receive(self, listener: Listener, text: str) -> None:
         """One message from a listener; whatever is wrong with it is answered by an ``error`` event."""
+        if self._is_closing:
+            return
         event_id = None
         try:
             event = client.decode_client_event(text)
@@ -149,6 +162,8 @@ class Session:
 
     def receive_audio(self, pcm: bytes) -> None:
         """From the leg, or decoded from append events: PCM16 24 kHz mono."""
+        if self._is_closing:
+            return
         for (track, _), stream in self._streams.items():
             if track is _INPUT and stream.listeners:
                 stream.append(pcm)
@@ -187,7 +202,7 @@ class Session:
 
     def deliver_audio(self, part: Part, pcm: bytes) -> None:
         """The answer's sound: to the leg at the caller's pace, to listeners at once."""
-        if self._leg is not None:
+        if self._leg is not None and part.response_id != self._cleared:
             self._leg.play(part, pcm)
         for (track, _), stream in self._streams.items():
             if track is _OUTPUT and stream.listeners:
@@ -197,7 +212,10 @@ class Session:
         """Nobody answers any more: the call ends, with the upstream's own error."""
         if error is not None and not self._is_closing:
             self.hub.publish(server.error_event(error))
-        self.close("upstream_closed" if error is None else error.code, error=error)
+        if error is None:
+            self.close("upstream_closed")
+        else:
+            self.close(error.code, error=error, code=error.close_code)
 
     def _end_output(self) -> None:
         for (track, _), stream in self._streams.items():
@@ -217,6 +235,7 @@ class Session:
         if cut is None:
             return
         response_id, parts = cut
+        self._cleared = parts[-1].part.response_id  # what is still under way of it is not to be heard
         self.hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
         for heard in parts:
             try:
@@ -269,6 +288,7 @@ class Session:
         self._is_closing = True
         self.info.state = "closed"
         self._result = (_result_of(error), reason)
+        self._close_code = code
         for listener in tuple(self.hub.listeners):
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.close(code, reason)
@@ -296,7 +316,7 @@ class Session:
             result=result,
             reason=reason,
             seconds=round(self.seconds, 1),
-            dropped=sum(listener.dropped_events for listener in listeners),
+            dropped=self._dropped + sum(listener.dropped_events for listener in listeners),
             **figures,
         )
         self._on_closed(self)

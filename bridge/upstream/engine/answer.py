@@ -63,7 +63,7 @@ class Answer:
         on_done: Callable[["Answer"], None],
     ) -> None:
         self.response = response
-        self.audio_ms = 0
+        self.audio_bytes = 0
         """How much sound has been delivered."""
         self._content = content
         self._conversation = conversation
@@ -76,6 +76,11 @@ class Answer:
         else:
             self._item = items.Message(role="assistant", content=[])
         self._steps = self._run()
+
+    @property
+    def audio_ms(self) -> int:
+        """How much sound has been delivered, in whole ms."""
+        return self.audio_bytes * 1000 // (2 * SESSION_HZ)
 
     @property
     def item_id(self) -> str:
@@ -144,7 +149,7 @@ class Answer:
         for at in range(0, len(content.pcm), _PIECE_BYTES):
             piece = content.pcm[at : at + _PIECE_BYTES]
             self._downstream.deliver_audio(part, piece)
-            self.audio_ms += len(piece) * 1000 // (2 * SESSION_HZ)
+            self.audio_bytes += len(piece)
             yield True
 
     def _write(self, content: Text) -> Generator[bool]:

@@ -41,6 +41,7 @@ __all__ = ["Engine"]
 
 _BYTES_PER_MS = 2 * SESSION_HZ // 1000
 _MIN_COMMIT_MS = 100
+_DETECTION_MS = 200  # by which speech is noticed after its start, at most
 _MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
 _MAX_KEPT_MS = 1_200_000  # of committed sound, for parroting and retrieval; the oldest goes first
 _SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad, by eagerness
@@ -57,7 +58,7 @@ class Engine:
         self._answer: Answer | None = None
         self._has_spoken = False
         self._buffer = bytearray()
-        self._buffer_start_ms = 0
+        self._dropped_bytes = 0  # of all sound that came, those that are no longer in the buffer
         self._turn_item_id = ""
         self._detector: TurnDetector | None = None
 
@@ -106,7 +107,7 @@ class Engine:
             else:
                 self._speech_stopped(event)
         if not detector.is_speaking:
-            self._trim_buffer(self._prefix_ms)
+            self._trim_buffer(self._prefix_ms + _DETECTION_MS)
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""
@@ -136,7 +137,7 @@ class Engine:
     def _speech_started(self, audio_start_ms: int) -> None:
         start_ms = self._detector_start_ms + audio_start_ms
         self._turn_item_id = new_id("item")
-        self._drop_before(start_ms)
+        self._take_until(start_ms)
         self._downstream.deliver(
             server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
         )
@@ -147,29 +148,35 @@ class Engine:
     def _speech_stopped(self, event: SpeechStopped) -> None:
         end_ms = self._detector_start_ms + event.audio_end_ms
         self._downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id))
-        length = (end_ms - self._buffer_start_ms) * _BYTES_PER_MS
-        self._commit(bytes(self._buffer[:length]), self._turn_item_id)
-        self._drop_before(end_ms)
+        sound = self._take_until(end_ms)
         turns = self._turn_detection
-        if self._answer is None and turns is not None and turns.create_response:
-            self._respond(items.ResponseConfig())
+        try:
+            self._commit(sound, self._turn_item_id)
+            if self._answer is None and turns is not None and turns.create_response:
+                self._respond(items.ResponseConfig())
+        except BadEvent as error:  # there is no client event to refuse
+            self._downstream.deliver(server.error_event(error))
 
     # The input buffer
 
     @property
     def _now_ms(self) -> int:
         """The end of what was heard, in ms since the first sound."""
-        return self._buffer_start_ms + len(self._buffer) // _BYTES_PER_MS
+        return (self._dropped_bytes + len(self._buffer)) // _BYTES_PER_MS
 
-    def _drop_before(self, ms: int) -> None:
-        excess = min((ms - self._buffer_start_ms) * _BYTES_PER_MS, len(self._buffer))
-        if excess > 0:
-            del self._buffer[:excess]
-            self._buffer_start_ms += excess // _BYTES_PER_MS
+    def _take_until(self, ms: int) -> bytes:
+        """Takes the buffer's sound up to a time since the first sound."""
+        return self._take(ms * _BYTES_PER_MS - self._dropped_bytes)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[: max(0, size)])
+        del self._buffer[: len(taken)]
+        self._dropped_bytes += len(taken)
+        return taken
 
     def _trim_buffer(self, keep_ms: int) -> None:
         if len(self._buffer) > (keep_ms + 1000) * _BYTES_PER_MS:  # not for every frame
-            self._drop_before(self._now_ms - keep_ms)
+            self._take(len(self._buffer) - keep_ms * _BYTES_PER_MS)
 
     def _commit_by_hand(self) -> None:
         length_ms = len(self._buffer) // _BYTES_PER_MS
@@ -179,18 +186,17 @@ class Engine:
                 f"{_MIN_COMMIT_MS}ms of audio, but buffer only has {length_ms:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
-        sound = bytes(self._buffer)
-        self._forget_buffer()
-        self._commit(sound, new_id("item"))
+        self._conversation.require_room()
+        self._commit(self._forget_buffer(), new_id("item"))
 
     def _clear(self) -> None:
         self._forget_buffer()
         self._downstream.deliver(server.InputAudioBufferCleared())
 
-    def _forget_buffer(self) -> None:
-        self._drop_before(self._now_ms)
+    def _forget_buffer(self) -> bytes:
         if self._detector is not None:
             self._detector.reset()
+        return self._take(len(self._buffer))
 
     def _commit(self, sound: bytes, item_id: str) -> None:
         item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
@@ -300,6 +306,7 @@ class Engine:
                 code="conversation_already_has_active_response",
             )
         modalities = wanted.output_modalities if wanted.output_modalities is not UNSET else self._modalities
+        self._conversation.require_room()
         content = self._content(wanted, modalities)
         is_apart = wanted.conversation == "none"
         response = items.Response(
@@ -361,7 +368,7 @@ class Engine:
         if self._answer is answer:
             self._answer = None
         if answer.item_id in self._sounds:  # what was cancelled was never said
-            self._sounds[answer.item_id] = self._sounds[answer.item_id][: answer.audio_ms * _BYTES_PER_MS]
+            self._sounds[answer.item_id] = self._sounds[answer.item_id][: answer.audio_bytes]
 
     # What the session is set to
 
