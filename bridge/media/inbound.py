@@ -117,8 +117,9 @@ class InboundAudio:
         self._strangers = 0
         self.stats.packets += 1
         self._measure_jitter(rtp_timestamp, now)
-        self._last_arrival, self._last_timestamp = now, rtp_timestamp
         payload = packet[start:end]
+        if payload:  # padding says nothing of the sender's time
+            self._last_arrival, self._last_timestamp = now, rtp_timestamp
         if ahead == 0:
             pcm = self._take(sequence, rtp_timestamp, payload)
             return pcm + self._drain(now) if self._held else pcm
@@ -283,6 +284,7 @@ class InboundAudio:
         self._ssrc = ssrc
         self._next_sequence = sequence
         self._next_timestamp = rtp_timestamp
+        self._last_arrival, self._last_timestamp = now, rtp_timestamp
         self._held.clear()
         self._transit = int(now * CLOCK_HZ) - rtp_timestamp
 

@@ -67,7 +67,7 @@ class AvEncoder:
         context.format = "s16"
         context.layout = "mono"
         context.bit_rate = bitrate
-        context.options = {"application": "voip", "fec": "1", "packet_loss": "5", "frame_duration": str(_FRAME_MS)}
+        context.options = {"application": "audio", "fec": "1", "packet_loss": "5", "frame_duration": str(_FRAME_MS)}
         self._context = context
         self._samples = rate_hz * _FRAME_MS // 1000
         self._pts = 0

@@ -106,8 +106,7 @@ class Engine:
                 self._speech_started(event.audio_start_ms)
             else:
                 self._speech_stopped(event)
-        if not detector.is_speaking:
-            self._trim_buffer(self._prefix_ms + _DETECTION_MS)
+        self._trim_buffer(_MAX_BUFFER_MS if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""

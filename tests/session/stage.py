@@ -1,0 +1,78 @@
+"""A session on its stage, with fakes for everyone around it."""
+
+import json
+from typing import Any
+
+from bridge.media.playback import Part
+from bridge.session.hub import Limits, Listener
+from bridge.session.session import CallInfo, Session
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.audio import AudioFormat
+from bridge.wire.sessions import default_session
+from tests.fakes import FakeClock, FakeLeg, FakeSink, FakeUpstream, JsonEvent
+
+__all__ = ["IDS", "MS", "PART", "Call", "Stage"]
+
+PART = Part("resp_1", "item_1", 0, 0)
+IDS: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+MS = 48  # bytes of PCM16 at 24 kHz
+
+
+class Stage:
+    """A session with its upstream, and whatever the test attaches to it."""
+
+    def __init__(self, *, transport: str = "websocket", max_listeners: int = 10, limits: Limits | None = None) -> None:
+        self.upstream = FakeUpstream()
+        self.ended = 0
+        self.clock = FakeClock(100.0)
+        call_id = "rtc_1" if transport == "webrtc" else None
+        self.session = Session(
+            CallInfo(transport=transport, model="parrot", started_at=0.0, call_id=call_id),
+            self.upstream,
+            limits=limits or Limits(),
+            max_listeners=max_listeners,
+            on_closed=self._on_closed,
+            clock=self.clock,
+        )
+        self.session.start(default_session(session_id="sess_1", model="parrot", expires_at=0))
+
+    def _on_closed(self, session: Session) -> None:
+        assert session is self.session
+        self.ended += 1
+
+    def attach(
+        self, role: str = "controller", audio: AudioFormat | None = None, room: int | None = None
+    ) -> tuple[Listener, FakeSink]:
+        sink = FakeSink(room)
+        return self.session.attach(sink, role=role, audio=audio), sink
+
+    def send(self, listener: Listener, event: JsonEvent) -> None:
+        self.session.receive(listener, json.dumps(event))
+
+    def answer(self, pcm: bytes, part: Part = PART) -> None:
+        """The upstream's sound, in pieces."""
+        for at in range(0, len(pcm), 200 * MS):
+            self.upstream.downstream.deliver_audio(part, pcm[at : at + 200 * MS])
+
+    def finish_answer(self, response_id: str = "resp_1") -> None:
+        self.upstream.downstream.deliver(server.OutputAudioDone(**IDS))
+        response = items.Response(id=response_id, status="completed", output_modalities=["audio"])
+        self.upstream.downstream.deliver(server.ResponseDone(response=response))
+
+    def interrupt(self) -> None:
+        self.upstream.downstream.deliver(server.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="item_2"))
+
+
+class Call(Stage):
+    """A WebRTC call with a peer and its data channel."""
+
+    def __init__(self, *, max_listeners: int = 10, hangs: bool = False) -> None:
+        super().__init__(transport="webrtc", max_listeners=max_listeners)
+        self.leg = FakeLeg(self.session, hangs=hangs)
+        self.session.attach_leg(self.leg)
+        self.channel = FakeSink()
+
+    def connect(self) -> "Call":
+        self.leg.connect(self.channel)
+        return self

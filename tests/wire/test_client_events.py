@@ -1,0 +1,263 @@
+"""What clients may say, right and wrong."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from bridge.errors import BadEvent
+from bridge.wire import client_events as client
+from bridge.wire import items
+from bridge.wire.client_events import decode_client_event, event_id_of
+from bridge.wire.server_events import ConversationItemAdded, encode
+
+USER_TEXT = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+
+EVERY_EVENT: list[tuple[dict[str, Any], type]] = [
+    ({"type": "session.update", "session": {"type": "realtime"}}, client.SessionUpdate),
+    ({"type": "input_audio_buffer.append", "audio": "AAAA"}, client.InputAudioBufferAppend),
+    ({"type": "input_audio_buffer.commit"}, client.InputAudioBufferCommit),
+    ({"type": "input_audio_buffer.clear"}, client.InputAudioBufferClear),
+    ({"type": "output_audio_buffer.clear"}, client.OutputAudioBufferClear),
+    ({"type": "conversation.item.create", "item": USER_TEXT}, client.ConversationItemCreate),
+    ({"type": "conversation.item.retrieve", "item_id": "item_1"}, client.ConversationItemRetrieve),
+    ({"type": "conversation.item.delete", "item_id": "item_1"}, client.ConversationItemDelete),
+    (
+        {"type": "conversation.item.truncate", "item_id": "item_1", "content_index": 0, "audio_end_ms": 1},
+        client.ConversationItemTruncate,
+    ),
+    ({"type": "response.create"}, client.ResponseCreate),
+    ({"type": "response.cancel"}, client.ResponseCancel),
+]
+
+
+def decode(event: object) -> client.ClientEvent:
+    return decode_client_event(json.dumps(event))
+
+
+def refusal(event: object) -> BadEvent:
+    with pytest.raises(BadEvent) as caught:
+        decode(event)
+    return caught.value
+
+
+@pytest.mark.parametrize(("event", "kind"), EVERY_EVENT, ids=[event["type"] for event, _ in EVERY_EVENT])
+def test_every_event_decodes(event: dict[str, Any], kind: type) -> None:
+    """Each client event becomes its own class, with its event_id, from text and from bytes."""
+    assert type(decode(event)) is kind
+    tagged = json.dumps(event | {"event_id": "event_mine"})
+    assert decode_client_event(tagged) == decode_client_event(tagged.encode())
+    assert decode_client_event(tagged).event_id == "event_mine"
+    assert decode(event | {"event_id": None}).event_id is None
+
+
+def test_every_event_is_tried() -> None:
+    """The list above is the whole union."""
+    assert {kind for _, kind in EVERY_EVENT} == set(client.ClientEvent.__args__)
+
+
+def test_fields_may_come_in_any_order_and_unknown_ones_are_passed_over() -> None:
+    """The type may stand last, and a field of a newer protocol does no harm."""
+    event = decode_client_event('{"item_id": "item_1", "new": {"a": [1]}, "type": "conversation.item.delete"}')
+    assert event == client.ConversationItemDelete(item_id="item_1")
+
+
+def test_items_of_every_kind() -> None:
+    """Messages of each content, function calls and their outputs are items."""
+    content = [
+        {"type": "input_text", "text": "a"},
+        {"type": "input_audio", "audio": "AAAA"},
+        {"type": "input_image", "image_url": "data:,"},
+        {"type": "output_text", "text": "b"},
+        {"type": "output_audio", "transcript": "c"},
+    ]
+    call = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "call_1"}
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "1"}
+    for item in ({"type": "message", "role": "user", "content": content}, call, output):
+        event = decode({"type": "conversation.item.create", "item": item, "previous_item_id": "root"})
+        assert isinstance(event, client.ConversationItemCreate)
+        assert (
+            json.loads(encode(ConversationItemAdded(item=event.item)))["item"].items() >= {"type": item["type"]}.items()
+        )
+    assert isinstance(event, client.ConversationItemCreate)
+    assert isinstance(event.item, items.FunctionCallOutput)
+
+
+def test_absent_response_fields_are_told_from_null() -> None:
+    """A response.create says which settings it leaves alone."""
+    responses: list[dict[str, object]] = [
+        {},
+        {"response": {}},
+        {"response": {"metadata": None, "output_modalities": ["text"]}},
+    ]
+    bare, empty, null = (decode({"type": "response.create"} | more) for more in responses)
+    assert isinstance(bare, client.ResponseCreate)
+    assert isinstance(empty, client.ResponseCreate)
+    assert isinstance(null, client.ResponseCreate)
+    assert bare.response is UNSET
+    assert isinstance(empty.response, items.ResponseConfig)
+    assert empty.response.metadata is UNSET
+    assert isinstance(null.response, items.ResponseConfig)
+    assert null.response.metadata is None
+    assert null.response.output_modalities == ["text"]
+
+
+def session_update(**session: object) -> dict[str, object]:
+    return {"type": "session.update", "session": session}
+
+
+def create(**item: object) -> dict[str, object]:
+    return {"type": "conversation.item.create", "item": item}
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "param"),
+    [
+        ({}, "missing_required_parameter", "type"),
+        ({"type": "no.such.event"}, "invalid_value", "type"),
+        ({"type": 7}, "invalid_value", "type"),
+        ({"type": None}, "invalid_value", "type"),
+        ({"type": "session.update"}, "missing_required_parameter", "session"),
+        ({"type": "session.update", "session": []}, "invalid_value", "session"),
+        ({"type": "input_audio_buffer.append"}, "missing_required_parameter", "audio"),
+        ({"type": "input_audio_buffer.append", "audio": 1}, "invalid_value", "audio"),
+        ({"type": "input_audio_buffer.clear", "event_id": 5}, "invalid_value", "event_id"),
+        ({"type": "input_audio_buffer.clear", "event_id": "x" * 513}, "invalid_value", "event_id"),
+        (
+            {"type": "conversation.item.truncate", "item_id": "i", "content_index": 0},
+            "missing_required_parameter",
+            "audio_end_ms",
+        ),
+        (
+            {"type": "conversation.item.truncate", "item_id": "i", "content_index": -1, "audio_end_ms": 0},
+            "invalid_value",
+            "content_index",
+        ),
+        (
+            {"type": "conversation.item.truncate", "item_id": "i", "content_index": 0, "audio_end_ms": 0.5},
+            "invalid_value",
+            "audio_end_ms",
+        ),
+        (create(), "missing_required_parameter", "item.type"),
+        (create(type="song"), "invalid_value", "item.type"),
+        (create(type="message", content=[]), "missing_required_parameter", "item.role"),
+        (create(type="message", role="dog", content=[]), "invalid_value", "item.role"),
+        (
+            create(type="message", role="user", content=[{"type": "input_text", "text": "a"}, {"type": "input_text"}]),
+            "missing_required_parameter",
+            "item.content[1].text",
+        ),
+        (create(type="message", role="user", content=[{"type": "smell"}]), "invalid_value", "item.content[0].type"),
+        (session_update(output_modalities=[]), "invalid_value", "session.output_modalities"),
+        (session_update(output_modalities=["text", "audio"]), "invalid_value", "session.output_modalities"),
+        (session_update(output_modalities=["dance"]), "invalid_value", "session.output_modalities[0]"),
+        (session_update(audio=None), "invalid_value", "session.audio"),
+        (
+            session_update(audio={"input": {"format": {"type": "audio/opus"}}}),
+            "invalid_value",
+            "session.audio.input.format.type",
+        ),
+        (
+            session_update(audio={"input": {"format": {"type": "audio/pcm", "rate": 16000}}}),
+            "invalid_value",
+            "session.audio.input.format.rate",
+        ),
+        (
+            session_update(audio={"input": {"turn_detection": {"type": "server_vad", "threshold": 2}}}),
+            "invalid_value",
+            "session.audio.input.turn_detection.threshold",
+        ),
+        (session_update(audio={"output": {"speed": 9}}), "invalid_value", "session.audio.output.speed"),
+        (session_update(max_output_tokens=0), "invalid_value", "session.max_output_tokens"),
+        (session_update(max_output_tokens="lots"), "invalid_value", "session.max_output_tokens"),
+        (session_update(tools=[{"type": "function"}]), "missing_required_parameter", "session.tools[0].name"),
+        ({"type": "response.create", "response": {"conversation": "x"}}, "invalid_value", "response.conversation"),
+        ({"type": "response.create", "response": {"metadata": {"a": 1}}}, "invalid_value", "response.metadata[...]"),
+        ([], "invalid_value", None),
+        ("text", "invalid_value", None),
+        (None, "invalid_value", None),
+    ],
+)
+def test_each_mistake_names_its_field(event: object, code: str, param: str | None) -> None:
+    """A wrong event is refused with a code and the path of the field that is to blame."""
+    error = refusal(event)
+    assert (error.code, error.param) == (code, param)
+    assert error.type == "invalid_request_error"
+    assert error.message.endswith(".")
+    assert param is None or param in error.message or param == "type"
+
+
+def test_an_unknown_type_is_quoted_but_not_at_length() -> None:
+    """The message names the type that nobody knows, up to a bound."""
+    assert refusal({"type": "no.such.event"}).message == "Unknown event type: 'no.such.event'."
+    assert len(refusal({"type": "x" * 10_000}).message) < 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "nonsense",
+        '{"type": "response.cancel"} {}',
+        b"\xff\xfe",
+        '{"type":"response.cancel","response_id":"\\ud800 alone"}',
+        '{"type":"session.update","session":{"tracing":' + "[" * 100_000,
+    ],
+    ids=["empty", "cut", "words", "two", "not UTF-8", "half a surrogate pair", "too deep"],
+)
+def test_what_is_not_json_is_said_to_be_none(text: str | bytes) -> None:
+    """Whatever cannot be parsed is refused as such, however it is broken."""
+    with pytest.raises(BadEvent) as caught:
+        decode_client_event(text)
+    assert (caught.value.code, caught.value.param) == ("invalid_json", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "event_id"),
+    [
+        ('{"type": "no.such.event", "event_id": "event_1"}', "event_1"),
+        ('{"event_id": "event_1"}', "event_1"),
+        ('{"event_id": "' + "x" * 600 + '"}', "x" * 512),
+        ('{"event_id": 5}', None),
+        ('{"event_id": null}', None),
+        ('{"type": "session.update"}', None),
+        ('{"event_id": "event_1"', None),
+        ('["event_id"]', None),
+        ("[" * 100_000, None),
+    ],
+)
+def test_the_event_id_of_a_wrong_event(text: str, event_id: str | None) -> None:
+    """An error can name the event that it answers wherever that event has a name at all."""
+    assert event_id_of(text) == event_id
+    assert event_id_of(text.encode()) == event_id
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(derandomize=True)
+@given(event=st.sampled_from([event for event, _ in EVERY_EVENT]), data=st.data())
+def test_only_bad_event_is_ever_raised(event: dict[str, Any], data: st.DataObject) -> None:
+    """With any value in any place of any event, it decodes or is a ``BadEvent``; what decodes can be written again."""
+    changed = json.loads(json.dumps(event))
+    place = changed
+    while True:
+        key = data.draw(st.sampled_from(list(place)))
+        inner = place[key]
+        if not (isinstance(inner, dict) and inner and data.draw(st.booleans())):
+            break
+        place = inner
+    place[key] = data.draw(_json)
+    with contextlib.suppress(BadEvent):
+        decoded = decode(changed)
+        if isinstance(decoded, client.ConversationItemCreate):
+            assert json.loads(encode(ConversationItemAdded(item=decoded.item)))

@@ -1,0 +1,43 @@
+"""One message for many sockets: its WebSocket frame."""
+
+import pytest
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+
+from bridge.wire.message import Message
+
+
+def parsed(data: bytes) -> Frame:
+    """The one frame in ``data``, read by another implementation."""
+    reader = StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    parser = Frame.parse(reader.read_exact, mask=False)
+    try:
+        while True:
+            next(parser)
+    except StopIteration as finished:
+        frame: Frame = finished.value
+    ending = reader.at_eof()
+    with pytest.raises(StopIteration) as at_end:
+        next(ending)
+    assert at_end.value.value is True
+    return frame
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 300_000])
+def test_the_frame_is_one_whole_text_frame(length: int) -> None:
+    """Another WebSocket library reads the frame as the very text, on either side of each length's border."""
+    text = bytes(b"abc{}"[at % 5] for at in range(length))
+    frame = parsed(Message(text).frame)
+    assert (frame.opcode, bytes(frame.data)) == (Opcode.TEXT, text)
+    assert frame.fin
+    assert not any((frame.rsv1, frame.rsv2, frame.rsv3))
+
+
+def test_the_frame_is_made_once() -> None:
+    """All sockets write the same bytes object."""
+    message = Message(b"{}", audio_ms=20)
+    assert message.frame is message.frame
+    assert message.audio_ms == 20
+    assert Message(b"{}").audio_ms == 0
