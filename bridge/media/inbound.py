@@ -26,6 +26,7 @@ _RESTART_PACKETS = 3  # so many in a row from far away are a restarted sender, f
 _SILENCE_AFTER_S = 0.200  # no packet for so long: the sender is silent on purpose
 _SILENCE_MARGIN_S = 0.080  # silence keeps so far behind real time, so that late speech still fits
 _MAX_GAP = CLOCK_HZ  # one second; RTP time that jumps further is a new timeline
+_MAX_ALLOWANCE = 2 * CLOCK_HZ  # gaps may be filled so far ahead of real time
 _MAX_CONCEAL = CLOCK_HZ // 10  # concealment has faded after 100 ms; silence from there on
 _FRAME = CLOCK_HZ // 50
 _CONCEAL_STEP = CLOCK_HZ // 400  # libopus conceals in multiples of 2.5 ms
@@ -83,6 +84,8 @@ class InboundAudio:
         self._jitter = 0.0  # clock ticks
         self._strangers = 0  # packets in a row that do not belong to our timeline
         self._stranger_ssrc = 0
+        self._allowance = float(_MAX_ALLOWANCE)  # clock ticks of gaps that may be filled
+        self._allowance_at = 0.0
         self._excess = 0  # clock ticks of silence given beyond RTP time, to be made up for
 
     def receive(self, packet: bytes, now: float) -> bytes:
@@ -176,10 +179,20 @@ class InboundAudio:
             else:
                 self.stats.discontinuities += 1
             return b""
-        if gap > _MAX_GAP:
+        if not self._affords(gap):
             self.stats.discontinuities += 1
             return b""
         return self._quiet(gap)
+
+    def _affords(self, gap: int) -> bool:
+        """Whether ``gap`` may be filled: in the long run no more RTP time than real time, whatever a sender claims."""
+        now = self._last_arrival
+        self._allowance = min(_MAX_ALLOWANCE, self._allowance + (now - self._allowance_at) * CLOCK_HZ)
+        self._allowance_at = now
+        if gap > min(self._allowance, _MAX_GAP):
+            return False
+        self._allowance -= gap
+        return True
 
     # Behind a gap
 
@@ -203,7 +216,7 @@ class InboundAudio:
         self.stats.lost += (sequence - self._next_sequence) & 0xFFFF
         self._next_sequence = sequence
         gap = timestamp_difference(held.rtp_timestamp, self._next_timestamp)
-        if not 0 < gap <= _MAX_GAP:
+        if gap <= 0 or not self._affords(gap):
             return b""
         self._next_timestamp = held.rtp_timestamp
         return self._conceal(gap, held.payload)

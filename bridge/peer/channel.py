@@ -41,6 +41,8 @@ class ChannelSink:
         text = message.text
         if 0 < self._max_message_bytes < len(text):
             text = self._too_large(len(text))
+            if len(text) > self._max_message_bytes:
+                return
         channel.send(text.decode())
         if channel.bufferedAmount > _HIGH_WATER_BYTES and self._owner is not None:
             self._owner.pause()

@@ -8,6 +8,7 @@ aiortc trusts its peer more than a server may. What it is shielded from here, ea
 - unbounded reassembly, reordering and stream tables: bounded, over the bound the association ends.
 """
 
+import itertools
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -37,13 +38,16 @@ MAX_REASSEMBLY_BYTES = 512 * 1024
 """Of all unfinished messages of one association; twice what we announce as the largest message."""
 _MAX_MESSAGE_BYTES = 262_144 + 1200
 _MAX_STREAMS = 64
-_MAX_MISORDERED = 1024
+_MAX_PIECES = 1024  # of one message; each costs more than the one before
+_MAX_MISORDERED = 512
 _MAX_BAD_PACKETS = 100  # of one association; a broken middlebox makes a few, an attacker many
 _RTO_INITIAL_S, _RTO_MIN_S = 0.5, 0.2  # aiortc's 3 s and 1 s make a lost INIT cost seconds
 
 _PARAMETER_OFFSETS = {1: 16, 2: 16, 4: 0, 5: 0, 6: 0, 9: 0, 130: 0}
 """Where the parameters of a chunk type begin in its body (RFC 9260 section 3.3, RFC 6525 section 3.1)."""
-_SACK = 3
+_SACK, _FORWARD_TSN = 3, 192
+_LEAST_BODY_BYTES = {0: 13, 1: 16, 2: 16, 3: 12, 7: 4, _FORWARD_TSN: 4}
+"""Of a chunk type; a DATA chunk carries at least one byte (RFC 9260 section 3.3.1)."""
 
 OnChannel = Callable[[RTCDataChannel], None]
 
@@ -56,14 +60,22 @@ def new_certificate() -> RTCCertificate:
 class SecureTransport:
     """DTLS over an ICE agent, the SRTP sessions keyed by it, and SCTP inside it.
 
-    ``on_channel`` gets each data channel that the peer opens, ``on_closed`` is called once when the peer closes.
+    ``on_channel`` gets each data channel that is open, ``on_closed`` is called when the peer closes, ``on_abuse`` when
+    it did what no peer does, with what that was.
     """
 
     def __init__(
-        self, ice: IceAgent, certificate: RTCCertificate, *, on_channel: OnChannel, on_closed: Callable[[], None]
+        self,
+        ice: IceAgent,
+        certificate: RTCCertificate,
+        *,
+        on_channel: OnChannel,
+        on_closed: Callable[[], None],
+        on_abuse: Callable[[str], None],
     ) -> None:
         self.faults: Counter[str] = Counter()
         self._on_closed = on_closed
+        self._on_abuse = on_abuse
         self._on_channel = on_channel
         self._certificate = certificate
         self._dtls = _Dtls(cast(RTCIceTransport, ice), [certificate])  # it uses role, _recv and _send
@@ -88,7 +100,7 @@ class SecureTransport:
             raise PeerError("the DTLS handshake failed", code="dtls_failed")
         dtls.on("statechange", self._dtls_changed)
         if remote.application is not None:
-            self._sctp = _Sctp(dtls, self.faults, self._close)
+            self._sctp = _Sctp(dtls, self.faults, self._on_abuse)
             self._sctp.on("datachannel", self._on_channel)
             if open_channel is not None:
                 channel = RTCDataChannel(self._sctp, RTCDataChannelParameters(label=open_channel))
@@ -114,10 +126,7 @@ class SecureTransport:
 
     def _dtls_changed(self) -> None:
         if self._dtls.state in ("closed", "failed"):
-            self._close()
-
-    def _close(self) -> None:
-        self._on_closed()
+            self._on_closed()
 
 
 class _Dtls(RTCDtlsTransport):
@@ -131,10 +140,10 @@ class _Dtls(RTCDtlsTransport):
 class _Sctp(RTCSctpTransport):
     """SCTP that survives its peer."""
 
-    def __init__(self, transport: RTCDtlsTransport, faults: "Counter[str]", abort: Callable[[], None]) -> None:
+    def __init__(self, transport: RTCDtlsTransport, faults: "Counter[str]", on_abuse: Callable[[str], None]) -> None:
         super().__init__(transport)
         self._faults = faults
-        self._abort_call = abort
+        self._on_abuse = on_abuse
         self._rto = _RTO_INITIAL_S
 
     async def _handle_data(self, data: bytes) -> None:
@@ -159,11 +168,18 @@ class _Sctp(RTCSctpTransport):
             return
         await super()._receive_data_chunk(chunk)
         stream = self._inbound_streams.get(chunk.stream_id)
-        unfinished = sum(len(c.user_data) for c in stream.reassembly) if stream else 0
+        pieces = stream.reassembly if stream else []
+        unfinished = sum(len(piece.user_data) for piece in pieces)
         held = 1024 * 1024 - self._advertised_rwnd  # aiortc's window shrinks by what it holds
-        if unfinished > _MAX_MESSAGE_BYTES or held > MAX_REASSEMBLY_BYTES:
+        if unfinished > _MAX_MESSAGE_BYTES or held > MAX_REASSEMBLY_BYTES or len(pieces) > _MAX_PIECES:
             self._faults["sctp_over_limit"] += 1
-            self._abort_call()
+            self._on_abuse("more unfinished messages than are held")
+
+    async def _receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
+        try:
+            await super()._receive(stream_id, pp_id, data)
+        except Exception as error:  # this message's fault, not that of those behind it
+            self._fault(f"sctp_{type(error).__name__}")
 
     async def _receive_forward_tsn_chunk(self, chunk: sctp.ForwardTsnChunk) -> None:
         chunk.streams = [stream for stream in chunk.streams if stream[0] < _MAX_STREAMS]
@@ -177,12 +193,12 @@ class _Sctp(RTCSctpTransport):
 
     def _fault(self, kind: str) -> None:
         self._faults[kind] += 1
-        if self._faults.total() == _MAX_BAD_PACKETS:
-            self._abort_call()
+        if self._faults.total() >= _MAX_BAD_PACKETS:
+            self._on_abuse("too many malformed packets")
 
 
 def is_well_formed(packet: bytes, *, outstanding: int) -> bool:
-    """Whether chunk and parameter lengths make sense, and a SACK speaks of nothing that was never sent.
+    """Whether chunk and parameter lengths make sense, and a SACK speaks of nothing twice or that was never sent.
 
     ``outstanding`` is how many chunks of ours wait to be acknowledged. RFC 9260 sections 3.2, 3.2.1 and 3.3.4.
     """
@@ -193,6 +209,8 @@ def is_well_formed(packet: bytes, *, outstanding: int) -> bool:
         if length < 4 or at + length > end:
             return False
         body = packet[at + 4 : at + length]
+        if len(body) < _LEAST_BODY_BYTES.get(chunk_type, 0):
+            return False
         offset = _PARAMETER_OFFSETS.get(chunk_type)
         if offset is not None and not _parameters_fit(body, offset):
             return False
@@ -203,8 +221,6 @@ def is_well_formed(packet: bytes, *, outstanding: int) -> bool:
 
 
 def _parameters_fit(body: bytes, at: int) -> bool:
-    if at and len(body) < at:
-        return False
     while at <= len(body) - 4:
         length = body[at + 2] << 8 | body[at + 3]
         if length < 4 or at + length > len(body):
@@ -214,10 +230,9 @@ def _parameters_fit(body: bytes, at: int) -> bool:
 
 
 def _sack_fits(body: bytes, outstanding: int) -> bool:
-    if len(body) < 12:
-        return False
     gaps, duplicates = struct.unpack_from("!HH", body, 8)
     if len(body) < 12 + 4 * (gaps + duplicates):
         return False
-    ends = struct.unpack_from(f"!{2 * gaps}H", body, 12)[1::2]
-    return all(end <= outstanding + _MAX_MISORDERED for end in ends) and gaps <= outstanding + 1
+    edges = struct.unpack_from(f"!{2 * gaps}H", body, 12)
+    is_ascending = all(a <= b for a, b in itertools.pairwise(edges)) and len(set(edges[::2])) == gaps
+    return is_ascending and (not edges or edges[-1] <= outstanding + _MAX_MISORDERED)

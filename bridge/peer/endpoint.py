@@ -54,8 +54,10 @@ class Endpoint:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._runner.__aexit__()
-        self.mux.close()
+        try:
+            await self._runner.__aexit__()
+        finally:
+            self.mux.close()
 
     @property
     def peers(self) -> set[Peer]:

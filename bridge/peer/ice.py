@@ -112,6 +112,10 @@ class IceLite(IceAgent):
             self._address, self._address_heard = address, now
         self.connected.set()
 
+    def is_at(self, address: Address, now: float) -> bool:
+        """The peer is there, and was heard from there a moment ago."""
+        return address == self._address and now - self._address_heard < _ROAM_AFTER_S
+
     def receive(self, kind: str, datagram: bytes, address: Address, now: float) -> None:
         """A datagram that is not STUN, from one of the agent's addresses."""
         if address == self._address:

@@ -100,6 +100,10 @@ class Mux(asyncio.DatagramProtocol):
         if agent is None or not request.check_message_integrity(agent.pwd.encode()):
             self.drops["unauthenticated_stun"] += 1
             return
+        holder = self._by_address.get(addr)
+        if holder is not None and holder is not agent and holder.is_at(addr, self._clock()):
+            self.drops["address_in_use"] += 1  # a forged source must not divert somebody else's media
+            return
         self._admit(agent, addr)
         self.send(_answer(request, agent.pwd.encode(), addr), addr)
         if "ICE-CONTROLLED" not in request.attributes:

@@ -59,13 +59,18 @@ class Peer:
         )
         self._owner = owner
         self._secure = SecureTransport(
-            self.ice, certificate, on_channel=self._on_channel, on_closed=lambda: self.hang_up("peer_closed")
+            self.ice,
+            certificate,
+            on_channel=self._on_channel,
+            on_closed=lambda: self.hang_up("peer_closed"),
+            on_abuse=lambda what: self.fail(PeerError(what, code="peer_misbehaved")),
         )
         self._ssrcs: set[bytes] = set()
         self._unprotect: Any = None
         self._unprotect_rtcp: Any = None
         self._protect: Any = None
         self._is_connected = False
+        self._has_channel = False
         self.closed = asyncio.Event()
         self._closing = asyncio.Event()
         self._reason = ""
@@ -102,7 +107,10 @@ class Peer:
             self._is_connected = False
             await self._aclose(close_deadline_s)
             self.closed.set()
-            self._owner.leg_closed(self._reason or "cancelled", self._error)
+            try:
+                self._owner.leg_closed(self._reason or "cancelled", self._error)
+            except Exception as error:
+                self._handler_failed(error)
 
     async def _connect(self) -> None:
         await self.ice.connected.wait()
@@ -220,12 +228,16 @@ class Peer:
 
     def _on_channel(self, channel: RTCDataChannel) -> None:
         """The peer opened a data channel; events travel on ``oai-events`` only."""
-        if channel.label != CHANNEL_LABEL:
+        if channel.label != CHANNEL_LABEL or self._has_channel:
             self.faults["other_channel"] += 1
             return
+        self._has_channel = True
         channel.on("message", self._on_message)
         channel.on("close", lambda: self.hang_up("channel_closed"))
-        self._owner.channel_opened(ChannelSink(channel, max_message_bytes=self._remote.max_message_bytes))
+        try:
+            self._owner.channel_opened(ChannelSink(channel, max_message_bytes=self._remote.max_message_bytes))
+        except Exception as error:
+            self._handler_failed(error)
 
     def _on_message(self, data: str | bytes) -> None:
         try:

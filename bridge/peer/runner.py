@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from bridge.log import get_logger
 from bridge.media.opus import FRAME_MS
 from bridge.peer.peer import Peer
 
 __all__ = ["PeerRunner"]
+
+_log = get_logger("peer")
 
 _TICK_S = FRAME_MS / 1000
 _MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
@@ -40,9 +43,11 @@ class PeerRunner:
     async def __aexit__(self, *exc_info: object) -> None:
         for peer in tuple(self.peers):
             peer.hang_up("server_stopped")
-        await self._tasks.__aexit__(None, None, None)
-        if self._timer is not None:
-            self._timer.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
 
     def run(self, peer: Peer) -> None:
         """Runs ``peer`` to its end."""
@@ -52,7 +57,7 @@ class PeerRunner:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what belongs to a peer beside it; waited for at the end."""
-        self._tasks.create_task(work)
+        self._tasks.create_task(_contained(work))
 
     def _tick(self) -> None:
         """Every 20 ms for all peers; catches up after a short delay, leaves a gap after a long one."""
@@ -71,3 +76,11 @@ class PeerRunner:
                 peer.watch(now, self._peer_timeout_s)
         self._next_tick += _TICK_S
         self._timer = self._loop.call_at(self._next_tick, self._tick)
+
+
+async def _contained(work: Coroutine[Any, Any, None]) -> None:
+    """Whatever goes wrong beside one peer must not end the others."""
+    try:
+        await work
+    except Exception as error:
+        _log.error("peer.work_failed", exc_info=error)

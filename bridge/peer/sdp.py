@@ -84,6 +84,7 @@ class Offer:
     ice_pwd: str
     fingerprints: tuple[Fingerprint, ...]
     setup: str
+    is_ice_lite: bool
     bundle: tuple[str, ...]
     """The sections that share our one transport, by mid, as the remote side grouped them."""
     audio: Media | None
@@ -137,6 +138,8 @@ def parse_offer(body: bytes) -> Offer:
     offer = parse_remote(body)
     if offer.setup == "passive":
         raise BadOffer("The offer says a=setup:passive; the bridge needs actpass or active.", param="setup")
+    if offer.is_ice_lite:
+        raise BadOffer("The offer says a=ice-lite, and so does the bridge: neither side would check.", param="ice-lite")
     return offer
 
 
@@ -171,6 +174,7 @@ def parse_remote(body: bytes) -> Offer:
         audio=audio,
         opus_payload_type=(_opus(audio) or 0) if audio else 0,
         application=application,
+        is_ice_lite=session.value("ice-lite") is not None,
         bundle=bundle,
         sctp_port=_number(application, "sctp-port", _SCTP_PORT, least=1, most=65_535),
         max_message_bytes=_number(application, "max-message-size", _DEFAULT_MAX_MESSAGE_BYTES),

@@ -385,6 +385,11 @@ def _result_of(error: BridgeError | None) -> str:
     """The one word with which every call ends."""
     if error is None:
         return "success"
-    if error.type == "invalid_request_error" or error.code in ("peer_not_connected", "peer_lost", "dtls_failed"):
+    if error.type == "invalid_request_error" or error.code in (
+        "peer_not_connected",
+        "peer_lost",
+        "peer_misbehaved",
+        "dtls_failed",
+    ):
         return "client_error"
     return "upstream_error" if error.http_status == 502 else "server_error"
