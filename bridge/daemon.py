@@ -45,7 +45,6 @@ class Daemon:
         listening = bind(config.host, config.port)
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
-        await stack.enter_async_context(self._tasks)
         self.endpoint = await stack.enter_async_context(
             Endpoint(
                 config.host,
@@ -65,6 +64,7 @@ class Daemon:
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms),
         )
         server = Server(new_app(config, self.registry, self.endpoint), listening, config)
+        await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
         self._tasks.create_task(server.run())
         stack.callback(server.stop)
         await stack.enter_async_context(self.registry)
