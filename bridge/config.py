@@ -7,6 +7,7 @@ names and the table in the README are made from the fields: a new setting is a n
 
 import argparse
 import re
+import ssl
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     tls_cert: Annotated[_Text | None, Meta(description="path of the certificate chain (PEM); turns HTTPS on")] = None
     tls_key: Annotated[_Text | None, Meta(description="path of its private key (PEM)")] = None
-    upstream: Annotated[_Text, Meta(description="who answers; `local` is the embedded engine")] = "local"
+    upstream: Annotated[Literal["local"], Meta(description="who answers; `local` is the embedded engine")] = "local"
     api_key: Annotated[
         tuple[_Text, ...], Meta(description="key that opens the API; unset: no key is asked for, on loopback only")
     ] = ()
@@ -209,6 +210,12 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
             Path(path).open("rb").close()
         except OSError as error:
             raise refuse(name, f"cannot read {path}: {error.strerror}") from None
+    if config.tls_cert and config.tls_key:
+        try:
+            ssl.create_default_context().load_cert_chain(config.tls_cert, config.tls_key)
+        except ssl.SSLError as error:
+            reason = f"{config.tls_cert} and its key {config.tls_key} are no certificate: {error.reason or error}"
+            raise refuse("tls_cert", reason) from None
     for address in config.advertise:
         if not _is_address(address):
             raise refuse("advertise", f"expected an IP address, not a name, got {address}")

@@ -7,12 +7,11 @@ import asyncio
 import contextlib
 
 from bridge.config import Config
-from bridge.errors import ConfigError
 from bridge.front.server import Server, bind, new_app
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.hub import Limits
-from bridge.session.registry import Registry, UpstreamFactory
+from bridge.session.registry import Registry
 from bridge.upstream.engine.service import Engine
 
 __all__ = ["Daemon"]
@@ -41,7 +40,6 @@ class Daemon:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
-        new_upstream = _upstream_factory(config)
         listening = bind(config.host, config.port)
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
@@ -57,7 +55,7 @@ class Daemon:
             )
         )
         self.registry = Registry(
-            new_upstream,
+            Engine,
             max_calls=config.max_calls,
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
@@ -79,10 +77,3 @@ class Daemon:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"{'https' if config.tls_cert else 'http'}://{host}:{self.port}/"
-
-
-def _upstream_factory(config: Config) -> UpstreamFactory:
-    """Who answers; the one place that knows which kinds there are."""
-    if config.upstream == "local":
-        return Engine
-    raise ConfigError(f"upstream: {config.upstream!r} is not known; the embedded engine is 'local'")

@@ -8,6 +8,7 @@
     │  ├─ Unauthorized           401
     │  ├─ Forbidden              403: known, but not allowed
     │  ├─ UnknownCall            404
+    │  ├─ NotImplementedHere      501: part of the protocol, and no part of this server
     │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
     │  └─ OverLimit              429
     ├─ Draining                  503: the daemon takes no new calls
@@ -32,6 +33,7 @@ __all__ = [
     "Draining",
     "Forbidden",
     "MediaError",
+    "NotImplementedHere",
     "OverLimit",
     "PeerError",
     "PeerLost",
@@ -42,6 +44,9 @@ __all__ = [
     "UpstreamError",
     "error_body",
 ]
+
+
+_RETRY_AFTER_S = "5"
 
 
 class BridgeError(Exception):
@@ -59,6 +64,11 @@ class BridgeError(Exception):
         self.param = param
         if code is not None:
             self.code = code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the HTTP response."""
+        return {"Retry-After": _RETRY_AFTER_S} if self.retryable else {}
 
 
 class ConfigError(BridgeError):
@@ -111,6 +121,13 @@ class BadEvent(RequestError):
     """One client event that cannot be carried out; the session lives on."""
 
     code = "invalid_value"
+
+
+class NotImplementedHere(RequestError):
+    """Part of the protocol, and no part of this server."""
+
+    code = "not_implemented"
+    http_status = 501
 
 
 class OverLimit(RequestError):

@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiortc.rtcdtlstransport import generate_certificate
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bridge.config import Config, add_flags, is_loopback, load, settings_table
 from bridge.errors import ConfigError
@@ -149,6 +152,10 @@ def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
     assert _refusal({"tls_cert": str(cert), "tls_key": str(missing)}) == (
         f"tls_key: cannot read {missing}: No such file or directory (from flag --tls-key)"
     )
+    assert "no certificate" in _refusal({"tls_cert": str(cert), "tls_key": str(cert)})
+    key = ec.generate_private_key(ec.SECP256R1())
+    chain = generate_certificate(key).public_bytes(Encoding.PEM)
+    cert.write_bytes(chain + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     assert load({"tls_cert": str(cert), "tls_key": str(cert)}, {}, None).tls_cert == str(cert)
 
 

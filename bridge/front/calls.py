@@ -1,70 +1,105 @@
 """HTTP doors of calls: an offer comes in, an answer goes out; calls are listed and hung up."""
 
-import asyncio
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.errors import BadOffer, BadRequest
-from bridge.front.keys import Keys
+from bridge.errors import BadOffer, BadRequest, NotImplementedHere
+from bridge.front.body import read_body, read_form
+from bridge.front.keys import Grant, Keys
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
-from bridge.session.registry import Registry
+from bridge.session.registry import Registry, Terms
+from bridge.wire.client_events import decode_session
+from bridge.wire.sessions import SessionConfig
 
-__all__ = ["call_routes"]
+__all__ = ["call_routes", "terms_of"]
 
-_BODY_TIMEOUT_S = 10.0
-_DEFAULT_MODEL = "default"
+_SDP, _FORM = "application/sdp", "multipart/form-data"
 
 
 def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Route]:
     """The routes of ``/v1/realtime/calls`` and ``/v1/calls``."""
 
     async def create(request: Request) -> Response:
+        return await open_call(request, is_beta=False)
+
+    async def create_beta(request: Request) -> Response:
+        return await open_call(request, is_beta=True)
+
+    async def open_call(request: Request, *, is_beta: bool) -> Response:
         keys.admit(request.headers)
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != "application/sdp":
-            raise BadRequest("Send the offer as Content-Type: application/sdp.", param="Content-Type")
-        offer = parse_offer(await _body(request))
-        session = registry.open(model=request.query_params.get("model", _DEFAULT_MODEL), transport="webrtc")
-        peer, answer = endpoint.accept(offer, session)
+        sdp, update = await _offer(request)
+        offer = parse_offer(sdp)
+        registry.require_room()
+        grant = keys.admit(request.headers, is_use=True)
+        terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
+        session = registry.open(terms, transport="webrtc")
+        try:
+            peer, answer = endpoint.accept(offer, session)
+        except BaseException:
+            session.close("internal_error")
+            raise
         session.attach_leg(peer)
         location = f"/v1/realtime/calls/{session.info.call_id}"
-        return Response(answer, 201, {"Location": location}, media_type="application/sdp")
+        return Response(answer, 201, {"Location": location}, media_type=_SDP)
 
     async def hang_up(request: Request) -> Response:
-        keys.admit(request.headers)
-        registry.find(request.path_params["call_id"]).close("hangup")
+        registry.find(request.path_params["call_id"], keys.admit(request.headers).key_id).close("hangup")
         return Response(status_code=200)
 
     async def list_calls(request: Request) -> Response:
-        keys.admit(request.headers)
-        return JSONResponse({"object": "list", "data": [session.describe() for session in registry.sessions]})
+        key_id = keys.admit(request.headers).key_id
+        return JSONResponse({"object": "list", "data": [s.describe() for s in registry.of_key(key_id)]})
 
     async def show_call(request: Request) -> Response:
-        keys.admit(request.headers)
-        return JSONResponse(registry.find(request.path_params["call_id"]).describe())
+        key_id = keys.admit(request.headers).key_id
+        return JSONResponse(registry.find(request.path_params["call_id"], key_id).describe())
 
+    async def refuse_sip(request: Request) -> Response:
+        keys.admit(request.headers)
+        raise NotImplementedHere("This server takes no SIP calls, so there is none to accept, reject or refer.")
+
+    call = "/v1/realtime/calls/{call_id}"
     return [
         Route("/v1/realtime/calls", create, methods=["POST"]),
-        Route("/v1/realtime", create, methods=["POST"]),
-        Route("/v1/realtime/calls/{call_id}/hangup", hang_up, methods=["POST"]),
-        Route("/v1/realtime/calls/{call_id}", hang_up, methods=["DELETE"]),
+        Route("/v1/realtime", create_beta, methods=["POST"]),
+        Route(f"{call}/hangup", hang_up, methods=["POST"]),
+        Route(call, hang_up, methods=["DELETE"]),
+        *(Route(f"{call}/{verb}", refuse_sip, methods=["POST"]) for verb in ("accept", "reject", "refer")),
         Route("/v1/calls", list_calls, methods=["GET"]),
         Route("/v1/calls/{call_id}", show_call, methods=["GET"]),
     ]
 
 
-async def _body(request: Request) -> bytes:
-    """The request's body, read no further than an SDP may be long and no longer than a client may take."""
-    body = b""
-    try:
-        async with asyncio.timeout(_BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_SDP_BYTES:
-                    raise BadOffer(f"The SDP is over the limit of {MAX_SDP_BYTES} bytes.", param="sdp")
-    except TimeoutError:
-        raise BadRequest(f"The body did not arrive within {_BODY_TIMEOUT_S:g} s.") from None
-    return body
+def terms_of(grant: Grant, update: SessionConfig | None, *, model: str | None, is_beta: bool) -> Terms:
+    """What a session starts with: the key's own session, or what the request asks for."""
+    if update is not None and grant.config is not None:
+        raise BadRequest("The key already stands for a session; leave 'session' out.", param="session")
+    if update is not None and isinstance(update.model, str):
+        model = update.model
+    return Terms(
+        model=model,
+        config=grant.config,
+        update=update,
+        is_beta=is_beta or grant.is_beta,
+        temperature=grant.temperature,
+        key_id=grant.key_id,
+        max_duration_s=grant.max_duration_s,
+        idle_timeout_s=grant.idle_timeout_s,
+    )
+
+
+async def _offer(request: Request) -> tuple[bytes, SessionConfig | None]:
+    """The SDP and perhaps a session, from a raw body or a form."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == _SDP:
+        return await read_body(request, MAX_SDP_BYTES), None
+    if content_type != _FORM:
+        raise BadRequest(f"Send the offer as Content-Type: {_SDP}, or in a {_FORM}.", param="Content-Type")
+    parts: dict[str, Any] = await read_form(request)
+    if "sdp" not in parts:
+        raise BadOffer("The form has no part 'sdp'.", param="sdp")
+    return parts["sdp"], decode_session(parts["session"]) if parts.get("session") else None

@@ -1,58 +1,138 @@
-"""Who may come in: API keys, and the web origins whose pages may connect.
+"""Who may come in: API keys, the short-lived ``ek_`` keys minted for clients, and web origins.
 
-Keys are kept as digests and compared in constant time. Without any key configured the daemon serves loopback only, and
-then asks for no key; what it does ask for is that page and host are loopback too, so that no web page elsewhere can
-reach it through the user's browser, by DNS rebinding or otherwise.
+Keys are kept as keyed digests and compared in constant time; a minted key is found by its digest. Without any API key
+configured the daemon serves loopback only, and then asks for no key; what it does ask for is that page and host are
+loopback too, so that no web page elsewhere can reach it through the user's browser, by DNS rebinding or otherwise.
 """
 
 import hashlib
 import hmac
 import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from bridge.config import is_loopback
-from bridge.errors import Forbidden, Unauthorized
+from bridge.errors import Forbidden, OverLimit, Unauthorized
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SessionConfig
 
-__all__ = ["Keys", "subprotocols"]
+__all__ = ["Grant", "Keys", "subprotocols"]
 
 _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
+_MINTED = "ek_"
+_MAX_MINTED = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a key opens. The bridge's own API keys open everything; a minted key opens what it was minted for."""
+
+    key_id: str = "api"
+    config: SessionConfig | None = None
+    """The session that a minted key stands for."""
+    is_beta: bool = False
+    temperature: float | None = None
+    """Of a beta session; GA has no place for it."""
+    role: str = "controller"
+    """The most that the key may be on somebody's call."""
+    max_duration_s: float | None = None
+    idle_timeout_s: float | None = None
+    allowed_origins: tuple[str, ...] = ()
+    is_single_use: bool = False
+
+    @property
+    def is_minted(self) -> bool:
+        """An ``ek_`` key: it may not mint others, and sees its own calls only."""
+        return self.key_id != "api"
+
+
+@dataclass(slots=True)
+class _Minted:
+    grant: Grant
+    expires_at: float
+    uses: int = field(default=0)
 
 
 class Keys:
-    """The API keys of one daemon."""
+    """The keys of one daemon."""
 
-    def __init__(self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...]) -> None:
+    def __init__(
+        self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._salt = secrets.token_bytes(16)
         self._digests = [self._digest(key) for key in api_keys]
         self._allow_origins = frozenset(allow_origins)
+        self._clock = clock
+        self._minted: OrderedDict[bytes, _Minted] = OrderedDict()
 
     @property
     def is_open(self) -> bool:
         """No key is asked for."""
         return not self._digests
 
-    def admit(self, headers: Headers) -> None:
-        """Lets the request through, or raises ``Unauthorized`` or ``Forbidden``."""
-        self._check_origin(headers)
-        if self.is_open:
-            return
+    @property
+    def serves_pages(self) -> bool:
+        """Web origins are listed."""
+        return bool(self._allow_origins)
+
+    def mint(self, grant: Grant, *, ttl_s: float) -> str:
+        """A new ``ek_`` key for ``grant``, good for ``ttl_s``; raises ``OverLimit``."""
+        now = self._clock()
+        for digest in [digest for digest, minted in self._minted.items() if minted.expires_at <= now]:
+            del self._minted[digest]
+        if len(self._minted) >= _MAX_MINTED:
+            raise OverLimit("Too many keys are waiting to be used.")
+        key = new_id("ek")
+        self._minted[self._digest(key)] = _Minted(grant, now + ttl_s)
+        return key
+
+    def admit(self, headers: Headers, *, is_use: bool = False) -> Grant:
+        """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. ``is_use`` spends a single use."""
         key = _presented(headers)
+        minted = self._minted.get(self._digest(key)) if key else None
+        self._check_origin(headers, minted.grant.allowed_origins if minted else ())
+        if minted is not None:
+            return self._use(minted, is_use=is_use)
+        if key is not None and key.startswith(_MINTED):
+            raise Unauthorized("The key has expired, or was never issued here.")
+        if self.is_open:
+            return Grant()
         if key is None:
             raise Unauthorized("No API key was given; send it as 'Authorization: Bearer KEY'.")
         digest = self._digest(key)
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthorized("The API key is not valid here.")
+        return Grant()
 
-    def _check_origin(self, headers: Headers) -> None:
+    def admit_page(self, headers: Headers) -> None:
+        """A web page of a listed origin, without any key; raises ``Forbidden``."""
+        if headers.get("origin") not in self._allow_origins:
+            raise Forbidden("Only pages of the origins in allow_origin get keys here.", param="Origin")
+
+    def _use(self, minted: _Minted, *, is_use: bool) -> Grant:
+        if minted.expires_at <= self._clock():
+            raise Unauthorized("The key has expired, or was never issued here.")
+        if is_use:
+            if minted.grant.is_single_use and minted.uses:
+                raise Unauthorized("The key was good for one connection, and has had it.")
+            minted.uses += 1
+        return minted.grant
+
+    def _check_origin(self, headers: Headers, allowed: tuple[str, ...]) -> None:
         host = urlsplit(f"//{headers.get('host', '')}")
         if self.is_open and not is_loopback(host.hostname or ""):
             raise Forbidden("Without an API key configured, the bridge answers to loopback host names only.")
         origin = headers.get("origin")
-        if origin is None or origin in self._allow_origins:
+        if allowed and origin not in allowed:
+            raise Forbidden("This key is for pages of other web origins.", param="Origin")
+        if origin is None or origin in allowed or origin in self._allow_origins:
             return
         parts = urlsplit(origin)
         is_own_page = parts.scheme in ("http", "https") and parts.netloc == host.netloc
@@ -60,7 +140,7 @@ class Keys:
             raise Forbidden("This web origin is not allowed here; see the setting allow_origin.", param="Origin")
 
     def _digest(self, key: str) -> bytes:
-        return hashlib.blake2b(key.encode(), key=self._salt).digest()
+        return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=self._salt).digest()
 
 
 def subprotocols(headers: Headers) -> list[str]:

@@ -1,24 +1,41 @@
-"""The WebSocket door ``/v1/realtime``: sessions of their own (``model=``) and listeners of calls (``call_id=``)."""
+"""The WebSocket door ``/v1/realtime``: sessions of their own (``model=``, ``intent=``), listeners (``call_id=``)."""
+
+import asyncio
+from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from bridge.errors import BadRequest, BridgeError, OverLimit, error_body
-from bridge.front.keys import Keys, subprotocols
+from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, error_body
+from bridge.front.calls import terms_of
+from bridge.front.keys import Grant, Keys, subprotocols
 from bridge.front.socket import SocketSink
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
 from bridge.session.session import Session
 from bridge.wire.audio import FORMATS, AudioFormat
+from bridge.wire.sessions import SessionConfig
 
 __all__ = ["realtime_route"]
 
-_SUBPROTOCOL = "realtime"
+_SUBPROTOCOL, _BETA_SUBPROTOCOL = "realtime", "openai-beta.realtime-v1"
+_BETA_HEADER = "realtime=v1"
 _ROLES = ("controller", "observer")
 _UNSUPPORTED_DATA = 1003
+_MAX_TEXT_CHARS = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
 _INTERNAL_ERROR = 1011
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a socket is going to be, and in which session."""
+
+    session: Session
+    role: str
+    audio: AudioFormat | None
+    is_beta: bool
 
 
 def realtime_route(registry: Registry, keys: Keys) -> WebSocketRoute:
@@ -26,43 +43,57 @@ def realtime_route(registry: Registry, keys: Keys) -> WebSocketRoute:
 
     async def realtime(websocket: WebSocket) -> None:
         try:
-            keys.admit(websocket.headers)
-            query = websocket.query_params
-            role, audio = _choices(query)
-            if "call_id" in query:
-                session = registry.find(query["call_id"])
-                session.require_room()
-            else:
-                session = registry.open(model=query["model"], transport="websocket")
-                role = "owner"
+            place = _find_place(websocket, registry, keys)
         except BridgeError as error:
-            response = JSONResponse({"error": error_body(error)}, error.http_status)
+            response = JSONResponse({"error": error_body(error)}, error.http_status, error.headers)
             await websocket.send_denial_response(response)
             return
         offered = subprotocols(websocket.headers)
         await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
-        await _serve(websocket, session, role=role, audio=audio)
+        await _serve(websocket, place)
 
     return WebSocketRoute("/v1/realtime", realtime)
 
 
-async def _serve(websocket: WebSocket, session: Session, *, role: str, audio: AudioFormat | None) -> None:
+def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
+    """Opens the session that the URL asks for, or finds it."""
+    query = websocket.query_params
+    grant = keys.admit(websocket.headers)
+    role, audio = _choices(query, grant)
+    is_beta = _speaks_beta(websocket) or grant.is_beta
+    if "call_id" in query:
+        session = registry.find(query["call_id"], grant.key_id)
+        session.require_room()
+        return _Place(session, role, audio, is_beta)
+    update = SessionConfig(type="transcription") if "intent" in query else None
+    registry.require_room()
+    keys.admit(websocket.headers, is_use=True)
+    terms = terms_of(grant, update if grant.config is None else None, model=query.get("model"), is_beta=is_beta)
+    return _Place(registry.open(terms, transport="websocket"), "owner", None, is_beta)
+
+
+async def _serve(websocket: WebSocket, place: _Place) -> None:
     """From the upgrade to the end of the socket."""
-    sink = SocketSink.of(websocket.scope)
+    sink, session = SocketSink.of(websocket.scope), place.session
     listener: Listener | None = None
     reason = "client_closed"
     try:
         if session.closed.is_set():
             sink.close(1000, "call ended")
             return
-        listener = session.attach(sink, role=role, audio=audio)
+        listener = session.attach(sink, role=place.role, audio=place.audio, is_beta=place.is_beta)
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
             if text is None:
                 reason = "binary_message"
                 sink.close(_UNSUPPORTED_DATA, "events are JSON text")
                 return
-            session.receive(listener, text)
+            if len(text) > _MAX_TEXT_CHARS:
+                reason = "message_too_big"
+                session.refuse(listener, len(text))
+                return
+            for _ in session.receive_in_pieces(listener, text):
+                await asyncio.sleep(0)
     except OverLimit as error:
         sink.close(error.close_code, error.message)
     except Exception as error:
@@ -72,22 +103,36 @@ async def _serve(websocket: WebSocket, session: Session, *, role: str, audio: Au
     finally:
         if listener is not None:
             session.detach(listener, reason)
-        elif role == "owner":
+        elif place.role == "owner":
             session.close("client_closed")
 
 
-def _choices(query: QueryParams) -> tuple[str, AudioFormat | None]:
+def _choices(query: QueryParams, grant: Grant) -> tuple[str, AudioFormat | None]:
     """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
-    if ("model" in query) == ("call_id" in query):
-        raise BadRequest("Give exactly one of 'model' (a new session) and 'call_id' (a running call).", param="model")
-    role = query.get("role", "controller")
+    is_own = "model" in query or "intent" in query or (grant.is_minted and "call_id" not in query)
+    if is_own == ("call_id" in query):
+        raise BadRequest(
+            "Give exactly one of 'model' or 'intent' (a new session) and 'call_id' (a running call).", param="model"
+        )
+    if query.get("intent", "transcription") != "transcription":
+        raise BadRequest("'intent' is transcription, or absent.", param="intent")
+    role = query.get("role", grant.role)
     if role not in _ROLES:
         raise BadRequest(f"'role' is one of {', '.join(_ROLES)}.", param="role")
+    if role == "controller" and grant.role == "observer":
+        raise Forbidden("This key may only observe.", param="role")
     name = query.get("audio", "none")
     if name != "none" and name not in FORMATS:
         raise BadRequest(f"'audio' is one of none, {', '.join(FORMATS)}.", param="audio")
-    if "model" in query and ("audio" in query or "role" in query):
+    if is_own and ("audio" in query or "role" in query):
         raise BadRequest(
             "'audio' and 'role' are for listeners of a call; a session of its own has both.", param="audio"
         )
     return role, FORMATS.get(name)
+
+
+def _speaks_beta(websocket: WebSocket) -> bool:
+    """Beta clients say so in a header, browsers in a subprotocol."""
+    return _BETA_HEADER in websocket.headers.get("openai-beta", "") or _BETA_SUBPROTOCOL in subprotocols(
+        websocket.headers
+    )

@@ -14,22 +14,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.config import Config
 from bridge.errors import BridgeError, ConfigError, error_body
 from bridge.front.calls import call_routes
+from bridge.front.describe import description_routes
 from bridge.front.keys import Keys
 from bridge.front.realtime import realtime_route
+from bridge.front.secrets import secret_routes
 from bridge.front.socket import BridgeWebSocket
+from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.registry import Registry
 
 __all__ = ["Server", "bind", "new_app"]
 
-_MAX_MESSAGE_BYTES = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
-_RETRY_AFTER_S = "5"
+_log = get_logger("front")
+
+_MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to here the door says why it closes
 _LOOPBACK_ORIGIN = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
-_REQUEST_HEADERS = ["Authorization", "Content-Type", "OpenAI-Beta", "X-OpenAI-Agents-SDK"]
 _CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _CONSOLE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; "
@@ -47,7 +51,7 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette
         allow_origins=config.allow_origin,
         allow_origin_regex=_LOOPBACK_ORIGIN if keys.is_open else None,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=_REQUEST_HEADERS,
+        allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
         expose_headers=["Location"],
     )
 
@@ -57,10 +61,13 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette
     routes = [
         realtime_route(registry, keys),
         *call_routes(registry, endpoint, keys),
+        *secret_routes(keys),
+        *description_routes(),
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
     ]
-    return Starlette(routes=routes, middleware=[cors], exception_handlers={BridgeError: _refuse})
+    contain = Middleware(_Contain)
+    return Starlette(routes=routes, middleware=[cors, contain], exception_handlers={BridgeError: _refuse})
 
 
 class Server:
@@ -126,10 +133,25 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+class _Contain:
+    """What nobody foresaw is logged and answered like any other error, CORS headers included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            _log.error("front.request_failed", path=scope.get("path"), exc_info=error)
+            if scope["type"] == "http":
+                refusal = BridgeError("Something went wrong in the server; its log has the details.")
+                await JSONResponse({"error": error_body(refusal)}, refusal.http_status)(scope, receive, send)
+
+
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, BridgeError)
-    headers = {"Retry-After": _RETRY_AFTER_S} if error.retryable else None
-    return JSONResponse({"error": error_body(error)}, error.http_status, headers)
+    return JSONResponse({"error": error_body(error)}, error.http_status, error.headers)
 
 
 def _console_routes() -> list[Route]:

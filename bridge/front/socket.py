@@ -7,6 +7,7 @@ much a socket holds back, and it cuts a socket whose client does not read, which
 import asyncio
 from typing import Any, cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -49,6 +50,12 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         super().resume_writing()
         if self.sink is not None:
             self.sink.is_full(False)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """An answer instead of the upgrade completes the handshake as well; uvicorn would log it as our failure."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def keepalive_timeout(self) -> None:
         """No pong: a client that does not answer does not read either."""

@@ -1,5 +1,6 @@
 """The data channel ``oai-events`` as a sink for events."""
 
+import msgspec
 from aiortc import RTCDataChannel
 
 from bridge.errors import BridgeError
@@ -20,7 +21,11 @@ class _TooLarge(BridgeError):
 
 
 class ChannelSink:
-    """Events to the peer. An event over the peer's message limit is replaced by an error that says so."""
+    """Events to the peer.
+
+    An event over the peer's message limit goes without the sound in it; if that does not help, an error that says so
+    goes in its place. A message cannot be split: the protocol knows no parts.
+    """
 
     def __init__(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
         self._channel = channel
@@ -39,10 +44,12 @@ class ChannelSink:
         if channel.readyState != "open":
             return
         text = message.text
-        if 0 < self._max_message_bytes < len(text):
-            text = self._too_large(len(text))
-            if len(text) > self._max_message_bytes:
-                return
+        if self._is_too_large(text):
+            text = _without_audio(text)
+            if self._is_too_large(text):
+                text = self._too_large(len(text))
+                if self._is_too_large(text):
+                    return
         channel.send(text.decode())
         if channel.bufferedAmount > _HIGH_WATER_BYTES and self._owner is not None:
             self._owner.pause()
@@ -60,8 +67,23 @@ class ChannelSink:
         if self._owner is not None:
             self._owner.resume()
 
+    def _is_too_large(self, text: bytes) -> bool:
+        return 0 < self._max_message_bytes < len(text)  # 0: any size (RFC 8841 section 6.1)
+
     def _too_large(self, size: int) -> bytes:
         limit = self._max_message_bytes
         error = error_event(_TooLarge(f"An event of {size} bytes is over the peer's message limit of {limit}."))
         error.event_id = new_id("event")
         return encode(error)
+
+
+def _without_audio(text: bytes) -> bytes:
+    """An event whose item's content parts have lost their ``audio``."""
+    try:
+        event = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    item = event.get("item")
+    for part in item.get("content", []) if isinstance(item, dict) else []:
+        part.pop("audio", None)
+    return msgspec.json.encode(event)

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from bridge.session.roles import Sink
+from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
 from bridge.wire.server_events import ListenerDropped, ServerEvent, encode
@@ -29,9 +30,10 @@ class Limits:
 class Listener:
     """One socket that hears a session; ``role`` says what it may do there (owner, peer, controller, observer)."""
 
-    def __init__(self, sink: Sink, *, role: str, limits: Limits) -> None:
+    def __init__(self, sink: Sink, *, role: str, limits: Limits, is_beta: bool = False) -> None:
         self.id = new_id("lst")
         self.role = role
+        self.is_beta = is_beta
         self.audio = "none"
         self.dropped_events = 0
         self.dropped_ms = 0
@@ -145,8 +147,9 @@ class Listener:
 class Hub:
     """All listeners of one session, and the numbering of its events."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, beta: Beta | None = None) -> None:
         self.listeners: list[Listener] = []
+        self._beta = beta or Beta()
         self._prefix = f"event_{session_id.rpartition('_')[2][:12]}_"
         self._number = 0
 
@@ -160,18 +163,24 @@ class Hub:
             self.listeners.remove(listener)
 
     def publish(self, event: ServerEvent) -> None:
-        """To everyone."""
-        message = self.number(event)
-        for listener in tuple(self.listeners):
-            listener.last_event_id = event.event_id
-            listener.deliver(message)
+        """To everyone; the text is made once for each dialect that is spoken."""
+        self._deliver(event, tuple(self.listeners))
 
     def tell(self, listener: Listener, event: ServerEvent) -> None:
         """To one: the answer to what only it did."""
-        listener.deliver(self.number(event))
+        self._deliver(event, (listener,))
 
-    def number(self, event: ServerEvent) -> Message:
-        """The event with its number, as a message."""
+    def _deliver(self, event: ServerEvent, listeners: tuple[Listener, ...]) -> None:
         self._number += 1
         event.event_id = f"{self._prefix}{self._number}"
-        return Message(encode(event))
+        message = Message(encode(event))
+        in_beta = None
+        if any(listener.is_beta for listener in listeners):
+            translated = to_beta(event, self._beta)
+            in_beta = None if translated is None else Message(encode(translated))
+        for listener in listeners:
+            listener.last_event_id = event.event_id
+            if not listener.is_beta:
+                listener.deliver(message)
+            elif in_beta is not None:
+                listener.deliver(in_beta)

@@ -3,19 +3,50 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.session.hub import Limits
 from bridge.session.roles import Upstream
 from bridge.session.session import CallInfo, Session
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import SessionConfig, default_session
+from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
-__all__ = ["Registry", "UpstreamFactory"]
+__all__ = ["Registry", "Terms", "UpstreamFactory"]
 
 _GOING_AWAY = 1001
+_ANY_KEY = "api"
+_DEFAULT_MODEL = "gpt-realtime"
 
 UpstreamFactory = Callable[[], Upstream]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a new session starts with, and what it may do; from its key and its request."""
+
+    model: str | None = None
+    config: SessionConfig | None = None
+    """A whole session that a key stands for."""
+    update: SessionConfig | None = None
+    """What the request asks for, laid over the default."""
+    is_beta: bool = False
+    temperature: float | None = None
+    key_id: str = "api"
+    max_duration_s: float | None = None
+    idle_timeout_s: float | None = None
+
+    def session(self, session_id: str, expires_at: int) -> SessionConfig:
+        """The whole configuration of the session ``session_id``."""
+        fixed = {"id": session_id, "expires_at": expires_at}
+        if self.config is not None:
+            return msgspec.structs.replace(self.config, **fixed)
+        update = self.update or SessionConfig()
+        new = default_transcription if update.type == "transcription" else default_session
+        whole = new(session_id=session_id, model=self.model or _DEFAULT_MODEL, expires_at=expires_at)
+        return msgspec.structs.replace(merged(whole, update), **fixed)
 
 
 class Registry:
@@ -57,39 +88,54 @@ class Registry:
         """No new calls are taken."""
         return self._is_draining
 
-    def open(self, *, model: str, transport: str, config: SessionConfig | None = None) -> Session:
-        """A new session; raises ``Draining`` or ``OverLimit``. With WebRTC it has a call id."""
+    def require_room(self) -> None:
+        """Raises ``Draining`` or ``OverLimit`` where a new session would be refused."""
         if self._is_draining:
             raise Draining("The server is about to stop and takes no new calls.")
         if len(self._sessions) >= self._max_calls:
             raise OverLimit(f"The server has {self._max_calls} calls, which is the limit.", code="too_many_calls")
+
+    def open(self, terms: Terms, *, transport: str) -> Session:
+        """A new session; raises ``Draining`` or ``OverLimit``. With WebRTC it has a call id."""
+        self.require_room()
+        limit_s = min(self._call_limit_s, terms.max_duration_s or self._call_limit_s)
+        started_at = time.time()
+        session_id = new_id("sess")
+        config = terms.session(session_id, int(started_at + limit_s))
         info = CallInfo(
             transport=transport,
-            model=model,
-            started_at=time.time(),
+            model=str(config.model),
+            started_at=started_at,
+            session_id=session_id,
             call_id=new_id("rtc") if transport == "webrtc" else None,
+            key_id=terms.key_id,
+            is_beta=terms.is_beta,
         )
-        loop = asyncio.get_running_loop()
         session = Session(
             info,
             self._new_upstream(),
             limits=self._limits,
             max_listeners=self._max_listeners,
             on_closed=self._forget,
-            clock=loop.time,
+            clock=asyncio.get_running_loop().time,
         )
+        if terms.temperature is not None:
+            session.beta.temperature = terms.temperature
         self._sessions[info.call_id or info.session_id] = session
-        self._tasks.create_task(self._keep(session))
-        expires_at = int(info.started_at + self._call_limit_s)
-        session.start(config or default_session(session_id=info.session_id, model=model, expires_at=expires_at))
+        self._tasks.create_task(self._keep(session, limit_s, terms.idle_timeout_s))
+        session.start(config)
         return session
 
-    def find(self, call_id: str) -> Session:
-        """The session of a running call; raises ``UnknownCall``."""
+    def find(self, call_id: str, key_id: str = _ANY_KEY) -> Session:
+        """A running session that the key may see; raises ``UnknownCall``, whether it is another's or nobody's."""
         session = self._sessions.get(call_id)
-        if session is None:
+        if session is None or key_id not in (_ANY_KEY, session.info.key_id):
             raise UnknownCall(f"No call '{call_id[:64]}' is running here.", param="call_id")
         return session
+
+    def of_key(self, key_id: str) -> list[Session]:
+        """The sessions that the key may see."""
+        return [session for session in self.sessions if key_id in (_ANY_KEY, session.info.key_id)]
 
     def close_all(self, reason: str, *, code: int) -> None:
         """Begins the end of every session."""
@@ -110,14 +156,26 @@ class Registry:
         except TimeoutError:
             self.close_all("server_draining", code=_GOING_AWAY)
 
-    async def _keep(self, session: Session) -> None:
-        """Ends the session at the limit, and its upstream behind it."""
-        try:
-            async with asyncio.timeout(self._call_limit_s):
-                await session.closed.wait()
-        except TimeoutError:
-            session.expire(self._call_limit_s)
+    async def _keep(self, session: Session, limit_s: float, idle_timeout_s: float | None) -> None:
+        """Ends the session at its limits, and its upstream behind it."""
+        deadline = asyncio.get_running_loop().time() + limit_s
+        while not session.closed.is_set():
+            left = min(deadline - self._now(), session.idle_left_s(idle_timeout_s))
+            try:
+                async with asyncio.timeout(max(left, 0)):
+                    await session.closed.wait()
+            except TimeoutError:
+                if self._now() >= deadline:
+                    session.expire(limit_s)
+                    break
+                if session.idle_left_s(idle_timeout_s) <= 0:
+                    session.close("idle_timeout")
+                    break
         await session.aclose()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _forget(self, session: Session) -> None:
         self._sessions.pop(session.info.call_id or session.info.session_id, None)

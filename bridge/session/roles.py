@@ -116,6 +116,11 @@ class Downstream(Protocol):
 class Upstream(Protocol):
     """Who answers."""
 
+    @property
+    def conversation_id(self) -> str:
+        """Of the conversation that it keeps."""
+        ...
+
     def start(self, downstream: Downstream, config: SessionConfig) -> None:
         """Begins the conversation; ``session.created`` follows."""
         ...

@@ -11,7 +11,8 @@ the leg and to those who asked for it. The session adds what only it can know: w
 
 import asyncio
 import binascii
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ from bridge.session.sound import SoundStream
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.dialects.beta import Beta
+from bridge.wire.dialects.beta import decode_client_event as decode_beta_event
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionConfig, format_of
 
@@ -34,8 +37,8 @@ __all__ = ["CallInfo", "Session"]
 
 _log = get_logger("session")
 
-_NORMAL, _GOING_AWAY = 1000, 1001
-_MAX_APPEND_CHARS = 15 * 1024 * 1024
+_NORMAL, _GOING_AWAY, _INVALID_DATA, _TOO_BIG = 1000, 1001, 1007, 1009
+_MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
 _INPUT, _OUTPUT = "input", "output"
 _OF_THE_CALL = ("owner", "peer")  # who is the call does not count as listening to it
 
@@ -49,6 +52,10 @@ class CallInfo:
     started_at: float
     """Unix time."""
     call_id: str | None = None
+    key_id: str = "api"
+    """The key that opened it, for those that see their own calls only."""
+    is_beta: bool = False
+    """The leg's data channel speaks the beta dialect."""
     session_id: str = field(default_factory=lambda: new_id("sess"))
     state: str = "connecting"
 
@@ -67,7 +74,8 @@ class Session:
         clock: Callable[[], float],
     ) -> None:
         self.info = info
-        self.hub = Hub(info.session_id)
+        self.beta = Beta()
+        self.hub = Hub(info.session_id, self.beta)
         self.config = SessionConfig()
         self.closed = asyncio.Event()
         self._upstream = upstream
@@ -75,7 +83,7 @@ class Session:
         self._max_listeners = max_listeners
         self._on_closed = on_closed
         self._clock = clock
-        self._opened = clock()
+        self._opened = self._active_at = clock()
         self._leg: Leg | None = None
         self._owner: Listener | None = None
         self._channel: Listener | None = None
@@ -105,15 +113,18 @@ class Session:
         if attached >= self._max_listeners:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
-    def attach(self, sink: Sink, *, role: str, audio: AudioFormat | None = None) -> Listener:
+    def attach(self, sink: Sink, *, role: str, audio: AudioFormat | None = None, is_beta: bool = False) -> Listener:
         """One more listener: gets ``session.created``, then everything; raises ``OverLimit``."""
         if role not in _OF_THE_CALL:
             self.require_room()
-        listener = Listener(sink, role=role, limits=self._limits)
+        listener = Listener(sink, role=role, limits=self._limits, is_beta=is_beta)
         if self._is_closing:
             listener.close(self._close_code, self._result[1])
             return listener
         self.hub.tell(listener, server.SessionCreated(session=self.config))
+        if is_beta:
+            conversation = {"id": self._upstream.conversation_id, "object": "realtime.conversation"}
+            self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
         self.hub.add(listener)
         if role == "owner":
             self._owner = listener
@@ -137,23 +148,37 @@ class Session:
 
     def receive(self, listener: Listener, text: str) -> None:
         """One message from a listener; whatever is wrong with it is answered by an ``error`` event."""
+        for _ in self.receive_in_pieces(listener, text):
+            pass
+
+    def receive_in_pieces(self, listener: Listener, text: str) -> Iterator[None]:
+        """The same, with a pause after each second of sound: a long append must not keep other calls waiting."""
         if self._is_closing:
             return
         event_id = None
         try:
-            event = client.decode_client_event(text)
+            event = decode_beta_event(text, self.beta) if listener.is_beta else client.decode_client_event(text)
             event_id = event.event_id
-            self._carry_out(listener, event)
+            if isinstance(event, client.InputAudioBufferAppend) and listener.role != "observer":
+                yield from self._append(event)
+            else:
+                self._carry_out(listener, event)
         except (BadEvent, Forbidden) as error:
             answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
             self.hub.tell(listener, answer)
+            if error.code == "invalid_json" and listener is not self._channel:
+                listener.close(_INVALID_DATA, "not JSON")
+
+    def refuse(self, listener: Listener, size: int) -> None:
+        """A message that is too long to be read: said, then closed."""
+        error = BadEvent(f"A message of {size} bytes is over the limit of 15 MiB.", code="event_too_large")
+        self.hub.tell(listener, server.error_event(error))
+        listener.close(_TOO_BIG, "message over 15 MiB")
 
     def _carry_out(self, listener: Listener, event: client.ClientEvent) -> None:
         if listener.role == "observer":
             raise Forbidden("This connection may listen only; client events need role=controller.")
-        if isinstance(event, client.InputAudioBufferAppend):
-            self._append(listener, event)
-        elif isinstance(event, client.OutputAudioBufferClear):
+        if isinstance(event, client.OutputAudioBufferClear):
             self._clear_output()
         else:
             self._upstream.receive_event(event)
@@ -169,7 +194,7 @@ class Session:
                 stream.append(pcm)
         self._upstream.receive_audio(pcm)
 
-    def _append(self, listener: Listener, event: client.InputAudioBufferAppend) -> None:
+    def _append(self, event: client.InputAudioBufferAppend) -> Iterator[None]:
         if self._leg is not None:
             raise BadEvent("The caller's sound comes over WebRTC; this call takes no append events.", param="type")
         if len(event.audio) > _MAX_APPEND_CHARS:
@@ -180,8 +205,11 @@ class Session:
             raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
         if len(sound) % self._decoder.audio_format.bytes_per_sample:
             raise BadEvent("'audio' ends in the middle of a sample.", param="audio", code="invalid_audio")
-        if sound:
-            self.receive_audio(self._decoder.push(sound))
+        piece_bytes = self._decoder.audio_format.bytes_per_ms * 1000
+        for at in range(0, len(sound), piece_bytes):
+            if at:
+                yield
+            self.receive_audio(self._decoder.push(sound[at : at + piece_bytes]))
 
     # What the upstream says
 
@@ -194,6 +222,7 @@ class Session:
                 return  # each listener gets its own, when it comes
         elif isinstance(event, server.OutputAudioDone):
             self._end_output()
+        self._active_at = self._clock()
         self.hub.publish(event)
         if isinstance(event, server.InputAudioBufferSpeechStarted) and self._interrupts:
             self._clear_output()
@@ -266,7 +295,7 @@ class Session:
     def channel_opened(self, sink: Sink) -> None:
         """The peer's data channel is one more listener, without sound; the first one counts."""
         if self._channel is None:
-            self._channel = self.attach(sink, role="peer")
+            self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta)
 
     def receive_text(self, text: str) -> None:
         """A client event over the data channel."""
@@ -325,6 +354,12 @@ class Session:
         """Waits for the end that ``close`` began, then for the upstream's."""
         await self.closed.wait()
         await self._upstream.aclose()
+
+    def idle_left_s(self, idle_timeout_s: float | None) -> float:
+        """How long the session may stay as it is before it counts as idle; infinite without a timeout."""
+        if idle_timeout_s is None:
+            return math.inf
+        return self._active_at + idle_timeout_s - self._clock()
 
     @property
     def seconds(self) -> float:

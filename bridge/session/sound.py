@@ -11,6 +11,11 @@ from bridge.wire.message import Message
 __all__ = ["SoundStream"]
 
 
+_APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
+_DELTA = b'{"type":"response.output_audio.delta","event_id":"'
+_BETA_DELTA = b'{"type":"response.audio.delta","event_id":"'
+
+
 class SoundStream:
     """The listeners of one track in one format, and the events that they get.
 
@@ -31,10 +36,10 @@ class SoundStream:
         """The caller's sound, as ``input_audio_buffer.append``."""
         sound = self._encoder.push(pcm)
         if sound:
-            self._send(b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":"', sound)
+            self._send(_APPEND, b'","audio":"', sound)
 
     def delta(self, part: Part, pcm: bytes) -> None:
-        """The answer's sound, as ``response.output_audio.delta``."""
+        """The answer's sound, as ``response.output_audio.delta``; to beta listeners ``response.audio.delta``."""
         if part != self._part:
             self.end()
             self._part = part
@@ -52,13 +57,18 @@ class SoundStream:
 
     def _send_delta(self, sound: bytes) -> None:
         if sound:
-            self._send(b'{"type":"response.output_audio.delta","event_id":"', self._delta_head, sound)
+            self._send(_DELTA, self._delta_head, sound, beta_head=_BETA_DELTA)
 
-    def _send(self, head: bytes, middle: bytes, sound: bytes) -> None:
+    def _send(self, head: bytes, middle: bytes, sound: bytes, *, beta_head: bytes = b"") -> None:
         self._number += 1
-        text = b"".join(
-            (head, self._event_prefix, b"%d" % self._number, middle, b2a_base64(sound, newline=False), b'"}')
-        )
-        message = Message(text, audio_ms=max(1, len(sound) // self._format.bytes_per_ms))
+        tail = b"".join((self._event_prefix, b"%d" % self._number, middle, b2a_base64(sound, newline=False), b'"}'))
+        audio_ms = max(1, len(sound) // self._format.bytes_per_ms)
+        message = Message(head + tail, audio_ms=audio_ms)
+        in_beta = None
         for listener in tuple(self.listeners):
-            listener.deliver(message)
+            if listener.is_beta and beta_head:
+                if in_beta is None:
+                    in_beta = Message(beta_head + tail, audio_ms=audio_ms)
+                listener.deliver(in_beta)
+            else:
+                listener.deliver(message)

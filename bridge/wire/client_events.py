@@ -25,6 +25,8 @@ __all__ = [
     "SessionUpdate",
     "bad_event",
     "decode_client_event",
+    "decode_json",
+    "decode_session",
     "event_id_of",
 ]
 
@@ -114,6 +116,8 @@ ClientEvent = (
 
 _decoder: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
 
+_session_decoder = msgspec.json.Decoder(SessionConfig)
+
 
 class _Envelope(Struct):
     event_id: Any = None
@@ -133,7 +137,31 @@ def decode_client_event(text: bytes | str) -> ClientEvent:
     except msgspec.ValidationError as error:
         raise bad_event(error) from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise BadEvent(f"The message is not valid JSON: {error}", code="invalid_json") from None
+        raise _not_json(error) from None
+
+
+def decode_json(text: bytes | str) -> Any:
+    """Any JSON value; raises ``BadEvent``."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+
+
+def _not_json(error: Exception) -> BadEvent:
+    return BadEvent(f"The message is not valid JSON: {error}", code="invalid_json")
+
+
+def decode_session(text: bytes | str) -> SessionConfig:
+    """A session in a request's body; raises ``BadEvent`` naming the field below ``session``."""
+    try:
+        return _session_decoder.decode(text)
+    except msgspec.ValidationError as error:
+        complaint = bad_event(error)
+        param = f"session.{complaint.param}" if complaint.param else "session"
+        raise BadEvent(complaint.message, code=complaint.code, param=param) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _not_json(error) from None
 
 
 def bad_event(error: msgspec.ValidationError) -> BadEvent:

@@ -5,9 +5,10 @@ Fields that may be absent are ``UNSET``, fields that may be null are ``None``: s
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BridgeError
 from bridge.wire.items import Item, Part, Response
@@ -16,11 +17,13 @@ from bridge.wire.sessions import SessionConfig
 __all__ = [
     "ContentPartAdded",
     "ContentPartDone",
+    "ConversationCreated",
     "ConversationItemAdded",
     "ConversationItemDeleted",
     "ConversationItemDone",
     "ConversationItemRetrieved",
     "ConversationItemTruncated",
+    "DtmfEventReceived",
     "Error",
     "ErrorDetail",
     "FunctionCallArgumentsDelta",
@@ -29,11 +32,24 @@ __all__ = [
     "InputAudioBufferCommitted",
     "InputAudioBufferSpeechStarted",
     "InputAudioBufferSpeechStopped",
+    "InputAudioBufferTimeoutTriggered",
+    "InputAudioTranscriptionCompleted",
+    "InputAudioTranscriptionDelta",
     "InputAudioTranscriptionFailed",
+    "InputAudioTranscriptionSegment",
     "ListenerDropped",
+    "McpCallArgumentsDelta",
+    "McpCallArgumentsDone",
+    "McpCallCompleted",
+    "McpCallFailed",
+    "McpCallInProgress",
+    "McpListToolsCompleted",
+    "McpListToolsFailed",
+    "McpListToolsInProgress",
     "OutputAudioBufferCleared",
     "OutputAudioBufferStarted",
     "OutputAudioBufferStopped",
+    "OutputAudioDelta",
     "OutputAudioDone",
     "OutputAudioTranscriptDelta",
     "OutputAudioTranscriptDone",
@@ -316,6 +332,128 @@ class FunctionCallArgumentsDone(ServerEvent, kw_only=True, tag="response.functio
     arguments: str
 
 
+class ConversationCreated(ServerEvent, kw_only=True, tag="conversation.created"):
+    """The conversation exists; sent to beta clients, behind ``session.created``."""
+
+    conversation: dict[str, str]
+
+
+class OutputAudioDelta(ServerEvent, kw_only=True, tag="response.output_audio.delta"):
+    """A piece of sound, base64; written by hand in ``session.sound``, never from this type."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+    delta: str
+
+
+class InputAudioTranscriptionDelta(ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.delta"):
+    """A piece of the caller's words."""
+
+    item_id: str
+    content_index: int = 0
+    delta: str | UnsetType = UNSET
+
+
+class InputAudioTranscriptionCompleted(
+    ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.completed"
+):
+    """The caller's words."""
+
+    item_id: str
+    content_index: int = 0
+    transcript: str
+    usage: dict[str, Any]
+
+
+class InputAudioTranscriptionSegment(
+    ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.segment"
+):
+    """A stretch of the caller's words with its speaker; s."""
+
+    item_id: str
+    content_index: int = 0
+    id: str
+    text: str
+    speaker: str
+    start: float
+    end: float
+
+
+class InputAudioBufferTimeoutTriggered(ServerEvent, kw_only=True, tag="input_audio_buffer.timeout_triggered"):
+    """The caller said nothing for ``idle_timeout_ms``."""
+
+    audio_start_ms: int
+    audio_end_ms: int
+    item_id: str
+
+
+class DtmfEventReceived(ServerEvent, kw_only=True, tag="input_audio_buffer.dtmf_event_received"):
+    """A key was pressed on a telephone; Unix time."""
+
+    event: str
+    received_at: int
+
+
+class McpListToolsInProgress(ServerEvent, kw_only=True, tag="mcp_list_tools.in_progress"):
+    """An MCP server is asked for its tools."""
+
+    item_id: str
+
+
+class McpListToolsCompleted(ServerEvent, kw_only=True, tag="mcp_list_tools.completed"):
+    """An MCP server has listed its tools."""
+
+    item_id: str
+
+
+class McpListToolsFailed(ServerEvent, kw_only=True, tag="mcp_list_tools.failed"):
+    """An MCP server did not list its tools."""
+
+    item_id: str
+
+
+class McpCallArgumentsDelta(ServerEvent, kw_only=True, tag="response.mcp_call_arguments.delta"):
+    """A piece of an MCP call's arguments."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    delta: str
+    obfuscation: str = ""
+
+
+class McpCallArgumentsDone(ServerEvent, kw_only=True, tag="response.mcp_call_arguments.done"):
+    """All of an MCP call's arguments."""
+
+    response_id: str
+    item_id: str
+    output_index: int
+    arguments: str
+
+
+class McpCallInProgress(ServerEvent, kw_only=True, tag="response.mcp_call.in_progress"):
+    """An MCP call runs."""
+
+    item_id: str
+    output_index: int
+
+
+class McpCallCompleted(ServerEvent, kw_only=True, tag="response.mcp_call.completed"):
+    """An MCP call has succeeded."""
+
+    item_id: str
+    output_index: int
+
+
+class McpCallFailed(ServerEvent, kw_only=True, tag="response.mcp_call.failed"):
+    """An MCP call has failed."""
+
+    item_id: str
+    output_index: int
+
+
 class RateLimitsUpdated(ServerEvent, kw_only=True, tag="rate_limits.updated"):
     """What is left of the limits."""
 
@@ -336,5 +474,5 @@ def error_event(error: BridgeError, *, event_id: str | None = None) -> Error:
     )
 
 
-encode: Callable[[ServerEvent], bytes] = msgspec.json.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 """An event as JSON bytes."""

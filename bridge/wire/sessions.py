@@ -30,6 +30,7 @@ __all__ = [
     "Transcription",
     "TurnDetection",
     "default_session",
+    "default_transcription",
     "format_of",
     "merged",
 ]
@@ -193,6 +194,23 @@ def default_session(*, session_id: str, model: str, expires_at: int) -> SessionC
         truncation="auto",
         tracing=None,
         prompt=None,
+        include=None,
+    )
+
+
+def default_transcription(*, session_id: str, model: str, expires_at: int) -> SessionConfig:
+    """A session that only writes down what is said."""
+    return SessionConfig(
+        type="transcription",
+        object="realtime.transcription_session",
+        id=session_id,
+        model=model,
+        expires_at=expires_at,
+        audio=AudioConfig(
+            input=AudioInput(
+                format=PcmFormat(), transcription=Transcription(), noise_reduction=None, turn_detection=ServerVad()
+            )
+        ),
         include=None,
     )
 

@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
+from msgspec import UNSET
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.session.hub import Limits
-from bridge.session.registry import Registry
+from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
 from bridge.wire.sessions import SessionConfig
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
@@ -30,7 +31,7 @@ class House:
         return self.upstreams[-1]
 
     def open(self, transport: str = "websocket") -> Session:
-        return self.registry.open(model="parrot", transport=transport)
+        return self.registry.open(Terms(model="parrot"), transport=transport)
 
     def owned(self) -> tuple[Session, FakeSink]:
         session, sink = self.open(), FakeSink()
@@ -63,8 +64,34 @@ async def test_a_session_starts_with_its_configuration() -> None:
         config = session.config
         assert (config.id, config.model) == (session.info.session_id, "parrot")
         assert config.expires_at == int(session.info.started_at + 600)
-        given = SessionConfig(instructions="sing")
-        assert registry.open(model="parrot", transport="websocket", config=given).config == given
+        asked = registry.open(Terms(update=SessionConfig(instructions="sing")), transport="websocket").config
+        assert (asked.instructions, asked.tool_choice) == ("sing", "auto")
+        given = SessionConfig(instructions="dance")
+        keyed = registry.open(Terms(config=given), transport="websocket").config
+        assert (keyed.instructions, keyed.tool_choice) == ("dance", UNSET)
+
+
+async def test_a_key_sees_its_own_calls_only() -> None:
+    """A call of another key is as unknown as one that does not exist; the API keys see all."""
+    house = House()
+    async with house.registry as registry:
+        mine = registry.open(Terms(key_id="key_1"), transport="webrtc")
+        other = registry.open(Terms(key_id="key_2"), transport="webrtc")
+        assert registry.of_key("key_1") == [mine]
+        assert registry.of_key("api") == [mine, other]
+        assert registry.find(str(mine.info.call_id), "key_1") is mine
+        with pytest.raises(UnknownCall):
+            registry.find(str(other.info.call_id), "key_1")
+
+
+async def test_a_key_may_shorten_a_call() -> None:
+    """The longest duration of the key ends the call before the server's own limit; so does its idle timeout."""
+    house = House()
+    async with house.registry as registry:
+        short = registry.open(Terms(max_duration_s=0.01), transport="websocket")
+        idle = registry.open(Terms(idle_timeout_s=0.01), transport="websocket")
+        await short.closed.wait()
+        await idle.closed.wait()
 
 
 async def test_the_number_of_calls_is_limited() -> None:

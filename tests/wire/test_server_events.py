@@ -57,6 +57,61 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (server.OutputAudioBufferStarted(response_id="resp_1"), "output_audio_buffer.started", {"response_id"}),
     (server.OutputAudioBufferStopped(response_id="resp_1"), "output_audio_buffer.stopped", {"response_id"}),
     (server.OutputAudioBufferCleared(response_id="resp_1"), "output_audio_buffer.cleared", {"response_id"}),
+    (
+        server.ConversationCreated(conversation={"id": "conv_1", "object": "realtime.conversation"}),
+        "conversation.created",
+        {"conversation"},
+    ),
+    (
+        server.InputAudioTranscriptionDelta(item_id="item_1", delta="he"),
+        "conversation.item.input_audio_transcription.delta",
+        {"item_id", "content_index", "delta"},
+    ),
+    (
+        server.InputAudioTranscriptionCompleted(
+            item_id="item_1", transcript="hello", usage={"type": "duration", "seconds": 1.0}
+        ),
+        "conversation.item.input_audio_transcription.completed",
+        {"item_id", "content_index", "transcript", "usage"},
+    ),
+    (
+        server.InputAudioTranscriptionSegment(
+            item_id="item_1", id="seg_1", text="hello", speaker="A", start=0.0, end=0.5
+        ),
+        "conversation.item.input_audio_transcription.segment",
+        {"item_id", "content_index", "id", "text", "speaker", "start", "end"},
+    ),
+    (
+        server.InputAudioBufferTimeoutTriggered(audio_start_ms=0, audio_end_ms=5, item_id="item_1"),
+        "input_audio_buffer.timeout_triggered",
+        {"audio_start_ms", "audio_end_ms", "item_id"},
+    ),
+    (
+        server.DtmfEventReceived(event="5", received_at=1),
+        "input_audio_buffer.dtmf_event_received",
+        {"event", "received_at"},
+    ),
+    (server.McpListToolsInProgress(item_id="item_2"), "mcp_list_tools.in_progress", {"item_id"}),
+    (server.McpListToolsCompleted(item_id="item_2"), "mcp_list_tools.completed", {"item_id"}),
+    (server.McpListToolsFailed(item_id="item_2"), "mcp_list_tools.failed", {"item_id"}),
+    (
+        server.McpCallArgumentsDelta(**IN_RESPONSE, delta="{"),
+        "response.mcp_call_arguments.delta",
+        {*IN_RESPONSE, "delta", "obfuscation"},
+    ),
+    (
+        server.McpCallArgumentsDone(**IN_RESPONSE, arguments="{}"),
+        "response.mcp_call_arguments.done",
+        {*IN_RESPONSE, "arguments"},
+    ),
+    (
+        server.McpCallInProgress(item_id="i", output_index=0),
+        "response.mcp_call.in_progress",
+        {"item_id", "output_index"},
+    ),
+    (server.McpCallCompleted(item_id="i", output_index=0), "response.mcp_call.completed", {"item_id", "output_index"}),
+    (server.McpCallFailed(item_id="i", output_index=0), "response.mcp_call.failed", {"item_id", "output_index"}),
+    (server.OutputAudioDelta(**IN_PART, delta="AAAA"), "response.output_audio.delta", {*IN_PART, "delta"}),
     (server.ResponseCreated(response=RESPONSE), "response.created", {"response"}),
     (server.ResponseDone(response=RESPONSE), "response.done", {"response"}),
     (

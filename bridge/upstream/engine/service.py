@@ -71,6 +71,11 @@ class Engine:
         self._configure_turns()
         downstream.deliver(server.SessionCreated(session=config))
 
+    @property
+    def conversation_id(self) -> str:
+        """Of the one conversation there is."""
+        return self._conversation.id
+
     def receive_event(self, event: client.ClientEvent) -> None:
         """A client event; raises ``BadEvent`` where it cannot be done."""
         if isinstance(event, client.SessionUpdate):
@@ -151,7 +156,7 @@ class Engine:
         turns = self._turn_detection
         try:
             self._commit(sound, self._turn_item_id)
-            if self._answer is None and turns is not None and turns.create_response:
+            if self._answer is None and turns is not None and turns.create_response and self._answers:
                 self._respond(items.ResponseConfig())
         except BadEvent as error:  # there is no client event to refuse
             self._downstream.deliver(server.error_event(error))
@@ -298,6 +303,8 @@ class Engine:
     # Answers
 
     def _respond(self, wanted: items.ResponseConfig) -> None:
+        if not self._answers:
+            raise BadEvent("A transcription session has no responses.", param="type")
         if self._answer is not None:
             raise BadEvent(
                 f"Conversation already has an active response in progress: {self._answer.response.id}. "
@@ -375,6 +382,11 @@ class Engine:
     def _input(self) -> AudioInput:
         audio = self._config.audio
         return audio.input if isinstance(audio, AudioConfig) and isinstance(audio.input, AudioInput) else AudioInput()
+
+    @property
+    def _answers(self) -> bool:
+        """It is a conversation; a transcription session only listens."""
+        return self._config.type != "transcription"
 
     @property
     def _voice(self) -> object:

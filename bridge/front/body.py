@@ -1,0 +1,51 @@
+"""Request bodies, read no further than they may be long and no longer than a client may take."""
+
+import asyncio
+from email import message_from_bytes
+from email.policy import HTTP
+from typing import Any
+
+from starlette.requests import Request
+
+from bridge.errors import BadOffer, BadRequest
+from bridge.peer.sdp import MAX_SDP_BYTES
+from bridge.wire.client_events import decode_json
+
+__all__ = ["read_body", "read_form", "read_json"]
+
+_TIMEOUT_S = 10.0
+_MAX_JSON_BYTES = 256 * 1024
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """The whole body; raises ``BadRequest`` where it is too long or too slow."""
+    body = b""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise BadOffer(f"The body is over the limit of {limit_bytes} bytes.", param="sdp")
+    except TimeoutError:
+        raise BadRequest(f"The body did not arrive within {_TIMEOUT_S:g} s.") from None
+    return body
+
+
+async def read_json(request: Request) -> Any:
+    """The body as JSON; an empty one is an empty object."""
+    body = await read_body(request, _MAX_JSON_BYTES)
+    return decode_json(body) if body.strip() else {}
+
+
+async def read_form(request: Request) -> dict[str, bytes]:
+    """The parts of a ``multipart/form-data`` body by name, with or without a filename."""
+    body = await read_body(request, MAX_SDP_BYTES + _MAX_JSON_BYTES)
+    content_type = request.headers.get("content-type", "").encode("latin-1")
+    message = message_from_bytes(b"Content-Type: " + content_type + b"\r\n\r\n" + body, policy=HTTP)
+    parts = {}
+    for part in message.iter_parts() if message.is_multipart() else ():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes):
+            parts[name] = content
+    return parts

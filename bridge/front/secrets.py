@@ -1,0 +1,139 @@
+"""Doors where an application's server gets short-lived keys for its clients.
+
+GA's ``client_secrets`` (many sessions until it expires), beta's ``sessions`` and ``transcription_sessions`` (a minute,
+one connection), and ``GET /session``, the seed's token server for web pages, which is off unless origins are allowed.
+"""
+
+import time
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bridge.errors import BadRequest, BridgeError, Forbidden, UnknownCall
+from bridge.front.body import read_json
+from bridge.front.keys import Grant, Keys
+from bridge.wire.client_events import bad_event
+from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
+
+__all__ = ["ClientSecretRequest", "secret_routes"]
+
+_DEFAULT_MODEL = "gpt-realtime"
+_BETA_TTL_S = 60
+
+
+class ExpiresAfter(Struct, frozen=True):
+    """How long the key is good for."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Meta(ge=10, le=7200)] = 600
+
+
+class BridgeCaps(Struct, frozen=True):
+    """The bridge's own limits on what the key's sessions may do."""
+
+    max_duration_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
+    idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    allowed_origins: tuple[str, ...] = ()
+    role: Literal["controller", "observer"] = "controller"
+    single_use: bool = False
+
+
+class ClientSecretRequest(Struct, frozen=True):
+    """The body of ``POST /v1/realtime/client_secrets``; ``bridge`` is this server's own."""
+
+    expires_after: ExpiresAfter = ExpiresAfter()
+    session: SessionConfig | UnsetType = UNSET
+    bridge: BridgeCaps = BridgeCaps()
+
+
+def secret_routes(keys: Keys) -> list[Route]:
+    """The routes that mint keys."""
+
+    async def client_secrets(request: Request) -> Response:
+        _admit_minter(keys, request)
+        wanted = _convert(await read_json(request), ClientSecretRequest)
+        caps = wanted.bridge
+        session = _whole(wanted.session if wanted.session is not UNSET else SessionConfig())
+        grant = Grant(
+            key_id=new_id("key"),
+            config=session,
+            role=caps.role,
+            max_duration_s=caps.max_duration_s,
+            idle_timeout_s=caps.idle_timeout_s,
+            allowed_origins=caps.allowed_origins,
+            is_single_use=caps.single_use,
+        )
+        ttl_s = wanted.expires_after.seconds
+        value = keys.mint(grant, ttl_s=ttl_s)
+        shown = msgspec.to_builtins(session)
+        return JSONResponse({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
+
+    async def sessions(request: Request) -> Response:
+        _admit_minter(keys, request)
+        return JSONResponse(_mint_beta(keys, await read_json(request)))
+
+    async def transcription_sessions(request: Request) -> Response:
+        _admit_minter(keys, request)
+        return JSONResponse(_mint_beta(keys, await read_json(request), is_transcription=True))
+
+    async def session_for_page(request: Request) -> Response:
+        if not keys.serves_pages:
+            raise UnknownCall("There is no token server here; it needs allow_origin.", code="not_found")
+        keys.admit_page(request.headers)
+        try:
+            wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
+            return JSONResponse(_mint_beta(keys, wanted))
+        except BridgeError as error:
+            return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
+
+    return [
+        Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
+        Route("/v1/realtime/sessions", sessions, methods=["POST"]),
+        Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
+        Route("/session", session_for_page, methods=["GET"]),
+    ]
+
+
+def _admit_minter(keys: Keys, request: Request) -> None:
+    if keys.admit(request.headers).is_minted:
+        raise Forbidden("A client's key may not make others; this needs an API key.")
+
+
+def _mint_beta(keys: Keys, flat: Any, *, is_transcription: bool = False) -> dict[str, Any]:
+    """A flat session with its ``client_secret``: good for a minute and one connection."""
+    if not isinstance(flat, dict):
+        raise BadRequest("The body is a JSON object.")
+    beta = Beta()
+    nested = session_to_ga(flat, beta)
+    if is_transcription:
+        nested["type"] = "transcription"
+    session = _whole(_convert({"session": nested}, _Wanted).session)
+    grant = Grant(key_id=new_id("key"), config=session, is_beta=True, temperature=beta.temperature, is_single_use=True)
+    value = keys.mint(grant, ttl_s=_BETA_TTL_S)
+    shown = session_to_beta(msgspec.to_builtins(session), beta)
+    return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + _BETA_TTL_S}}
+
+
+class _Wanted(Struct, frozen=True):
+    session: SessionConfig
+
+
+def _whole(update: SessionConfig) -> SessionConfig:
+    """A complete session with what was asked for laid over it."""
+    model = update.model if update.model is not UNSET else _DEFAULT_MODEL
+    new = default_transcription if update.type == "transcription" else default_session
+    return merged(new(session_id=new_id("sess"), model=model, expires_at=0), update)
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        complaint = bad_event(error)
+        raise BadRequest(complaint.message, code=complaint.code, param=complaint.param) from None
