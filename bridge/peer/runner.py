@@ -14,6 +14,7 @@ _log = get_logger("peer")
 
 _TICK_S = FRAME_MS / 1000
 _MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
+_LATE_TICKS = 2  # the process stood still, and packets wait in the socket: neither silence nor loss is judged yet
 _WATCH_TICKS = 1000 // FRAME_MS
 
 
@@ -68,10 +69,11 @@ class PeerRunner:
             self._next_tick += behind * _TICK_S
             for peer in self.peers:
                 peer.outbound.skip(behind)
+        is_late = behind >= _LATE_TICKS
         for peer in tuple(self.peers):
-            peer.tick(now)
+            peer.tick(now, is_late=is_late)
         self._ticks += 1
-        if self._ticks % _WATCH_TICKS == 0:
+        if self._ticks % _WATCH_TICKS == 0 and not is_late:
             for peer in tuple(self.peers):
                 peer.watch(now, self._peer_timeout_s)
         self._next_tick += _TICK_S

@@ -149,6 +149,8 @@ def decode_json(text: bytes | str) -> Any:
 
 
 def _not_json(error: Exception) -> BadEvent:
+    if isinstance(error, RecursionError):
+        return BadEvent("The message is nested too deeply.")
     return BadEvent(f"The message is not valid JSON: {error}", code="invalid_json")
 
 

@@ -206,15 +206,21 @@ def test_an_unknown_type_is_quoted_but_not_at_length() -> None:
         '{"type": "response.cancel"} {}',
         b"\xff\xfe",
         '{"type":"response.cancel","response_id":"\\ud800 alone"}',
-        '{"type":"session.update","session":{"tracing":' + "[" * 100_000,
     ],
-    ids=["empty", "cut", "words", "two", "not UTF-8", "half a surrogate pair", "too deep"],
+    ids=["empty", "cut", "words", "two", "not UTF-8", "half a surrogate pair"],
 )
 def test_what_is_not_json_is_said_to_be_none(text: str | bytes) -> None:
     """Whatever cannot be parsed is refused as such, however it is broken."""
     with pytest.raises(BadEvent) as caught:
         decode_client_event(text)
     assert (caught.value.code, caught.value.param) == ("invalid_json", None)
+
+
+def test_what_is_too_deep_is_refused() -> None:
+    """Brackets without end are refused before they cost anything; it may be JSON, so it closes nothing."""
+    with pytest.raises(BadEvent) as caught:
+        decode_client_event('{"type":"session.update","session":{"tracing":' + "[" * 100_000)
+    assert caught.value.code == "invalid_value"
 
 
 @pytest.mark.parametrize(

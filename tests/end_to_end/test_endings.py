@@ -1,0 +1,85 @@
+"""How calls end when nobody hangs up: each in bounded time, with one result and one reason."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.daemon import Daemon
+from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.web import open_socket, request
+
+_LIMIT_S = 5.0
+
+Ended = Callable[[], list[tuple[str, str]]]
+
+
+@pytest.fixture
+def ended() -> Iterator[Ended]:
+    """Result and reason of every call that has ended."""
+    with capture_logs() as lines:
+        yield lambda: [(line["result"], line["reason"]) for line in lines if line["event"] == "call.closed"]
+
+
+async def _gone(daemon: Daemon) -> None:
+    async with asyncio.timeout(_LIMIT_S):
+        for session in daemon.registry.sessions:
+            await session.closed.wait()
+    assert daemon.registry.sessions == []
+
+
+async def test_offer_whose_peer_never_comes_is_forgotten(serve_with: ServeWith, ended: Ended, offer: str) -> None:
+    """An answered offer waits for its peer as long as the setting says."""
+    async with serve_with(connect_timeout_s=0.2) as daemon:
+        headers = {"Content-Type": "application/sdp"}
+        reply = await request("POST", f"{daemon.url}v1/realtime/calls", headers=headers, body=offer)
+        assert reply.status == 201
+        await _gone(daemon)
+    assert ended() == [("client_error", "peer_not_connected")]
+
+
+async def test_peer_that_vanishes_is_noticed(serve_with: ServeWith, ended: Ended) -> None:
+    """Nothing authenticated for so long: the call has ended, and its listeners are closed."""
+    async with serve_with(peer_timeout_s=1) as daemon, RealPeer(daemon.url) as peer:
+        async with open_socket(daemon.url, f"call_id={peer.call_id}") as listener:
+            peer.vanish()
+            assert await listener.close_code() == 1000
+        await _gone(daemon)
+    assert ended() == [("client_error", "peer_lost")]
+
+
+async def test_closed_data_channel_ends_the_call(daemon: Daemon, ended: Ended) -> None:
+    """A page that closes its channel has hung up."""
+    async with RealPeer(daemon.url) as peer:
+        peer.close_channel()
+        await _gone(daemon)
+    assert ended() == [("success", "channel_closed")]
+
+
+async def test_longest_call_is_over(serve_with: ServeWith, ended: Ended) -> None:
+    """Everyone is told why, sockets are closed with 1001, the peer is gone."""
+    message = "Your session hit the maximum duration of 1 seconds."
+    async with serve_with(call_limit_s=1) as daemon, RealPeer(daemon.url) as peer:
+        async with open_socket(daemon.url, f"call_id={peer.call_id}") as listener:
+            assert await listener.close_code() == 1001
+            error: dict[str, Any] = (await listener.until("error"))["error"]
+            assert (error["code"], error["message"]) == ("session_expired", message)
+        await asyncio.wait_for(peer.gone.wait(), _LIMIT_S)
+        assert (await peer.until("error"))["error"]["code"] == "session_expired"
+    assert ended() == [("success", "session_expired")]
+
+
+async def test_end_of_the_daemon_ends_everything(serve_with: ServeWith, ended: Ended) -> None:
+    """A daemon that stops leaves no peer and no socket open."""
+    async with serve_with() as daemon:
+        peer = await RealPeer(daemon.url).__aenter__()
+        socket = open_socket(daemon.url, "model=any")
+        owner = await socket.__aenter__()
+    assert await owner.close_code() == 1001
+    await asyncio.wait_for(peer.gone.wait(), _LIMIT_S)
+    await socket.__aexit__(None, None, None)
+    await peer.__aexit__()
+    assert ended() == [("success", "server_draining")] * 2

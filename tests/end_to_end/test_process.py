@@ -1,0 +1,323 @@
+"""``bridge serve`` as a process of its own: how it starts, what it says, how it stops."""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.event_log import inbound_sound
+from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.sound import match, samples_of
+from tests.end_to_end.web import open_socket, request
+
+_ROOT = Path(__file__).parents[2]
+_KEY = "canary-4f1d2c9e"
+_READY = re.compile(r"bridge is ready: (http://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)(  \(no API key .*\))?\n")
+_LIMIT_S = 15.0
+_MARGIN_S = 4.0  # on top of the grace period: the deadlines of closing, 2 s, and a slow machine
+_FRAME_S = 0.020
+_PAUSE_S = 0.4
+_FROZEN = 10
+_ENOUGH = 300  # seconds of sound, far more than a socket and the kernel hold
+_SECOND = base64.b64encode(bytes(2 * 24 * 1000)).decode()
+
+
+class Serving:
+    """A running daemon: its URL, its first line, its process and the log that it writes."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: str, log: Path) -> None:
+        match = _READY.fullmatch(line)
+        assert match, line
+        self.url = match[1]
+        self.line = line
+        self.process = process
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        """All that it has logged until now."""
+        return self._log.read_text()
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The same, parsed."""
+        return [json.loads(line) for line in self.log.splitlines()]
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """The lines that tell of something wrong."""
+        return [line for line in self.log_lines() if line["level"] not in ("debug", "info")]
+
+    async def stop(self) -> float:
+        """SIGTERM; the seconds until it was gone, with exit code 0."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(self.process.wait(), _LIMIT_S) == 0
+        return loop.time() - began
+
+
+async def _start(flags: Iterable[str], environ: Mapping[str, str], stderr: int) -> asyncio.subprocess.Process:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
+    command = (sys.executable, "-m", "bridge", "serve", *flags)
+    return await asyncio.create_subprocess_exec(
+        *command, cwd=_ROOT, env={**clean, **environ}, stdout=asyncio.subprocess.PIPE, stderr=stderr
+    )
+
+
+@asynccontextmanager
+async def _serve(log: Path, *flags: str, **environ: str) -> AsyncIterator[Serving]:
+    """A daemon on free ports; killed in the end, if it still runs."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        process = await _start(("--port", "0", *flags), environ, descriptor)
+    finally:
+        os.close(descriptor)
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), _LIMIT_S)
+        yield Serving(process, line.decode(), log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _refused(*flags: str, **environ: str) -> str:
+    """What a start that fails says, on one line, with exit code 2."""
+    process = await _start(flags, environ, asyncio.subprocess.PIPE)
+    output, complaint = await asyncio.wait_for(process.communicate(), _LIMIT_S)
+    assert (process.returncode, output) == (2, b""), complaint.decode()
+    assert complaint.count(b"\n") == 1
+    return complaint.decode()
+
+
+async def _draining(url: str) -> None:
+    """Returns when the daemon has got its signal."""
+    async with asyncio.timeout(_LIMIT_S):
+        while (await request("GET", f"{url}healthz")).status == 200:
+            pass
+
+
+def _password(sdp: str) -> str:
+    """The secret in an SDP body."""
+    return next(line.partition(":")[2] for line in sdp.splitlines() if line.startswith("a=ice-pwd:"))
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Once: which loop the tests run on is nothing to a process of its own."""
+    return "asyncio"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where a daemon's standard error goes."""
+    return tmp_path / "log"
+
+
+async def test_says_where_it_serves(log: Path) -> None:
+    """One line with the console's URL and the UDP port, which is the TCP port's number; nothing more follows."""
+    async with _serve(log) as daemon:
+        assert (await request("GET", daemon.url)).status == 200
+        match = _READY.fullmatch(daemon.line)
+        assert match is not None
+        assert match[2] == match[3]
+        assert match[4]
+        await daemon.stop()
+        assert daemon.process.stdout is not None
+        assert await daemon.process.stdout.read() == b""
+
+
+async def test_stops_at_once_when_idle(log: Path) -> None:
+    """Without calls there is nothing to wait for."""
+    async with _serve(log) as daemon:
+        assert await daemon.stop() < 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "words"),
+    [
+        (("--port", "http"), {}, ("port", "flag --port")),
+        (("--max-calls", "0"), {}, ("max_calls", "flag --max-calls")),
+        ((), {"BRIDGE_DRAIN_S": "soon"}, ("drain_s", "environment BRIDGE_DRAIN_S")),
+        ((), {"BRIDGE_PROT": "1"}, ("prot", "environment BRIDGE_PROT", "port")),
+        (("--upstream", "nowhere"), {}, ("upstream", "nowhere", "flag --upstream")),
+        (("--host", "0.0.0.0"), {}, ("host", "api_key", "flag --host")),
+        ((), {"BRIDGE_HOST": "::"}, ("host", "api_key", "environment BRIDGE_HOST")),
+    ],
+)
+async def test_bad_setting_stops_the_start(
+    flags: tuple[str, ...], environ: dict[str, str], words: tuple[str, ...]
+) -> None:
+    """Exit 2 and one line that names the key and where it came from."""
+    complaint = await _refused(*flags, **environ)
+    assert [word for word in words if word not in complaint] == []
+
+
+async def test_bad_file_stops_the_start(tmp_path: Path) -> None:
+    """A setting of the file is named with the file."""
+    path = tmp_path / "bridge.toml"
+    path.write_text('log_level = "loud"\n')
+    complaint = await _refused("--config", str(path))
+    assert "log_level" in complaint
+    assert f"file {path}" in complaint
+
+
+async def test_bad_certificate_stops_the_start(tmp_path: Path) -> None:
+    """A file that can be read and is no certificate is a bad setting as well."""
+    path = tmp_path / "certificate.pem"
+    path.write_text("no certificate\n")
+    complaint = await _refused("--tls-cert", str(path), "--tls-key", str(path))
+    assert "tls_cert" in complaint
+    assert "flag --tls-cert" in complaint
+
+
+@pytest.mark.parametrize(("kind", "key"), [(socket.SOCK_STREAM, "port"), (socket.SOCK_DGRAM, "udp_port")])
+async def test_port_in_use_stops_the_start(kind: socket.SocketKind, key: str) -> None:
+    """Exit 2 and one line that names the setting, for either port."""
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        flag = f"--{key.replace('_', '-')}"
+        free = () if key == "port" else ("--port", "0")
+        complaint = await _refused(flag, str(taken.getsockname()[1]), *free)
+    assert complaint.startswith(f"bridge: {key}: ")
+    assert "in use" in complaint
+
+
+async def test_running_calls_get_their_grace(log: Path) -> None:
+    """After SIGTERM new calls get 503, running ones go on, and when the last has ended the daemon goes at once."""
+    async with _serve(log, "--drain-s", "60") as daemon:
+        async with RealPeer(daemon.url) as peer, open_socket(daemon.url, f"call_id={peer.call_id}") as listener:
+            daemon.process.send_signal(signal.SIGTERM)
+            await _draining(daemon.url)
+            refused = await request(
+                "POST",
+                f"{daemon.url}v1/realtime/calls",
+                headers={"Content-Type": "application/sdp"},
+                body=peer.offer,
+            )
+            assert (refused.status, refused.json["error"]["code"]) == (503, "server_draining")
+            assert int(refused.headers["retry-after"]) > 0
+            peer.send({"type": "response.create"})
+            await listener.until("response.done")
+        assert await asyncio.wait_for(daemon.process.wait(), _MARGIN_S) == 0
+
+
+async def test_calls_that_outlast_the_grace_are_closed(log: Path) -> None:
+    """Sockets get 1001, peers are told, and the daemon is gone in time with exit code 0."""
+    async with _serve(log, "--drain-s", "1") as daemon:
+        async with (
+            RealPeer(daemon.url) as peer,
+            open_socket(daemon.url, f"call_id={peer.call_id}&audio=pcm16") as listener,
+            open_socket(daemon.url, "model=any") as owner,
+        ):
+            seconds = await daemon.stop()
+            assert [await listener.close_code(), await owner.close_code()] == [1001, 1001]
+            await asyncio.wait_for(peer.gone.wait(), _LIMIT_S)
+        assert 1 <= seconds < 1 + _MARGIN_S
+    assert daemon.complaints() == []
+
+
+async def test_second_signal_ends_the_grace(log: Path) -> None:
+    """Whoever cannot wait says so twice."""
+    async with _serve(log, "--drain-s", "60") as daemon, open_socket(daemon.url, "model=any") as owner:
+        daemon.process.send_signal(signal.SIGTERM)
+        await _draining(daemon.url)
+        assert await daemon.stop() < _MARGIN_S
+        assert await owner.close_code() == 1001
+
+
+async def _stuck(url: str) -> int:
+    """How many listeners do not take what the daemon has for them."""
+    (call,) = (await request("GET", f"{url}v1/calls")).json["data"]
+    return sum(listener["backlog_bytes"] > 0 for listener in call["listeners"])
+
+
+async def test_clients_that_read_nothing_do_not_hold_up_the_end(log: Path) -> None:
+    """Ten listeners whose sockets are full to the brim are cut at the deadline."""
+    async with _serve(log, "--drain-s", "0") as daemon, AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(open_socket(daemon.url, "model=any"))
+        await owner.send({"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}})
+        query = f"call_id={owner.events[0]['session']['id']}&audio=pcm16"
+        healthy = await stack.enter_async_context(open_socket(daemon.url, query))
+        for _ in range(_FROZEN):
+            frozen = await stack.enter_async_context(open_socket(daemon.url, query))
+            frozen.freeze()
+            stack.callback(frozen.thaw)
+        sent = 0
+        while await _stuck(daemon.url) < _FROZEN:
+            assert sent < _ENOUGH
+            sent += 1
+            await owner.send({"type": "input_audio_buffer.append", "audio": _SECOND})
+            await healthy.until("input_audio_buffer.append", number=sent)
+        assert await daemon.stop() < _MARGIN_S
+        assert await healthy.close_code() == 1001
+    assert daemon.complaints() == []
+
+
+async def test_pauses_of_the_daemon_add_no_silence(log: Path, speech_pcm: bytes) -> None:
+    """A machine that stops for a moment makes the sound late, but no longer: what waited in the socket comes first."""
+    async with _serve(log, "--drain-s", "0") as daemon, RealPeer(daemon.url) as peer, asyncio.TaskGroup() as speaking:
+        async with open_socket(daemon.url, f"call_id={peer.call_id}&audio=pcm16") as listener:
+            speech = speaking.create_task(peer.speak(speech_pcm))
+            for number in (30, 80, 130, 180):
+                await listener.until("input_audio_buffer.append", number=number)
+                daemon.process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(_PAUSE_S)
+                daemon.process.send_signal(signal.SIGCONT)
+            await speech
+            await request("DELETE", f"{daemon.url}v1/realtime/calls/{peer.call_id}")
+            assert await listener.close_code() == 1000
+    heard = samples_of(inbound_sound(listener.events))
+    assert abs(len(heard) / 24_000 - peer.microphone.frames * _FRAME_S) <= _FRAME_S
+    assert match(heard, samples_of(speech_pcm)).correlation > 0.9
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+async def test_log_tells_two_lines_a_call_and_no_secret(log: Path, short_pcm: bytes, level: str) -> None:
+    """Each line is JSON; each call opens and closes; key, SDP and sound are in none."""
+    key = {"Authorization": f"Bearer {_KEY}"}
+    async with _serve(log, "--api-key", _KEY, "--log-level", level) as daemon:
+        async with RealPeer(daemon.url, headers=key) as peer:
+            query = f"call_id={peer.call_id}&audio=pcm16"
+            async with open_socket(daemon.url, query, additional_headers=key) as listener:
+                await peer.speak(short_pcm[: 2 * 24 * 1000])
+                sound = listener.of("input_audio_buffer.append")[10]["audio"]
+        protocols = ["realtime", f"openai-insecure-api-key.{_KEY}"]
+        async with open_socket(daemon.url, "model=any", subprotocols=protocols) as owner:
+            await owner.send({"type": "input_audio_buffer.append", "audio": _SECOND})
+            await owner.connection.send(f'{{"type": "{_KEY}"}}')
+            await owner.until("error")
+        refused = await request("GET", f"{daemon.url}v1/calls", headers={"Authorization": f"Bearer {_KEY}x"})
+        assert refused.status == 401
+        await daemon.stop()
+    for secret in (
+        _KEY,
+        sound,
+        _SECOND[:64],
+        "v=0",
+        "ice-pwd",
+        _password(peer.offer),
+        _password(peer.reply.body.decode()),
+    ):
+        assert secret not in daemon.log
+    lines = daemon.log_lines()
+    for call_id, transport in (
+        (peer.call_id, "webrtc"),
+        (owner.events[0]["session"]["id"], "websocket"),
+    ):
+        opened, closed = [line for line in lines if line.get("call_id") == call_id and line["level"] == "info"]
+        assert (opened["event"], opened["transport"]) == ("call.opened", transport)
+        assert closed["event"] == "call.closed"
+        assert closed["result"] == "success"
+        assert closed["seconds"] >= 0
+    assert daemon.complaints() == []

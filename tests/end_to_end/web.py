@@ -1,0 +1,104 @@
+"""HTTP and WebSocket as a stranger speaks them: one request per connection, and a socket that collects its events."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.end_to_end.event_log import EventLog
+
+_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP response; the names of its headers in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+async def request(method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | str = b"") -> Reply:
+    """Sends one request and reads the whole answer."""
+    parts = urlsplit(url)
+    content = body.encode() if isinstance(body, str) else body
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    fields = {"Host": parts.netloc, "Connection": "close", "Content-Length": str(len(content)), **(headers or {})}
+    head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    async with asyncio.timeout(_LIMIT_S):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            writer.write(head.encode() + b"\r\n" + content)
+            answer = await reader.read()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+    start, _, payload = answer.partition(b"\r\n\r\n")
+    status, *lines = start.decode().split("\r\n")
+    pairs = (line.partition(":") for line in lines)
+    return Reply(int(status.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, payload)
+
+
+class EventSocket(EventLog):
+    """A WebSocket client of ``/v1/realtime``, reading as fast as events come."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__()
+        self.connection = connection
+        self.closed = asyncio.Event()
+
+    async def send(self, event: Mapping[str, Any]) -> None:
+        """Sends one event."""
+        await self.connection.send(json.dumps(event))
+
+    async def read(self) -> None:
+        """Collects until the socket is closed."""
+        try:
+            while True:
+                self.add(await self.connection.recv())
+        except ConnectionClosed:
+            self.closed.set()
+
+    def freeze(self) -> None:
+        """Reads no more from the network, as a client that hangs."""
+        self.connection.transport.pause_reading()
+
+    def thaw(self) -> None:
+        """Reads on."""
+        self.connection.transport.resume_reading()
+
+    async def close_code(self) -> int:
+        """Waits for the end; the code that came with it."""
+        async with asyncio.timeout(_LIMIT_S):
+            await self.closed.wait()
+        code = self.connection.close_code
+        assert code is not None
+        return code
+
+
+@asynccontextmanager
+async def open_socket(url: str, query: str, **options: Any) -> AsyncIterator[EventSocket]:
+    """A socket at the daemon's ``url``; its ``session.created`` has come."""
+    address = f"{url.replace('http', 'ws', 1)}v1/realtime?{query}"
+    options = {"compression": None, "proxy": None, "max_size": None, "max_queue": None, **options}
+    async with connect(address, **options) as connection:
+        client = EventSocket(connection)
+        reading = asyncio.create_task(client.read())
+        try:
+            await client.until("session.created")
+            yield client
+        finally:
+            await connection.close()
+            await reading
