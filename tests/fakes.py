@@ -175,6 +175,10 @@ class FakeUpstream:
         self.refusal: BadEvent | None = None
         """Answers every event from now on."""
 
+    @property
+    def conversation_id(self) -> str:
+        return "conv_fake"
+
     def start(self, downstream: Downstream, config: SessionConfig) -> None:
         self.downstream = downstream
         self.config = config
