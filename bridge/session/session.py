@@ -318,7 +318,11 @@ class Session:
         self.info.state = "closed"
         self._result = (_result_of(error), reason)
         self._close_code = code
+        call_id = self.info.call_id or self.info.session_id
+        ending = server.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
         for listener in tuple(self.hub.listeners):
+            if listener.audio != "none" and listener.role not in _OF_THE_CALL:
+                self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.close(code, reason)
         if self._leg is not None and not self._leg_gone:

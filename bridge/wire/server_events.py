@@ -15,6 +15,7 @@ from bridge.wire.items import Item, Part, Response
 from bridge.wire.sessions import SessionConfig
 
 __all__ = [
+    "CallClosed",
     "ContentPartAdded",
     "ContentPartDone",
     "ConversationCreated",
@@ -458,6 +459,14 @@ class RateLimitsUpdated(ServerEvent, kw_only=True, tag="rate_limits.updated"):
     """What is left of the limits."""
 
     rate_limits: list[RateLimit]
+
+
+class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):
+    """The call that this listener hears is over; sent to those that asked for its sound, before their socket closes."""
+
+    call_id: str
+    result: str
+    reason: str
 
 
 class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):

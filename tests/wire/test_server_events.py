@@ -112,6 +112,11 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (server.McpCallCompleted(item_id="i", output_index=0), "response.mcp_call.completed", {"item_id", "output_index"}),
     (server.McpCallFailed(item_id="i", output_index=0), "response.mcp_call.failed", {"item_id", "output_index"}),
     (server.OutputAudioDelta(**IN_PART, delta="AAAA"), "response.output_audio.delta", {*IN_PART, "delta"}),
+    (
+        server.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
+        "bridge.call.closed",
+        {"call_id", "result", "reason"},
+    ),
     (server.ResponseCreated(response=RESPONSE), "response.created", {"response"}),
     (server.ResponseDone(response=RESPONSE), "response.done", {"response"}),
     (
