@@ -46,7 +46,7 @@ class Daemon:
         self.endpoint = await stack.enter_async_context(
             Endpoint(
                 config.host,
-                self.port if config.udp_port is None else config.udp_port,
+                _udp_port(config, self.port),
                 advertise=config.advertise,
                 connect_timeout_s=config.connect_timeout_s,
                 peer_timeout_s=config.peer_timeout_s,
@@ -77,3 +77,10 @@ class Daemon:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"{'https' if config.tls_cert else 'http'}://{host}:{self.port}/"
+
+
+def _udp_port(config: Config, tcp_port: int) -> int:
+    """The number of the TCP port, unless told otherwise; where that one was picked, so is this."""
+    if config.udp_port is not None:
+        return config.udp_port
+    return tcp_port if config.port else 0

@@ -177,12 +177,12 @@ class Peer:
 
     # The clock's side
 
-    def tick(self, now: float, *, is_late: bool = False) -> None:
-        """Every 20 ms: sends the packet that is due; unless the clock ``is_late``, lets waiting sound become due."""
+    def tick(self, now: float) -> None:
+        """Every 20 ms: sends the packet that is due, and lets waiting sound become due."""
         if not self._is_connected:
             return
         try:
-            pcm = b"" if is_late else self.inbound.poll(now)
+            pcm = self.inbound.poll(now)
             if pcm:
                 self._owner.receive_audio(pcm)
             if self.outbound.is_idle:

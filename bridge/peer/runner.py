@@ -14,7 +14,6 @@ _log = get_logger("peer")
 
 _TICK_S = FRAME_MS / 1000
 _MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
-_LATE_TICKS = 2  # the process stood still, and packets wait in the socket: neither silence nor loss is judged yet
 _WATCH_TICKS = 1000 // FRAME_MS
 
 
@@ -32,12 +31,14 @@ class PeerRunner:
         self._tasks = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
+        self._judged_until = 0.0
         self._ticks = 0
 
     async def __aenter__(self) -> "PeerRunner":
         self._loop = asyncio.get_running_loop()
         await self._tasks.__aenter__()
-        self._next_tick = self._loop.time() + _TICK_S
+        self._judged_until = self._loop.time()
+        self._next_tick = self._judged_until + _TICK_S
         self._timer = self._loop.call_at(self._next_tick, self._tick)
         return self
 
@@ -69,13 +70,15 @@ class PeerRunner:
             self._next_tick += behind * _TICK_S
             for peer in self.peers:
                 peer.outbound.skip(behind)
-        is_late = behind >= _LATE_TICKS
+        # After the process stood still, packets wait in the socket: the time by which silence and loss are judged
+        # catches up at twice its pace, and they are read meanwhile.
+        self._judged_until = min(now, self._judged_until + 2 * _TICK_S)
         for peer in tuple(self.peers):
-            peer.tick(now, is_late=is_late)
+            peer.tick(self._judged_until)
         self._ticks += 1
-        if self._ticks % _WATCH_TICKS == 0 and not is_late:
+        if self._ticks % _WATCH_TICKS == 0:
             for peer in tuple(self.peers):
-                peer.watch(now, self._peer_timeout_s)
+                peer.watch(self._judged_until, self._peer_timeout_s)
         self._next_tick += _TICK_S
         self._timer = self._loop.call_at(self._next_tick, self._tick)
 
