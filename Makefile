@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install test check lint chromium clean
+.PHONY: help run install test check lint chromium node clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ run: .venv/installed ## serve with the embedded engine, after installing what it
 
 install: .venv/installed ## install the package and nothing else, into .venv
 
-test: .venv/testable chromium lint ## everything that CI runs
+test: .venv/testable chromium node lint ## everything that CI runs
 	$(BIN)/pytest
 
 check: .venv/testable lint ## format, lint, types and the fast tests: before each commit
@@ -57,3 +57,14 @@ chromium:
 		fi; \
 		echo "Installing Chromium for the browser tests." >&2; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+# The tests of the JavaScript SDKs run them in Node; their packages are installed by the tests themselves.
+node:
+	@command -v npm >/dev/null || { \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "The tests of the JavaScript SDKs need Node.js 20 or newer with npm." >&2; \
+			echo "Everything else runs without it: make check" >&2; \
+			exit 1; \
+		fi; \
+		echo "Installing Node.js for the tests of the JavaScript SDKs." >&2; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }

@@ -125,12 +125,13 @@ def log(tmp_path: Path) -> Path:
 
 
 async def test_says_where_it_serves(log: Path) -> None:
-    """One line with the console's URL and the UDP port, which is the TCP port's number; nothing more follows."""
+    """One line with the console's URL and the UDP port, both picked where the port is 0; nothing more follows."""
     async with _serve(log) as daemon:
         assert (await request("GET", daemon.url)).status == 200
         match = _READY.fullmatch(daemon.line)
         assert match is not None
-        assert match[2] == match[3]
+        assert int(match[2]) > 0
+        assert int(match[3]) > 0
         assert match[4]
         await daemon.stop()
         assert daemon.process.stdout is not None
