@@ -54,6 +54,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     allow_origin: Annotated[
         tuple[_Text, ...], Meta(description="web origin (`scheme://host[:port]`) whose pages may connect")
     ] = ()
+    page_keys: Annotated[
+        bool, Meta(description="let `GET /session` give a one-minute key to any page of `allow_origin`, without a key")
+    ] = False
     max_calls: Annotated[int, Meta(ge=1, description="calls at a time; one more is answered with 429")] = 200
     max_listeners_per_call: Annotated[int, Meta(ge=0, description="sockets attached to one call")] = 1000
     call_limit_s: Annotated[float, Meta(ge=1, le=604_800, description="longest call, in seconds")] = 3600.0
@@ -222,6 +225,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     for origin in config.allow_origin:
         if not _ORIGIN.fullmatch(origin):
             raise refuse("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
+    if config.host != "localhost" and not _is_address(config.host):
+        raise refuse("host", f"expected an IP address or localhost, got {config.host}")
     if not config.api_key and not is_loopback(config.host):
         advice = f"set {_flag('api_key')} or {_variable('api_key')}, or listen on 127.0.0.1"
         raise refuse("host", f"others can reach {config.host} and no api_key is set: {advice}")

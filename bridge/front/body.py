@@ -5,9 +5,9 @@ from email import message_from_bytes
 from email.policy import HTTP
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from bridge.errors import BadOffer, BadRequest
+from bridge.errors import BadRequest
 from bridge.peer.sdp import MAX_SDP_BYTES
 from bridge.wire.client_events import decode_json
 
@@ -25,7 +25,9 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit_bytes:
-                    raise BadOffer(f"The body is over the limit of {limit_bytes} bytes.", param="sdp")
+                    raise BadRequest(f"The body is over the limit of {limit_bytes} bytes.", param="body")
+    except ClientDisconnect:
+        raise BadRequest("The client left before its body was complete.") from None
     except TimeoutError:
         raise BadRequest(f"The body did not arrive within {_TIMEOUT_S:g} s.") from None
     return body

@@ -30,12 +30,14 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         return await open_call(request, is_beta=True)
 
     async def open_call(request: Request, *, is_beta: bool) -> Response:
-        keys.admit(request.headers)
+        keys.admit(request.headers)  # before a byte of the body is read
         sdp, update = await _offer(request)
         offer = parse_offer(sdp)
         registry.require_room()
-        grant = keys.admit(request.headers, is_use=True)
+        grant = keys.admit(request.headers)
+        grant.require_owner()
         terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
+        keys.admit(request.headers, is_use=True)  # a refused request costs a single-use key nothing
         session = registry.open(terms, transport="webrtc")
         try:
             peer, answer = endpoint.accept(offer, session)
@@ -47,7 +49,9 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         return Response(answer, 201, {"Location": location}, media_type=_SDP)
 
     async def hang_up(request: Request) -> Response:
-        registry.find(request.path_params["call_id"], keys.admit(request.headers).key_id).close("hangup")
+        grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
+        grant.require_owner()
+        registry.find(call_id, grant.key_for(call_id)).close("hangup")
         return Response(status_code=200)
 
     async def list_calls(request: Request) -> Response:
@@ -55,8 +59,8 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         return JSONResponse({"object": "list", "data": [s.describe() for s in registry.of_key(key_id)]})
 
     async def show_call(request: Request) -> Response:
-        key_id = keys.admit(request.headers).key_id
-        return JSONResponse(registry.find(request.path_params["call_id"], key_id).describe())
+        grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
+        return JSONResponse(registry.find(call_id, grant.key_for(call_id)).describe())
 
     async def refuse_sip(request: Request) -> Response:
         keys.admit(request.headers)

@@ -39,6 +39,13 @@ class ErrorBody(Struct, frozen=True):
     error: ErrorDetail
 
 
+class OfferForm(Struct, frozen=True):
+    """An offer and the session that it is for."""
+
+    sdp: str
+    session: SessionConfig | None = None
+
+
 class Call(Struct, frozen=True):
     """A running call."""
 
@@ -71,6 +78,10 @@ _DOORS: list[tuple[str, str, str, Any, int, Any]] = [
     ("post", "/v1/realtime/sessions", "A beta key: a minute, one connection.", dict, 200, dict),
     ("post", "/v1/realtime/transcription_sessions", "The same for transcription.", dict, 200, dict),
     ("get", "/session", "A beta key for a page of an allowed origin.", None, 200, dict),
+    *(
+        ("post", f"/v1/realtime/calls/{{call_id}}/{verb}", "Of SIP calls, which are not taken here.", None, 501, None)
+        for verb in ("accept", "reject", "refer")
+    ),
     ("get", "/v1/calls", "The running calls.", None, 200, CallList),
     ("get", "/v1/calls/{call_id}", "One running call.", None, 200, Call),
     ("get", "/healthz", "Whether calls are taken.", None, 200, "text/plain"),
@@ -93,7 +104,7 @@ def description_routes() -> list[Route]:
 @cache
 def openapi() -> dict[str, Any]:
     """The HTTP doors."""
-    kinds = [ErrorBody, *(kind for door in _DOORS for kind in (door[3], door[5]) if _is_struct(kind))]
+    kinds = [ErrorBody, OfferForm, *(kind for door in _DOORS for kind in (door[3], door[5]) if _is_struct(kind))]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     by_kind = dict(zip(kinds, schemas, strict=True))
     paths: dict[str, Any] = {}
@@ -107,6 +118,8 @@ def openapi() -> dict[str, Any]:
         }
         if request is not None:
             operation["requestBody"] = {"required": True, **_content(request, by_kind)}
+        if request == _SDP:
+            operation["requestBody"]["content"]["multipart/form-data"] = {"schema": by_kind[OfferForm]}
         if "{call_id}" in path:
             operation["parameters"] = [
                 {"name": "call_id", "in": "path", "required": True, "schema": {"type": "string"}}

@@ -6,13 +6,13 @@ loopback too, so that no web page elsewhere can reach it through the user's brow
 """
 
 import hashlib
+import heapq
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 
@@ -40,7 +40,9 @@ class Grant:
     temperature: float | None = None
     """Of a beta session; GA has no place for it."""
     role: str = "controller"
-    """The most that the key may be on somebody's call."""
+    """The most that the key may be on a call; an observer opens and ends none."""
+    call_id: str | None = None
+    """A call of somebody else that the key may attach to."""
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     allowed_origins: tuple[str, ...] = ()
@@ -50,6 +52,15 @@ class Grant:
     def is_minted(self) -> bool:
         """An ``ek_`` key: it may not mint others, and sees its own calls only."""
         return self.key_id != "api"
+
+    def key_for(self, call_id: str) -> str:
+        """The key by which the call is looked up: the server's own for the call that this key was minted for."""
+        return "api" if call_id == self.call_id else self.key_id
+
+    def require_owner(self) -> None:
+        """Raises ``Forbidden`` for a key that may only observe."""
+        if self.role == "observer":
+            raise Forbidden("This key may only observe calls; it cannot open or end one.")
 
 
 @dataclass(slots=True)
@@ -69,27 +80,25 @@ class Keys:
         self._digests = [self._digest(key) for key in api_keys]
         self._allow_origins = frozenset(allow_origins)
         self._clock = clock
-        self._minted: OrderedDict[bytes, _Minted] = OrderedDict()
+        self._minted: dict[bytes, _Minted] = {}
+        self._expiries: list[tuple[float, bytes]] = []  # a heap
 
     @property
     def is_open(self) -> bool:
         """No key is asked for."""
         return not self._digests
 
-    @property
-    def serves_pages(self) -> bool:
-        """Web origins are listed."""
-        return bool(self._allow_origins)
-
     def mint(self, grant: Grant, *, ttl_s: float) -> str:
         """A new ``ek_`` key for ``grant``, good for ``ttl_s``; raises ``OverLimit``."""
         now = self._clock()
-        for digest in [digest for digest, minted in self._minted.items() if minted.expires_at <= now]:
-            del self._minted[digest]
+        while self._expiries and self._expiries[0][0] <= now:
+            self._minted.pop(heapq.heappop(self._expiries)[1], None)
         if len(self._minted) >= _MAX_MINTED:
             raise OverLimit("Too many keys are waiting to be used.")
         key = new_id("ek")
-        self._minted[self._digest(key)] = _Minted(grant, now + ttl_s)
+        digest = self._digest(key)
+        self._minted[digest] = _Minted(grant, now + ttl_s)
+        heapq.heappush(self._expiries, (now + ttl_s, digest))
         return key
 
     def admit(self, headers: Headers, *, is_use: bool = False) -> Grant:
@@ -111,10 +120,12 @@ class Keys:
             raise Unauthorized("The API key is not valid here.")
         return Grant()
 
-    def admit_page(self, headers: Headers) -> None:
-        """A web page of a listed origin, without any key; raises ``Forbidden``."""
-        if headers.get("origin") not in self._allow_origins:
+    def admit_page(self, headers: Headers) -> str:
+        """The origin of a web page that may have a key without showing one; raises ``Forbidden``."""
+        origin = headers.get("origin", "")
+        if origin not in self._allow_origins:
             raise Forbidden("Only pages of the origins in allow_origin get keys here.", param="Origin")
+        return origin
 
     def _use(self, minted: _Minted, *, is_use: bool) -> Grant:
         if minted.expires_at <= self._clock():
@@ -126,7 +137,7 @@ class Keys:
         return minted.grant
 
     def _check_origin(self, headers: Headers, allowed: tuple[str, ...]) -> None:
-        host = urlsplit(f"//{headers.get('host', '')}")
+        host = _split(f"//{headers.get('host', '')}")
         if self.is_open and not is_loopback(host.hostname or ""):
             raise Forbidden("Without an API key configured, the bridge answers to loopback host names only.")
         origin = headers.get("origin")
@@ -134,13 +145,21 @@ class Keys:
             raise Forbidden("This key is for pages of other web origins.", param="Origin")
         if origin is None or origin in allowed or origin in self._allow_origins:
             return
-        parts = urlsplit(origin)
+        parts = _split(origin)
         is_own_page = parts.scheme in ("http", "https") and parts.netloc == host.netloc
         if not is_own_page and not (self.is_open and is_loopback(parts.hostname or "")):
             raise Forbidden("This web origin is not allowed here; see the setting allow_origin.", param="Origin")
 
     def _digest(self, key: str) -> bytes:
         return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=self._salt).digest()
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a Host or Origin header; what cannot be read is nobody's."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 def subprotocols(headers: Headers) -> list[str]:

@@ -62,9 +62,10 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     role, audio = _choices(query, grant)
     is_beta = _speaks_beta(websocket) or grant.is_beta
     if "call_id" in query:
-        session = registry.find(query["call_id"], grant.key_id)
+        session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
         session.require_room()
         return _Place(session, role, audio, is_beta)
+    grant.require_owner()
     update = SessionConfig(type="transcription") if "intent" in query else None
     registry.require_room()
     keys.admit(websocket.headers, is_use=True)
@@ -76,7 +77,7 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
     """From the upgrade to the end of the socket."""
     sink, session = SocketSink.of(websocket.scope), place.session
     listener: Listener | None = None
-    reason = "client_closed"
+    reason, failure = "client_closed", None
     try:
         if session.closed.is_set():
             sink.close(1000, "call ended")
@@ -97,22 +98,23 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
     except OverLimit as error:
         sink.close(error.close_code, error.message)
     except Exception as error:
-        reason = f"internal_error_{type(error).__name__}"
+        reason, failure = "internal_error", BridgeError(f"{type(error).__name__} in a socket's task")
         sink.close(_INTERNAL_ERROR, "internal error")
         raise
     finally:
         if listener is not None:
-            session.detach(listener, reason)
+            session.detach(listener, reason, error=failure)
         elif place.role == "owner":
             session.close("client_closed")
 
 
 def _choices(query: QueryParams, grant: Grant) -> tuple[str, AudioFormat | None]:
     """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
-    is_own = "model" in query or "intent" in query or (grant.is_minted and "call_id" not in query)
-    if is_own == ("call_id" in query):
+    asked = [name for name in ("model", "intent", "call_id") if name in query]
+    is_own = "call_id" not in query
+    if len(asked) > 1 or (not asked and not grant.is_minted):
         raise BadRequest(
-            "Give exactly one of 'model' or 'intent' (a new session) and 'call_id' (a running call).", param="model"
+            "Give exactly one of 'model', 'intent' (for a new session) and 'call_id' (a running call).", param="model"
         )
     if query.get("intent", "transcription") != "transcription":
         raise BadRequest("'intent' is transcription, or absent.", param="intent")

@@ -41,6 +41,8 @@ class BridgeCaps(Struct, frozen=True):
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     allowed_origins: tuple[str, ...] = ()
     role: Literal["controller", "observer"] = "controller"
+    call_id: str | None = None
+    """A running call that the key may attach to, beside those that it opens itself."""
     single_use: bool = False
 
 
@@ -52,8 +54,8 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys) -> list[Route]:
-    """The routes that mint keys."""
+def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
+    """The routes that mint keys; with ``serves_pages`` also for web pages that have none."""
 
     async def client_secrets(request: Request) -> Response:
         _admit_minter(keys, request)
@@ -64,6 +66,7 @@ def secret_routes(keys: Keys) -> list[Route]:
             key_id=new_id("key"),
             config=session,
             role=caps.role,
+            call_id=caps.call_id,
             max_duration_s=caps.max_duration_s,
             idle_timeout_s=caps.idle_timeout_s,
             allowed_origins=caps.allowed_origins,
@@ -83,12 +86,12 @@ def secret_routes(keys: Keys) -> list[Route]:
         return JSONResponse(_mint_beta(keys, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
-        if not keys.serves_pages:
-            raise UnknownCall("There is no token server here; it needs allow_origin.", code="not_found")
-        keys.admit_page(request.headers)
+        if not serves_pages:
+            raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
+        origin = keys.admit_page(request.headers)
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
-            return JSONResponse(_mint_beta(keys, wanted))
+            return JSONResponse(_mint_beta(keys, wanted, allowed_origins=(origin,)))
         except BridgeError as error:
             return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
 
@@ -105,23 +108,25 @@ def _admit_minter(keys: Keys, request: Request) -> None:
         raise Forbidden("A client's key may not make others; this needs an API key.")
 
 
-def _mint_beta(keys: Keys, flat: Any, *, is_transcription: bool = False) -> dict[str, Any]:
+def _mint_beta(
+    keys: Keys, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """A flat session with its ``client_secret``: good for a minute and one connection."""
     if not isinstance(flat, dict):
         raise BadRequest("The body is a JSON object.")
     beta = Beta()
-    nested = session_to_ga(flat, beta)
-    if is_transcription:
-        nested["type"] = "transcription"
-    session = _whole(_convert({"session": nested}, _Wanted).session)
-    grant = Grant(key_id=new_id("key"), config=session, is_beta=True, temperature=beta.temperature, is_single_use=True)
+    session = _whole(session_to_ga(flat, beta, kind="transcription" if is_transcription else "realtime"))
+    grant = Grant(
+        key_id=new_id("key"),
+        config=session,
+        is_beta=True,
+        temperature=beta.temperature,
+        is_single_use=True,
+        allowed_origins=allowed_origins,
+    )
     value = keys.mint(grant, ttl_s=_BETA_TTL_S)
     shown = session_to_beta(msgspec.to_builtins(session), beta)
     return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + _BETA_TTL_S}}
-
-
-class _Wanted(Struct, frozen=True):
-    session: SessionConfig
 
 
 def _whole(update: SessionConfig) -> SessionConfig:

@@ -5,19 +5,21 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.config import Config
-from bridge.errors import BridgeError, ConfigError, error_body
+from bridge.errors import BridgeError, ConfigError, RequestError, error_body
 from bridge.front.calls import call_routes
 from bridge.front.describe import description_routes
 from bridge.front.keys import Keys
@@ -33,6 +35,7 @@ __all__ = ["Server", "bind", "new_app"]
 _log = get_logger("front")
 
 _MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to here the door says why it closes
+_HEADERS_TIMEOUT_S = 10.0
 _LOOPBACK_ORIGIN = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
 _CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _CONSOLE_HEADERS = {
@@ -61,13 +64,13 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette
     routes = [
         realtime_route(registry, keys),
         *call_routes(registry, endpoint, keys),
-        *secret_routes(keys),
+        *secret_routes(keys, serves_pages=config.page_keys and bool(config.allow_origin)),
         *description_routes(),
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
     ]
-    contain = Middleware(_Contain)
-    return Starlette(routes=routes, middleware=[cors, contain], exception_handlers={BridgeError: _refuse})
+    handlers = {BridgeError: _refuse, HTTPException: _no_door}
+    return Starlette(routes=routes, middleware=[cors, Middleware(_Contain)], exception_handlers=handlers)
 
 
 class Server:
@@ -78,7 +81,7 @@ class Server:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=_Http,
                 ws=BridgeWebSocket,
                 ws_max_size=_MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
@@ -103,6 +106,22 @@ class Server:
     def stop(self) -> None:
         """Accepts no more; ``run`` returns when the open connections are closed, or cut at the deadline."""
         self._server.should_exit = True
+
+
+class _Http(HttpToolsProtocol):
+    """uvicorn's protocol, for clients that come to the point: a connection without a request is not kept."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self._headers_due = self.loop.call_later(_HEADERS_TIMEOUT_S, self.transport.abort)
+
+    def on_headers_complete(self) -> None:
+        self._headers_due.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_due.cancel()
+        super().connection_lost(exc)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -147,6 +166,13 @@ class _Contain:
             if scope["type"] == "http":
                 refusal = BridgeError("Something went wrong in the server; its log has the details.")
                 await JSONResponse({"error": error_body(refusal)}, refusal.http_status)(scope, receive, send)
+
+
+async def _no_door(request: Request, error: Exception) -> Response:
+    """There is nothing at this path, or not by this method."""
+    assert isinstance(error, HTTPException)
+    refusal = RequestError(f"{request.method} {request.url.path} is not served here.", code="not_found")
+    return JSONResponse({"error": error_body(refusal)}, error.status_code, error.headers)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
@@ -56,6 +57,16 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
+
+    def handle_close(self, event: Frame) -> None:
+        """The client says goodbye; if it does not read our answer, it is cut all the same."""
+        super().handle_close(event)
+        self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+
+    def handle_parser_exception(self) -> None:
+        """The client does not speak WebSocket."""
+        super().handle_parser_exception()
+        self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
 
     def keepalive_timeout(self) -> None:
         """No pong: a client that does not answer does not read either."""

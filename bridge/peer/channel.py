@@ -1,5 +1,7 @@
 """The data channel ``oai-events`` as a sink for events."""
 
+from collections.abc import Callable
+
 import msgspec
 from aiortc import RTCDataChannel
 
@@ -12,6 +14,7 @@ from bridge.wire.server_events import encode, error_event
 __all__ = ["CHANNEL_LABEL", "ChannelSink"]
 
 CHANNEL_LABEL = "oai-events"
+_OVERLOADED = 1013
 _HIGH_WATER_BYTES = 256 * 1024
 _LOW_WATER_BYTES = 64 * 1024
 
@@ -27,8 +30,9 @@ class ChannelSink:
     goes in its place. A message cannot be split: the protocol knows no parts.
     """
 
-    def __init__(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
+    def __init__(self, channel: RTCDataChannel, hang_up: Callable[[str], None], *, max_message_bytes: int) -> None:
         self._channel = channel
+        self._hang_up = hang_up
         self._max_message_bytes = max_message_bytes
         self._owner: SinkOwner | None = None
         channel.bufferedAmountLowThreshold = _LOW_WATER_BYTES
@@ -55,8 +59,8 @@ class ChannelSink:
             self._owner.pause()
 
     def close(self, code: int, reason: str) -> None:
-        """Closes the channel; a data channel has no close codes."""
-        self._channel.close()
+        """Ends the call: a peer that takes no events would otherwise stay on without them."""
+        self._hang_up("slow_consumer" if code == _OVERLOADED else reason)
 
     @property
     def buffered_bytes(self) -> int:

@@ -137,8 +137,9 @@ class Peer:
     # Leg
 
     def play(self, part: Part, pcm: bytes) -> None:
-        """Queues PCM16 24 kHz mono, at any speed."""
-        self.outbound.push(part, pcm)
+        """Queues PCM16 24 kHz mono, at any speed; for a peer that takes no sound there is nothing to do."""
+        if self._remote.receives_audio:
+            self.outbound.push(part, pcm)
 
     def end(self, response_id: str) -> None:
         """No more sound of this response will come."""
@@ -185,7 +186,7 @@ class Peer:
             pcm = self.inbound.poll(now)
             if pcm:
                 self._owner.receive_audio(pcm)
-            if self.outbound.is_idle:
+            if self.outbound.is_idle or not self._remote.receives_audio:
                 self.outbound.skip(1)
                 return
             packet, events = self.outbound.tick()
@@ -234,8 +235,9 @@ class Peer:
         self._has_channel = True
         channel.on("message", self._on_message)
         channel.on("close", lambda: self.hang_up("channel_closed"))
+        sink = ChannelSink(channel, self.hang_up, max_message_bytes=self._remote.max_message_bytes)
         try:
-            self._owner.channel_opened(ChannelSink(channel, max_message_bytes=self._remote.max_message_bytes))
+            self._owner.channel_opened(sink)
         except Exception as error:
             self._handler_failed(error)
 

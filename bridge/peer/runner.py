@@ -63,7 +63,13 @@ class PeerRunner:
 
     def _tick(self) -> None:
         """Every 20 ms for all peers; catches up after a short delay, leaves a gap after a long one."""
-        now = self._loop.time()
+        try:
+            self._advance(self._loop.time())
+        finally:  # whatever happened, the other calls' sound goes on
+            self._next_tick += _TICK_S
+            self._timer = self._loop.call_at(self._next_tick, self._tick)
+
+    def _advance(self, now: float) -> None:
         behind = int((now - self._next_tick) / _TICK_S)
         if behind > _MAX_CATCH_UP:
             self.late_ticks += behind
@@ -79,8 +85,6 @@ class PeerRunner:
         if self._ticks % _WATCH_TICKS == 0:
             for peer in tuple(self.peers):
                 peer.watch(self._judged_until, self._peer_timeout_s)
-        self._next_tick += _TICK_S
-        self._timer = self._loop.call_at(self._next_tick, self._tick)
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

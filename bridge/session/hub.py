@@ -17,6 +17,8 @@ from bridge.wire.server_events import ListenerDropped, ServerEvent, encode
 __all__ = ["Hub", "Limits", "Listener"]
 
 _OVERLOADED = 1013
+_ANSWER_FACTOR = 16
+_LARGE_BYTES = 64 * 1024  # a single large event is no sign of a slow reader: it counts as so much
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,9 @@ class Limits:
     """How much one listener may be behind."""
 
     backlog_bytes: int = 1024 * 1024
+    """Of live sound, and of control events; of an answer's sound, which comes faster than it plays, 16 times that."""
     backlog_ms: int = 5000
+    """Of live sound."""
 
 
 class Listener:
@@ -47,7 +51,8 @@ class Listener:
         self._order = 0
         self._control_bytes = 0
         self._sound_bytes = 0
-        self._sound_ms = 0
+        self._live_bytes = 0
+        self._live_ms = 0
         self._unreported_events = 0
         self._unreported_ms = 0
         sink.attach(self)
@@ -84,7 +89,7 @@ class Listener:
         self._is_paused = True
         self._control.clear()
         self._sound.clear()
-        self._control_bytes = self._sound_bytes = self._sound_ms = 0
+        self._control_bytes = self._sound_bytes = self._live_bytes = self._live_ms = 0
         self._sink.close(code, reason)
 
     def describe(self) -> dict[str, object]:
@@ -104,22 +109,29 @@ class Listener:
         self._order += 1
         if message.audio_ms:
             self._sound.append((self._order, message))
-            self._sound_bytes += size
-            self._sound_ms += message.audio_ms
+            self._count_sound(message, 1)
         else:
             self._control.append((self._order, message))
-            self._control_bytes += size
+            self._control_bytes += min(size, _LARGE_BYTES)
         while self._sound and (
-            self._sound_ms > limits.backlog_ms or self._sound_bytes + self._control_bytes > limits.backlog_bytes
+            self._live_ms > limits.backlog_ms
+            or self._live_bytes + self._control_bytes > limits.backlog_bytes
+            or self._sound_bytes > _ANSWER_FACTOR * limits.backlog_bytes
         ):
             self._drop_oldest()
         if self._control_bytes > limits.backlog_bytes:
             self.close(_OVERLOADED, f"too slow; last event {self.last_event_id}"[:120])
 
+    def _count_sound(self, message: Message, sign: int) -> None:
+        size = sign * len(message.text)
+        self._sound_bytes += size
+        if message.is_live:
+            self._live_bytes += size
+            self._live_ms += sign * message.audio_ms
+
     def _drop_oldest(self) -> None:
         _, message = self._sound.popleft()
-        self._sound_bytes -= len(message.text)
-        self._sound_ms -= message.audio_ms
+        self._count_sound(message, -1)
         self.dropped_events += 1
         self.dropped_ms += message.audio_ms
         self._unreported_events += 1
@@ -136,11 +148,10 @@ class Listener:
             return Message(encode(report))
         if is_sound:
             _, message = self._sound.popleft()
-            self._sound_bytes -= len(message.text)
-            self._sound_ms -= message.audio_ms
+            self._count_sound(message, -1)
         else:
             _, message = self._control.popleft()
-            self._control_bytes -= len(message.text)
+            self._control_bytes -= min(len(message.text), _LARGE_BYTES)
         return message
 
 

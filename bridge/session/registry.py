@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from bridge.errors import Draining, OverLimit, UnknownCall
+from bridge.log import get_logger
 from bridge.session.hub import Limits
 from bridge.session.roles import Upstream
 from bridge.session.session import CallInfo, Session
@@ -15,6 +16,8 @@ from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
 __all__ = ["Registry", "Terms", "UpstreamFactory"]
+
+_log = get_logger("registry")
 
 _GOING_AWAY = 1001
 _ANY_KEY = "api"
@@ -122,7 +125,7 @@ class Registry:
         if terms.temperature is not None:
             session.beta.temperature = terms.temperature
         self._sessions[info.call_id or info.session_id] = session
-        self._tasks.create_task(self._keep(session, limit_s, terms.idle_timeout_s))
+        self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
         session.start(config)
         return session
 
@@ -155,6 +158,15 @@ class Registry:
                     await session.closed.wait()
         except TimeoutError:
             self.close_all("server_draining", code=_GOING_AWAY)
+
+    async def _contained(self, session: Session, limit_s: float, idle_timeout_s: float | None) -> None:
+        """Whatever goes wrong at one session's end must not end the others."""
+        try:
+            await self._keep(session, limit_s, idle_timeout_s)
+        except Exception as error:
+            _log.error("registry.keep_failed", exc_info=error)
+        finally:
+            self._forget(session)
 
     async def _keep(self, session: Session, limit_s: float, idle_timeout_s: float | None) -> None:
         """Ends the session at its limits, and its upstream behind it."""

@@ -95,6 +95,8 @@ class Session:
         self._close_code = _NORMAL
         self._dropped = 0
         self._cleared = ""
+        self._asker: Listener | None = None
+        self._is_sounding = False
         self._log = _log.bind(call_id=info.call_id or info.session_id)
 
     def start(self, config: SessionConfig) -> None:
@@ -136,15 +138,15 @@ class Session:
                 self._stream(track, audio).listeners.append(listener)
         return listener
 
-    def detach(self, listener: Listener, reason: str = "client_closed") -> None:
-        """The listener's socket is gone; without its owner a session ends."""
+    def detach(self, listener: Listener, reason: str = "client_closed", *, error: BridgeError | None = None) -> None:
+        """The listener's socket is gone; without its owner a session ends, as ``error`` says where that is set."""
         listener.close(_NORMAL, "")
         if listener in self.hub.listeners:
             self._dropped += listener.dropped_events
         self.hub.remove(listener)
         self._leave_streams(listener)
         if listener is self._owner:
-            self.close(reason)
+            self.close(reason, error=error)
 
     def receive(self, listener: Listener, text: str) -> None:
         """One message from a listener; whatever is wrong with it is answered by an ``error`` event."""
@@ -155,6 +157,7 @@ class Session:
         """The same, with a pause after each second of sound: a long append must not keep other calls waiting."""
         if self._is_closing:
             return
+        self._active_at = self._clock()
         event_id = None
         try:
             event = decode_beta_event(text, self.beta) if listener.is_beta else client.decode_client_event(text)
@@ -163,11 +166,17 @@ class Session:
                 yield from self._append(event)
             else:
                 self._carry_out(listener, event)
-        except (BadEvent, Forbidden) as error:
+        except Exception as failure:
+            error = failure if isinstance(failure, BadEvent | Forbidden) else self._unforeseen(failure)
             answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
             self.hub.tell(listener, answer)
             if error.code == "invalid_json" and listener is not self._channel:
                 listener.close(_INVALID_DATA, "not JSON")
+
+    def _unforeseen(self, failure: Exception) -> BridgeError:
+        """What nobody thought of costs one event, and is told and logged."""
+        self._log.error("session.event_failed", exc_info=failure)
+        return BridgeError("Something went wrong in the server while this event was carried out.")
 
     def refuse(self, listener: Listener, size: int) -> None:
         """A message that is too long to be read: said, then closed."""
@@ -181,7 +190,11 @@ class Session:
         if isinstance(event, client.OutputAudioBufferClear):
             self._clear_output()
         else:
-            self._upstream.receive_event(event)
+            self._asker = listener
+            try:
+                self._upstream.receive_event(event)
+            finally:
+                self._asker = None
 
     # The caller's sound
 
@@ -189,7 +202,7 @@ class Session:
         """From the leg, or decoded from append events: PCM16 24 kHz mono."""
         if self._is_closing:
             return
-        for (track, _), stream in self._streams.items():
+        for (track, _), stream in tuple(self._streams.items()):
             if track is _INPUT and stream.listeners:
                 stream.append(pcm)
         self._upstream.receive_audio(pcm)
@@ -223,6 +236,9 @@ class Session:
         elif isinstance(event, server.OutputAudioDone):
             self._end_output()
         self._active_at = self._clock()
+        if isinstance(event, server.ConversationItemRetrieved) and self._asker is not None:
+            self.hub.tell(self._asker, event)
+            return
         self.hub.publish(event)
         if isinstance(event, server.InputAudioBufferSpeechStarted) and self._interrupts:
             self._clear_output()
@@ -233,7 +249,7 @@ class Session:
         """The answer's sound: to the leg at the caller's pace, to listeners at once."""
         if self._leg is not None and part.response_id != self._cleared:
             self._leg.play(part, pcm)
-        for (track, _), stream in self._streams.items():
+        for (track, _), stream in tuple(self._streams.items()):
             if track is _OUTPUT and stream.listeners:
                 stream.delta(part, pcm)
 
@@ -247,7 +263,7 @@ class Session:
             self.close(error.code, error=error, code=error.close_code)
 
     def _end_output(self) -> None:
-        for (track, _), stream in self._streams.items():
+        for (track, _), stream in tuple(self._streams.items()):
             if track is _OUTPUT:
                 stream.end()
 
@@ -255,6 +271,8 @@ class Session:
 
     def played(self, event: Started | Stopped) -> None:
         """The leg's ledger: a response begins or ceases to be heard."""
+        self._is_sounding = isinstance(event, Started)
+        self._active_at = self._clock()
         kind = server.OutputAudioBufferStarted if isinstance(event, Started) else server.OutputAudioBufferStopped
         self.hub.publish(kind(response_id=event.response_id))
 
@@ -264,6 +282,7 @@ class Session:
         if cut is None:
             return
         response_id, parts = cut
+        self._is_sounding = False
         self._cleared = parts[-1].part.response_id  # what is still under way of it is not to be heard
         self.hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
         for heard in parts:
@@ -321,7 +340,7 @@ class Session:
         call_id = self.info.call_id or self.info.session_id
         ending = server.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
         for listener in tuple(self.hub.listeners):
-            if listener.audio != "none" and listener.role not in _OF_THE_CALL:
+            if listener.role not in _OF_THE_CALL and not listener.is_beta:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.close(code, reason)
@@ -363,6 +382,8 @@ class Session:
         """How long the session may stay as it is before it counts as idle; infinite without a timeout."""
         if idle_timeout_s is None:
             return math.inf
+        if self._is_sounding:
+            return idle_timeout_s
         return self._active_at + idle_timeout_s - self._clock()
 
     @property
@@ -404,6 +425,8 @@ class Session:
         for stream in self._streams.values():
             if listener in stream.listeners:
                 stream.listeners.remove(listener)
+        # Whoever listens next begins at 1, with a resampler that remembers nothing.
+        self._streams = {key: stream for key, stream in self._streams.items() if stream.listeners}
 
     def _follow_owner_formats(self) -> None:
         """An owner's sound travels in the session's formats, which it may change at any time."""

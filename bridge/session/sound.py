@@ -63,7 +63,7 @@ class SoundStream:
         self._number += 1
         tail = b"".join((self._event_prefix, b"%d" % self._number, middle, b2a_base64(sound, newline=False), b'"}'))
         audio_ms = max(1, len(sound) // self._format.bytes_per_ms)
-        message = Message(head + tail, audio_ms=audio_ms)
+        message = Message(head + tail, audio_ms=audio_ms, is_live=not beta_head)
         in_beta = None
         for listener in tuple(self.listeners):
             if listener.is_beta and beta_head:

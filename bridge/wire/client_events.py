@@ -30,6 +30,20 @@ __all__ = [
     "event_id_of",
 ]
 
+# Of beta's flat session; GA has each of them elsewhere, or not at all.
+_FLAT_NAMES = (
+    "input_audio_format",
+    "input_audio_transcription",
+    "input_audio_noise_reduction",
+    "turn_detection",
+    "output_audio_format",
+    "voice",
+    "speed",
+    "modalities",
+    "max_response_output_tokens",
+    "temperature",
+)
+
 EventId = Annotated[str, Meta(max_length=512)]
 
 
@@ -119,6 +133,10 @@ _decoder: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
 _session_decoder = msgspec.json.Decoder(SessionConfig)
 
 
+_Flat = msgspec.defstruct("_Flat", [(name, Any, UNSET) for name in _FLAT_NAMES])
+_flat_decoder: Any = msgspec.json.Decoder(msgspec.defstruct("_FlatUpdate", [("session", _Flat)]))
+
+
 class _Envelope(Struct):
     event_id: Any = None
 
@@ -133,11 +151,24 @@ _UNKNOWN_TYPE = re.compile(r"^Invalid value '(.*)'$", re.DOTALL)
 def decode_client_event(text: bytes | str) -> ClientEvent:
     """The event in ``text``; raises ``BadEvent`` naming the field in ``param``."""
     try:
-        return _decoder.decode(text)
+        event = _decoder.decode(text)
+        if isinstance(event, SessionUpdate):
+            _refuse_flat(_flat_decoder.decode(text).session)
+        if isinstance(event, SessionUpdate | ConversationItemCreate | ResponseCreate):
+            msgspec.json.encode(event)  # what cannot be said again is not taken in: nested too deeply
+        return event
     except msgspec.ValidationError as error:
         raise bad_event(error) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
+
+
+def _refuse_flat(session: Struct) -> None:
+    """A beta client on a GA connection is told so: its fields would be taken for unknown ones and forgotten."""
+    for name in session.__struct_fields__:
+        if getattr(session, name) is not UNSET:
+            param = f"session.{name}"
+            raise BadEvent(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
 
 
 def decode_json(text: bytes | str) -> Any:

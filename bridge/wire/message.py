@@ -6,10 +6,12 @@ __all__ = ["Message"]
 class Message:
     """JSON text, with what a full listener needs to know to decide on it."""
 
-    __slots__ = ("_frame", "audio_ms", "text")
+    __slots__ = ("_frame", "audio_ms", "is_live", "text")
 
-    def __init__(self, text: bytes, *, audio_ms: int = 0) -> None:
+    def __init__(self, text: bytes, *, audio_ms: int = 0, is_live: bool = True) -> None:
         self.text = text
+        self.is_live = is_live
+        """It carries sound of the present moment, which is of little use when it comes late."""
         self.audio_ms = audio_ms
         """How much sound it carries; 0 for control events, which are never dropped."""
         self._frame: bytes | None = None

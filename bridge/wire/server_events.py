@@ -98,7 +98,7 @@ class TranscriptionError(Struct, kw_only=True):
     type: str = "transcription_error"
     code: str
     message: str
-    param: str | None = None
+    param: str | UnsetType = UNSET  # absent, not null: stock clients insist
 
 
 class RateLimit(Struct, kw_only=True):

@@ -51,7 +51,8 @@ class _Maker:
         properties = schema.get("properties")
         described = properties if isinstance(properties, Mapping) else {}
         required = schema.get("required")
-        names = [*described, *(name for name in required or () if name not in described)]
+        undescribed = required if isinstance(required, list) else []
+        names = [*described, *(name for name in undescribed if isinstance(name, str) and name not in described)]
         return {str(name): self.make(described.get(name, {"type": "string"}), depth + 1) for name in names}
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> list[Any]:

@@ -41,6 +41,7 @@ __all__ = ["Engine"]
 
 _BYTES_PER_MS = 2 * SESSION_HZ // 1000
 _MIN_COMMIT_MS = 100
+_MAX_RETRIEVED_BYTES = 4 * 1024 * 1024  # 87 s; a longer item is retrieved without its sound, or no client could read it
 _DETECTION_MS = 200  # by which speech is noticed after its start, at most
 _MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
 _MAX_KEPT_MS = 1_200_000  # of committed sound, for parroting and retrieval; the oldest goes first
@@ -259,14 +260,18 @@ class Engine:
                 except (binascii.Error, ValueError):
                     param = f"item.content[{index}].audio"
                     raise BadEvent("'audio' is not valid base64.", code="invalid_audio", param=param) from None
-                sound += SoundDecoder(format_of(self._input.format)).push(encoded)
+                audio_format = format_of(self._input.format)
+                if len(encoded) % audio_format.bytes_per_sample:
+                    param = f"item.content[{index}].audio"
+                    raise BadEvent("'audio' ends in the middle of a sample.", code="invalid_audio", param=param)
+                sound += SoundDecoder(audio_format).push(encoded)
                 part.audio = UNSET
         return sound[: len(sound) // 2 * 2]
 
     def _retrieve(self, item_id: str) -> None:
         item = self._conversation.find(item_id)
         sound = self._sounds.get(item_id)
-        if sound is not None and isinstance(item, items.Message):
+        if sound is not None and len(sound) <= _MAX_RETRIEVED_BYTES and isinstance(item, items.Message):
             audio = binascii.b2a_base64(sound, newline=False).decode()
             content: list[items.Content] = [
                 msgspec.structs.replace(part, audio=audio)
@@ -319,6 +324,7 @@ class Engine:
             id=new_id("resp"),
             conversation_id=None if is_apart else self._conversation.id,
             output_modalities=list(modalities),
+            audio=self._response_audio(wanted),
             metadata=wanted.metadata if wanted.metadata is not UNSET else None,
         )
         self._answer = answer = Answer(
@@ -333,6 +339,17 @@ class Engine:
         answer.start()
         if isinstance(content, Speech):
             self._keep(answer.item_id, content.pcm)
+
+    def _response_audio(self, wanted: items.ResponseConfig) -> items.ResponseAudio:
+        """How the response sounds: as the session does, unless it was asked for otherwise."""
+        audio = self._config.audio
+        output = audio.output if isinstance(audio, AudioConfig) else UNSET
+        own = items.ResponseAudioOutput()
+        if isinstance(output, AudioOutput):
+            own = items.ResponseAudioOutput(format=output.format, voice=output.voice)
+        if isinstance(wanted.audio, items.ResponseAudio) and isinstance(wanted.audio.output, items.ResponseAudioOutput):
+            own = merged(own, wanted.audio.output)
+        return items.ResponseAudio(output=own)
 
     def _content(self, wanted: items.ResponseConfig, modalities: Sequence[str]) -> Speech | Text | Call:
         """What to say to the last item."""

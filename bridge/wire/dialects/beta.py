@@ -12,6 +12,7 @@ import msgspec
 from bridge.errors import BadEvent
 from bridge.wire.client_events import ClientEvent, bad_event, decode_json
 from bridge.wire.server_events import ServerEvent
+from bridge.wire.sessions import SessionConfig
 
 __all__ = ["AUDIO_DELTA", "Beta", "decode_client_event", "session_to_beta", "session_to_ga", "to_beta"]
 
@@ -26,7 +27,14 @@ _SERVER_TYPES = {
     "response.output_audio_transcript.delta": "response.audio_transcript.delta",
     "response.output_audio_transcript.done": "response.audio_transcript.done",
 }
-_NOT_IN_BETA = frozenset({"conversation.item.done", "input_audio_buffer.timeout_triggered"})
+_NOT_IN_BETA = frozenset(
+    {
+        "conversation.item.done",
+        "conversation.item.input_audio_transcription.segment",
+        "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered",
+    }
+)
 
 _FORMATS: dict[str, dict[str, Any]] = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},
@@ -49,7 +57,7 @@ _NESTED = {
     "modalities": ("output_modalities",),
     "max_response_output_tokens": ("max_output_tokens",),
 }
-_PATHS = {".".join(path): name for name, path in _NESTED.items()}
+_ENVELOPE = ("type", "event_id", "timestamp")
 
 _USER_CONTENT = {"text": "input_text", "audio": "input_audio"}
 _ASSISTANT_CONTENT = {"text": "output_text", "audio": "output_audio"}
@@ -57,10 +65,88 @@ _BETA_CONTENT = {"output_text": "text", "output_audio": "audio"}
 
 
 class Beta:
-    """What one beta connection has set that GA has no place for."""
+    """What one beta session has set that GA has no place for."""
 
     def __init__(self) -> None:
         self.temperature = _DEFAULT_TEMPERATURE
+
+
+class _Translation:
+    """Fields on their way from flat to nested: what they were called, for complaints, and the temperature.
+
+    ``prefix`` is the path of the flat object in the message: ``session.``, ``response.``, or nothing.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.temperature: float | None = None
+        self._prefix = prefix
+        self._names: dict[str, str] = {}
+
+    def session(self, flat: dict[str, Any], kind: str = "realtime") -> dict[str, Any]:
+        """The nested session that a flat one means."""
+        session: dict[str, Any] = {"type": kind}
+        for name, value in flat.items():
+            if name == "temperature":
+                self.temperature = self._temperature(value)
+            elif name in _NESTED:
+                self._place(session, _NESTED[name], name, value)
+            elif name not in ("client_secret", "input_audio_sample_rate"):
+                self._place(session, (name,), name, value)
+        return session
+
+    def response(self, flat: dict[str, Any]) -> dict[str, Any]:
+        """The nested response that a flat one means."""
+        response: dict[str, Any] = {}
+        for name, value in flat.items():
+            if name == "temperature":
+                self._temperature(value)
+            elif name == "input" and isinstance(value, list):
+                response["input"] = [_item_to_ga(item) if isinstance(item, dict) else item for item in value]
+            elif name in ("voice", "output_audio_format", "modalities", "max_response_output_tokens"):
+                self._place(response, _NESTED[name], name, value)
+            else:
+                self._place(response, (name,), name, value)
+        return response
+
+    def complaint(self, error: BadEvent) -> BadEvent:
+        """A complaint about a nested field, named as the client wrote it."""
+        param = error.param or ""
+        for nested, flat in self._names.items():
+            if param == nested or param.startswith((f"{nested}.", f"{nested}[")):
+                renamed = self._prefix + flat + param[len(nested) :]
+                return BadEvent(error.message.replace(param, renamed), code=error.code, param=renamed)
+        return error
+
+    def _place(self, root: dict[str, Any], path: tuple[str, ...], name: str, value: Any) -> None:
+        *parents, last = path
+        place = root
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise BadEvent(f"'{parent}' is not a field of a beta session.", param=f"{self._prefix}{parent}")
+        head = "response" if self._prefix == "response." else "session"
+        self._names[".".join((head, *path))] = name
+        place[last] = self._value(name, value)
+
+    def _value(self, name: str, value: Any) -> Any:
+        if name in ("input_audio_format", "output_audio_format"):
+            if not isinstance(value, str) or value not in _FORMATS:
+                raise BadEvent(f"'{name}' is one of {', '.join(_FORMATS)}.", param=f"{self._prefix}{name}")
+            return _FORMATS[value]
+        return self._modalities(value) if name == "modalities" else value
+
+    def _modalities(self, value: Any) -> Any:
+        """Beta's audio always comes with its text; GA names the one that is wanted."""
+        if not isinstance(value, list) or not value or not set(map(str, value)) <= {"text", "audio"}:
+            raise BadEvent("'modalities' is a list of text, audio or both.", param=f"{self._prefix}modalities")
+        return ["audio"] if "audio" in value else ["text"]
+
+    def _temperature(self, value: Any) -> float:
+        low, high = _TEMPERATURES
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            param = f"{self._prefix}temperature"
+            raise BadEvent(f"'temperature' is a number from {low:g} to {high:g}.", param=param)
+        return float(value)
 
 
 def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
@@ -69,17 +155,37 @@ def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
     if not isinstance(message, dict):
         raise BadEvent("An event is a JSON object.")
     kind = message.get("type")
+    translation = _Translation("response." if kind == "response.create" else "session.")
     if kind in ("session.update", "transcription_session.update"):
-        message = _session_update(message, beta)
+        message = _session_update(message, translation)
     elif kind == "response.create" and isinstance(message.get("response"), dict):
-        message = {**message, "response": _response_to_ga(message["response"], beta)}
+        message = {**message, "response": translation.response(message["response"])}
     elif kind == "conversation.item.create" and isinstance(message.get("item"), dict):
         message = {**message, "item": _item_to_ga(message["item"])}
     try:
         event: ClientEvent = msgspec.convert(message, ClientEvent)
     except msgspec.ValidationError as error:
-        raise _in_beta_words(bad_event(error)) from None
+        raise translation.complaint(bad_event(error)) from None
+    if translation.temperature is not None:
+        beta.temperature = translation.temperature
     return event
+
+
+def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime") -> SessionConfig:
+    """The session that a flat one in a request's body means; raises ``BadEvent`` naming its field."""
+    translation = _Translation("")
+    nested = translation.session(flat, kind)
+    try:
+        session = msgspec.convert({"session": nested}, _Wanted).session
+    except msgspec.ValidationError as error:
+        raise translation.complaint(bad_event(error)) from None
+    if translation.temperature is not None:
+        beta.temperature = translation.temperature
+    return session
+
+
+class _Wanted(msgspec.Struct):
+    session: SessionConfig
 
 
 def to_beta(event: ServerEvent, beta: Beta) -> dict[str, Any] | None:
@@ -103,23 +209,6 @@ def to_beta(event: ServerEvent, beta: Beta) -> dict[str, Any] | None:
 
 
 # Sessions
-
-
-def session_to_ga(flat: dict[str, Any], beta: Beta) -> dict[str, Any]:
-    """The nested session that a flat one means."""
-    session: dict[str, Any] = {"type": "realtime"}
-    for name, value in flat.items():
-        if name == "temperature":
-            beta.temperature = _temperature(value, "session.temperature")
-        elif name in _NESTED:
-            *parents, last = _NESTED[name]
-            place = session
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = _value_to_ga(name, value)
-        elif name not in ("client_secret", "input_audio_sample_rate"):
-            session[name] = value
-    return session
 
 
 def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
@@ -149,30 +238,14 @@ def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
     }
 
 
-def _session_update(message: dict[str, Any], beta: Beta) -> dict[str, Any]:
+def _session_update(message: dict[str, Any], translation: _Translation) -> dict[str, Any]:
     """A ``session.update``; its fields stand under ``session``, or at the top as some documents have it."""
     envelope = {"type": "session.update"}
     if "event_id" in message:
         envelope["event_id"] = message["event_id"]
-    flat = message.get("session", {k: v for k, v in message.items() if k not in ("type", "event_id")})
-    return {**envelope, "session": session_to_ga(flat, beta) if isinstance(flat, dict) else flat}
-
-
-def _value_to_ga(name: str, value: Any) -> Any:
-    if name.endswith("_format"):
-        if not isinstance(value, str) or value not in _FORMATS:
-            raise BadEvent(f"'{name}' is one of {', '.join(_FORMATS)}.", param=f"session.{name}")
-        return _FORMATS[value]
-    if name == "modalities":
-        return _modalities_to_ga(value)
-    return value
-
-
-def _modalities_to_ga(value: Any) -> Any:
-    """Beta's audio always comes with its text; GA names the one that is wanted."""
-    if isinstance(value, list) and set(map(str, value)) <= {"text", "audio"} and value:
-        return ["audio"] if "audio" in value else ["text"]
-    return value
+    kind = "transcription" if message["type"] == "transcription_session.update" else "realtime"
+    flat = message.get("session", {k: v for k, v in message.items() if k not in _ENVELOPE})
+    return {**envelope, "session": translation.session(flat, kind) if isinstance(flat, dict) else flat}
 
 
 def _modalities_to_beta(value: Any) -> list[str]:
@@ -183,37 +256,7 @@ def _format_name(ga: Any) -> str:
     return _FORMAT_NAMES.get(ga.get("type"), "pcm16") if isinstance(ga, dict) else "pcm16"
 
 
-def _temperature(value: Any, param: str) -> float:
-    low, high = _TEMPERATURES
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise BadEvent(f"'temperature' is a number from {low:g} to {high:g}.", param=param)
-    return float(value)
-
-
 # Responses and items
-
-
-def _response_to_ga(flat: dict[str, Any], beta: Beta) -> dict[str, Any]:
-    response: dict[str, Any] = {}
-    output: dict[str, Any] = {}
-    for name, value in flat.items():
-        if name == "temperature":
-            _temperature(value, "response.temperature")
-        elif name == "modalities":
-            response["output_modalities"] = _modalities_to_ga(value)
-        elif name == "voice":
-            output["voice"] = value
-        elif name == "output_audio_format":
-            output["format"] = _value_to_ga(name, value)
-        elif name == "max_response_output_tokens":
-            response["max_output_tokens"] = value
-        elif name == "input" and isinstance(value, list):
-            response["input"] = [_item_to_ga(item) if isinstance(item, dict) else item for item in value]
-        else:
-            response[name] = value
-    if output:
-        response["audio"] = {"output": output}
-    return response
 
 
 def _response_to_beta(response: dict[str, Any], beta: Beta) -> dict[str, Any]:
@@ -234,11 +277,14 @@ def _item_to_ga(item: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(content, list):
         return item
     names = _ASSISTANT_CONTENT if item.get("role") == "assistant" else _USER_CONTENT
-    parts = [
-        {**part, "type": names.get(str(part.get("type")), part.get("type"))} if isinstance(part, dict) else part
-        for part in content
-    ]
-    return {**item, "content": parts}
+    return {**item, "content": [_part_to_ga(part, names) if isinstance(part, dict) else part for part in content]}
+
+
+def _part_to_ga(part: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    kind = str(part.get("type"))
+    if kind == "transcript":  # the seed's third kind: words that were spoken
+        return {"type": names["text"], "text": part.get("transcript", part.get("text"))}
+    return {**part, "type": names.get(kind, part.get("type"))}
 
 
 def _item_to_beta(item: dict[str, Any]) -> dict[str, Any]:
@@ -246,14 +292,3 @@ def _item_to_beta(item: dict[str, Any]) -> dict[str, Any]:
         return item
     parts = [{**part, "type": _BETA_CONTENT.get(part["type"], part["type"])} for part in item["content"]]
     return {**item, "content": parts}
-
-
-def _in_beta_words(error: BadEvent) -> BadEvent:
-    """The complaint about a nested field, named as the client wrote it."""
-    param = error.param or ""
-    head, _, path = param.partition(".")
-    for nested, flat in _PATHS.items():
-        if head in ("session", "response") and (path == nested or path.startswith(f"{nested}.")):
-            renamed = f"{head}.{flat}{path[len(nested) :]}"
-            return BadEvent(error.message.replace(param, renamed), code=error.code, param=renamed)
-    return error

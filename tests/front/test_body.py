@@ -1,0 +1,91 @@
+"""Bodies of requests: forms as browsers and SDKs write them, and as nobody should."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from bridge.errors import RequestError
+from bridge.front.body import read_body, read_form, read_json
+
+_SDP = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\n"
+
+
+def _request(*pieces: bytes, content_type: str = "") -> Request:
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async def come() -> AsyncIterator[Any]:
+        for message in messages:
+            yield message
+
+    coming = come()
+
+    async def receive() -> Any:
+        return await anext(coming)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode("latin-1"))]}
+    return Request(scope, receive)
+
+
+def _part(name: str, content: bytes, *fields: str) -> bytes:
+    head = "\r\n".join([f"Content-Disposition: form-data; {name}", *fields])
+    return b"--limit\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
+def _form(*parts: bytes) -> Request:
+    return _request(b"".join(parts) + b"--limit--\r\n", content_type="multipart/form-data; boundary=limit")
+
+
+async def test_form_without_filenames() -> None:
+    """As the SDKs send it: parts with a name and a type, and no filename; every byte is kept."""
+    session = json.dumps({"instructions": "Grüße, 你好"}, ensure_ascii=False).encode()
+    form = await read_form(
+        _form(
+            _part('name="sdp"', _SDP, "Content-Type: application/sdp"),
+            _part('name="session"', session, "Content-Type: application/json"),
+        )
+    )
+    assert form == {"sdp": _SDP, "session": session}
+
+
+@pytest.mark.parametrize("name", ["name=sdp", 'name="sdp"; filename="offer.sdp"', 'name="sdp"; filename=""'])
+async def test_form_as_others_write_it(name: str) -> None:
+    """Unquoted, and with a filename as ``curl -F`` has it."""
+    assert await read_form(_form(_part(name, _SDP))) == {"sdp": _SDP}
+
+
+async def test_parts_without_a_name() -> None:
+    """Are nobody's."""
+    assert await read_form(_form(_part("size=1", _SDP), b"--limit\r\n\r\nplain\r\n")) == {}
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=", "text/plain", "ü/;="]
+)
+async def test_form_without_a_limit(content_type: str) -> None:
+    """Nothing can be found in it."""
+    assert await read_form(_request(_part('name="sdp"', _SDP), content_type=content_type)) == {}
+
+
+async def test_body_in_pieces() -> None:
+    """Put together; one byte over the limit is refused."""
+    assert await read_body(_request(b"ab", b"", b"cd"), 4) == b"abcd"
+    with pytest.raises(BadRequest):
+        await read_body(_request(b"ab", b"cde"), 4)
+
+
+@pytest.mark.parametrize(("body", "value"), [(b"", {}), (b" \n", {}), (b'{"a":1}', {"a": 1}), (b"[1]", [1])])
+async def test_json(body: bytes, value: Any) -> None:
+    """An empty body is an empty object."""
+    assert await read_json(_request(body)) == value
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b'"\\ud800"', b" " * 300_000])
+async def test_no_json(body: bytes) -> None:
+    """Refused in the protocol's own form, or read; nothing else."""
+    with contextlib.suppress(RequestError):
+        assert isinstance(await read_json(_request(body)), str)

@@ -1,0 +1,234 @@
+"""Keys: who is let in, for what, for how long, and from which page."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from bridge.errors import Forbidden, OverLimit, Unauthorized
+from bridge.front import keys as keys_module
+from bridge.front.keys import Grant, Keys, subprotocols
+from tests.fakes import FakeClock
+
+_KEY = "sk-one-of-the-api-keys"
+_PAGE = "https://app.example"
+
+
+def _headers(key: str | None = None, **fields: str) -> Headers:
+    given = {"host": "bridge.example", **{name.replace("_", "-"): value for name, value in fields.items()}}
+    return Headers({**given, "authorization": f"Bearer {key}"} if key is not None else given)
+
+
+def _keys(clock: FakeClock | None = None, *, origins: tuple[str, ...] = ()) -> Keys:
+    return Keys((_KEY, "another"), origins, clock=clock or FakeClock())
+
+
+def _grant(**caps: Any) -> Grant:
+    return Grant(key_id="key_1", **caps)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"authorization": f"Bearer {_KEY}"},
+        {"authorization": f"bearer  {_KEY} "},
+        {"api_key": _KEY},
+        {"sec_websocket_protocol": f"realtime, openai-insecure-api-key.{_KEY}, openai-beta.realtime-v1"},
+    ],
+)
+def test_each_way_to_send_a_key(fields: dict[str, str]) -> None:
+    """Bearer, Azure's header, a browser's subprotocol."""
+    grant = _keys().admit(_headers(**fields))
+    assert (grant.key_id, grant.is_minted, grant.role) == ("api", False, "controller")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"authorization": "Bearer "},
+        {"authorization": f"Basic {_KEY}"},
+        {"authorization": f"Bearer {_KEY}x"},
+        {"authorization": f"Bearer {_KEY[:-1]}"},
+        {"authorization": "Bearer kö\x00y"},
+        {"api_key": "wrong"},
+        {"sec_websocket_protocol": "realtime"},
+        {"sec_websocket_protocol": "openai-insecure-api-key."},
+    ],
+)
+def test_without_the_right_key(fields: dict[str, str]) -> None:
+    """401, and the refusal says nothing of what was sent."""
+    with pytest.raises(Unauthorized) as refused:
+        _keys().admit(_headers(**fields))
+    assert refused.value.code == "invalid_api_key"
+    assert _KEY[:-1] not in refused.value.message
+
+
+def test_subprotocols_over_several_headers() -> None:
+    """A list may be split over lines, with any space."""
+    raw = [(b"sec-websocket-protocol", b"realtime ,"), (b"sec-websocket-protocol", b" b,, c")]
+    assert subprotocols(Headers(raw=raw)) == ["realtime", "b", "c"]
+
+
+def test_minted_key_opens_what_it_was_minted_for() -> None:
+    """The grant itself, as often as wanted where it is not for a single use."""
+    keys = _keys()
+    grant = _grant(role="observer", max_duration_s=5.0)
+    key = keys.mint(grant, ttl_s=60)
+    assert key.startswith("ek_")
+    assert [keys.admit(_headers(key), is_use=True) for _ in range(3)] == [grant] * 3
+    assert grant.is_minted
+
+
+@pytest.mark.parametrize(("at", "is_good"), [(0.0, True), (59.999, True), (60.0, False), (60.001, False), (1e9, False)])
+def test_expiry(at: float, is_good: bool) -> None:
+    """Good until the second at which it expires, and not at it."""
+    clock = FakeClock()
+    keys = _keys(clock)
+    key = keys.mint(_grant(), ttl_s=60)
+    clock.now = at
+    if is_good:
+        assert keys.admit(_headers(key)) == _grant()
+    else:
+        with pytest.raises(Unauthorized):
+            keys.admit(_headers(key))
+
+
+def test_expired_key_is_an_api_key_nowhere() -> None:
+    """Where no key is asked for, an old ``ek_`` key is refused all the same: it promised a session."""
+    clock = FakeClock()
+    keys = Keys((), (), clock=clock)
+    key = keys.mint(_grant(), ttl_s=10)
+    clock.now = 11
+    local = {"host": "localhost:8080"}
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(key, **local))
+    assert keys.admit(_headers(**local)) == Grant()
+    keys.mint(_grant(), ttl_s=10)
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(key, **local))
+
+
+def test_single_use_is_spent_by_use_only() -> None:
+    """Looking in does not count; the second use is refused."""
+    keys = _keys()
+    key = keys.mint(_grant(is_single_use=True), ttl_s=60)
+    for _ in range(3):
+        keys.admit(_headers(key))
+    keys.admit(_headers(key), is_use=True)
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(key), is_use=True)
+    assert keys.admit(_headers(key)) == _grant(is_single_use=True)  # to hang up, or to attach to its own call
+
+
+def test_single_use_under_a_thousand_redeems() -> None:
+    """However many try at a time, one gets in."""
+    keys = _keys()
+    key = keys.mint(_grant(is_single_use=True), ttl_s=60)
+
+    def redeem(_: int) -> bool:
+        try:
+            keys.admit(_headers(key), is_use=True)
+        except Unauthorized:
+            return False
+        return True
+
+    with ThreadPoolExecutor(32) as pool:
+        assert sum(pool.map(redeem, range(1000))) == 1
+
+
+def test_as_many_as_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minting is bounded; expired keys make room."""
+    monkeypatch.setattr(keys_module, "_MAX_MINTED", 3)
+    clock = FakeClock()
+    keys = _keys(clock)
+    for _ in range(3):
+        keys.mint(_grant(), ttl_s=10)
+    with pytest.raises(OverLimit):
+        keys.mint(_grant(), ttl_s=10)
+    clock.now = 10
+    assert keys.admit(_headers(keys.mint(_grant(), ttl_s=10))) == _grant()
+
+
+def test_keys_are_unlike_each_other() -> None:
+    """Each key is new, and long enough not to be guessed."""
+    keys = _keys()
+    minted = {keys.mint(_grant(), ttl_s=10) for _ in range(1000)}
+    assert len(minted) == 1000
+    assert min(map(len, minted)) >= 25
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        (None, True),
+        (_PAGE, True),
+        ("https://bridge.example", True),
+        ("https://elsewhere.example", False),
+        ("null", False),
+        ("https://app.example.evil", False),
+    ],
+)
+def test_web_origins(origin: str | None, is_allowed: bool) -> None:
+    """Listed pages and the bridge's own; who is no browser sends none."""
+    keys = _keys(origins=(_PAGE,))
+    headers = _headers(_KEY) if origin is None else _headers(_KEY, origin=origin)
+    if is_allowed:
+        keys.admit(headers)
+    else:
+        with pytest.raises(Forbidden) as refused:
+            keys.admit(headers)
+        assert refused.value.param == "Origin"
+
+
+def test_key_with_origins_of_its_own() -> None:
+    """A key for one page is no good to another, even to a listed one, nor without any."""
+    keys = _keys(origins=(_PAGE,))
+    own = "https://own.example"
+    key = keys.mint(_grant(allowed_origins=(own,)), ttl_s=60)
+    keys.admit(_headers(key, origin=own))
+    for headers in (_headers(key), _headers(key, origin=_PAGE), _headers(key, origin="https://bridge.example")):
+        with pytest.raises(Forbidden):
+            keys.admit(headers)
+
+
+def test_open_daemon_answers_to_loopback_only() -> None:
+    """Without keys, a name that somebody made to point here is no name of ours."""
+    keys = Keys((), ())
+    assert keys.is_open
+    for host in ("localhost", "127.0.0.1:8080", "[::1]:8080"):
+        assert keys.admit(Headers({"host": host})) == Grant()
+    for host in ("evil.example", "", "127.0.0.1.evil.example"):
+        with pytest.raises(Forbidden):
+            keys.admit(Headers({"host": host}))
+
+
+def test_token_server_is_for_listed_pages() -> None:
+    """Nobody else gets keys without a key."""
+    keys = _keys(origins=(_PAGE,))
+    assert keys.admit_page(_headers(origin=_PAGE)) == _PAGE
+    for headers in (_headers(), _headers(origin="https://bridge.example"), _headers(_KEY)):
+        with pytest.raises(Forbidden):
+            keys.admit_page(headers)
+
+
+def test_no_key_is_kept_or_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the object's own state nor any message holds a key in clear."""
+    caplog.set_level(logging.DEBUG)
+    keys = _keys()
+    key = keys.mint(_grant(), ttl_s=60)
+    state = repr({name: getattr(keys, name) for name in vars(keys)})
+    for secret in (_KEY, "another", key):
+        assert secret not in state
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b", "[]:80"])
+def test_host_that_is_none(host: str) -> None:
+    """A Host header or Origin that cannot be read is refused, never a fault of ours."""
+    with pytest.raises(Forbidden):
+        Keys((), ()).admit(Headers({"host": host}))
+    with pytest.raises(Forbidden):
+        _keys().admit(_headers(_KEY, origin=f"https://{host}"))

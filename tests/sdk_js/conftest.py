@@ -1,0 +1,112 @@
+"""The JavaScript packages, a certificate that they trust, and daemons that ask for a key."""
+
+import datetime
+import ipaddress
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aioice.ice
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bridge.config import Config
+from bridge.daemon import Daemon
+from tests.end_to_end.sound import encode
+from tests.sdk_js.node import API_KEY, FOLDER, WriteSound
+
+_PAUSE_BYTES = 2 * 24 * 1200  # more than the slowest end of a turn waits for
+_INSTALL_LIMIT_S = 300
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Once, on the loop that the daemon is served with."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _packages() -> None:
+    """The packages as the lock file has them, installed when it is newer."""
+    lock, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.fail("the tests of the JavaScript SDKs need Node 20 or later with npm: apt-get install nodejs npm")
+    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S)
+    if done.returncode:
+        pytest.fail(f"npm ci in {FOLDER} failed:\n{done.stderr}")
+
+
+@pytest.fixture(autouse=True)
+def _peers_use_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiortc's candidates are of 127.0.0.1, which it would leave out."""
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-signed certificate for loopback, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost"), loopback]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.crt", folder / "certificate.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+@pytest.fixture
+async def tls_daemon(tls: tuple[Path, Path]) -> AsyncIterator[Daemon]:
+    """A daemon over TLS that wants ``API_KEY``."""
+    certificate, key = map(str, tls)
+    config = Config(port=0, udp_port=0, drain_s=0, api_key=(API_KEY,), tls_cert=certificate, tls_key=key)
+    async with Daemon(config) as serving:
+        yield serving
+
+
+@pytest.fixture
+def talking_to(tls: tuple[Path, Path], tls_daemon: Daemon) -> dict[str, Any]:
+    """The inputs by which a scenario finds the daemon and trusts it."""
+    return {"certificate": tls[0], "url": tls_daemon.url, "key": API_KEY}
+
+
+@pytest.fixture
+def write_sound(tmp_path: Path, speech_pcm: bytes) -> WriteSound:
+    """Puts the recording and the silence that ends a turn into a file, in one of the session's formats."""
+
+    def write(audio_format: str) -> str:
+        path = tmp_path / f"speech.{audio_format}"
+        path.write_bytes(encode(speech_pcm + bytes(_PAUSE_BYTES), audio_format))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def short_pcm(speech_pcm: bytes) -> bytes:
+    """The first words of the recording, up to a pause, and the silence that ends a turn: 2.2 s and 0.8 s."""
+    return speech_pcm[: 2 * 24 * 2200] + bytes(2 * 24 * 800)

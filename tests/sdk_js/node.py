@@ -1,0 +1,82 @@
+"""Runs a scenario of this folder in Node and collects what it prints, one observation a line."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.event_log import EventLog
+
+FOLDER = Path(__file__).parent
+API_KEY = "sk-test"
+
+WriteSound = Callable[[str], str]
+"""Puts speech of a format into a file."""
+
+_LINE_BYTES = 16 * 1024 * 1024  # an item with its sound
+_LIMIT_S = 18.0
+
+
+class Scenario(EventLog):
+    """One run of a script: the server events that its SDK got, and under ``sdk.`` what the SDK made of them."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__()
+        self._process = process
+
+    async def read(self) -> None:
+        """Collects until the script ends; fails where it failed, with its own words."""
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        async for line in self._process.stdout:
+            self.add(line)
+        complaint = await self._process.stderr.read()
+        status = await self._process.wait()
+        assert status == 0, f"{complaint.decode()}\ncame: {self.types[-30:]}"
+
+    @property
+    def refusals(self) -> list[Any]:
+        """What should not be there in a conversation without mistakes."""
+        return self.of("error", "sdk.error", "sdk.not_recognised")
+
+
+@asynccontextmanager
+async def scenario(
+    script: str, name: str, *, certificate: Path | None = None, **inputs: Any
+) -> AsyncIterator[Scenario]:
+    """A script that runs beside the test; at the end of the block it has run to its own end."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        script,
+        name,
+        json.dumps(inputs),
+        cwd=FOLDER,
+        env={**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate or ""), "NODE_NO_WARNINGS": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES,
+    )
+    running = Scenario(process)
+    reading = asyncio.create_task(running.read())
+    try:
+        yield running
+        async with asyncio.timeout(_LIMIT_S):
+            await reading
+    except Exception:
+        if reading.done():
+            reading.result()  # the script's own complaint says more
+        raise
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await asyncio.wait([reading])
+
+
+async def played_through(script: str, name: str, **inputs: Any) -> Scenario:
+    """What a script printed from its beginning to its end."""
+    async with scenario(script, name, **inputs) as running:
+        pass
+    return running
