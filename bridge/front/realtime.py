@@ -110,9 +110,9 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
 
 def _choices(query: QueryParams, grant: Grant) -> tuple[str, AudioFormat | None]:
     """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
-    asked = [name for name in ("model", "intent", "call_id") if name in query]
     is_own = "call_id" not in query
-    if len(asked) > 1 or (not asked and not grant.is_minted):
+    asks_for_own = "model" in query or "intent" in query  # beta's SDK cannot but send a model with its intent
+    if asks_for_own != is_own and not (is_own and grant.is_minted):
         raise BadRequest(
             "Give exactly one of 'model', 'intent' (for a new session) and 'call_id' (a running call).", param="model"
         )

@@ -340,7 +340,7 @@ class Session:
         call_id = self.info.call_id or self.info.session_id
         ending = server.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
         for listener in tuple(self.hub.listeners):
-            if listener.role not in _OF_THE_CALL and not listener.is_beta:
+            if listener.audio != "none" and listener.role not in _OF_THE_CALL:  # a stock client would not know it
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.close(code, reason)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from bridge.errors import RequestError
+from bridge.errors import BadRequest, RequestError
 from bridge.front.body import read_body, read_form, read_json
 
 _SDP = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\n"

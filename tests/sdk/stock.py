@@ -97,7 +97,7 @@ async def listening(connection: Any, judge: Judge = GA) -> AsyncIterator[Judged]
     finally:
         await connection.close()
         await reading
-    assert log.complaints == []
+    assert log.complaints == [], log.complaints
     ids = [event["event_id"] for event in log.events]
     assert len(set(ids)) == len(ids)
 
