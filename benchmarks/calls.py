@@ -1,4 +1,4 @@
-"""How many calls one core carries: ``python -m benchmarks.calls [--calls 40] [--seconds 10]``.
+"""How many calls one core carries: ``python -m benchmarks.calls [--calls 20] [--seconds 10]``.
 
 Starts ``bridge serve`` as a process of its own, makes so many real WebRTC calls to it from this one, each with its
 caller speaking and one WebSocket listener that takes the sound as PCM16 append events, and divides the CPU time of the
@@ -67,7 +67,7 @@ async def _daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
         yield next(word for word in line.split() if word.startswith("http")).rstrip("/"), psutil.Process(process.pid)
     finally:
         process.terminate()
-        process.terminate()
+        process.terminate()  # the second one ends the grace period
         await process.wait()
 
 
@@ -130,7 +130,7 @@ async def _measure(calls: int, seconds: int) -> dict[str, float]:
 def main() -> None:
     """Measures and prints one JSON line."""
     parser = argparse.ArgumentParser(description="How many calls one core carries.")
-    parser.add_argument("--calls", type=int, default=40)
+    parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--seconds", type=int, default=10)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

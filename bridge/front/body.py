@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from bridge.errors import BadRequest
+from bridge.errors import BadRequest, RequestError
 from bridge.peer.sdp import MAX_SDP_BYTES
 from bridge.wire.client_events import decode_json
 
@@ -17,15 +17,17 @@ _TIMEOUT_S = 10.0
 _MAX_JSON_BYTES = 256 * 1024
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The whole body; raises ``BadRequest`` where it is too long or too slow."""
+async def read_body(
+    request: Request, limit_bytes: int, *, too_long: type[RequestError] = BadRequest, param: str = "body"
+) -> bytes:
+    """The whole body; raises ``too_long`` or, where it is too slow, ``BadRequest``."""
     body = b""
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit_bytes:
-                    raise BadRequest(f"The body is over the limit of {limit_bytes} bytes.", param="body")
+                    raise too_long(f"The body is over the limit of {limit_bytes} bytes.", param=param)
     except ClientDisconnect:
         raise BadRequest("The client left before its body was complete.") from None
     except TimeoutError:

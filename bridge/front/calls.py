@@ -100,7 +100,7 @@ async def _offer(request: Request) -> tuple[bytes, SessionConfig | None]:
     """The SDP and perhaps a session, from a raw body or a form."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == _SDP:
-        return await read_body(request, MAX_SDP_BYTES), None
+        return await read_body(request, MAX_SDP_BYTES, too_long=BadOffer, param="sdp"), None
     if content_type != _FORM:
         raise BadRequest(f"Send the offer as Content-Type: {_SDP}, or in a {_FORM}.", param="Content-Type")
     parts: dict[str, Any] = await read_form(request)
