@@ -200,7 +200,6 @@ def test_the_table_has_a_row_for_each_setting() -> None:
     assert "| `--call-limit-s` | `BRIDGE_CALL_LIMIT_S` | 3600 | " in table
 
 
-@pytest.mark.skipif(not _README.exists(), reason="there is no README yet")
 def test_the_readme_has_the_table() -> None:
     """The README's table of settings is the one made from the code."""
     assert settings_table() in _README.read_text()
