@@ -30,6 +30,7 @@ class IceFull(IceAgent):
     def __init__(self, *, stun_server: tuple[str, int] | None = None) -> None:
         super().__init__()
         self._connection = _Connection(ice_controlling=True, components=1, stun_server=stun_server)
+        self._receiver: asyncio.Task[None] | None = None
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED)
 
     async def gather(self) -> tuple[str, str, tuple[str, ...]]:
@@ -54,7 +55,8 @@ class IceFull(IceAgent):
         with suppress(ConnectionError):
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._send_all())
-                await self._receive_all()
+                self._receiver = group.create_task(self._receive_all())
+                await asyncio.wait([self._receiver])
                 sender.cancel()
 
     def send(self, datagram: bytes) -> None:
@@ -67,6 +69,8 @@ class IceFull(IceAgent):
     async def aclose(self) -> None:
         """Closes the sockets."""
         self.close()
+        if self._receiver is not None:  # aioice does not always wake who waits in recv
+            self._receiver.cancel()
         await self._connection.close()
 
     async def _receive_all(self) -> None:
