@@ -1,10 +1,13 @@
 """A full ICE agent by aioice, for the calls that we dial: host, STUN and TURN candidates, one component."""
 
 import asyncio
+import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
 import aioice
+from aioice import stun
 
 from bridge.errors import PeerError
 from bridge.peer.ice import IceAgent, packet_kind
@@ -13,10 +16,35 @@ __all__ = ["IceFull"]
 
 _MAX_CANDIDATES = 32
 _QUEUED = 512  # datagrams on their way out
+_CONSENT_INTERVAL_S = 5.0  # RFC 7675 section 5.1: each 0.8 to 1.2 times that
+_CONSENT_EXPIRES_S = 30.0
 
 
 class _Connection(aioice.Connection):
-    """aioice leaves loopback out, where a server on the same machine may be all that there is."""
+    """aioice's agent, on loopback too, that tells when the other side consents to be sent to.
+
+    aioice leaves loopback out, where a server on the same machine may be all that there is, and keeps to itself that
+    consent was given, where it may be all that is heard of a server that has nothing to say.
+    """
+
+    def __init__(self, on_consent: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._on_consent = on_consent
+
+    async def query_consent(self) -> None:
+        """Asks until 30 s have passed without an answer (RFC 7675 section 5.1), then closes."""
+        clock = asyncio.get_running_loop().time
+        pair, key = self._nominated[1], str(self.remote_password).encode()
+        expires = clock() + _CONSENT_EXPIRES_S
+        while clock() < expires:
+            await asyncio.sleep(_CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
+            request = self.build_request(pair, nominate=False)
+            with suppress(stun.TransactionError):
+                await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)
+                expires = clock() + _CONSENT_EXPIRES_S
+                self._on_consent()
+        self._query_consent_task = None
+        await self.close()
 
     async def get_component_candidates(self, component: int, addresses: list[str], *rest: Any, **more: Any) -> Any:
         return await super().get_component_candidates(component, [*addresses, "127.0.0.1"], *rest, **more)
@@ -29,7 +57,7 @@ class IceFull(IceAgent):
 
     def __init__(self, *, stun_server: tuple[str, int] | None = None) -> None:
         super().__init__()
-        self._connection = _Connection(ice_controlling=True, components=1, stun_server=stun_server)
+        self._connection = _Connection(self._heard, ice_controlling=True, components=1, stun_server=stun_server)
         self._receiver: asyncio.Task[None] | None = None
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED)
 
@@ -51,6 +79,7 @@ class IceFull(IceAgent):
             await connection.connect()
         except ConnectionError as error:
             raise PeerError(f"ICE failed: {error}", code="ice_failed") from error
+        self._heard()
         self.connected.set()
         with suppress(ConnectionError):
             async with asyncio.TaskGroup() as group:
@@ -72,6 +101,9 @@ class IceFull(IceAgent):
         if self._receiver is not None:  # aioice does not always wake who waits in recv
             self._receiver.cancel()
         await self._connection.close()
+
+    def _heard(self) -> None:
+        self.last_authenticated = asyncio.get_running_loop().time()
 
     async def _receive_all(self) -> None:
         clock = asyncio.get_running_loop().time
