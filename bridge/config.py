@@ -22,13 +22,13 @@ from msgspec.structs import FieldInfo, fields
 
 from bridge.errors import ConfigError
 
-__all__ = ["Config", "add_flags", "is_loopback", "load", "settings_table"]
+__all__ = ["ORIGIN_PATTERN", "Config", "add_flags", "is_loopback", "load", "settings_table"]
 
 _ENVIRONMENT_PREFIX = "BRIDGE_"
 _SECRET = frozenset({"api_key"})  # shown in no message
 
 # RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?$"
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -223,7 +223,7 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         if not _is_address(address):
             raise refuse("advertise", f"expected an IP address, not a name, got {address}")
     for origin in config.allow_origin:
-        if not _ORIGIN.fullmatch(origin):
+        if not re.fullmatch(ORIGIN_PATTERN, origin):
             raise refuse("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
     if config.host != "localhost" and not _is_address(config.host):
         raise refuse("host", f"expected an IP address or localhost, got {config.host}")

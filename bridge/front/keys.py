@@ -10,6 +10,7 @@ import heapq
 import hmac
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
@@ -27,6 +28,7 @@ _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _MINTED = "ek_"
 _MAX_MINTED = 100_000
+_REMEMBERED_S = 600.0  # an expired key: the page that shows it may read that it has expired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Keys:
         self._clock = clock
         self._minted: dict[bytes, _Minted] = {}
         self._expiries: list[tuple[float, bytes]] = []  # a heap
+        self._named: Counter[str] = Counter()  # origins, by how many keys name them
 
     @property
     def is_open(self) -> bool:
@@ -91,20 +94,22 @@ class Keys:
     def mint(self, grant: Grant, *, ttl_s: float) -> str:
         """A new ``ek_`` key for ``grant``, good for ``ttl_s``; raises ``OverLimit``."""
         now = self._clock()
-        while self._expiries and self._expiries[0][0] <= now:
-            self._minted.pop(heapq.heappop(self._expiries)[1], None)
+        self._forget(now - _REMEMBERED_S)
+        if len(self._minted) >= _MAX_MINTED:
+            self._forget(now)
         if len(self._minted) >= _MAX_MINTED:
             raise OverLimit("Too many keys are waiting to be used.")
         key = new_id("ek")
         digest = self._digest(key)
         self._minted[digest] = _Minted(grant, now + ttl_s)
+        self._named.update(grant.allowed_origins)
         heapq.heappush(self._expiries, (now + ttl_s, digest))
         return key
 
     def admit(self, headers: Headers, *, is_use: bool = False) -> Grant:
         """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. ``is_use`` spends a single use."""
         key = _presented(headers)
-        minted = self._minted.get(self._digest(key)) if key else None
+        minted = self._find(key)
         self._check_origin(headers, minted.grant.allowed_origins if minted else ())
         if minted is not None:
             return self._use(minted, is_use=is_use)
@@ -126,6 +131,28 @@ class Keys:
         if origin not in self._allow_origins:
             raise Forbidden("Only pages of the origins in allow_origin get keys here.", param="Origin")
         return origin
+
+    def is_named(self, origin: str) -> bool:
+        """Some minted key is for pages of ``origin``."""
+        self._forget(self._clock() - _REMEMBERED_S)
+        return origin in self._named
+
+    def names_page(self, headers: Headers) -> bool:
+        """The request's key is for the page that sent it."""
+        minted = self._find(_presented(headers))
+        return minted is not None and headers.get("origin") in minted.grant.allowed_origins
+
+    def _find(self, key: str | None) -> _Minted | None:
+        return self._minted.get(self._digest(key)) if key else None
+
+    def _forget(self, before: float) -> None:
+        """Forgets the keys that had expired by then."""
+        while self._expiries and self._expiries[0][0] <= before:
+            origins = self._minted.pop(heapq.heappop(self._expiries)[1]).grant.allowed_origins
+            for origin in origins:
+                self._named[origin] -= 1
+                if not self._named[origin]:
+                    del self._named[origin]
 
     def _use(self, minted: _Minted, *, is_use: bool) -> Grant:
         if minted.expires_at <= self._clock():

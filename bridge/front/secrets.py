@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, Forbidden, UnknownCall
 from bridge.front.body import read_json
 from bridge.front.keys import Grant, Keys
@@ -24,14 +25,40 @@ from bridge.wire.sessions import SessionConfig, default_session, default_transcr
 __all__ = ["ClientSecretRequest", "secret_routes"]
 
 _DEFAULT_MODEL = "gpt-realtime"
-_BETA_TTL_S = 60
+
+_TtlS = Annotated[int, Meta(ge=10, le=7200)]
 
 
 class ExpiresAfter(Struct, frozen=True):
     """How long the key is good for."""
 
     anchor: Literal["created_at"] = "created_at"
-    seconds: Annotated[int, Meta(ge=10, le=7200)] = 600
+    seconds: _TtlS = 600
+
+
+class BetaExpiresAfter(ExpiresAfter, frozen=True):
+    """The same range; a beta key is for a minute unless told otherwise."""
+
+    seconds: _TtlS = 60
+
+
+class BetaSecret(Struct, frozen=True):
+    """What beta's flat session says of its key; SDKs call it ``expires_at`` in a transcription session."""
+
+    expires_after: BetaExpiresAfter | None = None
+    expires_at: BetaExpiresAfter | None = None
+
+
+class BetaRequest(Struct, frozen=True):
+    """The part of a beta body that is not about the session."""
+
+    client_secret: BetaSecret | None = None
+
+    @property
+    def ttl_s(self) -> int:
+        """How long the key is good for."""
+        secret = self.client_secret or BetaSecret()
+        return (secret.expires_after or secret.expires_at or BetaExpiresAfter()).seconds
 
 
 class BridgeCaps(Struct, frozen=True):
@@ -39,7 +66,8 @@ class BridgeCaps(Struct, frozen=True):
 
     max_duration_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
+    """Web origins, as browsers write them: ``scheme://host[:port]``."""
     role: Literal["controller", "observer"] = "controller"
     call_id: str | None = None
     """A running call that the key may attach to, beside those that it opens itself."""
@@ -75,15 +103,15 @@ def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
         ttl_s = wanted.expires_after.seconds
         value = keys.mint(grant, ttl_s=ttl_s)
         shown = msgspec.to_builtins(session)
-        return JSONResponse({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
+        return _secret({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
 
     async def sessions(request: Request) -> Response:
         _admit_minter(keys, request)
-        return JSONResponse(_mint_beta(keys, await read_json(request)))
+        return _secret(_mint_beta(keys, await read_json(request)))
 
     async def transcription_sessions(request: Request) -> Response:
         _admit_minter(keys, request)
-        return JSONResponse(_mint_beta(keys, await read_json(request), is_transcription=True))
+        return _secret(_mint_beta(keys, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
         if not serves_pages:
@@ -91,7 +119,7 @@ def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
         origin = keys.admit_page(request.headers)
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
-            return JSONResponse(_mint_beta(keys, wanted, allowed_origins=(origin,)))
+            return _secret(_mint_beta(keys, wanted, allowed_origins=(origin,)))
         except BridgeError as error:
             return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
 
@@ -108,12 +136,18 @@ def _admit_minter(keys: Keys, request: Request) -> None:
         raise Forbidden("A client's key may not make others; this needs an API key.")
 
 
+def _secret(content: dict[str, Any]) -> Response:
+    """An answer with a key in it: for nobody to store."""
+    return JSONResponse(content, headers={"Cache-Control": "no-store"})
+
+
 def _mint_beta(
     keys: Keys, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """A flat session with its ``client_secret``: good for a minute and one connection."""
+    """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
     if not isinstance(flat, dict):
         raise BadRequest("The body is a JSON object.")
+    ttl_s = _convert(flat, BetaRequest).ttl_s
     beta = Beta()
     session = _whole(session_to_ga(flat, beta, kind="transcription" if is_transcription else "realtime"))
     grant = Grant(
@@ -124,9 +158,9 @@ def _mint_beta(
         is_single_use=True,
         allowed_origins=allowed_origins,
     )
-    value = keys.mint(grant, ttl_s=_BETA_TTL_S)
+    value = keys.mint(grant, ttl_s=ttl_s)
     shown = session_to_beta(msgspec.to_builtins(session), beta)
-    return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + _BETA_TTL_S}}
+    return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + ttl_s}}
 
 
 def _whole(update: SessionConfig) -> SessionConfig:

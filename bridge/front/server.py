@@ -11,7 +11,6 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -21,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from bridge.config import Config
 from bridge.errors import BridgeError, ConfigError, RequestError, error_body
 from bridge.front.calls import call_routes
+from bridge.front.cors import Cors
 from bridge.front.describe import description_routes
 from bridge.front.keys import Keys
 from bridge.front.realtime import realtime_route
@@ -36,7 +36,6 @@ _log = get_logger("front")
 
 _MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to here the door says why it closes
 _HEADERS_TIMEOUT_S = 10.0
-_LOOPBACK_ORIGIN = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
 _CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _CONSOLE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; "
@@ -49,14 +48,7 @@ _CONSOLE_HEADERS = {
 def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette:
     """All routes of the daemon."""
     keys = Keys(config.api_key, config.allow_origin)
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=config.allow_origin,
-        allow_origin_regex=_LOOPBACK_ORIGIN if keys.is_open else None,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
-        expose_headers=["Location"],
-    )
+    cors = Middleware(Cors, keys=keys, allow_origins=config.allow_origin)
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")

@@ -232,3 +232,39 @@ def test_host_that_is_none(host: str) -> None:
         Keys((), ()).admit(Headers({"host": host}))
     with pytest.raises(Forbidden):
         _keys().admit(_headers(_KEY, origin=f"https://{host}"))
+
+
+def test_pages_that_keys_name() -> None:
+    """An origin is named by as long as one key that names it; a page by its own key only, a while after its expiry."""
+    clock = FakeClock()
+    keys = _keys(clock)
+    page, other = "https://own.example", "https://other.example"
+    first = keys.mint(_grant(allowed_origins=(page, other)), ttl_s=10)
+    second = keys.mint(_grant(allowed_origins=(page,)), ttl_s=1000)
+    plain = keys.mint(_grant(), ttl_s=1000)
+    assert keys.is_named(page)
+    assert keys.is_named(other)
+    assert keys.names_page(_headers(first, origin=other))
+    for key, origin in ((second, other), (plain, page), (_KEY, page), ("ek_none", page)):
+        assert not keys.names_page(_headers(key, origin=origin))
+    assert not keys.names_page(_headers(first))
+    clock.now = 60.0
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(first, origin=other))
+    assert keys.names_page(_headers(first, origin=other))  # and may read that 401
+    clock.now = 10 + 600.0
+    assert not keys.is_named(other)
+    assert not keys.names_page(_headers(first, origin=other))
+    assert keys.is_named(page)
+
+
+def test_remembered_keys_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expired keys are forgotten early where a new one needs their place."""
+    monkeypatch.setattr(keys_module, "_MAX_MINTED", 1)
+    clock = FakeClock()
+    keys = _keys(clock)
+    keys.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=10)
+    clock.now = 10
+    assert keys.is_named(_PAGE)
+    keys.mint(_grant(), ttl_s=10)
+    assert not keys.is_named(_PAGE)

@@ -107,6 +107,16 @@ async def test_beta_session(serve_with: ServeWith, door: str) -> None:
         ("client_secrets", {"session": 1}, "session"),
         ("client_secrets", {"bridge": {"role": "king"}}, "bridge.role"),
         ("client_secrets", {"bridge": {"max_duration_s": 0}}, "bridge.max_duration_s"),
+        ("client_secrets", {"bridge": {"allowed_origins": ["https://a.example/"]}}, "bridge.allowed_origins[0]"),
+        ("sessions", {"client_secret": {"expires_after": {"seconds": 9}}}, "client_secret.expires_after.seconds"),
+        ("sessions", {"client_secret": {"expires_after": {"seconds": 7201}}}, "client_secret.expires_after.seconds"),
+        ("sessions", {"client_secret": {"expires_after": {"anchor": 0}}}, "client_secret.expires_after.anchor"),
+        ("sessions", {"client_secret": "ek_mine"}, "client_secret"),
+        (
+            "transcription_sessions",
+            {"client_secret": {"expires_at": {"seconds": 1}}},
+            "client_secret.expires_at.seconds",
+        ),
         ("sessions", {"temperature": 3}, "temperature"),
         ("sessions", {"voice": 3}, "voice"),
         ("sessions", {"input_audio_format": "mp3"}, "input_audio_format"),
@@ -138,10 +148,32 @@ async def test_body_that_is_no_object(serve_with: ServeWith, door: str, body: by
 
 @pytest.mark.parametrize("seconds", [10, 7200])
 async def test_expiry_that_is_asked_for(serve_with: ServeWith, seconds: int) -> None:
-    """From ten seconds to two hours, ends included."""
+    """From ten seconds to two hours, ends included; beta's SDKs ask inside ``client_secret``, by two names."""
+    asked = {"anchor": "created_at", "seconds": seconds}
     async with serve_with(api_key=(_KEY,)) as daemon:
-        reply = await _mint(daemon, "client_secrets", {"expires_after": {"anchor": "created_at", "seconds": seconds}})
-    assert abs(reply.json["expires_at"] - time.time() - seconds) < 5
+        reply = await _mint(daemon, "client_secrets", {"expires_after": asked})
+        assert abs(reply.json["expires_at"] - time.time() - seconds) < 5
+        for door, name in (("sessions", "expires_after"), ("transcription_sessions", "expires_at")):
+            reply = await _mint(daemon, door, {"client_secret": {name: asked}})
+            assert abs(reply.json["client_secret"]["expires_at"] - time.time() - seconds) < 5
+
+
+@pytest.mark.parametrize("secret", [None, {}, {"expires_after": None}, {"expires_after": {"anchor": "created_at"}}])
+async def test_beta_expiry_that_is_left_open(serve_with: ServeWith, secret: Any) -> None:
+    """A minute, however little is said of it."""
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        reply = await _mint(daemon, "sessions", {"client_secret": secret})
+    assert abs(reply.json["client_secret"]["expires_at"] - time.time() - 60) < 5
+
+
+async def test_keys_are_in_no_cache(serve_with: ServeWith) -> None:
+    """Whatever carries a key says that nobody may store it."""
+    async with serve_with(api_key=(_KEY,), allow_origin=(_PAGE,), page_keys=True) as daemon:
+        for reply in (
+            *[await _mint(daemon, door) for door in _DOORS],
+            await request("GET", f"{daemon.url}session", headers={"Origin": _PAGE}),
+        ):
+            assert (reply.status, reply.headers["cache-control"]) == (200, "no-store")
 
 
 @pytest.mark.parametrize("door", _DOORS)
