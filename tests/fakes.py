@@ -15,7 +15,7 @@ from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
 from bridge.session.roles import Downstream, LegOwner, Sink, SinkOwner
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
-from bridge.wire.audio import SESSION_HZ
+from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.message import Message
 from bridge.wire.sessions import SessionConfig, merged
 
@@ -105,12 +105,13 @@ class FakeSink:
 class FakeLeg:
     """A peer at the other end of a call: it speaks, and hears what is played at the pace of ``hear``."""
 
-    def __init__(self, owner: LegOwner, *, hangs: bool = False) -> None:
+    def __init__(self, owner: LegOwner, *, hangs: bool = False, audio_format: AudioFormat = PCM16) -> None:
+        self.audio_format = audio_format
         self.reason: str | None = None
-        self.played_bytes = 0
+        self.played = b""
         self._owner = owner
         self._hangs = hangs
-        self._playback = Playback(SESSION_HZ)
+        self._playback = Playback(audio_format.rate_hz)
 
     # The peer's side
 
@@ -120,9 +121,9 @@ class FakeLeg:
         if sink is not None:
             self._owner.channel_opened(sink)
 
-    def speak(self, pcm: bytes) -> None:
+    def speak(self, sound: bytes) -> None:
         """Into the microphone."""
-        self._owner.receive_audio(pcm)
+        self._owner.receive_audio(sound)
 
     def say(self, event: JsonEvent) -> None:
         """Over the data channel."""
@@ -130,7 +131,7 @@ class FakeLeg:
 
     def hear(self, duration_ms: int) -> None:
         """Time passes, and so much is played."""
-        for played in self._playback.play(duration_ms * SESSION_HZ // 1000):
+        for played in self._playback.play(duration_ms * self.audio_format.rate_hz // 1000):
             self._owner.played(played)
 
     @property
@@ -144,9 +145,9 @@ class FakeLeg:
 
     # The session's side
 
-    def play(self, part: Part, pcm: bytes) -> None:
-        self.played_bytes += len(pcm)
-        self._playback.queue(part, len(pcm) // 2)
+    def play(self, part: Part, sound: bytes) -> None:
+        self.played += sound
+        self._playback.queue(part, len(sound) // self.audio_format.bytes_per_sample)
 
     def end(self, response_id: str) -> None:
         for stopped in self._playback.end(response_id):
@@ -174,6 +175,8 @@ class FakeUpstream:
         self.closed = 0
         self.refusal: BadEvent | None = None
         """Answers every event from now on."""
+        self.input_format = PCM16
+        self.output_format = PCM16
 
     @property
     def conversation_id(self) -> str:
@@ -198,8 +201,8 @@ class FakeUpstream:
                 )
             )
 
-    def receive_audio(self, pcm: bytes) -> None:
-        self.audio += pcm
+    def receive_audio(self, sound: bytes) -> None:
+        self.audio += sound
 
     async def aclose(self) -> None:
         self.closed += 1

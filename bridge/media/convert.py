@@ -1,47 +1,86 @@
-"""Between the PCM that the bridge works with and the formats that events carry, as streams."""
+"""Between the formats that sound is carried in, as streams: nothing is decoded that need not be.
+
+``SoundConverter`` makes several formats of one: decoded once, resampled once for each rate, encoded once for each
+format. ``SoundEncoder`` and ``SoundDecoder`` make one of one.
+"""
 
 from collections.abc import Callable
 
 from bridge.media import g711
 from bridge.media.resample import Resampler
-from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, SESSION_HZ, AudioFormat
+from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, AudioFormat
 
-__all__ = ["SoundDecoder", "SoundEncoder"]
+__all__ = ["SoundConverter", "SoundDecoder", "SoundEncoder"]
 
 _ENCODERS: dict[AudioFormat, Callable[[bytes], bytes]] = {G711_ULAW: g711.encode_ulaw, G711_ALAW: g711.encode_alaw}
 _DECODERS: dict[AudioFormat, Callable[[bytes], bytes]] = {G711_ULAW: g711.decode_ulaw, G711_ALAW: g711.decode_alaw}
 
 
+def _as_it_is(sound: bytes) -> bytes:
+    return sound
+
+
+class SoundConverter:
+    """One format to any others, which may come and go; the format itself passes through untouched."""
+
+    def __init__(self, source: AudioFormat) -> None:
+        self.source = source
+        self._decode = _DECODERS.get(source, _as_it_is)
+        self._encoders: dict[AudioFormat, Callable[[bytes], bytes]] = {}
+        self._resamplers: dict[int, Resampler] = {}
+
+    def want(self, target: AudioFormat) -> None:
+        """From now on ``target`` is made; may be called twice."""
+        if target is self.source or target in self._encoders:
+            return
+        self._encoders[target] = _ENCODERS.get(target, _as_it_is)
+        if target.rate_hz not in self._resamplers:
+            self._resamplers[target.rate_hz] = Resampler(self.source.rate_hz, target.rate_hz)
+
+    def leave_out(self, target: AudioFormat) -> None:
+        """``target`` is no longer made; whoever wants it next gets a resampler that remembers nothing."""
+        if self._encoders.pop(target, None) is not None:
+            if all(other.rate_hz != target.rate_hz for other in self._encoders):
+                del self._resamplers[target.rate_hz]
+
+    def push(self, sound: bytes) -> dict[AudioFormat, bytes]:
+        """What is due in each format."""
+        if not self._encoders:
+            return {self.source: sound}
+        pcm = self._decode(sound)
+        made = self._encode({rate_hz: resampler.push(pcm) for rate_hz, resampler in self._resamplers.items()})
+        made[self.source] = sound
+        return made
+
+    def flush(self) -> dict[AudioFormat, bytes]:
+        """What the resamplers still held."""
+        made = self._encode({rate_hz: resampler.flush() for rate_hz, resampler in self._resamplers.items()})
+        made[self.source] = b""
+        return made
+
+    def _encode(self, by_rate: dict[int, bytes]) -> dict[AudioFormat, bytes]:
+        return {target: encode(by_rate[target.rate_hz]) for target, encode in self._encoders.items()}
+
+
 class SoundEncoder:
-    """PCM16 24 kHz mono to one format, as a stream."""
+    """``source`` to one other format, as a stream."""
 
-    def __init__(self, audio_format: AudioFormat) -> None:
-        self._encode = _ENCODERS.get(audio_format)
-        self._resampler = None if audio_format is PCM16 else Resampler(SESSION_HZ, audio_format.rate_hz)
+    def __init__(self, target: AudioFormat, source: AudioFormat = PCM16) -> None:
+        self._target = target
+        self._converter = SoundConverter(source)
+        self._converter.want(target)
 
-    def push(self, pcm: bytes) -> bytes:
+    def push(self, sound: bytes) -> bytes:
         """What is due in the format."""
-        if self._resampler is None or self._encode is None:
-            return pcm
-        return self._encode(self._resampler.push(pcm))
+        return self._converter.push(sound)[self._target]
 
     def flush(self) -> bytes:
         """What the resampler still held."""
-        if self._resampler is None or self._encode is None:
-            return b""
-        return self._encode(self._resampler.flush())
+        return self._converter.flush()[self._target]
 
 
-class SoundDecoder:
-    """One format to PCM16 24 kHz mono, as a stream."""
+class SoundDecoder(SoundEncoder):
+    """``source`` to PCM16, or to another format, as a stream."""
 
-    def __init__(self, audio_format: AudioFormat) -> None:
-        self.audio_format = audio_format
-        self._decode = _DECODERS.get(audio_format)
-        self._resampler = None if audio_format is PCM16 else Resampler(audio_format.rate_hz, SESSION_HZ)
-
-    def push(self, sound: bytes) -> bytes:
-        """What is due as PCM16."""
-        if self._resampler is None or self._decode is None:
-            return sound
-        return self._resampler.push(self._decode(sound))
+    def __init__(self, source: AudioFormat, target: AudioFormat = PCM16) -> None:
+        super().__init__(target, source)

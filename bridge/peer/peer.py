@@ -24,7 +24,7 @@ from bridge.peer.dtls import SecureTransport, SrtpError
 from bridge.peer.ice import IceAgent
 from bridge.peer.sdp import Fingerprint, Offer
 from bridge.session.roles import LegOwner
-from bridge.wire.audio import SESSION_HZ
+from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 
 __all__ = ["Peer"]
 
@@ -136,8 +136,13 @@ class Peer:
 
     # Leg
 
+    @property
+    def audio_format(self) -> AudioFormat:
+        """What its Opus is decoded to, and encoded from."""
+        return PCM16
+
     def play(self, part: Part, pcm: bytes) -> None:
-        """Queues PCM16 24 kHz mono, at any speed; for a peer that takes no sound there is nothing to do."""
+        """Queues sound, at any speed; for a peer that takes no sound there is nothing to do."""
         if self._remote.receives_audio:
             self.outbound.push(part, pcm)
 

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from bridge.errors import BridgeError
 from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.wire.audio import AudioFormat
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.message import Message
 from bridge.wire.server_events import ServerEvent
@@ -48,8 +49,13 @@ class Sink(Protocol):
 class Leg(Protocol):
     """One bearer of sound, with the bridge doing the playing."""
 
-    def play(self, part: Part, pcm: bytes) -> None:
-        """Queues PCM16 24 kHz mono, at any speed."""
+    @property
+    def audio_format(self) -> AudioFormat:
+        """In which sound comes from it and goes to it."""
+        ...
+
+    def play(self, part: Part, sound: bytes) -> None:
+        """Queues sound, at any speed."""
         ...
 
     def end(self, response_id: str) -> None:
@@ -76,8 +82,8 @@ class LegOwner(Protocol):
         """Sound can flow."""
         ...
 
-    def receive_audio(self, pcm: bytes) -> None:
-        """The caller's sound, PCM16 24 kHz mono, as it becomes due."""
+    def receive_audio(self, sound: bytes) -> None:
+        """The caller's sound as it becomes due, in the leg's format."""
         ...
 
     def channel_opened(self, sink: Sink) -> None:
@@ -104,8 +110,8 @@ class Downstream(Protocol):
         """A server event, sound excepted."""
         ...
 
-    def deliver_audio(self, part: Part, pcm: bytes) -> None:
-        """A piece of the answer's sound, PCM16 24 kHz mono."""
+    def deliver_audio(self, part: Part, sound: bytes) -> None:
+        """A piece of the answer's sound, in the upstream's ``output_format``."""
         ...
 
     def upstream_closed(self, error: BridgeError | None) -> None:
@@ -121,6 +127,16 @@ class Upstream(Protocol):
         """Of the conversation that it keeps."""
         ...
 
+    @property
+    def input_format(self) -> AudioFormat:
+        """In which it takes the caller's sound; may change whenever the session's configuration does."""
+        ...
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """In which it delivers the answer's, likewise."""
+        ...
+
     def start(self, downstream: Downstream, config: SessionConfig) -> None:
         """Begins the conversation; ``session.created`` follows."""
         ...
@@ -129,8 +145,8 @@ class Upstream(Protocol):
         """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` where it cannot be done."""
         ...
 
-    def receive_audio(self, pcm: bytes) -> None:
-        """A piece of the caller's sound, PCM16 24 kHz mono."""
+    def receive_audio(self, sound: bytes) -> None:
+        """A piece of the caller's sound, in ``input_format``."""
         ...
 
     async def aclose(self) -> None:

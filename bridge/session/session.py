@@ -10,7 +10,6 @@ the leg and to those who asked for it. The session adds what only it can know: w
 """
 
 import asyncio
-import binascii
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,26 +19,23 @@ from msgspec import UNSET
 
 from bridge.errors import BadEvent, BridgeError, Forbidden, OverLimit
 from bridge.log import get_logger
-from bridge.media.convert import SoundDecoder
 from bridge.media.playback import Part, Started, Stopped
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.roles import Leg, Sink, Upstream
-from bridge.session.sound import SoundStream
+from bridge.session.sound import Sound
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
-from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.audio import AudioFormat
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.dialects.beta import decode_client_event as decode_beta_event
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionConfig, format_of
+from bridge.wire.sessions import AudioConfig, AudioInput, SessionConfig
 
 __all__ = ["CallInfo", "Session"]
 
 _log = get_logger("session")
 
 _NORMAL, _GOING_AWAY, _INVALID_DATA, _TOO_BIG = 1000, 1001, 1007, 1009
-_MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
-_INPUT, _OUTPUT = "input", "output"
 _OF_THE_CALL = ("owner", "peer")  # who is the call does not count as listening to it
 
 
@@ -87,8 +83,7 @@ class Session:
         self._leg: Leg | None = None
         self._owner: Listener | None = None
         self._channel: Listener | None = None
-        self._streams: dict[tuple[str, str], SoundStream] = {}
-        self._decoder = SoundDecoder(PCM16)
+        self._sound = Sound(info.session_id, upstream, play=self._play)
         self._is_closing = False
         self._leg_gone = False
         self._result = ("success", "")
@@ -106,6 +101,7 @@ class Session:
     def attach_leg(self, leg: Leg) -> None:
         """The bearer of the caller's sound, which plays the answers."""
         self._leg = leg
+        self._sound.attach_leg(leg)
 
     # Listeners
 
@@ -130,12 +126,10 @@ class Session:
         self.hub.add(listener)
         if role == "owner":
             self._owner = listener
-            self._follow_owner_formats()
+            self._sound.follow_owner(listener, self.config)
             self._open("websocket")
         elif audio is not None:
-            listener.audio = audio.name
-            for track in (_INPUT, _OUTPUT):
-                self._stream(track, audio).listeners.append(listener)
+            self._sound.join(listener, audio)
         return listener
 
     def detach(self, listener: Listener, reason: str = "client_closed", *, error: BridgeError | None = None) -> None:
@@ -144,7 +138,7 @@ class Session:
         if listener in self.hub.listeners:
             self._dropped += listener.dropped_events
         self.hub.remove(listener)
-        self._leave_streams(listener)
+        self._sound.leave(listener)
         if listener is self._owner:
             self.close(reason, error=error)
 
@@ -163,7 +157,10 @@ class Session:
             event = decode_beta_event(text, self.beta) if listener.is_beta else client.decode_client_event(text)
             event_id = event.event_id
             if isinstance(event, client.InputAudioBufferAppend) and listener.role != "observer":
-                yield from self._append(event)
+                for number, piece in enumerate(self._sound.append(event)):
+                    if number:
+                        yield
+                    self.receive_audio(piece)
             else:
                 self._carry_out(listener, event)
         except Exception as failure:
@@ -198,31 +195,10 @@ class Session:
 
     # The caller's sound
 
-    def receive_audio(self, pcm: bytes) -> None:
-        """From the leg, or decoded from append events: PCM16 24 kHz mono."""
-        if self._is_closing:
-            return
-        for (track, _), stream in tuple(self._streams.items()):
-            if track is _INPUT and stream.listeners:
-                stream.append(pcm)
-        self._upstream.receive_audio(pcm)
-
-    def _append(self, event: client.InputAudioBufferAppend) -> Iterator[None]:
-        if self._leg is not None:
-            raise BadEvent("The caller's sound comes over WebRTC; this call takes no append events.", param="type")
-        if len(event.audio) > _MAX_APPEND_CHARS:
-            raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
-        try:
-            sound = binascii.a2b_base64(event.audio, strict_mode=True)
-        except (binascii.Error, ValueError):
-            raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
-        if len(sound) % self._decoder.audio_format.bytes_per_sample:
-            raise BadEvent("'audio' ends in the middle of a sample.", param="audio", code="invalid_audio")
-        piece_bytes = self._decoder.audio_format.bytes_per_ms * 1000
-        for at in range(0, len(sound), piece_bytes):
-            if at:
-                yield
-            self.receive_audio(self._decoder.push(sound[at : at + piece_bytes]))
+    def receive_audio(self, sound: bytes) -> None:
+        """From the leg, in its format, or from append events in the owner's."""
+        if not self._is_closing:
+            self._sound.receive(sound)
 
     # What the upstream says
 
@@ -230,11 +206,12 @@ class Session:
         """A server event for everyone."""
         if isinstance(event, server.SessionCreated | server.SessionUpdated):
             self.config = event.session
-            self._follow_owner_formats()
+            if self._owner is not None:
+                self._sound.follow_owner(self._owner, self.config)
             if isinstance(event, server.SessionCreated):
                 return  # each listener gets its own, when it comes
         elif isinstance(event, server.OutputAudioDone):
-            self._end_output()
+            self._sound.end_output()
         self._active_at = self._clock()
         if isinstance(event, server.ConversationItemRetrieved) and self._asker is not None:
             self.hub.tell(self._asker, event)
@@ -245,13 +222,13 @@ class Session:
         elif isinstance(event, server.ResponseDone) and self._leg is not None:
             self._leg.end(event.response.id)
 
-    def deliver_audio(self, part: Part, pcm: bytes) -> None:
-        """The answer's sound: to the leg at the caller's pace, to listeners at once."""
+    def deliver_audio(self, part: Part, sound: bytes) -> None:
+        """The answer's sound, in the upstream's format: to the leg at the caller's pace, to listeners at once."""
+        self._sound.deliver(part, sound)
+
+    def _play(self, part: Part, sound: bytes) -> None:
         if self._leg is not None and part.response_id != self._cleared:
-            self._leg.play(part, pcm)
-        for (track, _), stream in tuple(self._streams.items()):
-            if track is _OUTPUT and stream.listeners:
-                stream.delta(part, pcm)
+            self._leg.play(part, sound)
 
     def upstream_closed(self, error: BridgeError | None) -> None:
         """Nobody answers any more: the call ends, with the upstream's own error."""
@@ -261,11 +238,6 @@ class Session:
             self.close("upstream_closed")
         else:
             self.close(error.code, error=error, code=error.close_code)
-
-    def _end_output(self) -> None:
-        for (track, _), stream in tuple(self._streams.items()):
-            if track is _OUTPUT:
-                stream.end()
 
     # What the caller hears
 
@@ -413,34 +385,6 @@ class Session:
         self.info.state = "connected"
         self._log.info("call.opened", transport=transport, model=self.info.model, session_id=self.info.session_id,
                        connect_ms=round(1000 * self.seconds))  # fmt: skip
-
-    def _stream(self, track: str, audio_format: AudioFormat) -> SoundStream:
-        key = (track, audio_format.name)
-        if key not in self._streams:
-            prefix = f"event_{self.info.session_id.rpartition('_')[2][:12]}_{track}_{audio_format.name}_"
-            self._streams[key] = SoundStream(audio_format, event_prefix=prefix)
-        return self._streams[key]
-
-    def _leave_streams(self, listener: Listener) -> None:
-        for stream in self._streams.values():
-            if listener in stream.listeners:
-                stream.listeners.remove(listener)
-        # Whoever listens next begins at 1, with a resampler that remembers nothing.
-        self._streams = {key: stream for key, stream in self._streams.items() if stream.listeners}
-
-    def _follow_owner_formats(self) -> None:
-        """An owner's sound travels in the session's formats, which it may change at any time."""
-        audio = self.config.audio
-        if self._owner is None or not isinstance(audio, AudioConfig):
-            return
-        inbound = format_of(audio.input.format) if isinstance(audio.input, AudioInput) else PCM16
-        outbound = format_of(audio.output.format) if isinstance(audio.output, AudioOutput) else PCM16
-        if self._decoder.audio_format is not inbound:
-            self._decoder = SoundDecoder(inbound)
-        if self._owner.audio != outbound.name:
-            self._leave_streams(self._owner)
-            self._owner.audio = outbound.name
-            self._stream(_OUTPUT, outbound).listeners.append(self._owner)
 
 
 def _result_of(error: BridgeError | None) -> str:

@@ -1,19 +1,23 @@
-"""The audio formats that Realtime events carry: 16-bit PCM at 24 kHz, and G.711 of either law at 8 kHz; always mono."""
+"""The audio formats that the bridge carries: 16-bit PCM at four rates, G.711 of either law at 8 kHz; always mono."""
 
 from dataclasses import dataclass
+from functools import cache
 
-__all__ = ["FORMATS", "G711_ALAW", "G711_ULAW", "PCM16", "SESSION_HZ", "AudioFormat"]
+__all__ = ["FORMATS", "G711_ALAW", "G711_ULAW", "PCM16", "RATES_HZ", "SESSION_HZ", "AudioFormat", "pcm16_at"]
 
 SESSION_HZ = 24_000
-"""The rate of all sound inside the bridge: PCM16 little-endian mono, the Realtime API's own."""
+"""The Realtime API's own rate of PCM16, and that of the media room: little-endian, mono."""
+
+RATES_HZ = (8_000, 16_000, 24_000, 48_000)
+"""At which PCM16 may travel."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AudioFormat:
-    """How samples are written in an event's base64 field."""
+    """How samples are written. There is one object of each format, so that ``is`` compares them."""
 
     name: str
-    """As beta sessions and the bridge's own ``audio=`` query spell it."""
+    """As beta sessions and the bridge's own ``audio=`` query spell it; with the rate behind where it is unusual."""
     media_type: str
     """As GA sessions spell it in ``audio.input.format.type``."""
     rate_hz: int
@@ -30,3 +34,12 @@ G711_ULAW = AudioFormat("g711_ulaw", "audio/pcmu", 8_000, 1)
 G711_ALAW = AudioFormat("g711_alaw", "audio/pcma", 8_000, 1)
 
 FORMATS = {audio_format.name: audio_format for audio_format in (PCM16, G711_ULAW, G711_ALAW)}
+"""Those that the Realtime protocol has a name for."""
+
+
+@cache
+def pcm16_at(rate_hz: int) -> AudioFormat:
+    """PCM16 at one of ``RATES_HZ``."""
+    if rate_hz not in RATES_HZ:
+        raise ValueError(f"PCM16 travels at {', '.join(map(str, RATES_HZ))} Hz, not at {rate_hz}")
+    return PCM16 if rate_hz == SESSION_HZ else AudioFormat(f"pcm16_{rate_hz}", PCM16.media_type, rate_hz, 2)

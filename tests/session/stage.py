@@ -8,7 +8,7 @@ from bridge.session.hub import Limits, Listener
 from bridge.session.session import CallInfo, Session
 from bridge.wire import items
 from bridge.wire import server_events as server
-from bridge.wire.audio import AudioFormat
+from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.sessions import default_session
 from tests.fakes import FakeClock, FakeLeg, FakeSink, FakeUpstream, JsonEvent
 
@@ -67,9 +67,9 @@ class Stage:
 class Call(Stage):
     """A WebRTC call with a peer and its data channel."""
 
-    def __init__(self, *, max_listeners: int = 10, hangs: bool = False) -> None:
+    def __init__(self, *, max_listeners: int = 10, hangs: bool = False, leg_format: AudioFormat = PCM16) -> None:
         super().__init__(transport="webrtc", max_listeners=max_listeners)
-        self.leg = FakeLeg(self.session, hangs=hangs)
+        self.leg = FakeLeg(self.session, hangs=hangs, audio_format=leg_format)
         self.session.attach_leg(self.leg)
         self.channel = FakeSink()
 

@@ -22,7 +22,7 @@ from bridge.upstream.engine.turns import SpeechStarted, SpeechStopped, TurnDetec
 from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import server_events as server
-from bridge.wire.audio import SESSION_HZ
+from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import (
     AudioConfig,
@@ -76,6 +76,16 @@ class Engine:
     def conversation_id(self) -> str:
         """Of the one conversation there is."""
         return self._conversation.id
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """What it hears, whatever the session's formats are."""
+        return PCM16
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """What it speaks, likewise."""
+        return PCM16
 
     def receive_event(self, event: client.ClientEvent) -> None:
         """A client event; raises ``BadEvent`` where it cannot be done."""

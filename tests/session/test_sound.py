@@ -1,0 +1,116 @@
+"""Sound crosses a session in the formats of those at its ends, and is converted no more often than it must be."""
+
+import base64
+
+import pytest
+
+from bridge.media.convert import SoundDecoder, SoundEncoder
+from bridge.media.resample import Resampler
+from bridge.wire import server_events as server
+from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, AudioFormat, pcm16_at
+from tests.fakes import FakeSink, likeness
+from tests.session.stage import MS, Call
+
+NARROW = [G711_ULAW, G711_ALAW, pcm16_at(8000)]
+
+
+def name_of(audio_format: AudioFormat) -> str:
+    return audio_format.name
+
+
+def encoded(audio_format: AudioFormat, pcm: bytes) -> bytes:
+    encoder = SoundEncoder(audio_format)
+    return encoder.push(pcm) + encoder.flush()
+
+
+def heard_by(sink: FakeSink, name: str, field: str) -> bytes:
+    return b"".join(base64.b64decode(event[field]) for event in sink.of_type(name))
+
+
+def speak(call: Call, sound: bytes) -> None:
+    step = 20 * call.leg.audio_format.bytes_per_ms
+    for at in range(0, len(sound), step):
+        call.leg.speak(sound[at : at + step])
+
+
+@pytest.mark.parametrize("audio_format", NARROW, ids=name_of)
+def test_equal_ends_pass_bytes_through(
+    audio_format: AudioFormat, speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where leg and upstream speak one format, every byte arrives as it was, and nothing is resampled."""
+    monkeypatch.setattr(Resampler, "push", lambda *_: pytest.fail("resampled"))
+    sound = audio_format.bytes_per_ms * 3000 * b"\x55"
+    call = Call(leg_format=audio_format).connect()
+    call.upstream.input_format = call.upstream.output_format = audio_format
+    speak(call, sound)
+    call.answer(sound[::-1])
+    call.finish_answer()
+    assert call.upstream.audio == sound
+    assert call.leg.played == sound[::-1]
+
+
+@pytest.mark.parametrize("upstream_format", [PCM16, pcm16_at(16_000), G711_ALAW], ids=name_of)
+@pytest.mark.parametrize("leg_format", NARROW, ids=name_of)
+def test_ends_that_differ_understand_each_other(
+    leg_format: AudioFormat, upstream_format: AudioFormat, speech_pcm: bytes
+) -> None:
+    """Speech comes through both ways, the answer whole to its last sample."""
+    call = Call(leg_format=leg_format).connect()
+    call.upstream.input_format = call.upstream.output_format = upstream_format
+    speak(call, encoded(leg_format, speech_pcm))
+    call.answer(encoded(upstream_format, speech_pcm))
+    call.finish_answer()
+    assert likeness(SoundDecoder(upstream_format).push(call.upstream.audio), speech_pcm)[0] > 0.9
+    assert likeness(SoundDecoder(leg_format).push(call.leg.played), speech_pcm)[0] > 0.9
+    assert len(call.leg.played) / leg_format.bytes_per_ms == pytest.approx(len(speech_pcm) / MS, abs=0.3)
+
+
+def test_a_listener_changes_nothing_for_the_ends(speech_pcm: bytes) -> None:
+    """While leg and upstream pass µ-law through, a listener of PCM hears both sides, decoded for it alone."""
+    call = Call(leg_format=G711_ULAW).connect()
+    call.upstream.input_format = call.upstream.output_format = G711_ULAW
+    _, sink = call.attach(audio=PCM16)
+    sound = encoded(G711_ULAW, speech_pcm)
+    speak(call, sound)
+    call.answer(sound)
+    call.finish_answer()
+    assert call.upstream.audio == call.leg.played == sound
+    assert likeness(heard_by(sink, "input_audio_buffer.append", "audio"), speech_pcm)[0] > 0.9
+    assert likeness(heard_by(sink, "response.output_audio.delta", "delta"), speech_pcm)[0] > 0.9
+
+
+def test_listeners_of_one_rate_share_its_resampling(speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six listeners in four formats of two rates cost two resamplings a piece."""
+    pushes = []
+    push = Resampler.push
+
+    def counted(self: Resampler, pcm: bytes) -> bytes:
+        pushes.append(self)
+        return push(self, pcm)
+
+    monkeypatch.setattr(Resampler, "push", counted)
+    call = Call().connect()
+    for audio_format in (*NARROW, *NARROW, pcm16_at(16_000), PCM16):
+        call.attach(audio=audio_format)
+    call.leg.speak(speech_pcm[: 20 * MS])
+    assert len(pushes) == len(set(pushes)) == 2
+
+
+def test_formats_may_change_in_the_middle(speech_pcm: bytes) -> None:
+    """From the moment an upstream changes its formats sound goes and comes in the new ones; listeners hear no gap."""
+    call = Call().connect()
+    _, sink = call.attach(audio=G711_ULAW)
+    half = len(speech_pcm) // 4 * 2
+    speak(call, speech_pcm[:half])
+    call.answer(speech_pcm[:half])
+    call.upstream.input_format = call.upstream.output_format = G711_ALAW
+    call.upstream.downstream.deliver(server.SessionUpdated(session=call.session.config))
+    speak(call, speech_pcm[half:])
+    call.answer(encoded(G711_ALAW, speech_pcm[half:]))
+    call.finish_answer()
+    assert call.upstream.audio[:half] == speech_pcm[:half]
+    assert likeness(SoundDecoder(G711_ALAW).push(call.upstream.audio[half:]), speech_pcm[half:])[0] > 0.9
+    assert call.leg.played[:half] == speech_pcm[:half]
+    deltas = heard_by(sink, "response.output_audio.delta", "delta")
+    assert len(deltas) / 8 == pytest.approx(len(speech_pcm) / MS, abs=0.5)
+    assert likeness(SoundDecoder(G711_ULAW).push(deltas), speech_pcm)[0] > 0.9
