@@ -3,8 +3,9 @@
 The schemas are those that msgspec validates with, so they cannot say anything else than the code does.
 """
 
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge import __version__
-from bridge.front.secrets import ClientSecretRequest
+from bridge.front.secrets import BetaRequest, ClientSecretRequest
+from bridge.wire.audio import FORMATS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.server_events import ErrorDetail, ServerEvent
 from bridge.wire.sessions import SessionConfig
@@ -23,6 +25,17 @@ __all__ = ["asyncapi", "description_routes", "openapi", "server_event_types"]
 _REF = "#/components/schemas/{name}"
 _INFO = {"title": "bridge", "version": __version__, "license": {"name": "Apache-2.0"}}
 _SDP = "application/sdp"
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+}
+
+
+def _meaning(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+_Model = Annotated[str, _meaning("the model of the new session; an `ek_` key has its own")]
 
 
 class ClientSecret(Struct, frozen=True):
@@ -68,23 +81,125 @@ class CallList(Struct, frozen=True):
     object: str = "list"
 
 
-# method, path, what it does, request type or media type, status, response type or media type
-_DOORS: list[tuple[str, str, str, Any, int, Any]] = [
-    ("post", "/v1/realtime/calls", "Offer in, answer out.", _SDP, 201, _SDP),
-    ("post", "/v1/realtime", "The same, in the beta dialect.", _SDP, 201, _SDP),
-    ("post", "/v1/realtime/calls/{call_id}/hangup", "Ends the call.", None, 200, None),
-    ("delete", "/v1/realtime/calls/{call_id}", "Ends the call.", None, 200, None),
-    ("post", "/v1/realtime/client_secrets", "A key for clients.", ClientSecretRequest, 200, ClientSecret),
-    ("post", "/v1/realtime/sessions", "A beta key: a minute, one connection.", dict, 200, dict),
-    ("post", "/v1/realtime/transcription_sessions", "The same for transcription.", dict, 200, dict),
-    ("get", "/session", "A beta key for a page of an allowed origin.", None, 200, dict),
+class BetaKey(Struct, frozen=True):
+    """The ``client_secret`` of a flat beta session."""
+
+    value: str
+    expires_at: int
+
+
+class BetaSession(Struct, frozen=True):
+    """A flat session as beta has it; its key is what it was asked for."""
+
+    client_secret: BetaKey
+
+
+class CallQuery(Struct, frozen=True):
+    """What a ``POST`` of an offer may say on its URL."""
+
+    model: _Model | None = None
+
+
+class PageQuery(Struct, frozen=True):
+    """What a web page may ask of its session."""
+
+    model: _Model | None = None
+    voice: str | None = None
+
+
+class SocketQuery(Struct, frozen=True):
+    """What a WebSocket says on its URL: ``model`` or ``intent``, or ``call_id`` and what it wants of the call.
+
+    A minted key stands for a session, and may leave all of them out.
+    """
+
+    model: _Model | None = None
+    intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
+    call_id: Annotated[str, _meaning("the running call to listen to")] | None = None
+    audio: (
+        Annotated[
+            str,
+            _meaning("how a listener wants the sound of both tracks; beside `call_id` only"),
+            msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS]}),
+        ]
+        | None
+    ) = "none"
+    role: (
+        Annotated[
+            Literal["controller", "observer"],
+            _meaning("whether the listener may send events: an observer may not; beside `call_id` only"),
+        ]
+        | None
+    ) = "controller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Door:
+    """One operation. Bodies are a type, or the name of a media type that carries text."""
+
+    method: str
+    path: str
+    summary: str
+    request: Any = None
+    status: int = 200
+    response: Any = None
+    query: type[Struct] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the response, with their meaning."""
+    is_public: bool = False
+    """No key is asked for."""
+
+
+_LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
+_BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
+_OFFER: dict[str, Any] = {
+    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": _LOCATION
+}  # fmt: skip
+_CALL = "/v1/realtime/calls/{call_id}"
+_DOORS = [
+    _Door(method="post", path="/v1/realtime/calls", summary="Offer in, answer out.", **_OFFER),
+    _Door(method="post", path="/v1/realtime", summary="The same, in the beta dialect.", **_OFFER),
+    _Door(
+        method="get",
+        path="/v1/realtime",
+        summary="A WebSocket of Realtime events: a session of its own, or a listener of a call. See /asyncapi.json.",
+        status=101,
+        query=SocketQuery,
+    ),
+    _Door(method="post", path=f"{_CALL}/hangup", summary="Ends the call."),
+    _Door(method="delete", path=_CALL, summary="Ends the call."),
     *(
-        ("post", f"/v1/realtime/calls/{{call_id}}/{verb}", "Of SIP calls, which are not taken here.", None, 501, None)
+        _Door(
+            method="post",
+            path=f"{_CALL}/{verb}",
+            summary="Of SIP calls, which are not taken here.",
+            status=501,
+            response=ErrorBody,
+        )
         for verb in ("accept", "reject", "refer")
     ),
-    ("get", "/v1/calls", "The running calls.", None, 200, CallList),
-    ("get", "/v1/calls/{call_id}", "One running call.", None, 200, Call),
-    ("get", "/healthz", "Whether calls are taken.", None, 200, "text/plain"),
+    _Door(
+        method="post",
+        path="/v1/realtime/client_secrets",
+        summary="A key for clients.",
+        request=ClientSecretRequest,
+        response=ClientSecret,
+    ),
+    _Door(method="post", path="/v1/realtime/sessions", summary="A beta key: one connection.", **_BETA_KEY),
+    _Door(
+        method="post", path="/v1/realtime/transcription_sessions", summary="The same for transcription.", **_BETA_KEY
+    ),
+    _Door(
+        method="get",
+        path="/session",
+        summary="A beta key for a page of an allowed origin.",
+        response=BetaSession,
+        query=PageQuery,
+        is_public=True,
+    ),
+    _Door(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
+    _Door(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=Call),
+    _Door(method="get", path="/healthz", summary="Whether calls are taken.", response="text/plain", is_public=True),
 ]
 
 
@@ -104,35 +219,63 @@ def description_routes() -> list[Route]:
 @cache
 def openapi() -> dict[str, Any]:
     """The HTTP doors."""
-    kinds = [ErrorBody, OfferForm, *(kind for door in _DOORS for kind in (door[3], door[5]) if _is_struct(kind))]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
-    by_kind = dict(zip(kinds, schemas, strict=True))
+    kinds = {kind for door in _DOORS for kind in (door.request, door.response) if _is_struct(kind)}
+    ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
+    schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
+    by_kind = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, Any] = {}
-    for method, path, summary, request, status, response in _DOORS:
-        operation: dict[str, Any] = {
-            "summary": summary,
-            "responses": {
-                str(status): {"description": "Done.", **_content(response, by_kind)},
-                "default": {"description": "Refused.", **_content(ErrorBody, by_kind)},
-            },
-        }
-        if request is not None:
-            operation["requestBody"] = {"required": True, **_content(request, by_kind)}
-        if request == _SDP:
-            operation["requestBody"]["content"]["multipart/form-data"] = {"schema": by_kind[OfferForm]}
-        if "{call_id}" in path:
-            operation["parameters"] = [
-                {"name": "call_id", "in": "path", "required": True, "schema": {"type": "string"}}
-            ]
-        paths.setdefault(path, {})[method] = operation
-    security = {"bearer": {"type": "http", "scheme": "bearer"}}
+    for door in _DOORS:
+        paths.setdefault(door.path, {})[door.method] = _operation(door, by_kind)
     return {
         "openapi": "3.1.0",
         "info": _INFO,
-        "security": [{"bearer": []}],
+        "security": [{name: []} for name in _SECURITY],
         "paths": paths,
-        "components": {"schemas": components, "securitySchemes": security},
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
+
+
+def _operation(door: _Door, by_kind: dict[Any, Any]) -> dict[str, Any]:
+    done: dict[str, Any] = {"description": "Done.", **_content(door.response, by_kind)}
+    if door.headers:
+        done["headers"] = {name: _header(meaning, "string") for name, meaning in door.headers.items()}
+    refused = {
+        "description": "Refused.",
+        "headers": {"Retry-After": _header("Seconds, with 429 and 503.", "integer")},
+        **_content(ErrorBody, by_kind),
+    }
+    operation: dict[str, Any] = {"summary": door.summary, "responses": {str(door.status): done, "default": refused}}
+    if door.request is not None:
+        operation["requestBody"] = {"required": door.request == _SDP, **_content(door.request, by_kind)}
+    if door.request == _SDP:
+        encoding = {"sdp": {"contentType": _SDP}, "session": {"contentType": "application/json"}}
+        form = {"schema": by_kind[OfferForm], "encoding": encoding}
+        operation["requestBody"]["content"]["multipart/form-data"] = form
+    parameters = _query_parameters(door.query) if door.query is not None else []
+    if "{call_id}" in door.path:
+        parameters.append({"name": "call_id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if parameters:
+        operation["parameters"] = parameters
+    if door.is_public:
+        operation["security"] = []
+    return operation
+
+
+def _query_parameters(kind: type[Struct]) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in _query_schema(kind).items()]
+
+
+def _query_schema(kind: type[Struct]) -> dict[str, Any]:
+    """The properties of a query. A parameter that is left out is no null, which no URL can say."""
+    properties: dict[str, Any] = {}
+    for name, schema in msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"].items():
+        (said,) = (choice for choice in schema["anyOf"] if choice != {"type": "null"})
+        properties[name] = said if schema["default"] is None else {**said, "default": schema["default"]}
+    return properties
+
+
+def _header(meaning: str, kind: str) -> dict[str, Any]:
+    return {"description": meaning, "schema": {"type": kind}}
 
 
 @cache
@@ -147,24 +290,39 @@ def asyncapi() -> dict[str, Any]:
         for name, kind, schema in zip(names, (*client, *server), schemas, strict=True)
     }
     channel = "#/channels/realtime/messages/"
+    query = _query_schema(SocketQuery)
     return {
         "asyncapi": "3.0.0",
         "info": _INFO,
         "channels": {
             "realtime": {
                 "address": "/v1/realtime",
+                "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": query}}},
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
             }
         },
         "operations": {
-            "clientEvents": _operation("receive", names[: len(client)], channel),
-            "serverEvents": _operation("send", names[len(client) :], channel),
+            "clientEvents": _events("receive", names[: len(client)], channel),
+            "serverEvents": _events("send", names[len(client) :], channel),
         },
-        "components": {"messages": messages, "schemas": components},
+        "components": {"messages": messages, "schemas": _without_discriminators(components)},
     }
 
 
-def _operation(action: str, names: list[str], channel: str) -> dict[str, Any]:
+def _without_discriminators(schema: Any) -> Any:
+    """AsyncAPI's are of another form than OpenAPI's and say less; each type names itself in its ``type`` anyway."""
+    if isinstance(schema, list):
+        return [_without_discriminators(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _without_discriminators(inner)
+        for name, inner in schema.items()
+        if not (name == "discriminator" and "mapping" in inner)
+    }
+
+
+def _events(action: str, names: list[str], channel: str) -> dict[str, Any]:
     return {
         "action": action,
         "channel": {"$ref": "#/channels/realtime"},

@@ -22,7 +22,7 @@ from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
-__all__ = ["ClientSecretRequest", "secret_routes"]
+__all__ = ["BetaRequest", "ClientSecretRequest", "secret_routes"]
 
 _DEFAULT_MODEL = "gpt-realtime"
 

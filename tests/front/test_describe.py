@@ -1,19 +1,26 @@
 """The API's description of itself: complete, and with nothing in it that leads nowhere."""
 
+import ast
+import inspect
+import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+import msgspec
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route, WebSocketRoute
+from websockets.exceptions import InvalidStatus
 
 from bridge.config import Config
 from bridge.daemon import Daemon
+from bridge.front import realtime
 from bridge.front.describe import asyncapi, openapi
 from bridge.front.server import new_app
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
 from bridge.upstream.engine.service import Engine
-from tests.end_to_end.web import request
+from tests.end_to_end.web import open_socket, request
 from tests.sdk.every_event import every_server_event
 from tests.test_events_table import CLIENT
 
@@ -64,16 +71,78 @@ def test_every_route_is_described() -> None:
         if isinstance(route, Route) and (route.path in ("/session", "/healthz") or route.path.startswith("/v1/"))
         for method in (route.methods or set()) - {"HEAD"}
     }
-    described = {(path, method) for path, methods in openapi()["paths"].items() for method in methods}
-    assert described == served
     sockets = {route.path for route in app.routes if isinstance(route, WebSocketRoute)}
+    described = {(path, method) for path, methods in openapi()["paths"].items() for method in methods}
+    assert described == served | {(path, "get") for path in sockets}
     assert sockets == {channel["address"] for channel in asyncapi()["channels"].values()}
 
 
-def test_offer_may_be_a_form() -> None:
-    """Both ways to post an offer are described."""
-    content = openapi()["paths"]["/v1/realtime/calls"]["post"]["requestBody"]["content"]
-    assert content.keys() == {"application/sdp", "multipart/form-data"}
+def test_openapi_is_valid() -> None:
+    """By the rules of OpenAPI 3.1, schemas included."""
+    document = json.loads(msgspec.json.encode(openapi()))
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+def test_validator_finds_mistakes() -> None:
+    """The test above could fail."""
+    document = json.loads(msgspec.json.encode(openapi()))
+    document["paths"]["/v1/realtime"]["post"]["parameters"][0]["in"] = "nowhere"
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) != []
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime/calls", "/v1/realtime"])
+def test_offer_and_its_call(path: str) -> None:
+    """Both ways to post an offer are described, the model on the URL, and where the call is found."""
+    operation = openapi()["paths"][path]["post"]
+    assert operation["requestBody"]["content"].keys() == {"application/sdp", "multipart/form-data"}
+    assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [("model", "query")]
+    assert operation["responses"]["201"]["headers"].keys() == {"Location"}
+
+
+def _socket_query() -> dict[str, Any]:
+    query: dict[str, Any] = asyncapi()["channels"]["realtime"]["bindings"]["ws"]["query"]["properties"]
+    return query
+
+
+def test_query_of_the_socket_is_described() -> None:
+    """In both documents, and each name that the door reads from its URL is there, with nothing else."""
+    read = {name for node in ast.walk(ast.parse(inspect.getsource(realtime))) for name in _names_read(node, "query")}
+    assert read == _socket_query().keys() != set()
+    parameters = openapi()["paths"]["/v1/realtime"]["get"]["parameters"]
+    assert {parameter["name"]: parameter["schema"] for parameter in parameters} == _socket_query()
+
+
+def _names_read(node: ast.AST, mapping: str) -> Iterator[str]:
+    """The keys of ``mapping`` that an expression asks for: ``"x" in query``, ``query["x"]``, ``query.get("x")``."""
+    match node:
+        case ast.Compare(left=ast.Constant(value=str(name)), comparators=[ast.Name(id=owner)]):
+            pass
+        case ast.Subscript(value=ast.Name(id=owner), slice=ast.Constant(value=str(name))):
+            pass
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=owner)), args=[ast.Constant(value=str(name)), *_]):
+            pass
+        case _:
+            return
+    if owner == mapping:
+        yield name
+
+
+async def test_described_values_are_those_that_the_door_takes(daemon: Daemon) -> None:
+    """Each value of a choice opens a socket; one that is not in the list is refused by name."""
+    choices = {name: schema["enum"] for name, schema in _socket_query().items() if "enum" in schema}
+    assert choices.keys() >= {"intent", "audio", "role"}
+    async with open_socket(daemon.url, "model=any") as owner:
+        call = f"call_id={owner.events[0]['session']['id']}"
+        for name, values in choices.items():
+            rest = "" if name == "intent" else f"{call}&"
+            for value in values:
+                async with open_socket(daemon.url, f"{rest}{name}={value}"):
+                    pass
+            with pytest.raises(InvalidStatus) as refused:
+                async with open_socket(daemon.url, f"{rest}{name}=other"):
+                    pass
+            assert refused.value.response.status_code == 400
+            assert json.loads(refused.value.response.body or b"")["error"]["param"] == name
 
 
 def test_every_event_is_described() -> None:
