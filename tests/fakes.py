@@ -13,11 +13,11 @@ from bridge.media.opus import FRAME_MS, Encoder, new_encoder
 from bridge.media.playback import Heard, Part, Playback
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
 from bridge.session.roles import Downstream, LegOwner, Sink, SinkOwner
+from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.message import Message
-from bridge.wire.sessions import SessionConfig, merged
 
 __all__ = ["FakeClock", "FakeLeg", "FakeSink", "FakeUpstream", "FfmpegEncoder", "LossyLink", "RtpSender", "likeness"]
 
@@ -178,22 +178,17 @@ class FakeUpstream:
         self.input_format = PCM16
         self.output_format = PCM16
 
-    @property
-    def conversation_id(self) -> str:
-        return "conv_fake"
-
-    def start(self, downstream: Downstream, config: SessionConfig) -> None:
+    def start(self, downstream: Downstream, state: SessionState) -> None:
         self.downstream = downstream
-        self.config = config
-        downstream.deliver(server.SessionCreated(session=config))
+        self.state = state
+        downstream.deliver(server.SessionCreated(session=state.config))
 
-    def receive_event(self, event: client.ClientEvent) -> None:
+    def receive_event(self, event: client.ClientEvent, text: str | None = None) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.events.append(event)
         if isinstance(event, client.SessionUpdate):
-            self.config = merged(self.config, event.session)
-            self.downstream.deliver(server.SessionUpdated(session=self.config))
+            self.downstream.deliver(server.SessionUpdated(session=self.state.updated(event.session)))
         elif isinstance(event, client.ConversationItemTruncate):
             self.downstream.deliver(
                 server.ConversationItemTruncated(

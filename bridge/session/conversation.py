@@ -13,7 +13,8 @@ _MAX_ITEMS = 2000
 
 
 class Conversation:
-    """Items by id, and which follows which. Bounded: an item over the limit is refused."""
+    """Items by id, and which follows which. Bounded: whoever adds asks ``place`` first, which refuses what is too much;
+    where nobody asked (the items are another server's), the oldest makes room."""
 
     def __init__(self) -> None:
         self.id = new_id("conv")
@@ -34,10 +35,11 @@ class Conversation:
         if len(self._order) >= _MAX_ITEMS:
             raise BadEvent(f"The conversation has {_MAX_ITEMS} items, which is the limit; delete some first.")
 
-    def add(self, item: Item, *, after: str | None = None) -> str | None:
-        """Adds ``item``, made complete with id, object and status, behind ``after`` (``root``: in front; None: last).
+    def place(self, item: Item, *, after: str | None = None) -> str | None:
+        """Makes ``item`` complete and finds its place behind ``after`` (``root``: in front; None: last).
 
-        Returns the id of the item before it.
+        Completed are id, object, status, and a function call's call_id. Returns the id of the item before it; raises
+        ``BadEvent`` where it cannot stand there. It is not in the conversation before ``insert``.
         """
         if item.id is UNSET:
             item.id = new_id("item")
@@ -51,10 +53,29 @@ class Conversation:
         item.object = "realtime.item"
         if item.status is UNSET:
             item.status = "completed"
-        at = len(self._order) if after is None else 0 if after == _ROOT else self._order.index(after) + 1
-        self._order.insert(at, item.id)
-        self._items[item.id] = item
-        return self._order[at - 1] if at else None
+        return self.last_item_id if after is None else None if after == _ROOT else after
+
+    def insert(self, item: Item, previous_item_id: str | None) -> None:
+        """``item`` stands behind ``previous_item_id``, with None in front; behind an unknown one it stands last.
+
+        An item of the same id is replaced where it stands.
+        """
+        item_id = str(item.id)
+        if item_id not in self._items:
+            if previous_item_id in (None, _ROOT):
+                at = 0
+            elif previous_item_id in self._items:
+                at = self._order.index(previous_item_id) + 1
+            else:
+                at = len(self._order)
+            self._order.insert(at, item_id)
+            if len(self._order) > _MAX_ITEMS:
+                del self._items[self._order.pop(0)]
+        self._items[item_id] = item
+
+    def get(self, item_id: str) -> Item | None:
+        """The item, if there is one of this id."""
+        return self._items.get(item_id)
 
     def find(self, item_id: str) -> Item:
         """The item; raises ``BadEvent`` where there is none of this id."""
@@ -63,8 +84,7 @@ class Conversation:
             raise BadEvent(f"There is no item '{item_id}'.", param="item_id")
         return item
 
-    def delete(self, item_id: str) -> None:
-        """Removes the item; raises ``BadEvent`` where there is none of this id."""
-        self.find(item_id)
-        del self._items[item_id]
-        self._order.remove(item_id)
+    def remove(self, item_id: str) -> None:
+        """The item is gone, if it was there."""
+        if self._items.pop(item_id, None) is not None:
+            self._order.remove(item_id)

@@ -12,7 +12,7 @@ from bridge.session.roles import Sink
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
-from bridge.wire.server_events import ListenerDropped, ServerEvent, encode
+from bridge.wire.server_events import Body, ListenerDropped, ServerEvent, encode
 
 __all__ = ["Hub", "Limits", "Listener"]
 
@@ -173,21 +173,23 @@ class Hub:
         if listener in self.listeners:
             self.listeners.remove(listener)
 
-    def publish(self, event: ServerEvent) -> None:
-        """To everyone; the text is made once for each dialect that is spoken."""
-        self._deliver(event, tuple(self.listeners))
+    def publish(self, event: ServerEvent, body: Body | None = None) -> None:
+        """To everyone; the text is made once for each dialect that is spoken, from ``body`` where there is one."""
+        self._deliver(event, body, tuple(self.listeners))
 
-    def tell(self, listener: Listener, event: ServerEvent) -> None:
+    def tell(self, listener: Listener, event: ServerEvent, body: Body | None = None) -> None:
         """To one: the answer to what only it did."""
-        self._deliver(event, (listener,))
+        self._deliver(event, body, (listener,))
 
-    def _deliver(self, event: ServerEvent, listeners: tuple[Listener, ...]) -> None:
+    def _deliver(self, event: ServerEvent, body: Body | None, listeners: tuple[Listener, ...]) -> None:
         self._number += 1
         event.event_id = f"{self._prefix}{self._number}"
-        message = Message(encode(event))
+        if body is not None:
+            body["event_id"] = event.event_id
+        message = Message(encode(event if body is None else body))
         in_beta = None
         if any(listener.is_beta for listener in listeners):
-            translated = to_beta(event, self._beta)
+            translated = to_beta(event if body is None else body, self._beta)
             in_beta = None if translated is None else Message(encode(translated))
         for listener in listeners:
             listener.last_event_id = event.event_id

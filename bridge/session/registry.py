@@ -126,7 +126,7 @@ class Registry:
             session.beta.temperature = terms.temperature
         self._sessions[info.call_id or info.session_id] = session
         self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
-        session.start(config)
+        session.start(config, terms.config or terms.update)
         return session
 
     def find(self, call_id: str, key_id: str = _ANY_KEY) -> Session:

@@ -4,11 +4,11 @@ from typing import Protocol
 
 from bridge.errors import BridgeError
 from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.message import Message
-from bridge.wire.server_events import ServerEvent
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.server_events import Body, ServerEvent
 
 __all__ = ["Downstream", "Leg", "LegOwner", "Sink", "SinkOwner", "Upstream"]
 
@@ -106,8 +106,8 @@ class LegOwner(Protocol):
 class Downstream(Protocol):
     """What an upstream reports to."""
 
-    def deliver(self, event: ServerEvent) -> None:
-        """A server event, sound excepted."""
+    def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
+        """A server event, sound excepted; ``body`` where it holds more than ``event`` knows of."""
         ...
 
     def deliver_audio(self, part: Part, sound: bytes) -> None:
@@ -122,9 +122,11 @@ class Downstream(Protocol):
 class Upstream(Protocol):
     """Who answers."""
 
-    @property
-    def conversation_id(self) -> str:
-        """Of the conversation that it keeps."""
+    def start(self, downstream: Downstream, state: SessionState) -> None:
+        """Begins the conversation, or goes on with the one in ``state``; ``session.created`` follows.
+
+        The state is to be read; it changes by what is delivered.
+        """
         ...
 
     @property
@@ -137,12 +139,11 @@ class Upstream(Protocol):
         """In which it delivers the answer's, likewise."""
         ...
 
-    def start(self, downstream: Downstream, config: SessionConfig) -> None:
-        """Begins the conversation; ``session.created`` follows."""
-        ...
+    def receive_event(self, event: ClientEvent, text: str | None = None) -> None:
+        """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` where it cannot be done.
 
-    def receive_event(self, event: ClientEvent) -> None:
-        """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` where it cannot be done."""
+        ``text`` is the event as a GA client wrote it; it may say more than ``event`` knows of.
+        """
         ...
 
     def receive_audio(self, sound: bytes) -> None:

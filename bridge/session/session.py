@@ -3,8 +3,9 @@
 Theory of operation. Everything runs in the event loop's callbacks, nothing waits. Sound comes in from the leg
 (``receive_audio``) or as append events of the owner; it goes to the upstream and to whoever listens to the input track.
 Events come in by ``receive``; those that the session itself answers are few (append, output_audio_buffer.clear), the
-rest goes to the upstream. What the upstream says (``deliver``, ``deliver_audio``) goes to all listeners, its sound to
-the leg and to those who asked for it. The session adds what only it can know: what the caller has really heard.
+rest goes to the upstream. What the upstream says (``deliver``, ``deliver_audio``) changes the state and goes to all
+listeners, its sound to the leg and to those who asked for it. The session adds what only it can know: what the caller
+has really heard. Until the upstream has said ``session.created``, listeners wait, and what they send waits with it.
 
     open ──close()──▶ closing (leg hanging up, upstream closing) ──▶ closed
 """
@@ -15,21 +16,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from msgspec import UNSET
-
 from bridge.errors import BadEvent, BridgeError, Forbidden, OverLimit
 from bridge.log import get_logger
 from bridge.media.playback import Part, Started, Stopped
+from bridge.session.askers import Askers
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.roles import Leg, Sink, Upstream
 from bridge.session.sound import Sound
+from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import AudioFormat
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.dialects.beta import decode_client_event as decode_beta_event
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import AudioConfig, AudioInput, SessionConfig
+from bridge.wire.sessions import SessionConfig
 
 __all__ = ["CallInfo", "Session"]
 
@@ -72,7 +73,7 @@ class Session:
         self.info = info
         self.beta = Beta()
         self.hub = Hub(info.session_id, self.beta)
-        self.config = SessionConfig()
+        self.state = SessionState(SessionConfig())
         self.closed = asyncio.Event()
         self._upstream = upstream
         self._limits = limits
@@ -90,13 +91,21 @@ class Session:
         self._close_code = _NORMAL
         self._dropped = 0
         self._cleared = ""
-        self._asker: Listener | None = None
+        self._is_live = False
+        self._waiting: list[tuple[Listener, AudioFormat | None]] = []
+        self._askers = Askers()
         self._is_sounding = False
         self._log = _log.bind(call_id=info.call_id or info.session_id)
 
-    def start(self, config: SessionConfig) -> None:
-        """Begins the conversation with its upstream."""
-        self._upstream.start(self, config)
+    def start(self, config: SessionConfig, wanted: SessionConfig | None = None) -> None:
+        """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for."""
+        self.state = SessionState(config, wanted)
+        self._upstream.start(self, self.state)
+
+    @property
+    def config(self) -> SessionConfig:
+        """The configuration as it is now."""
+        return self.state.config
 
     def attach_leg(self, leg: Leg) -> None:
         """The bearer of the caller's sound, which plays the answers."""
@@ -119,18 +128,26 @@ class Session:
         if self._is_closing:
             listener.close(self._close_code, self._result[1])
             return listener
-        self.hub.tell(listener, server.SessionCreated(session=self.config))
-        if is_beta:
-            conversation = {"id": self._upstream.conversation_id, "object": "realtime.conversation"}
-            self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
-        self.hub.add(listener)
         if role == "owner":
             self._owner = listener
-            self._sound.follow_owner(listener, self.config)
+        if self._is_live:
+            self._admit(listener, audio)
+        else:
+            self._waiting.append((listener, audio))
+        return listener
+
+    def _admit(self, listener: Listener, audio: AudioFormat | None) -> None:
+        """From ``session.created`` on it hears everything."""
+        self.hub.tell(listener, server.SessionCreated(session=self.config))
+        if listener.is_beta:
+            conversation = {"id": self.state.conversation.id, "object": "realtime.conversation"}
+            self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
+        self.hub.add(listener)
+        if listener is self._owner:
+            self._sound.follow_owner(listener, self.state)
             self._open("websocket")
         elif audio is not None:
             self._sound.join(listener, audio)
-        return listener
 
     def detach(self, listener: Listener, reason: str = "client_closed", *, error: BridgeError | None = None) -> None:
         """The listener's socket is gone; without its owner a session ends, as ``error`` says where that is set."""
@@ -138,6 +155,7 @@ class Session:
         if listener in self.hub.listeners:
             self._dropped += listener.dropped_events
         self.hub.remove(listener)
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] is not listener]
         self._sound.leave(listener)
         if listener is self._owner:
             self.close(reason, error=error)
@@ -162,7 +180,7 @@ class Session:
                         yield
                     self.receive_audio(piece)
             else:
-                self._carry_out(listener, event)
+                self._carry_out(listener, event, None if listener.is_beta else text)
         except Exception as failure:
             error = failure if isinstance(failure, BadEvent | Forbidden) else self._unforeseen(failure)
             answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
@@ -181,17 +199,20 @@ class Session:
         self.hub.tell(listener, server.error_event(error))
         listener.close(_TOO_BIG, "message over 15 MiB")
 
-    def _carry_out(self, listener: Listener, event: client.ClientEvent) -> None:
+    def _carry_out(self, listener: Listener, event: client.ClientEvent, text: str | None) -> None:
         if listener.role == "observer":
             raise Forbidden("This connection may listen only; client events need role=controller.")
         if isinstance(event, client.OutputAudioBufferClear):
+            if self._leg is None:
+                raise BadEvent("Only over WebRTC does the server play; here the client does.", param="type")
             self._clear_output()
-        else:
-            self._asker = listener
-            try:
-                self._upstream.receive_event(event)
-            finally:
-                self._asker = None
+            return
+        self._askers.remember(listener, event)
+        try:
+            self._upstream.receive_event(event, text)
+        except BadEvent:
+            self._askers.forget_last()
+            raise
 
     # The caller's sound
 
@@ -202,28 +223,39 @@ class Session:
 
     # What the upstream says
 
-    def deliver(self, event: server.ServerEvent) -> None:
-        """A server event for everyone."""
-        if isinstance(event, server.SessionCreated | server.SessionUpdated):
-            self.config = event.session
+    def deliver(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
+        """A server event for everyone; ``body`` is what is said of it where that is more than ``event`` knows."""
+        self.state.follow(event)
+        self._active_at = self._clock()
+        if isinstance(event, server.SessionCreated):
+            self._go_live()
+            return  # each listener gets its own, when it comes
+        if isinstance(event, server.SessionUpdated):
             if self._owner is not None:
-                self._sound.follow_owner(self._owner, self.config)
-            if isinstance(event, server.SessionCreated):
-                return  # each listener gets its own, when it comes
+                self._sound.follow_owner(self._owner, self.state)
         elif isinstance(event, server.OutputAudioDone):
             self._sound.end_output()
-        self._active_at = self._clock()
-        if isinstance(event, server.ConversationItemRetrieved) and self._asker is not None:
-            self.hub.tell(self._asker, event)
-            return
-        self.hub.publish(event)
+        elif isinstance(event, server.Error | server.ConversationItemRetrieved):
+            asker = self._askers.find(event)
+            if asker is not None:
+                self.hub.tell(asker, event, body)
+                return
+        self.hub.publish(event, body)
         if isinstance(event, server.InputAudioBufferSpeechStarted) and self._interrupts:
             self._clear_output()
         elif isinstance(event, server.ResponseDone) and self._leg is not None:
             self._leg.end(event.response.id)
 
+    def _go_live(self) -> None:
+        """Somebody answers: who came before hears it now."""
+        self._is_live = True
+        waiting, self._waiting = self._waiting, []
+        for listener, audio in waiting:
+            self._admit(listener, audio)
+
     def deliver_audio(self, part: Part, sound: bytes) -> None:
         """The answer's sound, in the upstream's format: to the leg at the caller's pace, to listeners at once."""
+        self.state.has_spoken = True
         self._sound.deliver(part, sound)
 
     def _play(self, part: Part, sound: bytes) -> None:
@@ -233,6 +265,7 @@ class Session:
     def upstream_closed(self, error: BridgeError | None) -> None:
         """Nobody answers any more: the call ends, with the upstream's own error."""
         if error is not None and not self._is_closing:
+            self._go_live()  # who is still waiting hears why it was in vain
             self.hub.publish(server.error_event(error))
         if error is None:
             self.close("upstream_closed")
@@ -271,11 +304,8 @@ class Session:
 
     @property
     def _interrupts(self) -> bool:
-        audio = self.config.audio
-        if not isinstance(audio, AudioConfig) or not isinstance(audio.input, AudioInput):
-            return True
-        turn_detection = audio.input.turn_detection
-        return turn_detection is UNSET or turn_detection is None or turn_detection.interrupt_response
+        turns = self.state.turn_detection
+        return turns is None or turns.interrupt_response
 
     # The leg
 

@@ -15,10 +15,11 @@ from bridge.media.convert import SoundConverter
 from bridge.media.playback import Part
 from bridge.session.hub import Listener
 from bridge.session.roles import Leg, Upstream
+from bridge.session.state import SessionState
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.client_events import InputAudioBufferAppend
 from bridge.wire.message import Message
-from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionConfig, format_of
+from bridge.wire.sessions import format_of
 
 __all__ = ["Sound", "SoundStream", "Track"]
 
@@ -46,13 +47,10 @@ class Sound:
         """The caller's sound comes from ``leg``, and the answer's goes there."""
         self._leg = leg
 
-    def follow_owner(self, owner: Listener, config: SessionConfig) -> None:
+    def follow_owner(self, owner: Listener, state: SessionState) -> None:
         """An owner's sound travels in the session's formats, which it may change at any time."""
-        audio = config.audio
-        if not isinstance(audio, AudioConfig):
-            return
-        self._inbound = format_of(audio.input.format) if isinstance(audio.input, AudioInput) else PCM16
-        outbound = format_of(audio.output.format) if isinstance(audio.output, AudioOutput) else PCM16
+        self._inbound = format_of(state.input.format)
+        outbound = format_of(state.output.format)
         if owner.audio != outbound.name:
             self._output.leave(owner)
             self._output.join(owner, outbound)

@@ -173,6 +173,16 @@ class Usage(Struct, kw_only=True):
             output_token_details=TokenDetails(text_tokens=output_text, audio_tokens=output_audio),
         )
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together."""
+        ours, theirs = ((usage.input_token_details, usage.output_token_details) for usage in (self, other))
+        return Usage.of(
+            input_text=ours[0].text_tokens + theirs[0].text_tokens,
+            input_audio=ours[0].audio_tokens + theirs[0].audio_tokens,
+            output_text=ours[1].text_tokens + theirs[1].text_tokens,
+            output_audio=ours[1].audio_tokens + theirs[1].audio_tokens,
+        )
+
 
 class Response(Struct, kw_only=True):
     """One answer of the model."""

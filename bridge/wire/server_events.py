@@ -15,6 +15,7 @@ from bridge.wire.items import Item, Part, Response
 from bridge.wire.sessions import SessionConfig
 
 __all__ = [
+    "Body",
     "CallClosed",
     "ContentPartAdded",
     "ContentPartDone",
@@ -69,6 +70,10 @@ __all__ = [
     "encode",
     "error_event",
 ]
+
+
+Body = dict[str, Any]
+"""An event as plain JSON, with whatever else its writer says."""
 
 
 class ServerEvent(Struct, kw_only=True, tag_field="type"):
@@ -131,14 +136,14 @@ class SessionUpdated(ServerEvent, kw_only=True, tag="session.updated"):
 class ConversationItemAdded(ServerEvent, kw_only=True, tag="conversation.item.added"):
     """An item stands in the conversation, perhaps unfinished."""
 
-    previous_item_id: str | None = None
+    previous_item_id: str | None | UnsetType = UNSET
     item: Item
 
 
 class ConversationItemDone(ServerEvent, kw_only=True, tag="conversation.item.done"):
     """An item is complete."""
 
-    previous_item_id: str | None = None
+    previous_item_id: str | None | UnsetType = UNSET
     item: Item
 
 

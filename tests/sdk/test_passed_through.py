@@ -62,7 +62,7 @@ def test_beta_client_hears_of_its_conversation() -> None:
     assert ga.types == ["session.created"]
     assert beta.types == ["session.created", "conversation.created"]
     assert BETA.complaint(beta.events[1]) is None
-    assert beta.events[1]["conversation"]["id"] == stage.upstream.conversation_id
+    assert beta.events[1]["conversation"]["id"] == stage.session.state.conversation.id
 
 
 def test_rate_limits() -> None:

@@ -22,8 +22,12 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (error_event(BadEvent("no")), "error", {"error"}),
     (server.SessionCreated(session=SESSION), "session.created", {"session"}),
     (server.SessionUpdated(session=SESSION), "session.updated", {"session"}),
-    (server.ConversationItemAdded(item=ASSISTANT), "conversation.item.added", {"item", "previous_item_id"}),
-    (server.ConversationItemDone(item=ASSISTANT), "conversation.item.done", {"item", "previous_item_id"}),
+    (
+        server.ConversationItemAdded(item=ASSISTANT, previous_item_id=None),
+        "conversation.item.added",
+        {"item", "previous_item_id"},
+    ),
+    (server.ConversationItemDone(item=ASSISTANT), "conversation.item.done", {"item"}),
     (server.ConversationItemRetrieved(item=ASSISTANT), "conversation.item.retrieved", {"item"}),
     (server.ConversationItemDeleted(item_id="item_2"), "conversation.item.deleted", {"item_id"}),
     (

@@ -60,6 +60,7 @@ class Answer:
         *,
         conversation: Conversation | None,
         downstream: Downstream,
+        input_tokens: tuple[int, int],
         on_done: Callable[["Answer"], None],
     ) -> None:
         self.response = response
@@ -68,6 +69,7 @@ class Answer:
         self._content = content
         self._conversation = conversation
         self._downstream = downstream
+        self._input_tokens = input_tokens
         self._on_done = on_done
         self._timer: asyncio.TimerHandle | None = None
         self._item: items.Message | items.FunctionCall
@@ -128,7 +130,7 @@ class Answer:
         item, previous = self._item, None
         item.status = "in_progress"
         if self._conversation is not None:
-            previous = self._conversation.add(item)
+            previous = self._conversation.place(item)
         else:
             item.id, item.object = new_id("item"), "realtime.item"
         deliver = self._downstream.deliver
@@ -190,8 +192,12 @@ class Answer:
         response.status = "completed" if is_complete else "cancelled"
         response.status_details = details
         response.output = [item]
+        text_tokens, audio_tokens = self._input_tokens
         response.usage = items.Usage.of(
-            output_text=len(self._words().split()), output_audio=self.audio_ms * _OUTPUT_TOKENS_PER_S // 1000
+            input_text=text_tokens,
+            input_audio=audio_tokens,
+            output_text=len(self._words().split()),
+            output_audio=self.audio_ms * _OUTPUT_TOKENS_PER_S // 1000,
         )
         deliver(server.ResponseDone(response=self.response))
         self._on_done(self)

@@ -7,15 +7,14 @@ transcript tells what the sound is.
 
 import binascii
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET
 
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundDecoder
-from bridge.session.conversation import Conversation
 from bridge.session.roles import Downstream
+from bridge.session.state import SessionState
 from bridge.upstream.engine.answer import Answer, Call, Speech, Text
 from bridge.upstream.engine.arguments import example_arguments
 from bridge.upstream.engine.turns import SpeechStarted, SpeechStopped, TurnDetector
@@ -24,18 +23,7 @@ from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import (
-    AudioConfig,
-    AudioInput,
-    AudioOutput,
-    FunctionTool,
-    SemanticVad,
-    ServerVad,
-    SessionConfig,
-    TurnDetection,
-    format_of,
-    merged,
-)
+from bridge.wire.sessions import FunctionTool, SemanticVad, ServerVad, format_of
 
 __all__ = ["Engine"]
 
@@ -46,7 +34,7 @@ _DETECTION_MS = 200  # by which speech is noticed after its start, at most
 _MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
 _MAX_KEPT_MS = 1_200_000  # of committed sound, for parroting and retrieval; the oldest goes first
 _SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad, by eagerness
-_READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET, "model": UNSET}
+_INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
 _NOTHING_SAID = "Say something, and you will hear your own words. Type something, and you will read them."
 
 
@@ -54,10 +42,8 @@ class Engine:
     """One conversation with the embedded engine; an ``Upstream``."""
 
     def __init__(self) -> None:
-        self._conversation = Conversation()
         self._sounds: OrderedDict[str, bytes] = OrderedDict()
         self._answer: Answer | None = None
-        self._has_spoken = False
         self._buffer = bytearray()
         self._dropped_bytes = 0  # of all sound that came, those that are no longer in the buffer
         self._turn_item_id = ""
@@ -65,17 +51,12 @@ class Engine:
 
     # Upstream
 
-    def start(self, downstream: Downstream, config: SessionConfig) -> None:
+    def start(self, downstream: Downstream, state: SessionState) -> None:
         """Begins the conversation; ``session.created`` is delivered before this returns."""
         self._downstream = downstream
-        self._config = config
+        self._state = state
         self._configure_turns()
-        downstream.deliver(server.SessionCreated(session=config))
-
-    @property
-    def conversation_id(self) -> str:
-        """Of the one conversation there is."""
-        return self._conversation.id
+        downstream.deliver(server.SessionCreated(session=state.config))
 
     @property
     def input_format(self) -> AudioFormat:
@@ -87,10 +68,11 @@ class Engine:
         """What it speaks, likewise."""
         return PCM16
 
-    def receive_event(self, event: client.ClientEvent) -> None:
+    def receive_event(self, event: client.ClientEvent, text: str | None = None) -> None:
         """A client event; raises ``BadEvent`` where it cannot be done."""
         if isinstance(event, client.SessionUpdate):
-            self._update(event.session)
+            self._downstream.deliver(server.SessionUpdated(session=self._state.updated(event.session)))
+            self._configure_turns()
         elif isinstance(event, client.InputAudioBufferCommit):
             self._commit_by_hand()
         elif isinstance(event, client.InputAudioBufferClear):
@@ -100,7 +82,7 @@ class Engine:
         elif isinstance(event, client.ConversationItemRetrieve):
             self._retrieve(event.item_id)
         elif isinstance(event, client.ConversationItemDelete):
-            self._conversation.delete(event.item_id)
+            self._state.conversation.find(event.item_id)
             self._sounds.pop(event.item_id, None)
             self._downstream.deliver(server.ConversationItemDeleted(item_id=event.item_id))
         elif isinstance(event, client.ConversationItemTruncate):
@@ -108,7 +90,8 @@ class Engine:
         elif isinstance(event, client.ResponseCreate):
             self._respond(event.response if event.response is not UNSET else items.ResponseConfig())
         elif isinstance(event, client.ResponseCancel):
-            self._cancel(event.response_id)
+            self._state.require_active(event.response_id)
+            self._cancel("client_cancelled")
 
     def receive_audio(self, pcm: bytes) -> None:
         """The caller's sound, PCM16 24 kHz mono."""
@@ -133,7 +116,7 @@ class Engine:
     # Turns
 
     def _configure_turns(self) -> None:
-        turns = self._turn_detection
+        turns = self._state.turn_detection
         if turns is None:
             self._detector = None
             return
@@ -156,18 +139,18 @@ class Engine:
         self._downstream.deliver(
             server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
         )
-        turns = self._turn_detection
-        if self._answer is not None and turns is not None and turns.interrupt_response:
-            self._answer.cancel("turn_detected")
+        turns = self._state.turn_detection
+        if turns is not None and turns.interrupt_response:
+            self._cancel("turn_detected")
 
     def _speech_stopped(self, event: SpeechStopped) -> None:
         end_ms = self._detector_start_ms + event.audio_end_ms
         self._downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id))
         sound = self._take_until(end_ms)
-        turns = self._turn_detection
+        turns = self._state.turn_detection
         try:
             self._commit(sound, self._turn_item_id)
-            if self._answer is None and turns is not None and turns.create_response and self._answers:
+            if self._answer is None and turns is not None and turns.create_response and self._state.has_answers:
                 self._respond(items.ResponseConfig())
         except BadEvent as error:  # there is no client event to refuse
             self._downstream.deliver(server.error_event(error))
@@ -201,7 +184,7 @@ class Engine:
                 f"{_MIN_COMMIT_MS}ms of audio, but buffer only has {length_ms:.2f}ms of audio.",
                 code="input_audio_buffer_commit_empty",
             )
-        self._conversation.require_room()
+        self._state.conversation.require_room()
         self._commit(self._forget_buffer(), new_id("item"))
 
     def _clear(self) -> None:
@@ -215,13 +198,13 @@ class Engine:
 
     def _commit(self, sound: bytes, item_id: str) -> None:
         item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
-        previous = self._conversation.add(item)
+        previous = self._state.conversation.place(item)
         self._keep(item_id, sound)
         deliver = self._downstream.deliver
         deliver(server.InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
         deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
         deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
-        if self._input.transcription not in (None, UNSET):
+        if self._state.input.transcription not in (None, UNSET):
             deliver(
                 server.InputAudioTranscriptionFailed(
                     item_id=item_id,
@@ -237,24 +220,12 @@ class Engine:
         while sum(map(len, self._sounds.values())) > _MAX_KEPT_MS * _BYTES_PER_MS:
             self._sounds.popitem(last=False)
 
-    # Session and items
-
-    def _update(self, update: SessionConfig) -> None:
-        output = update.audio.output if isinstance(update.audio, AudioConfig) else UNSET
-        if self._has_spoken and isinstance(output, AudioOutput) and output.voice not in (UNSET, self._voice):
-            raise BadEvent(
-                "Cannot update a conversation's voice after audio was output.",
-                code="cannot_update_voice",
-                param="session.audio.output.voice",
-            )
-        self._config = merged(self._config, msgspec.structs.replace(update, **_READ_ONLY))
-        self._configure_turns()
-        self._downstream.deliver(server.SessionUpdated(session=self._config))
+    # Items
 
     def _create_item(self, event: client.ConversationItemCreate) -> None:
         item = event.item
         sound = self._taken_sound(item)
-        previous = self._conversation.add(item, after=event.previous_item_id)
+        previous = self._state.conversation.place(item, after=event.previous_item_id)
         if sound:
             self._keep(str(item.id), sound)
         self._downstream.deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
@@ -270,7 +241,7 @@ class Engine:
                 except (binascii.Error, ValueError):
                     param = f"item.content[{index}].audio"
                     raise BadEvent("'audio' is not valid base64.", code="invalid_audio", param=param) from None
-                audio_format = format_of(self._input.format)
+                audio_format = format_of(self._state.input.format)
                 if len(encoded) % audio_format.bytes_per_sample:
                     param = f"item.content[{index}].audio"
                     raise BadEvent("'audio' ends in the middle of a sample.", code="invalid_audio", param=param)
@@ -279,7 +250,7 @@ class Engine:
         return sound[: len(sound) // 2 * 2]
 
     def _retrieve(self, item_id: str) -> None:
-        item = self._conversation.find(item_id)
+        item = self._state.conversation.find(item_id)
         sound = self._sounds.get(item_id)
         if sound is not None and len(sound) <= _MAX_RETRIEVED_BYTES and isinstance(item, items.Message):
             audio = binascii.b2a_base64(sound, newline=False).decode()
@@ -293,12 +264,7 @@ class Engine:
         self._downstream.deliver(server.ConversationItemRetrieved(item=item))
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
-        item = self._conversation.find(event.item_id)
-        part = None
-        if isinstance(item, items.Message) and event.content_index < len(item.content):
-            part = item.content[event.content_index]
-        if not isinstance(part, items.OutputAudio):
-            raise BadEvent("Only an assistant's audio can be truncated.", param="item_id")
+        self._state.require_audio(event.item_id, event.content_index)
         is_speaking = self._answer is not None and self._answer.item_id == event.item_id
         heard = len(self._sounds.get(event.item_id, b"")) // _BYTES_PER_MS
         length_ms = self._answer.audio_ms if is_speaking and self._answer is not None else heard
@@ -308,7 +274,6 @@ class Engine:
             )
         if event.item_id in self._sounds:
             self._sounds[event.item_id] = self._sounds[event.item_id][: event.audio_end_ms * _BYTES_PER_MS]
-        part.transcript = ""
         self._downstream.deliver(
             server.ConversationItemTruncated(
                 item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
@@ -318,52 +283,32 @@ class Engine:
     # Answers
 
     def _respond(self, wanted: items.ResponseConfig) -> None:
-        if not self._answers:
-            raise BadEvent("A transcription session has no responses.", param="type")
-        if self._answer is not None:
-            raise BadEvent(
-                f"Conversation already has an active response in progress: {self._answer.response.id}. "
-                "Wait until the response is finished before creating a new one.",
-                code="conversation_already_has_active_response",
-            )
-        modalities = wanted.output_modalities if wanted.output_modalities is not UNSET else self._modalities
-        self._conversation.require_room()
-        content = self._content(wanted, modalities)
-        is_apart = wanted.conversation == "none"
-        response = items.Response(
-            id=new_id("resp"),
-            conversation_id=None if is_apart else self._conversation.id,
-            output_modalities=list(modalities),
-            audio=self._response_audio(wanted),
-            metadata=wanted.metadata if wanted.metadata is not UNSET else None,
-        )
+        self._state.require_idle()
+        self._state.conversation.require_room()
+        history = wanted.input if wanted.input is not UNSET else self._state.conversation.items()
+        response = self._state.new_response(new_id("resp"), wanted)
+        content = self._content(wanted, history, is_text=response.output_modalities == ["text"])
         self._answer = answer = Answer(
             content,
             response,
-            conversation=None if is_apart else self._conversation,
+            conversation=self._state.conversation if response.conversation_id is not None else None,
             downstream=self._downstream,
+            input_tokens=self._input_tokens(history),
             on_done=self._answered,
         )
-        if isinstance(content, Speech):
-            self._has_spoken = True
         answer.start()
         if isinstance(content, Speech):
             self._keep(answer.item_id, content.pcm)
 
-    def _response_audio(self, wanted: items.ResponseConfig) -> items.ResponseAudio:
-        """How the response sounds: as the session does, unless it was asked for otherwise."""
-        audio = self._config.audio
-        output = audio.output if isinstance(audio, AudioConfig) else UNSET
-        own = items.ResponseAudioOutput()
-        if isinstance(output, AudioOutput):
-            own = items.ResponseAudioOutput(format=output.format, voice=output.voice)
-        if isinstance(wanted.audio, items.ResponseAudio) and isinstance(wanted.audio.output, items.ResponseAudioOutput):
-            own = merged(own, wanted.audio.output)
-        return items.ResponseAudio(output=own)
+    def _input_tokens(self, history: list[items.Item]) -> tuple[int, int]:
+        """Of text and of sound, as an estimate."""
+        sound_ms = sum(len(self._sounds.get(str(item.id), b"")) for item in history) // _BYTES_PER_MS
+        return self._state.text_tokens(history), sound_ms * _INPUT_TOKENS_PER_S // 1000
 
-    def _content(self, wanted: items.ResponseConfig, modalities: Sequence[str]) -> Speech | Text | Call:
+    def _content(
+        self, wanted: items.ResponseConfig, history: list[items.Item], *, is_text: bool
+    ) -> Speech | Text | Call:
         """What to say to the last item."""
-        history = wanted.input if wanted.input is not UNSET else self._conversation.items()
         call = self._tool_call(wanted, history)
         if call is not None:
             return call
@@ -375,14 +320,14 @@ class Engine:
         sound = self._sounds.get(str(last.id))
         if sound:
             words = f"(your own words, {len(sound) / _BYTES_PER_MS / 1000:.1f} s)"
-            return Text(words) if list(modalities) == ["text"] else Speech(sound, words)
+            return Text(words) if is_text else Speech(sound, words)
         written = "\n".join(part.text for part in last.content if isinstance(part, items.InputText))
         return Text(f"You wrote: {written}" if written else _NOTHING_SAID)
 
     def _tool_call(self, wanted: items.ResponseConfig, history: list[items.Item]) -> Call | None:
         """A call of the first function, once in a conversation: until one was answered."""
-        tools = wanted.tools if wanted.tools is not UNSET else self._config.tools
-        choice = wanted.tool_choice if wanted.tool_choice is not UNSET else self._config.tool_choice
+        tools = wanted.tools if wanted.tools is not UNSET else self._state.config.tools
+        choice = wanted.tool_choice if wanted.tool_choice is not UNSET else self._state.config.tool_choice
         functions = [tool for tool in tools if isinstance(tool, FunctionTool)] if tools is not UNSET else []
         is_answered = any(isinstance(item, items.FunctionCallOutput) for item in history)
         if not functions or choice == "none" or is_answered:
@@ -391,46 +336,15 @@ class Engine:
         arguments = example_arguments(tool.parameters if tool.parameters is not UNSET else {})
         return Call(tool.name, msgspec.json.encode(arguments).decode())
 
-    def _cancel(self, response_id: str | None) -> None:
-        answer = self._answer
-        if answer is None or response_id not in (None, answer.response.id):
-            raise BadEvent("Cancellation failed: no active response found.", code="response_cancel_not_active")
-        answer.cancel("client_cancelled")
+    def _cancel(self, reason: str) -> None:
+        if self._answer is not None:
+            self._answer.cancel(reason)
 
     def _answered(self, answer: Answer) -> None:
         if self._answer is answer:
             self._answer = None
         if answer.item_id in self._sounds:  # what was cancelled was never said
             self._sounds[answer.item_id] = self._sounds[answer.item_id][: answer.audio_bytes]
-
-    # What the session is set to
-
-    @property
-    def _input(self) -> AudioInput:
-        audio = self._config.audio
-        return audio.input if isinstance(audio, AudioConfig) and isinstance(audio.input, AudioInput) else AudioInput()
-
-    @property
-    def _answers(self) -> bool:
-        """It is a conversation; a transcription session only listens."""
-        return self._config.type != "transcription"
-
-    @property
-    def _voice(self) -> object:
-        audio = self._config.audio
-        if not isinstance(audio, AudioConfig) or not isinstance(audio.output, AudioOutput):
-            return UNSET
-        return audio.output.voice
-
-    @property
-    def _modalities(self) -> Sequence[str]:
-        modalities = self._config.output_modalities
-        return modalities if modalities is not UNSET else ["audio"]
-
-    @property
-    def _turn_detection(self) -> TurnDetection | None:
-        turns = self._input.turn_detection
-        return None if turns is UNSET else turns
 
 
 def _is_from_model(item: items.Item) -> bool:

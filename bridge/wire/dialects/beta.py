@@ -11,7 +11,7 @@ import msgspec
 
 from bridge.errors import BadEvent
 from bridge.wire.client_events import ClientEvent, bad_event, decode_json
-from bridge.wire.server_events import ServerEvent
+from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
 
 __all__ = ["AUDIO_DELTA", "Beta", "decode_client_event", "session_to_beta", "session_to_ga", "to_beta"]
@@ -188,9 +188,9 @@ class _Wanted(msgspec.Struct):
     session: SessionConfig
 
 
-def to_beta(event: ServerEvent, beta: Beta) -> dict[str, Any] | None:
+def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
     """A server event as beta has it; None where beta has no such event."""
-    message: dict[str, Any] = msgspec.to_builtins(event)
+    message: Body = dict(event) if isinstance(event, dict) else msgspec.to_builtins(event)
     kind = message["type"]
     if kind in _NOT_IN_BETA or kind.startswith(("mcp_", "response.mcp_")):
         return None

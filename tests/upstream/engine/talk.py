@@ -10,9 +10,10 @@ import pytest
 
 from bridge.errors import BadEvent, BridgeError
 from bridge.media.playback import Part
+from bridge.session.state import SessionState
 from bridge.upstream.engine.service import Engine
 from bridge.wire.client_events import decode_client_event
-from bridge.wire.server_events import ServerEvent, encode
+from bridge.wire.server_events import Body, ServerEvent, encode
 from bridge.wire.sessions import default_session
 from tests.fakes import JsonEvent
 
@@ -72,16 +73,19 @@ class Recorder:
     """A session that only listens: events as they were when they came, pieces of sound among them."""
 
     def __init__(self) -> None:
+        self.state = SessionState(default_session(session_id="sess_1", model="parrot", expires_at=0))
         self.events: list[JsonEvent] = []
         self.sounds: dict[str, bytes] = {}
         """By item."""
         self.closed: list[BridgeError | None] = []
         self._news = asyncio.Event()
 
-    def deliver(self, event: ServerEvent) -> None:
+    def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
+        self.state.follow(event)
         self._record(json.loads(encode(event)))
 
     def deliver_audio(self, part: Part, pcm: bytes) -> None:
+        self.state.has_spoken = True
         self.sounds[part.item_id] = self.sounds.get(part.item_id, b"") + pcm
         self._record({"type": AUDIO, "response_id": part.response_id, "item_id": part.item_id})
 
@@ -113,7 +117,7 @@ class Talk:
     def __init__(self, **session: object) -> None:
         self.said = Recorder()
         self.engine = Engine()
-        self.engine.start(self.said, default_session(session_id="sess_1", model="parrot", expires_at=0))
+        self.engine.start(self.said, self.said.state)
         self.spoken = b""
         if session:
             self.send("session.update", session=session)

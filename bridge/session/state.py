@@ -1,0 +1,217 @@
+"""What is true of one session: its configuration, its conversation, the response in progress, what it has cost.
+
+There is one state to a session, whoever answers it. It changes in one way only: by the server events that the upstream
+delivers (``follow``). An upstream of our own asks it first whether what a client wants may be done: the rules of the
+protocol stand here too, and raise ``BadEvent``. So an upstream that is lost can be replaced by another one, which finds
+everything here.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from bridge.errors import BadEvent
+from bridge.session.conversation import Conversation
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionConfig, TurnDetection, merged
+
+__all__ = ["SessionState"]
+
+_READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET, "model": UNSET}
+_WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
+
+
+class SessionState:
+    """See the module."""
+
+    def __init__(self, config: SessionConfig, wanted: SessionConfig | None = None) -> None:
+        self.config = config
+        self.wanted = wanted or SessionConfig()
+        """What of it was asked for; the rest is for the upstream to say."""
+        self.conversation = Conversation()
+        self.response: items.Response | None = None
+        """The one in progress."""
+        self.has_spoken = False
+        """Sound was output: the voice is fixed."""
+        self.usage = items.Usage.of()
+        """Of all responses so far."""
+        self.rate_limits: list[server.RateLimit] = []
+
+    def follow(self, event: server.ServerEvent) -> None:
+        """Makes true what the upstream says."""
+        follower = _FOLLOWERS.get(type(event))
+        if follower is not None:
+            follower(self, event)
+
+    # What the session is set to
+
+    @property
+    def input(self) -> AudioInput:
+        """What is done with the caller's sound."""
+        audio = self.config.audio
+        return audio.input if isinstance(audio, AudioConfig) and isinstance(audio.input, AudioInput) else AudioInput()
+
+    @property
+    def output(self) -> AudioOutput:
+        """How answers sound."""
+        audio = self.config.audio
+        if isinstance(audio, AudioConfig) and isinstance(audio.output, AudioOutput):
+            return audio.output
+        return AudioOutput()
+
+    @property
+    def modalities(self) -> Sequence[str]:
+        """In what answers are given."""
+        modalities = self.config.output_modalities
+        return modalities if modalities is not UNSET else ["audio"]
+
+    @property
+    def turn_detection(self) -> TurnDetection | None:
+        """How turns are found; None where the client ends them itself."""
+        turns = self.input.turn_detection
+        return None if turns is UNSET else turns
+
+    @property
+    def has_answers(self) -> bool:
+        """It is a conversation; a transcription session only listens."""
+        return self.config.type != "transcription"
+
+    # The rules
+
+    def updated(self, update: SessionConfig) -> SessionConfig:
+        """The configuration with ``update`` laid over it; what a client may not change is left as it is."""
+        output = update.audio.output if isinstance(update.audio, AudioConfig) else UNSET
+        if self.has_spoken and isinstance(output, AudioOutput) and output.voice not in (UNSET, self.output.voice):
+            raise BadEvent(
+                "Cannot update a conversation's voice after audio was output.",
+                code="cannot_update_voice",
+                param="session.audio.output.voice",
+            )
+        return merged(self.config, msgspec.structs.replace(update, **_READ_ONLY))
+
+    def require_idle(self) -> None:
+        """Raises ``BadEvent`` where a response may not begin."""
+        if not self.has_answers:
+            raise BadEvent("A transcription session has no responses.", param="type")
+        if self.response is not None:
+            raise BadEvent(
+                f"Conversation already has an active response in progress: {self.response.id}. "
+                "Wait until the response is finished before creating a new one.",
+                code="conversation_already_has_active_response",
+            )
+
+    def require_active(self, response_id: str | None) -> None:
+        """Raises ``BadEvent`` where there is no such response to cancel; None means whichever is in progress."""
+        if self.response is None or response_id not in (None, self.response.id):
+            raise BadEvent("Cancellation failed: no active response found.", code="response_cancel_not_active")
+
+    def require_audio(self, item_id: str, content_index: int) -> None:
+        """Raises ``BadEvent`` where there is no assistant's sound to truncate."""
+        part = _content(self.conversation.find(item_id), content_index)
+        if not isinstance(part, items.OutputAudio):
+            raise BadEvent("Only an assistant's audio can be truncated.", param="item_id")
+
+    def new_response(self, response_id: str, wanted: items.ResponseConfig) -> items.Response:
+        """A response as it begins: set as the session is, unless it was asked for otherwise."""
+        own = items.ResponseAudioOutput(format=self.output.format, voice=self.output.voice)
+        if isinstance(wanted.audio, items.ResponseAudio) and isinstance(wanted.audio.output, items.ResponseAudioOutput):
+            own = merged(own, wanted.audio.output)
+        tokens = wanted.max_output_tokens if wanted.max_output_tokens is not UNSET else self.config.max_output_tokens
+        return items.Response(
+            id=response_id,
+            conversation_id=None if wanted.conversation == "none" else self.conversation.id,
+            output_modalities=list(
+                wanted.output_modalities if wanted.output_modalities is not UNSET else self.modalities
+            ),
+            audio=items.ResponseAudio(output=own),
+            max_output_tokens=tokens if tokens is not UNSET else "inf",
+            metadata=wanted.metadata if wanted.metadata is not UNSET else None,
+        )
+
+    def text_tokens(self, history: Sequence[items.Item]) -> int:
+        """An estimate of what the words of ``history`` and the instructions cost as input."""
+        words = sum(len(_words(item).split()) for item in history)
+        instructions = self.config.instructions
+        return round((words + len((instructions or "").split())) * _WORDS_TO_TOKENS)
+
+    # What the upstream says
+
+    def _configured(self, event: server.SessionCreated | server.SessionUpdated) -> None:
+        self.config = event.session
+
+    def _item_added(self, event: server.ConversationItemAdded | server.ConversationItemDone) -> None:
+        previous = event.previous_item_id
+        self.conversation.insert(event.item, self.conversation.last_item_id if previous is UNSET else previous)
+
+    def _item_written(self, event: server.OutputItemDone) -> None:
+        """Beta servers say only so that an item is complete."""
+        if self.conversation.get(str(event.item.id)) is not None:
+            self.conversation.insert(event.item, None)
+
+    def _item_deleted(self, event: server.ConversationItemDeleted) -> None:
+        self.conversation.remove(event.item_id)
+
+    def _item_truncated(self, event: server.ConversationItemTruncated) -> None:
+        part = self._part(event.item_id, event.content_index)
+        if isinstance(part, items.OutputAudio):
+            part.transcript = ""
+
+    def _item_transcribed(self, event: server.InputAudioTranscriptionCompleted) -> None:
+        part = self._part(event.item_id, event.content_index)
+        if isinstance(part, items.InputAudio):
+            part.transcript = event.transcript
+
+    def _response_created(self, event: server.ResponseCreated) -> None:
+        self.response = event.response
+
+    def _response_done(self, event: server.ResponseDone) -> None:
+        if self.response is not None and self.response.id == event.response.id:
+            self.response = None
+        if event.response.usage is not None:
+            self.usage = self.usage.plus(event.response.usage)
+
+    def _limited(self, event: server.RateLimitsUpdated) -> None:
+        self.rate_limits = event.rate_limits
+
+    def _part(self, item_id: str, content_index: int) -> items.Content | None:
+        item = self.conversation.get(item_id)
+        return None if item is None else _content(item, content_index)
+
+
+def _content(item: items.Item, index: int) -> items.Content | None:
+    return item.content[index] if isinstance(item, items.Message) and index < len(item.content) else None
+
+
+def _words(item: items.Item) -> str:
+    """All that is written or known to have been said in an item."""
+    if isinstance(item, items.FunctionCall):
+        return item.arguments
+    if isinstance(item, items.FunctionCallOutput):
+        return item.output
+    return " ".join(_text(part) for part in item.content)
+
+
+def _text(part: items.Content) -> str:
+    if isinstance(part, items.InputText | items.OutputText):
+        return part.text
+    if isinstance(part, items.InputAudio | items.OutputAudio):
+        return part.transcript or ""
+    return ""
+
+
+_FOLLOWERS: dict[type[server.ServerEvent], Callable[[SessionState, Any], None]] = {
+    server.SessionCreated: SessionState._configured,
+    server.SessionUpdated: SessionState._configured,
+    server.ConversationItemAdded: SessionState._item_added,
+    server.ConversationItemDone: SessionState._item_added,
+    server.OutputItemDone: SessionState._item_written,
+    server.ConversationItemDeleted: SessionState._item_deleted,
+    server.ConversationItemTruncated: SessionState._item_truncated,
+    server.InputAudioTranscriptionCompleted: SessionState._item_transcribed,
+    server.ResponseCreated: SessionState._response_created,
+    server.ResponseDone: SessionState._response_done,
+    server.RateLimitsUpdated: SessionState._limited,
+}

@@ -1,0 +1,183 @@
+"""The state of a session: it follows what the upstream says, and knows what a client may not do."""
+
+import pytest
+
+from bridge.errors import BadEvent
+from bridge.session.state import SessionState
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.sessions import (
+    AudioConfig,
+    AudioInput,
+    AudioOutput,
+    PcmuFormat,
+    SessionConfig,
+    default_session,
+    default_transcription,
+)
+
+TOKENS = items.Usage.of(input_text=1, input_audio=2, output_text=3, output_audio=4)
+
+
+def new_state() -> SessionState:
+    return SessionState(default_session(session_id="sess_1", model="parrot", expires_at=7))
+
+
+def voice(name: str) -> SessionConfig:
+    return SessionConfig(audio=AudioConfig(output=AudioOutput(voice=name)))
+
+
+def heard(item_id: str = "item_a") -> items.Message:
+    return items.Message(id=item_id, role="user", content=[items.InputAudio()])
+
+
+def spoken(item_id: str = "item_b", words: str = "hello there") -> items.Message:
+    return items.Message(id=item_id, role="assistant", content=[items.OutputAudio(transcript=words)])
+
+
+def response(response_id: str = "resp_1", usage: items.Usage | None = None) -> items.Response:
+    return items.Response(id=response_id, output_modalities=["audio"], usage=usage)
+
+
+def test_an_update_is_laid_over() -> None:
+    """What an update names changes, null turns off, what it leaves out stays; nothing is true before it is said."""
+    state = new_state()
+    update = SessionConfig(instructions="sing", audio=AudioConfig(input=AudioInput(turn_detection=None)))
+    config = state.updated(update)
+    assert state.config.instructions == ""
+    state.follow(server.SessionUpdated(session=config))
+    assert (state.config.instructions, state.turn_detection) == ("sing", None)
+    assert state.output.voice == "alloy"
+
+
+def test_what_a_client_may_not_change() -> None:
+    """Id, model, object and expiry stay as they are."""
+    state = new_state()
+    config = state.updated(SessionConfig(id="sess_2", model="other", expires_at=99))
+    assert (config.id, config.model, config.expires_at) == ("sess_1", "parrot", 7)
+
+
+def test_the_voice_is_fixed_by_the_first_sound() -> None:
+    """Until sound was output any voice may be chosen, after it only the one that is heard."""
+    state = new_state()
+    state.follow(server.SessionUpdated(session=state.updated(voice("marin"))))
+    state.has_spoken = True
+    assert state.updated(voice("marin")).audio == state.config.audio
+    with pytest.raises(BadEvent) as caught:
+        state.updated(voice("cedar"))
+    assert (caught.value.code, caught.value.param) == ("cannot_update_voice", "session.audio.output.voice")
+
+
+def test_items_stand_where_the_upstream_says() -> None:
+    """Added behind the item that is named, in front for null, last where nothing is said; deleted ones are gone."""
+    state = new_state()
+    for item_id, previous in (("b", None), ("c", "b"), ("a", None)):
+        state.follow(server.ConversationItemAdded(item=heard(item_id), previous_item_id=previous))
+    state.follow(server.ConversationItemAdded(item=heard("d")))
+    state.follow(server.ConversationItemDeleted(item_id="c"))
+    assert [item.id for item in state.conversation.items()] == ["a", "b", "d"]
+
+
+def test_items_grow_complete() -> None:
+    """An unfinished item is replaced by the finished one, transcripts are filled in, what was not heard is removed."""
+    state = new_state()
+    state.follow(server.ConversationItemAdded(item=heard()))
+    unfinished = items.Message(id="item_b", role="assistant", content=[])
+    state.follow(server.ConversationItemAdded(item=unfinished, previous_item_id="item_a"))
+    state.follow(server.OutputItemDone(response_id="resp_1", output_index=0, item=spoken()))
+    state.follow(server.InputAudioTranscriptionCompleted(item_id="item_a", transcript="hi", usage={}))
+    question, answer = state.conversation.items()
+    assert isinstance(question, items.Message)
+    assert question.content == [items.InputAudio(transcript="hi")]
+    assert answer == spoken()
+    state.follow(server.ConversationItemTruncated(item_id="item_b", content_index=0, audio_end_ms=10))
+    assert state.conversation.find("item_b") == spoken(words="")
+    state.follow(server.OutputItemDone(response_id="resp_2", output_index=0, item=spoken("item_apart")))
+    assert state.conversation.get("item_apart") is None
+
+
+def test_one_response_at_a_time() -> None:
+    """While one is in progress no other may begin; it may be cancelled, by its id or without."""
+    state = new_state()
+    state.require_idle()
+    with pytest.raises(BadEvent) as caught:
+        state.require_active(None)
+    assert caught.value.code == "response_cancel_not_active"
+    state.follow(server.ResponseCreated(response=response()))
+    with pytest.raises(BadEvent, match="resp_1") as caught:
+        state.require_idle()
+    assert caught.value.code == "conversation_already_has_active_response"
+    for response_id in (None, "resp_1"):
+        state.require_active(response_id)
+    with pytest.raises(BadEvent):
+        state.require_active("resp_2")
+    state.follow(server.ResponseDone(response=response("resp_0")))
+    assert state.response is not None
+    state.follow(server.ResponseDone(response=response()))
+    state.require_idle()
+
+
+def test_a_transcription_session_has_no_responses() -> None:
+    """It listens only, and says so."""
+    state = SessionState(default_transcription(session_id="sess_1", model="m", expires_at=0))
+    with pytest.raises(BadEvent, match="no responses"):
+        state.require_idle()
+
+
+def test_only_an_assistants_sound_is_truncated() -> None:
+    """Neither an unknown item, nor the caller's, nor a part that is not there."""
+    state = new_state()
+    state.follow(server.ConversationItemAdded(item=heard()))
+    state.follow(server.ConversationItemAdded(item=spoken()))
+    state.require_audio("item_b", 0)
+    for item_id, content_index in (("item_a", 0), ("item_b", 1), ("item_z", 0)):
+        with pytest.raises(BadEvent) as caught:
+            state.require_audio(item_id, content_index)
+        assert caught.value.param == "item_id"
+
+
+def test_a_response_is_set_as_its_session() -> None:
+    """Voice, format, modalities and token limit are the session's, unless the response was asked for otherwise."""
+    state = new_state()
+    state.follow(server.SessionUpdated(session=state.updated(SessionConfig(max_output_tokens=100))))
+    usual = state.new_response("resp_1", items.ResponseConfig())
+    assert (usual.output_modalities, usual.max_output_tokens, usual.metadata) == (["audio"], 100, None)
+    assert usual.conversation_id == state.conversation.id
+    output = items.ResponseAudioOutput(format=PcmuFormat())
+    wanted = items.ResponseConfig(
+        conversation="none",
+        output_modalities=["text"],
+        audio=items.ResponseAudio(output=output),
+        max_output_tokens="inf",
+        metadata={"topic": "test"},
+    )
+    other = state.new_response("resp_2", wanted)
+    assert (other.output_modalities, other.max_output_tokens, other.metadata) == (["text"], "inf", {"topic": "test"})
+    assert other.conversation_id is None
+    assert other.audio == items.ResponseAudio(output=items.ResponseAudioOutput(format=PcmuFormat(), voice="alloy"))
+
+
+def test_what_it_costs_is_added_up() -> None:
+    """The usage of every response, and the limits as they were told last."""
+    state = new_state()
+    for number in range(2):
+        state.follow(server.ResponseDone(response=response(f"resp_{number}", TOKENS)))
+    assert state.usage == items.Usage.of(input_text=2, input_audio=4, output_text=6, output_audio=8)
+    assert state.usage.total_tokens == 20
+    limit = server.RateLimit(name="tokens", limit=9, remaining=8, reset_seconds=1.0)
+    state.follow(server.RateLimitsUpdated(rate_limits=[limit]))
+    assert state.rate_limits == [limit]
+
+
+def test_words_are_estimated_as_tokens() -> None:
+    """Instructions, text, transcripts, arguments and outputs count; sound without words does not."""
+    state = new_state()
+    state.follow(server.SessionUpdated(session=state.updated(SessionConfig(instructions="one two three"))))
+    history: list[items.Item] = [
+        heard(),
+        spoken(words="one two"),
+        items.FunctionCall(name="f", arguments="one"),
+        items.FunctionCallOutput(call_id="call_1", output="one two"),
+        items.Message(role="user", content=[items.InputText(text="one")]),
+    ]
+    assert state.text_tokens(history) == 12
