@@ -1,6 +1,6 @@
 """HTTP doors of calls: an offer comes in, an answer goes out; calls are listed and hung up."""
 
-from typing import Any
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -8,11 +8,12 @@ from starlette.routing import Route
 
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.front.body import read_body, read_form
-from bridge.front.keys import Grant, Keys
+from bridge.front.keys import Grant, Keys, says_beta
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
 from bridge.session.registry import Registry, Terms
-from bridge.wire.client_events import decode_session
+from bridge.wire.client_events import decode_json, decode_session
+from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig
 
 __all__ = ["call_routes", "terms_of"]
@@ -24,19 +25,23 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
     """The routes of ``/v1/realtime/calls`` and ``/v1/calls``."""
 
     async def create(request: Request) -> Response:
-        return await open_call(request, is_beta=False)
+        return await open_call(request, is_beta=says_beta(request.headers))
 
     async def create_beta(request: Request) -> Response:
         return await open_call(request, is_beta=True)
 
     async def open_call(request: Request, *, is_beta: bool) -> Response:
         keys.admit(request.headers)  # before a byte of the body is read
-        sdp, update = await _offer(request)
+        sdp, text = await _offer(request)
+        beta = Beta()
+        update = _session(text, beta if is_beta else None) if text else None
         offer = parse_offer(sdp)
         registry.require_room()
         grant = keys.admit(request.headers)
         grant.require_owner()
         terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
+        if update is not None:
+            terms = replace(terms, temperature=beta.temperature)
         keys.admit(request.headers, is_use=True)  # a refused request costs a single-use key nothing
         session = registry.open(terms, transport="webrtc")
         try:
@@ -96,14 +101,24 @@ def terms_of(grant: Grant, update: SessionConfig | None, *, model: str | None, i
     )
 
 
-async def _offer(request: Request) -> tuple[bytes, SessionConfig | None]:
-    """The SDP and perhaps a session, from a raw body or a form."""
+def _session(text: bytes, beta: Beta | None) -> SessionConfig:
+    """What a form asks for, in the dialect of its door."""
+    if beta is None:
+        return decode_session(text)
+    flat = decode_json(text)
+    if not isinstance(flat, dict):
+        raise BadRequest("'session' is a JSON object.", param="session")
+    return session_to_ga(flat, beta, prefix="session.")
+
+
+async def _offer(request: Request) -> tuple[bytes, bytes | None]:
+    """The SDP and perhaps a session as JSON, from a raw body or a form."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == _SDP:
         return await read_body(request, MAX_SDP_BYTES, too_long=BadOffer, param="sdp"), None
     if content_type != _FORM:
         raise BadRequest(f"Send the offer as Content-Type: {_SDP}, or in a {_FORM}.", param="Content-Type")
-    parts: dict[str, Any] = await read_form(request)
+    parts = await read_form(request)
     if "sdp" not in parts:
         raise BadOffer("The form has no part 'sdp'.", param="sdp")
-    return parts["sdp"], decode_session(parts["session"]) if parts.get("session") else None
+    return parts["sdp"], parts.get("session")

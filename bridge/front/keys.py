@@ -22,11 +22,12 @@ from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["Grant", "Keys", "subprotocols"]
+__all__ = ["Grant", "Keys", "says_beta", "subprotocols"]
 
 _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _MINTED = "ek_"
+_BETA_HEADER, _BETA_SUBPROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
 _MAX_MINTED = 100_000
 _REMEMBERED_S = 600.0  # an expired key: the page that shows it may read that it has expired
 
@@ -193,6 +194,11 @@ def subprotocols(headers: Headers) -> list[str]:
     """The WebSocket subprotocols that a client offers."""
     offered = ",".join(headers.getlist("sec-websocket-protocol"))
     return [token.strip() for token in offered.split(",") if token.strip()]
+
+
+def says_beta(headers: Headers) -> bool:
+    """Beta clients say so in a header, browsers in a subprotocol."""
+    return _BETA_HEADER in headers.get("openai-beta", "") or _BETA_SUBPROTOCOL in subprotocols(headers)
 
 
 def _presented(headers: Headers) -> str | None:

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, error_body
 from bridge.front.calls import terms_of
-from bridge.front.keys import Grant, Keys, subprotocols
+from bridge.front.keys import Grant, Keys, says_beta, subprotocols
 from bridge.front.socket import SocketSink
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
@@ -20,8 +20,7 @@ from bridge.wire.sessions import SessionConfig
 
 __all__ = ["realtime_route"]
 
-_SUBPROTOCOL, _BETA_SUBPROTOCOL = "realtime", "openai-beta.realtime-v1"
-_BETA_HEADER = "realtime=v1"
+_SUBPROTOCOL = "realtime"
 _ROLES = ("controller", "observer")
 _UNSUPPORTED_DATA = 1003
 _MAX_TEXT_CHARS = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
@@ -60,7 +59,7 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     query = websocket.query_params
     grant = keys.admit(websocket.headers)
     role, audio = _choices(query, grant)
-    is_beta = _speaks_beta(websocket) or grant.is_beta
+    is_beta = says_beta(websocket.headers) or grant.is_beta
     if "call_id" in query:
         session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
         session.require_room()
@@ -131,10 +130,3 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[str, AudioFormat | None]
             "'audio' and 'role' are for listeners of a call; a session of its own has both.", param="audio"
         )
     return role, FORMATS.get(name)
-
-
-def _speaks_beta(websocket: WebSocket) -> bool:
-    """Beta clients say so in a header, browsers in a subprotocol."""
-    return _BETA_HEADER in websocket.headers.get("openai-beta", "") or _BETA_SUBPROTOCOL in subprotocols(
-        websocket.headers
-    )

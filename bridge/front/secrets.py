@@ -17,7 +17,7 @@ from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, Forbidden, UnknownCall
 from bridge.front.body import read_json
 from bridge.front.keys import Grant, Keys
-from bridge.wire.client_events import bad_event
+from bridge.wire.client_events import bad_event, refuse_flat
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
@@ -87,7 +87,9 @@ def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
 
     async def client_secrets(request: Request) -> Response:
         _admit_minter(keys, request)
-        wanted = _convert(await read_json(request), ClientSecretRequest)
+        body = await read_json(request)
+        wanted = _convert(body, ClientSecretRequest)
+        refuse_flat(body.get("session", ()))
         caps = wanted.bridge
         session = _whole(wanted.session if wanted.session is not UNSET else SessionConfig())
         grant = Grant(
@@ -164,7 +166,8 @@ def _mint_beta(
 
 
 def _whole(update: SessionConfig) -> SessionConfig:
-    """A complete session with what was asked for laid over it."""
+    """A complete session with what was asked for laid over it; what the server alone sets stays the server's."""
+    update = msgspec.structs.replace(update, id=UNSET, object=UNSET, expires_at=UNSET)
     model = update.model if update.model is not UNSET else _DEFAULT_MODEL
     new = default_transcription if update.type == "transcription" else default_session
     return merged(new(session_id=new_id("sess"), model=model, expires_at=0), update)

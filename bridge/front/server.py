@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.config import Config
@@ -62,7 +63,9 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette
         *_console_routes(),
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
-    return Starlette(routes=routes, middleware=[cors, Middleware(_Contain)], exception_handlers=handlers)
+    app = Starlette(routes=routes, middleware=[cors, Middleware(_Contain)], exception_handlers=handlers)
+    app.router.default = _nothing_here
+    return app
 
 
 class Server:
@@ -158,6 +161,15 @@ class _Contain:
             if scope["type"] == "http":
                 refusal = BridgeError("Something went wrong in the server; its log has the details.")
                 await JSONResponse({"error": error_body(refusal)}, refusal.http_status)(scope, receive, send)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """Starlette would close a socket with 403 and no word."""
+    if scope["type"] != "websocket":
+        raise HTTPException(404)
+    refusal = RequestError(f"{scope['path']} is no WebSocket here.", code="not_found")
+    response = JSONResponse({"error": error_body(refusal)}, 404)
+    await WebSocket(scope, receive, send).send_denial_response(response)
 
 
 async def _no_door(request: Request, error: Exception) -> Response:

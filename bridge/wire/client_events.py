@@ -1,13 +1,23 @@
 """What clients may say: the GA client events, and how a message becomes one or a ``BadEvent`` that names the field."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.errors import BadEvent
-from bridge.wire.items import Item, ResponseConfig
+from bridge.wire.items import (
+    InputAudio,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputAudio,
+    OutputText,
+    ResponseConfig,
+)
 from bridge.wire.sessions import SessionConfig
 
 __all__ = [
@@ -24,10 +34,12 @@ __all__ = [
     "ResponseCreate",
     "SessionUpdate",
     "bad_event",
+    "check_items",
     "decode_client_event",
     "decode_json",
     "decode_session",
     "event_id_of",
+    "refuse_flat",
 ]
 
 # Of beta's flat session; GA has each of them elsewhere, or not at all.
@@ -134,7 +146,17 @@ _session_decoder = msgspec.json.Decoder(SessionConfig)
 
 
 _Flat = msgspec.defstruct("_Flat", [(name, Any, UNSET) for name in _FLAT_NAMES])
-_flat_decoder: Any = msgspec.json.Decoder(msgspec.defstruct("_FlatUpdate", [("session", _Flat)]))
+_flat_decoder: Any = msgspec.json.Decoder(_Flat)
+_flat_event_decoder: Any = msgspec.json.Decoder(
+    msgspec.defstruct("_FlatEvent", [(name, _Flat | UnsetType, UNSET) for name in ("session", "response")])
+)
+
+_CONTENT: dict[str, tuple[type[Struct], ...]] = {
+    "user": (InputText, InputAudio, InputImage),
+    "assistant": (OutputText, OutputAudio),
+    "system": (InputText,),
+}
+_MAX_ID_CHARS = 512
 
 
 class _Envelope(Struct):
@@ -152,8 +174,11 @@ def decode_client_event(text: bytes | str) -> ClientEvent:
     """The event in ``text``; raises ``BadEvent`` naming the field in ``param``."""
     try:
         event = _decoder.decode(text)
-        if isinstance(event, SessionUpdate):
-            _refuse_flat(_flat_decoder.decode(text).session)
+        if isinstance(event, SessionUpdate | ResponseCreate):
+            flat = _flat_event_decoder.decode(text)
+            for path in ("session", "response"):
+                refuse_flat(_given(getattr(flat, path)), path)
+        check_items(event)
         if isinstance(event, SessionUpdate | ConversationItemCreate | ResponseCreate):
             msgspec.json.encode(event)  # what cannot be said again is not taken in: nested too deeply
         return event
@@ -163,12 +188,40 @@ def decode_client_event(text: bytes | str) -> ClientEvent:
         raise _not_json(error) from None
 
 
-def _refuse_flat(session: Struct) -> None:
+def _given(flat: Struct | UnsetType) -> list[str]:
+    if flat is UNSET:
+        return []
+    return [name for name in flat.__struct_fields__ if getattr(flat, name) is not UNSET]
+
+
+def refuse_flat(names: Iterable[str], path: str = "session") -> None:
     """A beta client on a GA connection is told so: its fields would be taken for unknown ones and forgotten."""
-    for name in session.__struct_fields__:
-        if getattr(session, name) is not UNSET:
-            param = f"session.{name}"
+    for name in names:
+        if name in _FLAT_NAMES:
+            param = f"{path}.{name}"
             raise BadEvent(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
+
+
+def check_items(event: ClientEvent) -> None:
+    """Raises ``BadEvent`` where an item that the event brings has an id that is none, or words of somebody else."""
+    if isinstance(event, ConversationItemCreate):
+        _check_item(event.item, "item")
+    elif isinstance(event, ResponseCreate) and event.response is not UNSET and event.response.input is not UNSET:
+        for index, item in enumerate(event.response.input):
+            _check_item(item, f"response.input[{index}]")
+
+
+def _check_item(item: Item, path: str) -> None:
+    if item.id is not UNSET and not 1 <= len(item.id) <= _MAX_ID_CHARS:
+        raise BadEvent(f"An id has 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
+    if not isinstance(item, Message):
+        return
+    for index, part in enumerate(item.content):
+        takes = _CONTENT[item.role]
+        if not isinstance(part, takes):
+            tag, names = part.__struct_config__.tag, ", ".join(str(kind.__struct_config__.tag) for kind in takes)
+            message = f"Invalid value: '{tag}'. The content of {item.role} messages is {names}."
+            raise BadEvent(message, param=f"{path}.content[{index}].type")
 
 
 def decode_json(text: bytes | str) -> Any:
@@ -188,7 +241,9 @@ def _not_json(error: Exception) -> BadEvent:
 def decode_session(text: bytes | str) -> SessionConfig:
     """A session in a request's body; raises ``BadEvent`` naming the field below ``session``."""
     try:
-        return _session_decoder.decode(text)
+        session = _session_decoder.decode(text)
+        refuse_flat(_given(_flat_decoder.decode(text)))
+        return session
     except msgspec.ValidationError as error:
         complaint = bad_event(error)
         param = f"session.{complaint.param}" if complaint.param else "session"

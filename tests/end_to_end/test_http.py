@@ -1,9 +1,11 @@
 """The doors over HTTP: who is let in, what is answered, and how each refusal looks."""
 
+import json
 import logging
 from collections.abc import Mapping
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from bridge.daemon import Daemon
@@ -275,6 +277,16 @@ async def test_console_is_served_closed_in(daemon: Daemon) -> None:
 async def test_nothing_else_is_served(daemon: Daemon, path: str) -> None:
     """404 for what is no door and no file of the console."""
     assert (await request("GET", daemon.url + path)).status == 404
+
+
+@pytest.mark.parametrize("path", ["v1/realtime/translations", "v1/realtime/calls", "nope"])
+async def test_no_socket_is_served_elsewhere(daemon: Daemon, path: str) -> None:
+    """404 before the upgrade, in the form of all errors."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{daemon.url.replace('http', 'ws', 1)}{path}?model=any", proxy=None):
+            pass
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body or b"")["error"]["code"] == "not_found"
 
 
 async def test_calls_are_listed(daemon: Daemon) -> None:

@@ -77,6 +77,17 @@ async def test_client_secret_of_default_settings(serve_with: ServeWith) -> None:
             assert session["audio"]["input"]["turn_detection"]["type"] == "server_vad"
 
 
+async def test_what_the_server_alone_sets(serve_with: ServeWith) -> None:
+    """Ids, kinds and expiries in a body are not taken over."""
+    fixed = {"id": "mine", "object": "realtime.transcription_session", "expires_at": 1}
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        ga = (await _mint(daemon, "client_secrets", {"session": {"type": "realtime", **fixed}})).json["session"]
+        beta = (await _mint(daemon, "sessions", {**fixed, "type": "transcription"})).json
+    for session in (ga, beta):
+        assert session["id"].startswith("sess_")
+        assert (session["object"], session["expires_at"]) == ("realtime.session", 0)
+
+
 async def test_client_secret_for_transcription(serve_with: ServeWith) -> None:
     """The other type of session; the key's socket needs no model."""
     async with serve_with(api_key=(_KEY,)) as daemon:
@@ -105,6 +116,7 @@ async def test_beta_session(serve_with: ServeWith, door: str) -> None:
         ("client_secrets", {"expires_after": {"anchor": "now"}}, "expires_after.anchor"),
         ("client_secrets", {"session": {"type": "opera"}}, "session.type"),
         ("client_secrets", {"session": 1}, "session"),
+        ("client_secrets", {"session": {"type": "realtime", "voice": "echo"}}, "session.voice"),
         ("client_secrets", {"bridge": {"role": "king"}}, "bridge.role"),
         ("client_secrets", {"bridge": {"max_duration_s": 0}}, "bridge.max_duration_s"),
         ("client_secrets", {"bridge": {"allowed_origins": ["https://a.example/"]}}, "bridge.allowed_origins[0]"),

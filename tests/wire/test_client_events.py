@@ -72,12 +72,16 @@ def test_items_of_every_kind() -> None:
         {"type": "input_text", "text": "a"},
         {"type": "input_audio", "audio": "AAAA"},
         {"type": "input_image", "image_url": "data:,"},
-        {"type": "output_text", "text": "b"},
-        {"type": "output_audio", "transcript": "c"},
     ]
+    answer = [{"type": "output_text", "text": "b"}, {"type": "output_audio", "transcript": "c"}]
     call = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "call_1"}
     output = {"type": "function_call_output", "call_id": "call_1", "output": "1"}
-    for item in ({"type": "message", "role": "user", "content": content}, call, output):
+    messages: list[dict[str, Any]] = [
+        {"type": "message", "role": "user", "content": content},
+        {"type": "message", "role": "assistant", "content": answer},
+        {"type": "message", "role": "system", "content": content[:1]},
+    ]
+    for item in (*messages, call, output):
         event = decode({"type": "conversation.item.create", "item": item, "previous_item_id": "root"})
         assert isinstance(event, client.ConversationItemCreate)
         assert (
@@ -267,3 +271,54 @@ def test_only_bad_event_is_ever_raised(event: dict[str, Any], data: st.DataObjec
         decoded = decode(changed)
         if isinstance(decoded, client.ConversationItemCreate):
             assert json.loads(encode(ConversationItemAdded(item=decoded.item)))
+
+
+@pytest.mark.parametrize(
+    ("role", "kind"),
+    [
+        ("user", "output_text"),
+        ("user", "output_audio"),
+        ("assistant", "input_text"),
+        ("assistant", "input_audio"),
+        ("system", "input_audio"),
+        ("system", "output_text"),
+    ],
+)
+def test_content_of_somebody_else(role: str, kind: str) -> None:
+    """A message has the content of its role; what has not is refused by its place, alone or as a response's input."""
+    part = {"type": kind, "text": "a"}
+    item = {"type": "message", "role": role, "content": [{"type": "input_text", "text": "a"}, part][role != "user" :]}
+    index = int(role == "user")
+    for event, path in (
+        ({"type": "conversation.item.create", "item": item}, "item"),
+        ({"type": "response.create", "response": {"input": [USER_TEXT, item]}}, "response.input[1]"),
+    ):
+        with pytest.raises(BadEvent) as refused:
+            decode(event)
+        assert refused.value.param == f"{path}.content[{index}].type"
+        assert kind in refused.value.message
+
+
+@pytest.mark.parametrize("item_id", ["", "x" * 513])
+def test_id_that_is_none(item_id: str) -> None:
+    """An item's id is not empty, and not longer than an event's."""
+    with pytest.raises(BadEvent) as refused:
+        decode({"type": "conversation.item.create", "item": {**USER_TEXT, "id": item_id}})
+    assert refused.value.param == "item.id"
+
+
+@pytest.mark.parametrize(
+    "field", ["modalities", "voice", "output_audio_format", "temperature", "max_response_output_tokens"]
+)
+def test_flat_response_is_refused(field: str) -> None:
+    """Beta's names in a GA response are unknown parameters, rather than forgotten."""
+    with pytest.raises(BadEvent) as refused:
+        decode({"type": "response.create", "response": {field: None}})
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", f"response.{field}")
+
+
+def test_flat_session_in_a_body_is_refused() -> None:
+    """So are they in the session of a form or of a key."""
+    with pytest.raises(BadEvent) as refused:
+        client.decode_session(b'{"type": "realtime", "voice": "echo"}')
+    assert (refused.value.code, refused.value.param) == ("unknown_parameter", "session.voice")

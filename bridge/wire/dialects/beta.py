@@ -5,12 +5,13 @@ client's event is rearranged as plain JSON and then validated as GA; the path of
 name that the client used. A server event that beta clients never knew is not sent to them.
 """
 
+import binascii
 from typing import Any
 
 import msgspec
 
 from bridge.errors import BadEvent
-from bridge.wire.client_events import ClientEvent, bad_event, decode_json
+from bridge.wire.client_events import ClientEvent, bad_event, check_items, decode_json
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
 
@@ -58,6 +59,16 @@ _NESTED = {
     "max_response_output_tokens": ("max_output_tokens",),
 }
 _ENVELOPE = ("type", "event_id", "timestamp")
+_NOT_SET_HERE = ("type", "client_secret")
+
+# What some documents state beside a format. A session's formats leave no choice, but a client that believes otherwise
+# would send noise.
+_RATES_HZ = {"pcm16": 24000, "g711_ulaw": 8000, "g711_alaw": 8000}
+_STATED: dict[str, dict[str, int]] = {
+    **dict.fromkeys(("sample_rate", "input_audio_sample_rate", "output_audio_sample_rate"), _RATES_HZ),
+    "channels": {"pcm16": 1, "g711_ulaw": 1, "g711_alaw": 1},
+    "bits_per_sample": {"pcm16": 16, "g711_ulaw": 8, "g711_alaw": 8},
+}
 
 _USER_CONTENT = {"text": "input_text", "audio": "input_audio"}
 _ASSISTANT_CONTENT = {"text": "output_text", "audio": "output_audio"}
@@ -90,7 +101,9 @@ class _Translation:
                 self.temperature = self._temperature(value)
             elif name in _NESTED:
                 self._place(session, _NESTED[name], name, value)
-            elif name not in ("client_secret", "input_audio_sample_rate"):
+            elif name in _STATED:
+                self._check_stated(flat, name, value)
+            elif name not in _NOT_SET_HERE:
                 self._place(session, (name,), name, value)
         return session
 
@@ -101,7 +114,10 @@ class _Translation:
             if name == "temperature":
                 self._temperature(value)
             elif name == "input" and isinstance(value, list):
-                response["input"] = [_item_to_ga(item) if isinstance(item, dict) else item for item in value]
+                response["input"] = [
+                    _item_to_ga(item, f"response.input[{index}]") if isinstance(item, dict) else item
+                    for index, item in enumerate(value)
+                ]
             elif name in ("voice", "output_audio_format", "modalities", "max_response_output_tokens"):
                 self._place(response, _NESTED[name], name, value)
             else:
@@ -133,7 +149,29 @@ class _Translation:
             if not isinstance(value, str) or value not in _FORMATS:
                 raise BadEvent(f"'{name}' is one of {', '.join(_FORMATS)}.", param=f"{self._prefix}{name}")
             return _FORMATS[value]
+        if name == "input_audio_transcription" and isinstance(value, dict):
+            return self._transcription(value)
         return self._modalities(value) if name == "modalities" else value
+
+    def _transcription(self, value: dict[str, Any]) -> dict[str, Any] | None:
+        """``enabled`` and the language ``auto`` are the seed's; GA has null and no language for them."""
+        is_enabled = value.get("enabled", True)
+        if not isinstance(is_enabled, bool):
+            param = f"{self._prefix}input_audio_transcription.enabled"
+            raise BadEvent("'enabled' is true or false.", param=param)
+        if not is_enabled:
+            return None
+        return {k: v for k, v in value.items() if k != "enabled" and (k, v) != ("language", "auto")}
+
+    def _check_stated(self, flat: dict[str, Any], name: str, value: Any) -> None:
+        """What is stated fits the formats that are named beside it, or any format where none is."""
+        ends = (name.partition("_")[0],) if name.endswith("_audio_sample_rate") else ("input", "output")
+        named = [flat.get(f"{end}_audio_format") for end in ends]
+        by_format = _STATED[name]
+        fits = sorted({by_format[f] for f in by_format if f in named} or {*by_format.values()})
+        if value is not None and value not in fits:
+            text = f"'{name}' is {' or '.join(map(str, fits))} in a session; listeners choose theirs on their URL."
+            raise BadEvent(text, param=f"{self._prefix}{name}")
 
     def _modalities(self, value: Any) -> Any:
         """Beta's audio always comes with its text; GA names the one that is wanted."""
@@ -161,9 +199,10 @@ def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
     elif kind == "response.create" and isinstance(message.get("response"), dict):
         message = {**message, "response": translation.response(message["response"])}
     elif kind == "conversation.item.create" and isinstance(message.get("item"), dict):
-        message = {**message, "item": _item_to_ga(message["item"])}
+        message = {**message, "item": _item_to_ga(message["item"], "item")}
     try:
         event: ClientEvent = msgspec.convert(message, ClientEvent)
+        check_items(event)
     except msgspec.ValidationError as error:
         raise translation.complaint(bad_event(error)) from None
     if translation.temperature is not None:
@@ -171,9 +210,9 @@ def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
     return event
 
 
-def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime") -> SessionConfig:
-    """The session that a flat one in a request's body means; raises ``BadEvent`` naming its field."""
-    translation = _Translation("")
+def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime", prefix: str = "") -> SessionConfig:
+    """The session that a flat one in a request's body means; raises ``BadEvent`` naming its field behind ``prefix``."""
+    translation = _Translation(prefix)
     nested = translation.session(flat, kind)
     try:
         session = msgspec.convert({"session": nested}, _Wanted).session
@@ -272,19 +311,46 @@ def _response_to_beta(response: dict[str, Any], beta: Beta) -> dict[str, Any]:
     }
 
 
-def _item_to_ga(item: dict[str, Any]) -> dict[str, Any]:
+def _item_to_ga(item: dict[str, Any], path: str) -> dict[str, Any]:
+    """Null is as good as absent: beta's own items are full of it, and clients hand them back."""
+    item = _without_nulls(item)
     content = item.get("content")
     if not isinstance(content, list):
         return item
     names = _ASSISTANT_CONTENT if item.get("role") == "assistant" else _USER_CONTENT
-    return {**item, "content": [_part_to_ga(part, names) if isinstance(part, dict) else part for part in content]}
+    parts = [
+        _part_to_ga(_without_nulls(part), names, f"{path}.content[{index}]") if isinstance(part, dict) else part
+        for index, part in enumerate(content)
+    ]
+    return {**item, "content": parts}
 
 
-def _part_to_ga(part: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _part_to_ga(part: dict[str, Any], names: dict[str, str], path: str) -> dict[str, Any]:
     kind = str(part.get("type"))
     if kind == "transcript":  # the seed's third kind: words that were spoken
+        if "transcript" not in part and "text" not in part:
+            param = f"{path}.transcript"
+            raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
         return {"type": names["text"], "text": part.get("transcript", part.get("text"))}
+    if isinstance(part.get("text"), str) and "encoding" in part:
+        part = {**part, "text": _decoded(part["text"], part["encoding"], path)}
     return {**part, "type": names.get(kind, part.get("type"))}
+
+
+def _decoded(text: str, encoding: object, path: str) -> str:
+    """The seed lets text come as base64."""
+    if encoding == "utf-8":
+        return text
+    if encoding != "base64":
+        raise BadEvent("'encoding' is utf-8 or base64.", param=f"{path}.encoding")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True).decode()
+    except ValueError:
+        raise BadEvent("'text' is not UTF-8 in base64.", param=f"{path}.text") from None
 
 
 def _item_to_beta(item: dict[str, Any]) -> dict[str, Any]:
