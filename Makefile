@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install test check lint chromium node clean
+.PHONY: help run install test nightly check lint chromium node clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ install: .venv/installed ## install the package and nothing else, into .venv
 
 test: .venv/testable chromium node lint ## everything that CI runs
 	$(BIN)/pytest
+
+nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
 
 check: .venv/testable lint ## format, lint, types and the fast tests: before each commit
 	$(BIN)/pytest -m "not browser and not slow"

@@ -1,5 +1,10 @@
-"""What every test may use: both event loops, a watch for blocking calls, and a recording of speech."""
+"""What every test may use: both event loops, a watch for blocking calls, and a recording of speech.
 
+Where Hypothesis makes up the cases, they are the same 500 each time, so that a change is to blame when one fails;
+``HYPOTHESIS_PROFILE=nightly`` makes it 20,000 that are new each night.
+"""
+
+import os
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +12,31 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 __all__: list[str] = []
 
 _DATA = Path(__file__).parent / "data"
+_CASES = {"everyday": 500, "nightly": 20_000}
+_NIGHTLY_LIMIT_S = 3600
+
+for _name, _cases in _CASES.items():
+    settings.register_profile(
+        _name,
+        max_examples=_cases,
+        derandomize=_name == "everyday",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    )
+_profile = os.environ.get("HYPOTHESIS_PROFILE", "everyday")
+settings.load_profile(_profile)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """So many cases take longer than a test may otherwise."""
+    if _profile == "nightly":
+        for item in items:
+            item.add_marker(pytest.mark.timeout(_NIGHTLY_LIMIT_S))
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])

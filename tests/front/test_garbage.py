@@ -1,19 +1,15 @@
-"""Garbage, and what is nearly right, at each entry: client events of both dialects, offers, HTTP bodies.
-
-500 examples each; ``HYPOTHESIS_PROFILE=nightly`` makes it 20,000.
-"""
+"""Garbage, and what is nearly right, at each entry: client events of both dialects, offers, HTTP bodies."""
 
 import asyncio
 import contextlib
 import copy
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
@@ -25,14 +21,6 @@ from bridge.session.hub import Limits
 from bridge.session.registry import Registry, Terms
 from bridge.upstream.engine.service import Engine
 from tests.fakes import FakeSink
-
-_IS_NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-_settings = settings(
-    max_examples=20_000 if _IS_NIGHTLY else 500,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
-)
-pytestmark = pytest.mark.timeout(3600 if _IS_NIGHTLY else 20)
 
 _OFFER = (Path(__file__).parents[1] / "peer/offers/chrome.sdp").read_bytes()
 _SOUND = "AAAA" * 1600  # 100 ms of PCM16
@@ -229,14 +217,12 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
         session.close("hangup")
 
 
-@_settings
 @given(texts=st.lists(_texts(_GA_EVENTS), min_size=1, max_size=5))
 def test_events_of_a_ga_client(run: Callable[[Any], Any], texts: list[str]) -> None:
     """No message does worse than an error event, or, where it is no JSON, the end of its socket."""
     run(_converse(texts, is_beta=False))
 
 
-@_settings
 @given(texts=st.lists(_texts(_BETA_EVENTS), min_size=1, max_size=5))
 def test_events_of_a_beta_client(run: Callable[[Any], Any], texts: list[str]) -> None:
     """The same through the translation."""
@@ -278,7 +264,6 @@ _offers = st.one_of(
 )
 
 
-@_settings
 @given(body=_offers)
 def test_offers(body: bytes) -> None:
     """Read, or refused by name."""
@@ -328,7 +313,6 @@ async def _ask(path: str, content_type: str, body: bytes) -> None:
         assert registry.sessions == []
 
 
-@_settings
 @given(
     door=st.sampled_from(["client_secrets", "sessions", "transcription_sessions"]),
     body=_texts(_BODIES),
@@ -355,7 +339,6 @@ _parts = st.tuples(
 )
 
 
-@_settings
 @given(
     parts=st.lists(_parts, max_size=4), content_type=st.sampled_from(["; boundary=limit", "", "; boundary=", "; x=ü"])
 )

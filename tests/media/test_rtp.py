@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.media.rtp import MAX_UINT32, pack_rtp, parse_rtp, timestamp_difference
@@ -24,7 +24,6 @@ def test_a_packet_is_what_the_rfc_draws() -> None:
     assert marked == bytes.fromhex("80ef") + PLAIN[2:]
 
 
-@settings(derandomize=True)
 @given(
     payload=st.binary(max_size=50),
     payload_type=st.integers(0, 127),
@@ -91,7 +90,6 @@ def test_what_is_malformed_has_no_header(packet: bytes) -> None:
     assert parse_rtp(packet) is None
 
 
-@settings(derandomize=True)
 @given(packet=st.binary(max_size=100))
 def test_any_bytes_are_parsed_or_refused(packet: bytes) -> None:
     """No bytes raise, and a payload never lies outside its packet."""
@@ -119,7 +117,6 @@ def test_timestamps_wrap(a: int, b: int, ticks: int) -> None:
     assert timestamp_difference(a, b) == ticks
 
 
-@settings(derandomize=True)
 @given(start=uint32, ticks=st.integers(-(2**31), 2**31 - 1))
 def test_a_difference_added_leads_back(start: int, ticks: int) -> None:
     """Any step on the circle is found again from its two ends."""

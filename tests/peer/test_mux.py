@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aioice import stun
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
@@ -220,7 +220,6 @@ def test_nomination_behind_the_integrity_does_not_count(wire: Wire) -> None:
     assert wire.target == PEER
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(datagram=st.binary(max_size=200), first=st.integers(0, 255))
 def test_any_datagram(wire: Wire, datagram: bytes, first: int) -> None:
     """No bytes from a stranger raise, are answered or reach an agent."""
@@ -230,7 +229,6 @@ def test_any_datagram(wire: Wire, datagram: bytes, first: int) -> None:
     assert not wire.agent.addresses
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(at=st.integers(0, 10_000), value=st.integers(1, 255))
 def test_a_check_with_one_byte_changed(wire: Wire, at: int, value: int) -> None:
     """Any change to a right check, but for its unauthenticated end, keeps it from being right."""

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -254,7 +254,6 @@ _json = st.recursive(
 )
 
 
-@settings(derandomize=True)
 @given(event=st.sampled_from([event for event, _ in EVERY_EVENT]), data=st.data())
 def test_only_bad_event_is_ever_raised(event: dict[str, Any], data: st.DataObject) -> None:
     """With any value in any place of any event, it decodes or is a ``BadEvent``; what decodes can be written again."""
