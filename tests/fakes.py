@@ -252,7 +252,9 @@ class LossyLink:
 class FfmpegEncoder:
     """Another's encoder: Opus that leaves the waveform alone, in frames of any length, in stereo on the left only."""
 
-    def __init__(self, *, frame_ms: int = FRAME_MS, layout: str = "mono", rate_hz: int = SESSION_HZ) -> None:
+    def __init__(
+        self, *, frame_ms: int = FRAME_MS, layout: str = "mono", rate_hz: int = SESSION_HZ, has_fec: bool = False
+    ) -> None:
         context = av.CodecContext.create("libopus", "w")
         assert isinstance(context, AudioCodecContext)
         context.sample_rate = rate_hz
@@ -260,6 +262,9 @@ class FfmpegEncoder:
         context.layout = layout
         context.bit_rate = 96_000
         context.options = {"application": "audio", "frame_duration": str(frame_ms)}
+        if has_fec:
+            context.bit_rate = 24_000
+            context.options = {**context.options, "application": "voip", "fec": "1", "packet_loss": "20"}
         self._context = context
         self._pts = 0
 
@@ -278,6 +283,12 @@ class FfmpegEncoder:
 
     def set_packet_loss(self, percent: int) -> None:
         """Makes no difference to it."""
+
+    def set_dtx(self, is_on: bool) -> None:
+        """The same."""
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """The same."""
 
 
 class RtpSender:

@@ -2,8 +2,9 @@
 
 A machine is listening, so there is no playout delay: a packet that comes in order is decoded on arrival. Only behind a
 gap do packets wait, as long as the measured jitter makes it likely that the missing one still comes (20 to 120 ms).
-What does not come is recovered from the next packet's in-band FEC or concealed. Where the sender is silent on purpose
-(DTX, a muted track) the same length of silence goes out in real time, so that whoever measures pauses can.
+What does not come is recovered from the next packet's in-band FEC or concealed. A packet with redundancy (RFC 2198)
+fills the gap before it at once. Where the sender is silent on purpose (DTX, a muted track) the same length of silence
+goes out in real time, so that whoever measures pauses can.
 
     in order ──────────────────────────────▶ decode
     ahead ──▶ held ──(gap filled)──────────▶ decode
@@ -13,11 +14,14 @@ What does not come is recovered from the next packet's in-band FEC or concealed.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from bridge.errors import MediaError
-from bridge.media.opus import Decoder
+from bridge.media.opus import Decoder, frame_ms
+from bridge.media.red import Redundancy, parse_red
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, parse_rtp, timestamp_difference
 
-__all__ = ["InboundAudio", "InboundStats"]
+__all__ = ["InboundAudio", "InboundStats", "Reception"]
 
 _MIN_WAIT_S, _MAX_WAIT_S = 0.020, 0.120
 _JITTER_FACTOR = 3  # three mean deviations cover what is likely to come at all
@@ -29,6 +33,7 @@ _MAX_GAP = CLOCK_HZ  # one second; RTP time that jumps further is a new timeline
 _MAX_ALLOWANCE = 2 * CLOCK_HZ  # gaps may be filled so far ahead of real time
 _MAX_CONCEAL = CLOCK_HZ // 10  # concealment has faded after 100 ms; silence from there on
 _FRAME = CLOCK_HZ // 50
+_QUIET = 300  # of 32,768: between words, 40 dB below full scale
 _CONCEAL_STEP = CLOCK_HZ // 400  # libopus conceals in multiples of 2.5 ms
 
 
@@ -43,7 +48,7 @@ class InboundStats:
     late: int = 0
     """Packets that came after their time had passed, duplicates included."""
     recovered: int = 0
-    """Lost packets followed by one that may carry their in-band FEC."""
+    """Of those, the ones whose sound was got back from a later packet, by in-band FEC or redundancy."""
     malformed: int = 0
     """Packets that were no RTP, or whose payload was no Opus."""
     foreign: int = 0
@@ -58,12 +63,26 @@ class InboundStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Reception:
+    """What a receiver report tells of a stream, since its start (RFC 3550 appendix A)."""
+
+    ssrc: int
+    highest_sequence: int
+    """Counted on over each wrap."""
+    expected: int
+    packets: int
+    jitter: float
+    """Clock ticks."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Held:
-    """A packet that waits behind a gap."""
+    """A packet that waits behind a gap, or a copy of one that another packet brought along."""
 
     rtp_timestamp: int
     payload: bytes
     arrival: float
+    is_copy: bool = False
 
 
 class InboundAudio:
@@ -71,10 +90,13 @@ class InboundAudio:
 
     def __init__(self, decoder: Decoder, *, payload_type: int, rate_hz: int) -> None:
         self.stats = InboundStats()
+        self.red_payload_type: int | None = None
+        """Set where redundancy was negotiated."""
         self._decoder = decoder
         self._payload_type = payload_type
         self._ticks_per_sample = CLOCK_HZ // rate_hz
         self._ssrc: int | None = None
+        self._base = (0, 0, 0)  # at the timeline's start: its sequence number, how many were passed and came by then
         self._next_sequence = 0
         self._next_timestamp = 0
         self._held: dict[int, _Held] = {}
@@ -86,6 +108,7 @@ class InboundAudio:
         self._stranger_ssrc = 0
         self._allowance = float(_MAX_ALLOWANCE)  # clock ticks of gaps that may be filled
         self._allowance_at = 0.0
+        self._fell_silent = False  # since the last packet that was decoded
         self._excess = 0  # clock ticks of silence given beyond RTP time, to be made up for
 
     def receive(self, packet: bytes, now: float) -> bytes:
@@ -95,9 +118,16 @@ class InboundAudio:
             self.stats.malformed += 1
             return b""
         payload_type, sequence, rtp_timestamp, ssrc, start, end = header
+        copies: Redundancy | None = None
         if payload_type != self._payload_type:
-            self.stats.foreign += 1
-            return b""
+            if payload_type != self.red_payload_type:
+                self.stats.foreign += 1
+                return b""
+            parsed = parse_red(packet, start, end, payload_type=self._payload_type)
+            if parsed is None:
+                self.stats.malformed += 1
+                return b""
+            start, copies = parsed
         ahead = (sequence - self._next_sequence) & 0xFFFF
         if ssrc != self._ssrc:
             if not self._may_take_over(ssrc, now):
@@ -110,6 +140,7 @@ class InboundAudio:
                 return self._too_late()
             if self._is_back(ahead, rtp_timestamp, now):
                 self.stats.lost += ahead
+                self.stats.late += len(self._held)
                 self._next_sequence = sequence
             elif self._is_restarted(ssrc):
                 self._anchor(ssrc, sequence, rtp_timestamp, now)
@@ -126,10 +157,13 @@ class InboundAudio:
         if ahead == 0:
             pcm = self._take(sequence, rtp_timestamp, payload)
             return pcm + self._drain(now) if self._held else pcm
-        if sequence in self._held:
+        known = self._held.get(sequence)
+        if known is not None and not known.is_copy:
             self.stats.late += 1
         else:
             self._held[sequence] = _Held(rtp_timestamp, payload, now)
+            if copies:
+                self._hold_copies(copies, sequence, rtp_timestamp, now)
         return self._drain(now)
 
     def poll(self, now: float) -> bytes:
@@ -139,6 +173,37 @@ class InboundAudio:
         if self._ssrc is None or now - self._last_arrival < _SILENCE_AFTER_S:
             return b""
         return self._silence(now)
+
+    @property
+    def ssrc(self) -> int | None:
+        """Of the stream that is heard; None before the first packet."""
+        return self._ssrc
+
+    @property
+    def held(self) -> int:
+        """How many packets wait behind a gap."""
+        return len(self._held)
+
+    def reception(self) -> Reception | None:
+        """The state of the stream for a receiver report; None before the first packet."""
+        if self._ssrc is None:
+            return None
+        base_sequence, base_passed, base_packets = self._base
+        ahead = max(((held - self._next_sequence) & 0xFFFF for held in self._held), default=-1) + 1
+        expected = self._passed() - base_passed + ahead
+        return Reception(
+            ssrc=self._ssrc,
+            highest_sequence=base_sequence + expected - 1,
+            expected=expected,
+            packets=self.stats.packets - base_packets,
+            jitter=self._jitter,
+        )
+
+    def _passed(self) -> int:
+        """Sequence numbers that are behind us: packets that were decoded in their turn, and lost ones."""
+        stats = self.stats
+        waiting = sum(not held.is_copy for held in self._held.values())
+        return stats.packets - stats.late - waiting + stats.lost
 
     @property
     def wait_s(self) -> float:
@@ -166,14 +231,18 @@ class InboundAudio:
         except MediaError:
             self.stats.malformed += 1
             return b""  # its time shows as a gap before the next packet
+        self._fell_silent = False
         ticks = len(pcm) // 2 * self._ticks_per_sample
         self._next_timestamp = (self._next_timestamp + ticks) & MAX_UINT32
+        if self._excess >= ticks and _is_quiet(pcm):
+            self._excess -= ticks
+            return b""
         self.stats.decoded_ms += ticks * 1000 // CLOCK_HZ
         return pcm
 
     def _bridge_gap(self, gap: int) -> bytes:
         """Silence for RTP time that passed between two packets in order: DTX, or a muted track."""
-        if gap < 0:  # silence had run ahead of the sender, or the sender set its clock back
+        if gap < 0:  # silence ran ahead of packets that were only late: the next silence is shorter by so much
             if -gap <= _MAX_GAP:
                 self._excess -= gap
             else:
@@ -202,6 +271,9 @@ class InboundAudio:
         while self._held:
             held = self._held.pop(self._next_sequence, None)
             if held is not None:
+                if held.is_copy:
+                    self.stats.lost += 1
+                    self.stats.recovered += 1
                 pieces.append(self._take(self._next_sequence, held.rtp_timestamp, held.payload))
             elif now - min(held.arrival for held in self._held.values()) >= self.wait_s:
                 pieces.append(self._give_up())
@@ -221,32 +293,49 @@ class InboundAudio:
         self._next_timestamp = held.rtp_timestamp
         return self._conceal(gap, held.payload)
 
+    def _hold_copies(self, copies: Redundancy, sequence: int, rtp_timestamp: int, now: float) -> None:
+        """Puts what a packet says of those before it in their places, where they are missing."""
+        for back, (offset, payload) in enumerate(reversed(copies), 1):
+            place = (sequence - back) & 0xFFFF
+            if (place - self._next_sequence) & 0xFFFF >= _MAX_HELD:
+                break  # already passed
+            if payload and place not in self._held:
+                self._held[place] = _Held((rtp_timestamp - offset) & MAX_UINT32, payload, now, is_copy=True)
+
     def _conceal(self, gap: int, payload: bytes) -> bytes:
         """Sound for ``gap`` clock ticks of lost packets: the last frame from ``payload``'s FEC, the rest guessed.
 
-        Concealment fades out within 100 ms; what is longer, or no multiple of 2.5 ms, is silence.
+        A guess fades out within 100 ms; what is longer, or no multiple of 2.5 ms, is silence. In silence nothing is
+        guessed: the sound before it would come back.
         """
         audible = gap - gap % _CONCEAL_STEP
-        recovered = min(audible, _FRAME)
-        guessed = min(audible - recovered, _MAX_CONCEAL)
-        per_sample = self._ticks_per_sample
-        pieces = [self._decoder.conceal(min(_FRAME, guessed - at) // per_sample) for at in range(0, guessed, _FRAME)]
-        pieces.append(self._quiet(gap - guessed - recovered))
+        recovered = 0
+        if payload and self._decoder.has_fec(payload):
+            recovered = min(audible, int(frame_ms(payload) * CLOCK_HZ) // 1000)
+        guessed = 0 if self._fell_silent else min(audible - recovered, _MAX_CONCEAL)
+        silent = gap - guessed - recovered
+        pieces = [self._guess(guessed, fades=silent >= _CONCEAL_STEP), self._quiet(silent)]
         if recovered:
-            pieces.append(self._recover(payload, recovered // per_sample))
+            pieces.append(self._recover(payload, recovered // self._ticks_per_sample))
         self.stats.concealed_ms += (guessed + recovered) * 1000 // CLOCK_HZ
         return b"".join(pieces)
 
+    def _guess(self, ticks: int, *, fades: bool) -> bytes:
+        """Concealment by the decoder; one that ``fades`` is silent at its end."""
+        per_sample = self._ticks_per_sample
+        pcm = b"".join(self._decoder.conceal(min(_FRAME, ticks - at) // per_sample) for at in range(0, ticks, _FRAME))
+        if not fades or not pcm:
+            return pcm
+        samples = np.frombuffer(pcm, "<i2")
+        return (samples * np.linspace(1, 0, len(samples))).astype("<i2").tobytes()
+
     def _recover(self, payload: bytes, samples: int) -> bytes:
-        if payload:
-            try:
-                pcm = self._decoder.recover(payload, samples)
-            except MediaError:
-                pass  # it is counted when its own turn comes
-            else:
-                self.stats.recovered += 1
-                return pcm
-        return self._decoder.conceal(samples)
+        try:
+            pcm = self._decoder.recover(payload, samples)
+        except MediaError:  # it is counted when its own turn comes
+            return self._decoder.conceal(samples)
+        self.stats.recovered += 1
+        return pcm
 
     # Silence
 
@@ -257,6 +346,7 @@ class InboundAudio:
         if due < _FRAME:
             return b""
         due -= due % _FRAME
+        self._fell_silent = True
         self._next_timestamp = (self._next_timestamp + due) & MAX_UINT32
         return self._quiet(due)
 
@@ -295,10 +385,11 @@ class InboundAudio:
         if self._ssrc is not None:
             self.stats.discontinuities += 1
         self._ssrc = ssrc
+        self._held.clear()
+        self._base = sequence, self._passed(), self.stats.packets
         self._next_sequence = sequence
         self._next_timestamp = rtp_timestamp
         self._last_arrival, self._last_timestamp = now, rtp_timestamp
-        self._held.clear()
         self._transit = int(now * CLOCK_HZ) - rtp_timestamp
 
     def _measure_jitter(self, rtp_timestamp: int, now: float) -> None:
@@ -308,3 +399,8 @@ class InboundAudio:
         if deviation < CLOCK_HZ:  # a new timeline is no jitter
             self._jitter += (deviation - self._jitter) / 16
             self.stats.jitter_ms = self._jitter * 1000 / CLOCK_HZ
+
+
+def _is_quiet(pcm: bytes) -> bool:
+    samples = np.frombuffer(pcm, "<i2")
+    return -_QUIET < int(samples.min()) and int(samples.max()) < _QUIET

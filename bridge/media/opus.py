@@ -18,14 +18,30 @@ import av
 
 from bridge.errors import MediaError
 
-__all__ = ["FRAME_MS", "Decoder", "Encoder", "OpusDecoder", "OpusEncoder", "find_libopus", "new_decoder", "new_encoder"]
+__all__ = [
+    "BITRATE",
+    "FRAME_MS",
+    "Decoder",
+    "Encoder",
+    "OpusDecoder",
+    "OpusEncoder",
+    "find_libopus",
+    "frame_ms",
+    "new_decoder",
+    "new_encoder",
+]
 
 FRAME_MS = 20
+BITRATE = 32_000
+"""Of speech to a peer that names no limit."""
 _MAX_FRAME_MS = 120  # RFC 6716 section 2.1.4
 _MAX_PACKET_BYTES = 1275  # RFC 6716 section 3.2.1, one frame
 _APPLICATION_AUDIO = 2049  # "voip" would filter low tones away: 0.91 correlation with the source instead of 0.95
 _SIGNAL_VOICE = 3001  # with it SILK stays in use, and with SILK the in-band FEC
-_SET_BITRATE, _SET_COMPLEXITY, _SET_INBAND_FEC, _SET_PACKET_LOSS_PERC, _SET_SIGNAL = 4002, 4010, 4012, 4014, 4024
+_SET_BITRATE, _SET_COMPLEXITY, _SET_INBAND_FEC, _SET_PACKET_LOSS_PERC = 4002, 4010, 4012, 4014
+_SET_DTX, _SET_SIGNAL = 4016, 4024
+_LEAST_BITRATE = 6_000  # RFC 7587 section 6.1: maxaveragebitrate
+_SILK_MS, _HYBRID_MS, _CELT_MS = (10, 20, 40, 60), (10, 20), (2.5, 5, 10, 20)  # RFC 6716 section 3.1, table 2
 
 
 class Decoder(Protocol):
@@ -33,6 +49,10 @@ class Decoder(Protocol):
 
     def decode(self, payload: bytes) -> bytes:
         """The sound of one packet; raises ``MediaError`` where it is not Opus."""
+        ...
+
+    def has_fec(self, payload: bytes) -> bool:
+        """Whether the packet carries the one before it once more."""
         ...
 
     def recover(self, payload: bytes, samples: int) -> bytes:
@@ -54,6 +74,22 @@ class Encoder(Protocol):
     def set_packet_loss(self, percent: int) -> None:
         """What the receiver reports as lost; more of it makes the in-band FEC stronger."""
         ...
+
+    def set_dtx(self, is_on: bool) -> None:
+        """Whether silence may become packets of two bytes at most, which need not be sent."""
+        ...
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """How many bits a second the sound may take."""
+        ...
+
+
+def frame_ms(payload: bytes) -> float:
+    """How long one frame of a packet lasts (RFC 6716 section 3.1)."""
+    configuration = payload[0] >> 3
+    if configuration < 12:
+        return _SILK_MS[configuration & 3]
+    return _HYBRID_MS[configuration & 1] if configuration < 16 else _CELT_MS[configuration & 3]
 
 
 @cache
@@ -77,6 +113,8 @@ def find_libopus() -> ctypes.CDLL | None:
     # Fewer argtypes than arguments make ctypes call it as the variadic function that it is (matters on Apple arm64).
     lib.opus_encoder_ctl.argtypes = [void_p, c_int]
     lib.opus_strerror.restype = char_p
+    if hasattr(lib, "opus_packet_has_lbrr"):  # since libopus 1.5
+        lib.opus_packet_has_lbrr.argtypes = [char_p, c_int]
     return lib
 
 
@@ -90,7 +128,7 @@ def new_decoder(rate_hz: int) -> Decoder:
     return OpusDecoder(lib, rate_hz)
 
 
-def new_encoder(rate_hz: int, *, bitrate: int = 32_000) -> Encoder:
+def new_encoder(rate_hz: int, *, bitrate: int = BITRATE) -> Encoder:
     """An encoder for speech at ``rate_hz``, mono, in frames of 20 ms."""
     lib = find_libopus()
     if lib is None:
@@ -110,6 +148,7 @@ class OpusDecoder:
         self._pcm = ctypes.create_string_buffer(2 * self._max_samples)
         self._lib = lib
         self._opus_decode = lib.opus_decode
+        self._has_lbrr = getattr(lib, "opus_packet_has_lbrr", None)
         self._pcm_address = ctypes.addressof(self._pcm)
         self._state_address = ctypes.addressof(self._state)
 
@@ -118,6 +157,10 @@ class OpusDecoder:
         if not payload:  # libopus would take it for a loss
             raise MediaError("libopus: an empty packet")
         return self._run(payload, len(payload), self._max_samples, 0)
+
+    def has_fec(self, payload: bytes) -> bool:
+        """Whether the packet carries the one before it once more; a libopus that cannot tell is asked to try."""
+        return self._has_lbrr is None or self._has_lbrr(payload, len(payload)) > 0
 
     def recover(self, payload: bytes, samples: int) -> bytes:
         """The sound of the lost packet before ``payload``, from its in-band FEC if it has any, else concealed."""
@@ -164,6 +207,14 @@ class OpusEncoder:
     def set_packet_loss(self, percent: int) -> None:
         """What the receiver reports as lost; more of it makes the in-band FEC stronger."""
         self._set(_SET_PACKET_LOSS_PERC, max(0, min(100, percent)))
+
+    def set_dtx(self, is_on: bool) -> None:
+        """Whether silence may become packets of two bytes at most, which need not be sent."""
+        self._set(_SET_DTX, int(is_on))
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """How many bits a second the sound may take."""
+        self._set(_SET_BITRATE, max(_LEAST_BITRATE, bitrate))
 
     def _set(self, request: int, value: int) -> None:
         _check(self._lib, self._lib.opus_encoder_ctl(self._state_address, request, ctypes.c_int(value)))

@@ -41,6 +41,10 @@ class AvDecoder:
         self._toc = bytes([payload[0] & 0xFC])
         return self._resampler.push(pcm)
 
+    def has_fec(self, payload: bytes) -> bool:
+        """Not that FFmpeg could read."""
+        return False
+
     def recover(self, payload: bytes, samples: int) -> bytes:
         """Concealed: FFmpeg cannot read the in-band FEC."""
         return self.conceal(samples)
@@ -85,6 +89,12 @@ class AvEncoder:
 
     def set_packet_loss(self, percent: int) -> None:
         """FFmpeg takes it at the start only."""
+
+    def set_dtx(self, is_on: bool) -> None:
+        """The same."""
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """The same."""
 
 
 def _new_decoder() -> AudioCodecContext:

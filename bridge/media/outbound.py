@@ -7,6 +7,7 @@ silence and its jitter buffer lets the last words out.
 
 from collections import deque
 
+from bridge.media.extensions import HeaderExtensions
 from bridge.media.opus import FRAME_MS, Encoder
 from bridge.media.playback import Heard, Part, Playback, Started, Stopped
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
@@ -27,6 +28,7 @@ class OutboundAudio:
     ) -> None:  # fmt: skip
         self.playback = Playback(rate_hz)
         self.packets = 0
+        self.payload_bytes = 0
         self.overflow_ms = 0
         self._encoder = encoder
         self._frame_bytes = 2 * rate_hz * FRAME_MS // 1000
@@ -34,6 +36,7 @@ class OutboundAudio:
         self._limit_bytes = 2 * rate_hz * limit_s
         self._payload_type = payload_type
         self.ssrc = ssrc
+        self._extensions: HeaderExtensions | None = None
         self._sequence = sequence
         self._rtp_timestamp = rtp_timestamp
         self._queue: deque[bytes] = deque()
@@ -43,6 +46,26 @@ class OutboundAudio:
         self._tail = _TAIL_FRAMES
         self._talking = False
         self._silence = bytes(self._frame_bytes)
+
+    def negotiate(self, *, extensions: HeaderExtensions, uses_dtx: bool, bitrate: int) -> None:
+        """What the peer would like: header extensions, silence left out, no more than so many bits a second."""
+        self._extensions = None if extensions.is_empty else extensions
+        self._encoder.set_dtx(uses_dtx)
+        self._encoder.set_bitrate(bitrate)
+
+    def set_packet_loss(self, percent: int) -> None:
+        """What the peer reports as lost; the in-band FEC follows it."""
+        self._encoder.set_packet_loss(percent)
+
+    @property
+    def rtp_timestamp(self) -> int:
+        """Of the next tick."""
+        return self._rtp_timestamp
+
+    @property
+    def next_sequence(self) -> int:
+        """Of the next packet."""
+        return self._sequence
 
     def push(self, part: Part, pcm: bytes) -> None:
         """Queues PCM16 mono; what is over the limit is left out, counted in ``overflow_ms``."""
@@ -70,7 +93,8 @@ class OutboundAudio:
         rtp_timestamp = self._rtp_timestamp
         self._rtp_timestamp = (rtp_timestamp + _TICKS) & MAX_UINT32
         events: list[Started | Stopped] = []
-        if self._queued_bytes:
+        is_voice = self._queued_bytes > 0
+        if is_voice:
             frame = self._next_frame()
             events = self.playback.play(len(frame) // 2)
             if len(frame) < self._frame_bytes:
@@ -84,6 +108,7 @@ class OutboundAudio:
             return None, events
         payload = self._encoder.encode(frame)
         if len(payload) <= _DTX_BYTES:
+            self._talking = False
             return None, events
         packet = pack_rtp(
             payload,
@@ -92,10 +117,12 @@ class OutboundAudio:
             rtp_timestamp=rtp_timestamp,
             ssrc=self.ssrc,
             marker=not self._talking,
+            extension=b"" if self._extensions is None else self._extensions.write(frame, is_voice=is_voice),
         )
         self._talking = True
         self._sequence = (self._sequence + 1) & 0xFFFF
         self.packets += 1
+        self.payload_bytes += len(payload)
         return packet, events
 
     def skip(self, ticks: int) -> None:

@@ -36,11 +36,13 @@ def parse_rtp(packet: bytes) -> RtpHeader | None:
 
 
 def pack_rtp(
-    payload: bytes, *, payload_type: int, sequence: int, rtp_timestamp: int, ssrc: int, marker: bool = False
-) -> bytes:
-    """An RTP packet without extensions; ``marker`` begins a talkspurt (RFC 7587 section 4.2)."""
+    payload: bytes, *, payload_type: int, sequence: int, rtp_timestamp: int, ssrc: int, marker: bool = False,
+    extension: bytes = b""
+) -> bytes:  # fmt: skip
+    """An RTP packet; ``marker`` begins a talkspurt (RFC 7587 section 4.2), ``extension`` has its own header."""
+    first = _VERSION | 0x10 if extension else _VERSION
     second = payload_type | 0x80 if marker else payload_type
-    return _HEADER.pack(_VERSION, second, sequence & 0xFFFF, rtp_timestamp & MAX_UINT32, ssrc) + payload
+    return _HEADER.pack(first, second, sequence & 0xFFFF, rtp_timestamp & MAX_UINT32, ssrc) + extension + payload
 
 
 def timestamp_difference(a: int, b: int) -> int:

@@ -9,20 +9,24 @@ SRTP is handled in the datagram callback itself. Whatever fails in there, ours o
 import asyncio
 import secrets
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from aiortc import RTCCertificate, RTCDataChannel
 
 from bridge.errors import BridgeError, PeerError, PeerLost, PeerNotConnected
 from bridge.log import get_logger
+from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
+from bridge.media.history import SentPackets
 from bridge.media.inbound import InboundAudio
-from bridge.media.opus import new_decoder, new_encoder
+from bridge.media.opus import BITRATE, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
 from bridge.media.playback import Heard, Part
+from bridge.media.reports import Reports
 from bridge.peer.channel import CHANNEL_LABEL, ChannelSink
 from bridge.peer.dtls import SecureTransport, SrtpError
 from bridge.peer.ice import IceAgent
-from bridge.peer.sdp import Fingerprint, Offer
+from bridge.peer.sdp import CNAME, Fingerprint, Offer
 from bridge.session.roles import LegOwner
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 
@@ -57,6 +61,8 @@ class Peer:
             rtp_timestamp=secrets.randbits(32),
             limit_s=queue_limit_s,
         )
+        self.reports = Reports(self.inbound, self.outbound, cname=CNAME)
+        self._sent: SentPackets | None = None
         self._owner = owner
         self._secure = SecureTransport(
             self.ice,
@@ -69,6 +75,7 @@ class Peer:
         self._unprotect: Any = None
         self._unprotect_rtcp: Any = None
         self._protect: Any = None
+        self._protect_rtcp: Any = None
         self._is_connected = False
         self._has_channel = False
         self.closed = asyncio.Event()
@@ -87,6 +94,17 @@ class Peer:
         self._remote = remote
         self._dtls_role = dtls_role
         self._open_channel = open_channel
+        extensions = remote.extensions
+        self.outbound.negotiate(
+            extensions=HeaderExtensions(
+                mid=remote.audio_mid, mid_id=extensions.get(MID_URI), level_id=extensions.get(AUDIO_LEVEL_URI)
+            ),
+            uses_dtx=remote.opus_parameters.get("usedtx") == "1",
+            bitrate=min(BITRATE, remote.max_bitrate or BITRATE),
+        )
+        self.inbound.red_payload_type = remote.red_payload_type
+        if remote.asks_again:
+            self._sent = SentPackets()
 
     async def run(self, *, connect_timeout_s: float, close_deadline_s: float) -> None:
         """The peer's whole life, from ``connect_to`` on."""
@@ -104,7 +122,7 @@ class Peer:
         except Exception as error:
             self._handler_failed(error)
         finally:
-            self._is_connected = False
+            self._leave()
             await self._aclose(close_deadline_s)
             self.closed.set()
             try:
@@ -120,8 +138,16 @@ class Peer:
         self._unprotect = self._secure.inbound_srtp.unprotect
         self._unprotect_rtcp = self._secure.inbound_srtp.unprotect_rtcp
         self._protect = self._secure.outbound_srtp.protect
+        self._protect_rtcp = self._secure.outbound_srtp.protect_rtcp
         self._is_connected = True
         self._owner.leg_connected()
+
+    def _leave(self) -> None:
+        """The last packet of the stream; DTLS and SCTP say their goodbyes behind it."""
+        if self._is_connected:
+            self._is_connected = False
+            with suppress(Exception):  # whatever keeps it from being said, the call is over
+                self.ice.send(self._protect_rtcp(self.reports.leave(asyncio.get_running_loop().time())))
 
     async def _aclose(self, deadline_s: float) -> None:
         try:
@@ -165,7 +191,7 @@ class Peer:
 
     def describe(self) -> dict[str, object]:
         """Figures for people."""
-        stats = self.inbound.stats
+        stats, reports = self.inbound.stats, self.reports
         return {
             "packets": stats.packets,
             "lost": stats.lost,
@@ -174,11 +200,18 @@ class Peer:
             "concealed_ms": stats.concealed_ms,
             "silence_ms": stats.silence_ms,
             "jitter_ms": round(stats.jitter_ms, 1),
+            "reorder_ms": round(1000 * self.inbound.wait_s),
+            "held": self.inbound.held,
+            "round_trip_ms": None if reports.round_trip_ms is None else round(reports.round_trip_ms, 1),
             "sent": self.outbound.packets,
+            "resent": self._sent.resent if self._sent is not None else 0,
+            "remote_lost_percent": round(reports.remote_lost_percent, 1),
+            "remote_jitter_ms": round(reports.remote_jitter_ms, 1),
             "queued_ms": self.outbound.playback.queued_ms,
             "overflow_ms": self.outbound.overflow_ms,
             "moves": self.ice.moves,
-            "faults": self.faults.total() + self._secure.faults.total() + stats.malformed,
+            "datagrams_dropped": self.ice.dropped,
+            "faults": self.faults.total() + self._secure.faults.total() + stats.malformed + reports.malformed,
         }
 
     # The clock's side
@@ -194,11 +227,26 @@ class Peer:
             if self.outbound.is_idle or not self._remote.receives_audio:
                 self.outbound.skip(1)
                 return
+            sequence = self.outbound.next_sequence
             packet, events = self.outbound.tick()
             if packet is not None:
-                self.ice.send(self._protect(packet))
+                datagram = self._protect(packet)
+                self.ice.send(datagram)
+                if self._sent is not None:
+                    self._sent.keep(sequence, datagram)
             for event in events:
                 self._owner.played(event)
+        except Exception as error:
+            self._handler_failed(error)
+
+    def report(self, now: float) -> None:
+        """Every 100 ms: sends the RTCP report that is due."""
+        if not self._is_connected:
+            return
+        try:
+            report = self.reports.due(now)
+            if report is not None:
+                self.ice.send(self._protect_rtcp(report))
         except Exception as error:
             self._handler_failed(error)
 
@@ -227,10 +275,20 @@ class Peer:
                 pcm = self.inbound.receive(packet, now)
                 if pcm:
                     self._owner.receive_audio(pcm)
+            else:
+                self._take_report(packet, now)
         except SrtpError:
             self.faults["srtp_rejected"] += 1
         except Exception as error:
             self._handler_failed(error)
+
+    def _take_report(self, packet: bytes, now: float) -> None:
+        """The peer's RTCP; what it asks for again is sent as it was."""
+        missing = self.reports.receive(packet, now)
+        if missing and self._sent is not None:
+            round_trip_s = (self.reports.round_trip_ms or 0.0) / 1000
+            for datagram in self._sent.again(missing, now, round_trip_s=round_trip_s):
+                self.ice.send(datagram)
 
     def _on_channel(self, channel: RTCDataChannel) -> None:
         """The peer opened a data channel; events travel on ``oai-events`` only."""

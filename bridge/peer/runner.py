@@ -14,6 +14,7 @@ _log = get_logger("peer")
 
 _TICK_S = FRAME_MS / 1000
 _MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
+_REPORT_TICKS = 100 // FRAME_MS
 _WATCH_TICKS = 1000 // FRAME_MS
 
 
@@ -82,6 +83,9 @@ class PeerRunner:
         for peer in tuple(self.peers):
             peer.tick(self._judged_until)
         self._ticks += 1
+        if self._ticks % _REPORT_TICKS == 0:
+            for peer in tuple(self.peers):
+                peer.report(now)
         if self._ticks % _WATCH_TICKS == 0:
             for peer in tuple(self.peers):
                 peer.watch(self._judged_until, self._peer_timeout_s)

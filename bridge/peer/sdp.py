@@ -9,8 +9,10 @@ import re
 from dataclasses import dataclass, field
 
 from bridge.errors import BadOffer
+from bridge.media.extensions import AUDIO_LEVEL_URI, MAX_ID, MAX_MID_BYTES, MID_URI
 
 __all__ = [
+    "CNAME",
     "MAX_MESSAGE_BYTES",
     "MAX_SDP_BYTES",
     "OFFERED_OPUS",
@@ -29,6 +31,8 @@ MAX_SDP_BYTES = 128 * 1024
 MAX_MESSAGE_BYTES = 262_144
 """What we announce as ``a=max-message-size``; Chromium and aiortc announce the same."""
 _DEFAULT_MAX_MESSAGE_BYTES = 65_536  # RFC 8841 section 6.1
+CNAME = "bridge"
+"""What our streams are called, in SDP and RTCP alike."""
 OFFERED_OPUS = 111
 """The payload type of Opus in our own offers; the one that Chromium uses."""
 _MAX_MEDIA = 16
@@ -39,6 +43,7 @@ _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}\Z")  # RFC 8866 section 9: toke
 _MEDIA_LINE = re.compile(
     r"m=(?:(?:audio|video) [0-9]{1,5} [A-Z/]+(?: [0-9]{1,3})+|[a-z]+ [0-9]{1,5} [A-Z/]+(?: [\w.-]+)+)\s*\Z"
 )
+_EXTENSIONS = (AUDIO_LEVEL_URI, MID_URI)
 _REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 
 
@@ -63,6 +68,10 @@ class Media:
     def value(self, name: str) -> str | None:
         """The first value of attribute ``name``; None where it is absent."""
         return next((value for key, value in self.attributes if key == name), None)
+
+    def values(self, name: str) -> list[str]:
+        """All values of attribute ``name``."""
+        return [value for key, value in self.attributes if key == name]
 
     @property
     def direction(self) -> str:
@@ -89,6 +98,8 @@ class Offer:
     """The sections that share our one transport, by mid, as the remote side grouped them."""
     audio: Media | None
     opus_payload_type: int
+    red_payload_type: int | None
+    """Of Opus with redundancy (RFC 2198)."""
     application: Media | None
     sctp_port: int
     max_message_bytes: int
@@ -98,6 +109,46 @@ class Offer:
         """The remote candidates; only an answer's are of use."""
         sections = [media for media in (self.audio, self.application) if media is not None]
         return list(dict.fromkeys(v for media in sections for k, v in media.attributes if k == "candidate"))
+
+    @property
+    def extensions(self) -> dict[str, int]:
+        """The ids of those RTP header extensions that we know, by their URI (RFC 8285 section 5)."""
+        found: dict[str, int] = {}
+        for value in self.audio.values("extmap") if self.audio is not None else ():
+            number, _, uri = value.partition(" ")
+            number = number.removesuffix("/sendrecv")
+            is_usable = number.isdecimal() and len(number) < 3 and 0 < int(number) <= MAX_ID
+            if is_usable and uri in _EXTENSIONS and int(number) not in found.values():
+                found.setdefault(uri, int(number))
+        if MID_URI in found and not 0 < len(self.audio_mid) <= MAX_MID_BYTES:
+            del found[MID_URI]
+        return found
+
+    @property
+    def audio_mid(self) -> str:
+        """The name of the audio section."""
+        return (self.audio.value("mid") or "") if self.audio is not None else ""
+
+    @property
+    def asks_again(self) -> bool:
+        """The remote side may ask for packets again (RFC 4585 section 4.2)."""
+        wanted = (f"{self.opus_payload_type} nack", "* nack")
+        return self.audio is not None and any(value in wanted for value in self.audio.values("rtcp-fb"))
+
+    @property
+    def opus_parameters(self) -> dict[str, str]:
+        """What the remote side would like of our Opus (RFC 7587 section 6.1)."""
+        prefix = f"{self.opus_payload_type} "
+        values = self.audio.values("fmtp") if self.audio is not None else []
+        line = next((value.removeprefix(prefix) for value in values if value.startswith(prefix)), "")
+        pairs = (part.partition("=") for part in line.split(";"))
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def max_bitrate(self) -> int | None:
+        """How many bits of Opus a second the remote side takes, where it says so."""
+        value = self.opus_parameters.get("maxaveragebitrate", "")
+        return int(value) if value.isdecimal() and len(value) < 8 else None
 
     @property
     def sends_audio(self) -> bool:
@@ -173,6 +224,7 @@ def parse_remote(body: bytes) -> Offer:
         setup=_lookup(session, carrier, "setup") or "actpass",
         audio=audio,
         opus_payload_type=(_opus(audio) or 0) if audio else 0,
+        red_payload_type=_red(audio) if audio else None,
         application=application,
         is_ice_lite=session.value("ice-lite") is not None,
         bundle=bundle,
@@ -221,8 +273,10 @@ def write_offer(ours: OfferParameters) -> str:
         "a=rtcp-mux",
         f"a=rtpmap:{OFFERED_OPUS} opus/48000/2",
         f"a=fmtp:{OFFERED_OPUS} minptime=10;useinbandfec=1",
+        f"a=rtcp-fb:{OFFERED_OPUS} nack",
+        *(f"a=extmap:{number} {uri}" for number, uri in enumerate(_EXTENSIONS, 1)),
         "a=msid:bridge audio",
-        f"a=ssrc:{ours.ssrc} cname:bridge",
+        f"a=ssrc:{ours.ssrc} cname:{CNAME}",
         *transport,
     ]
     application = ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "c=IN IP4 0.0.0.0", "a=mid:1"]
@@ -231,7 +285,11 @@ def write_offer(ours: OfferParameters) -> str:
 
 
 def _formats(offer: Offer, media: Media, is_accepted: bool) -> str:
-    return str(offer.opus_payload_type) if is_accepted and media is offer.audio else " ".join(media.formats)
+    """Opus and its redundancy in the order of the offer: which of the two is sent is the peer's choice."""
+    if not is_accepted or media is not offer.audio:
+        return " ".join(media.formats)
+    accepted = {str(offer.opus_payload_type), str(offer.red_payload_type)}
+    return " ".join(dict.fromkeys(payload_type for payload_type in media.formats if payload_type in accepted))
 
 
 def _audio_lines(offer: Offer, ours: AnswerParameters) -> list[str]:
@@ -244,8 +302,13 @@ def _audio_lines(offer: Offer, ours: AnswerParameters) -> list[str]:
         f"a=fmtp:{opus} minptime=10;useinbandfec=1",
         "a=ptime:20",
     ]
+    if (red := offer.red_payload_type) is not None:
+        lines += [f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"]
+    if offer.asks_again:
+        lines.append(f"a=rtcp-fb:{opus} nack")
+    lines += [f"a=extmap:{number} {uri}" for uri, number in offer.extensions.items()]
     if offer.receives_audio:
-        lines += ["a=msid:bridge audio", f"a=ssrc:{ours.ssrc} cname:bridge"]
+        lines += ["a=msid:bridge audio", f"a=ssrc:{ours.ssrc} cname:{CNAME}"]
     return lines
 
 
@@ -313,6 +376,19 @@ def _opus(media: Media) -> int | None:
     for name, value in media.attributes:
         payload_type, _, encoding = value.partition(" ")
         if name == "rtpmap" and encoding.strip().lower() == "opus/48000/2" and payload_type in media.formats:
+            return int(payload_type) if payload_type.isdecimal() and int(payload_type) < 128 else None
+    return None
+
+
+def _red(audio: Media) -> int | None:
+    """The payload type of redundant audio, where nothing but Opus is in it."""
+    opus = _opus(audio)
+    for value in audio.values("rtpmap"):
+        payload_type, _, encoding = value.partition(" ")
+        if encoding.strip().lower() != "red/48000/2" or payload_type not in audio.formats:
+            continue
+        formats = [line.partition(" ")[2] for line in audio.values("fmtp") if line.partition(" ")[0] == payload_type]
+        if formats and set(formats[0].split("/")) == {str(opus)} and payload_type != str(opus):
             return int(payload_type) if payload_type.isdecimal() and int(payload_type) < 128 else None
     return None
 

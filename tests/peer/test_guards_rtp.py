@@ -46,25 +46,28 @@ async def test_a_header_extension_that_is_cut_off(calls: Calls, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "packet",
+    ("packet", "is_counted"),
     [
-        pytest.param(bytes([0x81, 203, 0, 1]) + bytes([0, 0, 0xCA, 0x11]), id="BYE"),
-        pytest.param(bytes([0x81, 203, 0, 2]) + bytes([0, 0, 0xCA, 0x11]) + b"\x03end", id="BYE with a reason"),
-        pytest.param(bytes([0x9F, 200, 255, 255]) + bytes(4), id="SR cut off"),
-        pytest.param(bytes([0x9F, 201, 0, 1]) + bytes(4), id="RR of 31 missing blocks"),
-        pytest.param(bytes([0xBF, 202, 0, 9]) + b"\xff" * 40, id="SDES of ones"),
-        pytest.param(bytes([0x8F, 206, 0, 4]) + bytes(8) + b"REMB" + bytes([255, 255, 255, 255]), id="REMB cut off"),
-        pytest.param(bytes([0x81, 205, 0, 3]) + bytes(12), id="NACK of everything"),
-        pytest.param(bytes([0x80, 223, 0, 0]) + bytes(1000), id="unknown type"),
+        pytest.param(bytes([0x81, 203, 0, 1]) + bytes([0, 0, 0xCA, 0x11]), False, id="BYE"),
+        pytest.param(bytes([0x81, 203, 0, 2]) + bytes([0, 0, 0xCA, 0x11]) + b"\x03end", False, id="BYE with a reason"),
+        pytest.param(bytes([0x9F, 200, 255, 255]) + bytes(4), True, id="SR cut off"),
+        pytest.param(bytes([0x9F, 201, 0, 1]) + bytes(4), True, id="RR of 31 missing blocks"),
+        pytest.param(bytes([0xBF, 202, 0, 9]) + b"\xff" * 40, True, id="SDES of ones"),
+        pytest.param(
+            bytes([0x8F, 206, 0, 4]) + bytes(8) + b"REMB" + bytes([255, 255, 255, 255]), False, id="REMB cut off"
+        ),
+        pytest.param(bytes([0x81, 205, 0, 3]) + bytes(12), False, id="NACK of everything"),
+        pytest.param(bytes([0x80, 223, 0, 0]) + bytes(1000), True, id="unknown type"),
     ],
 )
-async def test_rtcp(calls: Calls, packet: bytes) -> None:
+async def test_rtcp(calls: Calls, packet: bytes, is_counted: bool) -> None:
     """No RTCP, well-formed or not, ends a call or its sound; a BYE neither."""
     sender = calls.victim.dtls
     for _ in range(10):
         await sender.transport._send(sender._tx_srtp.protect_rtcp(packet))
     assert await calls.outcome() == "works"
     assert calls.victim.faults.total() == 0
+    assert calls.victim.peer.reports.malformed == (10 if is_counted else 0)
 
 
 async def test_hundreds_of_ssrcs(calls: Calls) -> None:

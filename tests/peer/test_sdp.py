@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import BadOffer
+from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI
 from bridge.peer.sdp import MAX_SDP_BYTES, AnswerParameters, Fingerprint, Offer, parse_offer, write_answer
 
 OFFERS = {path.stem: path.read_text().replace("\n", "\r\n") for path in (Path(__file__).parent / "offers").iterdir()}
@@ -65,8 +66,8 @@ def test_browsers_and_libraries_are_answered(name: str) -> None:
     assert all(map(is_accepted, answer.media))
     assert [media.kind for media in answer.media] == [media.kind for media in offer.media]
     audio = next(media for media in answer.media if media.kind == "audio")
-    assert [codec.name for codec in audio.rtp.codecs] == ["opus"]
-    assert audio.fmt == [offer.opus_payload_type] == ([109] if name == "firefox" else [111])
+    assert [codec.name for codec in audio.rtp.codecs] == (["opus", "red"] if name == "chrome" else ["opus"])
+    assert audio.fmt[0] == offer.opus_payload_type == (109 if name == "firefox" else 111)
     assert audio.direction == "sendrecv"
     assert audio.rtcp_mux
     for media in answer.media:
@@ -81,6 +82,75 @@ def test_browsers_and_libraries_are_answered(name: str) -> None:
         assert media.ice_candidates_complete
     assert [group.items for group in answer.group] == [["0", "1"]]
     assert "a=ice-lite\r\n" in write_answer(offer, OURS)
+
+
+@pytest.mark.parametrize(
+    ("name", "extensions"),
+    [("chrome", {AUDIO_LEVEL_URI: 1, MID_URI: 4}), ("firefox", {AUDIO_LEVEL_URI: 1, MID_URI: 3}), ("pion", {})],
+)
+def test_header_extensions_that_we_know_are_agreed_on(name: str, extensions: dict[str, int]) -> None:
+    """The section's name and the audio level are accepted under the offer's ids, all others are not."""
+    offer, answer = answered(OFFERS[name])
+    assert offer.extensions == extensions
+    audio = next(media for media in answer.media if media.kind == "audio")
+    assert {extension.uri: extension.id for extension in audio.rtp.headerExtensions} == extensions
+
+
+@pytest.mark.parametrize("number", ["0", "15", "300", "4/recvonly", "x", ""])
+def test_a_header_extension_that_cannot_be_written(number: str) -> None:
+    """An id that the one-byte form does not have, or that only the peer may send, is not accepted."""
+    offer, answer = answered(CHROME.replace(f"a=extmap:4 {MID_URI}", f"a=extmap:{number} {MID_URI}"))
+    assert offer.extensions == {AUDIO_LEVEL_URI: 1}
+    assert MID_URI not in str(answer)
+
+
+def test_a_name_too_long_for_an_extension() -> None:
+    """A section of more than 16 characters is accepted, but not named in each packet."""
+    offer, _ = answered(CHROME.replace("a=mid:0", f"a=mid:{'x' * 17}").replace("BUNDLE 0", f"BUNDLE {'x' * 17}"))
+    assert offer.extensions == {AUDIO_LEVEL_URI: 1}
+
+
+@pytest.mark.parametrize("line", ["a=rtcp-fb:111 nack", "a=rtcp-fb:* nack"])
+def test_asking_again_is_agreed_on(line: str) -> None:
+    """A peer that would ask for lost packets is told that it may; one that would not is not."""
+    offer, answer = answered(CHROME.replace("a=rtcp-fb:111 transport-cc", line))
+    assert offer.asks_again
+    assert "a=rtcp-fb:111 nack\r\n" in write_answer(offer, OURS)
+    assert not parse_offer(CHROME.encode()).asks_again
+    assert "rtcp-fb" not in str(answered(CHROME)[1])
+    assert answer.media[0].rtp.codecs[0].rtcpFeedback
+
+
+@pytest.mark.parametrize(
+    ("change", "red", "formats"),
+    [
+        pytest.param(lambda text: text, 63, [111, 63], id="Opus first"),
+        pytest.param(lambda text: text.replace(" 111 63 ", " 63 111 "), 63, [63, 111], id="redundancy first"),
+        pytest.param(lambda text: without(text, "a=fmtp:63"), None, [111], id="of nobody knows what"),
+        pytest.param(lambda text: text.replace("a=fmtp:63 111/111", "a=fmtp:63 9/9"), None, [111], id="of G.722"),
+        pytest.param(lambda text: text.replace("red/48000/2", "red/8000"), None, [111], id="of another rate"),
+        pytest.param(lambda text: text.replace(" 111 63 ", " 111 "), None, [111], id="not in the m= line"),
+    ],
+)
+def test_redundancy_is_accepted(change: Callable[[str], str], red: int | None, formats: list[int]) -> None:
+    """Opus with redundancy is accepted in the place that the offer gives it, other redundancy is not."""
+    offer, answer = answered(change(CHROME))
+    assert offer.red_payload_type == red
+    assert answer.media[0].fmt == formats
+
+
+@pytest.mark.parametrize(
+    ("fmtp", "uses_dtx", "bitrate"),
+    [
+        ("useinbandfec=1", None, None),
+        ("usedtx=1; maxaveragebitrate=20000", "1", 20_000),
+        ("maxaveragebitrate=lots", None, None),
+    ],
+)
+def test_what_the_peer_would_like_of_our_opus(fmtp: str, uses_dtx: str | None, bitrate: int | None) -> None:
+    """DTX and the highest bitrate are read where the offer names them."""
+    offer = parse_offer(CHROME.replace("minptime=10;useinbandfec=1", fmtp).encode())
+    assert (offer.opus_parameters.get("usedtx"), offer.max_bitrate) == (uses_dtx, bitrate)
 
 
 async def test_aiortc_is_answered() -> None:

@@ -1,0 +1,46 @@
+"""RTP header extensions in their one-byte form (RFC 8285 section 4.2): which section a packet is of, and how loud."""
+
+import math
+
+import numpy as np
+
+__all__ = ["AUDIO_LEVEL_URI", "MAX_ID", "MAX_MID_BYTES", "MID_URI", "HeaderExtensions"]
+
+MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
+AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+MAX_ID = 14
+"""15 is reserved; more needs the two-byte form."""
+MAX_MID_BYTES = 16
+
+_PROFILE = 0xBEDE
+_SILENT = 127  # -127 dBov or less (RFC 6464 section 3)
+_IS_VOICE = 0x80
+
+
+class HeaderExtensions:
+    """Those that were negotiated, by their ids; None where they were not."""
+
+    def __init__(self, *, mid: str = "", mid_id: int | None = None, level_id: int | None = None) -> None:
+        name = mid.encode()
+        elements = b"" if mid_id is None else bytes([mid_id << 4 | len(name) - 1]) + name
+        self._level_at = None
+        if level_id is not None:
+            elements = bytes([level_id << 4, _SILENT]) + elements
+            self._level_at = 5
+        elements += bytes(-len(elements) % 4)
+        self._block = _PROFILE.to_bytes(2, "big") + (len(elements) // 4).to_bytes(2, "big") + elements
+        self.is_empty = not elements
+
+    def write(self, pcm: bytes, *, is_voice: bool) -> bytes:
+        """The extension of the packet that carries ``pcm``, with its own header of profile and length."""
+        if self._level_at is None:
+            return self._block
+        level = audio_level(pcm) | (_IS_VOICE if is_voice else 0)
+        return self._block[: self._level_at] + bytes([level]) + self._block[self._level_at + 1 :]
+
+
+def audio_level(pcm: bytes) -> int:
+    """How far PCM16 is below full scale, in dB; 127 for silence (RFC 6464 section 3)."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+    power = float(samples @ samples) / max(1, len(samples)) / 32768**2
+    return _SILENT if power < 1e-12 else min(_SILENT, round(-10 * math.log10(power)))

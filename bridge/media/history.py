@@ -1,0 +1,32 @@
+"""The last packets as they were sent, for a peer that asks for one again (RFC 4585 section 6.2.1)."""
+
+__all__ = ["SentPackets"]
+
+_KEPT = 64  # 1.28 s of 20 ms frames; what is older would come too late to be heard
+_LEAST_GAP_S = 0.020  # a packet that was just sent again is still under way
+
+
+class SentPackets:
+    """A ring of encrypted packets: sent again as they were, so that no key stream is used twice."""
+
+    def __init__(self) -> None:
+        self.resent = 0
+        self._ring: list[tuple[int, bytes]] = [(-1, b"")] * _KEPT
+        self._resent_at = [float("-inf")] * _KEPT
+
+    def keep(self, sequence: int, datagram: bytes) -> None:
+        """Remembers a packet in the place of the one 64 before."""
+        self._ring[sequence % _KEPT] = (sequence, datagram)
+        self._resent_at[sequence % _KEPT] = float("-inf")
+
+    def again(self, sequences: list[int], now: float, *, round_trip_s: float = 0.0) -> list[bytes]:
+        """Those packets that are still there, none of them twice within a round trip."""
+        found = []
+        for sequence in sequences[:_KEPT]:
+            place = sequence % _KEPT
+            kept, datagram = self._ring[place]
+            if kept == sequence and now - self._resent_at[place] >= max(_LEAST_GAP_S, round_trip_s):
+                self._resent_at[place] = now
+                found.append(datagram)
+        self.resent += len(found)
+        return found

@@ -1,0 +1,118 @@
+"""One call's RTCP: when a report is due and what is in it, and what the peer's reports mean for the sound we send."""
+
+import random
+from collections.abc import Callable
+
+from bridge.media.inbound import InboundAudio
+from bridge.media.outbound import OutboundAudio
+from bridge.media.rtcp import ReportBlock, SenderInfo, parse_rtcp, write_report
+from bridge.media.rtp import CLOCK_HZ, MAX_UINT32
+
+__all__ = ["Reports"]
+
+_FIRST_S = 0.5
+_INTERVAL_S = 2.0  # each 0.5 to 1.5 times that (RFC 3550 section 6.2): 60 bytes/s, under 5 % of 24 kbit/s
+_EASING = 0.75  # a loss that was reported is forgotten so slowly, report by report
+_LEAST_LOSS_PERCENT = 5  # the first loss should find a FEC that is there already
+_MAX_ROUND_TRIP = 60 * 0x10000  # more is no round trip but another's clock
+
+
+class Reports:
+    """``due`` gives the packets to send, ``receive`` takes those that came; neither of them encrypted."""
+
+    def __init__(
+        self,
+        inbound: InboundAudio,
+        outbound: OutboundAudio,
+        *,
+        cname: str,
+        spread: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.round_trip_ms: float | None = None
+        self.remote_lost_percent = 0.0
+        """What the peer lost of ours since its report before."""
+        self.remote_jitter_ms = 0.0
+        self.malformed = 0
+        self._inbound = inbound
+        self._outbound = outbound
+        self._cname = cname
+        self._spread = spread
+        self._due_at: float | None = None
+        self._last_report = 0  # of the peer: the middle of its NTP time, and when it came
+        self._last_report_at = 0.0
+        self._told_ssrc: int | None = None
+        self._told_expected = self._told_packets = 0
+        self._loss_percent = 0.0
+
+    def due(self, now: float) -> bytes | None:
+        """The report that is due, if one is."""
+        if self._due_at is None:
+            self._due_at = now + _FIRST_S * self._spread(0.5, 1.5)
+        if now < self._due_at:
+            return None
+        self._due_at = now + _INTERVAL_S * self._spread(0.5, 1.5)
+        return self._report(now)
+
+    def leave(self, now: float) -> bytes:
+        """The last report, with a BYE."""
+        return self._report(now, is_leaving=True)
+
+    def receive(self, packet: bytes, now: float) -> list[int]:
+        """Takes a compound packet; returns the sequence numbers of ours that the peer asks for again."""
+        received = parse_rtcp(packet)
+        if received is None:
+            self.malformed += 1
+            return []
+        for ssrc, ntp in received.sender_reports:
+            if ssrc == self._inbound.ssrc:
+                self._last_report, self._last_report_at = ntp, now
+        ours = self._outbound.ssrc
+        for block in received.blocks:
+            if block.ssrc == ours:
+                self._take(block, now)
+        return [sequence for ssrc, sequence in received.missing if ssrc == ours]
+
+    def _take(self, block: ReportBlock, now: float) -> None:
+        self.remote_lost_percent = block.fraction_lost * 100 / 256
+        self.remote_jitter_ms = block.jitter * 1000 / CLOCK_HZ
+        self._loss_percent = max(self.remote_lost_percent, self._loss_percent * _EASING)
+        self._outbound.set_packet_loss(max(_LEAST_LOSS_PERCENT, round(self._loss_percent)))
+        if block.last_report:  # RFC 3550 section 6.4.1, figure 2
+            round_trip = ((_ntp(now) >> 16) - block.last_report - block.since_last_report) & MAX_UINT32
+            if round_trip < _MAX_ROUND_TRIP:
+                self.round_trip_ms = round_trip * 1000 / 0x10000
+
+    def _report(self, now: float, *, is_leaving: bool = False) -> bytes:
+        """Once anything was sent always with sender's information, in silence too: so the round trip stays known."""
+        outbound = self._outbound
+        sender = None
+        if outbound.packets:
+            sender = SenderInfo(_ntp(now), outbound.rtp_timestamp, outbound.packets, outbound.payload_bytes)
+        return write_report(outbound.ssrc, self._cname, sender=sender, block=self._block(now), is_leaving=is_leaving)
+
+    def _block(self, now: float) -> ReportBlock | None:
+        """What came of the peer's stream, since the report before and all in all (RFC 3550 appendix A.3)."""
+        reception = self._inbound.reception()
+        if reception is None:
+            return None
+        if reception.ssrc != self._told_ssrc:
+            self._told_ssrc, self._told_expected, self._told_packets = reception.ssrc, 0, 0
+            self._last_report = 0
+        expected = reception.expected - self._told_expected
+        lost = expected - (reception.packets - self._told_packets)
+        self._told_expected, self._told_packets = reception.expected, reception.packets
+        since = int((now - self._last_report_at) * 0x10000) if self._last_report else 0
+        return ReportBlock(
+            ssrc=reception.ssrc,
+            fraction_lost=min(255, lost * 256 // expected) if expected > 0 and lost > 0 else 0,
+            lost=reception.expected - reception.packets,
+            highest_sequence=reception.highest_sequence & MAX_UINT32,
+            jitter=int(reception.jitter),
+            last_report=self._last_report,
+            since_last_report=max(0, since) & MAX_UINT32,
+        )
+
+
+def _ntp(now: float) -> int:
+    """``now`` as NTP time; of a clock without a date, as RFC 3550 section 6.4.1 allows."""
+    return int(now * 2**32) & 0xFFFFFFFFFFFFFFFF

@@ -1,0 +1,180 @@
+"""RTCP on live calls: what a stock peer is told, what it tells, and what it gets again."""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParameters
+from aiortc.rtp import (
+    HeaderExtensionsMap,
+    RtcpByePacket,
+    RtcpPacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
+    RtcpRtpfbPacket,
+    RtcpSrPacket,
+    RtpPacket,
+)
+from aiortc.stats import RTCRemoteInboundRtpStreamStats, RTCRemoteOutboundRtpStreamStats
+
+from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI
+from bridge.media.playback import Part
+from bridge.peer.endpoint import Endpoint
+from bridge.peer.ice import packet_kind
+from tests.peer.calling import SSRC, WITHIN_S, Caller
+from tests.peer.conftest import Placing
+
+PART = Part("resp_1", "item_1", 0, 0)
+
+
+class Ear:
+    """What the bridge sends a caller, decrypted: RTP packets and RTCP packets as aiortc reads them."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.rtp: list[bytes] = []
+        self.rtcp: list[Any] = []
+        self._changed = asyncio.Event()
+        dtls = caller.dtls
+        take_rtp, take_rtcp = dtls._handle_rtp_data, dtls._handle_rtcp_data
+
+        async def on_rtp(data: bytes, arrival_time_ms: int) -> None:
+            self.rtp.append(data)
+            self._changed.set()
+            await take_rtp(data, arrival_time_ms=arrival_time_ms)
+
+        async def on_rtcp(data: bytes) -> None:
+            self.rtcp += RtcpPacket.parse(data)
+            self._changed.set()
+            await take_rtcp(data)
+
+        dtls._handle_rtp_data = on_rtp  # type: ignore[method-assign]
+        dtls._handle_rtcp_data = on_rtcp  # type: ignore[method-assign]
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+    def reports(self) -> list[Any]:
+        return [packet for packet in self.rtcp if isinstance(packet, RtcpSrPacket | RtcpRrPacket)]
+
+
+async def test_the_peer_is_told_what_became_of_its_sound(endpoint: Endpoint, place_call: Placing) -> None:
+    """Our report names the caller's stream, its last number and what was lost of it."""
+    caller = await place_call(endpoint)
+    ear = Ear(caller)
+    await caller.speak(10)
+    caller.sequence += 5
+    await caller.speak(10)
+    await ear.until(lambda: any(r.reports and r.reports[0].packets_lost == 5 for r in ear.reports()))
+    (block,) = ear.reports()[-1].reports
+    assert block.ssrc == SSRC
+    assert block.highest_sequence == caller.sequence
+    assert caller.peer.describe()["lost"] == 5
+
+
+async def test_a_stock_peer_and_the_bridge_know_each_other(endpoint: Endpoint, place_call: Placing) -> None:
+    """aiortc's own statistics have our reports, and we have its round trip, on loopback a short one."""
+    caller = await place_call(endpoint)
+    ear = Ear(caller)
+    caller.peer.play(PART, bytes(48_000 * 20))
+
+    async def told() -> bool:
+        stats = (await caller.pc.getStats()).values()
+        return any(isinstance(each, RTCRemoteOutboundRtpStreamStats | RTCRemoteInboundRtpStreamStats) for each in stats)
+
+    await ear.until(lambda: caller.peer.reports.round_trip_ms is not None)
+    assert await told()
+    round_trip_ms = caller.peer.describe()["round_trip_ms"]
+    assert isinstance(round_trip_ms, float)
+    assert 0 <= round_trip_ms < 1000
+    assert isinstance(ear.reports()[-1], RtcpSrPacket)
+
+
+async def test_reported_loss_reaches_the_encoder(
+    endpoint: Endpoint, place_call: Placing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer that reports a quarter of its packets as lost gets as much FEC."""
+    caller = await place_call(endpoint)
+    percents: list[int] = []
+    monkeypatch.setattr(caller.peer.outbound, "set_packet_loss", percents.append)
+    block = RtcpReceiverInfo(caller.peer.outbound.ssrc, 64, 10, 100, 96, 0, 0)
+    await caller.send_rtp(bytes(RtcpRrPacket(ssrc=1, reports=[block])))
+    await caller.works()
+    assert percents == [25]
+    figures = caller.peer.describe()
+    assert (figures["remote_lost_percent"], figures["remote_jitter_ms"]) == (25.0, 2.0)
+
+
+def nack(sdp: str) -> str:
+    """An offer whose Opus may be asked for again."""
+    return sdp.replace("a=rtpmap:96", "a=rtcp-fb:96 nack\r\na=rtpmap:96")
+
+
+@pytest.mark.parametrize("is_negotiated", [True, False])
+async def test_a_lost_packet_is_sent_again(
+    endpoint: Endpoint, place_call: Placing, monkeypatch: pytest.MonkeyPatch, is_negotiated: bool, speech_pcm: bytes
+) -> None:
+    """Where the offer has a=rtcp-fb nack, a packet that was lost arrives once it is asked for; else it does not."""
+    caller = await place_call(endpoint, patch=nack if is_negotiated else str)
+    ear = Ear(caller)
+    send = caller.peer.ice.send
+    lost: list[int] = []
+
+    def lose_one(datagram: bytes) -> None:
+        if packet_kind(datagram) == "rtp" and len(ear.rtp) == 5 and not lost:
+            lost.append(sequence_of(datagram))
+        else:
+            send(datagram)
+
+    monkeypatch.setattr(caller.peer.ice, "send", lose_one)
+    caller.peer.play(PART, speech_pcm)
+    await ear.until(lambda: len(ear.rtp) >= 15)
+    assert lost
+    assert lost[0] not in map(sequence_of, ear.rtp)
+    request = RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=caller.peer.outbound.ssrc, lost=lost)
+    await caller.send_rtp(bytes(request))
+    if is_negotiated:
+        await ear.until(lambda: lost[0] in map(sequence_of, ear.rtp))
+    await caller.works()
+    assert caller.peer.describe()["resent"] == (1 if is_negotiated else 0)
+
+
+async def test_who_hangs_up_says_bye(endpoint: Endpoint, place_call: Placing) -> None:
+    """The last packet of the stream is an RTCP BYE."""
+    caller = await place_call(endpoint)
+    ear = Ear(caller)
+    caller.peer.hang_up("enough")
+    await ear.until(lambda: any(isinstance(packet, RtcpByePacket) for packet in ear.rtcp))
+    assert ear.rtcp[-1].sources == [caller.peer.outbound.ssrc]
+
+
+async def test_packets_name_their_section_and_their_level(
+    endpoint: Endpoint, place_call: Placing, speech_pcm: bytes
+) -> None:
+    """Where the offer has the extensions, each packet of ours has them too."""
+    caller = await place_call(endpoint)
+    ear = Ear(caller)
+    caller.peer.play(PART, speech_pcm)
+    await ear.until(lambda: len(ear.rtp) >= 100)
+    mid = caller.pc.getTransceivers()[0].mid
+    known = HeaderExtensionsMap()
+    known.configure(
+        RTCRtpParameters(
+            headerExtensions=[
+                RTCRtpHeaderExtensionParameters(id=caller.peer._remote.extensions[uri], uri=uri)
+                for uri in (AUDIO_LEVEL_URI, MID_URI)
+            ]
+        )
+    )
+    read = [RtpPacket.parse(packet, known).extensions for packet in ear.rtp]
+    assert {each.mid for each in read} == {mid}
+    assert all(each.audio_level is not None for each in read)
+    assert min(each.audio_level[1] for each in read) < 40 < 120 < max(each.audio_level[1] for each in read)
+
+
+def sequence_of(packet: bytes) -> int:
+    return int(struct.unpack_from(">H", packet, 2)[0])
