@@ -67,6 +67,7 @@ class Endpoint:
     def accept(self, offer: Offer, owner: LegOwner) -> tuple[Peer, str]:
         """A peer for ``offer``, running, and the SDP answer that brings it here."""
         agent = self.mux.new_agent()
+        agent.expect(offer.ice_ufrag, offer.ice_pwd)
         peer = Peer(
             agent,
             self._certificate,

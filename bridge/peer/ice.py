@@ -3,6 +3,10 @@
 An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through its
 queue and a task; SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared
 socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
+
+A peer behind a NAT may turn up at another address at any time, seconds before its next check. Its packets are taken at
+once, for only it can have encrypted them; what is sent follows as soon as the peer has answered a check of ours from
+there, because an address in a packet proves nothing.
 """
 
 import asyncio
@@ -10,16 +14,20 @@ import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from aioice import stun
+
 __all__ = ["Address", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
 
 Address = tuple[Any, ...]
 """As sockets have it: (host, port), for IPv6 (host, port, flow, scope)."""
-PacketHandler = Callable[[str, bytes, float], None]
-"""Takes the kind of a packet, the packet, and now."""
+PacketHandler = Callable[[str, bytes, float], bool]
+"""Takes the kind of a packet, the packet, and now; says whether the packet was the peer's."""
 
 _MAX_DATAGRAM_BYTES = 1500
 _QUEUED_DTLS = 256  # datagrams; more than an SCTP window of 1,200-byte packets
 _ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
+_PROBE_AGAIN_S = 0.1
+_PROBE_PRIORITY = 126 << 24 | 255  # of no consequence: the peer has the pair already
 
 
 def packet_kind(datagram: bytes) -> str | None:
@@ -42,9 +50,11 @@ class IceAgent:
     def __init__(self) -> None:
         self.connected = asyncio.Event()
         self.last_authenticated: float | None = None
+        self.last_consent: float | None = None
+        """When the peer last said that it may be sent to (RFC 7675)."""
         self.dropped = 0
         self.moves = 0
-        self._on_media: PacketHandler = lambda kind, packet, now: None
+        self._on_media: PacketHandler = lambda kind, packet, now: False
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_DTLS)
         self._is_closed = False
 
@@ -60,6 +70,9 @@ class IceAgent:
             self.dropped += 1
         else:
             self._datagrams.put_nowait(datagram)
+
+    def claim(self, ssrc: bytes) -> None:
+        """The peer's packets have this SSRC; where they come in by one socket with others', they are known by it."""
 
     def send(self, datagram: bytes) -> None:
         """To where the peer is now; before its first check, nowhere."""
@@ -91,19 +104,36 @@ class IceAgent:
 class IceLite(IceAgent):
     """Answers the checks of a peer on the shared socket; found there by its ``ufrag``."""
 
-    def __init__(self, send: Callable[[bytes, Address], None], on_closed: Callable[["IceLite"], None]) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes, Address], None],
+        *,
+        on_claim: Callable[["IceLite", bytes], None],
+        on_closed: Callable[["IceLite"], None],
+    ) -> None:
         super().__init__()
         self.ufrag = secrets.token_hex(4)
         self.pwd = secrets.token_hex(16)
         self.addresses: dict[Address, None] = {}  # in the order of their last check
         self._address: Address | None = None
         self._address_heard = 0.0
+        self._remote: tuple[str, str] | None = None
+        self._probe: tuple[bytes, Address, float] | None = None
         self._send_datagram = send
+        self._on_claim = on_claim
         self._on_closed = on_closed
+
+    def expect(self, ufrag: str, pwd: str) -> None:
+        """The peer's half of the credentials, with which it answers our checks."""
+        self._remote = (ufrag, pwd)
+
+    def claim(self, ssrc: bytes) -> None:
+        """The peer's packets have this SSRC, by which they are known wherever they come from."""
+        self._on_claim(self, ssrc)
 
     def checked(self, address: Address, *, nominated: bool, now: float) -> None:
         """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else."""
-        self.last_authenticated = now
+        self.last_authenticated = self.last_consent = now
         current = self._address
         if address == current:
             self._address_heard = now
@@ -121,6 +151,36 @@ class IceLite(IceAgent):
         if address == self._address:
             self._address_heard = now
         self.hand_over(kind, datagram, now)
+
+    def receive_elsewhere(self, datagram: bytes, address: Address, now: float) -> bool:
+        """An SRTP packet from an address that is not known as the peer's; if it is the peer's own, asks it there."""
+        if not self._on_media("rtp", datagram, now):
+            return False
+        if self._probe is None or self._probe[1] != address or now - self._probe[2] >= _PROBE_AGAIN_S:
+            self._ask(address, now)
+        return True
+
+    def is_answer(self, response: stun.Message, address: Address) -> bool:
+        """Whether the peer, and nobody else, answers our check from where it was sent to."""
+        if self._probe is None or self._remote is None or self._probe[:2] != (response.transaction_id, address):
+            return False
+        return bool(response.check_message_integrity(self._remote[1].encode()))
+
+    def _ask(self, address: Address, now: float) -> None:
+        if self._remote is None:
+            return
+        ufrag, pwd = self._remote
+        transaction_id = self.ufrag.encode() + secrets.token_bytes(4)
+        request = stun.Message(
+            message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST, transaction_id=transaction_id
+        )
+        request.attributes["USERNAME"] = f"{ufrag}:{self.ufrag}"
+        request.attributes["PRIORITY"] = _PROBE_PRIORITY
+        request.attributes["ICE-CONTROLLED"] = 0  # the lowest: whoever else wants to be controlled is not in our way
+        request.add_message_integrity(pwd.encode())
+        request.add_fingerprint()
+        self._probe = (transaction_id, address, now)
+        self._send_datagram(bytes(request), address)
 
     def send(self, datagram: bytes) -> None:
         """To where the peer is now; before its first check, nowhere."""

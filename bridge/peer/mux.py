@@ -2,8 +2,9 @@
 
 A STUN binding request finds its agent by the local half of its USERNAME and is answered once its MESSAGE-INTEGRITY
 checks (RFC 8445 section 7.3); only then does its source address belong to that agent. Any other datagram finds its
-agent by source address alone, so nothing that a stranger sends ever reaches DTLS, SRTP or SCTP. What fits nowhere is
-counted and dropped.
+agent by source address alone, so nothing that a stranger sends ever reaches DTLS or SCTP. The one exception is sound
+with a known SSRC: SRTP says whether it is that peer's, which then is at another address. What fits nowhere is counted
+and dropped.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from bridge.peer.ice import Address, IceLite, packet_kind
 
 __all__ = ["Mux"]
 
+_MAX_SAME_SSRC = 4  # agents that claim one; by chance it is one in 2**32
 _MAX_ADDRESSES = 16  # of one agent: the pairs of a peer with several interfaces
 
 
@@ -29,6 +31,7 @@ class Mux(asyncio.DatagramProtocol):
         self._clock = clock
         self._agents: dict[str, IceLite] = {}
         self._by_address: dict[Address, IceLite] = {}
+        self._by_ssrc: dict[bytes, list[IceLite]] = {}
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -41,7 +44,7 @@ class Mux(asyncio.DatagramProtocol):
 
     def new_agent(self) -> IceLite:
         """An agent on this socket, until it is closed."""
-        agent = IceLite(self.send, self._forget)
+        agent = IceLite(self.send, on_claim=self._claim, on_closed=self._forget)
         self._agents[agent.ufrag] = agent
         return agent
 
@@ -60,6 +63,8 @@ class Mux(asyncio.DatagramProtocol):
             return
         agent = self._by_address.get(addr)
         if agent is None or kind is None:
+            if kind == "rtp" and self._has_moved(data, addr):
+                return
             self.drops["unknown_source" if kind else "unknown_kind"] += 1
             return
         agent.receive(kind, data, addr, self._clock())
@@ -80,18 +85,35 @@ class Mux(asyncio.DatagramProtocol):
         agent.addresses[addr] = None
         self._by_address[addr] = agent
 
+    def _claim(self, agent: IceLite, ssrc: bytes) -> None:
+        agents = self._by_ssrc.setdefault(ssrc, [])
+        if agent not in agents and len(agents) < _MAX_SAME_SSRC:
+            agents.append(agent)
+
+    def _has_moved(self, packet: bytes, addr: Address) -> bool:
+        """Whether the packet is that of a peer that was elsewhere until now."""
+        now = self._clock()
+        return any(agent.receive_elsewhere(packet, addr, now) for agent in self._by_ssrc.get(packet[8:12], ()))
+
     def _forget(self, agent: IceLite) -> None:
         self._agents.pop(agent.ufrag, None)
         for address in agent.addresses:
             if self._by_address.get(address) is agent:
                 del self._by_address[address]
         agent.addresses.clear()
+        for ssrc in [ssrc for ssrc, agents in self._by_ssrc.items() if agent in agents]:
+            self._by_ssrc[ssrc].remove(agent)
+            if not self._by_ssrc[ssrc]:
+                del self._by_ssrc[ssrc]
 
     def _check(self, data: bytes, addr: Address) -> None:
         try:
             request = stun.parse_message(data)
         except (ValueError, struct.error, IndexError):
             self.drops["bad_stun"] += 1
+            return
+        if request.message_class == stun.Class.RESPONSE:
+            self._take_answer(request, addr)
             return
         if request.message_class != stun.Class.REQUEST or request.message_method != stun.Method.BINDING:
             self.drops["other_stun"] += 1
@@ -108,6 +130,15 @@ class Mux(asyncio.DatagramProtocol):
         self.send(_answer(request, agent.pwd.encode(), addr), addr)
         if "ICE-CONTROLLED" not in request.attributes:
             agent.checked(addr, nominated="USE-CANDIDATE" in request.attributes, now=self._clock())
+
+    def _take_answer(self, response: stun.Message, addr: Address) -> None:
+        """The answer to a check of ours: its agent's fragment begins our transaction id."""
+        agent = self._agents.get(response.transaction_id[:8].decode("latin-1"))
+        if agent is None or not agent.is_answer(response, addr):
+            self.drops["other_stun"] += 1
+            return
+        self._admit(agent, addr)
+        agent.checked(addr, nominated=True, now=self._clock())
 
 
 def _answer(request: stun.Message, key: bytes, addr: Address) -> bytes:

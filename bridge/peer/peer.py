@@ -34,6 +34,7 @@ __all__ = ["Peer"]
 
 _log = get_logger("peer")
 
+_CONSENT_EXPIRES_S = 30.0  # RFC 7675 section 5.1
 _MAX_SSRCS = 8  # an SRTP session keeps state for each; one sender needs one, and a few for restarts
 
 
@@ -51,6 +52,8 @@ class Peer:
     ) -> None:
         self.ice = ice
         self.faults: Counter[str] = Counter()
+        self.doubles = 0
+        """Packets that came twice, or behind 128 others: SRTP takes neither."""
         self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=opus_payload_type, rate_hz=SESSION_HZ)
         self.outbound = OutboundAudio(
             new_encoder(SESSION_HZ),
@@ -196,6 +199,7 @@ class Peer:
             "packets": stats.packets,
             "lost": stats.lost,
             "late": stats.late,
+            "doubles": self.doubles,
             "recovered": stats.recovered,
             "concealed_ms": stats.concealed_ms,
             "silence_ms": stats.silence_ms,
@@ -251,25 +255,32 @@ class Peer:
             self._handler_failed(error)
 
     def watch(self, now: float, timeout_s: float) -> None:
-        """Every second: a peer of which nothing authenticated came for ``timeout_s`` is lost."""
-        heard = self.ice.last_authenticated
-        if self._is_connected and heard is not None and now - heard > timeout_s:
+        """Every second: a peer is lost of which nothing was heard for ``timeout_s``, or no consent for 30 s."""
+        if not self._is_connected:
+            return
+        heard, consent = self.ice.last_authenticated, self.ice.last_consent
+        if heard is not None and now - heard > timeout_s:
             self.fail(PeerLost(f"nothing heard from the peer for {timeout_s:g} s"))
+        elif consent is not None and now - consent > _CONSENT_EXPIRES_S:
+            self.fail(PeerLost(f"the peer's consent to be sent to is older than {_CONSENT_EXPIRES_S:g} s"))
 
     # The socket's side
 
-    def _on_media(self, kind: str, datagram: bytes, now: float) -> None:
-        """One SRTP or SRTCP packet, in the datagram callback: the hot path."""
+    def _on_media(self, kind: str, datagram: bytes, now: float) -> bool:
+        """One SRTP or SRTCP packet, in the datagram callback: the hot path. Says whether it is the peer's own."""
         if not self._is_connected:
             self.faults["media_before_keys"] += 1
-            return
+            return False
         try:
             ssrc = datagram[8:12] if kind == "rtp" else datagram[4:8]
-            if ssrc not in self._ssrcs and len(self._ssrcs) >= _MAX_SSRCS:
+            is_new = ssrc not in self._ssrcs
+            if is_new and len(self._ssrcs) >= _MAX_SSRCS:
                 self.faults["too_many_ssrcs"] += 1
-                return
+                return False
             packet = self._unprotect(datagram) if kind == "rtp" else self._unprotect_rtcp(datagram)
-            self._ssrcs.add(ssrc)
+            if is_new:
+                self._ssrcs.add(ssrc)
+                self.ice.claim(ssrc)
             self.ice.last_authenticated = now
             if kind == "rtp":
                 pcm = self.inbound.receive(packet, now)
@@ -277,10 +288,15 @@ class Peer:
                     self._owner.receive_audio(pcm)
             else:
                 self._take_report(packet, now)
-        except SrtpError:
-            self.faults["srtp_rejected"] += 1
+        except SrtpError as error:
+            if "replay" in str(error):
+                self.doubles += 1
+            else:
+                self.faults["srtp_rejected"] += 1
+            return False
         except Exception as error:
             self._handler_failed(error)
+        return True
 
     def _take_report(self, packet: bytes, now: float) -> None:
         """The peer's RTCP; what it asks for again is sent as it was."""

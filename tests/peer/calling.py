@@ -124,16 +124,16 @@ class Caller:
         self.channel.on("open", self._opened.set)
         self.channel.on("message", self._hear)
 
-    async def connect(self, patch: Patch = str) -> None:
+    async def connect(self, patch: Patch = str, *, patch_answer: Patch = str) -> None:
         """Offers, with ``patch`` applied to the SDP, and connects."""
-        await self.offer(patch)
+        await self.offer(patch, patch_answer=patch_answer)
         await self.owner.until(lambda: self.owner.sinks)
         async with asyncio.timeout(WITHIN_S):
             await self._opened.wait()
 
-    async def offer(self, patch: Patch = str) -> None:
+    async def offer(self, patch: Patch = str, *, patch_answer: Patch = str) -> None:
         """Offers, and takes the answer."""
-        answer = await self.offer_alone(patch)
+        answer = patch_answer(await self.offer_alone(patch))
         await self.pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
     async def offer_alone(self, patch: Patch = str) -> str:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.peer import ice_full
+from bridge.peer import peer as peer_module
 from bridge.peer.dial import dial
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.peer import Peer
@@ -61,8 +62,8 @@ async def test_a_server_that_vanishes_is_noticed(monkeypatch: pytest.MonkeyPatch
 async def test_consent_that_expires_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without consent for the time that RFC 7675 gives nothing more is sent, whatever silence is allowed."""
     monkeypatch.setattr(ice_full, "_CONSENT_INTERVAL_S", 0.1)
-    monkeypatch.setattr(ice_full, "_CONSENT_EXPIRES_S", 0.4)
+    monkeypatch.setattr(peer_module, "_CONSENT_EXPIRES_S", 0.4)
     async with Endpoint(LOOPBACK, 0) as endpoint, PeerRunner(peer_timeout_s=3600) as runner:
         async with dialled(endpoint, runner) as (_, caller, _):
             monkeypatch.setattr(endpoint.mux, "datagram_received", lambda data, addr: None)
-            assert await caller.until_ended() == "peer_closed"
+            assert await caller.until_ended() == "peer_lost"

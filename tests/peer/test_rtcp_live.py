@@ -1,16 +1,10 @@
 """RTCP on live calls: what a stock peer is told, what it tells, and what it gets again."""
 
-import asyncio
-import struct
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParameters
 from aiortc.rtp import (
     HeaderExtensionsMap,
     RtcpByePacket,
-    RtcpPacket,
     RtcpReceiverInfo,
     RtcpRrPacket,
     RtcpRtpfbPacket,
@@ -23,43 +17,11 @@ from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI
 from bridge.media.playback import Part
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.ice import packet_kind
-from tests.peer.calling import SSRC, WITHIN_S, Caller
+from tests.peer.calling import SSRC
 from tests.peer.conftest import Placing
+from tests.peer.ear import Ear, sequence_of
 
 PART = Part("resp_1", "item_1", 0, 0)
-
-
-class Ear:
-    """What the bridge sends a caller, decrypted: RTP packets and RTCP packets as aiortc reads them."""
-
-    def __init__(self, caller: Caller) -> None:
-        self.rtp: list[bytes] = []
-        self.rtcp: list[Any] = []
-        self._changed = asyncio.Event()
-        dtls = caller.dtls
-        take_rtp, take_rtcp = dtls._handle_rtp_data, dtls._handle_rtcp_data
-
-        async def on_rtp(data: bytes, arrival_time_ms: int) -> None:
-            self.rtp.append(data)
-            self._changed.set()
-            await take_rtp(data, arrival_time_ms=arrival_time_ms)
-
-        async def on_rtcp(data: bytes) -> None:
-            self.rtcp += RtcpPacket.parse(data)
-            self._changed.set()
-            await take_rtcp(data)
-
-        dtls._handle_rtp_data = on_rtp  # type: ignore[method-assign]
-        dtls._handle_rtcp_data = on_rtcp  # type: ignore[method-assign]
-
-    async def until(self, holds: Callable[[], object]) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while not holds():
-                self._changed.clear()
-                await self._changed.wait()
-
-    def reports(self) -> list[Any]:
-        return [packet for packet in self.rtcp if isinstance(packet, RtcpSrPacket | RtcpRrPacket)]
 
 
 async def test_the_peer_is_told_what_became_of_its_sound(endpoint: Endpoint, place_call: Placing) -> None:
@@ -174,7 +136,3 @@ async def test_packets_name_their_section_and_their_level(
     assert {each.mid for each in read} == {mid}
     assert all(each.audio_level is not None for each in read)
     assert min(each.audio_level[1] for each in read) < 40 < 120 < max(each.audio_level[1] for each in read)
-
-
-def sequence_of(packet: bytes) -> int:
-    return int(struct.unpack_from(">H", packet, 2)[0])
