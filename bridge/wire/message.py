@@ -1,6 +1,6 @@
 """One message for many sockets: its text and its WebSocket frame are made once, whoever gets it."""
 
-__all__ = ["Message"]
+__all__ = ["Message", "frame_of"]
 
 
 class Message:
@@ -21,14 +21,16 @@ class Message:
         """The text as one unmasked WebSocket text frame (RFC 6455 section 5.2)."""
         frame = self._frame
         if frame is None:
-            frame = self._frame = _text_frame(self.text)
+            frame = self._frame = frame_of(self.text)
         return frame
 
 
-def _text_frame(payload: bytes) -> bytes:
+def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:
+    """One unmasked WebSocket frame that holds a whole message (RFC 6455 section 5.2)."""
+    first = b"\x81" if is_text else b"\x82"
     length = len(payload)
     if length < 126:
-        return bytes((0x81, length)) + payload
+        return first + bytes((length,)) + payload
     if length < 65_536:
-        return b"\x81\x7e" + length.to_bytes(2, "big") + payload
-    return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+        return first + b"\x7e" + length.to_bytes(2, "big") + payload
+    return first + b"\x7f" + length.to_bytes(8, "big") + payload

@@ -1,0 +1,145 @@
+"""What a telephone carrier and the bridge have to tell each other, whatever the carrier's dialect.
+
+A dialect is one object for each connection, in ``wire/dialects/``: it turns the carrier's messages into the few events
+below and makes the messages that the carrier gets. Text messages are ``str``, binary ones ``bytes``. What is malformed
+or unexpected becomes ``Trouble``, which is counted and costs nothing else; only a call in a format that nobody here
+knows is refused, with ``BadRequest``.
+"""
+
+import binascii
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridge.wire.audio import AudioFormat
+
+__all__ = [
+    "CarrierEvent",
+    "Dialect",
+    "Dtmf",
+    "Ended",
+    "Flow",
+    "Played",
+    "Started",
+    "Traits",
+    "Trouble",
+    "decode_sound",
+    "is_dtmf",
+]
+
+_DTMF_KEYS = frozenset("0123456789*#ABCD")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The call is there; until now nobody knows whose sound this would be."""
+
+    call: str
+    """The carrier's own id of the call: the same when its socket comes back."""
+    audio_format: AudioFormat
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What the application gave the call on its way."""
+    token: str | None = field(default=None, repr=False)
+    """What opens the door, where the carrier brings it in its messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """A key was pressed: one of ``0``-``9``, ``*``, ``#``, ``A``-``D``."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Everything before this mark has been played, or thrown away by ``clear``."""
+
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Whether the carrier takes more sound for now."""
+
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The caller hung up."""
+
+    reason: str = "caller_hung_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A message that is of no use, or the carrier's complaint about one of ours; ``what`` is a slug to count by."""
+
+    what: str
+    detail: str = ""
+
+
+CarrierEvent = bytes | Started | Dtmf | Played | Flow | Ended | Trouble
+"""``bytes`` is the caller's sound in the format of ``Started``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a carrier wants to be fed."""
+
+    lead_ms: int
+    """How much sound is sent ahead of its time; 0: each frame at its time, to the millisecond."""
+    has_marks: bool = True
+    """It tells what it has played; else our own clock does."""
+    wants_silence: bool = False
+    """A frame is due every 20 ms, whether there is something to hear or not."""
+    takes_pings: bool = True
+    """WebSocket pings do no harm."""
+    max_message_bytes: int = 65_536
+    """Of sound in one message to it."""
+
+
+class Dialect(Protocol):
+    """One connection's tongue."""
+
+    @property
+    def name(self) -> str:
+        """Of the dialect."""
+        ...
+
+    @property
+    def traits(self) -> Traits:
+        """The same for all its connections."""
+        ...
+
+    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+        """What a message means; raises ``BadRequest`` where the call cannot be served."""
+        ...
+
+    def sound(self, sound: bytes) -> str | bytes:
+        """The message that plays whole frames of sound."""
+        ...
+
+    def mark(self, name: str) -> list[str | bytes]:
+        """What makes the carrier say ``Played`` behind all that was sent."""
+        ...
+
+    def clear(self) -> list[str | bytes]:
+        """What silences the carrier at once."""
+        ...
+
+    def hang_up(self) -> list[str | bytes]:
+        """What ends the call, before the socket is closed."""
+        ...
+
+
+def decode_sound(payload: str) -> bytes | None:
+    """What a base64 field holds; None where it is none."""
+    try:
+        return binascii.a2b_base64(payload, strict_mode=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def is_dtmf(key: str) -> bool:
+    """Whether telephones have such a key."""
+    return key in _DTMF_KEYS

@@ -1,0 +1,143 @@
+"""Asterisk's chan_websocket: raw sound in binary messages, control in text of at most 128 bytes, plain or JSON.
+
+Which of the two a channel speaks shows in its ``MEDIA_START``, and is answered in kind. Media may come before it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.errors import BadRequest
+from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
+from bridge.wire.carrier import CarrierEvent, Dtmf, Flow, Played, Started, Traits, Trouble, is_dtmf
+
+__all__ = ["FORMATS", "SUBPROTOCOL", "Asterisk", "parse_event"]
+
+SUBPROTOCOL = "media"
+FORMATS = {
+    "ulaw": G711_ULAW,
+    "alaw": G711_ALAW,
+    "slin": pcm16_at(8000),
+    "slin16": pcm16_at(16000),
+    "slin24": pcm16_at(24000),
+    "slin48": pcm16_at(48000),
+}
+"""By Asterisk's names; its ``slin`` is in the byte order of its machine, little-endian on all that it runs on."""
+
+_MAX_EARLY_BYTES = 96_000  # a second of the fattest format
+_MAX_SOUND_BYTES = 65_500  # beyond: close 1009 and hang-up
+_DEFAULT_FORMAT = "ulaw"
+_ID_KEYS = ("channel_id", "connection_id", "channel")
+_WITHOUT_VALUE = frozenset({"MEDIA_XOFF", "MEDIA_XON", "QUEUE_DRAINED"})
+_WITH_ID = frozenset({"MEDIA_MARK_PROCESSED", "MEDIA_BUFFERING_COMPLETED"})
+_IGNORED = frozenset({"QUEUE_DRAINED", "STATUS", "MEDIA_BUFFERING_COMPLETED"})
+
+
+class Asterisk:
+    """One media channel."""
+
+    name = "asterisk"
+    traits = Traits(lead_ms=1000, takes_pings=False, max_message_bytes=_MAX_SOUND_BYTES)
+
+    def __init__(self, parameters: Mapping[str, str] | None = None, *, token: str | None = None) -> None:
+        self._parameters = dict(parameters or {})  # of the URI, as the token is
+        self._token = token
+        self._is_json = False
+        self._format: AudioFormat | None = None
+        self._early = bytearray()
+
+    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+        """What a message means."""
+        if isinstance(message, bytes):
+            return self._sound(message)
+        said = parse_event(message)
+        if said is None:
+            return [Trouble("malformed_message")]
+        match said:
+            case {"event": "MEDIA_START"}:
+                return self._start(said, is_json=message.lstrip().startswith("{"))
+            case {"event": "DTMF_END", "digit": str(digit)}:
+                return [Dtmf(digit)] if is_dtmf(digit) else [Trouble("unknown_key")]
+            case {"event": "MEDIA_XOFF"}:
+                return [Flow(False)]
+            case {"event": "MEDIA_XON"}:
+                return [Flow(True)]
+            case {"event": "MEDIA_MARK_PROCESSED", "correlation_id": str(mark)}:
+                return [Played(mark)]
+            case {"event": "ERROR"}:
+                return [Trouble("carrier_error", str(said.get("error_text", ""))[:100])]
+            case {"event": str(event)} if event in _IGNORED:
+                return []
+        return [Trouble("unknown_message")]
+
+    def _sound(self, sound: bytes) -> list[CarrierEvent]:
+        if self._format is None:  # under load the first media overtakes MEDIA_START
+            self._early += sound[: _MAX_EARLY_BYTES - len(self._early)]
+            return []
+        if len(sound) % self._format.bytes_per_sample:
+            return [Trouble("odd_sound")]
+        return [sound] if sound else []
+
+    def _start(self, said: dict[str, Any], *, is_json: bool) -> list[CarrierEvent]:
+        if self._format is not None:
+            return [Trouble("second_start")]
+        codec = str(said.get("format", _DEFAULT_FORMAT))
+        audio_format = FORMATS.get(codec)
+        if audio_format is None:
+            raise BadRequest(
+                f"A channel of {codec[:64]} is not served; dial it with one of c({'|'.join(FORMATS)}).",
+                code="unsupported_format",
+                param="format",
+            )
+        self._is_json, self._format = is_json, audio_format
+        variables = said.get("channel_variables")
+        parameters = {**self._parameters, **(variables if isinstance(variables, dict) else {})}
+        call = next((str(said[key]) for key in _ID_KEYS if said.get(key)), "")
+        early, self._early = bytes(self._early), bytearray()
+        started = Started(call, audio_format, {name: str(value) for name, value in parameters.items()}, self._token)
+        early = early[: len(early) // audio_format.bytes_per_sample * audio_format.bytes_per_sample]
+        return [started, early] if early else [started]
+
+    def sound(self, sound: bytes) -> bytes:
+        """Up to 65,500 bytes, in whole frames: a tail would be dropped."""
+        return sound
+
+    def mark(self, name: str) -> list[str | bytes]:
+        """Confirmed when all before it has been played."""
+        return [self._command("MARK_MEDIA", name)]
+
+    def clear(self) -> list[str | bytes]:
+        """Drops what is queued, marks included; nothing comes back for them."""
+        return [self._command("FLUSH_MEDIA")]
+
+    def hang_up(self) -> list[str | bytes]:
+        """Ends the channel."""
+        return [self._command("HANGUP")]
+
+    def _command(self, command: str, correlation_id: str = "") -> str:
+        if self._is_json:
+            said = {"command": command, **({"correlation_id": correlation_id} if correlation_id else {})}
+            return json.dumps(said, separators=(",", ":"))
+        return f"{command} {correlation_id}".strip()
+
+
+def parse_event(text: str) -> dict[str, Any] | None:
+    """Either form of an event as one dictionary; None where it is neither."""
+    text = text.strip()
+    if text.startswith("{"):
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return said if isinstance(said.get("event"), str) else None
+    event, *words = text.split() or [""]
+    if not event.isupper():
+        return None
+    said = {"event": event}
+    if event in _WITH_ID:
+        said["correlation_id"] = words[0] if words else ""
+    elif event == "ERROR":
+        said["error_text"] = text.partition("error_text:")[2]
+    elif event not in _WITHOUT_VALUE:
+        said |= {key: value for key, colon, value in (word.partition(":") for word in words) if colon}
+    return said

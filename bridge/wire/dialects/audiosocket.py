@@ -1,0 +1,107 @@
+"""Asterisk's AudioSocket: a type, a length and a payload, over TCP, with nothing buffered at the other end.
+
+The first frame is the call's UUID. What kind of sound it has shows in its first sound frame, and is answered in kind.
+A sender may send hang-up and sound, the latter never empty: anything else ends the call.
+"""
+
+from uuid import UUID
+
+from bridge.wire.audio import AudioFormat, pcm16_at
+from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Started, Traits, Trouble, is_dtmf
+
+__all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "AudioSocket", "Splitter", "frame"]
+
+HANG_UP, IDENTITY, DTMF, SOUND, ERROR = 0x00, 0x01, 0x03, 0x10, 0xFF
+SOUND_TYPES = {0x10: pcm16_at(8000), 0x12: pcm16_at(16000), 0x13: pcm16_at(24000), 0x16: pcm16_at(48000)}
+"""Those that are served of 0x10 to 0x18; the others are 12, 32, 44.1, 96 and 192 kHz."""
+
+_TYPES = {audio_format: kind for kind, audio_format in SOUND_TYPES.items()}
+_HEADER_BYTES = 3
+_UUID_BYTES = 16
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    """One frame, to be written at once."""
+    return bytes((kind,)) + len(payload).to_bytes(2, "big") + payload
+
+
+class Splitter:
+    """A stream of bytes, cut anywhere, as whole frames; a length takes 16 bits, so that little can wait."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def push(self, data: bytes) -> list[bytes]:
+        """The frames that are complete now, with their headers."""
+        self._data += data
+        frames = []
+        at = 0
+        while len(self._data) - at >= _HEADER_BYTES:
+            end = at + _HEADER_BYTES + int.from_bytes(self._data[at + 1 : at + 3], "big")
+            if end > len(self._data):
+                break
+            frames.append(bytes(self._data[at:end]))
+            at = end
+        del self._data[:at]
+        return frames
+
+
+class AudioSocket:
+    """One connection; messages are whole frames."""
+
+    name = "audiosocket"
+    traits = Traits(lead_ms=0, has_marks=False, wants_silence=True, takes_pings=False, max_message_bytes=65_535)
+
+    def __init__(self) -> None:
+        self.uuid: UUID | None = None
+        """Whose call this is, as soon as it is said."""
+        self._format: AudioFormat | None = None
+
+    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+        """What a frame means."""
+        assert isinstance(message, bytes)
+        kind, payload = message[0], message[_HEADER_BYTES:]
+        if kind == IDENTITY:
+            if self.uuid is not None or len(payload) != _UUID_BYTES:
+                return [Trouble("second_start" if self.uuid is not None else "malformed_message")]
+            self.uuid = UUID(bytes=payload)
+            return []
+        if kind == HANG_UP:
+            return [Ended()]
+        if kind == ERROR:
+            return [Trouble("carrier_error", payload[:8].hex())]
+        if self.uuid is None:
+            return [Trouble("message_before_start")]
+        if kind == DTMF:
+            key = payload.decode("ascii", "replace")
+            return [Dtmf(key)] if is_dtmf(key) else [Trouble("unknown_key")]
+        if kind in SOUND_TYPES:
+            return self._sound(SOUND_TYPES[kind], payload)
+        return [Trouble("unknown_message")]
+
+    def _sound(self, audio_format: AudioFormat, sound: bytes) -> list[CarrierEvent]:
+        events: list[CarrierEvent] = []
+        if self._format is None:
+            self._format = audio_format
+            events.append(Started(str(self.uuid), audio_format, token=str(self.uuid)))
+        if audio_format is not self._format:
+            return [Trouble("format_changed")]
+        if len(sound) % 2:
+            return [*events, Trouble("odd_sound")]
+        return [*events, sound] if sound else events
+
+    def sound(self, sound: bytes) -> bytes:
+        """One frame of sound, which must not be empty."""
+        return frame(_TYPES[self._format or SOUND_TYPES[SOUND]], sound)
+
+    def mark(self, name: str) -> list[str | bytes]:
+        """There are none."""
+        return []
+
+    def clear(self) -> list[str | bytes]:
+        """Nothing is buffered there."""
+        return []
+
+    def hang_up(self) -> list[str | bytes]:
+        """Ends the call."""
+        return [frame(HANG_UP)]

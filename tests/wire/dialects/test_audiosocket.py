@@ -1,0 +1,95 @@
+"""AudioSocket: frames cut anywhere, each type, and the few that may be sent."""
+
+from uuid import UUID
+
+import pytest
+
+from bridge.wire.audio import AudioFormat, pcm16_at
+from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Started, Trouble
+from bridge.wire.dialects.audiosocket import SOUND_TYPES, AudioSocket, Splitter, frame
+
+_UUID = "00112233-4455-6677-8899-aabbccddeeff"
+_IDENTITY = bytes.fromhex("01001000112233445566778899aabbccddeeff")
+_SOUND = bytes.fromhex("100140") + b"a" * 320
+
+
+def _started() -> AudioSocket:
+    dialect = AudioSocket()
+    dialect.receive(_IDENTITY)
+    dialect.receive(_SOUND)
+    return dialect
+
+
+def test_frames_are_those_of_the_reference() -> None:
+    """To the byte."""
+    assert frame(0x01, UUID(_UUID).bytes) == _IDENTITY
+    assert frame(0x10, b"a" * 320) == _SOUND
+    assert frame(0x03, b"5").hex() == "03000135"
+    assert frame(0x00).hex() == "000000"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 320, 10_000])
+def test_stream_is_split_into_frames(size: int) -> None:
+    """However TCP cuts it; several in one segment, or one in several."""
+    frames = [_IDENTITY, _SOUND, frame(0x03, b"5"), frame(0x10, b"b" * 65_535), frame(0x00)]
+    stream = b"".join(frames)
+    splitter = Splitter()
+    got = [whole for at in range(0, len(stream), size) for whole in splitter.push(stream[at : at + size])]
+    assert got == frames
+
+
+@pytest.mark.parametrize(("kind", "audio_format"), SOUND_TYPES.items())
+def test_start(kind: int, audio_format: AudioFormat) -> None:
+    """The UUID says whose call it is, the first sound in which format; it is answered in kind."""
+    dialect = AudioSocket()
+    assert dialect.receive(_IDENTITY) == []
+    assert dialect.receive(frame(kind, b"ab")) == [Started(_UUID, audio_format, token=_UUID), b"ab"]
+    assert dialect.receive(frame(kind, b"cd")) == [b"cd"]
+    assert dialect.sound(b"ef") == frame(kind, b"ef")
+
+
+def test_sound_before_the_first_is_8_khz() -> None:
+    """As the dialplan application always has it."""
+    assert AudioSocket().sound(bytes(320)) == frame(0x10, bytes(320))
+    assert SOUND_TYPES[0x10] is pcm16_at(8000)
+
+
+@pytest.mark.parametrize(
+    ("message", "events"),
+    [
+        *((frame(0x03, key.encode()), [Dtmf(key)]) for key in "0123456789*#ABCD"),
+        (frame(0x03, b"x"), [Trouble("unknown_key")]),
+        (frame(0x03, b"\xff"), [Trouble("unknown_key")]),
+        (frame(0x03), [Trouble("unknown_key")]),
+        (frame(0x00), [Ended()]),
+        (frame(0xFF), [Trouble("carrier_error", "")]),
+        (frame(0xFF, b"\x02"), [Trouble("carrier_error", "02")]),
+        (frame(0x10), []),
+        (frame(0x10, b"abc"), [Trouble("odd_sound")]),
+        (frame(0x12, b"ab"), [Trouble("format_changed")]),
+        (frame(0x11, b"ab"), [Trouble("unknown_message")]),
+        (frame(0x77, b"ab"), [Trouble("unknown_message")]),
+        (_IDENTITY, [Trouble("second_start")]),
+    ],
+)
+def test_every_other_frame(message: bytes, events: list[CarrierEvent]) -> None:
+    """Each says what the reference says; what is of no use is told, and the call goes on."""
+    dialect = _started()
+    assert dialect.receive(message) == events
+    assert dialect.receive(frame(0x10, b"ab")) == [b"ab"]
+
+
+def test_nothing_counts_before_the_identity() -> None:
+    """And an identity has 16 bytes."""
+    dialect = AudioSocket()
+    assert dialect.receive(_SOUND) == [Trouble("message_before_start")]
+    assert dialect.receive(frame(0x03, b"5")) == [Trouble("message_before_start")]
+    assert dialect.receive(frame(0x01, b"short")) == [Trouble("malformed_message")]
+    assert dialect.receive(_IDENTITY) == []
+
+
+def test_frames_to_asterisk() -> None:
+    """Sound and hang-up; there is nothing to mark and nothing to clear."""
+    dialect = _started()
+    assert dialect.mark("b1") == dialect.clear() == []
+    assert dialect.hang_up() == [b"\0\0\0"]

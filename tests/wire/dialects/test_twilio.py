@@ -1,0 +1,227 @@
+"""Twilio Media Streams: its messages both ways, and its signatures against the reference's vectors."""
+
+import json
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from bridge.errors import BadRequest
+from bridge.wire.audio import G711_ALAW, G711_ULAW
+from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
+from bridge.wire.dialects.twilio import SETTINGS_HEADER, SIGNATURE_HEADER, Twilio, is_signed, sign, write_twiml
+
+_STREAM, _CALL = "MZ11111111111111111111111111111111", "CA33333333333333333333333333333333"
+_TOKEN = "0123456789abcdef0123456789abcdef"
+_URL = "wss://bridge.example.com/twilio/media"
+_SHA1 = "nPw+nZIzNlb4/A2jsIh3MO8SVBE="
+_SHA256 = "7adk3fVDdsfB4gpLahmER0/4DetD5QTK16rrMKUrCX4="
+_START: dict[str, Any] = {
+    "event": "start",
+    "sequenceNumber": "1",
+    "streamSid": _STREAM,
+    "start": {
+        "streamSid": _STREAM,
+        "accountSid": "AC22222222222222222222222222222222",
+        "callSid": _CALL,
+        "tracks": ["inbound"],
+        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+        "customParameters": {"token": "k7Qd", "lang": "en"},
+    },
+}
+
+
+def _said(event: str, **fields: Any) -> str:
+    return json.dumps({"event": event, "sequenceNumber": "2", "streamSid": _STREAM, **fields})
+
+
+def _media(payload: str, **fields: Any) -> str:
+    return _said("media", media={"track": "inbound", "chunk": "1", "timestamp": "20", "payload": payload, **fields})
+
+
+def _started(**start: Any) -> Twilio:
+    dialect = Twilio()
+    dialect.receive(json.dumps({**_START, "start": {**_START["start"], **start}}))
+    return dialect
+
+
+def test_start() -> None:
+    """``connected`` says nothing; ``start`` has the call, its parameters, and the token apart from them."""
+    dialect = Twilio()
+    assert dialect.receive('{"event":"connected","protocol":"Call","version":"1.0.0"}') == []
+    assert dialect.receive(json.dumps(_START)) == [Started(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd")]
+
+
+def test_start_without_what_is_optional() -> None:
+    """Clones leave out what they have no use for; parameters may be numbers."""
+    dialect = Twilio()
+    assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [Started("s", G711_ULAW, {}, None)]
+    dialect = Twilio()
+    start = {"callSid": "c", "mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": "8000"},
+             "customParameters": {"n": 1}}  # fmt: skip
+    said = json.dumps({"event": "start", "streamSid": "s", "start": start})
+    assert dialect.receive(said) == [Started("c", G711_ALAW, {"n": "1"}, None)]
+
+
+@pytest.mark.parametrize(
+    "media_format", [{"encoding": "audio/opus"}, {"encoding": "audio/x-mulaw", "sampleRate": 16000}]
+)
+def test_start_in_another_format(media_format: dict[str, Any]) -> None:
+    """What cannot be heard is refused, and the field is named."""
+    with pytest.raises(BadRequest) as caught:
+        _started(mediaFormat=media_format)
+    assert (caught.value.code, caught.value.param) == ("unsupported_format", "start.mediaFormat")
+
+
+@pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])
+def test_media(length: int) -> None:
+    """Sound of any length, as it is."""
+    dialect, sound = _started(), bytes(range(256)) * 32
+    echoed = json.loads(dialect.sound(sound[:length]))
+    assert dialect.receive(_media(echoed["media"]["payload"])) == [sound[:length]]
+
+
+@pytest.mark.parametrize(
+    ("message", "events"),
+    [
+        (_said("mark", mark={"name": "b7"}), [Played("b7")]),
+        *((_said("dtmf", dtmf={"track": "inbound_track", "digit": key}), [Dtmf(key)]) for key in "0123456789*#ABCD"),
+        (_said("stop", stop={"accountSid": "AC2", "callSid": _CALL}), [Ended()]),
+        (_media(""), []),
+        (_media("/w==", track="outbound"), []),
+        (_media("/w==", chunk=1, timestamp=20, more={"a": [1]}), [b"\xff"]),
+        (json.dumps(_START), [Trouble("second_start")]),
+        (_media("not base64"), [Trouble("invalid_base64")]),
+        (_media("/w"), [Trouble("invalid_base64")]),
+        (_said("dtmf", dtmf={"digit": "x"}), [Trouble("unknown_key")]),
+        (_said("dtmf"), [Trouble("malformed_message")]),
+        (_said("media"), [Trouble("malformed_message")]),
+        (_said("mark", mark={}), [Trouble("malformed_message")]),
+        (_said("media", media={"payload": 1}), [Trouble("malformed_message")]),
+        (_said("whatever"), [Trouble("unknown_message")]),
+        (json.dumps({"event": "mark", "streamSid": "MZ2", "mark": {"name": "b7"}}), [Trouble("other_stream")]),
+        ("{", [Trouble("malformed_message")]),
+        ("[]", [Trouble("malformed_message")]),
+        ('{"event":7}', [Trouble("malformed_message")]),
+        ("[" * 100_000, [Trouble("malformed_message")]),
+        ("\ud800", [Trouble("malformed_message")]),
+        (b"\x00\x01", [Trouble("binary_message")]),
+    ],
+)
+def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -> None:
+    """Each says what the reference says; what is of no use is told, and the call goes on."""
+    dialect = _started()
+    assert dialect.receive(message) == events
+    assert dialect.receive(_media("/w==")) == [b"\xff"]
+
+
+@pytest.mark.parametrize("message", [_media("/w=="), _said("mark", mark={"name": "a"}), _said("stop")])
+def test_nothing_counts_before_the_start(message: str) -> None:
+    """Nobody knows whose it would be."""
+    assert Twilio().receive(message) == [Trouble("message_before_start")]
+
+
+def test_start_without_a_stream() -> None:
+    """There would be nothing to answer to."""
+    assert Twilio().receive('{"event":"start","start":{}}') == [Trouble("malformed_message")]
+    assert Twilio().receive('{"event":"start","streamSid":"s"}') == [Trouble("malformed_message")]
+
+
+def test_messages_to_the_carrier() -> None:
+    """Exactly the documented fields, and no word for hanging up."""
+    dialect = _started()
+    assert json.loads(dialect.sound(b"\x7f\xff")) == {
+        "event": "media",
+        "streamSid": _STREAM,
+        "media": {"payload": "f/8="},
+    }
+    assert [json.loads(said) for said in dialect.mark("b1")] == [
+        {"event": "mark", "streamSid": _STREAM, "mark": {"name": "b1"}}
+    ]
+    assert [json.loads(said) for said in dialect.clear()] == [{"event": "clear", "streamSid": _STREAM}]
+    assert dialect.hang_up() == []
+
+
+# Signatures
+
+
+@pytest.mark.parametrize(
+    ("url", "parameters", "algorithm", "signature"),
+    [
+        (_URL, {}, "HMAC_SHA1", _SHA1),
+        (_URL, {}, "HMAC_SHA256", _SHA256),
+        (f"{_URL}/", {}, "HMAC_SHA1", "lP8QNlUTf9duPKqSrnZOFUyzdcw="),
+        (
+            "https://bridge.example.com/twilio/voice",
+            {"To": "+15550002222", "CallSid": "CA00000000000000000000000000000001", "From": "+15550001111"},
+            "HMAC_SHA1",
+            "6Ciqj8dTGX3PjaY6ENCfIeOSPWQ=",
+        ),
+    ],
+)
+def test_signature_vectors(url: str, parameters: dict[str, str], algorithm: str, signature: str) -> None:
+    """Those of the reference, made and recognised."""
+    assert sign(_TOKEN, url, parameters, algorithm=algorithm) == signature
+    headers = {SIGNATURE_HEADER: signature}
+    if algorithm != "HMAC_SHA1":
+        headers[SETTINGS_HEADER] = f"key=SK1,algorithm={algorithm}"
+    assert is_signed([_TOKEN], url, headers, parameters)
+    assert is_signed(["another", _TOKEN], url, headers, parameters)
+    assert not is_signed(["another"], url, headers, parameters)
+    assert not is_signed([], url, headers, parameters)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {SIGNATURE_HEADER: ""},
+        {SIGNATURE_HEADER: _SHA256},
+        {SIGNATURE_HEADER: "lP8QNlUTf9duPKqSrnZOFUyzdcw="},
+        {SIGNATURE_HEADER: _SHA1, SETTINGS_HEADER: "key=SK1,algorithm=HMAC_SHA256"},
+        {SIGNATURE_HEADER: _SHA1, SETTINGS_HEADER: "key=SK1,algorithm=HMAC_MD5"},
+        {SIGNATURE_HEADER: _SHA1, SETTINGS_HEADER: "nonsense"},
+        {SIGNATURE_HEADER: "\ud800é"},
+    ],
+)
+def test_wrong_signatures(headers: dict[str, str]) -> None:
+    """Another algorithm's, another address's, none at all, and no signature's shape."""
+    assert not is_signed([_TOKEN], _URL, headers)
+
+
+def test_signature_of_another_scheme() -> None:
+    """A stream's address is ``wss://``; the same path by ``https://`` is another address."""
+    signature = {SIGNATURE_HEADER: sign(_TOKEN, _URL.replace("wss", "https"))}
+    assert not is_signed([_TOKEN], _URL, signature)
+
+
+@pytest.mark.parametrize("signed", ["wss://b.example/x", "wss://b.example:443/x"])
+@pytest.mark.parametrize("ours", ["wss://b.example/x", "wss://b.example:443/x"])
+def test_default_port_may_be_written(signed: str, ours: str) -> None:
+    """Some sign it with the port, some without."""
+    assert is_signed([_TOKEN], ours, {SIGNATURE_HEADER: sign(_TOKEN, signed)})
+
+
+def test_another_port_is_another_address() -> None:
+    """And is signed as it stands."""
+    signature = {SIGNATURE_HEADER: sign(_TOKEN, "wss://b.example:8443/x")}
+    assert is_signed([_TOKEN], "wss://b.example:8443/x", signature)
+    assert not is_signed([_TOKEN], "wss://b.example/x", signature)
+
+
+def test_query_is_signed_either_way() -> None:
+    """As it stands, or folded into the parameters as on streams."""
+    url = "wss://b.example/x?b=2&a=1"
+    for signature in (sign(_TOKEN, url), sign(_TOKEN, "wss://b.example/x", {"a": "1", "b": "2"})):
+        assert is_signed([_TOKEN], url, {SIGNATURE_HEADER: signature})
+    assert not is_signed([_TOKEN], url, {SIGNATURE_HEADER: sign(_TOKEN, "wss://b.example/x")})
+
+
+def test_twiml() -> None:
+    """A stream with its parameters, whatever characters they hold."""
+    awkward = "a\"<&'é"
+    root = ElementTree.fromstring(write_twiml(f"{_URL}?a=1&b=2", {"token": "t", "from": awkward}))
+    stream = root.find("./Connect/Stream")
+    assert stream is not None
+    assert stream.get("url") == f"{_URL}?a=1&b=2"
+    assert {entry.get("name"): entry.get("value") for entry in stream} == {"token": "t", "from": awkward}
