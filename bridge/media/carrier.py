@@ -1,0 +1,178 @@
+"""From sound to a carrier's buffer: sent a little ahead of its time, and known to be heard when the carrier says so.
+
+Sound goes out in whole frames of 20 ms, up to the carrier's lead ahead of the moment at which it will be played, and a
+mark follows each piece. An echoed mark is the truth about what was heard; between two marks the clock tells how much of
+the next piece may have been played, never more than all of it. A carrier without marks plays what it gets when it gets
+it, one frame a tick.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from bridge.media.playback import Heard, Part, Playback, Started, Stopped
+from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
+from bridge.wire.carrier import Traits
+
+__all__ = ["FRAME_MS", "CarrierAudio", "Piece"]
+
+FRAME_MS = 20
+_PIECE_FRAMES = 5
+_OVERDUE_S = 5.0  # a mark that is so late will not come: some clones send none
+_SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Whole frames to be sent, and the mark behind them; without one where the carrier knows none."""
+
+    sound: bytes
+    mark: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    piece: Piece
+    samples: int
+    """What of it is sound; the rest fills the last frame."""
+    due: float
+    """When its last sample is played, as far as one can tell from here."""
+
+
+class CarrierAudio:
+    """What one carrier is going to play: ``push`` sound at any speed, ``tick`` every 20 ms, ``played`` at each mark."""
+
+    def __init__(self, audio_format: AudioFormat, traits: Traits, *, limit_s: int) -> None:
+        self.playback = Playback(audio_format.rate_hz)
+        self.frames = 0
+        self.late_ms = 0
+        """For how long the carrier had nothing to play although we had."""
+        self.overflow_ms = 0
+        self._format = audio_format
+        self._traits = traits
+        self._frame_bytes = audio_format.bytes_per_ms * FRAME_MS
+        self._piece_frames = max(1, min(_PIECE_FRAMES, traits.max_message_bytes // self._frame_bytes))
+        self._silence = _SILENCE.get(audio_format, b"\0") * self._frame_bytes
+        self._limit_bytes = audio_format.bytes_per_ms * 1000 * limit_s
+        self._queue = bytearray()
+        self._is_flushing = False
+        self._sent: deque[_Sent] = deque()
+        self._number = 0
+        self._empty_at = 0.0  # when the carrier will have played everything
+        self._head_began = 0.0  # when it began to play the first piece that is not confirmed
+        self._was_waiting = False
+
+    def push(self, part: Part, sound: bytes) -> None:
+        """Queues sound; what is over the limit is left out, counted in ``overflow_ms``."""
+        if len(self._queue) + len(sound) > self._limit_bytes:
+            self.overflow_ms += len(sound) // self._format.bytes_per_ms
+            return
+        self._queue += sound
+        self.playback.queue(part, len(sound) // self._format.bytes_per_sample)
+
+    def end(self, response_id: str) -> list[Started | Stopped]:
+        """No more sound of this response will come: a frame that it left unfinished is filled up."""
+        self._is_flushing = bool(len(self._queue) % self._frame_bytes)
+        return self.playback.end(response_id)
+
+    def tick(self, now: float) -> tuple[list[Piece], list[Started | Stopped]]:
+        """What is to be sent now, and what is taken for heard because the carrier does not say."""
+        if not self._traits.has_marks:
+            return self._frame_now()
+        events: list[Started | Stopped] = []
+        while self._sent and now > self._sent[0].due + _OVERDUE_S:
+            events += self._confirm(now)
+        if self._was_waiting and now > self._empty_at:
+            self.late_ms += round(1000 * (now - self._empty_at))
+        pieces = []
+        while self._empty_at - now < self._traits.lead_ms / 1000 and (taken := self._take(now)):
+            pieces.append(taken)
+        self._was_waiting = len(self._queue) >= self._frame_bytes
+        return pieces, events
+
+    def played(self, mark: str, now: float) -> list[Started | Stopped]:
+        """The carrier's word; a mark that is not known, or known no more, says nothing."""
+        events: list[Started | Stopped] = []
+        if any(sent.piece.mark == mark for sent in self._sent):
+            while True:
+                is_last = self._sent[0].piece.mark == mark
+                events += self._confirm(now)
+                if is_last:
+                    break
+        return events
+
+    def clear(self, now: float) -> tuple[str, list[Heard]] | None:
+        """Throws away what is queued here; says what was cut and where, None where nothing was left."""
+        if self._sent:
+            elapsed = int((now - self._head_began) * self._format.rate_hz)
+            self.playback.play(max(0, min(elapsed, self._sent[0].samples)))
+        self._forget()
+        return self.playback.clear()
+
+    def take_back(self) -> None:
+        """The carrier's buffer is lost with its connection: what it had not confirmed is to be sent again."""
+        bytes_per_sample = self._format.bytes_per_sample
+        unheard = b"".join(sent.piece.sound[: sent.samples * bytes_per_sample] for sent in self._sent)
+        waiting = unheard + bytes(self._queue)
+        self._forget()
+        self._queue += waiting
+        self._is_flushing = bool(len(waiting) % self._frame_bytes)
+
+    @property
+    def queued_ms(self) -> int:
+        """How much the caller has still to hear."""
+        return self.playback.queued_ms
+
+    @property
+    def silence(self) -> bytes:
+        """A frame without sound."""
+        return self._silence
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._sent.clear()
+        self._is_flushing = self._was_waiting = False
+        self._empty_at = 0.0
+
+    def _take(self, now: float) -> Piece | None:
+        """The next piece, noted with the time of its end; a first frame goes alone, so that its mark is soon back."""
+        if now >= self._empty_at:
+            self._empty_at, frames = now, 1
+        else:
+            frames = self._piece_frames
+        sound, samples = self._cut(frames)
+        if not sound:
+            return None
+        self._number += 1
+        if not self._sent:
+            self._head_began = now
+        self._empty_at += len(sound) / self._format.bytes_per_ms / 1000
+        piece = Piece(sound, f"b{self._number}")
+        self._sent.append(_Sent(piece, samples, self._empty_at))
+        return piece
+
+    def _frame_now(self) -> tuple[list[Piece], list[Started | Stopped]]:
+        sound, samples = self._cut(1)
+        events = self.playback.play(samples)
+        if not sound and not self._traits.wants_silence:
+            return [], events
+        return [Piece(sound or self._silence, None)], events
+
+    def _cut(self, frames: int) -> tuple[bytes, int]:
+        """Up to so many whole frames from the queue, the last one filled up if nothing more will come."""
+        size = min(frames * self._frame_bytes, len(self._queue))
+        rest = size % self._frame_bytes
+        if rest and not (self._is_flushing and size == len(self._queue)):
+            size -= rest
+            rest = 0
+        sound = bytes(self._queue[:size])
+        del self._queue[:size]
+        samples = size // self._format.bytes_per_sample
+        if rest:
+            self._is_flushing = False
+            sound += self._silence[rest:]
+        self.frames += len(sound) // self._frame_bytes
+        return sound, samples
+
+    def _confirm(self, now: float) -> list[Started | Stopped]:
+        self._head_began = now
+        return self.playback.play(self._sent.popleft().samples)
