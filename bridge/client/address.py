@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "authorization",
     "explain",
     "parse_address",
+    "post_form",
     "post_offer",
 ]
 
@@ -56,6 +58,12 @@ class Address:
     """Takes WebRTC offers."""
     socket: str
     """Takes WebSockets: a session of its own."""
+
+    def carrier(self, name: str) -> tuple[str, str]:
+        """Takes a telephone carrier: by HTTP, and by WebSocket."""
+        http, ws = (urlsplit(url) for url in (self.calls, self.socket))
+        path = f"{ws.path.removesuffix('/realtime')}/telephony/{name}"
+        return urlunsplit((http.scheme, http.netloc, path, "", "")), urlunsplit((ws.scheme, ws.netloc, path, "", ""))
 
     def listener(self, call_id: str) -> str:
         """Takes a WebSocket that listens to a call with its sound."""
@@ -115,6 +123,16 @@ def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> 
         with _opener.open(request, timeout=timeout_s) as response:
             location = urlsplit(response.headers.get("Location") or "").path
             return response.read(_MAX_ANSWER_BYTES), location.rstrip("/").rpartition("/")[2] or None
+    except Exception as error:
+        raise explain(error, url) from None
+
+
+def post_form(url: str, form: Mapping[str, str], *, headers: Mapping[str, str], timeout_s: float) -> bytes:
+    """Sends a form; what is answered. Raises ``CallFailed``. It blocks, like ``post_offer``."""
+    request = urllib.request.Request(url, data=urlencode(form).encode(), headers=dict(headers))
+    try:
+        with _opener.open(request, timeout=timeout_s) as response:
+            return bytes(response.read(_MAX_ANSWER_BYTES))
     except Exception as error:
         raise explain(error, url) from None
 

@@ -18,11 +18,19 @@ from tqdm import tqdm
 
 from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
 from bridge.client.call import Call, Plan, Summary
+from bridge.client.phone import CARRIERS, Dialling
+from bridge.client.phone_call import PhoneCall, PhonePlan
 from bridge.client.sound import read_sound, write_sound
 
 __all__ = ["add_call_flags", "run_call"]
 
 _KEY_VARIABLES = ("BRIDGE_API_KEY", "OPENAI_API_KEY")
+_SECRET_VARIABLES = {
+    "twilio": "BRIDGE_TWILIO_AUTH_TOKEN",
+    "telnyx": "BRIDGE_TELNYX_SECRET",
+    "asterisk": "BRIDGE_ASTERISK_SECRET",
+    "audiosocket": "BRIDGE_AUDIOSOCKET_UUID",
+}
 _INTERRUPTED = 130  # as shells count a SIGINT
 _LONGEST_TEXT = 120
 _SHOWN = frozenset(
@@ -68,6 +76,19 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     add("--text", help="typed message, sent before the sound; without --in it is answered at once")
     add("--out", metavar="FILE", help="WAV file for the answer")
     add("--transport", choices=("webrtc", "websocket"), default="webrtc", help="default: webrtc")
+    add(
+        "--as",
+        dest="carrier",
+        choices=CARRIERS,
+        help="call as a telephone carrier does; for audiosocket give host:port",
+    )
+    add(
+        "--secret",
+        metavar="SECRET",
+        help="what opens a carrier's door (default: the daemon's own environment variable)",
+    )
+    add("--public-url", metavar="URL", help="what the bridge is called by Twilio (default: $BRIDGE_PUBLIC_URL, or URL)")
+    add("--dtmf", default="", metavar="KEYS", help="keys to press at the beginning of a telephone call")
     add("--listen", action="store_true", help="attach a WebSocket listener to the call and tell what it got")
     add("--model", help=f"default: {DEFAULT_MODEL}")
     add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in _KEY_VARIABLES)}")
@@ -82,15 +103,22 @@ def run_call(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
     """Makes the call that the flags describe; 0 where there was an answer."""
+    if arguments.carrier is not None and (arguments.sound is None or arguments.text or arguments.listen):
+        arguments.usage_error(
+            "a telephone call is made of sound alone: --as NAME needs --in FILE, no --text, no --listen"
+        )
     if arguments.sound is None and arguments.text is None:
         arguments.usage_error("say something: give --in FILE or --text MESSAGE")
     if arguments.listen and arguments.transport != "webrtc":
         arguments.usage_error("--listen needs a call that can be joined: --transport webrtc")
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout, shows_all=arguments.events)
-    call: Call | None = None
+    call: Call | PhoneCall | None = None
     code, error, saved = 0, "", ""
     try:
-        call = Call(_plan(arguments, environ), terminal)
+        if arguments.carrier is not None:
+            call = PhoneCall(_phone_plan(arguments, environ), terminal)
+        else:
+            call = Call(_plan(arguments, environ), terminal)
         with new_runner() as runner:
             runner.run(call.run())
     except CallFailed as failure:
@@ -100,7 +128,7 @@ def run_call(
     terminal.close()
     if call is None:
         return terminal.fail(error, code)
-    if arguments.out and (pcm := call.answer.pcm):
+    if arguments.out and (pcm := call.answer.pcm if isinstance(call, Call) else call.answer):
         try:
             write_sound(arguments.out, pcm)
             saved = arguments.out
@@ -115,8 +143,7 @@ def run_call(
 
 
 def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
-    if arguments.out and not Path(arguments.out).absolute().parent.is_dir():
-        raise CallFailed(f"{arguments.out} cannot be written: there is no such directory.")
+    _check_out(arguments.out)
     return Plan(
         url=arguments.url,
         transport=arguments.transport,
@@ -128,6 +155,26 @@ def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         listen=arguments.listen,
         timeout_s=arguments.seconds,
     )
+
+
+def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> PhonePlan:
+    _check_out(arguments.out)
+    variable = _SECRET_VARIABLES[arguments.carrier]
+    dialling = Dialling(
+        carrier=arguments.carrier,
+        url=arguments.url,
+        secret=arguments.secret or environ.get(variable, "").partition(",")[0],
+        public_url=arguments.public_url or environ.get("BRIDGE_PUBLIC_URL"),
+    )
+    if not dialling.secret:
+        raise CallFailed(f"A carrier's door needs its secret: give --secret, or set {variable}.")
+    pcm = read_sound(arguments.sound)
+    return PhonePlan(dialling, pcm=pcm, keys=arguments.dtmf, timeout_s=arguments.seconds)
+
+
+def _check_out(path: str | None) -> None:
+    if path and not Path(path).absolute().parent.is_dir():
+        raise CallFailed(f"{path} cannot be written: there is no such directory.")
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
@@ -279,7 +326,7 @@ def _rows(summary: Summary, saved: str) -> list[tuple[str, str]]:
         ("text", _printable(summary.text)),
         ("function", _printable("; ".join(f"{call.name}({call.arguments})" for call in summary.function_calls))),
         ("packets", packets),
-        ("lost", "" if summary.lost is None else str(summary.lost)),
+        ("lost" if summary.packets is not None else "late", "" if summary.lost is None else str(summary.lost)),
         ("jitter", "" if summary.jitter_ms is None else f"{summary.jitter_ms:g} ms"),
         ("events", str(summary.events)),
         ("listener", listener),
