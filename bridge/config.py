@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -25,10 +26,15 @@ from bridge.errors import ConfigError
 __all__ = ["ORIGIN_PATTERN", "Config", "add_flags", "is_loopback", "load", "settings_table"]
 
 _ENVIRONMENT_PREFIX = "BRIDGE_"
-_SECRET = frozenset({"api_key"})  # shown in no message
+# Shown in no message; each may also be read from a file, as ``NAME_file`` wherever settings come from.
+_SECRET = frozenset({"api_key", "asterisk_secret", "audiosocket_uuid", "telnyx_secret", "twilio_auth_token"})
+_FILE = "_file"
 
 # RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
 ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?$"
+
+# The public origin, and perhaps a path before ours, that a proxy adds.
+_PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -81,6 +87,42 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     outbound_queue_s: Annotated[
         float, Meta(ge=1, le=86_400, description="sound that may wait to be played to a peer, in seconds")
     ] = 600.0
+    public_url: Annotated[
+        _Text | None,
+        Meta(description="`https://host` at which carriers reach the bridge; what they sign begins with it"),
+    ] = None
+    twilio_auth_token: Annotated[
+        tuple[_Text, ...], Meta(description="auth token, or signing key, of a Twilio account; opens its door")
+    ] = ()
+    twilio_require_token: Annotated[
+        bool, Meta(description="ask each Twilio stream for a single-use token as well, as its parameter `token`")
+    ] = True
+    telnyx_secret: Annotated[
+        tuple[_Text, ...], Meta(description="what Telnyx is told as `stream_auth_token`; opens its door")
+    ] = ()
+    asterisk_secret: Annotated[
+        tuple[_Text, ...], Meta(description="`password` in Asterisk's `websocket_client.conf`; opens its door")
+    ] = ()
+    asterisk_url: Annotated[
+        _Text | None, Meta(description="`ws://host:8088/media` of the Asterisk whose waiting calls may be fetched")
+    ] = None
+    audiosocket_port: Annotated[_Port | None, Meta(description="TCP port of AudioSocket; unset: closed")] = None
+    audiosocket_host: Annotated[
+        _Text, Meta(description="address to listen on for AudioSocket, which has no encryption: keep it private")
+    ] = "127.0.0.1"
+    audiosocket_uuid: Annotated[
+        tuple[_Text, ...], Meta(description="UUID that an AudioSocket call may bring, again and again")
+    ] = ()
+    carrier_grace_s: Annotated[
+        float, Meta(ge=0, le=300, description="time in which a telephone call's lost connection may return, in seconds")
+    ] = 5.0
+    carrier_parameters: Annotated[
+        tuple[Literal["instructions", "voice", "model"], ...],
+        Meta(description="`instructions`, `voice` or `model`: what a telephone call's parameters may set"),
+    ] = ()
+    dtmf_items: Annotated[
+        bool, Meta(description="write keys that a telephone's caller presses into the conversation, as text")
+    ] = False
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="`auto`: `console` on a terminal, `json` elsewhere")
     ] = "auto"
@@ -104,7 +146,7 @@ def load(argv_values: Mapping[str, Any], environ: Mapping[str, str], config_path
     """The settings of this start, or ``ConfigError``; of ``argv_values`` only what names a setting is read."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for given in _all_given(argv_values, environ, config_path):
+    for given in map(_opened, _all_given(argv_values, environ, config_path)):
         values[given.name] = _convert(given)
         origins[given.name] = given.origin
     config = Config(**values)
@@ -123,6 +165,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             metavar="|".join(get_args(_type(field))) if get_origin(_type(field)) is Literal else None,
             help=f"{_description(field)} (default: {_default(field)})".replace("%", "%%"),
         )
+        if name in _SECRET:
+            parser.add_argument(
+                _flag(name + _FILE), default=argparse.SUPPRESS, metavar="PATH", help=f"file that holds {_flag(name)}"
+            )
 
 
 def settings_table() -> str:
@@ -132,6 +178,8 @@ def settings_table() -> str:
         meaning = _description(field)
         if _is_list(field):
             meaning += "; repeatable, in the environment separated by commas"
+        if name in _SECRET:
+            meaning += f"; `{_flag(name + _FILE)}`, `{_variable(name + _FILE)}`: a file that holds it, one a line"
         rows.append(f"| `{_flag(name)}` | `{_variable(name)}` | {_default(field)} | {meaning} |")
     return "\n".join(rows) + "\n"
 
@@ -165,8 +213,26 @@ def _all_given(argv_values: Mapping[str, Any], environ: Mapping[str, str], confi
             name = variable.removeprefix(_ENVIRONMENT_PREFIX).lower()
             yield _Given(name, text, f"environment {variable}")
     for name, value in argv_values.items():
-        if name in _FIELDS and value is not None:
+        if (name in _FIELDS or _is_secret_file(name)) and value is not None:
             yield _Given(name, value, f"flag {_flag(name)}")
+
+
+def _is_secret_file(name: str) -> bool:
+    return name.endswith(_FILE) and name.removesuffix(_FILE) in _SECRET
+
+
+def _opened(given: _Given) -> _Given:
+    """A secret that was given as the path of a file: what stands in it, one a line."""
+    if not _is_secret_file(given.name):
+        return given
+    try:
+        lines = Path(str(given.value)).read_text().split()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise _refusal(given.name, f"cannot read {given.value}: {reason}", given.origin) from None
+    if not lines:
+        raise _refusal(given.name, f"{given.value} is empty", given.origin)
+    return _Given(given.name.removesuffix(_FILE), lines, f"file {given.value}, {given.origin}", is_text=False)
 
 
 def _read_file(path: str) -> dict[str, Any]:
@@ -225,6 +291,17 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     for origin in config.allow_origin:
         if not re.fullmatch(ORIGIN_PATTERN, origin):
             raise refuse("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
+    if config.public_url is not None and not _PUBLIC_URL.fullmatch(config.public_url):
+        raise refuse("public_url", f"expected https://host, perhaps with a path, got {config.public_url}")
+    if config.twilio_auth_token and config.public_url is None:
+        raise refuse("twilio_auth_token", "needs public_url as well: a signature covers the whole address")
+    if config.asterisk_url is not None and not config.asterisk_url.startswith(("ws://", "wss://")):
+        raise refuse("asterisk_url", f"expected ws://host:8088/media, got {config.asterisk_url}")
+    if config.audiosocket_host != "localhost" and not _is_address(config.audiosocket_host):
+        raise refuse("audiosocket_host", f"expected an IP address or localhost, got {config.audiosocket_host}")
+    for uuid in config.audiosocket_uuid:
+        if not _is_uuid(uuid):
+            raise refuse("audiosocket_uuid", "expected a UUID in lower case, got a value that is not shown")
     if config.host != "localhost" and not _is_address(config.host):
         raise refuse("host", f"expected an IP address or localhost, got {config.host}")
     if not config.api_key and not is_loopback(config.host):
@@ -258,6 +335,13 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _type(field: FieldInfo) -> Any:

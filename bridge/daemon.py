@@ -7,7 +7,10 @@ import asyncio
 import contextlib
 
 from bridge.config import Config
-from bridge.front.server import Server, bind, new_app
+from bridge.front.keys import Keys
+from bridge.front.listen import bind
+from bridge.front.server import Server, new_app
+from bridge.front.telephony import Telephony
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.hub import Limits
@@ -61,7 +64,10 @@ class Daemon:
             call_limit_s=config.call_limit_s,
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms),
         )
-        server = Server(new_app(config, self.registry, self.endpoint), listening, config)
+        keys = Keys(config.api_key, config.allow_origin)
+        self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys))
+        app = new_app(config, self.registry, self.endpoint, keys, self.telephony)
+        server = Server(app, listening, config)
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
         self._tasks.create_task(server.run())
         stack.callback(server.stop)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from bridge import __version__
 from bridge.front.secrets import BetaRequest, ClientSecretRequest
+from bridge.front.telephony import TELEPHONY, FetchRequest, UuidRequest
 from bridge.wire.audio import FORMATS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.server_events import ErrorDetail, ServerEvent
@@ -68,6 +69,7 @@ class Call(Struct, frozen=True):
     transport: str
     model: str
     started_at: float
+    metadata: dict[str, str]
     seconds: float
     listeners: list[dict[str, Any]]
     peer: dict[str, Any] | None
@@ -92,6 +94,36 @@ class BetaSession(Struct, frozen=True):
     """A flat session as beta has it; its key is what it was asked for."""
 
     client_secret: BetaKey
+
+
+class CarrierDoor(Struct, frozen=True):
+    """Whether one dialect is let in, and how many calls it has."""
+
+    is_open: bool
+    calls: int
+
+
+class TelephonyState(Struct, frozen=True):
+    """The carriers' doors by name; refused connections by door and reason; messages of no use by what was wrong."""
+
+    doors: dict[str, CarrierDoor]
+    refused: dict[str, int]
+    faults: dict[str, int]
+    object: str = "telephony"
+
+
+class FetchedCall(Struct, frozen=True):
+    """The call that was made of a waiting channel."""
+
+    id: str
+    object: str = "realtime.call"
+
+
+class Uuid(Struct, frozen=True):
+    """Good for one call."""
+
+    uuid: str
+    expires_at: int
 
 
 class CallQuery(Struct, frozen=True):
@@ -196,6 +228,45 @@ _DOORS = [
         response=BetaSession,
         query=PageQuery,
         is_public=True,
+    ),
+    _Door(method="get", path=TELEPHONY, summary="The carriers' doors.", response=TelephonyState),
+    _Door(
+        method="post",
+        path=f"{TELEPHONY}/twilio",
+        summary="Twilio's webhook of an incoming call, signed; answered with TwiML that streams it here.",
+        request="application/x-www-form-urlencoded",
+        response="text/xml",
+        is_public=True,
+    ),
+    *(
+        _Door(
+            method="get",
+            path=f"{TELEPHONY}/{name}",
+            summary=f"A WebSocket of {what}; it is opened by {key}.",
+            status=101,
+            is_public=True,
+        )
+        for name, what, key in (
+            ("twilio", "Twilio Media Streams", "Twilio's signature and a single-use token in the start message"),
+            ("telnyx", "Telnyx media streaming", "`stream_auth_token`, or a single-use token in the start message"),
+            ("asterisk", "Asterisk's chan_websocket", "HTTP Basic authentication, or a single-use token on the URL"),
+        )
+    ),
+    _Door(
+        method="post",
+        path=f"{TELEPHONY}/asterisk",
+        summary="Connects to a channel that waits in Asterisk.",
+        request=FetchRequest,
+        status=201,
+        response=FetchedCall,
+        headers=_LOCATION,
+    ),
+    _Door(
+        method="post",
+        path=f"{TELEPHONY}/audiosocket",
+        summary="A UUID that AudioSocket takes once.",
+        request=UuidRequest,
+        response=Uuid,
     ),
     _Door(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
     _Door(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=Call),

@@ -92,15 +92,18 @@ class Keys:
         """No key is asked for."""
         return not self._digests
 
-    def mint(self, grant: Grant, *, ttl_s: float) -> str:
-        """A new ``ek_`` key for ``grant``, good for ``ttl_s``; raises ``OverLimit``."""
+    def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
+        """A new key for ``grant``, good for ``ttl_s``; raises ``OverLimit``.
+
+        It begins with ``ek_``, unless it must be of another shape: then ``key`` is just as hard to guess.
+        """
         now = self._clock()
         self._forget(now - _REMEMBERED_S)
         if len(self._minted) >= _MAX_MINTED:
             self._forget(now)
         if len(self._minted) >= _MAX_MINTED:
             raise OverLimit("Too many keys are waiting to be used.")
-        key = new_id("ek")
+        key = key or new_id("ek")
         digest = self._digest(key)
         self._minted[digest] = _Minted(grant, now + ttl_s)
         self._named.update(grant.allowed_origins)
@@ -125,6 +128,16 @@ class Keys:
         if not any(matches):
             raise Unauthorized("The API key is not valid here.")
         return Grant()
+
+    def redeem(self, token: str) -> Grant:
+        """What a single-use key opens that came in a telephone carrier's message, and spends it; else ``Unauthorized``.
+
+        A key of another kind is none: it would be left in the carrier's logs, still good.
+        """
+        minted = self._minted.get(self._digest(token))
+        if minted is None or not minted.grant.is_single_use:
+            raise Unauthorized("The token has expired, or was never issued here.", code="invalid_token")
+        return self._use(minted, is_use=True)
 
     def admit_page(self, headers: Headers) -> str:
         """The origin of a web page that may have a key without showing one; raises ``Forbidden``."""

@@ -22,7 +22,7 @@ from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
-__all__ = ["BetaRequest", "ClientSecretRequest", "secret_routes"]
+__all__ = ["BetaRequest", "ClientSecretRequest", "secret_routes", "whole_session"]
 
 _DEFAULT_MODEL = "gpt-realtime"
 
@@ -91,7 +91,7 @@ def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
         wanted = _convert(body, ClientSecretRequest)
         refuse_flat(body.get("session", ()))
         caps = wanted.bridge
-        session = _whole(wanted.session if wanted.session is not UNSET else SessionConfig())
+        session = whole_session(wanted.session if wanted.session is not UNSET else SessionConfig())
         grant = Grant(
             key_id=new_id("key"),
             config=session,
@@ -151,7 +151,7 @@ def _mint_beta(
         raise BadRequest("The body is a JSON object.")
     ttl_s = _convert(flat, BetaRequest).ttl_s
     beta = Beta()
-    session = _whole(session_to_ga(flat, beta, kind="transcription" if is_transcription else "realtime"))
+    session = whole_session(session_to_ga(flat, beta, kind="transcription" if is_transcription else "realtime"))
     grant = Grant(
         key_id=new_id("key"),
         config=session,
@@ -165,7 +165,7 @@ def _mint_beta(
     return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + ttl_s}}
 
 
-def _whole(update: SessionConfig) -> SessionConfig:
+def whole_session(update: SessionConfig) -> SessionConfig:
     """A complete session with what was asked for laid over it; what the server alone sets stays the server's."""
     update = msgspec.structs.replace(update, id=UNSET, object=UNSET, expires_at=UNSET)
     model = update.model if update.model is not UNSET else _DEFAULT_MODEL

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.config import Config
-from bridge.errors import BridgeError, ConfigError, RequestError, error_body
+from bridge.errors import BridgeError, RequestError, error_body
 from bridge.front.calls import call_routes
 from bridge.front.cors import Cors
 from bridge.front.describe import description_routes
@@ -27,11 +27,12 @@ from bridge.front.keys import Keys
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
 from bridge.front.socket import BridgeWebSocket
+from bridge.front.telephony import Telephony
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.registry import Registry
 
-__all__ = ["Server", "bind", "new_app"]
+__all__ = ["Server", "new_app"]
 
 _log = get_logger("front")
 
@@ -46,9 +47,8 @@ _CONSOLE_HEADERS = {
 }
 
 
-def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette:
+def new_app(config: Config, registry: Registry, endpoint: Endpoint, keys: Keys, telephony: Telephony) -> Starlette:
     """All routes of the daemon."""
-    keys = Keys(config.api_key, config.allow_origin)
     cors = Middleware(Cors, keys=keys, allow_origins=config.allow_origin)
 
     async def health(request: Request) -> Response:
@@ -58,6 +58,7 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint) -> Starlette
         realtime_route(registry, keys),
         *call_routes(registry, endpoint, keys),
         *secret_routes(keys, serves_pages=config.page_keys and bool(config.allow_origin)),
+        *telephony.routes,
         *description_routes(),
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
@@ -131,20 +132,6 @@ class _Uvicorn(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; raises ``ConfigError`` naming the setting where it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(1024)
-    except OSError as error:
-        listening.close()
-        raise ConfigError(f"port: cannot listen on TCP {host}:{port}: {error.strerror}") from error
-    return listening
 
 
 class _Contain:

@@ -14,7 +14,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from bridge.session.roles import SinkOwner
-from bridge.wire.message import Message
+from bridge.wire.message import Message, frame_of
 
 __all__ = ["BridgeWebSocket", "SocketSink"]
 
@@ -100,6 +100,24 @@ class SocketSink:
         """Writes a frame; to a closing socket, nothing."""
         if not self._protocol.close_sent and not self._transport.is_closing():
             self._transport.write(message.frame)
+
+    def write(self, messages: list[str | bytes]) -> None:
+        """Writes messages of this socket alone, text or binary, at once; to a closing socket, nothing."""
+        if not self._protocol.close_sent and not self._transport.is_closing():
+            frames = [
+                frame_of(message.encode()) if isinstance(message, str) else frame_of(message, is_text=False)
+                for message in messages
+            ]
+            self._transport.write(b"".join(frames))
+
+    def send_no_pings(self) -> None:
+        """For a client whose call a ping would end; to be said before the upgrade is accepted."""
+        self._protocol.ping_interval = None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection itself."""
+        return self._transport
 
     def close(self, code: int, reason: str) -> None:
         """Sends a close frame; whatever the client does, the socket is gone soon after."""

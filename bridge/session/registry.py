@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -40,13 +40,17 @@ class Terms:
     key_id: str = "api"
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the caller's side gave the call on its way, for whoever lists it."""
+    dtmf_items: bool = False
+    """Keys that the caller presses are written into the conversation."""
 
     def session(self, session_id: str, expires_at: int) -> SessionConfig:
         """The whole configuration of the session ``session_id``."""
         fixed = {"id": session_id, "expires_at": expires_at}
-        if self.config is not None:
-            return msgspec.structs.replace(self.config, **fixed)
         update = self.update or SessionConfig()
+        if self.config is not None:
+            return msgspec.structs.replace(merged(self.config, update), **fixed)
         new = default_transcription if update.type == "transcription" else default_session
         whole = new(session_id=session_id, model=self.model or _DEFAULT_MODEL, expires_at=expires_at)
         return msgspec.structs.replace(merged(whole, update), **fixed)
@@ -99,7 +103,7 @@ class Registry:
             raise OverLimit(f"The server has {self._max_calls} calls, which is the limit.", code="too_many_calls")
 
     def open(self, terms: Terms, *, transport: str) -> Session:
-        """A new session; raises ``Draining`` or ``OverLimit``. With WebRTC it has a call id."""
+        """A new session; raises ``Draining`` or ``OverLimit``. All but WebSocket's own have a call id."""
         self.require_room()
         limit_s = min(self._call_limit_s, terms.max_duration_s or self._call_limit_s)
         started_at = time.time()
@@ -110,9 +114,11 @@ class Registry:
             model=str(config.model),
             started_at=started_at,
             session_id=session_id,
-            call_id=new_id("rtc") if transport == "webrtc" else None,
+            call_id=new_id("rtc") if transport != "websocket" else None,
             key_id=terms.key_id,
             is_beta=terms.is_beta,
+            metadata=dict(terms.metadata),
+            dtmf_items=terms.dtmf_items,
         )
         session = Session(
             info,

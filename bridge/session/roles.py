@@ -10,7 +10,7 @@ from bridge.wire.client_events import ClientEvent
 from bridge.wire.message import Message
 from bridge.wire.server_events import Body, ServerEvent
 
-__all__ = ["Downstream", "Leg", "LegOwner", "Sink", "SinkOwner", "Upstream"]
+__all__ = ["Downstream", "Leg", "LegOwner", "PhoneOwner", "Sink", "SinkOwner", "Upstream"]
 
 
 class SinkOwner(Protocol):
@@ -100,6 +100,14 @@ class LegOwner(Protocol):
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         """The leg is gone; ``reason`` is a slug, ``error`` is set where that was nobody's wish."""
+        ...
+
+
+class PhoneOwner(LegOwner, Protocol):
+    """What a telephone's leg reports to."""
+
+    def receive_dtmf(self, key: str) -> None:
+        """The caller pressed a key."""
         ...
 
 

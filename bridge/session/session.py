@@ -25,6 +25,7 @@ from bridge.session.roles import Leg, Sink, Upstream
 from bridge.session.sound import Sound
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
+from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import AudioFormat
 from bridge.wire.dialects.beta import Beta
@@ -53,6 +54,10 @@ class CallInfo:
     """The key that opened it, for those that see their own calls only."""
     is_beta: bool = False
     """The leg's data channel speaks the beta dialect."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """What a telephone call brought with it."""
+    dtmf_items: bool = False
+    """Keys that the caller presses are written into the conversation."""
     session_id: str = field(default_factory=lambda: new_id("sess"))
     state: str = "connecting"
 
@@ -311,7 +316,17 @@ class Session:
 
     def leg_connected(self) -> None:
         """Sound can flow."""
-        self._open("webrtc")
+        self._open(self.info.transport)
+
+    def receive_dtmf(self, key: str) -> None:
+        """The caller pressed a key: told to all, and where that is wanted a message of the caller's."""
+        if self._is_closing:
+            return
+        self.deliver(server.DtmfEventReceived(event=key, received_at=int(self.info.started_at + self.seconds)))
+        if self.info.dtmf_items:
+            text = items.InputText(text=f"(pressed {key} on the telephone's keypad)")
+            message = items.Message(role="user", content=[text])
+            self._upstream.receive_event(client.ConversationItemCreate(item=message))
 
     def channel_opened(self, sink: Sink) -> None:
         """The peer's data channel is one more listener, without sound; the first one counts."""
@@ -404,6 +419,7 @@ class Session:
             "transport": info.transport,
             "model": info.model,
             "started_at": info.started_at,
+            "metadata": info.metadata,
             "seconds": round(self.seconds, 1),
             "listeners": [listener.describe() for listener in self.hub.listeners],
             "peer": self._leg.describe() if self._leg is not None else None,

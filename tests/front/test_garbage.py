@@ -15,7 +15,9 @@ from starlette.applications import Starlette
 
 from bridge.config import Config
 from bridge.errors import BadOffer
+from bridge.front.keys import Keys
 from bridge.front.server import new_app
+from bridge.front.telephony import Telephony
 from bridge.peer.sdp import parse_offer
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry, Terms
@@ -229,31 +231,6 @@ def test_events_of_a_beta_client(run: Callable[[Any], Any], texts: list[str]) ->
     run(_converse(texts, is_beta=True))
 
 
-@pytest.mark.parametrize("is_beta", [False, True], ids=["ga", "beta"])
-async def test_every_depth(is_beta: bool) -> None:
-    """However deep a message is nested, it is taken or refused; afterwards listeners of both dialects come in."""
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
-    taken = set()
-    for depth in range(700, 1010, 2):
-        async with Registry(Engine, **limits) as registry:
-            session = registry.open(Terms(model="parrot"), transport="websocket")
-            sink = FakeSink()
-            listener = session.attach(sink, role="owner", is_beta=is_beta)
-            sink.forget()
-            deep = f'{{"a": {"[" * depth}{"]" * depth}}}'
-            tool = f'{{"type": "function", "name": "f", "parameters": {deep}}}'
-            session.receive(listener, f'{{"type": "session.update", "session": {{"tools": [{tool}]}}}}')
-            (answer,) = sink.events
-            assert answer["type"] == "session.updated" or answer["error"]["code"] == "invalid_value"
-            taken.add(answer["type"] == "session.updated")
-            for dialect in (False, True):
-                other = FakeSink()
-                session.attach(other, role="controller", is_beta=dialect)
-                assert other.types[0] == "session.created"
-            session.close("hangup")
-    assert taken == {False, True}
-
-
 def _mixed(lines: list[bytes], changes: list[tuple[int, str, bytes]]) -> bytes:
     lines = list(lines)
     for at, what, new in changes:
@@ -330,7 +307,8 @@ async def _post(app: Starlette, path: str, content_type: str, body: bytes) -> tu
 async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(Engine, **limits) as registry:
-        app = new_app(Config(), registry, cast(Any, _NoEndpoint()))
+        keys = Keys((), ())
+        app = new_app(Config(), registry, cast(Any, _NoEndpoint()), keys, Telephony(Config(), registry, keys))
         status, answer = await _post(app, path, content_type, body)
         assert status in (200, 400, 413, 415), (status, answer)
         if status != 200:

@@ -201,6 +201,7 @@ async def test_describe() -> None:
         "transport": "webrtc",
         "model": "parrot",
         "started_at": 0.0,
+        "metadata": {},
         "seconds": 7.0,
         "peer": {"packets": 0, "lost": 0},
     }

@@ -1,0 +1,102 @@
+"""AudioSocket's port: Asterisk connects, says which call it is, and gets a frame every 20 ms from then on."""
+
+import asyncio
+from typing import cast
+
+from bridge.errors import BridgeError, RequestError
+from bridge.front.carrier import CarrierLeg, Line, notice_death
+from bridge.front.exchange import START_TIMEOUT_S, Exchange, Trust
+from bridge.media.carrier import FRAME_MS
+from bridge.wire.audio import pcm16_at
+from bridge.wire.carrier import Started, Trouble
+from bridge.wire.dialects.audiosocket import AudioSocket, Splitter
+
+__all__ = ["AudioSocketConnection"]
+
+_CLOSE_DEADLINE_S = 2.0
+_SILENCE = bytes(pcm16_at(8000).bytes_per_ms * FRAME_MS)
+
+
+class AudioSocketConnection(asyncio.Protocol):
+    """One TCP connection; everything happens in its callbacks."""
+
+    def __init__(self, exchange: Exchange, trust: Trust) -> None:
+        self._exchange = exchange
+        self._trust = trust
+        self._dialect = AudioSocket()
+        self._line = Line(self._dialect, self)
+        self._frames = Splitter()
+        self._leg: CarrierLeg | None = None
+
+    # Its own silence, until there is a call: some versions send nothing before they have got something.
+
+    def tick(self, now: float) -> None:
+        """Every 20 ms."""
+        self.write([self._dialect.sound(_SILENCE)])
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asterisk is there."""
+        self._transport = cast(asyncio.Transport, transport)
+        notice_death(self._transport.get_extra_info("socket"))
+        self._start_due = self._exchange.clock.call_later(START_TIMEOUT_S, self._start_missed)
+        self._exchange.clock.members.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, cut anywhere."""
+        for frame in self._frames.push(data):
+            if self._transport.is_closing():
+                return
+            try:
+                self._receive(frame)
+            except BridgeError as error:
+                self._refuse(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Gone: closed by either side, or broken."""
+        self._settle()
+        if self._leg is not None:
+            self._leg.lost(self._line, is_hang_up=error is None)
+
+    # Connection
+
+    def write(self, messages: list[str | bytes]) -> None:
+        """All of them at once: a frame that is cut in two holds up the caller's channel."""
+        if not self._transport.is_closing():
+            self._transport.write(b"".join(cast(list[bytes], messages)))
+
+    def close(self, code: int, reason: str) -> None:
+        """There are no codes here."""
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._exchange.clock.call_later(_CLOSE_DEADLINE_S, self._transport.abort)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    # Inside
+
+    def _receive(self, frame: bytes) -> None:
+        for event in self._dialect.receive(frame):
+            if self._leg is not None:
+                self._leg.receive(self._line, event)
+            elif isinstance(event, Started):
+                self._settle()
+                self._leg = self._exchange.answer(self._line, event, self._trust)
+            elif isinstance(event, Trouble):
+                self._exchange.faults[event.what] += 1
+
+    def _start_missed(self) -> None:
+        self._refuse(RequestError(f"No call and no sound came within {START_TIMEOUT_S:g} s.", code="start_timeout"))
+
+    def _refuse(self, error: BridgeError) -> None:
+        self._settle()
+        self._exchange.refuse(self._dialect.name, error)
+        self._line.hang_up(error.code)
+
+    def _settle(self) -> None:
+        self._start_due.cancel()
+        self._exchange.clock.members.discard(self)

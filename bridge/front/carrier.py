@@ -1,0 +1,310 @@
+"""A telephone call as a leg: what the session wants of it becomes the carrier's messages, and back.
+
+    connected ──socket lost──▶ waiting ──grace time over──▶ closed
+        ▲ └──hang-up of either side─────────────────────────▶ │
+        └────the same call comes back───── waiting
+
+The leg outlives its connection: a carrier whose socket drops has the grace time to come back with the same call. What
+the carrier had not confirmed as played is then sent again. One clock of 20 ms paces all legs; nothing here is a task.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from bridge.errors import BridgeError, PeerError, PeerLost
+from bridge.log import get_logger
+from bridge.media.carrier import FRAME_MS, CarrierAudio
+from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.session.roles import PhoneOwner
+from bridge.wire import carrier as said
+from bridge.wire.audio import AudioFormat
+
+__all__ = ["CarrierLeg", "Clock", "Connection", "Line", "notice_death"]
+
+_log = get_logger("telephony")
+
+_TICK_S = FRAME_MS / 1000
+_MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
+_MAX_BUFFERED_BYTES = 256 * 1024
+_DEATH_S = 10
+_NORMAL = 1000
+
+
+class Connection(Protocol):
+    """What carries a dialect's messages. Never waits, never raises."""
+
+    def write(self, messages: list[str | bytes]) -> None:
+        """Sends messages, at once."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends it within a bounded time; may be called twice."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        ...
+
+
+class Line:
+    """A connection and the dialect that is spoken on it."""
+
+    def __init__(self, dialect: said.Dialect, connection: Connection) -> None:
+        self.dialect = dialect
+        self._connection = connection
+
+    def write(self, messages: list[str | bytes]) -> None:
+        """Sends messages of the dialect."""
+        if messages:
+            self._connection.write(messages)
+
+    def hang_up(self, reason: str) -> None:
+        """Says so where the dialect has a word for it, and closes."""
+        self.write(self.dialect.hang_up())
+        self._connection.close(_NORMAL, reason)
+
+    def close(self, code: int, reason: str) -> None:
+        """Closes without a word."""
+        self._connection.close(code, reason)
+
+    @property
+    def is_full(self) -> bool:
+        """The carrier does not read what it gets."""
+        return self._connection.buffered_bytes > _MAX_BUFFERED_BYTES
+
+
+class Ticking(Protocol):
+    """Whoever has something to do every 20 ms."""
+
+    def tick(self, now: float) -> None:
+        """It is time."""
+        ...
+
+
+class Clock:
+    """Every 20 ms, on an absolute schedule, for all legs; ``async with`` runs it."""
+
+    def __init__(self) -> None:
+        self.members: set[Ticking] = set()
+        self.late_ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_tick = 0.0
+
+    async def __aenter__(self) -> "Clock":
+        self._loop = asyncio.get_running_loop()
+        self._next_tick = self._loop.time() + _TICK_S
+        self._timer = self._loop.call_at(self._next_tick, self._tick)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
+
+    def call_later(self, delay_s: float, work: Callable[[], None]) -> asyncio.TimerHandle:
+        """Does ``work`` once."""
+        return self._loop.call_later(delay_s, work)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        behind = int((now - self._next_tick) / _TICK_S)
+        if behind > _MAX_CATCH_UP:
+            self.late_ticks += behind
+            self._next_tick += behind * _TICK_S
+        try:
+            for member in tuple(self.members):
+                member.tick(now)
+        finally:  # whatever happened, the other calls' sound goes on
+            self._next_tick += _TICK_S
+            self._timer = self._loop.call_at(self._next_tick, self._tick)
+
+
+class CarrierLeg:
+    """See the module. ``connect`` gives it its first connection and each later one."""
+
+    def __init__(
+        self,
+        started: said.Started,
+        owner: PhoneOwner,
+        clock: Clock,
+        *,
+        call_id: str,
+        traits: said.Traits,
+        grace_s: float,
+        limit_s: int,
+        on_closed: Callable[["CarrierLeg"], None],
+    ) -> None:
+        self.call_id = call_id
+        """What listeners know the call by."""
+        self.token = started.token
+        self.audio = CarrierAudio(started.audio_format, traits, limit_s=limit_s)
+        self.faults: Counter[str] = Counter()
+        self._audio_format = started.audio_format
+        self._owner = owner
+        self._clock = clock
+        self._grace_s = grace_s
+        self._on_closed = on_closed
+        self._line: Line | None = None
+        self._is_open = True
+        self._is_closed = False
+        self._grace: asyncio.TimerHandle | None = None
+        self._messages = 0
+        self._returns = 0
+        clock.members.add(self)
+
+    # The connection's side
+
+    def connect(self, line: Line) -> None:
+        """From now on this is the carrier; one that was here before is gone."""
+        if self._line is None and self._grace is None:
+            self._owner.leg_connected()
+        else:
+            self._returns += 1
+            if self._line is not None:
+                self._line.close(_NORMAL, "replaced")
+                self.audio.take_back()
+        if self._grace is not None:
+            self._grace.cancel()
+        self._line, self._is_open = line, True
+
+    def receive(self, line: Line, event: said.CarrierEvent) -> None:
+        """What the carrier says; of a line that was replaced, nothing counts."""
+        if line is not self._line:
+            return
+        try:
+            self._receive(event)
+        except Exception as error:
+            self._handler_failed(error)
+
+    def _receive(self, event: said.CarrierEvent) -> None:
+        match event:
+            case bytes():
+                self._messages += 1
+                self._owner.receive_audio(event)
+            case said.Played(mark):
+                self._report(self.audio.played(mark, self._clock.now))
+            case said.Dtmf(key):
+                self._owner.receive_dtmf(key)
+            case said.Flow(is_open):
+                self._is_open = is_open
+            case said.Ended(reason):
+                self.hang_up(reason)
+            case said.Trouble(what, detail):
+                self.faults[what] += 1
+                if detail:
+                    _log.debug("telephony.carrier_complains", what=what, detail=detail)
+            case said.Started():
+                self.faults["second_start"] += 1
+
+    def lost(self, line: Line, *, is_hang_up: bool) -> None:
+        """The connection is gone: with it the call, or for as long as the grace time."""
+        if line is not self._line or self._is_closed:
+            return
+        if is_hang_up:
+            self.hang_up("caller_hung_up")
+            return
+        self._line = None
+        self.audio.take_back()
+        self._grace = self._clock.call_later(self._grace_s, self._give_up)
+
+    def _give_up(self) -> None:
+        message = f"The carrier's connection was lost and did not come back within {self._grace_s:g} s."
+        self._close("carrier_lost", PeerLost(message, code="peer_lost"))
+
+    # Leg
+
+    @property
+    def audio_format(self) -> AudioFormat:
+        """The carrier's."""
+        return self._audio_format
+
+    def play(self, part: Part, sound: bytes) -> None:
+        """Queues sound, at any speed."""
+        self.audio.push(part, sound)
+
+    def end(self, response_id: str) -> None:
+        """No more sound of this response will come."""
+        self._report(self.audio.end(response_id))
+
+    def clear(self) -> tuple[str, list[Heard]] | None:
+        """Silence as soon as the carrier knows."""
+        cut = self.audio.clear(self._clock.now)
+        if cut is not None and self._line is not None:
+            self._line.write(self._line.dialect.clear())
+            self._is_open = True  # its buffer is empty now, and it may not say so
+        return cut
+
+    def hang_up(self, reason: str) -> None:
+        """Ends the call."""
+        self._close(reason, None)
+
+    def describe(self) -> dict[str, object]:
+        """Figures for people."""
+        return {
+            "is_connected": self._line is not None,
+            "messages": self._messages,
+            "sent": self.audio.frames,
+            "queued_ms": self.audio.queued_ms,
+            "late_ms": self.audio.late_ms,
+            "overflow_ms": self.audio.overflow_ms,
+            "returns": self._returns,
+            "faults": self.faults.total(),
+        }
+
+    # The clock's side
+
+    def tick(self, now: float) -> None:
+        """Every 20 ms: sends what is due."""
+        line = self._line
+        if line is None or not self._is_open or line.is_full:
+            return
+        try:
+            pieces, events = self.audio.tick(now)
+            messages: list[str | bytes] = []
+            for piece in pieces:
+                messages.append(line.dialect.sound(piece.sound))
+                if piece.mark is not None:
+                    messages += line.dialect.mark(piece.mark)
+            line.write(messages)
+            self._report(events)
+        except Exception as error:
+            self._handler_failed(error)
+
+    def _report(self, events: list[Started | Stopped]) -> None:
+        for event in events:
+            self._owner.played(event)
+
+    def _handler_failed(self, error: Exception) -> None:
+        self.faults["handler_error"] += 1
+        _log.error("telephony.handler_failed", exc_info=error)
+        self._close("internal_error", PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
+
+    def _close(self, reason: str, error: BridgeError | None) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._clock.members.discard(self)
+        if self._grace is not None:
+            self._grace.cancel()
+        if self._line is not None:
+            self._line.hang_up(reason)
+        self._on_closed(self)
+        self._owner.leg_closed(reason, error)
+
+
+def notice_death(connection: Any) -> None:
+    """Lets the kernel find out that the other machine is gone, where no ping may be sent."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", _DEATH_S), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):  # not every system has each
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _DEATH_S)

@@ -1,0 +1,212 @@
+"""Which call a carrier's connection belongs to: who may open one, what it starts with, and who comes back.
+
+Nothing is opened before the call's ``Started`` has been judged by what was shown: a secret or a signature before the
+upgrade, a token in the carrier's messages. A token is one of the door's own secrets, or a single-use key; the latter
+brings the session that it was minted for.
+"""
+
+import asyncio
+import hmac
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import UNSET
+
+from bridge.config import Config
+from bridge.errors import BadRequest, BridgeError, RequestError, Unauthorized
+from bridge.front.carrier import CarrierLeg, Clock, Line
+from bridge.front.keys import Grant, Keys
+from bridge.log import Tally, get_logger
+from bridge.session.registry import Registry, Terms
+from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
+from bridge.wire.carrier import Started, Trouble
+from bridge.wire.sessions import (
+    AudioConfig,
+    AudioInput,
+    AudioOutput,
+    Format,
+    PcmaFormat,
+    PcmuFormat,
+    SessionConfig,
+    merged,
+)
+
+__all__ = ["START_TIMEOUT_S", "Exchange", "Trust", "is_one_of"]
+
+_log = get_logger("telephony")
+
+START_TIMEOUT_S = 10.0
+_MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is far shorter
+_MAX_PARAMETERS = 50
+_MAX_PARAMETER_CHARS = 4096
+_FORMATS: dict[AudioFormat, Format] = {G711_ULAW: PcmuFormat(), G711_ALAW: PcmaFormat()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What a connection has shown before its call is known, and what it still has to show."""
+
+    is_admitted: bool = False
+    """A secret or a signature was right."""
+    needs_token: bool = False
+    """That alone is not enough."""
+    secrets: tuple[str, ...] = ()
+    """What is good as a token, again and again."""
+    grant: Grant | None = None
+    """Who asked for this call to be fetched."""
+    session: SessionConfig | None = None
+    """With which session."""
+
+
+class Exchange:
+    """All telephone calls of one daemon; ``async with`` runs their clock."""
+
+    def __init__(self, config: Config, registry: Registry, keys: Keys) -> None:
+        self.clock = Clock()
+        self.refused: Counter[str] = Counter()
+        """By door and reason: ``twilio.invalid_signature``."""
+        self.faults: Counter[str] = Counter()
+        """Of connections that had no call yet."""
+        self._config = config
+        self._registry = registry
+        self._keys = keys
+        self._tally = Tally()
+        self._legs: dict[tuple[str, str], CarrierLeg] = {}
+
+    async def __aenter__(self) -> "Exchange":
+        await self.clock.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.clock.__aexit__()
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How many there are, by dialect."""
+        return Counter(name for name, _ in self._legs)
+
+    def answer(self, line: Line, started: Started, trust: Trust) -> CarrierLeg:
+        """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``."""
+        name = line.dialect.name
+        key = (name, started.call)
+        leg = self._legs.get(key)
+        grant = self._admit(started, leg, trust)
+        if leg is None:
+            terms = self._terms(grant, started, trust.session)
+            session = self._registry.open(terms, transport=name)
+            leg = self._legs[key] = CarrierLeg(
+                started,
+                session,
+                self.clock,
+                call_id=str(session.info.call_id),
+                traits=line.dialect.traits,
+                grace_s=self._config.carrier_grace_s,
+                limit_s=int(self._config.outbound_queue_s),
+                on_closed=lambda closed: self._forget(key, closed),
+            )
+            session.attach_leg(leg)
+        elif leg.audio_format is not started.audio_format:
+            raise BadRequest("The call came back in another format than it had.", code="format_changed")
+        leg.connect(line)
+        return leg
+
+    async def carry(
+        self,
+        line: Line,
+        receive: Callable[[], Awaitable[str | bytes | None]],
+        trust: Trust,
+        *,
+        on_answered: Callable[[CarrierLeg], None] | None = None,
+    ) -> None:
+        """One WebSocket from its first message to its last.
+
+        ``receive`` yields a message, None when the carrier has hung up, or raises ``ConnectionError``.
+        """
+        leg: CarrierLeg | None = None
+        is_hang_up = False
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S) as start:
+                while (message := await receive()) is not None:
+                    if len(message) > _MAX_MESSAGE:
+                        self.faults["message_too_big"] += 1
+                        continue
+                    for event in line.dialect.receive(message):
+                        if leg is not None:
+                            leg.receive(line, event)
+                        elif isinstance(event, Started):
+                            leg = self.answer(line, event, trust)
+                            start.reschedule(None)
+                            if on_answered is not None:
+                                on_answered(leg)
+                        elif isinstance(event, Trouble):
+                            self.faults[event.what] += 1
+            is_hang_up = True
+        except TimeoutError:
+            late = RequestError(f"No call was started within {START_TIMEOUT_S:g} s.", code="start_timeout")
+            self._turn_away(line, late)
+        except ConnectionError:
+            pass
+        except BridgeError as error:
+            self._turn_away(line, error)
+        finally:
+            if leg is not None:
+                leg.lost(line, is_hang_up=is_hang_up)
+
+    def _turn_away(self, line: Line, error: BridgeError) -> None:
+        self.refuse(line.dialect.name, error)
+        line.close(error.close_code, error.code)
+
+    def refuse(self, door: str, error: BridgeError) -> None:
+        """Counts a connection that was not let in, and logs it, a storm of them once a second."""
+        self.refused[f"{door}.{error.code}"] += 1
+        count = self._tally.add(f"{door}.{error.code}", self.clock.now)
+        if count is not None:
+            _log.warning("telephony.refused", door=door, reason=error.code, message=error.message, count=count)
+
+    def _admit(self, started: Started, leg: CarrierLeg | None, trust: Trust) -> Grant:
+        """What the call's token opens; raises ``Unauthorized``."""
+        if trust.grant is not None:
+            return trust.grant
+        token = started.token
+        if token is None:
+            if trust.needs_token or not trust.is_admitted:
+                raise Unauthorized("The call brought no token.", code="missing_token")
+            return Grant()
+        if is_one_of(token, trust.secrets):
+            return Grant()
+        if leg is not None and leg.token is not None and is_one_of(token, (leg.token,)):
+            return Grant()  # its own, with which it comes back
+        grant = self._keys.redeem(token)
+        grant.require_owner()
+        return grant
+
+    def _terms(self, grant: Grant, started: Started, session: SessionConfig | None) -> Terms:
+        given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
+        chosen: dict[str, Any] = {name: given[name] for name in self._config.carrier_parameters if name in given}
+        audio_format = _FORMATS.get(started.audio_format, UNSET)
+        audio = AudioConfig(
+            input=AudioInput(format=audio_format),
+            output=AudioOutput(format=audio_format, voice=chosen.pop("voice", UNSET)),
+        )
+        return Terms(
+            config=grant.config,
+            update=merged(session or SessionConfig(), SessionConfig(audio=audio, **chosen)),
+            key_id=grant.key_id,
+            max_duration_s=grant.max_duration_s,
+            idle_timeout_s=grant.idle_timeout_s,
+            metadata=dict(list(given.items())[:_MAX_PARAMETERS]) | {"carrier_call_id": started.call[:256]},
+            dtmf_items=self._config.dtmf_items,
+        )
+
+    def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
+        if self._legs.get(key) is leg:
+            del self._legs[key]
+
+
+def is_one_of(given: str, secrets: Iterable[str]) -> bool:
+    """Whether ``given`` is one of the secrets, in a time that tells nothing of how close it is."""
+    presented = given.encode("utf-8", "surrogatepass")
+    matches = [hmac.compare_digest(presented, secret.encode()) for secret in secrets]
+    return any(matches)

@@ -1,0 +1,83 @@
+"""The other way round: Asterisk is the WebSocket server, a channel waits in it, and we connect to it."""
+
+import asyncio
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.protocol import State
+from websockets.typing import Subprotocol
+
+from bridge.errors import UpstreamError
+from bridge.front.carrier import notice_death
+from bridge.wire.dialects.asterisk import SUBPROTOCOL
+
+__all__ = ["FetchedSocket", "fetch"]
+
+_OPEN_TIMEOUT_S = 5.0
+_CLOSE_DEADLINE_S = 2.0
+_MAX_MESSAGE_BYTES = 65_536
+_HANG_UPS = (1000, 1005)
+
+
+class FetchedSocket:
+    """A connection that we made; written to without waiting, like those that come to us."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    def write(self, messages: list[str | bytes]) -> None:
+        """Sends messages; on a closing socket, nothing."""
+        connection = self._connection
+        if connection.state is not State.OPEN:
+            return
+        for message in messages:
+            if isinstance(message, str):
+                connection.protocol.send_text(message.encode())
+            else:
+                connection.protocol.send_binary(message)
+        connection.send_data()
+
+    def close(self, code: int, reason: str) -> None:
+        """Says goodbye; the socket is gone soon after, whatever Asterisk does."""
+        connection = self._connection
+        if connection.state is State.OPEN:
+            connection.protocol.send_close(code, reason)
+            connection.send_data()
+            asyncio.get_running_loop().call_later(_CLOSE_DEADLINE_S, connection.transport.abort)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._connection.transport.get_write_buffer_size()
+
+    async def receive(self) -> str | bytes | None:
+        """The next message; None when Asterisk has hung up, ``ConnectionError`` where the connection broke."""
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None and closed.rcvd.code in _HANG_UPS:
+                return None
+            raise ConnectionResetError from None
+
+
+async def fetch(url: str) -> FetchedSocket:
+    """A connection to the channel that waits at ``url``; raises ``UpstreamError``."""
+    try:
+        connection = await connect(
+            url,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,  # an extension that it did not ask for fails the connection
+            ping_interval=None,  # a ping ends the call in Asterisk up to 20.17, 22.7 and 23.1
+            open_timeout=_OPEN_TIMEOUT_S,
+            close_timeout=_CLOSE_DEADLINE_S,
+            max_size=_MAX_MESSAGE_BYTES,
+            proxy=None,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        raise UpstreamError(f"Asterisk refused with HTTP {status}.", code="carrier_refused") from None
+    except (OSError, TimeoutError, InvalidHandshake) as error:
+        reason = type(error).__name__
+        raise UpstreamError(f"Asterisk cannot be reached: {reason}.", code="carrier_unreachable") from None
+    notice_death(connection.transport.get_extra_info("socket"))
+    return FetchedSocket(connection)

@@ -1,0 +1,297 @@
+"""The carriers' doors under ``/v1/telephony``: Twilio, Telnyx and Asterisk by WebSocket; AudioSocket has its own port.
+
+A door without its secret is closed. What is wrong is said before the upgrade where it is known by then, else by closing
+the socket before any sound went either way; each refusal is counted by door and reason.
+"""
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from bridge.config import Config
+from bridge.errors import BadRequest, BridgeError, Forbidden, Unauthorized, UpstreamError, error_body
+from bridge.front.audiosocket import AudioSocketConnection
+from bridge.front.body import read_body, read_json
+from bridge.front.carrier import CarrierLeg, Line, notice_death
+from bridge.front.exchange import Exchange, Trust, is_one_of
+from bridge.front.fetch import FetchedSocket, fetch
+from bridge.front.keys import Grant, Keys, subprotocols
+from bridge.front.listen import bind
+from bridge.front.secrets import whole_session
+from bridge.front.socket import SocketSink
+from bridge.log import get_logger
+from bridge.session.registry import Registry
+from bridge.wire.carrier import Dialect
+from bridge.wire.client_events import bad_event
+from bridge.wire.dialects import twilio
+from bridge.wire.dialects.asterisk import SUBPROTOCOL, Asterisk
+from bridge.wire.dialects.telnyx import AUTH_TOKEN_HEADER, Telnyx
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SessionConfig
+
+__all__ = ["TELEPHONY", "FetchRequest", "Telephony", "UuidRequest"]
+
+_log = get_logger("telephony")
+
+TELEPHONY = "/v1/telephony"
+"""Where all of them are."""
+
+_TOKEN_TTL_S = 60.0  # between our answer to the webhook and the stream's start
+_MAX_FORM_BYTES = 65_536
+_HANG_UPS = (1000, 1005)  # closed by the carrier, with or without a code (RFC 6455 section 7.4.1)
+_TOKEN = "token"
+_PASSED_ON = ("From", "To")
+
+_S = TypeVar("_S", bound=Struct)
+
+
+class FetchRequest(Struct, frozen=True):
+    """The body of ``POST /v1/telephony/asterisk``: a channel that waits there for us."""
+
+    connection_id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
+    session: SessionConfig | UnsetType = UNSET
+
+
+class UuidRequest(Struct, frozen=True):
+    """The body of ``POST /v1/telephony/audiosocket``: a UUID for one call."""
+
+    session: SessionConfig | UnsetType = UNSET
+    seconds: Annotated[int, Meta(ge=10, le=7200)] = 60
+
+
+class Telephony:
+    """All doors of one daemon; ``async with`` opens the port and runs the clock."""
+
+    def __init__(self, config: Config, registry: Registry, keys: Keys) -> None:
+        self.exchange = Exchange(config, registry, keys)
+        self.audiosocket_port: int | None = None
+        self._config = config
+        self._keys = keys
+        self._server: asyncio.Server | None = None
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> "Telephony":
+        config = self._config
+        if config.audiosocket_port is not None:
+            listening = bind(config.audiosocket_host, config.audiosocket_port, setting="audiosocket_port")
+            trust = Trust(needs_token=True, secrets=config.audiosocket_uuid)
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: AudioSocketConnection(self.exchange, trust), sock=listening
+            )
+            self.audiosocket_port = listening.getsockname()[1]
+        await self.exchange.__aenter__()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        await self._tasks.__aexit__(None, None, None)
+        await self.exchange.__aexit__()
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """What the HTTP server serves of it."""
+        return [
+            Route(TELEPHONY, self._describe, methods=["GET"]),
+            Route(f"{TELEPHONY}/twilio", self._answer_twilio, methods=["POST"]),
+            WebSocketRoute(f"{TELEPHONY}/twilio", self._twilio),
+            WebSocketRoute(f"{TELEPHONY}/telnyx", self._telnyx),
+            Route(f"{TELEPHONY}/asterisk", self._fetch, methods=["POST"]),
+            WebSocketRoute(f"{TELEPHONY}/asterisk", self._asterisk),
+            Route(f"{TELEPHONY}/audiosocket", self._new_uuid, methods=["POST"]),
+        ]
+
+    # WebSockets
+
+    async def _twilio(self, websocket: WebSocket) -> None:
+        def judge() -> Trust:
+            self._require_signature("ws", websocket, {})
+            return Trust(is_admitted=True, needs_token=self._config.twilio_require_token)
+
+        await self._serve(websocket, twilio.Twilio(), judge)
+
+    async def _telnyx(self, websocket: WebSocket) -> None:
+        headers = websocket.headers
+        shown = headers.get(AUTH_TOKEN_HEADER) or _bearer(headers) or websocket.query_params.get(_TOKEN)
+        await self._serve(
+            websocket, Telnyx(shown), lambda: Trust(secrets=self._secrets("telnyx_secret", self._config.telnyx_secret))
+        )
+
+    async def _asterisk(self, websocket: WebSocket) -> None:
+        parameters = dict(websocket.query_params)
+        token = parameters.pop(_TOKEN, None)
+
+        def judge() -> Trust:
+            secrets = self._secrets("asterisk_secret", self._config.asterisk_secret)
+            password = _password(websocket.headers)
+            if password is not None and not is_one_of(password, secrets):
+                raise Unauthorized("The password is not valid here.", code="invalid_secret")
+            if password is None and token is None:
+                raise Unauthorized("Give the password by HTTP Basic authentication.", code="missing_secret")
+            return Trust(is_admitted=password is not None, secrets=secrets)
+
+        await self._serve(websocket, Asterisk(parameters, token=token), judge)
+
+    async def _serve(self, websocket: WebSocket, dialect: Dialect, judge: Callable[[], Trust]) -> None:
+        """One connection, from its handshake to its end."""
+        try:
+            trust = judge()
+        except BridgeError as error:
+            self.exchange.refuse(dialect.name, error)
+            await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status))
+            return
+        sink = SocketSink.of(websocket.scope)
+        if not dialect.traits.takes_pings:
+            sink.send_no_pings()
+            notice_death(sink.transport.get_extra_info("socket"))
+        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in subprotocols(websocket.headers) else None)
+
+        async def receive() -> str | bytes | None:
+            message = await websocket.receive()
+            if message["type"] == "websocket.receive":
+                text: str | None = message.get("text")
+                return text if text is not None else bytes(message["bytes"])
+            if message.get("code") in _HANG_UPS:
+                return None
+            raise ConnectionResetError
+
+        await self.exchange.carry(Line(dialect, sink), receive, trust)
+
+    # HTTP
+
+    async def _answer_twilio(self, request: Request) -> Response:
+        """An incoming call's webhook: TwiML that streams it here, with a token for this one stream."""
+        try:
+            self._secrets("twilio_auth_token", self._config.twilio_auth_token)
+            body = await read_body(request, _MAX_FORM_BYTES)
+            form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            self._require_signature("http", request, form)
+        except BridgeError as error:
+            self.exchange.refuse("twilio", error)
+            raise
+        token = self._keys.mint(Grant(key_id=new_id("key"), is_single_use=True), ttl_s=_TOKEN_TTL_S)
+        parameters = {twilio.TOKEN_PARAMETER: token}
+        parameters |= {name.lower(): form[name] for name in _PASSED_ON if form.get(name)}
+        return Response(
+            twilio.write_twiml(self._public("ws", f"{TELEPHONY}/twilio"), parameters), media_type="text/xml"
+        )
+
+    async def _fetch(self, request: Request) -> Response:
+        """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
+        grant = self._keys.admit(request.headers)
+        grant.require_owner()
+        if self._config.asterisk_url is None:
+            raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="door_closed")
+        wanted = _read(await read_json(request), FetchRequest)
+        session = wanted.session if wanted.session is not UNSET else None
+        trust = Trust(grant=grant, session=session)
+        connection = await fetch(f"{self._config.asterisk_url.rstrip('/')}/{wanted.connection_id}")
+        answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
+        self._tasks.create_task(self._carry_fetched(Line(Asterisk(), connection), connection, trust, answered))
+        leg = await answered
+        location = f"/v1/realtime/calls/{leg.call_id}"
+        return JSONResponse({"id": leg.call_id, "object": "realtime.call"}, 201, {"Location": location})
+
+    async def _carry_fetched(
+        self, line: Line, connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
+    ) -> None:
+        """Whatever goes wrong with one call must not end the others."""
+        try:
+            await self.exchange.carry(line, connection.receive, trust, on_answered=answered.set_result)
+        except Exception as error:
+            _log.error("telephony.call_failed", exc_info=error)
+        finally:
+            line.close(1000, "")
+            if not answered.done():
+                answered.set_exception(UpstreamError("Asterisk started no call on this channel.", code="no_call"))
+
+    async def _new_uuid(self, request: Request) -> Response:
+        """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
+        grant = self._keys.admit(request.headers)
+        grant.require_owner()
+        wanted = _read(await read_json(request), UuidRequest)
+        if wanted.session is not UNSET:
+            grant = replace(grant, config=whole_session(wanted.session))
+        uuid = str(uuid4())
+        single = replace(grant, key_id=new_id("key"), is_single_use=True)
+        self._keys.mint(single, ttl_s=wanted.seconds, key=uuid)
+        return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
+
+    async def _describe(self, request: Request) -> Response:
+        if self._keys.admit(request.headers).is_minted:
+            raise Forbidden("This needs an API key.")
+        config, exchange = self._config, self.exchange
+        doors = {
+            "twilio": bool(config.twilio_auth_token),
+            "telnyx": bool(config.telnyx_secret),
+            "asterisk": bool(config.asterisk_secret),
+            "audiosocket": config.audiosocket_port is not None,
+        }
+        shown = {name: {"is_open": is_open, "calls": exchange.calls[name]} for name, is_open in doors.items()}
+        return JSONResponse(
+            {"object": "telephony", "doors": shown, "refused": exchange.refused, "faults": exchange.faults}
+        )
+
+    # Inside
+
+    def _secrets(self, setting: str, secrets: tuple[str, ...]) -> tuple[str, ...]:
+        """What opens the door; raises ``Forbidden`` where there is nothing."""
+        if not secrets:
+            raise Forbidden(f"This door is closed: {setting} is not set.", code="door_closed")
+        return secrets
+
+    def _require_signature(self, scheme: str, request: HTTPConnection, form: Mapping[str, str]) -> None:
+        secrets = self._secrets("twilio_auth_token", self._config.twilio_auth_token)
+        path = request.scope["raw_path"].decode("latin-1")
+        query = request.scope["query_string"].decode("latin-1")
+        url = self._public(scheme, f"{path}?{query}" if query else path)
+        if twilio.SIGNATURE_HEADER not in request.headers:
+            raise Forbidden("The request is not signed.", code="missing_signature")
+        if not twilio.is_signed(secrets, url, request.headers, form):
+            message = "The signature is not of this address and these secrets; is public_url what Twilio was told?"
+            raise Forbidden(message, code="invalid_signature")
+
+    def _public(self, scheme: str, path: str) -> str:
+        """The address of ``path`` as carriers know it; ``scheme`` is http or ws, with an s where ours has one."""
+        public_url = self._config.public_url
+        assert public_url is not None  # by the check of the settings
+        return scheme + public_url.removeprefix("http").rstrip("/") + path
+
+
+def _read(body: Any, kind: type[_S]) -> _S:
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        complaint = bad_event(error)
+        raise BadRequest(complaint.message, code=complaint.code, param=complaint.param) from None
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _password(headers: Headers) -> str | None:
+    """Of HTTP Basic authentication (RFC 7617); the user name says nothing here."""
+    scheme, _, encoded = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeError, ValueError):
+        return ""
