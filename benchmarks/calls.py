@@ -23,7 +23,7 @@ from tqdm import tqdm
 from websockets.asyncio.client import connect
 
 from bridge.errors import BridgeError
-from bridge.media.playback import Part, Started, Stopped
+from bridge.media.playback import Part, Played
 from bridge.peer.dial import dial
 from bridge.peer.runner import PeerRunner
 from bridge.session.roles import Sink
@@ -51,7 +51,7 @@ class _Caller:
 
     def receive_text(self, text: str) -> None: ...
 
-    def played(self, event: Started | Stopped) -> None: ...
+    def played(self, event: Played) -> None: ...
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
 

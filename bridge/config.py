@@ -65,6 +65,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     max_calls: Annotated[int, Meta(ge=1, description="calls at a time; one more is answered with 429")] = 200
     max_listeners_per_call: Annotated[int, Meta(ge=0, description="sockets attached to one call")] = 1000
+    max_listeners_per_key: Annotated[int, Meta(ge=0, description="sockets attached to calls with one key")] = 2000
     call_limit_s: Annotated[float, Meta(ge=1, le=604_800, description="longest call, in seconds")] = 3600.0
     connect_timeout_s: Annotated[
         float, Meta(ge=0.1, le=300, description="time in which an answered offer's peer must connect, in seconds")
@@ -84,6 +85,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     listener_backlog_ms: Annotated[
         int, Meta(ge=100, description="sound that may wait for one slow listener, in milliseconds")
     ] = 5000
+    replay_bytes: Annotated[
+        int,
+        Meta(ge=0, description="bytes of events, and as many of sound, kept of each call for listeners that come back"),
+    ] = 1_048_576
     outbound_queue_s: Annotated[
         float, Meta(ge=1, le=86_400, description="sound that may wait to be played to a peer, in seconds")
     ] = 600.0

@@ -62,7 +62,7 @@ class Daemon:
             max_calls=config.max_calls,
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
-            limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms),
+            limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms, config.replay_bytes),
         )
         keys = Keys(config.api_key, config.allow_origin)
         self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys))

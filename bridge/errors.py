@@ -8,6 +8,7 @@
     │  ├─ Unauthorized           401
     │  ├─ Forbidden              403: known, but not allowed
     │  ├─ UnknownCall            404
+    │  ├─ ResumeGap              410: what a listener wants to go on from is kept no more
     │  ├─ NotImplementedHere      501: part of the protocol, and no part of this server
     │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
     │  └─ OverLimit              429
@@ -39,6 +40,7 @@ __all__ = [
     "PeerLost",
     "PeerNotConnected",
     "RequestError",
+    "ResumeGap",
     "Unauthorized",
     "UnknownCall",
     "UpstreamError",
@@ -115,6 +117,13 @@ class UnknownCall(RequestError):
 
     code = "call_id_not_found"
     http_status = 404
+
+
+class ResumeGap(RequestError):
+    """A listener comes back too late: events that it has missed are kept no more."""
+
+    code = "resume_gap"
+    http_status = 410
 
 
 class BadEvent(RequestError):

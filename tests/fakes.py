@@ -67,7 +67,7 @@ class FakeSink:
 
     @property
     def buffered_bytes(self) -> int:
-        return sum(len(message.text) for message in self._buffer)
+        return sum(message.size for message in self._buffer)
 
     def fill(self) -> None:
         """No more room, as the socket itself finds."""
@@ -86,7 +86,7 @@ class FakeSink:
     @property
     def events(self) -> list[JsonEvent]:
         """What the client has read, decoded."""
-        return [json.loads(message.text) for message in self.messages]
+        return [json.loads(message.payload) for message in self.messages if not message.is_binary]
 
     @property
     def types(self) -> list[str]:
@@ -155,6 +155,9 @@ class FakeLeg:
 
     def clear(self) -> tuple[str, list[Heard]] | None:
         return self._playback.clear()
+
+    def mark(self, mark_id: str) -> bool:
+        return self._playback.mark(mark_id)
 
     def hang_up(self, reason: str) -> None:
         if self.reason is None:

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from bridge.client.address import Address, CallFailed, authorization, explain, post_offer
 from bridge.client.sound import BYTES_PER_MS
 from bridge.errors import BridgeError
-from bridge.media.playback import Part, Started, Stopped
+from bridge.media.playback import Part, Played, Stopped
 from bridge.peer.dial import dial
 from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
@@ -180,7 +180,7 @@ class WebRtcLine:
         """A server event came over the data channel."""
         _report(self._owner, text)
 
-    def played(self, event: Started | Stopped) -> None:
+    def played(self, event: Played) -> None:
         """The last of the speech has been sent."""
         if event == Stopped(_SPEECH.response_id):
             self._owner.spoken()

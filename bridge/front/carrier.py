@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from bridge.errors import BridgeError, PeerError, PeerLost
 from bridge.log import get_logger
 from bridge.media.carrier import FRAME_MS, CarrierAudio
-from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.media.playback import Heard, Part, Played
 from bridge.session.roles import PhoneOwner
 from bridge.wire import carrier as said
 from bridge.wire.audio import AudioFormat
@@ -242,6 +242,10 @@ class CarrierLeg:
             self._is_open = True  # its buffer is empty now, and it may not say so
         return cut
 
+    def mark(self, mark_id: str) -> bool:
+        """Sets a mark behind all that is queued."""
+        return self.audio.playback.mark(mark_id)
+
     def hang_up(self, reason: str) -> None:
         """Ends the call."""
         self._close(reason, None)
@@ -278,7 +282,7 @@ class CarrierLeg:
         except Exception as error:
             self._handler_failed(error)
 
-    def _report(self, events: list[Started | Stopped]) -> None:
+    def _report(self, events: list[Played]) -> None:
         for event in events:
             self._owner.played(event)
 

@@ -151,7 +151,7 @@ class SocketQuery(Struct, frozen=True):
     audio: (
         Annotated[
             str,
-            _meaning("how a listener wants the sound of both tracks; beside `call_id` only"),
+            _meaning("how a listener wants the sound; this and what follows goes beside `call_id` only"),
             msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS]}),
         ]
         | None
@@ -159,10 +159,31 @@ class SocketQuery(Struct, frozen=True):
     role: (
         Annotated[
             Literal["controller", "observer"],
-            _meaning("whether the listener may send events: an observer may not; beside `call_id` only"),
+            _meaning("whether the listener may send events: an observer may not"),
         ]
         | None
     ) = "controller"
+    rate: Annotated[Literal[8000, 16000, 24000, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
+    latency: (
+        Annotated[Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; else as it comes")]
+        | None
+    ) = None
+    chunk_ms: (
+        Annotated[int, msgspec.Meta(ge=20, le=1000), _meaning("the same to the millisecond, instead of `latency`")]
+        | None
+    ) = None
+    tracks: Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma")] | None = (
+        "input,output"
+    )
+    events: (
+        Annotated[str, _meaning("control events by name, or by prefix up to a dot; `!` leaves out; commas between")]
+        | None
+    ) = None
+    framing: (
+        Annotated[Literal["json", "binary"], _meaning("`binary`: sound in binary messages, with a header of 16 bytes")]
+        | None
+    ) = "json"
+    after: Annotated[str, _meaning("id of the last event that a listener has had who comes back")] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,9 +377,10 @@ def asyncapi() -> dict[str, Any]:
     server = server_event_types()
     schemas, components = msgspec.json.schema_components([*client, *server], ref_template=_REF)
     names = [str(kind.__struct_config__.tag) for kind in (*client, *server)]
+    ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may say it
     messages = {
-        name: {"name": name, "summary": (kind.__doc__ or "").splitlines()[0], "payload": schema}
-        for name, kind, schema in zip(names, (*client, *server), schemas, strict=True)
+        message_id: {"name": name, "summary": (kind.__doc__ or "").splitlines()[0], "payload": schema}
+        for message_id, name, kind, schema in zip(ids, names, (*client, *server), schemas, strict=True)
     }
     channel = "#/channels/realtime/messages/"
     query = _query_schema(SocketQuery)
@@ -369,12 +391,12 @@ def asyncapi() -> dict[str, Any]:
             "realtime": {
                 "address": "/v1/realtime",
                 "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": query}}},
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ids},
             }
         },
         "operations": {
-            "clientEvents": _events("receive", names[: len(client)], channel),
-            "serverEvents": _events("send", names[len(client) :], channel),
+            "clientEvents": _events("receive", ids[: len(client)], channel),
+            "serverEvents": _events("send", ids[len(client) :], channel),
         },
         "components": {"messages": messages, "schemas": _without_discriminators(components)},
     }

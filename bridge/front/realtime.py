@@ -1,6 +1,9 @@
 """The WebSocket door ``/v1/realtime``: sessions of their own (``model=``, ``intent=``), listeners (``call_id=``)."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
@@ -8,20 +11,23 @@ from starlette.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, error_body
+from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, RequestError, error_body
 from bridge.front.calls import terms_of
 from bridge.front.keys import Grant, Keys, says_beta, subprotocols
 from bridge.front.socket import SocketSink
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
 from bridge.session.session import Session
-from bridge.wire.audio import FORMATS, AudioFormat
+from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
+from bridge.wire.message import Message
+from bridge.wire.server_events import encode, error_event
 from bridge.wire.sessions import SessionConfig
 
 __all__ = ["realtime_route"]
 
 _SUBPROTOCOL = "realtime"
 _ROLES = ("controller", "observer")
+_OF_A_LISTENER = ("call_id", "role")
 _UNSUPPORTED_DATA = 1003
 _MAX_TEXT_CHARS = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
 _INTERNAL_ERROR = 1011
@@ -33,23 +39,51 @@ class _Place:
 
     session: Session
     role: str
-    audio: AudioFormat | None
+    choices: Choices
     is_beta: bool
+    key_id: str
 
 
-def realtime_route(registry: Registry, keys: Keys) -> WebSocketRoute:
+class _Sockets:
+    """How many listeners each key has, over all calls."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: Counter[str] = Counter()
+
+    def require_room(self, place: _Place) -> None:
+        """Raises ``OverLimit`` where one more would be one too many."""
+        if place.role != "owner" and self._taken[place.key_id] >= self._limit:
+            raise OverLimit(f"This key has {self._limit} listeners already, which is the limit.")
+
+    @contextmanager
+    def one_more(self, place: _Place) -> Iterator[None]:
+        """Counts the socket for as long as it is there."""
+        counted = int(place.role != "owner")
+        self._taken[place.key_id] += counted
+        try:
+            yield
+        finally:
+            self._taken[place.key_id] -= counted
+            self._taken += Counter()  # forgets keys that have none
+
+
+def realtime_route(registry: Registry, keys: Keys, *, max_listeners_per_key: int) -> WebSocketRoute:
     """The route; what is wrong with a request is said before the upgrade, as an HTTP error."""
+    sockets = _Sockets(max_listeners_per_key)
 
     async def realtime(websocket: WebSocket) -> None:
         try:
             place = _find_place(websocket, registry, keys)
+            sockets.require_room(place)
         except BridgeError as error:
             response = JSONResponse({"error": error_body(error)}, error.http_status, error.headers)
             await websocket.send_denial_response(response)
             return
-        offered = subprotocols(websocket.headers)
-        await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
-        await _serve(websocket, place)
+        with sockets.one_more(place):
+            offered = subprotocols(websocket.headers)
+            await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
+            await _serve(websocket, place)
 
     return WebSocketRoute("/v1/realtime", realtime)
 
@@ -58,18 +92,20 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     """Opens the session that the URL asks for, or finds it."""
     query = websocket.query_params
     grant = keys.admit(websocket.headers)
-    role, audio = _choices(query, grant)
+    role, choices = _choices(query, grant)
     is_beta = says_beta(websocket.headers) or grant.is_beta
     if "call_id" in query:
         session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
         session.require_room()
-        return _Place(session, role, audio, is_beta)
+        if choices.after is not None:
+            session.hub.replay.find(choices.after)
+        return _Place(session, role, choices, is_beta, grant.key_id)
     grant.require_owner()
     update = SessionConfig(type="transcription") if "intent" in query else None
     registry.require_room()
     keys.admit(websocket.headers, is_use=True)
     terms = terms_of(grant, update if grant.config is None else None, model=query.get("model"), is_beta=is_beta)
-    return _Place(registry.open(terms, transport="websocket"), "owner", None, is_beta)
+    return _Place(registry.open(terms, transport="websocket"), "owner", STOCK, is_beta, grant.key_id)
 
 
 async def _serve(websocket: WebSocket, place: _Place) -> None:
@@ -81,7 +117,7 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
         if session.closed.is_set():
             sink.close(1000, "call ended")
             return
-        listener = session.attach(sink, role=place.role, audio=place.audio, is_beta=place.is_beta)
+        listener = session.attach(sink, role=place.role, is_beta=place.is_beta, choices=place.choices)
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
             if text is None:
@@ -92,9 +128,13 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
                 reason = "message_too_big"
                 session.refuse(listener, len(text))
                 return
-            for _ in session.receive_in_pieces(listener, text):
-                await asyncio.sleep(0)
-    except OverLimit as error:
+            async with session.turn:
+                for _ in session.receive_in_pieces(listener, text):
+                    await asyncio.sleep(0)
+    except (
+        RequestError
+    ) as error:  # what was right before the upgrade, and is no more: the call is full, the gap too wide
+        sink.send(Message(encode(error_event(error))))
         sink.close(error.close_code, error.message)
     except Exception as error:
         reason, failure = "internal_error", BridgeError(f"{type(error).__name__} in a socket's task")
@@ -107,7 +147,7 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
             session.close("client_closed")
 
 
-def _choices(query: QueryParams, grant: Grant) -> tuple[str, AudioFormat | None]:
+def _choices(query: QueryParams, grant: Grant) -> tuple[str, Choices]:
     """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
     is_own = "call_id" not in query
     asks_for_own = "model" in query or "intent" in query  # beta's SDK cannot but send a model with its intent
@@ -122,11 +162,9 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[str, AudioFormat | None]
         raise BadRequest(f"'role' is one of {', '.join(_ROLES)}.", param="role")
     if role == "controller" and grant.role == "observer":
         raise Forbidden("This key may only observe.", param="role")
-    name = query.get("audio", "none")
-    if name != "none" and name not in FORMATS:
-        raise BadRequest(f"'audio' is one of none, {', '.join(FORMATS)}.", param="audio")
-    if is_own and ("audio" in query or "role" in query):
-        raise BadRequest(
-            "'audio' and 'role' are for listeners of a call; a session of its own has both.", param="audio"
-        )
-    return role, FORMATS.get(name)
+    if not is_own:
+        return role, parse_choices(query.multi_items(), others=_OF_A_LISTENER)
+    for name in (*CHOICES, "role"):
+        if name in query:
+            raise BadRequest(f"'{name}' is for listeners of a call; a session of its own has both tracks.", param=name)
+    return role, STOCK

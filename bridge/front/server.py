@@ -55,7 +55,7 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint, keys: Keys, 
         return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
 
     routes = [
-        realtime_route(registry, keys),
+        realtime_route(registry, keys, max_listeners_per_key=config.max_listeners_per_key),
         *call_routes(registry, endpoint, keys),
         *secret_routes(keys, serves_pages=config.page_keys and bool(config.allow_origin)),
         *telephony.routes,

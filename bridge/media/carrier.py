@@ -9,7 +9,7 @@ it, one frame a tick.
 from collections import deque
 from dataclasses import dataclass
 
-from bridge.media.playback import Heard, Part, Playback, Started, Stopped
+from bridge.media.playback import Heard, Part, Playback, Played
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 from bridge.wire.carrier import Traits
 
@@ -69,16 +69,16 @@ class CarrierAudio:
         self._queue += sound
         self.playback.queue(part, len(sound) // self._format.bytes_per_sample)
 
-    def end(self, response_id: str) -> list[Started | Stopped]:
+    def end(self, response_id: str) -> list[Played]:
         """No more sound of this response will come: a frame that it left unfinished is filled up."""
         self._is_flushing = bool(len(self._queue) % self._frame_bytes)
         return self.playback.end(response_id)
 
-    def tick(self, now: float) -> tuple[list[Piece], list[Started | Stopped]]:
+    def tick(self, now: float) -> tuple[list[Piece], list[Played]]:
         """What is to be sent now, and what is taken for heard because the carrier does not say."""
         if not self._traits.has_marks:
             return self._frame_now()
-        events: list[Started | Stopped] = []
+        events: list[Played] = []
         while self._sent and now > self._sent[0].due + _OVERDUE_S:
             events += self._confirm(now)
         if self._was_waiting and now > self._empty_at:
@@ -89,9 +89,9 @@ class CarrierAudio:
         self._was_waiting = len(self._queue) >= self._frame_bytes
         return pieces, events
 
-    def played(self, mark: str, now: float) -> list[Started | Stopped]:
+    def played(self, mark: str, now: float) -> list[Played]:
         """The carrier's word; a mark that is not known, or known no more, says nothing."""
-        events: list[Started | Stopped] = []
+        events: list[Played] = []
         if any(sent.piece.mark == mark for sent in self._sent):
             while True:
                 is_last = self._sent[0].piece.mark == mark
@@ -150,7 +150,7 @@ class CarrierAudio:
         self._sent.append(_Sent(piece, samples, self._empty_at))
         return piece
 
-    def _frame_now(self) -> tuple[list[Piece], list[Started | Stopped]]:
+    def _frame_now(self) -> tuple[list[Piece], list[Played]]:
         sound, samples = self._cut(1)
         events = self.playback.play(samples)
         if not sound and not self._traits.wants_silence:
@@ -173,6 +173,6 @@ class CarrierAudio:
         self.frames += len(sound) // self._frame_bytes
         return sound, samples
 
-    def _confirm(self, now: float) -> list[Started | Stopped]:
+    def _confirm(self, now: float) -> list[Played]:
         self._head_began = now
         return self.playback.play(self._sent.popleft().samples)

@@ -9,7 +9,7 @@ from collections import deque
 
 from bridge.media.extensions import HeaderExtensions
 from bridge.media.opus import FRAME_MS, Encoder
-from bridge.media.playback import Heard, Part, Playback, Started, Stopped
+from bridge.media.playback import Heard, Part, Playback, Played
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
 
 __all__ = ["OutboundAudio"]
@@ -88,11 +88,11 @@ class OutboundAudio:
         """Nothing to send at the next tick."""
         return not self._queued_bytes and not self._tail
 
-    def tick(self) -> tuple[bytes | None, list[Started | Stopped]]:
+    def tick(self) -> tuple[bytes | None, list[Played]]:
         """The packet of the next 20 ms, if there is one to send, and what that means for the listener."""
         rtp_timestamp = self._rtp_timestamp
         self._rtp_timestamp = (rtp_timestamp + _TICKS) & MAX_UINT32
-        events: list[Started | Stopped] = []
+        events: list[Played] = []
         is_voice = self._queued_bytes > 0
         if is_voice:
             frame = self._next_frame()

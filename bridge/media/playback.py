@@ -6,9 +6,9 @@ response starts and stops being heard, and where it was cut.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Heard", "Part", "Playback", "Started", "Stopped"]
+__all__ = ["Heard", "Marked", "Part", "Playback", "Played", "Started", "Stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,16 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """All that had been queued before the mark has been played."""
+
+    mark_id: str
+
+
+Played = Started | Stopped | Marked
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """Where ``part`` was cut: what came before ``audio_end_ms`` was played, what came behind was not."""
 
@@ -48,6 +58,8 @@ class _Entry:
     part: Part
     queued_samples: int = 0
     played_samples: int = 0
+    marks: deque[tuple[int, str]] = field(default_factory=deque)
+    """At which of its samples which mark stands."""
 
 
 class Playback:
@@ -75,9 +87,9 @@ class Playback:
             self._entries.append(_Entry(part))
         self._entries[-1].queued_samples += samples
 
-    def play(self, samples: int) -> list[Started | Stopped]:
+    def play(self, samples: int) -> list[Played]:
         """``samples`` have been played; samples that nobody queued are silence and count for nothing."""
-        events: list[Started | Stopped] = []
+        events: list[Played] = []
         while samples > 0 and self._entries:
             entry = self._entries[0]
             if entry.part.response_id != self._sounding and entry.queued_samples > entry.played_samples:
@@ -86,16 +98,29 @@ class Playback:
             played = min(samples, entry.queued_samples - entry.played_samples)
             entry.played_samples += played
             samples -= played
+            while entry.marks and entry.marks[0][0] <= entry.played_samples:
+                events.append(Marked(entry.marks.popleft()[1]))
             if entry.played_samples < entry.queued_samples or not self._leave(entry, events):
                 break
         return events
 
-    def end(self, response_id: str) -> list[Started | Stopped]:
+    def mark(self, mark_id: str) -> bool:
+        """Sets a mark behind all that is queued; ``play`` tells when it is reached, ``clear`` takes it away.
+
+        True where nothing is left to play: then it is reached, and not told again.
+        """
+        if all(entry.played_samples == entry.queued_samples for entry in self._entries):
+            return True
+        last = self._entries[-1]
+        last.marks.append((last.queued_samples, mark_id))
+        return False
+
+    def end(self, response_id: str) -> list[Played]:
         """No more of ``response_id`` will be queued."""
         if not any(entry.part.response_id == response_id for entry in self._entries):
             return []
         self._ended.add(response_id)
-        events: list[Started | Stopped] = []
+        events: list[Played] = []
         entry = self._entries[0]
         if entry.played_samples == entry.queued_samples:
             self._leave(entry, events)
@@ -116,7 +141,7 @@ class Playback:
         self._sounding = None
         return response_id, cut
 
-    def _leave(self, entry: _Entry, events: list[Started | Stopped]) -> bool:
+    def _leave(self, entry: _Entry, events: list[Played]) -> bool:
         """Drops a part that is played to its end, if anything follows it or nothing more can."""
         response_id = entry.part.response_id
         following = self._entries[1].part.response_id if len(self._entries) > 1 else None

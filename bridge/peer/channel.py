@@ -47,7 +47,7 @@ class ChannelSink:
         channel = self._channel
         if channel.readyState != "open":
             return
-        text = message.text
+        text = message.payload
         if self._is_too_large(text):
             text = _without_audio(text)
             if self._is_too_large(text):

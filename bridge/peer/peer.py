@@ -184,6 +184,10 @@ class Peer:
         """Silence from the next packet on."""
         return self.outbound.clear()
 
+    def mark(self, mark_id: str) -> bool:
+        """Sets a mark behind all that is queued."""
+        return self.outbound.playback.mark(mark_id)
+
     def hang_up(self, reason: str) -> None:
         """Begins to close."""
         if not self._reason:

@@ -1,14 +1,17 @@
 """Fan-out: what happens in one session reaches every listener, and a slow one hurts nobody but itself.
 
 Each message is made once and written to every socket at once. A socket that cannot take more makes its listener keep
-what follows in a bounded backlog: sound is dropped from it oldest first, counted and told by an event;
-control events are never dropped, and a listener for whose control events there is no room left is closed with 1013.
+what follows in a bounded backlog, and so does a listener that asks for a pause: sound is dropped from it oldest first,
+counted and told by an event; control events are never dropped, and a listener for whose control events there is no room
+left is closed with 1013. It may come back and go on behind the last event that it has had: see ``replay``.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
+from bridge.session.replay import DROPPED, Kept, Replay
 from bridge.session.roles import Sink
+from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
@@ -18,6 +21,7 @@ __all__ = ["Hub", "Limits", "Listener"]
 
 _OVERLOADED = 1013
 _ANSWER_FACTOR = 16
+_REPLAY_BYTES = 1024 * 1024
 _LARGE_BYTES = 64 * 1024  # a single large event is no sign of a slow reader: it counts as so much
 
 
@@ -29,23 +33,33 @@ class Limits:
     """Of live sound, and of control events; of an answer's sound, which comes faster than it plays, 16 times that."""
     backlog_ms: int = 5000
     """Of live sound."""
+    replay_bytes: int = _REPLAY_BYTES
+    """Of events, and as many of sound, that are kept of each call for those who come back."""
 
 
 class Listener:
     """One socket that hears a session; ``role`` says what it may do there (owner, peer, controller, observer)."""
 
-    def __init__(self, sink: Sink, *, role: str, limits: Limits, is_beta: bool = False) -> None:
+    def __init__(
+        self, sink: Sink, *, role: str, limits: Limits, is_beta: bool = False, choices: Choices = STOCK
+    ) -> None:
         self.id = new_id("lst")
         self.role = role
         self.is_beta = is_beta
+        self.choices = choices
         self.audio = "none"
+        self.streams: set[str] = set()
+        """What the ids of the sound begin with that it hears."""
         self.dropped_events = 0
         self.dropped_ms = 0
         self.last_event_id = ""
+        """Of what went to its socket: behind this one it may go on."""
         self.is_closed = False
         self._sink = sink
         self._limits = limits
-        self._is_paused = False
+        self._is_full = False
+        self._is_held = False
+        self._is_paused = False  # either of the two
         self._control: deque[tuple[int, Message]] = deque()
         self._sound: deque[tuple[int, Message]] = deque()
         self._order = 0
@@ -65,21 +79,39 @@ class Listener:
     def deliver(self, message: Message) -> None:
         """Sends, or keeps, or makes room; never waits."""
         if not self._is_paused:
-            self._sink.send(message)
+            self._send(message)
         elif not self.is_closed:
             self._keep(message)
 
+    @property
+    def is_bridge_client(self) -> bool:
+        """It has chosen what only the bridge offers, and so knows the bridge's own events; a stock client would not."""
+        return self.choices != STOCK
+
     def pause(self) -> None:
         """The socket holds as much as it should."""
-        self._is_paused = True
+        self._is_full = self._is_paused = True
 
     def resume(self) -> None:
         """The socket has room again: the backlog goes out in its order, for as long as there is room."""
-        if self.is_closed:
+        self._is_full = False
+        self._go_on()
+
+    def hold(self) -> None:
+        """The client wants nothing for now: what comes waits, within the limits."""
+        self._is_held = self._is_paused = True
+
+    def release(self) -> None:
+        """The client goes on."""
+        self._is_held = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.is_closed or self._is_full or self._is_held:
             return
         self._is_paused = False
         while not self._is_paused and (self._control or self._sound):
-            self._sink.send(self._next())
+            self._send(self._next())
 
     def close(self, code: int, reason: str) -> None:
         """No more events; may be called twice."""
@@ -97,14 +129,22 @@ class Listener:
         return {
             "id": self.id,
             "role": self.role,
+            "dialect": "beta" if self.is_beta else "ga",
+            **self.choices.describe(),
             "audio": self.audio,
+            "is_held": self._is_held,
+            "last_event_id": self.last_event_id,
             "backlog_bytes": self.backlog_bytes,
             "dropped_events": self.dropped_events,
             "dropped_ms": self.dropped_ms,
         }
 
+    def _send(self, message: Message) -> None:
+        self.last_event_id = message.event_id
+        self._sink.send(message)
+
     def _keep(self, message: Message) -> None:
-        size = len(message.text)
+        size = message.size
         limits = self._limits
         self._order += 1
         if message.audio_ms:
@@ -123,7 +163,7 @@ class Listener:
             self.close(_OVERLOADED, f"too slow; last event {self.last_event_id}"[:120])
 
     def _count_sound(self, message: Message, sign: int) -> None:
-        size = sign * len(message.text)
+        size = sign * message.size
         self._sound_bytes += size
         if message.is_live:
             self._live_bytes += size
@@ -142,31 +182,43 @@ class Listener:
         is_sound = bool(self._sound) and (not self._control or self._sound[0][0] < self._control[0][0])
         if self._unreported_events and (is_sound or not self._sound):
             report = ListenerDropped(
-                event_id=new_id("event"), events=self._unreported_events, audio_ms=self._unreported_ms
+                event_id=f"{self.last_event_id}{DROPPED}", events=self._unreported_events, audio_ms=self._unreported_ms
             )
             self._unreported_events = self._unreported_ms = 0
-            return Message(encode(report))
+            return Message(encode(report), event_id=self.last_event_id)
         if is_sound:
             _, message = self._sound.popleft()
             self._count_sound(message, -1)
         else:
             _, message = self._control.popleft()
-            self._control_bytes -= min(len(message.text), _LARGE_BYTES)
+            self._control_bytes -= min(message.size, _LARGE_BYTES)
         return message
 
 
 class Hub:
     """All listeners of one session, and the numbering of its events."""
 
-    def __init__(self, session_id: str, beta: Beta | None = None) -> None:
+    def __init__(self, session_id: str, beta: Beta | None = None, *, replay_bytes: int = _REPLAY_BYTES) -> None:
         self.listeners: list[Listener] = []
+        self.replay = Replay(f"event_{session_id.rpartition('_')[2][:12]}_", max_bytes=replay_bytes)
         self._beta = beta or Beta()
-        self._prefix = f"event_{session_id.rpartition('_')[2][:12]}_"
-        self._number = 0
+        self._speaks_beta = False
 
     def add(self, listener: Listener) -> None:
         """From now on it hears every event."""
         self.listeners.append(listener)
+        self._speaks_beta = self._speaks_beta or listener.is_beta  # for good: it may come back
+
+    def resume(self, listener: Listener, after: str) -> None:
+        """All that ``listener`` has missed behind the event ``after``, of what it hears now; then ``add`` it at once.
+
+        Raises ``ResumeGap`` where that is not kept any more, ``BadRequest`` where there never was such an event.
+        """
+        for kept in self.replay.since(self.replay.find(after)):
+            if isinstance(kept, Kept):
+                _give(kept, (listener,))
+            elif kept.stream in listener.streams:
+                listener.deliver(kept.message.as_late())
 
     def remove(self, listener: Listener) -> None:
         """It is gone; may be called twice."""
@@ -175,25 +227,47 @@ class Hub:
 
     def publish(self, event: ServerEvent, body: Body | None = None) -> None:
         """To everyone; the text is made once for each dialect that is spoken, from ``body`` where there is one."""
-        self._deliver(event, body, tuple(self.listeners))
+        kept = self._made(event, body, in_beta=self._speaks_beta)
+        self.replay.keep(kept)
+        _give(kept, tuple(self.listeners))
+
+    def publish_own(self, event: ServerEvent) -> None:
+        """To everyone who knows the bridge's own events."""
+        kept = self._made(event, None, in_beta=self._speaks_beta, is_own=True)
+        self.replay.keep(kept)
+        _give(kept, tuple(self.listeners))
 
     def tell(self, listener: Listener, event: ServerEvent, body: Body | None = None) -> None:
-        """To one: the answer to what only it did."""
-        self._deliver(event, body, (listener,))
+        """To one: the answer to what only it did. It is not asked whether it wants that."""
+        kept = self._made(event, body, in_beta=listener.is_beta)
+        message = kept.in_beta if listener.is_beta else kept.message
+        if message is not None:
+            listener.deliver(message)
 
-    def _deliver(self, event: ServerEvent, body: Body | None, listeners: tuple[Listener, ...]) -> None:
-        self._number += 1
-        event.event_id = f"{self._prefix}{self._number}"
+    def _made(self, event: ServerEvent, body: Body | None, *, in_beta: bool, is_own: bool = False) -> Kept:
+        event.event_id = self.replay.next_id()
+        kind = str(event.__struct_config__.tag)
         if body is not None:
             body["event_id"] = event.event_id
-        message = Message(encode(event if body is None else body))
-        in_beta = None
-        if any(listener.is_beta for listener in listeners):
-            translated = to_beta(event if body is None else body, self._beta)
-            in_beta = None if translated is None else Message(encode(translated))
-        for listener in listeners:
-            listener.last_event_id = event.event_id
-            if not listener.is_beta:
-                listener.deliver(message)
-            elif in_beta is not None:
-                listener.deliver(in_beta)
+            kind = str(body["type"])
+        said = event if body is None else body
+        message = Message(encode(said), event_id=event.event_id)
+        translated = to_beta(said, self._beta) if in_beta else None
+        if translated is None:
+            return Kept(self.replay.number, kind, message, is_own=is_own)
+        beta_kind, in_beta_message = str(translated["type"]), Message(encode(translated), event_id=event.event_id)
+        return Kept(self.replay.number, kind, message, beta_kind, in_beta_message, is_own)
+
+
+def _give(kept: Kept, listeners: tuple[Listener, ...]) -> None:
+    message, in_beta = kept.message, kept.in_beta
+    for listener in listeners:
+        wanted = listener.choices.events
+        if wanted is not None and (kept.beta_kind if listener.is_beta else kept.kind) not in wanted:
+            continue
+        if kept.is_own and not listener.is_bridge_client:
+            continue
+        if not listener.is_beta:
+            listener.deliver(message)
+        elif in_beta is not None:
+            listener.deliver(in_beta)

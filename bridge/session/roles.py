@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from bridge.errors import BridgeError
-from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.media.playback import Heard, Part, Played
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.client_events import ClientEvent
@@ -66,6 +66,13 @@ class Leg(Protocol):
         """Stops at once; the response that was cut and what had been heard of its parts."""
         ...
 
+    def mark(self, mark_id: str) -> bool:
+        """Sets a mark behind all that is queued: ``LegOwner.played`` says when it is reached; ``clear`` takes it away.
+
+        True where nothing is left to play.
+        """
+        ...
+
     def hang_up(self, reason: str) -> None:
         """Begins to close the leg; ``LegOwner.leg_closed`` follows."""
         ...
@@ -94,8 +101,8 @@ class LegOwner(Protocol):
         """A client event came over that channel."""
         ...
 
-    def played(self, event: Started | Stopped) -> None:
-        """A response begins or ceases to be heard."""
+    def played(self, event: Played) -> None:
+        """A response begins or ceases to be heard, or a mark is reached."""
         ...
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:

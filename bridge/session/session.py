@@ -18,7 +18,7 @@ from typing import Any
 
 from bridge.errors import BadEvent, BridgeError, Forbidden, OverLimit
 from bridge.log import get_logger
-from bridge.media.playback import Part, Started, Stopped
+from bridge.media.playback import Marked, Part, Played, Started
 from bridge.session.askers import Askers
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.roles import Leg, Sink, Upstream
@@ -27,7 +27,7 @@ from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import server_events as server
-from bridge.wire.audio import AudioFormat
+from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.dialects.beta import decode_client_event as decode_beta_event
 from bridge.wire.ids import new_id
@@ -38,6 +38,7 @@ __all__ = ["CallInfo", "Session"]
 _log = get_logger("session")
 
 _NORMAL, _GOING_AWAY, _INVALID_DATA, _TOO_BIG = 1000, 1001, 1007, 1009
+_MAX_MARKS = 1000
 _OF_THE_CALL = ("owner", "peer")  # who is the call does not count as listening to it
 
 
@@ -77,9 +78,11 @@ class Session:
     ) -> None:
         self.info = info
         self.beta = Beta()
-        self.hub = Hub(info.session_id, self.beta)
+        self.hub = Hub(info.session_id, self.beta, replay_bytes=limits.replay_bytes)
         self.state = SessionState(SessionConfig())
         self.closed = asyncio.Event()
+        self.turn = asyncio.Lock()
+        """Held by whoever sends an event: a long one is carried out in pieces, and nobody's comes in between."""
         self._upstream = upstream
         self._limits = limits
         self._max_listeners = max_listeners
@@ -89,7 +92,7 @@ class Session:
         self._leg: Leg | None = None
         self._owner: Listener | None = None
         self._channel: Listener | None = None
-        self._sound = Sound(info.session_id, upstream, play=self._play)
+        self._sound = Sound(self.hub.replay, upstream, play=self._play)
         self._is_closing = False
         self._leg_gone = False
         self._result = ("success", "")
@@ -97,8 +100,9 @@ class Session:
         self._dropped = 0
         self._cleared = ""
         self._is_live = False
-        self._waiting: list[tuple[Listener, AudioFormat | None]] = []
+        self._waiting: list[Listener] = []
         self._askers = Askers()
+        self._marks: dict[str, tuple[Listener, str]] = {}
         self._is_sounding = False
         self._log = _log.bind(call_id=info.call_id or info.session_id)
 
@@ -125,24 +129,37 @@ class Session:
         if attached >= self._max_listeners:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
-    def attach(self, sink: Sink, *, role: str, audio: AudioFormat | None = None, is_beta: bool = False) -> Listener:
-        """One more listener: gets ``session.created``, then everything; raises ``OverLimit``."""
+    def attach(self, sink: Sink, *, role: str, is_beta: bool = False, choices: Choices = STOCK) -> Listener:
+        """One more listener: gets ``session.created``, then everything, or what came after ``choices.after``.
+
+        Raises ``OverLimit``; ``ResumeGap`` or ``BadRequest`` where it cannot go on from there.
+        """
         if role not in _OF_THE_CALL:
             self.require_room()
-        listener = Listener(sink, role=role, limits=self._limits, is_beta=is_beta)
+        listener = Listener(sink, role=role, limits=self._limits, is_beta=is_beta, choices=choices)
         if self._is_closing:
             listener.close(self._close_code, self._result[1])
             return listener
         if role == "owner":
             self._owner = listener
-        if self._is_live:
-            self._admit(listener, audio)
+        if self._is_live or choices.after is not None:
+            self._admit(listener)
         else:
-            self._waiting.append((listener, audio))
+            self._waiting.append(listener)
         return listener
 
-    def _admit(self, listener: Listener, audio: AudioFormat | None) -> None:
-        """From ``session.created`` on it hears everything."""
+    def _admit(self, listener: Listener) -> None:
+        """From ``session.created`` on, or from where it stopped, it hears everything."""
+        after = listener.choices.after
+        if after is not None:
+            self._sound.join(listener)
+            try:
+                self.hub.resume(listener, after)
+            except BaseException:
+                self._sound.leave(listener)
+                raise
+            self.hub.add(listener)
+            return
         self.hub.tell(listener, server.SessionCreated(session=self.config))
         if listener.is_beta:
             conversation = {"id": self.state.conversation.id, "object": "realtime.conversation"}
@@ -151,8 +168,8 @@ class Session:
         if listener is self._owner:
             self._sound.follow_owner(listener, self.state)
             self._open("websocket")
-        elif audio is not None:
-            self._sound.join(listener, audio)
+        else:
+            self._sound.join(listener)
 
     def detach(self, listener: Listener, reason: str = "client_closed", *, error: BridgeError | None = None) -> None:
         """The listener's socket is gone; without its owner a session ends, as ``error`` says where that is set."""
@@ -160,7 +177,7 @@ class Session:
         if listener in self.hub.listeners:
             self._dropped += listener.dropped_events
         self.hub.remove(listener)
-        self._waiting = [waiting for waiting in self._waiting if waiting[0] is not listener]
+        self._waiting = [waiting for waiting in self._waiting if waiting is not listener]
         self._sound.leave(listener)
         if listener is self._owner:
             self.close(reason, error=error)
@@ -205,6 +222,15 @@ class Session:
         listener.close(_TOO_BIG, "message over 15 MiB")
 
     def _carry_out(self, listener: Listener, event: client.ClientEvent, text: str | None) -> None:
+        if isinstance(event, client.FlowPause):
+            listener.hold()
+            return
+        if isinstance(event, client.FlowResume):
+            listener.release()
+            return
+        if isinstance(event, client.Mark):
+            self._mark(listener, event.name)
+            return
         if listener.role == "observer":
             raise Forbidden("This connection may listen only; client events need role=controller.")
         if isinstance(event, client.OutputAudioBufferClear):
@@ -255,8 +281,8 @@ class Session:
         """Somebody answers: who came before hears it now."""
         self._is_live = True
         waiting, self._waiting = self._waiting, []
-        for listener, audio in waiting:
-            self._admit(listener, audio)
+        for listener in waiting:
+            self._admit(listener)
 
     def deliver_audio(self, part: Part, sound: bytes) -> None:
         """The answer's sound, in the upstream's format: to the leg at the caller's pace, to listeners at once."""
@@ -279,16 +305,35 @@ class Session:
 
     # What the caller hears
 
-    def played(self, event: Started | Stopped) -> None:
-        """The leg's ledger: a response begins or ceases to be heard."""
+    def played(self, event: Played) -> None:
+        """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
+        if isinstance(event, Marked):
+            self._answer_mark(event.mark_id, "played")
+            return
         self._is_sounding = isinstance(event, Started)
         self._active_at = self._clock()
         kind = server.OutputAudioBufferStarted if isinstance(event, Started) else server.OutputAudioBufferStopped
         self.hub.publish(kind(response_id=event.response_id))
 
+    def _mark(self, listener: Listener, name: str) -> None:
+        if self._leg is None:
+            raise BadEvent("Only where the server plays does it know of marks; here the client does.", param="type")
+        if len(self._marks) >= _MAX_MARKS:
+            raise BadEvent(f"{_MAX_MARKS} marks are waiting, which is the limit.")
+        mark_id = new_id("mark")
+        self._marks[mark_id] = listener, name
+        if self._leg.mark(mark_id):
+            self._answer_mark(mark_id, "played")
+
+    def _answer_mark(self, mark_id: str, status: str) -> None:
+        listener, name = self._marks.pop(mark_id)
+        self.hub.tell(listener, server.MarkReached(name=name, status=status))
+
     def _clear_output(self) -> None:
         """Stops what plays, says so, and tells the upstream how much of it was heard."""
         cut = self._leg.clear() if self._leg is not None else None
+        for mark_id in tuple(self._marks):
+            self._answer_mark(mark_id, "cleared")
         if cut is None:
             return
         response_id, parts = cut
@@ -356,8 +401,9 @@ class Session:
         self._close_code = code
         call_id = self.info.call_id or self.info.session_id
         ending = server.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
+        self._sound.end()
         for listener in tuple(self.hub.listeners):
-            if listener.audio != "none" and listener.role not in _OF_THE_CALL:  # a stock client would not know it
+            if listener.is_bridge_client:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.close(code, reason)

@@ -7,41 +7,40 @@ Where nobody wants another format than the one that comes, bytes pass through as
 """
 
 import binascii
-from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundConverter
 from bridge.media.playback import Part
 from bridge.session.hub import Listener
+from bridge.session.replay import Replay
 from bridge.session.roles import Leg, Upstream
 from bridge.session.state import SessionState
+from bridge.session.stream import SoundStream, StreamKind
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.client_events import InputAudioBufferAppend
-from bridge.wire.message import Message
 from bridge.wire.sessions import format_of
 
-__all__ = ["Sound", "SoundStream", "Track"]
+__all__ = ["Sound", "Track"]
 
 _MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
-_APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
-_DELTA = b'{"type":"response.output_audio.delta","event_id":"'
-_BETA_DELTA = b'{"type":"response.audio.delta","event_id":"'
+_LINGER_MS = 10_000  # of sound that is still made for a stream whose last listener has left: it may come back
+_MAX_LINGERING = 8
+_TICKS_HZ = 48_000  # every format's rate divides it
 
 
 class Sound:
     """Both tracks, between those who bring sound and those who take it."""
 
-    def __init__(self, session_id: str, upstream: Upstream, *, play: Callable[[Part, bytes], None]) -> None:
-        prefix = f"event_{session_id.rpartition('_')[2][:12]}_"
+    def __init__(self, replay: Replay, upstream: Upstream, *, play: Callable[[Part, bytes], None]) -> None:
         self._upstream = upstream
         self._play = play
         self._leg: Leg | None = None
         self._owner: Listener | None = None
         self._inbound = PCM16
         """The owner's, where there is no leg."""
-        self._input = Track(f"{prefix}input_")
-        self._output = Track(f"{prefix}output_")
+        self._input = Track("input", replay)
+        self._output = Track("output", replay)
 
     def attach_leg(self, leg: Leg) -> None:
         """The caller's sound comes from ``leg``, and the answer's goes there."""
@@ -56,11 +55,15 @@ class Sound:
             self._output.join(owner, outbound)
             owner.audio = outbound.name
 
-    def join(self, listener: Listener, audio_format: AudioFormat) -> None:
-        """From now on ``listener`` hears both tracks."""
+    def join(self, listener: Listener) -> None:
+        """From now on ``listener`` hears what it has chosen."""
+        audio_format = listener.choices.audio
+        if audio_format is None:
+            return
         listener.audio = audio_format.name
         for track in (self._input, self._output):
-            track.join(listener, audio_format)
+            if track.name in listener.choices.tracks:
+                track.join(listener, audio_format)
 
     def leave(self, listener: Listener) -> None:
         """It hears nothing any more; may be called twice."""
@@ -99,6 +102,10 @@ class Sound:
         self._output.follow(self._upstream.output_format, leg_format)
         self._to_leg(self._output.push(sound))
 
+    def end(self) -> None:
+        """The call is over: what was held back of the caller's sound goes out."""
+        self._input.end()
+
     def end_output(self) -> None:
         """The part is complete: what the resamplers held back goes out."""
         self._to_leg(self._output.end())
@@ -114,13 +121,16 @@ class Track:
     Listeners are served first, so that they hear of sound before they hear what came of it.
     """
 
-    def __init__(self, event_prefix: str) -> None:
+    def __init__(self, name: str, replay: Replay) -> None:
+        self.name = name
         self.part: Part | None = None
         """Which part of which response the sound belongs to; None for the caller's."""
-        self._event_prefix = event_prefix
+        self._replay = replay
         self._converter = SoundConverter(PCM16)
         self._taken: AudioFormat | None = None
-        self._streams: dict[AudioFormat, SoundStream] = {}
+        self._streams: dict[StreamKind, SoundStream] = {}
+        self._numbers: dict[StreamKind, int] = {}  # where streams go on that have ended
+        self._ticks = 0  # of sound so far
 
     def follow(self, source: AudioFormat, taken: AudioFormat | None) -> None:
         """The formats, as they are from now on."""
@@ -129,87 +139,69 @@ class Track:
         if source is not self._converter.source:
             self._write(self._converter.flush())
             self._converter = SoundConverter(source)
-            for audio_format in self._streams:
-                self._converter.want(audio_format)
-        if self._taken is not None and self._taken is not taken and self._taken not in self._streams:
-            self._converter.leave_out(self._taken)
-        self._taken = taken
+            for stream in self._streams.values():
+                self._converter.want(stream.format)
+        before, self._taken = self._taken, taken
+        if before is not None:
+            self._want_less(before)
         if taken is not None:
             self._converter.want(taken)
 
     def push(self, sound: bytes) -> bytes:
         """To every stream; returns what is due for the taker."""
+        source = self._converter.source
+        self._ticks += len(sound) // source.bytes_per_sample * (_TICKS_HZ // source.rate_hz)
         return self._write(self._converter.push(sound))
 
     def end(self) -> bytes:
         """What was held back of the sound so far, likewise."""
-        return self._write(self._converter.flush())
+        due = self._write(self._converter.flush())
+        for stream in self._streams.values():
+            stream.end()
+        return due
 
     def join(self, listener: Listener, audio_format: AudioFormat) -> None:
         """From now on ``listener`` hears the track in this format."""
-        stream = self._streams.get(audio_format)
+        choices = listener.choices
+        is_in_beta = listener.is_beta and self.name == "output"  # its delta has another name
+        framing = "binary" if choices.is_binary else "beta" if is_in_beta else "json"
+        kind = (audio_format, choices.chunk_ms, framing)
+        stream = self._streams.get(kind)
         if stream is None:
-            prefix = f"{self._event_prefix}{audio_format.name}_"
-            stream = self._streams[audio_format] = SoundStream(audio_format, event_prefix=prefix)
+            heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
+            number = self._numbers.get(kind, 0)
+            stream = SoundStream(self.name, kind, replay=self._replay, number=number, heard_samples=heard_samples)
+            self._streams[kind] = stream
             self._converter.want(audio_format)
+        stream.unheard_ms = 0
         stream.listeners.append(listener)
+        listener.streams.add(stream.prefix)
 
     def leave(self, listener: Listener) -> None:
-        """It hears nothing any more. Whoever listens next to a stream that nobody heard begins at 1."""
-        for audio_format, stream in tuple(self._streams.items()):
+        """It hears nothing any more. A stream that nobody hears goes on for a while: its listener may come back."""
+        for stream in self._streams.values():
             if listener in stream.listeners:
                 stream.listeners.remove(listener)
-                if not stream.listeners:
-                    del self._streams[audio_format]
-                    if audio_format is not self._taken:
-                        self._converter.leave_out(audio_format)
+                listener.streams.discard(stream.prefix)
+        unheard = [kind for kind, stream in self._streams.items() if not stream.listeners]
+        for kind in unheard[:-_MAX_LINGERING]:
+            self._drop(kind)
 
     def _write(self, made: dict[AudioFormat, bytes]) -> bytes:
-        for audio_format, stream in tuple(self._streams.items()):
-            stream.write(self.part, made[audio_format])
+        for kind, stream in tuple(self._streams.items()):
+            if stream.unheard_ms > _LINGER_MS:
+                self._drop(kind)
+            else:
+                stream.write(self.part, made[stream.format])
         return b"" if self._taken is None else made[self._taken]
 
+    def _drop(self, kind: StreamKind) -> None:
+        stream = self._streams.pop(kind)
+        self._numbers[kind] = stream.number + 1  # the number that is left out stands for the sound that is not made
+        self._want_less(stream.format)
 
-class SoundStream:
-    """The listeners of one track in one format, and the events that they get.
-
-    Events of a stream are numbered from 1 without a gap in their ``event_id``, so that a listener can tell what it has
-    missed. The JSON is written by hand from prefix, number and base64: this is the hot path.
-    """
-
-    def __init__(self, audio_format: AudioFormat, *, event_prefix: str) -> None:
-        self.listeners: list[Listener] = []
-        self._format = audio_format
-        self._event_prefix = event_prefix.encode()
-        self._number = 0
-        self._part: Part | None = None
-        self._delta_head = b""
-
-    def write(self, part: Part | None, sound: bytes) -> None:
-        """The caller's sound as ``input_audio_buffer.append``; a part of the answer's as ``…audio.delta``."""
-        if not sound:
-            return
-        if part is None:
-            self._send(_APPEND, b'","audio":"', sound)
-            return
-        if part != self._part:
-            self._part = part
-            self._delta_head = (
-                f'","response_id":"{part.response_id}","item_id":"{part.item_id}","output_index":{part.output_index}'
-                f',"content_index":{part.content_index},"delta":"'
-            ).encode()
-        self._send(_DELTA, self._delta_head, sound, beta_head=_BETA_DELTA)
-
-    def _send(self, head: bytes, middle: bytes, sound: bytes, *, beta_head: bytes = b"") -> None:
-        self._number += 1
-        tail = b"".join((self._event_prefix, b"%d" % self._number, middle, b2a_base64(sound, newline=False), b'"}'))
-        audio_ms = max(1, len(sound) // self._format.bytes_per_ms)
-        message = Message(head + tail, audio_ms=audio_ms, is_live=not beta_head)
-        in_beta = None
-        for listener in tuple(self.listeners):
-            if listener.is_beta and beta_head:
-                if in_beta is None:
-                    in_beta = Message(beta_head + tail, audio_ms=audio_ms)
-                listener.deliver(in_beta)
-            else:
-                listener.deliver(message)
+    def _want_less(self, audio_format: AudioFormat) -> None:
+        """The format is left out where nobody wants it any more."""
+        is_wanted = audio_format is self._taken or any(s.format is audio_format for s in self._streams.values())
+        if not is_wanted:
+            self._converter.leave_out(audio_format)

@@ -26,9 +26,12 @@ __all__ = [
     "ConversationItemDelete",
     "ConversationItemRetrieve",
     "ConversationItemTruncate",
+    "FlowPause",
+    "FlowResume",
     "InputAudioBufferAppend",
     "InputAudioBufferClear",
     "InputAudioBufferCommit",
+    "Mark",
     "OutputAudioBufferClear",
     "ResponseCancel",
     "ResponseCreate",
@@ -126,6 +129,20 @@ class ResponseCancel(_Event, kw_only=True, tag="response.cancel"):
     response_id: str | None = None
 
 
+class FlowPause(_Event, kw_only=True, tag="bridge.flow.pause"):
+    """Send me nothing for now: events wait in my backlog, within its limits."""
+
+
+class FlowResume(_Event, kw_only=True, tag="bridge.flow.resume"):
+    """Go on, with what has waited first."""
+
+
+class Mark(_Event, kw_only=True, tag="bridge.mark"):
+    """Tell me when the sound that is queued by now has been played; answered by ``bridge.mark``."""
+
+    name: Annotated[str, Meta(max_length=512)]
+
+
 ClientEvent = (
     SessionUpdate
     | InputAudioBufferAppend
@@ -138,6 +155,9 @@ ClientEvent = (
     | ConversationItemTruncate
     | ResponseCreate
     | ResponseCancel
+    | FlowPause
+    | FlowResume
+    | Mark
 )
 
 _decoder: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)

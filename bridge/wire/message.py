@@ -1,28 +1,58 @@
-"""One message for many sockets: its text and its WebSocket frame are made once, whoever gets it."""
+"""One message for many sockets: its WebSocket frame is made once, whoever gets it."""
 
 __all__ = ["Message", "frame_of"]
 
 
 class Message:
-    """JSON text, with what a full listener needs to know to decide on it."""
+    """JSON text, or sound in a binary frame, with what a full listener needs to know to decide on it."""
 
-    __slots__ = ("_frame", "audio_ms", "is_live", "text")
+    __slots__ = ("_frame", "_payload", "audio_ms", "event_id", "is_binary", "is_live", "size")
 
-    def __init__(self, text: bytes, *, audio_ms: int = 0, is_live: bool = True) -> None:
-        self.text = text
+    def __init__(
+        self,
+        payload: bytes,
+        *,
+        event_id: str = "",
+        audio_ms: int = 0,
+        is_live: bool = True,
+        is_binary: bool = False,
+    ) -> None:
+        self.event_id = event_id
+        """By which a listener may resume behind it."""
+        self.size = len(payload)
         self.is_live = is_live
         """It carries sound of the present moment, which is of little use when it comes late."""
         self.audio_ms = audio_ms
         """How much sound it carries; 0 for control events, which are never dropped."""
+        self.is_binary = is_binary
+        self._payload: bytes | None = payload
         self._frame: bytes | None = None
 
     @property
+    def payload(self) -> bytes:
+        """What the frame carries."""
+        if self._payload is None:
+            assert self._frame is not None
+            return self._frame[-self.size :] if self.size else b""
+        return self._payload
+
+    @property
     def frame(self) -> bytes:
-        """The text as one unmasked WebSocket text frame (RFC 6455 section 5.2)."""
-        frame = self._frame
-        if frame is None:
-            frame = self._frame = frame_of(self.text)
-        return frame
+        """One WebSocket frame; from now on the payload is kept as a part of it."""
+        if self._frame is None:
+            assert self._payload is not None
+            self._frame = frame_of(self._payload, is_text=not self.is_binary)
+            self._payload = None
+        return self._frame
+
+    def as_late(self) -> "Message":
+        """The same for a listener that comes back: it waits for this sound, however old it is."""
+        message = Message.__new__(Message)
+        message.event_id, message.size = self.event_id, self.size
+        message.audio_ms, message.is_binary = self.audio_ms, self.is_binary
+        message.is_live = False
+        message._payload, message._frame = None, self.frame
+        return message
 
 
 def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:

@@ -40,6 +40,7 @@ __all__ = [
     "InputAudioTranscriptionFailed",
     "InputAudioTranscriptionSegment",
     "ListenerDropped",
+    "MarkReached",
     "McpCallArgumentsDelta",
     "McpCallArgumentsDone",
     "McpCallCompleted",
@@ -479,6 +480,13 @@ class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):
 
     events: int
     audio_ms: int
+
+
+class MarkReached(ServerEvent, kw_only=True, tag="bridge.mark"):
+    """The sound before the mark has been played to the caller (``played``), or will never be (``cleared``)."""
+
+    name: str
+    status: str
 
 
 def error_event(error: BridgeError, *, event_id: str | None = None) -> Error:

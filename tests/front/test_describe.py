@@ -22,6 +22,7 @@ from bridge.front.telephony import TELEPHONY, Telephony
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
 from bridge.upstream.engine.service import Engine
+from bridge.wire.choices import CHOICES
 from tests.end_to_end.web import open_socket, request
 from tests.sdk.every_event import every_server_event
 from tests.test_events_table import CLIENT
@@ -111,7 +112,7 @@ def _socket_query() -> dict[str, Any]:
 def test_query_of_the_socket_is_described() -> None:
     """In both documents, and each name that the door reads from its URL is there, with nothing else."""
     read = {name for node in ast.walk(ast.parse(inspect.getsource(realtime))) for name in _names_read(node, "query")}
-    assert read == _socket_query().keys() != set()
+    assert read | set(CHOICES) == _socket_query().keys() != set()
     parameters = openapi()["paths"]["/v1/realtime"]["get"]["parameters"]
     assert {parameter["name"]: parameter["schema"] for parameter in parameters} == _socket_query()
 
@@ -138,7 +139,8 @@ async def test_described_values_are_those_that_the_door_takes(daemon: Daemon) ->
     async with open_socket(daemon.url, "model=any") as owner:
         call = f"call_id={owner.events[0]['session']['id']}"
         for name, values in choices.items():
-            rest = "" if name == "intent" else f"{call}&"
+            sound = "audio=pcm16&" if name in ("rate", "latency", "framing") else ""
+            rest = "" if name == "intent" else f"{call}&{sound}"
             for value in values:
                 async with open_socket(daemon.url, f"{rest}{name}={value}"):
                     pass
@@ -152,16 +154,16 @@ async def test_described_values_are_those_that_the_door_takes(daemon: Daemon) ->
 def test_every_event_is_described() -> None:
     """Each client and server event is a message, with a schema that names its type, in the direction that it goes."""
     document = asyncapi()
-    client = {name for name, row in CLIENT.items() if row.ga}
     server = set(every_server_event())
+    client = {f"client.{name}" if name in server else name for name, row in CLIENT.items() if row.ga}
     assert document["components"]["messages"].keys() == client | server
     for operation, action, names in (("clientEvents", "receive", client), ("serverEvents", "send", server)):
         described = document["operations"][operation]
         assert described["action"] == action
         assert {ref["$ref"].rpartition("/")[2] for ref in described["messages"]} == names
-    for name, message in document["components"]["messages"].items():
+    for message in document["components"]["messages"].values():
         schema = message["payload"]
         while "$ref" in schema:
             schema = _resolve(document, schema["$ref"])
-        assert schema["properties"]["type"]["enum"] == [name]
+        assert schema["properties"]["type"]["enum"] == [message["name"]]
         assert message["summary"]

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.media.carrier import CarrierAudio, Piece
-from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.media.playback import Heard, Part, Played, Started, Stopped
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 from bridge.wire.carrier import Traits
 
@@ -20,7 +20,7 @@ class _Line:
         self.audio = audio
         self.now = now
         self.pieces: list[Piece] = []
-        self.events: list[Started | Stopped] = []
+        self.events: list[Played] = []
         self.heard = b""
         self._buffer = b""
         self._marks: list[tuple[int, str | None]] = []

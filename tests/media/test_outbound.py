@@ -5,7 +5,7 @@ import pytest
 
 from bridge.media.opus import new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
-from bridge.media.playback import Heard, Part, Started, Stopped
+from bridge.media.playback import Heard, Part, Played, Started, Stopped
 from bridge.media.rtp import MAX_UINT32, parse_rtp
 from tests.fakes import likeness
 
@@ -15,7 +15,7 @@ TICKS = 960
 TAIL_FRAMES = 10
 PART = Part("resp_1", "item_1", 0, 0)
 
-Tick = tuple[bytes | None, list[Started | Stopped]]
+Tick = tuple[bytes | None, list[Played]]
 
 
 def new_outbound(*, limit_s: int = 60, sequence: int = 0, rtp_timestamp: int = 0) -> OutboundAudio:
@@ -47,7 +47,7 @@ def packets(said: list[Tick]) -> list[bytes]:
     return [packet for packet, _ in said if packet is not None]
 
 
-def events(said: list[Tick]) -> list[Started | Stopped]:
+def events(said: list[Tick]) -> list[Played]:
     return [event for _, happened in said for event in happened]
 
 

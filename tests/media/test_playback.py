@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.media.playback import Heard, Part, Playback, Started, Stopped
+from bridge.media.playback import Heard, Marked, Part, Playback, Played, Started, Stopped
 
 RATE_HZ = 24_000
 SECOND = RATE_HZ
 
-Said = list[Started | Stopped]
+Said = list[Played]
 Step = Callable[[Playback], object]
 
 
@@ -246,7 +246,34 @@ def test_invariants(steps: list[tuple[str, int, int]]) -> None:
                 started.add(event.response_id)
                 sounding = event.response_id
             else:
-                assert event.response_id == sounding
+                assert event == Stopped(sounding or "")
                 sounding = None
         assert playback.sounding == sounding
     assert playback.queued_ms == queued * 1000 // RATE_HZ
+
+
+def test_a_mark_is_reached_when_all_before_it_was_played() -> None:
+    """To the sample, and before the response is said to have stopped; what is queued behind it does not matter."""
+    playback = Playback(RATE_HZ)
+    assert playback.mark("nothing before")
+    playback.queue(part("resp_1", 0), 100)
+    assert not playback.mark("first")
+    playback.queue(part("resp_1", 0), 50)
+    playback.queue(part("resp_2", 0), 50)
+    assert not playback.mark("second")
+    playback.end("resp_2")
+    assert playback.play(99) == [Started("resp_1")]
+    assert playback.play(1) == [Marked("first")]
+    assert playback.play(99) == [Stopped("resp_1"), Started("resp_2")]
+    assert playback.play(1) == [Marked("second"), Stopped("resp_2")]
+    assert playback.mark("nothing left")
+
+
+def test_a_mark_goes_with_the_sound_that_is_cleared() -> None:
+    """It is not reached any more, whatever is played later."""
+    playback = Playback(RATE_HZ)
+    playback.queue(part("resp_1", 0), 100)
+    playback.mark("gone")
+    playback.clear()
+    playback.queue(part("resp_2", 0), 200)
+    assert playback.play(200) == [Started("resp_2")]

@@ -16,7 +16,7 @@ from google_crc32c import value as crc32c
 
 from bridge.errors import BridgeError
 from bridge.media.opus import new_encoder
-from bridge.media.playback import Started, Stopped
+from bridge.media.playback import Played
 from bridge.media.rtp import pack_rtp
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.peer import Peer
@@ -55,7 +55,7 @@ class Recorder:
         self.pcm = bytearray()
         self.loud_samples = 0  # silence that the bridge fills in does not count as being heard
         self.texts: list[str] = []
-        self.events: list[Started | Stopped] = []
+        self.events: list[Played] = []
         self.sinks: list[Sink] = []
         self.is_connected = False
         self.ended: tuple[str, BridgeError | None] | None = None
@@ -79,7 +79,7 @@ class Recorder:
         self.texts.append(text)
         self._note("receive_text")
 
-    def played(self, event: Started | Stopped) -> None:
+    def played(self, event: Played) -> None:
         self.events.append(event)
         self._note("played")
 

@@ -58,6 +58,7 @@ BETA_NAMES: dict[str, str | None] = {
     "mcp_list_tools.failed": None,
     "rate_limits.updated": "rate_limits.updated",
     "bridge.listener.dropped": "bridge.listener.dropped",
+    "bridge.mark": "bridge.mark",
     "bridge.call.closed": "bridge.call.closed",
 }
 """What each event is called in beta; None where beta clients never knew it."""
@@ -171,6 +172,7 @@ def every_server_event() -> dict[str, server.ServerEvent]:
             rate_limits=[server.RateLimit(name="requests", limit=10, remaining=9, reset_seconds=1.5)]
         ),
         server.ListenerDropped(events=1, audio_ms=20),
+        server.MarkReached(name="here", status="played"),
         server.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
     ]
     return {event.type: event for event in events}

@@ -9,6 +9,7 @@ from bridge.session.session import CallInfo, Session
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.choices import Choices
 from bridge.wire.sessions import default_session
 from tests.fakes import FakeClock, FakeLeg, FakeSink, FakeUpstream, JsonEvent
 
@@ -45,7 +46,7 @@ class Stage:
         self, role: str = "controller", audio: AudioFormat | None = None, room: int | None = None
     ) -> tuple[Listener, FakeSink]:
         sink = FakeSink(room)
-        return self.session.attach(sink, role=role, audio=audio), sink
+        return self.session.attach(sink, role=role, choices=Choices(audio=audio)), sink
 
     def send(self, listener: Listener, event: JsonEvent) -> None:
         self.session.receive(listener, json.dumps(event))
@@ -67,8 +68,15 @@ class Stage:
 class Call(Stage):
     """A WebRTC call with a peer and its data channel."""
 
-    def __init__(self, *, max_listeners: int = 10, hangs: bool = False, leg_format: AudioFormat = PCM16) -> None:
-        super().__init__(transport="webrtc", max_listeners=max_listeners)
+    def __init__(
+        self,
+        *,
+        max_listeners: int = 10,
+        limits: Limits | None = None,
+        hangs: bool = False,
+        leg_format: AudioFormat = PCM16,
+    ) -> None:
+        super().__init__(transport="webrtc", max_listeners=max_listeners, limits=limits)
         self.leg = FakeLeg(self.session, hangs=hangs, audio_format=leg_format)
         self.session.attach_leg(self.leg)
         self.channel = FakeSink()

@@ -130,7 +130,7 @@ def test_a_paused_listener_keeps_the_order() -> None:
     for message in sent:
         listener.deliver(message)
     assert sink.messages == []
-    assert listener.backlog_bytes == sum(len(message.text) for message in sent)
+    assert listener.backlog_bytes == sum(message.size for message in sent)
     read_all(sink)
     assert sink.messages == sent
     assert listener.backlog_bytes == 0
@@ -160,7 +160,7 @@ def test_the_oldest_sound_goes_first_and_is_told() -> None:
     assert read_all(sink) == ["c0", "bridge.listener.dropped", "s1", "c1", "s2", "s3", "c2"]
     [report] = sink.of_type("bridge.listener.dropped")
     assert (report["events"], report["audio_ms"]) == (1, 20)
-    assert report["event_id"]
+    assert report["event_id"].endswith("_dropped")
     assert (listener.dropped_events, listener.dropped_ms) == (1, 20)
 
 
@@ -216,7 +216,7 @@ def test_a_report_comes_although_no_sound_is_left() -> None:
 def test_control_events_are_never_dropped() -> None:
     """Up to the limit all of them wait; the first one that does not fit closes the listener with 1013."""
     listener, sink = listen_when_full(Limits(backlog_bytes=5000))
-    size = len(control("c00", 400).text)
+    size = control("c00", 400).size
     for number in range(5000 // size):
         listener.deliver(control(f"c{number:02}", 400))
         listener.deliver(sound("s", size=100))
@@ -255,8 +255,15 @@ def test_describe() -> None:
     assert figures == {
         "id": listener.id,
         "role": "controller",
+        "dialect": "ga",
         "audio": "none",
-        "backlog_bytes": len(sound("s1").text),
+        "chunk_ms": None,
+        "tracks": [],
+        "events": None,
+        "framing": "json",
+        "is_held": False,
+        "last_event_id": "",
+        "backlog_bytes": sound("s1").size,
         "dropped_events": 1,
         "dropped_ms": 20,
     }

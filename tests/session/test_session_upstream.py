@@ -9,6 +9,7 @@ from bridge.session.session import CallInfo, Session
 from bridge.session.state import SessionState
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16
+from bridge.wire.choices import Choices
 from bridge.wire.items import Message, OutputText
 from bridge.wire.sessions import default_session
 from tests.fakes import FakeClock, FakeSink, FakeUpstream, JsonEvent
@@ -43,7 +44,7 @@ class Scene:
     def attach(self, role: str = "controller") -> tuple[Listener, FakeSink]:
         sink = FakeSink()
         audio = PCM16 if role == "controller" else None
-        return self.session.attach(sink, role=role, audio=audio), sink
+        return self.session.attach(sink, role=role, choices=Choices(audio=audio)), sink
 
     def go_live(self) -> None:
         self.session.deliver(server.SessionCreated(session=self.upstream.state.config))

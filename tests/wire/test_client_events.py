@@ -32,6 +32,9 @@ EVERY_EVENT: list[tuple[dict[str, Any], type]] = [
     ),
     ({"type": "response.create"}, client.ResponseCreate),
     ({"type": "response.cancel"}, client.ResponseCancel),
+    ({"type": "bridge.flow.pause"}, client.FlowPause),
+    ({"type": "bridge.flow.resume"}, client.FlowResume),
+    ({"type": "bridge.mark", "name": "here"}, client.Mark),
 ]
 
 

@@ -41,3 +41,21 @@ def test_the_frame_is_made_once() -> None:
     assert message.frame is message.frame
     assert message.audio_ms == 20
     assert Message(b"{}").audio_ms == 0
+
+
+def test_sound_travels_in_a_binary_frame() -> None:
+    """With ``is_binary`` the opcode says so, and nothing else changes."""
+    frame = parsed(Message(b"\0\1\2", is_binary=True).frame)
+    assert (frame.opcode, bytes(frame.data)) == (Opcode.BINARY, b"\0\1\2")
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"x" * 70_000])
+def test_the_payload_stays(payload: bytes) -> None:
+    """Also when the frame is all that is kept, and in the copy for those who come back."""
+    message = Message(payload, event_id="event_1", audio_ms=20)
+    assert message.payload == payload
+    frame = message.frame
+    late = message.as_late()
+    assert message.payload == late.payload == payload
+    assert late.frame is frame
+    assert (late.event_id, late.audio_ms, late.size, late.is_live) == ("event_1", 20, len(payload), False)

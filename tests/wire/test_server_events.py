@@ -166,6 +166,7 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
         {"rate_limits"},
     ),
     (server.ListenerDropped(events=1, audio_ms=20), "bridge.listener.dropped", {"events", "audio_ms"}),
+    (server.MarkReached(name="here", status="played"), "bridge.mark", {"name", "status"}),
 ]
 
 

@@ -15,7 +15,7 @@ from bridge.wire.client_events import ClientEvent, bad_event, check_items, decod
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["AUDIO_DELTA", "Beta", "decode_client_event", "session_to_beta", "session_to_ga", "to_beta"]
+__all__ = ["AUDIO_DELTA", "BETA_TYPES", "Beta", "decode_client_event", "session_to_beta", "session_to_ga", "to_beta"]
 
 AUDIO_DELTA = "response.audio.delta"
 
@@ -28,6 +28,8 @@ _SERVER_TYPES = {
     "response.output_audio_transcript.delta": "response.audio_transcript.delta",
     "response.output_audio_transcript.done": "response.audio_transcript.done",
 }
+BETA_TYPES = frozenset(_SERVER_TYPES.values())
+"""The names of server events that GA does not have."""
 _NOT_IN_BETA = frozenset(
     {
         "conversation.item.done",

@@ -284,6 +284,9 @@ _SAME: list[dict[str, Any]] = [
     {"type": "conversation.item.truncate", "item_id": "item_1", "content_index": 0, "audio_end_ms": 1},
     {"type": "response.create"},
     {"type": "response.cancel", "response_id": "resp_1"},
+    {"type": "bridge.flow.pause"},
+    {"type": "bridge.flow.resume"},
+    {"type": "bridge.mark", "name": "here"},
 ]
 
 

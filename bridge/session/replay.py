@@ -1,0 +1,136 @@
+"""What everyone was told lately, for those whose connection broke: from the event that they had last, in order, once.
+
+Control events are numbered through the session, and the newest are kept; so is the newest sound of every stream that
+somebody hears or has just heard. Both are bounded in bytes, control events in number too. What was told to one listener
+alone is not kept. Where control events are missing there is no resuming; missing sound shows in its numbers.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from bridge.errors import BadRequest, ResumeGap
+from bridge.wire.message import Message
+
+__all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay"]
+
+DROPPED = "_dropped"
+"""Ends the id of a report that sound was dropped behind an event: behind both is the same place."""
+
+_MAX_EVENTS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One control event in the dialects that are spoken."""
+
+    number: int
+    kind: str
+    message: Message
+    beta_kind: str = ""
+    in_beta: Message | None = None
+    is_own: bool = False
+    """It is the bridge's own, and for those who know it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSound:
+    """One sound event of one stream."""
+
+    stream: str
+    """What its ids begin with."""
+    number: int
+    behind: int
+    """The number of the control event before it."""
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the order of things a listener stopped."""
+
+    number: int
+    """The last control event that it may have had."""
+    sounds: int
+    """How many sound events of all streams had come by then."""
+
+
+class Replay:
+    """The ids of one session's events, and the newest of the events."""
+
+    def __init__(self, prefix: str, *, max_bytes: int, max_events: int = _MAX_EVENTS) -> None:
+        self.prefix = prefix
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self._number = 0
+        self._events: deque[Kept] = deque()
+        self._bytes = 0
+        self._forgotten = 0  # the number of the newest event that is kept no more
+        self._sounds: deque[KeptSound] = deque()
+        self._sound_bytes = 0
+        self._sounds_forgotten = 0
+
+    @property
+    def number(self) -> int:
+        """Of the last control event."""
+        return self._number
+
+    def next_id(self) -> str:
+        """The id of the next control event."""
+        self._number += 1
+        return f"{self.prefix}{self._number}"
+
+    def keep(self, event: Kept) -> None:
+        """Keeps it for as long as there is room."""
+        self._events.append(event)
+        self._bytes += event.message.size
+        while self._events and (self._bytes > self._max_bytes or len(self._events) > self._max_events):
+            gone = self._events.popleft()
+            self._bytes -= gone.message.size
+            self._forgotten = gone.number
+
+    def keep_sound(self, stream: str, number: int, message: Message) -> None:
+        """Likewise."""
+        self._sounds.append(KeptSound(stream, number, self._number, message))
+        self._sound_bytes += message.size
+        while self._sound_bytes > self._max_bytes:
+            self._sound_bytes -= self._sounds.popleft().message.size
+            self._sounds_forgotten += 1
+
+    def find(self, event_id: str) -> Place:
+        """The place behind an event; raises ``BadRequest`` where there was none, ``ResumeGap`` where it is too old."""
+        stream, _, digits = event_id.removesuffix(DROPPED).rpartition("_")
+        if not event_id.startswith(self.prefix) or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+            raise BadRequest(f"No event of this call is called '{event_id[:64]}'.", param="after")
+        number, stream = int(digits), f"{stream}_"
+        if stream == self.prefix:
+            return self._behind_event(number)
+        for at, sound in enumerate(self._sounds):
+            if sound.number == number and sound.stream == stream:
+                return self._checked(Place(sound.behind, self._sounds_forgotten + at + 1))
+        raise ResumeGap(f"The sound after '{event_id[:64]}' is not kept any more.", param="after")
+
+    def since(self, place: Place) -> Iterator[Kept | KeptSound]:
+        """All that came after, in the order in which it came."""
+        events = iter([event for event in self._events if event.number > place.number])
+        event = next(events, None)
+        for sound in list(islice(self._sounds, max(0, place.sounds - self._sounds_forgotten), None)):
+            while event is not None and event.number <= sound.behind:
+                yield event
+                event = next(events, None)
+            yield sound
+        while event is not None:
+            yield event
+            event = next(events, None)
+
+    def _behind_event(self, number: int) -> Place:
+        if not 0 < number <= self._number:
+            raise BadRequest("This call has had no such event.", param="after")
+        before = sum(sound.behind < number for sound in self._sounds)
+        return self._checked(Place(number, self._sounds_forgotten + before))
+
+    def _checked(self, place: Place) -> Place:
+        if place.number < self._forgotten:
+            raise ResumeGap("Too much has happened since: events after this one are not kept any more.", param="after")
+        return place

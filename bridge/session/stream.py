@@ -1,0 +1,103 @@
+"""One track of a session's sound as one kind of listener wants it: cut, numbered and written once for all."""
+
+from binascii import b2a_base64
+
+from bridge.media.playback import Part
+from bridge.session.hub import Listener
+from bridge.session.replay import Replay
+from bridge.wire.audio import AudioFormat
+from bridge.wire.binary import pack_sound
+from bridge.wire.message import Message
+
+__all__ = ["SoundStream", "StreamKind"]
+
+StreamKind = tuple[AudioFormat, int | None, str]
+"""Format, length of a chunk (None: as sound comes) and how it is written: ``json``, ``beta`` or ``binary``."""
+
+_APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
+_DELTA = b'{"type":"response.output_audio.delta","event_id":"'
+_BETA_DELTA = b'{"type":"response.audio.delta","event_id":"'
+
+
+class SoundStream:
+    """The listeners of one track that want it alike, and the messages that they get.
+
+    Messages of a stream are numbered without a gap, so that a listener can tell what it has missed; the ids of its
+    events are ``prefix`` and that number. The JSON is written by hand: this is the hot path.
+    """
+
+    def __init__(self, track: str, kind: StreamKind, *, replay: Replay, number: int, heard_samples: int) -> None:
+        self.listeners: list[Listener] = []
+        self.number = number
+        """Of the last message; ``heard_samples`` of the track came before."""
+        self.unheard_ms = 0
+        """How much sound came since the last listener left."""
+        self.format, chunk_ms, self._framing = kind
+        self.prefix = f"{replay.prefix}{track}_{self.format.name}_"
+        if chunk_ms is not None:
+            self.prefix += f"{chunk_ms}ms_"
+        if self._framing != "json":
+            self.prefix += f"{self._framing}_"
+        self._id_head = self.prefix.encode()
+        self._track = track
+        self._replay = replay
+        self._chunk_bytes = None if chunk_ms is None else chunk_ms * self.format.bytes_per_ms
+        self._chunk = bytearray()
+        self._timestamp = heard_samples
+        self._part: Part | None = None
+        self._head, self._middle = _APPEND, b'","audio":"'
+
+    def write(self, part: Part | None, sound: bytes) -> None:
+        """More sound: the caller's, or a part of the answer's."""
+        if part != self._part:
+            self.end()
+            self._begin(part)
+        size = self._chunk_bytes
+        if size is None:
+            if sound:
+                self._send(sound)
+            return
+        chunk = self._chunk
+        chunk += sound
+        while len(chunk) >= size:
+            self._send(bytes(chunk[:size]))
+            del chunk[:size]
+
+    def end(self) -> None:
+        """What is left makes a shorter chunk."""
+        if self._chunk:
+            self._send(bytes(self._chunk))
+            self._chunk.clear()
+
+    def _begin(self, part: Part | None) -> None:
+        self._part = part
+        if part is not None:
+            self._head = _BETA_DELTA if self._framing == "beta" else _DELTA
+            self._middle = (
+                f'","response_id":"{part.response_id}","item_id":"{part.item_id}","output_index":{part.output_index}'
+                f',"content_index":{part.content_index},"delta":"'
+            ).encode()
+
+    def _send(self, sound: bytes) -> None:
+        self.number += 1
+        is_binary = self._framing == "binary"
+        if is_binary:
+            payload = pack_sound(self._track, self.format, self.number, self._timestamp, sound)
+        else:
+            number, base64 = b"%d" % self.number, b2a_base64(sound, newline=False)
+            payload = b"".join((self._head, self._id_head, number, self._middle, base64, b'"}'))
+        self._timestamp += len(sound) // self.format.bytes_per_sample
+        audio_ms = max(1, len(sound) // self.format.bytes_per_ms)
+        message = Message(
+            payload,
+            event_id=f"{self.prefix}{self.number}",
+            audio_ms=audio_ms,
+            is_live=self._part is None,
+            is_binary=is_binary,
+        )
+        self._replay.keep_sound(self.prefix, self.number, message)
+        if self.listeners:
+            for listener in tuple(self.listeners):
+                listener.deliver(message)
+        else:
+            self.unheard_ms += audio_ms

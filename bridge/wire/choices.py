@@ -1,0 +1,162 @@
+"""What a listener chooses on its URL, and the 400 that names a choice that cannot be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from bridge.errors import BadRequest
+from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, RATES_HZ, AudioFormat, pcm16_at
+from bridge.wire.dialects.beta import BETA_TYPES
+from bridge.wire.server_events import ServerEvent
+
+__all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "parse_choices"]
+
+TRACKS = ("input", "output")
+CHOICES = ("audio", "rate", "latency", "chunk_ms", "tracks", "events", "framing", "after")
+"""Their names on the URL, beside ``call_id`` and ``role``."""
+
+_LATENCIES_MS = {"low": 20, "balanced": 60, "high": 200}
+_CHUNK_MS = (20, 1000)
+_OF_SOUND = ("rate", "latency", "chunk_ms", "tracks", "framing")
+_SOUND_EVENTS = ("input_audio_buffer.append", "response.output_audio.delta", "response.audio.delta")
+_MAX_FILTER_CHARS = 4096
+
+
+class EventFilter:
+    """The control events that a listener wants: names, or prefixes up to a dot; ``!`` leaves out, and wins."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.patterns = tuple(patterns)
+        self._wanted = [pattern for pattern in self.patterns if not pattern.startswith("!")]
+        self._unwanted = [pattern[1:] for pattern in self.patterns if pattern.startswith("!")]
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, name: str) -> bool:
+        known = self._known.get(name)
+        if known is None:
+            is_wanted = not self._wanted or any(_fits(pattern, name) for pattern in self._wanted)
+            known = is_wanted and not any(_fits(pattern, name) for pattern in self._unwanted)
+            self._known[name] = known
+        return known
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return name == pattern or name.startswith(f"{pattern}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The default is what stock clients expect: every control event, no sound."""
+
+    audio: AudioFormat | None = None
+    chunk_ms: int | None = None
+    """How much sound each event carries; None: as it comes."""
+    tracks: tuple[str, ...] = TRACKS
+    events: EventFilter | None = None
+    is_binary: bool = False
+    """Sound comes in binary frames, see ``bridge.wire.binary``."""
+    after: str | None = None
+    """The id of the last event that a listener who comes back has had."""
+
+    def describe(self) -> dict[str, object]:
+        """For people, in the words of the URL."""
+        return {
+            "audio": "none" if self.audio is None else self.audio.name,
+            "chunk_ms": self.chunk_ms,
+            "tracks": [] if self.audio is None else list(self.tracks),
+            "events": None if self.events is None else list(self.events.patterns),
+            "framing": "binary" if self.is_binary else "json",
+        }
+
+
+STOCK = Choices()
+"""Of a listener that has chosen nothing."""
+
+
+def parse_choices(query: Iterable[tuple[str, str]], *, others: Iterable[str] = ()) -> Choices:
+    """The choices in a URL's query, which may name ``others`` besides; raises ``BadRequest``."""
+    given: dict[str, str] = {}
+    allowed = (*CHOICES, *others)
+    for name, value in query:
+        if name not in allowed:
+            closest = get_close_matches(name, allowed, n=1)
+            hint = f", did you mean '{closest[0]}'?" if closest else f"; there are {', '.join(allowed)}."
+            raise BadRequest(f"There is no choice '{name[:64]}'{hint}", param=name[:64])
+        if given.setdefault(name, value) != value:
+            raise BadRequest(f"'{name}' is given twice, and not the same.", param=name)
+    audio = _audio(given)
+    if audio is None:
+        for name in _OF_SOUND:
+            if name in given:
+                raise BadRequest(f"'{name}' goes with 'audio', which asks for sound.", param=name)
+    return Choices(
+        audio=audio,
+        chunk_ms=_chunk_ms(given),
+        tracks=_tracks(given),
+        events=_events(given),
+        is_binary=_one_of(given, "framing", ("json", "binary")) == "binary",
+        after=given.get("after"),
+    )
+
+
+def _one_of(given: dict[str, str], name: str, allowed: Iterable[str]) -> str | None:
+    value = given.get(name)
+    if value is not None and value not in allowed:
+        raise BadRequest(f"'{name}' is one of {', '.join(allowed)}.", param=name)
+    return value
+
+
+def _number(given: dict[str, str], name: str) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise BadRequest(f"'{name}' is a whole number.", param=name)
+    return int(value)
+
+
+def _audio(given: dict[str, str]) -> AudioFormat | None:
+    name = _one_of(given, "audio", ("none", *FORMATS))
+    rate_hz = _number(given, "rate")
+    if rate_hz is not None and rate_hz not in RATES_HZ:
+        raise BadRequest(f"'rate' is one of {', '.join(map(str, RATES_HZ))}.", param="rate")
+    audio = None if name is None else FORMATS.get(name)
+    if rate_hz is not None and audio in (G711_ULAW, G711_ALAW):
+        raise BadRequest("'rate' goes with audio=pcm16; G.711 is 8000 Hz always.", param="rate")
+    return pcm16_at(rate_hz) if audio is PCM16 and rate_hz is not None else audio
+
+
+def _chunk_ms(given: dict[str, str]) -> int | None:
+    latency, chunk_ms = _one_of(given, "latency", _LATENCIES_MS), _number(given, "chunk_ms")
+    if latency is not None and chunk_ms is not None:
+        raise BadRequest("'latency' and 'chunk_ms' say the same; give one of them.", param="chunk_ms")
+    low, high = _CHUNK_MS
+    if chunk_ms is not None and not low <= chunk_ms <= high:
+        raise BadRequest(f"'chunk_ms' is from {low} to {high}.", param="chunk_ms")
+    return chunk_ms if latency is None else _LATENCIES_MS[latency]
+
+
+def _tracks(given: dict[str, str]) -> tuple[str, ...]:
+    if "tracks" not in given:
+        return TRACKS
+    names = [name.strip() for name in given["tracks"].split(",")]
+    if not set(names) <= set(TRACKS):
+        raise BadRequest(f"'tracks' is one or both of {', '.join(TRACKS)}.", param="tracks")
+    return tuple(track for track in TRACKS if track in names)
+
+
+def _events(given: dict[str, str]) -> EventFilter | None:
+    text = given.get("events")
+    if text is None:
+        return None
+    patterns = [pattern.strip().removesuffix("*").removesuffix(".") for pattern in text.split(",")]
+    if len(text) > _MAX_FILTER_CHARS:
+        raise BadRequest(f"'events' has {_MAX_FILTER_CHARS} characters at most.", param="events")
+    names = {str(kind.__struct_config__.tag) for kind in ServerEvent.__subclasses__()} | BETA_TYPES
+    for pattern in patterns:
+        name = pattern.removeprefix("!")
+        if name in _SOUND_EVENTS:
+            raise BadRequest(f"'events' chooses no sound: '{name}' goes by 'audio' and 'tracks'.", param="events")
+        if not any(_fits(name, known) for known in names):
+            raise BadRequest(f"'events': none is called '{name[:64]}', or begins so up to a dot.", param="events")
+    return EventFilter(patterns)

@@ -1,0 +1,134 @@
+"""The newest events of a session, kept within bounds for those whose connection broke."""
+
+import pytest
+
+from bridge.errors import BadRequest, ResumeGap
+from bridge.session.replay import Kept, KeptSound, Replay
+from bridge.wire.message import Message
+
+PREFIX = "event_abc_"
+INPUT = f"{PREFIX}input_pcm16_"
+
+
+class Tape:
+    """A replay and whatever goes into it, by name."""
+
+    def __init__(self, *, max_bytes: int = 10_000, max_events: int = 100) -> None:
+        self.replay = Replay(PREFIX, max_bytes=max_bytes, max_events=max_events)
+        self._sounds = 0
+
+    def event(self, size: int = 10) -> str:
+        event_id = self.replay.next_id()
+        self.replay.keep(Kept(self.replay.number, "any", Message(b"x" * size, event_id=event_id)))
+        return event_id
+
+    def told(self) -> str:
+        return self.replay.next_id()
+
+    def sound(self, size: int = 10) -> str:
+        self._sounds += 1
+        event_id = f"{INPUT}{self._sounds}"
+        self.replay.keep_sound(INPUT, self._sounds, Message(b"x" * size, event_id=event_id, audio_ms=20))
+        return event_id
+
+    def since(self, event_id: str) -> list[str]:
+        return [kept.message.event_id for kept in self.replay.since(self.replay.find(event_id))]
+
+
+def test_everything_after_an_event_in_its_order() -> None:
+    """Whichever event was the last, sound or not, what follows is all that came after, once."""
+    tape = Tape()
+    came = [tape.event()]
+    for number in range(12):
+        came += [tape.sound(), tape.sound()] if number % 3 else [tape.event(), tape.sound(), tape.event()]
+    for at, event_id in enumerate(came):
+        assert tape.since(event_id) == came[at + 1 :]
+
+
+def test_what_was_told_to_one_is_a_place_too() -> None:
+    """An event that only this listener had is not kept, and marks where it stopped all the same."""
+    tape = Tape()
+    tape.event()
+    told = tape.told()
+    after = [tape.sound(), tape.event()]
+    assert tape.since(told) == after
+    last = tape.told()
+    assert tape.since(last) == []
+
+
+@pytest.mark.parametrize(("max_bytes", "max_events"), [(100, 1000), (10_000, 10)])
+def test_the_oldest_events_give_way(max_bytes: int, max_events: int) -> None:
+    """Over either limit the oldest go; behind what is gone there is no resuming, and the error says so."""
+    tape = Tape(max_bytes=max_bytes, max_events=max_events)
+    came = [tape.event() for _ in range(25)]
+    assert tape.since(came[14]) == came[15:]
+    with pytest.raises(ResumeGap, match="not kept") as caught:
+        tape.since(came[13])
+    assert (caught.value.code, caught.value.http_status, caught.value.param) == ("resume_gap", 410, "after")
+
+
+def test_sound_has_a_limit_of_its_own() -> None:
+    """Sound pushes no control event out; where some of it is gone, the rest follows."""
+    tape = Tape(max_bytes=100)
+    first = tape.event()
+    sounds = [tape.sound() for _ in range(25)]
+    last = tape.event()
+    assert tape.since(first) == [*sounds[15:], last]
+    assert tape.since(sounds[20]) == [*sounds[21:], last]
+    with pytest.raises(ResumeGap):
+        tape.since(sounds[3])
+
+
+def test_an_event_over_the_limit_is_kept_by_nobody() -> None:
+    """One that is larger than all room makes a gap, and those after it are kept again."""
+    tape = Tape(max_bytes=100)
+    before = tape.event()
+    large = tape.event(101)
+    after = tape.event()
+    with pytest.raises(ResumeGap):
+        tape.since(before)
+    assert tape.since(large) == [after]
+
+
+def test_nothing_is_kept_without_room() -> None:
+    """With 0 bytes only the very last event can be gone on from."""
+    tape = Tape(max_bytes=0)
+    first, sound, second = tape.event(), tape.sound(), tape.event()
+    for event_id in (first, sound):
+        with pytest.raises(ResumeGap):
+            tape.since(event_id)
+    assert tape.since(second) == []
+
+
+@pytest.mark.parametrize(
+    "event_id",
+    ["", "event_abc_", "event_abc_0", "event_abc_3", "event_abc_x", "event_abc_²", "event_xyz_1", "lst_1", "1" * 400,
+     "event_abc_" + "9" * 19, "event_abc_-1"],
+)  # fmt: skip
+def test_no_such_event(event_id: str) -> None:
+    """What was never an event of this call is not the beginning of anything."""
+    tape = Tape()
+    tape.event()
+    tape.event()
+    with pytest.raises(BadRequest) as caught:
+        tape.since(event_id)
+    assert caught.value.param == "after"
+
+
+def test_sound_of_a_stream_that_is_unknown() -> None:
+    """As good as gone."""
+    tape = Tape()
+    tape.event()
+    tape.sound()
+    with pytest.raises(ResumeGap):
+        tape.since(f"{PREFIX}output_pcm16_1")
+
+
+def test_kinds() -> None:
+    """Control events and sound are told apart."""
+    tape = Tape()
+    first = tape.event()
+    tape.sound()
+    tape.event()
+    kinds = [type(kept) for kept in tape.replay.since(tape.replay.find(first))]
+    assert kinds == [KeptSound, Kept]

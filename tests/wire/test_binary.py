@@ -1,0 +1,34 @@
+"""Sound in binary messages: the header as it is described."""
+
+import pytest
+
+from bridge.wire.audio import FORMATS, G711_ALAW, RATES_HZ, AudioFormat, pcm16_at
+from bridge.wire.binary import HEADER_BYTES, pack_sound, unpack_sound
+
+
+def test_header() -> None:
+    """Sixteen bytes, big-endian, then the sound as it is."""
+    message = pack_sound("output", G711_ALAW, 0x01020304, 0x05060708090A0B0C, b"sound")
+    assert message == bytes([1, 1, 2, 8, *range(1, 13)]) + b"sound"
+    assert HEADER_BYTES == 16
+    assert pack_sound("input", pcm16_at(16_000), 1, 0, b"")[:4] == bytes([1, 0, 0, 16])
+
+
+@pytest.mark.parametrize("audio_format", [*FORMATS.values(), *map(pcm16_at, RATES_HZ)], ids=lambda each: each.name)
+def test_there_and_back(audio_format: AudioFormat) -> None:
+    """What is packed is read again, the format as the very object."""
+    read = unpack_sound(pack_sound("input", audio_format, 7, 2**40, b"\0\1"))
+    assert read == ("input", audio_format, 7, 2**40, b"\0\1")
+    assert read.audio_format is audio_format
+
+
+def test_sequence_wraps() -> None:
+    """After four thousand million messages the count starts over."""
+    assert unpack_sound(pack_sound("input", G711_ALAW, 2**32 + 3, 0, b"")).sequence == 3
+
+
+@pytest.mark.parametrize("message", [b"", b"\1\0\0\x18", bytes(20), b"\1\2" + bytes(18), b"\1\0\3" + bytes(17)])
+def test_anything_else_is_refused(message: bytes) -> None:
+    """Too short, another version, a track or a format that there is not."""
+    with pytest.raises(ValueError, match="not a message"):
+        unpack_sound(message)
