@@ -8,6 +8,7 @@ from contextlib import suppress
 import ifaddr
 
 from bridge.errors import ConfigError
+from bridge.log import get_logger
 from bridge.peer.dtls import new_certificate
 from bridge.peer.mux import Mux
 from bridge.peer.peer import Peer
@@ -16,6 +17,8 @@ from bridge.peer.sdp import AnswerParameters, Offer, write_answer
 from bridge.session.roles import LegOwner
 
 __all__ = ["Endpoint", "local_addresses"]
+
+_log = get_logger("peer")
 
 _SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 
@@ -58,11 +61,20 @@ class Endpoint:
             await self._runner.__aexit__()
         finally:
             self.mux.close()
+            _log.info("peer.socket_closed", **self.describe())
 
     @property
     def peers(self) -> set[Peer]:
         """Those that connect or run."""
         return self._runner.peers
+
+    def describe(self) -> dict[str, object]:
+        """Figures of the socket and the clock that all peers share."""
+        return {
+            "peers": len(self.peers),
+            "late_ticks": self._runner.late_ticks,
+            "datagrams_dropped": dict(self.mux.drops),
+        }
 
     def accept(self, offer: Offer, owner: LegOwner) -> tuple[Peer, str]:
         """A peer for ``offer``, running, and the SDP answer that brings it here."""

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bridge.media.opus import new_decoder, new_encoder
+from bridge.media.extensions import HeaderExtensions
+from bridge.media.opus import BITRATE, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
 from bridge.media.playback import Heard, Part, Played, Started, Stopped
 from bridge.media.rtp import MAX_UINT32, parse_rtp
@@ -239,3 +240,49 @@ def test_an_underrun_is_silence_within_one_talkspurt(speech_pcm: bytes) -> None:
     assert len(packets(said)) == 15
     assert [is_marked(packet) for packet in packets(said)] == [True] + [False] * 14
     assert events(said) == [Started("resp_1")]
+
+
+def test_dtx_leaves_silence_out(speech_pcm: bytes) -> None:
+    """Where the peer asks for DTX a long silence costs a few packets; time goes on, and speech begins with a marker."""
+    always, sparing = warmed_up(), warmed_up()
+    sparing.negotiate(extensions=HeaderExtensions(), uses_dtx=True, bitrate=BITRATE)
+    words = speech_pcm[40_000 : 40_000 + 50 * FRAME_BYTES]
+    for outbound in (always, sparing):
+        outbound.push(PART, words + bytes(100 * FRAME_BYTES) + words)
+    said = ticks(sparing, 200)
+    assert len(packets(ticks(always, 200))) == 200
+    assert len(packets(said)) < 130
+    first_words_again = said[150:]
+    assert all(packet is not None for packet, _ in first_words_again)
+    times = timestamps(packets(said))
+    assert (times[-1] - times[0]) & MAX_UINT32 == 199 * TICKS
+    resumed = [at for at in range(1, 200) if said[at - 1][0] is None and said[at][0] is not None]
+    assert resumed
+    assert all(is_marked(said[at][0] or b"\0\0") for at in resumed)
+    assert sum(is_marked(packet) for packet in packets(said)) == len(resumed) + 1
+
+
+@pytest.mark.parametrize("bitrate", [12_000, 24_000, 32_000])
+def test_the_bitrate_is_kept(bitrate: int, speech_pcm: bytes) -> None:
+    """The sound takes about as many bits as were agreed on, FEC included, and no more."""
+    outbound = warmed_up()
+    outbound.negotiate(extensions=HeaderExtensions(), uses_dtx=False, bitrate=bitrate)
+    outbound.set_packet_loss(20)
+    outbound.push(PART, speech_pcm)
+    frames = len(speech_pcm) // FRAME_BYTES
+    before = outbound.payload_bytes
+    ticks(outbound, frames)
+    assert 0.5 * bitrate < (outbound.payload_bytes - before) * 8 / (frames * 0.020) < 1.1 * bitrate
+
+
+def test_the_reported_loss_makes_fec(speech_pcm: bytes) -> None:
+    """With a loss reported more of the packets carry the one before them."""
+
+    def with_fec(percent: int) -> int:
+        outbound, decoder = warmed_up(), new_decoder(RATE_HZ)
+        outbound.set_packet_loss(percent)
+        outbound.push(PART, speech_pcm)
+        sent = packets(ticks(outbound, len(speech_pcm) // FRAME_BYTES))
+        return sum(decoder.has_fec(packet[12:]) for packet in sent)
+
+    assert with_fec(0) < 10 < with_fec(20)

@@ -53,6 +53,56 @@ def test_passband_is_clean_flat_and_aligned(from_hz: int, to_hz: int) -> None:
         assert level_db(middle(error)) < -60, frequency_hz
 
 
+def sweep(rate_hz: int, to_hz: float, seconds: float = 2.0) -> NDArray[np.float64]:
+    """A sine whose frequency rises from 50 Hz to ``to_hz``, by the same factor in each second."""
+    at = np.arange(round(seconds * rate_hz)) / rate_hz
+    growth = math.log(to_hz / 50) / seconds
+    return LEVEL * np.sin(2 * np.pi * 50 * np.expm1(growth * at) / growth)
+
+
+def in_chunks(pcm: bytes, rate_hz: int, chunk_ms: int, *path_hz: int) -> bytes:
+    """What becomes of a stream that comes in chunks and goes through one rate after the other."""
+    resamplers = [Resampler(*pair) for pair in pairwise((rate_hz, *path_hz))]
+    size = 2 * rate_hz * chunk_ms // 1000
+    out = []
+    for at in range(0, len(pcm), size):
+        piece = pcm[at : at + size]
+        for resampler in resamplers:
+            piece = resampler.push(piece)
+        out.append(piece)
+    return b"".join(out)
+
+
+@pytest.mark.parametrize("chunk_ms", [10, 20, 60, 100, 200])
+@pytest.mark.parametrize(
+    ("path_hz", "limit_db"),
+    [
+        ((48_000, 24_000), -60),
+        ((24_000, 16_000), -60),
+        ((16_000, 24_000), -60),
+        ((24_000, 16_000, 24_000), -60),
+        ((24_000, 8_000), -50),
+        ((8_000, 24_000), -50),
+        ((24_000, 8_000, 24_000), -50),
+        ((8_000, 24_000, 8_000), -50),
+        ((16_000, 24_000, 8_000), -50),
+    ],
+)
+def test_a_sweep_has_no_seams(path_hz: tuple[int, ...], limit_db: int, chunk_ms: int) -> None:
+    """A rising tone through any path, in chunks of any length, comes out as itself: in no 10 ms is there a click."""
+    highest_hz = 0.8 * min(path_hz) / 2
+    from_hz, *rest, to_hz = path_hz
+    pcm = np.rint(sweep(from_hz, highest_hz)).astype("<i2").tobytes()
+    heard = np.frombuffer(in_chunks(pcm, from_hz, chunk_ms, *rest, to_hz), "<i2").astype(np.float64)
+    assert len(heard) > 1.98 * to_hz
+    error = heard - sweep(to_hz, highest_hz)[: len(heard)]
+    window = to_hz // 100
+    begin = window  # the sweep begins without having been there before
+    for at in range(begin, len(error) - window, window):
+        assert level_db(error[at : at + window]) < limit_db, at / to_hz
+    assert level_db(error[begin:]) < limit_db - 3
+
+
 @pytest.mark.parametrize(("from_hz", "to_hz"), [pair for pair in PAIRS if pair[0] > pair[1]])
 def test_nothing_folds_back(from_hz: int, to_hz: int) -> None:
     """A tone above what the lower rate can hold is 60 dB down."""

@@ -286,3 +286,16 @@ async def test_what_keeps_a_peer_alive(endpoint: Endpoint, place_call: Placing) 
     assert caller.owner.ended is None
     caller.peer.watch(caller.peer.ice.last_authenticated + 10.1, 10)
     assert await end_of(caller) == "peer_lost"
+
+
+async def test_what_was_dropped_can_be_read(endpoint: Endpoint, place_call: Placing, new_stranger: Appearing) -> None:
+    """A stranger's datagrams are counted by reason in the endpoint's figures."""
+    caller, stranger = await place_call(endpoint), await new_stranger(endpoint)
+    stranger.send(bytes([128, 111]) + bytes(30))
+    stranger.send(b"\xff")
+    await caller.works()
+    assert endpoint.describe() == {
+        "peers": 1,
+        "late_ticks": endpoint._runner.late_ticks,
+        "datagrams_dropped": {"unknown_source": 1, "unknown_kind": 1},
+    }
