@@ -25,11 +25,12 @@ async def _ask(daemon: Daemon, origin: str, key: str, *, method: str = "GET", pa
     return await request(method, daemon.url + path, headers=headers)
 
 
-async def _preflight(daemon: Daemon, origin: str) -> Reply:
+async def _preflight(daemon: Daemon, origin: str, **more: str) -> Reply:
     headers = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization, content-type, x-openai-agents-sdk",
+        **more,
     }
     return await request("OPTIONS", f"{daemon.url}v1/realtime/calls", headers=headers)
 
@@ -86,6 +87,15 @@ async def test_preflight_for_pages_that_some_key_names(serve_with: ServeWith) ->
         assert allowed >= {"authorization", "content-type", "x-openai-agents-sdk"}
         assert _reader(await _preflight(daemon, "https://else.example")) is None
         assert _reader(await _preflight(daemon, _LISTED)) == _LISTED
+
+
+async def test_page_from_outside_of_a_private_network(serve_with: ServeWith) -> None:
+    """A browser asks whether the page may reach into it; an allowed one may."""
+    asked = {"Access-Control-Request-Private-Network": "true"}
+    async with serve_with(**_SETTINGS) as daemon:
+        reply = await _preflight(daemon, _LISTED, **asked)
+        assert (reply.status, reply.headers["access-control-allow-private-network"]) == (200, "true")
+        assert (await _preflight(daemon, _OTHER, **asked)).status == 400
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://rebound.example:8080"])

@@ -39,12 +39,13 @@ _NOT_IN_BETA = frozenset(
     }
 )
 
+_KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__subclasses__())
+
 _FORMATS: dict[str, dict[str, Any]] = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
 }
-_FORMAT_NAMES = {ga["type"]: name for name, ga in _FORMATS.items()}
 _DEFAULT_TEMPERATURE = 0.8
 _TEMPERATURES = (0.0, 2.0)
 
@@ -230,19 +231,19 @@ class _Wanted(msgspec.Struct):
 
 
 def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
-    """A server event as beta has it; None where beta has no such event."""
+    """A server event as beta has it; None where beta has no such event, or nobody has heard of it."""
     message: Body = dict(event) if isinstance(event, dict) else msgspec.to_builtins(event)
     kind = message["type"]
-    if kind in _NOT_IN_BETA or kind.startswith(("mcp_", "response.mcp_")):
+    if kind not in _KNOWN or kind in _NOT_IN_BETA or kind.startswith(("mcp_", "response.mcp_")):
         return None
     message["type"] = _SERVER_TYPES.get(kind, kind)
-    if "session" in message:
+    if isinstance(message.get("session"), dict):
         if message["session"].get("type") == "transcription" and kind == "session.updated":
             message["type"] = "transcription_session.updated"
         message["session"] = session_to_beta(message["session"], beta)
     if "item" in message:
         message["item"] = _item_to_beta(message["item"])
-    if "response" in message:
+    if isinstance(message.get("response"), dict):
         message["response"] = _response_to_beta(message["response"], beta)
     if kind == "response.function_call_arguments.done":
         message.pop("name", None)
@@ -254,8 +255,7 @@ def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
 
 def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
     """The flat session that a nested one means, complete."""
-    audio = session.get("audio", {})
-    inbound, outbound = audio.get("input", {}), audio.get("output", {})
+    inbound, outbound = _dict(_dict(session, "audio"), "input"), _dict(_dict(session, "audio"), "output")
     return {
         "id": session.get("id"),
         "object": session.get("object", "realtime.session"),
@@ -294,7 +294,8 @@ def _modalities_to_beta(value: Any) -> list[str]:
 
 
 def _format_name(ga: Any) -> str:
-    return _FORMAT_NAMES.get(ga.get("type"), "pcm16") if isinstance(ga, dict) else "pcm16"
+    media_type = ga.get("type") if isinstance(ga, dict) else None
+    return next((name for name, known in _FORMATS.items() if known["type"] == media_type), "pcm16")
 
 
 # Responses and items
@@ -302,10 +303,10 @@ def _format_name(ga: Any) -> str:
 
 def _response_to_beta(response: dict[str, Any], beta: Beta) -> dict[str, Any]:
     flat = {key: value for key, value in response.items() if key not in ("output_modalities", "audio")}
-    outbound = response.get("audio", {}).get("output", {})
+    outbound, output = _dict(_dict(response, "audio"), "output"), response.get("output")
     return {
         **flat,
-        "output": [_item_to_beta(item) for item in response.get("output", [])],
+        "output": [_item_to_beta(item) for item in output] if isinstance(output, list) else [],
         "modalities": _modalities_to_beta(response.get("output_modalities")),
         "voice": outbound.get("voice", "alloy"),
         "output_audio_format": _format_name(outbound.get("format")),
@@ -355,8 +356,20 @@ def _decoded(text: str, encoding: object, path: str) -> str:
         raise BadEvent("'text' is not UTF-8 in base64.", param=f"{path}.text") from None
 
 
-def _item_to_beta(item: dict[str, Any]) -> dict[str, Any]:
-    if "content" not in item:
+def _item_to_beta(item: Any) -> Any:
+    if not isinstance(item, dict) or not isinstance(item.get("content"), list):
         return item
-    parts = [{**part, "type": _BETA_CONTENT.get(part["type"], part["type"])} for part in item["content"]]
-    return {**item, "content": parts}
+    return {**item, "content": [_part_to_beta(part) for part in item["content"]]}
+
+
+def _part_to_beta(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    kind = part.get("type")
+    return {**part, "type": _BETA_CONTENT.get(kind, kind)} if isinstance(kind, str) else part
+
+
+def _dict(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    """What an upstream says in a place is not always what belongs there."""
+    value = holder.get(name)
+    return value if isinstance(value, dict) else {}
