@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from bridge.errors import BadRequest, RequestError
 from bridge.peer.sdp import MAX_SDP_BYTES
-from bridge.wire.client_events import decode_json
+from bridge.wire.client_events import decode_json, require_shallow
 
 __all__ = ["read_body", "read_form", "read_json"]
 
@@ -38,7 +38,11 @@ async def read_body(
 async def read_json(request: Request) -> Any:
     """The body as JSON; an empty one is an empty object."""
     body = await read_body(request, _MAX_JSON_BYTES)
-    return decode_json(body) if body.strip() else {}
+    if not body.strip():
+        return {}
+    value = decode_json(body)
+    require_shallow(value)
+    return value
 
 
 async def read_form(request: Request) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from bridge.front.keys import Grant, Keys, says_beta
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
 from bridge.session.registry import Registry, Terms
-from bridge.wire.client_events import decode_json, decode_session
+from bridge.wire.client_events import decode_json, decode_session, require_shallow
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig
 
@@ -106,6 +106,7 @@ def _session(text: bytes, beta: Beta | None) -> SessionConfig:
     if beta is None:
         return decode_session(text)
     flat = decode_json(text)
+    require_shallow(flat)
     if not isinstance(flat, dict):
         raise BadRequest("'session' is a JSON object.", param="session")
     return session_to_ga(flat, beta, prefix="session.")

@@ -353,6 +353,8 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
             if not _MEDIA_LINE.match(line):
                 raise BadOffer(f"Not a media line: {line[:80]!r}.", param="m")
             kind, port, protocol, *formats = line[2:].split()
+            if "RTP/" in protocol and not all(map(_is_payload_type, formats)):
+                raise BadOffer(f"Not all payload types of a media line can be: {line[:80]!r}.", param="m")
             media.append(Media(kind, port, protocol, formats))
         elif line.startswith("a="):
             name, _, value = line[2:].partition(":")
@@ -366,6 +368,11 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
     return session, media
 
 
+def _is_payload_type(text: str) -> bool:
+    """Seven bits, and none that could be mistaken for RTCP behind the marker bit (RFC 5761 section 4)."""
+    return text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) < 128 and not 72 <= int(text) <= 76
+
+
 def _lookup(session: Media, media: Media, name: str) -> str | None:
     """An attribute that may stand in the section or, for all of them, in front (RFC 8839 section 5.4)."""
     return media.value(name) or session.value(name)
@@ -376,7 +383,7 @@ def _opus(media: Media) -> int | None:
     for name, value in media.attributes:
         payload_type, _, encoding = value.partition(" ")
         if name == "rtpmap" and encoding.strip().lower() == "opus/48000/2" and payload_type in media.formats:
-            return int(payload_type) if payload_type.isdecimal() and int(payload_type) < 128 else None
+            return int(payload_type) if _is_payload_type(payload_type) else None
     return None
 
 
@@ -389,7 +396,7 @@ def _red(audio: Media) -> int | None:
             continue
         formats = [line.partition(" ")[2] for line in audio.values("fmtp") if line.partition(" ")[0] == payload_type]
         if formats and set(formats[0].split("/")) == {str(opus)} and payload_type != str(opus):
-            return int(payload_type) if payload_type.isdecimal() and int(payload_type) < 128 else None
+            return int(payload_type) if _is_payload_type(payload_type) else None
     return None
 
 

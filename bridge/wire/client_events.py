@@ -37,12 +37,13 @@ __all__ = [
     "ResponseCreate",
     "SessionUpdate",
     "bad_event",
-    "check_items",
+    "check_event",
     "decode_client_event",
     "decode_json",
     "decode_session",
     "event_id_of",
     "refuse_flat",
+    "require_shallow",
 ]
 
 # Of beta's flat session; GA has each of them elsewhere, or not at all.
@@ -177,6 +178,7 @@ _CONTENT: dict[str, tuple[type[Struct], ...]] = {
     "system": (InputText,),
 }
 _MAX_ID_CHARS = 512
+_HEADROOM = 200  # levels of nesting, and of the stack, in which a value may stand when it is told again
 
 
 class _Envelope(Struct):
@@ -198,9 +200,7 @@ def decode_client_event(text: bytes | str) -> ClientEvent:
             flat = _flat_event_decoder.decode(text)
             for path in ("session", "response"):
                 refuse_flat(_given(getattr(flat, path)), path)
-        check_items(event)
-        if isinstance(event, SessionUpdate | ConversationItemCreate | ResponseCreate):
-            msgspec.json.encode(event)  # what cannot be said again is not taken in: nested too deeply
+        check_event(event)
         return event
     except msgspec.ValidationError as error:
         raise bad_event(error) from None
@@ -222,13 +222,25 @@ def refuse_flat(names: Iterable[str], path: str = "session") -> None:
             raise BadEvent(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
 
 
-def check_items(event: ClientEvent) -> None:
-    """Raises ``BadEvent`` where an item that the event brings has an id that is none, or words of somebody else."""
+def check_event(event: ClientEvent) -> None:
+    """Raises ``BadEvent`` for what the types cannot say: too deep, an id that is none, words of somebody else."""
+    if isinstance(event, SessionUpdate | ConversationItemCreate | ResponseCreate):
+        require_shallow(event)
     if isinstance(event, ConversationItemCreate):
         _check_item(event.item, "item")
     elif isinstance(event, ResponseCreate) and event.response is not UNSET and event.response.input is not UNSET:
         for index, item in enumerate(event.response.input):
             _check_item(item, f"response.input[{index}]")
+
+
+def require_shallow(value: Any) -> None:
+    """Raises ``BadEvent`` where ``value`` is nested so deeply that it could not be told again from anywhere."""
+    for _ in range(_HEADROOM):
+        value = [value]
+    try:
+        msgspec.json.encode(value)
+    except RecursionError:
+        raise _too_deep() from None
 
 
 def _check_item(item: Item, path: str) -> None:
@@ -252,9 +264,13 @@ def decode_json(text: bytes | str) -> Any:
         raise _not_json(error) from None
 
 
+def _too_deep() -> BadEvent:
+    return BadEvent("The message is nested too deeply.")
+
+
 def _not_json(error: Exception) -> BadEvent:
     if isinstance(error, RecursionError):
-        return BadEvent("The message is nested too deeply.")
+        return _too_deep()
     return BadEvent(f"The message is not valid JSON: {error}", code="invalid_json")
 
 
@@ -262,6 +278,7 @@ def decode_session(text: bytes | str) -> SessionConfig:
     """A session in a request's body; raises ``BadEvent`` naming the field below ``session``."""
     try:
         session = _session_decoder.decode(text)
+        require_shallow(session)
         refuse_flat(_given(_flat_decoder.decode(text)))
         return session
     except msgspec.ValidationError as error:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from bridge.wire.sessions import Format, FunctionTool, ToolChoice
+from bridge.wire.sessions import Format, FunctionTool, McpTool, ToolChoice
 
 __all__ = [
     "Content",
@@ -127,7 +127,7 @@ class ResponseConfig(Struct, frozen=True, kw_only=True):
     output_modalities: Annotated[list[Literal["text", "audio"]], Meta(min_length=1, max_length=1)] | UnsetType = UNSET
     instructions: str | UnsetType = UNSET
     audio: ResponseAudio | UnsetType = UNSET
-    tools: list[FunctionTool] | UnsetType = UNSET
+    tools: list[FunctionTool | McpTool] | UnsetType = UNSET
     tool_choice: ToolChoice | UnsetType = UNSET
     parallel_tool_calls: bool | UnsetType = UNSET
     max_output_tokens: Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"] | UnsetType = UNSET

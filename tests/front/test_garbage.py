@@ -231,6 +231,31 @@ def test_events_of_a_beta_client(run: Callable[[Any], Any], texts: list[str]) ->
     run(_converse(texts, is_beta=True))
 
 
+@pytest.mark.parametrize("is_beta", [False, True], ids=["ga", "beta"])
+async def test_every_depth(is_beta: bool) -> None:
+    """However deep a message is nested, it is taken or refused; afterwards listeners of both dialects come in."""
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
+    taken = set()
+    for depth in range(700, 1010, 2):
+        async with Registry(Engine, **limits) as registry:
+            session = registry.open(Terms(model="parrot"), transport="websocket")
+            sink = FakeSink()
+            listener = session.attach(sink, role="owner", is_beta=is_beta)
+            sink.forget()
+            deep = f'{{"a": {"[" * depth}{"]" * depth}}}'
+            tool = f'{{"type": "function", "name": "f", "parameters": {deep}}}'
+            session.receive(listener, f'{{"type": "session.update", "session": {{"tools": [{tool}]}}}}')
+            (answer,) = sink.events
+            assert answer["type"] == "session.updated" or answer["error"]["code"] == "invalid_value"
+            taken.add(answer["type"] == "session.updated")
+            for dialect in (False, True):
+                other = FakeSink()
+                session.attach(other, role="controller", is_beta=dialect)
+                assert other.types[0] == "session.created"
+            session.close("hangup")
+    assert taken == {False, True}
+
+
 def _mixed(lines: list[bytes], changes: list[tuple[int, str, bytes]]) -> bytes:
     lines = list(lines)
     for at, what, new in changes:

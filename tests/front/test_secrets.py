@@ -158,6 +158,23 @@ async def test_body_that_is_no_object(serve_with: ServeWith, door: str, body: by
     assert (reply.status, reply.json["error"]["type"]) == (400, "invalid_request_error")
 
 
+@pytest.mark.parametrize("door", _DOORS)
+async def test_body_that_is_nested_too_deeply(serve_with: ServeWith, door: str) -> None:
+    """400 at every depth at which the session could not be told again; a key of less has a session that works."""
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        for depth in (100, 780, 900, 990, 5000):
+            tools = [{"type": "function", "name": "f", "parameters": {"a": 0}}]
+            session: Any = {"tools": tools}
+            body = json.dumps({"session": session} if door == "client_secrets" else session)
+            body = body.replace('"a": 0', f'"a": {"[" * depth}{"]" * depth}')
+            reply = await request("POST", f"{daemon.url}v1/realtime/{door}", headers=_auth(_KEY), body=body)
+            assert reply.status == (200 if depth == 100 else 400), depth
+            if depth == 100:
+                key = reply.json["value"] if door == "client_secrets" else reply.json["client_secret"]["value"]
+                async with open_socket(daemon.url, "", additional_headers=_auth(key)) as client:
+                    assert client.events[0]["session"]["id"]
+
+
 @pytest.mark.parametrize("seconds", [10, 7200])
 async def test_expiry_that_is_asked_for(serve_with: ServeWith, seconds: int) -> None:
     """From ten seconds to two hours, ends included; beta's SDKs ask inside ``client_secret``, by two names."""

@@ -306,6 +306,10 @@ def test_old_data_channels_have_small_messages() -> None:
                      id="all rejected"),
         pytest.param(SESSION + "m=audio\r\n", "m", id="half a media line"),
         pytest.param(SESSION + AUDIO * 17, "m", id="17 sections"),
+        *(
+            pytest.param(CHROME + VIDEO.replace(" 96 97", f" 96 {wrong}"), "m", id=f"payload type {wrong}")
+            for wrong in ("_9", "128", "72", "-1", "1111111111")
+        ),
         pytest.param(CHROME.replace("a=mid:0", "a=mid:0 1"), "mid", id="odd mid"),
         pytest.param(CHROME + "a=x\r\n" * (MAX_SDP_BYTES // 4), "sdp", id="too large"),
         pytest.param("", "sdp", id="empty"),

@@ -4,6 +4,7 @@ import contextlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -324,3 +325,10 @@ def test_flat_session_in_a_body_is_refused() -> None:
     with pytest.raises(BadEvent) as refused:
         client.decode_session(b'{"type": "realtime", "voice": "echo"}')
     assert (refused.value.code, refused.value.param) == ("unknown_parameter", "session.voice")
+
+
+def test_response_may_have_remote_tools() -> None:
+    """As a session may."""
+    event = decode({"type": "response.create", "response": {"tools": [{"type": "mcp", "server_label": "files"}]}})
+    assert isinstance(event, client.ResponseCreate)
+    assert msgspec.to_builtins(event.response) == {"tools": [{"type": "mcp", "server_label": "files"}]}

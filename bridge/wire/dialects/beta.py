@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from bridge.errors import BadEvent
-from bridge.wire.client_events import ClientEvent, bad_event, check_items, decode_json
+from bridge.wire.client_events import ClientEvent, bad_event, check_event, decode_json
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
 
@@ -205,7 +205,7 @@ def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
         message = {**message, "item": _item_to_ga(message["item"], "item")}
     try:
         event: ClientEvent = msgspec.convert(message, ClientEvent)
-        check_items(event)
+        check_event(event)
     except msgspec.ValidationError as error:
         raise translation.complaint(bad_event(error)) from None
     if translation.temperature is not None:
