@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/installed ## serve with the embedded engine, after installing what it needs (ARGS="--port 9000 ...")
+run: .venv/speaking ## serve with the embedded engine, after installing what it needs (ARGS="--port 9000 ...")
 	@exec $(BIN)/bridge serve $(ARGS)
 
-install: .venv/installed ## install the package and nothing else, into .venv
+install: .venv/installed ## install the package without the engine's models, into .venv
 
 test: .venv/testable chromium node lint ## everything that CI runs
 	$(BIN)/pytest
@@ -45,10 +45,15 @@ clean: ## remove .venv and every cache
 	@$(PIP) install --editable .
 	@touch $@
 
+.venv/speaking: pyproject.toml | .venv/bin/pip
+	@echo "Installing bridge and its engine's models into .venv; about two minutes, this once." >&2
+	@$(PIP) install --editable '.[local]'
+	@touch $@ .venv/installed
+
 .venv/testable: pyproject.toml | .venv/bin/pip
 	@echo "Installing bridge and its test tools into .venv; about a minute, this once." >&2
 	@$(PIP) install --editable '.[test]'
-	@touch $@ .venv/installed
+	@touch $@ .venv/speaking .venv/installed
 
 # The browser tests drive the system's Chromium.
 chromium:

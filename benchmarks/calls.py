@@ -59,7 +59,8 @@ class _Caller:
 @contextlib.asynccontextmanager
 async def _daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
     """A daemon on free ports, and its process."""
-    command = [sys.executable, "-m", "bridge", "serve", "--port", "0", "--udp-port", "0", "--max-calls", "1000"]
+    flags = ["--port", "0", "--udp-port", "0", "--max-calls", "1000", "--engine", "parrot"]
+    command = [sys.executable, "-m", "bridge", "serve", *flags]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout is not None

@@ -81,7 +81,8 @@ async def _run_daemon(config: Config) -> int:
 def _greet(config: Config, daemon: Daemon) -> None:
     """The one line for a person: where to look."""
     note = "" if config.api_key else "  (no API key set: serving this machine only)"
-    print(f"bridge is ready: {daemon.url}  media: UDP {daemon.endpoint.port}{note}", flush=True)
+    media = f"media: UDP {daemon.endpoint.port}"
+    print(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}", flush=True)
 
 
 def _complain(message: str) -> int:

@@ -37,6 +37,7 @@ ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 
 _Text = Annotated[str, Meta(min_length=1)]
+_Seed = Annotated[int, Meta(ge=0)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
@@ -54,6 +55,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Annotated[_Text | None, Meta(description="path of the certificate chain (PEM); turns HTTPS on")] = None
     tls_key: Annotated[_Text | None, Meta(description="path of its private key (PEM)")] = None
     upstream: Annotated[Literal["local"], Meta(description="who answers; `local` is the embedded engine")] = "local"
+    engine: Annotated[
+        Literal["auto", "local", "parrot"],
+        Meta(
+            description="the embedded engine: `local` hears and speaks, `parrot` repeats; `auto`: `local` if installed"
+        ),
+    ] = "auto"
+    engine_seed: Annotated[
+        _Seed | None, Meta(description="makes the local engine say the same, to the bit, whenever it hears the same")
+    ] = None
+    engine_whisper: Annotated[
+        _Text | None, Meta(description="folder of another Whisper model for it, in CTranslate2's form")
+    ] = None
     api_key: Annotated[
         tuple[_Text, ...], Meta(description="key that opens the API; unset: no key is asked for, on loopback only")
     ] = ()

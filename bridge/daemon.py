@@ -5,8 +5,11 @@ ConfigError ◀── start ──▶ serving ──stop()──▶ draining (50
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from datetime import datetime
 
 from bridge.config import Config
+from bridge.errors import ConfigError
 from bridge.front.keys import Keys
 from bridge.front.listen import bind
 from bridge.front.server import Server, new_app
@@ -15,9 +18,14 @@ from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
+from bridge.upstream.engine.assistant import Assistant
+from bridge.upstream.engine.local import Local, missing
+from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
 
 __all__ = ["Daemon"]
+
+_TOLD_SETTINGS = ("upstream", "engine", "max_calls", "max_listeners_per_call", "call_limit_s", "peer_timeout_s")
 
 _log = get_logger("daemon")
 
@@ -25,8 +33,10 @@ _log = get_logger("daemon")
 class Daemon:
     """One bridge. ``async with`` starts it; leaving the block drains it, within bounded time."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, local: Local | None = None) -> None:
+        """``local`` are models that are loaded already, and not this daemon's to close."""
         self._config = config
+        self._local = local
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
 
@@ -58,7 +68,7 @@ class Daemon:
             )
         )
         self.registry = Registry(
-            Engine,
+            await self._engine(stack),
             max_calls=config.max_calls,
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
@@ -74,7 +84,23 @@ class Daemon:
         await stack.enter_async_context(self.registry)
         await server.wait_started()
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, upstream=config.upstream,
-                  is_open=not config.api_key)  # fmt: skip
+                  engine=self.engine, is_open=not config.api_key)  # fmt: skip
+
+    async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[], Engine]:
+        """What makes a conversation's engine; the models that it needs are loaded when this returns."""
+        config = self._config
+        lacking = [] if config.engine == "parrot" else missing()
+        if lacking and config.engine == "local":
+            advice = "pip install 'bridge-realtime[local]'"
+            raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
+        if lacking or config.engine == "parrot":
+            self.engine = "parrot"
+            return lambda: Engine(Parrot())
+        self.engine = "local"
+        local = self._local
+        if local is None:
+            local = await stack.enter_async_context(Local(seed=config.engine_seed, whisper=config.engine_whisper))
+        return lambda: Engine(Assistant(local, _Surroundings(config, self.registry)))
 
     @property
     def url(self) -> str:
@@ -83,6 +109,30 @@ class Daemon:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(config.host, config.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"{'https' if config.tls_cert else 'http'}://{host}:{self.port}/"
+
+
+class _Surroundings:
+    """What the engine can tell of the bridge that it runs in."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self._config = config
+        self._registry = registry
+
+    def now(self) -> datetime:
+        """The local time."""
+        return datetime.now().astimezone()
+
+    def calls(self) -> int:
+        """How many are running."""
+        return len(self._registry.sessions)
+
+    def listeners(self) -> int:
+        """How many sockets listen to them."""
+        return sum(session.attached for session in self._registry.sessions)
+
+    def settings(self) -> dict[str, str]:
+        """Those that every caller may know."""
+        return {name: str(getattr(self._config, name)) for name in _TOLD_SETTINGS}
 
 
 def _udp_port(config: Config, tcp_port: int) -> int:

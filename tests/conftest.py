@@ -4,15 +4,20 @@ Where Hypothesis makes up the cases, they are the same 500 each time, so that a 
 ``HYPOTHESIS_PROFILE=nightly`` makes it 20,000 that are new each night.
 """
 
+import asyncio
+import functools
 import os
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
+
+from bridge.upstream.engine.local import Local
+from bridge.upstream.engine.voice import Voice
 
 __all__: list[str] = []
 
@@ -61,3 +66,20 @@ def speech_pcm() -> bytes:
     with wave.open(str(_DATA / "speech.wav"), "rb") as recording:
         assert (recording.getframerate(), recording.getsampwidth(), recording.getnchannels()) == (24_000, 2, 1)
         return recording.readframes(recording.getnframes())
+
+
+@pytest.fixture(scope="session")
+def models() -> Iterator[Local]:
+    """The engine's ears and voice, loaded once for all tests, with a fixed seed."""
+    with asyncio.Runner() as runner:
+        local = runner.run(Local(seed=0).__aenter__())
+        yield local
+        runner.run(local.aclose())
+
+
+@pytest.fixture(scope="session")
+def say() -> Callable[[str], bytes]:
+    """Real speech: a sentence as PCM16, 24 kHz, mono, the same to the bit in every run."""
+    voice = Voice(seed=0)
+    voice.say("Warm up.")  # reads its files
+    return functools.cache(voice.say)

@@ -33,7 +33,7 @@ _TURN = {"type": "response.created"}, {"type": "response.done", "response": {"st
 
 
 def _settings(**settings: Any) -> Config:
-    return Config(**{"port": 0, "udp_port": 0, "drain_s": 0, **settings})
+    return Config(**{"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", **settings})
 
 
 @pytest.fixture

@@ -123,10 +123,14 @@ class Session:
 
     # Listeners
 
+    @property
+    def attached(self) -> int:
+        """How many listen to the call without being it."""
+        return sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
+
     def require_room(self) -> None:
         """Raises ``OverLimit`` where one more listener would be one too many."""
-        attached = sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
-        if attached >= self._max_listeners:
+        if self.attached >= self._max_listeners:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
     def attach(self, sink: Sink, *, role: str, is_beta: bool = False, choices: Choices = STOCK) -> Listener:

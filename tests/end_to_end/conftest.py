@@ -15,7 +15,7 @@ ServeWith = Callable[..., AbstractAsyncContextManager[Daemon]]
 
 
 def _serve_with(**settings: Any) -> Daemon:
-    return Daemon(Config(**{"port": 0, "udp_port": 0, "drain_s": 0, **settings}))
+    return Daemon(Config(**{"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", **settings}))
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,9 @@ from tests.end_to_end.web import open_socket, request
 
 _ROOT = Path(__file__).parents[2]
 _KEY = "canary-4f1d2c9e"
-_READY = re.compile(r"bridge is ready: (http://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)(  \(no API key .*\))?\n")
+_READY = re.compile(
+    r"bridge is ready: (http://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  engine: parrot(  \(no API key .*\))?\n"
+)
 _LIMIT_S = 15.0
 _MARGIN_S = 4.0  # on top of the grace period: the deadlines of closing, 2 s, and a slow machine
 _FRAME_S = 0.020
@@ -78,7 +80,7 @@ async def _serve(log: Path, *flags: str, **environ: str) -> AsyncIterator[Servin
     """A daemon on free ports; killed in the end, if it still runs."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        process = await _start(("--port", "0", *flags), environ, descriptor)
+        process = await _start(("--port", "0", "--engine", "parrot", *flags), environ, descriptor)
     finally:
         os.close(descriptor)
     assert process.stdout is not None

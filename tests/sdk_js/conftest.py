@@ -83,7 +83,9 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 async def tls_daemon(tls: tuple[Path, Path]) -> AsyncIterator[Daemon]:
     """A daemon over TLS that wants ``API_KEY``."""
     certificate, key = map(str, tls)
-    config = Config(port=0, udp_port=0, drain_s=0, api_key=(API_KEY,), tls_cert=certificate, tls_key=key)
+    config = Config(
+        port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(API_KEY,), tls_cert=certificate, tls_key=key
+    )
     async with Daemon(config) as serving:
         yield serving
 

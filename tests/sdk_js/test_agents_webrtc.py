@@ -43,7 +43,7 @@ def page_port() -> Iterator[int]:
 async def daemon(page_port: int) -> AsyncIterator[Daemon]:
     """A daemon that wants a key, and takes pages of one other origin."""
     origin = f"http://127.0.0.1:{page_port}"
-    config = Config(port=0, udp_port=0, drain_s=0, api_key=(API_KEY,), allow_origin=(origin,))
+    config = Config(port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(API_KEY,), allow_origin=(origin,))
     async with Daemon(config) as serving:
         yield serving
 

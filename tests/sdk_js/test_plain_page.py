@@ -34,7 +34,9 @@ async def test_page_of_the_documentation_talks_in_beta() -> None:
     """It fetches its key from ``/session``, calls, hears, and gets every event as beta had it; the key is used up."""
     with page_server() as port:
         origin = f"http://127.0.0.1:{port}"
-        config = Config(port=0, udp_port=0, drain_s=0, api_key=(API_KEY,), allow_origin=(origin,), page_keys=True)
+        config = Config(
+            port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(API_KEY,), allow_origin=(origin,), page_keys=True
+        )
         async with Daemon(config) as daemon, opened_page(f"{origin}/page.html") as page:
             call: dict[str, Any] = await page.evaluate(_TALK, daemon.url)
             for session in daemon.registry.sessions:

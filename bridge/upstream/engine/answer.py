@@ -5,193 +5,222 @@ something left to cancel.
 """
 
 import asyncio
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal
 
 from msgspec import UNSET
 
+from bridge.errors import BridgeError, UpstreamError, error_body
+from bridge.log import get_logger
 from bridge.media.playback import Part as SoundPart
 from bridge.session.conversation import Conversation
 from bridge.session.roles import Downstream
+from bridge.upstream.engine.mind import Call, Content, Speech, Spoken, Text
+from bridge.upstream.engine.recordings import Recordings
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import SESSION_HZ
 from bridge.wire.ids import new_id
 
-__all__ = ["Answer", "Call", "Speech", "Text"]
+__all__ = ["Answer"]
 
 _PIECE_MS = 200
 _PIECE_BYTES = 2 * SESSION_HZ * _PIECE_MS // 1000
 _INTERVAL_S = 0.010  # a piece every so often: 20 times as fast as it plays
 _OUTPUT_TOKENS_PER_S = 20  # of sound, as OpenAI counts
+_END = object()
 
+_Steps = Generator["asyncio.Future[Any] | None"]
 
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """Sound, PCM16 24 kHz mono, and what it says."""
-
-    pcm: bytes
-    transcript: str
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Text only."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function call; ``arguments`` is JSON text."""
-
-    name: str
-    arguments: str
+_log = get_logger("engine")
 
 
 class Answer:
-    """A response in progress. ``on_done`` is called once, when ``response.done`` has been delivered."""
+    """A response in progress. ``on_done`` is called once, when ``response.done`` has been delivered.
+
+    It waits for ``unheard``, so that ``think`` finds all words understood.
+    """
 
     def __init__(
         self,
-        content: Speech | Text | Call,
+        think: Callable[[], Content],
         response: items.Response,
         *,
+        unheard: "Sequence[asyncio.Future[Any]]",
         conversation: Conversation | None,
         downstream: Downstream,
+        recordings: Recordings,
         input_tokens: tuple[int, int],
         on_done: Callable[["Answer"], None],
     ) -> None:
         self.response = response
-        self.audio_bytes = 0
-        """How much sound has been delivered."""
-        self._content = content
+        self.sound_began_s: float | None = None
+        """When the first of its sound was delivered, by the loop's clock."""
+        self._think = think
+        self._unheard = unheard
         self._conversation = conversation
         self._downstream = downstream
+        self._recordings = recordings
         self._input_tokens = input_tokens
         self._on_done = on_done
         self._timer: asyncio.TimerHandle | None = None
-        self._item: items.Message | items.FunctionCall
-        if isinstance(content, Call):
-            self._item = items.FunctionCall(call_id=new_id("call"), name=content.name, arguments="")
-        else:
-            self._item = items.Message(role="assistant", content=[])
+        self._future: asyncio.Future[Any] | None = None
+        self._item: items.Message | items.FunctionCall | None = None
+        self._pcm = bytearray()
+        self._heard_bytes: int | None = None  # of it; all, as far as is known
         self._steps = self._run()
 
     @property
     def audio_ms(self) -> int:
         """How much sound has been delivered, in whole ms."""
-        return self.audio_bytes * 1000 // (2 * SESSION_HZ)
+        return len(self._pcm) * 1000 // (2 * SESSION_HZ)
 
     @property
     def item_id(self) -> str:
-        """The item that it writes."""
-        return str(self._item.id)
+        """The item that it writes, once there is one."""
+        return str(self._item.id) if self._item is not None else ""
 
     def start(self) -> None:
         """Begins; the first events are delivered before this returns."""
         self._step()
 
+    def cut(self, size: int) -> None:
+        """Of its sound, what is behind ``size`` bytes was never heard."""
+        self._heard_bytes = size
+
     def cancel(self, reason: str) -> None:
         """Ends it where it stands (``turn_detected``, ``client_cancelled``)."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._steps.close()
+        self.stop()
         self._finish("cancelled", items.StatusDetails(type="cancelled", reason=reason))
 
     def stop(self) -> None:
         """Ends it without a word: nobody is left to hear it."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._future is not None:
+            self._future.remove_done_callback(self._step)
         self._steps.close()
 
-    def _step(self) -> None:
-        self._timer = None
-        if next(self._steps, False):
+    def _step(self, _: object = None) -> None:
+        """On to the next place where time passes."""
+        self._timer = self._future = None
+        try:
+            wait = next(self._steps, _END)
+        except BridgeError as error:
+            self._finish("failed", items.StatusDetails(type="failed", error=error_body(error)))
+            return
+        if isinstance(wait, asyncio.Future):
+            self._future = wait
+            wait.add_done_callback(self._step)
+        elif wait is None:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._step)
 
-    def _run(self) -> Generator[bool]:
-        """The whole answer; each ``yield`` is a place where time passes."""
+    def _run(self) -> _Steps:
+        """The whole answer; each ``yield`` gives what is waited for, None standing for an interval."""
         deliver = self._downstream.deliver
         deliver(server.ResponseCreated(response=self.response))
         deliver(server.RateLimitsUpdated(rate_limits=[]))
-        self._add_item()
-        content = self._content
-        if isinstance(content, Speech):
-            yield from self._speak(content)
+        yield from self._unheard
+        content = self._think()
+        if isinstance(content, Call):
+            yield from self._call(content)
         elif isinstance(content, Text):
             yield from self._write(content)
+        elif isinstance(content, Speech):
+            yield from self._play(content)
         else:
-            yield from self._call(content)
+            yield from self._speak(content)
         self._finish("completed", None)
 
-    def _add_item(self) -> None:
-        item, previous = self._item, None
-        item.status = "in_progress"
+    def _add_item(self, item: items.Message | items.FunctionCall) -> None:
+        item.status, previous = "in_progress", None
         if self._conversation is not None:
             previous = self._conversation.place(item)
         else:
             item.id, item.object = new_id("item"), "realtime.item"
+        self._item, self._previous = item, previous
         deliver = self._downstream.deliver
         deliver(server.OutputItemAdded(response_id=self.response.id, output_index=0, item=item))
         if self._conversation is not None:
             deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
-        self._previous = previous
 
-    def _speak(self, content: Speech) -> Generator[bool]:
-        assert isinstance(self._item, items.Message)
+    def _add_message(self, part: items.OutputText | items.OutputAudio) -> dict[str, Any]:
+        message = items.Message(role="assistant", content=[])
+        self._add_item(message)
+        message.content.append(part)
         ids = self._ids()
-        deliver = self._downstream.deliver
-        self._item.content.append(items.OutputAudio(transcript=""))
-        deliver(server.ContentPartAdded(**ids, part=items.Part(type="audio", transcript="")))
-        deliver(server.OutputAudioTranscriptDelta(**ids, delta=content.transcript))
-        self._item.content[0] = items.OutputAudio(transcript=content.transcript)
+        is_text = isinstance(part, items.OutputText)
+        shown = items.Part(type="text", text="") if is_text else items.Part(type="audio", transcript="")
+        self._downstream.deliver(server.ContentPartAdded(**ids, part=shown))
+        return ids
+
+    def _play(self, content: Speech) -> _Steps:
+        part = items.OutputAudio(transcript="")
+        self._say(part, content.transcript, self._add_message(part))
+        yield from self._sound(content.pcm)
+
+    def _speak(self, content: Spoken) -> _Steps:
+        """One piece after the other; while one goes out, the next is being made."""
+        part = items.OutputAudio(transcript="")
+        ids: dict[str, Any] | None = None
+        sound = content.say(content.pieces[0])
+        try:
+            for at, piece in enumerate(content.pieces, 1):
+                yield sound
+                pcm = _result(sound)
+                if at < len(content.pieces):
+                    sound = content.say(content.pieces[at])
+                ids = ids or self._add_message(part)
+                self._say(part, piece, ids)
+                yield from self._sound(pcm)
+        finally:
+            sound.cancel()
+
+    def _say(self, part: items.OutputAudio, words: str, ids: dict[str, Any]) -> None:
+        part.transcript = f"{part.transcript}{words}"
+        self._downstream.deliver(server.OutputAudioTranscriptDelta(**ids, delta=words))
+
+    def _sound(self, pcm: bytes) -> _Steps:
         part = SoundPart(self.response.id, self.item_id, 0, 0)
-        for at in range(0, len(content.pcm), _PIECE_BYTES):
-            piece = content.pcm[at : at + _PIECE_BYTES]
+        for at in range(0, len(pcm), _PIECE_BYTES):
+            piece = pcm[at : at + _PIECE_BYTES]
+            if self.sound_began_s is None:
+                self.sound_began_s = asyncio.get_running_loop().time()
+            self._pcm += piece
             self._downstream.deliver_audio(part, piece)
-            self.audio_bytes += len(piece)
-            yield True
+            yield None
 
-    def _write(self, content: Text) -> Generator[bool]:
-        assert isinstance(self._item, items.Message)
-        ids = self._ids()
+    def _write(self, content: Text) -> _Steps:
         text = items.OutputText(text="")
-        self._item.content.append(text)
-        self._downstream.deliver(server.ContentPartAdded(**ids, part=items.Part(type="text", text="")))
+        ids = self._add_message(text)
         for word in content.text.splitlines(keepends=True) or [""]:
             text.text += word
             self._downstream.deliver(server.OutputTextDelta(**ids, delta=word))
-            yield True
+            yield None
 
-    def _call(self, content: Call) -> Generator[bool]:
-        assert isinstance(self._item, items.FunctionCall)
-        self._item.arguments = content.arguments
-        call_id = str(self._item.call_id)
+    def _call(self, content: Call) -> _Steps:
+        item = items.FunctionCall(call_id=new_id("call"), name=content.name, arguments="")
+        self._add_item(item)
+        item.arguments = content.arguments
         self._downstream.deliver(
             server.FunctionCallArgumentsDelta(
                 response_id=self.response.id,
                 item_id=self.item_id,
                 output_index=0,
-                call_id=call_id,
+                call_id=str(item.call_id),
                 delta=content.arguments,
             )
         )
-        yield True
+        yield None
 
-    def _finish(self, status: str, details: items.StatusDetails | None) -> None:
+    def _finish(self, status: Literal["completed", "cancelled", "failed"], details: items.StatusDetails | None) -> None:
         """All the ``done`` events, whichever way it ended."""
-        deliver, item, is_complete = self._downstream.deliver, self._item, status == "completed"
-        self._finish_part()
-        item.status = "completed" if is_complete else "incomplete"
-        deliver(server.OutputItemDone(response_id=self.response.id, output_index=0, item=item))
-        if self._conversation is not None:
-            deliver(server.ConversationItemDone(previous_item_id=self._previous, item=item))
+        if self._item is not None:
+            self._finish_item(self._item, is_complete=status == "completed")
         response = self.response
-        response.status = "completed" if is_complete else "cancelled"
+        response.status = status
         response.status_details = details
-        response.output = [item]
+        response.output = [self._item] if self._item is not None else []
         text_tokens, audio_tokens = self._input_tokens
         response.usage = items.Usage.of(
             input_text=text_tokens,
@@ -199,26 +228,36 @@ class Answer:
             output_text=len(self._words().split()),
             output_audio=self.audio_ms * _OUTPUT_TOKENS_PER_S // 1000,
         )
-        deliver(server.ResponseDone(response=self.response))
+        self._downstream.deliver(server.ResponseDone(response=response))
         self._on_done(self)
 
-    def _finish_part(self) -> None:
-        ids, deliver = self._ids(), self._downstream.deliver
-        if isinstance(self._item, items.FunctionCall):
-            deliver(
-                server.FunctionCallArgumentsDone(
-                    response_id=self.response.id,
-                    item_id=self.item_id,
-                    output_index=0,
-                    call_id=str(self._item.call_id),
-                    name=self._item.name,
-                    arguments=self._item.arguments,
-                )
+    def _finish_item(self, item: items.Message | items.FunctionCall, *, is_complete: bool) -> None:
+        if isinstance(item, items.FunctionCall):
+            self._finish_call(item)
+        else:
+            self._finish_part(item)
+        if self._pcm:
+            self._recordings.keep(self.item_id, bytes(self._pcm[: self._heard_bytes]))
+        item.status = "completed" if is_complete else "incomplete"
+        deliver = self._downstream.deliver
+        deliver(server.OutputItemDone(response_id=self.response.id, output_index=0, item=item))
+        if self._conversation is not None:
+            deliver(server.ConversationItemDone(previous_item_id=self._previous, item=item))
+
+    def _finish_call(self, item: items.FunctionCall) -> None:
+        self._downstream.deliver(
+            server.FunctionCallArgumentsDone(
+                response_id=self.response.id,
+                item_id=self.item_id,
+                output_index=0,
+                call_id=str(item.call_id),
+                name=item.name,
+                arguments=item.arguments,
             )
-            return
-        if not self._item.content:
-            return
-        part = self._item.content[0]
+        )
+
+    def _finish_part(self, item: items.Message) -> None:
+        ids, deliver, part = self._ids(), self._downstream.deliver, item.content[0]
         if isinstance(part, items.OutputText):
             deliver(server.OutputTextDone(**ids, text=part.text))
             deliver(server.ContentPartDone(**ids, part=items.Part(type="text", text=part.text)))
@@ -231,10 +270,20 @@ class Answer:
     def _words(self) -> str:
         if isinstance(self._item, items.FunctionCall):
             return self._item.arguments
-        part = self._item.content[0] if self._item.content else None
+        part = self._item.content[0] if self._item is not None else None
         if isinstance(part, items.OutputText):
             return part.text
         return part.transcript or "" if isinstance(part, items.OutputAudio) and part.transcript is not UNSET else ""
 
     def _ids(self) -> dict[str, Any]:
         return {"response_id": self.response.id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
+
+
+def _result(sound: "asyncio.Future[bytes]") -> bytes:
+    try:
+        return sound.result()
+    except BridgeError:
+        raise
+    except Exception as error:
+        _log.error("engine.voice_failed", exc_info=error)
+        raise UpstreamError("The engine failed to say this.") from error

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["example_arguments"]
+__all__ = ["example_arguments", "resolved"]
 
 _MAX_DEPTH = 8
 _MAX_VALUES = 200  # of one example; a schema may refer to itself
@@ -26,7 +26,7 @@ class _Maker:
     def make(self, schema: Any, depth: int) -> Any:
         if not isinstance(schema, Mapping):
             return {} if depth == 0 else _WORD
-        schema = self._resolved(schema)
+        schema = resolved(schema, self._root)
         for key in ("const", "default"):
             if key in schema:
                 return schema[key]
@@ -60,15 +60,16 @@ class _Maker:
         count = min(count, _whole(schema.get("maxItems"), count), _MAX_VALUES)
         return [self.make(schema.get("items", {}), depth + 1) for _ in range(count)]
 
-    def _resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a local ``$ref`` points to."""
-        reference = schema.get("$ref")
-        if not isinstance(reference, str) or not reference.startswith("#/"):
-            return schema
-        found = self._root
-        for step in reference[2:].split("/"):
-            found = found.get(step) if isinstance(found, Mapping) else None
-        return found if isinstance(found, Mapping) else {}
+
+def resolved(schema: Mapping[str, Any], root: Any) -> Mapping[str, Any]:
+    """The schema itself, or what its local ``$ref`` points to in ``root``."""
+    reference = schema.get("$ref")
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return schema
+    found = root
+    for step in reference[2:].split("/"):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _scalar(kind: str, schema: Mapping[str, Any]) -> Any:

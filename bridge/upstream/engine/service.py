@@ -1,12 +1,12 @@
 """The embedded engine: a Realtime service of its own in this process, which answers when nothing else is configured.
 
-It hears (Silero VAD), takes turns, keeps the conversation, and speaks the caller's own words back: the parrot. It never
-invents what it cannot know: where a transcript of the caller is asked for it says that there is none, and its own
-transcript tells what the sound is.
+It hears (Silero VAD), takes turns, keeps the conversation and answers; with which wits, says its ``Mind``: the parrot
+says the caller's own words back, the assistant understands them, and speaks. Neither invents what it cannot know.
 """
 
+import asyncio
 import binascii
-from collections import OrderedDict
+import functools
 
 import msgspec
 from msgspec import UNSET
@@ -15,39 +15,31 @@ from bridge.errors import BadEvent
 from bridge.media.convert import SoundDecoder
 from bridge.session.roles import Downstream
 from bridge.session.state import SessionState
-from bridge.upstream.engine.answer import Answer, Call, Speech, Text
-from bridge.upstream.engine.arguments import example_arguments
-from bridge.upstream.engine.turns import SpeechStarted, SpeechStopped, TurnDetector
+from bridge.upstream.engine.answer import Answer
+from bridge.upstream.engine.intake import Intake
+from bridge.upstream.engine.mind import Matter, Mind
+from bridge.upstream.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import server_events as server
-from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
+from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import FunctionTool, SemanticVad, ServerVad, format_of
+from bridge.wire.sessions import ServerVad, format_of
 
 __all__ = ["Engine"]
 
-_BYTES_PER_MS = 2 * SESSION_HZ // 1000
-_MIN_COMMIT_MS = 100
 _MAX_RETRIEVED_BYTES = 4 * 1024 * 1024  # 87 s; a longer item is retrieved without its sound, or no client could read it
-_DETECTION_MS = 200  # by which speech is noticed after its start, at most
-_MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
-_MAX_KEPT_MS = 1_200_000  # of committed sound, for parroting and retrieval; the oldest goes first
-_SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad, by eagerness
 _INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
-_NOTHING_SAID = "Say something, and you will hear your own words. Type something, and you will read them."
 
 
 class Engine:
     """One conversation with the embedded engine; an ``Upstream``."""
 
-    def __init__(self) -> None:
-        self._sounds: OrderedDict[str, bytes] = OrderedDict()
+    def __init__(self, mind: Mind) -> None:
+        self._mind = mind
+        self._recordings = Recordings()
         self._answer: Answer | None = None
-        self._buffer = bytearray()
-        self._dropped_bytes = 0  # of all sound that came, those that are no longer in the buffer
-        self._turn_item_id = ""
-        self._detector: TurnDetector | None = None
+        self._idle: asyncio.TimerHandle | None = None
 
     # Upstream
 
@@ -55,7 +47,9 @@ class Engine:
         """Begins the conversation; ``session.created`` is delivered before this returns."""
         self._downstream = downstream
         self._state = state
-        self._configure_turns()
+        self._intake = Intake(
+            self._mind, self._recordings, downstream, state, on_start=self._speech_started, on_turn=self._turn_ended
+        )
         downstream.deliver(server.SessionCreated(session=state.config))
 
     @property
@@ -72,18 +66,18 @@ class Engine:
         """A client event; raises ``BadEvent`` where it cannot be done."""
         if isinstance(event, client.SessionUpdate):
             self._downstream.deliver(server.SessionUpdated(session=self._state.updated(event.session)))
-            self._configure_turns()
+            self._intake.configure()
         elif isinstance(event, client.InputAudioBufferCommit):
-            self._commit_by_hand()
+            self._intake.commit()
         elif isinstance(event, client.InputAudioBufferClear):
-            self._clear()
+            self._intake.clear()
         elif isinstance(event, client.ConversationItemCreate):
             self._create_item(event)
         elif isinstance(event, client.ConversationItemRetrieve):
             self._retrieve(event.item_id)
         elif isinstance(event, client.ConversationItemDelete):
             self._state.conversation.find(event.item_id)
-            self._sounds.pop(event.item_id, None)
+            self._recordings.forget(event.item_id)
             self._downstream.deliver(server.ConversationItemDeleted(item_id=event.item_id))
         elif isinstance(event, client.ConversationItemTruncate):
             self._truncate(event)
@@ -95,130 +89,66 @@ class Engine:
 
     def receive_audio(self, pcm: bytes) -> None:
         """The caller's sound, PCM16 24 kHz mono."""
-        self._buffer += pcm
-        detector = self._detector
-        if detector is None:
-            self._trim_buffer(_MAX_BUFFER_MS)
-            return
-        for event in detector.push(pcm):
-            if isinstance(event, SpeechStarted):
-                self._speech_started(event.audio_start_ms)
-            else:
-                self._speech_stopped(event)
-        self._trim_buffer(_MAX_BUFFER_MS if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
+        self._intake.push(pcm)
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""
+        self._forget_idleness()
+        self._intake.stop()
         if self._answer is not None:
             self._answer.stop()
             self._answer = None
 
     # Turns
 
-    def _configure_turns(self) -> None:
-        turns = self._state.turn_detection
-        if turns is None:
-            self._detector = None
-            return
-        if isinstance(turns, SemanticVad):
-            turns = ServerVad(silence_duration_ms=_SILENCE_MS[turns.eagerness])
-        self._prefix_ms = turns.prefix_padding_ms
-        if self._detector is None:
-            self._detector = TurnDetector()
-            self._detector_start_ms = self._now_ms
-        self._detector.configure(
-            threshold=turns.threshold,
-            prefix_padding_ms=turns.prefix_padding_ms,
-            silence_duration_ms=turns.silence_duration_ms,
-        )
-
-    def _speech_started(self, audio_start_ms: int) -> None:
-        start_ms = self._detector_start_ms + audio_start_ms
-        self._turn_item_id = new_id("item")
-        self._take_until(start_ms)
-        self._downstream.deliver(
-            server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
-        )
+    def _speech_started(self) -> None:
+        self._forget_idleness()
         turns = self._state.turn_detection
         if turns is not None and turns.interrupt_response:
             self._cancel("turn_detected")
 
-    def _speech_stopped(self, event: SpeechStopped) -> None:
-        end_ms = self._detector_start_ms + event.audio_end_ms
-        self._downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id))
-        sound = self._take_until(end_ms)
+    def _turn_ended(self) -> None:
         turns = self._state.turn_detection
+        if self._answer is None and turns is not None and turns.create_response and self._state.has_answers:
+            self._respond(items.ResponseConfig())
+
+    # A caller who says nothing
+
+    def _await_idleness(self, answer: Answer) -> None:
+        """``idle_timeout_ms`` counts from where the answer has been heard, if it plays from its beginning on."""
+        turns = self._state.turn_detection
+        self._forget_idleness()
+        if not isinstance(turns, ServerVad) or turns.idle_timeout_ms is None:
+            return
+        loop = asyncio.get_running_loop()
+        heard_s = max(loop.time(), (answer.sound_began_s or 0) + answer.audio_ms / 1000)
+        start_ms = self._intake.now_ms + round(1000 * (heard_s - loop.time()))
+        self._idle = loop.call_at(heard_s + turns.idle_timeout_ms / 1000, self._idled, start_ms)
+
+    def _idled(self, start_ms: int) -> None:
+        self._idle = None
+        if (
+            self._answer is not None
+            or self._intake.is_speaking
+            or not isinstance(self._state.turn_detection, ServerVad)
+        ):
+            return
+        item_id, end_ms = new_id("item"), self._intake.now_ms
+        self._downstream.deliver(
+            server.InputAudioBufferTimeoutTriggered(
+                audio_start_ms=min(start_ms, end_ms), audio_end_ms=end_ms, item_id=item_id
+            )
+        )
         try:
-            self._commit(sound, self._turn_item_id)
-            if self._answer is None and turns is not None and turns.create_response and self._state.has_answers:
-                self._respond(items.ResponseConfig())
+            self._intake.commit_silence(item_id)
+            self._respond(items.ResponseConfig(), is_idle=True)
         except BadEvent as error:  # there is no client event to refuse
             self._downstream.deliver(server.error_event(error))
 
-    # The input buffer
-
-    @property
-    def _now_ms(self) -> int:
-        """The end of what was heard, in ms since the first sound."""
-        return (self._dropped_bytes + len(self._buffer)) // _BYTES_PER_MS
-
-    def _take_until(self, ms: int) -> bytes:
-        """Takes the buffer's sound up to a time since the first sound."""
-        return self._take(ms * _BYTES_PER_MS - self._dropped_bytes)
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[: max(0, size)])
-        del self._buffer[: len(taken)]
-        self._dropped_bytes += len(taken)
-        return taken
-
-    def _trim_buffer(self, keep_ms: int) -> None:
-        if len(self._buffer) > (keep_ms + 1000) * _BYTES_PER_MS:  # not for every frame
-            self._take(len(self._buffer) - keep_ms * _BYTES_PER_MS)
-
-    def _commit_by_hand(self) -> None:
-        length_ms = len(self._buffer) // _BYTES_PER_MS
-        if length_ms < _MIN_COMMIT_MS:
-            raise BadEvent(
-                "Error committing input audio buffer: buffer too small. Expected at least "
-                f"{_MIN_COMMIT_MS}ms of audio, but buffer only has {length_ms:.2f}ms of audio.",
-                code="input_audio_buffer_commit_empty",
-            )
-        self._state.conversation.require_room()
-        self._commit(self._forget_buffer(), new_id("item"))
-
-    def _clear(self) -> None:
-        self._forget_buffer()
-        self._downstream.deliver(server.InputAudioBufferCleared())
-
-    def _forget_buffer(self) -> bytes:
-        if self._detector is not None:
-            self._detector.reset()
-        return self._take(len(self._buffer))
-
-    def _commit(self, sound: bytes, item_id: str) -> None:
-        item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
-        previous = self._state.conversation.place(item)
-        self._keep(item_id, sound)
-        deliver = self._downstream.deliver
-        deliver(server.InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
-        deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
-        deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
-        if self._state.input.transcription not in (None, UNSET):
-            deliver(
-                server.InputAudioTranscriptionFailed(
-                    item_id=item_id,
-                    error=server.TranscriptionError(
-                        code="transcription_unavailable",
-                        message="The embedded engine has no speech recognition installed.",
-                    ),
-                )
-            )
-
-    def _keep(self, item_id: str, sound: bytes) -> None:
-        self._sounds[item_id] = sound
-        while sum(map(len, self._sounds.values())) > _MAX_KEPT_MS * _BYTES_PER_MS:
-            self._sounds.popitem(last=False)
+    def _forget_idleness(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
     # Items
 
@@ -227,7 +157,7 @@ class Engine:
         sound = self._taken_sound(item)
         previous = self._state.conversation.place(item, after=event.previous_item_id)
         if sound:
-            self._keep(str(item.id), sound)
+            self._recordings.keep(str(item.id), sound)
         self._downstream.deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
         self._downstream.deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
 
@@ -251,8 +181,8 @@ class Engine:
 
     def _retrieve(self, item_id: str) -> None:
         item = self._state.conversation.find(item_id)
-        sound = self._sounds.get(item_id)
-        if sound is not None and len(sound) <= _MAX_RETRIEVED_BYTES and isinstance(item, items.Message):
+        sound = self._recordings.sound(item_id)
+        if sound and len(sound) <= _MAX_RETRIEVED_BYTES and isinstance(item, items.Message):
             audio = binascii.b2a_base64(sound, newline=False).decode()
             content: list[items.Content] = [
                 msgspec.structs.replace(part, audio=audio)
@@ -265,15 +195,16 @@ class Engine:
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
         self._state.require_audio(event.item_id, event.content_index)
-        is_speaking = self._answer is not None and self._answer.item_id == event.item_id
-        heard = len(self._sounds.get(event.item_id, b"")) // _BYTES_PER_MS
-        length_ms = self._answer.audio_ms if is_speaking and self._answer is not None else heard
+        answer = self._answer if self._answer is not None and self._answer.item_id == event.item_id else None
+        length_ms = answer.audio_ms if answer is not None else self._recordings.duration_ms(event.item_id)
         if event.audio_end_ms > length_ms:
             raise BadEvent(
                 f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms", param="audio_end_ms"
             )
-        if event.item_id in self._sounds:
-            self._sounds[event.item_id] = self._sounds[event.item_id][: event.audio_end_ms * _BYTES_PER_MS]
+        if answer is not None:
+            answer.cut(event.audio_end_ms * BYTES_PER_MS)
+        else:
+            self._recordings.cut(event.item_id, event.audio_end_ms * BYTES_PER_MS)
         self._downstream.deliver(
             server.ConversationItemTruncated(
                 item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
@@ -282,59 +213,36 @@ class Engine:
 
     # Answers
 
-    def _respond(self, wanted: items.ResponseConfig) -> None:
+    def _respond(self, wanted: items.ResponseConfig, *, is_idle: bool = False) -> None:
         self._state.require_idle()
         self._state.conversation.require_room()
         history = wanted.input if wanted.input is not UNSET else self._state.conversation.items()
         response = self._state.new_response(new_id("resp"), wanted)
-        content = self._content(wanted, history, is_text=response.output_modalities == ["text"])
+        matter = Matter(
+            wanted,
+            history,
+            self._state,
+            self._recordings,
+            is_text=response.output_modalities == ["text"],
+            is_idle=is_idle,
+        )
+        self._forget_idleness()
         self._answer = answer = Answer(
-            content,
+            functools.partial(self._mind.content, matter),
             response,
+            unheard=self._intake.unheard,
             conversation=self._state.conversation if response.conversation_id is not None else None,
             downstream=self._downstream,
+            recordings=self._recordings,
             input_tokens=self._input_tokens(history),
             on_done=self._answered,
         )
         answer.start()
-        if isinstance(content, Speech):
-            self._keep(answer.item_id, content.pcm)
 
     def _input_tokens(self, history: list[items.Item]) -> tuple[int, int]:
         """Of text and of sound, as an estimate."""
-        sound_ms = sum(len(self._sounds.get(str(item.id), b"")) for item in history) // _BYTES_PER_MS
+        sound_ms = sum(self._recordings.duration_ms(item.id) for item in history)
         return self._state.text_tokens(history), sound_ms * _INPUT_TOKENS_PER_S // 1000
-
-    def _content(
-        self, wanted: items.ResponseConfig, history: list[items.Item], *, is_text: bool
-    ) -> Speech | Text | Call:
-        """What to say to the last item."""
-        call = self._tool_call(wanted, history)
-        if call is not None:
-            return call
-        last = next((item for item in reversed(history) if not _is_from_model(item)), None)
-        if isinstance(last, items.FunctionCallOutput):
-            return Text(f"The function answered: {last.output}")
-        if not isinstance(last, items.Message):
-            return Text(_NOTHING_SAID)
-        sound = self._sounds.get(str(last.id))
-        if sound:
-            words = f"(your own words, {len(sound) / _BYTES_PER_MS / 1000:.1f} s)"
-            return Text(words) if is_text else Speech(sound, words)
-        written = "\n".join(part.text for part in last.content if isinstance(part, items.InputText))
-        return Text(f"You wrote: {written}" if written else _NOTHING_SAID)
-
-    def _tool_call(self, wanted: items.ResponseConfig, history: list[items.Item]) -> Call | None:
-        """A call of the first function, once in a conversation: until one was answered."""
-        tools = wanted.tools if wanted.tools is not UNSET else self._state.config.tools
-        choice = wanted.tool_choice if wanted.tool_choice is not UNSET else self._state.config.tool_choice
-        functions = [tool for tool in tools if isinstance(tool, FunctionTool)] if tools is not UNSET else []
-        is_answered = any(isinstance(item, items.FunctionCallOutput) for item in history)
-        if not functions or choice == "none" or is_answered:
-            return None
-        tool = functions[0]
-        arguments = example_arguments(tool.parameters if tool.parameters is not UNSET else {})
-        return Call(tool.name, msgspec.json.encode(arguments).decode())
 
     def _cancel(self, reason: str) -> None:
         if self._answer is not None:
@@ -343,9 +251,5 @@ class Engine:
     def _answered(self, answer: Answer) -> None:
         if self._answer is answer:
             self._answer = None
-        if answer.item_id in self._sounds:  # what was cancelled was never said
-            self._sounds[answer.item_id] = self._sounds[answer.item_id][: answer.audio_bytes]
-
-
-def _is_from_model(item: items.Item) -> bool:
-    return isinstance(item, items.FunctionCall) or (isinstance(item, items.Message) and item.role == "assistant")
+        if answer.response.status == "completed":
+            self._await_idleness(answer)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from bridge.media.resample import Resampler
 from bridge.upstream.engine.vad import RATE_HZ, WINDOW_SAMPLES, SileroVad
 
-__all__ = ["SpeechStarted", "SpeechStopped", "TurnDetector"]
+__all__ = ["Edge", "SpeechPaused", "SpeechResumed", "SpeechStarted", "SpeechStopped", "TurnDetector"]
 
 _INPUT_HZ = 24_000
 _INPUT_BYTES_PER_MS = 2 * _INPUT_HZ // 1000
@@ -35,13 +35,42 @@ class SpeechStopped:
     """End of the turn's audio: where the silence was long enough to tell, so that silence is part of it."""
 
 
-class TurnDetector:
-    """Finds the turns in one stream of PCM16 24 kHz mono; its clock is ms since the first sample ever pushed."""
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """Silence inside a turn, which may become its end."""
 
-    def __init__(self, *, threshold: float = 0.5, prefix_padding_ms: int = 300, silence_duration_ms: int = 500) -> None:
+    audio_end_ms: int
+    """How far the sound has been heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """The pause was none of the turn's end."""
+
+
+Edge = SpeechStarted | SpeechPaused | SpeechResumed | SpeechStopped
+
+
+class TurnDetector:
+    """Finds the turns in one stream of PCM16 24 kHz mono; its clock is ms since the first sample ever pushed.
+
+    With ``pause_ms`` it tells of shorter silences as well, and may then be told how long this one has to last.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.5,
+        prefix_padding_ms: int = 300,
+        silence_duration_ms: int = 500,
+        pause_ms: int | None = None,
+    ) -> None:
         self.configure(
             threshold=threshold, prefix_padding_ms=prefix_padding_ms, silence_duration_ms=silence_duration_ms
         )
+        self._pause_ms = pause_ms
+        self._is_paused = False
+        self._this_silence_ms: int | None = None
         self._resampler = Resampler(_INPUT_HZ, RATE_HZ)
         self._vad = SileroVad()
         self._pending = b""  # less than one window at 16 kHz
@@ -62,13 +91,18 @@ class TurnDetector:
         self._prefix_padding_ms = prefix_padding_ms
         self._silence_duration_ms = silence_duration_ms
 
+    def end_after(self, silence_ms: int) -> None:
+        """The present pause ends the turn when it has lasted so long; the next one is as configured again."""
+        if self._is_paused:
+            self._this_silence_ms = silence_ms
+
     def reset(self) -> None:
         """Forget an open turn and whatever was pushed so far, but keep the clock."""
         self._is_speaking = False
-        self._silent_since_ms = None
+        self._forget_silence()
         self._free_ms = self._pushed_bytes // _INPUT_BYTES_PER_MS
 
-    def push(self, pcm: bytes) -> list[SpeechStarted | SpeechStopped]:
+    def push(self, pcm: bytes) -> list[Edge]:
         """Hear any number of samples; return the turns' edges among them, in order."""
         self._pushed_bytes += len(pcm)
         self._pending += self._resampler.push(pcm)
@@ -78,17 +112,27 @@ class TurnDetector:
         edges = (self._judge(window) for window in samples.reshape(-1, WINDOW_SAMPLES))
         return [edge for edge in edges if edge is not None]
 
-    def _judge(self, window: NDArray[np.float32]) -> SpeechStarted | SpeechStopped | None:
+    def _judge(self, window: NDArray[np.float32]) -> Edge | None:
         probability = self._vad.step(window)
         start_ms, self._judged_ms = self._judged_ms, self._judged_ms + _WINDOW_MS
         if probability >= self._threshold:
-            self._silent_since_ms = None
-            return None if self._is_speaking else self._start(start_ms)
+            was_paused = self._is_paused
+            self._forget_silence()
+            if not self._is_speaking:
+                return self._start(start_ms)
+            return SpeechResumed() if was_paused else None
         if self._is_speaking and probability < max(self._threshold - _HYSTERESIS, _LEAST_PROBABILITY):
             if self._silent_since_ms is None:
                 self._silent_since_ms = start_ms
-            if self._judged_ms - self._silent_since_ms >= self._silence_duration_ms:
-                return self._stop()
+            return self._judge_silence(self._judged_ms - self._silent_since_ms)
+        return None
+
+    def _judge_silence(self, silence_ms: int) -> Edge | None:
+        if silence_ms >= (self._this_silence_ms or self._silence_duration_ms):
+            return self._stop()
+        if self._pause_ms is not None and silence_ms >= self._pause_ms and not self._is_paused:
+            self._is_paused = True
+            return SpeechPaused(self._judged_ms)
         return None
 
     def _start(self, speech_ms: int) -> SpeechStarted:
@@ -97,6 +141,11 @@ class TurnDetector:
 
     def _stop(self) -> SpeechStopped:
         self._is_speaking = False
-        self._silent_since_ms = None
+        self._forget_silence()
         self._free_ms = self._judged_ms
         return SpeechStopped(self._judged_ms)
+
+    def _forget_silence(self) -> None:
+        self._silent_since_ms = None
+        self._is_paused = False
+        self._this_silence_ms = None

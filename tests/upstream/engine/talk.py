@@ -11,6 +11,8 @@ import pytest
 from bridge.errors import BadEvent, BridgeError
 from bridge.media.playback import Part
 from bridge.session.state import SessionState
+from bridge.upstream.engine.mind import Mind
+from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
 from bridge.wire.client_events import decode_client_event
 from bridge.wire.server_events import Body, ServerEvent, encode
@@ -114,9 +116,9 @@ class Recorder:
 class Talk:
     """The engine, and what a caller and a client do with it."""
 
-    def __init__(self, **session: object) -> None:
+    def __init__(self, mind: Mind | None = None, /, **session: object) -> None:
         self.said = Recorder()
-        self.engine = Engine()
+        self.engine = Engine(mind or Parrot())
         self.engine.start(self.said, self.said.state)
         self.spoken = b""
         if session:

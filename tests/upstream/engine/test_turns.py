@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.upstream.engine.turns import SpeechStarted, SpeechStopped, TurnDetector
+from bridge.upstream.engine.turns import Edge, SpeechStarted, SpeechStopped, TurnDetector
 
 BYTES_PER_MS = 48
 SPEECH_START_MS = 300  # of speech.wav, which ends in 200 ms of silence
 
 DATA = Path(__file__).parents[2] / "data"
 
-Edges = list[SpeechStarted | SpeechStopped]
+Edges = list[Edge]
 
 
 def read_speech() -> bytes:
@@ -43,8 +43,11 @@ def with_noise(pcm: bytes, snr_db: float) -> bytes:
 
 def edge_times(edges: Edges) -> list[int]:
     """Their times, after checking that starts and stops alternate."""
-    assert all(isinstance(edge, (SpeechStarted, SpeechStopped)[i % 2]) for i, edge in enumerate(edges))
-    return [edge.audio_start_ms if isinstance(edge, SpeechStarted) else edge.audio_end_ms for edge in edges]
+    times = []
+    for i, edge in enumerate(edges):
+        assert isinstance(edge, (SpeechStarted, SpeechStopped)[i % 2])
+        times.append(edge.audio_start_ms if isinstance(edge, SpeechStarted) else edge.audio_end_ms)
+    return times
 
 
 @pytest.mark.parametrize("snr_db", [100, 20, 10])
