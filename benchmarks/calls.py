@@ -28,7 +28,7 @@ from bridge.peer.dial import dial
 from bridge.peer.runner import PeerRunner
 from bridge.session.roles import Sink
 
-__all__ = ["main"]
+__all__ = ["daemon", "main", "speech"]
 
 _SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
 _PART = Part("benchmark", "benchmark", 0, 0)
@@ -57,7 +57,7 @@ class _Caller:
 
 
 @contextlib.asynccontextmanager
-async def _daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
+async def daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
     """A daemon on free ports, and its process."""
     flags = ["--port", "0", "--udp-port", "0", "--max-calls", "1000", "--engine", "parrot"]
     command = [sys.executable, "-m", "bridge", "serve", *flags]
@@ -72,7 +72,7 @@ async def _daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
         await process.wait()
 
 
-async def _call(url: str, runner: PeerRunner, caller: _Caller, speech: bytes, stop: asyncio.Event) -> None:
+async def _call(url: str, runner: PeerRunner, caller: _Caller, stop: asyncio.Event) -> None:
     """One call with its listener, from offer to hang-up."""
 
     def post(offer: str) -> bytes:
@@ -90,21 +90,25 @@ async def _call(url: str, runner: PeerRunner, caller: _Caller, speech: bytes, st
         address = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}&audio=pcm16"
         async with connect(address, proxy=None) as listener:
             for _ in range(20):
-                peer.play(_PART, speech)
+                peer.play(_PART, speech())
             while not stop.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.5):
                         caller.appended += b"input_audio_buffer.append" in await listener.recv(decode=False)
 
 
-async def _measure(calls: int, seconds: int) -> dict[str, float]:
+def speech() -> bytes:
+    """A few seconds of a person speaking, PCM16 24 kHz mono."""
     with wave.open(str(_SPEECH)) as source:
-        speech = source.readframes(source.getnframes())
+        return bytes(source.readframes(source.getnframes()))
+
+
+async def _measure(calls: int, seconds: int) -> dict[str, float]:
     stop = asyncio.Event()
-    async with _daemon() as (url, process), PeerRunner() as runner, asyncio.TaskGroup() as group:
+    async with daemon() as (url, process), PeerRunner() as runner, asyncio.TaskGroup() as group:
         callers = [_Caller() for _ in range(calls)]
         for caller in tqdm(callers, desc="dialling", unit="call", disable=None):
-            group.create_task(_call(url, runner, caller, speech, stop))
+            group.create_task(_call(url, runner, caller, stop))
             await asyncio.wait_for(caller.connected.wait(), 20)
         await asyncio.sleep(2)
         before, counted = process.cpu_times(), sum(caller.appended for caller in callers)

@@ -49,6 +49,8 @@ class InboundStats:
     """Packets that came after their time had passed, duplicates included."""
     recovered: int = 0
     """Of those, the ones whose sound was got back from a later packet, by in-band FEC or redundancy."""
+    redundant: int = 0
+    """Packets of redundant audio, which may bring copies of those before them."""
     malformed: int = 0
     """Packets that were no RTP, or whose payload was no Opus."""
     foreign: int = 0
@@ -128,6 +130,7 @@ class InboundAudio:
                 self.stats.malformed += 1
                 return b""
             start, copies = parsed
+            self.stats.redundant += 1
         ahead = (sequence - self._next_sequence) & 0xFFFF
         if ssrc != self._ssrc:
             if not self._may_take_over(ssrc, now):

@@ -15,7 +15,6 @@ from bridge.peer.ice import IceAgent, packet_kind
 __all__ = ["IceFull"]
 
 _MAX_CANDIDATES = 32
-_QUEUED = 512  # datagrams on their way out
 _CONSENT_INTERVAL_S = 5.0  # RFC 7675 section 5.1: each 0.8 to 1.2 times that
 
 
@@ -53,7 +52,6 @@ class IceFull(IceAgent):
         super().__init__()
         self._connection = _Connection(self._heard, ice_controlling=True, components=1, stun_server=stun_server)
         self._receiver: asyncio.Task[None] | None = None
-        self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(_QUEUED)
 
     async def gather(self) -> tuple[str, str, tuple[str, ...]]:
         """Our user fragment, password and candidates, for the offer."""
@@ -75,19 +73,14 @@ class IceFull(IceAgent):
             raise PeerError(f"ICE failed: {error}", code="ice_failed") from error
         self._heard()
         self.connected.set()
-        with suppress(ConnectionError):
-            async with asyncio.TaskGroup() as group:
-                sender = group.create_task(self._send_all())
-                self._receiver = group.create_task(self._receive_all())
-                await asyncio.wait([self._receiver])
-                sender.cancel()
+        async with asyncio.TaskGroup() as group:
+            self._receiver = group.create_task(self._receive_all())
 
     def send(self, datagram: bytes) -> None:
-        """Queues a datagram; a full queue loses it, as a network would."""
-        if self._outgoing.full():
-            self.dropped += 1
-        else:
-            self._outgoing.put_nowait(datagram)
+        """Sends a datagram at once, past aioice's coroutines; before a pair is nominated, nowhere."""
+        pair = self._connection._nominated.get(1)
+        if pair is not None and not pair.protocol.transport.is_closing():
+            pair.protocol.transport.sendto(datagram, pair.remote_addr)
 
     async def aclose(self) -> None:
         """Closes the sockets."""
@@ -108,8 +101,3 @@ class IceFull(IceAgent):
                 if kind is not None:
                     self.hand_over(kind, datagram, clock())
         self.close()
-
-    async def _send_all(self) -> None:
-        with suppress(ConnectionError):
-            while True:
-                await self._connection.send(await self._outgoing.get())

@@ -147,8 +147,8 @@ class Peer:
 
     def _leave(self) -> None:
         """The last packet of the stream; DTLS and SCTP say their goodbyes behind it."""
-        if self._is_connected:
-            self._is_connected = False
+        was_connected, self._is_connected = self._is_connected, False
+        if was_connected and self._remote.audio is not None:
             with suppress(Exception):  # whatever keeps it from being said, the call is over
                 self.ice.send(self._protect_rtcp(self.reports.leave(asyncio.get_running_loop().time())))
 
@@ -248,8 +248,8 @@ class Peer:
             self._handler_failed(error)
 
     def report(self, now: float) -> None:
-        """Every 100 ms: sends the RTCP report that is due."""
-        if not self._is_connected:
+        """Every 100 ms: sends the RTCP report that is due, where there is any sound to report on."""
+        if not self._is_connected or self._remote.audio is None:
             return
         try:
             report = self.reports.due(now)

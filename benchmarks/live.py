@@ -1,0 +1,207 @@
+"""How long the bridge holds sound: ``python -m benchmarks.live [--calls 20] [--spacing-calls 50]``.
+
+A daemon as a process of its own, real WebRTC calls to it from this one, no loss. First each caller speaks and has a
+WebSocket listener: the time from a packet's being sent to its append event's being read. Then many callers speak and
+fall silent, and the daemon answers them all at once: how far its packets are from being 20 ms apart. Both are measured
+in this process, so that its own delays are in them.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+from tqdm import tqdm
+from websockets.asyncio.client import ClientConnection, connect
+
+from benchmarks.calls import daemon, speech
+from bridge.errors import BridgeError
+from bridge.media.playback import Marked, Part, Started, Stopped
+from bridge.media.rtp import CLOCK_HZ, timestamp_difference
+from bridge.peer.dial import dial
+from bridge.peer.ice import packet_kind
+from bridge.peer.peer import Peer
+from bridge.peer.runner import PeerRunner
+from bridge.session.roles import Sink
+
+__all__ = ["main"]
+
+_PART = Part("benchmark", "benchmark", 0, 0)
+_WARM_UP_S = 2.0
+_ANSWER_S = 11.0
+_LEAST_ANSWER = 50  # packets in a row, before a caller's answer counts
+
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Caller:
+    """One caller; notes when its packets leave and when those of the daemon come."""
+
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    call_id: str = ""
+    sent_at: list[float] = field(default_factory=list)
+    came: list[tuple[float, int]] = field(default_factory=list)
+    """When, and with which RTP timestamp."""
+    read_at: list[float] = field(default_factory=list)
+
+    def leg_connected(self) -> None:
+        self.connected.set()
+
+    def receive_audio(self, pcm: bytes) -> None: ...
+
+    def channel_opened(self, sink: Sink) -> None: ...
+
+    def receive_text(self, text: str) -> None: ...
+
+    def played(self, event: Started | Stopped | Marked) -> None: ...
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
+
+    def watch(self, peer: Peer) -> None:
+        """From now on each packet's time is noted, at the socket."""
+        clock = time.perf_counter
+        send, take = peer.ice.send, peer.ice.hand_over
+
+        def note_sent(datagram: bytes) -> None:
+            if packet_kind(datagram) == "rtp":
+                self.sent_at.append(clock())
+            send(datagram)
+
+        def note_came(kind: str, datagram: bytes, now: float) -> None:
+            if kind == "rtp":
+                self.came.append((clock(), int.from_bytes(datagram[4:8], "big")))
+            take(kind, datagram, now)
+
+        peer.ice.send = note_sent  # type: ignore[method-assign]
+        peer.ice.hand_over = note_came  # type: ignore[method-assign]
+
+
+@contextlib.asynccontextmanager
+async def _call(url: str, runner: PeerRunner) -> AsyncIterator[tuple[_Caller, Peer]]:
+    caller = _Caller()
+
+    def post(offer: str) -> bytes:
+        headers = {"Content-Type": "application/sdp"}
+        request = urllib.request.Request(f"{url}/v1/realtime/calls", offer.encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            caller.call_id = response.headers["Location"].rpartition("/")[2]
+            return bytes(response.read())
+
+    async def signal(offer: str) -> bytes:
+        return await asyncio.to_thread(post, offer)
+
+    async with dial(runner, caller, signal) as peer:
+        await asyncio.wait_for(caller.connected.wait(), 10)
+        yield caller, peer
+
+
+async def _read(listener: ClientConnection, caller: _Caller) -> None:
+    clock = time.perf_counter
+    while True:
+        text = await listener.recv(decode=False)
+        if b'"input_audio_buffer.append"' in text[:60]:
+            caller.read_at.append(clock())
+
+
+async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
+    """From a packet's being sent to its event's being read, in ms."""
+    callers: list[_Caller] = []
+    async with daemon() as (url, _), PeerRunner() as runner, contextlib.AsyncExitStack() as stack:
+        readers = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = []
+        for _ in tqdm(range(calls), desc="dialling", unit="call", disable=None):
+            caller, peer = await stack.enter_async_context(_call(url, runner))
+            address = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}&audio=pcm16"
+            listener = await stack.enter_async_context(connect(address, proxy=None))
+            tasks.append(readers.create_task(_read(listener, caller)))
+            for _ in range(20):
+                peer.play(_PART, speech())
+            caller.watch(peer)
+            callers.append(caller)
+        await asyncio.sleep(_WARM_UP_S)
+        for caller in callers:
+            caller.sent_at.clear()
+            caller.read_at.clear()
+        for _ in tqdm(range(seconds), desc="speaking", unit="s", disable=None):
+            await asyncio.sleep(1)
+        for task in tasks:
+            task.cancel()
+    delays = np.concatenate([_delays(caller) for caller in callers])
+    return {"events": len(delays), **_percentiles("event_delay", 1000 * delays)}
+
+
+def _delays(caller: _Caller) -> _Floats:
+    """Each event is of the latest packet of which none of them comes too early.
+
+    In speech each packet makes one event, so that the two lists are the same but for where they begin.
+    """
+    sent, read = np.array(caller.sent_at), np.array(caller.read_at)
+    fitting = []
+    for shift in range(-3, 4):
+        ours, theirs = sent[max(0, shift) :], read[max(0, -shift) :]
+        count = min(len(ours), len(theirs))
+        delays: _Floats = theirs[:count] - ours[:count]
+        if delays.min() >= 0:
+            fitting.append(delays)
+    return fitting[-1]
+
+
+async def _measure_spacing(calls: int) -> dict[str, float]:
+    """By how much the daemon's packets to all callers at once are early or late, in ms."""
+    errors: list[float] = []
+    async with daemon() as (url, _), PeerRunner() as runner, contextlib.AsyncExitStack() as stack:
+        callers = []
+        for _ in tqdm(range(calls), desc="dialling", unit="call", disable=None):
+            caller, peer = await stack.enter_async_context(_call(url, runner))
+            caller.watch(peer)
+            callers.append((caller, peer))
+        for _, peer in callers:
+            peer.play(_PART, speech())
+        for _ in tqdm(range(int(_ANSWER_S)), desc="being answered", unit="s", disable=None):
+            await asyncio.sleep(1)
+    answered = 0
+    for caller, _ in callers:
+        spacings = [
+            later - earlier - timestamp_difference(stamp, before) / CLOCK_HZ
+            for (earlier, before), (later, stamp) in zip(caller.came, caller.came[1:], strict=False)
+            if timestamp_difference(stamp, before) == CLOCK_HZ // 50
+        ]
+        answered += len(spacings) >= _LEAST_ANSWER
+        errors += spacings
+    return {"answered": answered, "packets": len(errors), **_percentiles("spacing_error", 1000 * np.abs(errors))}
+
+
+def _percentiles(name: str, values_ms: _Floats) -> dict[str, float]:
+    return {f"{name}_p{at}_ms": round(float(np.percentile(values_ms, at)), 2) for at in (50, 99)}
+
+
+async def _measure(calls: int, spacing_calls: int, seconds: int) -> None:
+    if calls:
+        sys.stdout.write(json.dumps({"calls": calls, **await _measure_delay(calls, seconds)}) + "\n")
+    if spacing_calls:
+        sys.stdout.write(json.dumps({"calls": spacing_calls, **await _measure_spacing(spacing_calls)}) + "\n")
+
+
+def main() -> None:
+    """Measures and prints a JSON line for each of the two."""
+    parser = argparse.ArgumentParser(description="How long the bridge holds sound.")
+    parser.add_argument("--calls", type=int, default=20, help="that speak and are listened to; 0 leaves it out")
+    parser.add_argument("--spacing-calls", type=int, default=50, help="that are answered at once; 0 leaves it out")
+    parser.add_argument("--seconds", type=int, default=10)
+    arguments = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_measure(arguments.calls, arguments.spacing_calls, arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()
