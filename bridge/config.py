@@ -6,10 +6,11 @@ names and the table in the README are made from the fields: a new setting is a n
 """
 
 import argparse
+import os
 import re
 import ssl
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from ipaddress import ip_address
@@ -23,11 +24,22 @@ from msgspec.structs import FieldInfo, fields
 
 from bridge.errors import ConfigError
 
-__all__ = ["ORIGIN_PATTERN", "Config", "add_flags", "is_loopback", "load", "settings_table"]
+__all__ = ["ORIGIN_PATTERN", "Config", "UpstreamSettings", "add_flags", "is_loopback", "load", "settings_table"]
 
 _ENVIRONMENT_PREFIX = "BRIDGE_"
 # Shown in no message; each may also be read from a file, as ``NAME_file`` wherever settings come from.
-_SECRET = frozenset({"api_key", "asterisk_secret", "audiosocket_uuid", "telnyx_secret", "twilio_auth_token"})
+_SECRET = frozenset(
+    {
+        "api_key",
+        "asterisk_secret",
+        "audiosocket_uuid",
+        "telnyx_secret",
+        "twilio_auth_token",
+        "upstream_ice_server",
+        "upstream_key",
+    }
+)
+_HIDDEN = _SECRET | {"upstreams"}  # tables that hold a secret
 _FILE = "_file"
 
 # RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
@@ -35,10 +47,29 @@ ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,
 
 # The public origin, and perhaps a path before ours, that a proxy adds.
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Seed = Annotated[int, Meta(ge=0)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table ``[upstreams.NAME]`` of the file."""
+
+    url: _Text
+    key: _Text | None = None
+    key_env: _Text | None = None
+    """The environment variable that holds the key."""
+    profile: _Text = "openai"
+    model: _Text | None = None
+    """What the model is called there; unset: as the client calls it."""
+    models: tuple[_Text, ...] = ()
+    """Calls that ask for one of these go here."""
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"UpstreamSettings(url={self.url!r}, profile={self.profile!r}, models={self.models!r})"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +85,41 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     tls_cert: Annotated[_Text | None, Meta(description="path of the certificate chain (PEM); turns HTTPS on")] = None
     tls_key: Annotated[_Text | None, Meta(description="path of its private key (PEM)")] = None
-    upstream: Annotated[Literal["local"], Meta(description="who answers; `local` is the embedded engine")] = "local"
+    upstream: Annotated[
+        _Text,
+        Meta(
+            description="who answers: `local` (the embedded engine), `agent` (a socket that attaches as one), "
+            "`ws(s)://…/v1/realtime`, `http(s)://…/v1/realtime/calls` (over WebRTC), or the name of one of `upstreams`"
+        ),
+    ] = "local"
+    upstream_key: Annotated[_Text | None, Meta(description="key that `upstream` asks for")] = None
+    upstream_profile: Annotated[
+        _Text, Meta(description="what is peculiar about `upstream`: one of the profiles below")
+    ] = "openai"
+    upstream_fallback: Annotated[
+        tuple[_Text, ...], Meta(description="who answers where `upstream` does not; tried in order")
+    ] = ()
+    upstreams: Annotated[
+        dict[_Text, UpstreamSettings],
+        Meta(description="more upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`"),
+    ] = {}
+    upstream_connect_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=300, description="time in which an upstream must answer, in seconds")
+    ] = 10.0
+    upstream_stall_s: Annotated[
+        float, Meta(ge=0.1, le=600, description="silence of an upstream that owes an answer, until it is redialled")
+    ] = 15.0
+    upstream_renew_s: Annotated[
+        float, Meta(ge=1, le=604_800, description="age at which an upstream is replaced before it ends the session")
+    ] = 3300.0
+    upstream_tries: Annotated[int, Meta(ge=1, le=100, description="tries of each upstream, with backoff")] = 3
+    agent_wait_s: Annotated[
+        float, Meta(ge=0, le=3600, description="time in which an agent must attach to a call, in seconds")
+    ] = 10.0
+    upstream_ice_server: Annotated[
+        tuple[_Text, ...],
+        Meta(description="for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`"),
+    ] = ()
     engine: Annotated[
         Literal["auto", "local", "parrot"],
         Meta(
@@ -151,7 +216,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """All settings, but of the secret ones only how many there are."""
         shown = (
-            f"{name}=<{len(value)}>" if name in _SECRET else f"{name}={value!r}"
+            f"{name}=<{len(value or ())}>" if name in _HIDDEN else f"{name}={value!r}"
             for name, value in msgspec.structs.asdict(self).items()
         )
         return f"Config({', '.join(shown)})"
@@ -175,6 +240,8 @@ def load(argv_values: Mapping[str, Any], environ: Mapping[str, str], config_path
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """One flag for each setting; a flag that is not given leaves nothing behind in the namespace."""
     for name, field in _FIELDS.items():
+        if _is_table(field):
+            continue
         parser.add_argument(
             _flag(name),
             dest=name,
@@ -196,6 +263,9 @@ def settings_table() -> str:
         meaning = _description(field)
         if _is_list(field):
             meaning += "; repeatable, in the environment separated by commas"
+        if _is_table(field):
+            rows.append(f"| `[{name}.NAME]` | | {_default(field)} | {meaning} |")
+            continue
         if name in _SECRET:
             meaning += f"; `{_flag(name + _FILE)}`, `{_variable(name + _FILE)}`: a file that holds it, one a line"
         rows.append(f"| `{_flag(name)}` | `{_variable(name)}` | {_default(field)} | {meaning} |")
@@ -303,6 +373,7 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         except ssl.SSLError as error:
             reason = f"{config.tls_cert} and its key {config.tls_key} are no certificate: {error.reason or error}"
             raise refuse("tls_cert", reason) from None
+    _check_upstreams(config, refuse)
     for address in config.advertise:
         if not _is_address(address):
             raise refuse("advertise", f"expected an IP address, not a name, got {address}")
@@ -327,6 +398,19 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         raise refuse("host", f"others can reach {config.host} and no api_key is set: {advice}")
 
 
+def _check_upstreams(config: Config, refuse: Callable[[str, str], ConfigError]) -> None:
+    names = ("local", "agent", *config.upstreams)
+    for setting, given in (("upstream", (config.upstream,)), ("upstream_fallback", config.upstream_fallback)):
+        for name in given:
+            if name not in names and not _UPSTREAM_URL.fullmatch(name):
+                raise refuse(setting, f"expected {', '.join(names)} or a URL (ws, wss, http, https), got {name[:100]}")
+    for name, settings in config.upstreams.items():
+        if settings.url not in ("local", "agent") and not _UPSTREAM_URL.fullmatch(settings.url):
+            raise refuse("upstreams", f"{name}.url: expected a URL (ws, wss, http, https), got {settings.url[:100]}")
+        if settings.key_env is not None and not os.environ.get(settings.key_env):
+            raise refuse("upstreams", f"{name}.key_env: the environment has no {settings.key_env}")
+
+
 def _refusal(name: str, reason: str, origin: str) -> ConfigError:
     return ConfigError(f"{name}: {reason} (from {origin})", param=name)
 
@@ -341,7 +425,7 @@ def _expectation(field: FieldInfo, error: msgspec.ValidationError) -> str:
 
 def _shown(given: _Given) -> str:
     """The value on one line and cut; text as it was typed, what a file held as a literal, a secret not at all."""
-    if given.name in _SECRET:
+    if given.name in _HIDDEN:
         return "a value that is not shown"
     literal = repr(given.value)[:100]
     return literal.strip("'\"") if given.is_text else literal
@@ -371,13 +455,17 @@ def _is_list(field: FieldInfo) -> bool:
     return get_origin(_type(field)) is tuple
 
 
+def _is_table(field: FieldInfo) -> bool:
+    return get_origin(_type(field)) is dict
+
+
 def _description(field: FieldInfo) -> str:
     return str(field.type.__metadata__[-1].description)
 
 
 def _default(field: FieldInfo) -> str:
     value = field.default
-    if value is None or value == ():
+    if value is None or value == () or _is_table(field):
         return "unset"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

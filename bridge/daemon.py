@@ -18,6 +18,7 @@ from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
+from bridge.upstream.dialler import Dialler
 from bridge.upstream.engine.assistant import Assistant
 from bridge.upstream.engine.local import Local, missing
 from bridge.upstream.engine.parrot import Parrot
@@ -67,8 +68,9 @@ class Daemon:
                 queue_limit_s=int(config.outbound_queue_s),
             )
         )
+        dialler = Dialler(config, self.endpoint.runner, new_engine=await self._engine(stack))
         self.registry = Registry(
-            await self._engine(stack),
+            dialler.new_upstream,
             max_calls=config.max_calls,
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
@@ -76,19 +78,23 @@ class Daemon:
         )
         keys = Keys(config.api_key, config.allow_origin)
         self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys))
-        app = new_app(config, self.registry, self.endpoint, keys, self.telephony)
+        app = new_app(config, self.registry, self.endpoint, keys, self.telephony, dialler.lobby)
         server = Server(app, listening, config)
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
         self._tasks.create_task(server.run())
         stack.callback(server.stop)
+        await stack.enter_async_context(dialler)
         await stack.enter_async_context(self.registry)
         await server.wait_started()
-        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, upstream=config.upstream,
+        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, upstream=_shown(config.upstream),
                   engine=self.engine, is_open=not config.api_key)  # fmt: skip
 
     async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[], Engine]:
         """What makes a conversation's engine; the models that it needs are loaded when this returns."""
         config = self._config
+        if "local" not in (config.upstream, *config.upstream_fallback, *(u.url for u in config.upstreams.values())):
+            self.engine = "unused"
+            return lambda: Engine(Parrot())
         lacking = [] if config.engine == "parrot" else missing()
         if lacking and config.engine == "local":
             advice = "pip install 'bridge-realtime[local]'"
@@ -133,6 +139,11 @@ class _Surroundings:
     def settings(self) -> dict[str, str]:
         """Those that every caller may know."""
         return {name: str(getattr(self._config, name)) for name in _TOLD_SETTINGS}
+
+
+def _shown(upstream: str) -> str:
+    """Without a query, which may hold anything."""
+    return upstream.partition("?")[0]
 
 
 def _udp_port(config: Config, tcp_port: int) -> int:

@@ -17,7 +17,7 @@
     │  ├─ PeerNotConnected       the offer's peer never came
     │  └─ PeerLost               it came, and went silent
     ├─ MediaError                counted and concealed, never ends a call
-    └─ UpstreamError             the answering side of one call
+    └─ UpstreamError             the answering side of one call; ``is_transient`` where trying again may help
 
 An instance carries ``message``, and ``param`` where one field is to blame. ``error_body`` is the one place that
 turns any of them into OpenAI's error object.
@@ -54,7 +54,7 @@ _RETRY_AFTER_S = "5"
 class BridgeError(Exception):
     """The root; ``code`` is a slug of the Realtime protocol where it has one."""
 
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
     code: str = "internal_error"
     http_status: ClassVar[int] = 500
     close_code: ClassVar[int] = 1011
@@ -183,11 +183,27 @@ class MediaError(BridgeError):
 
 
 class UpstreamError(BridgeError):
-    """The answering side failed."""
+    """The answering side failed; what it said itself, it says in its own words."""
 
     code = "upstream_error"
     http_status = 502
     close_code = 1014
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        type: str | None = None,
+        is_transient: bool = True,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        if type is not None:
+            self.type = type
+        self.is_transient = is_transient
+        self.retry_after_s = retry_after_s
 
 
 def error_body(error: BridgeError, *, event_id: str | None = None) -> dict[str, Any]:

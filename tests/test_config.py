@@ -184,7 +184,8 @@ def test_every_setting_has_a_flag() -> None:
     assert vars(typed) == {"udp_port": "0", "api_key": ["k", "l"], "log_format": "json"}
     assert load(vars(typed), {}, None) == Config(udp_port=0, api_key=("k", "l"), log_format="json")
     for name in Config.__struct_fields__:
-        assert f"--{name.replace('_', '-')} " in parser.format_help()
+        is_table = name == "upstreams"  # for the file only
+        assert (f"--{name.replace('_', '-')} " in parser.format_help()) is not is_table
 
 
 def test_every_default_passes_its_own_limits() -> None:

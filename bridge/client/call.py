@@ -100,6 +100,7 @@ class Call:
         self._sent_ids: set[str] = set()
         self._connect_ms: int | None = None
         self._failure = ""
+        self._complaint = ""  # the server's last
         self._is_answered = False
         self._began = 0.0
         self._changed = asyncio.Event()
@@ -228,8 +229,10 @@ class Call:
             self._watcher.event(self._now() - self._began, event, is_ours=False)
         self.answer.receive_event(event, self._now())
         error = event.get("error")
-        if event["type"] == "error" and isinstance(error, dict) and error.get("event_id") in self._sent_ids:
-            self._failure = f"The server refused an event: {error.get('message')}"
+        if event["type"] == "error" and isinstance(error, dict):
+            self._complaint = str(error.get("message"))
+            if error.get("event_id") in self._sent_ids:
+                self._failure = f"The server refused an event: {self._complaint}"
         self._changed.set()
 
     def receive_audio(self, pcm: bytes) -> None:
@@ -254,7 +257,7 @@ class Call:
     def line_lost(self, message: str) -> None:
         """The line is down."""
         if not self.answer.is_complete(self._now()):
-            self._failure = self._failure or message
+            self._failure = self._failure or (f"{message} {self._complaint}" if self._complaint else message)
         self._changed.set()
 
     def _note(self, text: str) -> None:

@@ -61,9 +61,9 @@ class Grant:
         return "api" if call_id == self.call_id else self.key_id
 
     def require_owner(self) -> None:
-        """Raises ``Forbidden`` for a key that may only observe."""
-        if self.role == "observer":
-            raise Forbidden("This key may only observe calls; it cannot open or end one.")
+        """Raises ``Forbidden`` for a key of another role than controller."""
+        if self.role != "controller":
+            raise Forbidden(f"This key is for the role {self.role}; it can neither open a call nor end one.")
 
 
 @dataclass(slots=True)

@@ -7,16 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
-from starlette.responses import JSONResponse
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, RequestError, error_body
+from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, RequestError
+from bridge.front.agent import AGENT, serve_agent
 from bridge.front.calls import terms_of
-from bridge.front.keys import Grant, Keys, says_beta, subprotocols
-from bridge.front.socket import SocketSink
+from bridge.front.keys import Grant, Keys, says_beta
+from bridge.front.socket import SocketSink, accept, deny
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
+from bridge.session.roles import AgentLobby
 from bridge.session.session import Session
 from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
 from bridge.wire.message import Message
@@ -25,7 +26,6 @@ from bridge.wire.sessions import SessionConfig
 
 __all__ = ["realtime_route"]
 
-_SUBPROTOCOL = "realtime"
 _ROLES = ("controller", "observer")
 _OF_A_LISTENER = ("call_id", "role")
 _UNSUPPORTED_DATA = 1003
@@ -68,21 +68,22 @@ class _Sockets:
             self._taken += Counter()  # forgets keys that have none
 
 
-def realtime_route(registry: Registry, keys: Keys, *, max_listeners_per_key: int) -> WebSocketRoute:
+def realtime_route(registry: Registry, keys: Keys, lobby: AgentLobby, *, max_listeners_per_key: int) -> WebSocketRoute:
     """The route; what is wrong with a request is said before the upgrade, as an HTTP error."""
     sockets = _Sockets(max_listeners_per_key)
 
     async def realtime(websocket: WebSocket) -> None:
+        if websocket.query_params.get("role") == AGENT:
+            await serve_agent(websocket, registry, keys, lobby)
+            return
         try:
             place = _find_place(websocket, registry, keys)
             sockets.require_room(place)
         except BridgeError as error:
-            response = JSONResponse({"error": error_body(error)}, error.http_status, error.headers)
-            await websocket.send_denial_response(response)
+            await deny(websocket, error)
             return
         with sockets.one_more(place):
-            offered = subprotocols(websocket.headers)
-            await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in offered else None)
+            await accept(websocket)
             await _serve(websocket, place)
 
     return WebSocketRoute("/v1/realtime", realtime)

@@ -68,7 +68,7 @@ class BridgeCaps(Struct, frozen=True):
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
     """Web origins, as browsers write them: ``scheme://host[:port]``."""
-    role: Literal["controller", "observer"] = "controller"
+    role: Literal["controller", "observer", "agent"] = "controller"
     call_id: str | None = None
     """A running call that the key may attach to, beside those that it opens itself."""
     single_use: bool = False

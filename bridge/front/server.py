@@ -31,6 +31,7 @@ from bridge.front.telephony import Telephony
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.registry import Registry
+from bridge.session.roles import AgentLobby
 
 __all__ = ["Server", "new_app"]
 
@@ -47,7 +48,9 @@ _CONSOLE_HEADERS = {
 }
 
 
-def new_app(config: Config, registry: Registry, endpoint: Endpoint, keys: Keys, telephony: Telephony) -> Starlette:
+def new_app(
+    config: Config, registry: Registry, endpoint: Endpoint, keys: Keys, telephony: Telephony, lobby: AgentLobby
+) -> Starlette:
     """All routes of the daemon."""
     cors = Middleware(Cors, keys=keys, allow_origins=config.allow_origin)
 
@@ -55,7 +58,7 @@ def new_app(config: Config, registry: Registry, endpoint: Endpoint, keys: Keys, 
         return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
 
     routes = [
-        realtime_route(registry, keys, max_listeners_per_key=config.max_listeners_per_key),
+        realtime_route(registry, keys, lobby, max_listeners_per_key=config.max_listeners_per_key),
         *call_routes(registry, endpoint, keys),
         *secret_routes(keys, serves_pages=config.page_keys and bool(config.allow_origin)),
         *telephony.routes,

@@ -7,16 +7,22 @@ much a socket holds back, and it cuts a socket whose client does not read, which
 import asyncio
 from typing import Any, cast
 
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from bridge.errors import BridgeError, error_body
+from bridge.front.keys import subprotocols
 from bridge.session.roles import SinkOwner
 from bridge.wire.message import Message, frame_of
 
-__all__ = ["BridgeWebSocket", "SocketSink"]
+__all__ = ["BridgeWebSocket", "SocketSink", "accept", "deny"]
+
+_SUBPROTOCOL = "realtime"
 
 _HIGH_WATER_BYTES = 256 * 1024
 _LOW_WATER_BYTES = 64 * 1024
@@ -143,6 +149,16 @@ class SocketSink:
                 self._owner.pause()
             else:
                 self._owner.resume()
+
+
+async def deny(websocket: WebSocket, error: BridgeError) -> None:
+    """An HTTP error in place of the upgrade."""
+    await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status, error.headers))
+
+
+async def accept(websocket: WebSocket) -> None:
+    """The upgrade; browsers insist that one of the subprotocols that they offered is chosen."""
+    await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in subprotocols(websocket.headers) else None)
 
 
 def _fits(reason: str) -> str:

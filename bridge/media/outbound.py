@@ -16,6 +16,7 @@ __all__ = ["OutboundAudio"]
 
 _TICKS = CLOCK_HZ * FRAME_MS // 1000
 _TAIL_FRAMES = 10
+_ENDLESS = 1 << 62
 _DTX_BYTES = 2  # libopus: a packet of up to two bytes need not be sent
 
 
@@ -24,8 +25,9 @@ class OutboundAudio:
 
     def __init__(
         self, encoder: Encoder, *, rate_hz: int, payload_type: int, ssrc: int, sequence: int, rtp_timestamp: int,
-        limit_s: int
+        limit_s: int, is_microphone: bool = False
     ) -> None:  # fmt: skip
+        """``is_microphone``: silence is sent too, for as long as nothing else is there, as a microphone does."""
         self.playback = Playback(rate_hz)
         self.packets = 0
         self.payload_bytes = 0
@@ -43,7 +45,8 @@ class OutboundAudio:
         self._queued_bytes = 0
         self._head = b""  # the piece that is being played, from ``_head_at`` on
         self._head_at = 0
-        self._tail = _TAIL_FRAMES
+        self._tail_frames = _ENDLESS if is_microphone else _TAIL_FRAMES
+        self._tail = self._tail_frames
         self._talking = False
         self._silence = bytes(self._frame_bytes)
 
@@ -99,7 +102,7 @@ class OutboundAudio:
             events = self.playback.play(len(frame) // 2)
             if len(frame) < self._frame_bytes:
                 frame += self._silence[len(frame) :]
-            self._tail = _TAIL_FRAMES
+            self._tail = self._tail_frames
         elif self._tail:
             self._tail -= 1
             frame = self._silence

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from bridge.errors import PeerError
 from bridge.peer.channel import CHANNEL_LABEL
 from bridge.peer.dtls import new_certificate
-from bridge.peer.ice_full import IceFull
+from bridge.peer.ice_full import IceFull, IceServers
 from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
 from bridge.peer.sdp import OFFERED_OPUS, Offer, OfferParameters, parse_remote, write_offer
@@ -19,10 +19,28 @@ Signal = Callable[[str], Awaitable[bytes]]
 
 
 @asynccontextmanager
-async def dial(runner: PeerRunner, owner: LegOwner, signal: Signal, *, queue_limit_s: int = 600) -> AsyncIterator[Peer]:
-    """Offers, takes the answer and runs the peer; leaving the block hangs up. Raises ``BadOffer`` or ``PeerError``."""
-    ice = IceFull()
-    peer = Peer(ice, new_certificate(), owner, opus_payload_type=OFFERED_OPUS, queue_limit_s=queue_limit_s)
+async def dial(
+    runner: PeerRunner,
+    owner: LegOwner,
+    signal: Signal,
+    *,
+    queue_limit_s: int = 600,
+    is_microphone: bool = False,
+    ice_servers: IceServers | None = None,
+) -> AsyncIterator[Peer]:
+    """Offers, takes the answer and runs the peer; leaving the block hangs up. Raises ``BadOffer`` or ``PeerError``.
+
+    ``is_microphone``: our sound never pauses, silence is sent as well.
+    """
+    ice = IceFull(ice_servers)
+    peer = Peer(
+        ice,
+        new_certificate(),
+        owner,
+        opus_payload_type=OFFERED_OPUS,
+        queue_limit_s=queue_limit_s,
+        is_microphone=is_microphone,
+    )
     try:
         ufrag, pwd, candidates = await ice.gather()
         ours = OfferParameters(

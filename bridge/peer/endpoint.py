@@ -64,6 +64,11 @@ class Endpoint:
             _log.info("peer.socket_closed", **self.describe())
 
     @property
+    def runner(self) -> PeerRunner:
+        """Runs peers that are dialled as well."""
+        return self._runner
+
+    @property
     def peers(self) -> set[Peer]:
         """Those that connect or run."""
         return self._runner.peers

@@ -2,20 +2,51 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import aioice
 from aioice import stun
 
-from bridge.errors import PeerError
+from bridge.errors import ConfigError, PeerError
 from bridge.peer.ice import IceAgent, packet_kind
 
-__all__ = ["IceFull"]
+__all__ = ["IceFull", "IceServers"]
+
+_SERVER = re.compile(r"(stun|turn):(?:([^:@\s]+):([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|[^:@\s]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORT = 3478  # RFC 8489 section 18.6
 
 _MAX_CANDIDATES = 32
 _CONSENT_INTERVAL_S = 5.0  # RFC 7675 section 5.1: each 0.8 to 1.2 times that
+
+
+@dataclass(frozen=True, slots=True)
+class IceServers:
+    """Who helps us to be reached; aioice knows one of each kind."""
+
+    stun: tuple[str, int] | None = None
+    turn: tuple[str, int] | None = None
+    turn_username: str | None = None
+    turn_password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, urls: Iterable[str]) -> "IceServers":
+        """From ``stun:HOST[:PORT]`` and ``turn:[USER:PASSWORD@]HOST[:PORT]``; raises ``ConfigError``."""
+        found: dict[str, Any] = {}
+        for url in urls:
+            match = _SERVER.fullmatch(url)
+            if match is None:
+                raise ConfigError("upstream_ice_server: expected stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT")
+            kind, user, password, host, port = match.groups()
+            if kind in found:
+                raise ConfigError(f"upstream_ice_server: one {kind} server is all that can be used")
+            found[kind] = (host.strip("[]"), int(port or _DEFAULT_PORT))
+            if kind == "turn":
+                found |= {"turn_username": user, "turn_password": password}
+        return cls(**found)
 
 
 class _Connection(aioice.Connection):
@@ -48,9 +79,18 @@ class IceFull(IceAgent):
 
     role: ClassVar[str] = "controlling"
 
-    def __init__(self, *, stun_server: tuple[str, int] | None = None) -> None:
+    def __init__(self, servers: IceServers | None = None) -> None:
         super().__init__()
-        self._connection = _Connection(self._heard, ice_controlling=True, components=1, stun_server=stun_server)
+        servers = servers or IceServers()
+        self._connection = _Connection(
+            self._heard,
+            ice_controlling=True,
+            components=1,
+            stun_server=servers.stun,
+            turn_server=servers.turn,
+            turn_username=servers.turn_username,
+            turn_password=servers.turn_password,
+        )
         self._receiver: asyncio.Task[None] | None = None
 
     async def gather(self) -> tuple[str, str, tuple[str, ...]]:

@@ -49,6 +49,7 @@ class Peer:
         *,
         opus_payload_type: int,
         queue_limit_s: int,
+        is_microphone: bool = False,
     ) -> None:
         self.ice = ice
         self.faults: Counter[str] = Counter()
@@ -63,6 +64,7 @@ class Peer:
             sequence=secrets.randbits(15),
             rtp_timestamp=secrets.randbits(32),
             limit_s=queue_limit_s,
+            is_microphone=is_microphone,
         )
         self.reports = Reports(self.inbound, self.outbound, cname=CNAME)
         self._sent: SentPackets | None = None

@@ -23,7 +23,7 @@ _GOING_AWAY = 1001
 _ANY_KEY = "api"
 _DEFAULT_MODEL = "gpt-realtime"
 
-UpstreamFactory = Callable[[], Upstream]
+UpstreamFactory = Callable[[CallInfo], Upstream]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class Registry:
         )
         session = Session(
             info,
-            self._new_upstream(),
+            self._new_upstream(info),
             limits=self._limits,
             max_listeners=self._max_listeners,
             on_closed=self._forget,

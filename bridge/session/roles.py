@@ -10,7 +10,7 @@ from bridge.wire.client_events import ClientEvent
 from bridge.wire.message import Message
 from bridge.wire.server_events import Body, ServerEvent
 
-__all__ = ["Downstream", "Leg", "LegOwner", "PhoneOwner", "Sink", "SinkOwner", "Upstream"]
+__all__ = ["AgentLobby", "AgentSeat", "Downstream", "Leg", "LegOwner", "PhoneOwner", "Sink", "SinkOwner", "Upstream"]
 
 
 class SinkOwner(Protocol):
@@ -167,4 +167,24 @@ class Upstream(Protocol):
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""
+        ...
+
+
+class AgentSeat(Protocol):
+    """One agent's socket."""
+
+    def receive(self, text: str) -> None:
+        """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
+        ...
+
+    def detach(self) -> None:
+        """The socket is gone."""
+        ...
+
+
+class AgentLobby(Protocol):
+    """Where agents wait for calls."""
+
+    def attach(self, sink: Sink, call_id: str | None = None) -> AgentSeat:
+        """An agent has come; with ``call_id`` for that call alone."""
         ...

@@ -21,6 +21,7 @@ from bridge.front.server import new_app
 from bridge.front.telephony import TELEPHONY, Telephony
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
+from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
 from bridge.wire.choices import CHOICES
@@ -68,8 +69,8 @@ async def test_documents_are_served(daemon: Daemon) -> None:
 def test_every_route_is_described() -> None:
     """Each route of the application is in the OpenAPI document with its methods, and nothing else is."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
-    registry, keys = Registry(lambda: Engine(Parrot()), **limits), Keys((), ())
-    app = new_app(Config(), registry, cast(Any, None), keys, Telephony(Config(), registry, keys))
+    registry, keys = Registry(lambda info: Engine(Parrot()), **limits), Keys((), ())
+    app = new_app(Config(), registry, cast(Any, None), keys, Telephony(Config(), registry, keys), Lobby(Limits()))
     served = {
         (route.path, method.lower())
         for route in app.routes

@@ -21,6 +21,7 @@ from bridge.front.telephony import Telephony
 from bridge.peer.sdp import parse_offer
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry, Terms
+from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
 from tests.fakes import FakeSink
@@ -196,7 +197,7 @@ def run() -> Iterator[Callable[[Any], Any]]:
 async def _converse(texts: list[str], *, is_beta: bool) -> None:
     """Each message is answered by one error event at most; whatever it was, the session lives on."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda: Engine(Parrot()), **limits) as registry:
+    async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
         owner = session.attach(FakeSink(), role="owner")
         for text in texts:
@@ -238,7 +239,7 @@ async def test_every_depth(is_beta: bool) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     taken = set()
     for depth in range(700, 1010, 2):
-        async with Registry(lambda: Engine(Parrot()), **limits) as registry:
+        async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
             session = registry.open(Terms(model="parrot"), transport="websocket")
             sink = FakeSink()
             listener = session.attach(sink, role="owner", is_beta=is_beta)
@@ -332,9 +333,11 @@ async def _post(app: Starlette, path: str, content_type: str, body: bytes) -> tu
 
 async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda: Engine(Parrot()), **limits) as registry:
+    async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
         keys = Keys((), ())
-        app = new_app(Config(), registry, cast(Any, _NoEndpoint()), keys, Telephony(Config(), registry, keys))
+        app = new_app(
+            Config(), registry, cast(Any, _NoEndpoint()), keys, Telephony(Config(), registry, keys), Lobby(Limits())
+        )
         status, answer = await _post(app, path, content_type, body)
         assert status in (200, 400, 413, 415), (status, answer)
         if status != 200:

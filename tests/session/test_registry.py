@@ -8,7 +8,7 @@ from msgspec import UNSET
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry, Terms
-from bridge.session.session import Session
+from bridge.session.session import CallInfo, Session
 from bridge.wire.sessions import SessionConfig
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 
@@ -26,7 +26,7 @@ class House:
             limits=Limits(),
         )
 
-    def _new_upstream(self) -> FakeUpstream:
+    def _new_upstream(self, info: CallInfo) -> FakeUpstream:
         self.upstreams.append(FakeUpstream())
         return self.upstreams[-1]
 

@@ -15,11 +15,23 @@ from bridge.wire.client_events import ClientEvent, bad_event, check_event, decod
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["AUDIO_DELTA", "BETA_TYPES", "Beta", "decode_client_event", "session_to_beta", "session_to_ga", "to_beta"]
+__all__ = [
+    "AUDIO_DELTA",
+    "BETA_CONTENT",
+    "BETA_TYPES",
+    "FORMATS",
+    "NESTED",
+    "SERVER_TYPES",
+    "Beta",
+    "decode_client_event",
+    "session_to_beta",
+    "session_to_ga",
+    "to_beta",
+]
 
 AUDIO_DELTA = "response.audio.delta"
 
-_SERVER_TYPES = {
+SERVER_TYPES = {
     "conversation.item.added": "conversation.item.created",
     "response.output_text.delta": "response.text.delta",
     "response.output_text.done": "response.text.done",
@@ -28,7 +40,7 @@ _SERVER_TYPES = {
     "response.output_audio_transcript.delta": "response.audio_transcript.delta",
     "response.output_audio_transcript.done": "response.audio_transcript.done",
 }
-BETA_TYPES = frozenset(_SERVER_TYPES.values())
+BETA_TYPES = frozenset(SERVER_TYPES.values())
 """The names of server events that GA does not have."""
 _NOT_IN_BETA = frozenset(
     {
@@ -41,7 +53,7 @@ _NOT_IN_BETA = frozenset(
 
 _KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__subclasses__())
 
-_FORMATS: dict[str, dict[str, Any]] = {
+FORMATS: dict[str, dict[str, Any]] = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
@@ -50,7 +62,7 @@ _DEFAULT_TEMPERATURE = 0.8
 _TEMPERATURES = (0.0, 2.0)
 
 # Where a field of the flat session stands in the nested one.
-_NESTED = {
+NESTED = {
     "input_audio_format": ("audio", "input", "format"),
     "input_audio_transcription": ("audio", "input", "transcription"),
     "input_audio_noise_reduction": ("audio", "input", "noise_reduction"),
@@ -75,7 +87,7 @@ _STATED: dict[str, dict[str, int]] = {
 
 _USER_CONTENT = {"text": "input_text", "audio": "input_audio"}
 _ASSISTANT_CONTENT = {"text": "output_text", "audio": "output_audio"}
-_BETA_CONTENT = {"output_text": "text", "output_audio": "audio"}
+BETA_CONTENT = {"output_text": "text", "output_audio": "audio"}
 
 
 class Beta:
@@ -102,8 +114,8 @@ class _Translation:
         for name, value in flat.items():
             if name == "temperature":
                 self.temperature = self._temperature(value)
-            elif name in _NESTED:
-                self._place(session, _NESTED[name], name, value)
+            elif name in NESTED:
+                self._place(session, NESTED[name], name, value)
             elif name in _STATED:
                 self._check_stated(flat, name, value)
             elif name not in _NOT_SET_HERE:
@@ -122,7 +134,7 @@ class _Translation:
                     for index, item in enumerate(value)
                 ]
             elif name in ("voice", "output_audio_format", "modalities", "max_response_output_tokens"):
-                self._place(response, _NESTED[name], name, value)
+                self._place(response, NESTED[name], name, value)
             else:
                 self._place(response, (name,), name, value)
         return response
@@ -149,9 +161,9 @@ class _Translation:
 
     def _value(self, name: str, value: Any) -> Any:
         if name in ("input_audio_format", "output_audio_format"):
-            if not isinstance(value, str) or value not in _FORMATS:
-                raise BadEvent(f"'{name}' is one of {', '.join(_FORMATS)}.", param=f"{self._prefix}{name}")
-            return _FORMATS[value]
+            if not isinstance(value, str) or value not in FORMATS:
+                raise BadEvent(f"'{name}' is one of {', '.join(FORMATS)}.", param=f"{self._prefix}{name}")
+            return FORMATS[value]
         if name == "input_audio_transcription" and isinstance(value, dict):
             return self._transcription(value)
         return self._modalities(value) if name == "modalities" else value
@@ -236,7 +248,7 @@ def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
     kind = message["type"]
     if kind not in _KNOWN or kind in _NOT_IN_BETA or kind.startswith(("mcp_", "response.mcp_")):
         return None
-    message["type"] = _SERVER_TYPES.get(kind, kind)
+    message["type"] = SERVER_TYPES.get(kind, kind)
     if isinstance(message.get("session"), dict):
         if message["session"].get("type") == "transcription" and kind == "session.updated":
             message["type"] = "transcription_session.updated"
@@ -295,7 +307,7 @@ def _modalities_to_beta(value: Any) -> list[str]:
 
 def _format_name(ga: Any) -> str:
     media_type = ga.get("type") if isinstance(ga, dict) else None
-    return next((name for name, known in _FORMATS.items() if known["type"] == media_type), "pcm16")
+    return next((name for name, known in FORMATS.items() if known["type"] == media_type), "pcm16")
 
 
 # Responses and items
@@ -366,7 +378,7 @@ def _part_to_beta(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     kind = part.get("type")
-    return {**part, "type": _BETA_CONTENT.get(kind, kind)} if isinstance(kind, str) else part
+    return {**part, "type": BETA_CONTENT.get(kind, kind)} if isinstance(kind, str) else part
 
 
 def _dict(holder: dict[str, Any], name: str) -> dict[str, Any]:

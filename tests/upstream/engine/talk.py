@@ -84,7 +84,7 @@ class Recorder:
 
     def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
         self.state.follow(event)
-        self._record(json.loads(encode(event)))
+        self._record(json.loads(encode(event if body is None else body)))
 
     def deliver_audio(self, part: Part, pcm: bytes) -> None:
         self.state.has_spoken = True
@@ -93,6 +93,13 @@ class Recorder:
 
     def upstream_closed(self, error: BridgeError | None) -> None:
         self.closed.append(error)
+        self._news.set()
+
+    async def until_closed(self) -> None:
+        """Waits until the upstream is gone."""
+        while not self.closed:
+            self._news.clear()
+            await self._news.wait()
 
     def _record(self, event: JsonEvent) -> None:
         self.events.append(event)

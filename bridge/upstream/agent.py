@@ -1,0 +1,207 @@
+"""Agents: plain WebSocket clients that attach with ``role=agent`` and *are* the model.
+
+An agent hears what an upstream hears (``session.created``, then the caller's sound and the clients' events) and says
+what an upstream says. It waits in the lobby for a call, or attaches to one by its id; a call waits for it likewise.
+"""
+
+import asyncio
+from binascii import a2b_base64, b2a_base64
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+
+from bridge.errors import BadEvent, UpstreamError
+from bridge.media.playback import Part
+from bridge.session.hub import Limits, Listener
+from bridge.session.roles import Sink
+from bridge.session.state import SessionState
+from bridge.upstream.line import LineOwner
+from bridge.wire.audio import AudioFormat
+from bridge.wire.ids import new_id
+from bridge.wire.message import Message
+from bridge.wire.relayed import decode_relayed
+from bridge.wire.server_events import Body, encode, error_event
+from bridge.wire.sessions import format_of
+
+__all__ = ["AgentLine", "Lobby", "Seat"]
+
+_NORMAL = 1000
+_APPEND = b'{"type":"input_audio_buffer.append","event_id":"%b","audio":"%b"}'
+
+
+@dataclass(slots=True, eq=False)
+class _Wish:
+    """A call that wants an agent."""
+
+    call_id: str
+    seat: "asyncio.Future[Seat]"
+
+
+class Lobby:
+    """Where agents wait for calls, and calls for agents; first come, first served."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._seats: deque[Seat] = deque()
+        self._wishes: deque[_Wish] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Agents without a call."""
+        return len(self._seats)
+
+    def attach(self, sink: Sink, call_id: str | None = None) -> "Seat":
+        """An agent has come; with ``call_id`` for that call alone."""
+        seat = Seat(sink, self, call_id, limits=self._limits)
+        for wish in self._wishes:
+            if call_id in (None, wish.call_id) and not wish.seat.done():
+                self._wishes.remove(wish)
+                wish.seat.set_result(seat)
+                return seat
+        self._seats.append(seat)
+        return seat
+
+    async def claim(self, call_id: str, timeout_s: float) -> "Seat":
+        """An agent for the call; raises ``UpstreamError`` where none comes in time."""
+        for seat in self._seats:
+            if seat.call_id in (None, call_id):
+                self._seats.remove(seat)
+                return seat
+        wish = _Wish(call_id, asyncio.get_running_loop().create_future())
+        self._wishes.append(wish)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await wish.seat
+        except TimeoutError:
+            message = f"No agent attached within {timeout_s:g} s; one would, with role=agent."
+            raise UpstreamError(message, code="no_agent", is_transient=False) from None
+        finally:
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+
+    def leave(self, seat: "Seat") -> None:
+        """The agent is gone, or has a call."""
+        if seat in self._seats:
+            self._seats.remove(seat)
+
+
+class Seat:
+    """One agent's socket."""
+
+    def __init__(self, sink: Sink, lobby: Lobby, call_id: str | None, *, limits: Limits) -> None:
+        self.call_id = call_id
+        self.listener = Listener(sink, role="agent", limits=limits)
+        self._lobby = lobby
+        self._line: AgentLine | None = None
+
+    def take(self, line: "AgentLine") -> None:
+        """It has a call."""
+        self._line = line
+
+    def receive(self, text: str) -> None:
+        """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
+        try:
+            if self._line is None:
+                raise BadEvent("There is no call yet; the first event will be session.created.")
+            self._line.receive(text)
+        except BadEvent as error:
+            event = error_event(error)
+            event.event_id = new_id("event")
+            self.listener.deliver(Message(encode(event)))
+
+    def detach(self) -> None:
+        """The socket is gone."""
+        self._lobby.leave(self)
+        if self._line is not None:
+            self._line.lost()
+
+    def close(self, reason: str) -> None:
+        """The call is over, and with it the agent's part in it."""
+        self.listener.close(_NORMAL, reason)
+
+
+class AgentLine:
+    """See ``Line``."""
+
+    plays = False
+
+    def __init__(self, lobby: Lobby, call_id: str, *, timeout_s: float) -> None:
+        self._lobby = lobby
+        self._call_id = call_id
+        self._timeout_s = timeout_s
+        self._seat: Seat | None = None
+        self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
+        self._prefix = f"event_{new_id('x')[2:14]}_".encode()
+        self._number = 0
+
+    async def open(self, owner: LineOwner, state: SessionState) -> None:
+        """Waits for an agent, and tells it of the session; raises ``UpstreamError``."""
+        self._owner, self._state = owner, state
+        self._seat = await self._lobby.claim(self._call_id, self._timeout_s)
+        self._seat.take(self)
+        created = {"type": "session.created", "session": _body(state)}
+        self.send(created)
+        owner.received(self, created)
+
+    async def run(self) -> UpstreamError | None:
+        """Until the agent leaves."""
+        return await self._ended
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """The session's."""
+        return format_of(self._state.input.format)
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """The session's."""
+        return format_of(self._state.output.format)
+
+    def send(self, body: Body) -> None:
+        """A client event, as the client said it."""
+        if self._seat is not None:
+            self._seat.listener.deliver(Message(encode({"event_id": new_id("event"), **body})))
+
+    def send_audio(self, sound: bytes) -> None:
+        """The caller's sound."""
+        if self._seat is not None:
+            self._number += 1
+            text = _APPEND % (self._prefix + b"%d" % self._number, b2a_base64(sound, newline=False))
+            audio_ms = max(1, len(sound) // self.input_format.bytes_per_ms)
+            self._seat.listener.deliver(Message(text, audio_ms=audio_ms))
+
+    def receive(self, text: str) -> None:
+        """A server event of the agent's; raises ``BadEvent``."""
+        message = decode_relayed(text)
+        if isinstance(message, dict):
+            self._owner.received(self, message)
+            return
+        if not message.response_id or not message.item_id:
+            raise BadEvent("A delta names its response_id and its item_id.", param="item_id")
+        try:
+            sound = a2b_base64(str(message.delta), strict_mode=True)
+        except ValueError:
+            raise BadEvent("'delta' is not valid base64.", param="delta", code="invalid_audio") from None
+        if len(sound) % self.output_format.bytes_per_sample:
+            raise BadEvent("'delta' ends in the middle of a sample.", param="delta", code="invalid_audio")
+        part = Part(message.response_id, message.item_id, message.output_index, message.content_index)
+        self._owner.received_audio(self, part, sound)
+
+    def lost(self) -> None:
+        """The agent's socket closed."""
+        if not self._ended.done():
+            self._ended.set_result(UpstreamError("The agent left.", code="agent_lost"))
+
+    async def aclose(self) -> None:
+        """Ends the agent's part; may be called twice."""
+        if self._seat is not None:
+            self._seat.close("call ended")
+            self._seat = None
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _body(state: SessionState) -> Body:
+    body: Body = msgspec.to_builtins(state.config)
+    return body

@@ -1,0 +1,96 @@
+"""Who answers a call: chosen by its model from what is configured, and dialled."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from bridge.config import Config
+from bridge.log import get_logger
+from bridge.peer.ice_full import IceServers
+from bridge.peer.runner import PeerRunner
+from bridge.session.hub import Limits
+from bridge.session.roles import Upstream
+from bridge.session.session import CallInfo
+from bridge.upstream.agent import AgentLine, Lobby
+from bridge.upstream.dial import Dial, Patience
+from bridge.upstream.line import Line
+from bridge.upstream.target import Target, load_profile
+from bridge.upstream.webrtc import WebRtcLine
+from bridge.upstream.websocket import WebSocketLine
+
+__all__ = ["Dialler"]
+
+_log = get_logger("upstream")
+
+_OWN = ("local", "agent")
+
+
+class Dialler:
+    """``async with`` owns what the calls' upstreams run. Raises ``ConfigError`` where a setting makes no sense."""
+
+    def __init__(self, config: Config, runner: PeerRunner, *, new_engine: Callable[[], Upstream]) -> None:
+        self.lobby = Lobby(Limits(config.listener_backlog_bytes, config.listener_backlog_ms))
+        self._new_engine = new_engine
+        self._runner = runner
+        self._ice_servers = IceServers.parse(config.upstream_ice_server)
+        self._agent_wait_s = config.agent_wait_s
+        self._patience = Patience(
+            connect_s=config.upstream_connect_timeout_s,
+            stall_s=config.upstream_stall_s,
+            renew_s=config.upstream_renew_s,
+            tries=config.upstream_tries,
+        )
+        named = _named(config)
+        default = _target(config.upstream, named, key=config.upstream_key, profile=config.upstream_profile)
+        fallback = tuple(_target(name, named) for name in config.upstream_fallback)
+        self._default = (default, *fallback)
+        self._by_model = {
+            model: (named[name], *fallback) for name, given in config.upstreams.items() for model in given.models
+        }
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> "Dialler":
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._tasks.__aexit__(None, None, None)
+
+    def new_upstream(self, info: CallInfo) -> Upstream:
+        """Who is going to answer the call."""
+        targets = self._by_model.get(info.model, self._default)
+        if targets[0].transport == "local":
+            return self._new_engine()
+        return Dial(
+            targets,
+            new_line=lambda target: self._new_line(target, info),
+            new_engine=self._new_engine,
+            spawn=self._spawn,
+            patience=self._patience,
+        )
+
+    def _new_line(self, target: Target, info: CallInfo) -> Line:
+        if target.transport == "agent":
+            return AgentLine(self.lobby, info.call_id or info.session_id, timeout_s=self._agent_wait_s)
+        timeout_s = self._patience.connect_s
+        if target.transport == "websocket":
+            return WebSocketLine(target, info.model, timeout_s=timeout_s)
+        return WebRtcLine(target, info.model, runner=self._runner, ice_servers=self._ice_servers, timeout_s=timeout_s)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.create_task(work)
+
+
+def _named(config: Config) -> dict[str, Target]:
+    targets = {}
+    for name, given in config.upstreams.items():
+        key = os.environ.get(given.key_env) if given.key_env is not None else given.key
+        targets[name] = Target(name, given.url, key, load_profile(given.profile), given.model)
+    return targets
+
+
+def _target(name: str, named: dict[str, Target], *, key: str | None = None, profile: str = "openai") -> Target:
+    if name in named:
+        return named[name]
+    return Target(name if name in _OWN else "upstream", name, key, load_profile(profile))

@@ -1,0 +1,151 @@
+"""Responses that are being given, so that one whose upstream is lost can be brought to an end for its hearers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+
+from bridge.errors import UpstreamError
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.server_events import ServerEvent
+
+__all__ = ["InFlight"]
+
+
+@dataclass(slots=True)
+class _OpenPart:
+    """A content part that is not done."""
+
+    kind: str
+    text: str = ""
+    is_sound_done: bool = False
+    is_text_done: bool = False
+
+
+@dataclass(slots=True)
+class _OpenItem:
+    item: items.Item
+    output_index: int
+    parts: dict[int, _OpenPart] = field(default_factory=dict)
+    arguments: str = ""
+    is_in_conversation: bool = False
+
+
+@dataclass(slots=True)
+class _Open:
+    response: items.Response
+    unfinished: dict[str, _OpenItem] = field(default_factory=dict)
+    finished: list[items.Item] = field(default_factory=list)
+
+
+class InFlight:
+    """``follow`` what the upstream says; ``end`` says what it did not live to say."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+
+    def follow(self, event: ServerEvent) -> None:
+        """Any event of the upstream's."""
+        if isinstance(event, server.ResponseCreated):
+            self._open[event.response.id] = _Open(event.response)
+        elif isinstance(event, server.ResponseDone):
+            self._open.pop(event.response.id, None)
+        elif isinstance(event, server.ConversationItemAdded):
+            for is_open in self._open.values():
+                if event.item.id in is_open.unfinished:
+                    is_open.unfinished[str(event.item.id)].is_in_conversation = True
+        else:
+            concerned = self._open.get(getattr(event, "response_id", ""))
+            if concerned is not None:
+                _follow(concerned, event)
+
+    def end(self, error: UpstreamError) -> list[ServerEvent]:
+        """Every open response fails: all that is owed of it, in the protocol's order, then its items are taken back.
+
+        What was begun is begun anew by another upstream; it must not stand in the conversation twice.
+        """
+        events: list[ServerEvent] = []
+        for is_open in self._open.values():
+            response = is_open.response
+            for item_id, unfinished in is_open.unfinished.items():
+                events += _finish(response.id, item_id, unfinished)
+            response.status = "failed"
+            response.status_details = items.StatusDetails(
+                type="failed", error={"type": "server_error", "code": error.code, "message": error.message}
+            )
+            response.output = [*is_open.finished, *(unfinished.item for unfinished in is_open.unfinished.values())]
+            events.append(server.ResponseDone(response=response))
+            if response.conversation_id is not None:
+                events += [server.ConversationItemDeleted(item_id=str(item.id)) for item in response.output]
+        self._open.clear()
+        return events
+
+
+def _follow(is_open: _Open, event: ServerEvent) -> None:
+    if isinstance(event, server.OutputItemAdded):
+        is_open.unfinished[str(event.item.id)] = _OpenItem(event.item, event.output_index)
+        return
+    if isinstance(event, server.OutputItemDone):
+        is_open.unfinished.pop(str(event.item.id), None)
+        is_open.finished.append(event.item)
+        return
+    item = is_open.unfinished.get(getattr(event, "item_id", ""))
+    if item is None:
+        return
+    if isinstance(event, server.FunctionCallArgumentsDelta):
+        item.arguments += event.delta
+    elif isinstance(event, server.ContentPartAdded):
+        item.parts[event.content_index] = _OpenPart(event.part.type)
+    elif isinstance(event, server.ContentPartDone):
+        item.parts.pop(event.content_index, None)
+    else:
+        part = item.parts.get(getattr(event, "content_index", -1))
+        if part is None:
+            return
+        if isinstance(event, server.OutputTextDelta | server.OutputAudioTranscriptDelta):
+            part.text += event.delta
+        elif isinstance(event, server.OutputAudioDone):
+            part.is_sound_done = True
+        elif isinstance(event, server.OutputTextDone | server.OutputAudioTranscriptDone):
+            part.is_text_done = True
+
+
+def _finish(response_id: str, item_id: str, unfinished: _OpenItem) -> list[ServerEvent]:
+    """All that is owed of one item."""
+    place: dict[str, Any] = {
+        "response_id": response_id,
+        "item_id": item_id,
+        "output_index": unfinished.output_index,
+    }
+    events: list[ServerEvent] = []
+    item = unfinished.item
+    if isinstance(item, items.FunctionCall):
+        item.arguments = unfinished.arguments
+        call_id = item.call_id if item.call_id is not UNSET else ""
+        events.append(
+            server.FunctionCallArgumentsDone(**place, call_id=call_id, name=item.name, arguments=item.arguments)
+        )
+    for index, part in unfinished.parts.items():
+        events += _finish_part({**place, "content_index": index}, part)
+    item.status = "incomplete"
+    events.append(server.OutputItemDone(response_id=response_id, output_index=unfinished.output_index, item=item))
+    if unfinished.is_in_conversation:
+        events.append(server.ConversationItemDone(item=item))
+    return events
+
+
+def _finish_part(place: dict[str, Any], part: _OpenPart) -> list[ServerEvent]:
+    events: list[ServerEvent] = []
+    if part.kind == "audio":
+        if not part.is_sound_done:
+            events.append(server.OutputAudioDone(**place))
+        if not part.is_text_done:
+            events.append(server.OutputAudioTranscriptDone(**place, transcript=part.text))
+        done = items.Part(type="audio", transcript=part.text)
+    else:
+        if not part.is_text_done:
+            events.append(server.OutputTextDone(**place, text=part.text))
+        done = items.Part(type="text", text=part.text)
+    events.append(server.ContentPartDone(**place, part=done))
+    return events

@@ -1,0 +1,60 @@
+"""One connection to a Realtime service, whatever it runs over. ``Dial`` decides what is said on it."""
+
+from typing import Protocol
+
+from bridge.errors import UpstreamError
+from bridge.media.playback import Part
+from bridge.session.state import SessionState
+from bridge.wire.audio import AudioFormat
+from bridge.wire.server_events import Body
+
+__all__ = ["Line", "LineOwner"]
+
+
+class LineOwner(Protocol):
+    """Who hears what comes over a line."""
+
+    def received(self, line: "Line", body: Body) -> None:
+        """An event, in GA's words; the first one is ``session.created``."""
+        ...
+
+    def received_audio(self, line: "Line", part: Part, sound: bytes) -> None:
+        """A piece of the answer's sound, in the line's ``output_format``."""
+        ...
+
+
+class Line(Protocol):
+    """Opened once, run to its end, closed."""
+
+    plays: bool
+    """The service plays the answer itself, and knows what of it was heard."""
+
+    async def open(self, owner: LineOwner, state: SessionState) -> None:
+        """Connects; raises ``UpstreamError``. The state tells what the session is set to, now and later."""
+        ...
+
+    async def run(self) -> UpstreamError | None:
+        """Hands over what comes, until the end; None where the service ended the session in good order."""
+        ...
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """In which it takes the caller's sound."""
+        ...
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """In which it gives the answer's."""
+        ...
+
+    def send(self, body: Body) -> None:
+        """A GA client event; to a line that has ended, nothing."""
+        ...
+
+    def send_audio(self, sound: bytes) -> None:
+        """The caller's sound, in ``input_format``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes, within a bounded time; may be called twice."""
+        ...

@@ -1,0 +1,113 @@
+"""What a new upstream must be told so that it can go on where the last one was lost.
+
+The configuration, then every item in order. Words are all that can be told of what was said: an answer's sound cannot
+be given back, and the caller's only while the bridge still has it.
+"""
+
+import binascii
+from collections import OrderedDict
+
+import msgspec
+
+from bridge.session.state import SessionState
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.audio import AudioFormat
+from bridge.wire.server_events import Body, ServerEvent
+
+__all__ = ["Recall", "items_to_tell"]
+
+_MAX_UNCOMMITTED_MS = 30_000
+_QUIET_MS = 1_000  # while nobody speaks, only so much may belong to the next turn
+_MAX_KEPT_MS = 60_000  # of committed turns whose words are not known
+_NO_WORDS = "(spoken; the words are not known)"
+
+
+class Recall:
+    """The caller's sound for which no words stand yet, in the format in which the upstream takes it."""
+
+    def __init__(self) -> None:
+        self.heard_ms = 0
+        """How much sound the session has sent upstream in all."""
+        self._format: AudioFormat | None = None
+        self._uncommitted = bytearray()
+        self._is_speaking = False
+        self._turns: OrderedDict[str, bytes] = OrderedDict()
+
+    def push(self, sound: bytes, audio_format: AudioFormat) -> None:
+        """A piece on its way to the upstream."""
+        if audio_format is not self._format:
+            self._format = audio_format
+            self._uncommitted.clear()
+            self._turns.clear()
+        self.heard_ms += len(sound) // audio_format.bytes_per_ms
+        self._uncommitted += sound
+        keep = (_MAX_UNCOMMITTED_MS if self._is_speaking else _QUIET_MS) * audio_format.bytes_per_ms
+        if len(self._uncommitted) > 2 * keep:  # not for every piece
+            del self._uncommitted[:-keep]
+
+    def follow(self, event: ServerEvent) -> None:
+        """An event of the upstream's."""
+        if isinstance(event, server.InputAudioBufferSpeechStarted):
+            self._is_speaking = True
+        elif isinstance(event, server.InputAudioBufferSpeechStopped):
+            self._is_speaking = False
+        elif isinstance(event, server.InputAudioBufferCommitted):
+            self._keep(event.item_id)
+        elif isinstance(event, server.InputAudioBufferCleared):
+            self._uncommitted.clear()
+        elif isinstance(event, server.InputAudioTranscriptionCompleted):
+            self._turns.pop(event.item_id, None)
+
+    def _keep(self, item_id: str) -> None:
+        """What was said so far is this item's."""
+        self._turns[item_id] = bytes(self._uncommitted)
+        self._uncommitted.clear()
+        if self._format is not None:
+            while sum(map(len, self._turns.values())) > _MAX_KEPT_MS * self._format.bytes_per_ms:
+                self._turns.popitem(last=False)
+
+    def uncommitted(self, audio_format: AudioFormat) -> bytes:
+        """What the next upstream must hear again, if it takes the same format."""
+        return bytes(self._uncommitted) if audio_format is self._format else b""
+
+    def sound_of(self, item_id: str, audio_format: AudioFormat) -> bytes:
+        """A committed turn's, while it is kept."""
+        return self._turns.get(item_id, b"") if audio_format is self._format else b""
+
+
+def items_to_tell(state: SessionState, recall: Recall, audio_format: AudioFormat) -> list[Body]:
+    """A ``conversation.item.create`` for each item, each behind the one before it, under the ids that they have."""
+    events: list[Body] = []
+    previous = "root"
+    for item in state.conversation.items():
+        told = _told(item, recall.sound_of(str(item.id), audio_format))
+        if told is None:
+            continue
+        events.append({"type": "conversation.item.create", "previous_item_id": previous, "item": told})
+        previous = str(item.id)
+    return events
+
+
+def _told(item: items.Item, sound: bytes) -> Body | None:
+    """An item as a client may create it; None where nothing is left to say."""
+    if isinstance(item, items.Message):
+        content = [part for part in (_part(part, sound) for part in item.content) if part is not None]
+        if not content:
+            return None
+        return {"id": item.id, "type": "message", "role": item.role, "content": content}
+    body: Body = msgspec.to_builtins(item)
+    return {name: value for name, value in body.items() if name not in ("object", "status")}
+
+
+def _part(part: items.Content, sound: bytes) -> Body | None:
+    if isinstance(part, items.InputAudio):
+        if part.transcript:
+            return {"type": "input_text", "text": part.transcript}
+        if sound:
+            return {"type": "input_audio", "audio": binascii.b2a_base64(sound, newline=False).decode()}
+        return {"type": "input_text", "text": _NO_WORDS}
+    if isinstance(part, items.OutputAudio):
+        return {"type": "output_text", "text": part.transcript} if part.transcript else None
+    body: Body = msgspec.to_builtins(part)
+    return body

@@ -1,0 +1,203 @@
+"""What is said over the lines of one call, so that a line can be replaced and nobody hears of it more than he must.
+
+Whatever was asked and not yet answered is remembered (``Pending``), as is what of the caller's sound has no words yet
+(``Recall``) and which responses are being given (``InFlight``); the session's state holds the rest. A new line is told
+all of it at once (``brief``), without waiting for answers: those that repeat what clients know are not passed on.
+"""
+
+from collections import deque
+
+import msgspec
+
+from bridge.errors import UpstreamError
+from bridge.log import get_logger
+from bridge.session.roles import Downstream
+from bridge.session.state import SessionState
+from bridge.upstream.in_flight import InFlight
+from bridge.upstream.line import Line
+from bridge.upstream.pending import Pending
+from bridge.upstream.recall import Recall, items_to_tell
+from bridge.wire import server_events as server
+from bridge.wire.ids import new_id
+from bridge.wire.relayed import understood
+from bridge.wire.server_events import Body, ServerEvent
+
+__all__ = ["Relay"]
+
+_log = get_logger("upstream")
+
+_MAX_OWN_IDS = 4096  # events of ours that a line may still complain of; all items of a conversation and more
+_READ_ONLY = ("id", "object", "expires_at", "model", "client_secret")
+_TIMED = (
+    server.InputAudioBufferSpeechStarted,
+    server.InputAudioBufferSpeechStopped,
+    server.InputAudioBufferTimeoutTriggered,
+)
+
+
+class Relay:
+    """Between the session and whichever line there is."""
+
+    def __init__(self, downstream: Downstream, state: SessionState) -> None:
+        self.is_live = False
+        """Clients have heard ``session.created``."""
+        self._downstream = downstream
+        self._state = state
+        self._pending = Pending()
+        self._recall = Recall()
+        self._in_flight = InFlight()
+        self._session: Body | None = None
+        """The configuration as an upstream said it last, with whatever the bridge does not know of."""
+        self._own_ids: deque[str] = deque(maxlen=_MAX_OWN_IDS)
+        """Of events that no client sent: an error in one of them is ours to bear."""
+        self._repeated: set[str] = set()
+        """Items that a new line says once more."""
+        self._quiet_updates = 0
+        """Answers to come that say nothing new."""
+        self._offset_ms = 0
+        """Of sound that the session has heard and this line has not."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way: no question, no answer, nobody speaks."""
+        return self._pending.is_idle
+
+    @property
+    def owes_answer(self) -> bool:
+        """The upstream is expected to say something."""
+        return self._pending.owes_answer or not self.is_live
+
+    # Upstream
+
+    def new_id(self) -> str:
+        """For an event that no client sent."""
+        event_id = new_id("event")
+        self._own_ids.append(event_id)
+        return event_id
+
+    def ask(self, line: Line, body: Body, now: float) -> None:
+        """A client event goes out."""
+        self._pending.sent(body, now)
+        line.send(body)
+
+    def push(self, line: Line, sound: bytes) -> None:
+        """A piece of the caller's sound goes out."""
+        self._recall.push(sound, line.input_format)
+        line.send_audio(sound)
+
+    def greet(self, line: Line, created: Body, now: float) -> None:
+        """The first line: asks for what the session was opened with, before anybody hears ``session.created``."""
+        self._session = created
+        wanted = {k: v for k, v in msgspec.to_builtins(self._state.wanted).items() if k not in _READ_ONLY}
+        again = [body for body in self._pending.take() if body["event_id"] not in self._own_ids]
+        if wanted:
+            update = {"type": "session.update", "event_id": self.new_id(), "session": {"type": "realtime", **wanted}}
+            self.ask(line, update, now)
+        else:
+            self._go_live()
+        for body in again:
+            self.ask(line, body, now)
+
+    def brief(self, line: Line, now: float, *, is_renewal: bool) -> None:
+        """A further line: it is told everything, in the order in which it happened."""
+        again = self._pending.take()
+        configuration = {k: v for k, v in (self._session or {}).items() if k not in _READ_ONLY}
+        update = {"type": "session.update", "event_id": self.new_id(), "session": configuration}
+        self._quiet_updates = int(is_renewal)
+        self.ask(line, update, now)
+        self._repeated = {str(item.id) for item in self._state.conversation.items()}
+        for body in items_to_tell(self._state, self._recall, line.input_format):
+            line.send({**body, "event_id": self.new_id()})
+        uncommitted = self._recall.uncommitted(line.input_format)
+        self._offset_ms = self._recall.heard_ms - len(uncommitted) // line.input_format.bytes_per_ms
+        if uncommitted:
+            line.send_audio(uncommitted)
+        for body in again:
+            self.ask(line, body, now)
+
+    def take_pending(self) -> list[Body]:
+        """What is to be asked of somebody who is no line."""
+        return self._pending.take()
+
+    def forget_unanswered(self, before: float) -> None:
+        """Some services do not answer everything; what was asked so long ago is not waited for."""
+        self._pending.forget(before)
+
+    # Downstream
+
+    def lose(self, error: UpstreamError) -> None:
+        """The line is gone: what it owed its hearers is made good, and they are told."""
+        for event in self._in_flight.end(error):
+            self._downstream.deliver(event)
+        if self.is_live:
+            notice = UpstreamError(f"{error.message} Reconnecting.", code="upstream_reconnecting")
+            self._downstream.deliver(server.error_event(notice))
+
+    def hear(self, body: Body) -> None:
+        """One event of the upstream's, to whom it concerns."""
+        event = understood(body)
+        turns = self._state.turn_detection
+        self._pending.follow(event, answers_turns=turns is not None and turns.create_response)
+        if isinstance(event, server.Error):
+            self._hear_error(event)
+        elif body["type"] == "session.updated" and isinstance(body.get("session"), dict):
+            self._hear_update(body)
+        elif body["type"] != "session.created":
+            self._in_flight.follow(event)
+            self._recall.follow(event)
+            if not self._is_repeated(event):
+                if self._offset_ms and isinstance(event, _TIMED):
+                    self._shift(body)
+                self._downstream.deliver(event, body)
+
+    def _hear_update(self, body: Body) -> None:
+        self._session = body["session"]
+        if not self.is_live:
+            self._go_live()
+        elif self._quiet_updates:
+            self._quiet_updates -= 1
+        else:
+            body["session"] = self._as_ours(body["session"])
+            self._downstream.deliver(understood(body), body)
+
+    def _hear_error(self, event: server.Error) -> None:
+        """To whoever made it; where that was the bridge itself, to its log."""
+        error = event.error
+        if error.code == "session_expired":
+            return  # the service's own limit; the session outlives it
+        if error.event_id in self._own_ids:
+            _log.info("upstream.own_event_refused", code=error.code, message=error.message)
+            if self.is_live:
+                return
+            error.event_id = None  # what the session was opened with is not to be had: its owner must know
+            self._go_live()
+        self._downstream.deliver(event)
+
+    def _go_live(self) -> None:
+        self.is_live = True
+        body = {"type": "session.created", "session": self._as_ours(self._session or {})}
+        event = understood(body)
+        self._downstream.deliver(
+            event if isinstance(event, server.SessionCreated) else server.SessionCreated(session=self._state.config)
+        )
+
+    def _is_repeated(self, event: ServerEvent) -> bool:
+        """A new line says what the last one said already."""
+        if not isinstance(event, server.ConversationItemAdded | server.ConversationItemDone):
+            return False
+        item_id = str(event.item.id)
+        is_repeated = item_id in self._repeated
+        if isinstance(event, server.ConversationItemDone):
+            self._repeated.discard(item_id)
+        return is_repeated
+
+    def _shift(self, body: Body) -> None:
+        """Times count from the session's first sound, whichever line heard it."""
+        for name in ("audio_start_ms", "audio_end_ms"):
+            if isinstance(body.get(name), int):
+                body[name] += self._offset_ms
+
+    def _as_ours(self, session: Body) -> Body:
+        """The upstream's session under the id and the expiry of the bridge's."""
+        config = self._state.config
+        return {**session, "id": config.id, "expires_at": config.expires_at}

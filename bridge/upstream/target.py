@@ -1,0 +1,150 @@
+"""Where an upstream is and how it is spoken to: an address, a key, and a profile of what is peculiar about it."""
+
+import ssl
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bridge.errors import ConfigError
+from bridge.wire.audio import PCM16, AudioFormat, pcm16_at
+from bridge.wire.dialects.beta_upstream import client_to_beta, server_to_ga
+from bridge.wire.server_events import Body
+from bridge.wire.sessions import Format, format_of
+
+__all__ = ["TLS", "Profile", "Target", "load_profile", "profile_names"]
+
+_Rate = Annotated[int, Meta(ge=8000, le=48000)]
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is peculiar about a server; one small TOML file each, in ``profiles``."""
+
+    dialect: Literal["ga", "beta"] = "ga"
+    key_header: Literal["authorization", "api-key"] = "authorization"
+    model_parameter: str = "model"
+    """Of the URL's query; empty where the URL names no model."""
+    query: dict[str, str] = {}
+    """More of it."""
+    formats: tuple[str, ...] = ("audio/pcm", "audio/pcmu", "audio/pcma")
+    """Which of GA's it takes and gives; where the session has another one, the bridge converts."""
+    input_hz: _Rate = 24_000
+    """Of the PCM that it takes."""
+    output_hz: _Rate = 24_000
+    ignore: tuple[str, ...] = ()
+    """Events of it that are of no use to anyone."""
+    session: dict[str, Any] = {}
+    """Fields that every ``session.update`` to it has besides."""
+
+    def encode(self, body: Body) -> Body:
+        """A GA client event as the server takes it."""
+        is_update = body["type"] == "session.update"
+        if is_update:
+            body = {**body, "session": self._session(body["session"])}
+        if self.dialect == "beta":
+            body = client_to_beta(body)
+        return {**body, "session": {**body["session"], **self.session}} if is_update else body
+
+    def decode(self, body: Body) -> list[Body]:
+        """A server's event as GA has it: one, or two, or none."""
+        if body["type"] in self.ignore:
+            return []
+        return server_to_ga(body) if self.dialect == "beta" else [body]
+
+    def input_format(self, wanted: Any) -> AudioFormat:
+        """What it takes where the session's input format is ``wanted``."""
+        return self._format(wanted, self.input_hz)
+
+    def output_format(self, wanted: Any) -> AudioFormat:
+        """What it gives, likewise."""
+        return self._format(wanted, self.output_hz)
+
+    def _format(self, wanted: Format, rate_hz: int) -> AudioFormat:
+        audio_format = format_of(wanted)
+        if audio_format is not PCM16 and audio_format.media_type in self.formats:
+            return audio_format
+        return PCM16 if rate_hz == PCM16.rate_hz else pcm16_at(rate_hz)
+
+    def _session(self, session: Body) -> Body:
+        """An update, less the formats that the server does not take."""
+        audio = session.get("audio")
+        if not isinstance(audio, dict):
+            return session
+        kept = {}
+        for side, settings in audio.items():
+            if isinstance(settings, dict) and self._is_refused(settings.get("format")):
+                settings = {**settings, "format": {"type": "audio/pcm", "rate": 24000}}
+            kept[side] = settings
+        return {**session, "audio": kept}
+
+    def _is_refused(self, audio_format: Any) -> bool:
+        return isinstance(audio_format, dict) and audio_format.get("type") not in self.formats
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream of the configuration."""
+
+    name: str
+    url: str
+    """``ws(s)://…`` or ``http(s)://…``; ``local`` is the embedded engine, ``agent`` whoever attaches as one."""
+    key: str | None = field(default=None, repr=False)
+    profile: Profile = field(default_factory=Profile)
+    model: str | None = None
+    """What the model is called there; None: as the client calls it."""
+
+    @property
+    def transport(self) -> str:
+        """``websocket``, ``webrtc``, ``local`` or ``agent``."""
+        return {"ws": "websocket", "wss": "websocket", "http": "webrtc", "https": "webrtc"}.get(
+            urlsplit(self.url).scheme, self.url
+        )
+
+    def address(self, model: str) -> str:
+        """The URL for a session with ``model``."""
+        parts = urlsplit(self.url)
+        query = dict(parse_qsl(parts.query)) | self.profile.query
+        if self.profile.model_parameter:
+            query.setdefault(self.profile.model_parameter, self.model or model)
+        return urlunsplit(parts._replace(query=urlencode(query)))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the request that opens it."""
+        if self.key is None:
+            return {}
+        if self.profile.key_header == "api-key":
+            return {"api-key": self.key}
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+def load_profile(name: str) -> Profile:
+    """The profile ``name``; raises ``ConfigError`` where there is none."""
+    profile = _PROFILES.get(name)
+    if profile is None:
+        names = ", ".join(sorted(_PROFILES))
+        raise ConfigError(f"upstream_profile: expected one of {names}, got {name}", param="upstream_profile")
+    return profile
+
+
+def profile_names() -> list[str]:
+    """Those that there are."""
+    return sorted(_PROFILES)
+
+
+def _read_profiles() -> dict[str, Profile]:
+    folder = resources.files("bridge.upstream").joinpath("profiles")
+    files = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return {
+        entry.name.removesuffix(".toml"): msgspec.convert(tomllib.loads(entry.read_text()), Profile) for entry in files
+    }
+
+
+# At import: the event loop must not wait for a file.
+_PROFILES = _read_profiles()
+TLS = ssl.create_default_context()
+"""Trusts whom the system trusts."""

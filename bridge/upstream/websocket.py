@@ -1,0 +1,178 @@
+"""A Realtime service over WebSocket, by the ``websockets`` client."""
+
+import binascii
+from binascii import b2a_base64
+from typing import Any
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.connection import broadcast
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from bridge.errors import BadEvent, UpstreamError
+from bridge.media.playback import Part
+from bridge.session.state import SessionState
+from bridge.upstream.line import LineOwner
+from bridge.upstream.target import TLS, Target
+from bridge.wire.audio import AudioFormat
+from bridge.wire.relayed import AudioDelta, decode_relayed
+from bridge.wire.server_events import Body, encode
+
+__all__ = ["WebSocketLine", "refusal"]
+
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_MAX_BUFFERED_BYTES = 8 * 1024 * 1024  # 80 s of sound, or the largest append: a service that takes no more is gone
+_PING_S = 10.0
+_CLOSE_TIMEOUT_S = 1.0
+_APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NORMAL = 1000
+_FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 4000})  # trying again would end the same way
+_MAX_RETRY_AFTER_S = 86_400.0
+
+
+class WebSocketLine:
+    """See ``Line``."""
+
+    plays = False
+
+    def __init__(self, target: Target, model: str, *, timeout_s: float) -> None:
+        self._target = target
+        self._model = model
+        self._timeout_s = timeout_s
+        self._socket: ClientConnection | None = None
+        self._fault: UpstreamError | None = None
+
+    async def open(self, owner: LineOwner, state: SessionState) -> None:
+        """Connects; raises ``UpstreamError``."""
+        self._owner = owner
+        self._state = state
+        try:
+            self._socket = await connect(
+                self._target.address(self._model),
+                additional_headers=self._target.headers | {"OpenAI-Beta": "realtime=v1"}
+                if self._target.profile.dialect == "beta"
+                else self._target.headers,
+                ssl=TLS if self._target.url.startswith("wss:") else None,
+                compression=None,
+                max_size=_MAX_MESSAGE_BYTES,
+                open_timeout=self._timeout_s,
+                ping_interval=_PING_S,
+                ping_timeout=_PING_S,
+                close_timeout=_CLOSE_TIMEOUT_S,
+                max_queue=64,
+                write_limit=2 * _MAX_BUFFERED_BYTES,  # nothing ever waits for room, closing least of all
+            )
+        except InvalidStatus as error:
+            response = error.response
+            raise refusal(
+                response.status_code, bytes(response.body or b""), response.headers.get("Retry-After")
+            ) from error
+        except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
+            raise UpstreamError(f"The upstream cannot be reached: {_reason(error)}", code="upstream_lost") from error
+        except InvalidURI as error:
+            raise UpstreamError("The upstream redirected to what is no URL.", is_transient=False) from error
+
+    async def run(self) -> UpstreamError | None:
+        """Hands over what comes, until the end."""
+        socket = self._socket
+        assert socket is not None
+        try:
+            while True:
+                self._receive(await socket.recv(decode=False))
+        except ConnectionClosed as error:
+            return self._fault or _ending(error)
+        except BadEvent as error:
+            return UpstreamError(error.message, code=error.code)
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """In which it takes the caller's sound."""
+        return self._target.profile.input_format(self._state.input.format)
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """In which it gives the answer's."""
+        return self._target.profile.output_format(self._state.output.format)
+
+    def send(self, body: Body) -> None:
+        """A GA client event."""
+        self._write(encode(self._target.profile.encode(body)))
+
+    def send_audio(self, sound: bytes) -> None:
+        """The caller's sound; the hot path."""
+        self._write(_APPEND % b2a_base64(sound, newline=False))
+
+    async def aclose(self) -> None:
+        """Says goodbye, and cuts where that takes too long; may be called twice."""
+        if self._socket is not None:
+            await self._socket.close()
+
+    def _write(self, message: bytes) -> None:
+        """Without waiting: a service that does not take what it is sent is cut off, and counts as lost."""
+        socket = self._socket
+        if socket is None or self._fault is not None:
+            return
+        if socket.transport.get_write_buffer_size() + len(message) > _MAX_BUFFERED_BYTES:
+            self._fault = UpstreamError("The upstream does not read what it is sent.", code="upstream_stalled")
+            socket.transport.abort()
+            return
+        broadcast((socket,), message.decode())
+
+    def _receive(self, text: bytes | str) -> None:
+        message = decode_relayed(text)
+        if not isinstance(message, AudioDelta):
+            for body in self._target.profile.decode(message):
+                self._owner.received(self, body)
+            return
+        try:
+            sound = binascii.a2b_base64(str(message.delta), strict_mode=True)
+        except (binascii.Error, ValueError):
+            raise BadEvent("The upstream sent sound that is not base64.", code="upstream_protocol") from None
+        part = Part(message.response_id, message.item_id, message.output_index, message.content_index)
+        self._owner.received_audio(self, part, sound)
+
+
+def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
+    """What a service's HTTP answer means, in its own words where it has any."""
+    error: Any = None
+    try:
+        error = msgspec.json.decode(body).get("error")
+    except (msgspec.DecodeError, AttributeError):
+        pass
+    if not isinstance(error, dict):
+        error = {}
+    return UpstreamError(
+        str(error.get("message") or f"The upstream answered with HTTP status {status}."),
+        code=str(error.get("code") or f"upstream_http_{status}"),
+        type=str(error.get("type") or "server_error"),
+        is_transient=status in _TRANSIENT_STATUS,
+        retry_after_s=_seconds(retry_after),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The number that the header holds; its other form, a date, is not worth reading."""
+    try:
+        return min(max(float(retry_after or ""), 0.0), _MAX_RETRY_AFTER_S)
+    except ValueError:
+        return None
+
+
+def _ending(error: ConnectionClosed) -> UpstreamError | None:
+    """Why the socket closed."""
+    close = error.rcvd
+    if close is None:
+        return UpstreamError("The connection to the upstream was lost.", code="upstream_lost")
+    if close.code == _NORMAL:
+        return None
+    said = f": {close.reason}" if close.reason else ""
+    return UpstreamError(
+        f"The upstream closed the connection with {close.code}{said}",
+        code="upstream_lost",
+        is_transient=close.code not in _FINAL_CODES,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,84 @@
+"""A dialled upstream with a session that records what it says."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from bridge.session.state import SessionState
+from bridge.upstream.dial import Dial, Patience
+from bridge.upstream.engine.parrot import Parrot
+from bridge.upstream.engine.service import Engine
+from bridge.upstream.target import Profile, Target
+from bridge.upstream.websocket import WebSocketLine
+from bridge.wire.client_events import decode_client_event
+from bridge.wire.sessions import SessionConfig
+from tests.upstream.engine.talk import Recorder
+from tests.upstream.service import Service
+
+__all__ = ["PATIENCE", "Dialled", "dialled"]
+
+PATIENCE = Patience(connect_s=2.0, stall_s=5.0, renew_s=60.0, tries=3)
+_LIMIT_S = 8.0
+
+
+class Dialled:
+    """What a session sees of it, and does with it."""
+
+    def __init__(self, upstream: Dial, said: Recorder) -> None:
+        self.upstream = upstream
+        self.said = said
+
+    def send(self, name: str, **fields: Any) -> None:
+        """A client event, as a GA client writes it."""
+        text = json.dumps({"type": name, **fields})
+        self.upstream.receive_event(decode_client_event(text), text)
+
+    def type(self, words: str, item_id: str) -> None:
+        """A typed message."""
+        content = [{"type": "input_text", "text": words}]
+        item = {"id": item_id, "type": "message", "role": "user", "content": content}
+        self.send("conversation.item.create", item=item)
+
+    async def until(self, name: str, count: int = 1) -> dict[str, Any]:
+        """The ``count``th event of this name."""
+        async with asyncio.timeout(_LIMIT_S):
+            return await self.said.until(name, count)
+
+    async def until_over(self) -> Any:
+        """Why there is no upstream any more."""
+        async with asyncio.timeout(_LIMIT_S):
+            await self.said.until_closed()
+        return self.said.closed[0]
+
+
+@asynccontextmanager
+async def dialled(
+    *services: Service | str,
+    patience: Patience = PATIENCE,
+    wanted: SessionConfig | None = None,
+    profile: Profile | None = None,
+    **changes: Any,
+) -> AsyncIterator[Dialled]:
+    """Dials the services in order; ``local`` is the engine."""
+    said = Recorder()
+    said.state = SessionState(said.state.config, wanted)
+    targets = tuple(
+        Target(f"target{number}", service if isinstance(service, str) else service.url, "sk-key", profile or Profile())
+        for number, service in enumerate(services)
+    )
+    async with asyncio.TaskGroup() as group:
+        upstream = Dial(
+            targets,
+            new_line=lambda target: WebSocketLine(target, "m", timeout_s=2.0),
+            new_engine=lambda: Engine(Parrot()),
+            spawn=group.create_task,
+            patience=replace(patience, **changes),
+        )
+        upstream.start(said, said.state)
+        try:
+            yield Dialled(upstream, said)
+        finally:
+            await upstream.aclose()
