@@ -1,19 +1,19 @@
 """How long the bridge holds sound: ``python -m benchmarks.live [--calls 20] [--spacing-calls 50]``.
 
-A daemon as a process of its own, real WebRTC calls to it from this one, no loss. First each caller speaks and has a
-WebSocket listener: the time from a packet's being sent to its append event's being read. Then many callers speak and
-fall silent, and the daemon answers them all at once: how far its packets are from being 20 ms apart. Both are measured
-in this process, so that its own delays are in them.
+Real WebRTC calls from this process to another one, no loss. First to a daemon, each caller speaking and with a
+WebSocket listener: the time from a packet's being sent to its append event's being read. Then to an endpoint that
+speaks to all of them at once: how far its packets are from being 20 ms apart. This process's own delays are in both.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,8 +36,6 @@ __all__ = ["main"]
 
 _PART = Part("benchmark", "benchmark", 0, 0)
 _WARM_UP_S = 2.0
-_ANSWER_S = 11.0
-_LEAST_ANSWER = 50  # packets in a row, before a caller's answer counts
 
 
 _Floats = NDArray[np.float64]
@@ -86,10 +84,17 @@ class _Caller:
         peer.ice.hand_over = note_came  # type: ignore[method-assign]
 
 
-@contextlib.asynccontextmanager
-async def _call(url: str, runner: PeerRunner) -> AsyncIterator[tuple[_Caller, Peer]]:
-    caller = _Caller()
+Signal = Callable[[str], Awaitable[bytes]]
 
+
+@contextlib.asynccontextmanager
+async def _call(runner: PeerRunner, caller: _Caller, signal: Signal) -> AsyncIterator[Peer]:
+    async with dial(runner, caller, signal) as peer:
+        await asyncio.wait_for(caller.connected.wait(), 10)
+        yield peer
+
+
+def _to_daemon(url: str, caller: _Caller) -> Signal:
     def post(offer: str) -> bytes:
         headers = {"Content-Type": "application/sdp"}
         request = urllib.request.Request(f"{url}/v1/realtime/calls", offer.encode(), headers)
@@ -100,9 +105,29 @@ async def _call(url: str, runner: PeerRunner) -> AsyncIterator[tuple[_Caller, Pe
     async def signal(offer: str) -> bytes:
         return await asyncio.to_thread(post, offer)
 
-    async with dial(runner, caller, signal) as peer:
-        await asyncio.wait_for(caller.connected.wait(), 10)
-        yield caller, peer
+    return signal
+
+
+@contextlib.asynccontextmanager
+async def _speaker() -> AsyncIterator[Signal]:
+    """The endpoint that speaks, as a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.speaker"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    offers, answers = process.stdin, process.stdout
+
+    async def signal(offer: str) -> bytes:
+        offers.write(json.dumps(offer).encode() + b"\n")
+        return str(json.loads(await answers.readline())).encode()
+
+    try:
+        yield signal
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def _read(listener: ClientConnection, caller: _Caller) -> None:
@@ -120,7 +145,8 @@ async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
         readers = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = []
         for _ in tqdm(range(calls), desc="dialling", unit="call", disable=None):
-            caller, peer = await stack.enter_async_context(_call(url, runner))
+            caller = _Caller()
+            peer = await stack.enter_async_context(_call(runner, caller, _to_daemon(url, caller)))
             address = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}&audio=pcm16"
             listener = await stack.enter_async_context(connect(address, proxy=None))
             tasks.append(readers.create_task(_read(listener, caller)))
@@ -156,29 +182,24 @@ def _delays(caller: _Caller) -> _Floats:
     return fitting[-1]
 
 
-async def _measure_spacing(calls: int) -> dict[str, float]:
-    """By how much the daemon's packets to all callers at once are early or late, in ms."""
-    errors: list[float] = []
-    async with daemon() as (url, _), PeerRunner() as runner, contextlib.AsyncExitStack() as stack:
-        callers = []
-        for _ in tqdm(range(calls), desc="dialling", unit="call", disable=None):
-            caller, peer = await stack.enter_async_context(_call(url, runner))
-            caller.watch(peer)
-            callers.append((caller, peer))
-        for _, peer in callers:
-            peer.play(_PART, speech())
-        for _ in tqdm(range(int(_ANSWER_S)), desc="being answered", unit="s", disable=None):
+async def _measure_spacing(calls: int, seconds: int) -> dict[str, float]:
+    """By how much packets to all callers at once are early or late, in ms."""
+    async with _speaker() as signal, PeerRunner() as runner, contextlib.AsyncExitStack() as stack:
+        callers = [_Caller() for _ in range(calls)]
+        for caller in tqdm(callers, desc="dialling", unit="call", disable=None):
+            caller.watch(await stack.enter_async_context(_call(runner, caller, signal)))
+        await asyncio.sleep(_WARM_UP_S)
+        for caller in callers:
+            caller.came.clear()
+        for _ in tqdm(range(seconds), desc="listening", unit="s", disable=None):
             await asyncio.sleep(1)
-    answered = 0
-    for caller, _ in callers:
-        spacings = [
-            later - earlier - timestamp_difference(stamp, before) / CLOCK_HZ
-            for (earlier, before), (later, stamp) in zip(caller.came, caller.came[1:], strict=False)
-            if timestamp_difference(stamp, before) == CLOCK_HZ // 50
-        ]
-        answered += len(spacings) >= _LEAST_ANSWER
-        errors += spacings
-    return {"answered": answered, "packets": len(errors), **_percentiles("spacing_error", 1000 * np.abs(errors))}
+        came = [tuple(caller.came) for caller in callers]
+    errors = [
+        later - earlier - timestamp_difference(stamp, before) / CLOCK_HZ
+        for each in came
+        for (earlier, before), (later, stamp) in zip(each, each[1:], strict=False)
+    ]
+    return {"packets": len(errors), **_percentiles("spacing_error", 1000 * np.abs(errors))}
 
 
 def _percentiles(name: str, values_ms: _Floats) -> dict[str, float]:
@@ -189,14 +210,14 @@ async def _measure(calls: int, spacing_calls: int, seconds: int) -> None:
     if calls:
         sys.stdout.write(json.dumps({"calls": calls, **await _measure_delay(calls, seconds)}) + "\n")
     if spacing_calls:
-        sys.stdout.write(json.dumps({"calls": spacing_calls, **await _measure_spacing(spacing_calls)}) + "\n")
+        sys.stdout.write(json.dumps({"calls": spacing_calls, **await _measure_spacing(spacing_calls, seconds)}) + "\n")
 
 
 def main() -> None:
     """Measures and prints a JSON line for each of the two."""
     parser = argparse.ArgumentParser(description="How long the bridge holds sound.")
     parser.add_argument("--calls", type=int, default=20, help="that speak and are listened to; 0 leaves it out")
-    parser.add_argument("--spacing-calls", type=int, default=50, help="that are answered at once; 0 leaves it out")
+    parser.add_argument("--spacing-calls", type=int, default=50, help="that are spoken to at once; 0 leaves it out")
     parser.add_argument("--seconds", type=int, default=10)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

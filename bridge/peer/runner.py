@@ -1,7 +1,7 @@
 """Runs peers: a task for each one's life, and one clock for the sound of all.
 
-The clock has four slots in its 20 ms, and each peer has its place in one of them: encoding takes longer than all else,
-so no packet that comes in waits for more than a quarter of the peers to be served.
+The clock has ten slots in its 20 ms, and each peer has its place in one of them: encoding takes longer than all else,
+so no packet that comes in waits for more than a tenth of the peers to be served.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ __all__ = ["PeerRunner"]
 _log = get_logger("peer")
 
 _TICK_S = FRAME_MS / 1000
-_SLOTS = 4
+_SLOTS = 10
 _SLOT_S = _TICK_S / _SLOTS
 _MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
 _REPORT_ROUNDS = 100 // FRAME_MS
@@ -78,7 +78,7 @@ class PeerRunner:
         self._tasks.create_task(_contained(work))
 
     def _turn(self) -> None:
-        """Every 5 ms for the peers of the next slot; catches up after a short delay, leaves a gap after a long one."""
+        """Every 2 ms for the peers of the next slot; catches up after a short delay, leaves a gap after a long one."""
         try:
             self._advance(self._loop.time())
         finally:  # whatever happened, the other calls' sound goes on

@@ -47,12 +47,12 @@ class Ticked:
 
 
 async def test_peers_take_turns() -> None:
-    """Each peer has its tick once in 20 ms, a quarter of the peers at a time, and all of them equally often."""
+    """Each peer has its tick once in 20 ms, a tenth of the peers at a time, and all of them equally often."""
     async with PeerRunner() as runner:
-        peers = [Ticked() for _ in range(8)]
+        peers = [Ticked() for _ in range(20)]
         for peer in peers:
             runner.run(peer)  # type: ignore[arg-type]
-        assert Counter(map(len, runner._slots)) == {2: 4}
+        assert Counter(map(len, runner._slots)) == {2: 10}
         async with asyncio.timeout(WITHIN_S):
             for peer in peers:
                 await peer.enough.wait()
@@ -62,13 +62,13 @@ async def test_peers_take_turns() -> None:
         assert 29 * 0.020 - 0.1 <= took
         assert {peer.reports for peer in peers} <= {6, 7}
     assert runner.peers == set()
-    assert runner._slots == [[], [], [], []]
+    assert runner._slots == [[] for _ in range(10)]
 
 
 async def test_who_comes_finds_the_emptiest_slot() -> None:
     """Where peers have left, the next ones take their places."""
     async with PeerRunner() as runner:
-        peers = [Ticked() for _ in range(6)]
+        peers = [Ticked() for _ in range(16)]
         for peer in peers:
             runner.run(peer)  # type: ignore[arg-type]
         peers[0].hang_up("enough")
@@ -77,9 +77,9 @@ async def test_who_comes_finds_the_emptiest_slot() -> None:
             await peers[0].gone.wait()
             await peers[4].gone.wait()
         await asyncio.sleep(0)
-        for _ in range(4):
+        for _ in range(6):
             runner.run(Ticked())  # type: ignore[arg-type]
-        assert [len(slot) for slot in runner._slots] == [2, 2, 2, 2]
+        assert [len(slot) for slot in runner._slots] == [2] * 10
 
 
 async def test_a_process_that_stood_still() -> None:
