@@ -267,7 +267,7 @@ def settings_table() -> str:
             rows.append(f"| `[{name}.NAME]` | | {_default(field)} | {meaning} |")
             continue
         if name in _SECRET:
-            meaning += f"; `{_flag(name + _FILE)}`, `{_variable(name + _FILE)}`: a file that holds it, one a line"
+            meaning += f"; `{_flag(name + _FILE)}`, `{_variable(name + _FILE)}`: a file that holds it"
         rows.append(f"| `{_flag(name)}` | `{_variable(name)}` | {_default(field)} | {meaning} |")
     return "\n".join(rows) + "\n"
 
@@ -310,7 +310,7 @@ def _is_secret_file(name: str) -> bool:
 
 
 def _opened(given: _Given) -> _Given:
-    """A secret that was given as the path of a file: what stands in it, one a line."""
+    """A secret that was given as the path of a file: what stands in it; where there may be several, one a line."""
     if not _is_secret_file(given.name):
         return given
     try:
@@ -320,7 +320,9 @@ def _opened(given: _Given) -> _Given:
         raise _refusal(given.name, f"cannot read {given.value}: {reason}", given.origin) from None
     if not lines:
         raise _refusal(given.name, f"{given.value} is empty", given.origin)
-    return _Given(given.name.removesuffix(_FILE), lines, f"file {given.value}, {given.origin}", is_text=False)
+    name = given.name.removesuffix(_FILE)
+    value = lines if _is_list(_FIELDS[name]) else lines[0]
+    return _Given(name, value, f"file {given.value}, {given.origin}", is_text=False)
 
 
 def _read_file(path: str) -> dict[str, Any]:

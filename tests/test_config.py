@@ -176,6 +176,55 @@ def test_keys_are_never_shown(tmp_path: Path) -> None:
     assert "sekrit" not in _refusal(path=_file(tmp_path, 'api_key = "sekrit"'))
 
 
+def test_secrets_may_come_from_files(tmp_path: Path) -> None:
+    """One a line, named by flag, environment or file; a later source still wins."""
+    path = tmp_path / "secret"
+    path.write_text("one\ntwo\n")
+    file = _file(tmp_path, f'api_key_file = "{path}"\ntelnyx_secret = ["old"]\n')
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    typed = vars(parser.parse_args(["--asterisk-secret-file", str(path)]))
+    environ = {"BRIDGE_TELNYX_SECRET_FILE": str(path), "BRIDGE_UPSTREAM_KEY_FILE": str(path)}
+    config = load(typed, environ, str(file))
+    assert config.upstream_key == "one"
+    assert config.api_key == config.asterisk_secret == config.telnyx_secret == ("one", "two")
+    assert load({"api_key": ["flag"]}, {}, str(file)).api_key == ("flag",)
+
+
+def test_a_bad_secret_file_is_named(tmp_path: Path) -> None:
+    """With what is wrong with it, and nothing of what stands in it."""
+    missing, empty, binary = tmp_path / "missing", tmp_path / "empty", tmp_path / "binary"
+    empty.touch()
+    binary.write_bytes(b"\xffsekrit")
+    for path, reason in (
+        (missing, f"cannot read {missing}: No such file or directory"),
+        (empty, f"{empty} is empty"),
+        (binary, f"cannot read {binary}: it is not text"),
+    ):
+        line = f"api_key_file: {reason} (from environment BRIDGE_API_KEY_FILE)"
+        assert _refusal(environ={"BRIDGE_API_KEY_FILE": str(path)}) == line
+    assert _refusal({}, {"BRIDGE_PORT_FILE": str(empty)}).startswith("port_file: unknown setting")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"public_url": "bridge.example.com"}, "public_url: expected https://host"),
+        ({"public_url": "https://bridge.example.com?x=1"}, "public_url: expected https://host"),
+        ({"twilio_auth_token": ["sekrit"]}, "twilio_auth_token: needs public_url as well"),
+        ({"asterisk_url": "http://pbx:8088/media"}, "asterisk_url: expected ws://host:8088/media"),
+        ({"audiosocket_host": "pbx"}, "audiosocket_host: expected an IP address or localhost, got pbx"),
+        ({"audiosocket_uuid": ["sekrit"]}, "audiosocket_uuid: expected a UUID in lower case"),
+        ({"carrier_parameters": ["tools"]}, "carrier_parameters: "),
+    ],
+)
+def test_settings_of_telephones(settings: dict[str, Any], line: str) -> None:
+    """What no call could be made with is refused at the start."""
+    refusal = _refusal(settings)
+    assert refusal.startswith(line)
+    assert "sekrit" not in refusal
+
+
 def test_every_setting_has_a_flag() -> None:
     """What is typed arrives under the field's name; what is not typed leaves nothing behind."""
     parser = argparse.ArgumentParser()
