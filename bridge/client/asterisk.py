@@ -198,13 +198,13 @@ class AsteriskCarrier:
 class AudioSocketCarrier:
     """One AudioSocket connection; messages are whole frames."""
 
-    def __init__(self, uuid: UUID, *, kind: int = 0x10) -> None:
-        self.audio_format: AudioFormat = SOUND_TYPES[kind]
+    def __init__(self, uuid: UUID, audio_format: AudioFormat) -> None:
+        self.audio_format = audio_format
         self.complaints: list[str] = []
         self.late_frames = 0
         self.has_hung_up = False
         self._uuid = uuid
-        self._kind = kind
+        self._kind = next(kind for kind, known in SOUND_TYPES.items() if known is audio_format)
         self._silence = silence_of(self.audio_format)
         self._waiting: deque[bytes] = deque()
         self._has_begun = False

@@ -5,6 +5,8 @@
 
 import asyncio
 import secrets
+import socket
+import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,18 +23,21 @@ from websockets.typing import Subprotocol
 from bridge.client.address import DEFAULT_URL, CallFailed, explain, parse_address, post_form
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
 from bridge.client.carriers import Carrier, TelnyxCarrier, TwilioCarrier
+from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 from bridge.wire.dialects import twilio
-from bridge.wire.dialects.asterisk import SUBPROTOCOL
+from bridge.wire.dialects.asterisk import FORMATS, SUBPROTOCOL
 from bridge.wire.dialects.audiosocket import Splitter
 from bridge.wire.dialects.telnyx import AUTH_TOKEN_HEADER
 
-__all__ = ["CARRIERS", "CarrierName", "Dialling", "Phone", "SocketWire", "Wire", "dial"]
+__all__ = ["CARRIERS", "CarrierName", "Dialling", "Phone", "SocketWire", "Wire", "connect_carrier", "dial"]
 
 CarrierName = Literal["twilio", "telnyx", "asterisk", "audiosocket"]
 CARRIERS: tuple[CarrierName, ...] = get_args(CarrierName)
 
 _TIMEOUT_S = 10.0
 _DEFAULT_AUDIOSOCKET_PORT = 9092
+_TELNYX_CODECS = {"PCMU": G711_ULAW, "PCMA": G711_ALAW, "L16": pcm16_at(16000)}
+_SLIN = {name: audio_format for name, audio_format in FORMATS.items() if name.startswith("slin")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,8 @@ class Dialling:
     """What the bridge calls itself to Twilio; unset: ``url``."""
     call: str | None = None
     """The carrier's id of the call; unset: a new one."""
+    codec: str | None = None
+    """In the carrier's own words, such as PCMA, L16, slin16; unset: its usual one."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -95,8 +102,8 @@ class SocketWire:
         await self.connection.close()
 
     def cut(self) -> None:
-        """The TCP connection ends, without a close frame."""
-        self.connection.transport.abort()
+        """The connection is reset, without a close frame."""
+        _reset(self.connection.transport)
 
 
 class _TcpWire:
@@ -127,7 +134,14 @@ class _TcpWire:
             await self._writer.wait_closed()
 
     def cut(self) -> None:
-        self._writer.transport.abort()
+        _reset(self._writer.transport)
+
+
+def _reset(transport: asyncio.WriteTransport) -> None:
+    """Ends a TCP connection as one that is broken, not as one that is closed."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Phone:
@@ -173,7 +187,7 @@ class Phone:
 @asynccontextmanager
 async def dial(dialling: Dialling) -> AsyncIterator[Phone]:
     """A call, up and hung up at the end of the block; raises ``CallFailed``."""
-    carrier, wire = await _CONNECT[dialling.carrier](dialling)
+    carrier, wire = await connect_carrier(dialling)
     phone = Phone(carrier, wire)
     async with asyncio.TaskGroup() as tasks:
         reading = tasks.create_task(phone.read())
@@ -183,6 +197,11 @@ async def dial(dialling: Dialling) -> AsyncIterator[Phone]:
         finally:
             await phone.hang_up()
             await reading
+
+
+async def connect_carrier(dialling: Dialling) -> tuple[Carrier, Wire]:
+    """A connection on which nothing has been said yet; raises ``CallFailed``."""
+    return await _CONNECT[dialling.carrier](dialling)
 
 
 async def _twilio(dialling: Dialling) -> tuple[Carrier, Wire]:
@@ -212,7 +231,9 @@ async def _telnyx(dialling: Dialling) -> tuple[Carrier, Wire]:
     door = parse_address(dialling.url).carrier("telnyx")[1]
     wire = await _open_socket(door, headers={AUTH_TOKEN_HEADER: dialling.secret} if dialling.secret else {})
     call = dialling.call or f"v3:{secrets.token_hex(16)}"
-    return TelnyxCarrier(call, str(uuid4()), dict(dialling.parameters)), wire
+    encoding, audio_format = _choice(_TELNYX_CODECS, dialling.codec)
+    parameters = dict(dialling.parameters)
+    return TelnyxCarrier(call, str(uuid4()), parameters, encoding=encoding, audio_format=audio_format), wire
 
 
 async def _asterisk(dialling: Dialling) -> tuple[Carrier, Wire]:
@@ -220,7 +241,8 @@ async def _asterisk(dialling: Dialling) -> tuple[Carrier, Wire]:
     credentials = b64encode(f"asterisk:{dialling.secret}".encode()).decode()
     wire = await _open_socket(door, headers={"Authorization": f"Basic {credentials}"}, subprotocol=SUBPROTOCOL)
     call = dialling.call or f"pbx-{secrets.token_hex(4)}.{secrets.randbelow(1000)}"
-    return AsteriskCarrier(call, is_json=True, variables=dict(dialling.parameters)), wire
+    codec, _ = _choice(FORMATS, dialling.codec)
+    return AsteriskCarrier(call, codec=codec, is_json=True, variables=dict(dialling.parameters)), wire
 
 
 async def _audiosocket(dialling: Dialling) -> tuple[Carrier, Wire]:
@@ -235,10 +257,19 @@ async def _audiosocket(dialling: Dialling) -> tuple[Carrier, Wire]:
             reader, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError) as error:
         raise explain(error, f"tcp://{host}:{port}") from None
-    return AudioSocketCarrier(uuid), _TcpWire(reader, writer)
+    _, audio_format = _choice(_SLIN, dialling.codec)
+    return AudioSocketCarrier(uuid, audio_format), _TcpWire(reader, writer)
 
 
 _CONNECT = {"twilio": _twilio, "telnyx": _telnyx, "asterisk": _asterisk, "audiosocket": _audiosocket}
+
+
+def _choice(known: Mapping[str, AudioFormat], codec: str | None) -> tuple[str, AudioFormat]:
+    """The codec by its name, or the first of them."""
+    name = codec or next(iter(known))
+    if name not in known:
+        raise CallFailed(f"This carrier has no codec {name}; it is one of {', '.join(known)}.")
+    return name, known[name]
 
 
 async def _open_socket(url: str, *, headers: Mapping[str, str], subprotocol: str | None = None) -> SocketWire:

@@ -88,6 +88,7 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
         help="what opens a carrier's door (default: the daemon's own environment variable)",
     )
     add("--public-url", metavar="URL", help="what the bridge is called by Twilio (default: $BRIDGE_PUBLIC_URL, or URL)")
+    add("--codec", metavar="NAME", help="that the carrier uses, such as PCMA, L16, slin16 (default: its usual one)")
     add("--dtmf", default="", metavar="KEYS", help="keys to press at the beginning of a telephone call")
     add("--listen", action="store_true", help="attach a WebSocket listener to the call and tell what it got")
     add("--model", help=f"default: {DEFAULT_MODEL}")
@@ -165,6 +166,7 @@ def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Ph
         url=arguments.url,
         secret=arguments.secret or environ.get(variable, "").partition(",")[0],
         public_url=arguments.public_url or environ.get("BRIDGE_PUBLIC_URL"),
+        codec=arguments.codec,
     )
     if not dialling.secret:
         raise CallFailed(f"A carrier's door needs its secret: give --secret, or set {variable}.")

@@ -1,6 +1,7 @@
 """AudioSocket's port: Asterisk connects, says which call it is, and gets a frame every 20 ms from then on."""
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 from bridge.errors import BridgeError, RequestError
@@ -10,6 +11,7 @@ from bridge.media.carrier import FRAME_MS
 from bridge.wire.audio import pcm16_at
 from bridge.wire.carrier import Started, Trouble
 from bridge.wire.dialects.audiosocket import AudioSocket, Splitter
+from bridge.wire.ids import new_id
 
 __all__ = ["AudioSocketConnection"]
 
@@ -85,6 +87,8 @@ class AudioSocketConnection(asyncio.Protocol):
                 self._leg.receive(self._line, event)
             elif isinstance(event, Started):
                 self._settle()
+                if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
+                    event = replace(event, call=new_id("call"))
                 self._leg = self._exchange.answer(self._line, event, self._trust)
             elif isinstance(event, Trouble):
                 self._exchange.faults[event.what] += 1

@@ -137,7 +137,10 @@ class Keys:
         minted = self._minted.get(self._digest(token))
         if minted is None or not minted.grant.is_single_use:
             raise Unauthorized("The token has expired, or was never issued here.", code="invalid_token")
-        return self._use(minted, is_use=True)
+        try:
+            return self._use(minted, is_use=True)
+        except Unauthorized as error:
+            raise Unauthorized(error.message, code="invalid_token") from None
 
     def admit_page(self, headers: Headers) -> str:
         """The origin of a web page that may have a key without showing one; raises ``Forbidden``."""

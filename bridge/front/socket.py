@@ -121,6 +121,12 @@ class SocketSink:
         self._protocol.ping_interval = None
 
     @property
+    def received_close_code(self) -> int | None:
+        """With which the client has said goodbye; None where it has not, also if it is gone."""
+        received = self._protocol.conn.close_rcvd
+        return None if received is None else int(received.code)
+
+    @property
     def transport(self) -> asyncio.Transport:
         """The connection itself."""
         return self._transport

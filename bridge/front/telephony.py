@@ -166,7 +166,7 @@ class Telephony:
             if message["type"] == "websocket.receive":
                 text: str | None = message.get("text")
                 return text if text is not None else bytes(message["bytes"])
-            if message.get("code") in _HANG_UPS:
+            if sink.received_close_code in _HANG_UPS:
                 return None
             raise ConnectionResetError
 

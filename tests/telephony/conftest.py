@@ -1,0 +1,18 @@
+"""A daemon in this process with all its telephone doors open."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.daemon import Daemon
+from tests.end_to_end.conftest import ServeWith, daemon, serve_with, short_pcm
+from tests.telephony.calling import SETTINGS
+
+__all__ = ["daemon", "open_daemon", "serve_with", "short_pcm"]
+
+
+@pytest.fixture
+async def open_daemon(serve_with: ServeWith) -> AsyncIterator[Daemon]:
+    """All doors are open, each by its own secret."""
+    async with serve_with(**SETTINGS) as serving:
+        yield serving

@@ -1,0 +1,324 @@
+"""What happens in a call: keys, parameters, hang-ups, messages of no use, sockets that drop and come back."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from bridge.client.phone import CARRIERS, SocketWire, connect_carrier
+from bridge.daemon import Daemon
+from bridge.wire.dialects.audiosocket import frame
+from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.sound import match, resample, samples_of
+from tests.end_to_end.web import open_socket, request
+from tests.telephony.calling import (
+    SETTINGS,
+    Caller,
+    calling,
+    dialling,
+    figures,
+    from_telephone,
+    gone,
+    opened,
+    session_of,
+    until,
+)
+
+_LIMIT_S = 5.0
+_GARBAGE: dict[str, list[str | bytes]] = {
+    "twilio": [
+        "", "{", "null", "[]", '{"event":"whatever"}', '{"event":"media"}', '{"event":"media","media":{"payload":"%"}}',
+        '{"event":"mark","mark":{"name":"never-sent"}}', '{"event":"dtmf","dtmf":{"digit":"?"}}',
+        '{"event":"start","start":{}}', b"\x00\x01", "x" * 70_000,
+        '{"event":"media","streamSid":"other","media":{"payload":"/w=="}}',
+    ],
+    "telnyx": [
+        "", "{", "7", '{"event":"whatever"}', '{"event":"media","media":{"payload":"%"}}', '{"event":"error"}',
+        '{"event":"error","payload":{"code":100002,"title":"unknown_error"}}', b"\x00", "x" * 70_000,
+        '{"event":"media","media":{"payload":"/w==","chunk":"one"}}', '{"event":"mark","mark":{"name":"never-sent"}}',
+    ],
+    "asterisk": [
+        "", "{", "hello", "SOMETHING_NEW", "MEDIA_START", "MEDIA_MARK_PROCESSED never-sent", "DTMF_END digit:?",
+        '{"event":"ERROR","error_text":"x"}', "STATUS queue_length:0", "x" * 70_000, b"", b"x" * 70_000,
+    ],
+    "audiosocket": [
+        frame(0x01, b"short"), frame(0x01, bytes(16)), frame(0x03), frame(0x10), frame(0x10, b"odd"),
+        frame(0x16, bytes(640)), frame(0x77, b"new"), frame(0xFF), frame(0xFF, b"\x01"),
+    ],
+}  # fmt: skip
+
+
+# Keys and parameters
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_keys_are_told_to_listeners(open_daemon: Daemon, carrier: Any) -> None:
+    """Each as the protocol's own event, in order; the conversation has nothing of it."""
+    async with calling(dialling(open_daemon, carrier)) as caller:
+        session = await session_of(open_daemon, caller)
+        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+            for key in "0123456789*#ABCD":
+                await caller.phone.press(key)
+            await listener.until("input_audio_buffer.dtmf_event_received", number=16)
+            now = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"][0]["started_at"]
+    told = listener.of("input_audio_buffer.dtmf_event_received")
+    assert "".join(event["event"] for event in told) == "0123456789*#ABCD"
+    assert all(abs(event["received_at"] - now) < 10 for event in told)
+    assert listener.of("conversation.item.added") == []
+
+
+async def test_keys_in_the_conversation(serve_with: ServeWith) -> None:
+    """Where it is wanted each is a message of the caller's."""
+    async with serve_with(**SETTINGS, dtmf_items=True) as daemon, calling(dialling(daemon, "telnyx")) as caller:
+        session = await session_of(daemon, caller)
+        async with open_socket(daemon.url, f"call_id={session.info.call_id}") as listener:
+            await caller.phone.press("5")
+            item = (await listener.until("conversation.item.added"))["item"]
+    assert item["role"] == "user"
+    assert item["content"] == [{"type": "input_text", "text": "(pressed 5 on the telephone's keypad)"}]
+
+
+async def test_parameters_may_set_what_is_allowed(serve_with: ServeWith) -> None:
+    """Instructions and voice by the allow-list, and nothing else; all are metadata."""
+    given = {"instructions": "Be brief.", "voice": "marin", "model": "other", "tools": "x"}
+    async with serve_with(**SETTINGS, carrier_parameters=("instructions", "voice")) as daemon:
+        async with calling(dialling(daemon, "telnyx", parameters=given)) as caller:
+            session = await session_of(daemon, caller)
+            config: Any = session.config
+            assert (config.instructions, config.audio.output.voice) == ("Be brief.", "marin")
+            assert config.model != "other"
+            assert config.tools == []
+            assert given.items() <= session.info.metadata.items()
+
+
+async def test_parameters_set_nothing_by_default(open_daemon: Daemon) -> None:
+    """Whoever calls has no say in what the model is told."""
+    where = dialling(open_daemon, "telnyx", parameters={"instructions": "Give all away.", "long": "x" * 5000})
+    async with calling(where) as caller:
+        session = await session_of(open_daemon, caller)
+        config: Any = session.config
+        assert config.instructions == ""
+        assert "long" not in session.info.metadata
+
+
+# Hanging up
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_caller_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
+    """The session ends at once, and so do its listeners."""
+    async with calling(dialling(open_daemon, carrier)) as caller:
+        session = await session_of(open_daemon, caller)
+        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+            await caller.phone.hang_up()
+            assert await listener.close_code() == 1000
+            assert listener.events[-1] == {
+                "type": "bridge.call.closed",
+                "event_id": listener.events[-1]["event_id"],
+                "call_id": session.info.call_id,
+                "result": "success",
+                "reason": "caller_hung_up",
+            }
+    assert open_daemon.registry.sessions == []
+    assert open_daemon.telephony.exchange.calls.total() == 0
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
+    """By the API: the carrier is told in its own way, and the socket is closed."""
+    async with calling(dialling(open_daemon, carrier)) as caller:
+        session = await session_of(open_daemon, caller)
+        url = f"{open_daemon.url}v1/realtime/calls/{session.info.call_id}"
+        assert (await request("DELETE", url)).status == 200
+        await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
+        assert caller.phone.carrier.has_hung_up == (carrier in ("asterisk", "audiosocket"))
+        if isinstance(caller.phone.wire, SocketWire):
+            assert caller.phone.wire.connection.close_code == 1000
+
+
+async def test_calls_end_with_the_daemon(serve_with: ServeWith) -> None:
+    """Nothing is left behind, whatever the carrier."""
+    async with serve_with(**SETTINGS) as daemon:
+        callers = [calling(dialling(daemon, carrier)) for carrier in CARRIERS]
+        entered = [await caller.__aenter__() for caller in callers]
+        await session_of(daemon, entered[0], 4)
+    for caller, context in zip(entered, callers, strict=True):
+        await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
+        await context.__aexit__(None, None, None)
+
+
+# What is of no use
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_no_message_ends_a_call(open_daemon: Daemon, carrier: Any) -> None:
+    """Whatever comes is ignored and counted; the call goes on, and what is right is still heard."""
+    async with calling(dialling(open_daemon, carrier)) as caller:
+        session = await session_of(open_daemon, caller)
+        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+            for message in _GARBAGE[carrier]:
+                await caller.phone.wire.send([message])
+                await caller.phone.press("5")
+            await listener.until("input_audio_buffer.dtmf_event_received", number=len(_GARBAGE[carrier]))
+            [call] = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"]
+        assert call["peer"]["faults"] >= 5
+        assert not caller.phone.ended.is_set()
+        assert caller.phone.carrier.complaints == []
+
+
+async def test_asterisk_may_send_media_first(open_daemon: Daemon) -> None:
+    """Under load it does; what came before ``MEDIA_START`` is heard as well."""
+    where = dialling(open_daemon, "asterisk")
+    _, wire = await connect_carrier(where)
+    tone = bytes(range(160))
+    await wire.send([tone, tone, "MEDIA_START channel_id:pbx-1.1 format:ulaw", tone])
+    session = await opened(open_daemon)
+    await until(open_daemon, lambda: figures(session)["messages"] == 2, "sound of before and after")
+    assert figures(session)["faults"] == 0
+    await wire.close()
+
+
+# Dropping and coming back
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx", "asterisk"])
+async def test_a_socket_that_comes_back_goes_on_with_its_call(open_daemon: Daemon, carrier: Any) -> None:
+    """The session is the same, its listeners notice nothing, and what is said afterwards is heard."""
+    async with calling(dialling(open_daemon, carrier, call="call-1")) as first:
+        session = await session_of(open_daemon, first)
+        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+            first.phone.wire.cut()
+            await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
+            async with calling(dialling(open_daemon, carrier, call="call-1")) as second:
+                await second.phone.press("7")
+                await listener.until("input_audio_buffer.dtmf_event_received")
+                assert open_daemon.registry.sessions == [session]
+                [call] = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"]
+                assert call["peer"]["returns"] == 1
+            assert await listener.close_code() == 1000
+
+
+async def test_audiosocket_comes_back_with_its_uuid(open_daemon: Daemon) -> None:
+    """A UUID that is good once is good for its own call's return."""
+    uuid = (await request("POST", f"{open_daemon.url}v1/telephony/audiosocket")).json["uuid"]
+    async with calling(dialling(open_daemon, "audiosocket", secret=uuid)) as first:
+        session = await session_of(open_daemon, first)
+        first.phone.wire.cut()
+        async with calling(dialling(open_daemon, "audiosocket", secret=uuid)) as second:
+            await second.wait(lambda: figures(session)["returns"] == 1, "return")
+            async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+                await second.phone.press("7")
+                await listener.until("input_audio_buffer.dtmf_event_received")
+            assert open_daemon.registry.sessions == [session]
+
+
+async def test_calls_with_the_same_fixed_uuid_are_two(open_daemon: Daemon) -> None:
+    """A UUID that stands in the dialplan tells nothing of which call it is."""
+    async with (
+        calling(dialling(open_daemon, "audiosocket")) as first,
+        calling(dialling(open_daemon, "audiosocket")) as second,
+    ):
+        await session_of(open_daemon, second, 2)
+        assert not first.phone.ended.is_set()
+
+
+@pytest.mark.slow
+async def test_an_answer_goes_on_after_the_drop(open_daemon: Daemon, short_pcm: bytes) -> None:
+    """What the carrier had not confirmed as played is played to the caller when the socket is back."""
+    async with calling(dialling(open_daemon, "twilio", call="CA1")) as first:
+        await session_of(open_daemon, first)
+        first.say(short_pcm)
+        await first.wait(lambda: len(first.sounding) >= 25, "half a second of the answer")
+        first.phone.wire.cut()
+        await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
+        async with calling(dialling(open_daemon, "twilio", call="CA1")) as second:
+            await second.hear_answer()
+    whole = resample(samples_of(short_pcm), 24_000, 8000)
+    parts = [match(_sounding(caller), whole) for caller in (first, second)]
+    assert min(part.correlation for part in parts) > 0.9
+    ends_at = len(_sounding(first)) - parts[0].lag
+    assert 0 <= ends_at + parts[1].lag <= 160 * 7  # at most the piece that was being played is heard again
+
+
+def _sounding(caller: Caller) -> Any:
+    """From the first sound to the last."""
+    at = [number for number, (_, heard) in enumerate(caller.frames) if heard != b"\xff" * 160]
+    return caller.heard[at[0] * 160 : (at[-1] + 1) * 160]
+
+
+async def test_a_socket_that_stays_away_ends_the_call(serve_with: ServeWith) -> None:
+    """After the grace time, with the reason."""
+    async with serve_with(**SETTINGS, carrier_grace_s=0.3) as daemon:
+        async with calling(dialling(daemon, "twilio")) as caller:
+            session = await session_of(daemon, caller)
+            async with open_socket(daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+                began = asyncio.get_running_loop().time()
+                caller.phone.wire.cut()
+                assert await listener.close_code() == 1000
+                assert asyncio.get_running_loop().time() - began > 0.3
+            assert (listener.events[-1]["result"], listener.events[-1]["reason"]) == ("client_error", "carrier_lost")
+        assert daemon.registry.sessions == []
+
+
+async def test_a_second_socket_of_a_call_takes_over(open_daemon: Daemon) -> None:
+    """A carrier that noticed the loss before us: the old socket is closed, and the call goes on."""
+    async with calling(dialling(open_daemon, "telnyx", call="c")) as first:
+        session = await session_of(open_daemon, first)
+        async with calling(dialling(open_daemon, "telnyx", call="c")) as second:
+            await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
+            async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+                await second.phone.press("7")
+                await listener.until("input_audio_buffer.dtmf_event_received")
+            assert open_daemon.registry.sessions == [session]
+
+
+async def test_a_call_does_not_come_back_in_another_format(open_daemon: Daemon) -> None:
+    """The session's sound would have to change; such a socket is refused, and the call goes on waiting."""
+    async with calling(dialling(open_daemon, "telnyx", call="c")) as first:
+        await session_of(open_daemon, first)
+        async with calling(dialling(open_daemon, "telnyx", call="c", codec="PCMA")) as second:
+            await asyncio.wait_for(second.phone.ended.wait(), _LIMIT_S)
+        assert not first.phone.ended.is_set()
+    assert open_daemon.telephony.exchange.refused["telnyx.format_changed"] == 1
+
+
+async def test_logs_tell_no_secret(open_daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither tokens nor numbers."""
+    async with calling(dialling(open_daemon, "twilio")) as caller:
+        await session_of(open_daemon, caller)
+    await gone(open_daemon)
+    shown = json.dumps(capsys.readouterr())
+    assert "twilio" in shown
+    for secret in ("ek_", "+1555", SETTINGS["twilio_auth_token"][0]):
+        assert secret not in shown
+
+
+# Flow control
+
+
+@pytest.mark.slow
+async def test_xoff_is_obeyed(open_daemon: Daemon, short_pcm: bytes) -> None:
+    """Not a frame is sent until XON; then the answer goes on where it was, whole."""
+    sent_at: list[float] = []
+    sent = bytearray()
+
+    def note(said: str | bytes) -> None:
+        if isinstance(said, bytes):
+            sent_at.append(loop.time())
+            sent.extend(said)
+
+    async with calling(dialling(open_daemon, "asterisk")) as caller:
+        await session_of(open_daemon, caller)
+        loop = asyncio.get_running_loop()
+        caller.phone.on_message = note
+        caller.say(short_pcm)
+        await caller.wait(lambda: len(sent_at) >= 5, "beginning of the answer")
+        await caller.phone.wire.send(['{"event":"MEDIA_XOFF","channel_id":"x"}'])
+        stopped_at = loop.time()
+        await caller.wait(lambda: loop.time() > stopped_at + 0.7, "pause")
+        assert [at for at in sent_at if at > stopped_at + 0.1] == []
+        await caller.phone.wire.send(['{"event":"MEDIA_XON","channel_id":"x"}'])
+        await caller.hear_answer()
+    answer = from_telephone(bytes(sent), caller.audio_format)
+    assert match(answer, resample(samples_of(short_pcm), 24_000, 8000)).correlation > 0.95

@@ -1,0 +1,357 @@
+"""Who is let in: each door closed without its secret, and nothing heard before it was shown."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+from xml.etree import ElementTree
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from bridge.client import CallFailed
+from bridge.client.phone import dial
+from bridge.daemon import Daemon
+from bridge.wire.dialects.audiosocket import frame
+from bridge.wire.dialects.twilio import SETTINGS_HEADER, SIGNATURE_HEADER, sign
+from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.web import Reply, request
+from tests.telephony.calling import SETTINGS, calling, dialling, gone, opened, session_of
+
+_PATH = "/v1/telephony/twilio"
+_TOKEN = SETTINGS["twilio_auth_token"][0]
+_PUBLIC = SETTINGS["public_url"]
+_STREAM = f"wss{_PUBLIC.removeprefix('https')}{_PATH}"
+_FORM = {"CallSid": "CA1", "From": "+15550001111", "To": "+15550002222"}
+_LIMIT_S = 5.0
+
+
+@asynccontextmanager
+async def _socket(daemon: Daemon, path: str, **headers: str) -> AsyncIterator[ClientConnection]:
+    url = f"{daemon.url.replace('http', 'ws', 1)}v1/telephony/{path}"
+    async with connect(url, additional_headers=headers, compression=None, proxy=None) as connection:
+        yield connection
+
+
+async def _refusal(daemon: Daemon, path: str, **headers: str) -> tuple[int, str]:
+    """Status and code of an upgrade that is refused."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with _socket(daemon, path, **headers):
+            pass
+    return caught.value.response.status_code, json.loads(caught.value.response.body)["error"]["code"]
+
+
+async def _closing(connection: ClientConnection, *messages: str | bytes) -> tuple[int, str]:
+    """Code and reason with which the bridge closes after these messages, before it has sent anything."""
+    for message in messages:
+        await connection.send(message)
+    with pytest.raises(ConnectionClosed) as caught:
+        await asyncio.wait_for(connection.recv(), _LIMIT_S)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+async def _webhook(daemon: Daemon, form: dict[str, str], **headers: str) -> Reply:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return await request("POST", f"{daemon.url}v1/telephony/twilio", headers=kind | headers, body=urlencode(form))
+
+
+async def _token(daemon: Daemon) -> str:
+    """A fresh one, from the webhook."""
+    reply = await _webhook(daemon, _FORM, **{SIGNATURE_HEADER: sign(_TOKEN, f"{_PUBLIC}{_PATH}", _FORM)})
+    root = ElementTree.fromstring(reply.body)
+    return next(str(entry.get("value")) for entry in root.iter("Parameter") if entry.get("name") == "token")
+
+
+def _start(token: str | None = None, *, call: str = "CA1") -> str:
+    parameters = {"token": token} if token is not None else {}
+    start = {"streamSid": "MZ1", "callSid": call, "customParameters": parameters}
+    return json.dumps({"event": "start", "streamSid": "MZ1", "start": start})
+
+
+def _telnyx_start(**fields: Any) -> str:
+    return json.dumps({"event": "start", "stream_id": "s", "start": {"call_control_id": "c", **fields}})
+
+
+# Closed
+
+
+async def test_doors_are_closed_by_default(daemon: Daemon) -> None:
+    """Without its secret each refuses before the upgrade, and AudioSocket has no port; all of it is counted."""
+    for name in ("twilio", "telnyx", "asterisk"):
+        assert await _refusal(daemon, name) == (403, "door_closed")
+    signed = {SIGNATURE_HEADER: sign("", f"{_PUBLIC}{_PATH}", _FORM)}
+    assert (await _webhook(daemon, _FORM, **signed)).status == 403
+    fetch = await request("POST", f"{daemon.url}v1/telephony/asterisk", body='{"connection_id": "a"}')
+    assert (fetch.status, fetch.json["error"]["code"]) == (403, "door_closed")
+    assert daemon.telephony.audiosocket_port is None
+    told = (await request("GET", f"{daemon.url}v1/telephony")).json
+    assert told["doors"] == {
+        name: {"is_open": False, "calls": 0} for name in ("twilio", "telnyx", "asterisk", "audiosocket")
+    }
+    assert told["refused"] == {
+        "twilio.door_closed": 2,
+        "telnyx.door_closed": 1,
+        "asterisk.door_closed": 1,
+    }
+    assert daemon.registry.sessions == []
+
+
+async def test_state_is_for_api_keys(serve_with: ServeWith) -> None:
+    """Clients' keys do not see what others tried."""
+    async with serve_with(api_key=("sk-1",)) as daemon:
+        url = f"{daemon.url}v1/telephony"
+        assert (await request("GET", url)).status == 401
+        key = {"Authorization": "Bearer sk-1"}
+        assert (await request("GET", url, headers=key)).status == 200
+        minted = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=key)
+        client = {"Authorization": f"Bearer {minted.json['value']}"}
+        assert (await request("GET", url, headers=client)).status == 403
+
+
+# Twilio
+
+
+async def test_twilio_signature(open_daemon: Daemon) -> None:
+    """Of the public address by ``wss://``, with SHA-1 or SHA-256; whatever else is refused before the upgrade."""
+    for algorithm, settings in (("HMAC_SHA1", {}), ("HMAC_SHA256", {SETTINGS_HEADER: "key=SK1,algorithm=HMAC_SHA256"})):
+        signature = sign(_TOKEN, _STREAM, algorithm=algorithm)
+        async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: signature, **settings}):
+            pass
+    assert await _refusal(open_daemon, "twilio") == (403, "missing_signature")
+    for signed in (
+        sign(_TOKEN, _STREAM.replace("wss", "https")),
+        sign(_TOKEN, f"{_STREAM}/"),
+        sign(_TOKEN, f"{open_daemon.url.replace('http', 'ws', 1)}v1/telephony/twilio"),
+        sign("another", _STREAM),
+        sign(_TOKEN, _STREAM, algorithm="HMAC_SHA256"),
+    ):
+        refused = await _refusal(open_daemon, "twilio", **{SIGNATURE_HEADER: signed})
+        assert refused == (403, "invalid_signature")
+    assert open_daemon.telephony.exchange.refused["twilio.invalid_signature"] == 5
+
+
+async def test_twilio_webhook(open_daemon: Daemon) -> None:
+    """A signed one is answered with a stream to the public address, with a token and who calls whom; no other is."""
+    signature = sign(_TOKEN, f"{_PUBLIC}{_PATH}", _FORM)
+    reply = await _webhook(open_daemon, _FORM, **{SIGNATURE_HEADER: signature})
+    assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (200, "text/xml")
+    stream = ElementTree.fromstring(reply.body).find("./Connect/Stream")
+    assert stream is not None
+    assert stream.get("url") == _STREAM
+    given = {entry.get("name"): entry.get("value") for entry in stream}
+    assert given.pop("token")
+    assert given == {"from": "+15550001111", "to": "+15550002222"}
+    for form, headers in (
+        (_FORM, {}),
+        ({**_FORM, "From": "+15550009999"}, {SIGNATURE_HEADER: signature}),
+        (_FORM, {SIGNATURE_HEADER: sign(_TOKEN, _STREAM, _FORM)}),
+    ):
+        assert (await _webhook(open_daemon, form, **headers)).status == 403
+
+
+async def test_twilio_token_is_for_one_stream(open_daemon: Daemon) -> None:
+    """A signature never changes, so it is not enough: the start message brings a token, good once."""
+    signed = {SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}
+    token = await _token(open_daemon)
+    async with _socket(open_daemon, "twilio", **signed) as first:
+        await first.send(_start(token, call="CA1"))
+        await opened(open_daemon)
+        for start, code in ((_start(token, call="CA2"), "invalid_token"), (_start("ek_made_up"), "invalid_token"),
+                            (_start(call="CA3"), "missing_token")):  # fmt: skip
+            async with _socket(open_daemon, "twilio", **signed) as other:
+                assert await _closing(other, start) == (1008, code)
+        assert len(open_daemon.registry.sessions) == 1
+    assert open_daemon.telephony.exchange.refused["twilio.missing_token"] == 1
+
+
+async def test_key_of_another_kind_is_no_token(open_daemon: Daemon) -> None:
+    """A client's key that is good for more than one connection would be left in the carrier's logs."""
+    secrets = f"{open_daemon.url}v1/realtime/client_secrets"
+    many = (await request("POST", secrets)).json["value"]
+    observer = {"bridge": {"single_use": True, "role": "observer"}}
+    only_observes = (await request("POST", secrets, body=json.dumps(observer))).json["value"]
+    for token, code in ((many, "invalid_token"), (only_observes, "forbidden")):
+        async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
+            assert await _closing(connection, _start(token)) == (1008, code)
+
+
+async def test_single_use_key_brings_its_session(open_daemon: Daemon) -> None:
+    """An application that answers the webhook itself mints the token with the session that the call is to have."""
+    wanted = {
+        "bridge": {"single_use": True, "max_duration_s": 60},
+        "session": {"type": "realtime", "instructions": "Be brief.", "audio": {"output": {"voice": "marin"}}},
+    }
+    minted = await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=json.dumps(wanted))
+    async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
+        await connection.send(_start(minted.json["value"]))
+        session = await opened(open_daemon)
+        config: Any = session.config
+        assert (config.instructions, config.audio.output.voice) == ("Be brief.", "marin")
+        assert config.audio.input.format.__class__.__name__ == "PcmuFormat"
+
+
+async def test_twilio_without_tokens(serve_with: ServeWith) -> None:
+    """Who can mint none may do without; one that is given must be good all the same."""
+    async with serve_with(**SETTINGS, twilio_require_token=False) as daemon:
+        signed = {SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}
+        async with _socket(daemon, "twilio", **signed) as connection:
+            assert await _closing(connection, _start("ek_wrong")) == (1008, "invalid_token")
+        async with _socket(daemon, "twilio", **signed) as connection:
+            await connection.send(_start())
+            await opened(daemon)
+
+
+# Telnyx
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "start"),
+    [
+        ("telnyx", {"x-telnyx-streaming-auth-token": "tel-secret"}, {}),
+        ("telnyx", {"Authorization": "Bearer tel-secret"}, {}),
+        ("telnyx?token=tel-secret", {}, {}),
+        ("telnyx", {}, {"custom_parameters": {"token": "tel-secret"}}),
+        ("telnyx", {}, {"stream_auth_token": "tel-secret"}),
+    ],
+)
+async def test_telnyx_secret(open_daemon: Daemon, path: str, headers: dict[str, str], start: dict[str, Any]) -> None:
+    """Wherever Telnyx, or who told it the address, puts it."""
+    async with _socket(open_daemon, path, **headers) as connection:
+        await connection.send(_telnyx_start(**start))
+        await opened(open_daemon)
+
+
+async def test_telnyx_refusals(open_daemon: Daemon) -> None:
+    """A wrong secret or none, before any sound."""
+    for path, headers, code in (
+        ("telnyx", {}, "missing_token"),
+        ("telnyx", {"x-telnyx-streaming-auth-token": "wrong"}, "invalid_token"),
+        ("telnyx?token=wrong", {}, "invalid_token"),
+    ):
+        async with _socket(open_daemon, path, **headers) as connection:
+            media = json.dumps({"event": "media", "stream_id": "s", "media": {"payload": "/w=="}})
+            assert await _closing(connection, media, _telnyx_start()) == (1008, code)
+    assert open_daemon.registry.sessions == []
+
+
+async def test_format_that_is_not_served(open_daemon: Daemon) -> None:
+    """The call is refused with the reason, not answered with noise."""
+    async with _socket(open_daemon, "telnyx?token=tel-secret") as connection:
+        start = _telnyx_start(media_format={"encoding": "OPUS", "sample_rate": 16000})
+        assert await _closing(connection, start) == (1008, "unsupported_format")
+
+
+# Asterisk
+
+
+async def test_asterisk_password(open_daemon: Daemon) -> None:
+    """By HTTP Basic; a wrong one or none is refused before the upgrade, and the subprotocol is given back."""
+    basic = {name: f"Basic {base64.b64encode(name.encode()).decode()}" for name in ("a:ast-secret", "a:wrong", "a")}
+    for authorization in (basic["a:wrong"], basic["a"], "Basic !", "Basic"):
+        assert (await _refusal(open_daemon, "asterisk", Authorization=authorization))[1] == "invalid_secret"
+    assert await _refusal(open_daemon, "asterisk") == (401, "missing_secret")
+    assert await _refusal(open_daemon, "asterisk", Authorization="Bearer ast-secret") == (401, "missing_secret")
+    async with calling(dialling(open_daemon, "asterisk")) as caller:
+        wire: Any = caller.phone.wire
+        assert wire.connection.subprotocol == "media"
+        assert "sec-websocket-extensions" not in wire.connection.response.headers
+        await session_of(open_daemon, caller)
+
+
+async def test_asterisk_token_on_the_url(open_daemon: Daemon) -> None:
+    """A channel whose URI has parameters brings a single-use key; the other parameters are its metadata."""
+    body = json.dumps({"bridge": {"single_use": True}})
+    token = (await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=body)).json["value"]
+    start = "MEDIA_START channel_id:pbx-1.1 format:ulaw"
+    async with _socket(open_daemon, f"asterisk?token={token}&lang=en") as connection:
+        await connection.send(start)
+        session = await opened(open_daemon)
+        assert session.info.metadata == {"lang": "en", "carrier_call_id": "pbx-1.1"}
+    async with _socket(open_daemon, "asterisk?token=wrong") as connection:
+        assert await _closing(connection, start) == (1008, "invalid_token")
+
+
+# AudioSocket
+
+
+async def _audiosocket(daemon: Daemon, *messages: bytes) -> bytes:
+    """What comes back, silence left out, until the bridge hangs up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.telephony.audiosocket_port)
+    writer.write(b"".join(messages))
+    try:
+        answer = await asyncio.wait_for(reader.read(), _LIMIT_S)
+    except ConnectionError:
+        answer = b""
+    writer.close()
+    return answer.replace(frame(0x10, bytes(320)), b"")
+
+
+async def test_audiosocket_uuid(open_daemon: Daemon) -> None:
+    """A UUID that is not known is hung up on; one that was asked for is good once, for as long as was said."""
+    sound = frame(0x10, bytes(320))
+    assert await _audiosocket(open_daemon, frame(0x01, uuid4().bytes), sound) == frame(0x00)
+    assert open_daemon.telephony.exchange.refused["audiosocket.invalid_token"] == 1
+    reply = await request("POST", f"{open_daemon.url}v1/telephony/audiosocket", body='{"seconds": 30}')
+    assert abs(reply.json["expires_at"] - time.time() - 30) < 5
+    where = dialling(open_daemon, "audiosocket", secret=reply.json["uuid"])
+    async with calling(where) as caller:
+        await session_of(open_daemon, caller)
+    await gone(open_daemon)
+    async with calling(where) as caller:
+        await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
+    assert caller.phone.carrier.has_hung_up
+    assert open_daemon.telephony.exchange.refused["audiosocket.invalid_token"] == 2
+
+
+async def test_audiosocket_sends_silence_from_the_first_moment(open_daemon: Daemon) -> None:
+    """Some versions of Asterisk send nothing before they have got something."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", open_daemon.telephony.audiosocket_port)
+    began = asyncio.get_running_loop().time()
+    assert await asyncio.wait_for(reader.readexactly(5 * 323), _LIMIT_S) == frame(0x10, bytes(320)) * 5
+    assert 0.06 < asyncio.get_running_loop().time() - began < 0.3
+    writer.close()
+
+
+async def test_uuid_request_is_checked(open_daemon: Daemon) -> None:
+    """The field that is wrong is named."""
+    reply = await request("POST", f"{open_daemon.url}v1/telephony/audiosocket", body='{"seconds": 1}')
+    assert (reply.status, reply.json["error"]["param"]) == (400, "seconds")
+
+
+# All of them
+
+
+async def test_a_call_that_is_not_started_in_time_is_closed(
+    open_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection alone costs little, but not for ever."""
+    monkeypatch.setattr("bridge.front.exchange.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("bridge.front.audiosocket.START_TIMEOUT_S", 0.2)
+    async with _socket(open_daemon, "telnyx?token=tel-secret") as connection:
+        assert await _closing(connection) == (1008, "start_timeout")
+    assert await _audiosocket(open_daemon) == frame(0x00)
+    refused = open_daemon.telephony.exchange.refused
+    assert (refused["telnyx.start_timeout"], refused["audiosocket.start_timeout"]) == (1, 1)
+
+
+async def test_one_call_too_many(serve_with: ServeWith) -> None:
+    """Is told to come back later."""
+    async with serve_with(**SETTINGS, max_calls=1) as daemon, dial(dialling(daemon, "telnyx")) as phone:
+        await opened(daemon)
+        async with _socket(daemon, "telnyx?token=tel-secret") as connection:
+            assert await _closing(connection, _telnyx_start()) == (1013, "too_many_calls")
+        assert not phone.ended.is_set()
+
+
+async def test_wrong_secret_is_explained(open_daemon: Daemon) -> None:
+    """``bridge call --as`` says which door said no."""
+    with pytest.raises(CallFailed, match="HTTP 403"):
+        async with dial(dialling(open_daemon, "twilio", secret="wrong")):
+            pass
