@@ -13,7 +13,7 @@ __all__ = ["Reports"]
 _FIRST_S = 0.5
 _INTERVAL_S = 2.0  # each 0.5 to 1.5 times that (RFC 3550 section 6.2): 60 bytes/s, under 5 % of 24 kbit/s
 _EASING = 0.75  # a loss that was reported is forgotten so slowly, report by report
-_LEAST_LOSS_PERCENT = 5  # the first loss should find a FEC that is there already
+_ASSUMED_LOSS_PERCENT = 5.0  # before the first report; FEC that nobody needs costs a quarter of the encoder's time
 _MAX_ROUND_TRIP = 60 * 0x10000  # more is no round trip but another's clock
 
 
@@ -42,7 +42,7 @@ class Reports:
         self._last_report_at = 0.0
         self._told_ssrc: int | None = None
         self._told_expected = self._told_packets = 0
-        self._loss_percent = 0.0
+        self._loss_percent = _ASSUMED_LOSS_PERCENT
 
     def due(self, now: float) -> bytes | None:
         """The report that is due, if one is."""
@@ -76,7 +76,7 @@ class Reports:
         self.remote_lost_percent = block.fraction_lost * 100 / 256
         self.remote_jitter_ms = block.jitter * 1000 / CLOCK_HZ
         self._loss_percent = max(self.remote_lost_percent, self._loss_percent * _EASING)
-        self._outbound.set_packet_loss(max(_LEAST_LOSS_PERCENT, round(self._loss_percent)))
+        self._outbound.set_packet_loss(round(self._loss_percent))
         if block.last_report:  # RFC 3550 section 6.4.1, figure 2
             round_trip = ((_ntp(now) >> 16) - block.last_report - block.since_last_report) & MAX_UINT32
             if round_trip < _MAX_ROUND_TRIP:

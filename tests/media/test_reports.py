@@ -80,13 +80,23 @@ def test_the_loss_is_what_was_lost(speech_pcm: bytes) -> None:
 def test_a_loss_is_forgotten_slowly(speech_pcm: bytes) -> None:
     """When the network is well again the encoder's FEC does not end with the first good report, but it ends."""
     talk = Talk(LossyLink(drop=lambda number: number < 150 and number % 5 == 2))
-    talk.run(speech_pcm * 6, 25)
+    talk.run(speech_pcm * 9, 38)
     percents = talk.speaker.loss_percents
     peak = percents.index(max(percents))
     assert max(percents) == pytest.approx(20, abs=3)
     assert percents[peak:] == sorted(percents[peak:], reverse=True)
     assert percents[peak + 2] > 10
-    assert percents[-1] == 5
+    assert percents[-1] == 0
+
+
+def test_without_loss_the_fec_ends(speech_pcm: bytes) -> None:
+    """What was assumed at the start is forgotten like any loss; within half a minute nothing is spent on FEC."""
+    talk = Talk(LossyLink())
+    talk.run(speech_pcm * 7, 28)
+    percents = talk.speaker.loss_percents
+    assert percents[0] == 4
+    assert percents == sorted(percents, reverse=True)
+    assert percents[-1] == 0
 
 
 @pytest.mark.parametrize("delay_ms", [0, 20, 120, 400])

@@ -288,6 +288,18 @@ async def test_what_keeps_a_peer_alive(endpoint: Endpoint, place_call: Placing) 
     assert await end_of(caller) == "peer_lost"
 
 
+async def test_sound_is_no_consent(endpoint: Endpoint, place_call: Placing) -> None:
+    """A peer that is heard, but has not checked for half a minute, has not said that it may still be sent to."""
+    caller = await place_call(endpoint)
+    await caller.works()
+    ice = caller.peer.ice
+    assert ice.last_authenticated is not None
+    ice.last_consent = ice.last_authenticated - 30.1
+    caller.peer.watch(ice.last_authenticated, 10)
+    assert await end_of(caller) == "peer_lost"
+    assert isinstance(error_of(caller), PeerLost)
+
+
 async def test_what_was_dropped_can_be_read(endpoint: Endpoint, place_call: Placing, new_stranger: Appearing) -> None:
     """A stranger's datagrams are counted by reason in the endpoint's figures."""
     caller, stranger = await place_call(endpoint), await new_stranger(endpoint)

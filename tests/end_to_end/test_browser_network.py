@@ -1,16 +1,19 @@
-"""RTCP, redundancy and header extensions with a real browser: what Chromium says of the call, and what we say."""
+"""A real browser's media: RTCP and redundancy as Chromium has them, and a NAT that forgets Chromium's address."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from bridge.daemon import Daemon
+from bridge.peer.ice import Address, IceLite
 from bridge.peer.peer import Peer
+from tests.peer.relay import Relay
 from tests.sdk_js.chromium import opened_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
-_CALL = """async (prefersRedundancy) => {
+_CALL = """async ({ prefersRedundancy, from, to }) => {
     const peer = new RTCPeerConnection();
     const heard = document.createElement("audio");
     heard.autoplay = true;
@@ -28,7 +31,8 @@ _CALL = """async (prefersRedundancy) => {
     const reply = await fetch("/v1/realtime/calls", {
         method: "POST", body: peer.localDescription.sdp, headers: { "Content-Type": "application/sdp" },
     });
-    await peer.setRemoteDescription({ type: "answer", sdp: await reply.text() });
+    const sdp = (await reply.text()).replaceAll(` ${from} typ host`, ` ${to} typ host`);
+    await peer.setRemoteDescription({ type: "answer", sdp });
     await open;
     const find = async (type) => [...(await peer.getStats()).values()].find((entry) => entry.type === type);
     const until = async (type, holds) => {
@@ -42,6 +46,15 @@ _CALL = """async (prefersRedundancy) => {
     return { ofOurs, ofTheirs, level: (await find("inbound-rtp")).audioLevel };
 }"""
 
+# Whether more and more of the bridge's reports arrive, which only come to the address that it sends to.
+_HEARS = """async () => {
+    const reports = async () => [...(await window.peer.getStats()).values()]
+        .find((entry) => entry.type === "remote-outbound-rtp").reportsSent;
+    const before = await reports();
+    while (await reports() === before) await new Promise((resolve) => setTimeout(resolve, 100));
+    return true;
+}"""
+
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
@@ -53,7 +66,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, prefers_redundancy: bool) -> None:
     """Each knows the round trip and that nothing was lost; a page that prefers redundancy sends it and is heard."""
     async with opened_page(daemon.url) as page:
-        call = await page.evaluate(_CALL, prefers_redundancy)
+        call = await page.evaluate(_CALL, {"prefersRedundancy": prefers_redundancy})
         assert call["ofOurs"]["packetsLost"] == 0
         assert 0 <= call["ofOurs"]["roundTripTime"] < 1
         assert call["ofTheirs"]["packetsSent"] > 20
@@ -65,5 +78,35 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         assert isinstance(figures["round_trip_ms"], float)
         redundant = peer.inbound.stats.redundant
         assert redundant > 20 if prefers_redundancy else redundant == 0
+        await page.evaluate("window.peer.close()")
+        await session.closed.wait()
+
+
+async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
+    """In mid-call Chromium's packets come from elsewhere: they are heard, and it is sent to there, within a second."""
+    async with Relay(daemon.endpoint) as relay, opened_page(daemon.url) as page:
+        await page.evaluate(_CALL, {"from": daemon.endpoint.port, "to": relay.port})
+        (session,) = daemon.registry.sessions
+        peer = session._leg
+        assert isinstance(peer, Peer)
+        assert isinstance(peer.ice, IceLite)
+        assert peer.ice._address == relay.outside[0]
+        moved, checked = asyncio.Event(), peer.ice.checked
+
+        def check(address: Address, *, nominated: bool, now: float) -> None:
+            checked(address, nominated=nominated, now=now)
+            if address == relay.outside[-1]:
+                moved.set()
+
+        peer.ice.checked = check  # type: ignore[method-assign]
+        lost_before = peer.inbound.stats.lost
+        await relay.rebind()
+        async with asyncio.timeout(1):
+            await moved.wait()
+        assert peer.ice._address == relay.outside[1]
+        heard = peer.inbound.stats.packets
+        assert await page.evaluate(_HEARS)
+        assert peer.inbound.stats.packets > heard
+        assert peer.inbound.stats.lost - lost_before < 5
         await page.evaluate("window.peer.close()")
         await session.closed.wait()
