@@ -3,7 +3,7 @@
 One call with so many WebSocket listeners in four formats, served by ``bridge serve`` in a process of its own, against
 ``websockets.broadcast`` of the very bytes that the bridge sent, in a process of its own, at the same pace, by turns.
 The listeners are in a third process; they see that nothing is missing and that everything is in order. Then a tenth of
-them reads nothing, by turns with windows in which all read. Prints JSON; ``--plot`` draws it.
+them reads nothing, by turns with windows in which all read. Prints JSON; ``--png`` draws it.
 """
 
 import argparse
@@ -273,21 +273,19 @@ def _backlogs(call_url: str) -> list[int]:
     return [listener["backlog_bytes"] for listener in listeners if listener["backlog_bytes"] > _WAITS_BYTES]
 
 
-def _plot(figures: dict[str, Any], path: str) -> None:
+def _draw(figures: dict[str, Any], path: str) -> None:
     """Two pairs of bars."""
-    import matplotlib as mpl  # only who draws needs it
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only who draws needs it
+    from matplotlib.figure import Figure
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    drawing, (cost, delay) = plt.subplots(1, 2, figsize=(9, 4))
+    picture = Figure(figsize=(9, 4), dpi=80, layout="constrained")
+    FigureCanvasAgg(picture)
+    cost, delay = picture.subplots(1, 2)
     cost.bar(["bridge", "websockets.broadcast"], [figures["bridge_us_per_event"], figures["bare_us_per_event"]])
     cost.set(title=f"{figures['listeners']} listeners, ratio {figures['ratio']}", ylabel="CPU µs per delivered event")
     delay.bar(["all read", f"{figures['frozen']} frozen"], [figures["p99_ms"], figures["p99_ms_beside_frozen"]])
     delay.set(title=f"{figures['p99_change']:+.1%}", ylabel="p99 delay of those who read, ms")
-    drawing.tight_layout()
-    drawing.savefig(path)
-    plt.close(drawing)
+    picture.savefig(path)
 
 
 def main() -> None:
@@ -297,7 +295,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fill-s", type=int, default=_FILL_S, help="sound between freezing and measuring")
-    parser.add_argument("--plot", help="path of a PNG")
+    parser.add_argument("--json", help="path of a file for the figures")
+    parser.add_argument("--png", help="path of a picture of them")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures = runner.run(
@@ -309,8 +308,10 @@ def main() -> None:
             )
         )
     sys.stdout.write(json.dumps(figures) + "\n")
-    if arguments.plot:
-        _plot(figures, arguments.plot)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.png:
+        _draw(figures, arguments.png)
 
 
 if __name__ == "__main__":

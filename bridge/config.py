@@ -167,6 +167,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0, description="bytes of events, and as many of sound, kept of each call for listeners that come back"),
     ] = 1_048_576
+    record_dir: Annotated[
+        _Text | None, Meta(description="path of the directory for recordings; unset: none are made")
+    ] = None
+    record_calls: Annotated[
+        bool, Meta(description="record every call from its beginning, not only those that are asked for")
+    ] = False
+    record_format: Annotated[
+        Literal["ogg", "wav"], Meta(description="`ogg`: Opus at 48 kbit/s; `wav`: PCM16, 24 kHz; stereo both")
+    ] = "ogg"
     outbound_queue_s: Annotated[
         float, Meta(ge=1, le=86_400, description="sound that may wait to be played to a peer, in seconds")
     ] = 600.0
@@ -376,6 +385,8 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
             reason = f"{config.tls_cert} and its key {config.tls_key} are no certificate: {error.reason or error}"
             raise refuse("tls_cert", reason) from None
     _check_upstreams(config, refuse)
+    if config.record_calls and config.record_dir is None:
+        raise refuse("record_calls", "needs record_dir as well")
     for address in config.advertise:
         if not _is_address(address):
             raise refuse("advertise", f"expected an IP address, not a name, got {address}")

@@ -17,6 +17,7 @@ from bridge.front.telephony import Telephony
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.hub import Limits
+from bridge.session.recording import Recorder
 from bridge.session.registry import Registry
 from bridge.upstream.dialler import Dialler
 from bridge.upstream.engine.assistant import Assistant
@@ -76,6 +77,10 @@ class Daemon:
             call_limit_s=config.call_limit_s,
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms, config.replay_bytes),
         )
+        if config.record_dir is not None:  # before the registry, so that it outlives the calls
+            recorder = Recorder(config.record_dir, sound_format=config.record_format, watchers=self.registry.calls)
+            self.registry.recorder = await stack.enter_async_context(recorder)
+            self.registry.records_all = config.record_calls
         keys = Keys(config.api_key, config.allow_origin)
         self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys))
         app = new_app(config, self.registry, self.endpoint, keys, self.telephony, dialler.lobby)

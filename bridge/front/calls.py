@@ -11,7 +11,9 @@ from bridge.front.body import read_body, read_form
 from bridge.front.keys import Grant, Keys, says_beta
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
+from bridge.session.recording import Recorder
 from bridge.session.registry import Registry, Terms
+from bridge.session.session import Session
 from bridge.wire.client_events import decode_json, decode_session, require_shallow
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig
@@ -65,7 +67,21 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
 
     async def show_call(request: Request) -> Response:
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
-        return JSONResponse(registry.find(call_id, grant.key_for(call_id)).describe())
+        return JSONResponse(registry.find(call_id, grant.key_for(call_id)).describe(in_full=True))
+
+    def recorder_and_call(request: Request) -> tuple[Recorder, Session]:
+        keys.admit(request.headers).require_admin()
+        if registry.recorder is None:
+            raise NotImplementedHere("Calls are not recorded here; see the setting record_dir.")
+        return registry.recorder, registry.find(request.path_params["call_id"])
+
+    async def start_recording(request: Request) -> Response:
+        recorder, session = recorder_and_call(request)
+        return JSONResponse(recorder.start(session).describe(), 201)
+
+    async def stop_recording(request: Request) -> Response:
+        recorder, session = recorder_and_call(request)
+        return JSONResponse(recorder.stop(session.info.id).describe())
 
     async def refuse_sip(request: Request) -> Response:
         keys.admit(request.headers)
@@ -80,6 +96,8 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         *(Route(f"{call}/{verb}", refuse_sip, methods=["POST"]) for verb in ("accept", "reject", "refer")),
         Route("/v1/calls", list_calls, methods=["GET"]),
         Route("/v1/calls/{call_id}", show_call, methods=["GET"]),
+        Route("/v1/calls/{call_id}/recording", start_recording, methods=["POST"]),
+        Route("/v1/calls/{call_id}/recording", stop_recording, methods=["DELETE"]),
     ]
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,10 +18,11 @@ from bridge.front.secrets import BetaRequest, ClientSecretRequest
 from bridge.front.telephony import TELEPHONY, FetchRequest, UuidRequest
 from bridge.wire.audio import FORMATS
 from bridge.wire.client_events import ClientEvent
-from bridge.wire.server_events import ErrorDetail, ServerEvent
+from bridge.wire.own_events import server_event_types
+from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["asyncapi", "description_routes", "openapi", "server_event_types"]
+__all__ = ["asyncapi", "description_routes", "openapi"]
 
 _REF = "#/components/schemas/{name}"
 _INFO = {"title": "bridge", "version": __version__, "license": {"name": "Apache-2.0"}}
@@ -72,8 +73,20 @@ class Call(Struct, frozen=True):
     metadata: dict[str, str]
     seconds: float
     listeners: list[dict[str, Any]]
+    legs: list[dict[str, Any]]
     peer: dict[str, Any] | None
+    session: SessionConfig | UnsetType = UNSET
     object: str = "realtime.call"
+
+
+class RecordingState(Struct, frozen=True):
+    """The recording of a call."""
+
+    id: str
+    call_id: str
+    state: Literal["recording", "finishing", "failed"]
+    seconds: float
+    object: str = "bridge.recording"
 
 
 class CallList(Struct, frozen=True):
@@ -186,6 +199,13 @@ class SocketQuery(Struct, frozen=True):
     after: Annotated[str, _meaning("id of the last event that a listener has had who comes back")] | None = None
 
 
+class WatchQuery(Struct, frozen=True):
+    """What one who watches calls says on the URL."""
+
+    events: Annotated[str, _meaning("which events, as for listeners")] | None = None
+    after: Annotated[str, _meaning("id of the last event that a watcher has had who comes back")] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Door:
     """One operation. Bodies are a type, or the name of a media type that carries text."""
@@ -203,6 +223,14 @@ class _Door:
     """No key is asked for."""
 
 
+_OF_CALLS = [
+    "bridge.calls",
+    "bridge.call.opened",
+    "bridge.call.closed",
+    "bridge.recording.started",
+    "bridge.recording.ended",
+    "error",
+]
 _LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
@@ -291,13 +319,28 @@ _DOORS = [
     ),
     _Door(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
     _Door(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=Call),
+    _Door(
+        method="post",
+        path="/v1/calls/{call_id}/recording",
+        summary="Begins to record the call, or says that it is being recorded. With an API key only.",
+        status=201,
+        response=RecordingState,
+    ),
+    _Door(
+        method="delete",
+        path="/v1/calls/{call_id}/recording",
+        summary="Ends the recording of the call. With an API key only.",
+        response=RecordingState,
+    ),
+    _Door(
+        method="get",
+        path="/v1/calls/events",
+        summary="A WebSocket that tells which calls run, begin and end. With an API key only. See /asyncapi.json.",
+        status=101,
+        query=WatchQuery,
+    ),
     _Door(method="get", path="/healthz", summary="Whether calls are taken.", response="text/plain", is_public=True),
 ]
-
-
-def server_event_types() -> list[type[ServerEvent]]:
-    """Every server event, by name."""
-    return sorted(ServerEvent.__subclasses__(), key=lambda kind: str(kind.__struct_config__.tag))
 
 
 def description_routes() -> list[Route]:
@@ -383,7 +426,7 @@ def asyncapi() -> dict[str, Any]:
         for message_id, name, kind, schema in zip(ids, names, (*client, *server), schemas, strict=True)
     }
     channel = "#/channels/realtime/messages/"
-    query = _query_schema(SocketQuery)
+    query, watched = _query_schema(SocketQuery), _query_schema(WatchQuery)
     return {
         "asyncapi": "3.0.0",
         "info": _INFO,
@@ -392,11 +435,17 @@ def asyncapi() -> dict[str, Any]:
                 "address": "/v1/realtime",
                 "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": query}}},
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ids},
-            }
+            },
+            "calls": {
+                "address": "/v1/calls/events",
+                "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": watched}}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _OF_CALLS},
+            },
         },
         "operations": {
             "clientEvents": _events("receive", ids[: len(client)], channel),
             "serverEvents": _events("send", ids[len(client) :], channel),
+            "callEvents": _events("send", _OF_CALLS, "#/channels/calls/messages/", name="calls"),
         },
         "components": {"messages": messages, "schemas": _without_discriminators(components)},
     }
@@ -415,11 +464,11 @@ def _without_discriminators(schema: Any) -> Any:
     }
 
 
-def _events(action: str, names: list[str], channel: str) -> dict[str, Any]:
+def _events(action: str, names: list[str], channel: str, *, name: str = "realtime") -> dict[str, Any]:
     return {
         "action": action,
-        "channel": {"$ref": "#/channels/realtime"},
-        "messages": [{"$ref": f"{channel}{name}"} for name in names],
+        "channel": {"$ref": f"#/channels/{name}"},
+        "messages": [{"$ref": f"{channel}{message}"} for message in names],
     }
 
 

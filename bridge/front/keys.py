@@ -60,6 +60,11 @@ class Grant:
         """The key by which the call is looked up: the server's own for the call that this key was minted for."""
         return "api" if call_id == self.call_id else self.key_id
 
+    def require_admin(self) -> None:
+        """Raises ``Forbidden`` for a minted key: what is asked for concerns all calls."""
+        if self.is_minted:
+            raise Forbidden("This takes an API key of the server; a key minted for a client is none.")
+
     def require_owner(self) -> None:
         """Raises ``Forbidden`` for a key of another role than controller."""
         if self.role != "controller":

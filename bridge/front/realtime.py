@@ -1,20 +1,18 @@
 """The WebSocket door ``/v1/realtime``: sessions of their own (``model=``, ``intent=``), listeners (``call_id=``)."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from starlette.datastructures import QueryParams
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from bridge.errors import BadRequest, BridgeError, Forbidden, OverLimit, RequestError
+from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError
 from bridge.front.agent import AGENT, serve_agent
 from bridge.front.calls import terms_of
 from bridge.front.keys import Grant, Keys, says_beta
-from bridge.front.socket import SocketSink, accept, deny
+from bridge.front.socket import Sockets, SocketSink, accept, deny
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
 from bridge.session.roles import AgentLobby
@@ -44,33 +42,8 @@ class _Place:
     key_id: str
 
 
-class _Sockets:
-    """How many listeners each key has, over all calls."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken: Counter[str] = Counter()
-
-    def require_room(self, place: _Place) -> None:
-        """Raises ``OverLimit`` where one more would be one too many."""
-        if place.role != "owner" and self._taken[place.key_id] >= self._limit:
-            raise OverLimit(f"This key has {self._limit} listeners already, which is the limit.")
-
-    @contextmanager
-    def one_more(self, place: _Place) -> Iterator[None]:
-        """Counts the socket for as long as it is there."""
-        counted = int(place.role != "owner")
-        self._taken[place.key_id] += counted
-        try:
-            yield
-        finally:
-            self._taken[place.key_id] -= counted
-            self._taken += Counter()  # forgets keys that have none
-
-
-def realtime_route(registry: Registry, keys: Keys, lobby: AgentLobby, *, max_listeners_per_key: int) -> WebSocketRoute:
+def realtime_route(registry: Registry, keys: Keys, lobby: AgentLobby, sockets: Sockets) -> WebSocketRoute:
     """The route; what is wrong with a request is said before the upgrade, as an HTTP error."""
-    sockets = _Sockets(max_listeners_per_key)
 
     async def realtime(websocket: WebSocket) -> None:
         if websocket.query_params.get("role") == AGENT:
@@ -78,11 +51,12 @@ def realtime_route(registry: Registry, keys: Keys, lobby: AgentLobby, *, max_lis
             return
         try:
             place = _find_place(websocket, registry, keys)
-            sockets.require_room(place)
+            if place.role != "owner":
+                sockets.require_room(place.key_id)
         except BridgeError as error:
             await deny(websocket, error)
             return
-        with sockets.one_more(place):
+        with nullcontext() if place.role == "owner" else sockets.one_more(place.key_id):
             await accept(websocket)
             await _serve(websocket, place)
 
@@ -98,8 +72,7 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     if "call_id" in query:
         session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
         session.require_room()
-        if choices.after is not None:
-            session.hub.replay.find(choices.after)
+        session.hub.require(choices)
         return _Place(session, role, choices, is_beta, grant.key_id)
     grant.require_owner()
     update = SessionConfig(type="transcription") if "intent" in query else None

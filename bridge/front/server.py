@@ -26,8 +26,9 @@ from bridge.front.describe import description_routes
 from bridge.front.keys import Keys
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
-from bridge.front.socket import BridgeWebSocket
+from bridge.front.socket import BridgeWebSocket, Sockets
 from bridge.front.telephony import Telephony
+from bridge.front.watch import watch_route
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.registry import Registry
@@ -57,8 +58,10 @@ def new_app(
     async def health(request: Request) -> Response:
         return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
 
+    sockets = Sockets(config.max_listeners_per_key)
     routes = [
-        realtime_route(registry, keys, lobby, max_listeners_per_key=config.max_listeners_per_key),
+        realtime_route(registry, keys, lobby, sockets),
+        watch_route(registry, keys, sockets),
         *call_routes(registry, endpoint, keys),
         *secret_routes(keys, serves_pages=config.page_keys and bool(config.allow_origin)),
         *telephony.routes,

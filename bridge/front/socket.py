@@ -5,6 +5,10 @@ much a socket holds back, and it cuts a socket whose client does not read, which
 """
 
 import asyncio
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from starlette.responses import JSONResponse
@@ -15,17 +19,19 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from bridge.errors import BridgeError, error_body
+from bridge.errors import BridgeError, OverLimit, error_body
 from bridge.front.keys import subprotocols
 from bridge.session.roles import SinkOwner
 from bridge.wire.message import Message, frame_of
 
-__all__ = ["BridgeWebSocket", "SocketSink", "accept", "deny"]
+__all__ = ["BridgeWebSocket", "SocketSink", "Sockets", "accept", "deny"]
 
 _SUBPROTOCOL = "realtime"
 
 _HIGH_WATER_BYTES = 256 * 1024
 _LOW_WATER_BYTES = 64 * 1024
+_UNSENT_BYTES = 64 * 1024  # else the kernel keeps megabytes for a listener that does not read: minutes of old sound
+_NOT_SENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
 _CLOSE_DEADLINE_S = 2.0
 _SCOPE_KEY = "bridge.socket"
 
@@ -39,6 +45,9 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         """The TCP connection exists."""
         super().connection_made(cast(asyncio.Transport, transport))
         self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES, low=_LOW_WATER_BYTES)
+        line = transport.get_extra_info("socket")
+        if line is not None and _NOT_SENT_LOWAT is not None:
+            line.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOWAT, _UNSENT_BYTES)
 
     def handle_connect(self, event: Request) -> None:
         """The handshake: the application finds its sink in the scope."""
@@ -165,6 +174,29 @@ async def deny(websocket: WebSocket, error: BridgeError) -> None:
 async def accept(websocket: WebSocket) -> None:
     """The upgrade; browsers insist that one of the subprotocols that they offered is chosen."""
     await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in subprotocols(websocket.headers) else None)
+
+
+class Sockets:
+    """How many listeners each key has, over all calls."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: Counter[str] = Counter()
+
+    def require_room(self, key_id: str) -> None:
+        """Raises ``OverLimit`` where one more would be one too many."""
+        if self._taken[key_id] >= self._limit:
+            raise OverLimit(f"This key has {self._limit} listeners already, which is the limit.")
+
+    @contextmanager
+    def one_more(self, key_id: str) -> Iterator[None]:
+        """Counts the socket for as long as it is there."""
+        self._taken[key_id] += 1
+        try:
+            yield
+        finally:
+            self._taken[key_id] -= 1
+            self._taken += Counter()  # forgets keys that have none
 
 
 def _fits(reason: str) -> str:

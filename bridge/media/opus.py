@@ -178,12 +178,13 @@ class OpusDecoder:
 
 
 class OpusEncoder:
-    """libopus, encoding mono speech in 20 ms frames with in-band FEC."""
+    """libopus, encoding speech in 20 ms frames with in-band FEC; mono, or two interleaved channels."""
 
-    def __init__(self, lib: ctypes.CDLL, rate_hz: int, *, bitrate: int, complexity: int = 5) -> None:
-        self._state = ctypes.create_string_buffer(lib.opus_encoder_get_size(1))
-        _check(lib, lib.opus_encoder_init(self._state, rate_hz, 1, _APPLICATION_AUDIO))
+    def __init__(self, lib: ctypes.CDLL, rate_hz: int, *, bitrate: int, complexity: int = 5, channels: int = 1) -> None:
+        self._state = ctypes.create_string_buffer(lib.opus_encoder_get_size(channels))
+        _check(lib, lib.opus_encoder_init(self._state, rate_hz, channels, _APPLICATION_AUDIO))
         self._samples = rate_hz * FRAME_MS // 1000
+        self._frame_bytes = 2 * channels * self._samples
         self._packet = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
         self._lib = lib
         self._opus_encode = lib.opus_encode
@@ -197,8 +198,8 @@ class OpusEncoder:
 
     def encode(self, pcm: bytes) -> bytes:
         """One 20 ms frame as an Opus packet."""
-        if len(pcm) != 2 * self._samples:
-            raise MediaError(f"an Opus frame takes {2 * self._samples} bytes of PCM16, not {len(pcm)}")
+        if len(pcm) != self._frame_bytes:
+            raise MediaError(f"an Opus frame takes {self._frame_bytes} bytes of PCM16, not {len(pcm)}")
         length = self._opus_encode(self._state_address, pcm, self._samples, self._packet_address, _MAX_PACKET_BYTES)
         if length < 0:
             _check(self._lib, length)

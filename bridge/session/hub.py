@@ -15,7 +15,8 @@ from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
-from bridge.wire.server_events import Body, ListenerDropped, ServerEvent, encode
+from bridge.wire.own_events import ListenerDropped
+from bridge.wire.server_events import Body, ServerEvent, encode
 
 __all__ = ["Hub", "Limits", "Listener"]
 
@@ -208,6 +209,11 @@ class Hub:
         """From now on it hears every event."""
         self.listeners.append(listener)
         self._speaks_beta = self._speaks_beta or listener.is_beta  # for good: it may come back
+
+    def require(self, choices: Choices) -> None:
+        """Raises ``ResumeGap`` or ``BadRequest`` where a listener with these choices could not go on."""
+        if choices.after is not None:
+            self.replay.find(choices.after)
 
     def resume(self, listener: Listener, after: str) -> None:
         """All that ``listener`` has missed behind the event ``after``, of what it hears now; then ``add`` it at once.

@@ -9,10 +9,13 @@ import msgspec
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.log import get_logger
-from bridge.session.hub import Limits
-from bridge.session.roles import Upstream
+from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.recording import Recorder
+from bridge.session.roles import Sink, Upstream
 from bridge.session.session import CallInfo, Session
+from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
+from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
 __all__ = ["Registry", "Terms", "UpstreamFactory"]
@@ -73,6 +76,11 @@ class Registry:
         self._max_listeners = max_listeners_per_call
         self._call_limit_s = call_limit_s
         self._limits = limits
+        self.calls = Hub(new_id("calls"), replay_bytes=limits.replay_bytes)
+        """Who hears of calls that begin and end."""
+        self.recorder: Recorder | None = None
+        """Where calls may be recorded."""
+        self.records_all = False
         self._sessions: dict[str, Session] = {}
         self._is_draining = False
         self._tasks = asyncio.TaskGroup()
@@ -84,6 +92,8 @@ class Registry:
     async def __aexit__(self, *exc_info: object) -> None:
         self.close_all("server_stopped", code=_GOING_AWAY)
         await self._tasks.__aexit__(None, None, None)
+        for listener in tuple(self.calls.listeners):
+            listener.close(_GOING_AWAY, "server_stopped")
 
     @property
     def sessions(self) -> list[Session]:
@@ -130,10 +140,23 @@ class Registry:
         )
         if terms.temperature is not None:
             session.beta.temperature = terms.temperature
-        self._sessions[info.call_id or info.session_id] = session
+        self._sessions[info.id] = session
         self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
         session.start(config, terms.config or terms.update)
+        self.calls.publish(CallOpened(call=session.describe()))
+        if self.records_all and self.recorder is not None:
+            self.recorder.start(session)
         return session
+
+    def watch(self, sink: Sink, choices: Choices) -> Listener:
+        """One more that hears of calls: those that run first, or what came behind ``choices.after``."""
+        listener = Listener(sink, role="observer", limits=self._limits, choices=choices)
+        if choices.after is None:
+            self.calls.tell(listener, CallsRunning(calls=[session.describe() for session in self.sessions]))
+        else:
+            self.calls.resume(listener, choices.after)
+        self.calls.add(listener)
+        return listener
 
     def find(self, call_id: str, key_id: str = _ANY_KEY) -> Session:
         """A running session that the key may see; raises ``UnknownCall``, whether it is another's or nobody's."""
@@ -196,4 +219,6 @@ class Registry:
         return asyncio.get_running_loop().time()
 
     def _forget(self, session: Session) -> None:
-        self._sessions.pop(session.info.call_id or session.info.session_id, None)
+        if self._sessions.pop(session.info.id, None) is not None:
+            result, reason = session.result
+            self.calls.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

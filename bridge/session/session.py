@@ -13,19 +13,22 @@ has really heard. Until the upstream has said ``session.created``, listeners wai
 import asyncio
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from bridge.errors import BadEvent, BridgeError, Forbidden, OverLimit
 from bridge.log import get_logger
 from bridge.media.playback import Marked, Part, Played, Started
 from bridge.session.askers import Askers
 from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.info import CallInfo, result_of
 from bridge.session.roles import Leg, Sink, Upstream
 from bridge.session.sound import Sound
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import items
+from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta
@@ -39,28 +42,7 @@ _log = get_logger("session")
 
 _NORMAL, _GOING_AWAY, _INVALID_DATA, _TOO_BIG = 1000, 1001, 1007, 1009
 _MAX_MARKS = 1000
-_OF_THE_CALL = ("owner", "peer")  # who is the call does not count as listening to it
-
-
-@dataclass(slots=True)
-class CallInfo:
-    """What is known of a session from outside."""
-
-    transport: str
-    model: str
-    started_at: float
-    """Unix time."""
-    call_id: str | None = None
-    key_id: str = "api"
-    """The key that opened it, for those that see their own calls only."""
-    is_beta: bool = False
-    """The leg's data channel speaks the beta dialect."""
-    metadata: dict[str, str] = field(default_factory=dict)
-    """What a telephone call brought with it."""
-    dtmf_items: bool = False
-    """Keys that the caller presses are written into the conversation."""
-    session_id: str = field(default_factory=lambda: new_id("sess"))
-    state: str = "connecting"
+_OF_THE_CALL = ("owner", "peer", "recorder")  # these do not count as listening to it
 
 
 class Session:
@@ -104,7 +86,7 @@ class Session:
         self._askers = Askers()
         self._marks: dict[str, tuple[Listener, str]] = {}
         self._is_sounding = False
-        self._log = _log.bind(call_id=info.call_id or info.session_id)
+        self._log = _log.bind(call_id=info.id)
 
     def start(self, config: SessionConfig, wanted: SessionConfig | None = None) -> None:
         """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for."""
@@ -331,7 +313,7 @@ class Session:
 
     def _answer_mark(self, mark_id: str, status: str) -> None:
         listener, name = self._marks.pop(mark_id)
-        self.hub.tell(listener, server.MarkReached(name=name, status=status))
+        self.hub.tell(listener, own.MarkReached(name=name, status=status))
 
     def _clear_output(self) -> None:
         """Stops what plays, says so, and tells the upstream how much of it was heard."""
@@ -401,10 +383,10 @@ class Session:
             return
         self._is_closing = True
         self.info.state = "closed"
-        self._result = (_result_of(error), reason)
+        self._result = (result_of(error), reason)
         self._close_code = code
-        call_id = self.info.call_id or self.info.session_id
-        ending = server.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
+        call_id = self.info.id
+        ending = own.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
         self._sound.end()
         for listener in tuple(self.hub.listeners):
             if listener.is_bridge_client:
@@ -458,11 +440,16 @@ class Session:
         """How long it has been running."""
         return self._clock() - self._opened
 
-    def describe(self) -> dict[str, object]:
-        """The call for people and for ``GET /v1/calls``."""
+    @property
+    def result(self) -> tuple[str, str]:
+        """How it ended: a word and a reason."""
+        return self._result
+
+    def describe(self, *, in_full: bool = False) -> dict[str, object]:
+        """The call for people and for ``GET /v1/calls``; in full with the session's configuration."""
         info = self.info
-        return {
-            "id": info.call_id or info.session_id,
+        described: dict[str, object] = {
+            "id": info.id,
             "object": "realtime.call",
             "session_id": info.session_id,
             "state": info.state,
@@ -472,8 +459,22 @@ class Session:
             "metadata": info.metadata,
             "seconds": round(self.seconds, 1),
             "listeners": [listener.describe() for listener in self.hub.listeners],
+            "legs": self._legs(),
             "peer": self._leg.describe() if self._leg is not None else None,
         }
+        if in_full:
+            described["session"] = msgspec.to_builtins(self.config)
+        return described
+
+    def _legs(self) -> list[dict[str, object]]:
+        """Who brings the caller's sound: a leg, or the owner's socket; nobody while the call is being connected."""
+        leg, kind = self._leg, self.info.transport
+        if leg is not None:
+            return [{"kind": kind, "input": leg.audio_format.name, "output": leg.audio_format.name,
+                     "quality": leg.describe()}]  # fmt: skip
+        if self._owner is None:
+            return []
+        return [{"kind": kind, "input": self._sound.inbound.name, "output": self._owner.audio, "quality": None}]
 
     # Inside
 
@@ -481,17 +482,3 @@ class Session:
         self.info.state = "connected"
         self._log.info("call.opened", transport=transport, model=self.info.model, session_id=self.info.session_id,
                        connect_ms=round(1000 * self.seconds))  # fmt: skip
-
-
-def _result_of(error: BridgeError | None) -> str:
-    """The one word with which every call ends."""
-    if error is None:
-        return "success"
-    if error.type == "invalid_request_error" or error.code in (
-        "peer_not_connected",
-        "peer_lost",
-        "peer_misbehaved",
-        "dtls_failed",
-    ):
-        return "client_error"
-    return "upstream_error" if error.http_status == 502 else "server_error"

@@ -37,8 +37,8 @@ class Sound:
         self._play = play
         self._leg: Leg | None = None
         self._owner: Listener | None = None
-        self._inbound = PCM16
-        """The owner's, where there is no leg."""
+        self.inbound = PCM16
+        """The owner's format, where there is no leg."""
         self._input = Track("input", replay)
         self._output = Track("output", replay)
 
@@ -48,7 +48,7 @@ class Sound:
 
     def follow_owner(self, owner: Listener, state: SessionState) -> None:
         """An owner's sound travels in the session's formats, which it may change at any time."""
-        self._inbound = format_of(state.input.format)
+        self.inbound = format_of(state.input.format)
         outbound = format_of(state.output.format)
         if owner.audio != outbound.name:
             self._output.leave(owner)
@@ -73,7 +73,7 @@ class Sound:
     def receive(self, sound: bytes) -> None:
         """The caller's, in the leg's format or in the owner's."""
         upstream = self._upstream
-        source = self._inbound if self._leg is None else self._leg.audio_format
+        source = self.inbound if self._leg is None else self._leg.audio_format
         self._input.follow(source, upstream.input_format)
         upstream.receive_audio(self._input.push(sound))
 
@@ -87,9 +87,9 @@ class Sound:
             sound = binascii.a2b_base64(event.audio, strict_mode=True)
         except (binascii.Error, ValueError):
             raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
-        if len(sound) % self._inbound.bytes_per_sample:
+        if len(sound) % self.inbound.bytes_per_sample:
             raise BadEvent("'audio' ends in the middle of a sample.", param="audio", code="invalid_audio")
-        piece_bytes = self._inbound.bytes_per_ms * 1000
+        piece_bytes = self.inbound.bytes_per_ms * 1000
         for at in range(0, len(sound), piece_bytes):
             yield sound[at : at + piece_bytes]
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from bridge.errors import BadRequest
 from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, RATES_HZ, AudioFormat, pcm16_at
 from bridge.wire.dialects.beta import BETA_TYPES
-from bridge.wire.server_events import ServerEvent
+from bridge.wire.own_events import server_event_types
 
 __all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "parse_choices"]
 
@@ -73,10 +73,12 @@ STOCK = Choices()
 """Of a listener that has chosen nothing."""
 
 
-def parse_choices(query: Iterable[tuple[str, str]], *, others: Iterable[str] = ()) -> Choices:
+def parse_choices(
+    query: Iterable[tuple[str, str]], *, others: Iterable[str] = (), allowed: Iterable[str] = CHOICES
+) -> Choices:
     """The choices in a URL's query, which may name ``others`` besides; raises ``BadRequest``."""
     given: dict[str, str] = {}
-    allowed = (*CHOICES, *others)
+    allowed = (*allowed, *others)
     for name, value in query:
         if name not in allowed:
             closest = get_close_matches(name, allowed, n=1)
@@ -152,7 +154,7 @@ def _events(given: dict[str, str]) -> EventFilter | None:
     patterns = [pattern.strip().removesuffix("*").removesuffix(".") for pattern in text.split(",")]
     if len(text) > _MAX_FILTER_CHARS:
         raise BadRequest(f"'events' has {_MAX_FILTER_CHARS} characters at most.", param="events")
-    names = {str(kind.__struct_config__.tag) for kind in ServerEvent.__subclasses__()} | BETA_TYPES
+    names = {str(kind.__struct_config__.tag) for kind in server_event_types()} | BETA_TYPES
     for pattern in patterns:
         name = pattern.removeprefix("!")
         if name in _SOUND_EVENTS:

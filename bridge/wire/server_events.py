@@ -1,4 +1,4 @@
-"""What the bridge says: the GA server events, and the bridge's own under ``bridge.``.
+"""What the bridge says: the GA server events. The bridge's own are in ``own_events``.
 
 An event is made with the fields that its writer knows; ``event_id`` is filled in by the hub, which numbers them.
 Fields that may be absent are ``UNSET``, fields that may be null are ``None``: stock clients tell the two apart.
@@ -16,7 +16,6 @@ from bridge.wire.sessions import SessionConfig
 
 __all__ = [
     "Body",
-    "CallClosed",
     "ContentPartAdded",
     "ContentPartDone",
     "ConversationCreated",
@@ -39,8 +38,6 @@ __all__ = [
     "InputAudioTranscriptionDelta",
     "InputAudioTranscriptionFailed",
     "InputAudioTranscriptionSegment",
-    "ListenerDropped",
-    "MarkReached",
     "McpCallArgumentsDelta",
     "McpCallArgumentsDone",
     "McpCallCompleted",
@@ -465,28 +462,6 @@ class RateLimitsUpdated(ServerEvent, kw_only=True, tag="rate_limits.updated"):
     """What is left of the limits."""
 
     rate_limits: list[RateLimit]
-
-
-class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):
-    """The call that this listener hears is over; sent to those that asked for its sound, before their socket closes."""
-
-    call_id: str
-    result: str
-    reason: str
-
-
-class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):
-    """This listener was too slow: so much of its sound was left out, oldest first."""
-
-    events: int
-    audio_ms: int
-
-
-class MarkReached(ServerEvent, kw_only=True, tag="bridge.mark"):
-    """The sound before the mark has been played to the caller (``played``), or will never be (``cleared``)."""
-
-    name: str
-    status: str
 
 
 def error_event(error: BridgeError, *, event_id: str | None = None) -> Error:

@@ -102,3 +102,17 @@ async def open_socket(url: str, query: str, **options: Any) -> AsyncIterator[Eve
         finally:
             await connection.close()
             await reading
+
+
+@asynccontextmanager
+async def open_watch(url: str, query: str = "", **options: Any) -> AsyncIterator[EventSocket]:
+    """A socket at the daemon's ``/v1/calls/events``."""
+    address = f"{url.replace('http', 'ws', 1)}v1/calls/events?{query}"
+    async with connect(address, **{"compression": None, "proxy": None, **options}) as connection:
+        client = EventSocket(connection)
+        reading = asyncio.create_task(client.read())
+        try:
+            yield client
+        finally:
+            await connection.close()
+            await reading

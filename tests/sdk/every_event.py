@@ -3,6 +3,7 @@
 from typing import Any
 
 from bridge.wire import items
+from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.sessions import default_session
 
@@ -59,6 +60,10 @@ BETA_NAMES: dict[str, str | None] = {
     "rate_limits.updated": "rate_limits.updated",
     "bridge.listener.dropped": "bridge.listener.dropped",
     "bridge.mark": "bridge.mark",
+    "bridge.calls": "bridge.calls",
+    "bridge.call.opened": "bridge.call.opened",
+    "bridge.recording.started": "bridge.recording.started",
+    "bridge.recording.ended": "bridge.recording.ended",
     "bridge.call.closed": "bridge.call.closed",
 }
 """What each event is called in beta; None where beta clients never knew it."""
@@ -171,8 +176,12 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         server.RateLimitsUpdated(
             rate_limits=[server.RateLimit(name="requests", limit=10, remaining=9, reset_seconds=1.5)]
         ),
-        server.ListenerDropped(events=1, audio_ms=20),
-        server.MarkReached(name="here", status="played"),
-        server.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
+        own.ListenerDropped(events=1, audio_ms=20),
+        own.MarkReached(name="here", status="played"),
+        own.CallsRunning(calls=[{"id": "rtc_1"}]),
+        own.CallOpened(call={"id": "rtc_1"}),
+        own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
+        own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
+        own.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
     ]
     return {event.type: event for event in events}

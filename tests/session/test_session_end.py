@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import structlog
 from structlog.testing import capture_logs
@@ -203,8 +204,11 @@ async def test_describe() -> None:
         "started_at": 0.0,
         "metadata": {},
         "seconds": 7.0,
+        "legs": [{"kind": "webrtc", "input": "pcm16", "output": "pcm16", "quality": {"packets": 0, "lost": 0}}],
         "peer": {"packets": 0, "lost": 0},
     }
+    in_full = call.session.describe(in_full=True)
+    assert in_full["session"] == msgspec.to_builtins(call.session.config)
     assert isinstance(listeners, list)
     assert [(listener["role"], listener["audio"]) for listener in listeners] == [
         ("peer", "none"),
@@ -213,6 +217,10 @@ async def test_describe() -> None:
     stage = Stage()
     assert stage.session.describe()["id"] == stage.session.info.session_id
     assert stage.session.describe()["peer"] is None
+    assert stage.session.describe()["legs"] == []
+    stage.attach("owner")
+    expected = {"kind": "websocket", "input": "pcm16", "output": "pcm16", "quality": None}
+    assert stage.session.describe()["legs"] == [expected]
 
 
 def test_dropped_sound_is_in_the_closing_line(log: list[EventDict]) -> None:

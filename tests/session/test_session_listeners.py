@@ -8,6 +8,7 @@ import pytest
 from bridge.errors import BadRequest, ResumeGap
 from bridge.media.convert import SoundEncoder
 from bridge.session.hub import Limits, Listener
+from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at
 from bridge.wire.binary import BinarySound, unpack_sound
@@ -373,7 +374,7 @@ def test_what_is_the_bridges_own_is_for_those_who_know_it() -> None:
     call = Call().connect()
     _, stock = join(call, Choices())
     _, ours = join(call, Choices(events=EventFilter(["!response"])))
-    call.session.hub.publish_own(server.CallClosed(call_id="rtc_1", result="success", reason="none"))
+    call.session.hub.publish_own(own.CallClosed(call_id="rtc_1", result="success", reason="none"))
     call.session.hub.publish(server.InputAudioBufferCleared())
     assert "bridge.call.closed" in ours.types
     assert "bridge.call.closed" not in stock.types + call.channel.types

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.errors import BadEvent, UpstreamError
 from bridge.wire import items
+from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.server_events import ServerEvent, encode, error_event
 from bridge.wire.sessions import default_session
@@ -117,7 +118,7 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (server.McpCallFailed(item_id="i", output_index=0), "response.mcp_call.failed", {"item_id", "output_index"}),
     (server.OutputAudioDelta(**IN_PART, delta="AAAA"), "response.output_audio.delta", {*IN_PART, "delta"}),
     (
-        server.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
+        own.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
         "bridge.call.closed",
         {"call_id", "result", "reason"},
     ),
@@ -165,8 +166,20 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
         "rate_limits.updated",
         {"rate_limits"},
     ),
-    (server.ListenerDropped(events=1, audio_ms=20), "bridge.listener.dropped", {"events", "audio_ms"}),
-    (server.MarkReached(name="here", status="played"), "bridge.mark", {"name", "status"}),
+    (own.ListenerDropped(events=1, audio_ms=20), "bridge.listener.dropped", {"events", "audio_ms"}),
+    (own.MarkReached(name="here", status="played"), "bridge.mark", {"name", "status"}),
+    (own.CallsRunning(calls=[]), "bridge.calls", {"calls"}),
+    (own.CallOpened(call={"id": "rtc_1"}), "bridge.call.opened", {"call"}),
+    (
+        own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
+        "bridge.recording.started",
+        {"call_id", "recording_id"},
+    ),
+    (
+        own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
+        "bridge.recording.ended",
+        {"call_id", "recording_id", "reason", "seconds", "files", "error"},
+    ),
 ]
 
 
@@ -198,7 +211,12 @@ def test_every_event_has_its_fields(event: ServerEvent, name: str, fields: set[s
 
 def test_every_event_is_tried() -> None:
     """The list above has each event class that there is."""
-    classes = {getattr(server, name) for name in server.__all__ if isinstance(getattr(server, name), type)}
+    classes = {
+        getattr(module, name)
+        for module in (server, own)
+        for name in module.__all__
+        if isinstance(getattr(module, name), type)
+    }
     events = {kind for kind in classes if issubclass(kind, ServerEvent)} - {ServerEvent}
     assert {type(event) for event, _, _ in EVERY_EVENT} == events
 

@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.errors import BadEvent
 from bridge.wire.client_events import ClientEvent, bad_event, check_event, decode_json
+from bridge.wire.own_events import server_event_types
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
 
@@ -51,7 +52,7 @@ _NOT_IN_BETA = frozenset(
     }
 )
 
-_KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in ServerEvent.__subclasses__())
+_KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in server_event_types())
 
 FORMATS: dict[str, dict[str, Any]] = {
     "pcm16": {"type": "audio/pcm", "rate": 24000},

@@ -1,0 +1,302 @@
+"""Recordings: one more listener of a call each, whose sound and events go to files.
+
+Everything that touches a file runs in one thread for all recordings, behind a bounded queue: where the disk is slow,
+the recording falls behind like any slow listener and loses sound, which is told in its own events and silent in its
+sound. Where the disk is full, the recording ends, and an event says so; the call never notices.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from bridge.errors import BadRequest, ConfigError
+from bridge.log import get_logger
+from bridge.media.stereo import StereoTimeline
+from bridge.session.hub import Hub, Listener
+from bridge.session.recording_files import Format, RecordingFiles
+from bridge.session.roles import SinkOwner
+from bridge.session.session import Session
+from bridge.wire.audio import PCM16, SESSION_HZ
+from bridge.wire.binary import unpack_sound
+from bridge.wire.choices import Choices
+from bridge.wire.ids import new_id
+from bridge.wire.message import Message
+from bridge.wire.own_events import RecordingEnded, RecordingStarted
+
+__all__ = ["Recorder", "Recording"]
+
+_log = get_logger("recorder")
+
+_CHOICES = Choices(audio=PCM16, is_binary=True)
+_TICK_S = 1.0
+_CLOSE_DEADLINE_S = 10.0  # for what has still to be written when the daemon stops
+_HIGH_WATER_BYTES = 4 * 1024 * 1024  # of one recording, on their way to the disk
+_LOW_WATER_BYTES = 1024 * 1024
+_LONGEST_WAIT_S = 60.0  # of the caller's sound, before it is handed on between two ticks
+_MAX_LINES_BYTES = 256 * 1024
+_CLEARED = b'{"type":"output_audio_buffer.cleared"'
+
+
+class Recording:
+    """One call's; the ``Sink`` of its listener."""
+
+    def __init__(self, session: Session, recorder: "Recorder") -> None:
+        self.id = new_id("rec")
+        self.call_id = session.info.id
+        self.name = f"{self.call_id}-{self.id}"
+        self.reason = ""
+        """Why it ended; empty while it runs."""
+        self.session = session
+        self.listener: Listener | None = None
+        self.files: RecordingFiles | None = None
+        """Of the recorder's thread."""
+        self._recorder = recorder
+        self._timeline = StereoTimeline(SESSION_HZ)
+        self._began = recorder.now()
+        self._lines = bytearray()
+        self._waiting_bytes = 0
+        self._is_full = False
+        self._owner: SinkOwner | None = None
+
+    # Sink
+
+    def attach(self, owner: SinkOwner) -> None:
+        """From now on ``owner`` is told of the disk's state."""
+        self._owner = owner
+
+    def send(self, message: Message) -> None:
+        """Takes a message; nothing is written here."""
+        if self.reason:
+            return
+        now = self._recorder.now() - self._began
+        payload = message.payload
+        if message.is_binary:
+            sound = unpack_sound(payload)
+            lay = self._timeline.hear if sound.track == "input" else self._timeline.speak
+            lay(sound.sound, sound.timestamp, now)
+            if self._timeline.waiting_s > _LONGEST_WAIT_S:
+                self.hand_on()
+            return
+        if payload.startswith(_CLEARED):
+            self._timeline.cut(now)
+        self._lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * now), payload)
+        if len(self._lines) > _MAX_LINES_BYTES:
+            self.hand_on()
+
+    def close(self, code: int, reason: str) -> None:
+        """The call is over."""
+        self.end("call_ended")
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What is on its way to the disk."""
+        return self._waiting_bytes + len(self._lines)
+
+    # Its life
+
+    def hand_on(self) -> None:
+        """What is final goes to the recorder's thread, unless too much is on its way there."""
+        if not self._is_full:
+            self._write(*self._timeline.take(self._recorder.now() - self._began))
+
+    def end(self, reason: str) -> None:
+        """No more is recorded; the files are completed. The first reason counts."""
+        if self.reason:
+            return
+        self.reason = reason
+        self.seconds = self._recorder.now() - self._began
+        if reason != "failed":
+            for left, right in self._timeline.finish(self.seconds):
+                self._write(left, right)
+            self._write(b"", b"")
+        self._recorder.ended(self)
+        if self.listener is not None:
+            self.session.detach(self.listener)
+
+    def describe(self) -> dict[str, object]:
+        """For people."""
+        state = "recording" if not self.reason else "failed" if self.reason == "failed" else "finishing"
+        seconds = self.seconds if self.reason else self._recorder.now() - self._began
+        return {"id": self.id, "object": "bridge.recording", "call_id": self.call_id, "state": state,
+                "seconds": round(seconds, 1)}  # fmt: skip
+
+    def _write(self, left: bytes, right: bytes) -> None:
+        lines = bytes(self._lines)
+        self._lines.clear()
+        size = len(left) + len(right) + len(lines)
+        if not size:
+            return
+        self._waiting_bytes += size
+        if self._waiting_bytes > _HIGH_WATER_BYTES and not self._is_full and self._owner is not None:
+            self._is_full = True
+            self._owner.pause()
+        self._recorder.submit(self, lambda files: files.write(left, right, lines), lambda: self._written(size))
+
+    def _written(self, size: int) -> None:
+        self._waiting_bytes -= size
+        if self._is_full and self._waiting_bytes < _LOW_WATER_BYTES and self._owner is not None:
+            self._is_full = False
+            self._owner.resume()
+
+
+class Recorder:
+    """All recordings of a daemon. ``async with`` owns its thread and completes what is unfinished at the end."""
+
+    def __init__(self, folder: str, *, sound_format: Format, watchers: Hub) -> None:
+        self._path = folder
+        self._format = sound_format
+        self._watchers = watchers
+        self._recordings: dict[str, Recording] = {}
+        self._unfinished: set[Recording] = set()
+        self._all_done = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._tick: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> "Recorder":
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._folder = await self._loop.run_in_executor(self._thread, _open_folder, self._path)
+        except OSError as error:
+            self._thread.shutdown(wait=False)
+            reason = f"cannot write into {self._path}: {error.strerror}"
+            raise ConfigError(f"record_dir: {reason}", param="record_dir") from None
+        self._tick = self._loop.call_later(_TICK_S, self._hand_on)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for recording in tuple(self._recordings.values()):
+            recording.end("server_stopped")
+        if self._tick is not None:
+            self._tick.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_DEADLINE_S):
+                while self._unfinished:
+                    self._all_done.clear()
+                    await self._all_done.wait()
+        for recording in self._unfinished:
+            _log.error("recorder.unfinished", call_id=recording.call_id, recording_id=recording.id)
+        self._thread.submit(os.close, self._folder)
+        self._thread.shutdown(wait=False)
+
+    def now(self) -> float:
+        """The loop's clock."""
+        return self._loop.time()
+
+    def find(self, call_id: str) -> Recording | None:
+        """The running one of a call."""
+        return self._recordings.get(call_id)
+
+    def start(self, session: Session) -> Recording:
+        """Begins to record, or goes on: a call has one recording at a time."""
+        running = self.find(session.info.id)
+        if running is not None:
+            return running
+        recording = Recording(session, self)
+        self._recordings[recording.call_id] = recording
+        self._unfinished.add(recording)
+        self._run(recording, lambda: self._open(recording), lambda: None)
+        self._tell(recording, RecordingStarted(call_id=recording.call_id, recording_id=recording.id))
+        recording.listener = session.attach(recording, role="recorder", choices=_CHOICES)
+        return recording
+
+    def stop(self, call_id: str) -> Recording:
+        """Ends the call's recording; raises ``BadRequest`` where there is none."""
+        recording = self.find(call_id)
+        if recording is None:
+            raise BadRequest("This call is not being recorded.", code="not_recording")
+        recording.end("requested")
+        return recording
+
+    def submit(self, recording: Recording, work: Callable[[RecordingFiles], None], then: Callable[[], None]) -> None:
+        """``work`` with the recording's files in the thread, ``then`` in the loop; nothing for one that has failed."""
+
+        def write() -> None:
+            if recording.files is not None:
+                work(recording.files)
+
+        self._run(recording, write, then)
+
+    def ended(self, recording: Recording) -> None:
+        """No more comes: its files are completed and told of, or given up."""
+        self._recordings.pop(recording.call_id, None)
+        if recording.reason == "failed":
+            return
+        names: tuple[str, ...] = ()
+
+        def complete() -> None:
+            nonlocal names
+            if recording.files is not None:
+                recording.files.end()
+                names = recording.files.names
+
+        self._run(recording, complete, lambda: self._over(recording, names))
+
+    def _open(self, recording: Recording) -> None:
+        recording.files = RecordingFiles(self._folder, recording.name, self._format)
+
+    def _run(self, recording: Recording, work: Callable[[], None], then: Callable[[], None]) -> None:
+        def done(future: "Future[None]") -> None:
+            self._loop.call_soon_threadsafe(self._done, recording, future, then)
+
+        self._thread.submit(_contained, recording, work).add_done_callback(done)
+
+    def _done(self, recording: Recording, future: "Future[None]", then: Callable[[], None]) -> None:
+        error = future.exception()
+        if error is None:
+            then()
+            return
+        if recording not in self._unfinished:
+            return
+        _log.error("recorder.failed", call_id=recording.call_id, recording_id=recording.id, error=str(error))
+        if not recording.reason:
+            recording.end("failed")
+        recording.reason = "failed"
+        self._over(recording, (), error=error)
+
+    def _over(self, recording: Recording, names: tuple[str, ...], *, error: BaseException | None = None) -> None:
+        self._unfinished.discard(recording)
+        if not self._unfinished:
+            self._all_done.set()
+        if recording.reason == "failed" and error is None:
+            return
+        message = None if error is None else getattr(error, "strerror", None) or type(error).__name__
+        ending = RecordingEnded(
+            call_id=recording.call_id,
+            recording_id=recording.id,
+            reason=recording.reason,
+            seconds=round(recording.seconds, 3),
+            files=list(names),
+            error=message,
+        )
+        self._tell(recording, ending)
+
+    def _tell(self, recording: Recording, event: RecordingStarted | RecordingEnded) -> None:
+        """Those of the call who know the bridge, and those who watch all calls."""
+        recording.session.hub.publish_own(event)
+        self._watchers.publish(event)
+
+    def _hand_on(self) -> None:
+        for recording in tuple(self._recordings.values()):
+            recording.hand_on()
+        self._tick = self._loop.call_later(_TICK_S, self._hand_on)
+
+
+def _open_folder(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not os.access(path, os.W_OK | os.X_OK):
+        os.close(descriptor)
+        raise PermissionError(13, os.strerror(13))
+    return descriptor
+
+
+def _contained(recording: Recording, work: Callable[[], None]) -> None:
+    """In the thread: once something went wrong, nothing more is written."""
+    try:
+        work()
+    except BaseException:
+        files, recording.files = recording.files, None
+        if files is not None:
+            files.abandon()
+        raise

@@ -1,0 +1,126 @@
+"""The files of one recording, written by the recorder's thread: complete, or not under their name.
+
+Names are made of our own ids, below a directory that was opened once. A file is new (``O_EXCL``), is no link
+(``O_NOFOLLOW``) and is its owner's alone (0600); it is called ``.part`` until its last byte is on the disk.
+"""
+
+import contextlib
+import os
+import secrets
+import struct
+from typing import IO, Literal, Protocol
+
+import numpy as np
+
+from bridge.media.ogg import OggOpus
+from bridge.media.opus import FRAME_MS, OpusEncoder, find_libopus
+from bridge.wire.audio import SESSION_HZ
+
+__all__ = ["Format", "RecordingFiles"]
+
+Format = Literal["ogg", "wav"]
+_BITRATE = 48_000
+_FRAME_BYTES = 2 * 2 * SESSION_HZ * FRAME_MS // 1000
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPUS_HZ = 48_000
+_MAX_WAV_BYTES = 0xFFFFFFFF - 36  # a longer one is read to its end all the same
+
+
+class _Sound(Protocol):
+    def write(self, stereo: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class RecordingFiles:
+    """Made, written and ended in one thread; every method may raise ``OSError``."""
+
+    def __init__(self, folder: int, name: str, sound_format: Format) -> None:
+        self._folder = folder
+        self._files: dict[str, IO[bytes]] = {}
+        lib = find_libopus() if sound_format == "ogg" else None
+        self.names = (f"{name}.{'wav' if lib is None else 'ogg'}", f"{name}.jsonl")
+        try:
+            sound, self._lines = (self._open(file_name) for file_name in self.names)
+            self._sound: _Sound = _Wav(sound) if lib is None else _Ogg(sound, OpusEncoder(
+                lib, SESSION_HZ, bitrate=_BITRATE, channels=2))  # fmt: skip
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, left: bytes, right: bytes, lines: bytes) -> None:
+        """More of both."""
+        if left:
+            sides = [np.frombuffer(side, "<i2") for side in (left, right)]
+            self._sound.write(np.stack(sides, axis=1).tobytes())
+        self._lines.write(lines)
+
+    def end(self) -> None:
+        """Puts the last byte on the disk, and then the files under their names."""
+        self._sound.end()
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        for name in self.names:
+            os.rename(f"{name}.part", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        os.fsync(self._folder)
+
+    def abandon(self) -> None:
+        """Leaves what there is as ``.part``; never raises."""
+        for file in self._files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _open(self, name: str) -> IO[bytes]:
+        descriptor = os.open(f"{name}.part", _FLAGS, 0o600, dir_fd=self._folder)
+        self._files[name] = os.fdopen(descriptor, "wb")
+        return self._files[name]
+
+
+class _Ogg:
+    """Opus at 48 kbit/s."""
+
+    def __init__(self, file: IO[bytes], encoder: OpusEncoder) -> None:
+        self._file = file
+        self._encoder = encoder
+        self._stream = OggOpus(channels=2, rate_hz=SESSION_HZ, serial=secrets.randbits(32))
+        self._rest = bytearray()
+        self._frames = 0
+        file.write(self._stream.head())
+
+    def write(self, stereo: bytes) -> None:
+        rest = self._rest
+        rest += stereo
+        whole = len(rest) // _FRAME_BYTES
+        for at in range(0, whole * _FRAME_BYTES, _FRAME_BYTES):
+            self._file.write(self._stream.write(self._encoder.encode(bytes(rest[at : at + _FRAME_BYTES]))))
+        del rest[: whole * _FRAME_BYTES]
+        self._frames += whole
+
+    def end(self) -> None:
+        samples = self._frames * _OPUS_HZ * FRAME_MS // 1000 + len(self._rest) // 4 * _OPUS_HZ // SESSION_HZ
+        self.write(bytes(2 * _FRAME_BYTES - len(self._rest)))  # what the encoder still holds comes out with silence
+        self._file.write(self._stream.end(samples))
+
+
+class _Wav:
+    """PCM16; how long it is stands at the front, and is known at the end."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = 0
+        file.write(self._head())
+
+    def write(self, stereo: bytes) -> None:
+        self._file.write(stereo)
+        self._size += len(stereo)
+
+    def end(self) -> None:
+        self._file.seek(0)
+        self._file.write(self._head())
+
+    def _head(self) -> bytes:
+        size = min(self._size, _MAX_WAV_BYTES)
+        chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 2, SESSION_HZ, 4 * SESSION_HZ, 4, 16)
+        return struct.pack("<4sI4s", b"RIFF", size + 36, b"WAVE") + chunk + struct.pack("<4sI", b"data", size)

@@ -1,0 +1,73 @@
+"""What only the bridge says, under ``bridge.``: to those who have chosen what only the bridge offers."""
+
+from typing import Any
+
+from bridge.wire.server_events import ServerEvent
+
+__all__ = [
+    "CallClosed",
+    "CallOpened",
+    "CallsRunning",
+    "ListenerDropped",
+    "MarkReached",
+    "RecordingEnded",
+    "RecordingStarted",
+    "server_event_types",
+]
+
+
+class CallsRunning(ServerEvent, kw_only=True, tag="bridge.calls"):
+    """The calls that run already, each as ``GET /v1/calls`` has it: the first event for those who watch calls."""
+
+    calls: list[dict[str, Any]]
+
+
+class CallOpened(ServerEvent, kw_only=True, tag="bridge.call.opened"):
+    """A call begins, as ``GET /v1/calls`` has it; for those who watch calls."""
+
+    call: dict[str, Any]
+
+
+class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):
+    """A call is over: for its listeners that have made a choice, before their socket closes, and for call watchers."""
+
+    call_id: str
+    result: str
+    reason: str
+
+
+class RecordingStarted(ServerEvent, kw_only=True, tag="bridge.recording.started"):
+    """A call is recorded from now on; for its listeners that have made a choice, and for those who watch calls."""
+
+    call_id: str
+    recording_id: str
+
+
+class RecordingEnded(ServerEvent, kw_only=True, tag="bridge.recording.ended"):
+    """A recording is over and its files are complete, or it ``failed`` and ``error`` says why; for the same."""
+
+    call_id: str
+    recording_id: str
+    reason: str
+    seconds: float
+    files: list[str]
+    error: str | None = None
+
+
+class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):
+    """This listener was too slow: so much of its sound was left out, oldest first."""
+
+    events: int
+    audio_ms: int
+
+
+class MarkReached(ServerEvent, kw_only=True, tag="bridge.mark"):
+    """The sound before the mark has been played to the caller (``played``), or will never be (``cleared``)."""
+
+    name: str
+    status: str
+
+
+def server_event_types() -> list[type[ServerEvent]]:
+    """Every server event there is, GA's and these, by name."""
+    return sorted(ServerEvent.__subclasses__(), key=lambda kind: str(kind.__struct_config__.tag))
