@@ -53,6 +53,14 @@ await run({
         end(session);
     },
 
+    async spokenQuestion() {
+        const { session, events } = await connected({ tools: [weather] });
+        speak(session);
+        await events.until("response.done", 2);
+        await events.until("response.output_audio_transcript.done");
+        end(session);
+    },
+
     async interrupt() {
         const { session, events } = await connected();
         speak(session);

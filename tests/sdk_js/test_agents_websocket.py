@@ -1,12 +1,17 @@
 """``@openai/agents-realtime`` over WebSocket, in Node; every event is read by the SDK's own schemas."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.config import Config
+from bridge.daemon import Daemon
+from bridge.upstream.engine.local import Local
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import RATES_HZ, decode, match, resample, samples_of
-from tests.sdk_js.node import Scenario, WriteSound, played_through
+from tests.sdk_js.node import API_KEY, Scenario, WriteSound, played_through
 
 pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
 
@@ -68,3 +73,25 @@ async def test_history_is_cut(talking_to: dict[str, Any]) -> None:
     log = await played_through(_SCRIPT, "history", **talking_to)
     assert log.refusals == []
     assert [item["content"][0]["text"] for item in _history(log)] == ["one", "You wrote: one"]
+
+
+async def test_spoken_question_calls_the_function(
+    models: Local, tls: tuple[Path, Path], say: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """An engine that hears calls the function with the words' own city; what it returns is spoken."""
+    sound = tmp_path / "question.pcm16"
+    sound.write_bytes(say("What is the weather in Paris?") + bytes(2 * 24 * 1200))
+    certificate, key = tls
+    config = Config(
+        port=0, udp_port=0, drain_s=0, engine="local", api_key=(API_KEY,), tls_cert=str(certificate), tls_key=str(key)
+    )
+    async with Daemon(config, local=models) as serving:
+        inputs = {"certificate": certificate, "url": serving.url, "key": API_KEY, "sound": str(sound)}
+        log = await played_through(_SCRIPT, "spokenQuestion", **inputs)
+    assert log.refusals == []
+    assert log.of("sdk.tool_called") == [{"type": "sdk.tool_called", "given": {"city": "Paris"}}]
+    assert [event["transcript"] for event in log.of("response.output_audio_transcript.done")] == ["sunny in Paris."]
+    assert sum(heard["bytes"] for heard in log.of("sdk.audio")) > 24_000
+    question, call, answer = _history(log)
+    assert (question["content"][0]["transcript"], call["output"]) == ("What is the weather in Paris?", "sunny in Paris")
+    assert answer["content"][0]["transcript"] == "sunny in Paris."

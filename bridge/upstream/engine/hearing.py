@@ -24,10 +24,9 @@ _EARLIEST_CUT_BYTES = 20 * _BYTES_PER_S
 _FRAME_SAMPLES = SESSION_HZ // 50
 
 
-def cut(pcm: bytes) -> list[tuple[int, int]]:
-    """Stretches, none too long to be recognised, divided where it is quietest; bytes from and to."""
+def cut(pcm: bytes | bytearray, start: int = 0) -> list[tuple[int, int]]:
+    """Stretches from ``start`` on, none too long to be recognised, divided where it is quietest; bytes from and to."""
     stretches = []
-    start = 0
     while len(pcm) - start > _LONGEST_BYTES:
         samples = np.frombuffer(pcm, "<i2", (_LONGEST_BYTES - _EARLIEST_CUT_BYTES) // 2, start + _EARLIEST_CUT_BYTES)
         loudness = np.abs(samples.reshape(-1, _FRAME_SAMPLES).astype(np.int32)).sum(axis=1)
@@ -42,31 +41,32 @@ class Hearing:
 
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
-        self._settled: dict[tuple[int, int], asyncio.Future[Heard]] = {}
-        self._guessed: list[asyncio.Future[Heard]] = []
+        self._settled: list[asyncio.Future[Heard]] = []
+        self._settled_bytes = 0
+        self._last: asyncio.Future[Heard] | None = None
 
-    def guess(self, pcm: bytes) -> "asyncio.Future[Heard]":
+    def guess(self, pcm: bytes | bytearray) -> "asyncio.Future[Heard]":
         """Recognises the turn so far, as if it ended here; returns its last stretch."""
-        *settled, last = cut(pcm)
-        for stretch in settled:
-            if stretch not in self._settled:
-                self._settled[stretch] = self._listen(pcm[slice(*stretch)])
-        self._guessed = [*(self._settled[stretch] for stretch in settled), self._listen(pcm[slice(*last)])]
-        return self._guessed[-1]
+        *settled, last = cut(pcm, self._settled_bytes)
+        for start, end in settled:
+            self._settled.append(self._listen(bytes(pcm[start:end])))
+            self._settled_bytes = end
+        self._last = self._listen(bytes(pcm[slice(*last)]))
+        return self._last
 
     def resume(self) -> None:
         """Speech goes on: what was understood of its last stretch counts for nothing."""
-        if self._guessed:
-            self._guessed.pop().cancel()
-            self._guessed = []
+        if self._last is not None:
+            self._last.cancel()
+            self._last = None
 
     def finish(self, pcm: bytes) -> "list[asyncio.Future[Heard]]":
         """The stretches of the whole turn, in order; what was guessed since speech ended is not recognised again."""
-        if not self._guessed:
-            self.guess(pcm)
-        return self._guessed
+        last = self._last or self.guess(pcm)
+        return [*self._settled, last]
 
     def cancel(self) -> None:
         """Nobody wants to know any more."""
-        for future in (*self._settled.values(), *self._guessed):
+        self.resume()
+        for future in self._settled:
             future.cancel()

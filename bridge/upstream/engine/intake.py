@@ -158,7 +158,7 @@ class Intake:
         if self._hearing is None:
             return
         try:
-            guess = self._hearing.guess(bytes(self._buffer))
+            guess = self._hearing.guess(self._buffer)
         except OverLimit:
             return  # at the end of the turn there is another chance
         guess.add_done_callback(functools.partial(self._guessed, self._turn_item_id))
@@ -169,7 +169,9 @@ class Intake:
         is_current = self._detector is not None and item_id == self._turn_item_id and not guess.cancelled()
         if is_current and isinstance(turns, SemanticVad) and guess.exception() is None:
             assert self._detector is not None
-            self._detector.end_after(eagerness.silence_ms(turns.eagerness, guess.result().text))
+            edge = self._detector.end_after(eagerness.silence_ms(turns.eagerness, guess.result().text))
+            if edge is not None:  # the sound came faster than it was understood
+                self._stopped(edge)
 
     def _resumed(self) -> None:
         if self._hearing is not None:

@@ -4,8 +4,10 @@ The packages are the extra ``local``; nothing else may import this module before
 """
 
 import asyncio
+import ctypes
 import functools
 import importlib.util
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +63,7 @@ class Local:
         except BaseException:
             await self.aclose()
             raise
+        _give_back_memory()
         _log.info("engine.loaded", seconds=round(time.monotonic() - began, 2))
         return self
 
@@ -105,3 +108,10 @@ def _recognise(whisper: "Whisper", pcm: bytes, language: str | None) -> "Heard":
     resampler = Resampler(SESSION_HZ, RATE_HZ)
     heard = resampler.push(pcm + bytes(2 * SESSION_HZ * _FOLLOWING_MS // 1000)) + resampler.flush()
     return whisper.recognise(np.frombuffer(heard, "<i2") * _FULL_SCALE, language=language)
+
+
+def _give_back_memory() -> None:
+    """What loading took and does not need any more, the text of the word lists above all; glibc would keep it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

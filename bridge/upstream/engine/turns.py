@@ -91,10 +91,12 @@ class TurnDetector:
         self._prefix_padding_ms = prefix_padding_ms
         self._silence_duration_ms = silence_duration_ms
 
-    def end_after(self, silence_ms: int) -> None:
-        """The present pause ends the turn when it has lasted so long; the next one is as configured again."""
-        if self._is_paused:
-            self._this_silence_ms = silence_ms
+    def end_after(self, silence_ms: int) -> SpeechStopped | None:
+        """The present pause ends the turn when it has lasted so long, at once if it has; the next is as configured."""
+        if not self._is_paused or self._silent_since_ms is None:
+            return None
+        self._this_silence_ms = silence_ms
+        return self._stop() if self._judged_ms - self._silent_since_ms >= silence_ms else None
 
     def reset(self) -> None:
         """Forget an open turn and whatever was pushed so far, but keep the clock."""

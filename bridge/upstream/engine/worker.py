@@ -1,6 +1,9 @@
 """One thread for slow work, shared by all sessions: the event loop never waits for it, and it never hoards work."""
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -8,6 +11,8 @@ from typing import Any, TypeVar
 from bridge.errors import OverLimit
 
 __all__ = ["Worker"]
+
+_NICENESS = 10
 
 _T = TypeVar("_T")
 
@@ -18,7 +23,7 @@ class Worker:
     def __init__(self, name: str, *, limit: int) -> None:
         self._name = name
         self._limit = limit
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name, initializer=_yield_to_others)
         self._jobs: set[asyncio.Future[Any]] = set()
 
     def submit(self, job: Callable[[], _T]) -> "asyncio.Future[_T]":
@@ -36,3 +41,9 @@ class Worker:
     async def aclose(self) -> None:
         """Drops what has not begun, and waits for what has; may be called twice."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+
+
+def _yield_to_others() -> None:
+    """Where a thread can be nicer than its process (Linux), sound under way goes before words to be understood."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.upstream.engine.turns import Edge, SpeechStarted, SpeechStopped, TurnDetector
+from bridge.upstream.engine.turns import Edge, SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnDetector
 
 BYTES_PER_MS = 48
 SPEECH_START_MS = 300  # of speech.wav, which ends in 200 ms of silence
@@ -169,3 +169,38 @@ def test_reset_in_the_silence_of_a_turn() -> None:
     assert detector.is_speaking
     detector.reset()
     assert len(detector.push(SPEECH + silence(1000))) == 2
+
+
+def paused_detector(lead: bytes) -> tuple[TurnDetector, Edges]:
+    detector = TurnDetector(silence_duration_ms=2000, pause_ms=192)
+    return detector, detector.push(lead)
+
+
+def test_pauses_are_told_where_they_are_asked_for() -> None:
+    """A short silence is a pause; speech after it resumes the turn, and a long silence ends it."""
+    _, edges = paused_detector(SPEECH + silence(400) + SPEECH + silence(2500))
+    kinds = [type(edge) for edge in edges]
+    assert kinds[0] is SpeechStarted
+    assert kinds[-2:] == [SpeechPaused, SpeechStopped]
+    inner = kinds[1:-2]
+    assert inner == [SpeechPaused, SpeechResumed] * (len(inner) // 2) != []
+
+
+def test_a_pause_may_be_long_enough() -> None:
+    """The detector can be told, in a pause, that it is to end the turn; it does so at once if it has lasted so long."""
+    detector, edges = paused_detector(SPEECH + silence(500))
+    assert isinstance(edges[-1], SpeechPaused)
+    assert detector.end_after(5000) is None
+    assert detector.is_speaking
+    assert isinstance(detector.end_after(300), SpeechStopped)
+    assert not detector.is_speaking
+    assert detector.end_after(300) is None
+
+
+def test_what_is_said_of_one_pause_holds_for_it_alone() -> None:
+    """After speech has gone on, the silence has to be as long as configured again."""
+    detector, _ = paused_detector(SPEECH + silence(100))
+    assert detector.end_after(1000) is None
+    edges = detector.push(SPEECH + silence(1200))
+    assert SpeechStopped not in [type(edge) for edge in edges]
+    assert [type(edge) for edge in detector.push(silence(1000))] == [SpeechStopped]
