@@ -48,7 +48,9 @@ _MAX_WAITING_BYTES = 2 * 24_000 * 30  # of sound, likewise: 30 s; the oldest goe
 _BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
 _MAX_RETRY_AFTER_S = 10.0  # whoever asks for more has to be asked by somebody else
 _WATCH_S = 0.5
+_STALLED = "upstream_stalled"
 _RENEW_AGAIN_S = 30.0
+_STEADY_S = 10.0  # whoever lasts so long, or gives an answer, was worth dialling
 _ANSWER_S = 10.0  # what was not answered by then needs no answer
 
 
@@ -69,10 +71,13 @@ class Patience:
 class _Opened:
     """A line that is up, or on its way."""
 
+    target: Target
     line: Line
     created: "asyncio.Future[Body]"
     ended: "asyncio.Task[UpstreamError | None] | None" = None
     opened_at: float = 0.0
+    answers: int = 0
+    """How many had been given when it was taken."""
     early: list[Body | tuple[Part, bytes]] = field(default_factory=list)
     """What came behind ``session.created`` before the line was taken."""
 
@@ -104,6 +109,8 @@ class Dial:
         self._waiting: deque[Body] = deque()
         self._waiting_sound = bytearray()
         self._heard_at = 0.0
+        self._strikes = 0
+        """How many lines in a row were of no use."""
 
     # Upstream
 
@@ -216,7 +223,21 @@ class Dial:
             _log.warning("upstream.lost", code=ending.code, message=ending.message)
             self._format, self._current = line.input_format, None
             self._relay.lose(ending)
+            await self._reconsider(opened, ending)
             opened = await self._open()
+
+    async def _reconsider(self, lost: _Opened, ending: UpstreamError) -> None:
+        """A target whose lines are of no use time and again is not dialled any more; raises ``ending`` for the last."""
+        is_steady = self._loop.time() - lost.opened_at >= _STEADY_S and ending.code != _STALLED
+        is_of_use = is_steady or self._relay.answers > lost.answers
+        self._strikes = 0 if is_of_use else self._strikes + 1
+        if not ending.is_transient or self._strikes >= self._patience.tries:
+            self._strikes = 0
+            self._targets = tuple(target for target in self._targets if target is not lost.target)
+            if not self._targets:
+                raise ending
+        elif self._strikes > 1:
+            await asyncio.sleep(_delay_s(ending, self._strikes - 2) or 0)
 
     async def _open(self) -> _Opened | None:
         """The first target that answers; None where that is the engine. Raises the last one's error."""
@@ -242,7 +263,7 @@ class Dial:
     async def _open_one(self, target: Target) -> _Opened:
         """A line to the target, on which ``session.created`` has come; raises ``UpstreamError``."""
         line = self._new_line(target)
-        opened = self._opening = _Opened(line, self._loop.create_future())
+        opened = self._opening = _Opened(target, line, self._loop.create_future())
         is_good = False
         try:
             await line.open(self, self._state)
@@ -278,7 +299,7 @@ class Dial:
             relay.forget_unanswered(now - _ANSWER_S)
             owed_since = (owed_since or now) if relay.owes_answer else None
             if owed_since is not None and now - max(self._heard_at, owed_since) > patience.stall_s:
-                return UpstreamError("The upstream has fallen silent.", code="upstream_stalled")
+                return UpstreamError("The upstream has fallen silent.", code=_STALLED)
             if now >= renew_at and relay.is_idle:
                 fresh = await self._renew()
                 if fresh is not None:
@@ -304,10 +325,12 @@ class Dial:
         is_renewal, self._current, self._opening = self._current is not None, opened, None
         self._heard_at = now = self._loop.time()
         line, relay = opened.line, self._relay
+        opened.answers = relay.answers
+        session = opened.created.result()["session"]
         if relay.is_live:
-            relay.brief(line, now, is_renewal=is_renewal)
+            relay.brief(line, session, now, is_renewal=is_renewal)
         else:
-            relay.greet(line, opened.created.result()["session"], now)
+            relay.greet(line, session, now)
         sound = self._take_waiting_sound(line.input_format)
         if sound:
             relay.push(line, sound)
@@ -328,19 +351,25 @@ class Dial:
 
     def _hand_to_engine(self) -> None:
         """The embedded engine goes on from the session's state."""
-        engine = self._new_engine()
-        again = self._relay.take_pending()
-        engine.start(_Successor(self._downstream, is_live=self._relay.is_live), self._state)
+        engine, relay = self._new_engine(), self._relay
+        told, uncommitted, again = relay.hand_over(engine.input_format)
+        successor = _Successor(self._downstream, is_live=relay.is_live, offset_ms=relay.offset_ms)
+        engine.start(successor, self._state)
         self._engine = engine
-        sound = self._take_waiting_sound(engine.input_format)
+        self._tell_engine(engine, told)
+        sound = uncommitted + self._take_waiting_sound(engine.input_format)
         if sound:
             engine.receive_audio(sound)
-        for body in (*again, *self._waiting):
+        self._tell_engine(engine, [*again, *self._waiting])
+        self._waiting.clear()
+
+    def _tell_engine(self, engine: Upstream, bodies: list[Body]) -> None:
+        for body in bodies:
             try:
                 engine.receive_event(client.decode_client_event(msgspec.json.encode(body)))
             except BadEvent as error:
-                self._downstream.deliver(server.error_event(error, event_id=body["event_id"]))
-        self._waiting.clear()
+                if not self._relay.is_own(body["event_id"]):
+                    self._downstream.deliver(server.error_event(error, event_id=body["event_id"]))
 
     # What comes over a line
 
@@ -378,16 +407,24 @@ class Dial:
 class _Successor:
     """The engine's way to the session: where that is live already, it is updated and not created anew."""
 
-    def __init__(self, downstream: Downstream, *, is_live: bool) -> None:
+    def __init__(self, downstream: Downstream, *, is_live: bool, offset_ms: int) -> None:
         self._downstream = downstream
         self._is_live = is_live
+        self._offset_ms = offset_ms
         self.deliver_audio = downstream.deliver_audio
         self.upstream_closed = downstream.upstream_closed
 
     def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
-        """As it is, but for the first one."""
+        """As it is, but for the first one, and for times: they count from the session's first sound."""
         if self._is_live and isinstance(event, server.SessionCreated):
             event = server.SessionUpdated(session=event.session)
+        elif isinstance(event, server.InputAudioBufferSpeechStarted):
+            event.audio_start_ms += self._offset_ms
+        elif isinstance(event, server.InputAudioBufferSpeechStopped):
+            event.audio_end_ms += self._offset_ms
+        elif isinstance(event, server.InputAudioBufferTimeoutTriggered):
+            event.audio_start_ms += self._offset_ms
+            event.audio_end_ms += self._offset_ms
         self._downstream.deliver(event, body)
 
 

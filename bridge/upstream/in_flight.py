@@ -29,14 +29,15 @@ class _OpenItem:
     output_index: int
     parts: dict[int, _OpenPart] = field(default_factory=dict)
     arguments: str = ""
+    is_finished: bool = False
     is_in_conversation: bool = False
+    is_done_in_conversation: bool = False
 
 
 @dataclass(slots=True)
 class _Open:
     response: items.Response
-    unfinished: dict[str, _OpenItem] = field(default_factory=dict)
-    finished: list[items.Item] = field(default_factory=list)
+    items: dict[str, _OpenItem] = field(default_factory=dict)
 
 
 class InFlight:
@@ -51,10 +52,12 @@ class InFlight:
             self._open[event.response.id] = _Open(event.response)
         elif isinstance(event, server.ResponseDone):
             self._open.pop(event.response.id, None)
-        elif isinstance(event, server.ConversationItemAdded):
+        elif isinstance(event, server.ConversationItemAdded | server.ConversationItemDone):
             for is_open in self._open.values():
-                if event.item.id in is_open.unfinished:
-                    is_open.unfinished[str(event.item.id)].is_in_conversation = True
+                item = is_open.items.get(str(event.item.id))
+                if item is not None:
+                    item.is_in_conversation = True
+                    item.is_done_in_conversation |= isinstance(event, server.ConversationItemDone)
         else:
             concerned = self._open.get(getattr(event, "response_id", ""))
             if concerned is not None:
@@ -68,29 +71,32 @@ class InFlight:
         events: list[ServerEvent] = []
         for is_open in self._open.values():
             response = is_open.response
-            for item_id, unfinished in is_open.unfinished.items():
-                events += _finish(response.id, item_id, unfinished)
+            for item_id, item in is_open.items.items():
+                events += _finish(response.id, item_id, item)
             response.status = "failed"
             response.status_details = items.StatusDetails(
                 type="failed", error={"type": "server_error", "code": error.code, "message": error.message}
             )
-            response.output = [*is_open.finished, *(unfinished.item for unfinished in is_open.unfinished.values())]
+            response.output = [item.item for item in is_open.items.values()]
             events.append(server.ResponseDone(response=response))
-            if response.conversation_id is not None:
-                events += [server.ConversationItemDeleted(item_id=str(item.id)) for item in response.output]
+            events += [
+                server.ConversationItemDeleted(item_id=item_id)
+                for item_id, item in is_open.items.items()
+                if item.is_in_conversation
+            ]
         self._open.clear()
         return events
 
 
 def _follow(is_open: _Open, event: ServerEvent) -> None:
     if isinstance(event, server.OutputItemAdded):
-        is_open.unfinished[str(event.item.id)] = _OpenItem(event.item, event.output_index)
+        is_open.items[str(event.item.id)] = _OpenItem(event.item, event.output_index)
         return
     if isinstance(event, server.OutputItemDone):
-        is_open.unfinished.pop(str(event.item.id), None)
-        is_open.finished.append(event.item)
+        finished = is_open.items.setdefault(str(event.item.id), _OpenItem(event.item, event.output_index))
+        finished.item, finished.is_finished = event.item, True
         return
-    item = is_open.unfinished.get(getattr(event, "item_id", ""))
+    item = is_open.items.get(getattr(event, "item_id", ""))
     if item is None:
         return
     if isinstance(event, server.FunctionCallArgumentsDelta):
@@ -111,26 +117,27 @@ def _follow(is_open: _Open, event: ServerEvent) -> None:
             part.is_text_done = True
 
 
-def _finish(response_id: str, item_id: str, unfinished: _OpenItem) -> list[ServerEvent]:
+def _finish(response_id: str, item_id: str, is_open: _OpenItem) -> list[ServerEvent]:
     """All that is owed of one item."""
-    place: dict[str, Any] = {
-        "response_id": response_id,
-        "item_id": item_id,
-        "output_index": unfinished.output_index,
-    }
     events: list[ServerEvent] = []
-    item = unfinished.item
-    if isinstance(item, items.FunctionCall):
-        item.arguments = unfinished.arguments
-        call_id = item.call_id if item.call_id is not UNSET else ""
-        events.append(
-            server.FunctionCallArgumentsDone(**place, call_id=call_id, name=item.name, arguments=item.arguments)
-        )
-    for index, part in unfinished.parts.items():
-        events += _finish_part({**place, "content_index": index}, part)
-    item.status = "incomplete"
-    events.append(server.OutputItemDone(response_id=response_id, output_index=unfinished.output_index, item=item))
-    if unfinished.is_in_conversation:
+    item = is_open.item
+    if not is_open.is_finished:
+        place: dict[str, Any] = {
+            "response_id": response_id,
+            "item_id": item_id,
+            "output_index": is_open.output_index,
+        }
+        if isinstance(item, items.FunctionCall):
+            item.arguments = is_open.arguments
+            call_id = item.call_id if item.call_id is not UNSET else ""
+            events.append(
+                server.FunctionCallArgumentsDone(**place, call_id=call_id, name=item.name, arguments=item.arguments)
+            )
+        for index, part in is_open.parts.items():
+            events += _finish_part({**place, "content_index": index}, part)
+        item.status = "incomplete"
+        events.append(server.OutputItemDone(response_id=response_id, output_index=is_open.output_index, item=item))
+    if is_open.is_in_conversation and not is_open.is_done_in_conversation:
         events.append(server.ConversationItemDone(item=item))
     return events
 

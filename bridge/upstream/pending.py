@@ -11,6 +11,7 @@ __all__ = ["Pending"]
 
 _MAX_PENDING = 256  # client events under way; an older one counts as answered
 _RESPONSE_CREATE = "response.create"
+_EXPIRED = "session_expired"
 _COMMIT = "input_audio_buffer.commit"
 
 # Server event -> the client event that it answers, and the id by which both speak of the same item.
@@ -66,7 +67,7 @@ class Pending:
             self._answering.pop(event.response.id, None)
             self._take("response.cancel")
         elif isinstance(event, server.Error):
-            self._refused(event.error.event_id)
+            self._refused(event.error)
         elif type(event) in _ANSWERS:
             name, id_path = _ANSWERS[type(event)]
             asked = self._take(name, id_path, event)
@@ -99,9 +100,13 @@ class Pending:
                 return body
         return None
 
-    def _refused(self, event_id: str | None) -> None:
+    def _refused(self, error: server.ErrorDetail) -> None:
+        """A service that does not say which event it refuses means the response that it owes, if it owes one."""
+        if error.event_id is None and error.code != _EXPIRED:
+            self._take(_RESPONSE_CREATE)
+            return
         for at, body in self._unanswered:
-            if event_id is not None and body.get("event_id") == event_id:
+            if body.get("event_id") == error.event_id:
                 self._unanswered.remove((at, body))
                 return
 

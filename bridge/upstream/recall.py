@@ -5,30 +5,35 @@ be given back, and the caller's only while the bridge still has it.
 """
 
 import binascii
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 import msgspec
 
+from bridge.media.convert import SoundEncoder
 from bridge.session.state import SessionState
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import Body, ServerEvent
 
-__all__ = ["Recall", "items_to_tell"]
+__all__ = ["Recall", "items_to_tell", "promised_items"]
 
 _MAX_UNCOMMITTED_MS = 30_000
 _QUIET_MS = 1_000  # while nobody speaks, only so much may belong to the next turn
 _MAX_KEPT_MS = 60_000  # of committed turns whose words are not known
+_MAX_PROMISED = 16  # turns that were committed and are no items yet
 _NO_WORDS = "(spoken; the words are not known)"
 
 
 class Recall:
-    """The caller's sound for which no words stand yet, in the format in which the upstream takes it."""
+    """The caller's sound for which no words stand yet, in the format in which the upstream took it last."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: SessionState) -> None:
         self.heard_ms = 0
         """How much sound the session has sent upstream in all."""
+        self.promised: deque[str] = deque(maxlen=_MAX_PROMISED)
+        """Items of turns that are committed, and do not stand in the conversation yet."""
+        self._state = state
         self._format: AudioFormat | None = None
         self._uncommitted = bytearray()
         self._is_speaking = False
@@ -37,14 +42,11 @@ class Recall:
     def push(self, sound: bytes, audio_format: AudioFormat) -> None:
         """A piece on its way to the upstream."""
         if audio_format is not self._format:
-            self._format = audio_format
-            self._uncommitted.clear()
-            self._turns.clear()
+            self._convert(audio_format)
         self.heard_ms += len(sound) // audio_format.bytes_per_ms
         self._uncommitted += sound
-        keep = (_MAX_UNCOMMITTED_MS if self._is_speaking else _QUIET_MS) * audio_format.bytes_per_ms
-        if len(self._uncommitted) > 2 * keep:  # not for every piece
-            del self._uncommitted[:-keep]
+        if len(self._uncommitted) > 2 * _QUIET_MS * audio_format.bytes_per_ms:
+            self._trim(audio_format)
 
     def follow(self, event: ServerEvent) -> None:
         """An event of the upstream's."""
@@ -54,6 +56,9 @@ class Recall:
             self._is_speaking = False
         elif isinstance(event, server.InputAudioBufferCommitted):
             self._keep(event.item_id)
+        elif isinstance(event, server.ConversationItemAdded):
+            if event.item.id in self.promised:
+                self.promised.remove(str(event.item.id))
         elif isinstance(event, server.InputAudioBufferCleared):
             self._uncommitted.clear()
         elif isinstance(event, server.InputAudioTranscriptionCompleted):
@@ -61,19 +66,43 @@ class Recall:
 
     def _keep(self, item_id: str) -> None:
         """What was said so far is this item's."""
+        self.promised.append(item_id)
         self._turns[item_id] = bytes(self._uncommitted)
         self._uncommitted.clear()
         if self._format is not None:
             while sum(map(len, self._turns.values())) > _MAX_KEPT_MS * self._format.bytes_per_ms:
                 self._turns.popitem(last=False)
 
+    def _trim(self, audio_format: AudioFormat) -> None:
+        """Where clients end turns themselves, all of it may belong to one."""
+        is_turn = self._is_speaking or self._state.turn_detection is None
+        keep = (_MAX_UNCOMMITTED_MS if is_turn else _QUIET_MS) * audio_format.bytes_per_ms
+        if len(self._uncommitted) > 2 * keep:  # not for every piece
+            del self._uncommitted[:-keep]
+
+    def _convert(self, audio_format: AudioFormat) -> None:
+        """An upstream takes another format than the last one."""
+        before, self._format = self._format, audio_format
+        if before is None or before is audio_format:
+            return
+        self._uncommitted = bytearray(_converted(bytes(self._uncommitted), before, audio_format))
+        for item_id, sound in self._turns.items():
+            self._turns[item_id] = _converted(sound, before, audio_format)
+
     def uncommitted(self, audio_format: AudioFormat) -> bytes:
-        """What the next upstream must hear again, if it takes the same format."""
-        return bytes(self._uncommitted) if audio_format is self._format else b""
+        """What the next upstream must hear again."""
+        self._convert(audio_format)
+        return bytes(self._uncommitted)
 
     def sound_of(self, item_id: str, audio_format: AudioFormat) -> bytes:
         """A committed turn's, while it is kept."""
-        return self._turns.get(item_id, b"") if audio_format is self._format else b""
+        self._convert(audio_format)
+        return self._turns.get(item_id, b"")
+
+
+def _converted(sound: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
+    encoder = SoundEncoder(target, source)
+    return encoder.push(sound) + encoder.flush()
 
 
 def items_to_tell(state: SessionState, recall: Recall, audio_format: AudioFormat) -> list[Body]:
@@ -86,6 +115,16 @@ def items_to_tell(state: SessionState, recall: Recall, audio_format: AudioFormat
             continue
         events.append({"type": "conversation.item.create", "previous_item_id": previous, "item": told})
         previous = str(item.id)
+    return events
+
+
+def promised_items(recall: Recall, audio_format: AudioFormat) -> list[Body]:
+    """Likewise for turns of which the last upstream said that they were committed, and no more."""
+    events: list[Body] = []
+    for item_id in recall.promised:
+        part = _part(items.InputAudio(), recall.sound_of(item_id, audio_format))
+        item = {"id": item_id, "type": "message", "role": "user", "content": [part]}
+        events.append({"type": "conversation.item.create", "item": item})
     return events
 
 

@@ -16,17 +16,20 @@ from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight
 from bridge.upstream.line import Line
 from bridge.upstream.pending import Pending
-from bridge.upstream.recall import Recall, items_to_tell
+from bridge.upstream.recall import Recall, items_to_tell, promised_items
 from bridge.wire import server_events as server
+from bridge.wire.audio import AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.relayed import understood
 from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.sessions import format_of
 
 __all__ = ["Relay"]
 
 _log = get_logger("upstream")
 
 _MAX_OWN_IDS = 4096  # events of ours that a line may still complain of; all items of a conversation and more
+_MAX_HALF_TOLD = 64
 _READ_ONLY = ("id", "object", "expires_at", "model", "client_secret")
 _TIMED = (
     server.InputAudioBufferSpeechStarted,
@@ -41,10 +44,14 @@ class Relay:
     def __init__(self, downstream: Downstream, state: SessionState) -> None:
         self.is_live = False
         """Clients have heard ``session.created``."""
+        self.answers = 0
+        """How many responses have been given to their end."""
+        self.offset_ms = 0
+        """Of sound that the session has heard and this line has not."""
         self._downstream = downstream
         self._state = state
         self._pending = Pending()
-        self._recall = Recall()
+        self._recall = Recall(state)
         self._in_flight = InFlight()
         self._session: Body | None = None
         """The configuration as an upstream said it last, with whatever the bridge does not know of."""
@@ -54,8 +61,12 @@ class Relay:
         """Items that a new line says once more."""
         self._quiet_updates = 0
         """Answers to come that say nothing new."""
-        self._offset_ms = 0
-        """Of sound that the session has heard and this line has not."""
+        self._half_told: deque[str] = deque(maxlen=_MAX_HALF_TOLD)
+        """Items that were added and are not done."""
+        self._update_id = ""
+        """Of our own ``session.update``, with which every line begins."""
+        self._created: Body = {}
+        """What the line's service said of the session before that."""
 
     @property
     def is_idle(self) -> bool:
@@ -87,37 +98,57 @@ class Relay:
 
     def greet(self, line: Line, created: Body, now: float) -> None:
         """The first line: asks for what the session was opened with, before anybody hears ``session.created``."""
-        self._session = created
+        self._session = self._created = created
         wanted = {k: v for k, v in msgspec.to_builtins(self._state.wanted).items() if k not in _READ_ONLY}
-        again = [body for body in self._pending.take() if body["event_id"] not in self._own_ids]
+        again = self._take_pending()
         if wanted:
-            update = {"type": "session.update", "event_id": self.new_id(), "session": {"type": "realtime", **wanted}}
-            self.ask(line, update, now)
+            self._configure(line, {"type": "realtime", **wanted}, now)
         else:
             self._go_live()
         for body in again:
             self.ask(line, body, now)
 
-    def brief(self, line: Line, now: float, *, is_renewal: bool) -> None:
+    def brief(self, line: Line, created: Body, now: float, *, is_renewal: bool) -> None:
         """A further line: it is told everything, in the order in which it happened."""
-        again = self._pending.take()
-        configuration = {k: v for k, v in (self._session or {}).items() if k not in _READ_ONLY}
-        update = {"type": "session.update", "event_id": self.new_id(), "session": configuration}
+        again = self._take_pending()
+        self._finish_half_told()
+        self._created = created
         self._quiet_updates = int(is_renewal)
-        self.ask(line, update, now)
+        self._configure(line, {k: v for k, v in (self._session or {}).items() if k not in _READ_ONLY}, now)
         self._repeated = {str(item.id) for item in self._state.conversation.items()}
         for body in items_to_tell(self._state, self._recall, line.input_format):
             line.send({**body, "event_id": self.new_id()})
-        uncommitted = self._recall.uncommitted(line.input_format)
-        self._offset_ms = self._recall.heard_ms - len(uncommitted) // line.input_format.bytes_per_ms
+        for body in promised_items(self._recall, line.input_format):
+            line.send({**body, "event_id": self.new_id()})
+        uncommitted = self._take_uncommitted(line.input_format)
         if uncommitted:
             line.send_audio(uncommitted)
         for body in again:
             self.ask(line, body, now)
 
-    def take_pending(self) -> list[Body]:
-        """What is to be asked of somebody who is no line."""
-        return self._pending.take()
+    def hand_over(self, audio_format: AudioFormat) -> tuple[list[Body], bytes, list[Body]]:
+        """What somebody who has the session's state must be told besides: events, then sound, then events again."""
+        promised = promised_items(self._recall, format_of(self._state.input.format))
+        told = [{**body, "event_id": self.new_id()} for body in promised]
+        return told, self._take_uncommitted(audio_format), self._take_pending()
+
+    def is_own(self, event_id: str | None) -> bool:
+        """No client sent it."""
+        return event_id in self._own_ids
+
+    def _configure(self, line: Line, session: Body, now: float) -> None:
+        self._update_id = self.new_id()
+        self.ask(line, {"type": "session.update", "event_id": self._update_id, "session": session}, now)
+
+    def _take_pending(self) -> list[Body]:
+        """What is to be asked again; our own update is made anew."""
+        return [body for body in self._pending.take() if body["event_id"] != self._update_id]
+
+    def _take_uncommitted(self, audio_format: AudioFormat) -> bytes:
+        """What of the caller's sound is to be heard again; times count from there."""
+        sound = self._recall.uncommitted(audio_format)
+        self.offset_ms = self._recall.heard_ms - len(sound) // audio_format.bytes_per_ms
+        return sound
 
     def forget_unanswered(self, before: float) -> None:
         """Some services do not answer everything; what was asked so long ago is not waited for."""
@@ -129,6 +160,7 @@ class Relay:
         """The line is gone: what it owed its hearers is made good, and they are told."""
         for event in self._in_flight.end(error):
             self._downstream.deliver(event)
+        self._finish_half_told()
         if self.is_live:
             notice = UpstreamError(f"{error.message} Reconnecting.", code="upstream_reconnecting")
             self._downstream.deliver(server.error_event(notice))
@@ -145,8 +177,10 @@ class Relay:
         elif body["type"] != "session.created":
             self._in_flight.follow(event)
             self._recall.follow(event)
+            self.answers += isinstance(event, server.ResponseDone)
             if not self._is_repeated(event):
-                if self._offset_ms and isinstance(event, _TIMED):
+                self._count_half_told(event)
+                if self.offset_ms and isinstance(event, _TIMED):
                     self._shift(body)
                 self._downstream.deliver(event, body)
 
@@ -165,13 +199,23 @@ class Relay:
         error = event.error
         if error.code == "session_expired":
             return  # the service's own limit; the session outlives it
-        if error.event_id in self._own_ids:
+        if error.event_id == self._update_id or (error.event_id is None and not self.is_live):
+            self._hear_update_refused(event)
+        elif self.is_own(error.event_id):
             _log.info("upstream.own_event_refused", code=error.code, message=error.message)
-            if self.is_live:
-                return
-            error.event_id = None  # what the session was opened with is not to be had: its owner must know
+        else:
+            self._downstream.deliver(event)
+
+    def _hear_update_refused(self, event: server.Error) -> None:
+        """The session is not set as it should be; its owner must know, and how it is set instead."""
+        event.error.event_id = None
+        if not self.is_live:
             self._go_live()
+            self._downstream.deliver(event)
+            return
+        self._quiet_updates = 0
         self._downstream.deliver(event)
+        self._hear_update({"type": "session.updated", "event_id": "", "session": self._created})
 
     def _go_live(self) -> None:
         self.is_live = True
@@ -191,11 +235,25 @@ class Relay:
             self._repeated.discard(item_id)
         return is_repeated
 
+    def _count_half_told(self, event: ServerEvent) -> None:
+        if isinstance(event, server.ConversationItemAdded):
+            self._half_told.append(str(event.item.id))
+        elif isinstance(event, server.ConversationItemDone) and event.item.id in self._half_told:
+            self._half_told.remove(str(event.item.id))
+
+    def _finish_half_told(self) -> None:
+        """An item that was added is done, even if whoever would have said so is gone."""
+        for item_id in self._half_told:
+            item = self._state.conversation.get(item_id)
+            if item is not None:
+                self._downstream.deliver(server.ConversationItemDone(item=item))
+        self._half_told.clear()
+
     def _shift(self, body: Body) -> None:
         """Times count from the session's first sound, whichever line heard it."""
         for name in ("audio_start_ms", "audio_end_ms"):
             if isinstance(body.get(name), int):
-                body[name] += self._offset_ms
+                body[name] += self.offset_ms
 
     def _as_ours(self, session: Body) -> Body:
         """The upstream's session under the id and the expiry of the bridge's."""

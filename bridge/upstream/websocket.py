@@ -162,7 +162,7 @@ def _seconds(retry_after: str | None) -> float | None:
 def _ending(error: ConnectionClosed) -> UpstreamError | None:
     """Why the socket closed."""
     close = error.rcvd
-    if close is None:
+    if close is None or not error.rcvd_then_sent:  # cut, or closed by us for what it sent
         return UpstreamError("The connection to the upstream was lost.", code="upstream_lost")
     if close.code == _NORMAL:
         return None

@@ -37,6 +37,11 @@ class Scenario(EventLog):
         status = await self._process.wait()
         assert status == 0, f"{complaint.decode()}\ncame: {self.types[-30:]}"
 
+    def end_input(self) -> None:
+        """For a script that runs until then."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     @property
     def refusals(self) -> list[Any]:
         """What should not be there in a conversation without mistakes."""
@@ -55,6 +60,7 @@ async def scenario(
         json.dumps(inputs),
         cwd=FOLDER,
         env={**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate or ""), "NODE_NO_WARNINGS": "1"},
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=_LINE_BYTES,

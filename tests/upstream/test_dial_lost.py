@@ -310,7 +310,7 @@ async def test_the_engine_takes_over() -> None:
         call.send("response.create")
         done = await call.until("response.done")
         assert done["response"]["output"][0]["content"][0]["text"] == "You wrote: are you there?"
-        assert call.said.types[2:5] == ["error", "session.updated", "response.created"]
+        assert call.said.types[2:6] == ["conversation.item.done", "error", "session.updated", "response.created"]
 
 
 async def test_a_line_is_replaced_before_it_is_too_old() -> None:
