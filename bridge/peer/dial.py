@@ -67,8 +67,8 @@ async def dial(
 
 
 async def _carry(ice: IceFull, peer: Peer, answer: Offer) -> None:
-    """Runs the agent; where it fails, so does the peer."""
+    """Connects the agent; where it fails, so does the peer."""
     try:
-        await ice.run(answer.ice_ufrag, answer.ice_pwd, answer.candidates)
+        await ice.connect(answer.ice_ufrag, answer.ice_pwd, answer.candidates)
     except PeerError as error:
         peer.fail(error)

@@ -56,9 +56,14 @@ class _Connection(aioice.Connection):
     consent was given, where it may be all that is heard of a server that has nothing to say.
     """
 
-    def __init__(self, on_consent: Callable[[], None], **options: Any) -> None:
+    def __init__(self, on_datagram: Callable[[bytes], None], on_consent: Callable[[], None], **options: Any) -> None:
         super().__init__(**options)
+        self._on_datagram = on_datagram
         self._on_consent = on_consent
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """Hands a datagram over in the socket's own callback: no queue, no task."""
+        self._on_datagram(data)
 
     async def query_consent(self) -> None:
         """Asks for as long as the call lasts; who watches over the peer knows when consent has expired."""
@@ -75,7 +80,7 @@ class _Connection(aioice.Connection):
 
 
 class IceFull(IceAgent):
-    """The controlling agent. ``run`` connects, then carries datagrams both ways until ``close``."""
+    """The controlling agent. ``connect`` finds the way; from then on datagrams go both ways until ``close``."""
 
     role: ClassVar[str] = "controlling"
 
@@ -83,6 +88,7 @@ class IceFull(IceAgent):
         super().__init__()
         servers = servers or IceServers()
         self._connection = _Connection(
+            self._receive,
             self._heard,
             ice_controlling=True,
             components=1,
@@ -91,7 +97,6 @@ class IceFull(IceAgent):
             turn_username=servers.turn_username,
             turn_password=servers.turn_password,
         )
-        self._receiver: asyncio.Task[None] | None = None
 
     async def gather(self) -> tuple[str, str, tuple[str, ...]]:
         """Our user fragment, password and candidates, for the offer."""
@@ -99,8 +104,8 @@ class IceFull(IceAgent):
         candidates = tuple(candidate.to_sdp() for candidate in self._connection.local_candidates)
         return self._connection.local_username, self._connection.local_password, candidates
 
-    async def run(self, ufrag: str, pwd: str, candidates: list[str]) -> None:
-        """Connects to the agent that the answer speaks of and stays until either side ends it."""
+    async def connect(self, ufrag: str, pwd: str, candidates: list[str]) -> None:
+        """Connects to the agent that the answer speaks of; raises ``PeerError``."""
         connection = self._connection
         connection.remote_username, connection.remote_password = ufrag, pwd
         for line in candidates[:_MAX_CANDIDATES]:
@@ -113,31 +118,22 @@ class IceFull(IceAgent):
             raise PeerError(f"ICE failed: {error}", code="ice_failed") from error
         self._heard()
         self.connected.set()
-        async with asyncio.TaskGroup() as group:
-            self._receiver = group.create_task(self._receive_all())
 
     def send(self, datagram: bytes) -> None:
         """Sends a datagram at once, past aioice's coroutines; before a pair is nominated, nowhere."""
         pair = self._connection._nominated.get(1)
-        if pair is not None and not pair.protocol.transport.is_closing():
+        if pair is not None and not self._is_closed:
             pair.protocol.transport.sendto(datagram, pair.remote_addr)
 
     async def aclose(self) -> None:
         """Closes the sockets."""
         self.close()
-        if self._receiver is not None:  # aioice does not always wake who waits in recv
-            self._receiver.cancel()
         await self._connection.close()
 
     def _heard(self) -> None:
         self.last_authenticated = self.last_consent = asyncio.get_running_loop().time()
 
-    async def _receive_all(self) -> None:
-        clock = asyncio.get_running_loop().time
-        with suppress(ConnectionError):
-            while True:
-                datagram = await self._connection.recv()
-                kind = packet_kind(datagram)
-                if kind is not None:
-                    self.hand_over(kind, datagram, clock())
-        self.close()
+    def _receive(self, datagram: bytes) -> None:
+        kind = packet_kind(datagram)
+        if kind is not None and not self._is_closed:
+            self.hand_over(kind, datagram, asyncio.get_running_loop().time())

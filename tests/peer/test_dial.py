@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from bridge.media.playback import Part
 from bridge.peer import ice_full
 from bridge.peer import peer as peer_module
 from bridge.peer.dial import dial
@@ -67,3 +68,29 @@ async def test_consent_that_expires_ends_the_call(monkeypatch: pytest.MonkeyPatc
         async with dialled(endpoint, runner) as (_, caller, _):
             monkeypatch.setattr(endpoint.mux, "datagram_received", lambda data, addr: None)
             assert await caller.until_ended() == "peer_lost"
+
+
+class Relayed:
+    """What aioice gives a relayed pair for a transport: it sends, and can be asked for nothing else."""
+
+    def __init__(self, transport: asyncio.DatagramTransport) -> None:
+        self.sent = 0
+        self._transport = transport
+
+    def sendto(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.sent += 1
+        self._transport.sendto(data, addr)
+
+
+async def test_what_is_sent_may_be_relayed() -> None:
+    """A pair over TURN carries what any other does, and nothing leaves after the end."""
+    async with Endpoint(LOOPBACK, 0) as endpoint, PeerRunner() as runner:
+        async with dialled(endpoint, runner) as (peer, _, callee):
+            protocol = peer.ice._connection._nominated[1].protocol  # type: ignore[attr-defined]
+            protocol.transport = relayed = Relayed(protocol.transport)
+            peer.play(Part("resp_1", "item_1", 0, 0), bytes(48_000))
+            await callee.until(lambda: len(callee.pcm) >= 24_000)
+            protocol.transport = relayed._transport
+        sent = relayed.sent
+        peer.ice.send(b"late")
+        assert 25 <= sent == relayed.sent
