@@ -176,6 +176,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     record_format: Annotated[
         Literal["ogg", "wav"], Meta(description="`ogg`: Opus at 48 kbit/s; `wav`: PCM16, 24 kHz; stereo both")
     ] = "ogg"
+    resume_grace_s: Annotated[
+        float, Meta(ge=0, le=3600, description="time in which a lost owner or peer may come back, in seconds; 0: none")
+    ] = 30.0
     outbound_queue_s: Annotated[
         float, Meta(ge=1, le=86_400, description="sound that may wait to be played to a peer, in seconds")
     ] = 600.0

@@ -75,6 +75,7 @@ class Daemon:
             max_calls=config.max_calls,
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
+            resume_grace_s=config.resume_grace_s,
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms, config.replay_bytes),
         )
         if config.record_dir is not None:  # before the registry, so that it outlives the calls

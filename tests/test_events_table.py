@@ -124,6 +124,8 @@ SERVER: dict[str, Row] = {
     "bridge.recording.started": Row(_OWN, _OWN),
     "bridge.recording.ended": Row(_OWN, _OWN),
     "bridge.call.closed": Row(_OWN, _OWN),
+    "bridge.call.lost": Row(_OWN, _OWN),
+    "bridge.call.resumed": Row(_OWN, _OWN),
     "bridge.mark": Row(_MARK, _MARK),
 }
 

@@ -10,7 +10,7 @@ from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.front.body import read_body, read_form
 from bridge.front.keys import Grant, Keys, says_beta
 from bridge.peer.endpoint import Endpoint
-from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
+from bridge.peer.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
@@ -18,8 +18,10 @@ from bridge.wire.client_events import decode_json, decode_session, require_shall
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["call_routes", "terms_of"]
+__all__ = ["RESUME_KEY", "call_routes", "terms_of"]
 
+RESUME_KEY = "Bridge-Resume-Key"
+"""The header that brings the call's resume key, and that shows it again."""
 _SDP, _FORM = "application/sdp", "multipart/form-data"
 
 
@@ -47,13 +49,30 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         keys.admit(request.headers, is_use=True)  # a refused request costs a single-use key nothing
         session = registry.open(terms, transport="webrtc")
         try:
-            peer, answer = endpoint.accept(offer, session)
+            return answer_offer(session, offer)
         except BaseException:
             session.close("internal_error")
             raise
-        session.attach_leg(peer)
-        location = f"/v1/realtime/calls/{session.info.call_id}"
-        return Response(answer, 201, {"Location": location}, media_type=_SDP)
+
+    def answer_offer(session: Session, offer: Offer) -> Response:
+        port = session.new_port()
+        peer, answer = endpoint.accept(offer, port)
+        session.replace_leg(peer, port)
+        headers = {"Location": f"/v1/realtime/calls/{session.info.call_id}"}
+        if session.comeback.is_possible:
+            headers[RESUME_KEY] = session.comeback.key
+        return Response(answer, 201, headers, media_type=_SDP)
+
+    async def resume(request: Request) -> Response:
+        """The same call with another peer: a new network, a page that was loaded again."""
+        grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
+        grant.require_owner()
+        session = registry.find(call_id, grant.key_for(call_id))
+        session.comeback.require_key(request.headers.get(RESUME_KEY, ""))
+        sdp, _ = await _offer(request)
+        offer = parse_offer(sdp)
+        session.resume_after(request.query_params.get("after"))
+        return answer_offer(session, offer)
 
     async def hang_up(request: Request) -> Response:
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
@@ -93,6 +112,7 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         Route("/v1/realtime", create_beta, methods=["POST"]),
         Route(f"{call}/hangup", hang_up, methods=["POST"]),
         Route(call, hang_up, methods=["DELETE"]),
+        Route(call, resume, methods=["POST"]),
         *(Route(f"{call}/{verb}", refuse_sip, methods=["POST"]) for verb in ("accept", "reject", "refer")),
         Route("/v1/calls", list_calls, methods=["GET"]),
         Route("/v1/calls/{call_id}", show_call, methods=["GET"]),

@@ -5,22 +5,37 @@ The schemas are those that msgspec validates with, so they cannot say anything e
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge import __version__
+from bridge.front.calls import RESUME_KEY
 from bridge.front.secrets import BetaRequest, ClientSecretRequest
+from bridge.front.shapes import (
+    BetaSession,
+    Call,
+    CallList,
+    CallQuery,
+    ClientSecret,
+    ErrorBody,
+    FetchedCall,
+    OfferForm,
+    PageQuery,
+    RecordingState,
+    ResumeQuery,
+    SocketQuery,
+    TelephonyState,
+    Uuid,
+    WatchQuery,
+)
 from bridge.front.telephony import TELEPHONY, FetchRequest, UuidRequest
-from bridge.wire.audio import FORMATS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
-from bridge.wire.server_events import ErrorDetail
-from bridge.wire.sessions import SessionConfig
 
 __all__ = ["asyncapi", "description_routes", "openapi"]
 
@@ -31,179 +46,6 @@ _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
-
-
-def _meaning(text: str) -> msgspec.Meta:
-    return msgspec.Meta(description=text)
-
-
-_Model = Annotated[str, _meaning("the model of the new session; an `ek_` key has its own")]
-
-
-class ClientSecret(Struct, frozen=True):
-    """A key for clients."""
-
-    value: str
-    expires_at: int
-    session: SessionConfig
-
-
-class ErrorBody(Struct, frozen=True):
-    """Why a request was refused."""
-
-    error: ErrorDetail
-
-
-class OfferForm(Struct, frozen=True):
-    """An offer and the session that it is for."""
-
-    sdp: str
-    session: SessionConfig | None = None
-
-
-class Call(Struct, frozen=True):
-    """A running call."""
-
-    id: str
-    session_id: str
-    state: str
-    transport: str
-    model: str
-    started_at: float
-    metadata: dict[str, str]
-    seconds: float
-    listeners: list[dict[str, Any]]
-    legs: list[dict[str, Any]]
-    peer: dict[str, Any] | None
-    session: SessionConfig | UnsetType = UNSET
-    object: str = "realtime.call"
-
-
-class RecordingState(Struct, frozen=True):
-    """The recording of a call."""
-
-    id: str
-    call_id: str
-    state: Literal["recording", "finishing", "failed"]
-    seconds: float
-    object: str = "bridge.recording"
-
-
-class CallList(Struct, frozen=True):
-    """All calls that the key may see."""
-
-    data: list[Call]
-    object: str = "list"
-
-
-class BetaKey(Struct, frozen=True):
-    """The ``client_secret`` of a flat beta session."""
-
-    value: str
-    expires_at: int
-
-
-class BetaSession(Struct, frozen=True):
-    """A flat session as beta has it; its key is what it was asked for."""
-
-    client_secret: BetaKey
-
-
-class CarrierDoor(Struct, frozen=True):
-    """Whether one dialect is let in, and how many calls it has."""
-
-    is_open: bool
-    calls: int
-
-
-class TelephonyState(Struct, frozen=True):
-    """The carriers' doors by name; refused connections by door and reason; messages of no use by what was wrong."""
-
-    doors: dict[str, CarrierDoor]
-    refused: dict[str, int]
-    faults: dict[str, int]
-    object: str = "telephony"
-
-
-class FetchedCall(Struct, frozen=True):
-    """The call that was made of a waiting channel."""
-
-    id: str
-    object: str = "realtime.call"
-
-
-class Uuid(Struct, frozen=True):
-    """Good for one call."""
-
-    uuid: str
-    expires_at: int
-
-
-class CallQuery(Struct, frozen=True):
-    """What a ``POST`` of an offer may say on its URL."""
-
-    model: _Model | None = None
-
-
-class PageQuery(Struct, frozen=True):
-    """What a web page may ask of its session."""
-
-    model: _Model | None = None
-    voice: str | None = None
-
-
-class SocketQuery(Struct, frozen=True):
-    """What a WebSocket says on its URL: ``model`` or ``intent``, or ``call_id`` and what it wants of the call.
-
-    A minted key stands for a session, and may leave all of them out.
-    """
-
-    model: _Model | None = None
-    intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
-    call_id: Annotated[str, _meaning("the running call to listen to")] | None = None
-    audio: (
-        Annotated[
-            str,
-            _meaning("how a listener wants the sound; this and what follows goes beside `call_id` only"),
-            msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS]}),
-        ]
-        | None
-    ) = "none"
-    role: (
-        Annotated[
-            Literal["controller", "observer"],
-            _meaning("whether the listener may send events: an observer may not"),
-        ]
-        | None
-    ) = "controller"
-    rate: Annotated[Literal[8000, 16000, 24000, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
-    latency: (
-        Annotated[Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; else as it comes")]
-        | None
-    ) = None
-    chunk_ms: (
-        Annotated[int, msgspec.Meta(ge=20, le=1000), _meaning("the same to the millisecond, instead of `latency`")]
-        | None
-    ) = None
-    tracks: Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma")] | None = (
-        "input,output"
-    )
-    events: (
-        Annotated[str, _meaning("control events by name, or by prefix up to a dot; `!` leaves out; commas between")]
-        | None
-    ) = None
-    framing: (
-        Annotated[Literal["json", "binary"], _meaning("`binary`: sound in binary messages, with a header of 16 bytes")]
-        | None
-    ) = "json"
-    after: Annotated[str, _meaning("id of the last event that a listener has had who comes back")] | None = None
-
-
-class WatchQuery(Struct, frozen=True):
-    """What one who watches calls says on the URL."""
-
-    events: Annotated[str, _meaning("which events, as for listeners")] | None = None
-    after: Annotated[str, _meaning("id of the last event that a watcher has had who comes back")] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,9 +74,10 @@ _OF_CALLS = [
     "error",
 ]
 _LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
+_RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
-    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": _LOCATION
+    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": _LOCATION | _RESUME
 }  # fmt: skip
 _CALL = "/v1/realtime/calls/{call_id}"
 _DOORS = [
@@ -249,6 +92,12 @@ _DOORS = [
     ),
     _Door(method="post", path=f"{_CALL}/hangup", summary="Ends the call."),
     _Door(method="delete", path=_CALL, summary="Ends the call."),
+    _Door(
+        method="post",
+        path=_CALL,
+        summary="The same call with another peer, by the `Bridge-Resume-Key` that came with it.",
+        **_OFFER | {"query": ResumeQuery},
+    ),
     *(
         _Door(
             method="post",

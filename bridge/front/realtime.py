@@ -25,6 +25,7 @@ from bridge.wire.sessions import SessionConfig
 __all__ = ["realtime_route"]
 
 _ROLES = ("controller", "observer")
+_OF_AN_OWNER = ("session_id", "after")
 _OF_A_LISTENER = ("call_id", "role")
 _UNSUPPORTED_DATA = 1003
 _MAX_TEXT_CHARS = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
@@ -69,6 +70,8 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     grant = keys.admit(websocket.headers)
     role, choices = _choices(query, grant)
     is_beta = says_beta(websocket.headers) or grant.is_beta
+    if "session_id" in query:
+        return _owners_place(registry, query, grant, is_beta=is_beta)
     if "call_id" in query:
         session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
         session.require_room()
@@ -80,6 +83,18 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     keys.admit(websocket.headers, is_use=True)
     terms = terms_of(grant, update if grant.config is None else None, model=query.get("model"), is_beta=is_beta)
     return _Place(registry.open(terms, transport="websocket"), "owner", STOCK, is_beta, grant.key_id)
+
+
+def _owners_place(registry: Registry, query: QueryParams, grant: Grant, *, is_beta: bool) -> _Place:
+    """Of an owner who comes back to its session."""
+    grant.require_owner()
+    session = registry.find(query["session_id"], grant.key_id, param="session_id")
+    if session.info.transport != "websocket" or not session.comeback.is_possible:
+        raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
+    after = query.get("after")
+    if after is not None:
+        session.hub.replay.find(after)
+    return _Place(session, "owner", Choices(after=after), is_beta, grant.key_id)
 
 
 async def _serve(websocket: WebSocket, place: _Place) -> None:
@@ -116,13 +131,18 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
         raise
     finally:
         if listener is not None:
-            session.detach(listener, reason, error=failure)
+            session.detach(listener, reason, error=failure, is_lost=not sink.said_goodbye)
         elif place.role == "owner":
             session.close("client_closed")
 
 
 def _choices(query: QueryParams, grant: Grant) -> tuple[str, Choices]:
     """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
+    if "session_id" in query:
+        for name in query:
+            if name not in _OF_AN_OWNER:
+                raise BadRequest(f"Who comes back says session_id and after; '{name}' is not for it.", param=name)
+        return "owner", STOCK
     is_own = "call_id" not in query
     asks_for_own = "model" in query or "intent" in query  # beta's SDK cannot but send a model with its intent
     if asks_for_own != is_own and not (is_own and grant.is_minted):

@@ -75,6 +75,8 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
 
     def handle_close(self, event: Frame) -> None:
         """The client says goodbye; if it does not read our answer, it is cut all the same."""
+        if self.sink is not None:
+            self.sink.said_goodbye = True
         super().handle_close(event)
         self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
 
@@ -98,6 +100,8 @@ class SocketSink:
     """Where the hub writes. Frames are made once for all sockets and written as they are."""
 
     def __init__(self, protocol: BridgeWebSocket) -> None:
+        self.said_goodbye = False
+        """The client closed the connection, or we did; else it broke."""
         self._protocol = protocol
         self._transport = protocol.transport
         self._owner: SinkOwner | None = None
@@ -145,6 +149,7 @@ class SocketSink:
         protocol, transport = self._protocol, self._transport
         if protocol.close_sent or transport.is_closing():
             return
+        self.said_goodbye = True
         protocol.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         if protocol.conn.state is State.OPEN:
             protocol.conn.send_close(code, _fits(reason))

@@ -35,6 +35,19 @@ class CallInfo:
         """By which listeners find it."""
         return self.call_id or self.session_id
 
+    def describe(self) -> dict[str, object]:
+        """For people."""
+        return {
+            "id": self.id,
+            "object": "realtime.call",
+            "session_id": self.session_id,
+            "state": self.state,
+            "transport": self.transport,
+            "model": self.model,
+            "started_at": self.started_at,
+            "metadata": self.metadata,
+        }
+
 
 def result_of(error: BridgeError | None) -> str:
     """The one word with which every call ends."""

@@ -10,9 +10,10 @@ import msgspec
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.log import get_logger
 from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.info import CallInfo
 from bridge.session.recording import Recorder
 from bridge.session.roles import Sink, Upstream
-from bridge.session.session import CallInfo, Session
+from bridge.session.session import Session
 from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
@@ -70,6 +71,7 @@ class Registry:
         max_listeners_per_call: int,
         call_limit_s: float,
         limits: Limits,
+        resume_grace_s: float = 0.0,
     ) -> None:
         self._new_upstream = new_upstream
         self._max_calls = max_calls
@@ -81,6 +83,7 @@ class Registry:
         self.recorder: Recorder | None = None
         """Where calls may be recorded."""
         self.records_all = False
+        self._resume_grace_s = resume_grace_s
         self._sessions: dict[str, Session] = {}
         self._is_draining = False
         self._tasks = asyncio.TaskGroup()
@@ -137,6 +140,7 @@ class Registry:
             max_listeners=self._max_listeners,
             on_closed=self._forget,
             clock=asyncio.get_running_loop().time,
+            resume_grace_s=self._resume_grace_s,
         )
         if terms.temperature is not None:
             session.beta.temperature = terms.temperature
@@ -158,11 +162,11 @@ class Registry:
         self.calls.add(listener)
         return listener
 
-    def find(self, call_id: str, key_id: str = _ANY_KEY) -> Session:
+    def find(self, call_id: str, key_id: str = _ANY_KEY, *, param: str = "call_id") -> Session:
         """A running session that the key may see; raises ``UnknownCall``, whether it is another's or nobody's."""
         session = self._sessions.get(call_id)
         if session is None or key_id not in (_ANY_KEY, session.info.key_id):
-            raise UnknownCall(f"No call '{call_id[:64]}' is running here.", param="call_id")
+            raise UnknownCall(f"No call '{call_id[:64]}' is running here.", param=param)
         return session
 
     def of_key(self, key_id: str) -> list[Session]:

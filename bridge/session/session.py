@@ -17,12 +17,14 @@ from typing import Any
 
 import msgspec
 
-from bridge.errors import BadEvent, BridgeError, Forbidden, OverLimit
+from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
 from bridge.log import get_logger
-from bridge.media.playback import Marked, Part, Played, Started
-from bridge.session.askers import Askers
+from bridge.media.playback import Part, Played
+from bridge.session.comeback import Comeback, LegPort
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo, result_of
+from bridge.session.intake import Intake
+from bridge.session.playing import Playing
 from bridge.session.roles import Leg, Sink, Upstream
 from bridge.session.sound import Sound
 from bridge.session.state import SessionState
@@ -32,16 +34,13 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta
-from bridge.wire.dialects.beta import decode_client_event as decode_beta_event
-from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["CallInfo", "Session"]
+__all__ = ["Session"]
 
 _log = get_logger("session")
 
-_NORMAL, _GOING_AWAY, _INVALID_DATA, _TOO_BIG = 1000, 1001, 1007, 1009
-_MAX_MARKS = 1000
+_NORMAL, _GOING_AWAY = 1000, 1001
 _OF_THE_CALL = ("owner", "peer", "recorder")  # these do not count as listening to it
 
 
@@ -57,6 +56,7 @@ class Session:
         max_listeners: int,
         on_closed: Callable[["Session"], None],
         clock: Callable[[], float],
+        resume_grace_s: float = 0.0,
     ) -> None:
         self.info = info
         self.beta = Beta()
@@ -71,21 +71,22 @@ class Session:
         self._on_closed = on_closed
         self._clock = clock
         self._opened = self._active_at = clock()
-        self._leg: Leg | None = None
         self._owner: Listener | None = None
         self._channel: Listener | None = None
-        self._sound = Sound(self.hub.replay, upstream, play=self._play)
+        self._channel_after: str | None = None
+        self._playing = Playing(self.hub, ask=self._truncate)
+        self._sound = Sound(self.hub.replay, upstream, play=self._playing.play)
+        self.comeback = Comeback(resume_grace_s, self._nobody_came)
+        self._lost: tuple[str, BridgeError | None] = ("", None)
+        self._port: LegPort | None = None
         self._is_closing = False
         self._leg_gone = False
         self._result = ("success", "")
         self._close_code = _NORMAL
         self._dropped = 0
-        self._cleared = ""
         self._is_live = False
         self._waiting: list[Listener] = []
-        self._askers = Askers()
-        self._marks: dict[str, tuple[Listener, str]] = {}
-        self._is_sounding = False
+        self._intake = Intake(self.hub, upstream, self.beta, sound=self._sound, playing=self._playing)
         self._log = _log.bind(call_id=info.id)
 
     def start(self, config: SessionConfig, wanted: SessionConfig | None = None) -> None:
@@ -100,8 +101,39 @@ class Session:
 
     def attach_leg(self, leg: Leg) -> None:
         """The bearer of the caller's sound, which plays the answers."""
-        self._leg = leg
+        self._playing.leg = leg
         self._sound.attach_leg(leg)
+
+    def new_port(self) -> LegPort:
+        """The owner for a leg that may be replaced by another one."""
+        return LegPort(self, self._port_closed)
+
+    def replace_leg(self, leg: Leg, port: LegPort) -> None:
+        """The leg for ``port``: the first one, or one that takes the place of the last, which is hung up.
+
+        What the caller had not heard by then is cut off, and the upstream knows where.
+        """
+        before, self._port = self._port, port
+        self._came_back()
+        if before is not None:
+            self._playing.clear()
+            before.is_current = False
+            if self._playing.leg is not None:
+                self._playing.leg.hang_up("resumed")
+            self._leave_channel()
+        self._leg_gone = False
+        self.attach_leg(leg)
+
+    def resume_after(self, event_id: str | None) -> None:
+        """The next data channel goes on behind this event; raises where it cannot."""
+        if event_id is not None:
+            self.hub.replay.find(event_id)
+        self._channel_after = event_id
+
+    def _leave_channel(self) -> None:
+        if self._channel is not None:
+            self.hub.remove(self._channel)
+            self._channel = None
 
     # Listeners
 
@@ -127,7 +159,7 @@ class Session:
             listener.close(self._close_code, self._result[1])
             return listener
         if role == "owner":
-            self._owner = listener
+            self._replace_owner(listener)
         if self._is_live or choices.after is not None:
             self._admit(listener)
         else:
@@ -137,36 +169,77 @@ class Session:
     def _admit(self, listener: Listener) -> None:
         """From ``session.created`` on, or from where it stopped, it hears everything."""
         after = listener.choices.after
-        if after is not None:
+        if after is None:
+            self.hub.tell(listener, server.SessionCreated(session=self.config))
+            if listener.is_beta:
+                conversation = {"id": self.state.conversation.id, "object": "realtime.conversation"}
+                self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
+        if listener is self._owner:
+            self._sound.follow_owner(listener, self.state)
+        else:
             self._sound.join(listener)
+        if after is not None:
             try:
                 self.hub.resume(listener, after)
             except BaseException:
                 self._sound.leave(listener)
                 raise
-            self.hub.add(listener)
-            return
-        self.hub.tell(listener, server.SessionCreated(session=self.config))
-        if listener.is_beta:
-            conversation = {"id": self.state.conversation.id, "object": "realtime.conversation"}
-            self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
         self.hub.add(listener)
-        if listener is self._owner:
-            self._sound.follow_owner(listener, self.state)
+        if listener is self._owner and self.info.state != "connected":
             self._open("websocket")
-        else:
-            self._sound.join(listener)
 
-    def detach(self, listener: Listener, reason: str = "client_closed", *, error: BridgeError | None = None) -> None:
-        """The listener's socket is gone; without its owner a session ends, as ``error`` says where that is set."""
+    def _replace_owner(self, listener: Listener) -> None:
+        """The owner has come, or come back; of two sockets the newer one counts."""
+        before, self._owner = self._owner, listener
+        self._came_back()
+        if before is not None:
+            before.close(_NORMAL, "resumed by another socket")
+            self.hub.remove(before)
+            self._sound.leave(before)
+
+    def detach(
+        self,
+        listener: Listener,
+        reason: str = "client_closed",
+        *,
+        error: BridgeError | None = None,
+        is_lost: bool = False,
+    ) -> None:
+        """The listener's socket is gone; without its owner a session ends, as ``error`` says where that is set.
+
+        An owner whose connection broke (``is_lost``) is waited for; its sound is made on meanwhile.
+        """
         listener.close(_NORMAL, "")
         if listener in self.hub.listeners:
             self._dropped += listener.dropped_events
         self.hub.remove(listener)
         self._waiting = [waiting for waiting in self._waiting if waiting is not listener]
+        if listener is self._owner and is_lost and self._waits(reason, error):
+            return
         self._sound.leave(listener)
         if listener is self._owner:
             self.close(reason, error=error)
+
+    def _waits(self, reason: str, error: BridgeError | None) -> bool:
+        """Who is the call may come back for a while; else it ends as it would have ended now."""
+        if not self.comeback.is_possible or not self._is_live or self._is_closing:
+            return False
+        self._lost = reason, error
+        self.info.state = "lost"
+        self._log.info("call.lost", reason=reason)
+        self.hub.publish_own(own.CallLost(call_id=self.info.id, reason=reason, seconds=self.comeback.grace_s))
+        self.comeback.begin()
+        return True
+
+    def _came_back(self) -> None:
+        if self.comeback.is_awaited:
+            self.comeback.end()
+            self.hub.publish_own(own.CallResumed(call_id=self.info.id))
+
+    def _nobody_came(self) -> None:
+        reason, error = self._lost
+        self._leg_gone = True
+        self.close(reason, error=error)
 
     def receive(self, listener: Listener, text: str) -> None:
         """One message from a listener; whatever is wrong with it is answered by an ``error`` event."""
@@ -178,58 +251,11 @@ class Session:
         if self._is_closing:
             return
         self._active_at = self._clock()
-        event_id = None
-        try:
-            event = decode_beta_event(text, self.beta) if listener.is_beta else client.decode_client_event(text)
-            event_id = event.event_id
-            if isinstance(event, client.InputAudioBufferAppend) and listener.role != "observer":
-                for number, piece in enumerate(self._sound.append(event)):
-                    if number:
-                        yield
-                    self.receive_audio(piece)
-            else:
-                self._carry_out(listener, event, None if listener.is_beta else text)
-        except Exception as failure:
-            error = failure if isinstance(failure, BadEvent | Forbidden) else self._unforeseen(failure)
-            answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
-            self.hub.tell(listener, answer)
-            if error.code == "invalid_json" and listener is not self._channel:
-                listener.close(_INVALID_DATA, "not JSON")
-
-    def _unforeseen(self, failure: Exception) -> BridgeError:
-        """What nobody thought of costs one event, and is told and logged."""
-        self._log.error("session.event_failed", exc_info=failure)
-        return BridgeError("Something went wrong in the server while this event was carried out.")
+        yield from self._intake.receive(listener, text, receive_audio=self.receive_audio)
 
     def refuse(self, listener: Listener, size: int) -> None:
         """A message that is too long to be read: said, then closed."""
-        error = BadEvent(f"A message of {size} bytes is over the limit of 15 MiB.", code="event_too_large")
-        self.hub.tell(listener, server.error_event(error))
-        listener.close(_TOO_BIG, "message over 15 MiB")
-
-    def _carry_out(self, listener: Listener, event: client.ClientEvent, text: str | None) -> None:
-        if isinstance(event, client.FlowPause):
-            listener.hold()
-            return
-        if isinstance(event, client.FlowResume):
-            listener.release()
-            return
-        if isinstance(event, client.Mark):
-            self._mark(listener, event.name)
-            return
-        if listener.role == "observer":
-            raise Forbidden("This connection may listen only; client events need role=controller.")
-        if isinstance(event, client.OutputAudioBufferClear):
-            if self._leg is None:
-                raise BadEvent("Only over WebRTC does the server play; here the client does.", param="type")
-            self._clear_output()
-            return
-        self._askers.remember(listener, event)
-        try:
-            self._upstream.receive_event(event, text)
-        except BadEvent:
-            self._askers.forget_last()
-            raise
+        self._intake.refuse(listener, size)
 
     # The caller's sound
 
@@ -253,15 +279,17 @@ class Session:
         elif isinstance(event, server.OutputAudioDone):
             self._sound.end_output()
         elif isinstance(event, server.Error | server.ConversationItemRetrieved):
-            asker = self._askers.find(event)
+            asker = self._intake.askers.find(event)
             if asker is not None:
                 self.hub.tell(asker, event, body)
                 return
         self.hub.publish(event, body)
         if isinstance(event, server.InputAudioBufferSpeechStarted) and self._interrupts:
-            self._clear_output()
-        elif isinstance(event, server.ResponseDone) and self._leg is not None:
-            self._leg.end(event.response.id)
+            self._playing.clear()
+        elif isinstance(event, server.ResponseDone):
+            self._playing.end(event.response.id)
+        elif isinstance(event, server.ConversationItemDeleted):
+            self._playing.take_back(event.item_id)
 
     def _go_live(self) -> None:
         """Somebody answers: who came before hears it now."""
@@ -274,10 +302,6 @@ class Session:
         """The answer's sound, in the upstream's format: to the leg at the caller's pace, to listeners at once."""
         self.state.has_spoken = True
         self._sound.deliver(part, sound)
-
-    def _play(self, part: Part, sound: bytes) -> None:
-        if self._leg is not None and part.response_id != self._cleared:
-            self._leg.play(part, sound)
 
     def upstream_closed(self, error: BridgeError | None) -> None:
         """Nobody answers any more: the call ends, with the upstream's own error."""
@@ -293,50 +317,14 @@ class Session:
 
     def played(self, event: Played) -> None:
         """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
-        if isinstance(event, Marked):
-            self._answer_mark(event.mark_id, "played")
-            return
-        self._is_sounding = isinstance(event, Started)
         self._active_at = self._clock()
-        kind = server.OutputAudioBufferStarted if isinstance(event, Started) else server.OutputAudioBufferStopped
-        self.hub.publish(kind(response_id=event.response_id))
+        self._playing.played(event)
 
-    def _mark(self, listener: Listener, name: str) -> None:
-        if self._leg is None:
-            raise BadEvent("Only where the server plays does it know of marks; here the client does.", param="type")
-        if len(self._marks) >= _MAX_MARKS:
-            raise BadEvent(f"{_MAX_MARKS} marks are waiting, which is the limit.")
-        mark_id = new_id("mark")
-        self._marks[mark_id] = listener, name
-        if self._leg.mark(mark_id):
-            self._answer_mark(mark_id, "played")
-
-    def _answer_mark(self, mark_id: str, status: str) -> None:
-        listener, name = self._marks.pop(mark_id)
-        self.hub.tell(listener, own.MarkReached(name=name, status=status))
-
-    def _clear_output(self) -> None:
-        """Stops what plays, says so, and tells the upstream how much of it was heard."""
-        cut = self._leg.clear() if self._leg is not None else None
-        for mark_id in tuple(self._marks):
-            self._answer_mark(mark_id, "cleared")
-        if cut is None:
-            return
-        response_id, parts = cut
-        self._is_sounding = False
-        self._cleared = parts[-1].part.response_id  # what is still under way of it is not to be heard
-        self.hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
-        for heard in parts:
-            try:
-                self._upstream.receive_event(
-                    client.ConversationItemTruncate(
-                        item_id=heard.part.item_id,
-                        content_index=heard.part.content_index,
-                        audio_end_ms=heard.audio_end_ms,
-                    )
-                )
-            except BadEvent as error:  # the item is gone, or is none that can be cut
-                self._log.debug("session.truncate_refused", message=error.message)
+    def _truncate(self, event: client.ConversationItemTruncate) -> None:
+        try:
+            self._upstream.receive_event(event)
+        except BadEvent as error:  # the item is gone, or is none that can be cut
+            self._log.debug("session.truncate_refused", message=error.message)
 
     @property
     def _interrupts(self) -> bool:
@@ -362,7 +350,9 @@ class Session:
     def channel_opened(self, sink: Sink) -> None:
         """The peer's data channel is one more listener, without sound; the first one counts."""
         if self._channel is None:
-            self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta)
+            after, self._channel_after = self._channel_after, None
+            choices = STOCK if after is None else Choices(after=after)
+            self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta, choices=choices)
 
     def receive_text(self, text: str) -> None:
         """A client event over the data channel."""
@@ -375,6 +365,15 @@ class Session:
         self.close(reason, error=error)
         self._finish()
 
+    def _port_closed(self, port: LegPort, reason: str, error: BridgeError | None) -> None:
+        """A peer that was lost is waited for; one that hung up is not."""
+        if isinstance(error, PeerLost) and self._waits(reason, error):
+            self._playing.clear()
+            self._leg_gone = True
+            self._leave_channel()
+        else:
+            self.leg_closed(reason, error)
+
     # The end
 
     def close(self, reason: str, *, error: BridgeError | None = None, code: int = _NORMAL) -> None:
@@ -382,19 +381,19 @@ class Session:
         if self._is_closing:
             return
         self._is_closing = True
+        self.comeback.end()
         self.info.state = "closed"
         self._result = (result_of(error), reason)
         self._close_code = code
-        call_id = self.info.id
-        ending = own.CallClosed(call_id=call_id, result=self._result[0], reason=reason)
+        ending = own.CallClosed(call_id=self.info.id, result=self._result[0], reason=reason)
         self._sound.end()
         for listener in tuple(self.hub.listeners):
             if listener.is_bridge_client:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.close(code, reason)
-        if self._leg is not None and not self._leg_gone:
-            self._leg.hang_up(reason)  # leg_closed follows
+        if self._playing.leg is not None and not self._leg_gone:
+            self._playing.leg.hang_up(reason)  # leg_closed follows
         else:
             self._finish()
 
@@ -411,7 +410,7 @@ class Session:
         self.closed.set()
         result, reason = self._result
         listeners = self.hub.listeners
-        figures: dict[str, Any] = self._leg.describe() if self._leg is not None else {}
+        figures: dict[str, Any] = self._playing.leg.describe() if self._playing.leg is not None else {}
         self._log.info(
             "call.closed",
             result=result,
@@ -431,7 +430,7 @@ class Session:
         """How long the session may stay as it is before it counts as idle; infinite without a timeout."""
         if idle_timeout_s is None:
             return math.inf
-        if self._is_sounding:
+        if self._playing.is_sounding:
             return idle_timeout_s
         return self._active_at + idle_timeout_s - self._clock()
 
@@ -447,20 +446,12 @@ class Session:
 
     def describe(self, *, in_full: bool = False) -> dict[str, object]:
         """The call for people and for ``GET /v1/calls``; in full with the session's configuration."""
-        info = self.info
         described: dict[str, object] = {
-            "id": info.id,
-            "object": "realtime.call",
-            "session_id": info.session_id,
-            "state": info.state,
-            "transport": info.transport,
-            "model": info.model,
-            "started_at": info.started_at,
-            "metadata": info.metadata,
+            **self.info.describe(),
             "seconds": round(self.seconds, 1),
             "listeners": [listener.describe() for listener in self.hub.listeners],
             "legs": self._legs(),
-            "peer": self._leg.describe() if self._leg is not None else None,
+            "peer": self._playing.leg.describe() if self._playing.leg is not None else None,
         }
         if in_full:
             described["session"] = msgspec.to_builtins(self.config)
@@ -468,7 +459,7 @@ class Session:
 
     def _legs(self) -> list[dict[str, object]]:
         """Who brings the caller's sound: a leg, or the owner's socket; nobody while the call is being connected."""
-        leg, kind = self._leg, self.info.transport
+        leg, kind = self._playing.leg, self.info.transport
         if leg is not None:
             return [{"kind": kind, "input": leg.audio_format.name, "output": leg.audio_format.name,
                      "quality": leg.describe()}]  # fmt: skip

@@ -10,8 +10,8 @@ from bridge.log import get_logger
 from bridge.peer.ice_full import IceServers
 from bridge.peer.runner import PeerRunner
 from bridge.session.hub import Limits
+from bridge.session.info import CallInfo
 from bridge.session.roles import Upstream
-from bridge.session.session import CallInfo
 from bridge.upstream.agent import AgentLine, Lobby
 from bridge.upstream.dial import Dial, Patience
 from bridge.upstream.line import Line
@@ -72,7 +72,7 @@ class Dialler:
 
     def _new_line(self, target: Target, info: CallInfo) -> Line:
         if target.transport == "agent":
-            return AgentLine(self.lobby, info.call_id or info.session_id, timeout_s=self._agent_wait_s)
+            return AgentLine(self.lobby, info.id, timeout_s=self._agent_wait_s)
         timeout_s = self._patience.connect_s
         if target.transport == "websocket":
             return WebSocketLine(target, info.model, timeout_s=timeout_s)

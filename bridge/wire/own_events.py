@@ -6,7 +6,9 @@ from bridge.wire.server_events import ServerEvent
 
 __all__ = [
     "CallClosed",
+    "CallLost",
     "CallOpened",
+    "CallResumed",
     "CallsRunning",
     "ListenerDropped",
     "MarkReached",
@@ -26,6 +28,20 @@ class CallOpened(ServerEvent, kw_only=True, tag="bridge.call.opened"):
     """A call begins, as ``GET /v1/calls`` has it; for those who watch calls."""
 
     call: dict[str, Any]
+
+
+class CallLost(ServerEvent, kw_only=True, tag="bridge.call.lost"):
+    """The connection of who is the call broke; so many seconds it may come back. Sent to the bridge's own listeners."""
+
+    call_id: str
+    reason: str
+    seconds: float
+
+
+class CallResumed(ServerEvent, kw_only=True, tag="bridge.call.resumed"):
+    """It has come back."""
+
+    call_id: str
 
 
 class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):

@@ -71,7 +71,7 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         assert 0 <= call["ofOurs"]["roundTripTime"] < 1
         assert call["ofTheirs"]["packetsSent"] > 20
         (session,) = daemon.registry.sessions
-        peer = session._leg
+        peer = session._playing.leg
         assert isinstance(peer, Peer)
         figures = peer.describe()
         assert figures["lost"] == figures["faults"] == peer.inbound.stats.foreign == 0
@@ -87,7 +87,7 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
     async with Relay(daemon.endpoint) as relay, opened_page(daemon.url) as page:
         await page.evaluate(_CALL, {"from": daemon.endpoint.port, "to": relay.port})
         (session,) = daemon.registry.sessions
-        peer = session._leg
+        peer = session._playing.leg
         assert isinstance(peer, Peer)
         assert isinstance(peer.ice, IceLite)
         assert peer.ice._address == relay.outside[0]

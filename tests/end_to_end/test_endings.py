@@ -42,8 +42,8 @@ async def test_offer_whose_peer_never_comes_is_forgotten(serve_with: ServeWith, 
 
 
 async def test_peer_that_vanishes_is_noticed(serve_with: ServeWith, ended: Ended) -> None:
-    """Nothing authenticated for so long: the call has ended, and its listeners are closed."""
-    async with serve_with(peer_timeout_s=1) as daemon, RealPeer(daemon.url) as peer:
+    """Nothing authenticated for so long, and nobody comes back: the call has ended, its listeners are closed."""
+    async with serve_with(peer_timeout_s=1, resume_grace_s=0.2) as daemon, RealPeer(daemon.url) as peer:
         async with open_socket(daemon.url, f"call_id={peer.call_id}") as listener:
             peer.vanish()
             assert await listener.close_code() == 1000

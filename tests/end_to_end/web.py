@@ -89,15 +89,18 @@ class EventSocket(EventLog):
 
 
 @asynccontextmanager
-async def open_socket(url: str, query: str, **options: Any) -> AsyncIterator[EventSocket]:
-    """A socket at the daemon's ``url``; its ``session.created`` has come."""
+async def open_socket(
+    url: str, query: str, *, first: str | None = "session.created", **options: Any
+) -> AsyncIterator[EventSocket]:
+    """A socket at the daemon's ``url``; its ``first`` event has come."""
     address = f"{url.replace('http', 'ws', 1)}v1/realtime?{query}"
     options = {"compression": None, "proxy": None, "max_size": None, "max_queue": None, **options}
     async with connect(address, **options) as connection:
         client = EventSocket(connection)
         reading = asyncio.create_task(client.read())
         try:
-            await client.until("session.created")
+            if first is not None:
+                await client.until(first)
             yield client
         finally:
             await connection.close()

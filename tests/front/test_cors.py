@@ -54,7 +54,7 @@ async def test_page_that_a_key_names_reads_its_answers(serve_with: ServeWith) ->
         ):
             reply = await _ask(daemon, _NAMED, key, method=method, path=path)
             assert (reply.status, _reader(reply)) == (status, _NAMED)
-            assert reply.headers["access-control-expose-headers"] == "Location"
+            assert reply.headers["access-control-expose-headers"] == "Location, Bridge-Resume-Key"
             assert "Origin" in reply.headers["vary"]
 
 

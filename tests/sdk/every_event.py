@@ -65,6 +65,8 @@ BETA_NAMES: dict[str, str | None] = {
     "bridge.recording.started": "bridge.recording.started",
     "bridge.recording.ended": "bridge.recording.ended",
     "bridge.call.closed": "bridge.call.closed",
+    "bridge.call.lost": "bridge.call.lost",
+    "bridge.call.resumed": "bridge.call.resumed",
 }
 """What each event is called in beta; None where beta clients never knew it."""
 
@@ -182,6 +184,8 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         own.CallOpened(call={"id": "rtc_1"}),
         own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
         own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
+        own.CallLost(call_id="rtc_1", reason="peer_lost", seconds=30.0),
+        own.CallResumed(call_id="rtc_1"),
         own.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
     ]
     return {event.type: event for event in events}

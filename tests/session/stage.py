@@ -5,7 +5,8 @@ from typing import Any
 
 from bridge.media.playback import Part
 from bridge.session.hub import Limits, Listener
-from bridge.session.session import CallInfo, Session
+from bridge.session.info import CallInfo
+from bridge.session.session import Session
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat

@@ -7,8 +7,9 @@ from msgspec import UNSET
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.session.hub import Limits
+from bridge.session.info import CallInfo
 from bridge.session.registry import Registry, Terms
-from bridge.session.session import CallInfo, Session
+from bridge.session.session import Session
 from bridge.wire.sessions import SessionConfig
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 

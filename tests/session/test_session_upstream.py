@@ -5,7 +5,8 @@ import json
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
 from bridge.session.hub import Limits, Listener
-from bridge.session.session import CallInfo, Session
+from bridge.session.info import CallInfo
+from bridge.session.session import Session
 from bridge.session.state import SessionState
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16

@@ -118,6 +118,12 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (server.McpCallFailed(item_id="i", output_index=0), "response.mcp_call.failed", {"item_id", "output_index"}),
     (server.OutputAudioDelta(**IN_PART, delta="AAAA"), "response.output_audio.delta", {*IN_PART, "delta"}),
     (
+        own.CallLost(call_id="rtc_1", reason="peer_lost", seconds=30.0),
+        "bridge.call.lost",
+        {"call_id", "reason", "seconds"},
+    ),
+    (own.CallResumed(call_id="rtc_1"), "bridge.call.resumed", {"call_id"}),
+    (
         own.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
         "bridge.call.closed",
         {"call_id", "result", "reason"},

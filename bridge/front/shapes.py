@@ -1,0 +1,210 @@
+"""What requests and answers hold, where no other type says it already: for the description of the API."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from bridge.wire.audio import FORMATS
+from bridge.wire.server_events import ErrorDetail
+from bridge.wire.sessions import SessionConfig
+
+__all__ = [
+    "BetaKey",
+    "BetaSession",
+    "Call",
+    "CallList",
+    "CallQuery",
+    "CarrierDoor",
+    "ClientSecret",
+    "ErrorBody",
+    "FetchedCall",
+    "OfferForm",
+    "PageQuery",
+    "RecordingState",
+    "ResumeQuery",
+    "SocketQuery",
+    "TelephonyState",
+    "Uuid",
+    "WatchQuery",
+]
+
+
+def _meaning(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+_Model = Annotated[str, _meaning("the model of the new session; an `ek_` key has its own")]
+
+
+class ClientSecret(Struct, frozen=True):
+    """A key for clients."""
+
+    value: str
+    expires_at: int
+    session: SessionConfig
+
+
+class ErrorBody(Struct, frozen=True):
+    """Why a request was refused."""
+
+    error: ErrorDetail
+
+
+class OfferForm(Struct, frozen=True):
+    """An offer and the session that it is for."""
+
+    sdp: str
+    session: SessionConfig | None = None
+
+
+class Call(Struct, frozen=True):
+    """A running call."""
+
+    id: str
+    session_id: str
+    state: str
+    transport: str
+    model: str
+    started_at: float
+    metadata: dict[str, str]
+    seconds: float
+    listeners: list[dict[str, Any]]
+    legs: list[dict[str, Any]]
+    peer: dict[str, Any] | None
+    session: SessionConfig | UnsetType = UNSET
+    object: str = "realtime.call"
+
+
+class RecordingState(Struct, frozen=True):
+    """The recording of a call."""
+
+    id: str
+    call_id: str
+    state: Literal["recording", "finishing", "failed"]
+    seconds: float
+    object: str = "bridge.recording"
+
+
+class CallList(Struct, frozen=True):
+    """All calls that the key may see."""
+
+    data: list[Call]
+    object: str = "list"
+
+
+class BetaKey(Struct, frozen=True):
+    """The ``client_secret`` of a flat beta session."""
+
+    value: str
+    expires_at: int
+
+
+class BetaSession(Struct, frozen=True):
+    """A flat session as beta has it; its key is what it was asked for."""
+
+    client_secret: BetaKey
+
+
+class CarrierDoor(Struct, frozen=True):
+    """Whether one dialect is let in, and how many calls it has."""
+
+    is_open: bool
+    calls: int
+
+
+class TelephonyState(Struct, frozen=True):
+    """The carriers' doors by name; refused connections by door and reason; messages of no use by what was wrong."""
+
+    doors: dict[str, CarrierDoor]
+    refused: dict[str, int]
+    faults: dict[str, int]
+    object: str = "telephony"
+
+
+class FetchedCall(Struct, frozen=True):
+    """The call that was made of a waiting channel."""
+
+    id: str
+    object: str = "realtime.call"
+
+
+class Uuid(Struct, frozen=True):
+    """Good for one call."""
+
+    uuid: str
+    expires_at: int
+
+
+class CallQuery(Struct, frozen=True):
+    """What a ``POST`` of an offer may say on its URL."""
+
+    model: _Model | None = None
+
+
+class ResumeQuery(Struct, frozen=True):
+    """What a peer that comes back may say on its URL."""
+
+    after: Annotated[str, _meaning("id of the last event that it has had")] | None = None
+
+
+class PageQuery(Struct, frozen=True):
+    """What a web page may ask of its session."""
+
+    model: _Model | None = None
+    voice: str | None = None
+
+
+class SocketQuery(Struct, frozen=True):
+    """What a WebSocket says on its URL: ``model`` or ``intent``, or ``call_id`` and what it wants of the call.
+
+    A minted key stands for a session, and may leave all of them out.
+    """
+
+    model: _Model | None = None
+    intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
+    session_id: Annotated[str, _meaning("the own session that a lost owner comes back to")] | None = None
+    call_id: Annotated[str, _meaning("the running call to listen to")] | None = None
+    audio: (
+        Annotated[
+            str,
+            _meaning("how a listener wants the sound; this and what follows goes beside `call_id` only"),
+            msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS]}),
+        ]
+        | None
+    ) = "none"
+    role: (
+        Annotated[
+            Literal["controller", "observer"],
+            _meaning("whether the listener may send events: an observer may not"),
+        ]
+        | None
+    ) = "controller"
+    rate: Annotated[Literal[8000, 16000, 24000, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
+    latency: (
+        Annotated[Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; else as it comes")]
+        | None
+    ) = None
+    chunk_ms: (
+        Annotated[int, msgspec.Meta(ge=20, le=1000), _meaning("the same to the millisecond, instead of `latency`")]
+        | None
+    ) = None
+    tracks: Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma")] | None = (
+        "input,output"
+    )
+    events: (
+        Annotated[str, _meaning("control events by name, or by prefix up to a dot; `!` leaves out; commas between")]
+        | None
+    ) = None
+    framing: (
+        Annotated[Literal["json", "binary"], _meaning("`binary`: sound in binary messages, with a header of 16 bytes")]
+        | None
+    ) = "json"
+    after: Annotated[str, _meaning("id of the last event that a listener has had who comes back")] | None = None
+
+
+class WatchQuery(Struct, frozen=True):
+    """What one who watches calls says on the URL."""
+
+    events: Annotated[str, _meaning("which events, as for listeners")] | None = None
+    after: Annotated[str, _meaning("id of the last event that a watcher has had who comes back")] | None = None
