@@ -170,7 +170,9 @@ async def measure(*, listeners: int, seconds: float, rounds: int, fill_s: int = 
         times = open_times(memory, is_new=True)
         async with contextlib.AsyncExitStack() as stack:
             daemon = await stack.enter_async_context(
-                _helper("bridge", "serve", "--port", "0", "--udp-port", "0", "--log-level", "error")
+                _helper(
+                    "bridge", "serve", "--port", "0", "--udp-port", "0", "--engine", "parrot", "--log-level", "error"
+                )
             )
             url = next(word for word in (await daemon.ask()).split() if word.startswith("http")).rstrip("/")
             calls_url, url = f"{url}/v1/calls", f"ws{url.removeprefix('http')}/v1/realtime"

@@ -27,7 +27,7 @@ from bridge.upstream.engine.service import Engine
 
 __all__ = ["Daemon"]
 
-_TOLD_SETTINGS = ("upstream", "engine", "max_calls", "max_listeners_per_call", "call_limit_s", "peer_timeout_s")
+_TOLD_SETTINGS = ("engine", "max_calls", "max_listeners_per_call", "call_limit_s", "peer_timeout_s")
 
 _log = get_logger("daemon")
 

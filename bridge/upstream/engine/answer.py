@@ -107,7 +107,11 @@ class Answer:
         try:
             wait = next(self._steps, _END)
         except BridgeError as error:
-            self._finish("failed", items.StatusDetails(type="failed", error=error_body(error)))
+            self._fail(error)
+            return
+        except Exception as error:  # whatever it is, it ends this response and nothing else
+            _log.error("engine.answer_failed", exc_info=error)
+            self._fail(UpstreamError("The engine failed to answer."))
             return
         if isinstance(wait, asyncio.Future):
             self._future = wait
@@ -167,7 +171,7 @@ class Answer:
         try:
             for at, piece in enumerate(content.pieces, 1):
                 yield sound
-                pcm = _result(sound)
+                pcm = sound.result()
                 if at < len(content.pieces):
                     sound = content.say(content.pieces[at])
                 ids = ids or self._add_message(part)
@@ -231,6 +235,9 @@ class Answer:
         self._downstream.deliver(server.ResponseDone(response=response))
         self._on_done(self)
 
+    def _fail(self, error: BridgeError) -> None:
+        self._finish("failed", items.StatusDetails(type="failed", error=error_body(error)))
+
     def _finish_item(self, item: items.Message | items.FunctionCall, *, is_complete: bool) -> None:
         if isinstance(item, items.FunctionCall):
             self._finish_call(item)
@@ -277,13 +284,3 @@ class Answer:
 
     def _ids(self) -> dict[str, Any]:
         return {"response_id": self.response.id, "item_id": self.item_id, "output_index": 0, "content_index": 0}
-
-
-def _result(sound: "asyncio.Future[bytes]") -> bytes:
-    try:
-        return sound.result()
-    except BridgeError:
-        raise
-    except Exception as error:
-        _log.error("engine.voice_failed", exc_info=error)
-        raise UpstreamError("The engine failed to say this.") from error

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -26,7 +26,7 @@ _UNSPEAKABLE = "{}\n\n(The engine's voice cannot speak this, so it is written.)"
 class Assistant:
     """A ``Mind`` with ears and a voice."""
 
-    name: Literal["local", "parrot"] = "local"
+    keeps_ms = 60_000
     can_hear = True
 
     def __init__(self, local: Local, around: wit.Surroundings) -> None:

@@ -108,7 +108,7 @@ class _Filler:
 
     def _object(self, schema: Mapping[str, Any], depth: int, *, is_required: bool) -> dict[str, Any] | None:
         properties, required = schema.get("properties"), schema.get("required")
-        wanted = set(required) if isinstance(required, list) else set[Any]()
+        wanted = required if isinstance(required, list) else []
         values: dict[str, Any] = {}
         for name, described in (properties if isinstance(properties, Mapping) else {}).items():
             needed = is_required and name in wanted

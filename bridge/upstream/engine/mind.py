@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import UNSET
 
@@ -83,7 +83,8 @@ class Matter:
 class Mind(Protocol):
     """Who listens and answers, in one conversation."""
 
-    name: Literal["local", "parrot"]
+    keeps_ms: int
+    """How much sound is kept of a conversation, to be retrieved or said again."""
 
     @property
     def can_hear(self) -> bool:

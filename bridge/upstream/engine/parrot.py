@@ -4,7 +4,7 @@ It is what answers where the extra ``local`` is not installed, and what tests of
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -25,7 +25,7 @@ _NOTHING_SAID = "Say something, and you will hear your own words. Type something
 class Parrot:
     """A ``Mind`` that has none."""
 
-    name: Literal["local", "parrot"] = "parrot"
+    keeps_ms = 1_200_000  # twice the longest turn
     can_hear = False
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[Heard]":

@@ -9,26 +9,30 @@ __all__ = ["BYTES_PER_MS", "Recordings"]
 BYTES_PER_MS = 2 * SESSION_HZ // 1000
 """Of all sound inside the engine: PCM16 24 kHz mono."""
 
-_MAX_KEPT_MS = 1_200_000  # the oldest goes first
-
 
 class Recordings:
-    """Bounded: of a long conversation the oldest sounds are forgotten, and the words with them."""
+    """Of so many milliseconds of sound the oldest goes first; words and durations stay as long as their items."""
 
-    def __init__(self) -> None:
-        self._sounds: OrderedDict[str, bytes] = OrderedDict()
-        self._words: dict[str, str] = {}
+    def __init__(self, max_ms: int) -> None:
+        self._max_bytes = max_ms * BYTES_PER_MS
         self._kept_bytes = 0
+        self._sounds: OrderedDict[str, bytes] = OrderedDict()
+        self._durations_ms: dict[str, int] = {}
+        self._words: dict[str, str] = {}
 
     def keep(self, item_id: str, sound: bytes) -> None:
         """Remembers the whole sound of an item."""
-        self._kept_bytes += len(sound) - len(self._sounds.pop(item_id, b""))
+        self._drop(item_id)
         self._sounds[item_id] = sound
-        while self._kept_bytes > _MAX_KEPT_MS * BYTES_PER_MS:
-            self.forget(next(iter(self._sounds)))
+        self._kept_bytes += len(sound)
+        self._durations_ms[item_id] = len(sound) // BYTES_PER_MS
+        while self._kept_bytes > self._max_bytes:
+            self._drop(next(iter(self._sounds)))
 
     def cut(self, item_id: str, size: int) -> None:
         """Of an item's sound, what is behind ``size`` bytes was never heard."""
+        if item_id in self._durations_ms:
+            self._durations_ms[item_id] = min(self._durations_ms[item_id], size // BYTES_PER_MS)
         if item_id in self._sounds:
             kept = self._sounds[item_id][:size]
             self._kept_bytes += len(kept) - len(self._sounds[item_id])
@@ -36,22 +40,26 @@ class Recordings:
 
     def forget(self, item_id: str) -> None:
         """The item is gone."""
-        self._kept_bytes -= len(self._sounds.pop(item_id, b""))
+        self._drop(item_id)
+        self._durations_ms.pop(item_id, None)
         self._words.pop(item_id, None)
 
     def sound(self, item_id: object) -> bytes:
-        """An item's sound, empty where there is none."""
+        """An item's sound, empty where there is none any more."""
         return self._sounds.get(str(item_id), b"")
 
     def duration_ms(self, item_id: object) -> int:
-        """How long that is."""
-        return len(self.sound(item_id)) // BYTES_PER_MS
+        """How long that is or was."""
+        return self._durations_ms.get(str(item_id), 0)
 
     def understand(self, item_id: str, words: str) -> None:
         """Remembers what was understood in an item's sound."""
-        if item_id in self._sounds:
+        if item_id in self._durations_ms:
             self._words[item_id] = words
 
     def words(self, item_id: object) -> str:
         """What was understood, empty where nothing was."""
         return self._words.get(str(item_id), "")
+
+    def _drop(self, item_id: str) -> None:
+        self._kept_bytes -= len(self._sounds.pop(item_id, b""))

@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(self, mind: Mind) -> None:
         self._mind = mind
-        self._recordings = Recordings()
+        self._recordings = Recordings(mind.keeps_ms)
         self._answer: Answer | None = None
         self._idle: asyncio.TimerHandle | None = None
 

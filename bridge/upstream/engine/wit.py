@@ -28,6 +28,7 @@ _ASKED = re.compile(r"^For that I need the (.+)\.$")
 _NEVER_MIND = re.compile(r"^\W*(?:never ?mind|no|nothing|cancel|stop|forget it)\b", re.IGNORECASE)
 _HIGHEST_COUNT = 100
 _LONGEST_WORDS = 1000  # characters of what is said that are looked at, and said back
+_DEEPEST = 5  # values inside values
 _LONGEST_RESULT = 600  # characters of a function's output that are spoken
 
 
@@ -138,18 +139,20 @@ def _asked_for(topic: Topic) -> tuple[str, FunctionTool | None]:
 def _result(output: str) -> str:
     try:
         value = msgspec.json.decode(output)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         value = output
-    text = _told(value)[:_LONGEST_RESULT].strip() or "The function gave nothing back"
+    text = _told(value, 0)[:_LONGEST_RESULT].strip() or "The function gave nothing back"
     return text if text[-1] in ".!?" else f"{text}."
 
 
-def _told(value: object) -> str:
-    """A value of JSON as one would say it."""
+def _told(value: object, depth: int) -> str:
+    """A value of JSON as one would say it; what lies too deep is left out."""
+    if depth > _DEEPEST:
+        return "more"
     if isinstance(value, dict):
-        return ", ".join(f"{' '.join(tokens(str(name)))} is {_told(inner)}" for name, inner in value.items())
+        return ", ".join(f"{' '.join(tokens(str(name)))} is {_told(one, depth + 1)}" for name, one in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_told, value))
+        return ", ".join(_told(one, depth + 1) for one in value)
     if value is None:
         return "nothing"
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)

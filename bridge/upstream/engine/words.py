@@ -4,7 +4,7 @@ import re
 
 __all__ = ["content_words", "numbers", "tokens"]
 
-_TOKEN = re.compile(r"-?\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)?")
+_TOKEN = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?|[^\W\d_]+(?:['’][^\W\d_]+)?")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 _UNITS = (
@@ -33,12 +33,12 @@ def tokens(text: str) -> list[str]:
 
 def content_words(text: str) -> set[str]:
     """The stems of the words that say what it is about."""
-    return {_stem(token) for token in tokens(text) if token not in _EMPTY_WORDS and not token[-1].isdigit()}
+    return {_stem(token) for token in tokens(text) if token not in _EMPTY_WORDS and not token[-1].isdecimal()}
 
 
 def numbers(text: str) -> list[float]:
     """All numbers, written in digits or in words, in order."""
-    return [float(token.replace(",", "")) for token in tokens(_with_digits(text)) if token[-1].isdigit()]
+    return [float(token.replace(",", "")) for token in tokens(_with_digits(text)) if token[-1].isdecimal()]
 
 
 def _with_digits(text: str) -> str:

@@ -313,3 +313,30 @@ async def test_a_closed_conversation_is_silent(meet: Meet, say: Say) -> None:
     await talk.engine._mind.listen(b"", language=None)  # behind whatever was under way
     await asyncio.sleep(0)
     assert talk.said.types == before
+
+
+async def test_a_failure_inside_ends_one_response_only(meet: Meet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the engine's own is a failed response, and the next one is as good as ever."""
+    talk = meet()
+    talk.type("Hello!")
+    monkeypatch.setattr(Bridge, "now", lambda self: 1 / 0)
+    talk.type("What time is it?")
+    talk.send("response.create")
+    response = await talk.answer()
+    assert (response["status"], response["status_details"]["error"]["code"]) == ("failed", "upstream_error")
+    monkeypatch.undo()
+    talk.send("response.create")
+    await talk.answer(2)
+    assert answers(talk) == ["It is 2:05 PM."]
+
+
+async def test_a_turn_that_is_too_long_to_keep_is_answered(
+    meet: Meet, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sound cannot be had any more; its words can."""
+    monkeypatch.setattr(Assistant, "keeps_ms", 500)
+    talk = meet(audio={"input": TRANSCRIBED})
+    talk.speak(say("What time is it?") + PAUSE)
+    await talk.answer()
+    assert answers(talk) == ["It is 2:05 PM."]
+    assert talk.sound_of(talk.said.of_type("input_audio_buffer.committed")[0]["item_id"]) is None

@@ -1,17 +1,39 @@
 """What the engine answers to which words."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.upstream.engine.instructions import read
 from bridge.upstream.engine.wit import Say, Topic, Use, answer
 from bridge.wire import items
 from bridge.wire.sessions import FunctionTool
 
+SCHEMA_WORDS = st.sampled_from(
+    [
+        "type",
+        "properties",
+        "required",
+        "enum",
+        "items",
+        "anyOf",
+        "$ref",
+        "default",
+        "const",
+        "minimum",
+        "city",
+        "number",
+    ]
+)
+SENTENCES = st.sampled_from(
+    ["What is one plus two?", "Count to five", "Say hello", "Set five minutes for Anna, please."]
+)
 WEATHER = FunctionTool(
     "get_weather",
     "The weather in a city.",
@@ -156,3 +178,37 @@ def test_a_result_is_said(output: str, expected: str) -> None:
     call = items.FunctionCall(name="get_weather", arguments="{}", call_id="call_1")
     result = items.FunctionCallOutput(call_id="call_1", output=output)
     assert reply("What is the weather in Paris?", call, result, tools=[WEATHER]) == Say(expected)
+
+
+def test_a_result_may_be_nested_as_deeply_as_it_likes() -> None:
+    """No output of a function is too strange to be told of."""
+    for output in ("[" * 100_000, '{"a":' * 900 + "1" + "}" * 900, "[" * 50 + "]" * 50):
+        said = reply("x", items.FunctionCallOutput(call_id="call_1", output=output))
+        assert isinstance(said, Say)
+        assert 0 < len(said.text) <= 601
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCHEMA_WORDS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(words=st.text(max_size=200) | SENTENCES, schema=json_values, name=st.text(max_size=20))
+def test_nothing_that_is_said_or_offered_breaks_it(words: str, schema: Any, name: str) -> None:
+    """Whatever the words and whatever a function's schema, there is an answer; a call's arguments are a JSON object."""
+    parameters = schema if isinstance(schema, dict) else {}
+    tool = FunctionTool(name, words, {"type": "object", "properties": schema, **parameters})
+    for must_call in (False, True):
+        said = reply(words, tools=[tool], must_call=must_call)
+        if isinstance(said, Use):
+            assert isinstance(json.loads(said.arguments), dict)
+        else:
+            assert said.text
+
+
+@given(st.text(max_size=300))
+def test_no_instructions_break_it(text: str) -> None:
+    """Whatever they are, there is an answer."""
+    assert reply("Hello.", instructions=text) is not None

@@ -17,6 +17,7 @@ from bridge.upstream.engine.words import content_words, numbers, tokens
         ("twenty one, thirty", [21, 30]),
         ("minus -3 degrees", [-3]),
         ("three million", [3_000_000]),
+        ("Version 1.2.3, 4²", [1.2, 3, 4]),
         ("Someone is done, and often.", []),
     ],
 )
