@@ -114,8 +114,9 @@ class Listener(asyncio.Protocol):
 class _Crowd:
     """All listeners of this process."""
 
-    def __init__(self, listeners: list[Listener]) -> None:
+    def __init__(self, listeners: list[Listener], may_freeze: int) -> None:
         self._listeners = listeners
+        self._steady = listeners[: len(listeners) - may_freeze]  # who was frozen reads old sound when it is thawed
         self._frozen: list[Listener] = []
         self._path = ""
 
@@ -146,7 +147,7 @@ class _Crowd:
 
     def _report(self) -> dict[str, Any]:
         reading = [listener for listener in self._listeners if listener not in self._frozen]
-        delays = np.concatenate([np.array(listener.delays) for listener in reading])
+        delays = np.concatenate([np.array(listener.delays) for listener in self._steady])
         p50, p99 = np.percentile(delays, (50, 99)) if len(delays) else (0.0, 0.0)
         by_kind = [{listener.messages for listener in reading[kind :: len(KINDS)]} for kind in range(len(KINDS))]
         return {
@@ -178,7 +179,7 @@ async def _listen(url: str, count: int, small: int, memory: str) -> None:
         await loop.create_connection(functools.partial(_itself, listener), sock=line)
         await asyncio.wait_for(listener.ready, 10)
         listeners.append(listener)
-    crowd = _Crowd(listeners)
+    crowd = _Crowd(listeners, small)
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     sys.stdout.write("{}\n")

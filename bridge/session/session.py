@@ -387,7 +387,8 @@ class Session:
         self._close_code = code
         ending = own.CallClosed(call_id=self.info.id, result=self._result[0], reason=reason)
         self._sound.end()
-        for listener in tuple(self.hub.listeners):
+        waiting, self._waiting = self._waiting, []
+        for listener in (*self.hub.listeners, *waiting):
             if listener.is_bridge_client:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole

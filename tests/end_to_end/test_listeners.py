@@ -106,6 +106,35 @@ async def test_a_pause_by_the_client(daemon: Daemon) -> None:
         assert listener.events[1:] == other.events[1:]
 
 
+async def test_two_controllers_at_once(daemon: Daemon) -> None:
+    """What each sends is carried out as a whole: the sound of one is not cut into that of the other."""
+    async with _session(daemon) as (owner, session_id), AsyncExitStack() as stack:
+        controller = await stack.enter_async_context(open_socket(daemon.url, f"call_id={session_id}"))
+        query = f"call_id={session_id}&audio=pcm16&role=observer"
+        listener = await stack.enter_async_context(open_socket(daemon.url, query))
+        speakers = {1: owner, 2: controller}
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                for value, speaker in speakers.items():
+                    group.create_task(_append(speaker, bytes((value, 0)) * 24_000 * 4))
+        await listener.until("input_audio_buffer.append", number=40)
+    sound = b"".join(base64.b64decode(event["audio"]) for event in listener.of("input_audio_buffer.append"))
+    by_second = [set(sound[at : at + len(_SECOND) : 2]) for at in range(0, len(sound), len(_SECOND))]
+    assert by_second == [values for first in by_second[::4] for values in [first] * 4]
+    assert by_second.count({1}) == by_second.count({2}) == 20
+
+
+async def test_an_observer_commands_nothing(daemon: Daemon) -> None:
+    """Each of its client events is answered by an error event, and nothing else happens."""
+    async with _session(daemon) as (owner, session_id):
+        async with open_socket(daemon.url, f"call_id={session_id}&role=observer") as observer:
+            await _append(observer, _SECOND)
+            await _say(observer, "hello")
+            await observer.until("error", number=2)
+        assert {event["error"]["code"] for event in observer.of("error")} == {"forbidden"}
+        assert owner.types == ["session.created", "session.updated"]
+
+
 async def test_caps(serve_with: ServeWith) -> None:
     """One listener more than a call or a key may have is answered with 429, and there is room when one leaves."""
     async with serve_with(max_listeners_per_call=2, max_listeners_per_key=3) as daemon:

@@ -33,9 +33,9 @@ class _Files(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def page_server() -> Iterator[int]:
-    """This folder over HTTP on a port of its own."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=str(FOLDER)))
+def page_server(folder: Path = FOLDER) -> Iterator[int]:
+    """A folder over HTTP on a port of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -70,6 +70,16 @@ def test_who_comes_early_waits() -> None:
     assert gone_sink.types == []
 
 
+def test_a_call_that_ends_before_its_upstream_comes() -> None:
+    """Who waited is closed with it, and is left waiting for nothing."""
+    scene = Scene()
+    sinks = [scene.attach(role)[1] for role in ("owner", "controller")]
+    scene.session.close("hangup")
+    assert [sink.closed for sink in sinks] == [(1000, "hangup")] * 2
+    scene.go_live()
+    assert [sink.sent_when_closed for sink in sinks] == [0, 0]
+
+
 def test_an_upstream_that_never_comes() -> None:
     """Who waited for it is told why it was in vain, then closed."""
     scene = Scene()

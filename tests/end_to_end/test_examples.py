@@ -1,0 +1,89 @@
+"""The examples of listeners, as they are in the folder."""
+
+import asyncio
+import base64
+import sys
+import wave
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from bridge.daemon import Daemon
+from bridge.front.socket import SocketSink
+from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.web import open_socket
+from tests.sdk_js.chromium import opened_page, page_server
+
+_FOLDER = Path(__file__).parents[2] / "examples" / "listening"
+_NO_TURNS = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
+_PIECE_BYTES = 48 * 100
+
+
+async def test_python_listener(daemon: Daemon, tmp_path: Path, speech_pcm: bytes) -> None:
+    """It writes what the caller says, whole though its line breaks in the middle, and ends with the call."""
+    path = tmp_path / "caller.wav"
+    async with open_socket(daemon.url, "model=any") as owner:
+        await owner.send(_NO_TURNS)
+        await owner.until("session.updated")
+        session_id = owner.events[0]["session"]["id"]
+        server = daemon.url.replace("http", "ws", 1).rstrip("/")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(_FOLDER / "listen.py"), server, session_id, str(path),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(15):
+                assert process.stdout is not None
+                printed = [(await process.stdout.readline()).decode().strip()]
+                session = daemon.registry.find(session_id)
+                for number, at in enumerate(range(0, len(speech_pcm), _PIECE_BYTES)):
+                    audio = base64.b64encode(speech_pcm[at : at + _PIECE_BYTES]).decode()
+                    await owner.send({"type": "input_audio_buffer.append", "audio": audio})
+                    if number == 20:
+                        await owner.send({"type": "input_audio_buffer.clear"})
+                        await owner.until("input_audio_buffer.cleared")
+                        cast(SocketSink, session.hub.listeners[-1]._sink)._transport.abort()
+                await owner.send({"type": "input_audio_buffer.clear"})
+                await owner.until("input_audio_buffer.cleared", number=2)
+                printed += [(await process.stdout.readline()).decode().strip() for _ in range(2)]
+                session.close("hangup")
+                output, complaints = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0, complaints.decode()
+    assert complaints.decode().startswith("line broke:")
+    assert [*printed, *output.decode().split()] == [
+        "session.created", "input_audio_buffer.cleared", "input_audio_buffer.cleared", "bridge.call.closed"
+    ]  # fmt: skip
+    with wave.open(str(path)) as sound:
+        assert sound.getframerate() == 24_000
+        assert sound.readframes(sound.getnframes()) == speech_pcm
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(60)
+async def test_page_that_listens(daemon: Daemon, short_pcm: bytes) -> None:
+    """It plays both sides, each as long as it is, and shows the events until the call is over."""
+    with page_server(_FOLDER) as port:
+        async with RealPeer(daemon.url) as peer, opened_page(f"http://127.0.0.1:{port}/listen.html") as page:
+            await page.fill("input[name=server]", daemon.url.replace("http", "ws", 1).rstrip("/"))
+            await page.fill("input[name=call]", peer.call_id)
+            await page.click("button")
+            await page.wait_for_selector("li:has-text('session.created')")
+            await peer.speak(short_pcm)
+            await peer.until("response.done")
+            await page.wait_for_selector("li:has-text('response.done')")
+            caller, answer = [float(await page.inner_text(f"#{side}")) for side in ("input", "output")]
+            await peer.hang_up()
+            await page.wait_for_selector("li:has-text('closed: 1000')")
+    assert caller > len(short_pcm) / 48_000 - 0.5
+    assert 1 < answer < 4
+
+
+def test_examples_are_short() -> None:
+    """About thirty lines of code each."""
+    for path in _FOLDER.iterdir():
+        assert len([line for line in path.read_text().splitlines() if line.strip()]) <= 36, path.name
