@@ -110,6 +110,7 @@ class InboundAudio:
         self._stranger_ssrc = 0
         self._allowance = float(_MAX_ALLOWANCE)  # clock ticks of gaps that may be filled
         self._allowance_at = 0.0
+        self._last_pcm = b"\0\0"
         self._fell_silent = False  # since the last packet that was decoded
         self._excess = 0  # clock ticks of silence given beyond RTP time, to be made up for
 
@@ -235,6 +236,7 @@ class InboundAudio:
             self.stats.malformed += 1
             return b""  # its time shows as a gap before the next packet
         self._fell_silent = False
+        self._last_pcm = pcm
         ticks = len(pcm) // 2 * self._ticks_per_sample
         self._next_timestamp = (self._next_timestamp + ticks) & MAX_UINT32
         if self._excess >= ticks and _is_quiet(pcm):
@@ -343,15 +345,19 @@ class InboundAudio:
     # Silence
 
     def _silence(self, now: float) -> bytes:
-        """As much silence as real time has passed since the last packet, less a margin."""
+        """As much silence as real time has passed since the last packet, less a margin; speech fades into it."""
         since = max(0, timestamp_difference(self._next_timestamp, self._last_timestamp))
         due = int((now - self._last_arrival - _SILENCE_MARGIN_S) * CLOCK_HZ) - since
         if due < _FRAME:
             return b""
         due -= due % _FRAME
-        self._fell_silent = True
         self._next_timestamp = (self._next_timestamp + due) & MAX_UINT32
-        return self._quiet(due)
+        fading = 0
+        if not self._fell_silent and not _is_quiet(self._last_pcm):
+            fading = min(due, _MAX_CONCEAL)
+            self.stats.concealed_ms += fading * 1000 // CLOCK_HZ
+        self._fell_silent = True
+        return self._guess(fading, fades=True) + self._quiet(due - fading)
 
     def _quiet(self, ticks: int) -> bytes:
         owed = min(self._excess, ticks)
