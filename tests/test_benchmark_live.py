@@ -1,0 +1,27 @@
+"""The benchmark of the bridge's own delay as people run it, small."""
+
+import json
+
+import pytest
+
+from benchmarks import live
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Once, on the loop that it is meant for."""
+    return "asyncio", {"use_uvloop": True}
+
+
+async def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two calls each: every packet is found again as an event, and packets come about 20 ms apart."""
+    await live._measure(2, 2, 2)
+    delay, spacing = map(json.loads, capsys.readouterr().out.splitlines())
+    assert delay["calls"] == spacing["calls"] == 2
+    assert delay["events"] > 2 * 2 * 50 * 0.8
+    assert 0 < delay["event_delay_p50_ms"] < 20
+    assert spacing["packets"] > 2 * 2 * 50 * 0.8
+    assert spacing["spacing_error_p50_ms"] < 10
