@@ -6,7 +6,6 @@ import pytest
 
 from benchmarks import live
 
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 
