@@ -7,14 +7,12 @@ stream each way. A BYE ends an SSRC and not the call, so nothing is made of it.
 import struct
 from dataclasses import dataclass, field
 
-__all__ = ["MAX_BLOCKS", "Received", "ReportBlock", "SenderInfo", "parse_rtcp", "write_report"]
-
-MAX_BLOCKS = 31
-"""The count field has five bits."""
+__all__ = ["Received", "ReportBlock", "SenderInfo", "parse_rtcp", "write_report"]
 
 _SR, _RR, _SDES, _BYE, _TRANSPORT_FEEDBACK = 200, 201, 202, 203, 205
 _NACK = 1  # the feedback message type of a generic NACK (RFC 4585 section 6.2.1)
 _CNAME = 1
+_MAX_MISSING = 64  # about what a packet is read for; nobody keeps more
 _HEADER = struct.Struct(">BBH")
 _SENDER = struct.Struct(">LQLLL")
 _BLOCK = struct.Struct(">LLLLLL")
@@ -104,6 +102,8 @@ def _read_nack(packet: bytes, at: int, end: int, received: Received) -> None:
         return
     (ssrc,) = struct.unpack_from(">L", packet, at + 8)
     for sequence, mask in struct.iter_unpack(">HH", packet[at + 12 : end]):
+        if len(received.missing) >= _MAX_MISSING:
+            return
         received.missing.append((ssrc, sequence))
         received.missing += [(ssrc, sequence + bit + 1 & 0xFFFF) for bit in range(16) if mask >> bit & 1]
 

@@ -100,6 +100,14 @@ def test_a_request_for_packets_is_read(lost: list[int]) -> None:
     assert received.missing == [(0x5EED, sequence) for sequence in lost]
 
 
+def test_a_request_for_everything_is_cut() -> None:
+    """Whoever asks for thousands of packets makes no thousands of entries."""
+    asked = bytes([0, 0, 255, 255]) * 300
+    received = parse_rtcp(bytes([0x81, 205]) + (302).to_bytes(2, "big") + bytes(8) + asked)
+    assert received is not None
+    assert 64 <= len(received.missing) < 64 + 17
+
+
 def test_a_request_over_the_wrap() -> None:
     """The packets behind number 65,535 begin at 0 again."""
     received = parse_rtcp(bytes([0x81, 205, 0, 3]) + bytes(8) + bytes([255, 255, 0x40, 0x03]))
