@@ -118,6 +118,18 @@ def test_redundancy_that_was_not_negotiated_is_foreign(speech_pcm: bytes) -> Non
     assert line.inbound.stats.foreign == whole_frames(speech_pcm)
 
 
+def test_malformed_redundancy_is_a_loss(speech_pcm: bytes) -> None:
+    """A packet that contradicts itself is counted, and its time is got back from the next one's copy."""
+    line = red_line(LossyLink(), RedSender())
+    packets = line.sender.talk(speech_pcm)
+    packets[40] = packets[40][:12] + b"\xef\0\x0f\xff\x6f"
+    line.send(packets)
+    assert line.finish() == straight(RtpSender(), speech_pcm)
+    check_ledger(line)
+    stats = line.inbound.stats
+    assert (stats.malformed, stats.lost, stats.recovered) == (1, 1, 1)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_bad_network(seed: int, speech_pcm: bytes) -> None:
     """With loss, jitter and doubles: sound time is RTP time, and only what is lost with its copies is guessed."""
