@@ -33,6 +33,11 @@ class Kept:
     is_own: bool = False
     """It is the bridge's own, and for those who know it."""
 
+    @property
+    def size(self) -> int:
+        """In all dialects together."""
+        return self.message.size + (0 if self.in_beta is None else self.in_beta.size)
+
 
 @dataclass(frozen=True, slots=True)
 class KeptSound:
@@ -84,10 +89,10 @@ class Replay:
     def keep(self, event: Kept) -> None:
         """Keeps it for as long as there is room."""
         self._events.append(event)
-        self._bytes += event.message.size
+        self._bytes += event.size
         while self._events and (self._bytes > self._max_bytes or len(self._events) > self._max_events):
             gone = self._events.popleft()
-            self._bytes -= gone.message.size
+            self._bytes -= gone.size
             self._forgotten = gone.number
 
     def keep_sound(self, stream: str, number: int, message: Message) -> None:

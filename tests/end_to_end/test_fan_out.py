@@ -2,13 +2,16 @@
 
 import asyncio
 import base64
+import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
 
 from bridge.daemon import Daemon
+from bridge.front.socket import SocketSink
 from bridge.media.convert import SoundEncoder
 from bridge.wire.audio import FORMATS
 from tests.end_to_end.event_log import inbound_sound, outbound_sound, stream_numbers
@@ -152,3 +155,11 @@ async def test_frozen_listener_is_closed_when_control_events_do_not_fit(daemon: 
         assert await frozen.close_code() == 1013
         assert (frozen.connection.close_reason or "").startswith("too slow; last event event_")
         assert len(owner.of("conversation.item.done")) == sent
+
+
+async def test_the_kernel_keeps_little_for_a_listener(daemon: Daemon) -> None:
+    """Unsent bytes wait where they can be counted and dropped, not by the megabyte where nobody sees them."""
+    async with open_socket(daemon.url, "model=any") as owner:
+        session = daemon.registry.find(owner.events[0]["session"]["id"])
+        line = cast(SocketSink, session.hub.listeners[0]._sink)._transport.get_extra_info("socket")
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 64 * 1024

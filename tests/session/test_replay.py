@@ -67,6 +67,18 @@ def test_the_oldest_events_give_way(max_bytes: int, max_events: int) -> None:
     assert (caught.value.code, caught.value.http_status, caught.value.param) == ("resume_gap", 410, "after")
 
 
+def test_both_dialects_count() -> None:
+    """Where beta is spoken as well, an event takes the room of both texts."""
+    replay = Replay(PREFIX, max_bytes=100)
+    ids = []
+    for _ in range(10):
+        ids.append(replay.next_id())
+        replay.keep(Kept(replay.number, "any", Message(b"x" * 10), "any", Message(b"x" * 15)))
+    assert len(list(replay.since(replay.find(ids[5])))) == 4
+    with pytest.raises(ResumeGap):
+        replay.find(ids[4])
+
+
 def test_sound_has_a_limit_of_its_own() -> None:
     """Sound pushes no control event out; where some of it is gone, the rest follows."""
     tape = Tape(max_bytes=100)

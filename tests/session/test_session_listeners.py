@@ -114,6 +114,18 @@ def test_binary_framing(speech_pcm: bytes) -> None:
         assert b"".join(frame.sound for frame in heard) == whole
 
 
+def test_a_binary_message_has_an_id_too(speech_pcm: bytes) -> None:
+    """Made of what its listener knows, so that it can go on behind it: an event's beginning, choices, a number."""
+    call = Call().connect()
+    _, sink = join(call, Choices(audio=pcm16_at(8000), is_binary=True, chunk_ms=60, tracks=("input",)))
+    happen(call, speech_pcm)
+    head = str(sink.events[0]["event_id"]).rpartition("_")[0]
+    third = frames(sink)[2]
+    after = f"{head}_{third.track}_pcm16_8000_60ms_binary_{third.sequence}"
+    _, again = join(call, Choices(audio=pcm16_at(8000), is_binary=True, chunk_ms=60, tracks=("input",), after=after))
+    assert frames(again)[: len(frames(sink)) - 3] == frames(sink)[3:]
+
+
 def test_those_who_want_the_same_get_the_same_message(speech_pcm: bytes) -> None:
     """Whatever they have chosen, nothing is made twice for two who have chosen alike."""
     call = Call().connect()
