@@ -1,0 +1,33 @@
+"""The benchmark of telephone calls, small: it measures what it says."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Once: which loop waits for a process is nothing to it."""
+    return "asyncio"
+
+
+@pytest.mark.slow
+async def test_a_few_calls_are_measured() -> None:
+    """Each caller is answered, nobody complains, and the bridge is never late; one JSON line tells it."""
+    command = (sys.executable, "-m", "benchmarks.telephony", "--calls", "5", "--seconds", "6")
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=_ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    [line] = out.splitlines()
+    figures = json.loads(line)
+    assert (figures["calls"], figures["callers_answered"], figures["complaints"]) == (5, 5, 0)
+    assert figures["late_ms_by_the_bridge"] == 0
+    assert 5 * 50 < figures["frames_heard"] < 5 * 6 * 50
+    assert 0 < figures["cpu_percent_of_core"] < 100
