@@ -41,7 +41,7 @@ _WAITS_BYTES = 64 * 1024
 _KERNEL_BYTES = 512 * 1024  # what the process holds for a frozen listener beside its backlog
 _BACKLOG_BYTES = 1024 * 1024
 
-_NO_TURNS = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
+_NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
 
 
 @dataclass(slots=True)

@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from bridge.errors import BadRequest, RequestError
 from bridge.peer.sdp import MAX_SDP_BYTES
-from bridge.wire.client_events import decode_json, require_shallow
+from bridge.wire.checks import require_shallow
+from bridge.wire.client_events import decode_json
 
 __all__ = ["read_body", "read_form", "read_json"]
 

@@ -14,7 +14,8 @@ from bridge.peer.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
-from bridge.wire.client_events import decode_json, decode_session, require_shallow
+from bridge.wire.checks import check_session, require_shallow
+from bridge.wire.client_events import decode_json, decode_session
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig
 
@@ -147,7 +148,9 @@ def _session(text: bytes, beta: Beta | None) -> SessionConfig:
     require_shallow(flat)
     if not isinstance(flat, dict):
         raise BadRequest("'session' is a JSON object.", param="session")
-    return session_to_ga(flat, beta, prefix="session.")
+    session = session_to_ga(flat, beta, prefix="session.")
+    check_session(session)
+    return session
 
 
 async def _offer(request: Request) -> tuple[bytes, bytes | None]:

@@ -17,6 +17,7 @@ from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, Forbidden, UnknownCall
 from bridge.front.body import read_json
 from bridge.front.keys import Grant, Keys
+from bridge.wire.checks import check_session
 from bridge.wire.client_events import bad_event, refuse_flat
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
@@ -166,7 +167,11 @@ def _mint_beta(
 
 
 def whole_session(update: SessionConfig) -> SessionConfig:
-    """A complete session with what was asked for laid over it; what the server alone sets stays the server's."""
+    """A complete session with what was asked for laid over it; what the server alone sets stays the server's.
+
+    Raises ``BadEvent`` where it does not go together.
+    """
+    check_session(update)
     update = msgspec.structs.replace(update, id=UNSET, object=UNSET, expires_at=UNSET)
     model = update.model if update.model is not UNSET else _DEFAULT_MODEL
     new = default_transcription if update.type == "transcription" else default_session

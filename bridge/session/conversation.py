@@ -77,11 +77,11 @@ class Conversation:
         """The item, if there is one of this id."""
         return self._items.get(item_id)
 
-    def find(self, item_id: str) -> Item:
-        """The item; raises ``BadEvent`` where there is none of this id."""
+    def find(self, item_id: str, *, param: str = "item_id") -> Item:
+        """The item; raises ``BadEvent``, which names ``param``, where there is none of this id."""
         item = self._items.get(item_id)
         if item is None:
-            raise BadEvent(f"There is no item '{item_id}'.", param="item_id")
+            raise BadEvent(f"There is no item '{item_id}'.", param=param)
         return item
 
     def remove(self, item_id: str) -> None:

@@ -16,11 +16,12 @@ from bridge.errors import BadEvent
 from bridge.session.conversation import Conversation
 from bridge.wire import items
 from bridge.wire import server_events as server
+from bridge.wire.checks import check_choice
 from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionConfig, TurnDetection, merged
 
 __all__ = ["SessionState"]
 
-_READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET, "model": UNSET}
+_READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
 _WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
 
 
@@ -34,6 +35,8 @@ class SessionState:
         self.conversation = Conversation()
         self.response: items.Response | None = None
         """The one in progress."""
+        self.is_set_up = False
+        """A client has updated it: the model is fixed."""
         self.has_spoken = False
         """Sound was output: the voice is fixed."""
         self.usage = items.Usage.of()
@@ -82,7 +85,12 @@ class SessionState:
     # The rules
 
     def updated(self, update: SessionConfig) -> SessionConfig:
-        """The configuration with ``update`` laid over it; what a client may not change is left as it is."""
+        """The configuration with ``update`` laid over it; what the server alone sets is left as it is.
+
+        Raises ``BadEvent`` for what cannot be changed, and where the whole would not go together.
+        """
+        self._require_type(update)
+        self._require_model(update)
         output = update.audio.output if isinstance(update.audio, AudioConfig) else UNSET
         if self.has_spoken and isinstance(output, AudioOutput) and output.voice not in (UNSET, self.output.voice):
             raise BadEvent(
@@ -90,7 +98,22 @@ class SessionState:
                 code="cannot_update_voice",
                 param="session.audio.output.voice",
             )
-        return merged(self.config, msgspec.structs.replace(update, **_READ_ONLY))
+        whole = merged(self.config, msgspec.structs.replace(update, **_READ_ONLY))
+        check_choice(whole.tool_choice, whole.tools, "session")
+        return whole
+
+    def _require_type(self, update: SessionConfig) -> None:
+        if update.type not in (UNSET, self.config.type):
+            raise BadEvent(
+                f"Passing a {update.type} session update event to a {self.config.type} session is not allowed.",
+                code="invalid_parameter",
+                param="session.type",
+            )
+
+    def _require_model(self, update: SessionConfig) -> None:
+        """The agents SDKs name a model of their own in their first update, whatever stands in the URL."""
+        if self.is_set_up and update.model not in (UNSET, self.config.model):
+            raise BadEvent(f"The model of this session is '{self.config.model}', for good.", param="session.model")
 
     def require_idle(self) -> None:
         """Raises ``BadEvent`` where a response may not begin."""
@@ -114,8 +137,37 @@ class SessionState:
         if not isinstance(part, items.OutputAudio):
             raise BadEvent("Only an assistant's audio can be truncated.", param="item_id")
 
+    def require_answerable(self, item: items.Item) -> None:
+        """Raises ``BadEvent`` where ``item`` answers what nobody asked."""
+        if isinstance(item, items.McpApprovalResponse):
+            raise BadEvent(
+                f"There is no approval request '{item.approval_request_id}'.", param="item.approval_request_id"
+            )
+        if isinstance(item, items.FunctionCallOutput) and not any(
+            isinstance(other, items.FunctionCall) and other.call_id == item.call_id
+            for other in self.conversation.items()
+        ):
+            raise BadEvent(
+                f"Tool call ID '{item.call_id}' not found in conversation.",
+                code="invalid_tool_call_id",
+                param="item.call_id",
+            )
+
+    def history(self, wanted: items.ResponseConfig) -> list[items.Item]:
+        """What a response is given of: the conversation, or what it brings and refers to; raises ``BadEvent``."""
+        if wanted.input is UNSET:
+            return self.conversation.items()
+        return [
+            self.conversation.find(item.id, param=f"response.input[{index}].id")
+            if isinstance(item, items.ItemReference)
+            else item
+            for index, item in enumerate(wanted.input)
+        ]
+
     def new_response(self, response_id: str, wanted: items.ResponseConfig) -> items.Response:
-        """A response as it begins: set as the session is, unless it was asked for otherwise."""
+        """A response as it begins: set as the session is, unless it was asked for otherwise; raises ``BadEvent``."""
+        tools = wanted.tools if wanted.tools is not UNSET else self.config.tools
+        check_choice(wanted.tool_choice, tools, "response")
         own = items.ResponseAudioOutput(format=self.output.format, voice=self.output.voice)
         if isinstance(wanted.audio, items.ResponseAudio) and isinstance(wanted.audio.output, items.ResponseAudioOutput):
             own = merged(own, wanted.audio.output)
@@ -139,8 +191,12 @@ class SessionState:
 
     # What the upstream says
 
-    def _configured(self, event: server.SessionCreated | server.SessionUpdated) -> None:
+    def _created(self, event: server.SessionCreated) -> None:
         self.config = event.session
+
+    def _updated(self, event: server.SessionUpdated) -> None:
+        self.config = event.session
+        self.is_set_up = True
 
     def _item_added(self, event: server.ConversationItemAdded | server.ConversationItemDone) -> None:
         previous = event.previous_item_id
@@ -191,7 +247,7 @@ def _words(item: items.Item) -> str:
         return item.arguments
     if isinstance(item, items.FunctionCallOutput):
         return item.output
-    return " ".join(_text(part) for part in item.content)
+    return " ".join(_text(part) for part in item.content) if isinstance(item, items.Message) else ""
 
 
 def _text(part: items.Content) -> str:
@@ -203,8 +259,8 @@ def _text(part: items.Content) -> str:
 
 
 _FOLLOWERS: dict[type[server.ServerEvent], Callable[[SessionState, Any], None]] = {
-    server.SessionCreated: SessionState._configured,
-    server.SessionUpdated: SessionState._configured,
+    server.SessionCreated: SessionState._created,
+    server.SessionUpdated: SessionState._updated,
     server.ConversationItemAdded: SessionState._item_added,
     server.ConversationItemDone: SessionState._item_added,
     server.OutputItemDone: SessionState._item_written,

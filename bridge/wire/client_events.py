@@ -8,16 +8,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.errors import BadEvent
-from bridge.wire.items import (
-    InputAudio,
-    InputImage,
-    InputText,
-    Item,
-    Message,
-    OutputAudio,
-    OutputText,
-    ResponseConfig,
-)
+from bridge.wire.checks import check_item, check_response, check_session, check_update
+from bridge.wire.items import Item, ResponseConfig
 from bridge.wire.sessions import SessionConfig
 
 __all__ = [
@@ -43,7 +35,6 @@ __all__ = [
     "decode_session",
     "event_id_of",
     "refuse_flat",
-    "require_shallow",
 ]
 
 # Of beta's flat session; GA has each of them elsewhere, or not at all.
@@ -172,14 +163,6 @@ _flat_event_decoder: Any = msgspec.json.Decoder(
     msgspec.defstruct("_FlatEvent", [(name, _Flat | UnsetType, UNSET) for name in ("session", "response")])
 )
 
-_CONTENT: dict[str, tuple[type[Struct], ...]] = {
-    "user": (InputText, InputAudio, InputImage),
-    "assistant": (OutputText, OutputAudio),
-    "system": (InputText,),
-}
-_MAX_ID_CHARS = 512
-_HEADROOM = 200  # levels of nesting, and of the stack, in which a value may stand when it is told again
-
 
 class _Envelope(Struct):
     event_id: Any = None
@@ -200,6 +183,9 @@ def decode_client_event(text: bytes | str) -> ClientEvent:
             flat = _flat_event_decoder.decode(text)
             for path in ("session", "response"):
                 refuse_flat(_given(getattr(flat, path)), path)
+        if isinstance(event, SessionUpdate) and event.session.type is UNSET:
+            param = "session.type"
+            raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
         check_event(event)
         return event
     except msgspec.ValidationError as error:
@@ -223,37 +209,13 @@ def refuse_flat(names: Iterable[str], path: str = "session") -> None:
 
 
 def check_event(event: ClientEvent) -> None:
-    """Raises ``BadEvent`` for what the types cannot say: too deep, an id that is none, words of somebody else."""
-    if isinstance(event, SessionUpdate | ConversationItemCreate | ResponseCreate):
-        require_shallow(event)
-    if isinstance(event, ConversationItemCreate):
-        _check_item(event.item, "item")
-    elif isinstance(event, ResponseCreate) and event.response is not UNSET and event.response.input is not UNSET:
-        for index, item in enumerate(event.response.input):
-            _check_item(item, f"response.input[{index}]")
-
-
-def require_shallow(value: Any) -> None:
-    """Raises ``BadEvent`` where ``value`` is nested so deeply that it could not be told again from anywhere."""
-    for _ in range(_HEADROOM):
-        value = [value]
-    try:
-        msgspec.json.encode(value)
-    except RecursionError:
-        raise _too_deep() from None
-
-
-def _check_item(item: Item, path: str) -> None:
-    if item.id is not UNSET and not 1 <= len(item.id) <= _MAX_ID_CHARS:
-        raise BadEvent(f"An id has 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
-    if not isinstance(item, Message):
-        return
-    for index, part in enumerate(item.content):
-        takes = _CONTENT[item.role]
-        if not isinstance(part, takes):
-            tag, names = part.__struct_config__.tag, ", ".join(str(kind.__struct_config__.tag) for kind in takes)
-            message = f"Invalid value: '{tag}'. The content of {item.role} messages is {names}."
-            raise BadEvent(message, param=f"{path}.content[{index}].type")
+    """Raises ``BadEvent`` for what the types cannot say."""
+    if isinstance(event, SessionUpdate):
+        check_update(event.session)
+    elif isinstance(event, ConversationItemCreate):
+        check_item(event.item)
+    elif isinstance(event, ResponseCreate) and event.response is not UNSET:
+        check_response(event.response)
 
 
 def decode_json(text: bytes | str) -> Any:
@@ -264,13 +226,9 @@ def decode_json(text: bytes | str) -> Any:
         raise _not_json(error) from None
 
 
-def _too_deep() -> BadEvent:
-    return BadEvent("The message is nested too deeply.")
-
-
 def _not_json(error: Exception) -> BadEvent:
     if isinstance(error, RecursionError):
-        return _too_deep()
+        return BadEvent("The message is nested too deeply.")
     return BadEvent(f"The message is not valid JSON: {error}", code="invalid_json")
 
 
@@ -278,8 +236,8 @@ def decode_session(text: bytes | str) -> SessionConfig:
     """A session in a request's body; raises ``BadEvent`` naming the field below ``session``."""
     try:
         session = _session_decoder.decode(text)
-        require_shallow(session)
         refuse_flat(_given(_flat_decoder.decode(text)))
+        check_session(session)
         return session
     except msgspec.ValidationError as error:
         complaint = bad_event(error)

@@ -14,6 +14,8 @@ __all__ = [
     "InputImage",
     "InputText",
     "Item",
+    "ItemReference",
+    "McpApprovalResponse",
     "Message",
     "OutputAudio",
     "OutputText",
@@ -96,7 +98,24 @@ class FunctionCallOutput(Struct, tag="function_call_output", kw_only=True):
     output: str
 
 
-Item = Message | FunctionCall | FunctionCallOutput
+class McpApprovalResponse(Struct, tag="mcp_approval_response", kw_only=True):
+    """Whether a remote tool may be called; carried through to upstreams that asked."""
+
+    id: str | UnsetType = UNSET
+    object: Literal["realtime.item"] | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    approval_request_id: str
+    approve: bool
+    reason: str | None | UnsetType = UNSET
+
+
+Item = Message | FunctionCall | FunctionCallOutput | McpApprovalResponse
+
+
+class ItemReference(Struct, tag="item_reference"):
+    """Stands for an item of the conversation in what a response is to be given of."""
+
+    id: str
 
 
 class Part(Struct, kw_only=True):
@@ -132,7 +151,7 @@ class ResponseConfig(Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | UnsetType = UNSET
     max_output_tokens: Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"] | UnsetType = UNSET
     metadata: dict[str, str] | None | UnsetType = UNSET
-    input: list[Item] | UnsetType = UNSET
+    input: list[Item | ItemReference] | UnsetType = UNSET
     prompt: Any = UNSET
     reasoning: Any = UNSET
 

@@ -1,8 +1,8 @@
 """A session's configuration in its GA shape, and how an update is laid over it.
 
 Every field may be absent (``UNSET``): a client's ``session.update`` is the same shape as the whole. ``merged`` lays one
-over the other as the Realtime API does: the nested ``audio`` objects field by field, everything else as one value, and
-``null`` where null means "off".
+over the other as the Realtime API does: the nested ``audio`` objects and ``noise_reduction`` field by field, everything
+else as one value, and ``null`` where null means "off".
 """
 
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,6 +16,7 @@ __all__ = [
     "AudioConfig",
     "AudioInput",
     "AudioOutput",
+    "ChosenTool",
     "Format",
     "FunctionTool",
     "McpTool",
@@ -91,9 +92,11 @@ class Transcription(Struct, frozen=True):
 
 
 class NoiseReduction(Struct, frozen=True):
-    """A hint of where the microphone stands."""
+    """A hint of where the microphone stands, and how much to suppress."""
 
-    type: Literal["near_field", "far_field"]
+    type: Literal["near_field", "far_field"] | UnsetType = UNSET
+    strength: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    """An update that leaves it out leaves it as it is."""
 
 
 class FunctionTool(Struct, frozen=True, tag="function"):
@@ -152,6 +155,23 @@ class AudioConfig(Struct, frozen=True):
     output: AudioOutput | UnsetType = UNSET
 
 
+class TokenLimits(Struct, frozen=True):
+    """Up to how many tokens a conversation is kept."""
+
+    post_instructions: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+
+
+class RetentionRatio(Struct, frozen=True, tag="retention_ratio"):
+    """How much of a conversation that has grown too long is kept."""
+
+    retention_ratio: Annotated[float, Meta(ge=0, le=1)]
+    token_limits: TokenLimits | UnsetType = UNSET
+
+
+Truncation = Literal["auto", "disabled"] | RetentionRatio
+Include = Literal["item.input_audio_transcription.logprobs"]
+
+
 class SessionConfig(Struct, frozen=True, kw_only=True):
     """A whole session, or an update of one; GA names."""
 
@@ -167,11 +187,11 @@ class SessionConfig(Struct, frozen=True, kw_only=True):
     tool_choice: ToolChoice | UnsetType = UNSET
     parallel_tool_calls: bool | UnsetType = UNSET
     max_output_tokens: Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"] | UnsetType = UNSET
-    truncation: Any = UNSET
+    truncation: Truncation | UnsetType = UNSET
     tracing: Any = UNSET
     prompt: Any = UNSET
     reasoning: Any = UNSET
-    include: list[str] | None | UnsetType = UNSET
+    include: list[Include] | None | UnsetType = UNSET
 
 
 def default_session(*, session_id: str, model: str, expires_at: int) -> SessionConfig:
@@ -215,7 +235,7 @@ def default_transcription(*, session_id: str, model: str, expires_at: int) -> Se
     )
 
 
-_NESTED = (AudioConfig, AudioInput, AudioOutput)
+_NESTED = (AudioConfig, AudioInput, AudioOutput, NoiseReduction)
 _S = TypeVar("_S", bound=Struct)
 
 

@@ -97,7 +97,9 @@ async def _drop_three_seconds(daemon: Daemon) -> tuple[EventSocket, EventSocket,
     async with AsyncExitStack() as stack:
         owner = await stack.enter_async_context(open_socket(daemon.url, "model=any"))
         session_id = owner.events[0]["session"]["id"]
-        await owner.send({"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}})
+        await owner.send(
+            {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
+        )
         await owner.until("session.updated")
         query = f"call_id={session_id}&audio=pcm16"
         healthy, frozen = [await stack.enter_async_context(open_socket(daemon.url, query)) for _ in range(2)]

@@ -26,7 +26,9 @@ _KINDS = ("audio=pcm16", "audio=g711_ulaw&latency=balanced", "audio=pcm16&rate=8
 async def _session(daemon: Daemon) -> AsyncIterator[tuple[EventSocket, str]]:
     """A session of its own without turns, so that sound goes through and nothing answers."""
     async with open_socket(daemon.url, "model=any") as owner:
-        await owner.send({"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}})
+        await owner.send(
+            {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
+        )
         await owner.until("session.updated")
         yield owner, owner.events[0]["session"]["id"]
 

@@ -249,7 +249,9 @@ async def test_clients_that_read_nothing_do_not_hold_up_the_end(log: Path) -> No
     """Ten listeners whose sockets are full to the brim are cut at the deadline."""
     async with _serve(log, "--drain-s", "0") as daemon, AsyncExitStack() as stack:
         owner = await stack.enter_async_context(open_socket(daemon.url, "model=any"))
-        await owner.send({"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}})
+        await owner.send(
+            {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
+        )
         query = f"call_id={owner.events[0]['session']['id']}&audio=pcm16"
         healthy = await stack.enter_async_context(open_socket(daemon.url, query))
         for _ in range(_FROZEN):

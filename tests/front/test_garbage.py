@@ -58,10 +58,21 @@ _GA_EVENTS: list[Any] = [
                 "output": {"format": {"type": "audio/pcmu"}, "voice": "alloy", "speed": 1.0},
             },
             "tools": [_TOOL],
-            "tool_choice": "auto",
+            "tool_choice": {"type": "function", "name": "f"},
             "max_output_tokens": "inf",
+            "truncation": {
+                "type": "retention_ratio",
+                "retention_ratio": 0.5,
+                "token_limits": {"post_instructions": 9},
+            },
+            "include": ["item.input_audio_transcription.logprobs"],
         },
     },
+    {
+        "type": "conversation.item.create",
+        "item": {"type": "mcp_approval_response", "approval_request_id": "r", "approve": True, "reason": "ok"},
+    },
+    {"type": "response.create", "response": {"input": [{"type": "item_reference", "id": "item_1"}]}},
     {
         "type": "conversation.item.create",
         "item": {
@@ -246,7 +257,9 @@ async def test_every_depth(is_beta: bool) -> None:
             sink.forget()
             deep = f'{{"a": {"[" * depth}{"]" * depth}}}'
             tool = f'{{"type": "function", "name": "f", "parameters": {deep}}}'
-            session.receive(listener, f'{{"type": "session.update", "session": {{"tools": [{tool}]}}}}')
+            session.receive(
+                listener, f'{{"type": "session.update", "session": {{"type": "realtime", "tools": [{tool}]}}}}'
+            )
             (answer,) = sink.events
             assert answer["type"] == "session.updated" or answer["error"]["code"] == "invalid_value"
             taken.add(answer["type"] == "session.updated")

@@ -66,7 +66,7 @@ def test_everyone_hears_session_created_first() -> None:
     """Owner, peer and sideband each begin with the configuration as it is when they come."""
     stage = Stage()
     owner, owner_sink = stage.attach("owner")
-    stage.send(owner, {"type": "session.update", "session": {"instructions": "sing"}})
+    stage.send(owner, {"type": "session.update", "session": {"type": "realtime", "instructions": "sing"}})
     _, late_sink = stage.attach()
     stage.upstream.downstream.deliver(server.InputAudioBufferCleared())
     assert owner_sink.types == ["session.created", "session.updated", "input_audio_buffer.cleared"]

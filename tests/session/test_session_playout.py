@@ -132,7 +132,8 @@ def test_without_interrupt_response_the_answer_goes_on() -> None:
     for turn_detection in ("server_vad", "semantic_vad"):
         call = Call().connect()
         turns = {"type": turn_detection, "interrupt_response": False}
-        call.leg.say({"type": "session.update", "session": {"audio": {"input": {"turn_detection": turns}}}})
+        session = {"type": "realtime", "audio": {"input": {"turn_detection": turns}}}
+        call.leg.say({"type": "session.update", "session": session})
         call.answer(bytes(1000 * MS))
         call.leg.hear(500)
         call.interrupt()

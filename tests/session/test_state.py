@@ -1,5 +1,6 @@
 """The state of a session: it follows what the upstream says, and knows what a client may not do."""
 
+import msgspec
 import pytest
 
 from bridge.errors import BadEvent
@@ -10,6 +11,9 @@ from bridge.wire.sessions import (
     AudioConfig,
     AudioInput,
     AudioOutput,
+    ChosenTool,
+    FunctionTool,
+    McpTool,
     PcmuFormat,
     SessionConfig,
     default_session,
@@ -50,11 +54,94 @@ def test_an_update_is_laid_over() -> None:
     assert state.output.voice == "alloy"
 
 
-def test_what_a_client_may_not_change() -> None:
-    """Id, model, object and expiry stay as they are."""
+def test_what_the_server_alone_sets() -> None:
+    """Id, object and expiry stay as they are."""
     state = new_state()
-    config = state.updated(SessionConfig(id="sess_2", model="other", expires_at=99))
-    assert (config.id, config.model, config.expires_at) == ("sess_1", "parrot", 7)
+    config = state.updated(SessionConfig(id="sess_2", object="realtime.transcription_session", expires_at=99))
+    assert (config.id, config.object, config.expires_at) == ("sess_1", "realtime.session", 7)
+
+
+def test_a_session_stays_what_it_is() -> None:
+    """A conversation becomes no transcription, nor the other way round; to name what it is does no harm."""
+    conversation = new_state()
+    transcription = SessionState(default_transcription(session_id="sess_1", model="m", expires_at=0))
+    for state, same, other in (
+        (conversation, "realtime", "transcription"),
+        (transcription, "transcription", "realtime"),
+    ):
+        assert state.updated(msgspec.convert({"type": same}, SessionConfig)) == state.config
+        with pytest.raises(BadEvent, match=f"a {other} session update event to a {same} session") as caught:
+            state.updated(msgspec.convert({"type": other}, SessionConfig))
+        assert (caught.value.code, caught.value.param) == ("invalid_parameter", "session.type")
+
+
+def test_the_model_is_settled_by_the_first_update() -> None:
+    """Agents SDKs name their model there, whatever the URL said; from then on another one is refused."""
+    state = new_state()
+    state.follow(server.SessionUpdated(session=state.updated(SessionConfig(model="gpt-realtime-2.1"))))
+    assert state.config.model == "gpt-realtime-2.1"
+    assert state.updated(SessionConfig(model="gpt-realtime-2.1", instructions="sing")).instructions == "sing"
+    with pytest.raises(BadEvent, match=r"gpt-realtime-2\.1") as caught:
+        state.updated(SessionConfig(model="parrot"))
+    assert caught.value.param == "session.model"
+
+
+def test_a_forced_tool_is_one_of_the_tools() -> None:
+    """Of those that the session then has, or that the response brings; of functions and of remote servers alike."""
+    state = new_state()
+    tools: list[FunctionTool | McpTool] = [FunctionTool(name="look"), McpTool(server_label="files")]
+    look, leap = (ChosenTool(type="function", name=name) for name in ("look", "leap"))
+    files = ChosenTool(type="mcp", server_label="files")
+    config = state.updated(SessionConfig(tools=tools, tool_choice=look))
+    state.follow(server.SessionUpdated(session=config))
+    for update, param in (
+        (SessionConfig(tool_choice=leap), "session.tool_choice.name"),
+        (SessionConfig(tools=[]), "session.tool_choice.name"),
+        (SessionConfig(tool_choice=ChosenTool(type="function")), "session.tool_choice.name"),
+        (SessionConfig(tool_choice=ChosenTool(type="mcp", server_label="look")), "session.tool_choice.server_label"),
+    ):
+        with pytest.raises(BadEvent) as caught:
+            state.updated(update)
+        assert caught.value.param == param
+    for choice in (look, files, "none"):
+        state.new_response("resp_1", items.ResponseConfig(tool_choice=choice))
+    state.new_response("resp_1", items.ResponseConfig(tools=[FunctionTool(name="leap")], tool_choice=leap))
+    for wanted in (
+        items.ResponseConfig(tool_choice=leap),
+        items.ResponseConfig(tools=[FunctionTool(name="leap")], tool_choice=look),
+    ):
+        with pytest.raises(BadEvent) as caught:
+            state.new_response("resp_1", wanted)
+        assert caught.value.param == "response.tool_choice.name"
+
+
+def test_an_answer_has_a_question() -> None:
+    """The output of a function that nobody called is refused, as is a word on a remote tool that nobody asked for."""
+    state = new_state()
+    output = items.FunctionCallOutput(call_id="call_1", output="1")
+    with pytest.raises(BadEvent, match="call_1") as caught:
+        state.require_answerable(output)
+    assert (caught.value.code, caught.value.param) == ("invalid_tool_call_id", "item.call_id")
+    call = items.FunctionCall(id="item_c", call_id="call_1", name="f", arguments="{}")
+    state.follow(server.ConversationItemAdded(item=call))
+    for item in (output, call, heard()):
+        state.require_answerable(item)
+    with pytest.raises(BadEvent, match="mcpr_1") as caught:
+        state.require_answerable(items.McpApprovalResponse(approval_request_id="mcpr_1", approve=True))
+    assert caught.value.param == "item.approval_request_id"
+
+
+def test_a_response_may_refer_to_items() -> None:
+    """What it is given of is the conversation, or what it brings, with references in the place of known items."""
+    state = new_state()
+    state.follow(server.ConversationItemAdded(item=heard()))
+    assert state.history(items.ResponseConfig()) == [heard()]
+    assert state.history(items.ResponseConfig(input=[])) == []
+    wanted = items.ResponseConfig(input=[spoken(), items.ItemReference("item_a")])
+    assert state.history(wanted) == [spoken(), heard()]
+    with pytest.raises(BadEvent, match="item_z") as caught:
+        state.history(items.ResponseConfig(input=[spoken(), items.ItemReference("item_z")]))
+    assert caught.value.param == "response.input[1].id"
 
 
 def test_the_voice_is_fixed_by_the_first_sound() -> None:
@@ -179,5 +266,6 @@ def test_words_are_estimated_as_tokens() -> None:
         items.FunctionCall(name="f", arguments="one"),
         items.FunctionCallOutput(call_id="call_1", output="one two"),
         items.Message(role="user", content=[items.InputText(text="one")]),
+        items.McpApprovalResponse(approval_request_id="mcpr_1", approve=False, reason="not mine"),
     ]
     assert state.text_tokens(history) == 12

@@ -154,6 +154,8 @@ class Engine:
 
     def _create_item(self, event: client.ConversationItemCreate) -> None:
         item = event.item
+        self._state.require_answerable(item)
+        item.status = "completed"  # whatever the client calls it
         sound = self._taken_sound(item)
         previous = self._state.conversation.place(item, after=event.previous_item_id)
         if sound:
@@ -216,7 +218,7 @@ class Engine:
     def _respond(self, wanted: items.ResponseConfig, *, is_idle: bool = False) -> None:
         self._state.require_idle()
         self._state.conversation.require_room()
-        history = wanted.input if wanted.input is not UNSET else self._state.conversation.items()
+        history = self._state.history(wanted)
         response = self._state.new_response(new_id("resp"), wanted)
         matter = Matter(
             wanted,

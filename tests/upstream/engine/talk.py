@@ -131,10 +131,12 @@ class Talk:
         if session:
             self.send("session.update", session=session)
 
-    def send(self, name: str, **fields: object) -> None:
+    def send(self, name: str, **fields: Any) -> None:
+        if name == "session.update":
+            fields["session"] = {"type": "realtime", **fields["session"]}
         self.engine.receive_event(decode_client_event(json.dumps({"type": name, **fields})))
 
-    def refusal(self, name: str, **fields: object) -> BadEvent:
+    def refusal(self, name: str, **fields: Any) -> BadEvent:
         """Sends what must be refused, and changes nothing that can be seen."""
         before = len(self.said.events)
         with pytest.raises(BadEvent) as caught:

@@ -1,0 +1,157 @@
+"""What the types of a session, an item and a response cannot say of what clients send; ``BadEvent`` names the field."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from bridge.errors import BadEvent
+from bridge.wire.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputAudio,
+    InputImage,
+    InputText,
+    Item,
+    ItemReference,
+    Message,
+    OutputAudio,
+    OutputText,
+    ResponseConfig,
+)
+from bridge.wire.sessions import ChosenTool, FunctionTool, McpTool, SessionConfig, ToolChoice
+
+__all__ = ["check_choice", "check_item", "check_response", "check_session", "check_update", "require_shallow"]
+
+_CONTENT: dict[str, tuple[type[Struct], ...]] = {
+    "user": (InputText, InputAudio, InputImage),
+    "assistant": (OutputText, OutputAudio),
+    "system": (InputText,),
+}
+_MAX_ID_CHARS = 512
+_HEADROOM = 200  # levels of nesting, and of the stack, in which a value may stand when it is told again
+_MIB = 1024 * 1024
+_MAX_TEXT_BYTES = _MIB
+_MAX_TOLD_BYTES = 6 * _MIB  # what is told again must fit into the 8 MiB that openai-agents reads as one message
+
+Tools = Sequence[FunctionTool | McpTool]
+
+
+def check_session(session: SessionConfig) -> None:
+    """A session as a request begins it."""
+    check_update(session)
+    check_choice(session.tool_choice, session.tools, "session")
+
+
+def check_update(session: SessionConfig) -> None:
+    """What is laid over a session; ``check_choice`` is for the whole that it makes."""
+    _require_tellable(session, "session")
+    _check_tools(session.tools, "session")
+
+
+def _check_tools(tools: Tools | UnsetType, path: str) -> None:
+    """Each function has a name, and its own."""
+    names: set[str] = set()
+    for index, tool in enumerate(() if tools is UNSET else tools):
+        if not isinstance(tool, FunctionTool):
+            continue
+        param = f"{path}.tools[{index}].name"
+        if not tool.name:
+            raise BadEvent("A function's name is not empty.", param=param)
+        if tool.name in names:
+            raise BadEvent(f"Two functions are called '{tool.name[:64]}'.", param=param)
+        names.add(tool.name)
+
+
+def check_choice(choice: ToolChoice | UnsetType, tools: Tools | UnsetType, path: str) -> None:
+    """The tool that is forced is one of the tools."""
+    if not isinstance(choice, ChosenTool):
+        return
+    field = "name" if choice.type == "function" else "server_label"
+    param, chosen = f"{path}.tool_choice.{field}", getattr(choice, field)
+    if chosen is UNSET:
+        raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+    kind = FunctionTool if choice.type == "function" else McpTool
+    if chosen not in [getattr(tool, field) for tool in (() if tools is UNSET else tools) if isinstance(tool, kind)]:
+        raise BadEvent(f"'{chosen[:64]}' is none of the tools.", param=param)
+
+
+def check_response(response: ResponseConfig) -> None:
+    """What a ``response.create`` asks for."""
+    _require_tellable(response, "response")
+    _check_tools(response.tools, "response")
+    for index, item in enumerate(response.input if response.input is not UNSET else ()):
+        path = f"response.input[{index}]"
+        if isinstance(item, ItemReference):
+            _check_id(item.id, path)
+        else:
+            _check_item(item, path)
+
+
+def check_item(item: Item) -> None:
+    """An item that a client creates."""
+    _require_tellable(item, "item")
+    _check_item(item, "item")
+
+
+def _check_item(item: Item, path: str) -> None:
+    if item.id is not UNSET:
+        _check_id(item.id, path)
+    if isinstance(item, FunctionCall | FunctionCallOutput) and item.call_id == "":
+        raise BadEvent("A call_id is not empty.", param=f"{path}.call_id")
+    if not isinstance(item, Message):
+        return
+    for index, part in enumerate(item.content):
+        takes = _CONTENT[item.role]
+        if not isinstance(part, takes):
+            tag, names = part.__struct_config__.tag, ", ".join(str(kind.__struct_config__.tag) for kind in takes)
+            message = f"Invalid value: '{tag}'. The content of {item.role} messages is {names}."
+            raise BadEvent(message, param=f"{path}.content[{index}].type")
+
+
+def _check_id(item_id: str, path: str) -> None:
+    if not 1 <= len(item_id) <= _MAX_ID_CHARS:
+        raise BadEvent(f"An id has 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
+
+
+# What can be told again
+
+
+def require_shallow(value: Any) -> int:
+    """The size of ``value`` as JSON; raises ``BadEvent`` where it is nested so deeply that nobody could tell it."""
+    for _ in range(_HEADROOM):
+        value = [value]
+    try:
+        return len(msgspec.json.encode(value)) - 2 * _HEADROOM
+    except RecursionError:
+        raise BadEvent("The message is nested too deeply.") from None
+
+
+def _require_tellable(value: Struct, path: str) -> None:
+    """Raises ``BadEvent`` for what could be read, but not by those who are told of it; sound is not told again."""
+    size = require_shallow(value)
+    if size <= _MAX_TEXT_BYTES:
+        return
+    for name, text in _texts(msgspec.to_builtins(value), path):
+        if name.endswith(".audio"):
+            size -= len(text)
+        elif not name.endswith(".image_url") and len(text.encode()) > _MAX_TEXT_BYTES:
+            message = f"'{name}' is over the limit of {_MAX_TEXT_BYTES // _MIB} MiB of text."
+            raise BadEvent(message, code="string_above_max_length", param=name)
+    if size > _MAX_TOLD_BYTES:
+        message = f"'{path}' is over the limit of {_MAX_TOLD_BYTES // _MIB} MiB without its sound."
+        raise BadEvent(message, code="string_above_max_length", param=path)
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text in ``value`` with its path."""
+    places = [(path, value)]
+    while places:
+        path, value = places.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, dict):
+            places += [(f"{path}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            places += [(f"{path}[{index}]", inner) for index, inner in enumerate(value)]
