@@ -23,7 +23,7 @@ __all__ = ["Registry", "Terms", "UpstreamFactory"]
 
 _log = get_logger("registry")
 
-_GOING_AWAY = 1001
+_GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # stock clients come back after either
 _ANY_KEY = "api"
 _DEFAULT_MODEL = "gpt-realtime"
 
@@ -190,7 +190,7 @@ class Registry:
                 for session in self.sessions:
                     await session.closed.wait()
         except TimeoutError:
-            self.close_all("server_draining", code=_GOING_AWAY)
+            self.close_all("server_draining", code=_SERVICE_RESTART)
 
     async def _contained(self, session: Session, limit_s: float, idle_timeout_s: float | None) -> None:
         """Whatever goes wrong at one session's end must not end the others."""

@@ -82,7 +82,7 @@ class Session:
         self._is_closing = False
         self._leg_gone = False
         self._result = ("success", "")
-        self._close_code = _NORMAL
+        self._goodbye = _NORMAL, ""
         self._dropped = 0
         self._is_live = False
         self._waiting: list[Listener] = []
@@ -156,7 +156,7 @@ class Session:
             self.require_room()
         listener = Listener(sink, role=role, limits=self._limits, is_beta=is_beta, choices=choices)
         if self._is_closing:
-            listener.close(self._close_code, self._result[1])
+            listener.close(*self._goodbye)
             return listener
         if role == "owner":
             self._replace_owner(listener)
@@ -376,15 +376,17 @@ class Session:
 
     # The end
 
-    def close(self, reason: str, *, error: BridgeError | None = None, code: int = _NORMAL) -> None:
-        """Ends the conversation; every socket is closed with ``code``. The first reason counts."""
+    def close(
+        self, reason: str, *, error: BridgeError | None = None, code: int = _NORMAL, farewell: str | None = None
+    ) -> None:
+        """Ends the conversation; sockets close with ``code`` and ``farewell``, or the first reason's slug."""
         if self._is_closing:
             return
         self._is_closing = True
         self.comeback.end()
         self.info.state = "closed"
         self._result = (result_of(error), reason)
-        self._close_code = code
+        self._goodbye = code, farewell or reason
         ending = own.CallClosed(call_id=self.info.id, result=self._result[0], reason=reason)
         self._sound.end()
         waiting, self._waiting = self._waiting, []
@@ -392,7 +394,7 @@ class Session:
             if listener.is_bridge_client:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
-                listener.close(code, reason)
+                listener.close(*self._goodbye)
         if self._playing.leg is not None and not self._leg_gone:
             self._playing.leg.hang_up(reason)  # leg_closed follows
         else:
@@ -403,7 +405,7 @@ class Session:
         minutes = f"{limit_s / 60:g} minutes" if limit_s >= 60 else f"{limit_s:g} seconds"
         message = f"Your session hit the maximum duration of {minutes}."
         self.hub.publish(server.error_event(BadEvent(message, code="session_expired")))
-        self.close("session_expired", code=_GOING_AWAY)
+        self.close("session_expired", code=_GOING_AWAY, farewell=message)
 
     def _finish(self) -> None:
         if self.closed.is_set():

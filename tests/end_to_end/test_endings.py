@@ -78,7 +78,7 @@ async def test_end_of_the_daemon_ends_everything(serve_with: ServeWith, ended: E
         peer = await RealPeer(daemon.url).__aenter__()
         socket = open_socket(daemon.url, "model=any")
         owner = await socket.__aenter__()
-    assert await owner.close_code() == 1001
+    assert await owner.close_code() == 1012
     await asyncio.wait_for(peer.gone.wait(), _LIMIT_S)
     await socket.__aexit__(None, None, None)
     await peer.__aexit__()

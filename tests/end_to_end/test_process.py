@@ -216,7 +216,7 @@ async def test_running_calls_get_their_grace(log: Path) -> None:
 
 
 async def test_calls_that_outlast_the_grace_are_closed(log: Path) -> None:
-    """Sockets get 1001, peers are told, and the daemon is gone in time with exit code 0."""
+    """Sockets get 1012, peers are told, and the daemon is gone in time with exit code 0."""
     async with _serve(log, "--drain-s", "1") as daemon:
         async with (
             RealPeer(daemon.url) as peer,
@@ -224,7 +224,7 @@ async def test_calls_that_outlast_the_grace_are_closed(log: Path) -> None:
             open_socket(daemon.url, "model=any") as owner,
         ):
             seconds = await daemon.stop()
-            assert [await listener.close_code(), await owner.close_code()] == [1001, 1001]
+            assert [await listener.close_code(), await owner.close_code()] == [1012, 1012]
             await asyncio.wait_for(peer.gone.wait(), _LIMIT_S)
         assert 1 <= seconds < 1 + _MARGIN_S
     assert daemon.complaints() == []
@@ -265,7 +265,7 @@ async def test_clients_that_read_nothing_do_not_hold_up_the_end(log: Path) -> No
             await owner.send({"type": "input_audio_buffer.append", "audio": _SECOND})
             await healthy.until("input_audio_buffer.append", number=sent)
         assert await daemon.stop() < _MARGIN_S
-        assert await healthy.close_code() == 1001
+        assert await healthy.close_code() == 1012
     assert daemon.complaints() == []
 
 

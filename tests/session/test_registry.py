@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from msgspec import UNSET
+from openai.types.websocket_reconnection import is_recoverable_close
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.session.hub import Limits
@@ -125,7 +126,7 @@ async def test_a_closed_session_is_forgotten_and_its_upstream_closed() -> None:
 
 
 async def test_the_registry_ends_what_still_runs() -> None:
-    """Leaving it closes every session with 1001, waits for legs, and closes every upstream."""
+    """Leaving it closes every session with 1001, after which the SDKs come back too, and every upstream."""
     house = House()
     async with house.registry:
         _, sink = house.owned()
@@ -156,12 +157,13 @@ async def test_draining_takes_no_new_calls_and_lets_the_running_ones_end() -> No
 
 
 async def test_draining_cuts_what_takes_too_long() -> None:
-    """After the grace period the rest is closed with 1001."""
+    """After the grace period the rest is closed with 1012, after which the SDKs connect again."""
     house = House()
     async with house.registry as registry:
         _, sink = house.owned()
         await registry.drain(0.01)
-        assert sink.closed == (1001, "server_draining")
+        assert sink.closed == (1012, "server_draining")
+        assert is_recoverable_close(sink.closed[0])
         assert registry.sessions == []
 
 
@@ -172,5 +174,5 @@ async def test_a_call_ends_at_its_limit() -> None:
         session, sink = house.owned()
         await session.closed.wait()
         assert sink.types[-1] == "error"
-        assert sink.closed == (1001, "session_expired")
+        assert sink.closed == (1001, "Your session hit the maximum duration of 0.01 seconds.")
         assert registry.sessions == []

@@ -141,15 +141,18 @@ async def test_an_upstream_that_leaves_ends_the_call() -> None:
 
 @pytest.mark.parametrize(("limit_s", "words"), [(3600.0, "60 minutes"), (1.5, "1.5 seconds")])
 async def test_a_session_expires(limit_s: float, words: str) -> None:
-    """At the limit everyone is told why, and closed with 1001."""
+    """At the limit everyone is told why, by an error and by the close frame, as the real service does; code 1001."""
     call = Call().connect()
     _, sink = call.attach()
     call.session.expire(limit_s)
     [event] = sink.of_type("error")
     assert event["error"]["code"] == "session_expired"
-    assert event["error"]["message"] == f"Your session hit the maximum duration of {words}."
+    message = f"Your session hit the maximum duration of {words}."
+    assert event["error"]["message"] == message
     assert call.channel.types[-1] == "error"
-    assert sink.closed == (1001, "session_expired")
+    assert sink.closed == (1001, message)
+    _, late_sink = call.attach()
+    assert late_sink.closed == (1001, message)
     assert call.leg.reason == "session_expired"
 
 
