@@ -46,7 +46,7 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         grant.require_owner()
         terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
         if update is not None:
-            terms = replace(terms, temperature=beta.temperature)
+            terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)
         keys.admit(request.headers, is_use=True)  # a refused request costs a single-use key nothing
         session = registry.open(terms, transport="webrtc")
         try:
@@ -134,6 +134,7 @@ def terms_of(grant: Grant, update: SessionConfig | None, *, model: str | None, i
         update=update,
         is_beta=is_beta or grant.is_beta,
         temperature=grant.temperature,
+        metadata=grant.metadata,
         key_id=grant.key_id,
         max_duration_s=grant.max_duration_s,
         idle_timeout_s=grant.idle_timeout_s,

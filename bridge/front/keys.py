@@ -11,7 +11,7 @@ import hmac
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
@@ -42,6 +42,8 @@ class Grant:
     is_beta: bool = False
     temperature: float | None = None
     """Of a beta session; GA has no place for it."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Likewise."""
     role: str = "controller"
     """The most that the key may be on a call; an observer opens and ends none."""
     call_id: str | None = None

@@ -158,6 +158,7 @@ def _mint_beta(
         config=session,
         is_beta=True,
         temperature=beta.temperature,
+        metadata=beta.metadata,
         is_single_use=True,
         allowed_origins=allowed_origins,
     )

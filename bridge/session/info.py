@@ -24,7 +24,7 @@ class CallInfo:
     is_beta: bool = False
     """The leg's data channel speaks the beta dialect."""
     metadata: dict[str, str] = field(default_factory=dict)
-    """What a telephone call brought with it."""
+    """What a telephone call brought with it, or a beta session was given."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
     session_id: str = field(default_factory=lambda: new_id("sess"))

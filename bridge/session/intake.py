@@ -75,6 +75,8 @@ class Intake:
                 self._upstream.receive_event(event, text)
             except BadEvent:
                 self.askers.forget_last()
+                if isinstance(event, client.ResponseCreate):
+                    self._beta.ask(None)
                 raise
 
 

@@ -45,7 +45,7 @@ class Terms:
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What the caller's side gave the call on its way, for whoever lists it."""
+    """What the caller's side gave the call on its way, or the application in a beta session, for whoever lists it."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
 

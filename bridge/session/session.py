@@ -60,6 +60,7 @@ class Session:
     ) -> None:
         self.info = info
         self.beta = Beta()
+        self.beta.metadata = info.metadata
         self.hub = Hub(info.session_id, self.beta, replay_bytes=limits.replay_bytes)
         self.state = SessionState(SessionConfig())
         self.closed = asyncio.Event()
@@ -451,6 +452,7 @@ class Session:
         """The call for people and for ``GET /v1/calls``; in full with the session's configuration."""
         described: dict[str, object] = {
             **self.info.describe(),
+            "status": "active" if not self._is_closing else "ended" if self._result[0] == "success" else "error",
             "seconds": round(self.seconds, 1),
             "listeners": [listener.describe() for listener in self.hub.listeners],
             "legs": self._legs(),

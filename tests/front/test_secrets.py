@@ -37,6 +37,8 @@ _FLAT = {
     "speed",
     "tracing",
     "client_secret",
+    "status",
+    "metadata",
 }
 
 

@@ -1,6 +1,7 @@
 """A beta client as the seed's document describes it: its headers, its flat events, its way to a key and a call."""
 
 import base64
+import json
 from typing import Any
 
 from bridge.daemon import Daemon
@@ -192,3 +193,39 @@ async def test_token_server_knows_its_pages(serve_with: ServeWith) -> None:
             assert (await request("GET", url, headers=headers)).status == 403
         chosen = await request("GET", f"{url}?model=gpt-4o-mini&voice=verse", headers={"Origin": _PAGE})
         assert (chosen.json["model"], chosen.json["voice"]) == ("gpt-4o-mini", "verse")
+
+
+async def test_metadata_from_the_key_to_the_list_of_calls(serve_with: ServeWith) -> None:
+    """What a token server says of a client stands in its session and in the list, until the client says otherwise."""
+    authorized = {"Authorization": f"Bearer {_KEY}"}
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        mine = {"client_id": "c1", "session_type": "support"}
+        headers = {**authorized, "Content-Type": "application/json"}
+        body = json.dumps({"model": "gpt-4o-realtime-preview", "metadata": mine}).encode()
+        minted = await request("POST", f"{daemon.url}v1/realtime/sessions", headers=headers, body=body)
+        assert minted.json["metadata"] == mine
+        key = {"Authorization": f"Bearer {minted.json['client_secret']['value']}"}
+        async with open_socket(daemon.url, "", additional_headers=key) as client:
+            created = (await client.until("session.created"))["session"]
+            assert (created["metadata"], created["status"]) == (mine, "active")
+            await client.send({"type": "session.update", "session": {"metadata": {"client_id": "c2"}}})
+            assert (await client.until("session.updated"))["session"]["metadata"] == {"client_id": "c2"}
+            listed = await request("GET", f"{daemon.url}v1/calls", headers=authorized)
+        [call] = listed.json["data"]
+        assert (call["metadata"], call["status"]) == ({"client_id": "c2"}, "active")
+    assert _complaints(client.events) == []
+
+
+async def test_a_response_tells_its_own_temperature(daemon: Daemon) -> None:
+    """The one that it was asked for; what was refused is not the next one's, and the session keeps its own."""
+    async with open_socket(daemon.url, "model=gpt-4o-realtime-preview", additional_headers=_BETA_HEADER) as client:
+        own = {"type": "response.create", "response": {"modalities": ["text"], "temperature": 1.5}}
+        await client.send(own)
+        await client.send({**own, "response": {"temperature": 0.3}})
+        assert (await client.until("error"))["error"]["code"] == "conversation_already_has_active_response"
+        await client.until("response.done")
+        await client.send({"type": "response.create", "response": {"modalities": ["text"]}})
+        await client.until("response.done", number=2)
+        for kind in ("response.created", "response.done"):
+            assert [event["response"]["temperature"] for event in client.of(kind)] == [1.5, 0.8]
+    assert _complaints(client.events) == []

@@ -202,6 +202,7 @@ async def test_describe() -> None:
         "object": "realtime.call",
         "session_id": call.session.info.session_id,
         "state": "connected",
+        "status": "active",
         "transport": "webrtc",
         "model": "parrot",
         "started_at": 0.0,
@@ -217,6 +218,14 @@ async def test_describe() -> None:
         ("peer", "none"),
         ("observer", "pcm16"),
     ]
+
+
+@pytest.mark.parametrize(("error", "status"), [(None, "ended"), (PeerLost("It went silent."), "error")])
+async def test_the_status_of_a_call_that_is_over(error: PeerLost | None, status: str) -> None:
+    """As the seed has it: it was active, and then ended, or came to grief."""
+    call = Call(hangs=True).connect()
+    call.session.close("over", error=error)
+    assert call.session.describe()["status"] == status
     stage = Stage()
     assert stage.session.describe()["id"] == stage.session.info.session_id
     assert stage.session.describe()["peer"] is None

@@ -6,9 +6,10 @@ name that the client used. A server event that beta clients never knew is not se
 """
 
 import binascii
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from bridge.errors import BadEvent
 from bridge.wire.client_events import ClientEvent, bad_event, check_event, decode_json
@@ -61,6 +62,11 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 _DEFAULT_TEMPERATURE = 0.8
 _TEMPERATURES = (0.0, 2.0)
+_MAX_RESPONSES = 64  # with temperatures of their own, at once
+_MAX_PAIRS = 16
+_Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=_MAX_PAIRS)
+]
 
 # Where a field of the flat session stands in the nested one.
 NESTED = {
@@ -96,16 +102,34 @@ class Beta:
 
     def __init__(self) -> None:
         self.temperature = _DEFAULT_TEMPERATURE
+        self.metadata: dict[str, str] = {}
+        """The seed's: whatever the application wants to find again."""
+        self._asked: float | None = None
+        self._own: dict[str, float] = {}
+
+    def ask(self, temperature: float | None) -> None:
+        """The next response is asked for with a temperature of its own; None: with the session's."""
+        self._asked = temperature
+
+    def temperature_of(self, response_id: str, kind: str) -> float:
+        """Which one a response has, of which ``kind`` tells."""
+        if kind == "response.created" and self._asked is not None:
+            self._own[response_id], self._asked = self._asked, None
+            if len(self._own) > _MAX_RESPONSES:
+                del self._own[next(iter(self._own))]
+        take = self._own.pop if kind == "response.done" else self._own.get
+        return take(response_id, self.temperature)
 
 
 class _Translation:
-    """Fields on their way from flat to nested: what they were called, for complaints, and the temperature.
+    """Fields on their way from flat to nested: what they were called, for complaints, and what GA has no place for.
 
     ``prefix`` is the path of the flat object in the message: ``session.``, ``response.``, or nothing.
     """
 
     def __init__(self, prefix: str) -> None:
         self.temperature: float | None = None
+        self.metadata: dict[str, str] | None = None
         self._prefix = prefix
         self._names: dict[str, str] = {}
 
@@ -115,6 +139,8 @@ class _Translation:
         for name, value in flat.items():
             if name == "temperature":
                 self.temperature = self._temperature(value)
+            elif name == "metadata":
+                self.metadata = self._metadata(value)
             elif name in NESTED:
                 self._place(session, NESTED[name], name, value)
             elif name in _STATED:
@@ -128,7 +154,7 @@ class _Translation:
         response: dict[str, Any] = {}
         for name, value in flat.items():
             if name == "temperature":
-                self._temperature(value)
+                self.temperature = self._temperature(value)
             elif name == "input" and isinstance(value, list):
                 response["input"] = [
                     _item_to_ga(item, f"response.input[{index}]") if isinstance(item, dict) else item
@@ -139,6 +165,14 @@ class _Translation:
             else:
                 self._place(response, (name,), name, value)
         return response
+
+    def settle(self, beta: Beta) -> None:
+        """What GA has no place for is the session's from now on."""
+        if self.temperature is not None:
+            beta.temperature = self.temperature
+        if self.metadata is not None:
+            beta.metadata.clear()
+            beta.metadata.update(self.metadata)
 
     def complaint(self, error: BadEvent) -> BadEvent:
         """A complaint about a nested field, named as the client wrote it."""
@@ -202,6 +236,13 @@ class _Translation:
             raise BadEvent(f"'temperature' is a number from {low:g} to {high:g}.", param=param)
         return float(value)
 
+    def _metadata(self, value: Any) -> dict[str, str]:
+        try:
+            return msgspec.convert({} if value is None else value, _Metadata)
+        except msgspec.ValidationError:
+            text = f"'metadata' is up to {_MAX_PAIRS} texts of up to 512 characters, under names of up to 64."
+            raise BadEvent(text, param=f"{self._prefix}metadata") from None
+
 
 def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
     """The GA event that a beta client means; raises ``BadEvent`` naming the field as the client wrote it."""
@@ -221,8 +262,10 @@ def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
         check_event(event)
     except msgspec.ValidationError as error:
         raise translation.complaint(bad_event(error)) from None
-    if translation.temperature is not None:
-        beta.temperature = translation.temperature
+    if kind == "response.create":
+        beta.ask(translation.temperature)
+    else:
+        translation.settle(beta)
     return event
 
 
@@ -234,8 +277,7 @@ def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime", p
         session = msgspec.convert({"session": nested}, _Wanted).session
     except msgspec.ValidationError as error:
         raise translation.complaint(bad_event(error)) from None
-    if translation.temperature is not None:
-        beta.temperature = translation.temperature
+    translation.settle(beta)
     return session
 
 
@@ -257,7 +299,7 @@ def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
     if "item" in message:
         message["item"] = _item_to_beta(message["item"])
     if isinstance(message.get("response"), dict):
-        message["response"] = _response_to_beta(message["response"], beta)
+        message["response"] = _response_to_beta(message["response"], beta, kind)
     if kind == "response.function_call_arguments.done":
         message.pop("name", None)
     return message
@@ -288,6 +330,8 @@ def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
         "max_response_output_tokens": session.get("max_output_tokens", "inf"),
         "speed": outbound.get("speed", 1.0),
         "tracing": session.get("tracing"),
+        "status": "active",
+        "metadata": dict(beta.metadata),
         "client_secret": None,
     }
 
@@ -314,7 +358,7 @@ def _format_name(ga: Any) -> str:
 # Responses and items
 
 
-def _response_to_beta(response: dict[str, Any], beta: Beta) -> dict[str, Any]:
+def _response_to_beta(response: dict[str, Any], beta: Beta, kind: str) -> dict[str, Any]:
     flat = {key: value for key, value in response.items() if key not in ("output_modalities", "audio")}
     outbound, output = _dict(_dict(response, "audio"), "output"), response.get("output")
     return {
@@ -323,7 +367,7 @@ def _response_to_beta(response: dict[str, Any], beta: Beta) -> dict[str, Any]:
         "modalities": _modalities_to_beta(response.get("output_modalities")),
         "voice": outbound.get("voice", "alloy"),
         "output_audio_format": _format_name(outbound.get("format")),
-        "temperature": beta.temperature,
+        "temperature": beta.temperature_of(str(response.get("id")), kind),
     }
 
 

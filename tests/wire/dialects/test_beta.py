@@ -37,6 +37,7 @@ _FULL_SESSION = {
     "output_audio_format": "g711_alaw",
     "input_audio_transcription": {"model": "whisper-1", "language": "en"},
     "input_audio_noise_reduction": {"type": "near_field"},
+    "metadata": {"client_id": "c1"},
     "turn_detection": {
         "type": "server_vad",
         "threshold": 0.25,
@@ -163,6 +164,7 @@ def test_session_both_ways() -> None:
         "model": "parrot",
         "expires_at": 7,
         "client_secret": None,
+        "status": "active",
     }
     assert told == {**_FULL_SESSION, **fixed}
 

@@ -8,7 +8,9 @@ import pytest
 
 from bridge.errors import BadEvent
 from bridge.wire import client_events as client
-from bridge.wire.dialects.beta import Beta, decode_client_event
+from bridge.wire.dialects.beta import Beta, decode_client_event, session_to_beta, to_beta
+from bridge.wire.items import Response
+from bridge.wire.server_events import ResponseCreated, ResponseDone
 from bridge.wire.sessions import AudioConfig, AudioInput, SessionConfig, Transcription
 
 _USER: dict[str, Any] = {"type": "message", "role": "user"}
@@ -125,3 +127,59 @@ def test_part_that_does_not_fit(part: dict[str, Any], param: str) -> None:
     assert _refusal({"type": "conversation.item.create", "item": item}).param == f"item.content[1].{param}"
     refusal = _refusal({"type": "response.create", "response": {"input": [item]}})
     assert refusal.param == f"response.input[0].content[1].{param}"
+
+
+def test_metadata_is_kept_and_told() -> None:
+    """An update replaces all of it, one that names none leaves it, null clears it; GA hears nothing of it."""
+    beta = Beta()
+    for update, told in (
+        ({"metadata": {"client_id": "c1", "session_type": "support"}}, {"client_id": "c1", "session_type": "support"}),
+        ({"voice": "echo"}, {"client_id": "c1", "session_type": "support"}),
+        ({"metadata": {"client_id": "c2"}}, {"client_id": "c2"}),
+        ({"metadata": None}, {}),
+    ):
+        event = decode_client_event(json.dumps({"type": "session.update", "session": update}), beta)
+        assert "metadata" not in msgspec.to_builtins(event)["session"]
+        session = session_to_beta({}, beta)
+        assert (session["metadata"], session["status"]) == (told, "active")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [[], "x", {"a": 1}, {"a": None}, {"a": "x" * 513}, {"x" * 65: "a"}, {str(n): "" for n in range(17)}],
+)
+def test_metadata_that_does_not_fit(metadata: object) -> None:
+    """Texts under names, within OpenAI's limits; anything else is refused."""
+    assert _refusal({"type": "session.update", "session": {"metadata": metadata}}).param == "session.metadata"
+
+
+def _responded(beta: Beta, kind: type[ResponseCreated | ResponseDone], response_id: str) -> float:
+    told = to_beta(kind(response=Response(id=response_id, output_modalities=["audio"])), beta)
+    assert told is not None
+    temperature: float = told["response"]["temperature"]
+    return temperature
+
+
+def test_a_response_reports_the_temperature_that_it_was_asked_for() -> None:
+    """From its beginning to its end, beside others that have the session's; a refused one leaves nothing behind."""
+    beta = Beta()
+    ask = {"type": "response.create", "response": {"temperature": 1.5}}
+    decode_client_event(json.dumps(ask), beta)
+    assert _responded(beta, ResponseCreated, "resp_1") == 1.5
+    assert _responded(beta, ResponseCreated, "resp_2") == 0.8
+    assert _responded(beta, ResponseDone, "resp_2") == 0.8
+    assert _responded(beta, ResponseDone, "resp_1") == 1.5
+    assert session_to_beta({}, beta)["temperature"] == 0.8
+    decode_client_event(json.dumps(ask), beta)
+    decode_client_event(json.dumps({"type": "response.create"}), beta)
+    assert _responded(beta, ResponseCreated, "resp_3") == 0.8
+
+
+def test_temperatures_of_responses_that_never_end_are_bounded() -> None:
+    """An upstream that forgets to end its responses costs no memory: the oldest is forgotten."""
+    beta = Beta()
+    for number in range(100):
+        decode_client_event('{"type": "response.create", "response": {"temperature": 1.5}}', beta)
+        _responded(beta, ResponseCreated, f"resp_{number}")
+    assert _responded(beta, ResponseDone, "resp_99") == 1.5
+    assert _responded(beta, ResponseDone, "resp_0") == 0.8
