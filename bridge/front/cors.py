@@ -46,5 +46,5 @@ def _cors(app: ASGIApp, origins: tuple[str, ...], pattern: str | None) -> CORSMi
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
         allow_private_network=True,  # the origin is allowed already, wherever the bridge is
-        expose_headers=["Location", RESUME_KEY],
+        expose_headers=["Location", "Retry-After", RESUME_KEY],
     )

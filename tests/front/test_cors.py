@@ -6,6 +6,7 @@ import pytest
 
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import Reply, request
 
 _KEY = "sk-the-api-key-of-these-tests"
@@ -54,7 +55,7 @@ async def test_page_that_a_key_names_reads_its_answers(serve_with: ServeWith) ->
         ):
             reply = await _ask(daemon, _NAMED, key, method=method, path=path)
             assert (reply.status, _reader(reply)) == (status, _NAMED)
-            assert reply.headers["access-control-expose-headers"] == "Location, Bridge-Resume-Key"
+            assert reply.headers["access-control-expose-headers"] == "Location, Retry-After, Bridge-Resume-Key"
             assert "Origin" in reply.headers["vary"]
 
 
@@ -108,3 +109,14 @@ async def test_open_daemon_lets_a_named_page_in_and_no_other(daemon: Daemon, ori
     named = await _mint(daemon, _NAMED)
     assert _reader(await _ask(daemon, _NAMED, named)) == _NAMED
     assert (await _ask(daemon, _NAMED, "")).status == 403
+
+
+async def test_a_page_learns_when_to_come_back(serve_with: ServeWith) -> None:
+    """A refusal for want of room is legible with its ``Retry-After``."""
+    held = {"Authorization": f"Bearer {_KEY}"}
+    async with serve_with(**_SETTINGS, max_calls=1) as daemon, RealPeer(daemon.url, headers=held) as peer:
+        headers = {**held, "Content-Type": "application/sdp", "Origin": _LISTED}
+        reply = await request("POST", f"{daemon.url}v1/realtime/calls", headers=headers, body=peer.offer)
+        assert (reply.status, _reader(reply)) == (429, _LISTED)
+        assert int(reply.headers["retry-after"]) > 0
+        assert "Retry-After" in reply.headers["access-control-expose-headers"].split(", ")
