@@ -145,6 +145,8 @@ class FakeLeg:
 
     # The session's side
 
+    passage = None
+
     def play(self, part: Part, sound: bytes) -> None:
         self.played += sound
         self._playback.queue(part, len(sound) // self.audio_format.bytes_per_sample)
@@ -180,6 +182,8 @@ class FakeUpstream:
         """Answers every event from now on."""
         self.input_format = PCM16
         self.output_format = PCM16
+
+    passage = None
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
         self.downstream = downstream

@@ -222,6 +222,11 @@ class CarrierLeg:
     # Leg
 
     @property
+    def passage(self) -> None:
+        """No carrier speaks Opus."""
+        return None
+
+    @property
     def audio_format(self) -> AudioFormat:
         """The carrier's."""
         return self._audio_format

@@ -18,6 +18,7 @@ import numpy as np
 
 from bridge.errors import MediaError
 from bridge.media.opus import Decoder, frame_ms
+from bridge.media.passing import MuteDecoder, PassedPacket, PassedPacketTaker
 from bridge.media.red import Redundancy, parse_red
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, parse_rtp, timestamp_difference
 
@@ -94,7 +95,10 @@ class InboundAudio:
         self.stats = InboundStats()
         self.red_payload_type: int | None = None
         """Set where redundancy was negotiated."""
-        self._decoder = decoder
+        self.taker: PassedPacketTaker | None = None
+        """Gets every packet as it comes, whatever becomes of it here."""
+        self._decoder = self._ears = decoder
+        self._mute = MuteDecoder(rate_hz)
         self._payload_type = payload_type
         self._ticks_per_sample = CLOCK_HZ // rate_hz
         self._ssrc: int | None = None
@@ -158,6 +162,8 @@ class InboundAudio:
         payload = packet[start:end]
         if payload:  # padding says nothing of the sender's time
             self._last_arrival, self._last_timestamp = now, rtp_timestamp
+            if self.taker is not None:
+                self._pass(PassedPacket(payload, ssrc, sequence, rtp_timestamp, packet[1] >= 0x80))
         if ahead == 0:
             pcm = self._take(sequence, rtp_timestamp, payload)
             return pcm + self._drain(now) if self._held else pcm
@@ -177,6 +183,20 @@ class InboundAudio:
         if self._ssrc is None or now - self._last_arrival < _SILENCE_AFTER_S:
             return b""
         return self._silence(now)
+
+    def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
+        """Packets go to ``taker`` as well; without ``decodes`` what comes out here is silence, at no cost."""
+        self.taker = taker
+        self._decoder = self._ears if decodes else self._mute
+
+    @property
+    def is_mute(self) -> bool:
+        """What comes out is nobody's sound."""
+        return self._decoder is self._mute
+
+    def _pass(self, packet: PassedPacket) -> None:
+        if self.taker is not None and not self.taker(packet):
+            self.pass_to(None, decodes=True)
 
     @property
     def ssrc(self) -> int | None:

@@ -9,8 +9,9 @@ from collections import deque
 
 from bridge.media.extensions import HeaderExtensions
 from bridge.media.opus import FRAME_MS, Encoder
+from bridge.media.passing import PassedPacket, packet_samples
 from bridge.media.playback import Heard, Part, Playback, Played
-from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
+from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp, timestamp_difference
 
 __all__ = ["OutboundAudio"]
 
@@ -30,11 +31,14 @@ class OutboundAudio:
         """``is_microphone``: silence is sent too, for as long as nothing else is there, as a microphone does."""
         self.playback = Playback(rate_hz)
         self.packets = 0
+        self.passed = 0
+        """Of these, those that are another stream's."""
         self.payload_bytes = 0
         self.overflow_ms = 0
         self._encoder = encoder
         self._frame_bytes = 2 * rate_hz * FRAME_MS // 1000
         self._bytes_per_ms = 2 * rate_hz // 1000
+        self._rate_hz = rate_hz
         self._limit_bytes = 2 * rate_hz * limit_s
         self._payload_type = payload_type
         self.ssrc = ssrc
@@ -49,6 +53,10 @@ class OutboundAudio:
         self._tail = self._tail_frames
         self._talking = False
         self._silence = bytes(self._frame_bytes)
+        self._passed_ssrc: int | None = None
+        self._passed_offset = (0, 0)  # between a stream that is passed on and ours: sequence numbers, clock ticks
+        self._passed_end: int | None = None
+        self._ahead_samples = 0  # of the last packet that was passed on: it is being heard
 
     def negotiate(self, *, extensions: HeaderExtensions, uses_dtx: bool, bitrate: int) -> None:
         """What the peer would like: header extensions, silence left out, no more than so many bits a second."""
@@ -75,6 +83,7 @@ class OutboundAudio:
         if self._queued_bytes + len(pcm) > self._limit_bytes:
             self.overflow_ms += len(pcm) // self._bytes_per_ms
             return
+        self.own_again()
         self._queue.append(pcm)
         self._queued_bytes += len(pcm)
         self.playback.queue(part, len(pcm) // 2)
@@ -84,12 +93,13 @@ class OutboundAudio:
         self._queue.clear()
         self._queued_bytes = 0
         self._head, self._head_at = b"", 0
+        self._ahead_samples = 0
         return self.playback.clear()
 
     @property
     def is_idle(self) -> bool:
         """Nothing to send at the next tick."""
-        return not self._queued_bytes and not self._tail
+        return not self._queued_bytes and (not self._tail or self._passed_ssrc is not None)
 
     def tick(self) -> tuple[bytes | None, list[Played]]:
         """The packet of the next 20 ms, if there is one to send, and what that means for the listener."""
@@ -127,6 +137,56 @@ class OutboundAudio:
         self.packets += 1
         self.payload_bytes += len(payload)
         return packet, events
+
+    def forward(self, passed: PassedPacket) -> tuple[int, bytes]:
+        """Another stream's packet as one of ours, and its number; where a stream begins, it goes on where ours is.
+
+        Gaps stay gaps and late packets stay late: the receiver sees the network as it was.
+        """
+        if passed.ssrc != self._passed_ssrc:
+            self._passed_ssrc = passed.ssrc
+            self._catch_up()
+            self._passed_offset = self._sequence - passed.sequence, self._rtp_timestamp - passed.rtp_timestamp
+        sequence = passed.sequence + self._passed_offset[0] & 0xFFFF
+        rtp_timestamp = passed.rtp_timestamp + self._passed_offset[1] & MAX_UINT32
+        if (sequence - self._sequence) & 0xFFFF < 0x8000:
+            self._sequence = (sequence + 1) & 0xFFFF
+            self._passed_end = (rtp_timestamp + packet_samples(passed.payload, CLOCK_HZ)) & MAX_UINT32
+        self.packets += 1
+        self.passed += 1
+        self.payload_bytes += len(passed.payload)
+        packet = pack_rtp(
+            passed.payload,
+            payload_type=self._payload_type,
+            sequence=sequence,
+            rtp_timestamp=rtp_timestamp,
+            ssrc=self.ssrc,
+            marker=passed.is_marked,
+        )
+        return sequence, packet
+
+    def own_again(self) -> None:
+        """No other stream is passed on any more: the next packet of ours is behind the last of it."""
+        if self._passed_ssrc is not None:
+            self._passed_ssrc = None
+            self._talking = False
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        if self._passed_end is not None and timestamp_difference(self._passed_end, self._rtp_timestamp) > 0:
+            self._rtp_timestamp = self._passed_end
+
+    def heard(self, part: Part, passed: PassedPacket) -> list[Played]:
+        """A packet of ``part`` was passed on: it is heard while the next one is under way."""
+        events = self.end_heard()
+        self._ahead_samples = packet_samples(passed.payload, self._rate_hz)
+        self.playback.queue(part, self._ahead_samples)
+        return events
+
+    def end_heard(self) -> list[Played]:
+        """No other packet follows: the last one has been heard."""
+        samples, self._ahead_samples = self._ahead_samples, 0
+        return self.playback.play(samples) if samples else []
 
     def skip(self, ticks: int) -> None:
         """Lets ``ticks`` of 20 ms pass unsent: the clock was late by more than can be caught up."""

@@ -21,6 +21,7 @@ from bridge.media.history import SentPackets
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import BITRATE, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
+from bridge.media.passing import PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part
 from bridge.media.reports import Reports
 from bridge.peer.channel import CHANNEL_LABEL, ChannelSink
@@ -179,7 +180,7 @@ class Peer:
 
     def end(self, response_id: str) -> None:
         """No more sound of this response will come."""
-        for event in self.outbound.playback.end(response_id):
+        for event in (*self.outbound.end_heard(), *self.outbound.playback.end(response_id)):
             self._owner.played(event)
 
     def clear(self) -> tuple[str, list[Heard]] | None:
@@ -214,6 +215,7 @@ class Peer:
             "held": self.inbound.held,
             "round_trip_ms": None if reports.round_trip_ms is None else round(reports.round_trip_ms, 1),
             "sent": self.outbound.packets,
+            "passed_on": self.outbound.passed,
             "resent": self._sent.resent if self._sent is not None else 0,
             "remote_lost_percent": round(reports.remote_lost_percent, 1),
             "remote_jitter_ms": round(reports.remote_jitter_ms, 1),
@@ -224,6 +226,31 @@ class Peer:
             "faults": self.faults.total() + self._secure.faults.total() + stats.malformed + reports.malformed,
         }
 
+    # Opus that is passed on
+
+    @property
+    def passage(self) -> "Peer":
+        """Opus may pass here as it is."""
+        return self
+
+    def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
+        """The peer's packets go to ``taker``; its sound is reported only with ``decodes``."""
+        self.inbound.pass_to(taker, decodes=decodes)
+
+    def forward(self, part: Part | None, passed: PassedPacket) -> bool:
+        """Sends another peer's packet; of an answer's ``part``, the ledger is told. False where it cannot be sent."""
+        if not self._is_connected or not self._remote.receives_audio:
+            return False
+        sequence, packet = self.outbound.forward(passed)
+        datagram = self._protect(packet)
+        self.ice.send(datagram)
+        if self._sent is not None:
+            self._sent.keep(sequence, datagram)
+        if part is not None:
+            for event in self.outbound.heard(part, passed):
+                self._owner.played(event)
+        return True
+
     # The clock's side
 
     def tick(self, now: float) -> None:
@@ -232,7 +259,7 @@ class Peer:
             return
         try:
             pcm = self.inbound.poll(now)
-            if pcm:
+            if pcm and not self.inbound.is_mute:
                 self._owner.receive_audio(pcm)
             if self.outbound.is_idle or not self._remote.receives_audio:
                 self.outbound.skip(1)
@@ -290,7 +317,7 @@ class Peer:
             self.ice.last_authenticated = now
             if kind == "rtp":
                 pcm = self.inbound.receive(packet, now)
-                if pcm:
+                if pcm and not self.inbound.is_mute:
                     self._owner.receive_audio(pcm)
             else:
                 self._take_report(packet, now)

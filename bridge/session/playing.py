@@ -6,6 +6,7 @@ Only where there is a leg does the server play; an owner's client plays for itse
 from collections.abc import Callable
 
 from bridge.errors import BadEvent
+from bridge.media.passing import PassedPacket
 from bridge.media.playback import Marked, Part, Played, Started
 from bridge.session.hub import Hub, Listener
 from bridge.session.roles import Leg
@@ -37,6 +38,16 @@ class Playing:
         if self.leg is not None and part.response_id != self._cleared:
             self._item_id = part.item_id
             self.leg.play(part, sound)
+
+    def forward(self, part: Part, passed: PassedPacket) -> bool:
+        """A packet of an answer, as it came; False where the leg takes only sound, or is still playing some."""
+        if part.response_id == self._cleared:
+            return True
+        passage = None if self.leg is None else self.leg.passage
+        if passage is None:
+            return False
+        self._item_id = part.item_id
+        return passage.forward(part, passed)
 
     def end(self, response_id: str) -> None:
         """No more of this response will come."""

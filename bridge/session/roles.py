@@ -1,8 +1,10 @@
 """The parts that others play around a session, as it sees them."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from bridge.errors import BridgeError
+from bridge.media.passing import PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part, Played
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
@@ -10,7 +12,19 @@ from bridge.wire.client_events import ClientEvent
 from bridge.wire.message import Message
 from bridge.wire.server_events import Body, ServerEvent
 
-__all__ = ["AgentLobby", "AgentSeat", "Downstream", "Leg", "LegOwner", "PhoneOwner", "Sink", "SinkOwner", "Upstream"]
+__all__ = [
+    "AgentLobby",
+    "AgentSeat",
+    "Downstream",
+    "Leg",
+    "LegOwner",
+    "PassingLeg",
+    "PassingUpstream",
+    "PhoneOwner",
+    "Sink",
+    "SinkOwner",
+    "Upstream",
+]
 
 
 class SinkOwner(Protocol):
@@ -50,6 +64,11 @@ class Leg(Protocol):
     """One bearer of sound, with the bridge doing the playing."""
 
     @property
+    def passage(self) -> "PassingLeg | None":
+        """Where Opus may pass as it is."""
+        ...
+
+    @property
     def audio_format(self) -> AudioFormat:
         """In which sound comes from it and goes to it."""
         ...
@@ -79,6 +98,30 @@ class Leg(Protocol):
 
     def describe(self) -> dict[str, object]:
         """Figures for people: packets, lost, jitter_ms, …"""
+        ...
+
+
+class PassingLeg(Protocol):
+    """A leg between whose packets and an upstream's Opus passes as it is."""
+
+    def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
+        """The caller's packets go to ``taker``; its sound is reported only with ``decodes``."""
+        ...
+
+    def forward(self, part: Part | None, passed: PassedPacket) -> bool:
+        """An answer's packet, to be heard at once; False where it cannot be."""
+        ...
+
+
+class PassingUpstream(Protocol):
+    """An upstream of the same kind."""
+
+    def forward(self, passed: PassedPacket) -> bool:
+        """The caller's packet; False where it cannot be sent."""
+        ...
+
+    def pass_answers_to(self, taker: Callable[[Part, PassedPacket], bool] | None, *, decodes: bool) -> None:
+        """Answers' packets go to ``taker``; their sound is delivered only with ``decodes``, or where it says False."""
         ...
 
 
@@ -136,6 +179,11 @@ class Downstream(Protocol):
 
 class Upstream(Protocol):
     """Who answers."""
+
+    @property
+    def passage(self) -> PassingUpstream | None:
+        """Where Opus may pass as it is; another one whenever the upstream is replaced."""
+        ...
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
         """Begins the conversation, or goes on with the one in ``state``; ``session.created`` follows.

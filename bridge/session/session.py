@@ -76,7 +76,7 @@ class Session:
         self._channel: Listener | None = None
         self._channel_after: str | None = None
         self._playing = Playing(self.hub, ask=self._truncate)
-        self._sound = Sound(self.hub.replay, upstream, play=self._playing.play)
+        self._sound = Sound(self.hub.replay, upstream, play=self._playing.play, forward=self._playing.forward)
         self.comeback = Comeback(resume_grace_s, self._nobody_came)
         self._lost: tuple[str, BridgeError | None] = ("", None)
         self._port: LegPort | None = None
@@ -272,9 +272,11 @@ class Session:
         self.state.follow(event)
         self._active_at = self._clock()
         if isinstance(event, server.SessionCreated):
+            self._sound.follow_upstream()
             self._go_live()
             return  # each listener gets its own, when it comes
         if isinstance(event, server.SessionUpdated):
+            self._sound.follow_upstream()
             if self._owner is not None:
                 self._sound.follow_owner(self._owner, self.state)
         elif isinstance(event, server.OutputAudioDone):

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundConverter
+from bridge.media.passing import PassedPacket
 from bridge.media.playback import Part
 from bridge.session.hub import Listener
 from bridge.session.replay import Replay
-from bridge.session.roles import Leg, Upstream
+from bridge.session.roles import Leg, PassingUpstream, Upstream
 from bridge.session.state import SessionState
 from bridge.session.stream import SoundStream, StreamKind
 from bridge.wire.audio import PCM16, AudioFormat
@@ -32,9 +33,19 @@ _TICKS_HZ = 48_000  # every format's rate divides it
 class Sound:
     """Both tracks, between those who bring sound and those who take it."""
 
-    def __init__(self, replay: Replay, upstream: Upstream, *, play: Callable[[Part, bytes], None]) -> None:
+    def __init__(
+        self,
+        replay: Replay,
+        upstream: Upstream,
+        *,
+        play: Callable[[Part, bytes], None],
+        forward: Callable[[Part, PassedPacket], bool],
+    ) -> None:
         self._upstream = upstream
         self._play = play
+        self._forward = forward
+        self._passage: PassingUpstream | None = None
+        self._passed_response = ""  # which the leg hears by packets, and not by its sound
         self._leg: Leg | None = None
         self._owner: Listener | None = None
         self.inbound = PCM16
@@ -44,7 +55,10 @@ class Sound:
 
     def attach_leg(self, leg: Leg) -> None:
         """The caller's sound comes from ``leg``, and the answer's goes there."""
+        if self._leg is not None and self._leg.passage is not None:
+            self._leg.passage.pass_to(None, decodes=True)
         self._leg = leg
+        self._pass_on()
 
     def follow_owner(self, owner: Listener, state: SessionState) -> None:
         """An owner's sound travels in the session's formats, which it may change at any time."""
@@ -64,18 +78,47 @@ class Sound:
         for track in (self._input, self._output):
             if track.name in listener.choices.tracks:
                 track.join(listener, audio_format)
+        self._pass_on()
 
     def leave(self, listener: Listener) -> None:
         """It hears nothing any more; may be called twice."""
         for track in (self._input, self._output):
             track.leave(listener)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Between two WebRTC peers Opus passes as it is; it is decoded for those who listen, while they do."""
+        leg = None if self._leg is None else self._leg.passage
+        before, self._passage = self._passage, self._upstream.passage if leg is not None else None
+        if before is not None and before is not self._passage:
+            before.pass_answers_to(None, decodes=True)
+        if leg is None:
+            return
+        if self._passage is None:
+            leg.pass_to(None, decodes=True)
+        else:
+            leg.pass_to(self._passage.forward, decodes=self._input.is_heard)
+            self._passage.pass_answers_to(self._forward_answer, decodes=self._output.is_heard)
+
+    def _forward_answer(self, part: Part, passed: PassedPacket) -> bool:
+        is_passed = self._forward(part, passed)
+        self._passed_response = part.response_id if is_passed else ""
+        return is_passed
+
+    def follow_upstream(self) -> None:
+        """The upstream has begun, or is another one now."""
+        if self._upstream.passage is not self._passage:
+            self._pass_on()
 
     def receive(self, sound: bytes) -> None:
         """The caller's, in the leg's format or in the owner's."""
+        self.follow_upstream()
         upstream = self._upstream
         source = self.inbound if self._leg is None else self._leg.audio_format
         self._input.follow(source, upstream.input_format)
-        upstream.receive_audio(self._input.push(sound))
+        due = self._input.push(sound)
+        if self._passage is None:
+            upstream.receive_audio(due)
 
     def append(self, event: InputAudioBufferAppend) -> Iterator[bytes]:
         """The caller's sound in an event of the owner, a second at a time; raises ``BadEvent``."""
@@ -111,8 +154,9 @@ class Sound:
         self._to_leg(self._output.end())
 
     def _to_leg(self, sound: bytes) -> None:
-        if sound and self._leg is not None and self._output.part is not None:
-            self._play(self._output.part, sound)
+        part = self._output.part
+        if sound and self._leg is not None and part is not None and part.response_id != self._passed_response:
+            self._play(part, sound)
 
 
 class Track:
@@ -146,6 +190,11 @@ class Track:
             self._want_less(before)
         if taken is not None:
             self._converter.want(taken)
+
+    @property
+    def is_heard(self) -> bool:
+        """Somebody listens, or did a moment ago."""
+        return bool(self._streams)
 
     def push(self, sound: bytes) -> bytes:
         """To every stream; returns what is due for the taker."""

@@ -125,6 +125,7 @@ class AgentLine:
     """See ``Line``."""
 
     plays = False
+    passage = None
 
     def __init__(self, lobby: Lobby, call_id: str, *, timeout_s: float) -> None:
         self._lobby = lobby

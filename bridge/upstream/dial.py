@@ -27,7 +27,7 @@ from bridge.errors import BadEvent, BridgeError, UpstreamError
 from bridge.log import get_logger
 from bridge.media.convert import SoundEncoder
 from bridge.media.playback import Part
-from bridge.session.roles import Downstream, Upstream
+from bridge.session.roles import Downstream, PassingUpstream, Upstream
 from bridge.session.state import SessionState
 from bridge.upstream.line import Line
 from bridge.upstream.relay import Relay
@@ -123,6 +123,11 @@ class Dial:
         self._spawn(self._run())
 
     @property
+    def passage(self) -> PassingUpstream | None:
+        """The present line's."""
+        return self._current.line.passage if self._current is not None else None
+
+    @property
     def input_format(self) -> AudioFormat:
         """The present line's; between lines, the last one's."""
         if self._engine is not None:
@@ -142,9 +147,11 @@ class Dial:
             self._engine.receive_event(event, text)
             return
         if event.event_id is None:
-            if isinstance(event, client.ConversationItemTruncate) and self._current and self._current.line.plays:
-                return  # the session's own ledger; the service keeps one as well, and truncates by that
             event.event_id = self._relay.new_id()
+            if isinstance(event, client.ConversationItemTruncate) and self._current and self._current.line.plays:
+                # The session's own ledger. The service keeps one as well: it stops, and truncates by that.
+                self._current.line.send({"type": "output_audio_buffer.clear", "event_id": event.event_id})
+                return
         if isinstance(event, client.ConversationItemCreate) and event.item.id is UNSET:
             event.item.id = new_id("item")  # so that its answer can be told
         body: Body = msgspec.json.decode(text) if text is not None else msgspec.to_builtins(event)

@@ -27,7 +27,7 @@ class HeardAnswer:
 
     def __init__(self) -> None:
         self._part: Part | None = None
-        self._is_sounding = False
+        self._is_sounding = self._is_started = False
         self._has_buffer_events = False
         self._is_done = False
         self._held: list[Body] = []
@@ -70,13 +70,23 @@ class HeardAnswer:
             pcm, self._onset = self._onset + pcm, b""
         return self._part, pcm
 
+    @property
+    def has_buffer_events(self) -> bool:
+        """The service says when it begins to play, so that nobody has to listen for it."""
+        return self._has_buffer_events
+
+    @property
+    def playing_part(self) -> Part | None:
+        """What the service plays, as it says itself."""
+        return self._part if self._is_started else None
+
     def poll(self, now: float) -> list[Body]:
         """What time alone makes due."""
         if self._part is None or not self._held:
             return []
         if self._over_at is not None:
             return self._finish() if now >= self._over_at else []
-        if not self._is_sounding:
+        if not (self._is_sounding or self._is_started):
             return self._finish() if now - self._audible_at >= _NO_SOUND_S else []
         if not self._has_buffer_events and now - self._audible_at >= _QUIET_S:
             return self._finish()
@@ -90,6 +100,8 @@ class HeardAnswer:
         """The service's ledger; the session has one of its own, so nobody else is told."""
         if self._part is None or body.get("response_id") != self._part.response_id:
             return []
+        if kind == "output_audio_buffer.started":
+            self._is_started = True
         if kind == "output_audio_buffer.cleared":
             self._is_done = True
             return self._finish()
@@ -101,7 +113,7 @@ class HeardAnswer:
     def _finish(self) -> list[Body]:
         due, self._held = self._held, []
         self._part = self._over_at = None
-        self._is_sounding = self._is_done = False
+        self._is_sounding = self._is_started = self._is_done = False
         self._onset = b""
         return due
 

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
+from bridge.session.roles import PassingUpstream
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import Body
@@ -28,6 +29,11 @@ class Line(Protocol):
 
     plays: bool
     """The service plays the answer itself, and knows what of it was heard."""
+
+    @property
+    def passage(self) -> PassingUpstream | None:
+        """Where Opus may pass as it is."""
+        ...
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Connects; raises ``UpstreamError``. The state tells what the session is set to, now and later."""

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import httpx
 
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
+from bridge.media.passing import PassedPacket
 from bridge.media.playback import Marked, Part, Started, Stopped
 from bridge.peer.dial import dial
 from bridge.peer.ice_full import IceServers
@@ -57,6 +59,9 @@ class WebRtcLine:
         self._waiting: deque[Body] = deque()  # behind a commit whose sound is still being spoken
         self._is_committing = False
         self._overflow_ms = 0
+        self._answer_taker: Callable[[Part, PassedPacket], bool] | None = None
+        self._decodes = True
+        self._is_passing = False
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Offers, connects and opens the data channel; raises ``UpstreamError``."""
@@ -136,6 +141,40 @@ class WebRtcLine:
         self._peer = None
         await self._stack.aclose()
 
+    # Opus that is passed on
+
+    @property
+    def passage(self) -> "WebRtcLine | None":
+        """Once the peer is there."""
+        return self if self._sink is not None and self._peer is not None else None
+
+    def forward(self, passed: PassedPacket) -> bool:
+        """The caller's packet, as it came; what waited to be spoken before gives way to it."""
+        peer = self._peer
+        if peer is None:
+            return False
+        if peer.outbound.playback.queued_ms:
+            peer.clear()
+        return peer.forward(None, passed)
+
+    def pass_answers_to(self, taker: Callable[[Part, PassedPacket], bool] | None, *, decodes: bool) -> None:
+        """From the next answer on, if the service says when it begins to play; else somebody has to listen for it."""
+        self._answer_taker, self._decodes = taker, decodes
+        if self._is_passing:
+            self._listen(is_passing=taker is not None)
+
+    def _listen(self, *, is_passing: bool) -> None:
+        self._is_passing = is_passing
+        if self._peer is not None:
+            self._peer.pass_to(self._take_packet if is_passing else None, decodes=self._decodes or not is_passing)
+
+    def _take_packet(self, passed: PassedPacket) -> bool:
+        part = self._answer.playing_part
+        if part is None or self._answer_taker is None or self._answer_taker(part, passed):
+            return True
+        self._is_passing = False
+        return False  # the peer decodes again
+
     @property
     def _part(self) -> Part:
         return Part(f"turn_{self._turn}", "", 0, 0)
@@ -213,6 +252,9 @@ class WebRtcLine:
         if isinstance(message, AudioDelta):
             return  # the track has it
         for body in self._target.profile.decode(message):
+            if body["type"] == "response.created":
+                can_pass = self._answer_taker is not None and self._answer.has_buffer_events
+                self._listen(is_passing=can_pass)
             self._hand_over(self._answer.receive_event(body, self._clock()))
 
     def played(self, event: Started | Stopped | Marked) -> None:

@@ -35,6 +35,7 @@ class WebSocketLine:
     """See ``Line``."""
 
     plays = False
+    passage = None
 
     def __init__(self, target: Target, model: str, *, timeout_s: float) -> None:
         self._target = target

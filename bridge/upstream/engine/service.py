@@ -53,6 +53,11 @@ class Engine:
         downstream.deliver(server.SessionCreated(session=state.config))
 
     @property
+    def passage(self) -> None:
+        """It hears sound, no packets."""
+        return None
+
+    @property
     def input_format(self) -> AudioFormat:
         """What it hears, whatever the session's formats are."""
         return PCM16
