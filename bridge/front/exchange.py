@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import UNSET
 
 from bridge.config import Config
-from bridge.errors import BadRequest, BridgeError, RequestError, Unauthorized
+from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
 from bridge.front.carrier import CarrierLeg, Clock, Line
 from bridge.front.keys import Grant, Keys
 from bridge.log import Tally, get_logger
@@ -178,6 +178,10 @@ class Exchange:
             return Grant()
         if leg is not None and leg.token is not None and is_one_of(token, (leg.token,)):
             return Grant()  # its own, with which it comes back
+        if leg is not None and not trust.is_admitted:
+            raise Forbidden(
+                "The call is there already, and this is not the token that it came with.", code="call_taken"
+            )
         grant = self._keys.redeem(token)
         grant.require_owner()
         return grant

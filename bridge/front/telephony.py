@@ -9,7 +9,6 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -80,6 +79,7 @@ class Telephony:
         self.exchange = Exchange(config, registry, keys)
         self.audiosocket_port: int | None = None
         self._config = config
+        self._registry = registry
         self._keys = keys
         self._server: asyncio.Server | None = None
         self._tasks = asyncio.TaskGroup()
@@ -184,6 +184,7 @@ class Telephony:
         except BridgeError as error:
             self.exchange.refuse("twilio", error)
             raise
+        self._registry.require_room()
         token = self._keys.mint(Grant(key_id=new_id("key"), is_single_use=True), ttl_s=_TOKEN_TTL_S)
         parameters = {twilio.TOKEN_PARAMETER: token}
         parameters |= {name.lower(): form[name] for name in _PASSED_ON if form.get(name)}
@@ -193,17 +194,17 @@ class Telephony:
 
     async def _fetch(self, request: Request) -> Response:
         """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
-        grant = self._keys.admit(request.headers)
-        grant.require_owner()
+        grant = self._admit_operator(request)
         if self._config.asterisk_url is None:
             raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="door_closed")
         wanted = _read(await read_json(request), FetchRequest)
+        self._registry.require_room()
         session = wanted.session if wanted.session is not UNSET else None
         trust = Trust(grant=grant, session=session)
         connection = await fetch(f"{self._config.asterisk_url.rstrip('/')}/{wanted.connection_id}")
         answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
         self._tasks.create_task(self._carry_fetched(Line(Asterisk(), connection), connection, trust, answered))
-        leg = await answered
+        leg = await asyncio.shield(answered)
         location = f"/v1/realtime/calls/{leg.call_id}"
         return JSONResponse({"id": leg.call_id, "object": "realtime.call"}, 201, {"Location": location})
 
@@ -222,19 +223,16 @@ class Telephony:
 
     async def _new_uuid(self, request: Request) -> Response:
         """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
-        grant = self._keys.admit(request.headers)
-        grant.require_owner()
+        self._admit_operator(request)
         wanted = _read(await read_json(request), UuidRequest)
-        if wanted.session is not UNSET:
-            grant = replace(grant, config=whole_session(wanted.session))
         uuid = str(uuid4())
-        single = replace(grant, key_id=new_id("key"), is_single_use=True)
-        self._keys.mint(single, ttl_s=wanted.seconds, key=uuid)
+        config = whole_session(wanted.session) if wanted.session is not UNSET else None
+        grant = Grant(key_id=new_id("key"), config=config, is_single_use=True)
+        self._keys.mint(grant, ttl_s=wanted.seconds, key=uuid)
         return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
 
     async def _describe(self, request: Request) -> Response:
-        if self._keys.admit(request.headers).is_minted:
-            raise Forbidden("This needs an API key.")
+        self._admit_operator(request)
         config, exchange = self._config, self.exchange
         doors = {
             "twilio": bool(config.twilio_auth_token),
@@ -243,11 +241,17 @@ class Telephony:
             "audiosocket": config.audiosocket_port is not None,
         }
         shown = {name: {"is_open": is_open, "calls": exchange.calls[name]} for name, is_open in doors.items()}
-        return JSONResponse(
-            {"object": "telephony", "doors": shown, "refused": exchange.refused, "faults": exchange.faults}
-        )
+        counted = {"refused": exchange.refused, "faults": exchange.faults, "late_ticks": exchange.clock.late_ticks}
+        return JSONResponse({"object": "telephony", "doors": shown, **counted})
 
     # Inside
+
+    def _admit_operator(self, request: Request) -> Grant:
+        """Whoever runs this: clients' keys open no telephone lines."""
+        grant = self._keys.admit(request.headers)
+        if grant.is_minted:
+            raise Forbidden("This needs an API key; a client's key is not enough.")
+        return grant
 
     def _secrets(self, setting: str, secrets: tuple[str, ...]) -> tuple[str, ...]:
         """What opens the door; raises ``Forbidden`` where there is nothing."""

@@ -123,7 +123,7 @@ class Sound:
     def append(self, event: InputAudioBufferAppend) -> Iterator[bytes]:
         """The caller's sound in an event of the owner, a second at a time; raises ``BadEvent``."""
         if self._leg is not None:
-            raise BadEvent("The caller's sound comes over WebRTC; this call takes no append events.", param="type")
+            raise BadEvent("The caller's sound comes with the call; it takes no append events.", param="type")
         if len(event.audio) > _MAX_APPEND_CHARS:
             raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
         try:

@@ -273,6 +273,25 @@ async def test_a_second_socket_of_a_call_takes_over(open_daemon: Daemon) -> None
             assert open_daemon.registry.sessions == [session]
 
 
+async def test_a_call_is_not_taken_over(open_daemon: Daemon) -> None:
+    """Who knows its id and has a token of their own does not get it; who has the call's own token does."""
+    tokens = []
+    for _ in range(2):
+        body = json.dumps({"bridge": {"single_use": True}})
+        reply = await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=body)
+        tokens.append(reply.json["value"])
+    own, other = (dialling(open_daemon, "telnyx", call="c", secret=token) for token in tokens)
+    async with calling(own) as first:
+        session = await session_of(open_daemon, first)
+        async with calling(other) as thief:
+            await asyncio.wait_for(thief.phone.ended.wait(), _LIMIT_S)
+        assert open_daemon.telephony.exchange.refused["telnyx.call_taken"] == 1
+        assert not first.phone.ended.is_set()
+        async with calling(own) as second:
+            await second.wait(lambda: figures(session)["returns"] == 1, "return")
+    assert open_daemon.registry.sessions == []
+
+
 async def test_a_call_does_not_come_back_in_another_format(open_daemon: Daemon) -> None:
     """The session's sound would have to change; such a socket is refused, and the call goes on waiting."""
     async with calling(dialling(open_daemon, "telnyx", call="c")) as first:

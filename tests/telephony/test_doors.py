@@ -104,7 +104,7 @@ async def test_doors_are_closed_by_default(daemon: Daemon) -> None:
 
 
 async def test_state_is_for_api_keys(serve_with: ServeWith) -> None:
-    """Clients' keys do not see what others tried."""
+    """Clients' keys do not see what others tried, and open no lines."""
     async with serve_with(api_key=("sk-1",)) as daemon:
         url = f"{daemon.url}v1/telephony"
         assert (await request("GET", url)).status == 401
@@ -112,7 +112,8 @@ async def test_state_is_for_api_keys(serve_with: ServeWith) -> None:
         assert (await request("GET", url, headers=key)).status == 200
         minted = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=key)
         client = {"Authorization": f"Bearer {minted.json['value']}"}
-        assert (await request("GET", url, headers=client)).status == 403
+        for method, path in (("GET", ""), ("POST", "/audiosocket"), ("POST", "/asterisk")):
+            assert (await request(method, f"{url}{path}", headers=client)).status == 403
 
 
 # Twilio
@@ -342,11 +343,13 @@ async def test_a_call_that_is_not_started_in_time_is_closed(
 
 
 async def test_one_call_too_many(serve_with: ServeWith) -> None:
-    """Is told to come back later."""
+    """Is told to come back later, by the webhook already where there is one."""
     async with serve_with(**SETTINGS, max_calls=1) as daemon, dial(dialling(daemon, "telnyx")) as phone:
         await opened(daemon)
         async with _socket(daemon, "telnyx?token=tel-secret") as connection:
             assert await _closing(connection, _telnyx_start()) == (1013, "too_many_calls")
+        signed = {SIGNATURE_HEADER: sign(_TOKEN, f"{_PUBLIC}{_PATH}", _FORM)}
+        assert (await _webhook(daemon, _FORM, **signed)).status == 429
         assert not phone.ended.is_set()
 
 
