@@ -73,6 +73,9 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         (session,) = daemon.registry.sessions
         peer = session._playing.leg
         assert isinstance(peer, Peer)
+        async with asyncio.timeout(15):  # Chromium reports on us once it has had a report of ours, some seconds apart
+            while peer.reports.round_trip_ms is None:
+                await page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
         figures = peer.describe()
         assert figures["lost"] == figures["faults"] == peer.inbound.stats.foreign == 0
         assert isinstance(figures["round_trip_ms"], float)
