@@ -37,6 +37,7 @@ def _admit(websocket: WebSocket, registry: Registry, keys: Keys) -> str | None:
 async def serve_agent(websocket: WebSocket, registry: Registry, keys: Keys, lobby: AgentLobby) -> None:
     """From the request to the end of the socket."""
     try:
+        lobby.require_room()
         call_id = _admit(websocket, registry, keys)
     except BridgeError as error:
         await deny(websocket, error)

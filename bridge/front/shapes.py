@@ -175,8 +175,8 @@ class SocketQuery(Struct, frozen=True):
     ) = "none"
     role: (
         Annotated[
-            Literal["controller", "observer"],
-            _meaning("whether the listener may send events: an observer may not"),
+            Literal["controller", "observer", "agent"],
+            _meaning("an observer may send no events; an agent is the model, of the call or of the next one"),
         ]
         | None
     ) = "controller"

@@ -233,6 +233,10 @@ class AgentSeat(Protocol):
 class AgentLobby(Protocol):
     """Where agents wait for calls."""
 
+    def require_room(self) -> None:
+        """Raises ``OverLimit`` where too many wait already."""
+        ...
+
     def attach(self, sink: Sink, call_id: str | None = None) -> AgentSeat:
         """An agent has come; with ``call_id`` for that call alone."""
         ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bridge.errors import BadEvent, UpstreamError
+from bridge.errors import BadEvent, OverLimit, UpstreamError
 from bridge.media.playback import Part
 from bridge.session.hub import Limits, Listener
 from bridge.session.roles import Sink
@@ -27,6 +27,7 @@ from bridge.wire.sessions import format_of
 __all__ = ["AgentLine", "Lobby", "Seat"]
 
 _NORMAL = 1000
+_MAX_SEATS = 1000
 _APPEND = b'{"type":"input_audio_buffer.append","event_id":"%b","audio":"%b"}'
 
 
@@ -50,6 +51,11 @@ class Lobby:
     def waiting(self) -> int:
         """Agents without a call."""
         return len(self._seats)
+
+    def require_room(self) -> None:
+        """Raises ``OverLimit`` where too many wait already."""
+        if len(self._seats) >= _MAX_SEATS:
+            raise OverLimit(f"{_MAX_SEATS} agents are waiting for calls, which is the limit.")
 
     def attach(self, sink: Sink, call_id: str | None = None) -> "Seat":
         """An agent has come; with ``call_id`` for that call alone."""
