@@ -181,6 +181,8 @@ class SocketQuery(Struct, frozen=True):
         | None
     ) = "controller"
     rate: Annotated[Literal[8000, 16000, 24000, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
+    channels: Annotated[Literal[1, 2], _meaning("of `audio=pcm16`; two are alike")] | None = 1
+    compression: Annotated[Literal["none"], _meaning("there is no other")] | None = "none"
     latency: (
         Annotated[Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; else as it comes")]
         | None
@@ -189,6 +191,7 @@ class SocketQuery(Struct, frozen=True):
         Annotated[int, msgspec.Meta(ge=20, le=1000), _meaning("the same to the millisecond, instead of `latency`")]
         | None
     ) = None
+    chunk_size: Annotated[Literal[1024, 2048, 4096], _meaning("the same in bytes")] | None = None
     tracks: Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma")] | None = (
         "input,output"
     )

@@ -6,6 +6,8 @@ format. ``SoundEncoder`` and ``SoundDecoder`` make one of one.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from bridge.media import g711
 from bridge.media.resample import Resampler
 from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, AudioFormat
@@ -18,6 +20,11 @@ _DECODERS: dict[AudioFormat, Callable[[bytes], bytes]] = {G711_ULAW: g711.decode
 
 def _as_it_is(sound: bytes) -> bytes:
     return sound
+
+
+def _twice(pcm: bytes) -> bytes:
+    """Each sample for the left and for the right."""
+    return np.repeat(np.frombuffer(pcm, "<i2"), 2).tobytes()
 
 
 class SoundConverter:
@@ -33,7 +40,7 @@ class SoundConverter:
         """From now on ``target`` is made; may be called twice."""
         if target is self.source or target in self._encoders:
             return
-        self._encoders[target] = _ENCODERS.get(target, _as_it_is)
+        self._encoders[target] = _ENCODERS.get(target, _as_it_is if target.channels == 1 else _twice)
         if target.rate_hz not in self._resamplers:
             self._resamplers[target.rate_hz] = Resampler(self.source.rate_hz, target.rate_hz)
 

@@ -214,7 +214,7 @@ class Track:
         choices = listener.choices
         is_in_beta = listener.is_beta and self.name == "output"  # its delta has another name
         framing = "binary" if choices.is_binary else "beta" if is_in_beta else "json"
-        kind = (audio_format, choices.chunk_ms, framing)
+        kind = (audio_format, choices.chunk_of(audio_format), framing)
         stream = self._streams.get(kind)
         if stream is None:
             heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)

@@ -11,8 +11,8 @@ from bridge.wire.message import Message
 
 __all__ = ["SoundStream", "StreamKind"]
 
-StreamKind = tuple[AudioFormat, int | None, str]
-"""Format, length of a chunk (None: as sound comes) and how it is written: ``json``, ``beta`` or ``binary``."""
+StreamKind = tuple[AudioFormat, tuple[int, str] | None, str]
+"""Format, bytes and name of a chunk (None: as sound comes) and how it is written: ``json``, ``beta`` or ``binary``."""
 
 _APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
 _DELTA = b'{"type":"response.output_audio.delta","event_id":"'
@@ -32,16 +32,16 @@ class SoundStream:
         """Of the last message; ``heard_samples`` of the track came before."""
         self.unheard_ms = 0
         """How much sound came since the last listener left."""
-        self.format, chunk_ms, self._framing = kind
+        self.format, chunk, self._framing = kind
         self.prefix = f"{replay.prefix}{track}_{self.format.name}_"
-        if chunk_ms is not None:
-            self.prefix += f"{chunk_ms}ms_"
+        if chunk is not None:
+            self.prefix += f"{chunk[1]}_"
         if self._framing != "json":
             self.prefix += f"{self._framing}_"
         self._id_head = self.prefix.encode()
         self._track = track
         self._replay = replay
-        self._chunk_bytes = None if chunk_ms is None else chunk_ms * self.format.bytes_per_ms
+        self._chunk_bytes = None if chunk is None else chunk[0]
         self._chunk = bytearray()
         self._timestamp = heard_samples
         self._part: Part | None = None

@@ -1,9 +1,22 @@
-"""The audio formats that the bridge carries: 16-bit PCM at four rates, G.711 of either law at 8 kHz; always mono."""
+"""The audio formats that the bridge carries: 16-bit PCM at four rates, G.711 of either law at 8 kHz.
+
+Sound is mono; PCM16 may travel with both channels alike, for listeners that know no other.
+"""
 
 from dataclasses import dataclass
 from functools import cache
 
-__all__ = ["FORMATS", "G711_ALAW", "G711_ULAW", "PCM16", "RATES_HZ", "SESSION_HZ", "AudioFormat", "pcm16_at"]
+__all__ = [
+    "FORMATS",
+    "G711_ALAW",
+    "G711_ULAW",
+    "PCM16",
+    "RATES_HZ",
+    "SESSION_HZ",
+    "AudioFormat",
+    "pcm16_at",
+    "stereo_at",
+]
 
 SESSION_HZ = 24_000
 """The Realtime API's own rate of PCM16, and that of the media room: little-endian, mono."""
@@ -22,6 +35,8 @@ class AudioFormat:
     """As GA sessions spell it in ``audio.input.format.type``."""
     rate_hz: int
     bytes_per_sample: int
+    """Of all channels."""
+    channels: int = 1
 
     @property
     def bytes_per_ms(self) -> int:
@@ -43,3 +58,10 @@ def pcm16_at(rate_hz: int) -> AudioFormat:
     if rate_hz not in RATES_HZ:
         raise ValueError(f"PCM16 travels at {', '.join(map(str, RATES_HZ))} Hz, not at {rate_hz}")
     return PCM16 if rate_hz == SESSION_HZ else AudioFormat(f"pcm16_{rate_hz}", PCM16.media_type, rate_hz, 2)
+
+
+@cache
+def stereo_at(rate_hz: int) -> AudioFormat:
+    """The same, in two channels that are alike."""
+    mono = pcm16_at(rate_hz)
+    return AudioFormat(f"{mono.name}_stereo", mono.media_type, rate_hz, 4, 2)

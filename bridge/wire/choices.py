@@ -5,19 +5,33 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, RATES_HZ, AudioFormat, pcm16_at
+from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, RATES_HZ, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.dialects.beta import BETA_TYPES
 from bridge.wire.own_events import server_event_types
 
 __all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "parse_choices"]
 
 TRACKS = ("input", "output")
-CHOICES = ("audio", "rate", "latency", "chunk_ms", "tracks", "events", "framing", "after")
+CHOICES = (
+    "audio",
+    "rate",
+    "channels",
+    "compression",
+    "latency",
+    "chunk_ms",
+    "chunk_size",
+    "tracks",
+    "events",
+    "framing",
+    "after",
+)
 """Their names on the URL, beside ``call_id`` and ``role``."""
 
 _LATENCIES_MS = {"low": 20, "balanced": 60, "high": 200}
 _CHUNK_MS = (20, 1000)
-_OF_SOUND = ("rate", "latency", "chunk_ms", "tracks", "framing")
+_CHUNK_SIZES = ("1024", "2048", "4096")
+_LENGTHS = ("latency", "chunk_ms", "chunk_size")
+_OF_SOUND = ("rate", "channels", "compression", *_LENGTHS, "tracks", "framing")
 _SOUND_EVENTS = ("input_audio_buffer.append", "response.output_audio.delta", "response.audio.delta")
 _MAX_FILTER_CHARS = 4096
 
@@ -51,6 +65,8 @@ class Choices:
     audio: AudioFormat | None = None
     chunk_ms: int | None = None
     """How much sound each event carries; None: as it comes."""
+    chunk_size: int | None = None
+    """The same in bytes, before they are base64."""
     tracks: tuple[str, ...] = TRACKS
     events: EventFilter | None = None
     is_binary: bool = False
@@ -58,11 +74,18 @@ class Choices:
     after: str | None = None
     """The id of the last event that a listener who comes back has had."""
 
+    def chunk_of(self, audio: AudioFormat) -> tuple[int, str] | None:
+        """How many bytes of ``audio`` each event carries, and how the ids of the events say so."""
+        if self.chunk_size is not None:
+            return self.chunk_size, f"{self.chunk_size}B"
+        return None if self.chunk_ms is None else (self.chunk_ms * audio.bytes_per_ms, f"{self.chunk_ms}ms")
+
     def describe(self) -> dict[str, object]:
         """For people, in the words of the URL."""
         return {
             "audio": "none" if self.audio is None else self.audio.name,
             "chunk_ms": self.chunk_ms,
+            "chunk_size": self.chunk_size,
             "tracks": [] if self.audio is None else list(self.tracks),
             "events": None if self.events is None else list(self.events.patterns),
             "framing": "binary" if self.is_binary else "json",
@@ -91,9 +114,14 @@ def parse_choices(
         for name in _OF_SOUND:
             if name in given:
                 raise BadRequest(f"'{name}' goes with 'audio', which asks for sound.", param=name)
+    lengths = [name for name in _LENGTHS if name in given]
+    if len(lengths) > 1:
+        raise BadRequest(f"'{lengths[0]}' and '{lengths[1]}' say the same; give one of them.", param=lengths[1])
+    _check_compression(given)
     return Choices(
         audio=audio,
         chunk_ms=_chunk_ms(given),
+        chunk_size=int(size) if (size := _one_of(given, "chunk_size", _CHUNK_SIZES)) else None,
         tracks=_tracks(given),
         events=_events(given),
         is_binary=_one_of(given, "framing", ("json", "binary")) == "binary",
@@ -122,16 +150,29 @@ def _audio(given: dict[str, str]) -> AudioFormat | None:
     rate_hz = _number(given, "rate")
     if rate_hz is not None and rate_hz not in RATES_HZ:
         raise BadRequest(f"'rate' is one of {', '.join(map(str, RATES_HZ))}.", param="rate")
+    channels = int(_one_of(given, "channels", ("1", "2")) or 1)
     audio = None if name is None else FORMATS.get(name)
     if rate_hz is not None and audio in (G711_ULAW, G711_ALAW):
         raise BadRequest("'rate' goes with audio=pcm16; G.711 is 8000 Hz always.", param="rate")
-    return pcm16_at(rate_hz) if audio is PCM16 and rate_hz is not None else audio
+    if channels == 2 and audio in (G711_ULAW, G711_ALAW):
+        raise BadRequest("'channels=2' goes with audio=pcm16; G.711 is mono always.", param="channels")
+    if channels == 2 and given.get("framing") == "binary":
+        raise BadRequest("'channels=2' goes with framing=json; binary messages are mono.", param="channels")
+    if audio is not PCM16:
+        return audio
+    return (pcm16_at if channels == 1 else stereo_at)(rate_hz or PCM16.rate_hz)
+
+
+def _check_compression(given: dict[str, str]) -> None:
+    """Named by documents for what a session does not do: PCM16 and G.711 are all that the protocol carries."""
+    value = given.get("compression", "none")
+    if value != "none":
+        message = f"'compression' is none; for less than PCM16 take audio=g711_ulaw, not '{value[:64]}'."
+        raise BadRequest(message, param="compression")
 
 
 def _chunk_ms(given: dict[str, str]) -> int | None:
     latency, chunk_ms = _one_of(given, "latency", _LATENCIES_MS), _number(given, "chunk_ms")
-    if latency is not None and chunk_ms is not None:
-        raise BadRequest("'latency' and 'chunk_ms' say the same; give one of them.", param="chunk_ms")
     low, high = _CHUNK_MS
     if chunk_ms is not None and not low <= chunk_ms <= high:
         raise BadRequest(f"'chunk_ms' is from {low} to {high}.", param="chunk_ms")

@@ -141,7 +141,7 @@ async def test_described_values_are_those_that_the_door_takes(daemon: Daemon) ->
     async with open_socket(daemon.url, "model=any") as owner:
         call = f"call_id={owner.events[0]['session']['id']}"
         for name, values in choices.items():
-            sound = "audio=pcm16&" if name in ("rate", "latency", "framing") else ""
+            sound = "" if name in ("audio", "role") else "audio=pcm16&"
             rest = "" if name == "intent" else f"{call}&{sound}"
             for value in values:
                 async with open_socket(daemon.url, f"{rest}{name}={value}"):

@@ -258,6 +258,7 @@ def test_describe() -> None:
         "dialect": "ga",
         "audio": "none",
         "chunk_ms": None,
+        "chunk_size": None,
         "tracks": [],
         "events": None,
         "framing": "json",

@@ -3,6 +3,7 @@
 import base64
 import json
 
+import numpy as np
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
@@ -10,7 +11,7 @@ from bridge.media.convert import SoundEncoder
 from bridge.session.hub import Limits, Listener
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
-from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at
+from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices, EventFilter
 from tests.fakes import FakeSink, JsonEvent
@@ -77,6 +78,41 @@ def test_chunks_are_as_long_as_asked(audio_format: AudioFormat, chunk_ms: int, s
         assert 0 < rest <= chunk_ms
         assert sum(whole) + rest == pytest.approx(1000, abs=0.2)
         assert len({event["event_id"] for event in sink.of_type(name)}) == len(whole) + 1
+
+
+@pytest.mark.parametrize("size", [1024, 2048, 4096])
+def test_chunks_by_bytes(size: int, speech_pcm: bytes) -> None:
+    """Every event carries just so many bytes, but for the last one; nothing is lost, and ids tell the streams apart."""
+    call = Call().connect()
+    _, sink = join(call, Choices(audio=PCM16, chunk_size=size))
+    _, other = join(call, Choices(audio=PCM16))
+    sound = speech_pcm[: 500 * MS]
+    for at in range(0, len(sound), 20 * MS):
+        call.leg.speak(sound[at : at + 20 * MS])
+    call.session.close("hangup")
+    appended = sink.of_type("input_audio_buffer.append")
+    *whole, rest = (base64.b64decode(event["audio"]) for event in appended)
+    assert {len(chunk) for chunk in whole} == {size}
+    assert b"".join(whole) + rest == sound
+    ids = {event["event_id"] for event in other.of_type("input_audio_buffer.append")}
+    assert not ids & {event["event_id"] for event in appended}
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 24_000])
+def test_two_channels_are_alike(rate_hz: int, speech_pcm: bytes) -> None:
+    """Left and right are what a listener to one channel hears."""
+    call = Call().connect()
+    _, stereo = join(call, Choices(audio=stereo_at(rate_hz), chunk_ms=20))
+    _, mono = join(call, Choices(audio=pcm16_at(rate_hz), chunk_ms=20))
+    for at in range(0, 500 * MS, 20 * MS):
+        call.leg.speak(speech_pcm[at : at + 20 * MS])
+    call.session.close("hangup")
+    both, one = (
+        np.frombuffer(b"".join(base64.b64decode(e["audio"]) for e in sink.of_type("input_audio_buffer.append")), "<i2")
+        for sink in (stereo, mono)
+    )
+    assert both[::2].tolist() == both[1::2].tolist() == one.tolist()
+    assert one.any()
 
 
 def test_chunks_do_not_run_across_parts(speech_pcm: bytes) -> None:

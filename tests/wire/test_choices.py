@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, pcm16_at
+from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, pcm16_at, stereo_at
 from bridge.wire.choices import STOCK, Choices, EventFilter, parse_choices
 
 
@@ -22,7 +22,14 @@ def refusal(query: str) -> BadRequest:
 def test_no_choice_is_what_stock_clients_expect() -> None:
     """Every control event and no sound."""
     assert chosen("call_id=rtc_1&role=observer") == STOCK == chosen("audio=none")
-    assert STOCK.describe() == {"audio": "none", "chunk_ms": None, "tracks": [], "events": None, "framing": "json"}
+    assert STOCK.describe() == {
+        "audio": "none",
+        "chunk_ms": None,
+        "chunk_size": None,
+        "tracks": [],
+        "events": None,
+        "framing": "json",
+    }
 
 
 @pytest.mark.parametrize(
@@ -35,6 +42,11 @@ def test_no_choice_is_what_stock_clients_expect() -> None:
         ("audio=g711_ulaw&latency=balanced", Choices(audio=G711_ULAW, chunk_ms=60)),
         ("audio=g711_ulaw&latency=high", Choices(audio=G711_ULAW, chunk_ms=200)),
         ("audio=pcm16&chunk_ms=1000", Choices(audio=PCM16, chunk_ms=1000)),
+        ("audio=pcm16&chunk_size=2048", Choices(audio=PCM16, chunk_size=2048)),
+        ("audio=pcm16&channels=1&compression=none", Choices(audio=PCM16)),
+        ("audio=pcm16&channels=2", Choices(audio=stereo_at(24_000))),
+        ("audio=pcm16&channels=2&rate=8000", Choices(audio=stereo_at(8000))),
+        ("audio=g711_ulaw&channels=1", Choices(audio=G711_ULAW)),
         ("audio=pcm16&tracks=output", Choices(audio=PCM16, tracks=("output",))),
         ("audio=pcm16&tracks=output,input", Choices(audio=PCM16)),
         ("audio=pcm16&framing=binary", Choices(audio=PCM16, is_binary=True)),
@@ -62,6 +74,17 @@ def test_choices(query: str, meant: Choices) -> None:
         ("audio=none&latency=low", "latency"),
         ("audio=pcm16&latency=lowest", "latency"),
         ("audio=pcm16&latency=low&chunk_ms=20", "chunk_ms"),
+        ("audio=pcm16&chunk_ms=20&chunk_size=1024", "chunk_size"),
+        ("audio=pcm16&latency=low&chunk_size=1024", "chunk_size"),
+        ("audio=pcm16&chunk_size=1000", "chunk_size"),
+        ("chunk_size=1024", "chunk_size"),
+        ("audio=pcm16&channels=3", "channels"),
+        ("audio=pcm16&channels=2&framing=binary", "channels"),
+        ("audio=g711_ulaw&channels=2", "channels"),
+        ("channels=2", "channels"),
+        ("audio=pcm16&compression=opus", "compression"),
+        ("audio=pcm16&compression=mp3", "compression"),
+        ("compression=none", "compression"),
         ("audio=pcm16&chunk_ms=19", "chunk_ms"),
         ("audio=pcm16&chunk_ms=1001", "chunk_ms"),
         ("audio=pcm16&chunk_ms=-20", "chunk_ms"),
