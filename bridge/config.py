@@ -141,6 +141,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     page_keys: Annotated[
         bool, Meta(description="let `GET /session` give a one-minute key to any page of `allow_origin`, without a key")
     ] = False
+    page_keys_per_minute: Annotated[
+        int, Meta(ge=1, description="keys that `GET /session` gives to one address; an IPv6 /64 counts as one")
+    ] = 60
     max_calls: Annotated[int, Meta(ge=1, description="calls at a time; one more is answered with 429")] = 200
     max_listeners_per_call: Annotated[int, Meta(ge=0, description="sockets attached to one call")] = 1000
     max_listeners_per_key: Annotated[int, Meta(ge=0, description="sockets attached to calls with one key")] = 2000

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, Forbidden, UnknownCall
+from bridge.front.allowance import Allowance
 from bridge.front.body import read_json
 from bridge.front.keys import Grant, Keys
 from bridge.wire.checks import check_session
@@ -83,8 +84,9 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
-    """The routes that mint keys; with ``serves_pages`` also for web pages that have none."""
+def secret_routes(keys: Keys, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
+    """The routes that mint keys; with ``serves_pages`` also for web pages that have none, so many to each address."""
+    allowance = Allowance(page_keys_per_minute)
 
     async def client_secrets(request: Request) -> Response:
         _admit_minter(keys, request)
@@ -120,6 +122,7 @@ def secret_routes(keys: Keys, *, serves_pages: bool) -> list[Route]:
         if not serves_pages:
             raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
         origin = keys.admit_page(request.headers)
+        allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
             return _secret(_mint_beta(keys, wanted, allowed_origins=(origin,)))

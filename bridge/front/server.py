@@ -63,7 +63,11 @@ def new_app(
         realtime_route(registry, keys, lobby, sockets),
         watch_route(registry, keys, sockets),
         *call_routes(registry, endpoint, keys),
-        *secret_routes(keys, serves_pages=config.page_keys and bool(config.allow_origin)),
+        *secret_routes(
+            keys,
+            serves_pages=config.page_keys and bool(config.allow_origin),
+            page_keys_per_minute=config.page_keys_per_minute,
+        ),
         *telephony.routes,
         *description_routes(),
         Route("/healthz", health, methods=["GET"]),
