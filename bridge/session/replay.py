@@ -51,6 +51,27 @@ class KeptSound:
     message: Message
 
 
+class _History:
+    """Which control event each sound event of one stream came behind, also of sound that is kept no more."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        """The number of the newest."""
+        self._runs: deque[tuple[int, int]] = deque()  # from this number on, behind that event
+
+    def add(self, number: int, behind: int, forgotten: int) -> None:
+        """One more; what came behind events that are forgotten need not be known any longer."""
+        self.last = number
+        if not self._runs or self._runs[-1][1] != behind:
+            self._runs.append((number, behind))
+            while self._runs[0][1] < forgotten and len(self._runs) > 1:
+                self._runs.popleft()
+
+    def behind(self, number: int) -> int | None:
+        """The control event before a sound event; None where that is not known any more."""
+        return next((behind for first, behind in reversed(self._runs) if first <= number), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in the order of things a listener stopped."""
@@ -75,6 +96,7 @@ class Replay:
         self._sounds: deque[KeptSound] = deque()
         self._sound_bytes = 0
         self._sounds_forgotten = 0
+        self._histories: dict[str, _History] = {}
 
     @property
     def number(self) -> int:
@@ -97,6 +119,7 @@ class Replay:
 
     def keep_sound(self, stream: str, number: int, message: Message) -> None:
         """Likewise."""
+        self._histories.setdefault(stream, _History()).add(number, self._number, self._forgotten)
         self._sounds.append(KeptSound(stream, number, self._number, message))
         self._sound_bytes += message.size
         while self._sound_bytes > self._max_bytes:
@@ -111,10 +134,14 @@ class Replay:
         number, stream = int(digits), f"{stream}_"
         if stream == self.prefix:
             return self._behind_event(number)
+        history = self._histories.get(stream)
+        if history is None or not 0 < number <= history.last:
+            raise BadRequest("This call has had no such event.", param="after")
         for at, sound in enumerate(self._sounds):
             if sound.number == number and sound.stream == stream:
                 return self._checked(Place(sound.behind, self._sounds_forgotten + at + 1))
-        raise ResumeGap(f"The sound after '{event_id[:64]}' is not kept any more.", param="after")
+        behind = history.behind(number)  # all sound that is kept came later than this
+        return self._checked(Place(-1 if behind is None else behind, self._sounds_forgotten))
 
     def since(self, place: Place) -> Iterator[Kept | KeptSound]:
         """All that came after, in the order in which it came."""
