@@ -16,7 +16,6 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -33,6 +32,7 @@ _SECRET = frozenset(
         "api_key",
         "asterisk_secret",
         "audiosocket_uuid",
+        "telnyx_api_key",
         "telnyx_secret",
         "twilio_auth_token",
         "upstream_ice_server",
@@ -48,6 +48,8 @@ ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,
 # The public origin, and perhaps a path before ours, that a proxy adds.
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _Text = Annotated[str, Meta(min_length=1)]
 _Seed = Annotated[int, Meta(ge=0)]
@@ -198,6 +200,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     telnyx_secret: Annotated[
         tuple[_Text, ...], Meta(description="what Telnyx is told as `stream_auth_token`; opens its door")
     ] = ()
+    telnyx_api_key: Annotated[
+        _Text | None, Meta(description="key of Telnyx's API, to hang up with: closing a stream leaves the caller there")
+    ] = None
     asterisk_secret: Annotated[
         tuple[_Text, ...], Meta(description="`password` in Asterisk's `websocket_client.conf`; opens its door")
     ] = ()
@@ -408,7 +413,7 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     if config.audiosocket_host != "localhost" and not _is_address(config.audiosocket_host):
         raise refuse("audiosocket_host", f"expected an IP address or localhost, got {config.audiosocket_host}")
     for uuid in config.audiosocket_uuid:
-        if not _is_uuid(uuid):
+        if not _UUID.fullmatch(uuid):
             raise refuse("audiosocket_uuid", "expected a UUID in lower case, got a value that is not shown")
     if config.host != "localhost" and not _is_address(config.host):
         raise refuse("host", f"expected an IP address or localhost, got {config.host}")
@@ -456,13 +461,6 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _type(field: FieldInfo) -> Any:

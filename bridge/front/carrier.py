@@ -145,6 +145,8 @@ class CarrierLeg:
         self.call_id = call_id
         """What listeners know the call by."""
         self.token = started.token
+        self.has_ended = False
+        """The carrier itself has ended the call."""
         self.audio = CarrierAudio(started.audio_format, traits, limit_s=limit_s)
         self.faults: Counter[str] = Counter()
         self._audio_format = started.audio_format
@@ -196,6 +198,7 @@ class CarrierLeg:
             case said.Flow(is_open):
                 self._is_open = is_open
             case said.Ended(reason):
+                self.has_ended = True
                 self.hang_up(reason)
             case said.Trouble(what, detail):
                 self.faults[what] += 1
@@ -209,6 +212,7 @@ class CarrierLeg:
         if line is not self._line or self._is_closed:
             return
         if is_hang_up:
+            self.has_ended = True
             self.hang_up("caller_hung_up")
             return
         self._line = None

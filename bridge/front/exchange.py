@@ -61,9 +61,14 @@ class Trust:
 
 
 class Exchange:
-    """All telephone calls of one daemon; ``async with`` runs their clock."""
+    """All telephone calls of one daemon; ``async with`` runs their clock.
 
-    def __init__(self, config: Config, registry: Registry, keys: Keys) -> None:
+    ``on_hang_up`` is told by dialect and the carrier's id which call was ended from here.
+    """
+
+    def __init__(
+        self, config: Config, registry: Registry, keys: Keys, *, on_hang_up: Callable[[str, str], None]
+    ) -> None:
         self.clock = Clock()
         self.refused: Counter[str] = Counter()
         """By door and reason: ``twilio.invalid_signature``."""
@@ -72,6 +77,7 @@ class Exchange:
         self._config = config
         self._registry = registry
         self._keys = keys
+        self._on_hang_up = on_hang_up
         self._tally = Tally()
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
 
@@ -207,6 +213,8 @@ class Exchange:
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
+        if not leg.has_ended:
+            self._on_hang_up(*key)
 
 
 def is_one_of(given: str, secrets: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """The other way round: Asterisk is the WebSocket server, a channel waits in it, and we connect to it."""
 
 import asyncio
+import ssl
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -11,7 +12,10 @@ from bridge.errors import UpstreamError
 from bridge.front.carrier import notice_death
 from bridge.wire.dialects.asterisk import SUBPROTOCOL
 
-__all__ = ["FetchedSocket", "fetch"]
+__all__ = ["TLS", "FetchedSocket", "fetch"]
+
+TLS = ssl.create_default_context()
+"""Trusts whom the system trusts."""
 
 _OPEN_TIMEOUT_S = 5.0
 _CLOSE_DEADLINE_S = 2.0
@@ -65,6 +69,7 @@ async def fetch(url: str) -> FetchedSocket:
     try:
         connection = await connect(
             url,
+            ssl=TLS if url.startswith("wss:") else None,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,  # an extension that it did not ask for fails the connection
             ping_interval=None,  # a ping ends the call in Asterisk up to 20.17, 22.7 and 23.1

@@ -32,6 +32,7 @@ from bridge.front.keys import Grant, Keys, subprotocols
 from bridge.front.listen import bind
 from bridge.front.secrets import whole_session
 from bridge.front.socket import SocketSink
+from bridge.front.telnyx_api import TelnyxApi
 from bridge.log import get_logger
 from bridge.session.registry import Registry
 from bridge.wire.carrier import Dialect
@@ -76,13 +77,16 @@ class Telephony:
     """All doors of one daemon; ``async with`` opens the port and runs the clock."""
 
     def __init__(self, config: Config, registry: Registry, keys: Keys) -> None:
-        self.exchange = Exchange(config, registry, keys)
+        self.exchange = Exchange(config, registry, keys, on_hang_up=self._hang_up)
         self.audiosocket_port: int | None = None
         self._config = config
         self._registry = registry
         self._keys = keys
         self._server: asyncio.Server | None = None
         self._tasks = asyncio.TaskGroup()
+        self._telnyx_api: TelnyxApi | None = None
+        if config.telnyx_api_key is not None:
+            self._telnyx_api = TelnyxApi(config.telnyx_api_key)
 
     async def __aenter__(self) -> "Telephony":
         config = self._config
@@ -241,10 +245,23 @@ class Telephony:
             "audiosocket": config.audiosocket_port is not None,
         }
         shown = {name: {"is_open": is_open, "calls": exchange.calls[name]} for name, is_open in doors.items()}
-        counted = {"refused": exchange.refused, "faults": exchange.faults, "late_ticks": exchange.clock.late_ticks}
-        return JSONResponse({"object": "telephony", "doors": shown, **counted})
+        return JSONResponse(
+            {
+                "object": "telephony",
+                "doors": shown,
+                "refused": exchange.refused,
+                "faults": exchange.faults,
+                "late_ticks": exchange.clock.late_ticks,
+                "hang_ups_failed": self._telnyx_api.failures if self._telnyx_api is not None else 0,
+            }
+        )
 
     # Inside
+
+    def _hang_up(self, dialect: str, call: str) -> None:
+        """What closing the connection does not do by itself."""
+        if dialect == Telnyx.name and self._telnyx_api is not None:
+            self._tasks.create_task(self._telnyx_api.hang_up(call))
 
     def _admit_operator(self, request: Request) -> Grant:
         """Whoever runs this: clients' keys open no telephone lines."""
