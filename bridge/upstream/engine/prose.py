@@ -8,6 +8,7 @@ __all__ = ["can_speak", "sentences", "spoken"]
 _LONGEST = 200  # characters at a time: more takes memory that is never given back
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|\n+")
 _CLAUSE_END = re.compile(r"(?<=[,;:–—])\s+")
+_LONG_NUMBER = re.compile(r"\d{16,}")  # is read digit by digit
 _SPACE = re.compile(r"\s+")
 _SOUNDLESS = frozenset({"So", "Sk", "Cf", "Cc", "Co", "Cn", "Cs", "Mn", "Me"})
 
@@ -29,7 +30,7 @@ def sentences(text: str) -> list[str]:
 
 def spoken(text: str) -> str:
     """Without what has no sound: pictures, signs, what only joins or colours others."""
-    plain = unicodedata.normalize("NFC", text)
+    plain = _LONG_NUMBER.sub(lambda match: " ".join(match[0]), unicodedata.normalize("NFKC", text))
     return "".join(" " if unicodedata.category(sign) in _SOUNDLESS else sign for sign in plain).strip()
 
 

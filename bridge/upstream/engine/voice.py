@@ -1,5 +1,7 @@
 """The engine's voice: hibari, an English one that speaks a hundred times as fast as it is listened to."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from hibari import SAMPLE_RATE, Hibari
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ __all__ = ["Voice"]
 
 _NAME = "heart"  # the one whose model comes inside the package; every other one would be downloaded
 
+_LONGEST_BREATH = 250  # phonemes, 15 to 20 s; no usual sentence is longer
 # It takes a breath of 0.3 s before a sentence and one of 0.45 s behind it: the caller has waited long enough.
 _AUDIBLE = 0.003
 _BREATH_BEFORE = SESSION_HZ * 40 // 1000
@@ -28,9 +31,21 @@ class Voice:
 
     def say(self, sentence: str, *, speed: float = 1.0) -> bytes:
         """PCM16 24 kHz mono; nothing where there is nothing to be heard."""
-        samples = _trimmed(self._hibari(spoken(sentence), speed=speed, seed=self._seed))
+        random = np.random.default_rng(self._seed)
+        breaths = [breath for phonemes in self._hibari.phonemize(spoken(sentence)) for breath in _breaths(phonemes)]
+        sounds = [self._hibari.from_ids(self._hibari.ids(breath), speed, random) for breath in breaths]
+        samples = _trimmed(np.concatenate(sounds)) if sounds else np.zeros(0, np.float32)
         pcm: bytes = (np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes()
         return pcm
+
+
+def _breaths(phonemes: str) -> Iterator[str]:
+    """So much at a time that the memory it takes, which is never given back, stays small; cut between words."""
+    while len(phonemes) > _LONGEST_BREATH:
+        end = phonemes.rfind(" ", 0, _LONGEST_BREATH) + 1 or _LONGEST_BREATH
+        yield phonemes[:end]
+        phonemes = phonemes[end:]
+    yield phonemes
 
 
 def _trimmed(samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -33,6 +33,10 @@ _SHORT_CONTEXT_S, _FULL_CONTEXT_S = 15, 30
 _SHORT_LIMIT_S = 13
 _BEAMS = 5
 _TOKENS_AT_LEAST, _TOKENS_PER_S = 10, 7  # nobody speaks faster; a loop does
+_LANGUAGES = frozenset(  # that every multilingual model of Whisper's has a token for
+    "ar bg ca cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv ms nl no pl pt ro ru sk sl sr sv th tr uk ur "
+    "vi zh".split()
+)
 _MOST_TOKENS = 224  # Whisper's limit
 # Where it invents words. Noise, tones and silence give 0.87 and more, speech 0.27 at most. The other is Whisper's own.
 _MAX_NO_SPEECH = 0.6
@@ -92,7 +96,8 @@ class Whisper:
     def _prompt(self, features: ctranslate2.StorageView, language: str | None) -> list[str]:
         if not self._model.is_multilingual:
             return ["<|startoftranscript|>", "<|notimestamps|>"]
-        spoken = f"<|{language}|>" if language else self._model.detect_language(features)[0][0][0]
+        code = (language or "").partition("-")[0].lower()  # "en-GB" is written too
+        spoken = f"<|{code}|>" if code in _LANGUAGES else self._model.detect_language(features)[0][0][0]
         return ["<|startoftranscript|>", spoken, "<|transcribe|>", "<|notimestamps|>"]
 
 

@@ -43,4 +43,6 @@ def test_other_text_cannot(text: str) -> None:
 
 def test_what_has_no_sound_is_left_out() -> None:
     """Pictures and joiners are gone; the words beside them are not."""
+    assert spoken("x² and ½") == "x2 and 1⁄2"
+    assert spoken(f"{'1' * 15} {'2' * 16}") == f"{'1' * 15} {'2 ' * 16}".strip()
     assert spoken("Hello 👩\u200d🚀, you!").split() == ["Hello", ",", "you!"]
