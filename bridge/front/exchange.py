@@ -206,7 +206,11 @@ class Exchange:
             key_id=grant.key_id,
             max_duration_s=grant.max_duration_s,
             idle_timeout_s=grant.idle_timeout_s,
-            metadata=dict(list(given.items())[:_MAX_PARAMETERS]) | {"carrier_call_id": started.call[:256]},
+            metadata={
+                **grant.metadata,
+                **dict(list(given.items())[:_MAX_PARAMETERS]),
+                "carrier_call_id": started.call[:256],
+            },
             dtmf_items=self._config.dtmf_items,
         )
 

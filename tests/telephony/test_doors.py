@@ -198,6 +198,16 @@ async def test_single_use_key_brings_its_session(open_daemon: Daemon) -> None:
         assert config.audio.input.format.__class__.__name__ == "PcmuFormat"
 
 
+async def test_beta_key_is_a_token(open_daemon: Daemon) -> None:
+    """It is good for one connection as well, and its session's metadata are the call's."""
+    wanted = json.dumps({"model": "m", "metadata": {"customer": "7"}})
+    minted = await request("POST", f"{open_daemon.url}v1/realtime/sessions", body=wanted)
+    async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
+        await connection.send(_start(minted.json["client_secret"]["value"]))
+        session = await opened(open_daemon)
+    assert session.info.metadata == {"customer": "7", "carrier_call_id": "CA1"}
+
+
 async def test_twilio_without_tokens(serve_with: ServeWith) -> None:
     """Who can mint none may do without; one that is given must be good all the same."""
     async with serve_with(**SETTINGS, twilio_require_token=False) as daemon:
