@@ -92,7 +92,7 @@ async def test_a_hundred_turns_and_ten_cuts(serve_with: ServeWith, seed: int) ->
     """The same items in the same order as without cuts; all that was asked is answered once, all that began ends."""
     chance = random.Random(seed)
     async with (
-        serve_with() as upstream,
+        serve_with(resume_grace_s=0) as upstream,  # a conversation that was cut off is over there
         CuttingProxy.serving(upstream.port) as cable,
         serve_with(upstream=f"ws://127.0.0.1:{cable.port}/v1/realtime") as daemon,
     ):
