@@ -63,6 +63,14 @@ class InFlight:
             if concerned is not None:
                 _follow(concerned, event)
 
+    def function_of(self, item_id: Any) -> str:
+        """The name of the function that an open item calls."""
+        for is_open in self._open.values():
+            for open_id, known in is_open.items.items():
+                if open_id == item_id and isinstance(known.item, items.FunctionCall):
+                    return known.item.name
+        return ""
+
     def end(self, error: UpstreamError) -> list[ServerEvent]:
         """Every open response fails: all that is owed of it, in the protocol's order, then its items are taken back.
 

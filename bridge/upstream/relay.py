@@ -29,6 +29,7 @@ __all__ = ["Relay"]
 _log = get_logger("upstream")
 
 _MAX_OWN_IDS = 4096  # events of ours that a line may still complain of; all items of a conversation and more
+_ARGUMENTS_DONE = "response.function_call_arguments.done"
 _MAX_HALF_TOLD = 64
 _READ_ONLY = ("id", "object", "expires_at", "model", "client_secret")
 _TIMED = (
@@ -167,6 +168,8 @@ class Relay:
 
     def hear(self, body: Body) -> None:
         """One event of the upstream's, to whom it concerns."""
+        if body["type"] == _ARGUMENTS_DONE and "name" not in body:
+            body["name"] = self._in_flight.function_of(body.get("item_id"))  # GA says it here too, beta does not
         event = understood(body)
         turns = self._state.turn_detection
         self._pending.follow(event, answers_turns=turns is not None and turns.create_response)

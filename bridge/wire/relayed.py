@@ -34,8 +34,23 @@ _KNOWN: dict[str, type[ServerEvent]] = {
     for kind in ServerEvent.__subclasses__()
     if not str(kind.__struct_config__.tag).startswith(_OWN)
 }
-_PATH = re.compile(r" - at `\$\.(.+)`$")
-_MAX_MISFITS = 16
+_PATH = re.compile(r" - at `\$(.+)`$")
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_MAX_MISFITS = 64
+# What is assumed where a server does not say what GA has always: with it, the rest of the event is of use.
+_ASSUMED: dict[str, Any] = {
+    "arguments": "",
+    "call_id": "",
+    "content": [],
+    "content_index": 0,
+    "message": "",
+    "name": "",
+    "output_index": 0,
+    "output_modalities": [],
+    "response_id": "",
+    "usage": {},
+}
 _AUDIO_DELTAS = frozenset({"response.output_audio.delta", "response.audio.delta"})
 _delta_decoder = msgspec.json.Decoder(AudioDelta)
 _body_decoder = msgspec.json.Decoder(dict[str, Any])
@@ -72,11 +87,10 @@ def understood(body: Body) -> ServerEvent:
 
 
 def _in_part(body: Body, kind: type[ServerEvent], error: msgspec.ValidationError) -> ServerEvent:
-    """The event less the fields that do not fit, if it can be without them."""
+    """The event less what does not fit, if it can be without it: fields, elements of lists, or what holds them."""
     body = copy.deepcopy(body)
     for _ in range(_MAX_MISFITS):
-        match = _PATH.search(str(error))
-        if match is None or not _leave_out(body, match[1], kind):
+        if not _amend(body, str(error)):
             break
         try:
             return msgspec.convert(body, kind)
@@ -85,27 +99,27 @@ def _in_part(body: Body, kind: type[ServerEvent], error: msgspec.ValidationError
     return ServerEvent()
 
 
-def _leave_out(body: Body, path: str, kind: type[ServerEvent]) -> bool:
-    """Removes what stands at msgspec's ``path``; of a list, those of its elements that do not fit."""
-    in_list, dots, _ = path.partition("[...]")
-    *parents, last = in_list.split(".")
+def _amend(body: Body, complaint: str) -> bool:
+    """Does away with what msgspec complains of; False where that would be the event itself."""
+    found, missing = _PATH.search(complaint), _MISSING.search(complaint)
+    path = _steps(found[1]) if found is not None else []
     place: Any = body
-    for name in parents:
-        place = place.get(name) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or last not in place:
-        return False
-    if not dots:
-        del place[last]
+    for step in path[:-1]:
+        place = place[step]
+    if missing is not None and missing[1] in _ASSUMED:
+        (place[path[-1]] if path else place)[missing[1]] = copy.copy(_ASSUMED[missing[1]])
         return True
-    before = place[last]
-    kept = []
-    for element in before:
-        place[last] = [element]
-        try:
-            msgspec.convert(body, kind)
-        except msgspec.ValidationError as error:
-            if f"$.{in_list}[...]" in str(error):
-                continue
-        kept.append(element)
-    place[last] = kept
-    return len(kept) < len(before)
+    if not path:
+        return False
+    del place[path[-1]]
+    return True
+
+
+def _steps(path: str) -> list[str | int]:
+    """Up to where it is not said which value of an object is meant."""
+    steps: list[str | int] = []
+    for match in _STEP.finditer(path):
+        if match[1] is None and match[2] is None:
+            break
+        steps.append(match[1] if match[1] is not None else int(match[2]))
+    return steps
