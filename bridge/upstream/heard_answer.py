@@ -7,6 +7,8 @@ it has been heard. Here the sound gets its names back, and what says that it is 
     sounding ──output_audio_buffer.stopped or cleared; without them, done and silent for a while──▶ over
 """
 
+from typing import Any
+
 import numpy as np
 
 from bridge.media.playback import Part
@@ -39,8 +41,9 @@ class HeardAnswer:
         """The events that are due now, in order."""
         kind = body["type"]
         if kind == "response.content_part.added" and _is_audio(body):
+            onset = b"" if self._part is not None else self._onset
             due = self._finish()
-            self._part = _part(body)
+            self._part, self._onset = _part(body), onset
             self._is_done, self._audible_at = False, now
             return [*due, body]
         if kind.startswith("output_audio_buffer."):
@@ -127,9 +130,13 @@ def _part(body: Body) -> Part:
     return Part(
         str(body.get("response_id", "")),
         str(body.get("item_id", "")),
-        int(body.get("output_index", 0)),
-        int(body.get("content_index", 0)),
+        _index(body.get("output_index")),
+        _index(body.get("content_index")),
     )
+
+
+def _index(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _concerns(body: Body, part: Part) -> bool:

@@ -75,7 +75,7 @@ class Recall:
 
     def _trim(self, audio_format: AudioFormat) -> None:
         """Where clients end turns themselves, all of it may belong to one."""
-        is_turn = self._is_speaking or self._state.turn_detection is None
+        is_turn = self._is_speaking or self._state.input.turn_detection is None
         keep = (_MAX_UNCOMMITTED_MS if is_turn else _QUIET_MS) * audio_format.bytes_per_ms
         if len(self._uncommitted) > 2 * keep:  # not for every piece
             del self._uncommitted[:-keep]

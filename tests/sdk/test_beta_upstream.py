@@ -1,4 +1,4 @@
-"""An upstream that speaks beta only: the bridge's own beta door. What clients get of it is GA, as the SDK's types judge."""
+"""An upstream that speaks beta only, the bridge's own beta door: clients get GA of it, as the SDK's types judge."""
 
 import json
 from collections.abc import AsyncIterator

@@ -17,6 +17,16 @@ _PLACES = sorted(
     | {"content", "role", "id", "status", "output", "audio", "type", "modalities", "voice", "turn_detection"}
 )
 _WORDS = ["message", "function_call", "user", "assistant", "text", "audio", "input_audio", "completed", "item_1", ""]
+_FITTING = [
+    {"type": "audio"},
+    {"id": "resp_1", "status": "completed", "output": []},
+    {"id": "item_1", "type": "message", "role": "assistant", "content": [{"type": "output_audio", "transcript": "a"}]},
+    {"id": "item_1", "type": "function_call", "name": "f", "arguments": "{}"},
+    {"type": "server_error", "message": "no"},
+    "resp_1",
+    "item_1",
+    0,
+]
 
 _scalars = (
     st.none()
@@ -36,5 +46,5 @@ any_json: st.SearchStrategy[Any] = st.recursive(
 strange_events: st.SearchStrategy[dict[str, Any]] = st.builds(
     lambda name, fields: {**fields, "type": name},
     st.sampled_from(_NAMES) | st.text(max_size=20),
-    st.dictionaries(st.sampled_from(_PLACES), any_json, max_size=6),
+    st.dictionaries(st.sampled_from(_PLACES), st.sampled_from(_FITTING) | any_json, max_size=6),
 )
