@@ -226,7 +226,9 @@ class Dial:
                 opened = ending
                 continue
             if ending is None:
-                return
+                if not self._relay.is_wanted:
+                    return
+                ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
             _log.warning("upstream.lost", code=ending.code, message=ending.message)
             self._format, self._current = line.input_format, None
             self._relay.lose(ending)

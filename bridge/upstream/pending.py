@@ -11,7 +11,7 @@ __all__ = ["Pending"]
 
 _MAX_PENDING = 256  # client events under way; an older one counts as answered
 _RESPONSE_CREATE = "response.create"
-_EXPIRED = "session_expired"
+_NO_REFUSALS = ("session_expired", "input_audio_too_fast")
 _COMMIT = "input_audio_buffer.commit"
 
 # Server event -> the client event that it answers, and the id by which both speak of the same item.
@@ -102,7 +102,7 @@ class Pending:
 
     def _refused(self, error: server.ErrorDetail) -> None:
         """A service that does not say which event it refuses means the response that it owes, if it owes one."""
-        if error.event_id is None and error.code != _EXPIRED:
+        if error.event_id is None and error.code not in _NO_REFUSALS:
             self._take(_RESPONSE_CREATE)
             return
         for at, body in self._unanswered:

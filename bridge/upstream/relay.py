@@ -66,6 +66,7 @@ class Relay:
         """Items that were added and are not done."""
         self._update_id = ""
         """Of our own ``session.update``, with which every line begins."""
+        self._has_expired = False
         self._created: Body = {}
         """What the line's service said of the session before that."""
 
@@ -78,6 +79,11 @@ class Relay:
     def owes_answer(self) -> bool:
         """The upstream is expected to say something."""
         return self._pending.owes_answer or not self.is_live
+
+    @property
+    def is_wanted(self) -> bool:
+        """A service that hangs up now does not end the session: it owes something, or is merely too old."""
+        return self.owes_answer or self._has_expired
 
     # Upstream
 
@@ -138,7 +144,7 @@ class Relay:
         return event_id in self._own_ids
 
     def _configure(self, line: Line, session: Body, now: float) -> None:
-        self._update_id = self.new_id()
+        self._update_id, self._has_expired = self.new_id(), False
         self.ask(line, {"type": "session.update", "event_id": self._update_id, "session": session}, now)
 
     def _take_pending(self) -> list[Body]:
@@ -201,6 +207,7 @@ class Relay:
         """To whoever made it; where that was the bridge itself, to its log."""
         error = event.error
         if error.code == "session_expired":
+            self._has_expired = True
             return  # the service's own limit; the session outlives it
         if error.event_id == self._update_id or (error.event_id is None and not self.is_live):
             self._hear_update_refused(event)

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import httpx
 
@@ -21,6 +22,7 @@ from bridge.upstream.line import LineOwner
 from bridge.upstream.target import TLS, Target
 from bridge.upstream.websocket import refusal
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.ids import new_id
 from bridge.wire.message import Message
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, ErrorDetail, encode
@@ -33,6 +35,17 @@ _SETTLE_S = 0.1  # between the last packet of a turn and the word that it is one
 _POLL_S = 0.05
 _COMMIT, _CLEAR, _CANCEL = "input_audio_buffer.commit", "input_audio_buffer.clear", "response.cancel"
 _SILENT_CLEAR = {"type": "output_audio_buffer.clear"}
+_MAX_WAITING = 1024  # of events; what is more goes out at once
+_SPOKEN = Part("", "", 0, 0)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """What has its turn when all before it has: an event, or sound."""
+
+    what: Body | bytearray
+    mark_id: str | None = None
+    """Of a commit: when it is reached, all that is committed has been spoken."""
 
 
 class WebRtcLine:
@@ -55,13 +68,16 @@ class WebRtcLine:
         self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
         self._is_open = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
-        self._turn = 0
-        self._waiting: deque[Body] = deque()  # behind a commit whose sound is still being spoken
-        self._is_committing = False
-        self._overflow_ms = 0
         self._answer_taker: Callable[[Part, PassedPacket], bool] | None = None
         self._decodes = True
         self._is_passing = False
+        self._waiting: deque[_Waiting] = deque()
+        """Behind a commit whose sound is still being spoken."""
+        self._holds_sound = False
+        """A clear waits: what comes behind it is not to be cleared."""
+        self._held_bytes = 0
+        self._reached: set[str] = set()
+        self._is_refusing = False
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Offers, connects and opens the data channel; raises ``UpstreamError``."""
@@ -107,34 +123,79 @@ class WebRtcLine:
 
     def send(self, body: Body) -> None:
         """A GA client event; a commit waits until what was said before it has been spoken, and all else behind it."""
-        peer = self._peer
-        if peer is None:
+        if self._peer is None:
             return
-        if body["type"] == _CLEAR:
-            self._waiting.clear()
-            self._is_committing = False
-            peer.clear()
-        if self._is_committing:
-            self._waiting.append(body)
-        elif body["type"] == _COMMIT and peer.outbound.playback.queued_ms:
-            self._is_committing = True
-            self._waiting.append(body)
-            peer.end(self._part.response_id)
-            self._turn += 1
+        if len(self._waiting) >= _MAX_WAITING:
+            self._write(body)
+            return
+        waiting = _Waiting(body)
+        self._holds_sound |= bool(self._waiting) and body["type"] == _CLEAR
+        if not self._holds_sound:
+            self._mark(waiting)
+        if self._waiting or not self._is_due(waiting):
+            self._waiting.append(waiting)
         else:
             self._write(body)
 
     def send_audio(self, sound: bytes) -> None:
         """Spoken in real time; what is too far ahead of it is refused, by an ``error`` event."""
-        peer = self._peer
-        if peer is None:
+        if self._peer is None:
             return
-        peer.play(self._part, sound)
-        overflow_ms = peer.outbound.overflow_ms
-        if overflow_ms != self._overflow_ms:
-            if not self._overflow_ms or overflow_ms - self._overflow_ms >= 1000:
-                self._overflow_ms = overflow_ms
-                self._refuse_sound()
+        is_taken = self._hold(sound) if self._holds_sound else self._speak(sound)
+        if not is_taken and not self._is_refusing:
+            self._refuse_sound()
+        self._is_refusing = not is_taken
+
+    def _speak(self, sound: bytes) -> bool:
+        """False where too much waits to be spoken."""
+        peer = self._peer
+        assert peer is not None
+        before = peer.outbound.overflow_ms
+        peer.play(_SPOKEN, sound)
+        return peer.outbound.overflow_ms == before
+
+    def _hold(self, sound: bytes) -> bool:
+        if self._held_bytes + len(sound) > _QUEUE_S * 1000 * PCM16.bytes_per_ms:
+            return False
+        self._held_bytes += len(sound)
+        last = self._waiting[-1].what
+        if isinstance(last, bytearray):
+            last += sound
+        else:
+            self._waiting.append(_Waiting(bytearray(sound)))
+        return True
+
+    def _mark(self, waiting: _Waiting) -> None:
+        """Sets a commit's mark behind all that it commits."""
+        if self._peer is None or isinstance(waiting.what, bytearray) or waiting.what["type"] != _COMMIT:
+            return
+        if waiting.mark_id is None:
+            waiting.mark_id = new_id("mark")
+            if self._peer.mark(waiting.mark_id):
+                self._reached.add(waiting.mark_id)
+
+    def _is_due(self, waiting: _Waiting) -> bool:
+        """Everything is, but a commit of what has not been spoken yet."""
+        self._mark(waiting)
+        if waiting.mark_id is None:
+            return True
+        if waiting.mark_id not in self._reached:
+            return False
+        self._reached.discard(waiting.mark_id)
+        return True
+
+    def _go_on(self, mark_id: str) -> None:
+        """A commit is due, and with it what waits behind it, up to the next one."""
+        self._reached.add(mark_id)
+        while self._waiting and self._is_due(self._waiting[0]):
+            what = self._waiting.popleft().what
+            if isinstance(what, bytearray):
+                self._held_bytes -= len(what)
+                self._speak(bytes(what))
+            else:
+                self._write(what)
+        if not self._waiting:
+            self._holds_sound = False
 
     async def aclose(self) -> None:
         """Hangs up; may be called twice."""
@@ -155,6 +216,8 @@ class WebRtcLine:
             return False
         if peer.outbound.playback.queued_ms:
             peer.clear()
+            for mark_id in [waiting.mark_id for waiting in self._waiting if waiting.mark_id is not None]:
+                self._go_on(mark_id)
         return peer.forward(None, passed)
 
     def pass_answers_to(self, taker: Callable[[Part, PassedPacket], bool] | None, *, decodes: bool) -> None:
@@ -175,13 +238,11 @@ class WebRtcLine:
         self._is_passing = False
         return False  # the peer decodes again
 
-    @property
-    def _part(self) -> Part:
-        return Part(f"turn_{self._turn}", "", 0, 0)
-
     def _write(self, body: Body) -> None:
-        if self._sink is None:
+        if self._sink is None or self._peer is None:
             return
+        if body["type"] == _CLEAR:
+            self._peer.clear()
         if body["type"] == _CANCEL:  # what it has said already is not to be heard either
             self._sink.send(Message(encode(_SILENT_CLEAR)))
         self._sink.send(Message(encode(self._target.profile.encode(body))))
@@ -259,16 +320,8 @@ class WebRtcLine:
 
     def played(self, event: Started | Stopped | Marked) -> None:
         """All that was said before a commit has been spoken."""
-        if isinstance(event, Stopped) and self._is_committing:
-            asyncio.get_running_loop().call_later(_SETTLE_S, self._commit)
-
-    def _commit(self) -> None:
-        self._is_committing = False
-        waiting, self._waiting = self._waiting, deque()
-        if waiting:
-            self._write(waiting.popleft())
-        for body in waiting:
-            self.send(body)
+        if isinstance(event, Marked):
+            asyncio.get_running_loop().call_later(_SETTLE_S, self._go_on, event.mark_id)
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         """The peer is gone: hung up by the service, or lost."""
