@@ -26,6 +26,7 @@ class Paper:
     """A line on which everything is written down."""
 
     plays = False
+    passage = None
     input_format: AudioFormat = PCM16
     output_format: AudioFormat = PCM16
 

@@ -119,7 +119,10 @@ def _response_to_ga(response: Body) -> Body:
         output["format"] = _nested_value("output_audio_format", response["output_audio_format"])
     if output:
         nested["audio"] = {"output": output}
-    nested["output"] = [_item_to_ga(item) for item in response.get("output") or [] if isinstance(item, dict)]
+    items = response.get("output")
+    nested["output"] = (
+        [_item_to_ga(item) for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    )
     return nested
 
 
