@@ -16,7 +16,7 @@ from tests.end_to_end.web import open_socket
 from tests.sdk_js.chromium import opened_page, page_server
 
 _FOLDER = Path(__file__).parents[2] / "examples" / "listening"
-_NO_TURNS = {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}
+_NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
 _PIECE_BYTES = 48 * 100
 
 
