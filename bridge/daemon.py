@@ -103,7 +103,7 @@ class Daemon:
             return lambda: Engine(Parrot())
         lacking = [] if config.engine == "parrot" else missing()
         if lacking and config.engine == "local":
-            advice = "pip install 'bridge-realtime[local]'"
+            advice = "pip install '.[local]'"
             raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
         if lacking or config.engine == "parrot":
             self.engine = "parrot"

@@ -236,6 +236,7 @@ async def test_it_is_interrupted_while_it_thinks(meet: Meet, say: Say) -> None:
     assert answers(talk)[-1] == "It is 2:05 PM."
 
 
+@pytest.mark.slow
 async def test_silence_after_an_answer_is_asked_about(meet: Meet) -> None:
     """With ``idle_timeout_ms`` the engine asks, once the caller has been silent for so long since the answer's end."""
     talk = meet(audio=turns(idle_timeout_ms=5000))

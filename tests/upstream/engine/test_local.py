@@ -41,7 +41,7 @@ async def test_without_the_extra_it_is_the_parrot() -> None:
     """A plain installation serves too, and says what it would need where more is asked of it."""
     async with Daemon(_config("auto")) as daemon:
         assert daemon.engine == "parrot"
-    with pytest.raises(ConfigError, match=r"engine: local needs hibari: pip install 'bridge-realtime\[local\]'"):
+    with pytest.raises(ConfigError, match=r"engine: local needs hibari: pip install '\.\[local\]'"):
         async with Daemon(_config("local")):
             pass
 
