@@ -15,7 +15,7 @@ __all__ = ["AsteriskCarrier", "AudioSocketCarrier"]
 _MAX_FRAMES, _XOFF, _XON = 1000, 900, 800
 _MAX_CONTROL_BYTES = 128
 _MAX_SOUND_BYTES = 65_500
-_MAX_BURST = 5  # frames that AudioSocket's reader lets pass at once, 100 ms
+_MAX_BURST = 10  # frames that AudioSocket's reader lets pass at once, 200 ms
 _PAUSE_FRAMES = 25  # silence that lies between two answers rather than in one
 _MARK, _BUFFERED = "MEDIA_MARK_PROCESSED", "MEDIA_BUFFERING_COMPLETED"
 
@@ -239,7 +239,7 @@ class AudioSocketCarrier:
     def play(self) -> tuple[bytes, list[str | bytes]]:
         """The frame that came, or nothing to hear."""
         if not self._has_begun:  # frames come at a pace of their own: a little ahead of them there is no waiting
-            self._has_begun = len(self._waiting) > _MAX_BURST // 2
+            self._has_begun = len(self._waiting) > 1
         if self._has_begun and self._waiting:
             played = self._waiting.popleft()
             return played + self._silence[len(played) :], []
