@@ -43,6 +43,9 @@ class WebSocketLine:
         self._timeout_s = timeout_s
         self._socket: ClientConnection | None = None
         self._fault: UpstreamError | None = None
+        self._rest = b""
+        """Half a sample, of this part."""
+        self._rest_of: Part | None = None
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Connects; raises ``UpstreamError``."""
@@ -131,7 +134,20 @@ class WebSocketLine:
         except (binascii.Error, ValueError):
             raise BadEvent("The upstream sent sound that is not base64.", code="upstream_protocol") from None
         part = Part(message.response_id, message.item_id, message.output_index, message.content_index)
-        self._owner.received_audio(self, part, sound)
+        sound = self._whole_samples(part, sound)
+        if sound:
+            self._owner.received_audio(self, part, sound)
+
+    def _whole_samples(self, part: Part, sound: bytes) -> bytes:
+        """Some services cut their sound wherever a buffer ends; the rest of a sample comes with the next piece."""
+        if self._rest and part == self._rest_of:
+            sound = self._rest + sound
+        odd_bytes = len(sound) % self.output_format.bytes_per_sample
+        if not odd_bytes:
+            self._rest = b""
+            return sound
+        self._rest, self._rest_of = sound[-odd_bytes:], part
+        return sound[:-odd_bytes]
 
 
 def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
@@ -139,7 +155,7 @@ def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
     error: Any = None
     try:
         error = msgspec.json.decode(body).get("error")
-    except (msgspec.DecodeError, AttributeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
         pass
     if not isinstance(error, dict):
         error = {}

@@ -112,18 +112,19 @@ class AiortcCall:
 class AiortcService:
     """``calls`` holds the calls, in the order in which they were offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_deaf: bool) -> None:
         self.calls: list[AiortcCall] = []
         self.url = ""
         self._tasks = asyncio.TaskGroup()
+        self._is_deaf = is_deaf
         self._recordings: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls) -> AsyncIterator["AiortcService"]:
-        """On a free port of loopback."""
-        service = cls()
+    async def serving(cls, *, is_deaf: bool = False) -> AsyncIterator["AiortcService"]:
+        """On a free port of loopback; ``is_deaf``: answers, and is gone."""
+        service = cls(is_deaf=is_deaf)
         async with service._tasks:
             server = await asyncio.start_server(service._answer, "127.0.0.1", 0)
             service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime/calls"
@@ -159,6 +160,8 @@ class AiortcService:
         self.calls.append(call)
         self._news.set()
         answer = connection.localDescription.sdp.encode()
+        if self._is_deaf:
+            await connection.close()
         writer.write(b"HTTP/1.1 201 Created\r\nContent-Type: application/sdp\r\nConnection: close\r\n")
         writer.write(b"Location: /v1/realtime/calls/rtc_theirs\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
         await writer.drain()
