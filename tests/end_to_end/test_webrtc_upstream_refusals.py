@@ -1,4 +1,4 @@
-"""Services over WebRTC that cannot be called: each call ends within its time, with a reason that says what was wrong."""
+"""Services over WebRTC that cannot be called: each call ends within its time, and says what was wrong."""
 
 import asyncio
 import json
