@@ -1,6 +1,7 @@
 """A conversation outlives its upstream: cut at random moments, it ends as it would have without."""
 
 import asyncio
+import base64
 import random
 from collections import Counter
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.cutting_proxy import CuttingProxy
-from tests.end_to_end.event_log import Event
+from tests.end_to_end.event_log import Event, outbound_sound
+from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import EventSocket, open_socket
 
 _TURNS = 100
@@ -144,6 +146,41 @@ def _check_items(events: list[Event]) -> None:
         expected = ["added", "done"] if item_id in in_the_end else ["added", "done", "deleted"]
         assert kinds == expected, (item_id, kinds)
     assert in_the_end <= told.keys()
+
+
+@pytest.mark.parametrize("moment", ["input_audio_buffer.speech_started", "response.output_audio.delta"])
+async def test_a_spoken_turn_and_a_cut(serve_with: ServeWith, short_pcm: bytes, moment: str) -> None:
+    """Cut while the caller speaks, or while it is answered: the answer is to all that was said, on one clock."""
+    async with (
+        serve_with() as upstream,
+        CuttingProxy.serving(upstream.port) as cable,
+        serve_with(upstream=f"ws://127.0.0.1:{cable.port}/v1/realtime") as daemon,
+        open_socket(daemon.url, "model=any") as client,
+    ):
+        await _append(client, bytes(48 * 3000) + short_pcm[: 48 * 1000])
+        if moment == "input_audio_buffer.speech_started":
+            await client.until(moment)
+            cable.cut_after(1)
+        await _append(client, short_pcm[48 * 1000 :])
+        if moment == "response.output_audio.delta":
+            await client.until(moment)
+            cable.cut_after(1)
+        await client.wait(lambda: len(_completed(client.events)) == 1, "answer")
+    assert cable.cuts == 1
+    answer = _completed(client.events)[0]["response"]["id"]
+    sound = outbound_sound([e for e in client.of("response.output_audio.delta") if e["response_id"] == answer])
+    assert match(samples_of(sound), samples_of(short_pcm)).correlation > 0.95
+    stopped = client.of("input_audio_buffer.speech_stopped")
+    assert len(stopped) == 1
+    assert 3000 + 2000 <= stopped[0]["audio_end_ms"] <= 3000 + 3000
+    [added] = [e["item"] for e in client.of("conversation.item.added") if e["item"]["role"] == "user"]
+    assert added["id"] == stopped[0]["item_id"]
+
+
+async def _append(client: EventSocket, sound: bytes) -> None:
+    for at in range(0, len(sound), 48 * 100):
+        piece = base64.b64encode(sound[at : at + 48 * 100]).decode()
+        await client.send({"type": "input_audio_buffer.append", "audio": piece})
 
 
 async def test_a_cable_that_is_cut_all_the_time(serve_with: ServeWith) -> None:

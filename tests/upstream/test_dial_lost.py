@@ -197,6 +197,42 @@ async def test_an_upstream_that_falls_silent() -> None:
         assert service.knocks == 2
 
 
+async def test_an_upstream_that_is_always_silent() -> None:
+    """It is given up after so many tries, for whoever is next."""
+
+    async def silent(visit: Visit) -> None:
+        await visit.greet(output_modalities=["text"])
+        await visit.until_closed()
+
+    async with (
+        Service.serving(silent) as service,
+        dialled(service, "local", patience=QUICK, tries=2) as call,
+    ):
+        await call.until("session.created")
+        call.type("anybody?", "item_a")
+        call.send("response.create")
+        done = await call.until("response.done")
+        assert done["response"]["output"][0]["content"][0]["text"] == "You wrote: anybody?"
+        assert service.knocks == 2
+        assert call.said.types.count("error") == 2
+
+
+async def test_an_upstream_that_will_not_have_it() -> None:
+    """One that closes for what the session is, and not for how it itself is, is not dialled again."""
+
+    async def strict(visit: Visit) -> None:
+        await visit.greet()
+        await visit.hear("response.create")
+        await visit.socket.close(1008, "against our policy")
+
+    async with Service.serving(strict) as service, dialled(service) as call:
+        await call.until("session.created")
+        call.send("response.create")
+        error = await call.until_over()
+        assert "1008: against our policy" in error.message
+        assert service.knocks == 1
+
+
 async def test_an_answer_that_was_cancelled_is_not_given_again() -> None:
     """Who stopped an answer does not hear it from the next upstream."""
 
