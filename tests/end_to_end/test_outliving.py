@@ -99,7 +99,7 @@ async def test_a_hundred_turns_and_ten_cuts(serve_with: ServeWith, seed: int) ->
         serve_with(upstream=f"ws://127.0.0.1:{cable.port}/v1/realtime") as daemon,
     ):
         unharmed, _ = await _conversation(daemon, upstream, cable, {})
-        cuts = {turn: chance.randint(1, cable.passed // _TURNS) for turn in chance.sample(range(_TURNS), _CUTS)}
+        cuts = {turn: chance.randint(1, cable.passed // _TURNS) for turn in chance.sample(range(0, _TURNS, 2), _CUTS)}
         said, events = await _conversation(daemon, upstream, cable, cuts)
     assert unharmed == said == _expected()
     assert cable.cuts == _CUTS
