@@ -400,6 +400,10 @@ class Dial:
         elif opening is not None and line is opening.line and len(opening.early) < _MAX_WAITING:
             opening.early.append((part, sound))
 
+    def passed_audio(self, line: Line) -> None:
+        """A piece that went another way; whoever plays has not fallen silent."""
+        self._heard_at = self._loop.time()
+
     def _received_while_opening(self, opening: _Opened, body: Body) -> None:
         if opening.created.done():
             if len(opening.early) < _MAX_WAITING:

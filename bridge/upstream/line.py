@@ -23,6 +23,10 @@ class LineOwner(Protocol):
         """A piece of the answer's sound, in the line's ``output_format``."""
         ...
 
+    def passed_audio(self, line: "Line") -> None:
+        """Some of it went to the caller's peer as it was."""
+        ...
+
 
 class Line(Protocol):
     """Opened once, run to its end, closed."""

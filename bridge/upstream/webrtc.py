@@ -233,7 +233,10 @@ class WebRtcLine:
 
     def _take_packet(self, passed: PassedPacket) -> bool:
         part = self._answer.playing_part
-        if part is None or self._answer_taker is None or self._answer_taker(part, passed):
+        if part is None or self._answer_taker is None:
+            return True
+        if self._answer_taker(part, passed):
+            self._owner.passed_audio(self)
             return True
         self._is_passing = False
         return False  # the peer decodes again

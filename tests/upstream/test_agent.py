@@ -33,6 +33,9 @@ class Owner:
     def received_audio(self, line: Line, part: Part, sound: bytes) -> None:
         self.sounds.append((part, sound))
 
+    def passed_audio(self, line: Line) -> None:
+        raise AssertionError("an agent's sound comes in events")
+
 
 class Scene:
     """A lobby, and calls that want an agent."""
