@@ -1,31 +1,87 @@
-"""Opus that passes through a bridge between two WebRTC peers."""
+"""Opus between two WebRTC peers: passed on as it came, decoded only for those who listen."""
 
-import pytest
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from bridge.daemon import Daemon
+from bridge.peer.peer import Peer
 from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import match, samples_of
+from tests.end_to_end.web import open_socket
 
-_SECOND = 2 * 24_000
+_ONE_CODEC = 0.9  # correlation that one generation of Opus leaves, as in test_call
+_TWO_CODECS = 0.85
 
 
-@pytest.mark.slow
-async def test_an_answer_that_passes_is_no_silence(serve_with: ServeWith, speech_pcm: bytes) -> None:
-    """While its sound goes from peer to peer the upstream says nothing, for longer than it may be silent otherwise."""
-    spoken = speech_pcm[: 2 * _SECOND]
-    async with (
-        serve_with() as service,
-        serve_with(upstream=f"http://127.0.0.1:{service.port}/v1/realtime/calls", upstream_stall_s=0.8) as daemon,
-        RealPeer(daemon.url) as peer,
-    ):
-        for number in (1, 2):
-            before = len(peer.heard) if number > 1 else 0
-            await peer.speak(spoken + bytes(_SECOND * 7 // 10))
-            await peer.until("output_audio_buffer.stopped", number=number)
-            answer = peer.heard[before:]
-        (session,) = daemon.registry.sessions
-        figures = session.describe()["peer"]
-    assert peer.of("error") == []
-    assert isinstance(figures, dict)
-    assert figures["passed_on"] > 60
-    assert match(samples_of(answer), samples_of(spoken)).correlation > 0.85
+@asynccontextmanager
+async def _chain(serve_with: ServeWith) -> AsyncIterator[tuple[Daemon, Daemon]]:
+    """A bridge whose upstream is another one, over WebRTC."""
+    async with serve_with(engine="parrot") as service:
+        url = f"http://127.0.0.1:{service.port}/v1/realtime/calls"
+        async with serve_with(upstream=url) as daemon:
+            yield daemon, service
+
+
+def _legs(daemon: Daemon) -> tuple[Peer, Peer]:
+    """The caller's peer, and the one that calls the service."""
+    peers = sorted(daemon.endpoint.peers, key=lambda peer: peer.ice.role)
+    caller, dialled = peers
+    return caller, dialled
+
+
+async def test_what_nobody_listens_to_is_not_decoded(serve_with: ServeWith, short_pcm: bytes) -> None:
+    """The caller's packets reach the service as they are; so do answers, once the service has said when it plays."""
+    async with _chain(serve_with) as (daemon, _), RealPeer(daemon.url) as peer:
+        caller, dialled = _legs(daemon)
+        await peer.speak(short_pcm)
+        await peer.until("output_audio_buffer.stopped")
+        assert caller.inbound.is_mute
+        encoded = caller.outbound.packets - caller.outbound.passed
+        assert (dialled.outbound.passed > 100, caller.outbound.passed, encoded > 100) == (True, 0, True)
+        await peer.speak(short_pcm)
+        await peer.until("output_audio_buffer.stopped", number=2)
+        assert dialled.inbound.is_mute
+        assert caller.outbound.passed > 100
+        assert caller.outbound.packets - caller.outbound.passed - encoded <= 10  # the silence behind the first answer
+        second = peer.heard[-2 * 24 * 3000 :]
+        assert match(samples_of(second), samples_of(short_pcm)).correlation > _ONE_CODEC - 0.1
+
+
+async def test_who_listens_hears_all_the_same(serve_with: ServeWith, short_pcm: bytes) -> None:
+    """A listener that comes while packets are passed on hears both sides decoded, and both go on as packets."""
+    async with _chain(serve_with) as (daemon, _), RealPeer(daemon.url) as peer:
+        await peer.speak(short_pcm)
+        await peer.until("output_audio_buffer.stopped")
+        async with open_socket(daemon.url, f"call_id={peer.call_id}&audio=pcm16") as listener:
+            caller, dialled = _legs(daemon)
+            passed = caller.outbound.passed, dialled.outbound.passed
+            await peer.speak(short_pcm)
+            await peer.until("output_audio_buffer.stopped", number=2)
+            assert match(samples_of(inbound_sound(listener.events)), samples_of(short_pcm)).correlation > _ONE_CODEC
+            assert match(samples_of(outbound_sound(listener.events)), samples_of(short_pcm)).correlation > _TWO_CODECS
+            assert caller.outbound.passed > passed[0] + 100
+            assert dialled.outbound.passed > passed[1] + 100
+        assert not caller.inbound.is_mute  # its stream is made on for a while: the listener may come back
+
+
+async def test_an_interruption_while_packets_pass(serve_with: ServeWith, short_pcm: bytes, speech_pcm: bytes) -> None:
+    """Barge-in stops what is passed on: cleared, and truncated where the service knows that it was."""
+    async with _chain(serve_with) as (daemon, _), RealPeer(daemon.url) as peer:
+        await peer.speak(short_pcm)
+        await peer.until("output_audio_buffer.stopped")
+        await peer.speak(speech_pcm[: 2 * 24 * 6000] + bytes(2 * 24 * 800))
+        await peer.until("output_audio_buffer.started", number=2)
+        caller, _dialled = _legs(daemon)
+        await peer.wait(lambda: len(peer.of("output_audio_buffer.started")) == 2, "second answer")
+        await asyncio.sleep(0.5)
+        passed = caller.outbound.passed
+        assert passed > 10
+        await peer.speak(short_pcm)
+        cleared = await peer.until("output_audio_buffer.cleared")
+        truncated = await peer.until("conversation.item.truncated")
+        assert cleared["response_id"] == peer.of("output_audio_buffer.started")[1]["response_id"]
+        assert 300 <= truncated["audio_end_ms"] <= 3000
+        await peer.until("output_audio_buffer.stopped", number=2)
