@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -72,6 +73,7 @@ async def _run_daemon(config: Config) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
+        gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
         _greet(config, daemon)
         await stop.wait()
         _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.drain_s)

@@ -98,6 +98,7 @@ class Peer:
     def connect_to(self, remote: Offer, *, dtls_role: str, open_channel: str | None = None) -> None:
         """Whom ``run`` is going to meet, and as what: DTLS ``server`` or ``client``."""
         self._remote = remote
+        self._hears = remote.receives_audio
         self._dtls_role = dtls_role
         self._open_channel = open_channel
         extensions = remote.extensions
@@ -175,7 +176,7 @@ class Peer:
 
     def play(self, part: Part, pcm: bytes) -> None:
         """Queues sound, at any speed; for a peer that takes no sound there is nothing to do."""
-        if self._remote.receives_audio:
+        if self._hears:
             self.outbound.push(part, pcm)
 
     def end(self, response_id: str) -> None:
@@ -239,7 +240,7 @@ class Peer:
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
         """Sends another peer's packet; of an answer's ``part``, the ledger is told. False where it cannot be sent."""
-        if not self._is_connected or not self._remote.receives_audio:
+        if not self._is_connected or not self._hears:
             return False
         sequence, packet = self.outbound.forward(passed)
         datagram = self._protect(packet)
@@ -261,7 +262,7 @@ class Peer:
             pcm = self.inbound.poll(now)
             if pcm and not self.inbound.is_mute:
                 self._owner.receive_audio(pcm)
-            if self.outbound.is_idle or not self._remote.receives_audio:
+            if self.outbound.is_idle or not self._hears:
                 self.outbound.skip(1)
                 return
             sequence = self.outbound.next_sequence
@@ -305,17 +306,18 @@ class Peer:
             self.faults["media_before_keys"] += 1
             return False
         try:
-            ssrc = datagram[8:12] if kind == "rtp" else datagram[4:8]
+            is_rtp = kind == "rtp"
+            ssrc = datagram[8:12] if is_rtp else datagram[4:8]
             is_new = ssrc not in self._ssrcs
             if is_new and len(self._ssrcs) >= _MAX_SSRCS:
                 self.faults["too_many_ssrcs"] += 1
                 return False
-            packet = self._unprotect(datagram) if kind == "rtp" else self._unprotect_rtcp(datagram)
+            packet = self._unprotect(datagram) if is_rtp else self._unprotect_rtcp(datagram)
             if is_new:
                 self._ssrcs.add(ssrc)
                 self.ice.claim(ssrc)
             self.ice.last_authenticated = now
-            if kind == "rtp":
+            if is_rtp:
                 pcm = self.inbound.receive(packet, now)
                 if pcm and not self.inbound.is_mute:
                     self._owner.receive_audio(pcm)

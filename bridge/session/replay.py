@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from msgspec import Struct
+
 from bridge.errors import BadRequest, ResumeGap
 from bridge.wire.message import Message
 
@@ -39,8 +41,7 @@ class Kept:
         return self.message.size + (0 if self.in_beta is None else self.in_beta.size)
 
 
-@dataclass(frozen=True, slots=True)
-class KeptSound:
+class KeptSound(Struct, frozen=True, gc=False):
     """One sound event of one stream."""
 
     stream: str

@@ -21,6 +21,7 @@ from bridge.wire.sessions import AudioConfig, AudioInput, AudioOutput, SessionCo
 
 __all__ = ["SessionState"]
 
+_NO_INPUT, _NO_OUTPUT = AudioInput(), AudioOutput()
 _READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
 _WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
 
@@ -55,7 +56,7 @@ class SessionState:
     def input(self) -> AudioInput:
         """What is done with the caller's sound."""
         audio = self.config.audio
-        return audio.input if isinstance(audio, AudioConfig) and isinstance(audio.input, AudioInput) else AudioInput()
+        return audio.input if isinstance(audio, AudioConfig) and isinstance(audio.input, AudioInput) else _NO_INPUT
 
     @property
     def output(self) -> AudioOutput:
@@ -63,7 +64,7 @@ class SessionState:
         audio = self.config.audio
         if isinstance(audio, AudioConfig) and isinstance(audio.output, AudioOutput):
             return audio.output
-        return AudioOutput()
+        return _NO_OUTPUT
 
     @property
     def modalities(self) -> Sequence[str]:

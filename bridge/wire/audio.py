@@ -3,7 +3,7 @@
 Sound is mono; PCM16 may travel with both channels alike, for listeners that know no other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 __all__ = [
@@ -37,11 +37,11 @@ class AudioFormat:
     bytes_per_sample: int
     """Of all channels."""
     channels: int = 1
+    bytes_per_ms: int = field(init=False)
+    """How many bytes one millisecond takes; exact for every format here."""
 
-    @property
-    def bytes_per_ms(self) -> int:
-        """How many bytes one millisecond takes; exact for every format here."""
-        return self.rate_hz * self.bytes_per_sample // 1000
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes_per_ms", self.rate_hz * self.bytes_per_sample // 1000)
 
 
 PCM16 = AudioFormat("pcm16", "audio/pcm", SESSION_HZ, 2)

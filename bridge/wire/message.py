@@ -1,32 +1,31 @@
 """One message for many sockets: its WebSocket frame is made once, whoever gets it."""
 
+from msgspec import Struct
+
 __all__ = ["Message", "frame_of"]
 
 
-class Message:
-    """JSON text, or sound in a binary frame, with what a full listener needs to know to decide on it."""
+class Message(Struct, gc=False):
+    """JSON text, or sound in a binary frame, with what a full listener needs to know to decide on it.
 
-    __slots__ = ("_frame", "_payload", "audio_ms", "event_id", "is_binary", "is_live", "size")
+    Thousands are kept to be replayed, and none is part of a cycle: the garbage collector need not look at them.
+    """
 
-    def __init__(
-        self,
-        payload: bytes,
-        *,
-        event_id: str = "",
-        audio_ms: int = 0,
-        is_live: bool = True,
-        is_binary: bool = False,
-    ) -> None:
-        self.event_id = event_id
-        """By which a listener may resume behind it."""
-        self.size = len(payload)
-        self.is_live = is_live
-        """It carries sound of the present moment, which is of little use when it comes late."""
-        self.audio_ms = audio_ms
-        """How much sound it carries; 0 for control events, which are never dropped."""
-        self.is_binary = is_binary
-        self._payload: bytes | None = payload
-        self._frame: bytes | None = None
+    _payload: bytes | None
+    event_id: str = ""
+    """By which a listener may resume behind it."""
+    audio_ms: int = 0
+    """How much sound it carries; 0 for control events, which are never dropped."""
+    is_live: bool = True
+    """It carries sound of the present moment, which is of little use when it comes late."""
+    is_binary: bool = False
+    size: int = 0
+    """Of the payload, in bytes."""
+    _frame: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self._payload is not None:
+            self.size = len(self._payload)
 
     @property
     def payload(self) -> bytes:
@@ -39,20 +38,16 @@ class Message:
     @property
     def frame(self) -> bytes:
         """One WebSocket frame; from now on the payload is kept as a part of it."""
-        if self._frame is None:
+        frame = self._frame
+        if frame is None:
             assert self._payload is not None
-            self._frame = frame_of(self._payload, is_text=not self.is_binary)
+            frame = self._frame = frame_of(self._payload, is_text=not self.is_binary)
             self._payload = None
-        return self._frame
+        return frame
 
     def as_late(self) -> "Message":
         """The same for a listener that comes back: it waits for this sound, however old it is."""
-        message = Message.__new__(Message)
-        message.event_id, message.size = self.event_id, self.size
-        message.audio_ms, message.is_binary = self.audio_ms, self.is_binary
-        message.is_live = False
-        message._payload, message._frame = None, self.frame
-        return message
+        return Message(None, self.event_id, self.audio_ms, False, self.is_binary, self.size, self.frame)
 
 
 def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:
