@@ -37,6 +37,8 @@ BITRATE = 32_000
 _MAX_FRAME_MS = 120  # RFC 6716 section 2.1.4
 _MAX_PACKET_BYTES = 1275  # RFC 6716 section 3.2.1, one frame
 _APPLICATION_AUDIO = 2049  # "voip" would filter low tones away: 0.91 correlation with the source instead of 0.95
+# Per frame at 32 kbit/s: complexity 5 costs 104 µs for a PESQ of 4.38, 2 costs 76 µs for 4.30, 0 costs 44 µs for 4.19.
+_LIVE_COMPLEXITY = 2
 _SIGNAL_VOICE = 3001  # with it SILK stays in use, and with SILK the in-band FEC
 _SET_BITRATE, _SET_COMPLEXITY, _SET_INBAND_FEC, _SET_PACKET_LOSS_PERC = 4002, 4010, 4012, 4014
 _SET_DTX, _SET_SIGNAL = 4016, 4024
@@ -180,7 +182,9 @@ class OpusDecoder:
 class OpusEncoder:
     """libopus, encoding speech in 20 ms frames with in-band FEC; mono, or two interleaved channels."""
 
-    def __init__(self, lib: ctypes.CDLL, rate_hz: int, *, bitrate: int, complexity: int = 5, channels: int = 1) -> None:
+    def __init__(
+        self, lib: ctypes.CDLL, rate_hz: int, *, bitrate: int, complexity: int = _LIVE_COMPLEXITY, channels: int = 1
+    ) -> None:
         self._state = ctypes.create_string_buffer(lib.opus_encoder_get_size(channels))
         _check(lib, lib.opus_encoder_init(self._state, rate_hz, channels, _APPLICATION_AUDIO))
         self._samples = rate_hz * FRAME_MS // 1000
