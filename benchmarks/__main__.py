@@ -1,0 +1,31 @@
+"""All benchmarks by one name each: ``python -m benchmarks NAME [options]``; without a name, what there is."""
+
+import importlib
+import sys
+
+_NAMES = {
+    "sessions": "sessions",
+    "stages": "stages",
+    "latency": "live",
+    "fan-out": "fanout",
+    "loss": "loss",
+    "telephony": "telephony",
+    "answer": "answer",
+}
+
+
+def main() -> None:
+    """Runs one."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in _NAMES:
+        sys.argv[:2] = [f"python -m benchmarks {name}"]
+        importlib.import_module(f"benchmarks.{_NAMES[name]}").main()
+        return
+    for name, module in _NAMES.items():
+        first = (importlib.import_module(f"benchmarks.{module}").__doc__ or "").partition(":")[0].splitlines()[0]
+        sys.stdout.write(f"python -m benchmarks {name:10} {first}\n")
+    sys.exit("benchmarks: which one?" if len(sys.argv) == 1 else f"benchmarks: there is no {sys.argv[1]!r}")
+
+
+if __name__ == "__main__":
+    main()

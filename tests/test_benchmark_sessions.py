@@ -1,0 +1,57 @@
+"""The sessions benchmark runs: every server carries its calls, and what it counts is there."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.stages import stages_of, table
+
+_ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_small_round(tmp_path: Path) -> None:
+    """With a few calls on a poor network: what was sent was heard, both ways and passed on, at aiortc as well."""
+    file, picture = tmp_path / "sessions.json", tmp_path / "sessions.png"
+    options = ["--mic", "2,4", "--both", "3", "--passed", "3", "--baseline-calls", "2", "--seconds", "2"]
+    options += ["--windows", "1", "--warm-up-s", "1", "--jitter-ms", "30", "--json", str(file), "--png", str(picture)]
+    command = [sys.executable, "-m", "benchmarks", "sessions", *options]
+    run = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, timeout=170, check=True)
+    figures = json.loads(run.stdout)
+    assert figures == json.loads(file.read_text())
+    assert [point["calls"] for point in figures["mic"]["bridge"]] == [2, 4]
+    for mode in ("mic", "both", "passed"):
+        for point in figures[mode]["bridge"]:
+            assert point["heard_percent"] == pytest.approx(100, abs=15)
+            assert point["answered_percent"] == pytest.approx(0 if mode == "mic" else 100, abs=15)
+            assert point["calls_per_core"] == pytest.approx(20_000 / point["us_per_packet"], rel=0.01)
+            assert (point["threads"] < 10, point["set_ups_per_core_s"] > 5) == (True, True)
+    for mode in ("mic", "both"):
+        (baseline,) = figures[mode]["aiortc"]
+        best = max(point["calls_per_core"] for point in figures[mode]["bridge"])
+        assert figures[mode]["ratio"] == pytest.approx(best / baseline["calls_per_core"], rel=0.01)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sample_counts_for_the_innermost_stage() -> None:
+    """Of a stack the deepest known frame decides; what is in none is the event loop's."""
+    samples = """\
+run (asyncio/runners.py:118);Mux.datagram_received (bridge/peer/mux.py:70);OpusDecoder._run (bridge/media/opus.py:1) 3
+run (asyncio/runners.py:118);Mux.datagram_received (bridge/peer/mux.py:70) 2
+run (asyncio/runners.py:118);SoundStream._send (bridge/session/stream.py:9);SocketSink.send (bridge/front/socket.py:1) 4
+run (asyncio/runners.py:118) 1
+"""
+    counted = stages_of(samples)
+    expected = {
+        "write to the WebSocket": 4,
+        "Opus: decode": 3,
+        "who a datagram is from; the clock": 2,
+        "event loop: wait, receive datagrams": 1,
+    }
+    assert counted == Counter(expected)
+    assert table(counted, 50.0).splitlines()[2:4] == ["| write to the WebSocket | 20.0 |", "| Opus: decode | 15.0 |"]
