@@ -37,7 +37,7 @@ BITRATE = 32_000
 _MAX_FRAME_MS = 120  # RFC 6716 section 2.1.4
 _MAX_PACKET_BYTES = 1275  # RFC 6716 section 3.2.1, one frame
 _APPLICATION_AUDIO = 2049  # "voip" would filter low tones away: 0.91 correlation with the source instead of 0.95
-# Per frame at 32 kbit/s: complexity 5 costs 104 µs for a PESQ of 4.38, 2 costs 76 µs for 4.30, 0 costs 44 µs for 4.19.
+# 20 ms at 32 kbit/s: complexity 5 costs 104 µs for a PESQ of 4.38, 2 costs 76 µs for 4.30, 0 costs 44 µs for 4.19.
 _LIVE_COMPLEXITY = 2
 _SIGNAL_VOICE = 3001  # with it SILK stays in use, and with SILK the in-band FEC
 _SET_BITRATE, _SET_COMPLEXITY, _SET_INBAND_FEC, _SET_PACKET_LOSS_PERC = 4002, 4010, 4012, 4014
