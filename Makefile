@@ -18,7 +18,8 @@ run: .venv/speaking ## serve with the embedded engine, after installing what it 
 install: .venv/installed ## install the package without the engine's models, into .venv
 
 test: .venv/testable chromium node lint ## everything that CI runs
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadgroup -m "not alone"
+	$(BIN)/pytest -m alone
 
 nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis

@@ -22,6 +22,7 @@ from bridge.upstream.engine.voice import Voice
 __all__: list[str] = []
 
 _DATA = Path(__file__).parent / "data"
+_ROOT = Path(__file__).parents[1]
 _CASES = {"everyday": 500, "nightly": 20_000}
 _NIGHTLY_LIMIT_S = 3600
 
@@ -38,9 +39,14 @@ settings.load_profile(_profile)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """So many cases take longer than a test may otherwise."""
-    if _profile == "nightly":
-        for item in items:
+    """A file's tests stay in one process, and so do all that use Node: its packages are installed once.
+
+    So many cases as by night take longer than a test may otherwise.
+    """
+    for item in items:
+        file = item.path.relative_to(_ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group("node" if file.startswith("tests/sdk_js/") else file))
+        if _profile == "nightly":
             item.add_marker(pytest.mark.timeout(_NIGHTLY_LIMIT_S))
 
 

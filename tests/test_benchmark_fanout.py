@@ -10,6 +10,7 @@ import pytest
 _ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_small_round(tmp_path: Path) -> None:

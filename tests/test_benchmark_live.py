@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import live
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ async def _heard_out(peer: RealPeer, number: int) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.alone
 async def test_ten_turns_are_understood_and_answered(daemon: Daemon, say: Say) -> None:
     """A scripted conversation: every word of the caller is written down as it was said, every answer fits."""
     async with RealPeer(daemon.url) as peer:

@@ -25,6 +25,7 @@ async def _likeness(daemon: Daemon, transport: Literal["webrtc", "websocket"], p
     return match(samples_of(call.answer.pcm), samples_of(pcm)).correlation, summary.answer_s
 
 
+@pytest.mark.alone
 async def test_every_way_in_with_every_way_out(serve_with: ServeWith, short_pcm: bytes) -> None:
     """Over WebRTC and over WebSocket, the embedded engine, a service over either, a chain and an agent all answer."""
     async with AsyncExitStack() as stack:

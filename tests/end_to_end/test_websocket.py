@@ -188,6 +188,7 @@ async def _worst_lag(done: asyncio.Event) -> float:
     return worst
 
 
+@pytest.mark.alone
 async def test_longest_append_holds_up_nobody(daemon: Daemon) -> None:
     """What one client appends in one piece does not keep other calls from their turn."""
     silence = base64.b64encode(bytes(_LONGEST_APPEND_BYTES)).decode()

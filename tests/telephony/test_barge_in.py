@@ -13,7 +13,7 @@ from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import EventSocket, open_socket
 from tests.telephony.calling import Caller, calling, dialling, session_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 _LIMIT_S = 0.060
 _FRAME_MS = 20

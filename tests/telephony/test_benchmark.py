@@ -16,6 +16,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_a_few_calls_are_measured() -> None:
     """Each caller is answered, nobody complains, and the bridge is never late; one JSON line tells it."""

@@ -42,6 +42,7 @@ def words_file(speech_pcm: bytes, tmp_path: Path) -> str:
     return path
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_a_call_as_each_carrier(open_daemon: Daemon, words_file: str, short_pcm: bytes, tmp_path: Path) -> None:
     """A file goes in, a file comes out; the secret comes from the daemon's own variable."""

@@ -12,7 +12,7 @@ from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import open_socket, request
 from tests.telephony.calling import Caller, calling, dialling, session_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 async def _converse(where: Any, pcm: bytes) -> Caller:
