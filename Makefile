@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := $(wildcard bridge tests benchmarks)
-PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# On a terminal pip shows its progress; a log gets what went wrong alone.
+PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo -qq) --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
