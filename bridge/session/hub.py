@@ -114,8 +114,14 @@ class Listener:
         while not self._is_paused and (self._control or self._sound):
             self._send(self._next())
 
+    def finish(self, code: int, reason: str) -> None:
+        """The call is over: what waits goes out, however full the socket is, and then the goodbye."""
+        while self._control or self._sound:
+            self._send(self._next())
+        self.close(code, reason)
+
     def close(self, code: int, reason: str) -> None:
-        """No more events; may be called twice."""
+        """No more events, not even those that wait; may be called twice."""
         if self.is_closed:
             return
         self.is_closed = True

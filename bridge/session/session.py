@@ -397,7 +397,7 @@ class Session:
             if listener.is_bridge_client:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
-                listener.close(*self._goodbye)
+                listener.finish(*self._goodbye)
         if self._playing.leg is not None and not self._leg_gone:
             self._playing.leg.hang_up(reason)  # leg_closed follows
         else:

@@ -231,6 +231,19 @@ def test_control_events_are_never_dropped() -> None:
     assert listener.backlog_bytes == 0
 
 
+def test_a_call_that_ends_keeps_nothing_back() -> None:
+    """What waits for a listener that is behind, or has asked for a pause, goes out before the goodbye."""
+    listener, sink = listen_when_full()
+    listener.hold()
+    listener.deliver(sound("s0"))
+    listener.deliver(control("c0"))
+    listener.finish(1000, "done")
+    assert read_all(sink) == ["s0", "c0"]
+    assert sink.closed == (1000, "done")
+    assert sink.sent_when_closed == 0
+    assert listener.backlog_bytes == 0
+
+
 def test_a_closed_listener_gets_nothing_more() -> None:
     """After a close nothing is sent or kept, not even if its socket finds room again."""
     listener, sink = listen_when_full()
