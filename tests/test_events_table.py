@@ -22,7 +22,7 @@ _TESTS = Path(__file__).parent
 
 _GA = "sdk/test_openai_python.py"
 _BETA = "sdk/test_openai_python_beta.py"
-_SEED = "sdk/test_beta_reference.py"
+_REFERENCE = "sdk/test_beta_reference.py"
 _PASSED = "sdk/test_passed_through.py"
 _WORDS = "wire/dialects/test_beta.py"
 _CALLS = f"{_GA}::test_call_with_sideband"
@@ -40,16 +40,22 @@ class Row(NamedTuple):
 
 
 CLIENT: dict[str, Row] = {
-    "session.update": Row(f"{_GA}::test_errors", f"{_SEED}::test_flat_session_update"),
-    "input_audio_buffer.append": Row(f"{_GA}::test_errors", f"{_SEED}::test_from_key_to_call"),
-    "input_audio_buffer.commit": Row(f"{_GA}::test_errors", f"{_SEED}::test_conversation_in_the_seeds_words"),
-    "input_audio_buffer.clear": Row(f"{_GA}::test_manual_turns", f"{_SEED}::test_conversation_in_the_seeds_words"),
-    "output_audio_buffer.clear": Row(_CALLS, f"{_SEED}::test_from_key_to_call"),
-    "conversation.item.create": Row(f"{_GA}::test_tool_call", f"{_SEED}::test_conversation_in_the_seeds_words"),
+    "session.update": Row(f"{_GA}::test_errors", f"{_REFERENCE}::test_flat_session_update"),
+    "input_audio_buffer.append": Row(f"{_GA}::test_errors", f"{_REFERENCE}::test_from_key_to_call"),
+    "input_audio_buffer.commit": Row(f"{_GA}::test_errors", f"{_REFERENCE}::test_conversation_in_the_references_words"),
+    "input_audio_buffer.clear": Row(
+        f"{_GA}::test_manual_turns", f"{_REFERENCE}::test_conversation_in_the_references_words"
+    ),
+    "output_audio_buffer.clear": Row(_CALLS, f"{_REFERENCE}::test_from_key_to_call"),
+    "conversation.item.create": Row(
+        f"{_GA}::test_tool_call", f"{_REFERENCE}::test_conversation_in_the_references_words"
+    ),
     "conversation.item.retrieve": Row(f"{_GA}::test_errors", f"{_BETA}::test_typed_text"),
-    "conversation.item.delete": Row(f"{_GA}::test_errors", f"{_SEED}::test_conversation_in_the_seeds_words"),
-    "conversation.item.truncate": Row(f"{_GA}::test_barge_in", f"{_SEED}::test_conversation_in_the_seeds_words"),
-    "response.create": Row(f"{_GA}::test_tool_call", f"{_SEED}::test_conversation_in_the_seeds_words"),
+    "conversation.item.delete": Row(f"{_GA}::test_errors", f"{_REFERENCE}::test_conversation_in_the_references_words"),
+    "conversation.item.truncate": Row(
+        f"{_GA}::test_barge_in", f"{_REFERENCE}::test_conversation_in_the_references_words"
+    ),
+    "response.create": Row(f"{_GA}::test_tool_call", f"{_REFERENCE}::test_conversation_in_the_references_words"),
     "response.cancel": Row(f"{_GA}::test_errors", f"{_BETA}::test_interruption"),
     "transcription_session.update": Row(None, f"{_BETA}::test_transcription_session"),
     "bridge.flow.pause": Row(_FLOW, _FLOW),
@@ -84,11 +90,11 @@ SERVER: dict[str, Row] = {
     "input_audio_buffer.speech_stopped": Row(f"{_GA}::test_spoken_turn", f"{_BETA}::test_spoken_turn"),
     "input_audio_buffer.timeout_triggered": Row(_DELIVERED, None),
     "input_audio_buffer.dtmf_event_received": Row(_DELIVERED, None),
-    "output_audio_buffer.started": Row(_CALLS, f"{_SEED}::test_from_key_to_call"),
+    "output_audio_buffer.started": Row(_CALLS, f"{_REFERENCE}::test_from_key_to_call"),
     "output_audio_buffer.stopped": Row(
         f"{_GA}::test_call_played_to_its_end", f"{_PASSED}::test_every_event_fits_the_types_of_both_sdks"
     ),
-    "output_audio_buffer.cleared": Row(_CALLS, f"{_SEED}::test_from_key_to_call"),
+    "output_audio_buffer.cleared": Row(_CALLS, f"{_REFERENCE}::test_from_key_to_call"),
     "response.created": Row(f"{_GA}::test_spoken_turn", f"{_BETA}::test_spoken_turn"),
     "response.done": Row(f"{_GA}::test_spoken_turn", f"{_BETA}::test_spoken_turn"),
     "response.output_item.added": Row(f"{_GA}::test_spoken_turn", f"{_BETA}::test_spoken_turn"),
@@ -129,12 +135,12 @@ SERVER: dict[str, Row] = {
     "bridge.mark": Row(_MARK, _MARK),
 }
 
-# The seed's two tables.
-_SEED_CLIENT = """
+# The beta reference's two tables.
+_REFERENCE_CLIENT = """
     session.update input_audio_buffer.append input_audio_buffer.commit input_audio_buffer.clear
     conversation.item.create conversation.item.truncate conversation.item.delete response.create response.cancel
 """.split()
-_SEED_SERVER = """
+_REFERENCE_SERVER = """
     error session.created session.updated conversation.created conversation.item.created
     conversation.item.input_audio_transcription.completed conversation.item.input_audio_transcription.failed
     conversation.item.truncated conversation.item.deleted input_audio_buffer.committed input_audio_buffer.cleared
@@ -205,10 +211,10 @@ def test_every_event_of_the_bridge_has_a_row() -> None:
     assert _tags(get_args(ClientEvent)) <= CLIENT.keys()
 
 
-def test_every_event_of_the_seed_has_a_row() -> None:
+def test_every_event_of_the_beta_reference_has_a_row() -> None:
     """Each is seen in the beta dialect."""
-    assert [name for name in _SEED_SERVER if SERVER[name].beta is None] == []
-    assert [name for name in _SEED_CLIENT if CLIENT[name].beta is None] == []
+    assert [name for name in _REFERENCE_SERVER if SERVER[name].beta is None] == []
+    assert [name for name in _REFERENCE_CLIENT if CLIENT[name].beta is None] == []
 
 
 def test_every_event_of_the_sdks_has_a_row() -> None:

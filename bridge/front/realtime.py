@@ -120,9 +120,7 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
             async with session.turn:
                 for _ in session.receive_in_pieces(listener, text):
                     await asyncio.sleep(0)
-    except (
-        RequestError
-    ) as error:  # what was right before the upgrade, and is no more: the call is full, the gap too wide
+    except RequestError as error:  # right before the upgrade, and no more: the call is full, the gap too wide
         sink.send(Message(encode(error_event(error))))
         sink.close(error.close_code, error.message)
     except Exception as error:

@@ -1,7 +1,7 @@
 """Doors where an application's server gets short-lived keys for its clients.
 
 GA's ``client_secrets`` (many sessions until it expires), beta's ``sessions`` and ``transcription_sessions`` (a minute,
-one connection), and ``GET /session``, the seed's token server for web pages, which is off unless origins are allowed.
+one connection), and ``GET /session``, a token server for web pages, which is off unless origins are allowed.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A beta client as the seed's document describes it: its headers, its flat events, its way to a key and a call."""
+"""A beta client as the beta reference describes it: its headers, its flat events, its way to a key and a call."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ def _complaints(events: list[dict[str, Any]]) -> list[str]:
 
 
 async def test_flat_session_update(daemon: Daemon) -> None:
-    """The seed's fields stand at the top of ``session.update``; they are the session's all the same."""
+    """The beta reference's fields stand at the top of ``session.update``; they are the session's all the same."""
     async with open_socket(daemon.url, "model=gpt-4o-realtime-preview", additional_headers=_BETA_HEADER) as client:
         await client.send(
             {
@@ -82,7 +82,7 @@ async def test_flat_session_update(daemon: Daemon) -> None:
     assert _complaints(client.events) == []
 
 
-async def test_conversation_in_the_seeds_words(daemon: Daemon, short_pcm: bytes) -> None:
+async def test_conversation_in_the_references_words(daemon: Daemon, short_pcm: bytes) -> None:
     """Items with content of type ``text`` and ``audio``, a response with its own settings, in pcm16 and µ-law."""
     async with open_socket(daemon.url, "model=gpt-4o-realtime-preview", additional_headers=_BETA_HEADER) as client:
         await client.send({"type": "session.update", "turn_detection": None, "input_audio_format": "g711_ulaw"})
@@ -138,7 +138,7 @@ async def test_conversation_in_the_seeds_words(daemon: Daemon, short_pcm: bytes)
 
 
 async def test_transcript_content_is_taken(daemon: Daemon) -> None:
-    """The seed's third type of content, ``transcript``, is a message as well."""
+    """The beta reference's third type of content, ``transcript``, is a message as well."""
     async with open_socket(daemon.url, "model=gpt-4o-realtime-preview", additional_headers=_BETA_HEADER) as client:
         content = [{"type": "transcript", "transcript": "What I said."}]
         item = {"type": "message", "role": "user", "content": content}
@@ -186,7 +186,7 @@ async def test_token_server_is_off_by_default(daemon: Daemon) -> None:
 
 
 async def test_token_server_knows_its_pages(serve_with: ServeWith) -> None:
-    """A page of another origin, and whoever names none, gets 403; settings that do not fit, the seed's 500."""
+    """A page of another origin, and whoever names none, gets 403; settings that do not fit, the reference's 500."""
     async with serve_with(api_key=(_KEY,), allow_origin=(_PAGE,), page_keys=True) as daemon:
         url = f"{daemon.url}session"
         for headers in ({}, {"Origin": "https://elsewhere.example"}):

@@ -222,7 +222,7 @@ async def test_describe() -> None:
 
 @pytest.mark.parametrize(("error", "status"), [(None, "ended"), (PeerLost("It went silent."), "error")])
 async def test_the_status_of_a_call_that_is_over(error: PeerLost | None, status: str) -> None:
-    """As the seed has it: it was active, and then ended, or came to grief."""
+    """As the beta reference has it: it was active, and then ended, or came to grief."""
     call = Call(hangs=True).connect()
     call.session.close("over", error=error)
     assert call.session.describe()["status"] == status

@@ -103,7 +103,7 @@ class Beta:
     def __init__(self) -> None:
         self.temperature = _DEFAULT_TEMPERATURE
         self.metadata: dict[str, str] = {}
-        """The seed's: whatever the application wants to find again."""
+        """Of the beta reference: whatever the application wants to find again."""
         self._asked: float | None = None
         self._own: dict[str, float] = {}
 
@@ -204,7 +204,7 @@ class _Translation:
         return self._modalities(value) if name == "modalities" else value
 
     def _transcription(self, value: dict[str, Any]) -> dict[str, Any] | None:
-        """``enabled`` and the language ``auto`` are the seed's; GA has null and no language for them."""
+        """``enabled`` and the language ``auto`` are the beta reference's; GA has null and no language for them."""
         is_enabled = value.get("enabled", True)
         if not isinstance(is_enabled, bool):
             param = f"{self._prefix}input_audio_transcription.enabled"
@@ -391,7 +391,7 @@ def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _part_to_ga(part: dict[str, Any], names: dict[str, str], path: str) -> dict[str, Any]:
     kind = str(part.get("type"))
-    if kind == "transcript":  # the seed's third kind: words that were spoken
+    if kind == "transcript":  # the beta reference's third kind: words that were spoken
         if "transcript" not in part and "text" not in part:
             param = f"{path}.transcript"
             raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
@@ -402,7 +402,7 @@ def _part_to_ga(part: dict[str, Any], names: dict[str, str], path: str) -> dict[
 
 
 def _decoded(text: str, encoding: object, path: str) -> str:
-    """The seed lets text come as base64."""
+    """The beta reference lets text come as base64."""
     if encoding == "utf-8":
         return text
     if encoding != "base64":

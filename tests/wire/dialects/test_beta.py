@@ -208,7 +208,7 @@ def test_modalities(beta: list[str], ga: list[str]) -> None:
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.6, 1.2, 2, 2.0])
 def test_temperature_in_range(value: float) -> None:
-    """The seed's range, ends included; told again in the session."""
+    """The beta reference's range, ends included; told again in the session."""
     beta = Beta()
     assert session_to_ga({"temperature": value}, beta) == SessionConfig(type="realtime")
     assert session_to_beta({}, beta)["temperature"] == value
@@ -237,7 +237,7 @@ def test_refused_update_changes_nothing() -> None:
     ],
 )
 def test_ranges_of_turn_detection(field: str, fits: list[float], does_not: list[float]) -> None:
-    """The seed's ranges, ends included."""
+    """The beta reference's ranges, ends included."""
     for value in fits:
         turns = {"type": "server_vad", field: value}
         audio = _update(turn_detection=turns).audio
@@ -252,7 +252,7 @@ def test_ranges_of_turn_detection(field: str, fits: list[float], does_not: list[
 
 @pytest.mark.parametrize("name", ["max_response_output_tokens", "max_output_tokens"])
 def test_range_of_output_tokens(name: str) -> None:
-    """1 to 4096, or ``inf``, by either name: OpenAI's or the seed's; a refusal says the one that was used."""
+    """1 to 4096, or ``inf``, by either name: OpenAI's or the beta reference's; a refusal says the one that was used."""
     for value in (1, 4096, "inf"):
         assert _update(**{name: value}).max_output_tokens == value
     for value in (0, 4097, "endless"):
@@ -260,7 +260,7 @@ def test_range_of_output_tokens(name: str) -> None:
 
 
 def test_flat_update_without_session() -> None:
-    """The seed's form: the fields at the top; the event's own are not among them."""
+    """The beta reference's form: the fields at the top; the event's own are not among them."""
     event = _decode({"type": "session.update", "event_id": "event_1", "voice": "echo", "timestamp": 1})
     assert isinstance(event, client.SessionUpdate)
     assert event.event_id == "event_1"

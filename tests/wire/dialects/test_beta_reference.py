@@ -1,4 +1,4 @@
-"""Parameters that the seed names and beta never had, as far as a session can take them."""
+"""Parameters that the beta reference names and beta never had, as far as a session can take them."""
 
 import json
 from typing import Any
@@ -40,7 +40,7 @@ def _update(**session: object) -> SessionConfig:
         ({"enabled": False, "model": "whisper-1"}, None),
     ],
 )
-def test_transcription_as_the_seed_has_it(asked: dict[str, Any], ga: Transcription | None) -> None:
+def test_transcription_as_the_beta_reference_has_it(asked: dict[str, Any], ga: Transcription | None) -> None:
     """It can be switched, and the language left to the service."""
     assert _update(input_audio_transcription=asked).audio == AudioConfig(input=AudioInput(transcription=ga))
 
@@ -100,7 +100,7 @@ def test_type_is_not_for_a_beta_client_to_set() -> None:
         ({"type": "transcript", "transcript": None, "text": "said"}, "said"),
     ],
 )
-def test_text_as_the_seed_has_it(part: dict[str, Any], text: str) -> None:
+def test_text_as_the_beta_reference_has_it(part: dict[str, Any], text: str) -> None:
     """As it is or as base64, typed or spoken; null is as good as absent."""
     nulls = {"call_id": None, "name": None, "status": None, "id": None, "output": None}
     item = {**_USER, **nulls, "content": [part]}
