@@ -11,6 +11,9 @@ const SHOW_MS = 250;
 /** Sound bytes of one millisecond, by format: 24 kHz of 16 bits, 8 kHz of 8. */
 const BYTES_PER_MS = { pcm16: 48, g711_ulaw: 8, g711_alaw: 8 };
 
+/** They stand in the list too, for their backlog, and are not what one calls listeners. */
+const OF_THE_CALL = ["owner", "peer", "recorder"];
+
 const TRACK_OF = {
   "input_audio_buffer.append": ["caller", "audio"],
   "response.output_audio.delta": ["answer", "delta"],
@@ -74,8 +77,7 @@ export class CallsPanel {
     });
     this.#parts.empty.hidden = calls.length > 0 || this.#attached > 0;
     this.#parts.total.classList.remove("bad");
-    // The peer's own data channel stands in the list too, for its backlog; it is not what one calls a listener.
-    const listeners = calls.flatMap((call) => call.listeners).filter(({ role }) => role !== "peer").length;
+    const listeners = calls.flatMap((call) => call.listeners).filter(({ role }) => !OF_THE_CALL.includes(role)).length;
     const more = calls.length > MOST_CALLS ? `, first ${MOST_CALLS} shown` : "";
     setText(this.#parts.total, calls.length ? `${plural(calls.length, "call")}, ${plural(listeners, "listener")}${more}` : "");
   }
