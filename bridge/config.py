@@ -96,7 +96,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = "local"
     upstream_key: Annotated[_Text | None, Meta(description="key that `upstream` asks for")] = None
     upstream_profile: Annotated[
-        _Text, Meta(description="what is peculiar about `upstream`: one of the profiles below")
+        _Text, Meta(description="name of what is peculiar about `upstream`: see Who answers")
     ] = "openai"
     upstream_fallback: Annotated[
         tuple[_Text, ...], Meta(description="who answers where `upstream` does not; tried in order")
@@ -267,7 +267,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             dest=name,
             action="append" if _is_list(field) else "store",
             default=argparse.SUPPRESS,
-            metavar="|".join(get_args(_type(field))) if get_origin(_type(field)) is Literal else None,
+            metavar="|".join(_words(field)) or None,
             help=f"{_description(field)} (default: {_default(field)})".replace("%", "%%"),
         )
         if name in _SECRET:
@@ -377,10 +377,7 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     def refuse(name: str, reason: str) -> ConfigError:
         return _refusal(name, reason, origins.get(name, "default"))
 
-    for path, name, other in (
-        (config.tls_cert, "tls_cert", "tls_key"),
-        (config.tls_key, "tls_key", "tls_cert"),
-    ):
+    for path, name, other in ((config.tls_cert, "tls_cert", "tls_key"), (config.tls_key, "tls_key", "tls_cert")):
         if path is None:
             continue
         if getattr(config, other) is None:
@@ -441,8 +438,8 @@ def _refusal(name: str, reason: str, origin: str) -> ConfigError:
 
 def _expectation(field: FieldInfo, error: msgspec.ValidationError) -> str:
     """What msgspec wanted, without its quotes, its path and its name for the type that it got."""
-    if get_origin(_type(field)) is Literal:
-        return f"expected {' | '.join(get_args(_type(field)))}"
+    if words := _words(field):
+        return f"expected {' | '.join(words)}"
     wanted = re.split(r", got | - at ", str(error), maxsplit=1)[0]
     return wanted.replace("`", "").replace(" | null", "").replace("Expected", "expected")
 
@@ -468,6 +465,12 @@ def _type(field: FieldInfo) -> Any:
     return field.type.__origin__
 
 
+def _words(field: FieldInfo) -> tuple[str, ...]:
+    """Those of which the value is one, or of which a list is made; empty where it may be anything else."""
+    kind = get_args(_type(field))[0] if _is_list(field) else _type(field)
+    return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+
+
 def _is_list(field: FieldInfo) -> bool:
     return get_origin(_type(field)) is tuple
 
@@ -484,6 +487,8 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if value is None or value == () or _is_table(field):
         return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

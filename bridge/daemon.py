@@ -58,18 +58,16 @@ class Daemon:
         listening = bind(config.host, config.port)
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
-        self.endpoint = await stack.enter_async_context(
-            Endpoint(
-                config.host,
-                _udp_port(config, self.port),
-                advertise=config.advertise,
-                connect_timeout_s=config.connect_timeout_s,
-                peer_timeout_s=config.peer_timeout_s,
-                close_deadline_s=config.close_deadline_s,
-                queue_limit_s=int(config.outbound_queue_s),
-            )
+        self.endpoint = Endpoint(
+            config.host,
+            _udp_port(config, self.port),
+            advertise=config.advertise,
+            connect_timeout_s=config.connect_timeout_s,
+            peer_timeout_s=config.peer_timeout_s,
+            close_deadline_s=config.close_deadline_s,
+            queue_limit_s=int(config.outbound_queue_s),
         )
-        dialler = Dialler(config, self.endpoint.runner, new_engine=await self._engine(stack))
+        dialler = Dialler(config, self.endpoint.runner, new_engine=lambda: self._new_engine())
         self.registry = Registry(
             dialler.new_upstream,
             max_calls=config.max_calls,
@@ -82,6 +80,8 @@ class Daemon:
             recorder = Recorder(config.record_dir, sound_format=config.record_format, watchers=self.registry.calls)
             self.registry.recorder = await stack.enter_async_context(recorder)
             self.registry.records_all = config.record_calls
+        await stack.enter_async_context(self.endpoint)
+        self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
         keys = Keys(config.api_key, config.allow_origin)
         self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys))
         app = new_app(config, self.registry, self.endpoint, keys, self.telephony, dialler.lobby)

@@ -79,6 +79,15 @@ def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None
             "advertise: expected an IP address, not a name, got media.example.org (from environment BRIDGE_ADVERTISE)",
         ),
         ({"BRIDGE_PROT": "1"}, "prot: unknown setting, did you mean port? (from environment BRIDGE_PROT)"),
+        (
+            {"BRIDGE_CARRIER_PARAMETERS": "voice,tools"},
+            "carrier_parameters: expected instructions | voice | model, got voice,tools "
+            "(from environment BRIDGE_CARRIER_PARAMETERS)",
+        ),
+        (
+            {"BRIDGE_PAGE_KEYS": "maybe"},
+            "page_keys: expected true | false, got maybe (from environment BRIDGE_PAGE_KEYS)",
+        ),
         ({"BRIDGE_ZZZ": "1"}, "zzz: unknown setting (from environment BRIDGE_ZZZ)"),
         ({"BRIDGE_PORT": "8\n0"}, r"port: expected int, got 8\n0 (from environment BRIDGE_PORT)"),
     ],

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bridge.config import Config
-from bridge.log import get_logger
 from bridge.peer.ice_full import IceServers
 from bridge.peer.runner import PeerRunner
 from bridge.session.hub import Limits
@@ -20,8 +19,6 @@ from bridge.upstream.webrtc import WebRtcLine
 from bridge.upstream.websocket import WebSocketLine
 
 __all__ = ["Dialler"]
-
-_log = get_logger("upstream")
 
 _OWN = ("local", "agent")
 
@@ -86,7 +83,9 @@ def _named(config: Config) -> dict[str, Target]:
     targets = {}
     for name, given in config.upstreams.items():
         key = os.environ.get(given.key_env) if given.key_env is not None else given.key
-        targets[name] = Target(name, given.url, key, load_profile(given.profile), given.model)
+        targets[name] = Target(
+            name, given.url, key, load_profile(given.profile, f"upstreams.{name}.profile"), given.model
+        )
     return targets
 
 

@@ -122,12 +122,12 @@ class Target:
         return {"Authorization": f"Bearer {self.key}"}
 
 
-def load_profile(name: str) -> Profile:
-    """The profile ``name``; raises ``ConfigError`` where there is none."""
+def load_profile(name: str, setting: str = "upstream_profile") -> Profile:
+    """The profile ``name``; raises ``ConfigError``, which names the ``setting``, where there is none."""
     profile = _PROFILES.get(name)
     if profile is None:
         names = ", ".join(sorted(_PROFILES))
-        raise ConfigError(f"upstream_profile: expected one of {names}, got {name}", param="upstream_profile")
+        raise ConfigError(f"{setting}: expected one of {names}, got {name}", param=setting)
     return profile
 
 

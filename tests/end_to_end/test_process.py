@@ -156,6 +156,9 @@ async def test_stops_at_once_when_idle(log: Path) -> None:
         (("--upstream", "nowhere"), {}, ("upstream", "nowhere", "flag --upstream")),
         (("--host", "0.0.0.0"), {}, ("host", "api_key", "flag --host")),
         ((), {"BRIDGE_HOST": "::"}, ("host", "api_key", "environment BRIDGE_HOST")),
+        (("--port", "0", "--upstream-profile", "opneai"), {}, ("upstream_profile", "azure-preview", "opneai")),
+        (("--port", "0", "--upstream-ice-server", "relay.example"), {}, ("upstream_ice_server", "stun:HOST:PORT")),
+        (("--port", "0", "--record-dir", "/dev/null/recordings"), {}, ("record_dir", "/dev/null/recordings")),
     ],
 )
 async def test_bad_setting_stops_the_start(
