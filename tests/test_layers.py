@@ -10,7 +10,7 @@ _PURE = frozenset({"wire", "media"})
 _TOP = frozenset({"config", "log", "metrics"})
 _UNDER_PEER = _PURE | _TOP | {"session.roles"}
 
-# Room -> what it may import besides itself and ``errors``. The reason for each arrow is in CONTRIBUTING.md.
+# Room -> what it may import besides itself and ``errors``.
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "config": frozenset(),
