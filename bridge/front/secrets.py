@@ -63,8 +63,8 @@ class BetaRequest(Struct, frozen=True):
         return (secret.expires_after or secret.expires_at or BetaExpiresAfter()).seconds
 
 
-class BridgeCaps(Struct, frozen=True):
-    """The bridge's own limits on what the key's sessions may do."""
+class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
+    """The bridge's own limits on what the key's sessions may do; one that is misspelled must not make a wider key."""
 
     max_duration_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None

@@ -228,6 +228,8 @@ class Telephony:
     async def _new_uuid(self, request: Request) -> Response:
         """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
         self._admit_operator(request)
+        if self.audiosocket_port is None:
+            raise Forbidden("This door is closed: audiosocket_port is not set.", code="door_closed")
         wanted = _read(await read_json(request), UuidRequest)
         uuid = str(uuid4())
         config = whole_session(wanted.session) if wanted.session is not UNSET else None

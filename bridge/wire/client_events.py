@@ -172,6 +172,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*?)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.+)`$")
+_UNKNOWN_FIELD = re.compile(r"^Object contains unknown field `(.+)`$", re.DOTALL)
 _UNKNOWN_TYPE = re.compile(r"^Invalid value '(.*)'$", re.DOTALL)
 
 
@@ -254,6 +255,9 @@ def bad_event(error: msgspec.ValidationError) -> BadEvent:
     if missing := _MISSING.match(what):
         param = f"{path}.{missing[1]}" if path else missing[1]
         return BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+    if extra := _UNKNOWN_FIELD.match(what):
+        param = f"{path}.{extra[1][:64]}" if path else extra[1][:64]
+        return BadEvent(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
     if path == "type" and (unknown := _UNKNOWN_TYPE.match(what)):
         return BadEvent(f"Unknown event type: '{unknown[1][:64]}'.", param="type")
     return BadEvent(f"Invalid value for '{path}': {what}." if path else f"{what}.", param=path or None)

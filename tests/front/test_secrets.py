@@ -120,6 +120,7 @@ async def test_beta_session(serve_with: ServeWith, door: str) -> None:
         ("client_secrets", {"session": 1}, "session"),
         ("client_secrets", {"session": {"type": "realtime", "voice": "echo"}}, "session.voice"),
         ("client_secrets", {"bridge": {"role": "king"}}, "bridge.role"),
+        ("client_secrets", {"bridge": {"allowed_origin": "https://a.example"}}, "bridge.allowed_origin"),
         ("client_secrets", {"bridge": {"max_duration_s": 0}}, "bridge.max_duration_s"),
         ("client_secrets", {"bridge": {"allowed_origins": ["https://a.example/"]}}, "bridge.allowed_origins[0]"),
         ("sessions", {"client_secret": {"expires_after": {"seconds": 9}}}, "client_secret.expires_after.seconds"),

@@ -90,6 +90,8 @@ async def test_doors_are_closed_by_default(daemon: Daemon) -> None:
     assert (await _webhook(daemon, _FORM, **signed)).status == 403
     fetch = await request("POST", f"{daemon.url}v1/telephony/asterisk", body='{"connection_id": "a"}')
     assert (fetch.status, fetch.json["error"]["code"]) == (403, "door_closed")
+    uuid = await request("POST", f"{daemon.url}v1/telephony/audiosocket")
+    assert (uuid.status, uuid.json["error"]["code"]) == (403, "door_closed")
     assert daemon.telephony.audiosocket_port is None
     told = (await request("GET", f"{daemon.url}v1/telephony")).json
     assert told["doors"] == {
