@@ -1,4 +1,4 @@
-"""The examples of listeners, as they are in the folder."""
+"""The examples, as they are in the folder and in the README."""
 
 import asyncio
 import base64
@@ -15,7 +15,8 @@ from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import open_socket
 from tests.sdk_js.chromium import opened_page, page_server
 
-_FOLDER = Path(__file__).parents[2] / "examples" / "listening"
+_ROOT = Path(__file__).parents[2]
+_FOLDER = _ROOT / "examples" / "listening"
 _NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
 _PIECE_BYTES = 48 * 100
 
@@ -81,6 +82,61 @@ async def test_page_that_listens(daemon: Daemon, short_pcm: bytes) -> None:
             await page.wait_for_selector("li:has-text('closed: 1000')")
     assert caller > len(short_pcm) / 48_000 - 0.5
     assert 1 < answer < 4
+
+
+def _snippet(language: str, beginning: str, daemon: Daemon) -> str:
+    """The README's code that begins so, with the daemon's address in place of the usual one."""
+    code = (_ROOT / "README.md").read_text().split(f"```{language}\n{beginning}", 1)[1].split("```\n", 1)[0]
+    assert "127.0.0.1:8080" in code
+    return f"{beginning}{code}".replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
+
+
+async def test_listener_of_the_readme(daemon: Daemon, short_pcm: bytes) -> None:
+    """It hears what the caller says, and ends with the call."""
+    async with RealPeer(daemon.url) as peer:
+        code = _snippet("python", "import asyncio, base64, json, websockets", daemon).replace("rtc_…", peer.call_id)
+        code = code.replace('(event["audio"])', '(event["audio"])\n                print(len(pcm), flush=True)')
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            async with asyncio.timeout(15):
+                assert process.stdout is not None
+                await peer.speak(short_pcm)
+                assert int(await process.stdout.readline()) > 0
+                await peer.hang_up()
+                _, complaints = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert (process.returncode, complaints) == (0, b"")
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(60)
+async def test_browser_of_the_readme(daemon: Daemon) -> None:
+    """A page that does what the README says calls the bridge, speaks, and is answered by events and sound."""
+    code = _snippet("js", "const peer = new RTCPeerConnection();", daemon)
+    script = f"""async () => {{
+        const key = "any", kinds = [];
+        document.body.append(Object.assign(document.createElement("audio"), {{ autoplay: true }}));
+        {code}
+        await new Promise((resolve) => {{
+            events.onmessage = ({{ data }}) => {{
+                kinds.push(JSON.parse(data).type);
+                if (kinds.at(-1) === "response.done") resolve();
+            }};
+        }});
+        await new Promise((resolve) => {{ document.querySelector("audio").ontimeupdate = resolve; }});
+        peer.close();
+        return kinds;
+    }}"""
+    with page_server(_FOLDER) as port:
+        async with opened_page(f"http://127.0.0.1:{port}/listen.html") as page:
+            kinds = await page.evaluate(script)
+    assert "input_audio_buffer.speech_started" in kinds
+    assert "output_audio_buffer.started" in kinds
 
 
 def test_examples_are_short() -> None:
