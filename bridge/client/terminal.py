@@ -94,7 +94,12 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     add("--model", help=f"default: {DEFAULT_MODEL}")
     add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in _KEY_VARIABLES)}")
     add("--instructions", metavar="TEXT", help="instructions for the session")
-    add("--seconds", type=float, metavar="N", help="longest time it may take (default: the sound's length and 60)")
+    add(
+        "--seconds",
+        type=float,
+        metavar="N",
+        help="longest time it may take (default: the sound's length and 60, by telephone and 30)",
+    )
     add("--events", action="store_true", help="show every event, as JSON")
     add("--json", action="store_true", help="print the figures as one JSON object")
     parser.set_defaults(usage_error=parser.error)

@@ -4,7 +4,7 @@ from starlette.websockets import WebSocket
 
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.front.keys import Keys
-from bridge.front.socket import SocketSink, accept, deny
+from bridge.front.socket import MAX_TEXT_CHARS, UNSUPPORTED_DATA, SocketSink, accept, deny
 from bridge.session.registry import Registry
 from bridge.session.roles import AgentLobby
 
@@ -12,8 +12,6 @@ __all__ = ["AGENT", "serve_agent"]
 
 AGENT = "agent"
 _ALLOWED = frozenset({"role", "call_id"})
-_UNSUPPORTED_DATA = 1003
-_MAX_TEXT_CHARS = 21 * 1024 * 1024
 
 
 def _admit(websocket: WebSocket, registry: Registry, keys: Keys) -> str | None:
@@ -48,8 +46,8 @@ async def serve_agent(websocket: WebSocket, registry: Registry, keys: Keys, lobb
     try:
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
-            if text is None or len(text) > _MAX_TEXT_CHARS:
-                sink.close(_UNSUPPORTED_DATA, "events are JSON text of at most 15 MiB")
+            if text is None or len(text) > MAX_TEXT_CHARS:
+                sink.close(UNSUPPORTED_DATA, "events are JSON text of at most 15 MiB")
                 return
             seat.receive(text)
     finally:

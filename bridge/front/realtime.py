@@ -12,7 +12,7 @@ from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError
 from bridge.front.agent import AGENT, serve_agent
 from bridge.front.calls import terms_of
 from bridge.front.keys import Grant, Keys, says_beta
-from bridge.front.socket import Sockets, SocketSink, accept, deny
+from bridge.front.socket import MAX_TEXT_CHARS, UNSUPPORTED_DATA, Sockets, SocketSink, accept, deny
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
 from bridge.session.roles import AgentLobby
@@ -27,8 +27,6 @@ __all__ = ["realtime_route"]
 _ROLES = ("controller", "observer")
 _OF_AN_OWNER = ("session_id", "after")
 _OF_A_LISTENER = ("call_id", "role")
-_UNSUPPORTED_DATA = 1003
-_MAX_TEXT_CHARS = 21 * 1024 * 1024  # an append of 15 MiB as base64, and its JSON
 _INTERNAL_ERROR = 1011
 
 
@@ -111,9 +109,9 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
             text = message.get("text")
             if text is None:
                 reason = "binary_message"
-                sink.close(_UNSUPPORTED_DATA, "events are JSON text")
+                sink.close(UNSUPPORTED_DATA, "events are JSON text")
                 return
-            if len(text) > _MAX_TEXT_CHARS:
+            if len(text) > MAX_TEXT_CHARS:
                 reason = "message_too_big"
                 session.refuse(listener, len(text))
                 return

@@ -24,7 +24,12 @@ from bridge.front.keys import subprotocols
 from bridge.session.roles import SinkOwner
 from bridge.wire.message import Message, frame_of
 
-__all__ = ["BridgeWebSocket", "SocketSink", "Sockets", "accept", "deny"]
+__all__ = ["MAX_TEXT_CHARS", "UNSUPPORTED_DATA", "BridgeWebSocket", "SocketSink", "Sockets", "accept", "deny"]
+
+MAX_TEXT_CHARS = 21 * 1024 * 1024
+"""Of one message: an append of 15 MiB as base64, and its JSON."""
+UNSUPPORTED_DATA = 1003
+"""The close code for what is no JSON text (RFC 6455 section 7.4.1)."""
 
 _SUBPROTOCOL = "realtime"
 
