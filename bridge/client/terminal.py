@@ -98,7 +98,7 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         metavar="N",
-        help="longest time it may take (default: the sound's length and 60, by telephone and 30)",
+        help="longest time it may take (default: the sound's length and 60, or 30 by telephone)",
     )
     add("--events", action="store_true", help="show every event, as JSON")
     add("--json", action="store_true", help="print the figures as one JSON object")

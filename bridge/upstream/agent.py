@@ -80,6 +80,8 @@ class Lobby:
             async with asyncio.timeout(timeout_s):
                 return await wish.seat
         except TimeoutError:
+            if wish.seat.done() and not wish.seat.cancelled():
+                return wish.seat.result()  # it came in the very moment
             message = f"No agent attached within {timeout_s:g} s; one would, with role=agent."
             raise UpstreamError(message, code="no_agent", is_transient=False) from None
         finally:

@@ -70,6 +70,15 @@ async def test_whoever_comes_first_waits() -> None:
     assert scene.lobby.waiting == 0
 
 
+async def test_an_agent_that_comes_at_the_last_moment_has_the_call() -> None:
+    """Between its coming and the call's next step the time may run out; neither is left alone for that."""
+    scene = Scene()
+    waiting = asyncio.ensure_future(scene.line(timeout_s=0))
+    asyncio.get_running_loop().call_soon(scene.attach)
+    await waiting
+    assert [event["type"] for event in scene.owner.events] == ["session.created"]
+
+
 async def test_an_agent_may_come_for_one_call() -> None:
     """It is not given to another one, and calls that want any agent pass it by."""
     scene = Scene()
