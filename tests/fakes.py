@@ -297,6 +297,9 @@ class FfmpegEncoder:
     def set_bitrate(self, bitrate: int) -> None:
         """The same."""
 
+    def set_complexity(self, complexity: int) -> None:
+        """The same."""
+
 
 class RtpSender:
     """A microphone: PCM16 mono becomes RTP packets, one for each frame of ``frame_ms``."""

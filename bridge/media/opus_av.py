@@ -96,6 +96,9 @@ class AvEncoder:
     def set_bitrate(self, bitrate: int) -> None:
         """The same."""
 
+    def set_complexity(self, complexity: int) -> None:
+        """The same."""
+
 
 def _new_decoder() -> AudioCodecContext:
     context = av.CodecContext.create("libopus", "r")

@@ -68,6 +68,10 @@ class OutboundAudio:
         """What the peer reports as lost; the in-band FEC follows it."""
         self._encoder.set_packet_loss(percent)
 
+    def set_complexity(self, complexity: int) -> None:
+        """How hard the encoder tries."""
+        self._encoder.set_complexity(complexity)
+
     @property
     def rtp_timestamp(self) -> int:
         """Of the next tick."""

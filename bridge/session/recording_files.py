@@ -43,7 +43,7 @@ class RecordingFiles:
         try:
             sound, self._lines = (self._open(file_name) for file_name in self.names)
             self._sound: _Sound = _Wav(sound) if lib is None else _Ogg(sound, OpusEncoder(
-                lib, SESSION_HZ, bitrate=_BITRATE, complexity=5, channels=2))  # fmt: skip
+                lib, SESSION_HZ, bitrate=_BITRATE, channels=2))  # fmt: skip
         except BaseException:
             self.abandon()
             raise

@@ -9,13 +9,17 @@ from tests.peer.calling import WITHIN_S
 
 
 class Outbound:
-    """What was skipped."""
+    """What was skipped, and how hard its encoder is to try."""
 
     def __init__(self) -> None:
         self.skipped = 0
+        self.complexity = -1
 
     def skip(self, ticks: int) -> None:
         self.skipped += ticks
+
+    def set_complexity(self, complexity: int) -> None:
+        self.complexity = complexity
 
 
 class Ticked:
@@ -80,6 +84,24 @@ async def test_who_comes_finds_the_emptiest_slot() -> None:
         for _ in range(6):
             runner.run(Ticked())  # type: ignore[arg-type]
         assert [len(slot) for slot in runner._slots] == [2] * 10
+
+
+async def test_encoders_try_less_hard_while_the_clock_takes_much_of_the_time() -> None:
+    """A busy second makes everyone's encoder cheaper, newcomers' too; only a calm one makes it good again."""
+    async with PeerRunner() as runner:
+        peer = Ticked()
+        runner.run(peer)  # type: ignore[arg-type]
+        seen = []
+        for share in (0.3, 0.4, 0.25, 0.25, 0.1, 0.3):
+            runner._turns, runner._busy_s = 0, 0.0
+            runner._weigh(share)
+            seen.append(peer.outbound.complexity)
+            if share == 0.4:
+                second = Ticked()
+                runner.run(second)  # type: ignore[arg-type]
+                assert second.outbound.complexity == 2
+        assert seen == [5, 2, 2, 2, 5, 5]
+        assert second.outbound.complexity == 5
 
 
 async def test_a_process_that_stood_still() -> None:
