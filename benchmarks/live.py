@@ -1,4 +1,4 @@
-"""How long the bridge holds sound: ``python -m benchmarks.live [--calls 20] [--spacing-calls 50]``.
+"""How long the bridge holds sound: ``python -m benchmarks latency [--calls 20] [--spacing-calls 50]``.
 
 Real WebRTC calls from this process to another one, no loss. First to a daemon, each caller speaking and with a
 WebSocket listener: the time from a packet's being sent to its append event's being read. Then to an endpoint that
@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import uvloop
@@ -206,11 +207,29 @@ def _percentiles(name: str, values_ms: _Floats) -> dict[str, float]:
     return {f"{name}_p{at}_ms": round(float(np.percentile(values_ms, at)), 2) for at in (50, 99)}
 
 
-async def _measure(calls: int, spacing_calls: int, seconds: int) -> None:
+async def _measure(calls: int, spacing_calls: int, seconds: int) -> list[dict[str, float]]:
+    figures = []
     if calls:
-        sys.stdout.write(json.dumps({"calls": calls, **await _measure_delay(calls, seconds)}) + "\n")
+        figures.append({"calls": calls, **await _measure_delay(calls, seconds)})
+        sys.stdout.write(json.dumps(figures[-1]) + "\n")
     if spacing_calls:
-        sys.stdout.write(json.dumps({"calls": spacing_calls, **await _measure_spacing(spacing_calls, seconds)}) + "\n")
+        figures.append({"calls": spacing_calls, **await _measure_spacing(spacing_calls, seconds)})
+        sys.stdout.write(json.dumps(figures[-1]) + "\n")
+    return figures
+
+
+def _draw(figures: list[dict[str, float]], path: str) -> None:
+    """A bar for each percentile."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only who draws needs it
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(7, 3), dpi=80, layout="constrained")
+    FigureCanvasAgg(picture)
+    axes = picture.subplots()
+    bars = {name.removesuffix("_ms"): value for each in figures for name, value in each.items() if name.endswith("_ms")}
+    axes.bar_label(axes.barh(list(bars), list(bars.values()), color="#0b6e4f"), fmt="%.1f ms", padding=3)
+    axes.set_xlabel("ms")
+    picture.savefig(path)
 
 
 def main() -> None:
@@ -219,9 +238,15 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20, help="that speak and are listened to; 0 leaves it out")
     parser.add_argument("--spacing-calls", type=int, default=50, help="that are spoken to at once; 0 leaves it out")
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--json", help="path of a file for the figures")
+    parser.add_argument("--png", help="path of a picture of them")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_measure(arguments.calls, arguments.spacing_calls, arguments.seconds))
+        figures = runner.run(_measure(arguments.calls, arguments.spacing_calls, arguments.seconds))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    if arguments.png:
+        _draw(figures, arguments.png)
 
 
 if __name__ == "__main__":

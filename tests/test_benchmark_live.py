@@ -1,6 +1,7 @@
 """The benchmark of the bridge's own delay as people run it, small."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +16,15 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
-async def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Two calls each: every packet is found again as an event, and packets come about 20 ms apart."""
-    await live._measure(2, 2, 2)
+    figures = await live._measure(2, 2, 2)
     delay, spacing = map(json.loads, capsys.readouterr().out.splitlines())
+    assert figures == [delay, spacing]
     assert delay["calls"] == spacing["calls"] == 2
     assert delay["events"] > 2 * 2 * 50 * 0.8
     assert 0 < delay["event_delay_p50_ms"] < 20
     assert spacing["packets"] > 2 * 2 * 50 * 0.8
     assert spacing["spacing_error_p50_ms"] < 10
+    live._draw(figures, str(tmp_path / "live.png"))
+    assert (tmp_path / "live.png").read_bytes().startswith(b"\x89PNG")
