@@ -36,6 +36,7 @@ __all__ = ["main", "measure", "run_points"]
 _MODES = ("mic", "both", "passed")
 _SERVE = ("bridge", "serve", "--port", "0", "--udp-port", "0", "--max-calls", "2000", "--log-level", "error")
 _HOST = "127.0.0.1"
+_CPU_TICK_S = 0.01  # the kernel counts CPU time no finer
 _PACKETS_PER_S = 50
 _AT_ONCE = 8  # calls that are being set up
 _WARM_UP_S = 14.0  # by then receiver reports have said that nothing is lost
@@ -257,7 +258,7 @@ async def run_points(
             load.clock.is_speaking = False
             before_s, more = _cpu_s(process), calls - len(load.peers)
             await _set_up(load, open_call, more, name)
-            set_up_s = (_cpu_s(process) - before_s) / more
+            set_up_s = max(_cpu_s(process) - before_s, _CPU_TICK_S) / more
             fresh = process.memory_info().rss
             load.clock.is_speaking = True
             if service_url is not None:

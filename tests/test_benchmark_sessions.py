@@ -13,6 +13,7 @@ from benchmarks.stages import stages_of, table
 _ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_small_round(tmp_path: Path) -> None:
