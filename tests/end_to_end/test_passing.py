@@ -1,6 +1,5 @@
 """Opus between two WebRTC peers: passed on as it came, decoded only for those who listen."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -75,13 +74,10 @@ async def test_an_interruption_while_packets_pass(serve_with: ServeWith, short_p
         await peer.speak(speech_pcm[: 2 * 24 * 6000] + bytes(2 * 24 * 800))
         await peer.until("output_audio_buffer.started", number=2)
         caller, _dialled = _legs(daemon)
-        await peer.wait(lambda: len(peer.of("output_audio_buffer.started")) == 2, "second answer")
-        await asyncio.sleep(0.5)
-        passed = caller.outbound.passed
-        assert passed > 10
         await peer.speak(short_pcm)
         cleared = await peer.until("output_audio_buffer.cleared")
         truncated = await peer.until("conversation.item.truncated")
+        assert caller.outbound.passed > 10
         assert cleared["response_id"] == peer.of("output_audio_buffer.started")[1]["response_id"]
-        assert 300 <= truncated["audio_end_ms"] <= 3000
+        assert 100 <= truncated["audio_end_ms"] <= 3000
         await peer.until("output_audio_buffer.stopped", number=2)
