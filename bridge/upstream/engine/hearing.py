@@ -7,13 +7,16 @@ long turn is: the cuts before it depend on nothing that comes later.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from bridge.upstream.engine.whisper import LONGEST_S, Heard
 from bridge.wire.audio import SESSION_HZ
 
-__all__ = ["Hearing", "Listen", "cut"]
+__all__ = ["LONGEST_S", "Heard", "Hearing", "Listen", "cut"]
+
+LONGEST_S = 28
+"""Of one stretch; Whisper hears 30 s at most."""
 
 Listen = Callable[[bytes], "asyncio.Future[Heard]"]
 """Recognises one stretch of PCM16 24 kHz mono."""
@@ -22,6 +25,16 @@ _BYTES_PER_S = 2 * SESSION_HZ
 _LONGEST_BYTES = LONGEST_S * _BYTES_PER_S
 _EARLIEST_CUT_BYTES = 20 * _BYTES_PER_S
 _FRAME_SAMPLES = SESSION_HZ // 50
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was understood of one stretch of sound."""
+
+    text: str
+    """Empty where nobody spoke or nothing was understood."""
+    is_speech: bool
+    """Whether somebody spoke."""
 
 
 def cut(pcm: bytes | bytearray, start: int = 0) -> list[tuple[int, int]]:

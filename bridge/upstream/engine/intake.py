@@ -3,7 +3,6 @@
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
@@ -11,7 +10,7 @@ from bridge.errors import BadEvent, OverLimit
 from bridge.session.roles import Downstream
 from bridge.session.state import SessionState
 from bridge.upstream.engine import eagerness
-from bridge.upstream.engine.hearing import Hearing
+from bridge.upstream.engine.hearing import Heard, Hearing
 from bridge.upstream.engine.mind import Mind
 from bridge.upstream.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.upstream.engine.transcription import Transcription
@@ -21,9 +20,6 @@ from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SemanticVad, ServerVad
 from bridge.wire.sessions import Transcription as Asked
-
-if TYPE_CHECKING:
-    from bridge.upstream.engine.whisper import Heard
 
 __all__ = ["Intake"]
 

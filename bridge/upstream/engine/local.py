@@ -17,13 +17,15 @@ from tqdm import tqdm
 
 from bridge.log import get_logger
 from bridge.media.resample import Resampler
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.mel import RATE_HZ
 from bridge.upstream.engine.worker import Worker
 from bridge.wire.audio import SESSION_HZ
 
 if TYPE_CHECKING:
+    from bridge.upstream.engine.hearing import Heard
     from bridge.upstream.engine.voice import Voice
-    from bridge.upstream.engine.whisper import Heard, Whisper
+    from bridge.upstream.engine.whisper import Whisper
 
 __all__ = ["Local", "missing"]
 

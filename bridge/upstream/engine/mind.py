@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import UNSET
 
 from bridge.session.state import SessionState
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.recordings import Recordings
 from bridge.wire import items
 from bridge.wire.sessions import FunctionTool, ToolChoice
-
-if TYPE_CHECKING:
-    from bridge.upstream.engine.whisper import Heard
 
 __all__ = ["Call", "Content", "Matter", "Mind", "Speech", "Spoken", "Text"]
 

@@ -4,18 +4,15 @@ It is what answers where the extra ``local`` is not installed, and what tests of
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
 from bridge.errors import NotImplementedHere
 from bridge.upstream.engine.arguments import example_arguments
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.mind import Call, Content, Matter, Speech, Text
 from bridge.wire import items
-
-if TYPE_CHECKING:
-    from bridge.upstream.engine.whisper import Heard
 
 __all__ = ["Parrot"]
 

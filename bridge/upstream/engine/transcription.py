@@ -2,15 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from bridge.log import get_logger
 from bridge.session.roles import Downstream
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.recordings import Recordings
 from bridge.wire import server_events as server
-
-if TYPE_CHECKING:
-    from bridge.upstream.engine.whisper import Heard
 
 __all__ = ["Transcription"]
 

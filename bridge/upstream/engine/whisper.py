@@ -6,7 +6,6 @@ a second and more, and holds no lock of Python's meanwhile: it belongs into a th
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import ctranslate2
@@ -15,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.errors import ConfigError
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.mel import FRAMES_PER_S, RATE_HZ, log_mel
 
-__all__ = ["LONGEST_S", "RATE_HZ", "Heard", "Whisper"]
-
-LONGEST_S = 28
-"""Of one stretch; Whisper hears 30 s at most."""
+__all__ = ["RATE_HZ", "Whisper"]
 
 _SHA256 = {  # as in the public lock files of Systran/faster-whisper-tiny.en
     "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
@@ -43,16 +40,6 @@ _MAX_NO_SPEECH = 0.6
 _MIN_LOG_PROBABILITY = -1.0
 
 _Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What was understood of one stretch of sound."""
-
-    text: str
-    """Empty where nobody spoke or nothing was understood."""
-    is_speech: bool
-    """Whether somebody spoke."""
 
 
 NOTHING = Heard("", is_speech=False)

@@ -4,8 +4,7 @@ import asyncio
 
 import numpy as np
 
-from bridge.upstream.engine.hearing import Hearing, cut
-from bridge.upstream.engine.whisper import LONGEST_S, Heard
+from bridge.upstream.engine.hearing import LONGEST_S, Heard, Hearing, cut
 
 SECOND = 2 * 24_000
 

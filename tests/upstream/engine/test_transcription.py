@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.recordings import Recordings
 from bridge.upstream.engine.transcription import Transcription
-from bridge.upstream.engine.whisper import Heard
 from tests.upstream.engine.talk import MS, Recorder
 
 _PREFIX = "conversation.item.input_audio_transcription."

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bridge.errors import ConfigError
 from bridge.media.resample import Resampler
-from bridge.upstream.engine import whisper
+from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.mel import log_mel
 from bridge.upstream.engine.whisper import RATE_HZ, Whisper
 
@@ -40,7 +40,7 @@ def samples(pcm: bytes) -> NDArray[np.float32]:
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_speech_is_understood_to_the_letter(ears: Whisper, say: Callable[[str], bytes], sentence: str) -> None:
     """Clear speech becomes the sentence that was said."""
-    assert ears.recognise(samples(say(sentence))) == whisper.Heard(sentence, is_speech=True)
+    assert ears.recognise(samples(say(sentence))) == Heard(sentence, is_speech=True)
 
 
 @pytest.mark.parametrize("kind", ["silence", "white noise", "a tone", "clicks", "nothing"])
