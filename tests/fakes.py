@@ -294,7 +294,7 @@ class FfmpegEncoder:
     def set_dtx(self, is_on: bool) -> None:
         """The same."""
 
-    def set_bitrate(self, bitrate: int) -> None:
+    def limit_bitrate(self, bitrate: int) -> None:
         """The same."""
 
     def set_complexity(self, complexity: int) -> None:

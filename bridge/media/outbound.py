@@ -62,7 +62,7 @@ class OutboundAudio:
         """What the peer would like: header extensions, silence left out, no more than so many bits a second."""
         self._extensions = None if extensions.is_empty else extensions
         self._encoder.set_dtx(uses_dtx)
-        self._encoder.set_bitrate(bitrate)
+        self._encoder.limit_bitrate(bitrate)
 
     def set_packet_loss(self, percent: int) -> None:
         """What the peer reports as lost; the in-band FEC follows it."""

@@ -13,7 +13,7 @@ __all__ = ["Reports"]
 _FIRST_S = 0.5
 _INTERVAL_S = 2.0  # each 0.5 to 1.5 times that (RFC 3550 section 6.2): 60 bytes/s, under 5 % of 24 kbit/s
 _EASING = 0.75  # a loss that was reported is forgotten so slowly, report by report
-_ASSUMED_LOSS_PERCENT = 5.0  # before the first report; FEC that nobody needs costs a quarter of the encoder's time
+_TELLING_PACKETS = 50  # a report on fewer says little: what was assumed stands
 _MAX_ROUND_TRIP = 60 * 0x10000  # more is no round trip but another's clock
 
 
@@ -42,7 +42,7 @@ class Reports:
         self._last_report_at = 0.0
         self._told_ssrc: int | None = None
         self._told_expected = self._told_packets = 0
-        self._loss_percent = _ASSUMED_LOSS_PERCENT
+        self._loss_percent: float | None = None  # None: nobody has said anything of it
 
     def due(self, now: float) -> bytes | None:
         """The report that is due, if one is."""
@@ -75,12 +75,22 @@ class Reports:
     def _take(self, block: ReportBlock, now: float) -> None:
         self.remote_lost_percent = block.fraction_lost * 100 / 256
         self.remote_jitter_ms = block.jitter * 1000 / CLOCK_HZ
-        self._loss_percent = max(self.remote_lost_percent, self._loss_percent * _EASING)
-        self._outbound.set_packet_loss(round(self._loss_percent))
+        self._weigh_loss()
         if block.last_report:  # RFC 3550 section 6.4.1, figure 2
             round_trip = ((_ntp(now) >> 16) - block.last_report - block.since_last_report) & MAX_UINT32
             if round_trip < _MAX_ROUND_TRIP:
                 self.round_trip_ms = round_trip * 1000 / 0x10000
+
+    def _weigh_loss(self) -> None:
+        """Loss counts at once and is forgotten slowly; that there is none counts once there were packets to lose."""
+        lost = self.remote_lost_percent
+        if self._loss_percent is None:
+            if not lost and self._outbound.packets < _TELLING_PACKETS:
+                return
+            self._loss_percent = lost
+        else:
+            self._loss_percent = max(lost, self._loss_percent * _EASING)
+        self._outbound.set_packet_loss(round(self._loss_percent))
 
     def _report(self, now: float, *, is_leaving: bool = False) -> bytes:
         """Once anything was sent always with sender's information, in silence too: so the round trip stays known."""

@@ -19,7 +19,7 @@ from bridge.log import get_logger
 from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
 from bridge.media.history import SentPackets
 from bridge.media.inbound import InboundAudio
-from bridge.media.opus import BITRATE, new_decoder, new_encoder
+from bridge.media.opus import MAX_BITRATE, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
 from bridge.media.passing import PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part
@@ -107,7 +107,7 @@ class Peer:
                 mid=remote.audio_mid, mid_id=extensions.get(MID_URI), level_id=extensions.get(AUDIO_LEVEL_URI)
             ),
             uses_dtx=remote.opus_parameters.get("usedtx") == "1",
-            bitrate=min(BITRATE, remote.max_bitrate or BITRATE),
+            bitrate=min(MAX_BITRATE, remote.max_bitrate or MAX_BITRATE),
         )
         self.inbound.red_payload_type = remote.red_payload_type
         if remote.asks_again:

@@ -7,7 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from bridge.errors import MediaError
-from bridge.media.opus import Decoder, Encoder, OpusDecoder, OpusEncoder, find_libopus, new_decoder, new_encoder
+from bridge.media.opus import (
+    MAX_BITRATE,
+    Decoder,
+    Encoder,
+    OpusDecoder,
+    OpusEncoder,
+    find_libopus,
+    new_decoder,
+    new_encoder,
+)
 from bridge.media.opus_av import AvDecoder, AvEncoder
 from tests.fakes import FfmpegEncoder, likeness
 
@@ -144,6 +153,66 @@ def test_a_small_rate_makes_small_packets(speech_pcm: bytes) -> None:
     for bitrate in (12_000, 32_000):
         packets = encoded(new_encoder(RATE_HZ, bitrate=bitrate), speech_pcm)
         assert sum(map(len, packets)) * 8 / (len(packets) * 0.020) < 1.3 * bitrate
+
+
+def is_celt(packet: bytes) -> bool:
+    """By the configuration in its first byte (RFC 6716 section 3.1)."""
+    return packet[0] >> 3 >= 16
+
+
+def clear_encoder() -> Encoder:
+    """Whose receiver has said that nothing is lost."""
+    encoder = new_encoder(RATE_HZ)
+    encoder.set_packet_loss(0)
+    return encoder
+
+
+def test_without_loss_speech_is_celt(speech_pcm: bytes) -> None:
+    """FEC is needless then: more bits, much less work, and closer to the source."""
+    packets = encoded(clear_encoder(), speech_pcm)
+    assert all(is_celt(packet) for packet in packets)
+    assert 40_000 < sum(map(len, packets)) * 8 / (len(packets) * 0.020) < 1.1 * MAX_BITRATE
+    heard, heard_with_fec = (
+        likeness(decoded(new_decoder(RATE_HZ), some), speech_pcm)[0]
+        for some in (packets, encoded(new_encoder(RATE_HZ), speech_pcm))
+    )
+    assert heard > 0.99 > heard_with_fec
+
+
+@pytest.mark.parametrize("why", ["loss", "limit", "dtx"])
+def test_what_celt_cannot_do_is_done_by_silk(why: str, speech_pcm: bytes) -> None:
+    """FEC where packets are lost, few bits, and silence that is left out."""
+    encoder = clear_encoder()
+    if why == "loss":
+        encoder.set_packet_loss(3)
+    elif why == "limit":
+        encoder.limit_bitrate(MAX_BITRATE - 1)
+    else:
+        encoder.set_dtx(True)
+    packets = encoded(encoder, speech_pcm)
+    assert not any(is_celt(packet) for packet in packets)
+    assert sum(map(len, packets)) * 8 / (len(packets) * 0.020) < 1.1 * 32_000
+
+
+def test_nobody_hears_the_change(speech_pcm: bytes) -> None:
+    """Every second loss comes or goes, and the sound goes on: no click, no gap, nothing shifted."""
+    encoder, decoder = new_encoder(RATE_HZ), new_decoder(RATE_HZ)
+    heard, changes = b"", 0
+    was_celt = False
+    for number, frame in enumerate(frames(speech_pcm)):
+        if number % 50 == 25:
+            encoder.set_packet_loss(0 if number % 100 == 25 else 5)
+        packet = encoder.encode(frame)
+        changes += is_celt(packet) != was_celt
+        was_celt = is_celt(packet)
+        heard += decoder.decode(packet)
+    assert changes >= 4
+    correlation, late = likeness(heard, speech_pcm)
+    assert correlation > 0.95
+    source, result = samples(speech_pcm), samples(heard)[late:]
+    length = min(len(source), len(result))
+    steepest = np.abs(np.diff(source[:length].astype(np.int32))).max()
+    assert np.abs(np.diff(result[:length].astype(np.int32))).max() < 1.3 * steepest
 
 
 @decoders

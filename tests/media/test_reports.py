@@ -90,13 +90,23 @@ def test_a_loss_is_forgotten_slowly(speech_pcm: bytes) -> None:
 
 
 def test_without_loss_the_fec_ends(speech_pcm: bytes) -> None:
-    """What was assumed at the start is forgotten like any loss; within half a minute nothing is spent on FEC."""
+    """What is assumed at the start ends with the first report on a second's packets."""
     talk = Talk(LossyLink())
-    talk.run(speech_pcm * 7, 28)
-    percents = talk.speaker.loss_percents
-    assert percents[0] == 4
-    assert percents == sorted(percents, reverse=True)
-    assert percents[-1] == 0
+    talk.run(speech_pcm, 0.9)
+    assert talk.hearer.reports.due(START_S + 0.9) is None
+    assert talk.speaker.reports.remote_lost_percent == 0
+    assert talk.speaker.loss_percents == []
+    talk = Talk(LossyLink())
+    talk.run(speech_pcm * 2, 6)
+    assert set(talk.speaker.loss_percents) == {0}
+
+
+def test_a_loss_counts_from_the_first_report(speech_pcm: bytes) -> None:
+    """However few packets the report is about."""
+    talk = Talk(LossyLink(drop=lambda number: number == 5))
+    talk.run(speech_pcm, 0.9)
+    assert len(talk.speaker.loss_percents) == 1
+    assert talk.speaker.loss_percents[0] >= 2
 
 
 @pytest.mark.parametrize("delay_ms", [0, 20, 120, 400])
