@@ -1,4 +1,4 @@
-"""The command line: ``bridge serve`` runs the daemon, ``bridge call`` makes a call to any Realtime server."""
+"""The command line: ``bridge serve`` runs the daemon; ``bridge call`` and ``bridge bench`` call any Realtime server."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ import uvloop
 
 from bridge import __version__
 from bridge import log as logging
+from bridge.client.bench.command import DESCRIPTION, add_bench_flags, run_bench
 from bridge.client.terminal import add_call_flags, run_call
 from bridge.config import Config, add_flags, load
 from bridge.daemon import Daemon
@@ -41,6 +42,14 @@ def _parser() -> argparse.ArgumentParser:
     call = commands.add_parser("call", help="make a call: say something to a Realtime server and hear its answer")
     add_call_flags(call)
     call.set_defaults(run=_call)
+    bench = commands.add_parser(
+        "bench",
+        help="make many calls at once to a Realtime server, and measure",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_bench_flags(bench)
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -54,6 +63,11 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _call(arguments: argparse.Namespace) -> int:
     logging.configure("auto", "error")
     return run_call(arguments, os.environ, _new_runner)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    logging.configure("auto", "error")
+    return run_bench(arguments, os.environ, _new_runner)
 
 
 def _new_runner() -> asyncio.Runner:

@@ -1,5 +1,6 @@
 """The caller: how it reads addresses and sound, when it takes an answer for complete, and whole calls to a daemon."""
 
+import argparse
 import asyncio
 import base64
 import io
@@ -21,9 +22,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from bridge.client import Call, CallFailed, Plan, Summary
 from bridge.client.address import parse_address
 from bridge.client.answer import Answer, FunctionCall
+from bridge.client.flags import transport_of
 from bridge.client.listening import Listening
 from bridge.client.sound import is_silent, read_sound, sounding_end, write_sound
-from bridge.client.terminal import Terminal
+from bridge.client.terminal import Terminal, add_call_flags
 from bridge.config import Config
 from bridge.daemon import Daemon
 
@@ -111,6 +113,24 @@ def test_the_query_of_a_url_is_kept() -> None:
     assert parse_address("http://h/v1?model=m", "n").socket == "ws://h/v1/realtime?model=n"
     listener = parse_address("http://h?a=b").listener("rtc_1")
     assert listener == "ws://h/v1/realtime?a=b&call_id=rtc_1&audio=pcm16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "transport"),
+    [
+        (["http://h"], "webrtc"),
+        (["h:1"], "webrtc"),
+        (["ws://h"], "websocket"),
+        (["WSS://h/v1"], "websocket"),
+        (["wss://h", "--transport", "webrtc"], "webrtc"),
+        (["http://h", "--transport", "websocket"], "websocket"),
+    ],
+)
+def test_the_url_says_how_to_call(arguments: list[str], transport: str) -> None:
+    """A WebSocket's URL is called over WebSocket, every other over WebRTC, unless it is said."""
+    parser = argparse.ArgumentParser()
+    add_call_flags(parser)
+    assert transport_of(parser.parse_args(arguments)) == transport
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://me:secret@h", "http://h:port", "http://[h"])

@@ -33,19 +33,19 @@ DEFAULT_MODEL = "gpt-realtime"
 _SCHEMES = {"http": ("http", "ws"), "ws": ("http", "ws"), "https": ("https", "wss"), "wss": ("https", "wss")}
 _DOORS = ("/realtime/calls", "/realtime")
 _MAX_ANSWER_BYTES = 256 * 1024
-_MAX_ERROR_CHARS = 300
+_MAX_ERROR_CHARS, _MAX_CODE_CHARS = 300, 60
 _ADVICE = {
     401: "give a key by --api-key, BRIDGE_API_KEY or OPENAI_API_KEY",
     403: "the server does not let in this key, this host name or this path",
     404: "is the URL that of a Realtime API? A base such as http://127.0.0.1:8080 is enough",
     405: "the server does not take WebRTC offers there; try --transport websocket",
-    429: "try again later",
+    429: "more calls or requests than it takes: try again later, or make fewer",
     503: "try again later",
 }
 
 
 class CallFailed(BridgeError):
-    """There was no answer; the message is for a person and says what to do."""
+    """There was no answer; the message is for a person and says what to do, ``code`` is the server's or a slug."""
 
     code = "call_failed"
 
@@ -152,32 +152,39 @@ def explain(error: Exception, url: str) -> CallFailed:
         case InvalidStatus():
             return _refused(cause.response.status_code, bytes(cause.response.body or b""), place)
         case TimeoutError():
-            return CallFailed(f"{place} did not answer in time: is the URL right, and the server well?")
+            words = f"{place} did not answer in time: is the URL right, and the server well?"
+            return CallFailed(words, code="timeout")
         case socket.gaierror():
-            return CallFailed(f"There is no host called {where.hostname}: is the URL right?")
+            words = f"There is no host called {where.hostname}: is the URL right?"
+            return CallFailed(words, code="unknown_host")
         case ssl.SSLCertVerificationError():
             hint = "to trust it, set SSL_CERT_FILE to the PEM file of its issuer"
-            return CallFailed(f"The certificate of {place} is not trusted: {cause.verify_message}; {hint}.")
+            words = f"The certificate of {place} is not trusted: {cause.verify_message}; {hint}."
+            return CallFailed(words, code="untrusted_certificate")
         case ssl.SSLError():
-            return CallFailed(f"{place} does not speak TLS: does its URL begin with http:// instead?")
+            words = f"{place} does not speak TLS: does its URL begin with http:// instead?"
+            return CallFailed(words, code="no_tls")
         case OSError() if cause.errno == errno.ECONNREFUSED or "Connect call failed" in str(cause):
             hint = "is `make run` running?" if is_local else "is the server running, and the URL right?"
-            return CallFailed(f"Nothing listens at {place}: {hint}")
+            return CallFailed(f"Nothing listens at {place}: {hint}", code="nothing_listens")
         case InvalidHandshake() | HTTPException() | EOFError() | ConnectionError():
             hint = (
                 "does its URL begin with https:// instead?" if where.scheme in ("http", "ws") else "is the URL right?"
             )
-            return CallFailed(f"{place} answers with something else than HTTP: {hint}")
+            return CallFailed(f"{place} answers with something else than HTTP: {hint}", code="no_http")
         case OSError():
-            return CallFailed(f"{place} cannot be reached: {cause.strerror or cause}.")
+            return CallFailed(f"{place} cannot be reached: {cause.strerror or cause}.", code="unreachable")
     return CallFailed(f"The call to {place} failed: {type(cause).__name__}: {cause}")
 
 
 def _refused(status: int, body: bytes, place: str) -> CallFailed:
     """The server's own words, where they are OpenAI's error object, and the advice that goes with the status."""
+    words, code = "", f"http_{status}"
     try:
-        words = ": " + str(json.loads(body)["error"]["message"])[:_MAX_ERROR_CHARS].rstrip(".")
+        error = json.loads(body)["error"]
+        words = ": " + str(error["message"])[:_MAX_ERROR_CHARS].rstrip(".")
+        code = str(error.get("code") or code)[:_MAX_CODE_CHARS]
     except (ValueError, KeyError, TypeError):
-        words = ""
+        pass  # not in OpenAI's form
     advice = f" ({_ADVICE[status]})" if status in _ADVICE else ""
-    return CallFailed(f"{place} refused with HTTP {status}{words}{advice}.")
+    return CallFailed(f"{place} refused with HTTP {status}{words}{advice}.", code=code)

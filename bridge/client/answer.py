@@ -36,7 +36,7 @@ class Answer:
     def __init__(self, *, is_paced: bool) -> None:
         self.text = ""
         self.function_calls: dict[str, FunctionCall] = {}
-        self.failure = ""
+        self.failure = self.failure_code = ""
         self.heard_at: float | None = None
         """When the latest response was first heard."""
         self.spoken_at: float | None = None
@@ -71,9 +71,11 @@ class Answer:
         return 0 if self._start is None else (len(self._sound) - self._start) // BYTES_PER_MS
 
     @property
-    def is_missing_sound(self) -> bool:
-        """The server says that it spoke, and nothing arrived."""
-        return self._claims_sound and self._start is None
+    def flaw(self) -> str:
+        """Why what is complete is no answer all the same; nothing where it is one."""
+        if self._claims_sound and self._start is None:
+            return "The server says that it spoke, but no sound of it arrived."
+        return "" if self.pcm or self.text or self.function_calls else "The server's response is empty."
 
     @property
     def wants_to_hear(self) -> bool:
@@ -171,8 +173,9 @@ class Answer:
         for item in response.get("output") or []:
             self._take_item(item)
         if self._status == "failed":
+            self.failure_code = "response_failed"
+            self.failure = "The response failed, and the server gave no reason."
             match response.get("status_details"):
-                case {"error": {"message": str(reason)}} | {"error": {"code": str(reason)}}:
+                case {"error": {"message": str(reason)} as error} | {"error": {"code": str(reason)} as error}:
                     self.failure = f"The response failed: {reason}"
-                case _:
-                    self.failure = "The response failed, and the server gave no reason."
+                    self.failure_code = str(error.get("code") or self.failure_code)

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from bridge.client.address import DEFAULT_URL, CallFailed, parse_address
 from bridge.client.answer import Answer, FunctionCall
+from bridge.client.bell import Bell
 from bridge.client.lines import Line, SocketLine, WebRtcLine
 from bridge.client.listening import Heard, Listening
 from bridge.client.sound import BYTES_PER_MS, sounding_end
@@ -14,7 +15,6 @@ from bridge.client.sound import BYTES_PER_MS, sounding_end
 __all__ = ["Call", "Plan", "Summary", "Watcher"]
 
 _PATIENCE_S = 60.0
-_POLL_S = 0.05
 _LISTENER_TIMEOUT_S = 5.0
 
 
@@ -103,7 +103,7 @@ class Call:
         self._complaint = ""  # the server's last
         self._is_answered = False
         self._began = 0.0
-        self._changed = asyncio.Event()
+        self._bell = Bell()
 
     async def run(self) -> Summary:
         """From the first request to the end of the answer; raises ``CallFailed`` where there is none."""
@@ -123,11 +123,7 @@ class Call:
             self._failure = f"There was no complete answer within {limit_s:g} s: {why}."
         except CallFailed as failure:
             self._failure = self._failure or failure.message
-        answer = self.answer
-        if not self._failure and answer.is_missing_sound:
-            self._failure = "The server says that it spoke, but no sound of it arrived."
-        elif not self._failure and not (answer.pcm or answer.text or answer.function_calls):
-            self._failure = "The server's response is empty."
+        self._failure = self._failure or self.answer.flaw
         if self._failure:
             raise CallFailed(self._failure)
         self._is_answered = True
@@ -208,14 +204,13 @@ class Call:
         await self._line.send(event)
 
     async def _wait_complete(self) -> None:
-        while not self._failure and not self.answer.is_complete(self._now()):
-            self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_POLL_S):
-                    await self._changed.wait()
-            if self._watcher is not None and self.answer.heard_ms:
-                self._watcher.progress("listening", self.answer.heard_ms / 1000, None)
+        await self._bell.until(self._is_over)
         self._failure = self._failure or self.answer.failure
+
+    def _is_over(self) -> bool:
+        if self._watcher is not None and self.answer.heard_ms:
+            self._watcher.progress("listening", self.answer.heard_ms / 1000, None)
+        return bool(self._failure) or self.answer.is_complete(self._now())
 
     def _what_is_missing(self) -> str:
         return self.answer.what_is_missing(had_sound=bool(self.plan.pcm))
@@ -233,7 +228,7 @@ class Call:
             self._complaint = str(error.get("message"))
             if error.get("event_id") in self._sent_ids:
                 self._failure = f"The server refused an event: {self._complaint}"
-        self._changed.set()
+        self._bell.ring()
 
     def receive_audio(self, pcm: bytes) -> None:
         """Sound came."""
@@ -254,11 +249,11 @@ class Call:
         """Whether the server still has to hear that the caller is silent."""
         return self.answer.wants_to_hear
 
-    def line_lost(self, message: str) -> None:
+    def line_lost(self, message: str, code: str) -> None:
         """The line is down."""
         if not self.answer.is_complete(self._now()):
             self._failure = self._failure or (f"{message} {self._complaint}" if self._complaint else message)
-        self._changed.set()
+        self._bell.ring()
 
     def _note(self, text: str) -> None:
         if self._watcher is not None:

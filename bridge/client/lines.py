@@ -9,7 +9,7 @@ import asyncio
 import json
 from binascii import a2b_base64, b2a_base64
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -24,7 +24,7 @@ from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
 from bridge.wire.message import Message
 
-__all__ = ["Line", "LineOwner", "SocketLine", "WebRtcLine", "open_socket"]
+__all__ = ["Line", "LineOwner", "SocketLine", "WebRtcLine", "new_runner", "open_socket"]
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 2.0
@@ -59,8 +59,8 @@ class LineOwner(Protocol):
         """Whether the server still has to hear that the caller is silent."""
         ...
 
-    def line_lost(self, message: str) -> None:
-        """The line is down, and nobody here wished it."""
+    def line_lost(self, message: str, code: str) -> None:
+        """The line is down, and nobody here wished it; ``code`` is a slug of why."""
         ...
 
 
@@ -99,15 +99,21 @@ class _Sink(Protocol):
     def send(self, message: Message) -> None: ...
 
 
+def new_runner() -> PeerRunner:
+    """Runs the peers of any number of ``WebRtcLine``s from one clock."""
+    return PeerRunner(connect_timeout_s=_OPEN_TIMEOUT_S, close_deadline_s=_CLOSE_TIMEOUT_S)
+
+
 class WebRtcLine:
-    """A peer like those that the bridge serves, but one that calls."""
+    """A peer like those that the bridge serves, but one that calls; without a ``runner`` it has one of its own."""
 
     is_paced = True
 
-    def __init__(self, owner: LineOwner) -> None:
+    def __init__(self, owner: LineOwner, runner: PeerRunner | None = None) -> None:
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
+        self._runner = runner
         self._peer: Peer | None = None
         self._sink: _Sink | None = None
         self._lost = ""
@@ -124,7 +130,7 @@ class WebRtcLine:
             )
             return answer
 
-        async with PeerRunner(connect_timeout_s=_OPEN_TIMEOUT_S, close_deadline_s=_CLOSE_TIMEOUT_S) as runner:
+        async with nullcontext(self._runner) if self._runner is not None else new_runner() as runner:
             try:
                 async with dial(runner, self, signal, queue_limit_s=int(sound_s) + 10) as self._peer:
                     await self._wait_open()
@@ -132,7 +138,7 @@ class WebRtcLine:
             except CallFailed:
                 raise
             except BridgeError as error:
-                raise CallFailed(f"The server's answer is of no use: {error.message}") from None
+                raise CallFailed(f"The server's answer is of no use: {error.message}", code="bad_answer") from None
 
     async def read(self) -> None:
         """Nothing to do: the peer reports by itself."""
@@ -191,7 +197,7 @@ class WebRtcLine:
             return
         self._lost = error.message if error is not None else reason.replace("_", " ")
         if self._is_settled.is_set():
-            self._owner.line_lost(f"The call was lost: {self._lost}.")
+            self._owner.line_lost(f"The call was lost: {self._lost}.", reason)
         self._is_settled.set()
 
     async def _wait_open(self) -> None:
@@ -203,7 +209,8 @@ class WebRtcLine:
         if self._lost:
             raise CallFailed(
                 f"The server answered, but no media came through ({self._lost}): does a firewall block UDP, or does "
-                "the server advertise an address that cannot be reached from here (bridge serve --advertise)?"
+                "the server advertise an address that cannot be reached from here (bridge serve --advertise)?",
+                code="no_media",
             )
 
 
@@ -228,11 +235,15 @@ class SocketLine:
                         pass
             except TimeoutError:
                 raise CallFailed(
-                    "The server opened no session: it takes WebSockets, but is it a Realtime API?"
+                    "The server opened no session: it takes WebSockets, but is it a Realtime API?", code="no_session"
                 ) from None
             except ConnectionClosed as closed:
-                raise CallFailed(f"The server closed the socket at once ({_reason(closed)}).") from None
-            yield
+                words = f"The server closed the socket at once ({_reason(closed)})."
+                raise CallFailed(words, code=_slug(closed)) from None
+            try:
+                yield
+            finally:
+                await self._socket.close()  # with 1000: also who is interrupted hangs up as usual
 
     async def read(self) -> None:
         """Reports what comes, until the socket closes."""
@@ -240,7 +251,7 @@ class SocketLine:
             while True:
                 _report(self._owner, await self._socket.recv())
         except ConnectionClosed as closed:
-            self._owner.line_lost(f"The server closed the socket ({_reason(closed)}).")
+            self._owner.line_lost(f"The server closed the socket ({_reason(closed)}).", _slug(closed))
 
     async def send(self, event: dict[str, Any]) -> None:
         """Sends a client event; ``read`` tells if the socket is closed."""
@@ -312,3 +323,7 @@ def _report(owner: LineOwner, text: str | bytes) -> str:
 def _reason(closed: ConnectionClosed) -> str:
     frame = closed.rcvd
     return f"{frame.code} {frame.reason}".strip() if frame is not None else "without a word"
+
+
+def _slug(closed: ConnectionClosed) -> str:
+    return "lost" if closed.rcvd is None else f"closed_{closed.rcvd.code}"

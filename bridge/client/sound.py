@@ -10,9 +10,12 @@ import numpy as np
 from bridge.client.address import CallFailed
 from bridge.wire.audio import SESSION_HZ
 
-__all__ = ["BYTES_PER_MS", "is_silent", "read_sound", "sounding_end", "write_sound"]
+__all__ = ["BYTES_PER_MS", "PHRASE", "is_silent", "read_sound", "sounding_end", "write_sound"]
 
 BYTES_PER_MS = 2 * SESSION_HZ // 1000
+PHRASE = str(Path(__file__).parent / "phrase.ogg")
+"""1.6 s of speech, "Hello, please count to five.", by the engine's voice with seed 0; no pause in it ends a turn."""
+
 _SILENT = 100  # of 32,768: 50 dB below full scale, under any voice and over the noise of codecs
 _STEP_BYTES = 10 * BYTES_PER_MS
 

@@ -6,25 +6,25 @@ What people read goes to standard output, with ``--json`` to standard error; pro
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal, TextIO
 
 import msgspec
 from tqdm import tqdm
 
-from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
-from bridge.client.call import Call, Plan, Summary
+from bridge.client.address import CallFailed
+from bridge.client.call import Call, Summary
+from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of
 from bridge.client.phone import CARRIERS, Dialling
 from bridge.client.phone_call import PhoneCall, PhonePlan
+from bridge.client.screen import BOLD, DIM, RED, Bar, painter, printable
 from bridge.client.sound import read_sound, write_sound
 
 __all__ = ["add_call_flags", "run_call"]
 
-_KEY_VARIABLES = ("BRIDGE_API_KEY", "OPENAI_API_KEY")
 _SECRET_VARIABLES = {
     "twilio": "BRIDGE_TWILIO_AUTH_TOKEN",
     "telnyx": "BRIDGE_TELNYX_SECRET",
@@ -59,23 +59,14 @@ _SHOWN = frozenset(
         "session.updated",
     }
 )
-_DIM, _BOLD, _RED, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
 
 def add_call_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``bridge call``."""
+    add_server_flags(parser, sound_help="sound file to speak, in any format and at any rate")
     add = parser.add_argument
-    add(
-        "url",
-        nargs="?",
-        default=DEFAULT_URL,
-        metavar="URL",
-        help=f"server, API root or full path (default: {DEFAULT_URL})",
-    )
-    add("--in", dest="sound", metavar="FILE", help="sound file to speak, in any format and at any rate")
     add("--text", help="typed message, sent before the sound; without --in it is answered at once")
     add("--out", metavar="FILE", help="WAV file for the answer")
-    add("--transport", choices=("webrtc", "websocket"), default="webrtc", help="default: webrtc")
     add(
         "--as",
         dest="carrier",
@@ -91,9 +82,6 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     add("--codec", metavar="NAME", help="that the carrier uses, such as PCMA, L16, slin16 (default: its usual one)")
     add("--dtmf", default="", metavar="KEYS", help="keys to press at the beginning of a telephone call")
     add("--listen", action="store_true", help="attach a WebSocket listener to the call and tell what it got")
-    add("--model", help=f"default: {DEFAULT_MODEL}")
-    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in _KEY_VARIABLES)}")
-    add("--instructions", metavar="TEXT", help="instructions for the session")
     add(
         "--seconds",
         type=float,
@@ -102,7 +90,6 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--events", action="store_true", help="show every event, as JSON")
     add("--json", action="store_true", help="print the figures as one JSON object")
-    parser.set_defaults(usage_error=parser.error)
 
 
 def run_call(
@@ -115,7 +102,7 @@ def run_call(
         )
     if arguments.sound is None and arguments.text is None:
         arguments.usage_error("say something: give --in FILE or --text MESSAGE")
-    if arguments.listen and arguments.transport != "webrtc":
+    if arguments.listen and transport_of(arguments) != "webrtc":
         arguments.usage_error("--listen needs a call that can be joined: --transport webrtc")
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout, shows_all=arguments.events)
     call: Call | PhoneCall | None = None
@@ -124,7 +111,10 @@ def run_call(
         if arguments.carrier is not None:
             call = PhoneCall(_phone_plan(arguments, environ), terminal)
         else:
-            call = Call(_plan(arguments, environ), terminal)
+            check_out(arguments.out)
+            plan = read_plan(arguments, environ)
+            plan = replace(plan, text=arguments.text, listen=arguments.listen, timeout_s=arguments.seconds)
+            call = Call(plan, terminal)
         with new_runner() as runner:
             runner.run(call.run())
     except CallFailed as failure:
@@ -148,23 +138,8 @@ def run_call(
     return terminal.fail(error, code) if error else code
 
 
-def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
-    _check_out(arguments.out)
-    return Plan(
-        url=arguments.url,
-        transport=arguments.transport,
-        model=arguments.model,
-        api_key=arguments.api_key or next((environ[name] for name in _KEY_VARIABLES if environ.get(name)), None),
-        pcm=read_sound(arguments.sound) if arguments.sound is not None else b"",
-        text=arguments.text,
-        instructions=arguments.instructions,
-        listen=arguments.listen,
-        timeout_s=arguments.seconds,
-    )
-
-
 def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> PhonePlan:
-    _check_out(arguments.out)
+    check_out(arguments.out)
     variable = _SECRET_VARIABLES[arguments.carrier]
     dialling = Dialling(
         carrier=arguments.carrier,
@@ -179,44 +154,35 @@ def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Ph
     return PhonePlan(dialling, pcm=pcm, keys=arguments.dtmf, timeout_s=arguments.seconds)
 
 
-def _check_out(path: str | None) -> None:
-    if path and not Path(path).absolute().parent.is_dir():
-        raise CallFailed(f"{path} cannot be written: there is no such directory.")
-
-
-class _Bar(tqdm):  # type: ignore[type-arg]
-    monitor_interval = 0  # no thread for a bar that is fed all the time
-
-
 class Terminal:
     """Shows a call as it goes; a ``Watcher``."""
 
     def __init__(self, out: TextIO, *, shows_all: bool) -> None:
         self._out = out
         self._shows_all = shows_all
-        self._has_colour = out.isatty() and "NO_COLOR" not in os.environ
+        self._paint = painter(out)
         self._deltas: Counter[str] = Counter()
         self._deltas_at = 0.0
         self._stage = ""
-        self._bar: _Bar | None = None
+        self._bar: Bar | None = None
 
     def event(self, at_s: float, event: dict[str, Any], *, is_ours: bool) -> None:
         """One line; deltas are counted, and told when something else comes."""
         kind = str(event["type"])
         arrow = "→" if is_ours else "←"
         if self._shows_all:
-            self._line(at_s, arrow, _printable(json.dumps(_shortened(event), ensure_ascii=False)))
+            self._line(at_s, arrow, printable(json.dumps(_shortened(event), ensure_ascii=False)))
         elif kind.endswith(".delta"):
             self._deltas[kind] += 1
             self._deltas_at = at_s
         elif kind in _SHOWN:
             self._flush_deltas()
-            text = f"{kind:<42} {self._paint(_RED if kind == 'error' else _DIM, _detail(event))}"
+            text = f"{kind:<42} {self._paint(RED if kind == 'error' else DIM, _detail(event))}"
             self._line(at_s, arrow, text.rstrip())
 
     def note(self, at_s: float, text: str) -> None:
         """Something happened that is no event."""
-        self._line(at_s, "·", self._paint(_BOLD, text))
+        self._line(at_s, "·", self._paint(BOLD, text))
 
     def progress(self, stage: Literal["speaking", "listening"], done_s: float, total_s: float | None) -> None:
         """A bar for each stage, gone when the next one begins."""
@@ -224,7 +190,7 @@ class Terminal:
             self.close()
             self._stage = stage
             shape = "{l_bar}{bar}| {n:.1f} of {total:.1f} s" if total_s else "{desc}: {n:.1f} s"
-            self._bar = _Bar(total=total_s, desc=stage, bar_format=shape, leave=False, disable=None, file=sys.stderr)
+            self._bar = Bar(total=total_s, desc=stage, bar_format=shape)
         if self._bar is not None and done_s > self._bar.n:
             self._bar.update(done_s - self._bar.n)
 
@@ -241,29 +207,26 @@ class Terminal:
         width = max(len(name) for name, _ in rows)
         self._out.write("\n")
         for name, text in rows:
-            self._out.write(f"  {self._paint(_DIM, name.ljust(width))}  {text}\n")
+            self._out.write(f"  {self._paint(DIM, name.ljust(width))}  {text}\n")
 
     def fail(self, message: str, code: int = 1) -> int:
         """Says why, in one line; returns the exit code."""
         self.close()
-        sys.stderr.write(f"bridge call: {_printable(message)}\n")
+        sys.stderr.write(f"bridge call: {printable(message)}\n")
         return code
 
     def _flush_deltas(self) -> None:
         for kind, count in self._deltas.items():
-            self._line(self._deltas_at, "←", f"{_printable(kind):<42} {self._paint(_DIM, f'× {count}')}")
+            self._line(self._deltas_at, "←", f"{printable(kind):<42} {self._paint(DIM, f'× {count}')}")
         self._deltas.clear()
 
     def _line(self, at_s: float, arrow: str, text: str) -> None:
-        line = f"{self._paint(_DIM, f'{at_s:8.3f}')} {arrow} {text}"
+        line = f"{self._paint(DIM, f'{at_s:8.3f}')} {arrow} {text}"
         if self._bar is None:
             self._out.write(f"{line}\n")
             self._out.flush()
         else:
             tqdm.write(line, file=self._out)
-
-    def _paint(self, style: str, text: str) -> str:
-        return f"{style}{text}{_PLAIN}" if self._has_colour and text else text
 
 
 def _detail(event: dict[str, Any]) -> str:
@@ -289,7 +252,7 @@ def _detail(event: dict[str, Any]) -> str:
             detail = f"{status}"
         case _:
             detail = ""
-    line = _printable(detail)
+    line = printable(detail)
     return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
 
 
@@ -330,8 +293,8 @@ def _rows(summary: Summary, saved: str) -> list[tuple[str, str]]:
         ("first audio", _ms(summary.first_audio_ms)),
         ("spoken", f"{summary.spoken_s:.2f} s" if summary.spoken_s else ""),
         ("answer", f"{answer}, saved as {saved}" if saved else answer),
-        ("text", _printable(summary.text)),
-        ("function", _printable("; ".join(f"{call.name}({call.arguments})" for call in summary.function_calls))),
+        ("text", printable(summary.text)),
+        ("function", printable("; ".join(f"{call.name}({call.arguments})" for call in summary.function_calls))),
         ("packets", packets),
         ("lost" if summary.packets is not None else "late", "" if summary.lost is None else str(summary.lost)),
         ("jitter", "" if summary.jitter_ms is None else f"{summary.jitter_ms:g} ms"),
@@ -339,11 +302,6 @@ def _rows(summary: Summary, saved: str) -> list[tuple[str, str]]:
         ("listener", listener),
         ("missing", str(heard.missing) if heard is not None and heard.append_events else ""),
     ]
-
-
-def _printable(text: str) -> str:
-    """One line, with nothing in it that could drive the terminal."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _ms(value: int | None) -> str:

@@ -1,0 +1,14 @@
+"""``bridge bench``: many calls at once to any Realtime server, and how it bore them.
+
+from bridge.client import Plan
+from bridge.client.bench import Bench, Load
+bench = Bench(Plan("http://127.0.0.1:8080", pcm=pcm), Load(calls=20))
+await bench.run()
+report = bench.report()         # figures; ``bench.records`` has each call's
+"""
+
+from bridge.client.bench.load import Bench, Load
+from bridge.client.bench.record import CallRecord, Failure, Turn
+from bridge.client.bench.report import Report
+
+__all__ = ["Bench", "CallRecord", "Failure", "Load", "Report", "Turn"]

@@ -1,0 +1,154 @@
+"""From the records of the calls to figures: percentiles, what came through, and what went wrong how often."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bridge.client.bench.lag import Lag
+from bridge.client.bench.record import CallRecord, Failure
+
+__all__ = ["Client", "Report", "Spread", "Told", "report"]
+
+_LATE_MS = 20.0  # a packet's time
+_LATE_SHARE = 0.01  # of the ticks: more shows in the 99th percentiles
+_HALT_MS = 200.0  # once, and the slowest figure is ours
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Percentiles of a measured time, in milliseconds."""
+
+    count: int
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What went wrong, how often, and in the words of the first time."""
+
+    code: str
+    count: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whether the measuring process was in time itself."""
+
+    ticks: int
+    """Of 20 ms, while calls were made."""
+    late_ticks: int
+    """That came more than 20 ms late."""
+    lag_p99_ms: float
+    lag_max_ms: float
+    cpu_percent: float
+    """Of one core."""
+    was_late: bool
+    """So late that the figures are worse than the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How the server bore the calls; None where nothing was measured."""
+
+    result: Literal["came_through", "failed", "unfinished"]
+    calls: int
+    came_through: int
+    failed: int
+    unfinished: int
+    turns: int
+    """That were begun."""
+    answered: int
+    early_answers: int
+    """That began before the caller had finished; they are in no time."""
+    silent_answers: int
+    """Text, or a function's call, without any sound."""
+    broken_answers: int
+    """Whose sound broke off and went on."""
+    connect_ms: Spread | None
+    first_sound_ms: Spread | None
+    after_stopped_ms: Spread | None
+    round_trip_ms: Spread | None
+    gap_ms: Spread | None
+    packets: int | None
+    lost: int | None
+    jitter_ms: Spread | None
+    failures: list[Told]
+    """What ended calls."""
+    complaints: list[Told]
+    """The ``error`` events that came."""
+    refusal: Failure | None
+    """What ``session.update`` was refused with."""
+    client: Client
+
+
+def report(records: list[CallRecord], lag: Lag) -> Report:
+    """The figures of the calls, as far as they came."""
+    turns = [turn for record in records for turn in record.turns]
+    answered = [turn for turn in turns if turn.is_answered]
+    failures = [record.failure for record in records if record.failure is not None]
+    came_through, failed = (sum(each.result == result for each in records) for result in ("came_through", "failed"))
+    unfinished = len(records) - came_through - failed
+    packets = [record.packets for record in records if record.packets is not None]
+    return Report(
+        result="failed" if failed else "unfinished" if unfinished else "came_through",
+        calls=len(records),
+        came_through=came_through,
+        failed=failed,
+        unfinished=unfinished,
+        turns=len(turns),
+        answered=len(answered),
+        early_answers=sum(turn.is_early for turn in turns),
+        silent_answers=sum(not turn.answer_s for turn in answered),
+        broken_answers=sum(turn.gap_ms > 0 for turn in turns),
+        connect_ms=_spread(record.connect_ms for record in records),
+        first_sound_ms=_spread(turn.first_sound_ms for turn in turns),
+        after_stopped_ms=_spread(turn.after_stopped_ms for turn in turns),
+        round_trip_ms=_spread(turn.round_trip_ms for turn in turns),
+        gap_ms=_spread(turn.gap_ms for turn in turns if turn.answer_s),
+        packets=sum(packets) if packets else None,
+        lost=sum(record.lost or 0 for record in records) if packets else None,
+        jitter_ms=_spread(record.jitter_ms for record in records),
+        failures=_told(failures),
+        complaints=_told(complaint for record in records for complaint in record.complaints),
+        refusal=next((record.refusal for record in records if record.refusal is not None), None),
+        client=_client(lag),
+    )
+
+
+def _spread(values: Iterable[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    p50, p95, p99 = (round(float(value), 1) for value in np.percentile(known, (50, 95, 99)))
+    return Spread(len(known), p50, p95, p99, round(max(known), 1))
+
+
+def _told(failures: Iterable[Failure]) -> list[Told]:
+    """By code, the most frequent first."""
+    first: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for failure in failures:
+        first.setdefault(failure.code, failure.message)
+        counts[failure.code] = counts.get(failure.code, 0) + 1
+    return [Told(code, count, first[code]) for code, count in sorted(counts.items(), key=lambda each: -each[1])]
+
+
+def _client(lag: Lag) -> Client:
+    late_ms = np.array(lag.late_ms)
+    if not late_ms.size:
+        return Client(0, 0, 0.0, 0.0, 0.0, was_late=False)
+    late, worst = int((late_ms > _LATE_MS).sum()), float(late_ms.max())
+    return Client(
+        ticks=late_ms.size,
+        late_ticks=late,
+        lag_p99_ms=round(float(np.percentile(late_ms, 99)), 1),
+        lag_max_ms=round(worst, 1),
+        cpu_percent=round(lag.cpu_percent),
+        was_late=late > _LATE_SHARE * late_ms.size or worst > _HALT_MS,
+    )
