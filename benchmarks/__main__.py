@@ -1,4 +1,7 @@
-"""All benchmarks by one name each: ``python -m benchmarks NAME [options]``; without a name, what there is."""
+"""All benchmarks by one name each: ``python -m benchmarks NAME [options]``; without a name, what there is.
+
+They measure this bridge from the inside too, its CPU time above all; ``bridge bench`` any server, from the outside alone.
+"""
 
 import importlib
 import sys
