@@ -1,6 +1,6 @@
 """All benchmarks by one name each: ``python -m benchmarks NAME [options]``; without a name, what there is.
 
-They measure this bridge from the inside too, its CPU time above all; ``bridge bench`` any server, from the outside alone.
+They measure this bridge from the inside too, its CPU time above all; ``bridge bench`` any server, from outside alone.
 """
 
 import importlib
