@@ -146,7 +146,7 @@ def test_the_table_tells_what_was_measured() -> None:
     text = "\n".join(lines)
     assert "end of speech → first sound        512     512     512     512       1" in text
     assert "speech_stopped" not in text
-    assert "1 of 1 came through, 1 turns were answered" in text
+    assert "1 of 1 came through, 1 of 1 turns were answered" in text
     assert "99 received, 1 lost (1.00 %)" in text
     assert "1 × odd [2J: gone" in text
     assert "session.update was refused" in text
@@ -398,7 +398,7 @@ async def test_the_command_measures_and_saves(hello_file: str, tmp_path: Path) -
     assert (code, errors) == (0, "")
     assert "2 calls to" in out.splitlines()[0]
     assert "over WebRTC, 1 turn each (1 s of speech in all, and the answers)." in out.splitlines()[0]
-    assert "2 of 2 came through, 2 turns were answered" in out
+    assert "2 of 2 came through, 2 of 2 turns were answered" in out
     assert picture.read_bytes().startswith(_PNG)
     saved = json.loads(figures.read_text())
     assert saved["report"]["first_sound_ms"]["count"] == 2

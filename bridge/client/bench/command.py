@@ -106,11 +106,11 @@ def run_bench(
         for line in table(report, paint):
             out.write(f"{line.rstrip()}\n")
         out.flush()
-        saved = _save(arguments, bench, began_at)
-    if is_interrupted:
-        sys.stderr.write("bridge bench: Hung up.\n")
-        return _INTERRUPTED
-    return saved or (0 if report.result == "came_through" else 1)
+        code = _save(arguments, bench, began_at) or (0 if report.result == "came_through" else 1)
+        if is_interrupted:
+            code = _INTERRUPTED
+            sys.stderr.write("bridge bench: Hung up.\n")  # now: an offer that nobody answers still has its time
+    return code
 
 
 def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Bench, "_Progress"]:

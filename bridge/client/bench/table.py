@@ -51,7 +51,9 @@ def _number(ms: float) -> str:
 
 def _facts(report: Report) -> Iterator[tuple[str, str, str]]:
     """Name, sentence and style of each."""
-    calls = f"{report.came_through} of {report.calls} came through, {report.answered} turns were answered"
+    calls = (
+        f"{report.came_through} of {report.calls} came through, {report.answered} of {report.turns} turns were answered"
+    )
     if report.failed:
         calls += f"; {report.failed} failed"
     if report.unfinished:
