@@ -80,21 +80,17 @@ class SoundStream:
 
     def _send(self, sound: bytes) -> None:
         self.number += 1
-        is_binary = self._framing == "binary"
-        if is_binary:
+        is_live = self._part is None
+        event_id = f"{self.prefix}{self.number}"
+        audio_ms = max(1, len(sound) // self.format.bytes_per_ms)
+        if self._framing == "binary":
             payload = pack_sound(self._track, self.format, self.number, self._timestamp, sound)
+            message = Message(payload, event_id=event_id, audio_ms=audio_ms, is_live=is_live, is_binary=True)
         else:
             number, base64 = b"%d" % self.number, b2a_base64(sound, newline=False)
-            payload = b"".join((self._head, self._id_head, number, self._middle, base64, b'"}'))
+            pieces = (self._head, self._id_head, number, self._middle, base64, b'"}')
+            message = Message.of(pieces, event_id=event_id, audio_ms=audio_ms, is_live=is_live)
         self._timestamp += len(sound) // self.format.bytes_per_sample
-        audio_ms = max(1, len(sound) // self.format.bytes_per_ms)
-        message = Message(
-            payload,
-            event_id=f"{self.prefix}{self.number}",
-            audio_ms=audio_ms,
-            is_live=self._part is None,
-            is_binary=is_binary,
-        )
         self._replay.keep_sound(self.prefix, self.number, message)
         if self.listeners:
             for listener in tuple(self.listeners):

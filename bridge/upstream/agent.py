@@ -28,7 +28,7 @@ __all__ = ["AgentLine", "Lobby", "Seat"]
 
 _NORMAL = 1000
 _MAX_SEATS = 1000
-_APPEND = b'{"type":"input_audio_buffer.append","event_id":"%b","audio":"%b"}'
+_APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":"', b'"}'
 
 
 @dataclass(slots=True, eq=False)
@@ -176,9 +176,10 @@ class AgentLine:
         """The caller's sound."""
         if self._seat is not None:
             self._number += 1
-            text = _APPEND % (self._prefix + b"%d" % self._number, b2a_base64(sound, newline=False))
+            number, base64 = b"%d" % self._number, b2a_base64(sound, newline=False)
             audio_ms = max(1, len(sound) // self.input_format.bytes_per_ms)
-            self._seat.listener.deliver(Message(text, audio_ms=audio_ms))
+            pieces = (_APPEND, self._prefix, number, _AUDIO, base64, _END)
+            self._seat.listener.deliver(Message.of(pieces, audio_ms=audio_ms))
 
     def receive(self, text: str) -> None:
         """A server event of the agent's; raises ``BadEvent``."""

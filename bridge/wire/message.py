@@ -4,6 +4,8 @@ from msgspec import Struct
 
 __all__ = ["Message", "frame_of"]
 
+_TEXT, _BINARY = b"\x81", b"\x82"
+
 
 class Message(Struct, gc=False):
     """JSON text, or sound in a binary frame, with what a full listener needs to know to decide on it.
@@ -26,6 +28,13 @@ class Message(Struct, gc=False):
     def __post_init__(self) -> None:
         if self._payload is not None:
             self.size = len(self._payload)
+
+    @staticmethod
+    def of(pieces: tuple[bytes, ...], *, event_id: str = "", audio_ms: int, is_live: bool = True) -> "Message":
+        """JSON text in pieces, which are copied once, into the frame: for what is made 50 times a second."""
+        size = sum(map(len, pieces))
+        frame = b"".join((_frame_head(_TEXT, size), *pieces))
+        return Message(None, event_id, audio_ms, is_live, False, size, frame)
 
     @property
     def payload(self) -> bytes:
@@ -52,10 +61,12 @@ class Message(Struct, gc=False):
 
 def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:
     """One unmasked WebSocket frame that holds a whole message (RFC 6455 section 5.2)."""
-    first = b"\x81" if is_text else b"\x82"
-    length = len(payload)
-    if length < 126:
-        return first + bytes((length,)) + payload
-    if length < 65_536:
-        return first + b"\x7e" + length.to_bytes(2, "big") + payload
-    return first + b"\x7f" + length.to_bytes(8, "big") + payload
+    return _frame_head(_TEXT if is_text else _BINARY, len(payload)) + payload
+
+
+def _frame_head(first: bytes, size: int) -> bytes:
+    if size < 126:
+        return first + bytes((size,))
+    if size < 65_536:
+        return first + b"\x7e" + size.to_bytes(2, "big")
+    return first + b"\x7f" + size.to_bytes(8, "big")

@@ -35,6 +35,18 @@ def test_the_frame_is_one_whole_text_frame(length: int) -> None:
     assert not any((frame.rsv1, frame.rsv2, frame.rsv3))
 
 
+@pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
+def test_pieces_are_the_text_that_they_make(length: int) -> None:
+    """A message of pieces is the message of the whole."""
+    text = bytes(b"abc{}"[at % 5] for at in range(length))
+    pieces = text[:3], b"", text[3:70], text[70:]
+    whole = Message(text, event_id="event_1", audio_ms=20)
+    message = Message.of(pieces, event_id="event_1", audio_ms=20)
+    assert (message.payload, message.size, message.frame) == (text, whole.size, whole.frame)
+    assert message.as_late() == whole.as_late()
+    assert Message.of(pieces, audio_ms=20, is_live=False).is_live is False
+
+
 def test_the_frame_is_made_once() -> None:
     """All sockets write the same bytes object."""
     message = Message(b"{}", audio_ms=20)
