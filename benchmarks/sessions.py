@@ -345,7 +345,7 @@ async def measure(
                 mode, calls[mode], seconds=seconds, windows=windows, weather=weather, warm_up_s=warm_up_s
             )
         }
-        if mode != "passed":  # aiortc has no such thing
+        if mode != "passed" and baseline_calls:  # aiortc passes nothing on
             baseline = await run_points(
                 mode,
                 baseline_calls,
@@ -375,7 +375,7 @@ def main() -> None:
     for mode, default in (("mic", "50,150,300"), ("both", "40,80"), ("passed", "50,100,150")):
         what = f"numbers of calls at which the bridge is measured in the mode {mode}; empty: not at all"
         parser.add_argument(f"--{mode}", default=default, help=what)
-    parser.add_argument("--baseline-calls", default="8", help="the same for aiortc, which carries fewer")
+    parser.add_argument("--baseline-calls", default="16,24", help="the same for aiortc, which carries fewer")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
     parser.add_argument("--windows", type=int, default=3)
     parser.add_argument("--warm-up-s", type=float, default=_WARM_UP_S)

@@ -1,8 +1,9 @@
 """Where the microseconds go: ``python -m benchmarks.stages [--mode mic|both|passed] [--calls 60]``.
 
-The load of ``benchmarks.sessions`` on a daemon, and py-spy looking at its stack 500 times a second. Every sample counts
-for the innermost room that it is in; the daemon's CPU time per packet, shared out by samples, is the table. A system
-call counts for who makes it: the event loop receives, sinks and sockets send.
+The load of ``benchmarks.sessions`` on a daemon, and py-spy looking at its stack 500 times a second. It halts the daemon
+to look: without that it misses most of what happens inside libraries. Every sample counts for the innermost room that
+it is in; the daemon's CPU time per packet, shared out by samples, is the table. A system call counts for who makes it:
+the event loop receives, sinks and sockets send.
 """
 
 import argparse
@@ -70,7 +71,7 @@ async def _measure(mode: str, calls: int, seconds: float) -> tuple[dict[str, Any
         file = Path(folder) / "samples"
 
         async def watch(pid: int) -> None:
-            command = [_PY_SPY, "record", "--nonblocking", "--rate", str(_RATE_HZ), "--duration", str(round(seconds)),
+            command = [_PY_SPY, "record", "--rate", str(_RATE_HZ), "--duration", str(round(seconds)),
                        "--format", "raw", "--output", str(file), "--pid", str(pid)]  # fmt: skip
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
