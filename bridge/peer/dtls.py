@@ -130,10 +130,13 @@ class SecureTransport:
 
 
 class _Dtls(RTCDtlsTransport):
-    """A transport to which sending after the end is nothing: late SCTP timers would raise where nobody listens."""
+    """A transport to which sending after the end is nothing: late SCTP timers would raise where nobody listens.
+
+    The end is the goodbye; that the state says so comes some turns of the loop later.
+    """
 
     async def _send_data(self, data: bytes) -> None:
-        if self.state == "connected":
+        if self.state == "connected" and not self._ssl.get_shutdown():
             await super()._send_data(data)
 
 

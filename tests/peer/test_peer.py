@@ -184,6 +184,18 @@ async def test_the_peer_is_told_of_the_end(endpoint: Endpoint, place_call: Placi
     assert caller.channel.readyState == "closed"
 
 
+async def test_after_the_goodbye_nothing_is_said(endpoint: Endpoint, place_call: Placing) -> None:
+    """A chunk that SCTP has still to send goes nowhere, also while the transport does not yet count as closed."""
+    caller = await place_call(endpoint)
+    dtls = caller.peer._secure._dtls
+    await dtls.stop()
+    assert dtls.state == "connected"
+    await dtls._send_data(b"late")
+    caller.peer.hang_up("hangup")
+    assert await end_of(caller) == "hangup"
+    assert caller.peer.faults.total() == 0
+
+
 async def test_hanging_up_before_anyone_came(place_call: Placing) -> None:
     """A call may be ended while it is still expected."""
     async with Endpoint(LOOPBACK, 0, connect_timeout_s=NEVER_S) as endpoint:
