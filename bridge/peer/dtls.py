@@ -136,7 +136,7 @@ class _Dtls(RTCDtlsTransport):
     """
 
     async def _send_data(self, data: bytes) -> None:
-        if self.state == "connected" and not self._ssl.get_shutdown():
+        if self.state == "connected" and self._ssl is not None and not self._ssl.get_shutdown():
             await super()._send_data(data)
 
 
