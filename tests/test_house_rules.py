@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
-_LONGEST_FILE = 500
+_LONGEST_FILE = 700
 
 # These speak to a person, and print is how.
 MAY_PRINT = {"bridge/cli.py"}
@@ -91,7 +91,7 @@ def test_a_bare_task_is_told_from_an_owned_one() -> None:
 
 
 def test_every_file_is_readable_in_one_go() -> None:
-    """No file is longer than 500 lines."""
+    """No file is longer than 700 lines."""
     files = [path for folder in ("bridge", "tests", "benchmarks") for path in (_ROOT / folder).rglob("*.py")]
     lengths = {path.relative_to(_ROOT).as_posix(): len(path.read_text().splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length > _LONGEST_FILE} == {}
