@@ -16,13 +16,14 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset(),
     "log": frozenset(),
     "metrics": frozenset(),
+    "outgoing": frozenset(),
     "wire": frozenset(),
     "media": frozenset({"wire"}),
     "session": _PURE | _TOP,
     "peer": _UNDER_PEER,
     "bus": _UNDER_PEER,
-    "upstream": _UNDER_PEER | {"session", "peer"},
-    "front": _PURE | _TOP | {"session", "peer"},
+    "upstream": _UNDER_PEER | {"outgoing", "session", "peer"},
+    "front": _PURE | _TOP | {"outgoing", "session", "peer"},
     "client": _PURE | {"peer"},
 }
 ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}

@@ -1,7 +1,6 @@
 """The other way round: Asterisk is the WebSocket server, a channel waits in it, and we connect to it."""
 
 import asyncio
-import ssl
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -10,12 +9,10 @@ from websockets.typing import Subprotocol
 
 from bridge.errors import UpstreamError
 from bridge.front.carrier import notice_death
+from bridge.outgoing import TLS
 from bridge.wire.dialects.asterisk import SUBPROTOCOL
 
-__all__ = ["TLS", "FetchedSocket", "fetch"]
-
-TLS = ssl.create_default_context()
-"""Trusts whom the system trusts."""
+__all__ = ["FetchedSocket", "fetch"]
 
 _OPEN_TIMEOUT_S = 5.0
 _CLOSE_DEADLINE_S = 2.0

@@ -6,10 +6,8 @@ Closing a stream leaves the caller on the line, in silence and at somebody's cos
 import asyncio
 from urllib.parse import quote
 
-import httpx
-
-from bridge.front.fetch import TLS
 from bridge.log import get_logger
+from bridge.outgoing import HTTPError, new_client
 
 __all__ = ["TelnyxApi"]
 
@@ -33,13 +31,13 @@ class TelnyxApi:
     async def hang_up(self, call_control_id: str) -> None:
         """Ends the call, with a few tries; never raises."""
         problem = ""
-        async with httpx.AsyncClient(verify=TLS, timeout=_TIMEOUT_S, headers=self._headers, trust_env=False) as http:
+        async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
             for number in range(_TRIES):
                 if number:
                     await asyncio.sleep(_PAUSE_S * number)
                 try:
                     response = await http.post(_address(call_control_id), json={})
-                except httpx.HTTPError as error:
+                except HTTPError as error:
                     problem = type(error).__name__
                     continue
                 if response.is_success or response.status_code in _GONE:

@@ -1,6 +1,5 @@
 """Where an upstream is and how it is spoken to: an address, a key, and a profile of what is peculiar about it."""
 
-import ssl
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,7 +15,7 @@ from bridge.wire.dialects.beta_upstream import client_to_beta, server_to_ga
 from bridge.wire.server_events import Body
 from bridge.wire.sessions import Format, format_of
 
-__all__ = ["TLS", "Profile", "Target", "load_profile", "profile_names"]
+__all__ = ["Profile", "Target", "load_profile", "profile_names"]
 
 _Rate = Annotated[int, Meta(ge=8000, le=48000)]
 
@@ -146,5 +145,3 @@ def _read_profiles() -> dict[str, Profile]:
 
 # At import: the event loop must not wait for a file.
 _PROFILES = _read_profiles()
-TLS = ssl.create_default_context()
-"""Trusts whom the system trusts."""

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-import httpx
-
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Marked, Part, Started, Stopped
+from bridge.outgoing import HTTPError, new_client
 from bridge.peer.dial import dial
 from bridge.peer.ice_full import IceServers
 from bridge.peer.peer import Peer
@@ -19,7 +18,7 @@ from bridge.session.roles import Sink
 from bridge.session.state import SessionState
 from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner
-from bridge.upstream.target import TLS, Target
+from bridge.upstream.target import Target
 from bridge.upstream.websocket import refusal
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
@@ -266,7 +265,7 @@ class WebRtcLine:
         address = self._target.address(self._model)
         try:
             async with (
-                httpx.AsyncClient(verify=TLS, timeout=self._timeout_s, follow_redirects=False) as http,
+                new_client(self._timeout_s) as http,
                 http.stream("POST", address, content=sdp.encode(), headers=headers) as response,
             ):
                 answer = b""
@@ -274,7 +273,7 @@ class WebRtcLine:
                     answer += chunk
                     if len(answer) > _MAX_ANSWER_BYTES:
                         raise UpstreamError("The upstream's answer is too long.", is_transient=False)
-        except httpx.HTTPError as error:
+        except HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UpstreamError(f"The upstream cannot be reached: {reason}", code="upstream_lost") from error
         if response.status_code not in (200, 201):

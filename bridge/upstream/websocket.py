@@ -11,9 +11,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
+from bridge.outgoing import TLS
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner
-from bridge.upstream.target import TLS, Target
+from bridge.upstream.target import Target
 from bridge.wire.audio import AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from bridge.config import Config
@@ -40,7 +40,7 @@ def _daemon(port: int, **settings: Any) -> Daemon:
 
 async def _upgrades(service: Scenario) -> list[dict[str, str]]:
     """The headers of every Realtime connection that it was asked for, by name in lower case."""
-    async with httpx.AsyncClient() as http:
+    async with httpx2.AsyncClient() as http:
         journal = (await http.get(f"http://127.0.0.1:{_port(service)}/__aimock/journal")).json()
     return [entry["headers"] for entry in journal if entry["path"].startswith("/v1/realtime")]
 
