@@ -1,4 +1,4 @@
-"""What is true of one session: its configuration, its conversation, the response in progress, what it has cost.
+"""What is true of one session: its configuration, its conversation, the responses in progress, what it has cost.
 
 There is one state to a session, whoever answers it. It changes in one way only: by the server events that the upstream
 delivers (``follow``). An upstream of our own asks it first whether what a client wants may be done: the rules of the
@@ -23,6 +23,8 @@ __all__ = ["SessionState"]
 
 _NO_INPUT, _NO_OUTPUT = AudioInput(), AudioOutput()
 _READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
+_MAX_BESIDE = 16  # responses of our own engine beside its conversation; each costs work, and stock clients have a few
+_MAX_KNOWN = 256  # responses of any server that are taken to be in progress
 _WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
 
 
@@ -34,8 +36,8 @@ class SessionState:
         self.wanted = wanted or SessionConfig()
         """What of it was asked for; the rest is for the upstream to say."""
         self.conversation = Conversation()
-        self.response: items.Response | None = None
-        """The one in progress."""
+        self.responses: dict[str, items.Response] = {}
+        """Those in progress, by id: one in the conversation, and any number beside it."""
         self.is_set_up = False
         """A client has updated it: the model is fixed."""
         self.has_spoken = False
@@ -83,6 +85,11 @@ class SessionState:
         """It is a conversation; a transcription session only listens."""
         return self.config.type != "transcription"
 
+    @property
+    def response(self) -> items.Response | None:
+        """The one in progress in the conversation; those beside it, of which it knows nothing, do not count."""
+        return next((known for known in self.responses.values() if known.conversation_id is not None), None)
+
     # The rules
 
     def updated(self, update: SessionConfig) -> SessionConfig:
@@ -116,21 +123,35 @@ class SessionState:
         if self.is_set_up and update.model not in (UNSET, self.config.model):
             raise BadEvent(f"The model of this session is '{self.config.model}', for good.", param="session.model")
 
-    def require_idle(self) -> None:
-        """Raises ``BadEvent`` where a response may not begin."""
+    def require_idle(self, wanted: items.ResponseConfig) -> None:
+        """Raises ``BadEvent`` if the response may not begin: one at a time in the conversation, a few beside it."""
         if not self.has_answers:
             raise BadEvent("A transcription session has no responses.", param="type")
-        if self.response is not None:
+        active = self.response
+        if wanted.is_beside:
+            if len(self.responses) - (active is not None) >= _MAX_BESIDE:
+                raise BadEvent(
+                    f"There are {_MAX_BESIDE} responses in progress beside the conversation, which is the limit. "
+                    "Wait until one of them is finished before creating a new one.",
+                    code="too_many_active_responses",
+                    param="response.conversation",
+                )
+        elif active is not None:
             raise BadEvent(
-                f"Conversation already has an active response in progress: {self.response.id}. "
+                f"Conversation already has an active response in progress: {active.id}. "
                 "Wait until the response is finished before creating a new one.",
                 code="conversation_already_has_active_response",
             )
 
-    def require_active(self, response_id: str | None) -> None:
-        """Raises ``BadEvent`` where there is no such response to cancel; None means whichever is in progress."""
-        if self.response is None or response_id not in (None, self.response.id):
+    def require_active(self, response_id: str | None) -> str:
+        """The id of the response to cancel, which is the conversation's own if None is asked for.
+
+        Raises ``BadEvent`` if it is not in progress.
+        """
+        active = self.response if response_id is None else self.responses.get(response_id)
+        if active is None:
             raise BadEvent("Cancellation failed: no active response found.", code="response_cancel_not_active")
+        return active.id
 
     def require_audio(self, item_id: str, content_index: int) -> None:
         """Raises ``BadEvent`` where there is no assistant's sound to truncate."""
@@ -175,7 +196,7 @@ class SessionState:
         tokens = wanted.max_output_tokens if wanted.max_output_tokens is not UNSET else self.config.max_output_tokens
         return items.Response(
             id=response_id,
-            conversation_id=None if wanted.conversation == "none" else self.conversation.id,
+            conversation_id=None if wanted.is_beside else self.conversation.id,
             output_modalities=list(
                 wanted.output_modalities if wanted.output_modalities is not UNSET else self.modalities
             ),
@@ -222,11 +243,12 @@ class SessionState:
             part.transcript = event.transcript
 
     def _response_created(self, event: server.ResponseCreated) -> None:
-        self.response = event.response
+        self.responses[event.response.id] = event.response
+        if len(self.responses) > _MAX_KNOWN:  # a server that never says that one is done
+            del self.responses[next(iter(self.responses))]
 
     def _response_done(self, event: server.ResponseDone) -> None:
-        if self.response is not None and self.response.id == event.response.id:
-            self.response = None
+        self.responses.pop(event.response.id, None)
         if event.response.usage is not None:
             self.usage = self.usage.plus(event.response.usage)
 

@@ -80,11 +80,17 @@ class Pending:
     def take(self) -> list[Body]:
         """All that another upstream must be asked, in order; nothing is pending any more.
 
-        Answers that were being given are asked for again, unless somebody had stopped or interrupted them.
+        Answers that were being given are asked for again, unless somebody had stopped or interrupted them: a cancel
+        without an id and the caller's voice stop the conversation's, and none of those beside it.
         """
         asked = [body for _, body in self._unanswered]
-        is_stopped = self._is_speaking or any(body["type"] == "response.cancel" for body in asked)
-        again: list[Body] = [] if is_stopped else list(self._answering.values())
+        stopped = {body.get("response_id") for body in asked if body["type"] == "response.cancel"}
+        is_stopped = self._is_speaking or None in stopped
+        again: list[Body] = [
+            body
+            for response_id, body in self._answering.items()
+            if response_id not in stopped and (_is_beside(body) or not is_stopped)
+        ]
         if self._owes_answer and not is_stopped:
             again.append(_new_create())
         self._unanswered.clear()
@@ -113,6 +119,12 @@ class Pending:
 
 def _new_create() -> Body:
     return {"type": _RESPONSE_CREATE, "event_id": new_id("event")}
+
+
+def _is_beside(body: Body) -> bool:
+    """The response that was asked for is none of the conversation's."""
+    wanted = body.get("response")
+    return isinstance(wanted, dict) and wanted.get("conversation") == "none"
 
 
 def _speaks_of(body: Body, id_path: str, event: ServerEvent | None) -> bool:

@@ -142,7 +142,8 @@ class ResponseAudio(Struct, frozen=True):
 class ResponseConfig(Struct, frozen=True, kw_only=True):
     """What a ``response.create`` may set for this one response."""
 
-    conversation: Literal["auto", "none"] | UnsetType = UNSET
+    conversation: str | UnsetType = UNSET
+    """``none``: beside the conversation. Whatever else is said means the one conversation that a session has."""
     output_modalities: Annotated[list[Literal["text", "audio"]], Meta(min_length=1, max_length=1)] | UnsetType = UNSET
     instructions: str | UnsetType = UNSET
     audio: ResponseAudio | UnsetType = UNSET
@@ -154,6 +155,11 @@ class ResponseConfig(Struct, frozen=True, kw_only=True):
     input: list[Item | ItemReference] | UnsetType = UNSET
     prompt: Any = UNSET
     reasoning: Any = UNSET
+
+    @property
+    def is_beside(self) -> bool:
+        """The response is out of band: the conversation neither waits for it nor has its items."""
+        return self.conversation == "none"
 
 
 class StatusDetails(Struct, kw_only=True):

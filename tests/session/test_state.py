@@ -39,8 +39,13 @@ def spoken(item_id: str = "item_b", words: str = "hello there") -> items.Message
     return items.Message(id=item_id, role="assistant", content=[items.OutputAudio(transcript=words)])
 
 
-def response(response_id: str = "resp_1", usage: items.Usage | None = None) -> items.Response:
-    return items.Response(id=response_id, output_modalities=["audio"], usage=usage)
+def response(
+    response_id: str = "resp_1", usage: items.Usage | None = None, *, conversation_id: str | None = "conv_1"
+) -> items.Response:
+    return items.Response(id=response_id, output_modalities=["audio"], usage=usage, conversation_id=conversation_id)
+
+
+BESIDE = items.ResponseConfig(conversation="none")
 
 
 def test_an_update_is_laid_over() -> None:
@@ -184,31 +189,65 @@ def test_items_grow_complete() -> None:
 
 
 def test_one_response_at_a_time() -> None:
-    """While one is in progress no other may begin; it may be cancelled, by its id or without."""
+    """While one is in progress in the conversation no other may begin; it is cancelled by its id or without."""
     state = new_state()
-    state.require_idle()
+    state.require_idle(items.ResponseConfig())
     with pytest.raises(BadEvent) as caught:
         state.require_active(None)
     assert caught.value.code == "response_cancel_not_active"
     state.follow(server.ResponseCreated(response=response()))
-    with pytest.raises(BadEvent, match="resp_1") as caught:
-        state.require_idle()
-    assert caught.value.code == "conversation_already_has_active_response"
+    for wanted in (items.ResponseConfig(), items.ResponseConfig(conversation="auto")):
+        with pytest.raises(BadEvent, match="resp_1") as caught:
+            state.require_idle(wanted)
+        assert caught.value.code == "conversation_already_has_active_response"
     for response_id in (None, "resp_1"):
-        state.require_active(response_id)
+        assert state.require_active(response_id) == "resp_1"
     with pytest.raises(BadEvent):
         state.require_active("resp_2")
     state.follow(server.ResponseDone(response=response("resp_0")))
     assert state.response is not None
     state.follow(server.ResponseDone(response=response()))
-    state.require_idle()
+    state.require_idle(items.ResponseConfig())
+
+
+def test_responses_beside_the_conversation() -> None:
+    """Sixteen may be in progress, whatever the conversation does; each is cancelled by its id, none without."""
+    state = new_state()
+    for number in range(16):
+        state.require_idle(BESIDE)
+        state.follow(server.ResponseCreated(response=response(f"resp_{number}", conversation_id=None)))
+        state.require_idle(items.ResponseConfig())
+        assert state.require_active(f"resp_{number}") == f"resp_{number}"
+    with pytest.raises(BadEvent) as caught:
+        state.require_active(None)
+    assert caught.value.code == "response_cancel_not_active"
+    state.follow(server.ResponseCreated(response=response("resp_own")))
+    assert state.require_active(None) == "resp_own"
+    with pytest.raises(BadEvent, match="16 responses") as caught:
+        state.require_idle(BESIDE)
+    assert (caught.value.code, caught.value.param) == ("too_many_active_responses", "response.conversation")
+    state.follow(server.ResponseDone(response=response("resp_own")))
+    with pytest.raises(BadEvent):
+        state.require_idle(BESIDE)
+    state.follow(server.ResponseDone(response=response("resp_3", conversation_id=None)))
+    state.require_idle(BESIDE)
+
+
+def test_responses_that_are_never_done_are_bounded() -> None:
+    """A server that ends none of them costs no memory: the oldest is forgotten."""
+    state = new_state()
+    for number in range(1000):
+        state.follow(server.ResponseCreated(response=response(f"resp_{number}")))
+    assert len(state.responses) == 256
+    assert state.require_active("resp_999") == "resp_999"
 
 
 def test_a_transcription_session_has_no_responses() -> None:
     """It listens only, and says so."""
     state = SessionState(default_transcription(session_id="sess_1", model="m", expires_at=0))
-    with pytest.raises(BadEvent, match="no responses"):
-        state.require_idle()
+    for wanted in (items.ResponseConfig(), BESIDE):
+        with pytest.raises(BadEvent, match="no responses"):
+            state.require_idle(wanted)
 
 
 def test_only_an_assistants_sound_is_truncated() -> None:
@@ -245,10 +284,14 @@ def test_a_response_is_set_as_its_session() -> None:
 
 
 def test_what_it_costs_is_added_up() -> None:
-    """The usage of every response, and the limits as they were told last."""
+    """The usage of every response, those beside the conversation and in parallel too; the limits as told last."""
     state = new_state()
-    for number in range(2):
-        state.follow(server.ResponseDone(response=response(f"resp_{number}", TOKENS)))
+    places = ((0, "conv_1"), (1, None))
+    for number, place in places:
+        state.follow(server.ResponseCreated(response=response(f"resp_{number}", conversation_id=place)))
+    for number, place in places:
+        state.follow(server.ResponseDone(response=response(f"resp_{number}", TOKENS, conversation_id=place)))
+    assert state.responses == {}
     assert state.usage == items.Usage.of(input_text=2, input_audio=4, output_text=6, output_audio=8)
     assert state.usage.total_tokens == 20
     limit = server.RateLimit(name="tokens", limit=9, remaining=8, reset_seconds=1.0)

@@ -142,6 +142,22 @@ def test_an_answer_that_was_stopped_is_not_asked_for_again(stop: ServerEvent | N
     assert types(pending.take()) == ["conversation.item.delete"]
 
 
+def test_an_answer_beside_the_conversation_is_stopped_by_its_id_only() -> None:
+    """The caller's voice and a bare cancel end the conversation's answer; those beside it are asked for again."""
+    for stop in (STARTED, asked("response.cancel"), asked("response.cancel", response_id="resp_2")):
+        pending = Pending()
+        for number, wanted in enumerate(({}, {"conversation": "none"}, {"conversation": "none"}), 1):
+            pending.sent(asked("response.create", f"event_{number}", response=wanted), 0.0)
+            follow(pending, server.ResponseCreated(response=response(response_id=f"resp_{number}")))
+        if isinstance(stop, ServerEvent):
+            follow(pending, stop)
+        else:
+            pending.sent(stop, 0.0)
+        named = isinstance(stop, dict) and "response_id" in stop
+        expected = ["event_1", "event_3"] if named else ["event_2", "event_3"]
+        assert [body["event_id"] for body in pending.take()] == expected
+
+
 def test_what_stays_unanswered_is_forgotten() -> None:
     """Some services do not answer everything; a response may take its time."""
     pending = Pending()

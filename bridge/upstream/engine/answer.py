@@ -243,7 +243,7 @@ class Answer:
             self._finish_call(item)
         else:
             self._finish_part(item)
-        if self._pcm:
+        if self._pcm and self._conversation is not None:  # else nobody can ask for it, nor delete it
             self._recordings.keep(self.item_id, bytes(self._pcm[: self._heard_bytes]))
         item.status = "completed" if is_complete else "incomplete"
         deliver = self._downstream.deliver

@@ -38,7 +38,7 @@ class Engine:
     def __init__(self, mind: Mind) -> None:
         self._mind = mind
         self._recordings = Recordings(mind.keeps_ms)
-        self._answer: Answer | None = None
+        self._answers: dict[str, Answer] = {}  # in progress, by their response's id
         self._idle: asyncio.TimerHandle | None = None
 
     # Upstream
@@ -89,8 +89,9 @@ class Engine:
         elif isinstance(event, client.ResponseCreate):
             self._respond(event.response if event.response is not UNSET else items.ResponseConfig())
         elif isinstance(event, client.ResponseCancel):
-            self._state.require_active(event.response_id)
-            self._cancel("client_cancelled")
+            answer = self._answers.get(self._state.require_active(event.response_id))
+            if answer is not None:
+                answer.cancel("client_cancelled")
 
     def receive_audio(self, pcm: bytes) -> None:
         """The caller's sound, PCM16 24 kHz mono."""
@@ -100,17 +101,24 @@ class Engine:
         """Ends the conversation; may be called twice."""
         self._forget_idleness()
         self._intake.stop()
-        if self._answer is not None:
-            self._answer.stop()
-            self._answer = None
+        for answer in self._answers.values():
+            answer.stop()
+        self._answers.clear()
+
+    @property
+    def _answer(self) -> Answer | None:
+        """The one in the conversation; nobody waits for those beside it, nor interrupts them."""
+        active = self._state.response
+        return None if active is None else self._answers.get(active.id)
 
     # Turns
 
     def _speech_started(self) -> None:
         self._forget_idleness()
         turns = self._state.turn_detection
-        if turns is not None and turns.interrupt_response:
-            self._cancel("turn_detected")
+        answer = self._answer
+        if answer is not None and turns is not None and turns.interrupt_response:
+            answer.cancel("turn_detected")
 
     def _turn_ended(self) -> None:
         turns = self._state.turn_detection
@@ -202,7 +210,7 @@ class Engine:
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
         self._state.require_audio(event.item_id, event.content_index)
-        answer = self._answer if self._answer is not None and self._answer.item_id == event.item_id else None
+        answer = next((known for known in self._answers.values() if known.item_id == event.item_id), None)
         length_ms = answer.audio_ms if answer is not None else self._recordings.duration_ms(event.item_id)
         if event.audio_end_ms > length_ms:
             raise BadEvent(
@@ -221,8 +229,9 @@ class Engine:
     # Answers
 
     def _respond(self, wanted: items.ResponseConfig, *, is_idle: bool = False) -> None:
-        self._state.require_idle()
-        self._state.conversation.require_room()
+        self._state.require_idle(wanted)
+        if not wanted.is_beside:
+            self._state.conversation.require_room()
         history = self._state.history(wanted)
         response = self._state.new_response(new_id("resp"), wanted)
         matter = Matter(
@@ -233,12 +242,13 @@ class Engine:
             is_text=response.output_modalities == ["text"],
             is_idle=is_idle,
         )
-        self._forget_idleness()
-        self._answer = answer = Answer(
+        if not wanted.is_beside:
+            self._forget_idleness()
+        self._answers[response.id] = answer = Answer(
             functools.partial(self._mind.content, matter),
             response,
             unheard=self._intake.unheard,
-            conversation=self._state.conversation if response.conversation_id is not None else None,
+            conversation=None if wanted.is_beside else self._state.conversation,
             downstream=self._downstream,
             recordings=self._recordings,
             input_tokens=self._input_tokens(history),
@@ -251,12 +261,7 @@ class Engine:
         sound_ms = sum(self._recordings.duration_ms(item.id) for item in history)
         return self._state.text_tokens(history), sound_ms * _INPUT_TOKENS_PER_S // 1000
 
-    def _cancel(self, reason: str) -> None:
-        if self._answer is not None:
-            self._answer.cancel(reason)
-
     def _answered(self, answer: Answer) -> None:
-        if self._answer is answer:
-            self._answer = None
-        if answer.response.status == "completed":
+        del self._answers[answer.response.id]
+        if answer.response.status == "completed" and answer.response.conversation_id is not None:
             self._await_idleness(answer)
