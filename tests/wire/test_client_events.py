@@ -183,7 +183,7 @@ def create(**item: object) -> dict[str, object]:
         (session_update(max_output_tokens=0), "invalid_value", "session.max_output_tokens"),
         (session_update(max_output_tokens="lots"), "invalid_value", "session.max_output_tokens"),
         (session_update(tools=[{"type": "function"}]), "missing_required_parameter", "session.tools[0].name"),
-        ({"type": "response.create", "response": {"conversation": "x"}}, "invalid_value", "response.conversation"),
+        ({"type": "response.create", "response": {"conversation": 1}}, "invalid_value", "response.conversation"),
         ({"type": "response.create", "response": {"metadata": {"a": 1}}}, "invalid_value", "response.metadata[...]"),
         ([], "invalid_value", None),
         ("text", "invalid_value", None),
