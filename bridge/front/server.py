@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bridge.config import Config
 from bridge.errors import BridgeError, RequestError, error_body
 from bridge.front.calls import call_routes
 from bridge.front.cors import Cors
 from bridge.front.describe import description_routes
+from bridge.front.http import BoundedHttp
 from bridge.front.keys import Keys
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
@@ -39,7 +39,6 @@ __all__ = ["Server", "new_app"]
 _log = get_logger("front")
 
 _MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to here the door says why it closes
-_HEADERS_TIMEOUT_S = 10.0
 _CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _CONSOLE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; "
@@ -87,7 +86,7 @@ class Server:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=_Http,
+                http=BoundedHttp,
                 ws=BridgeWebSocket,
                 ws_max_size=_MAX_MESSAGE_BYTES,
                 ws_per_message_deflate=False,
@@ -112,22 +111,6 @@ class Server:
     def stop(self) -> None:
         """Accepts no more; ``run`` returns when the open connections are closed, or cut at the deadline."""
         self._server.should_exit = True
-
-
-class _Http(HttpToolsProtocol):
-    """uvicorn's protocol, for clients that come to the point: a connection without a request is not kept."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast(asyncio.Transport, transport))
-        self._headers_due = self.loop.call_later(_HEADERS_TIMEOUT_S, self.transport.abort)
-
-    def on_headers_complete(self) -> None:
-        self._headers_due.cancel()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._headers_due.cancel()
-        super().connection_lost(exc)
 
 
 class _Uvicorn(uvicorn.Server):

@@ -1,0 +1,59 @@
+"""Attacks by plain TCP, bounded in count and time: each function is run by an attacker's process.
+
+A function takes the daemon's address and returns what it saw, as JSON.
+"""
+
+import socket
+import time
+from collections.abc import Iterable
+
+from tests.hostile.stage import Address
+
+__all__ = ["endless_head"]
+
+_TIMEOUT_S = 10.0
+
+
+def _connect(address: Address) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", address.port), timeout=_TIMEOUT_S)
+
+
+def _push(connection: socket.socket, pieces: Iterable[bytes]) -> int:
+    """Sends until all is sent or nobody takes any more; the bytes that were taken."""
+    taken = 0
+    try:
+        for piece in pieces:
+            connection.sendall(piece)
+            taken += len(piece)
+    except OSError:
+        pass
+    return taken
+
+
+def _status(connection: socket.socket) -> int:
+    """Of the HTTP answer; 0 where the connection ended without one."""
+    try:
+        answer = connection.recv(65_536)
+    except OSError:
+        return 0
+    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+
+
+def endless_head(address: Address, kind: str, megabytes: int, connections: int) -> list[tuple[int, int]]:
+    """A request line or headers without end; the status and the bytes that were taken, of each connection."""
+    start, piece = {
+        "url": (b"GET /", b"a" * 65_536),
+        "header": (b"GET /healthz HTTP/1.1\r\nX: ", b"a" * 65_536),
+        "headers": (b"GET /healthz HTTP/1.1\r\n", b"a: b\r\n" * 10_000),
+        "upgrade": (
+            b"GET /v1/realtime HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n",
+            b"a: b\r\n" * 10_000,
+        ),
+    }[kind]
+    seen = []
+    for _ in range(connections):
+        with _connect(address) as connection:
+            taken = _push(connection, [start, *[piece] * (megabytes * 2**20 // len(piece))])
+            seen.append((_status(connection), taken))
+            time.sleep(0)
+    return seen
