@@ -52,6 +52,8 @@ _UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _Text = Annotated[str, Meta(min_length=1)]
+_Positive = Annotated[int, Meta(ge=1)]
+_Count = Annotated[int, Meta(ge=0)]
 _Seed = Annotated[int, Meta(ge=0)]
 _Port = Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -147,6 +149,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="keys that `GET /session` gives to one address; an IPv6 /64 counts as one")
     ] = 60
     max_calls: Annotated[int, Meta(ge=1, description="calls at a time; one more is answered with 429")] = 200
+    max_calls_per_key: Annotated[
+        _Positive | None,
+        Meta(
+            description="calls at a time of one `ek_` key, and agents of one; API keys have no such limit; "
+            "unset: a quarter of `max_calls`",
+        ),
+    ] = None
+    reserved_calls: Annotated[
+        _Count | None,
+        Meta(
+            description="how many of `max_calls` are for API keys alone, so that `ek_` keys cannot take all; "
+            "unset: a tenth of them",
+        ),
+    ] = None
     max_listeners_per_call: Annotated[int, Meta(ge=0, description="sockets attached to one call")] = 1000
     max_listeners_per_key: Annotated[int, Meta(ge=0, description="sockets attached to calls with one key")] = 2000
     call_limit_s: Annotated[float, Meta(ge=1, le=604_800, description="longest call, in seconds")] = 3600.0
@@ -232,6 +248,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="the least severe lines to write")
     ] = "info"
+
+    @property
+    def calls_per_key(self) -> int:
+        """``max_calls_per_key``, or what it is if it is unset: a quarter of all calls."""
+        return max(1, self.max_calls // 4) if self.max_calls_per_key is None else self.max_calls_per_key
+
+    @property
+    def calls_in_reserve(self) -> int:
+        """``reserved_calls``, or what it is if it is unset: a tenth of all calls."""
+        return self.max_calls // 10 if self.reserved_calls is None else self.reserved_calls
 
     def __repr__(self) -> str:
         """All settings, but of the secret ones only how many there are."""

@@ -71,11 +71,14 @@ class Daemon:
         self.registry = Registry(
             dialler.new_upstream,
             max_calls=config.max_calls,
+            max_calls_per_key=config.calls_per_key,
+            reserved_calls=config.calls_in_reserve,
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
             resume_grace_s=config.resume_grace_s,
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms, config.replay_bytes),
         )
+        self.registry.on_call_ended = dialler.lobby.call_ended
         if config.record_dir is not None:  # before the registry, so that it outlives the calls
             recorder = Recorder(config.record_dir, sound_format=config.record_format, watchers=self.registry.calls)
             self.registry.recorder = await stack.enter_async_context(recorder)

@@ -36,14 +36,13 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         return await open_call(request, is_beta=True)
 
     async def open_call(request: Request, *, is_beta: bool) -> Response:
-        keys.admit(request.headers)  # before a byte of the body is read
+        keys.admit(request.headers).require_owner()  # before a byte of the body is read
         sdp, text = await _offer(request)
         beta = Beta()
         update = _session(text, beta if is_beta else None) if text else None
         offer = parse_offer(sdp)
-        registry.require_room()
         grant = keys.admit(request.headers)
-        grant.require_owner()
+        registry.require_room(grant.key_id)
         terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
         if update is not None:
             terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)
@@ -82,11 +81,13 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         return Response(status_code=200)
 
     async def list_calls(request: Request) -> Response:
-        key_id = keys.admit(request.headers).key_id
-        return JSONResponse({"object": "list", "data": [s.describe() for s in registry.of_key(key_id)]})
+        grant = keys.admit(request.headers)
+        grant.require_listener()
+        return JSONResponse({"object": "list", "data": [s.describe() for s in registry.of_key(grant.key_id)]})
 
     async def show_call(request: Request) -> Response:
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
+        grant.require_listener()
         return JSONResponse(registry.find(call_id, grant.key_for(call_id)).describe(in_full=True))
 
     def recorder_and_call(request: Request) -> tuple[Recorder, Session]:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
@@ -22,13 +23,26 @@ from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["Grant", "Keys", "says_beta", "subprotocols"]
+__all__ = ["Grant", "Keys", "Purpose", "says_beta", "subprotocols"]
 
 _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _MINTED = "ek_"
 _BETA_HEADER, _BETA_SUBPROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
 _MAX_MINTED = 100_000
+
+Purpose = Literal["api", "page", "client", "listener", "agent", "telephone"]
+"""What a key is for: an API key of the server's for everything, a minted one for exactly one of the others."""
+
+_FOR_CALLS: tuple[Purpose, ...] = ("page", "client")
+_FOR_LISTENING: tuple[Purpose, ...] = ("page", "client", "listener")
+_SAID: dict[Purpose, str] = {
+    "page": "a web page that makes calls",
+    "client": "a client that makes calls",
+    "listener": "listening to a call",
+    "agent": "answering calls",
+    "telephone": "one telephone call",
+}
 _REMEMBERED_S = 600.0  # an expired key: the page that shows it may read that it has expired
 
 
@@ -37,6 +51,8 @@ class Grant:
     """What a key opens. The bridge's own API keys open everything; a minted key opens what it was minted for."""
 
     key_id: str = "api"
+    purpose: Purpose = "api"
+    """Each endpoint takes the keys that are meant for it, and no others."""
     config: SessionConfig | None = None
     """The session that a minted key stands for."""
     is_beta: bool = False
@@ -44,10 +60,8 @@ class Grant:
     """Of a beta session; GA has no place for it."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Likewise."""
-    role: str = "controller"
-    """The most that the key may be on a call; an observer opens and ends none."""
     call_id: str | None = None
-    """A call of somebody else that the key may attach to."""
+    """A call of somebody else that the key may attach to; for an agent, the only call that it may answer."""
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     allowed_origins: tuple[str, ...] = ()
@@ -56,7 +70,12 @@ class Grant:
     @property
     def is_minted(self) -> bool:
         """An ``ek_`` key: it may not mint others, and sees its own calls only."""
-        return self.key_id != "api"
+        return self.purpose != "api"
+
+    @property
+    def role(self) -> str:
+        """The most that the key may be on a call that it attaches to."""
+        return "observer" if self.purpose == "listener" else "controller"
 
     def key_for(self, call_id: str) -> str:
         """The key by which the call is looked up: the server's own for the call that this key was minted for."""
@@ -68,9 +87,21 @@ class Grant:
             raise Forbidden("This takes an API key of the server; a key minted for a client is none.")
 
     def require_owner(self) -> None:
-        """Raises ``Forbidden`` for a key of another role than controller."""
-        if self.role != "controller":
-            raise Forbidden(f"This key is for the role {self.role}; it can neither open a call nor end one.")
+        """Raises ``Forbidden`` for a key that is not for opening calls and ending them."""
+        self._require(_FOR_CALLS, "it can neither open a call nor end one")
+
+    def require_listener(self) -> None:
+        """Raises ``Forbidden`` for a key that sees no calls."""
+        self._require(_FOR_LISTENING, "it cannot listen to calls")
+
+    def require_agent(self) -> None:
+        """Raises ``Forbidden`` for a key that is not for answering calls."""
+        if self.purpose not in ("api", "agent"):
+            raise Forbidden("An agent needs an API key, or a client's key with role agent.", param="role")
+
+    def _require(self, purposes: tuple[Purpose, ...], refusal: str) -> None:
+        if self.purpose not in ("api", *purposes):
+            raise Forbidden(f"This key is for {_SAID[self.purpose]}; {refusal}.")
 
 
 @dataclass(slots=True)
@@ -137,12 +168,13 @@ class Keys:
         return Grant()
 
     def redeem(self, token: str) -> Grant:
-        """What a single-use key opens that came in a telephone carrier's message, and spends it; else ``Unauthorized``.
+        """What a telephone's key opens that came in a carrier's message, and spends it; else ``Unauthorized``.
 
-        A key of another kind is none: it would be left in the carrier's logs, still good.
+        A key for anything else is none: it would pass by the web origins that it is for, and would be left in the
+        carrier's logs, still good.
         """
         minted = self._minted.get(self._digest(token))
-        if minted is None or not minted.grant.is_single_use:
+        if minted is None or minted.grant.purpose != "telephone":
             raise Unauthorized("The token has expired, or was never issued here.", code="invalid_token")
         try:
             return self._use(minted, is_use=True)

@@ -41,12 +41,14 @@ class _Place:
     key_id: str
 
 
-def realtime_route(registry: Registry, keys: Keys, lobby: AgentLobby, sockets: Sockets) -> WebSocketRoute:
+def realtime_route(
+    registry: Registry, keys: Keys, lobby: AgentLobby, sockets: Sockets, seats: Sockets
+) -> WebSocketRoute:
     """The route; what is wrong with a request is said before the upgrade, as an HTTP error."""
 
     async def realtime(websocket: WebSocket) -> None:
         if websocket.query_params.get("role") == AGENT:
-            await serve_agent(websocket, registry, keys, lobby)
+            await serve_agent(websocket, registry, keys, lobby, seats)
             return
         try:
             place = _find_place(websocket, registry, keys)
@@ -71,13 +73,14 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     if "session_id" in query:
         return _owners_place(registry, query, grant, is_beta=is_beta)
     if "call_id" in query:
+        grant.require_listener()
         session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
         session.require_room()
         session.hub.require(choices)
         return _Place(session, role, choices, is_beta, grant.key_id)
     grant.require_owner()
     update = SessionConfig(type="transcription") if "intent" in query else None
-    registry.require_room()
+    registry.require_room(grant.key_id)
     keys.admit(websocket.headers, is_use=True)
     terms = terms_of(grant, update if grant.config is None else None, model=query.get("model"), is_beta=is_beta)
     return _Place(registry.open(terms, transport="websocket"), "owner", STOCK, is_beta, grant.key_id)

@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bridge.config import ORIGIN_PATTERN
-from bridge.errors import BadRequest, BridgeError, Forbidden, UnknownCall
+from bridge.errors import BadRequest, BridgeError, UnknownCall
 from bridge.front.allowance import Allowance
 from bridge.front.body import read_json
-from bridge.front.keys import Grant, Keys
+from bridge.front.keys import Grant, Keys, Purpose
+from bridge.session.registry import Registry
 from bridge.wire.checks import check_session
 from bridge.wire.client_events import bad_event, refuse_flat
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
@@ -27,6 +28,8 @@ from bridge.wire.sessions import SessionConfig, default_session, default_transcr
 __all__ = ["BetaRequest", "ClientSecretRequest", "secret_routes", "whole_session"]
 
 _DEFAULT_MODEL = "gpt-realtime"
+
+_PURPOSES: dict[str, Purpose] = {"controller": "client", "observer": "listener"}  # the others are called alike
 
 _TtlS = Annotated[int, Meta(ge=10, le=7200)]
 
@@ -70,9 +73,10 @@ class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
     """Web origins, as browsers write them: ``scheme://host[:port]``."""
-    role: Literal["controller", "observer", "agent"] = "controller"
+    role: Literal["controller", "observer", "agent", "telephone"] = "controller"
+    """What the key is for; one for a telephone opens one call, at the carriers' doors alone."""
     call_id: str | None = None
-    """A running call that the key may attach to, beside those that it opens itself."""
+    """A running call that the key may attach to, beside those that it opens itself; an agent answers that one only."""
     single_use: bool = False
 
 
@@ -84,12 +88,16 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
+def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
     """The routes that mint keys; with ``serves_pages`` also for web pages that have none, so many to each address."""
     allowance = Allowance(page_keys_per_minute)
 
+    def admit_minter(request: Request) -> None:
+        keys.admit(request.headers).require_admin()
+        registry.require_accepting()  # a key of a server that stops would be good for nothing
+
     async def client_secrets(request: Request) -> Response:
-        _admit_minter(keys, request)
+        admit_minter(request)
         body = await read_json(request)
         wanted = _convert(body, ClientSecretRequest)
         refuse_flat(body.get("session", ()))
@@ -98,12 +106,12 @@ def secret_routes(keys: Keys, *, serves_pages: bool, page_keys_per_minute: int) 
         grant = Grant(
             key_id=new_id("key"),
             config=session,
-            role=caps.role,
+            purpose=_PURPOSES.get(caps.role, caps.role),
             call_id=caps.call_id,
             max_duration_s=caps.max_duration_s,
             idle_timeout_s=caps.idle_timeout_s,
             allowed_origins=caps.allowed_origins,
-            is_single_use=caps.single_use,
+            is_single_use=caps.single_use or caps.role == "telephone",
         )
         ttl_s = wanted.expires_after.seconds
         value = keys.mint(grant, ttl_s=ttl_s)
@@ -111,17 +119,18 @@ def secret_routes(keys: Keys, *, serves_pages: bool, page_keys_per_minute: int) 
         return _secret({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
 
     async def sessions(request: Request) -> Response:
-        _admit_minter(keys, request)
+        admit_minter(request)
         return _secret(_mint_beta(keys, await read_json(request)))
 
     async def transcription_sessions(request: Request) -> Response:
-        _admit_minter(keys, request)
+        admit_minter(request)
         return _secret(_mint_beta(keys, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
         if not serves_pages:
             raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
         origin = keys.admit_page(request.headers)
+        registry.require_accepting()
         allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
@@ -135,11 +144,6 @@ def secret_routes(keys: Keys, *, serves_pages: bool, page_keys_per_minute: int) 
         Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
         Route("/session", session_for_page, methods=["GET"]),
     ]
-
-
-def _admit_minter(keys: Keys, request: Request) -> None:
-    if keys.admit(request.headers).is_minted:
-        raise Forbidden("A client's key may not make others; this needs an API key.")
 
 
 def _secret(content: dict[str, Any]) -> Response:
@@ -158,6 +162,7 @@ def _mint_beta(
     session = whole_session(session_to_ga(flat, beta, kind="transcription" if is_transcription else "realtime"))
     grant = Grant(
         key_id=new_id("key"),
+        purpose="page" if allowed_origins else "client",
         config=session,
         is_beta=True,
         temperature=beta.temperature,

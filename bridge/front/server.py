@@ -59,11 +59,12 @@ def new_app(
 
     sockets = Sockets(config.max_listeners_per_key)
     routes = [
-        realtime_route(registry, keys, lobby, sockets),
+        realtime_route(registry, keys, lobby, sockets, Sockets(config.calls_per_key, what="agents")),
         watch_route(registry, keys, sockets),
         *call_routes(registry, endpoint, keys),
         *secret_routes(
             keys,
+            registry,
             serves_pages=config.page_keys and bool(config.allow_origin),
             page_keys_per_minute=config.page_keys_per_minute,
         ),

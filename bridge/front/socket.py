@@ -187,16 +187,17 @@ async def accept(websocket: WebSocket) -> None:
 
 
 class Sockets:
-    """How many listeners each key has, over all calls."""
+    """How many sockets of one kind, ``what``, each key has, over all calls."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, what: str = "listeners") -> None:
         self._limit = limit
+        self._what = what
         self._taken: Counter[str] = Counter()
 
     def require_room(self, key_id: str) -> None:
         """Raises ``OverLimit`` where one more would be one too many."""
         if self._taken[key_id] >= self._limit:
-            raise OverLimit(f"This key has {self._limit} listeners already, which is the limit.")
+            raise OverLimit(f"This key has {self._limit} {self._what} already, which is the limit.")
 
     @contextmanager
     def one_more(self, key_id: str) -> Iterator[None]:

@@ -188,8 +188,9 @@ class Telephony:
         except BridgeError as error:
             self.exchange.refuse("twilio", error)
             raise
-        self._registry.require_room()
-        token = self._keys.mint(Grant(key_id=new_id("key"), is_single_use=True), ttl_s=_TOKEN_TTL_S)
+        grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
+        self._registry.require_room(grant.key_id)
+        token = self._keys.mint(grant, ttl_s=_TOKEN_TTL_S)
         parameters = {twilio.TOKEN_PARAMETER: token}
         parameters |= {name.lower(): form[name] for name in _PASSED_ON if form.get(name)}
         return Response(
@@ -230,10 +231,11 @@ class Telephony:
         self._admit_operator(request)
         if self.audiosocket_port is None:
             raise Forbidden("This door is closed: audiosocket_port is not set.", code="door_closed")
+        self._registry.require_accepting()
         wanted = _read(await read_json(request), UuidRequest)
         uuid = str(uuid4())
         config = whole_session(wanted.session) if wanted.session is not UNSET else None
-        grant = Grant(key_id=new_id("key"), config=config, is_single_use=True)
+        grant = Grant(key_id=new_id("key"), purpose="telephone", config=config, is_single_use=True)
         self._keys.mint(grant, ttl_s=wanted.seconds, key=uuid)
         return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
 
@@ -268,8 +270,7 @@ class Telephony:
     def _admit_operator(self, request: Request) -> Grant:
         """Whoever runs this: clients' keys open no telephone lines."""
         grant = self._keys.admit(request.headers)
-        if grant.is_minted:
-            raise Forbidden("This needs an API key; a client's key is not enough.")
+        grant.require_admin()
         return grant
 
     def _secrets(self, setting: str, secrets: tuple[str, ...]) -> tuple[str, ...]:

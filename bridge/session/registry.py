@@ -19,7 +19,7 @@ from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
-__all__ = ["Registry", "Terms", "UpstreamFactory"]
+__all__ = ["Registry", "Terms", "UpstreamFactory", "unknown_call"]
 
 _log = get_logger("registry")
 
@@ -68,6 +68,8 @@ class Registry:
         new_upstream: UpstreamFactory,
         *,
         max_calls: int,
+        max_calls_per_key: int | None = None,
+        reserved_calls: int = 0,
         max_listeners_per_call: int,
         call_limit_s: float,
         limits: Limits,
@@ -75,6 +77,8 @@ class Registry:
     ) -> None:
         self._new_upstream = new_upstream
         self._max_calls = max_calls
+        self._max_calls_per_key = max_calls if max_calls_per_key is None else max_calls_per_key
+        self._max_calls_of_clients = max(0, max_calls - reserved_calls)
         self._max_listeners = max_listeners_per_call
         self._call_limit_s = call_limit_s
         self._limits = limits
@@ -83,6 +87,8 @@ class Registry:
         self.recorder: Recorder | None = None
         """Where calls may be recorded."""
         self.records_all = False
+        self.on_call_ended: Callable[[str], None] = lambda call_id: None
+        """Is told the id of each call that is over."""
         self._resume_grace_s = resume_grace_s
         self._sessions: dict[str, Session] = {}
         self._is_draining = False
@@ -108,16 +114,27 @@ class Registry:
         """No new calls are taken."""
         return self._is_draining
 
-    def require_room(self) -> None:
-        """Raises ``Draining`` or ``OverLimit`` where a new session would be refused."""
+    def require_accepting(self) -> None:
+        """Raises ``Draining`` if nothing new is begun here."""
         if self._is_draining:
             raise Draining("The server is about to stop and takes no new calls.")
+
+    def require_room(self, key_id: str = _ANY_KEY) -> None:
+        """Raises ``Draining`` or ``OverLimit`` if a new session of the key would be refused."""
+        self.require_accepting()
         if len(self._sessions) >= self._max_calls:
-            raise OverLimit(f"The server has {self._max_calls} calls, which is the limit.", code="too_many_calls")
+            raise _too_many(f"The server has {self._max_calls} calls")
+        if key_id == _ANY_KEY:
+            return
+        of_clients = [session.info.key_id for session in self._sessions.values() if session.info.key_id != _ANY_KEY]
+        if of_clients.count(key_id) >= self._max_calls_per_key:
+            raise _too_many(f"This key has {self._max_calls_per_key} calls")
+        if len(of_clients) >= self._max_calls_of_clients:
+            raise _too_many(f"The server has {self._max_calls_of_clients} calls of clients")
 
     def open(self, terms: Terms, *, transport: str) -> Session:
         """A new session; raises ``Draining`` or ``OverLimit``. All but WebSocket's own have a call id."""
-        self.require_room()
+        self.require_room(terms.key_id)
         limit_s = min(self._call_limit_s, terms.max_duration_s or self._call_limit_s)
         started_at = time.time()
         session_id = new_id("sess")
@@ -166,8 +183,12 @@ class Registry:
         """A running session that the key may see; raises ``UnknownCall``, whether it is another's or nobody's."""
         session = self._sessions.get(call_id)
         if session is None or key_id not in (_ANY_KEY, session.info.key_id):
-            raise UnknownCall(f"No call '{call_id[:64]}' is running here.", param=param)
+            raise unknown_call(call_id, param=param)
         return session
+
+    def is_running(self, call_id: str) -> bool:
+        """Whether a call of this id is running or being connected."""
+        return call_id in self._sessions
 
     def of_key(self, key_id: str) -> list[Session]:
         """The sessions that the key may see."""
@@ -225,4 +246,14 @@ class Registry:
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
             result, reason = session.result
+            self.on_call_ended(session.info.id)
             self.calls.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))
+
+
+def unknown_call(call_id: str, *, param: str = "call_id") -> UnknownCall:
+    """The refusal of a call that is another's, or nobody's: both are told alike."""
+    return UnknownCall(f"No call '{call_id[:64]}' is running here.", param=param)
+
+
+def _too_many(what: str) -> OverLimit:
+    return OverLimit(f"{what}, which is the limit.", code="too_many_calls")

@@ -73,6 +73,7 @@ class Session:
         self._clock = clock
         self._opened = self._active_at = clock()
         self._owner: Listener | None = None
+        self._owner_has_spoken = False
         self._channel: Listener | None = None
         self._channel_after: str | None = None
         self._playing = Playing(self.hub, ask=self._truncate)
@@ -208,14 +209,15 @@ class Session:
     ) -> None:
         """The listener's socket is gone; without its owner a session ends, as ``error`` says where that is set.
 
-        An owner whose connection broke (``is_lost``) is waited for; its sound is made on meanwhile.
+        An owner whose connection broke (``is_lost``) is waited for, and its sound made on meanwhile; not one that has
+        never said anything, which has nothing to come back to.
         """
         listener.close(_NORMAL, "")
         if listener in self.hub.listeners:
             self._dropped += listener.dropped_events
         self.hub.remove(listener)
         self._waiting = [waiting for waiting in self._waiting if waiting is not listener]
-        if listener is self._owner and is_lost and self._waits(reason, error):
+        if listener is self._owner and is_lost and self._owner_has_spoken and self._waits(reason, error):
             return
         self._sound.leave(listener)
         if listener is self._owner:
@@ -252,6 +254,7 @@ class Session:
         if self._is_closing:
             return
         self._active_at = self._clock()
+        self._owner_has_spoken |= listener is self._owner
         yield from self._intake.receive(listener, text, receive_audio=self.receive_audio)
 
     def refuse(self, listener: Listener, size: int) -> None:

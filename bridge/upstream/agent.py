@@ -88,6 +88,13 @@ class Lobby:
             if wish in self._wishes:
                 self._wishes.remove(wish)
 
+    def call_ended(self, call_id: str) -> None:
+        """Nobody needs to wait for this call any more: seats that are for it alone are closed."""
+        for seat in tuple(self._seats):
+            if seat.call_id == call_id:
+                self._seats.remove(seat)
+                seat.close("call ended")
+
     def leave(self, seat: "Seat") -> None:
         """The agent is gone, or has a call."""
         if seat in self._seats:

@@ -1,6 +1,7 @@
 """Keys: who is let in, for what, for how long, and from which page."""
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,7 +10,7 @@ from starlette.datastructures import Headers
 
 from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.front import keys as keys_module
-from bridge.front.keys import Grant, Keys, subprotocols
+from bridge.front.keys import Grant, Keys, Purpose, subprotocols
 from tests.fakes import FakeClock
 
 _KEY = "sk-one-of-the-api-keys"
@@ -26,7 +27,7 @@ def _keys(clock: FakeClock | None = None, *, origins: tuple[str, ...] = ()) -> K
 
 
 def _grant(**caps: Any) -> Grant:
-    return Grant(key_id="key_1", **caps)
+    return Grant(**{"key_id": "key_1", "purpose": "client", **caps})
 
 
 @pytest.mark.parametrize(
@@ -75,11 +76,54 @@ def test_subprotocols_over_several_headers() -> None:
 def test_minted_key_opens_what_it_was_minted_for() -> None:
     """The grant itself, as often as wanted where it is not for a single use."""
     keys = _keys()
-    grant = _grant(role="observer", max_duration_s=5.0)
+    grant = _grant(purpose="listener", max_duration_s=5.0)
     key = keys.mint(grant, ttl_s=60)
     assert key.startswith("ek_")
     assert [keys.admit(_headers(key), is_use=True) for _ in range(3)] == [grant] * 3
     assert grant.is_minted
+
+
+@pytest.mark.parametrize(
+    ("purpose", "opens", "listens", "answers", "rules"),
+    [
+        ("api", True, True, True, True),
+        ("page", True, True, False, False),
+        ("client", True, True, False, False),
+        ("listener", False, True, False, False),
+        ("agent", False, False, True, False),
+        ("telephone", False, False, False, False),
+    ],
+)
+def test_what_each_purpose_is_good_for(
+    purpose: Purpose, opens: bool, listens: bool, answers: bool, rules: bool
+) -> None:
+    """Each key opens what it is for, and nothing else; an API key opens everything."""
+    grant = _grant(purpose=purpose)
+
+    def may(require: Callable[[], None]) -> bool:
+        try:
+            require()
+        except Forbidden:
+            return False
+        return True
+
+    found = map(may, (grant.require_owner, grant.require_listener, grant.require_agent, grant.require_admin))
+    assert tuple(found) == (opens, listens, answers, rules)
+
+
+@pytest.mark.parametrize("purpose", ["page", "client", "listener", "agent", "telephone"])
+def test_a_carrier_redeems_telephones_keys_only(purpose: Purpose) -> None:
+    """A single-use key for anything else is no token, and is not spent by the attempt."""
+    keys = _keys()
+    key = keys.mint(_grant(purpose=purpose, is_single_use=True), ttl_s=60)
+    if purpose == "telephone":
+        assert keys.redeem(key).purpose == "telephone"
+    for _ in range(2):
+        with pytest.raises(Unauthorized) as refused:
+            keys.redeem(key)
+        assert refused.value.code == "invalid_token"
+    if purpose != "telephone":
+        assert keys.admit(_headers(key), is_use=True).purpose == purpose
 
 
 @pytest.mark.parametrize(("at", "is_good"), [(0.0, True), (59.999, True), (60.0, False), (60.001, False), (1e9, False)])

@@ -277,7 +277,7 @@ async def test_a_call_is_not_taken_over(open_daemon: Daemon) -> None:
     """Who knows its id and has a token of their own does not get it; who has the call's own token does."""
     tokens = []
     for _ in range(2):
-        body = json.dumps({"bridge": {"single_use": True}})
+        body = json.dumps({"bridge": {"role": "telephone"}})
         reply = await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=body)
         tokens.append(reply.json["value"])
     own, other = (dialling(open_daemon, "telnyx", call="c", secret=token) for token in tokens)

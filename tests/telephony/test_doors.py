@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +21,7 @@ from bridge.daemon import Daemon
 from bridge.wire.dialects.audiosocket import frame
 from bridge.wire.dialects.twilio import SETTINGS_HEADER, SIGNATURE_HEADER, sign
 from tests.end_to_end.conftest import ServeWith
-from tests.end_to_end.web import Reply, request
+from tests.end_to_end.web import Reply, open_socket, request
 from tests.telephony.calling import SETTINGS, calling, dialling, gone, opened, session_of
 
 _PATH = "/v1/telephony/twilio"
@@ -73,6 +73,10 @@ def _start(token: str | None = None, *, call: str = "CA1") -> str:
     parameters = {"token": token} if token is not None else {}
     start = {"streamSid": "MZ1", "callSid": call, "customParameters": parameters}
     return json.dumps({"event": "start", "streamSid": "MZ1", "start": start})
+
+
+def _asterisk_start(_: str) -> str:
+    return "MEDIA_START channel_id:pbx format:ulaw"
 
 
 def _telnyx_start(**fields: Any) -> str:
@@ -175,20 +179,42 @@ async def test_twilio_token_is_for_one_stream(open_daemon: Daemon) -> None:
 
 
 async def test_key_of_another_kind_is_no_token(open_daemon: Daemon) -> None:
-    """A client's key that is good for more than one connection would be left in the carrier's logs."""
+    """A key that was minted for a client, a listener or an agent opens no telephone call, single use or not."""
     secrets = f"{open_daemon.url}v1/realtime/client_secrets"
-    many = (await request("POST", secrets)).json["value"]
-    observer = {"bridge": {"single_use": True, "role": "observer"}}
-    only_observes = (await request("POST", secrets, body=json.dumps(observer))).json["value"]
-    for token, code in ((many, "invalid_token"), (only_observes, "forbidden")):
+    bodies: list[Any] = [
+        {},
+        *({"bridge": {"single_use": True, "role": role}} for role in ("controller", "observer", "agent")),
+    ]
+    tokens = [(await request("POST", secrets, body=json.dumps(body))).json["value"] for body in bodies]
+    beta = await request("POST", f"{open_daemon.url}v1/realtime/sessions", body=b"{}")
+    for token in (*tokens, beta.json["client_secret"]["value"]):
         async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
-            assert await _closing(connection, _start(token)) == (1008, code)
+            assert await _closing(connection, _start(token)) == (1008, "invalid_token")
+
+
+@pytest.mark.parametrize("door", ["twilio", "telnyx", "asterisk"])
+async def test_key_of_a_page_is_no_token(serve_with: ServeWith, door: str) -> None:
+    """What ``GET /session`` gives to pages of one origin opens no call by telephone, for a page of another origin."""
+    page = "https://app.example"
+    start: dict[str, Callable[[str], str]] = {
+        "twilio": _start,
+        "telnyx": lambda key: _telnyx_start(stream_auth_token=key),
+        "asterisk": _asterisk_start,
+    }
+    async with serve_with(**SETTINGS, api_key=("sk-1",), allow_origin=(page,), page_keys=True) as daemon:
+        minted = await request("GET", f"{daemon.url}session", headers={"Origin": page})
+        key = minted.json["client_secret"]["value"]
+        headers = {SIGNATURE_HEADER: sign(_TOKEN, _STREAM), "Origin": "https://evil.example"}
+        path = f"asterisk?token={key}" if door == "asterisk" else door
+        async with _socket(daemon, path, **headers) as connection:
+            assert await _closing(connection, start[door](key)) == (1008, "invalid_token")
+        assert daemon.registry.sessions == []
 
 
 async def test_single_use_key_brings_its_session(open_daemon: Daemon) -> None:
     """An application that answers the webhook itself mints the token with the session that the call is to have."""
     wanted = {
-        "bridge": {"single_use": True, "max_duration_s": 60},
+        "bridge": {"role": "telephone", "max_duration_s": 60},
         "session": {"type": "realtime", "instructions": "Be brief.", "audio": {"output": {"voice": "marin"}}},
     }
     minted = await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=json.dumps(wanted))
@@ -200,14 +226,25 @@ async def test_single_use_key_brings_its_session(open_daemon: Daemon) -> None:
         assert config.audio.input.format.__class__.__name__ == "PcmuFormat"
 
 
-async def test_beta_key_is_a_token(open_daemon: Daemon) -> None:
-    """It is good for one connection as well, and its session's metadata are the call's."""
-    wanted = json.dumps({"model": "m", "metadata": {"customer": "7"}})
-    minted = await request("POST", f"{open_daemon.url}v1/realtime/sessions", body=wanted)
+async def test_telephones_key_opens_nothing_else(open_daemon: Daemon) -> None:
+    """It is for one call at the carriers' doors: no other endpoint takes it, and an attempt does not spend it."""
+    body = json.dumps({"bridge": {"role": "telephone"}})
+    minted = await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=body)
+    auth = {"Authorization": f"Bearer {minted.json['value']}"}
+    for reply in (
+        await request("POST", f"{open_daemon.url}v1/realtime/calls", headers=auth),
+        await request("GET", f"{open_daemon.url}v1/calls", headers=auth),
+        await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", headers=auth),
+    ):
+        assert (reply.status, reply.json["error"]["code"]) == (403, "forbidden")
+    for query in ("", "role=agent", "call_id=rtc_any"):
+        with pytest.raises(InvalidStatus) as refused:
+            async with open_socket(open_daemon.url, query, additional_headers=auth):
+                pass
+        assert refused.value.response.status_code == 403
     async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
-        await connection.send(_start(minted.json["client_secret"]["value"]))
-        session = await opened(open_daemon)
-    assert session.info.metadata == {"customer": "7", "carrier_call_id": "CA1"}
+        await connection.send(_start(minted.json["value"]))
+        await opened(open_daemon)
 
 
 async def test_twilio_without_tokens(serve_with: ServeWith) -> None:
@@ -280,7 +317,7 @@ async def test_asterisk_password(open_daemon: Daemon) -> None:
 
 async def test_asterisk_token_on_the_url(open_daemon: Daemon) -> None:
     """A channel whose URI has parameters brings a single-use key; the other parameters are its metadata."""
-    body = json.dumps({"bridge": {"single_use": True}})
+    body = json.dumps({"bridge": {"role": "telephone"}})
     token = (await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=body)).json["value"]
     start = "MEDIA_START channel_id:pbx-1.1 format:ulaw"
     async with _socket(open_daemon, f"asterisk?token={token}&lang=en") as connection:
