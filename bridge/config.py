@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -89,6 +89,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     tls_cert: Annotated[_Text | None, Meta(description="path of the certificate chain (PEM); turns HTTPS on")] = None
     tls_key: Annotated[_Text | None, Meta(description="path of its private key (PEM)")] = None
+    trusted_proxies: Annotated[
+        tuple[_Text, ...],
+        Meta(
+            description="address or network of reverse proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are "
+            "believed; anybody else's are not"
+        ),
+    ] = ()
     upstream: Annotated[
         _Text,
         Meta(
@@ -418,6 +425,11 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
         except ssl.SSLError as error:
             reason = f"{config.tls_cert} and its key {config.tls_key} are no certificate: {error.reason or error}"
             raise refuse("tls_cert", reason) from None
+    for network in config.trusted_proxies:
+        if not _is_network(network):
+            raise refuse("trusted_proxies", f"expected an IP address or network (10.0.0.0/8), got {network}")
+    if config.trusted_proxies and not config.api_key:
+        raise refuse("trusted_proxies", "needs api_key as well: a proxy brings others than this machine")
     _check_upstreams(config, refuse)
     if config.record_calls and config.record_dir is None:
         raise refuse("record_calls", "needs record_dir as well")
@@ -481,6 +493,14 @@ def _shown(given: _Given) -> str:
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
     except ValueError:
         return False
     return True

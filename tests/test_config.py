@@ -78,6 +78,16 @@ def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None
             {"BRIDGE_ADVERTISE": "10.0.0.1,media.example.org"},
             "advertise: expected an IP address, not a name, got media.example.org (from environment BRIDGE_ADVERTISE)",
         ),
+        (
+            {"BRIDGE_TRUSTED_PROXIES": "10.0.0.0/8,proxy.example"},
+            "trusted_proxies: expected an IP address or network (10.0.0.0/8), got proxy.example "
+            "(from environment BRIDGE_TRUSTED_PROXIES)",
+        ),
+        (
+            {"BRIDGE_TRUSTED_PROXIES": "127.0.0.1"},
+            "trusted_proxies: needs api_key as well: a proxy brings others than this machine "
+            "(from environment BRIDGE_TRUSTED_PROXIES)",
+        ),
         ({"BRIDGE_PROT": "1"}, "prot: unknown setting, did you mean port? (from environment BRIDGE_PROT)"),
         (
             {"BRIDGE_CARRIER_PARAMETERS": "voice,tools"},

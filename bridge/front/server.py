@@ -24,6 +24,7 @@ from bridge.front.cors import Cors
 from bridge.front.describe import description_routes
 from bridge.front.http import BoundedHttp
 from bridge.front.keys import Keys
+from bridge.front.proxies import Forwarded
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
 from bridge.front.socket import BridgeWebSocket, Sockets
@@ -74,7 +75,8 @@ def new_app(
         *_console_routes(),
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
-    app = Starlette(routes=routes, middleware=[cors, Middleware(_Contain)], exception_handlers=handlers)
+    middleware = [Middleware(Forwarded, trusted=config.trusted_proxies), cors, Middleware(_Contain)]
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
     app.router.default = _nothing_here
     return app
 
@@ -95,6 +97,7 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # uvicorn believes whoever is on loopback
                 ssl_certfile=config.tls_cert,
                 ssl_keyfile=config.tls_key,
                 timeout_graceful_shutdown=max(1, round(config.close_deadline_s)),
