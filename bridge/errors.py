@@ -8,6 +8,7 @@
     │  ├─ Unauthorized           401
     │  ├─ Forbidden              403: known, but not allowed
     │  ├─ UnknownCall            404
+    │  ├─ UnknownModel           404
     │  ├─ ResumeGap              410: what a listener wants to go on from is kept no more
     │  ├─ NotImplementedHere      501: part of the protocol, and no part of this server
     │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
@@ -43,6 +44,7 @@ __all__ = [
     "ResumeGap",
     "Unauthorized",
     "UnknownCall",
+    "UnknownModel",
     "UpstreamError",
     "error_body",
 ]
@@ -116,6 +118,13 @@ class UnknownCall(RequestError):
     """No call of this id is running."""
 
     code = "call_id_not_found"
+    http_status = 404
+
+
+class UnknownModel(RequestError):
+    """No upstream is known to answer for this model."""
+
+    code = "model_not_found"
     http_status = 404
 
 

@@ -3,6 +3,7 @@
 The schemas are those that msgspec validates with, so they cannot say anything else than the code does.
 """
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_args
@@ -24,6 +25,8 @@ from bridge.front.shapes import (
     ClientSecret,
     ErrorBody,
     FetchedCall,
+    Model,
+    ModelList,
     OfferForm,
     PageQuery,
     RecordingState,
@@ -45,6 +48,7 @@ _SDP = "application/sdp"
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 
 
@@ -127,6 +131,8 @@ _DOORS = [
         query=PageQuery,
         is_public=True,
     ),
+    _Door(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
+    _Door(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
     _Door(method="get", path=TELEPHONY, summary="The carriers' doors.", response=TelephonyState),
     _Door(
         method="post",
@@ -236,8 +242,8 @@ def _operation(door: _Door, by_kind: dict[Any, Any]) -> dict[str, Any]:
         form = {"schema": by_kind[OfferForm], "encoding": encoding}
         operation["requestBody"]["content"]["multipart/form-data"] = form
     parameters = _query_parameters(door.query) if door.query is not None else []
-    if "{call_id}" in door.path:
-        parameters.append({"name": "call_id", "in": "path", "required": True, "schema": {"type": "string"}})
+    for name in re.findall(r"{(\w+)}", door.path):
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
     if parameters:
         operation["parameters"] = parameters
     if door.is_public:

@@ -11,7 +11,7 @@ import hmac
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
@@ -27,6 +27,7 @@ __all__ = ["Grant", "Keys", "Purpose", "says_beta", "subprotocols"]
 
 _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
+_KEY_HEADERS = ("api-key", "x-api-key")
 _MINTED = "ek_"
 _BETA_HEADER, _BETA_SUBPROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
 _MAX_MINTED = 100_000
@@ -253,17 +254,23 @@ def subprotocols(headers: Headers) -> list[str]:
 
 def says_beta(headers: Headers) -> bool:
     """Beta clients say so in a header, browsers in a subprotocol."""
-    return _BETA_HEADER in headers.get("openai-beta", "") or _BETA_SUBPROTOCOL in subprotocols(headers)
+    said = headers.getlist("openai-beta")
+    return any(_BETA_HEADER in value for value in said) or _BETA_SUBPROTOCOL in subprotocols(headers)
 
 
 def _presented(headers: Headers) -> str | None:
-    """The key as any of the known clients sends it: Bearer, ``api-key``, or a browser's subprotocol."""
-    authorization = headers.get("authorization", "")
-    if authorization[: len(_BEARER)].lower() == _BEARER:
-        return authorization[len(_BEARER) :].strip()
-    if "api-key" in headers:
-        return headers["api-key"]
-    return next(
-        (token.removeprefix(_KEY_SUBPROTOCOL) for token in subprotocols(headers) if token.startswith(_KEY_SUBPROTOCOL)),
-        None,
-    )
+    """The first key that is sent in one of the known ways: Bearer, ``api-key``, ``x-api-key``, a subprotocol."""
+    return next(filter(None, _all_presented(headers)), None)
+
+
+def _all_presented(headers: Headers) -> Iterator[str]:
+    """Some may be empty: a gateway forwards what its client left out."""
+    for authorization in headers.getlist("authorization"):
+        if authorization[: len(_BEARER)].lower() == _BEARER:
+            yield authorization[len(_BEARER) :].strip()
+    for name in _KEY_HEADERS:
+        for value in headers.getlist(name):
+            yield value.strip()
+    for token in subprotocols(headers):
+        if token.startswith(_KEY_SUBPROTOCOL):
+            yield token.removeprefix(_KEY_SUBPROTOCOL)

@@ -18,7 +18,7 @@ from bridge.errors import BadRequest, BridgeError, UnknownCall
 from bridge.front.allowance import Allowance
 from bridge.front.body import read_json
 from bridge.front.keys import Grant, Keys, Purpose
-from bridge.session.registry import Registry
+from bridge.session.registry import DEFAULT_MODEL, Registry
 from bridge.wire.checks import check_session
 from bridge.wire.client_events import bad_event, refuse_flat
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
@@ -26,8 +26,6 @@ from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
 __all__ = ["BetaRequest", "ClientSecretRequest", "secret_routes", "whole_session"]
-
-_DEFAULT_MODEL = "gpt-realtime"
 
 _PURPOSES: dict[str, Purpose] = {"controller": "client", "observer": "listener"}  # the others are called alike
 
@@ -182,7 +180,7 @@ def whole_session(update: SessionConfig) -> SessionConfig:
     """
     check_session(update)
     update = msgspec.structs.replace(update, id=UNSET, object=UNSET, expires_at=UNSET)
-    model = update.model if update.model is not UNSET else _DEFAULT_MODEL
+    model = update.model if update.model is not UNSET else DEFAULT_MODEL
     new = default_transcription if update.type == "transcription" else default_session
     return merged(new(session_id=new_id("sess"), model=model, expires_at=0), update)
 

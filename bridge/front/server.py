@@ -24,10 +24,12 @@ from bridge.front.cors import Cors
 from bridge.front.describe import description_routes
 from bridge.front.http import BoundedHttp
 from bridge.front.keys import Keys
+from bridge.front.models import model_routes
 from bridge.front.proxies import Forwarded
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
 from bridge.front.socket import BridgeWebSocket, Sockets
+from bridge.front.spellings import Spellings
 from bridge.front.telephony import Telephony
 from bridge.front.watch import watch_route
 from bridge.log import get_logger
@@ -69,13 +71,15 @@ def new_app(
             serves_pages=config.page_keys and bool(config.allow_origin),
             page_keys_per_minute=config.page_keys_per_minute,
         ),
+        *model_routes(config, keys),
         *telephony.routes,
         *description_routes(),
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
-    middleware = [Middleware(Forwarded, trusted=config.trusted_proxies), cors, Middleware(_Contain)]
+    forwarded = Middleware(Forwarded, trusted=config.trusted_proxies)
+    middleware = [Middleware(Spellings), forwarded, cors, Middleware(_Contain)]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
     app.router.default = _nothing_here
     return app

@@ -19,6 +19,8 @@ __all__ = [
     "ClientSecret",
     "ErrorBody",
     "FetchedCall",
+    "Model",
+    "ModelList",
     "OfferForm",
     "PageQuery",
     "RecordingState",
@@ -90,6 +92,22 @@ class CallList(Struct, frozen=True):
     """All calls that the key may see."""
 
     data: list[Call]
+    object: str = "list"
+
+
+class Model(Struct, frozen=True):
+    """A model that a call may ask for."""
+
+    id: str
+    created: int
+    owned_by: Annotated[str, _meaning("the upstream that answers for it")]
+    object: str = "model"
+
+
+class ModelList(Struct, frozen=True):
+    """Those that the configuration names."""
+
+    data: list[Model]
     object: str = "list"
 
 

@@ -19,13 +19,14 @@ from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
-__all__ = ["Registry", "Terms", "UpstreamFactory", "unknown_call"]
+__all__ = ["DEFAULT_MODEL", "Registry", "Terms", "UpstreamFactory", "unknown_call"]
 
 _log = get_logger("registry")
 
 _GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # stock clients come back after either
 _ANY_KEY = "api"
-_DEFAULT_MODEL = "gpt-realtime"
+DEFAULT_MODEL = "gpt-realtime"
+"""Of a call that asks for none."""
 
 UpstreamFactory = Callable[[CallInfo], Upstream]
 
@@ -56,7 +57,7 @@ class Terms:
         if self.config is not None:
             return msgspec.structs.replace(merged(self.config, update), **fixed)
         new = default_transcription if update.type == "transcription" else default_session
-        whole = new(session_id=session_id, model=self.model or _DEFAULT_MODEL, expires_at=expires_at)
+        whole = new(session_id=session_id, model=self.model or DEFAULT_MODEL, expires_at=expires_at)
         return msgspec.structs.replace(merged(whole, update), **fixed)
 
 

@@ -72,7 +72,7 @@ def test_every_route_is_described() -> None:
     registry, keys = Registry(lambda info: Engine(Parrot()), **limits), Keys((), ())
     app = new_app(Config(), registry, cast(Any, None), keys, Telephony(Config(), registry, keys), Lobby(Limits()))
     served = {
-        (route.path, method.lower())
+        (route.path_format, method.lower())
         for route in app.routes
         if isinstance(route, Route) and (route.path in ("/session", "/healthz") or route.path.startswith("/v1/"))
         for method in (route.methods or set()) - {"HEAD"}
