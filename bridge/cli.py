@@ -55,9 +55,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(arguments: argparse.Namespace) -> int:
     config = load(vars(arguments), os.environ, arguments.config)
-    logging.configure(config.log_format, config.log_level)
-    with _new_runner() as runner:
-        return runner.run(_run_daemon(config))
+    with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
+        logging.configure(config.log_format, config.log_level, stream)
+        with _new_runner() as runner:
+            return runner.run(_run_daemon(config))
 
 
 def _call(arguments: argparse.Namespace) -> int:

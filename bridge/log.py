@@ -2,12 +2,17 @@
 
 An event is a short dotted name, ``room.happening``; everything else is a key. What belongs to one call is bound once
 with ``structlog.contextvars`` and travels with the task. The standard library's loggers (uvicorn, aiortc, aioice,
-asyncio) end in the same lines, from WARNING up.
+asyncio) end in the same lines, from WARNING up, a storm of one message once a second.
 """
 
+import copy
 import logging
+import os
 import re
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from math import inf, isfinite
 from typing import Any, TextIO, cast
@@ -15,11 +20,12 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-__all__ = ["Tally", "configure", "get_logger"]
+__all__ = ["LineWriter", "Tally", "configure", "get_logger"]
 
 _LONGEST_VALUE = 2000
 _REDACTED = "[redacted]"
 _HANDLER_NAME = "bridge"
+_RETRY_S = 0.05
 
 # The last word of a key whose value never belongs in a log: ``openai-api-key`` and ``ice_pwd``, but not ``audio_ms``.
 _HIDDEN_WORDS = frozenset(
@@ -40,12 +46,13 @@ _SECRET = re.compile(
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def configure(format: str, level: str, stream: TextIO | None = None) -> None:
+def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = None) -> None:
     """Write all logs to ``stream`` (standard error); ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
-    stream = stream or sys.stderr
+    stream = cast(TextIO, stream or sys.stderr)
     is_console = format == "console" or (format == "auto" and stream.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
+        _Tracebacks(),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -68,6 +75,86 @@ def get_logger(room: str) -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, structlog.get_logger(room=room))
 
 
+class LineWriter:
+    """A stream for ``configure`` that never keeps its writers waiting: a thread of its own writes to ``descriptor``.
+
+    Theory of operation: whoever reads standard error may be slow, or have stopped. Lines wait in a queue of at most
+    ``MAX_CHARS``; more are dropped, and once there is room again, one line ``log.dropped`` tells how many. ``with``
+    starts the thread; in the end what is left is waited for, but only for ``CLOSE_S``.
+    """
+
+    MAX_CHARS = 1024 * 1024
+    CLOSE_S = 1.0
+
+    def __init__(self, descriptor: int, *, is_terminal: bool = False) -> None:
+        self.dropped = 0
+        """Lines that nobody will see."""
+        self._descriptor = descriptor
+        self._is_terminal = is_terminal
+        self._lines: deque[str] = deque()
+        self._chars = 0
+        self._untold = 0
+        self._is_closing = False
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+
+    def __enter__(self) -> "LineWriter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._news:
+            self._is_closing = True
+            self._news.notify()
+        self._thread.join(self.CLOSE_S)  # one that is stuck in a write ends with the process
+
+    def isatty(self) -> bool:
+        """Somebody may be looking."""
+        return self._is_terminal
+
+    def flush(self) -> None:
+        """Nothing to do: the thread is at it."""
+
+    def write(self, text: str) -> int:
+        """Queues one line or more, or drops them; from any thread."""
+        with self._news:
+            if self._chars + len(text) > self.MAX_CHARS:
+                self.dropped += 1
+                self._untold += 1
+            else:
+                self._lines.append(text)
+                self._chars += len(text)
+                self._news.notify()
+        return len(text)
+
+    def _run(self) -> None:
+        while True:
+            with self._news:
+                while not self._lines and not self._untold:
+                    if self._is_closing:
+                        return
+                    self._news.wait()
+                text = "".join(self._lines)
+                self._lines.clear()
+            self._put(text.encode("utf-8", "backslashreplace"))
+            with self._news:
+                self._chars -= len(text)
+                untold, self._untold = self._untold, 0
+            if untold:
+                get_logger("log").warning("log.dropped", count=untold)
+
+    def _put(self, data: bytes) -> None:
+        """Waits for as long as it takes; where nobody can read any more, it is lost."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:  # somebody else has made the descriptor so
+                time.sleep(_RETRY_S)
+            except OSError:
+                return
+
+
 class Tally:
     """Turns a storm of repeats into one line per second and name; exact totals are the metrics' part.
 
@@ -76,6 +163,7 @@ class Tally:
     """
 
     PERIOD_S = 1.0
+    MAX_NAMES = 1000
 
     def __init__(self) -> None:
         self._reported_at: dict[str, float] = {}
@@ -83,6 +171,9 @@ class Tally:
 
     def add(self, name: str, now: float) -> int | None:
         """Count one; returns how many to report now, or None while it is too soon."""
+        if len(self._reported_at) >= self.MAX_NAMES and name not in self._reported_at:
+            self._reported_at.clear()
+            self._held.clear()
         count = self._held.get(name, 0) + 1
         if now - self._reported_at.get(name, -inf) < self.PERIOD_S:
             self._held[name] = count
@@ -109,7 +200,7 @@ def _json() -> list[Processor]:
 
 def _route_standard_logging(before: list[Processor], ending: list[Processor], stream: TextIO, level: int) -> None:
     """Make the root logger write as we do; a handler from an earlier call is replaced."""
-    handler = logging.StreamHandler(stream)
+    handler = _StormHandler(stream)
     handler.name = _HANDLER_NAME
     handler.setLevel(level)
     handler.setFormatter(
@@ -123,6 +214,41 @@ def _route_standard_logging(before: list[Processor], ending: list[Processor], st
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(level)
+
+
+class _Tracebacks:
+    """Of one event, a traceback a second: whoever finds a way to make us fail must not find one to fill the log."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Lets the event pass, with the ``count`` of those that were held back, or holds it back."""
+        if event.get("exc_info") and "_record" not in event:
+            count = self._tally.add(str(event["event"]), time.monotonic())
+            if count is None:
+                raise structlog.DropEvent
+            if count > 1:
+                event["count"] = count
+        return event
+
+
+class _StormHandler(logging.StreamHandler[TextIO]):
+    """Writes what a library repeats once a second, with how often it came."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._tally = Tally()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the record, or counts it."""
+        count = self._tally.add(f"{record.name} {record.msg}", time.monotonic())
+        if count is None:
+            return
+        if count > 1:
+            record = copy.copy(record)
+            record.msg, record.args = f"{record.getMessage()} ({count} times)", None
+        super().emit(record)
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -3,13 +3,14 @@
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from bridge.log import Tally, configure, get_logger
+from bridge.log import LineWriter, Tally, configure, get_logger
 
 _SDP = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\na=ice-pwd:hunter2hunter2hunter2hu\r\na=fingerprint:sha-256 AB:CD\r\n"
 
@@ -211,3 +212,64 @@ def test_a_tally_counts_each_name_alone() -> None:
     """One name's storm does not hide another's first."""
     tally = Tally()
     assert (tally.add("drop", 0.0), tally.add("late", 0.0), tally.add("drop", 0.5)) == (1, 1, None)
+
+
+def test_a_reader_that_has_stopped_keeps_nobody_waiting() -> None:
+    """Lines beyond the bound are dropped, and told of as soon as somebody reads on; those that were queued come."""
+    read_end, write_end = os.pipe()
+    with LineWriter(write_end) as writer:
+        configure("json", "info", writer)
+        line = "many words " * 180
+        for number in range(1000):
+            get_logger("front").info("call.odd", number=number, line=line)
+        dropped = writer.dropped
+        assert 0 < dropped < 1000
+        with os.fdopen(read_end) as reader:
+            lines = [json.loads(reader.readline()) for _ in range(1000 - dropped + 1)]
+    os.close(write_end)
+    told = [line for line in lines if line["event"] == "log.dropped"]
+    assert [line["number"] for line in lines if line["event"] == "call.odd"] == list(range(1000 - dropped))
+    assert sum(line["count"] for line in told) == dropped
+
+
+def test_a_reader_that_is_gone_keeps_nobody_waiting() -> None:
+    """A closed pipe loses the lines, and nothing else."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with LineWriter(write_end) as writer:
+        configure("json", "info", writer)
+        get_logger("front").info("call.opened")
+    os.close(write_end)
+
+
+def test_the_last_line_is_written_before_the_end() -> None:
+    """What is queued when the daemon stops still comes."""
+    read_end, write_end = os.pipe()
+    with LineWriter(write_end) as writer:
+        configure("json", "info", writer)
+        get_logger("daemon").info("daemon.stopped")
+    os.close(write_end)
+    with os.fdopen(read_end) as reader:
+        assert json.loads(reader.read())["event"] == "daemon.stopped"
+
+
+def test_a_storm_of_a_library_is_one_line() -> None:
+    """What uvicorn or aiortc repeat is written once a second."""
+    stream = io.StringIO()
+    configure("json", "info", stream)
+    for _ in range(100):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").warning("Something else.")
+    assert [line["event"] for line in _json_lines(stream)] == ["Invalid HTTP request received.", "Something else."]
+
+
+def test_a_storm_of_tracebacks_is_one_line() -> None:
+    """What fails again and again is told once a second; other events are not held back."""
+    stream = io.StringIO()
+    configure("json", "info", stream)
+    for number in range(100):
+        get_logger("front").error("call.failed", exc_info=ValueError("no"))
+        get_logger("front").info("call.opened", number=number)
+    lines = _json_lines(stream)
+    assert [line["event"] for line in lines].count("call.failed") == 1
+    assert [line["number"] for line in lines if line["event"] == "call.opened"] == list(range(100))

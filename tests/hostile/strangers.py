@@ -5,11 +5,12 @@ A function takes the daemon's address and returns what it saw, as JSON.
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from tests.hostile.stage import Address
 
-__all__ = ["endless_head"]
+__all__ = ["endless_head", "garbage_requests"]
 
 _TIMEOUT_S = 10.0
 
@@ -56,4 +57,14 @@ def endless_head(address: Address, kind: str, megabytes: int, connections: int) 
             taken = _push(connection, [start, *[piece] * (megabytes * 2**20 // len(piece))])
             seen.append((_status(connection), taken))
             time.sleep(0)
+    return seen
+
+
+def garbage_requests(address: Address, count: int) -> dict[str, int]:
+    """Requests that are none, a connection for each; how often each status came."""
+    seen: Counter[str] = Counter()
+    for _ in range(count):
+        with _connect(address) as connection:
+            _push(connection, [b"\x00garbage of some length that is no request\r\n\r\n"])
+            seen[str(_status(connection))] += 1
     return seen
