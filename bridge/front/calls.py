@@ -9,6 +9,7 @@ from starlette.routing import Route
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.front.body import read_body, read_form
 from bridge.front.keys import Grant, Keys, says_beta
+from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.session.recording import Recorder
@@ -19,10 +20,14 @@ from bridge.wire.client_events import decode_json, decode_session
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["RESUME_KEY", "call_routes", "terms_of"]
+__all__ = ["RESUME_KEY", "WARNING", "call_routes", "terms_of"]
 
+WARNING = "Bridge-Warning"
+"""The header that says what of the offer could not be used."""
 RESUME_KEY = "Bridge-Resume-Key"
 """The header that brings the call's resume key, and that shows it again."""
+_log = get_logger("front")
+
 _SDP, _FORM = "application/sdp", "multipart/form-data"
 
 
@@ -44,6 +49,7 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         grant = keys.admit(request.headers)
         registry.require_room(grant.key_id)
         terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
+        terms = replace(terms, warnings=offer.warnings)
         if update is not None:
             terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)
         keys.admit(request.headers, is_use=True)  # a refused request costs a single-use key nothing
@@ -61,6 +67,10 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         headers = {"Location": f"/v1/realtime/calls/{session.info.call_id}"}
         if session.comeback.is_possible:
             headers[RESUME_KEY] = session.comeback.key
+        if offer.warnings:
+            headers[WARNING] = "; ".join(f"{warning.code}: {warning.message}" for warning in offer.warnings)
+            for warning in offer.warnings:
+                _log.warning("call.warning", call_id=session.info.call_id, code=warning.code, message=warning.message)
         return Response(answer, 201, headers, media_type=_SDP)
 
     async def resume(request: Request) -> Response:

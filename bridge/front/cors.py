@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bridge.front.calls import RESUME_KEY
+from bridge.front.calls import RESUME_KEY, WARNING
 from bridge.front.keys import Keys
 
 __all__ = ["Cors"]
@@ -46,5 +46,5 @@ def _cors(app: ASGIApp, origins: tuple[str, ...], pattern: str | None) -> CORSMi
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
         allow_private_network=True,  # the origin is allowed already, wherever the bridge is
-        expose_headers=["Location", "Retry-After", RESUME_KEY],
+        expose_headers=["Location", "Retry-After", RESUME_KEY, WARNING],
     )

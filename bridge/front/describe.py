@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge import __version__
-from bridge.front.calls import RESUME_KEY
+from bridge.front.calls import RESUME_KEY, WARNING
 from bridge.front.secrets import BetaRequest, ClientSecretRequest
 from bridge.front.shapes import (
     BetaSession,
@@ -79,9 +79,10 @@ _OF_CALLS = [
 ]
 _LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
 _RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
+_WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
-    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": _LOCATION | _RESUME
+    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": _LOCATION | _RESUME | _WARNING
 }  # fmt: skip
 _CALL = "/v1/realtime/calls/{call_id}"
 _DOORS = [

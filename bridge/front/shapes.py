@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.wire.audio import FORMATS
+from bridge.wire.own_events import CallWarning
 from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
 
@@ -70,6 +71,7 @@ class Call(Struct, frozen=True):
     model: str
     started_at: float
     metadata: dict[str, str]
+    warnings: list[CallWarning]
     seconds: float
     listeners: list[dict[str, Any]]
     legs: list[dict[str, Any]]

@@ -37,7 +37,8 @@ async def dial(
         ice,
         new_certificate(),
         owner,
-        opus_payload_type=OFFERED_OPUS,
+        inbound_opus=OFFERED_OPUS,
+        outbound_opus=OFFERED_OPUS,
         queue_limit_s=queue_limit_s,
         is_microphone=is_microphone,
     )

@@ -89,10 +89,12 @@ class Endpoint:
             agent,
             self._certificate,
             owner,
-            opus_payload_type=offer.opus_payload_type,
+            inbound_opus=offer.inbound.opus if offer.inbound is not None else 0,
+            outbound_opus=offer.outbound.opus if offer.outbound is not None else 0,
             queue_limit_s=self._queue_limit_s,
         )
-        peer.connect_to(offer, dtls_role="server")
+        is_client = offer.setup == "passive"  # the peer wants it; else it drives the retransmissions
+        peer.connect_to(offer, dtls_role="client" if is_client else "server")
         self._runner.run(peer)
         ours = AnswerParameters(
             ice_ufrag=agent.ufrag,
@@ -101,6 +103,7 @@ class Endpoint:
             addresses=self.addresses,
             port=self.port,
             ssrc=peer.outbound.ssrc,
+            setup="active" if is_client else "passive",
         )
         return peer, write_answer(offer, ours)
 

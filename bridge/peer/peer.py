@@ -48,7 +48,8 @@ class Peer:
         certificate: RTCCertificate,
         owner: LegOwner,
         *,
-        opus_payload_type: int,
+        inbound_opus: int,
+        outbound_opus: int,
         queue_limit_s: int,
         is_microphone: bool = False,
     ) -> None:
@@ -56,11 +57,11 @@ class Peer:
         self.faults: Counter[str] = Counter()
         self.doubles = 0
         """Packets that came twice, or behind 128 others: SRTP takes neither."""
-        self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=opus_payload_type, rate_hz=SESSION_HZ)
+        self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=inbound_opus, rate_hz=SESSION_HZ)
         self.outbound = OutboundAudio(
             new_encoder(SESSION_HZ),
             rate_hz=SESSION_HZ,
-            payload_type=opus_payload_type,
+            payload_type=outbound_opus,
             ssrc=secrets.randbits(32),
             sequence=secrets.randbits(15),
             rtp_timestamp=secrets.randbits(32),
@@ -97,20 +98,27 @@ class Peer:
 
     def connect_to(self, remote: Offer, *, dtls_role: str, open_channel: str | None = None) -> None:
         """Whom ``run`` is going to meet, and as what: DTLS ``server`` or ``client``."""
-        self._remote = remote
-        self._hears = remote.receives_audio
         self._dtls_role = dtls_role
         self._open_channel = open_channel
-        extensions = remote.extensions
+        self._agree_on(remote)
+
+    def _agree_on(self, remote: Offer) -> None:
+        """What the remote description says of sound; may change in mid-call."""
+        self._remote = remote
+        self._hears = remote.receives_audio
+        self.inbound.red_payload_type = remote.inbound.red if remote.inbound is not None else None
+        wanted = remote.outbound
+        if wanted is None:
+            return
+        extensions = wanted.extensions
         self.outbound.negotiate(
             extensions=HeaderExtensions(
-                mid=remote.audio_mid, mid_id=extensions.get(MID_URI), level_id=extensions.get(AUDIO_LEVEL_URI)
+                mid=wanted.mid, mid_id=extensions.get(MID_URI), level_id=extensions.get(AUDIO_LEVEL_URI)
             ),
-            uses_dtx=remote.opus_parameters.get("usedtx") == "1",
-            bitrate=min(MAX_BITRATE, remote.max_bitrate or MAX_BITRATE),
+            uses_dtx=wanted.opus_parameters.get("usedtx") == "1",
+            bitrate=min(MAX_BITRATE, wanted.max_bitrate or MAX_BITRATE),
         )
-        self.inbound.red_payload_type = remote.red_payload_type
-        if remote.asks_again:
+        if wanted.asks_again and self._sent is None:
             self._sent = SentPackets()
 
     async def run(self, *, connect_timeout_s: float, close_deadline_s: float) -> None:

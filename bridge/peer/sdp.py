@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from bridge.errors import BadOffer
 from bridge.media.extensions import AUDIO_LEVEL_URI, MAX_ID, MAX_MID_BYTES, MID_URI
+from bridge.wire.own_events import CallWarning
 
 __all__ = [
     "CNAME",
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_SDP_BYTES",
     "OFFERED_OPUS",
     "AnswerParameters",
+    "AudioSection",
     "Fingerprint",
     "Media",
     "Offer",
@@ -36,15 +38,26 @@ CNAME = "bridge"
 OFFERED_OPUS = 111
 """The payload type of Opus in our own offers; the one that Chromium uses."""
 _MAX_MEDIA = 16
+_MAX_LINES = 4096  # of the whole; Chromium's longest have a few hundred
+_MAX_SECTION_LINES = 1024
+_MAX_FINGERPRINTS = 16
 _SCTP_PORT = 5000
 _DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}  # RFC 8122 section 5; SHA-1 no longer counts
-_ICE_CHARS = re.compile(r"[A-Za-z0-9+/]{4,256}\Z")  # RFC 8839 section 5.4
+_DIGEST = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
+# RFC 8839 section 5.4 has letters, digits, + and /; what clients really write has _, = and - as well.
+_ICE_CHARS = re.compile(r"[!-~]{4,256}\Z")
 _TOKEN = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}\Z")  # RFC 8866 section 9: token
 _MEDIA_LINE = re.compile(
     r"m=(?:(?:audio|video) [0-9]{1,5} [A-Z/]+(?: [0-9]{1,3})+|[a-z]+ [0-9]{1,5} [A-Z/]+(?: [\w.-]+)+)\s*\Z"
 )
+_MAX_FORMATS = 128
+_OPUS = re.compile(r"opus/(?:8|12|16|24|48)000(?:/[12])?\Z", re.IGNORECASE)
+_STRICT_OPUS = "opus/48000/2"  # RFC 7587 section 7, whatever the sound has
+_PRINTABLE = re.compile(r"[ -~]*\Z")
 _EXTENSIONS = (AUDIO_LEVEL_URI, MID_URI)
 _REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+_BY_USE = ("sendrecv", "sendonly", "recvonly", "inactive")
+"""Directions of the remote side's sections, the most useful one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +68,111 @@ class Fingerprint:
     value: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Media:
-    """One ``m=`` section: its line's words and its attributes in order."""
+    """One ``m=`` section: its line's words and its attributes, each name's values in order."""
 
     kind: str
     port: str
     protocol: str
-    formats: list[str]
-    attributes: list[tuple[str, str]] = field(default_factory=list)
+    formats: tuple[str, ...]
+    direction: str = "sendrecv"
+    """What the remote side does, unless the section says otherwise (RFC 8866 section 6.7)."""
+    lines: int = 0
+    _values: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: str, value: str) -> None:
+        """One more attribute."""
+        self.lines += 1
+        if name in _REVERSE and not any(direction in self._values for direction in _REVERSE):
+            self.direction = name
+        self._values.setdefault(name, []).append(value)
 
     def value(self, name: str) -> str | None:
-        """The first value of attribute ``name``; None where it is absent."""
-        return next((value for key, value in self.attributes if key == name), None)
+        """The first value of attribute ``name``; None if it is absent."""
+        values = self._values.get(name)
+        return values[0] if values else None
 
     def values(self, name: str) -> list[str]:
         """All values of attribute ``name``."""
-        return [value for key, value in self.attributes if key == name]
+        return self._values.get(name, [])
+
+    def by_format(self, name: str) -> dict[str, str]:
+        """The first value of ``name`` for each payload type that the ``m=`` line has."""
+        found: dict[str, str] = {}
+        formats = set(self.formats)
+        for value in self.values(name):
+            payload_type, _, rest = value.partition(" ")
+            if payload_type in formats:
+                found.setdefault(payload_type, rest.strip())
+        return found
 
     @property
-    def direction(self) -> str:
-        """``sendrecv`` unless the section says otherwise (RFC 8866 section 6.7)."""
-        return next((key for key, _ in self.attributes if key in _REVERSE), "sendrecv")
+    def is_rtp(self) -> bool:
+        """It carries sound or pictures."""
+        return self.kind in ("audio", "video") and "RTP/" in self.protocol
 
     @property
     def is_rejected(self) -> bool:
         """Port 0 outside of a bundle means "not this one" (RFC 8829 section 5.2.1)."""
-        return self.port == "0" and all(key != "bundle-only" for key, _ in self.attributes)
+        return self.port == "0" and "bundle-only" not in self._values
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        mid = self.value("mid")
+        return f"{self.kind} section" if mid is None else f"{self.kind} section '{mid}'"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSection:
+    """A section that offers Opus."""
+
+    media: Media
+    opus: int
+    """The payload type of Opus."""
+    encoding: str
+    """What the section calls it: ``opus/48000/2``, or what some clients write in its place."""
+    red: int | None
+    """The payload type of Opus with redundancy (RFC 2198)."""
+
+    @property
+    def mid(self) -> str:
+        """The name of the section."""
+        return self.media.value("mid") or ""
+
+    @property
+    def extensions(self) -> dict[str, int]:
+        """The ids of those RTP header extensions that we know, by their URI (RFC 8285 section 5)."""
+        found: dict[str, int] = {}
+        for value in self.media.values("extmap"):
+            number, _, uri = value.partition(" ")
+            number = number.removesuffix("/sendrecv")
+            is_usable = number.isdecimal() and len(number) < 3 and 0 < int(number) <= MAX_ID
+            if is_usable and uri in _EXTENSIONS and int(number) not in found.values():
+                found.setdefault(uri, int(number))
+        if MID_URI in found and not 0 < len(self.mid) <= MAX_MID_BYTES:
+            del found[MID_URI]
+        return found
+
+    @property
+    def asks_again(self) -> bool:
+        """The remote side may ask for packets again (RFC 4585 section 4.2)."""
+        wanted = (f"{self.opus} nack", "* nack")
+        return any(value in wanted for value in self.media.values("rtcp-fb"))
+
+    @property
+    def opus_parameters(self) -> dict[str, str]:
+        """What the remote side would like of our Opus (RFC 7587 section 6.1)."""
+        line = self.media.by_format("fmtp").get(str(self.opus), "")
+        pairs = (part.partition("=") for part in line.split(";"))
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def max_bitrate(self) -> int | None:
+        """How many bits of Opus a second the remote side takes, if it says so."""
+        value = self.opus_parameters.get("maxaveragebitrate", "")
+        return int(value) if value.isdecimal() and len(value) < 8 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,71 +185,47 @@ class Offer:
     fingerprints: tuple[Fingerprint, ...]
     setup: str
     is_ice_lite: bool
+    origin: str
+    """Whose description it is: the same for all that one peer connection writes (RFC 8866 section 5.2)."""
+    tls_id: str | None
+    """Of its DTLS association, if it says so (RFC 8842 section 4)."""
     bundle: tuple[str, ...]
     """The sections that share our one transport, by mid, as the remote side grouped them."""
-    audio: Media | None
-    opus_payload_type: int
-    red_payload_type: int | None
-    """Of Opus with redundancy (RFC 2198)."""
+    inbound: AudioSection | None
+    """In which the remote side's sound comes."""
+    outbound: AudioSection | None
+    """In which ours goes; it may be the same."""
     application: Media | None
+    accepted: tuple[Media, ...]
+    """The sections on our transport in the order of the bundle; those that are none of the above carry nothing."""
     sctp_port: int
     max_message_bytes: int
+    warnings: tuple[CallWarning, ...]
+
+    @property
+    def audio(self) -> AudioSection | None:
+        """A section with sound; None if only events come."""
+        return self.inbound or self.outbound
+
+    @property
+    def opus_payload_type(self) -> int:
+        """Of the remote side's Opus; 0 if there is none."""
+        return self.audio.opus if self.audio is not None else 0
 
     @property
     def candidates(self) -> list[str]:
         """The remote candidates; only an answer's are of use."""
-        sections = [media for media in (self.audio, self.application) if media is not None]
-        return list(dict.fromkeys(v for media in sections for k, v in media.attributes if k == "candidate"))
-
-    @property
-    def extensions(self) -> dict[str, int]:
-        """The ids of those RTP header extensions that we know, by their URI (RFC 8285 section 5)."""
-        found: dict[str, int] = {}
-        for value in self.audio.values("extmap") if self.audio is not None else ():
-            number, _, uri = value.partition(" ")
-            number = number.removesuffix("/sendrecv")
-            is_usable = number.isdecimal() and len(number) < 3 and 0 < int(number) <= MAX_ID
-            if is_usable and uri in _EXTENSIONS and int(number) not in found.values():
-                found.setdefault(uri, int(number))
-        if MID_URI in found and not 0 < len(self.audio_mid) <= MAX_MID_BYTES:
-            del found[MID_URI]
-        return found
-
-    @property
-    def audio_mid(self) -> str:
-        """The name of the audio section."""
-        return (self.audio.value("mid") or "") if self.audio is not None else ""
-
-    @property
-    def asks_again(self) -> bool:
-        """The remote side may ask for packets again (RFC 4585 section 4.2)."""
-        wanted = (f"{self.opus_payload_type} nack", "* nack")
-        return self.audio is not None and any(value in wanted for value in self.audio.values("rtcp-fb"))
-
-    @property
-    def opus_parameters(self) -> dict[str, str]:
-        """What the remote side would like of our Opus (RFC 7587 section 6.1)."""
-        prefix = f"{self.opus_payload_type} "
-        values = self.audio.values("fmtp") if self.audio is not None else []
-        line = next((value.removeprefix(prefix) for value in values if value.startswith(prefix)), "")
-        pairs = (part.partition("=") for part in line.split(";"))
-        return {name.strip(): value.strip() for name, _, value in pairs}
-
-    @property
-    def max_bitrate(self) -> int | None:
-        """How many bits of Opus a second the remote side takes, where it says so."""
-        value = self.opus_parameters.get("maxaveragebitrate", "")
-        return int(value) if value.isdecimal() and len(value) < 8 else None
+        return list(dict.fromkeys(value for media in self.accepted for value in media.values("candidate")))
 
     @property
     def sends_audio(self) -> bool:
         """The remote side wants to be heard."""
-        return self.audio is not None and self.audio.direction in ("sendrecv", "sendonly")
+        return self.inbound is not None and self.inbound.media.direction in ("sendrecv", "sendonly")
 
     @property
     def receives_audio(self) -> bool:
         """The remote side wants to hear."""
-        return self.audio is not None and self.audio.direction in ("sendrecv", "recvonly")
+        return self.outbound is not None and self.outbound.media.direction in ("sendrecv", "recvonly")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +238,9 @@ class AnswerParameters:
     addresses: tuple[str, ...]
     port: int
     ssrc: int
+    setup: str = "passive"
+    version: int = 1
+    """Goes up with each answer of one call (RFC 8866 section 5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +257,6 @@ class OfferParameters:
 def parse_offer(body: bytes) -> Offer:
     """The offer in an HTTP body; raises ``BadOffer`` naming what keeps a call from being made of it."""
     offer = parse_remote(body)
-    if offer.setup == "passive":
-        raise BadOffer("The offer says a=setup:passive; the bridge needs actpass or active.", param="setup")
     if offer.is_ice_lite:
         raise BadOffer("The offer says a=ice-lite, and so does the bridge: neither side would check.", param="ice-lite")
     return offer
@@ -199,19 +267,24 @@ def parse_remote(body: bytes) -> Offer:
     if len(body) > MAX_SDP_BYTES:
         raise BadOffer(f"The SDP has {len(body)} bytes, over the limit of {MAX_SDP_BYTES}.", param="sdp")
     session, media = _sections(body)
-    audio = next((m for m in media if m.kind == "audio" and not m.is_rejected and _opus(m) is not None), None)
-    application = next(
-        (m for m in media if m.kind == "application" and "SCTP" in m.protocol and not m.is_rejected), None
-    )
-    if audio is None:
-        if any(m.kind == "audio" and not m.is_rejected for m in media):
-            raise BadOffer("No audio section offers Opus at 48 kHz (a=rtpmap:… opus/48000/2).", param="rtpmap")
-        if application is None:
+    offered = [m for m in media if not m.is_rejected]
+    sounds = {m: audio for m in offered if (audio := _audio(m)) is not None}
+    by_use = sorted(sounds, key=lambda m: _BY_USE.index(m.direction))
+    data = [m for m in offered if m.kind == "application" and "SCTP" in m.protocol]
+    if not sounds:
+        if any(m.kind == "audio" for m in offered):
+            raise BadOffer(f"No audio section offers Opus (a=rtpmap:… {_STRICT_OPUS}).", param="rtpmap")
+        if not data:
             raise BadOffer("The SDP has no audio and no data channel section (m=audio, m=application).", param="m")
-    carrier = next(m for m in media if m in (audio, application))
-    bundle = _bundle(session, carrier)
-    audio, application = (m if m is carrier or (m and m.value("mid") in bundle) else None for m in (audio, application))
-    ice_ufrag, ice_pwd = _lookup(session, carrier, "ice-ufrag"), _lookup(session, carrier, "ice-pwd")
+    main = (by_use or data)[0]
+    bundle = _bundle(session, main)
+    inbound, outbound = _by_direction([m for m in by_use if m is main or m.value("mid") in bundle])
+    used = [m for m in (inbound, outbound) if m is not None]
+    application = next((m for m in data if m is main or m.value("mid") in bundle), None)
+    accepted = [m for m in offered if m in used or m is application or (m.is_rtp and m.value("mid") in bundle)]
+    place = {mid: at for at, mid in enumerate(bundle)}
+    carriers = sorted(accepted, key=lambda m: place.get(m.value("mid") or "", 0))
+    ice_ufrag, ice_pwd = _lookup(session, carriers, "ice-ufrag"), _lookup(session, carriers, "ice-pwd")
     if not ice_ufrag or not _ICE_CHARS.match(ice_ufrag):
         raise BadOffer("The SDP has no usable ICE user fragment (a=ice-ufrag).", param="ice-ufrag")
     if not ice_pwd or not _ICE_CHARS.match(ice_pwd):
@@ -220,37 +293,72 @@ def parse_remote(body: bytes) -> Offer:
         media=media,
         ice_ufrag=ice_ufrag,
         ice_pwd=ice_pwd,
-        fingerprints=_fingerprints(session, carrier),
-        setup=_lookup(session, carrier, "setup") or "actpass",
-        audio=audio,
-        opus_payload_type=(_opus(audio) or 0) if audio else 0,
-        red_payload_type=_red(audio) if audio else None,
-        application=application,
+        fingerprints=_fingerprints(session, carriers),
+        setup=_lookup(session, carriers, "setup") or "actpass",
         is_ice_lite=session.value("ice-lite") is not None,
+        origin=session.value("o=") or "",
+        tls_id=_lookup(session, carriers, "tls-id"),
         bundle=bundle,
+        inbound=sounds[inbound] if inbound is not None else None,
+        outbound=sounds[outbound] if outbound is not None else None,
+        application=application,
+        accepted=tuple(carriers),
         sctp_port=_number(application, "sctp-port", _SCTP_PORT, least=1, most=65_535),
         max_message_bytes=_number(application, "max-message-size", _DEFAULT_MAX_MESSAGE_BYTES),
+        warnings=_warnings(offered, [*used, application], has_bundle=bool(bundle)),
     )
 
 
+def _by_direction(sounds: list[Media]) -> tuple[Media | None, Media | None]:
+    """In which section the remote side speaks, and in which it hears; ``sounds`` has the most useful one first."""
+    if not sounds:
+        return None, None
+    speaks = next((m for m in sounds if m.direction in ("sendrecv", "sendonly")), None)
+    hears = next((m for m in sounds if m.direction in ("sendrecv", "recvonly")), None)
+    if speaks is None and hears is None:
+        return sounds[0], sounds[0]
+    return speaks or hears, hears or speaks
+
+
+def _warnings(offered: list[Media], used: list[Media | None], *, has_bundle: bool) -> tuple[CallWarning, ...]:
+    """What was offered and is not used, by name."""
+    unused = [m for m in offered if m not in used and not (m.is_rtp and m.direction == "inactive")]
+    if not unused:
+        return ()
+    names = ", ".join(m.name for m in unused)
+    if not has_bundle:
+        main = next(m.name for m in used if m is not None)
+        message = f"The offer has no a=group:BUNDLE for its {main}: that section alone is connected, not its {names}."
+        return (CallWarning("no_bundle", message),)
+    return (CallWarning("unused_sections", f"Of the offer these are not used: {names}."),)
+
+
 def write_answer(offer: Offer, ours: AnswerParameters) -> str:
-    """The answer: audio and data channel accepted, every other section rejected with port 0."""
-    accepted = [m for m in offer.media if m is offer.audio or m is offer.application]
-    mids = [mid for m in accepted if (mid := m.value("mid")) in offer.bundle]
-    lines = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=ice-lite", "a=msid-semantic: WMS bridge"]
+    """The answer. What the bridge has no use for is inactive if it is in the bundle, else rejected with port 0.
+
+    Inactive costs nothing, and rejected sections have their lines, because some clients (aiortc) connect a transport
+    of its own for each section outside of the bundle, and count as failed if that does.
+    """
+    mids = [mid for m in offer.accepted if (mid := m.value("mid")) in offer.bundle]
+    lines = ["v=0", f"o=- 1 {ours.version} IN IP4 0.0.0.0", "s=-", "t=0 0", "a=ice-lite", "a=msid-semantic: WMS bridge"]
     if mids:
         lines.insert(4, f"a=group:BUNDLE {' '.join(map(str, mids))}")
     for media in offer.media:
         mid = media.value("mid")
-        is_accepted = any(media is m for m in accepted)
-        lines.append(f"m={media.kind} {9 if is_accepted else 0} {media.protocol} {_formats(offer, media, is_accepted)}")
+        is_accepted = media in offer.accepted
+        audio = next((a for a in (offer.inbound, offer.outbound) if a is not None and a.media is media), None)
+        formats = " ".join(media.formats if audio is None else _formats(audio))
+        lines.append(f"m={media.kind} {9 if is_accepted else 0} {media.protocol} {formats}")
         lines.append("c=IN IP4 0.0.0.0")
         if mid:
             lines.append(f"a=mid:{mid}")
-        if not is_accepted:
-            lines.append("a=inactive")
-            continue
-        lines += _audio_lines(offer, ours) if media is offer.audio else _application_lines()
+        if audio is not None:
+            lines += _audio_lines(offer, audio, ours)
+        elif media is offer.application:
+            lines += _application_lines()
+        else:
+            lines += _unused_lines(media)
+        lines += _candidate_lines(ours) if is_accepted else []
         lines += _transport_lines(ours)
     return "\r\n".join(lines) + "\r\n"
 
@@ -284,51 +392,67 @@ def write_offer(ours: OfferParameters) -> str:
     return "\r\n".join([*session, *audio, *application, *_application_lines(), *transport]) + "\r\n"
 
 
-def _formats(offer: Offer, media: Media, is_accepted: bool) -> str:
+def _formats(audio: AudioSection) -> list[str]:
     """Opus and its redundancy in the order of the offer: which of the two is sent is the peer's choice."""
-    if not is_accepted or media is not offer.audio:
-        return " ".join(media.formats)
-    accepted = {str(offer.opus_payload_type), str(offer.red_payload_type)}
-    return " ".join(dict.fromkeys(payload_type for payload_type in media.formats if payload_type in accepted))
+    accepted = {str(audio.opus), str(audio.red)}
+    return list(dict.fromkeys(payload_type for payload_type in audio.media.formats if payload_type in accepted))
 
 
-def _audio_lines(offer: Offer, ours: AnswerParameters) -> list[str]:
-    assert offer.audio is not None
-    opus = offer.opus_payload_type
+def _audio_lines(offer: Offer, audio: AudioSection, ours: AnswerParameters) -> list[str]:
+    opus = audio.opus
+    direction = _REVERSE[audio.media.direction]
+    if offer.inbound is not offer.outbound:
+        direction = "recvonly" if audio is offer.inbound else "sendonly"
     lines = [
-        f"a={_REVERSE[offer.audio.direction]}",
+        f"a={direction}",
         "a=rtcp-mux",
-        f"a=rtpmap:{opus} opus/48000/2",
+        f"a=rtpmap:{opus} {audio.encoding}",
         f"a=fmtp:{opus} minptime=10;useinbandfec=1",
         "a=ptime:20",
     ]
-    if (red := offer.red_payload_type) is not None:
+    if (red := audio.red) is not None:
         lines += [f"a=rtpmap:{red} red/48000/2", f"a=fmtp:{red} {opus}/{opus}"]
-    if offer.asks_again:
+    if audio.asks_again:
         lines.append(f"a=rtcp-fb:{opus} nack")
-    lines += [f"a=extmap:{number} {uri}" for uri, number in offer.extensions.items()]
-    if offer.receives_audio:
+    lines += [f"a=extmap:{number} {uri}" for uri, number in audio.extensions.items()]
+    if direction in ("sendrecv", "sendonly"):
         lines += ["a=msid:bridge audio", f"a=ssrc:{ours.ssrc} cname:{CNAME}"]
     return lines
+
+
+def _unused_lines(media: Media) -> list[str]:
+    """Of a section that carries nothing: its own codecs, because an answer without a common one is an error to some."""
+    if not media.is_rtp:
+        return ["a=inactive"]
+    codecs = [
+        f"a={name}:{payload_type} {value}"
+        for name in ("rtpmap", "fmtp")
+        for payload_type, value in media.by_format(name).items()
+        if _PRINTABLE.match(value)
+    ]
+    return ["a=inactive", "a=rtcp-mux", *codecs]
 
 
 def _application_lines() -> list[str]:
     return [f"a=sctp-port:{_SCTP_PORT}", f"a=max-message-size:{MAX_MESSAGE_BYTES}"]
 
 
-def _transport_lines(ours: AnswerParameters) -> list[str]:
-    """ICE with all candidates at once, and DTLS in the passive role, so that the peer drives retransmissions."""
-    lines = [
+def _candidate_lines(ours: AnswerParameters) -> list[str]:
+    """All candidates at once."""
+    return [
         f"a=candidate:{index} 1 udp {_priority(index)} {address} {ours.port} typ host"
         for index, address in enumerate(ours.addresses, 1)
     ]
+
+
+def _transport_lines(ours: AnswerParameters) -> list[str]:
+    """ICE and DTLS; in the passive role, unless the peer wants it, so that the peer drives retransmissions."""
     return [
-        *lines,
         "a=end-of-candidates",
         f"a=ice-ufrag:{ours.ice_ufrag}",
         f"a=ice-pwd:{ours.ice_pwd}",
         f"a=fingerprint:{ours.fingerprint.algorithm} {ours.fingerprint.value}",
-        "a=setup:passive",
+        f"a=setup:{ours.setup}",
     ]
 
 
@@ -346,7 +470,9 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[0].strip() != "v=0":
         raise BadOffer("The body is not SDP: it does not begin with v=0.", param="sdp")
-    session = Media("session", "", "", [])
+    if len(lines) > _MAX_LINES:
+        raise BadOffer(f"The SDP has {len(lines)} lines, over the limit of {_MAX_LINES}.", param="sdp")
+    session = Media("session", "", "", ())
     media: list[Media] = []
     for line in lines[1:]:
         if line.startswith("m="):
@@ -355,12 +481,19 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
             kind, port, protocol, *formats = line[2:].split()
             if "RTP/" in protocol and not all(map(_is_payload_type, formats)):
                 raise BadOffer(f"Not all payload types of a media line can be: {line[:80]!r}.", param="m")
-            media.append(Media(kind, port, protocol, formats))
+            if len(formats) > _MAX_FORMATS:
+                raise BadOffer(f"A media line has {len(formats)} formats, over the limit of {_MAX_FORMATS}.", param="m")
+            media.append(Media(kind, port, protocol, tuple(formats)))
+            if len(media) > _MAX_MEDIA:
+                raise BadOffer(f"The SDP has more media sections than the limit of {_MAX_MEDIA}.", param="m")
         elif line.startswith("a="):
             name, _, value = line[2:].partition(":")
-            (media[-1] if media else session).attributes.append((name.strip(), value.strip()))
-    if len(media) > _MAX_MEDIA:
-        raise BadOffer(f"The SDP has {len(media)} media sections, over the limit of {_MAX_MEDIA}.", param="m")
+            section = media[-1] if media else session
+            section.add(name.strip(), value.strip())
+            if section.lines > _MAX_SECTION_LINES:
+                raise BadOffer(f"A section has more attributes than the limit of {_MAX_SECTION_LINES}.", param="a")
+        elif line.startswith("o=") and not media:
+            session.add("o=", " ".join(line[2:].split()[:2]))
     for section in media:
         mid = section.value("mid")
         if mid is not None and not _TOKEN.match(mid):
@@ -373,52 +506,56 @@ def _is_payload_type(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) < 128 and not 72 <= int(text) <= 76
 
 
-def _lookup(session: Media, media: Media, name: str) -> str | None:
-    """An attribute that may stand in the section or, for all of them, in front (RFC 8839 section 5.4)."""
-    return media.value(name) or session.value(name)
+def _lookup(session: Media, carriers: list[Media], name: str) -> str | None:
+    """An attribute of the transport: it stands in the first section of the bundle that has it, or in front."""
+    return next((value for media in carriers if (value := media.value(name))), None) or session.value(name)
 
 
-def _opus(media: Media) -> int | None:
-    """The payload type of Opus."""
-    for name, value in media.attributes:
-        payload_type, _, encoding = value.partition(" ")
-        if name == "rtpmap" and encoding.strip().lower() == "opus/48000/2" and payload_type in media.formats:
-            return int(payload_type) if _is_payload_type(payload_type) else None
+def _audio(media: Media) -> AudioSection | None:
+    """The section, if it offers Opus; the name that the standard gives it counts first."""
+    if media.kind != "audio":
+        return None
+    encodings = media.by_format("rtpmap")
+    found = [payload_type for payload_type, encoding in encodings.items() if _OPUS.match(encoding)]
+    if not found:
+        return None
+    opus = min(found, key=lambda payload_type: encodings[payload_type].lower() != _STRICT_OPUS)
+    strict = encodings[opus].lower() == _STRICT_OPUS
+    encoding = _STRICT_OPUS if strict else encodings[opus]
+    return AudioSection(media, int(opus), encoding, _red(media, encodings, opus))
+
+
+def _red(media: Media, encodings: dict[str, str], opus: str) -> int | None:
+    """The payload type of redundant audio, if nothing but Opus is in it."""
+    contents = media.by_format("fmtp")
+    for payload_type, encoding in encodings.items():
+        if encoding.lower() == "red/48000/2" and payload_type != opus:
+            if set(contents.get(payload_type, "").split("/")) == {opus}:
+                return int(payload_type)
     return None
 
 
-def _red(audio: Media) -> int | None:
-    """The payload type of redundant audio, where nothing but Opus is in it."""
-    opus = _opus(audio)
-    for value in audio.values("rtpmap"):
-        payload_type, _, encoding = value.partition(" ")
-        if encoding.strip().lower() != "red/48000/2" or payload_type not in audio.formats:
-            continue
-        formats = [line.partition(" ")[2] for line in audio.values("fmtp") if line.partition(" ")[0] == payload_type]
-        if formats and set(formats[0].split("/")) == {str(opus)} and payload_type != str(opus):
-            return int(payload_type) if _is_payload_type(payload_type) else None
-    return None
-
-
-def _fingerprints(session: Media, media: Media) -> tuple[Fingerprint, ...]:
-    found = [value for section in (media, session) for name, value in section.attributes if name == "fingerprint"]
-    fingerprints = []
-    for value in found:
-        algorithm, _, digest = value.partition(" ")
-        length = _DIGEST_BYTES.get(algorithm.lower())
-        if length and re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*", digest.strip()):
-            if len(digest.strip()) == 3 * length - 1:
-                fingerprints.append(Fingerprint(algorithm.lower(), digest.strip().upper()))
+def _fingerprints(session: Media, carriers: list[Media]) -> tuple[Fingerprint, ...]:
+    """Of the remote certificate: those of the section that the transport is, else those in front."""
+    fingerprints: dict[Fingerprint, None] = {}
+    for section in (*(m for m in carriers[:1]), session, *carriers[1:]):
+        for value in section.values("fingerprint")[:_MAX_FINGERPRINTS]:
+            algorithm, _, digest = value.partition(" ")
+            algorithm, digest = algorithm.lower(), digest.strip()
+            if len(digest) == 3 * _DIGEST_BYTES.get(algorithm, 0) - 1 and _DIGEST.fullmatch(digest):
+                fingerprints[Fingerprint(algorithm, digest.upper())] = None
+        if fingerprints and section is not carriers[0]:
+            break
     if not fingerprints:
         raise BadOffer("The SDP has no usable certificate fingerprint (a=fingerprint:sha-256 …).", param="fingerprint")
-    return tuple(dict.fromkeys(fingerprints))
+    return tuple(fingerprints)
 
 
 def _bundle(session: Media, carrier: Media) -> tuple[str, ...]:
     """The mids of the group that ``carrier`` is in (RFC 8843); without one, every section wants its own transport."""
-    for name, value in session.attributes:
+    for value in session.values("group"):
         mids = value.split()
-        if name == "group" and mids[:1] == ["BUNDLE"] and carrier.value("mid") in mids[1:]:
+        if mids[:1] == ["BUNDLE"] and carrier.value("mid") in mids[1:]:
             return tuple(mids[1:])
     return ()
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from bridge.errors import BridgeError
 from bridge.wire.ids import new_id
+from bridge.wire.own_events import CallWarning
 
 __all__ = ["CallInfo", "result_of"]
 
@@ -27,6 +28,8 @@ class CallInfo:
     """What a telephone call brought with it, or a beta session was given."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
+    warnings: tuple[CallWarning, ...] = ()
+    """What of the call's beginning could not be used."""
     session_id: str = field(default_factory=lambda: new_id("sess"))
     state: str = "connecting"
 
@@ -46,6 +49,7 @@ class CallInfo:
             "model": self.model,
             "started_at": self.started_at,
             "metadata": self.metadata,
+            "warnings": [{"code": warning.code, "message": warning.message} for warning in self.warnings],
         }
 
 

@@ -16,7 +16,7 @@ from bridge.session.roles import Sink, Upstream
 from bridge.session.session import Session
 from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
-from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
+from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning, CallWarning
 from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
 
 __all__ = ["DEFAULT_MODEL", "Registry", "Terms", "UpstreamFactory", "unknown_call"]
@@ -47,6 +47,8 @@ class Terms:
     idle_timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the caller's side gave the call on its way, or the application in a beta session, for whoever lists it."""
+    warnings: tuple[CallWarning, ...] = ()
+    """What of the request could not be used, for whoever lists the call."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
 
@@ -150,6 +152,7 @@ class Registry:
             is_beta=terms.is_beta,
             metadata=dict(terms.metadata),
             dtmf_items=terms.dtmf_items,
+            warnings=terms.warnings,
         )
         session = Session(
             info,

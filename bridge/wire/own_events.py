@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import Struct
+
 from bridge.wire.server_events import ServerEvent
 
 __all__ = [
@@ -9,6 +11,7 @@ __all__ = [
     "CallLost",
     "CallOpened",
     "CallResumed",
+    "CallWarning",
     "CallsRunning",
     "ListenerDropped",
     "MarkReached",
@@ -16,6 +19,13 @@ __all__ = [
     "RecordingStarted",
     "server_event_types",
 ]
+
+
+class CallWarning(Struct, frozen=True):
+    """What of that with which a call began is of no use, although the call can be made; ``code`` is a slug."""
+
+    code: str
+    message: str
 
 
 class CallsRunning(ServerEvent, kw_only=True, tag="bridge.calls"):

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.daemon import Daemon
 from tests.end_to_end.real_peer import RealPeer
@@ -86,3 +87,30 @@ async def test_form_that_does_not_fit(
     assert reply.status == 400
     assert (reply.json["error"]["code"], reply.json["error"]["param"]) == (code, param)
     assert daemon.registry.sessions == []
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "named"),
+    [("a=group:BUNDLE", "no_bundle", "application section"), ("a=sctp-port", None, None)],
+    ids=["without a bundle", "as it is"],
+)
+async def test_what_of_an_offer_is_of_no_use(
+    daemon: Daemon, offer: str, change: str, code: str | None, named: str | None
+) -> None:
+    """An offer of which a part cannot be used is answered; header, log and the call itself tell which."""
+    text = "".join(line for line in offer.splitlines(keepends=True) if not line.startswith(change))
+    with capture_logs() as log:
+        fields = {"Content-Type": "application/sdp"}
+        reply = await request("POST", f"{daemon.url}v1/realtime/calls", headers=fields, body=text)
+    assert reply.status == 201
+    call_id = reply.headers["location"].rpartition("/")[2]
+    call = (await request("GET", f"{daemon.url}v1/calls/{call_id}")).json
+    told = [entry for entry in log if entry["event"] == "call.warning"]
+    if code is None or named is None:
+        assert "bridge-warning" not in reply.headers
+        assert call["warnings"] == told == []
+        return
+    assert reply.headers["bridge-warning"].startswith(f"{code}: ")
+    assert [warning["code"] for warning in call["warnings"]] == [entry["code"] for entry in told] == [code]
+    assert named in call["warnings"][0]["message"]
+    assert told[0]["call_id"] == call_id

@@ -55,7 +55,10 @@ async def test_page_that_a_key_names_reads_its_answers(serve_with: ServeWith) ->
         ):
             reply = await _ask(daemon, _NAMED, key, method=method, path=path)
             assert (reply.status, _reader(reply)) == (status, _NAMED)
-            assert reply.headers["access-control-expose-headers"] == "Location, Retry-After, Bridge-Resume-Key"
+            assert (
+                reply.headers["access-control-expose-headers"]
+                == "Location, Retry-After, Bridge-Resume-Key, Bridge-Warning"
+            )
             assert "Origin" in reply.headers["vary"]
 
 

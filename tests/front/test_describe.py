@@ -103,7 +103,7 @@ def test_offer_and_its_call(path: str) -> None:
     operation = openapi()["paths"][path]["post"]
     assert operation["requestBody"]["content"].keys() == {"application/sdp", "multipart/form-data"}
     assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [("model", "query")]
-    assert operation["responses"]["201"]["headers"].keys() == {"Location", "Bridge-Resume-Key"}
+    assert operation["responses"]["201"]["headers"].keys() == {"Location", "Bridge-Resume-Key", "Bridge-Warning"}
 
 
 def _socket_query() -> dict[str, Any]:

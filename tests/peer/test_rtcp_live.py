@@ -123,11 +123,13 @@ async def test_packets_name_their_section_and_their_level(
     caller.peer.play(PART, speech_pcm)
     await ear.until(lambda: len(ear.rtp) >= 100)
     mid = caller.pc.getTransceivers()[0].mid
+    section = caller.peer._remote.outbound
+    assert section is not None
     known = HeaderExtensionsMap()
     known.configure(
         RTCRtpParameters(
             headerExtensions=[
-                RTCRtpHeaderExtensionParameters(id=caller.peer._remote.extensions[uri], uri=uri)
+                RTCRtpHeaderExtensionParameters(id=section.extensions[uri], uri=uri)
                 for uri in (AUDIO_LEVEL_URI, MID_URI)
             ]
         )
