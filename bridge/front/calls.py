@@ -43,10 +43,10 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
     async def open_call(request: Request, *, is_beta: bool) -> Response:
         keys.admit(request.headers).require_owner()  # before a byte of the body is read
         sdp, text = await _offer(request)
-        beta = Beta()
-        update = _session(text, beta if is_beta else None) if text else None
-        offer = parse_offer(sdp)
         grant = keys.admit(request.headers)
+        beta = Beta()
+        update = _session(text, beta if is_beta else None) if text and grant.config is None else None
+        offer = parse_offer(sdp)
         registry.require_room(grant.key_id)
         terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
         terms = replace(terms, warnings=offer.warnings)
@@ -134,10 +134,13 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
 
 
 def terms_of(grant: Grant, update: SessionConfig | None, *, model: str | None, is_beta: bool) -> Terms:
-    """What a session starts with: the key's own session, or what the request asks for."""
-    if update is not None and grant.config is not None:
-        raise BadRequest("The key already stands for a session; leave 'session' out.", param="session")
-    if update is not None and isinstance(update.model, str):
+    """What a session starts with: the key's own session if it has one, else what the request asks for.
+
+    Gateways write a session into every request; one that a key stands for is its minter's to choose, and stays.
+    """
+    if grant.config is not None:
+        update = None
+    elif update is not None and isinstance(update.model, str):
         model = update.model
     return Terms(
         model=model,

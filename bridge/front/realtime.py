@@ -82,7 +82,7 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     update = SessionConfig(type="transcription") if "intent" in query else None
     registry.require_room(grant.key_id)
     keys.admit(websocket.headers, is_use=True)
-    terms = terms_of(grant, update if grant.config is None else None, model=query.get("model"), is_beta=is_beta)
+    terms = terms_of(grant, update, model=query.get("model"), is_beta=is_beta)
     return _Place(registry.open(terms, transport="websocket"), "owner", STOCK, is_beta, grant.key_id)
 
 

@@ -114,3 +114,34 @@ async def test_what_of_an_offer_is_of_no_use(
     assert [warning["code"] for warning in call["warnings"]] == [entry["code"] for entry in told] == [code]
     assert named in call["warnings"][0]["message"]
     assert told[0]["call_id"] == call_id
+
+
+@pytest.mark.parametrize("is_beta", [False, True])
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"type": "realtime", "model": "other", "instructions": "other", "audio": {"output": {"voice": "marin"}}},
+        {"model": "other", "voice": "marin", "temperature": 0.7, "modalities": ["text"]},
+        {"type": "transcription", "model": "other"},
+        {"what": "no server knows"},
+        {},
+    ],
+)
+async def test_form_beside_a_key_that_has_its_session(
+    daemon: Daemon, offer: str, session: object, *, is_beta: bool
+) -> None:
+    """A gateway writes a session into every form; the one that the key stands for is what the call gets."""
+    wanted: dict[str, Any] = {"model": "minted", "instructions": "Sing."}
+    if is_beta:
+        minted = await request("POST", f"{daemon.url}v1/realtime/sessions", body=json.dumps(wanted))
+        key = minted.json["client_secret"]["value"]
+    else:
+        body = json.dumps({"session": {"type": "realtime", **wanted}})
+        minted = await request("POST", f"{daemon.url}v1/realtime/client_secrets", body=body)
+        key = minted.json["value"]
+    reply = await _post_form(daemon, "v1/realtime/calls?model=other", offer, session, Authorization=f"Bearer {key}")
+    assert reply.status == 201
+    told = await _session(daemon, reply)
+    fixed = {"type": "realtime", "output_modalities": ["audio"]}
+    assert {name: told[name] for name in (*wanted, *fixed)} == {**wanted, **fixed}
+    assert told["audio"]["output"]["voice"] == "alloy"
