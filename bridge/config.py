@@ -23,7 +23,16 @@ from msgspec.structs import FieldInfo, fields
 
 from bridge.errors import ConfigError
 
-__all__ = ["ORIGIN_PATTERN", "Config", "UpstreamSettings", "add_flags", "is_loopback", "load", "settings_table"]
+__all__ = [
+    "ANY_ORIGIN",
+    "ORIGIN_PATTERN",
+    "Config",
+    "UpstreamSettings",
+    "add_flags",
+    "is_loopback",
+    "load",
+    "settings_table",
+]
 
 _ENVIRONMENT_PREFIX = "BRIDGE_"
 # Shown in no message; each may also be read from a file, as ``NAME_file`` wherever settings come from.
@@ -44,6 +53,9 @@ _FILE = "_file"
 
 # RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
 ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?$"
+
+ANY_ORIGIN = "*"
+"""In the place of an origin: pages of every one."""
 
 # The public origin, and perhaps a path before ours, that a proxy adds.
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
@@ -147,7 +159,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         tuple[_Text, ...], Meta(description="key that opens the API; unset: no key is asked for, on loopback only")
     ] = ()
     allow_origin: Annotated[
-        tuple[_Text, ...], Meta(description="web origin (`scheme://host[:port]`) whose pages may connect")
+        tuple[_Text, ...],
+        Meta(description="web origin (`scheme://host[:port]`) whose pages may connect; `*`: every one, with `api_key`"),
     ] = ()
     page_keys: Annotated[
         bool, Meta(description="let `GET /session` give a one-minute key to any page of `allow_origin`, without a key")
@@ -436,8 +449,15 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     for address in config.advertise:
         if not _is_address(address):
             raise refuse("advertise", f"expected an IP address, not a name, got {address}")
+    if ANY_ORIGIN in config.allow_origin:
+        if not config.api_key:
+            raise refuse(
+                "allow_origin", "* lets every web page in, and without api_key nothing else protects the bridge"
+            )
+        if config.page_keys:
+            raise refuse("page_keys", "with allow_origin * every web page would get keys; name the origins that shall")
     for origin in config.allow_origin:
-        if not re.fullmatch(ORIGIN_PATTERN, origin):
+        if origin != ANY_ORIGIN and not re.fullmatch(ORIGIN_PATTERN, origin):
             raise refuse("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
     if config.public_url is not None and not _PUBLIC_URL.fullmatch(config.public_url):
         raise refuse("public_url", f"expected https://host, perhaps with a path, got {config.public_url}")

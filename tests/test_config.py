@@ -182,8 +182,16 @@ def test_origins_are_as_a_browser_sends_them() -> None:
     """A path, upper case or a missing scheme would never match, so they are refused at the start."""
     good = ["https://app.example.org", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abcdef"]
     assert load({"allow_origin": good}, {}, None).allow_origin == tuple(good)
-    for bad in ("app.example.org", "https://app.example.org/", "https://App.example.org", "*", "https://a:b@c"):
+    for bad in ("app.example.org", "https://app.example.org/", "https://App.example.org", "**", "https://a:b@c"):
         assert _refusal({"allow_origin": [bad]}).startswith("allow_origin: expected scheme://host[:port] in lower case")
+
+
+def test_every_origin_may_be_allowed_where_keys_are_asked_for() -> None:
+    """Keys protect the bridge then; without them the start is refused, and so are keys for whoever asks."""
+    assert load({"allow_origin": ["*"], "api_key": ["k"]}, {}, None).allow_origin == ("*",)
+    assert _refusal({"allow_origin": ["*"]}).startswith("allow_origin: * lets every web page in, and without api_key")
+    mixed = {"allow_origin": ["https://app.example.org", "*"], "page_keys": "true", "api_key": ["k"]}
+    assert _refusal(mixed).startswith("page_keys: with allow_origin * every web page would get keys")
 
 
 def test_keys_are_never_shown(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """CORS: which web pages may read the answers.
 
-Pages of ``allow_origin`` may read all of them; without API keys, loopback pages as well. A minted key may name pages of
-its own. What such a page may read is settled by the key that its request shows. A preflight shows none, so it is
-answered for every origin that any key in use names. That is safe, because a preflight opens nothing: it lets a browser
-send the request, which is then judged by its own key; no page gets anything here for its cookies or its place.
+Pages of ``allow_origin`` may read all of them, with ``*`` those of every origin; without API keys, loopback pages as
+well. A minted key may name pages of its own. What such a page may read is settled by the key that its request shows. A
+preflight shows none, so it is answered for every origin that any key in use names. That is safe, because a preflight
+opens nothing: it lets a browser send the request, which is then judged by its own key; no page gets anything here for
+its cookies or its place.
 """
 
 from starlette.datastructures import Headers
@@ -11,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.front.calls import RESUME_KEY, WARNING
-from bridge.front.keys import Keys
+from bridge.front.keys import Keys, normal_origin
 
 __all__ = ["Cors"]
 
@@ -38,10 +39,18 @@ class Cors:
         return self._keys.names_page(headers)
 
 
+class _NormalCors(CORSMiddleware):
+    """Starlette's, which compares origins as text."""
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Whether pages of ``origin`` may read the answers."""
+        return super().is_allowed_origin(normal_origin(origin))
+
+
 def _cors(app: ASGIApp, origins: tuple[str, ...], pattern: str | None) -> CORSMiddleware:
-    return CORSMiddleware(
+    return _NormalCors(
         app,
-        allow_origins=origins,
+        allow_origins=[normal_origin(origin) or origin for origin in origins],
         allow_origin_regex=pattern,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies

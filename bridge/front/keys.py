@@ -8,28 +8,33 @@ loopback too, so that no web page elsewhere can reach it through the user's brow
 import hashlib
 import heapq
 import hmac
+import re
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from bridge.config import is_loopback
+from bridge.config import ANY_ORIGIN, is_loopback
 from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig
 
-__all__ = ["Grant", "Keys", "Purpose", "says_beta", "subprotocols"]
+__all__ = ["Grant", "Keys", "Purpose", "normal_origin", "says_beta", "subprotocols"]
 
 _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _KEY_HEADERS = ("api-key", "x-api-key")
 _MINTED = "ek_"
 _BETA_HEADER, _BETA_SUBPROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
+_PORTS = {"http": 80, "https": 443}
 _MAX_MINTED = 100_000
 
 Purpose = Literal["api", "page", "client", "listener", "agent", "telephone"]
@@ -78,6 +83,11 @@ class Grant:
         """The most that the key may be on a call that it attaches to."""
         return "observer" if self.purpose == "listener" else "controller"
 
+    def is_for_page(self, origin: str) -> bool:
+        """The key names the page's web origin."""
+        page = normal_origin(origin)
+        return page != "" and page in map(normal_origin, self.allowed_origins)
+
     def key_for(self, call_id: str) -> str:
         """The key by which the call is looked up: the server's own for the call that this key was minted for."""
         return "api" if call_id == self.call_id else self.key_id
@@ -105,6 +115,9 @@ class Grant:
             raise Forbidden(f"This key is for {_SAID[self.purpose]}; {refusal}.")
 
 
+_NO_GRANT = Grant()
+
+
 @dataclass(slots=True)
 class _Minted:
     grant: Grant
@@ -120,7 +133,8 @@ class Keys:
     ) -> None:
         self._salt = secrets.token_bytes(16)
         self._digests = [self._digest(key) for key in api_keys]
-        self._allow_origins = frozenset(allow_origins)
+        self._allow_origins = frozenset(map(normal_origin, allow_origins)) - {""}
+        self._allows_all = bool(api_keys) and ANY_ORIGIN in allow_origins  # then keys alone protect the bridge
         self._clock = clock
         self._minted: dict[bytes, _Minted] = {}
         self._expiries: list[tuple[float, bytes]] = []  # a heap
@@ -145,7 +159,7 @@ class Keys:
         key = key or new_id("ek")
         digest = self._digest(key)
         self._minted[digest] = _Minted(grant, now + ttl_s)
-        self._named.update(grant.allowed_origins)
+        self._named.update(map(normal_origin, grant.allowed_origins))
         heapq.heappush(self._expiries, (now + ttl_s, digest))
         return key
 
@@ -153,7 +167,7 @@ class Keys:
         """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. ``is_use`` spends a single use."""
         key = _presented(headers)
         minted = self._find(key)
-        self._check_origin(headers, minted.grant.allowed_origins if minted else ())
+        self._check_origin(headers, minted.grant if minted else _NO_GRANT)
         if minted is not None:
             return self._use(minted, is_use=is_use)
         if key is not None and key.startswith(_MINTED):
@@ -184,7 +198,7 @@ class Keys:
 
     def admit_page(self, headers: Headers) -> str:
         """The origin of a web page that may have a key without showing one; raises ``Forbidden``."""
-        origin = headers.get("origin", "")
+        origin = normal_origin(headers.get("origin", ""))
         if origin not in self._allow_origins:
             raise Forbidden("Only pages of the origins in allow_origin get keys here.", param="Origin")
         return origin
@@ -192,12 +206,12 @@ class Keys:
     def is_named(self, origin: str) -> bool:
         """Some minted key is for pages of ``origin``."""
         self._forget(self._clock() - _REMEMBERED_S)
-        return origin in self._named
+        return normal_origin(origin) in self._named
 
     def names_page(self, headers: Headers) -> bool:
         """The request's key is for the page that sent it."""
         minted = self._find(_presented(headers))
-        return minted is not None and headers.get("origin") in minted.grant.allowed_origins
+        return minted is not None and minted.grant.is_for_page(headers.get("origin", ""))
 
     def _find(self, key: str | None) -> _Minted | None:
         return self._minted.get(self._digest(key)) if key else None
@@ -206,7 +220,7 @@ class Keys:
         """Forgets the keys that had expired by then."""
         while self._expiries and self._expiries[0][0] <= before:
             origins = self._minted.pop(heapq.heappop(self._expiries)[1]).grant.allowed_origins
-            for origin in origins:
+            for origin in map(normal_origin, origins):
                 self._named[origin] -= 1
                 if not self._named[origin]:
                     del self._named[origin]
@@ -220,30 +234,46 @@ class Keys:
             minted.uses += 1
         return minted.grant
 
-    def _check_origin(self, headers: Headers, allowed: tuple[str, ...]) -> None:
-        host = _split(f"//{headers.get('host', '')}")
-        if self.is_open and not is_loopback(host.hostname or ""):
+    def _check_origin(self, headers: Headers, grant: Grant) -> None:
+        host = headers.get("host", "")
+        if self.is_open and not is_loopback(_hostname(f"//{host}")):
             raise Forbidden("Without an API key configured, the bridge answers to loopback host names only.")
-        origin = headers.get("origin")
-        if allowed and origin not in allowed:
-            raise Forbidden("This key is for pages of other web origins.", param="Origin")
-        if origin is None or origin in allowed or origin in self._allow_origins:
+        said = headers.get("origin")
+        if grant.allowed_origins:
+            if said is None or not grant.is_for_page(said):
+                raise Forbidden("This key is for pages of other web origins.", param="Origin")
             return
-        parts = _split(origin)
-        is_own_page = parts.scheme in ("http", "https") and parts.netloc == host.netloc
-        if not is_own_page and not (self.is_open and is_loopback(parts.hostname or "")):
+        if said is None or self._allows_all:
+            return
+        origin = normal_origin(said)
+        own = (normal_origin(f"{scheme}://{host}") for scheme in _PORTS)
+        if origin != "" and (origin in self._allow_origins or origin in own):
+            return
+        if not (self.is_open and is_loopback(_hostname(origin))):
             raise Forbidden("This web origin is not allowed here; see the setting allow_origin.", param="Origin")
 
     def _digest(self, key: str) -> bytes:
         return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=self._salt).digest()
 
 
-def _split(url: str) -> SplitResult:
-    """The parts of a Host or Origin header; what cannot be read is nobody's."""
+def normal_origin(origin: str) -> str:
+    """A web origin as browsers write it (RFC 6454 section 6.2): in lower case, without the port of its scheme.
+
+    Empty if it is none: ``null``, or anything more or less than a scheme, a host and perhaps a port.
+    """
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return ""
+    scheme, host, port = match["scheme"].lower(), match["host"].lower(), match["port"]
+    return f"{scheme}://{host}" if port is None or _PORTS.get(scheme) == int(port) else f"{scheme}://{host}:{int(port)}"
+
+
+def _hostname(url: str) -> str:
+    """Of a Host or Origin header; what cannot be read is nobody's."""
     try:
-        return urlsplit(url)
+        return urlsplit(url).hostname or ""
     except ValueError:
-        return SplitResult("", "", "", "", "")
+        return ""
 
 
 def subprotocols(headers: Headers) -> list[str]:

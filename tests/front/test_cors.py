@@ -123,3 +123,24 @@ async def test_a_page_learns_when_to_come_back(serve_with: ServeWith) -> None:
         assert (reply.status, _reader(reply)) == (429, _LISTED)
         assert int(reply.headers["retry-after"]) > 0
         assert "Retry-After" in reply.headers["access-control-expose-headers"].split(", ")
+
+
+async def test_every_page_reads_where_every_origin_is_allowed(serve_with: ServeWith) -> None:
+    """With ``*``: the preflight, answers and refusals; without a key it reads a 401."""
+    async with serve_with(api_key=(_KEY,), allow_origin=("*",)) as daemon:
+        reply = await _preflight(daemon, _OTHER)
+        assert (reply.status, _reader(reply)) == (200, "*")
+        for key, status in ((_KEY, 200), ("wrong", 401)):
+            for origin in (_OTHER, "null"):
+                reply = await _ask(daemon, origin, key)
+                assert (reply.status, _reader(reply)) == (status, "*")
+        async with RealPeer(daemon.url, headers={"Authorization": f"Bearer {_KEY}", "Origin": _OTHER}) as peer:
+            assert peer.reply.status == 201
+
+
+async def test_an_allowed_page_however_its_origin_is_written(serve_with: ServeWith) -> None:
+    """It reads what it gets, under the name that it gave itself."""
+    async with serve_with(api_key=(_KEY,), allow_origin=(f"{_LISTED}:443",)) as daemon:
+        for origin in (_LISTED, f"{_LISTED}:443", _LISTED.upper()):
+            reply = await _ask(daemon, origin, _KEY)
+            assert (reply.status, _reader(reply)) == (200, origin)

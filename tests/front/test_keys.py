@@ -227,6 +227,73 @@ def test_web_origins(origin: str | None, is_allowed: bool) -> None:
         assert refused.value.param == "Origin"
 
 
+@pytest.mark.parametrize(
+    ("host", "origin", "is_own"),
+    [
+        ("bridge.example:443", "https://bridge.example", True),
+        ("bridge.example", "https://bridge.example:443", True),
+        ("bridge.example:80", "http://bridge.example", True),
+        ("bridge.example", "http://bridge.example:80", True),
+        ("Bridge.Example", "https://bridge.example", True),
+        ("bridge.example", "HTTPS://BRIDGE.example", True),
+        ("bridge.example:8443", "https://bridge.example:8443", True),
+        ("[2001:DB8::1]:443", "https://[2001:db8::1]", True),
+        ("bridge.example:80", "https://bridge.example", False),
+        ("bridge.example:443", "http://bridge.example", False),
+        ("bridge.example:8443", "https://bridge.example", False),
+        ("bridge.example", "https://bridge.example:8443", False),
+        ("bridge.example", "ftp://bridge.example", False),
+        ("bridge.example", "https://bridge.example/", False),
+        ("bridge.example", "https://a@bridge.example", False),
+        ("bridge.example", "https://bridge.example.", False),
+        ("bridge.example", "https://bridge.example:port", False),
+        ("", "https://", False),
+        ("[", "https://[", False),
+        ("null", "null", False),
+    ],
+)
+def test_own_pages(host: str, origin: str, is_own: bool) -> None:
+    """A page is the bridge's own by scheme, host and port: letters of any size, the scheme's port said or not."""
+    headers = Headers({"host": host, "origin": origin, "authorization": f"Bearer {_KEY}"})
+    if is_own:
+        _keys().admit(headers)
+    else:
+        with pytest.raises(Forbidden):
+            _keys().admit(headers)
+
+
+@pytest.mark.parametrize("listed", ["https://app.example", "https://app.example:443"])
+@pytest.mark.parametrize("origin", ["https://app.example", "https://app.example:443", "https://APP.example"])
+def test_listed_pages_however_written(listed: str, origin: str) -> None:
+    """In the setting and in a key alike; a page of another port is another one."""
+    keys = _keys(origins=(listed,))
+    keys.admit(_headers(_KEY, origin=origin))
+    assert keys.admit_page(_headers(origin=origin)) == "https://app.example"
+    key = keys.mint(_grant(allowed_origins=(listed,)), ttl_s=60)
+    keys.admit(_headers(key, origin=origin))
+    assert keys.is_named(origin)
+    assert keys.names_page(_headers(key, origin=origin))
+    for other in ("https://app.example:80", "http://app.example", "https://app.example:4433"):
+        for shown in (_KEY, key):
+            with pytest.raises(Forbidden):
+                keys.admit(_headers(shown, origin=other))
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "file://", "https://app.example:8443"])
+def test_pages_of_every_origin(origin: str) -> None:
+    """Let in if the setting says so, but with a key only; a key that names its own pages is for those all the same."""
+    keys = _keys(origins=("*",))
+    keys.admit(_headers(_KEY, origin=origin))
+    for headers in (_headers(origin=origin), _headers("wrong", origin=origin)):
+        with pytest.raises(Unauthorized):
+            keys.admit(headers)
+    own = keys.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=60)
+    with pytest.raises(Forbidden):
+        keys.admit(_headers(own, origin=origin))
+    with pytest.raises(Forbidden):
+        keys.admit_page(_headers(origin=origin))
+
+
 def test_key_with_origins_of_its_own() -> None:
     """A key for one page is no good to another, even to a listed one, nor without any."""
     keys = _keys(origins=(_PAGE,))
