@@ -32,6 +32,8 @@ MAX_HEADERS = 100
 """More are answered with 431 as well."""
 MAX_UPGRADE_LINE_BYTES = 8 * 1024
 """Of one header of a WebSocket handshake: the parser behind it takes no more."""
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+"""Of a request as it is on the wire; each handler takes less."""
 SHARE_S = 0.002
 """How long one connection may be parsed for in one turn of the event loop."""
 
@@ -42,6 +44,7 @@ _LINGER_S = 2.0
 _LINGER_BYTES = 4 * 1024 * 1024
 _STATUS_LINES = {
     400: b"HTTP/1.1 400 Bad Request",
+    413: b"HTTP/1.1 413 Content Too Large",
     414: b"HTTP/1.1 414 URI Too Long",
     431: b"HTTP/1.1 431 Request Header Fields Too Large",
 }
@@ -101,7 +104,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._is_reading = True
         self._turn: asyncio.Handle | None = None
         self._refusal: tuple[int, str] | None = None
-        self._head_bytes = self._headers_bytes = 0
+        self._head_bytes = self._headers_bytes = self._raw_bytes = 0
         self._in_head = True
         self._discarded_bytes = 0
         self._due: asyncio.TimerHandle | None = None
@@ -171,6 +174,9 @@ class BoundedHttp(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(*(self._refusal or (400, "This is no HTTP request.")))
             return
+        self._raw_bytes += len(piece)
+        if not self._in_head and self._raw_bytes > MAX_REQUEST_BYTES:  # trailers, or a body that nobody reads
+            self._refuse(413, f"The request is over the limit of {MAX_REQUEST_BYTES} bytes.")
         if was_in_head and self._in_head:  # also what the parser keeps to itself counts
             self._head_bytes += len(piece)
             if self._head_bytes > MAX_HEAD_BYTES + _SLICE_BYTES:
@@ -181,7 +187,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._in_head = True
-        self._head_bytes = self._headers_bytes = 0
+        self._head_bytes = self._headers_bytes = self._raw_bytes = 0
         if not self._is_answering:
             self._set_due(_HEAD_TIMEOUT_S)
 

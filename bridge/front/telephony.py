@@ -52,6 +52,7 @@ TELEPHONY = "/v1/telephony"
 
 _TOKEN_TTL_S = 60.0  # between our answer to the webhook and the stream's start
 _MAX_FORM_BYTES = 65_536
+_MAX_FIELDS = 200
 _HANG_UPS = (1000, 1005)  # closed by the carrier, with or without a code (RFC 6455 section 7.4.1)
 _TOKEN = "token"
 _PASSED_ON = ("From", "To")
@@ -182,8 +183,8 @@ class Telephony:
         """An incoming call's webhook: TwiML that streams it here, with a token for this one stream."""
         try:
             self._secrets("twilio_auth_token", self._config.twilio_auth_token)
-            body = await read_body(request, _MAX_FORM_BYTES)
-            form = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+            _require_signed(request)  # before a byte of the body is read
+            form = _fields(await read_body(request, _MAX_FORM_BYTES))
             self._require_signature("http", request, form)
         except BridgeError as error:
             self.exchange.refuse("twilio", error)
@@ -284,8 +285,7 @@ class Telephony:
         path = request.scope["raw_path"].decode("latin-1")
         query = request.scope["query_string"].decode("latin-1")
         url = self._public(scheme, f"{path}?{query}" if query else path)
-        if twilio.SIGNATURE_HEADER not in request.headers:
-            raise Forbidden("The request is not signed.", code="missing_signature")
+        _require_signed(request)
         if not twilio.is_signed(secrets, url, request.headers, form):
             message = "The signature is not of this address and these secrets; is public_url what Twilio was told?"
             raise Forbidden(message, code="invalid_signature")
@@ -303,6 +303,20 @@ def _read(body: Any, kind: type[_S]) -> _S:
     except msgspec.ValidationError as error:
         complaint = bad_event(error)
         raise BadRequest(complaint.message, code=complaint.code, param=complaint.param) from None
+
+
+def _require_signed(request: HTTPConnection) -> None:
+    if twilio.SIGNATURE_HEADER not in request.headers:
+        raise Forbidden("The request is not signed.", code="missing_signature")
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    """Of a form as browsers send it by default."""
+    try:
+        text = body.decode("utf-8", "replace")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.", code="invalid_form", param="body") from None
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -64,11 +64,59 @@ async def test_parts_without_a_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", ["multipart/form-data", "multipart/form-data; boundary=", "text/plain", "ü/;="]
+    "content_type",
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary*=utf-8''limit",
+        f"multipart/form-data; boundary={'b' * 71}",
+        f"multipart/form-data; boundary=limit; {'x' * 256}",
+        "multipart/mixed; boundary=limit",
+        "text/plain; boundary=limit",
+        "text/plain",
+        "ü/;=",
+    ],
 )
 async def test_form_without_a_limit(content_type: str) -> None:
-    """Nothing can be found in it."""
-    assert await read_form(_request(_part('name="sdp"', _SDP), content_type=content_type)) == {}
+    """Nothing can be found in it, and the header is to blame."""
+    with pytest.raises(BadRequest) as refused:
+        await read_form(_request(_part('name="sdp"', _SDP), content_type=content_type))
+    assert refused.value.param == "Content-Type"
+
+
+async def test_form_of_many_parts() -> None:
+    """Eight, and no more."""
+    part = _part('name="sdp"', b"")
+    assert await read_form(_form(*[part] * 8)) == {"sdp": b""}
+    with pytest.raises(BadRequest, match="8 parts"):
+        await read_form(_form(*[part] * 9))
+
+
+@pytest.mark.parametrize("fields", [[f"X: {'x' * 1024}"], [f"X{n}: {'x' * 120}" for n in range(8)], ["x" * 1025]])
+async def test_part_with_a_long_head(fields: list[str]) -> None:
+    """1 KiB in all; one line or many."""
+    with pytest.raises(BadRequest):
+        await read_form(_form(_part('name="sdp"', _SDP, *fields)))
+
+
+@pytest.mark.parametrize("body", [b"", b"limit", b"--limit\n", b"--limit\r\nX\r\n\r\n", b"--limitX\r\n"])
+async def test_no_form(body: bytes) -> None:
+    """Refused by name, or empty; nothing else."""
+    with contextlib.suppress(BadRequest):
+        assert await read_form(_request(body, content_type="multipart/form-data; boundary=limit")) == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Content-Transfer-Encoding: base64"],
+        ["Content-Type: multipart/mixed; boundary=inner"],
+        ["Content-Type: text/plain; charset=no-such"],
+    ],
+)
+async def test_fields_that_mean_nothing_in_a_form(fields: list[str]) -> None:
+    """A part is its bytes, whatever else is said of it (RFC 7578 sections 4.5 to 4.8)."""
+    assert await read_form(_form(_part('name="sdp"', _SDP, *fields))) == {"sdp": _SDP}
 
 
 async def test_body_in_pieces() -> None:

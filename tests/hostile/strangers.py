@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tests.hostile.stage import Address
 
-__all__ = ["endless_head", "garbage_requests"]
+__all__ = ["endless_head", "forms", "garbage_requests"]
 
 _TIMEOUT_S = 10.0
 
@@ -68,3 +68,39 @@ def garbage_requests(address: Address, count: int) -> dict[str, int]:
             _push(connection, [b"\x00garbage of some length that is no request\r\n\r\n"])
             seen[str(_status(connection))] += 1
     return seen
+
+
+def forms(address: Address, key: str, kind: str, count: int) -> dict[str, int]:
+    """Forms that take long to read; how often each status came."""
+    content_type, body = _FORMS[kind]
+    seen: Counter[str] = Counter()
+    for _ in range(count):
+        head = (
+            f"POST /v1/realtime/calls HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        with _connect(address) as connection:
+            _push(connection, [head.encode("latin-1"), body])
+            seen[str(_status(connection))] += 1
+    return seen
+
+
+_FORM = "multipart/form-data; boundary=b"
+_SDP_PART = b'--b\r\nContent-Disposition: form-data; name="sdp"\r\n'
+_FORMS = {
+    "content_type": (_FORM + "; x" * 20_000, b""),
+    "encoded_words": (_FORM, _SDP_PART + b"X: " + b"=?utf-8?q?a?= " * 20_000 + b"\r\n\r\n\r\n--b--\r\n"),
+    "parameters": (
+        _FORM,
+        b"--b\r\nContent-Disposition: form-data"
+        + b"".join(b"; name*%d*=a" % n for n in range(20_000))
+        + b"\r\n\r\n\r\n--b--\r\n",
+    ),
+    "comments": (_FORM, _SDP_PART + b"Content-Type: " + b"(" * 200_000 + b"\r\n\r\n\r\n--b--\r\n"),
+    "parts": (_FORM, _SDP_PART + b"\r\n\r\n" + b"--b\r\n\r\n\r\n" * 30_000 + b"--b--\r\n"),
+    "nested": (
+        _FORM,
+        b"".join(b"--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" for _ in range(5_000)),
+    ),
+    "nearly": (_FORM, _SDP_PART + b"\r\n" + b"\r\n--\r\r\n--\n" * 30_000 + b"\r\n--b--\r\n"),
+}
