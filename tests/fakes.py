@@ -106,7 +106,7 @@ class FakeLeg:
     """A peer at the other end of a call: it speaks, and hears what is played at the pace of ``hear``."""
 
     def __init__(self, owner: LegOwner, *, hangs: bool = False, audio_format: AudioFormat = PCM16) -> None:
-        self.audio_format = audio_format
+        self.input_format = self.output_format = audio_format
         self.reason: str | None = None
         self.played = b""
         self._owner = owner
@@ -131,7 +131,7 @@ class FakeLeg:
 
     def hear(self, duration_ms: int) -> None:
         """Time passes, and so much is played."""
-        for played in self._playback.play(duration_ms * self.audio_format.rate_hz // 1000):
+        for played in self._playback.play(duration_ms * self.output_format.rate_hz // 1000):
             self._owner.played(played)
 
     @property
@@ -146,10 +146,11 @@ class FakeLeg:
     # The session's side
 
     passage = None
+    failure: BridgeError | None = None
 
     def play(self, part: Part, sound: bytes) -> None:
         self.played += sound
-        self._playback.queue(part, len(sound) // self.audio_format.bytes_per_sample)
+        self._playback.queue(part, len(sound) // self.output_format.bytes_per_sample)
 
     def end(self, response_id: str) -> None:
         for stopped in self._playback.end(response_id):

@@ -24,7 +24,7 @@ class AsteriskCarrier:
     """A chan_websocket channel; ``is_json`` as dialled with ``f(json)``."""
 
     def __init__(self, channel_id: str, *, codec: str = "ulaw", is_json: bool = False, variables: Any = None) -> None:
-        self.audio_format = FORMATS[codec]
+        self.audio_format = self.answer_format = FORMATS[codec]
         self.complaints: list[str] = []
         self.late_frames = 0
         self.has_hung_up = False
@@ -199,7 +199,7 @@ class AudioSocketCarrier:
     """One AudioSocket connection; messages are whole frames."""
 
     def __init__(self, uuid: UUID, audio_format: AudioFormat) -> None:
-        self.audio_format = audio_format
+        self.audio_format = self.answer_format = audio_format
         self.complaints: list[str] = []
         self.late_frames = 0
         self.has_hung_up = False

@@ -26,9 +26,10 @@ _FIELDS = {
 
 
 class Carrier(Protocol):
-    """A carrier with one call; sound is in its ``audio_format``."""
+    """A carrier with one call; the caller's sound is in its ``audio_format``, and the bridge's in ``answer_format``."""
 
     audio_format: AudioFormat
+    answer_format: AudioFormat
     complaints: list[str]
     has_hung_up: bool
     """The bridge has ended the call."""
@@ -65,7 +66,7 @@ class Carrier(Protocol):
 
 def silence_of(audio_format: AudioFormat) -> bytes:
     """20 ms without sound."""
-    return _SILENCE.get(audio_format, b"\0") * (audio_format.bytes_per_ms * FRAME_MS)
+    return _SILENCE.get(audio_format, b"\0") * audio_format.size_of(FRAME_MS)
 
 
 class Buffer:
@@ -82,7 +83,7 @@ class Buffer:
     @property
     def queued_ms(self) -> int:
         """How long it will take to play."""
-        return self._bytes // self._format.bytes_per_ms
+        return self._format.ms_of(self._bytes)
 
     def add(self, sound: bytes) -> None:
         """Sound behind all that waits."""
@@ -135,7 +136,7 @@ class TwilioCarrier:
     """Twilio Media Streams."""
 
     def __init__(self, call_sid: str, stream_sid: str, parameters: dict[str, str]) -> None:
-        self.audio_format = G711_ULAW
+        self.audio_format = self.answer_format = G711_ULAW
         self.complaints: list[str] = []
         self.has_hung_up = False
         self.buffer = Buffer(G711_ULAW)
@@ -229,11 +230,13 @@ class TelnyxCarrier:
         *,
         encoding: str = "PCMU",
         audio_format: AudioFormat = G711_ULAW,
+        answer_format: AudioFormat = G711_ULAW,
     ) -> None:
         self.audio_format = audio_format
+        self.answer_format = answer_format
         self.complaints: list[str] = []
         self.has_hung_up = False
-        self.buffer = Buffer(audio_format)
+        self.buffer = Buffer(answer_format)
         self._call_control_id = call_control_id
         self._stream_id = stream_id
         self._parameters = parameters
@@ -300,7 +303,7 @@ class TelnyxCarrier:
         sound = decode_sound(payload)
         if sound is None:
             return [self._complain(100004, "invalid_media")]
-        if not _MIN_TELNYX_MS <= len(sound) / self.audio_format.bytes_per_ms <= _MAX_TELNYX_MS:
+        if not _MIN_TELNYX_MS <= self.answer_format.ms_of(len(sound)) <= _MAX_TELNYX_MS:
             return [self._complain(100003, "malformed_frame")]
         self.buffer.add(sound)
         return []

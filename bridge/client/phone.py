@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID, uuid4
 from xml.etree import ElementTree
 
@@ -27,7 +27,7 @@ from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 from bridge.wire.dialects import twilio
 from bridge.wire.dialects.asterisk import FORMATS, SUBPROTOCOL
 from bridge.wire.dialects.audiosocket import Splitter
-from bridge.wire.dialects.telnyx import AUTH_TOKEN_HEADER
+from bridge.wire.dialects.telnyx import ANSWER_CODEC, ANSWER_RATE, AUTH_TOKEN_HEADER
 
 __all__ = ["CARRIERS", "CarrierName", "Dialling", "Phone", "SocketWire", "Wire", "connect_carrier", "dial"]
 
@@ -55,6 +55,8 @@ class Dialling:
     """The carrier's id of the call; unset: a new one."""
     codec: str | None = None
     """In the carrier's own words, such as PCMA, L16, slin16; unset: its usual one."""
+    answer_codec: str | None = None
+    """Telnyx alone has another one for the answer; unset: PCMU, as there."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -229,11 +231,17 @@ async def _twilio(dialling: Dialling) -> tuple[Carrier, Wire]:
 
 async def _telnyx(dialling: Dialling) -> tuple[Carrier, Wire]:
     door = parse_address(dialling.url).carrier("telnyx")[1]
+    answer_codec, answer_format = _choice(_TELNYX_CODECS, dialling.answer_codec)
+    if dialling.answer_codec is not None:
+        door += f"?{urlencode({ANSWER_CODEC: answer_codec, ANSWER_RATE: answer_format.rate_hz})}"
     wire = await _open_socket(door, headers={AUTH_TOKEN_HEADER: dialling.secret} if dialling.secret else {})
     call = dialling.call or f"v3:{secrets.token_hex(16)}"
     encoding, audio_format = _choice(_TELNYX_CODECS, dialling.codec)
     parameters = dict(dialling.parameters)
-    return TelnyxCarrier(call, str(uuid4()), parameters, encoding=encoding, audio_format=audio_format), wire
+    carrier = TelnyxCarrier(
+        call, str(uuid4()), parameters, encoding=encoding, audio_format=audio_format, answer_format=answer_format
+    )
+    return carrier, wire
 
 
 async def _asterisk(dialling: Dialling) -> tuple[Carrier, Wire]:

@@ -99,7 +99,7 @@ class PhoneCall:
         """Plays the sound in real time, then silence, until the answer has been heard."""
         audio_format = phone.carrier.audio_format
         end = sounding_end(self.plan.pcm)
-        encoder, decoder = SoundEncoder(audio_format), SoundDecoder(audio_format)
+        encoder, decoder = SoundEncoder(audio_format), SoundDecoder(phone.carrier.answer_format)
         spoken = encoder.push(self.plan.pcm[:end]) + encoder.flush()
         silence = silence_of(audio_format)
         keys = list(self.plan.keys)
@@ -116,7 +116,7 @@ class PhoneCall:
             self._heard += heard
             if frame:
                 spoken_at = self._now()
-                self._progress(min(at + len(silence), len(spoken)) / audio_format.bytes_per_ms / 1000)
+                self._progress(audio_format.ms_of(min(at + len(silence), len(spoken))) / 1000)
             elif not is_silent(heard):
                 loud_at = self._now()
                 if start is None:

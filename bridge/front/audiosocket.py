@@ -6,7 +6,7 @@ from typing import cast
 
 from bridge.errors import BridgeError, RequestError
 from bridge.front.carrier import CarrierLeg, Line, notice_death
-from bridge.front.exchange import START_TIMEOUT_S, Exchange, Trust
+from bridge.front.exchange import START_TIMEOUT_S, Exchange, Trust, address_of
 from bridge.media.carrier import FRAME_MS
 from bridge.wire.audio import pcm16_at
 from bridge.wire.carrier import Started, Trouble
@@ -16,7 +16,7 @@ from bridge.wire.ids import new_id
 __all__ = ["AudioSocketConnection"]
 
 _CLOSE_DEADLINE_S = 2.0
-_SILENCE = bytes(pcm16_at(8000).bytes_per_ms * FRAME_MS)
+_SILENCE = bytes(pcm16_at(8000).size_of(FRAME_MS))
 
 
 class AudioSocketConnection(asyncio.Protocol):
@@ -26,7 +26,6 @@ class AudioSocketConnection(asyncio.Protocol):
         self._exchange = exchange
         self._trust = trust
         self._dialect = AudioSocket()
-        self._line = Line(self._dialect, self)
         self._frames = Splitter()
         self._leg: CarrierLeg | None = None
 
@@ -41,6 +40,7 @@ class AudioSocketConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asterisk is there."""
         self._transport = cast(asyncio.Transport, transport)
+        self._line = Line(self._dialect, self, sender=address_of(self._transport.get_extra_info("peername")))
         notice_death(self._transport.get_extra_info("socket"))
         self._start_due = self._exchange.clock.call_later(START_TIMEOUT_S, self._start_missed)
         self._exchange.clock.members.add(self)
@@ -56,10 +56,10 @@ class AudioSocketConnection(asyncio.Protocol):
                 self._refuse(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Gone: closed by either side, or broken."""
+        """Gone. Closing the socket is how Asterisk hangs up; with sound of ours unread, that is a reset."""
         self._settle()
         if self._leg is not None:
-            self._leg.lost(self._line, is_hang_up=error is None)
+            self._leg.lost(self._line, is_hang_up=error is None or isinstance(error, ConnectionError))
 
     # Connection
 
@@ -98,7 +98,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def _refuse(self, error: BridgeError) -> None:
         self._settle()
-        self._exchange.refuse(self._dialect.name, error)
+        self._exchange.refuse(self._dialect.name, error, sender=self._line.sender, checks=self._trust.checks)
         self._line.hang_up(error.code)
 
     def _settle(self) -> None:

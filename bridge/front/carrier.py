@@ -53,8 +53,10 @@ class Connection(Protocol):
 class Line:
     """A connection and the dialect that is spoken on it."""
 
-    def __init__(self, dialect: said.Dialect, connection: Connection) -> None:
+    def __init__(self, dialect: said.Dialect, connection: Connection, *, sender: str = "") -> None:
         self.dialect = dialect
+        self.sender = sender
+        """The address at the other end, for the log."""
         self._connection = connection
 
     def write(self, messages: list[str | bytes]) -> None:
@@ -147,9 +149,10 @@ class CarrierLeg:
         self.token = started.token
         self.has_ended = False
         """The carrier itself has ended the call."""
-        self.audio = CarrierAudio(started.audio_format, traits, limit_s=limit_s)
+        self._input_format = started.audio_format
+        self._output_format = started.answer_format or started.audio_format
+        self.audio = CarrierAudio(self._output_format, traits, limit_s=limit_s)
         self.faults: Counter[str] = Counter()
-        self._audio_format = started.audio_format
         self._owner = owner
         self._clock = clock
         self._grace_s = grace_s
@@ -231,9 +234,14 @@ class CarrierLeg:
         return None
 
     @property
-    def audio_format(self) -> AudioFormat:
-        """The carrier's."""
-        return self._audio_format
+    def input_format(self) -> AudioFormat:
+        """In which the carrier sends the caller's sound."""
+        return self._input_format
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """In which the carrier takes the answer's."""
+        return self._output_format
 
     def play(self, part: Part, sound: bytes) -> None:
         """Queues sound, at any speed."""
@@ -258,6 +266,15 @@ class CarrierLeg:
     def hang_up(self, reason: str) -> None:
         """Ends the call."""
         self._close(reason, None)
+
+    @property
+    def failure(self) -> BridgeError | None:
+        """A stream that brought no sound at all was set up in a wrong way, however politely it ends."""
+        if self._messages:
+            return None
+        return PeerError(
+            "The carrier's stream brought none of the caller's sound: is its track right?", code="no_media"
+        )
 
     def describe(self) -> dict[str, object]:
         """Figures for people."""

@@ -33,13 +33,14 @@ from bridge.wire.sessions import (
     merged,
 )
 
-__all__ = ["START_TIMEOUT_S", "Exchange", "Trust", "is_one_of"]
+__all__ = ["START_TIMEOUT_S", "Exchange", "Trust", "address_of", "is_one_of"]
 
 _log = get_logger("telephony")
 
 START_TIMEOUT_S = 10.0
 _MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is far shorter
 _MAX_PARAMETERS = 50
+_MAX_SHOWN = 256
 _MAX_PARAMETER_CHARS = 4096
 _FORMATS: dict[AudioFormat, Format] = {G711_ULAW: PcmuFormat(), G711_ALAW: PcmaFormat()}
 
@@ -58,6 +59,8 @@ class Trust:
     """Who asked for this call to be fetched."""
     session: SessionConfig | None = None
     """With which session."""
+    checks: str = ""
+    """What is compared with what the connection shows, for the log: names of settings, and no secret."""
 
 
 class Exchange:
@@ -113,7 +116,10 @@ class Exchange:
                 on_closed=lambda closed: self._forget(key, closed),
             )
             session.attach_leg(leg)
-        elif leg.audio_format is not started.audio_format:
+        elif (leg.input_format, leg.output_format) != (
+            started.audio_format,
+            started.answer_format or started.audio_format,
+        ):
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)
         return leg
@@ -132,6 +138,7 @@ class Exchange:
         """
         leg: CarrierLeg | None = None
         is_hang_up = False
+        call = ""
         try:
             async with asyncio.timeout(START_TIMEOUT_S) as start:
                 while (message := await receive()) is not None:
@@ -142,6 +149,7 @@ class Exchange:
                         if leg is not None:
                             leg.receive(line, event)
                         elif isinstance(event, Started):
+                            call = event.call
                             leg = self.answer(line, event, trust)
                             start.reschedule(None)
                             if on_answered is not None:
@@ -151,25 +159,32 @@ class Exchange:
             is_hang_up = True
         except TimeoutError:
             late = RequestError(f"No call was started within {START_TIMEOUT_S:g} s.", code="start_timeout")
-            self._turn_away(line, late)
+            self._turn_away(line, late, trust, call)
         except ConnectionError:
             pass
         except BridgeError as error:
-            self._turn_away(line, error)
+            self._turn_away(line, error, trust, call)
         finally:
             if leg is not None:
                 leg.lost(line, is_hang_up=is_hang_up)
 
-    def _turn_away(self, line: Line, error: BridgeError) -> None:
-        self.refuse(line.dialect.name, error)
+    def _turn_away(self, line: Line, error: BridgeError, trust: Trust, call: str) -> None:
+        self.refuse(line.dialect.name, error, call=call, sender=line.sender, checks=trust.checks)
         line.close(error.close_code, error.code)
 
-    def refuse(self, door: str, error: BridgeError) -> None:
-        """Counts a connection that was not let in, and logs it, a storm of them once a second."""
+    def refuse(self, door: str, error: BridgeError, *, call: str = "", sender: str = "", checks: str = "") -> None:
+        """Counts a connection that was not let in, and logs it, a storm of them once a second.
+
+        ``call`` is the carrier's id of the call, ``sender`` an address, ``checks`` what was compared with what was
+        shown (no secret); what is not known is left out.
+        """
         self.refused[f"{door}.{error.code}"] += 1
         count = self._tally.add(f"{door}.{error.code}", self.clock.now)
-        if count is not None:
-            _log.warning("telephony.refused", door=door, reason=error.code, message=error.message, count=count)
+        if count is None:
+            return
+        known = {"carrier_call_id": call[:_MAX_SHOWN], "sender": sender, "checked_against": checks}
+        shown = {name: value for name, value in known.items() if value}
+        _log.warning("telephony.refused", door=door, reason=error.code, message=error.message, count=count, **shown)
 
     def _admit(self, started: Started, leg: CarrierLeg | None, trust: Trust) -> Grant:
         """What the call's token opens; raises ``Unauthorized``."""
@@ -193,10 +208,11 @@ class Exchange:
     def _terms(self, grant: Grant, started: Started, session: SessionConfig | None) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
         chosen: dict[str, Any] = {name: given[name] for name in self._config.carrier_parameters if name in given}
-        audio_format = _FORMATS.get(started.audio_format, UNSET)
+        inbound = _FORMATS.get(started.audio_format, UNSET)
+        outbound = inbound if started.answer_format is None else _FORMATS.get(started.answer_format, UNSET)
         audio = AudioConfig(
-            input=AudioInput(format=audio_format),
-            output=AudioOutput(format=audio_format, voice=chosen.pop("voice", UNSET)),
+            input=AudioInput(format=inbound),
+            output=AudioOutput(format=outbound, voice=chosen.pop("voice", UNSET)),
         )
         return Terms(
             config=grant.config,
@@ -224,3 +240,11 @@ def is_one_of(given: str, secrets: Iterable[str]) -> bool:
     presented = given.encode("utf-8", "surrogatepass")
     matches = [hmac.compare_digest(presented, secret.encode()) for secret in secrets]
     return any(matches)
+
+
+def address_of(peername: Any) -> str:
+    """``host:port`` of the other end of a connection, ``[host]:port`` for IPv6; empty where it has none."""
+    if not isinstance(peername, tuple | list) or len(peername) < 2:
+        return ""
+    host, port = str(peername[0]), peername[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

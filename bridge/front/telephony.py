@@ -26,7 +26,7 @@ from bridge.errors import BadRequest, BridgeError, Forbidden, Unauthorized, Upst
 from bridge.front.audiosocket import AudioSocketConnection
 from bridge.front.body import read_body, read_json
 from bridge.front.carrier import CarrierLeg, Line, notice_death
-from bridge.front.exchange import Exchange, Trust, is_one_of
+from bridge.front.exchange import Exchange, Trust, address_of, is_one_of
 from bridge.front.fetch import FetchedSocket, fetch
 from bridge.front.keys import Grant, Keys, subprotocols
 from bridge.front.listen import bind
@@ -55,6 +55,8 @@ _MAX_FORM_BYTES = 65_536
 _MAX_FIELDS = 200
 _HANG_UPS = (1000, 1005)  # closed by the carrier, with or without a code (RFC 6455 section 7.4.1)
 _TOKEN = "token"
+_KEYS = "telephones' keys"
+_MAX_SHOWN = 256
 _PASSED_ON = ("From", "To")
 
 _S = TypeVar("_S", bound=Struct)
@@ -93,7 +95,8 @@ class Telephony:
         config = self._config
         if config.audiosocket_port is not None:
             listening = bind(config.audiosocket_host, config.audiosocket_port, setting="audiosocket_port")
-            trust = Trust(needs_token=True, secrets=config.audiosocket_uuid)
+            checks = f"{_counted('audiosocket_uuid', config.audiosocket_uuid)}, single-use UUIDs"
+            trust = Trust(needs_token=True, secrets=config.audiosocket_uuid, checks=checks)
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: AudioSocketConnection(self.exchange, trust), sock=listening
             )
@@ -126,20 +129,25 @@ class Telephony:
     async def _twilio(self, websocket: WebSocket) -> None:
         def judge() -> Trust:
             self._require_signature("ws", websocket, {})
-            return Trust(is_admitted=True, needs_token=self._config.twilio_require_token)
+            needs_token = self._config.twilio_require_token
+            return Trust(is_admitted=True, needs_token=needs_token, checks=_KEYS)
 
-        await self._serve(websocket, twilio.Twilio(), judge)
+        await self._serve(websocket, twilio.Twilio(), judge, checks=self._signed("ws", websocket))
 
     async def _telnyx(self, websocket: WebSocket) -> None:
-        headers = websocket.headers
-        shown = headers.get(AUTH_TOKEN_HEADER) or _bearer(headers) or websocket.query_params.get(_TOKEN)
-        await self._serve(
-            websocket, Telnyx(shown), lambda: Trust(secrets=self._secrets("telnyx_secret", self._config.telnyx_secret))
-        )
+        headers, query = websocket.headers, websocket.query_params
+        shown = headers.get(AUTH_TOKEN_HEADER) or _bearer(headers) or query.get(_TOKEN)
+        checks = f"{_counted('telnyx_secret', self._config.telnyx_secret)}, {_KEYS}"
+
+        def judge() -> Trust:
+            return Trust(secrets=self._secrets("telnyx_secret", self._config.telnyx_secret), checks=checks)
+
+        await self._serve(websocket, Telnyx(shown, query), judge, checks=checks)
 
     async def _asterisk(self, websocket: WebSocket) -> None:
         parameters = dict(websocket.query_params)
         token = parameters.pop(_TOKEN, None)
+        checks = _counted("asterisk_secret", self._config.asterisk_secret)
 
         def judge() -> Trust:
             secrets = self._secrets("asterisk_secret", self._config.asterisk_secret)
@@ -148,16 +156,17 @@ class Telephony:
                 raise Unauthorized("The password is not valid here.", code="invalid_secret")
             if password is None and token is None:
                 raise Unauthorized("Give the password by HTTP Basic authentication.", code="missing_secret")
-            return Trust(is_admitted=password is not None, secrets=secrets)
+            return Trust(is_admitted=password is not None, secrets=secrets, checks=f"{checks}, {_KEYS}")
 
-        await self._serve(websocket, Asterisk(parameters, token=token), judge)
+        await self._serve(websocket, Asterisk(parameters, token=token), judge, checks=checks)
 
-    async def _serve(self, websocket: WebSocket, dialect: Dialect, judge: Callable[[], Trust]) -> None:
-        """One connection, from its handshake to its end."""
+    async def _serve(self, websocket: WebSocket, dialect: Dialect, judge: Callable[[], Trust], *, checks: str) -> None:
+        """One connection, from its handshake to its end; ``checks`` is what ``judge`` compares, for the log."""
+        sender = address_of(websocket.client)
         try:
             trust = judge()
         except BridgeError as error:
-            self.exchange.refuse(dialect.name, error)
+            self.exchange.refuse(dialect.name, error, sender=sender, checks=checks)
             await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status))
             return
         sink = SocketSink.of(websocket.scope)
@@ -175,19 +184,21 @@ class Telephony:
                 return None
             raise ConnectionResetError
 
-        await self.exchange.carry(Line(dialect, sink), receive, trust)
+        await self.exchange.carry(Line(dialect, sink, sender=sender), receive, trust)
 
     # HTTP
 
     async def _answer_twilio(self, request: Request) -> Response:
         """An incoming call's webhook: TwiML that streams it here, with a token for this one stream."""
+        form: dict[str, str] = {}
         try:
             self._secrets("twilio_auth_token", self._config.twilio_auth_token)
             _require_signed(request)  # before a byte of the body is read
             form = _fields(await read_body(request, _MAX_FORM_BYTES))
             self._require_signature("http", request, form)
         except BridgeError as error:
-            self.exchange.refuse("twilio", error)
+            call, sender = form.get("CallSid", ""), address_of(request.client)
+            self.exchange.refuse("twilio", error, call=call, sender=sender, checks=self._signed("http", request))
             raise
         grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
         self._registry.require_room(grant.key_id)
@@ -282,13 +293,25 @@ class Telephony:
 
     def _require_signature(self, scheme: str, request: HTTPConnection, form: Mapping[str, str]) -> None:
         secrets = self._secrets("twilio_auth_token", self._config.twilio_auth_token)
-        path = request.scope["raw_path"].decode("latin-1")
         query = request.scope["query_string"].decode("latin-1")
-        url = self._public(scheme, f"{path}?{query}" if query else path)
+        url = self._address(scheme, request)
+        url = f"{url}?{query}" if query else url
         _require_signed(request)
         if not twilio.is_signed(secrets, url, request.headers, form):
             message = "The signature is not of this address and these secrets; is public_url what Twilio was told?"
             raise Forbidden(message, code="invalid_signature")
+
+    def _signed(self, scheme: str, request: HTTPConnection) -> str:
+        """What a signature of ``request`` is compared with; a query may hold secrets, and is not shown."""
+        if self._config.public_url is None:
+            return ""
+        url = self._address(scheme, request)[:_MAX_SHOWN]
+        query = "?…" if request.scope["query_string"] else ""
+        return f"{url}{query} signed by {_counted('twilio_auth_token', self._config.twilio_auth_token)}"
+
+    def _address(self, scheme: str, request: HTTPConnection) -> str:
+        """Of the request without its query, as the carrier knows it."""
+        return self._public(scheme, request.scope["raw_path"].decode("latin-1"))
 
     def _public(self, scheme: str, path: str) -> str:
         """The address of ``path`` as carriers know it; ``scheme`` is http or ws, with an s where ours has one."""
@@ -317,6 +340,10 @@ def _fields(body: bytes) -> dict[str, str]:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
     except ValueError:
         raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.", code="invalid_form", param="body") from None
+
+
+def _counted(setting: str, secrets: tuple[str, ...]) -> str:
+    return f"{setting} ({len(secrets)} {'value' if len(secrets) == 1 else 'values'})"
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -49,10 +49,10 @@ class CarrierAudio:
         self.overflow_ms = 0
         self._format = audio_format
         self._traits = traits
-        self._frame_bytes = audio_format.bytes_per_ms * FRAME_MS
+        self._frame_bytes = audio_format.size_of(FRAME_MS)
         self._piece_frames = max(1, min(_PIECE_FRAMES, traits.max_message_bytes // self._frame_bytes))
         self._silence = _SILENCE.get(audio_format, b"\0") * self._frame_bytes
-        self._limit_bytes = audio_format.bytes_per_ms * 1000 * limit_s
+        self._limit_bytes = audio_format.size_of(1000 * limit_s)
         self._queue = bytearray()
         self._is_flushing = False
         self._sent: deque[_Sent] = deque()
@@ -64,7 +64,7 @@ class CarrierAudio:
     def push(self, part: Part, sound: bytes) -> None:
         """Queues sound; what is over the limit is left out, counted in ``overflow_ms``."""
         if len(self._queue) + len(sound) > self._limit_bytes:
-            self.overflow_ms += len(sound) // self._format.bytes_per_ms
+            self.overflow_ms += self._format.ms_of(len(sound))
             return
         self._queue += sound
         self.playback.queue(part, len(sound) // self._format.bytes_per_sample)
@@ -145,7 +145,7 @@ class CarrierAudio:
         self._number += 1
         if not self._sent:
             self._head_began = now
-        self._empty_at += len(sound) / self._format.bytes_per_ms / 1000
+        self._empty_at += len(sound) / self._format.bytes_per_sample / self._format.rate_hz
         piece = Piece(sound, f"b{self._number}")
         self._sent.append(_Sent(piece, samples, self._empty_at))
         return piece

@@ -178,8 +178,13 @@ class Peer:
     # Leg
 
     @property
-    def audio_format(self) -> AudioFormat:
-        """What its Opus is decoded to, and encoded from."""
+    def input_format(self) -> AudioFormat:
+        """What its Opus is decoded to."""
+        return PCM16
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """What its Opus is encoded from."""
         return PCM16
 
     def play(self, part: Part, pcm: bytes) -> None:
@@ -207,6 +212,11 @@ class Peer:
         self._closing.set()
         if not self._is_connected:
             self.ice.close()
+
+    @property
+    def failure(self) -> None:
+        """Nothing: a peer may come for the events alone."""
+        return None
 
     def describe(self) -> dict[str, object]:
         """Figures for people."""

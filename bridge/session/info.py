@@ -8,7 +8,7 @@ from bridge.wire.own_events import CallWarning
 
 __all__ = ["CallInfo", "result_of"]
 
-_BY_THE_CLIENT = frozenset({"peer_not_connected", "peer_lost", "peer_misbehaved", "dtls_failed"})
+_BY_THE_CLIENT = frozenset({"peer_not_connected", "no_media", "peer_lost", "peer_misbehaved", "dtls_failed"})
 
 
 @dataclass(slots=True)

@@ -69,8 +69,13 @@ class Leg(Protocol):
         ...
 
     @property
-    def audio_format(self) -> AudioFormat:
-        """In which sound comes from it and goes to it."""
+    def input_format(self) -> AudioFormat:
+        """In which the caller's sound comes from it."""
+        ...
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """In which the answer's sound goes to it."""
         ...
 
     def play(self, part: Part, sound: bytes) -> None:
@@ -94,6 +99,11 @@ class Leg(Protocol):
 
     def hang_up(self, reason: str) -> None:
         """Begins to close the leg; ``LegOwner.leg_closed`` follows."""
+        ...
+
+    @property
+    def failure(self) -> BridgeError | None:
+        """What makes the call a failure even if it ends as somebody wished; None where all is well."""
         ...
 
     def describe(self) -> dict[str, object]:

@@ -389,6 +389,9 @@ class Session:
         if self._is_closing:
             return
         self._is_closing = True
+        failure = self._playing.leg.failure if self._playing.leg is not None else None
+        if error is None and failure is not None:
+            reason, error = failure.code, failure
         self.comeback.end()
         self.info.state = "closed"
         self._result = (result_of(error), reason)
@@ -471,7 +474,7 @@ class Session:
         """Who brings the caller's sound: a leg, or the owner's socket; nobody while the call is being connected."""
         leg, kind = self._playing.leg, self.info.transport
         if leg is not None:
-            return [{"kind": kind, "input": leg.audio_format.name, "output": leg.audio_format.name,
+            return [{"kind": kind, "input": leg.input_format.name, "output": leg.output_format.name,
                      "quality": leg.describe()}]  # fmt: skip
         if self._owner is None:
             return []

@@ -27,7 +27,7 @@ __all__ = ["Sound", "Track"]
 _MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
 _LINGER_MS = 10_000  # of sound that is still made for a stream whose last listener has left: it may come back
 _MAX_LINGERING = 8
-_TICKS_HZ = 48_000  # every format's rate divides it
+_TICKS_HZ = 28_224_000  # every format's rate divides it
 
 
 class Sound:
@@ -114,7 +114,7 @@ class Sound:
         """The caller's, in the leg's format or in the owner's."""
         self.follow_upstream()
         upstream = self._upstream
-        source = self.inbound if self._leg is None else self._leg.audio_format
+        source = self.inbound if self._leg is None else self._leg.input_format
         self._input.follow(source, upstream.input_format)
         due = self._input.push(sound)
         if self._passage is None:
@@ -138,7 +138,7 @@ class Sound:
 
     def deliver(self, part: Part, sound: bytes) -> None:
         """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""
-        leg_format = None if self._leg is None else self._leg.audio_format
+        leg_format = None if self._leg is None else self._leg.output_format
         if part != self._output.part:
             self.end_output()
             self._output.part = part

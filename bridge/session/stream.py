@@ -82,7 +82,7 @@ class SoundStream:
         self.number += 1
         is_live = self._part is None
         event_id = f"{self.prefix}{self.number}"
-        audio_ms = max(1, len(sound) // self.format.bytes_per_ms)
+        audio_ms = max(1, self.format.ms_of(len(sound)))
         if self._framing == "binary":
             payload = pack_sound(self._track, self.format, self.number, self._timestamp, sound)
             message = Message(payload, event_id=event_id, audio_ms=audio_ms, is_live=is_live, is_binary=True)

@@ -1,4 +1,4 @@
-"""The audio formats that the bridge carries: 16-bit PCM at four rates, G.711 of either law at 8 kHz.
+"""The audio formats that the bridge carries: 16-bit PCM at the rates in use, G.711 of either law at 8 kHz.
 
 Sound is mono; PCM16 may travel with both channels alike, for listeners that know no other.
 """
@@ -21,8 +21,11 @@ __all__ = [
 SESSION_HZ = 24_000
 """The Realtime API's own rate of PCM16, and that of the media room: little-endian, mono."""
 
-RATES_HZ = (8_000, 16_000, 24_000, 48_000)
-"""At which PCM16 may travel."""
+RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
+"""At which a listener may have PCM16."""
+
+_PCM16_HZ = (8_000, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
+"""At which PCM16 may travel: those of the listeners, and those of carriers besides."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,10 +41,18 @@ class AudioFormat:
     """Of all channels."""
     channels: int = 1
     bytes_per_ms: int = field(init=False)
-    """How many bytes one millisecond takes; exact for every format here."""
+    """How many bytes one millisecond takes; exact in every format that the protocol names, not at 44.1 kHz."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bytes_per_ms", self.rate_hz * self.bytes_per_sample // 1000)
+
+    def size_of(self, ms: int) -> int:
+        """How many bytes ``ms`` milliseconds take, in whole samples; exact at every rate for multiples of 20 ms."""
+        return self.rate_hz * ms // 1000 * self.bytes_per_sample
+
+    def ms_of(self, size: int) -> int:
+        """How many whole milliseconds ``size`` bytes last."""
+        return size * 1000 // (self.rate_hz * self.bytes_per_sample)
 
 
 PCM16 = AudioFormat("pcm16", "audio/pcm", SESSION_HZ, 2)
@@ -54,9 +65,9 @@ FORMATS = {audio_format.name: audio_format for audio_format in (PCM16, G711_ULAW
 
 @cache
 def pcm16_at(rate_hz: int) -> AudioFormat:
-    """PCM16 at one of ``RATES_HZ``."""
-    if rate_hz not in RATES_HZ:
-        raise ValueError(f"PCM16 travels at {', '.join(map(str, RATES_HZ))} Hz, not at {rate_hz}")
+    """PCM16 at one of the rates that it travels at, which include ``RATES_HZ``; raises ``ValueError`` for others."""
+    if rate_hz not in _PCM16_HZ:
+        raise ValueError(f"PCM16 travels at {', '.join(map(str, _PCM16_HZ))} Hz, not at {rate_hz}")
     return PCM16 if rate_hz == SESSION_HZ else AudioFormat(f"pcm16_{rate_hz}", PCM16.media_type, rate_hz, 2)
 
 

@@ -5,7 +5,7 @@
 | 0 | 1 | version, 1 |
 | 1 | 1 | track: 0 input (the caller), 1 output (the answer) |
 | 2 | 1 | format: 0 pcm16 (little-endian), 1 g711_ulaw, 2 g711_alaw |
-| 3 | 1 | rate in kHz: 8, 16, 24, 48 |
+| 3 | 1 | rate in kHz: 8, 16, 24, 44 (which is 44,100 Hz), 48 |
 | 4 | 4 | sequence of the track's messages, counting up without a gap |
 | 8 | 8 | timestamp of the first sample: samples of the track before it, at that rate, since the call began |
 
@@ -15,7 +15,7 @@ Numbers are unsigned and big-endian. Control events go on being JSON text.
 import struct
 from typing import NamedTuple
 
-from bridge.wire.audio import FORMATS, AudioFormat, pcm16_at
+from bridge.wire.audio import FORMATS, RATES_HZ, AudioFormat, pcm16_at
 from bridge.wire.choices import TRACKS
 
 __all__ = ["HEADER_BYTES", "BinarySound", "pack_sound", "unpack_sound"]
@@ -25,6 +25,7 @@ HEADER_BYTES = _HEADER.size
 _VERSION = 1
 _FORMATS = list(FORMATS)
 _PCM16 = _FORMATS.index("pcm16")
+_BY_KHZ = {rate_hz // 1000: rate_hz for rate_hz in RATES_HZ}
 
 
 class BinarySound(NamedTuple):
@@ -49,5 +50,5 @@ def unpack_sound(message: bytes) -> BinarySound:
     if len(message) < HEADER_BYTES or message[0] != _VERSION or message[1] > 1 or message[2] >= len(_FORMATS):
         raise ValueError("not a message of sound in binary framing, version 1")
     _, track, number, rate_khz, sequence, timestamp = _HEADER.unpack_from(message)
-    audio_format = pcm16_at(1000 * rate_khz) if number == _PCM16 else FORMATS[_FORMATS[number]]
+    audio_format = pcm16_at(_BY_KHZ.get(rate_khz, 0)) if number == _PCM16 else FORMATS[_FORMATS[number]]
     return BinarySound(TRACKS[track], audio_format, sequence, timestamp, message[HEADER_BYTES:])

@@ -8,7 +8,7 @@ knows is refused, with ``BadRequest``.
 
 import binascii
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.wire.audio import AudioFormat
 
@@ -23,7 +23,9 @@ __all__ = [
     "Traits",
     "Trouble",
     "decode_sound",
+    "is_callers",
     "is_dtmf",
+    "parameters_of",
 ]
 
 _DTMF_KEYS = frozenset("0123456789*#ABCD")
@@ -36,10 +38,13 @@ class Started:
     call: str
     """The carrier's own id of the call: the same when its socket comes back."""
     audio_format: AudioFormat
+    """Of the caller's sound."""
     parameters: dict[str, str] = field(default_factory=dict)
     """What the application gave the call on its way."""
     token: str | None = field(default=None, repr=False)
     """What opens the door, where the carrier brings it in its messages."""
+    answer_format: AudioFormat | None = None
+    """In which the carrier takes the answer's sound; None: in the caller's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,22 @@ def decode_sound(payload: str) -> bytes | None:
         return binascii.a2b_base64(payload, strict_mode=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def is_callers(track: str | None) -> bool:
+    """Whether a message's ``track`` is the caller's: carriers say ``inbound``, ``inbound_track``, or nothing."""
+    return track is None or track.lower().removesuffix("_track") in ("", "inbound")
+
+
+def parameters_of(given: Any) -> dict[str, str]:
+    """What the application gave a call: carriers send an object, a list of name and value, or null if it is nothing."""
+    if isinstance(given, list):
+        given = {
+            str(entry["name"]): entry.get("value") for entry in given if isinstance(entry, dict) and "name" in entry
+        }
+    if not isinstance(given, dict):
+        return {}
+    return {str(name): str(value) for name, value in given.items() if value is not None}
 
 
 def is_dtmf(key: str) -> bool:

@@ -78,7 +78,7 @@ class Choices:
         """How many bytes of ``audio`` each event carries, and how the ids of the events say so."""
         if self.chunk_size is not None:
             return self.chunk_size, f"{self.chunk_size}B"
-        return None if self.chunk_ms is None else (self.chunk_ms * audio.bytes_per_ms, f"{self.chunk_ms}ms")
+        return None if self.chunk_ms is None else (audio.size_of(self.chunk_ms), f"{self.chunk_ms}ms")
 
     def describe(self) -> dict[str, object]:
         """For people, in the words of the URL."""

@@ -28,7 +28,7 @@ def heard_by(sink: FakeSink, name: str, field: str) -> bytes:
 
 
 def speak(call: Call, sound: bytes) -> None:
-    step = 20 * call.leg.audio_format.bytes_per_ms
+    step = 20 * call.leg.input_format.bytes_per_ms
     for at in range(0, len(sound), step):
         call.leg.speak(sound[at : at + step])
 

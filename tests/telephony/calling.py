@@ -59,12 +59,14 @@ class Caller:
     def __init__(self, phone: Phone) -> None:
         self.phone = phone
         self.audio_format = phone.carrier.audio_format
+        self.answer_format = phone.carrier.answer_format
         self.said = bytearray()
         """All that went in, silence included."""
         self.frames: list[tuple[float, bytes]] = []
         """All that was heard."""
         self._to_say = bytearray()
         self._silence = silence_of(self.audio_format)
+        self._silent = silence_of(self.answer_format)
         self._news = asyncio.Event()
 
     async def live(self) -> None:
@@ -93,12 +95,12 @@ class Caller:
     @property
     def sounding(self) -> list[tuple[float, bytes]]:
         """What was heard and was not the line's own silence."""
-        return [(at, frame) for at, frame in self.frames if frame != self._silence]
+        return [(at, frame) for at, frame in self.frames if frame != self._silent]
 
     @property
     def heard(self) -> Samples:
         """All of it as numbers."""
-        return from_telephone(b"".join(frame for _, frame in self.frames), self.audio_format)
+        return from_telephone(b"".join(frame for _, frame in self.frames), self.answer_format)
 
     async def wait(self, is_so: Callable[[], bool], what: str) -> None:
         """Returns as soon as ``is_so``; asked again at every frame."""
@@ -112,7 +114,7 @@ class Caller:
 
     async def hear_answer(self) -> None:
         """Until something was heard and half a second of nothing."""
-        quiet = [self._silence] * 25
+        quiet = [self._silent] * 25
         await self.wait(lambda: bool(self.sounding), "sound")
         await self.wait(lambda: [frame for _, frame in self.frames[-25:]] == quiet, "end of the answer")
 

@@ -55,7 +55,7 @@ async def test_speaking_over_an_answer_stops_it(
             await listener.until("response.done", number=2)
     response_id = listener.of("response.created")[0]["response"]["id"]
     deltas = [event for event in listener.of("response.output_audio.delta") if event["response_id"] == response_id]
-    rate_hz = caller.audio_format.rate_hz
+    rate_hz = caller.answer_format.rate_hz
     answer = resample(samples_of(outbound_sound(deltas)), 24_000, rate_hz)
     frames = len([at for at, _ in caller.frames if at <= stopped_at])
     began = match(caller.heard[: frames * rate_hz // 50], answer).lag

@@ -137,6 +137,24 @@ async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
             assert caller.phone.wire.connection.close_code == 1000
 
 
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx", "asterisk"])
+@pytest.mark.parametrize("ends", ["caller", "bridge"])
+async def test_a_stream_without_media_is_no_success(open_daemon: Daemon, carrier: Any, ends: str) -> None:
+    """Whoever ends it: nobody could be heard, and the reason says so."""
+    player, wire = await connect_carrier(dialling(open_daemon, carrier))
+    await wire.send([*player.start(), *player.press("5")])
+    session = await opened(open_daemon)
+    async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+        if ends == "caller":
+            await wire.send(player.hang_up())
+            await wire.close()
+        else:
+            await request("DELETE", f"{open_daemon.url}v1/realtime/calls/{session.info.call_id}")
+        assert await listener.close_code() == 1000
+    await wire.close()
+    assert (listener.events[-1]["result"], listener.events[-1]["reason"]) == ("client_error", "no_media")
+
+
 async def test_calls_end_with_the_daemon(serve_with: ServeWith) -> None:
     """Nothing is left behind, whatever the carrier."""
     async with serve_with(**SETTINGS) as daemon:
@@ -199,12 +217,28 @@ async def test_a_socket_that_comes_back_goes_on_with_its_call(open_daemon: Daemo
             assert await listener.close_code() == 1000
 
 
+async def test_audiosocket_is_hung_up_by_closing_it(serve_with: ServeWith) -> None:
+    """Also if sound of ours was still unread, which makes a reset of it: a success, and nobody is waited for."""
+    async with serve_with(**SETTINGS, carrier_grace_s=3600) as daemon:
+        async with calling(dialling(daemon, "audiosocket")) as caller:
+            session = await session_of(daemon, caller)
+            async with open_socket(daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+                caller.phone.wire.cut()
+                assert await listener.close_code() == 1000
+        ending = listener.events[-1]
+        assert (ending["type"], ending["result"], ending["reason"]) == (
+            "bridge.call.closed",
+            "success",
+            "caller_hung_up",
+        )
+        assert daemon.registry.sessions == []
+
+
 async def test_audiosocket_comes_back_with_its_uuid(open_daemon: Daemon) -> None:
-    """A UUID that is good once is good for its own call's return."""
+    """A UUID that is good once is good for its own call's return, whose first connection nobody has closed yet."""
     uuid = (await request("POST", f"{open_daemon.url}v1/telephony/audiosocket")).json["uuid"]
     async with calling(dialling(open_daemon, "audiosocket", secret=uuid)) as first:
         session = await session_of(open_daemon, first)
-        first.phone.wire.cut()
         async with calling(dialling(open_daemon, "audiosocket", secret=uuid)) as second:
             await second.wait(lambda: figures(session)["returns"] == 1, "return")
             async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
@@ -339,5 +373,5 @@ async def test_xoff_is_obeyed(open_daemon: Daemon, short_pcm: bytes) -> None:
         assert [at for at in sent_at if at > stopped_at + 0.1] == []
         await caller.phone.wire.send(['{"event":"MEDIA_XON","channel_id":"x"}'])
         await caller.hear_answer()
-    answer = from_telephone(bytes(sent), caller.audio_format)
+    answer = from_telephone(bytes(sent), caller.answer_format)
     assert match(answer, resample(samples_of(short_pcm), 24_000, 8000)).correlation > 0.95

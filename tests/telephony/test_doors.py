@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +12,7 @@ from uuid import uuid4
 from xml.etree import ElementTree
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -296,6 +297,48 @@ async def test_format_that_is_not_served(open_daemon: Daemon) -> None:
     async with _socket(open_daemon, "telnyx?token=tel-secret") as connection:
         start = _telnyx_start(media_format={"encoding": "OPUS", "sample_rate": 16000})
         assert await _closing(connection, start) == (1008, "unsupported_format")
+
+
+# What the log says of it
+
+
+def _refusals(lines: Iterable[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    return [line for line in lines if line["event"] == "telephony.refused"]
+
+
+async def test_log_says_what_was_checked(open_daemon: Daemon) -> None:
+    """The signed address or the setting, the carrier's id of the call and the sender's address; never a secret."""
+    uuid = uuid4()
+    with capture_logs() as lines:
+        await _refusal(open_daemon, "twilio?a=sesame", **{SIGNATURE_HEADER: "wrong-signature"})
+        basic = f"Basic {base64.b64encode(b'a:wrong-password').decode()}"
+        await _refusal(open_daemon, "asterisk", Authorization=basic)
+        async with _socket(open_daemon, "telnyx", **{"x-telnyx-streaming-auth-token": "wrong-secret"}) as connection:
+            await _closing(connection, _telnyx_start())
+        async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
+            await _closing(connection, _start("wrong-token", call="CA7"))
+        await _audiosocket(open_daemon, frame(0x01, uuid.bytes), frame(0x10, bytes(320)))
+    refusals = _refusals(lines)
+    assert all(line.pop("sender").startswith("127.0.0.1:") for line in refusals)
+    assert [(line["door"], line.get("carrier_call_id"), line["checked_against"]) for line in refusals] == [
+        ("twilio", None, f"{_STREAM}?… signed by twilio_auth_token (1 value)"),
+        ("asterisk", None, "asterisk_secret (1 value)"),
+        ("telnyx", "c", "telnyx_secret (1 value), telephones' keys"),
+        ("twilio", "CA7", "telephones' keys"),
+        ("audiosocket", None, "audiosocket_uuid (1 value), single-use UUIDs"),
+    ]
+    shown = json.dumps(refusals)
+    for secret in ("wrong-", "sesame", _TOKEN, "tel-secret", "ast-secret", str(uuid), uuid.hex):
+        assert secret not in shown
+
+
+async def test_log_names_the_call_of_a_webhook(open_daemon: Daemon) -> None:
+    """Whose signature covers the address by ``https://``."""
+    with capture_logs() as lines:
+        await _webhook(open_daemon, _FORM, **{SIGNATURE_HEADER: "wrong-signature"})
+    [line] = _refusals(lines)
+    assert (line["carrier_call_id"], line["reason"]) == ("CA1", "invalid_signature")
+    assert line["checked_against"] == f"{_PUBLIC}{_PATH} signed by twilio_auth_token (1 value)"
 
 
 # Asterisk

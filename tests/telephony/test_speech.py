@@ -28,7 +28,7 @@ async def test_speech_through_each_dialect(open_daemon: Daemon, short_pcm: bytes
         calls = {name: tasks.create_task(_converse(dialling(open_daemon, name), short_pcm)) for name in CARRIERS}
     for name, call in calls.items():
         caller = call.result()
-        rate_hz = caller.audio_format.rate_hz
+        rate_hz = caller.answer_format.rate_hz
         found = match(caller.heard, resample(samples_of(short_pcm), 24_000, rate_hz))
         assert found.correlation > 0.95, name
         assert caller.phone.carrier.complaints == [], name
@@ -36,22 +36,25 @@ async def test_speech_through_each_dialect(open_daemon: Daemon, short_pcm: bytes
 
 
 async def test_speech_in_other_formats(open_daemon: Daemon, short_pcm: bytes) -> None:
-    """A-law, and wideband PCM of Telnyx, Asterisk and AudioSocket, are served as well."""
-    uuids = [(await request("POST", f"{open_daemon.url}v1/telephony/audiosocket")).json["uuid"] for _ in range(2)]
+    """A-law, and PCM of Telnyx, Asterisk and AudioSocket at every rate, are served; each way in its own format."""
+    uuids = [(await request("POST", f"{open_daemon.url}v1/telephony/audiosocket")).json["uuid"] for _ in range(4)]
     chosen = [
         dialling(open_daemon, "telnyx", codec="PCMA"),
-        dialling(open_daemon, "telnyx", codec="L16"),
+        dialling(open_daemon, "telnyx", codec="L16", answer_codec="L16"),
+        dialling(open_daemon, "telnyx", codec="PCMA", answer_codec="L16"),
         dialling(open_daemon, "asterisk", codec="alaw"),
         dialling(open_daemon, "asterisk", codec="slin16"),
         dialling(open_daemon, "asterisk", codec="slin48"),
         dialling(open_daemon, "audiosocket", codec="slin16", secret=uuids[0]),
         dialling(open_daemon, "audiosocket", codec="slin24", secret=uuids[1]),
+        dialling(open_daemon, "audiosocket", codec="slin44", secret=uuids[2]),
+        dialling(open_daemon, "audiosocket", codec="slin192", secret=uuids[3]),
     ]
     async with asyncio.TaskGroup() as tasks:
         calls = [tasks.create_task(_converse(where, short_pcm)) for where in chosen]
     for where, call in zip(chosen, calls, strict=True):
         caller = call.result()
-        found = match(caller.heard, resample(samples_of(short_pcm), 24_000, caller.audio_format.rate_hz))
+        found = match(caller.heard, resample(samples_of(short_pcm), 24_000, caller.answer_format.rate_hz))
         assert found.correlation > 0.95, where
         assert caller.phone.carrier.complaints == []
 

@@ -46,22 +46,30 @@ class _Operator:
         await visit.until_closed()
 
 
-@pytest.mark.parametrize(("carrier", "codec", "media_type"), [
-    ("twilio", None, "audio/pcmu"), ("telnyx", "PCMA", "audio/pcma"), ("asterisk", "alaw", "audio/pcma"),
+@pytest.mark.parametrize(("carrier", "codec", "answer_codec", "media_types"), [
+    ("twilio", None, None, ["audio/pcmu", "audio/pcmu"]),
+    ("telnyx", "PCMA", None, ["audio/pcma", "audio/pcmu"]),
+    ("telnyx", "PCMU", "PCMA", ["audio/pcmu", "audio/pcma"]),
+    ("asterisk", "alaw", None, ["audio/pcma", "audio/pcma"]),
 ])  # fmt: skip
 async def test_the_same_law_is_passed_through(
-    serve_with: ServeWith, carrier: Any, codec: str | None, media_type: str, short_pcm: bytes
+    serve_with: ServeWith,
+    carrier: Any,
+    codec: str | None,
+    answer_codec: str | None,
+    media_types: list[str],
+    short_pcm: bytes,
 ) -> None:
-    """The service gets the caller's very bytes and the caller the service's, in the law that the session was told."""
+    """The service gets the caller's very bytes and the caller the service's, in the laws that the session was told."""
     operator = _Operator()
     async with (
         Service.serving(operator.serve) as service,
         serve_with(**SETTINGS, upstream=service.url, upstream_key="k") as daemon,
-        calling(dialling(daemon, carrier, codec=codec)) as caller,
+        calling(dialling(daemon, carrier, codec=codec, answer_codec=answer_codec)) as caller,
     ):
         await session_of(daemon, caller)
         caller.say(short_pcm[48 * 300 :])
         await caller.wait(lambda: b"".join(frame for _, frame in caller.frames).count(_ANSWER) == 1, "answer")
-    assert [audio_format["type"] for audio_format in operator.formats] == [media_type, media_type]
+    assert [audio_format["type"] for audio_format in operator.formats] == media_types
     assert operator.heard in bytes(caller.said)
     assert caller.phone.carrier.complaints == []

@@ -17,14 +17,19 @@ SUBPROTOCOL = "media"
 FORMATS = {
     "ulaw": G711_ULAW,
     "alaw": G711_ALAW,
-    "slin": pcm16_at(8000),
-    "slin16": pcm16_at(16000),
-    "slin24": pcm16_at(24000),
-    "slin48": pcm16_at(48000),
+    "slin": pcm16_at(8_000),
+    "slin12": pcm16_at(12_000),
+    "slin16": pcm16_at(16_000),
+    "slin24": pcm16_at(24_000),
+    "slin32": pcm16_at(32_000),
+    "slin44": pcm16_at(44_100),
+    "slin48": pcm16_at(48_000),
+    "slin96": pcm16_at(96_000),
+    "slin192": pcm16_at(192_000),
 }
 """By Asterisk's names; its ``slin`` is in the byte order of its machine, little-endian on all that it runs on."""
 
-_MAX_EARLY_BYTES = 96_000  # a second of the fattest format
+_MAX_EARLY_BYTES = 384_000  # a second of the fattest format
 _MAX_SOUND_BYTES = 65_500  # beyond: close 1009 and hang-up
 _DEFAULT_FORMAT = "ulaw"
 _ID_KEYS = ("channel_id", "connection_id", "channel")

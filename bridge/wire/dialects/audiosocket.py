@@ -12,8 +12,9 @@ from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Started, Traits, Trou
 __all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "AudioSocket", "Splitter", "frame"]
 
 HANG_UP, IDENTITY, DTMF, SOUND, ERROR = 0x00, 0x01, 0x03, 0x10, 0xFF
-SOUND_TYPES = {0x10: pcm16_at(8000), 0x12: pcm16_at(16000), 0x13: pcm16_at(24000), 0x16: pcm16_at(48000)}
-"""Those that are served of 0x10 to 0x18; the others are 12, 32, 44.1, 96 and 192 kHz."""
+_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
+SOUND_TYPES = {SOUND + number: pcm16_at(rate_hz) for number, rate_hz in enumerate(_RATES_HZ)}
+"""0x10 to 0x18, one for each rate."""
 
 _TYPES = {audio_format: kind for kind, audio_format in SOUND_TYPES.items()}
 _HEADER_BYTES = 3

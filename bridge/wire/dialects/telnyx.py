@@ -1,51 +1,70 @@
-"""Telnyx media streaming: Twilio's words in snake_case, with a codec that was agreed on and messages in any order.
+"""Telnyx media streaming: Twilio's words in snake_case, with a codec for each direction and messages in any order.
 
-Sound of both directions is taken to be in the codec of ``start.media_format``: PCMU, PCMA or L16. Telnyx does not say
-in which byte order it sends L16; it is read as little-endian, like everybody's but that of RTP.
+The caller's sound is in the codec of ``start.media_format``: PCMU, PCMA or L16. The answer's is in what the application
+asked Telnyx for as ``stream_bidirectional_codec``. No message of Telnyx's says which that is: the application tells it
+by the same names, on the stream's URL or in the custom parameters; if it does not, it is PCMU, as at Telnyx. In which
+byte order L16 is sent Telnyx does not say; it is read as little-endian, like everybody's but that of RTP.
 """
 
 import json
 from binascii import b2a_base64
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import G711_ALAW, G711_ULAW, RATES_HZ, AudioFormat, pcm16_at
-from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Played, Started, Traits, Trouble, decode_sound, is_dtmf
+from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
+from bridge.wire.carrier import (
+    CarrierEvent,
+    Dtmf,
+    Ended,
+    Played,
+    Started,
+    Traits,
+    Trouble,
+    decode_sound,
+    is_callers,
+    is_dtmf,
+    parameters_of,
+)
 
-__all__ = ["AUTH_TOKEN_HEADER", "TOKEN_PARAMETER", "Telnyx"]
+__all__ = ["ANSWER_CODEC", "ANSWER_RATE", "AUTH_TOKEN_HEADER", "TOKEN_PARAMETER", "Telnyx"]
 
 AUTH_TOKEN_HEADER = "x-telnyx-streaming-auth-token"
 """Carries ``stream_auth_token`` on the upgrade; ``connected`` has a field of the same name."""
 TOKEN_PARAMETER = "token"
+ANSWER_CODEC, ANSWER_RATE = "stream_bidirectional_codec", "stream_bidirectional_sampling_rate"
+"""What the application asked Telnyx for, by Telnyx's names; unset there it is PCMU, at 8000 Hz."""
 
+_DEFAULT_CODEC, _DEFAULT_HZ = "PCMU", 8000
+_L16_HZ = (8_000, 16_000, 22_050, 24_000, 48_000)
 _MAX_HELD = 10  # messages behind a gap: 200 ms at the usual 20 ms each
 _CODECS = {"PCMU": G711_ULAW, "PCMA": G711_ALAW}
 
 
 class _MediaFormat(Struct):
-    encoding: str = "PCMU"
-    sample_rate: int | str = 8000
+    encoding: str | None = None
+    sample_rate: int | str | None = None
 
 
 class _Start(Struct):
-    call_control_id: str = ""
-    call_session_id: str = ""
-    media_format: _MediaFormat = msgspec.field(default_factory=_MediaFormat)
-    custom_parameters: dict[str, Any] | list[dict[str, Any]] | None = None
+    call_control_id: str | None = None
+    call_session_id: str | None = None
+    media_format: _MediaFormat | None = None
+    custom_parameters: Any = None
     stream_auth_token: str | None = None
 
 
 class _Media(Struct):
     payload: str
-    track: str = "inbound"
+    track: str | None = None
     chunk: int | str | None = None
 
 
 class _Dtmf(Struct):
-    digit: str
+    digit: str | int
 
 
 class _Mark(Struct):
@@ -53,8 +72,8 @@ class _Mark(Struct):
 
 
 class _Complaint(Struct):
-    code: int | str = ""
-    title: str = ""
+    code: int | str | None = None
+    title: str | None = None
 
 
 class _Message(Struct):
@@ -78,7 +97,8 @@ class Telnyx:
     name = "telnyx"
     traits = Traits(lead_ms=1000)
 
-    def __init__(self, token: str | None = None) -> None:
+    def __init__(self, token: str | None = None, query: Mapping[str, str] | None = None) -> None:
+        self._query = dict(query or {})
         self._stream_id = ""
         self._is_started = False
         self._token = token  # of the upgrade, where there was one
@@ -98,7 +118,7 @@ class Telnyx:
             return []
         if said.event == "error":
             complaint = said.payload or _Complaint()
-            return [Trouble("carrier_error", f"{complaint.code} {complaint.title}"[:100])]
+            return [Trouble("carrier_error", f"{complaint.code or ''} {complaint.title or ''}"[:100])]
         if said.event == "start":
             return self._start(said)
         if not self._is_started:
@@ -111,7 +131,8 @@ class Telnyx:
             case _Message(event="mark", mark=_Mark(name=name)):
                 return [Played(name)]
             case _Message(event="dtmf", dtmf=_Dtmf(digit=digit)):
-                return [Dtmf(digit)] if is_dtmf(digit) else [Trouble("unknown_key")]
+                key = str(digit)
+                return [Dtmf(key)] if is_dtmf(key) else [Trouble("unknown_key")]
             case _Message(event="stop"):
                 return [*self._order.rest(), Ended()]
         return [Trouble("unknown_message" if said.event not in ("media", "mark", "dtmf") else "malformed_message")]
@@ -122,16 +143,19 @@ class Telnyx:
         start = said.start
         if start is None:
             return [Trouble("malformed_message")]
-        audio_format = _format_of(start.media_format)
+        media_format = start.media_format or _MediaFormat()
+        audio_format = _format_of(media_format.encoding, media_format.sample_rate, "start.media_format")
+        parameters = parameters_of(start.custom_parameters)
+        answer = {name: parameters.pop(name, None) or self._query.get(name) for name in (ANSWER_CODEC, ANSWER_RATE)}
+        answer_format = _format_of(answer[ANSWER_CODEC], answer[ANSWER_RATE], ANSWER_CODEC)
         self._is_started = True
         self._stream_id = said.stream_id or ""
-        parameters = _parameters(start.custom_parameters)
         token = parameters.pop(TOKEN_PARAMETER, None) or start.stream_auth_token or self._token
         call = start.call_control_id or start.call_session_id or self._stream_id
-        return [Started(call, audio_format, parameters, token)]
+        return [Started(call, audio_format, parameters, token, answer_format)]
 
     def _media(self, media: _Media) -> list[CarrierEvent]:
-        if media.track != "inbound":
+        if not is_callers(media.track):
             return []
         sound = decode_sound(media.payload)
         if sound is None:
@@ -197,22 +221,15 @@ class _Order:
         return events
 
 
-def _format_of(media_format: _MediaFormat) -> AudioFormat:
-    rate = str(media_format.sample_rate)
-    known = _CODECS.get(media_format.encoding)
+def _format_of(encoding: str | None, rate: int | str | None, param: str) -> AudioFormat:
+    encoding, rate = encoding or _DEFAULT_CODEC, str(rate or _DEFAULT_HZ)
+    known = _CODECS.get(encoding)
     if known is not None and rate == str(known.rate_hz):
         return known
-    if media_format.encoding == "L16" and rate in map(str, RATES_HZ):
+    if encoding == "L16" and rate in map(str, _L16_HZ):
         return pcm16_at(int(rate))
     raise BadRequest(
-        f"A stream of {media_format.encoding[:64]} at {rate[:16]} Hz is not served; ask Telnyx for PCMU, PCMA or L16.",
+        f"A stream of {encoding[:64]} at {rate[:16]} Hz is not served; ask Telnyx for PCMU, PCMA or L16.",
         code="unsupported_format",
-        param="start.media_format",
+        param=param,
     )
-
-
-def _parameters(given: dict[str, Any] | list[dict[str, Any]] | None) -> dict[str, str]:
-    """The application's own; Telnyx takes them as a list of name and value, and sends an object."""
-    if isinstance(given, list):
-        given = {str(entry.get("name")): entry.get("value", "") for entry in given if "name" in entry}
-    return {name: str(value) for name, value in (given or {}).items()}

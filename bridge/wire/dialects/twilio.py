@@ -19,7 +19,19 @@ from msgspec import Struct
 
 from bridge.errors import BadRequest
 from bridge.wire.audio import G711_ALAW, G711_ULAW
-from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Played, Started, Traits, Trouble, decode_sound, is_dtmf
+from bridge.wire.carrier import (
+    CarrierEvent,
+    Dtmf,
+    Ended,
+    Played,
+    Started,
+    Traits,
+    Trouble,
+    decode_sound,
+    is_callers,
+    is_dtmf,
+    parameters_of,
+)
 
 __all__ = ["SETTINGS_HEADER", "SIGNATURE_HEADER", "TOKEN_PARAMETER", "Twilio", "is_signed", "sign", "write_twiml"]
 
@@ -28,30 +40,31 @@ SETTINGS_HEADER = "x-twilio-webhooks-signature-settings"
 TOKEN_PARAMETER = "token"
 
 _FORMATS = {"audio/x-mulaw": G711_ULAW, "audio/x-alaw": G711_ALAW}
+_DEFAULT_ENCODING, _DEFAULT_HZ = "audio/x-mulaw", 8000
 _DIGESTS = {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}
 _DEFAULT_ALGORITHM = "HMAC_SHA1"
 _PORTS = {"wss": 443, "https": 443, "ws": 80, "http": 80}
 
 
 class _MediaFormat(Struct):
-    encoding: str = "audio/x-mulaw"
-    sampleRate: int | str = 8000
+    encoding: str | None = None
+    sampleRate: int | str | None = None
 
 
 class _Start(Struct):
-    streamSid: str = ""
-    callSid: str = ""
-    mediaFormat: _MediaFormat = msgspec.field(default_factory=_MediaFormat)
-    customParameters: dict[str, Any] = {}
+    streamSid: str | None = None
+    callSid: str | None = None
+    mediaFormat: _MediaFormat | None = None
+    customParameters: Any = None
 
 
 class _Media(Struct):
     payload: str
-    track: str = "inbound"
+    track: str | None = None
 
 
 class _Dtmf(Struct):
-    digit: str
+    digit: str | int
 
 
 class _Mark(Struct):
@@ -98,14 +111,15 @@ class Twilio:
             return [Trouble("other_stream")]
         match said:
             case _Message(event="media", media=_Media() as media):
-                if media.track != "inbound":
+                if not is_callers(media.track):
                     return []
                 sound = decode_sound(media.payload)
                 return [Trouble("invalid_base64")] if sound is None else [sound] if sound else []
             case _Message(event="mark", mark=_Mark(name=name)):
                 return [Played(name)]
             case _Message(event="dtmf", dtmf=_Dtmf(digit=digit)):
-                return [Dtmf(digit)] if is_dtmf(digit) else [Trouble("unknown_key")]
+                key = str(digit)
+                return [Dtmf(key)] if is_dtmf(key) else [Trouble("unknown_key")]
             case _Message(event="stop"):
                 return [Ended()]
         return [Trouble("unknown_message" if said.event not in ("media", "mark", "dtmf") else "malformed_message")]
@@ -114,20 +128,22 @@ class Twilio:
         if self._stream_sid:
             return [Trouble("second_start")]
         start = said.start
-        stream_sid = said.streamSid or (start.streamSid if start is not None else "")
+        stream_sid = said.streamSid or (start.streamSid if start is not None else None)
         if start is None or not stream_sid:
             return [Trouble("malformed_message")]
-        audio_format = _FORMATS.get(start.mediaFormat.encoding)
-        if audio_format is None or str(start.mediaFormat.sampleRate) != str(audio_format.rate_hz):
+        media_format = start.mediaFormat or _MediaFormat()
+        encoding, rate = media_format.encoding or _DEFAULT_ENCODING, media_format.sampleRate or _DEFAULT_HZ
+        audio_format = _FORMATS.get(encoding)
+        if audio_format is None or str(rate) != str(audio_format.rate_hz):
             raise BadRequest(
-                f"A stream of {start.mediaFormat.encoding[:64]} at {start.mediaFormat.sampleRate} Hz is not served.",
+                f"A stream of {encoding[:64]} at {str(rate)[:16]} Hz is not served.",
                 code="unsupported_format",
                 param="start.mediaFormat",
             )
         self._stream_sid = stream_sid
         self._head = f'{{"event":"media","streamSid":{json.dumps(stream_sid)},"media":{{"payload":"'
         self._tail = '"}}'
-        parameters = {name: str(value) for name, value in start.customParameters.items()}
+        parameters = parameters_of(start.customParameters)
         token = parameters.pop(TOKEN_PARAMETER, None)
         return [Started(start.callSid or stream_sid, audio_format, parameters, token)]
 

@@ -54,6 +54,25 @@ def test_sound_before_the_first_is_8_khz() -> None:
     assert SOUND_TYPES[0x10] is pcm16_at(8000)
 
 
+def test_every_type_of_the_reference_is_served() -> None:
+    """At its rate, with whole frames of 20 ms."""
+    rates_hz = {kind: audio_format.rate_hz for kind, audio_format in SOUND_TYPES.items()}
+    assert rates_hz == {
+        0x10: 8_000,
+        0x11: 12_000,
+        0x12: 16_000,
+        0x13: 24_000,
+        0x14: 32_000,
+        0x15: 44_100,
+        0x16: 48_000,
+        0x17: 96_000,
+        0x18: 192_000,
+    }
+    assert [audio_format.size_of(20) for audio_format in SOUND_TYPES.values()] == [
+        rate_hz // 25 for rate_hz in rates_hz.values()
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "events"),
     [
@@ -67,7 +86,8 @@ def test_sound_before_the_first_is_8_khz() -> None:
         (frame(0x10), []),
         (frame(0x10, b"abc"), [Trouble("odd_sound")]),
         (frame(0x12, b"ab"), [Trouble("format_changed")]),
-        (frame(0x11, b"ab"), [Trouble("unknown_message")]),
+        (frame(0x11, b"ab"), [Trouble("format_changed")]),
+        (frame(0x19, b"ab"), [Trouble("unknown_message")]),
         (frame(0x77, b"ab"), [Trouble("unknown_message")]),
         (_IDENTITY, [Trouble("second_start")]),
     ],

@@ -8,7 +8,7 @@ import pytest
 from bridge.errors import BadRequest
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
-from bridge.wire.dialects.telnyx import Telnyx
+from bridge.wire.dialects.telnyx import ANSWER_CODEC, ANSWER_RATE, Telnyx
 
 _STREAM = "5a0c3a52-0c1d-4b0e-9c0d-3b3f8f6f1a10"
 _START: dict[str, Any] = {
@@ -46,7 +46,7 @@ def test_start() -> None:
     """``connected`` says nothing, ``start`` has the call."""
     dialect = Telnyx()
     assert dialect.receive('{"event":"connected","version":"1.0.0"}') == []
-    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, None)]
+    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW)]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_start() -> None:
     [
         ("PCMU", 8000, G711_ULAW),
         ("PCMA", "8000", G711_ALAW),
+        (None, None, G711_ULAW),
         ("L16", 8000, pcm16_at(8000)),
         ("L16", 16000, pcm16_at(16000)),
         ("L16", 24000, pcm16_at(24000)),
@@ -61,13 +62,54 @@ def test_start() -> None:
     ],
 )
 def test_codecs(encoding: str, rate: Any, audio_format: AudioFormat) -> None:
-    """What was agreed on is said in ``start``."""
+    """What the caller's sound is in is said in ``start``; of the answer's codec that says nothing, which is PCMU."""
     [started] = Telnyx().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
     assert isinstance(started, Started)
     assert started.audio_format is audio_format
+    assert started.answer_format is G711_ULAW
 
 
-@pytest.mark.parametrize(("encoding", "rate"), [("OPUS", 16000), ("G722", 8000), ("PCMU", 16000), ("L16", 22050)])
+@pytest.mark.parametrize(
+    ("codec", "rate", "answer_format"),
+    [
+        ("PCMU", None, G711_ULAW),
+        ("PCMA", "8000", G711_ALAW),
+        ("L16", None, pcm16_at(8000)),
+        ("L16", "16000", pcm16_at(16000)),
+        ("L16", "22050", pcm16_at(22050)),
+        ("L16", "48000", pcm16_at(48000)),
+    ],
+)
+def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioFormat) -> None:
+    """As the application asked Telnyx for it, told on the URL or in the parameters, by Telnyx's own names."""
+    told = {ANSWER_CODEC: codec} | ({ANSWER_RATE: rate} if rate is not None else {})
+    by_url, by_parameters = Telnyx(query=told), Telnyx()
+    expected = [Started("v3:abc", G711_ALAW, {}, None, answer_format)]
+    start = {"media_format": {"encoding": "PCMA", "sample_rate": 8000}}
+    assert by_url.receive(_start(**start)) == expected
+    assert by_parameters.receive(_start(**start, custom_parameters=told)) == expected
+
+
+@pytest.mark.parametrize(("codec", "rate"), [("G722", "8000"), ("OPUS", "16000"), ("PCMU", "16000"), ("L16", "44100")])
+def test_other_codecs_of_the_answer_are_refused(codec: str, rate: str) -> None:
+    """Noise in the caller's ear would be no answer."""
+    with pytest.raises(BadRequest) as caught:
+        Telnyx(query={ANSWER_CODEC: codec, ANSWER_RATE: rate}).receive(_start())
+    assert (caught.value.code, caught.value.param) == ("unsupported_format", ANSWER_CODEC)
+
+
+@pytest.mark.parametrize("name", ["call_session_id", "media_format", "custom_parameters", "stream_auth_token", "from"])
+def test_null_is_as_if_it_were_not_there(name: str) -> None:
+    """In ``start``, and for the track of sound."""
+    dialect = Telnyx()
+    assert dialect.receive(_start(**{name: None})) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW)]
+    for track in (None, "inbound_track", "inbound"):
+        assert dialect.receive(_said("media", media={"track": track, "payload": "/w=="})) == [b"\xff"]
+    for track in ("outbound", "outbound_track", "other"):
+        assert dialect.receive(_said("media", media={"track": track, "payload": "/w=="})) == []
+
+
+@pytest.mark.parametrize(("encoding", "rate"), [("OPUS", 16000), ("G722", 8000), ("PCMU", 16000), ("L16", 11025)])
 def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
     """With what to ask Telnyx for instead."""
     with pytest.raises(BadRequest, match="ask Telnyx for PCMU") as caught:
@@ -82,11 +124,13 @@ def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
         ({"custom_parameters": [{"name": "token", "value": "t"}, {"name": "a", "value": "1"}]}, {"a": "1"}, "t"),
         ({"stream_auth_token": "t"}, {}, "t"),
         ({"custom_parameters": None}, {}, None),
+        ({"custom_parameters": {"a": None, "b": 1}}, {"b": "1"}, None),
+        ({"custom_parameters": [{"name": "a", "value": None}, {"name": None}, 7]}, {}, None),
     ],
 )
 def test_parameters_and_token(given: dict[str, Any], parameters: dict[str, str], token: str | None) -> None:
     """As an object or as a list; the token comes with them, or in a field of its own."""
-    assert Telnyx().receive(_start(**given)) == [Started("v3:abc", G711_ULAW, parameters, token)]
+    assert Telnyx().receive(_start(**given)) == [Started("v3:abc", G711_ULAW, parameters, token, G711_ULAW)]
 
 
 def test_token_of_the_upgrade_and_of_connected() -> None:
@@ -95,10 +139,10 @@ def test_token_of_the_upgrade_and_of_connected() -> None:
     for connected in ({name: "c"}, {"connected": {name: "c"}}):
         dialect = Telnyx()
         dialect.receive(json.dumps({"event": "connected", **connected}))
-        assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "c")]
+        assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "c", G711_ULAW)]
     dialect = Telnyx("h")
     dialect.receive('{"event":"connected","version":"1.0.0"}')
-    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "h")]
+    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "h", G711_ULAW)]
 
 
 @pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])

@@ -64,6 +64,42 @@ def test_start_without_what_is_optional() -> None:
 
 
 @pytest.mark.parametrize(
+    ("start", "parameters"),
+    [
+        ({"customParameters": None}, {}),
+        ({"customParameters": {"a": None, "n": 1}}, {"n": "1"}),
+        ({"customParameters": [{"name": "n", "value": 1}]}, {"n": "1"}),
+        ({"customParameters": ""}, {}),
+        ({"mediaFormat": None, "customParameters": {}}, {}),
+        ({"mediaFormat": {"encoding": None, "sampleRate": None, "channels": None}, "customParameters": {}}, {}),
+        ({"tracks": None, "accountSid": None, "streamSid": None, "customParameters": {}}, {}),
+    ],
+)
+def test_null_is_as_if_it_were_not_there(start: dict[str, Any], parameters: dict[str, str]) -> None:
+    """Clones write it for what they do not have."""
+    said = json.dumps({**_START, "start": {**_START["start"], **start}})
+    assert Twilio().receive(said) == [Started(_CALL, G711_ULAW, parameters, None)]
+
+
+def test_call_without_an_id_is_called_as_its_stream() -> None:
+    """Whether it is null or not there."""
+    said = json.dumps({**_START, "start": {"callSid": None}})
+    assert Twilio().receive(said) == [Started(_STREAM, G711_ULAW, {}, None)]
+
+
+@pytest.mark.parametrize("track", [None, "", "inbound", "inbound_track", "INBOUND"])
+def test_the_callers_track(track: str | None) -> None:
+    """Clones have other words for it, or none."""
+    assert _started().receive(_media("/w==", track=track)) == [b"\xff"]
+
+
+@pytest.mark.parametrize("track", ["outbound", "outbound_track"])
+def test_the_answers_track(track: str) -> None:
+    """What the caller hears is not what they say."""
+    assert _started().receive(_media("/w==", track=track)) == []
+
+
+@pytest.mark.parametrize(
     "media_format", [{"encoding": "audio/opus"}, {"encoding": "audio/x-mulaw", "sampleRate": 16000}]
 )
 def test_start_in_another_format(media_format: dict[str, Any]) -> None:
@@ -87,6 +123,8 @@ def test_media(length: int) -> None:
         (_said("mark", mark={"name": "b7"}), [Played("b7")]),
         *((_said("dtmf", dtmf={"track": "inbound_track", "digit": key}), [Dtmf(key)]) for key in "0123456789*#ABCD"),
         (_said("stop", stop={"accountSid": "AC2", "callSid": _CALL}), [Ended()]),
+        (_said("dtmf", dtmf={"track": None, "digit": 5}), [Dtmf("5")]),
+        (_said("dtmf", dtmf={"digit": None}), [Trouble("malformed_message")]),
         (_media(""), []),
         (_media("/w==", track="outbound"), []),
         (_media("/w==", chunk=1, timestamp=20, more={"a": [1]}), [b"\xff"]),
