@@ -200,7 +200,7 @@ class SocketQuery(Struct, frozen=True):
         ]
         | None
     ) = "controller"
-    rate: Annotated[Literal[8000, 16000, 24000, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
+    rate: Annotated[Literal[8000, 16000, 24000, 44100, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
     channels: Annotated[Literal[1, 2], _meaning("of `audio=pcm16`; two are alike")] | None = 1
     compression: Annotated[Literal["none"], _meaning("there is no other")] | None = "none"
     latency: (

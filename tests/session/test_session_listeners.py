@@ -115,6 +115,26 @@ def test_two_channels_are_alike(rate_hz: int, speech_pcm: bytes) -> None:
     assert one.any()
 
 
+def test_44100_hz(speech_pcm: bytes) -> None:
+    """Chunks are whole samples, together as long as what was said, and binary messages count them without a gap."""
+    call = Call().connect()
+    cd = pcm16_at(44_100)
+    _, sink = join(call, Choices(audio=cd, is_binary=True, chunk_ms=25, tracks=("input",)))
+    for at in range(0, 1000 * MS, 20 * MS):
+        call.leg.speak(speech_pcm[at : at + 20 * MS])
+    _, late = join(call, Choices(audio=cd, is_binary=True, tracks=("input",)))
+    call.leg.speak(speech_pcm[: 20 * MS])
+    call.session.close("hangup")
+    *whole, rest = frames(sink)
+    assert {(frame.audio_format, len(frame.sound)) for frame in whole} == {(cd, 2 * 1102)}
+    starts = [frame.timestamp for frame in (*whole, rest)]
+    assert starts == [1102 * number for number in range(len(starts))]
+    assert starts[-1] + len(rest.sound) // 2 == 1020 * 441 // 10
+    assert frames(late)[0].timestamp == 44_100
+    expected = SoundEncoder(cd).push(speech_pcm[: 900 * MS])
+    assert b"".join(frame.sound for frame in whole).startswith(expected)
+
+
 def test_chunks_do_not_run_across_parts(speech_pcm: bytes) -> None:
     """A delta belongs to one part: what is left of one goes out before the next begins."""
     stage = Stage()
