@@ -3,7 +3,7 @@
 import struct
 import zlib
 
-__all__ = ["PRE_SKIP", "OggOpus"]
+__all__ = ["MAX_PAGE_BYTES", "PRE_SKIP", "OggOpus", "ending"]
 
 PRE_SKIP = 312
 """What libopus hears ahead, 6.5 ms, in samples at 48 kHz."""
@@ -12,7 +12,10 @@ _FRAME_SAMPLES = 960  # 20 ms at 48 kHz, the clock of every Opus stream in Ogg
 _PAGE_PACKETS = 50
 _MAX_SEGMENTS = 255
 _PAGE = struct.Struct("<4sBBqIIIB")
+MAX_PAGE_BYTES = _PAGE.size + _MAX_SEGMENTS + 255 * _MAX_SEGMENTS
+"""No page is longer."""
 _FIRST, _LAST = 2, 4
+_FLAGS_AT = 5
 _CRC_AT = 22
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
@@ -41,7 +44,7 @@ class OggOpus:
         segments = _laced(packet)
         full = b""
         if len(self._segments) + len(segments) > _MAX_SEGMENTS or len(self._packets) == _PAGE_PACKETS:
-            full = self._flush()
+            full = self.flush()
         self._packets.append(packet)
         self._segments += segments
         self._granule += _FRAME_SAMPLES
@@ -50,9 +53,13 @@ class OggOpus:
     def end(self, samples: int) -> bytes:
         """The last page; ``samples`` at 48 kHz is how long it all is, what the last packet has beyond is cut off."""
         self._granule = min(self._granule, samples + PRE_SKIP)
-        return self._flush(flags=_LAST)
+        return self._page_of_packets(flags=_LAST)
 
-    def _flush(self, *, flags: int = 0) -> bytes:
+    def flush(self) -> bytes:
+        """The packets that wait for their page to be full, on a page of their own; nothing if none do."""
+        return self._page_of_packets() if self._packets else b""
+
+    def _page_of_packets(self, *, flags: int = 0) -> bytes:
         body, segments = b"".join(self._packets), self._segments
         self._packets, self._segments = [], b""
         return self._page(body, segments, flags=flags)
@@ -60,8 +67,30 @@ class OggOpus:
     def _page(self, body: bytes, segments: bytes, *, flags: int = 0) -> bytes:
         number, self._page_number = self._page_number, self._page_number + 1
         head = _PAGE.pack(b"OggS", 0, flags, self._granule, self._serial, number, 0, len(segments)) + segments
-        crc = _crc(head + body)
-        return head[:_CRC_AT] + crc.to_bytes(4, "little") + head[_CRC_AT + 4 :] + body
+        return _summed(head + body)
+
+
+def ending(data: bytes) -> tuple[int, bytes] | None:
+    """The last whole page in ``data``, the end of a stream that broke off: its place, and itself as the stream's end.
+
+    None if there is no whole page. A page is whole if its checksum is right (RFC 3533 section 6).
+    """
+    at = len(data)
+    while (at := data.rfind(b"OggS", 0, at)) >= 0:
+        if len(data) - at < _PAGE.size:
+            continue
+        segments_at = at + _PAGE.size
+        lengths = data[segments_at : segments_at + data[segments_at - 1]]
+        page = data[at : segments_at + len(lengths) + sum(lengths)]
+        if len(page) == _PAGE.size + data[segments_at - 1] + sum(lengths) and page == _summed(page):
+            return at, _summed(page[:_FLAGS_AT] + bytes((page[_FLAGS_AT] | _LAST,)) + page[_FLAGS_AT + 1 :])
+    return None
+
+
+def _summed(page: bytes) -> bytes:
+    """The page with its checksum, which is made as if it was zero."""
+    front, behind = page[:_CRC_AT], page[_CRC_AT + 4 :]
+    return front + _crc(front + bytes(4) + behind).to_bytes(4, "little") + behind
 
 
 def _laced(packet: bytes) -> bytes:

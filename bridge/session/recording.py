@@ -16,6 +16,7 @@ from bridge.log import get_logger
 from bridge.media.stereo import StereoTimeline
 from bridge.session.hub import Hub, Listener
 from bridge.session.recording_files import Format, RecordingFiles
+from bridge.session.recording_leftovers import finish_leftovers
 from bridge.session.roles import SinkOwner
 from bridge.session.session import Session
 from bridge.wire.audio import PCM16, SESSION_HZ
@@ -36,6 +37,7 @@ _HIGH_WATER_BYTES = 4 * 1024 * 1024  # of one recording, on their way to the dis
 _LOW_WATER_BYTES = 1024 * 1024
 _LONGEST_WAIT_S = 60.0  # of the caller's sound, before it is handed on between two ticks
 _MAX_LINES_BYTES = 256 * 1024
+_MAX_TOLD = 50  # files, in one line of the log
 _CLEARED = b'{"type":"output_audio_buffer.cleared"'
 
 
@@ -162,6 +164,7 @@ class Recorder:
             self._thread.shutdown(wait=False)
             reason = f"cannot write into {self._path}: {error.strerror}"
             raise ConfigError(f"record_dir: {reason}", param="record_dir") from None
+        await self._finish_leftovers()
         self._tick = self._loop.call_later(_TICK_S, self._hand_on)
         return self
 
@@ -179,6 +182,19 @@ class Recorder:
             _log.error("recorder.unfinished", call_id=recording.call_id, recording_id=recording.id)
         self._thread.submit(os.close, self._folder)
         self._thread.shutdown(wait=False)
+
+    async def _finish_leftovers(self) -> None:
+        """What an earlier process was writing when it was killed."""
+        try:
+            found = await self._loop.run_in_executor(self._thread, finish_leftovers, self._folder)
+        except OSError as error:
+            _log.error("recorder.leftovers_unknown", error=str(error))
+            return
+        if found.finished:
+            _log.warning("recorder.recovered", count=len(found.finished), files=found.finished[:_MAX_TOLD])
+        if found.left:
+            left = dict(list(found.left.items())[:_MAX_TOLD])
+            _log.error("recorder.left_unfinished", count=len(found.left), files=left)
 
     def now(self) -> float:
         """The loop's clock."""

@@ -1,10 +1,12 @@
 """The files of one recording, written by the recorder's thread: complete, or not under their name.
 
 Names are made of our own ids, below a directory that was opened once. A file is new (``O_EXCL``), is no link
-(``O_NOFOLLOW``) and is its owner's alone (0600); it is called ``.part`` until its last byte is on the disk.
+(``O_NOFOLLOW``) and is its owner's alone (0600); it is called ``.part`` until its last byte is on the disk. Whoever
+writes it holds a lock on it, so that what a killed process has left can be told from what another one is writing.
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import struct
@@ -16,7 +18,7 @@ from bridge.media.ogg import OggOpus
 from bridge.media.opus import FRAME_MS, OpusEncoder, find_libopus
 from bridge.wire.audio import SESSION_HZ
 
-__all__ = ["Format", "RecordingFiles"]
+__all__ = ["Format", "RecordingFiles", "wav_head"]
 
 Format = Literal["ogg", "wav"]
 _BITRATE = 48_000
@@ -28,6 +30,8 @@ _MAX_WAV_BYTES = 0xFFFFFFFF - 36  # a longer one is read to its end all the same
 
 class _Sound(Protocol):
     def write(self, stereo: bytes) -> None: ...
+
+    def flush(self) -> None: ...
 
     def end(self) -> None: ...
 
@@ -49,11 +53,14 @@ class RecordingFiles:
             raise
 
     def write(self, left: bytes, right: bytes, lines: bytes) -> None:
-        """More of both."""
+        """More of both; when this returns, nothing of it is lost with the process."""
         if left:
             sides = [np.frombuffer(side, "<i2") for side in (left, right)]
             self._sound.write(np.stack(sides, axis=1).tobytes())
+            self._sound.flush()
         self._lines.write(lines)
+        for file in self._files.values():
+            file.flush()
 
     def end(self) -> None:
         """Puts the last byte on the disk, and then the files under their names."""
@@ -74,8 +81,17 @@ class RecordingFiles:
 
     def _open(self, name: str) -> IO[bytes]:
         descriptor = os.open(f"{name}.part", _FLAGS, 0o600, dir_fd=self._folder)
+        with contextlib.suppress(OSError):  # there are file systems without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._files[name] = os.fdopen(descriptor, "wb")
         return self._files[name]
+
+
+def wav_head(size: int) -> bytes:
+    """What a file of ``size`` bytes of samples begins with, 44 bytes."""
+    size = min(size, _MAX_WAV_BYTES)
+    chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 2, SESSION_HZ, 4 * SESSION_HZ, 4, 16)
+    return struct.pack("<4sI4s", b"RIFF", size + 36, b"WAVE") + chunk + struct.pack("<4sI", b"data", size)
 
 
 class _Ogg:
@@ -98,6 +114,9 @@ class _Ogg:
         del rest[: whole * _FRAME_BYTES]
         self._frames += whole
 
+    def flush(self) -> None:
+        self._file.write(self._stream.flush())
+
     def end(self) -> None:
         samples = self._frames * _OPUS_HZ * FRAME_MS // 1000 + len(self._rest) // 4 * _OPUS_HZ // SESSION_HZ
         self.write(bytes(2 * _FRAME_BYTES - len(self._rest)))  # what the encoder still holds comes out with silence
@@ -110,17 +129,15 @@ class _Wav:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._size = 0
-        file.write(self._head())
+        file.write(wav_head(0))
 
     def write(self, stereo: bytes) -> None:
         self._file.write(stereo)
         self._size += len(stereo)
 
+    def flush(self) -> None:
+        pass
+
     def end(self) -> None:
         self._file.seek(0)
-        self._file.write(self._head())
-
-    def _head(self) -> bytes:
-        size = min(self._size, _MAX_WAV_BYTES)
-        chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 2, SESSION_HZ, 4 * SESSION_HZ, 4, 16)
-        return struct.pack("<4sI4s", b"RIFF", size + 36, b"WAVE") + chunk + struct.pack("<4sI", b"data", size)
+        self._file.write(wav_head(self._size))

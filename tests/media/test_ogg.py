@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from bridge.media.ogg import PRE_SKIP, OggOpus
+from bridge.media.ogg import MAX_PAGE_BYTES, PRE_SKIP, OggOpus, ending
 from bridge.media.opus import OpusEncoder, find_libopus
 from tests.fakes import likeness
 
@@ -78,3 +78,45 @@ def test_pages_are_as_the_format_says(speech_pcm: bytes) -> None:
     assert list(numbers) == list(range(len(pages)))
     assert max(counts) <= 255
     assert len(pages) >= 2 + len(speech_pcm) // 48_000
+
+
+def test_pages_before_they_are_full(speech_pcm: bytes) -> None:
+    """What is flushed is all there is so far, page after page; the sound is the same for it."""
+    lib = find_libopus()
+    assert lib is not None
+    encoder, stream = (
+        OpusEncoder(lib, 24_000, bitrate=48_000, channels=2),
+        OggOpus(channels=2, rate_hz=24_000, serial=7),
+    )
+    data = stream.head()
+    for number in range(100):
+        data += stream.write(encoder.encode(bytes(2 * _FRAME_BYTES)))
+        if number % 7 == 0:
+            page = stream.flush()
+            assert page.startswith(b"OggS")
+            assert stream.flush() == b""
+            data += page
+    rate_hz, samples = _decoded(data + stream.end(95_000))
+    assert (rate_hz, samples.shape) == (48_000, (2, 95_000))
+
+
+def test_a_stream_that_broke_off(speech_pcm: bytes) -> None:
+    """Its last whole page becomes its end, wherever it was cut; without one there is none."""
+    data = _encoded(speech_pcm)
+    pages = [at for at in range(len(data)) if data.startswith(b"OggS", at)]
+    assert len(pages) > 4
+    assert len(data) - pages[-1] <= MAX_PAGE_BYTES
+    for cut in (pages[-1], pages[-1] + 1, pages[-1] + 27, len(data) - 1):
+        found = ending(data[:cut])
+        assert found is not None
+        at, page = found
+        assert at == pages[-2]
+        _, samples = _decoded(data[:at] + page)
+        assert 1.0 < samples.shape[1] / 48_000 < len(speech_pcm) / 48_000
+    damaged = bytearray(data)
+    damaged[pages[-1] + 40] ^= 1
+    found = ending(bytes(damaged))
+    assert found is not None
+    assert found[0] == pages[-2]
+    for nothing in (b"", b"OggS", data[:20], b"OggS" * 1000, bytes(100_000)):
+        assert ending(nothing) is None
