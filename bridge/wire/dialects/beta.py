@@ -85,11 +85,13 @@ _NOT_SET_HERE = ("type", "client_secret")
 
 # What some documents state beside a format. A session's formats leave no choice, but a client that believes otherwise
 # would send noise.
-_RATES_HZ = {"pcm16": 24000, "g711_ulaw": 8000, "g711_alaw": 8000}
-_STATED: dict[str, dict[str, int]] = {
+_RATES_HZ: dict[str, int | str] = {"pcm16": 24000, "g711_ulaw": 8000, "g711_alaw": 8000}
+_STATED: dict[str, dict[str, int | str]] = {
     **dict.fromkeys(("sample_rate", "input_audio_sample_rate", "output_audio_sample_rate"), _RATES_HZ),
     "channels": {"pcm16": 1, "g711_ulaw": 1, "g711_alaw": 1},
     "bits_per_sample": {"pcm16": 16, "g711_ulaw": 8, "g711_alaw": 8},
+    "encoding": {name: name for name in _RATES_HZ},
+    "compression": dict.fromkeys(_RATES_HZ, "none"),
 }
 
 _USER_CONTENT = {"text": "input_text", "audio": "input_audio"}
@@ -145,6 +147,8 @@ class _Translation:
                 self._place(session, NESTED[name], name, value)
             elif name in _STATED:
                 self._check_stated(flat, name, value)
+                if name == "encoding" and value is not None:
+                    self._place_encoding(session, flat, value)
             elif name not in _NOT_SET_HERE:
                 self._place(session, (name,), name, value)
         return session
@@ -222,6 +226,12 @@ class _Translation:
         if value is not None and value not in fits:
             text = f"'{name}' is {' or '.join(map(str, fits))} in a session; listeners choose theirs on their URL."
             raise BadEvent(text, param=f"{self._prefix}{name}")
+
+    def _place_encoding(self, session: dict[str, Any], flat: dict[str, Any], encoding: str) -> None:
+        """It is the format of each direction that the session has and that is not named."""
+        for name in ("input_audio_format", "output_audio_format"):
+            if flat.get(name) is None and (name.startswith("input") or session["type"] == "realtime"):
+                self._place(session, NESTED[name], name, encoding)
 
     def _modalities(self, value: Any) -> Any:
         """Beta's audio always comes with its text; GA names the one that is wanted."""
