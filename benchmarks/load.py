@@ -85,6 +85,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
             on_channel=lambda channel: None,
             on_closed=lambda: self.faults.append("closed"),
             on_abuse=self.faults.append,
+            on_life=lambda: None,
         )
         self._ufrag, self._pwd = secrets.token_hex(4), secrets.token_hex(12)
         self._weather = weather

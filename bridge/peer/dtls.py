@@ -8,6 +8,7 @@ aiortc trusts its peer more than a server may. What it is shielded from here, ea
 - unbounded reassembly, reordering and stream tables: bounded, over the bound the association ends.
 """
 
+import asyncio
 import itertools
 import struct
 from collections import Counter
@@ -41,6 +42,8 @@ _MAX_STREAMS = 64
 _MAX_PIECES = 1024  # of one message; each costs more than the one before
 _MAX_MISORDERED = 512
 _MAX_BAD_PACKETS = 100  # of one association; a broken middlebox makes a few, an attacker many
+_ANNOUNCED_WITHIN_S = 1.0  # some round trips after SCTP's own
+_OPEN = bytes([sctp.DATA_CHANNEL_OPEN])
 _RTO_INITIAL_S, _RTO_MIN_S = 0.5, 0.2  # aiortc's 3 s and 1 s make a lost INIT cost seconds
 
 _PARAMETER_OFFSETS = {1: 16, 2: 16, 4: 0, 5: 0, 6: 0, 9: 0, 130: 0}
@@ -61,7 +64,7 @@ class SecureTransport:
     """DTLS over an ICE agent, the SRTP sessions keyed by it, and SCTP inside it.
 
     ``on_channel`` gets each data channel that is open, ``on_closed`` is called when the peer closes, ``on_abuse`` when
-    it did what no peer does, with what that was.
+    it did what no peer does, with what that was, ``on_life`` whenever something came that only the peer can have sent.
     """
 
     def __init__(
@@ -72,10 +75,12 @@ class SecureTransport:
         on_channel: OnChannel,
         on_closed: Callable[[], None],
         on_abuse: Callable[[str], None],
+        on_life: Callable[[], None],
     ) -> None:
         self.faults: Counter[str] = Counter()
         self._on_closed = on_closed
         self._on_abuse = on_abuse
+        self._on_life = on_life
         self._on_channel = on_channel
         self._certificate = certificate
         self._dtls = _Dtls(cast(RTCIceTransport, ice), [certificate])  # it uses role, _recv and _send
@@ -100,8 +105,10 @@ class SecureTransport:
             raise PeerError("the DTLS handshake failed", code="dtls_failed")
         dtls.on("statechange", self._dtls_changed)
         if remote.application is not None:
-            self._sctp = _Sctp(dtls, self.faults, self._on_abuse)
+            self._sctp = _Sctp(dtls, self.faults, on_abuse=self._on_abuse, on_life=self._on_life)
             self._sctp.on("datachannel", self._on_channel)
+            if open_channel is None:
+                self._sctp.expect_channel()
             if open_channel is not None:
                 channel = RTCDataChannel(self._sctp, RTCDataChannelParameters(label=open_channel))
                 channel.once("open", lambda: self._on_channel(channel))
@@ -117,10 +124,15 @@ class SecureTransport:
         """Protects what we send."""
         return self._dtls._tx_srtp
 
+    def forget_stream(self, ssrc: bytes) -> None:
+        """Lets go of what SRTP keeps of one of the peer's streams."""
+        self._dtls._rx_srtp.remove_stream(int.from_bytes(ssrc))
+
     async def aclose(self) -> None:
         """Says goodbye, once each of SCTP and DTLS, and stops."""
         self._dtls.remove_all_listeners()
         if self._sctp is not None:
+            self._sctp.expect_no_channel()
             await self._sctp.stop()
         await self._dtls.stop()
 
@@ -141,15 +153,53 @@ class _Dtls(RTCDtlsTransport):
 
 
 class _Sctp(RTCSctpTransport):
-    """SCTP that survives its peer."""
+    """SCTP that survives its peer, and finds the channels that it does not announce.
 
-    def __init__(self, transport: RTCDtlsTransport, faults: "Counter[str]", on_abuse: Callable[[str], None]) -> None:
+    A channel that was agreed on by its id alone (``negotiated``) is used without a word of DCEP: it is there from its
+    first message on, or has the id 0 if the association was quiet for a while (RFC 8832 section 6, RFC 8831 section
+    6.5). A message on a channel of ours says as much as the peer's ACK that is still on its way.
+    """
+
+    def __init__(
+        self,
+        transport: RTCDtlsTransport,
+        faults: "Counter[str]",
+        *,
+        on_abuse: Callable[[str], None],
+        on_life: Callable[[], None],
+    ) -> None:
         super().__init__(transport)
         self._faults = faults
         self._on_abuse = on_abuse
+        self._on_life = on_life
+        self._is_expecting = False
+        self._quiet: asyncio.TimerHandle | None = None
         self._rto = _RTO_INITIAL_S
 
+    def expect_channel(self) -> None:
+        """From now on a channel of the peer's is waited for, announced or not."""
+        self._is_expecting = True
+
+    def expect_no_channel(self) -> None:
+        """The association is about to end."""
+        self._is_expecting = False
+        if self._quiet is not None:
+            self._quiet.cancel()
+
+    def _set_state(self, state: sctp.RTCSctpTransport.State) -> None:
+        super()._set_state(state)
+        if state == self.State.ESTABLISHED and self._is_expecting and self._quiet is None:
+            self._quiet = asyncio.get_running_loop().call_later(_ANNOUNCED_WITHIN_S, self._open_unannounced, 0)
+
+    def _open_unannounced(self, stream_id: int) -> None:
+        """The channel that the peer has without a word."""
+        if not self._is_expecting or self._data_channels or self._association_state != self.State.ESTABLISHED:
+            return
+        parameters = RTCDataChannelParameters(negotiated=True, id=stream_id)
+        self.emit("datachannel", RTCDataChannel(self, parameters))
+
     async def _handle_data(self, data: bytes) -> None:
+        self._on_life()
         if not is_well_formed(data, outstanding=len(self._sent_queue)):
             self._fault("malformed_sctp")
             return
@@ -180,6 +230,15 @@ class _Sctp(RTCSctpTransport):
 
     async def _receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
         try:
+            channel = self._data_channels.get(stream_id)
+            if pp_id != sctp.WEBRTC_DCEP:
+                if channel is None:
+                    self._open_unannounced(stream_id)
+                elif channel.readyState == "connecting":
+                    channel._setReadyState("open")
+            elif channel is not None and channel.negotiated and data[:1] == _OPEN:
+                del self._data_channels[stream_id]  # it was announced after all, late
+                channel.remove_all_listeners()
             await super()._receive(stream_id, pp_id, data)
         except Exception as error:  # this message's fault, not that of those behind it
             self._fault(f"sctp_{type(error).__name__}")

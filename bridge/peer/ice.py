@@ -4,19 +4,23 @@ An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` a
 queue and a task; SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared
 socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
 
+Whoever is sent to has to consent, again and again (RFC 7675). Most peers say so by their own checks; libnice checks an
+ICE-lite side once, and a browser's page in the background does it rarely. A peer whose consent grows old is asked.
+
 A peer behind a NAT may turn up at another address at any time, seconds before its next check. Its packets are taken at
 once, for only it can have encrypted them; what is sent follows as soon as the peer has answered a check of ours from
 there, because an address in a packet proves nothing.
 """
 
 import asyncio
+import random
 import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from aioice import stun
 
-__all__ = ["Address", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
+__all__ = ["CONSENT_INTERVAL_S", "Address", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
 
 Address = tuple[Any, ...]
 """As sockets have it: (host, port), for IPv6 (host, port, flow, scope)."""
@@ -27,6 +31,10 @@ _MAX_DATAGRAM_BYTES = 1500
 _QUEUED_DTLS = 256  # datagrams; more than an SCTP window of 1,200-byte packets
 _ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
 _PROBE_AGAIN_S = 0.1
+_MAX_PROBES = 8  # that wait for their answers
+CONSENT_INTERVAL_S = 5.0
+"""Between two requests for consent (RFC 7675 section 5.1)."""
+_EARLIEST, _LATEST = 0.8, 1.2  # times that, by chance, so that many calls do not ask at once
 _PROBE_PRIORITY = 126 << 24 | 255  # of no consequence: the peer has the pair already
 
 
@@ -74,6 +82,9 @@ class IceAgent:
     def claim(self, ssrc: bytes) -> None:
         """The peer's packets have this SSRC; where they come in by one socket with others', they are known by it."""
 
+    def keep_consent(self, now: float) -> None:
+        """Every second: asks the peer whether it may still be sent to, if that is due."""
+
     def send(self, datagram: bytes) -> None:
         """To where the peer is now; before its first check, nowhere."""
         raise NotImplementedError
@@ -118,7 +129,11 @@ class IceLite(IceAgent):
         self._address: Address | None = None
         self._address_heard = 0.0
         self._remote: tuple[str, str] | None = None
-        self._probe: tuple[bytes, Address, float] | None = None
+        self._probes: dict[bytes, Address] = {}
+        """Our checks that were not answered yet, and where they went."""
+        self._probed: tuple[Address, float] | None = None
+        """The last address that was unknown, and when it was asked."""
+        self._ask_at = 0.0
         self._send_datagram = send
         self._on_claim = on_claim
         self._on_closed = on_closed
@@ -156,17 +171,29 @@ class IceLite(IceAgent):
         """An SRTP packet from an address that is not known as the peer's; if it is the peer's own, asks it there."""
         if not self._on_media("rtp", datagram, now):
             return False
-        if self._probe is None or self._probe[1] != address or now - self._probe[2] >= _PROBE_AGAIN_S:
-            self._ask(address, now)
+        if self._probed is None or self._probed[0] != address or now - self._probed[1] >= _PROBE_AGAIN_S:
+            self._probed = address, now
+            self._ask(address)
         return True
+
+    def keep_consent(self, now: float) -> None:
+        """Every second: a peer that has not said for a while that it may be sent to is asked."""
+        if self._address is None or self.last_consent is None:
+            return
+        if now >= max(self._ask_at, self.last_consent + _EARLIEST * CONSENT_INTERVAL_S):
+            self._ask_at = now + CONSENT_INTERVAL_S * random.uniform(_EARLIEST, _LATEST)
+            self._ask(self._address)
 
     def is_answer(self, response: stun.Message, address: Address) -> bool:
         """Whether the peer, and nobody else, answers our check from where it was sent to."""
-        if self._probe is None or self._remote is None or self._probe[:2] != (response.transaction_id, address):
+        if self._remote is None or self._probes.get(response.transaction_id) != address:
             return False
-        return bool(response.check_message_integrity(self._remote[1].encode()))
+        if not response.check_message_integrity(self._remote[1].encode()):
+            return False
+        del self._probes[response.transaction_id]
+        return True
 
-    def _ask(self, address: Address, now: float) -> None:
+    def _ask(self, address: Address) -> None:
         if self._remote is None:
             return
         ufrag, pwd = self._remote
@@ -179,7 +206,9 @@ class IceLite(IceAgent):
         request.attributes["ICE-CONTROLLED"] = 0  # the lowest: whoever else wants to be controlled is not in our way
         request.add_message_integrity(pwd.encode())
         request.add_fingerprint()
-        self._probe = (transaction_id, address, now)
+        while len(self._probes) >= _MAX_PROBES:
+            del self._probes[next(iter(self._probes))]
+        self._probes[transaction_id] = address
         self._send_datagram(bytes(request), address)
 
     def send(self, datagram: bytes) -> None:

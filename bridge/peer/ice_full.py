@@ -12,7 +12,7 @@ import aioice
 from aioice import stun
 
 from bridge.errors import ConfigError, PeerError
-from bridge.peer.ice import IceAgent, packet_kind
+from bridge.peer.ice import CONSENT_INTERVAL_S, IceAgent, packet_kind
 
 __all__ = ["IceFull", "IceServers"]
 
@@ -20,7 +20,6 @@ _SERVER = re.compile(r"(stun|turn):(?:([^:@\s]+):([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|
 _DEFAULT_PORT = 3478  # RFC 8489 section 18.6
 
 _MAX_CANDIDATES = 32
-_CONSENT_INTERVAL_S = 5.0  # RFC 7675 section 5.1: each 0.8 to 1.2 times that
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class _Connection(aioice.Connection):
         """Asks for as long as the call lasts; who watches over the peer knows when consent has expired."""
         pair, key = self._nominated[1], str(self.remote_password).encode()
         while True:
-            await asyncio.sleep(_CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
+            await asyncio.sleep(CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
             request = self.build_request(pair, nominate=False)
             with suppress(stun.TransactionError):
                 await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)

@@ -77,6 +77,7 @@ class Peer:
             on_channel=self._on_channel,
             on_closed=lambda: self.hang_up("peer_closed"),
             on_abuse=lambda what: self.fail(PeerError(what, code="peer_misbehaved")),
+            on_life=self._is_alive,
         )
         self._ssrcs: set[bytes] = set()
         self._unprotect: Any = None
@@ -84,7 +85,7 @@ class Peer:
         self._protect: Any = None
         self._protect_rtcp: Any = None
         self._is_connected = False
-        self._has_channel = False
+        self._channel: RTCDataChannel | None = None
         self.closed = asyncio.Event()
         self._closing = asyncio.Event()
         self._reason = ""
@@ -307,9 +308,13 @@ class Peer:
             self._handler_failed(error)
 
     def watch(self, now: float, timeout_s: float) -> None:
-        """Every second: a peer is lost of which nothing was heard for ``timeout_s``, or no consent for 30 s."""
+        """Every second: asks for consent if that is due.
+
+        A peer is lost of which nothing was heard for ``timeout_s``, or no consent for 30 s.
+        """
         if not self._is_connected:
             return
+        self.ice.keep_consent(now)
         heard, consent = self.ice.last_authenticated, self.ice.last_consent
         if heard is not None and now - heard > timeout_s:
             self.fail(PeerLost(f"nothing heard from the peer for {timeout_s:g} s"))
@@ -359,21 +364,38 @@ class Peer:
             for datagram in self._sent.again(missing, now, round_trip_s=round_trip_s):
                 self.ice.send(datagram)
 
+    def _is_alive(self) -> None:
+        """DTLS has decrypted something, which only the peer can have sent."""
+        self.ice.last_authenticated = asyncio.get_running_loop().time()
+
     def _on_channel(self, channel: RTCDataChannel) -> None:
-        """The peer opened a data channel; events travel on ``oai-events`` only."""
-        if channel.label != CHANNEL_LABEL or self._has_channel:
+        """A data channel is open. The first one carries the events, whatever it is called, unless ``oai-events`` comes.
+
+        A channel that opens late on the same stream is another one that takes its place.
+        """
+        before = self._channel
+        is_replaced = before is not None and (before.negotiated and before.id == channel.id)
+        wins = before is None or is_replaced or (channel.label == CHANNEL_LABEL != before.label)
+        if not wins:
             self.faults["other_channel"] += 1
             return
-        self._has_channel = True
-        channel.on("message", self._on_message)
-        channel.on("close", lambda: self.hang_up("channel_closed"))
+        self._channel = channel
+        channel.on("message", lambda data: self._on_message(channel, data))
+        channel.on("close", lambda: self._on_channel_closed(channel))
         sink = ChannelSink(channel, self.hang_up, max_message_bytes=self._remote.max_message_bytes)
         try:
             self._owner.channel_opened(sink)
         except Exception as error:
             self._handler_failed(error)
 
-    def _on_message(self, data: str | bytes) -> None:
+    def _on_channel_closed(self, channel: RTCDataChannel) -> None:
+        if channel is self._channel:
+            self.hang_up("channel_closed")
+
+    def _on_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
+        if channel is not self._channel:
+            self.faults["other_channel"] += 1
+            return
         try:
             self._owner.receive_text(data if isinstance(data, str) else data.decode("utf-8", "replace"))
         except Exception as error:

@@ -135,6 +135,7 @@ class Session:
     def _leave_channel(self) -> None:
         if self._channel is not None:
             self.hub.remove(self._channel)
+            self._waiting = [waiting for waiting in self._waiting if waiting is not self._channel]
             self._channel = None
 
     # Listeners
@@ -354,11 +355,11 @@ class Session:
             self._upstream.receive_event(client.ConversationItemCreate(item=message))
 
     def channel_opened(self, sink: Sink) -> None:
-        """The peer's data channel is one more listener, without sound; the first one counts."""
-        if self._channel is None:
-            after, self._channel_after = self._channel_after, None
-            choices = STOCK if after is None else Choices(after=after)
-            self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta, choices=choices)
+        """The peer's data channel is one more listener, without sound; a later one takes the place of the first."""
+        self._leave_channel()
+        after, self._channel_after = self._channel_after, None
+        choices = STOCK if after is None else Choices(after=after)
+        self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta, choices=choices)
 
     def receive_text(self, text: str) -> None:
         """A client event over the data channel."""

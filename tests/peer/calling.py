@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from aiortc import InvalidStateError, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import InvalidStateError, RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc import rtcsctptransport as sctp
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from google_crc32c import value as crc32c
@@ -109,27 +109,35 @@ class Recorder:
 class Caller:
     """A stock aiortc peer with a call to the endpoint. Its sound is sent packet by packet, so that none is chance."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, channel: tuple[str, dict[str, Any]] = ("oai-events", {})) -> None:
+        label, options = channel
         self.endpoint = endpoint
         self.owner = Recorder()
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.channel = self.pc.createDataChannel("oai-events")
+        self.channel = self.pc.createDataChannel(label, **options)
         self.sender = self.pc.addTransceiver("audio", direction="sendrecv").sender
         self.heard: list[str] = []
         self.peer: Peer
         self.sequence, self.rtp_timestamp = 100, 48_000
-        self._opened, self._heard_one = asyncio.Event(), asyncio.Event()
+        self._heard_one = asyncio.Event()
         self._encoder = new_encoder(24_000)
         self._at = 0
-        self.channel.on("open", self._opened.set)
         self.channel.on("message", self._hear)
 
     async def connect(self, patch: Patch = str, *, patch_answer: Patch = str) -> None:
         """Offers, with ``patch`` applied to the SDP, and connects."""
         await self.offer(patch, patch_answer=patch_answer)
         await self.owner.until(lambda: self.owner.sinks)
+        await self.until_open()
+
+    async def until_open(self, *channels: RTCDataChannel) -> None:
+        """Waits until these channels are open, or the first one."""
         async with asyncio.timeout(WITHIN_S):
-            await self._opened.wait()
+            for channel in channels or (self.channel,):
+                opened = asyncio.Event()
+                channel.on("open", opened.set)
+                if channel.readyState != "open":
+                    await opened.wait()
 
     async def offer(self, patch: Patch = str, *, patch_answer: Patch = str) -> None:
         """Offers, and takes the answer."""
@@ -214,13 +222,15 @@ class Caller:
 
     # Is it alive?
 
-    async def works(self) -> None:
+    async def works(self, *, channel: RTCDataChannel | None = None) -> None:
         """Sound reaches the owner, and an event each way its end."""
         await self.speak()
         text = f"ping {len(self.owner.texts)}"
-        self.channel.send(text)
+        if channel is not None and channel is not self.channel:
+            channel.on("message", self._hear)
+        (channel or self.channel).send(text)
         await self.owner.until(lambda: text in self.owner.texts)
-        self.owner.sinks[0].send(Message(f"pong {text}".encode()))
+        self.owner.sinks[-1].send(Message(f"pong {text}".encode()))
         async with asyncio.timeout(WITHIN_S):
             while f"pong {text}" not in self.heard:
                 await self.hear()

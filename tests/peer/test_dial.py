@@ -32,7 +32,7 @@ async def dialled(endpoint: Endpoint, runner: PeerRunner) -> AsyncIterator[tuple
 
 async def test_consent_alone_keeps_a_silent_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody says a word for three times the silence that is allowed: the answered consent checks hold the call."""
-    monkeypatch.setattr(ice_full, "_CONSENT_INTERVAL_S", 0.1)
+    monkeypatch.setattr(ice_full, "CONSENT_INTERVAL_S", 0.1)
     async with Endpoint(LOOPBACK, 0, peer_timeout_s=0.5) as endpoint, PeerRunner(peer_timeout_s=0.5) as runner:
         async with dialled(endpoint, runner) as (peer, caller, callee):
             (agent,) = endpoint.mux._agents.values()
@@ -53,16 +53,17 @@ async def test_consent_alone_keeps_a_silent_call(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_server_that_vanishes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of which nothing is heard any more, not even consent, is lost after the time that is set."""
-    monkeypatch.setattr(ice_full, "_CONSENT_INTERVAL_S", 0.1)
+    monkeypatch.setattr(ice_full, "CONSENT_INTERVAL_S", 0.1)
     async with Endpoint(LOOPBACK, 0) as endpoint, PeerRunner(peer_timeout_s=0.5) as runner:
         async with dialled(endpoint, runner) as (_, caller, _):
             monkeypatch.setattr(endpoint.mux, "datagram_received", lambda data, addr: None)
+            endpoint.mux.close()
             assert await caller.until_ended() == "peer_lost"
 
 
 async def test_consent_that_expires_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without consent for the time that RFC 7675 gives nothing more is sent, whatever silence is allowed."""
-    monkeypatch.setattr(ice_full, "_CONSENT_INTERVAL_S", 0.1)
+    monkeypatch.setattr(ice_full, "CONSENT_INTERVAL_S", 0.1)
     monkeypatch.setattr(peer_module, "_CONSENT_EXPIRES_S", 0.4)
     async with Endpoint(LOOPBACK, 0) as endpoint, PeerRunner(peer_timeout_s=3600) as runner:
         async with dialled(endpoint, runner) as (_, caller, _):

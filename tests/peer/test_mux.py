@@ -1,6 +1,7 @@
 """Who a datagram belongs to: right checks are answered and open the way, whatever else comes is dropped and counted."""
 
 import asyncio
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -372,6 +373,81 @@ def test_a_peer_may_move_often(wire: Wire) -> None:
         wire.now += 30
         wire.receive(bytes(check(wire.agent, nominated=True)), address)
         assert wire.target == address
+
+
+# Consent
+
+
+def answer_to(request: stun.Message, pwd: str) -> bytes:
+    """Success, as a full agent answers a check."""
+    response = stun.Message(
+        message_method=stun.Method.BINDING,
+        message_class=stun.Class.RESPONSE,
+        transaction_id=request.transaction_id,
+    )
+    response.attributes["XOR-MAPPED-ADDRESS"] = PEER
+    response.add_message_integrity(pwd.encode())
+    response.add_fingerprint()
+    return bytes(response)
+
+
+def asked(wire: Wire, seconds: int) -> list[tuple[float, stun.Message]]:
+    """What is sent in so many seconds, and when."""
+    found = []
+    for _ in range(seconds):
+        wire.now += 1
+        before = len(wire.sent)
+        wire.agent.keep_consent(wire.now)
+        found += [(wire.now, stun.parse_message(data)) for data, address in wire.sent[before:] if address == PEER]
+    return found
+
+
+def test_consent_is_asked_for(wire: Wire) -> None:
+    """A peer that checks once and never again is asked each 4 to 6 s, and its answer renews its consent."""
+    wire.agent.expect("their", "p" * 22)
+    wire.check()
+    times = [wire.now]
+    for _ in range(20):
+        (at, request) = asked(wire, 7)[0]
+        wire.now = at
+        times.append(at)
+        assert request.attributes["USERNAME"] == f"their:{wire.agent.ufrag}"
+        assert request.check_message_integrity(b"p" * 22)
+        assert wire.receive(answer_to(request, "p" * 22)) == []
+        assert wire.agent.last_consent == wire.agent.last_authenticated == wire.now
+    assert all(4 <= later - earlier <= 7 for earlier, later in itertools.pairwise(times))
+    assert wire.mux.drops == {}
+
+
+def test_consent_is_not_asked_for_too_often(wire: Wire) -> None:
+    """A peer that says nothing is asked each 4 to 6 s as well, and one that checks by itself is never asked."""
+    wire.agent.expect("their", "p" * 22)
+    wire.check()
+    assert 5 <= len(asked(wire, 30)) <= 8
+    for _ in range(10):
+        wire.check()
+        assert asked(wire, 3) == []
+
+
+@pytest.mark.parametrize("wrong", ["password", "address", "transaction"])
+def test_consent_is_the_peers_alone(wire: Wire, wrong: str) -> None:
+    """An answer with another password, from another address or to no question renews nothing."""
+    wire.agent.expect("their", "p" * 22)
+    wire.check()
+    before = wire.now
+    (_, request), *_ = asked(wire, 7)
+    if wrong == "transaction":
+        request.transaction_id = request.transaction_id[:8] + bytes(4)
+    response = answer_to(request, "q" * 22 if wrong == "password" else "p" * 22)
+    assert wire.receive(response, STRANGER if wrong == "address" else PEER) == []
+    assert wire.agent.last_consent == before
+    assert wire.mux.drops == {"other_stun": 1}
+
+
+def test_before_the_first_check_nobody_is_asked(wire: Wire) -> None:
+    """No address is known, and none is guessed."""
+    wire.agent.expect("their", "p" * 22)
+    assert asked(wire, 30) == []
 
 
 # The socket

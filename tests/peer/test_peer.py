@@ -8,8 +8,11 @@ import pytest
 
 from bridge.errors import PeerError, PeerLost, PeerNotConnected
 from bridge.media.playback import Part, Started, Stopped
+from bridge.peer import ice, runner
+from bridge.peer import peer as peer_module
 from bridge.peer.dtls import SecureTransport
 from bridge.peer.endpoint import Endpoint
+from bridge.peer.ice import Address
 from tests.peer.calling import LOOPBACK, WITHIN_S, Caller
 from tests.peer.conftest import Appearing, Placing
 from tests.peer.test_mux import check
@@ -231,6 +234,33 @@ async def test_a_peer_that_falls_silent(place_call: Placing) -> None:
             await witness.works()
         assert await caller.owner.until_ended() == "peer_lost"
         assert isinstance(error_of(caller), PeerLost)
+
+
+async def test_a_peer_that_never_checks_again(place_call: Placing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that checks until it is connected and then only answers, as libnice does, stays."""
+    monkeypatch.setattr(ice, "CONSENT_INTERVAL_S", 0.1)
+    monkeypatch.setattr(runner, "_WATCH_ROUNDS", 5)
+    monkeypatch.setattr(peer_module, "_CONSENT_EXPIRES_S", 0.8)
+    async with Endpoint(LOOPBACK, 0, peer_timeout_s=0.8) as endpoint:
+        caller = await place_call(endpoint)
+        connection = caller.dtls.transport._connection
+        assert connection._query_consent_task is not None
+        connection._query_consent_task.cancel()
+        answers = 0
+        checked = caller.peer.ice.checked  # type: ignore[attr-defined]
+        enough = asyncio.Event()
+
+        def count(address: Address, *, nominated: bool, now: float) -> None:
+            nonlocal answers
+            answers += 1
+            checked(address, nominated=nominated, now=now)
+            if answers == 12:
+                enough.set()
+
+        monkeypatch.setattr(caller.peer.ice, "checked", count)
+        async with asyncio.timeout(2 * WITHIN_S):
+            await enough.wait()
+        await caller.works()
 
 
 async def test_endpoint_that_stops(place_call: Placing) -> None:

@@ -363,12 +363,15 @@ def test_listeners_never_take_the_peers_place() -> None:
     assert call.channel.types == ["session.created"]
 
 
-def test_a_second_channel_is_not_heard() -> None:
-    """The first data channel counts."""
+def test_a_later_channel_takes_the_place_of_the_first() -> None:
+    """The leg says which channel carries the events: the new one begins with ``session.created``, the old one ends."""
     call = Call().connect()
+    before = len(call.channel.messages)
     second = FakeSink()
     call.session.channel_opened(second)
-    assert second.messages == []
+    call.interrupt()
+    assert second.types == ["session.created", "input_audio_buffer.speech_started"]
+    assert len(call.channel.messages) == before
     assert len(call.session.hub.listeners) == 1
     call.leg.say({"type": "response.create"})
     assert len(call.upstream.events) == 1
