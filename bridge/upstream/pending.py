@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Any
 
+from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
 from bridge.wire.server_events import Body, ServerEvent
@@ -70,11 +71,11 @@ class Pending:
             self._refused(event.error)
         elif type(event) in _ANSWERS:
             name, id_path = _ANSWERS[type(event)]
-            asked = self._take(name, id_path, event)
             if isinstance(event, server.ResponseCreated):
-                self._answering[event.response.id] = asked or _new_create()
-                self._owes_answer = False
-            elif isinstance(event, server.InputAudioBufferCommitted) and asked is None:
+                self._created(event.response)
+                return
+            asked = self._take(name, id_path, event)
+            if isinstance(event, server.InputAudioBufferCommitted) and asked is None:
                 self._owes_answer = answers_turns
 
     def take(self) -> list[Body]:
@@ -97,6 +98,21 @@ class Pending:
         self._answering.clear()
         self._owes_answer = self._is_speaking = False
         return again + [body for body in asked if body["type"] != "response.cancel"]
+
+    def _created(self, response: items.Response) -> None:
+        """The oldest question that the response fits: one beside the conversation is never what a turn is owed.
+
+        A response that names no conversation is beside it, or comes from a service that does not say.
+        """
+        is_named = response.conversation_id is not None
+        creates = [(at, body) for at, body in self._unanswered if body["type"] == _RESPONSE_CREATE]
+        fitting = [given for given in creates if _is_beside(given[1]) != is_named]
+        asked = next(iter(fitting or ([] if is_named else creates)), None)
+        if asked is not None:
+            self._unanswered.remove(asked)
+        self._answering[response.id] = body = asked[1] if asked is not None else _new_create()
+        if not _is_beside(body):
+            self._owes_answer = False
 
     def _take(self, name: str, id_path: str | None = None, event: ServerEvent | None = None) -> Body | None:
         """The oldest event of this name that the answer fits."""

@@ -158,6 +158,21 @@ def test_an_answer_beside_the_conversation_is_stopped_by_its_id_only() -> None:
         assert [body["event_id"] for body in pending.take()] == expected
 
 
+def test_a_turn_is_not_answered_beside_the_conversation() -> None:
+    """Whichever response comes first: the turn's is the one in the conversation, and is owed until it comes."""
+    ours, beside = response(response_id="resp_1"), response(response_id="resp_2")
+    ours.conversation_id = "conv_1"
+    for first in (ours, beside):
+        pending = Pending()
+        pending.sent(asked("response.create", "event_1", response={"conversation": "none"}), 0.0)
+        follow(pending, STARTED, STOPPED, COMMITTED, answers_turns=True)
+        follow(pending, server.ResponseCreated(response=first), server.ResponseDone(response=first))
+        assert pending.owes_answer
+        assert [body.get("response") for body in pending.take()] == [
+            {"conversation": "none"} if first is ours else None
+        ]
+
+
 def test_what_stays_unanswered_is_forgotten() -> None:
     """Some services do not answer everything; a response may take its time."""
     pending = Pending()
