@@ -44,6 +44,11 @@ __all__ = ["asyncapi", "description_routes", "openapi"]
 
 _REF = "#/components/schemas/{name}"
 _INFO = {"title": "bridge", "version": __version__, "license": {"name": "Apache-2.0"}}
+_SPELLINGS = (
+    "`/openai/v1/realtime…` and `/openai/v1/models` are the same as without `/openai`; `/openai/realtime` is "
+    "`/v1/realtime` in the beta dialect, with `deployment` for the model. There `api-version` is left aside, and the "
+    "key may stand in the URL as `api-key`. Doubled and trailing slashes do no harm."
+)
 _SDP = "application/sdp"
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -219,7 +224,7 @@ def openapi() -> dict[str, Any]:
         paths.setdefault(door.path, {})[door.method] = _operation(door, by_kind)
     return {
         "openapi": "3.1.0",
-        "info": _INFO,
+        "info": _INFO | {"description": _SPELLINGS},
         "security": [{name: []} for name in _SECURITY],
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _SECURITY},

@@ -58,7 +58,7 @@ class OfferForm(Struct, frozen=True):
     """An offer and the session that it is for."""
 
     sdp: str
-    session: SessionConfig | None = None
+    session: Annotated[SessionConfig, _meaning("left aside where the `ek_` key has a session of its own")] | None = None
 
 
 class Call(Struct, frozen=True):
