@@ -18,8 +18,14 @@ from hypothesis import HealthCheck, settings
 
 from bridge.upstream.engine.local import Local
 from bridge.upstream.engine.voice import Voice
+from tests.stopping import (
+    pytest_configure,
+    pytest_pyfunc_call,
+    pytest_report_header,
+    pytest_timeout_set_timer,
+)
 
-__all__: list[str] = []
+__all__ = ["pytest_configure", "pytest_pyfunc_call", "pytest_report_header", "pytest_timeout_set_timer"]
 
 _DATA = Path(__file__).parent / "data"
 _ROOT = Path(__file__).parents[1]

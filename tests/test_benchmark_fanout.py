@@ -1,25 +1,32 @@
 """The fan-out benchmark runs, and what it counts is there."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).parents[1]
+from tests.machine import scaled
+from tests.processes import ran
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Once: which loop waits for a process is nothing to it."""
+    return "asyncio"
 
 
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_small_round(tmp_path: Path) -> None:
+async def test_a_small_round(tmp_path: Path) -> None:
     """With a few listeners: all of them hear all in order, both servers deliver as much, frozen ones fall behind."""
     file, picture = tmp_path / "fanout.json", tmp_path / "fanout.png"
     options = ["--listeners", "40", "--seconds", "1", "--rounds", "1", "--fill-s", "40"]
     command = [sys.executable, "-m", "benchmarks.fanout", *options, "--json", str(file), "--png", str(picture)]
-    run = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, timeout=100, check=True)
-    figures = json.loads(run.stdout)
+    code, out, errors = await ran(*command, limit_s=scaled(100))
+    assert code == 0, errors
+    figures = json.loads(out)
     assert figures == json.loads(file.read_text())
     assert (figures["listeners"], figures["frozen"]) == (40, 4)
     assert (figures["gaps"], figures["spread"], figures["gaps_beside_frozen"]) == (0, 0, 0)

@@ -1,7 +1,6 @@
 """The sessions benchmark runs: every server carries its calls, and what it counts is there."""
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,21 +8,28 @@ from pathlib import Path
 import pytest
 
 from benchmarks.stages import stages_of, table
+from tests.machine import scaled
+from tests.processes import ran
 
-_ROOT = Path(__file__).parents[1]
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Once: which loop waits for a process is nothing to it."""
+    return "asyncio"
 
 
 @pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_small_round(tmp_path: Path) -> None:
+async def test_a_small_round(tmp_path: Path) -> None:
     """With a few calls on a poor network: what was sent was heard, both ways and passed on, at aiortc as well."""
     file, picture = tmp_path / "sessions.json", tmp_path / "sessions.png"
     options = ["--mic", "2,4", "--both", "3", "--passed", "3", "--baseline-calls", "2", "--seconds", "2"]
     options += ["--windows", "1", "--warm-up-s", "1", "--jitter-ms", "30", "--json", str(file), "--png", str(picture)]
     command = [sys.executable, "-m", "benchmarks", "sessions", *options]
-    run = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, timeout=170, check=True)
-    figures = json.loads(run.stdout)
+    code, out, errors = await ran(*command, limit_s=scaled(170))
+    assert code == 0, errors
+    figures = json.loads(out)
     assert figures == json.loads(file.read_text())
     assert [point["calls"] for point in figures["mic"]["bridge"]] == [2, 4]
     for mode in ("mic", "both", "passed"):

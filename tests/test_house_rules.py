@@ -90,6 +90,42 @@ def test_a_bare_task_is_told_from_an_owned_one() -> None:
     assert not any(map(sees, ("group.create_task(f())", "self._tasks.create_task(f())")))
 
 
+def _is_bare_limit(call: ast.Call) -> bool:
+    """A wait in a test that is given a number of seconds."""
+    name = ast.unparse(call.func)
+    limits = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
+    limits += {"asyncio.timeout": call.args[:1], "asyncio.wait_for": call.args[1:2]}.get(name, [])
+    is_wait = name.startswith(("asyncio.", "subprocess.", "expect("))
+    return is_wait and any(isinstance(limit, ast.Constant) for limit in limits)
+
+
+def test_every_wait_of_a_test_is_as_long_as_the_machine_is_slow() -> None:
+    """A limit in seconds is written ``scaled(seconds)``, in its place or as a constant of the module."""
+    bare = [f"{name}:{call.lineno}" for name, tree in _trees("tests") for call in _calls(tree) if _is_bare_limit(call)]
+    constants = [
+        f"{name}:{node.lineno}"
+        for name, tree in _trees("tests")
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id.endswith(("LIMIT_S", "WITHIN_S"))
+        if name != "tests/conftest.py"
+    ]
+    assert bare + constants == []
+
+
+def test_every_program_of_a_test_has_an_end() -> None:
+    """Programs are started by ``tests.processes``, which ends them also if their test is stopped."""
+    starters = ("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "subprocess.Popen")
+    bare = [
+        f"{name}:{call.lineno}"
+        for name, tree in _trees("tests")
+        if name != "tests/processes.py"
+        for call in _calls(tree)
+        if ast.unparse(call.func) in starters
+    ]
+    assert bare == []
+
+
 def test_every_file_is_readable_in_one_go() -> None:
     """No file is longer than 700 lines."""
     files = [path for folder in ("bridge", "tests", "benchmarks") for path in (_ROOT / folder).rglob("*.py")]

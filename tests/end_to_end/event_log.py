@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.machine import scaled
+
 Event = dict[str, Any]
 
-_LIMIT_S = 15.0
+_LIMIT_S = scaled(15.0)
 
 
 class EventLog:

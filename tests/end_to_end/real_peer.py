@@ -20,11 +20,12 @@ from aiortc import (
 from tests.end_to_end.event_log import EventLog
 from tests.end_to_end.sound import pcm_of, resample, samples_of
 from tests.end_to_end.web import Reply, request
+from tests.machine import scaled
 
 _RATE_HZ = 48_000
 _FRAME_SAMPLES = 960
 _FRAME_BYTES = 2 * _FRAME_SAMPLES
-_CONNECT_LIMIT_S = 10.0
+_CONNECT_LIMIT_S = scaled(10.0)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,10 +1,8 @@
 """Talking to the engine that hears and speaks: real speech over WebRTC, and no network."""
 
-import asyncio
 import base64
 import contextlib
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,7 +16,9 @@ from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.end_to_end.event_log import EventLog
 from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.serving import serving
 from tests.end_to_end.web import open_socket
+from tests.processes import ran
 
 pytestmark = pytest.mark.slow
 
@@ -122,8 +122,9 @@ async def test_barge_in(daemon: Daemon, say: Say) -> None:
 async def test_it_stays_small_with_twenty_sessions(say: Say, tmp_path: Path) -> None:
     """A daemon with twenty callers who have all spoken and been answered takes less than 450 MB."""
     sound = say("Repeat after me, the sky is blue.") + _PAUSE
-    async with _serving(tmp_path) as (url, pid), contextlib.AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(open_socket(url, "model=any")) for _ in range(_SESSIONS)]
+    async with serving(tmp_path / "log", engine="auto") as daemon, contextlib.AsyncExitStack() as stack:
+        assert daemon.engine == "local"
+        sockets = [await stack.enter_async_context(open_socket(daemon.url, "model=any")) for _ in range(_SESSIONS)]
         append = {"type": "input_audio_buffer.append", "audio": base64.b64encode(sound).decode()}
         for socket in sockets:
             await socket.send(append)
@@ -131,38 +132,16 @@ async def test_it_stays_small_with_twenty_sessions(say: Say, tmp_path: Path) -> 
             done = await socket.until("response.done")
             assert done["response"]["status"] == "completed"
             assert _answers(socket) == ["The sky is blue."]
-        assert psutil.Process(pid).memory_info().rss < _MAX_RSS_BYTES
+        assert psutil.Process(daemon.process.pid).memory_info().rss < _MAX_RSS_BYTES
 
 
 async def test_it_needs_no_network(tmp_path: Path) -> None:
     """In a network that ends at loopback it starts, hears, understands and answers."""
     command = ["unshare", "--map-root-user", "--net", sys.executable, "-m", "tests.end_to_end.offline"]
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=_ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    output, complaint = await asyncio.wait_for(process.communicate(), 18)
-    assert process.returncode == 0, complaint.decode()
+    code, output, complaint = await ran(*command)
+    assert code == 0, complaint
     assert json.loads(output.splitlines()[-1]) == {
         "heard": ["What is 12 plus 30?"],
         "answered": ["12 plus 30 is 42."],
         "others": [],
     }
-
-
-@contextlib.asynccontextmanager
-async def _serving(folder: Path, *flags: str) -> AsyncIterator[tuple[str, int]]:
-    """A daemon as a process of its own, with the engine that it takes by itself: its URL and its process."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
-    command = (sys.executable, "-m", "bridge", "serve", "--port", "0", "--udp-port", "0", "--drain-s", "0", *flags)
-    with (folder / "daemon.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=_ROOT, env=clean, stdout=asyncio.subprocess.PIPE, stderr=log
-        )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 15)).decode()
-        assert "engine: local" in line, line
-        yield next(word for word in line.split() if word.startswith("http")), process.pid
-    finally:
-        process.kill()
-        await process.wait()

@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from bridge.daemon import Daemon
+from tests.machine import scaled
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -24,8 +25,8 @@ _FLAGS = [
     "--use-fake-device-for-media-stream",
     f"--use-file-for-fake-audio-capture={_SPEECH}%noloop",
 ]
-_ANSWER_LIMIT_MS = 15_000  # 4.4 s of speech, and a machine that is busy
-_CONNECT_LIMIT_MS = 1000
+_ANSWER_LIMIT_MS = scaled(15_000)  # 4.4 s of speech, and a machine that is busy
+_CONNECT_LIMIT_MS = scaled(1000)
 
 # What a page of the API's own documentation does, word for word but for the address.
 _PLAIN_PAGE = """async () => {

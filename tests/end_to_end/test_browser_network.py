@@ -8,6 +8,7 @@ import pytest
 from bridge.daemon import Daemon
 from bridge.peer.ice import Address, IceLite
 from bridge.peer.peer import Peer
+from tests.machine import scaled
 from tests.peer.relay import Relay
 from tests.sdk_js.chromium import opened_page
 
@@ -73,7 +74,7 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         (session,) = daemon.registry.sessions
         peer = session._playing.leg
         assert isinstance(peer, Peer)
-        async with asyncio.timeout(15):  # Chromium reports on us once it has had a report of ours, some seconds apart
+        async with asyncio.timeout(scaled(15)):  # Chromium reports once it has had a report of ours, seconds apart
             while peer.reports.round_trip_ms is None:
                 await page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
         figures = peer.describe()
@@ -104,7 +105,7 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
         peer.ice.checked = check  # type: ignore[method-assign]
         lost_before = peer.inbound.stats.lost
         await relay.rebind()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(scaled(1)):
             await moved.wait()
         assert peer.ice._address == relay.outside[1]
         heard = peer.inbound.stats.packets

@@ -13,6 +13,7 @@ from tests.end_to_end.event_log import Event, outbound_sound
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import EventSocket, open_socket, request
+from tests.machine import scaled
 
 _TYPED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "are you there?"}]}
 _LONG = {**_TYPED, "content": [{"type": "input_text", "text": "a line\n" * 60}]}
@@ -92,13 +93,13 @@ async def test_nobody_comes_back(serve_with: ServeWith) -> None:
             session = daemon.registry.sessions[0]
             _break(owner)
             await owner.closed.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             await session.closed.wait()
         assert daemon.registry.sessions == []
-    async with serve_with(resume_grace_s=30) as daemon:
+    async with serve_with(resume_grace_s=3600) as daemon:
         async with open_socket(daemon.url, "model=m"):
             session = daemon.registry.sessions[0]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             await session.closed.wait()
 
 

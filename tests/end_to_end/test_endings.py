@@ -11,8 +11,9 @@ from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import open_socket, request
+from tests.machine import scaled
 
-_LIMIT_S = 5.0
+_LIMIT_S = scaled(5.0)
 
 Ended = Callable[[], list[tuple[str, str]]]
 

@@ -13,12 +13,15 @@ from bridge.daemon import Daemon
 from bridge.front.socket import SocketSink
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import open_socket
+from tests.machine import scaled
+from tests.processes import started
 from tests.sdk_js.chromium import opened_page, page_server
 
 _ROOT = Path(__file__).parents[2]
 _FOLDER = _ROOT / "examples" / "listening"
 _NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
 _PIECE_BYTES = 48 * 100
+_LIMIT_S = scaled(15.0)
 
 
 async def test_python_listener(daemon: Daemon, tmp_path: Path, speech_pcm: bytes) -> None:
@@ -29,31 +32,23 @@ async def test_python_listener(daemon: Daemon, tmp_path: Path, speech_pcm: bytes
         await owner.until("session.updated")
         session_id = owner.events[0]["session"]["id"]
         server = daemon.url.replace("http", "ws", 1).rstrip("/")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(_FOLDER / "listen.py"), server, session_id, str(path),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(15):
-                assert process.stdout is not None
-                printed = [(await process.stdout.readline()).decode().strip()]
-                session = daemon.registry.find(session_id)
-                for number, at in enumerate(range(0, len(speech_pcm), _PIECE_BYTES)):
-                    audio = base64.b64encode(speech_pcm[at : at + _PIECE_BYTES]).decode()
-                    await owner.send({"type": "input_audio_buffer.append", "audio": audio})
-                    if number == 20:
-                        await owner.send({"type": "input_audio_buffer.clear"})
-                        await owner.until("input_audio_buffer.cleared")
-                        cast(SocketSink, session.hub.listeners[-1]._sink)._transport.abort()
-                await owner.send({"type": "input_audio_buffer.clear"})
-                await owner.until("input_audio_buffer.cleared", number=2)
-                printed += [(await process.stdout.readline()).decode().strip() for _ in range(2)]
-                session.close("hangup")
-                output, complaints = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        command = (sys.executable, str(_FOLDER / "listen.py"), server, session_id, str(path))
+        async with started(*command) as process, asyncio.timeout(_LIMIT_S):
+            assert process.stdout is not None
+            printed = [(await process.stdout.readline()).decode().strip()]
+            session = daemon.registry.find(session_id)
+            for number, at in enumerate(range(0, len(speech_pcm), _PIECE_BYTES)):
+                audio = base64.b64encode(speech_pcm[at : at + _PIECE_BYTES]).decode()
+                await owner.send({"type": "input_audio_buffer.append", "audio": audio})
+                if number == 20:
+                    await owner.send({"type": "input_audio_buffer.clear"})
+                    await owner.until("input_audio_buffer.cleared")
+                    cast(SocketSink, session.hub.listeners[-1]._sink)._transport.abort()
+            await owner.send({"type": "input_audio_buffer.clear"})
+            await owner.until("input_audio_buffer.cleared", number=2)
+            printed += [(await process.stdout.readline()).decode().strip() for _ in range(2)]
+            session.close("hangup")
+            output, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     assert complaints.decode().startswith("line broke:")
     assert [*printed, *output.decode().split()] == [
@@ -96,20 +91,12 @@ async def test_listener_of_the_readme(daemon: Daemon, short_pcm: bytes) -> None:
     async with RealPeer(daemon.url) as peer:
         code = _snippet("python", "import asyncio, base64, json, websockets", daemon).replace("rtc_…", peer.call_id)
         code = code.replace('(event["audio"])', '(event["audio"])\n                print(len(pcm), flush=True)')
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            async with asyncio.timeout(15):
-                assert process.stdout is not None
-                await peer.speak(short_pcm)
-                assert int(await process.stdout.readline()) > 0
-                await peer.hang_up()
-                _, complaints = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        async with started(sys.executable, "-c", code) as process, asyncio.timeout(_LIMIT_S):
+            assert process.stdout is not None
+            await peer.speak(short_pcm)
+            assert int(await process.stdout.readline()) > 0
+            await peer.hang_up()
+            _, complaints = await process.communicate()
     assert (process.returncode, complaints) == (0, b"")
 
 

@@ -17,6 +17,7 @@ from bridge.daemon import Daemon
 from bridge.wire.binary import unpack_sound
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import EventSocket, open_socket
+from tests.machine import scaled
 
 _SECOND = bytes(2 * 24 * 1000)
 _KINDS = ("audio=pcm16", "audio=g711_ulaw&latency=balanced", "audio=pcm16&rate=8000&tracks=input", "audio=none")
@@ -83,7 +84,7 @@ async def test_sound_in_binary_messages(daemon: Daemon, speech_pcm: bytes) -> No
     async with _session(daemon) as (owner, session_id):
         url = f"{daemon.url.replace('http', 'ws', 1)}v1/realtime"
         query = f"call_id={session_id}&audio=pcm16&framing=binary&chunk_ms=100&tracks=input&events=session"
-        async with asyncio.timeout(10), connect(f"{url}?{query}", proxy=None) as socket:
+        async with asyncio.timeout(scaled(10)), connect(f"{url}?{query}", proxy=None) as socket:
             assert json.loads(await socket.recv())["type"] == "session.created"
             await _append(owner, speech_pcm[: len(_SECOND)])
             messages = [unpack_sound(await socket.recv(decode=False)) for _ in range(10)]
@@ -147,7 +148,7 @@ async def test_caps(serve_with: ServeWith) -> None:
                         status, error = await _refusal(daemon, f"call_id={call_id}")
                         assert (status, error["type"]) == (429, "rate_limit_error")
                         assert error["message"].startswith(whose)
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(scaled(5)):
                     while True:  # until the daemon has seen the end of the socket
                         with contextlib.suppress(InvalidStatus):
                             async with open_socket(daemon.url, f"call_id={second}"):
@@ -221,7 +222,7 @@ async def test_two_hundred_lines_break_and_nobody_misses_anything(serve_with: Se
                 news.clear()
                 await news.wait()
 
-        async with asyncio.timeout(100), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(scaled(100)), asyncio.TaskGroup() as group:
             for reader in everyone:
                 group.create_task(reader.run())
             await until_all_are_on()

@@ -12,6 +12,7 @@ from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.parrot_agent import attached_agent
 from tests.end_to_end.sound import match, samples_of
+from tests.machine import scaled
 
 _TRANSPORTS: tuple[Literal["webrtc", "websocket"], ...] = ("webrtc", "websocket")
 _LIKENESS = 0.85  # up to four generations of Opus at 32 kbit/s; 0.92 is what one leaves at the least
@@ -20,7 +21,7 @@ _LEAST_ANSWER_S = 1.8  # of the 2.2 s that are spoken
 
 async def _likeness(daemon: Daemon, transport: Literal["webrtc", "websocket"], pcm: bytes) -> tuple[float, float]:
     """How much the answer is like what was said, and how long it was."""
-    call = Call(Plan(url=daemon.url, transport=transport, pcm=pcm, timeout_s=18))
+    call = Call(Plan(url=daemon.url, transport=transport, pcm=pcm, timeout_s=scaled(15)))
     summary = await call.run()
     return match(samples_of(call.answer.pcm), samples_of(pcm)).correlation, summary.answer_s
 

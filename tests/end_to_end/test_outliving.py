@@ -14,6 +14,7 @@ from tests.end_to_end.cutting_proxy import CuttingProxy
 from tests.end_to_end.event_log import Event, outbound_sound
 from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import EventSocket, open_socket
+from tests.machine import scaled
 
 _TURNS = 100
 _CUTS = 10
@@ -197,6 +198,6 @@ async def test_a_cable_that_is_cut_all_the_time(serve_with: ServeWith) -> None:
         item = {"id": "item_a", "type": "message", "role": "user", "content": content}
         await client.send({"type": "conversation.item.create", "item": item})
         await client.send({"type": "response.create"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             await client.wait(lambda: len(_completed(client.events)) == 1, "answer")
         assert cable.connections < 10

@@ -12,11 +12,12 @@ from bridge.daemon import Daemon
 from tests.end_to_end.event_log import Event, outbound_sound, stream_numbers
 from tests.end_to_end.sound import RATES_HZ, decode, encode, match, resample, samples_of
 from tests.end_to_end.web import EventSocket, open_socket, request
+from tests.machine import scaled
 
 _MEDIA_TYPES = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _PIECE_BYTES = 4800
 _LONGEST_APPEND_BYTES = 15 * 1024 * 1024 * 3 // 4 // 4 * 4
-_LAG_LIMIT_S = 0.25  # parsing 15 MiB is some of it
+_LAG_LIMIT_S = scaled(0.125)  # parsing 15 MiB is some of it
 _FRAME_S = 0.020
 _TOO_LONG = 22 * 1024 * 1024
 _TOOL = {

@@ -12,8 +12,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end.event_log import EventLog
+from tests.machine import scaled
 
-_LIMIT_S = 10.0
+_LIMIT_S = scaled(10.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from bridge.peer.peer import Peer
 from bridge.peer.sdp import parse_offer
 from bridge.session.roles import Sink
 from bridge.wire.message import Message
+from tests.machine import scaled
 
 __all__ = [
     "LONGEST_BLOCK_S",
@@ -39,8 +40,8 @@ __all__ = [
 ]
 
 LOOPBACK = "127.0.0.1"
-WITHIN_S = 8
-LONGEST_BLOCK_S = 0.2
+WITHIN_S = scaled(8)
+LONGEST_BLOCK_S = scaled(0.1)
 FRAME_SAMPLES = 480
 SSRC = 0xCA11
 OPUS = 96  # what aiortc offers

@@ -94,4 +94,4 @@ async def test_what_is_sent_may_be_relayed() -> None:
             protocol.transport = relayed._transport
         sent = relayed.sent
         peer.ice.send(b"late")
-        assert 25 <= sent == relayed.sent
+        assert 20 <= sent == relayed.sent  # half a second, some of it perhaps made up by the one who waited

@@ -15,6 +15,7 @@ from bridge.errors import ConfigError
 from bridge.peer.endpoint import Endpoint, local_addresses
 from bridge.peer.ice import Address, IceLite, packet_kind
 from bridge.peer.mux import Mux
+from tests.machine import scaled
 
 PEER: Address = ("192.0.2.7", 40_000)
 STRANGER: Address = ("198.51.100.9", 666)
@@ -476,7 +477,7 @@ async def test_over_the_wire(bound: str, host: str) -> None:
             for first in (0, 22, 128, 255):
                 transport.sendto((bytes([first]) * size)[:size])
         transport.sendto(bytes(check(agent)))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             answer = stun.parse_message(await client.received.get())
         transport.close()
         assert answer.attributes["XOR-MAPPED-ADDRESS"] == transport.get_extra_info("sockname")[:2]

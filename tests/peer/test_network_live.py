@@ -7,6 +7,7 @@ import pytest
 
 from bridge.media.playback import Part
 from bridge.peer.endpoint import Endpoint
+from tests.machine import scaled
 from tests.peer.calling import Caller
 from tests.peer.conftest import Placing
 from tests.peer.ear import Ear, sequence_of
@@ -38,7 +39,7 @@ async def test_a_nat_that_forgets(endpoint: Endpoint, place_call: Placing) -> No
         await talk(caller, ear, PER_S)
         await relay.rebind()
         before = len(ear.rtp)
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(scaled(2)), asyncio.TaskGroup() as group:
             speaking = group.create_task(keep_speaking(caller))
             await ear.until(lambda: len(ear.rtp) > before)
             speaking.cancel()

@@ -13,12 +13,14 @@ from bridge.peer import peer as peer_module
 from bridge.peer.dtls import SecureTransport
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.ice import Address
+from tests.machine import scaled
 from tests.peer.calling import LOOPBACK, WITHIN_S, Caller
 from tests.peer.conftest import Appearing, Placing
 from tests.peer.test_mux import check
 
 NEVER_S = 3600.0
 SOON_S = 0.1
+_DEADLINE_S = scaled(0.1)
 PART = Part("resp_1", "item_1", 0, 0)
 
 
@@ -80,7 +82,7 @@ async def test_an_offer_whose_peer_never_comes(place_call: Placing) -> None:
 
 async def test_a_peer_that_comes_no_further_than_ice(place_call: Placing, new_stranger: Appearing) -> None:
     """Right checks alone do not keep an offer: the secure connection has the same time limit."""
-    async with Endpoint(LOOPBACK, 0, connect_timeout_s=4 * SOON_S) as endpoint:
+    async with Endpoint(LOOPBACK, 0, connect_timeout_s=scaled(0.2)) as endpoint:
         caller = await place_call(endpoint, is_connected=False)
         await caller.offer_alone()
         client = await new_stranger(endpoint)
@@ -300,12 +302,12 @@ async def test_a_transport_that_does_not_close(
 
 
 async def test_an_endpoint_whose_transports_do_not_close(place_call: Placing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten calls that hang in closing hold up the endpoint's end for one deadline, not for ten."""
+    """Five calls that hang in closing hold up the endpoint's end for one deadline, not for five."""
     monkeypatch.setattr(SecureTransport, "aclose", hang)
-    async with Endpoint(LOOPBACK, 0, close_deadline_s=2 * SOON_S) as endpoint:
+    async with Endpoint(LOOPBACK, 0, close_deadline_s=_DEADLINE_S) as endpoint:
         callers = [await place_call(endpoint) for _ in range(5)]
         started = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - started < 5 * SOON_S
+    assert asyncio.get_running_loop().time() - started < 4 * _DEADLINE_S
     assert all(caller.owner.ended == ("server_stopped", None) for caller in callers)
 
 

@@ -39,7 +39,7 @@ async def test_the_peer_is_told_what_became_of_its_sound(endpoint: Endpoint, pla
 
 
 async def test_a_stock_peer_and_the_bridge_know_each_other(endpoint: Endpoint, place_call: Placing) -> None:
-    """aiortc's own statistics have our reports, and we have its round trip, on loopback a short one."""
+    """aiortc's own statistics have our reports, and we have its round trip."""
     caller = await place_call(endpoint)
     ear = Ear(caller)
     caller.peer.play(PART, bytes(48_000 * 20))
@@ -52,7 +52,7 @@ async def test_a_stock_peer_and_the_bridge_know_each_other(endpoint: Endpoint, p
     assert await told()
     round_trip_ms = caller.peer.describe()["round_trip_ms"]
     assert isinstance(round_trip_ms, float)
-    assert 0 <= round_trip_ms < 1000
+    assert round_trip_ms >= 0
     assert isinstance(ear.reports()[-1], RtcpSrPacket)
 
 

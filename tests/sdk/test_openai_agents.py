@@ -10,10 +10,11 @@ from agents.realtime import RealtimeAgent, RealtimeRunner, RealtimeSession
 
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import match, samples_of
+from tests.machine import scaled
 
 set_tracing_disabled(True)
 
-_LIMIT_S = 15.0
+_LIMIT_S = scaled(15.0)
 _PCM: Any = {"input_audio_format": "pcm16", "output_audio_format": "pcm16"}
 
 

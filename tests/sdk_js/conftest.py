@@ -18,10 +18,11 @@ from cryptography.x509.oid import NameOID
 from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import encode
+from tests.machine import scaled
 from tests.sdk_js.node import API_KEY, FOLDER, WriteSound
 
 _PAUSE_BYTES = 2 * 24 * 1200  # more than the slowest end of a turn waits for
-_INSTALL_LIMIT_S = 300
+_INSTALL_LIMIT_S = scaled(300)
 
 
 @pytest.fixture(scope="module")

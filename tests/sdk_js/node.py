@@ -1,14 +1,16 @@
-"""Runs a scenario of this folder in Node and collects what it prints, one observation a line."""
+"""Runs a scenario of this folder, or of another, in Node and collects what it prints, one observation a line."""
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from tests.end_to_end.event_log import EventLog
+from tests.machine import scaled
+from tests.processes import clean_environ, started
 
 FOLDER = Path(__file__).parent
 API_KEY = "sk-test"
@@ -17,7 +19,7 @@ WriteSound = Callable[[str], str]
 """Puts speech of a format into a file."""
 
 _LINE_BYTES = 16 * 1024 * 1024  # an item with its sound
-_LIMIT_S = 18.0
+_LIMIT_S = scaled(18.0)
 
 
 class Scenario(EventLog):
@@ -50,35 +52,26 @@ class Scenario(EventLog):
 
 @asynccontextmanager
 async def scenario(
-    script: str, name: str, *, certificate: Path | None = None, **inputs: Any
+    script: str, name: str, *, certificate: Path | None = None, folder: Path = FOLDER, **inputs: Any
 ) -> AsyncIterator[Scenario]:
-    """A script that runs beside the test; at the end of the block it has run to its own end."""
-    process = await asyncio.create_subprocess_exec(
-        "node",
-        script,
-        name,
-        json.dumps(inputs),
-        cwd=FOLDER,
-        env={**os.environ, "NODE_EXTRA_CA_CERTS": str(certificate or ""), "NODE_NO_WARNINGS": "1"},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=_LINE_BYTES,
-    )
-    running = Scenario(process)
-    reading = asyncio.create_task(running.read())
-    try:
-        yield running
-        async with asyncio.timeout(_LIMIT_S):
-            await reading
-    except Exception:
-        if reading.done():
-            reading.result()  # the script's own complaint says more
-        raise
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await asyncio.wait([reading])
+    """A script of ``folder`` that runs beside the test; at the end of the block it has run to its own end."""
+    environ = clean_environ(NODE_EXTRA_CA_CERTS=str(certificate or ""), NODE_NO_WARNINGS="1")
+    command = ("node", script, name, json.dumps(inputs))
+    async with started(*command, environ=environ, cwd=folder, stdin=PIPE, limit=_LINE_BYTES) as process:
+        running = Scenario(process)
+        reading = asyncio.create_task(running.read())
+        try:
+            yield running
+            async with asyncio.timeout(_LIMIT_S):
+                await reading
+        except Exception:
+            if reading.done():
+                reading.result()  # the script's own complaint says more
+            raise
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await asyncio.wait([reading])
 
 
 async def played_through(script: str, name: str, **inputs: Any) -> Scenario:

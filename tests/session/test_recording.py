@@ -26,6 +26,7 @@ from bridge.wire import server_events as server
 from bridge.wire.choices import Choices, EventFilter
 from bridge.wire.message import Message
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
+from tests.machine import scaled
 from tests.session.stage import MS, PART
 
 OURS = Choices(events=EventFilter(["bridge"]))
@@ -44,7 +45,7 @@ class Watcher(FakeSink):
 
     async def until(self, name: str, number: int) -> dict[str, Any]:
         """The ``number``-th event of this name."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             while len(self.of_type(name)) < number:
                 self._news.clear()
                 await self._news.wait()

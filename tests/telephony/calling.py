@@ -12,9 +12,10 @@ from bridge.session.session import Session
 from bridge.wire.audio import AudioFormat
 from tests.end_to_end.sound import Samples, decode, encode, resample, samples_of
 from tests.end_to_end.web import request
+from tests.machine import scaled
 
 _FRAME_S = 0.02
-_LIMIT_S = 15.0
+_LIMIT_S = scaled(15.0)
 
 SETTINGS: dict[str, Any] = {
     "public_url": "https://bridge.example.com",

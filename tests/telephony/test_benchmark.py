@@ -1,13 +1,11 @@
 """The benchmark of telephone calls, small: it measures what it says."""
 
-import asyncio
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).parents[2]
+from tests.processes import ran
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +19,8 @@ def anyio_backend() -> str:
 async def test_a_few_calls_are_measured() -> None:
     """Each caller is answered, nobody complains, and the bridge is never late; one JSON line tells it."""
     command = (sys.executable, "-m", "benchmarks.telephony", "--calls", "5", "--seconds", "6")
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=_ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
+    code, out, errors = await ran(*command)
+    assert code == 0, errors
     [line] = out.splitlines()
     figures = json.loads(line)
     assert (figures["calls"], figures["callers_answered"], figures["complaints"]) == (5, 5, 0)

@@ -12,6 +12,7 @@ from bridge.wire.dialects.audiosocket import frame
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import open_socket, request
+from tests.machine import scaled
 from tests.telephony.calling import (
     SETTINGS,
     Caller,
@@ -25,7 +26,7 @@ from tests.telephony.calling import (
     until,
 )
 
-_LIMIT_S = 5.0
+_LIMIT_S = scaled(5.0)
 _GARBAGE: dict[str, list[str | bytes]] = {
     "twilio": [
         "", "{", "null", "[]", '{"event":"whatever"}', '{"event":"media"}', '{"event":"media","media":{"payload":"%"}}',

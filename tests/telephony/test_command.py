@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from bridge.client.phone import CARRIERS
 from bridge.client.sound import read_sound, write_sound
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import match, resample, samples_of
+from tests.processes import clean_environ, ran
 from tests.telephony.calling import SETTINGS, dialling
 
-_ROOT = Path(__file__).parents[2]
 _VARIABLES = {
     "twilio": "BRIDGE_TWILIO_AUTH_TOKEN",
     "telnyx": "BRIDGE_TELNYX_SECRET",
@@ -25,13 +24,7 @@ _VARIABLES = {
 
 
 async def _call(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "call", *arguments, cwd=_ROOT, env={**kept, **environ},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, errors = await process.communicate()
-    return process.returncode, out.decode(), errors.decode()
+    return await ran(sys.executable, "-m", "bridge", "call", *arguments, environ=clean_environ(**environ))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from bridge.front.telephony import TELEPHONY
 from bridge.wire.dialects.asterisk import FORMATS, SUBPROTOCOL
+from tests.machine import scaled
 
 _EXAMPLES = Path(__file__).parents[2] / "examples" / "telephony"
 
@@ -31,7 +32,9 @@ def test_telnyx_command(tmp_path: Path) -> None:
     curl.chmod(0o755)
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TELNYX_API_KEY": "k", "BRIDGE_TELNYX_SECRET": "s"}
     command = ["sh", str(_EXAMPLES / "telnyx.sh"), "v3:abc"]
-    posted = json.loads(subprocess.run(command, env=environ, capture_output=True, check=True, timeout=10).stdout)
+    posted = json.loads(
+        subprocess.run(command, env=environ, capture_output=True, check=True, timeout=scaled(10)).stdout
+    )
     assert urlsplit(posted["stream_url"]).path == f"{TELEPHONY}/telnyx"
     assert (posted["stream_bidirectional_mode"], posted["stream_auth_token"]) == ("rtp", "s")
     assert posted["stream_codec"] == posted["stream_bidirectional_codec"] == "PCMU"

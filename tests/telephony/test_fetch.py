@@ -17,10 +17,11 @@ from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import Reply, open_socket, request
+from tests.machine import scaled
 from tests.telephony.calling import Caller, gone
 
 _ID = "32966726-4388-456b-a333-fdf5dbecc60d"
-_LIMIT_S = 5.0
+_LIMIT_S = scaled(5.0)
 
 
 class _Pbx:

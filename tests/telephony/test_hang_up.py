@@ -10,11 +10,12 @@ from bridge.daemon import Daemon
 from bridge.front import telnyx_api
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
+from tests.machine import scaled
 from tests.telephony.calling import SETTINGS, Caller, calling, dialling, gone, session_of, until
 
 _CALL = "v3:abc/1"
 _REQUEST = "POST /v2/calls/v3%3Aabc%2F1/actions/hangup HTTP/1.1"
-_LIMIT_S = 5.0
+_LIMIT_S = scaled(5.0)
 
 
 class _Api:

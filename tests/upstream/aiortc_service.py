@@ -23,11 +23,12 @@ from bridge.wire.server_events import encode
 from bridge.wire.sessions import default_session
 from tests.end_to_end.real_peer import Microphone
 from tests.end_to_end.sound import pcm_of, resample, samples_of
+from tests.machine import scaled
 
 __all__ = ["AiortcCall", "AiortcService"]
 
 _RATE_HZ = 48_000
-_LIMIT_S = 10.0
+_LIMIT_S = scaled(10.0)
 
 Event = dict[str, Any]
 

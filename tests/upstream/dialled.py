@@ -15,13 +15,14 @@ from bridge.upstream.target import Profile, Target
 from bridge.upstream.websocket import WebSocketLine
 from bridge.wire.client_events import decode_client_event
 from bridge.wire.sessions import SessionConfig
+from tests.machine import scaled
 from tests.upstream.engine.talk import Recorder
 from tests.upstream.service import Service
 
 __all__ = ["PATIENCE", "Dialled", "dialled"]
 
 PATIENCE = Patience(connect_s=2.0, stall_s=5.0, renew_s=60.0, tries=3)
-_LIMIT_S = 8.0
+_LIMIT_S = scaled(8.0)
 
 
 class Dialled:

@@ -14,10 +14,11 @@ from websockets.http11 import Request, Response
 
 from bridge.wire.server_events import encode
 from bridge.wire.sessions import default_session
+from tests.machine import scaled
 
 __all__ = ["Refusal", "Service", "Visit"]
 
-_LIMIT_S = 5.0
+_LIMIT_S = scaled(5.0)
 
 Event = dict[str, Any]
 Script = Callable[["Visit"], Awaitable[None]]

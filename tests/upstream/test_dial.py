@@ -7,6 +7,7 @@ import pytest
 from bridge.errors import UpstreamError
 from bridge.upstream.target import Profile
 from bridge.wire.sessions import SessionConfig
+from tests.machine import scaled
 from tests.upstream.dialled import dialled
 from tests.upstream.service import Refusal, Service, Visit
 
@@ -158,7 +159,7 @@ async def test_who_speaks_early_is_heard() -> None:
         released.set()
         await call.until("session.created")
         visit = service.visits[0]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             await heard.wait()
         assert [event["type"] for event in visit.events] == [
             "input_audio_buffer.append",

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.errors import BadEvent
+from tests.machine import scaled
 from tests.upstream.dialled import PATIENCE, dialled
 from tests.upstream.engine.talk import SPOKEN_ANSWER, silence, without_repeats
 from tests.upstream.service import Refusal, Service, Visit
@@ -112,7 +113,7 @@ async def test_a_renewal_that_fails_is_tried_again() -> None:
         dialled(service, patience=replace(PATIENCE, renew_s=0.1)) as call,
     ):
         await call.until("session.created")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             await told.wait()
         assert service.knocks == 3
         assert call.said.types == ["session.created"]
@@ -139,7 +140,7 @@ async def test_a_renewal_waits_for_an_answer_that_begins_meanwhile() -> None:
         dialled(service, patience=replace(PATIENCE, renew_s=0.1)) as call,
     ):
         await call.until("session.created")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scaled(5)):
             await knocked.wait()
             call.send("response.create")
             await service.visits[1].socket.wait_closed()
