@@ -1,10 +1,10 @@
 """Many listeners: each gets all of the sound, in order, and one that does not read disturbs nobody."""
 
-import asyncio
 import base64
 import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -13,12 +13,14 @@ from structlog.testing import capture_logs
 from bridge.daemon import Daemon
 from bridge.front.socket import SocketSink
 from bridge.media.convert import SoundEncoder
+from bridge.session.session import Session
 from bridge.wire.audio import FORMATS
 from tests.end_to_end.event_log import inbound_sound, outbound_sound, stream_numbers
-from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.peers import peers
 from tests.end_to_end.web import EventSocket, open_socket
 
 _CALLS = 20
+_SPEECH = Path(__file__).parents[1] / "data" / "speech.wav"
 _SECOND = bytes(2 * 24 * 1000)
 _LONG_TEXT = "x" * 200_000
 _ENOUGH = 200  # seconds of sound or long texts: more than kernel, socket and backlog hold together
@@ -28,14 +30,12 @@ _ENOUGH = 200  # seconds of sound or long texts: more than kernel, socket and ba
 class _Call:
     """A call, its listeners with their formats, and what its session took in."""
 
-    peer: RealPeer
     listeners: list[tuple[str, EventSocket]] = field(default_factory=list)
     produced: bytearray = field(default_factory=bytearray)
 
 
-def _record(daemon: Daemon, call: _Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def _record(session: Session, call: _Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps what the session gets from its peer, as long as it passes it on."""
-    session = daemon.registry.find(call.peer.call_id)
     receive = session.receive_audio
 
     def receive_and_keep(pcm: bytes) -> None:
@@ -57,21 +57,17 @@ async def test_twenty_peers_and_forty_listeners(
     daemon: Daemon, speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No listener misses an append event or gets one out of order; those of one format get the same bytes."""
-    speech = speech_pcm + bytes(2 * 24 * 2000)
     calls: list[_Call] = []
     async with AsyncExitStack() as stack:
-        for number in range(_CALLS):
-            call = _Call(await stack.enter_async_context(RealPeer(daemon.url)))
+        crowd = await stack.enter_async_context(peers(daemon.url, _CALLS, _SPEECH, silence_ms=2000))
+        for number, call_id in enumerate(crowd.call_ids):
+            call = _Call()
             calls.append(call)
-            _record(daemon, call, monkeypatch)
+            _record(daemon.registry.find(call_id), call, monkeypatch)
             for name in _formats(number):
-                query = f"call_id={call.peer.call_id}&audio={name}"
+                query = f"call_id={call_id}&audio={name}"
                 call.listeners.append((name, await stack.enter_async_context(open_socket(daemon.url, query))))
-        async with asyncio.TaskGroup() as speaking:
-            for call in calls:
-                speaking.create_task(call.peer.speak(speech))
-        for call in calls:
-            await call.peer.until("response.done")
+        await crowd.speak()
         daemon.registry.close_all("hangup", code=1000)
         codes = [await listener.close_code() for call in calls for _, listener in call.listeners]
     assert codes == [1000] * 2 * _CALLS
