@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import EventSocket, Reply, open_socket, request
+from tests.machine import scaled
 
 _KEY = "sk-the-api-key-of-these-tests"
 _PAGE = "https://app.example"
@@ -163,7 +164,7 @@ async def test_owner_that_never_said_anything_is_not_waited_for(serve_with: Serv
         async with open_socket(daemon.url, "model=m") as silent:
             [session] = daemon.registry.sessions
             silent.connection.transport.abort()
-            await asyncio.wait_for(session.closed.wait(), 10)
+            await asyncio.wait_for(session.closed.wait(), scaled(10))
         assert daemon.registry.sessions == []
         async with open_socket(daemon.url, "model=m") as spoken:
             [session] = daemon.registry.sessions

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.stage import KEY, Target, serve
+from tests.machine import scaled
 
 __all__: list[str] = []
 
-STOP_LIMIT_S = 8.0
+STOP_LIMIT_S = scaled(8.0)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.end_to_end.web import open_socket, request
+from tests.machine import scaled
 
 __all__ = [
     "KEY",
@@ -57,11 +58,11 @@ MAX_LEFT_MB = 40
 
 _ROOT = Path(__file__).parents[2]
 _READY = re.compile(r"bridge is ready: http://127\.0\.0\.1:(\d+)/  media: UDP (\d+)")
-_START_LIMIT_S = 20.0
+_START_LIMIT_S = scaled(20.0)
 _QUIET_S = 2.0
 _AFTERWARDS_S = 0.5
-_ATTACK_LIMIT_S = 40.0
-_BACK_LIMIT_S = 10.0
+_ATTACK_LIMIT_S = scaled(40.0)
+_BACK_LIMIT_S = scaled(10.0)
 _FRAME_S = 0.020
 _SOUND = base64.b64encode(bytes(range(240)) * 4).decode()  # 20 ms of PCM16 at 24 kHz
 _APPEND = json.dumps({"type": "input_audio_buffer.append", "audio": _SOUND})
