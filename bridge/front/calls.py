@@ -60,10 +60,13 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
             session.close("internal_error")
             raise
 
-    def answer_offer(session: Session, offer: Offer) -> Response:
+    def answer_offer(session: Session, offer: Offer, *, after: str | None = None) -> Response:
         port = session.new_port()
         peer, answer = endpoint.accept(offer, port)
-        session.replace_leg(peer, port)
+        session.take_leg(peer, port, after=after)
+        return answered(session, offer, answer)
+
+    def answered(session: Session, offer: Offer, answer: str) -> Response:
         headers = {"Location": f"/v1/realtime/calls/{session.info.call_id}"}
         if session.comeback.is_possible:
             headers[RESUME_KEY] = session.comeback.key
@@ -74,15 +77,20 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         return Response(answer, 201, headers, media_type=_SDP)
 
     async def resume(request: Request) -> Response:
-        """The same call with another peer: a new network, a page that was loaded again."""
+        """The same call by another way: its peer's ICE restart, or another peer, as of a page that was loaded again."""
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
         grant.require_owner()
         session = registry.find(call_id, grant.key_for(call_id))
         session.comeback.require_key(request.headers.get(RESUME_KEY, ""))
         sdp, _ = await _offer(request)
         offer = parse_offer(sdp)
-        session.resume_after(request.query_params.get("after"))
-        return answer_offer(session, offer)
+        after = request.query_params.get("after")
+        session.require_event(after)
+        for leg in session.bearers:
+            answer = endpoint.answer_again(leg, offer)
+            if answer is not None:
+                return answered(session, offer, answer)
+        return answer_offer(session, offer, after=after)
 
     async def hang_up(request: Request) -> Response:
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]

@@ -4,17 +4,19 @@ import asyncio
 import ipaddress
 import socket
 from contextlib import suppress
+from dataclasses import replace
 
 import ifaddr
 
 from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.peer.dtls import new_certificate
+from bridge.peer.ice import Credentials, IceLite
 from bridge.peer.mux import Mux
 from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
 from bridge.peer.sdp import AnswerParameters, Offer, write_answer
-from bridge.session.roles import LegOwner
+from bridge.session.roles import Leg, LegOwner
 
 __all__ = ["Endpoint", "local_addresses"]
 
@@ -93,19 +95,36 @@ class Endpoint:
             outbound_opus=offer.outbound.opus if offer.outbound is not None else 0,
             queue_limit_s=self._queue_limit_s,
         )
-        is_client = offer.setup == "passive"  # the peer wants it; else it drives the retransmissions
-        peer.connect_to(offer, dtls_role="client" if is_client else "server")
+        # The peer drives the retransmissions, unless it does not want to.
+        peer.connect_to(offer, dtls_role="client" if offer.setup == "passive" else "server")
         self._runner.run(peer)
+        return peer, self._answer(peer, offer, agent.credentials)
+
+    def answer_again(self, peer: Leg, offer: Offer) -> str | None:
+        """The answer to another offer of ``peer``'s own, over which its call goes on: an ICE restart, or a repeat.
+
+        None if the offer is another peer's, or the peer is gone. Raises ``BadOffer``.
+        """
+        if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or not peer.continues(offer):
+            return None
+        peer.renegotiate(offer)
+        return self._answer(peer, offer, peer.ice.offered(offer.ice_ufrag, offer.ice_pwd))
+
+    def _answer(self, peer: Peer, offer: Offer, credentials: Credentials) -> str:
         ours = AnswerParameters(
-            ice_ufrag=agent.ufrag,
-            ice_pwd=agent.pwd,
+            ice_ufrag=credentials.ufrag,
+            ice_pwd=credentials.pwd,
             fingerprint=peer.fingerprint,
             addresses=self.addresses,
             port=self.port,
             ssrc=peer.outbound.ssrc,
-            setup="active" if is_client else "passive",
+            setup="active" if peer.dtls_role == "client" else "passive",
+            version=peer.answers,
         )
-        return peer, write_answer(offer, ours)
+        if write_answer(offer, ours) != peer.answer:
+            peer.answers += 1
+            peer.answer = write_answer(offer, replace(ours, version=peer.answers))
+        return peer.answer
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -16,11 +16,12 @@ import asyncio
 import random
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from aioice import stun
 
-__all__ = ["CONSENT_INTERVAL_S", "Address", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
+__all__ = ["CONSENT_INTERVAL_S", "Address", "Credentials", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
 
 Address = tuple[Any, ...]
 """As sockets have it: (host, port), for IPv6 (host, port, flow, scope)."""
@@ -112,23 +113,43 @@ class IceAgent:
         self.send(datagram)
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Both halves; a new pair with each ICE restart (RFC 8445 section 9)."""
+
+    ufrag: str
+    pwd: str
+    remote_ufrag: str = ""
+    remote_pwd: str = ""
+
+    @classmethod
+    def new(cls, remote_ufrag: str = "", remote_pwd: str = "") -> "Credentials":
+        """With our half of it made by chance."""
+        return cls(secrets.token_hex(4), secrets.token_hex(16), remote_ufrag, remote_pwd)
+
+
 class IceLite(IceAgent):
-    """Answers the checks of a peer on the shared socket; found there by its ``ufrag``."""
+    """Answers the checks of a peer on the shared socket; found there by the local half of its credentials.
+
+    After a restart there are two pairs, until the peer has come with the new one: so long the old way works.
+    """
 
     def __init__(
         self,
         send: Callable[[bytes, Address], None],
         *,
         on_claim: Callable[["IceLite", bytes], None],
+        on_known: Callable[["IceLite", str], None],
+        on_forgotten: Callable[["IceLite", str], None],
         on_closed: Callable[["IceLite"], None],
     ) -> None:
         super().__init__()
-        self.ufrag = secrets.token_hex(4)
-        self.pwd = secrets.token_hex(16)
+        self.credentials = Credentials.new()
+        self.renewed: Credentials | None = None
+        """Of a restart whose peer has not come yet."""
         self.addresses: dict[Address, None] = {}  # in the order of their last check
         self._address: Address | None = None
         self._address_heard = 0.0
-        self._remote: tuple[str, str] | None = None
         self._probes: dict[bytes, Address] = {}
         """Our checks that were not answered yet, and where they went."""
         self._probed: tuple[Address, float] | None = None
@@ -136,18 +157,49 @@ class IceLite(IceAgent):
         self._ask_at = 0.0
         self._send_datagram = send
         self._on_claim = on_claim
+        self._on_known = on_known
+        self._on_forgotten = on_forgotten
         self._on_closed = on_closed
+        on_known(self, self.ufrag)
+
+    @property
+    def ufrag(self) -> str:
+        """Our user fragment."""
+        return self.credentials.ufrag
+
+    @property
+    def pwd(self) -> str:
+        """Our password."""
+        return self.credentials.pwd
 
     def expect(self, ufrag: str, pwd: str) -> None:
         """The peer's half of the credentials, with which it answers our checks."""
-        self._remote = (ufrag, pwd)
+        self.credentials = replace(self.credentials, remote_ufrag=ufrag, remote_pwd=pwd)
+
+    def offered(self, ufrag: str, pwd: str) -> Credentials:
+        """What answers an offer with these: the pair that has them, else a new one, to which the peer may change."""
+        for known in (self.renewed, self.credentials):
+            if known is not None and (known.remote_ufrag, known.remote_pwd) == (ufrag, pwd):
+                return known
+        if self.renewed is not None:
+            self._on_forgotten(self, self.renewed.ufrag)
+        self.renewed = Credentials.new(ufrag, pwd)
+        self._on_known(self, self.renewed.ufrag)
+        return self.renewed
+
+    def password(self, ufrag: str) -> str:
+        """The one that goes with our user fragment ``ufrag``, which is one of ours."""
+        return self.renewed.pwd if self.renewed is not None and self.renewed.ufrag == ufrag else self.pwd
 
     def claim(self, ssrc: bytes) -> None:
         """The peer's packets have this SSRC, by which they are known wherever they come from."""
         self._on_claim(self, ssrc)
 
-    def checked(self, address: Address, *, nominated: bool, now: float) -> None:
-        """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else."""
+    def checked(self, address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
+        """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else.
+
+        ``ufrag`` is ours, to which it came: when the peer is there with that of a restart, the old one is forgotten.
+        """
         self.last_authenticated = self.last_consent = now
         current = self._address
         if address == current:
@@ -155,6 +207,9 @@ class IceLite(IceAgent):
         elif current is None or nominated or now - self._address_heard >= _ROAM_AFTER_S:
             self.moves += current is not None
             self._address, self._address_heard = address, now
+        if self.renewed is not None and ufrag == self.renewed.ufrag and address == self._address:
+            self._on_forgotten(self, self.ufrag)
+            self.credentials, self.renewed = self.renewed, None
         self.connected.set()
 
     def is_at(self, address: Address, now: float) -> bool:
@@ -186,25 +241,25 @@ class IceLite(IceAgent):
 
     def is_answer(self, response: stun.Message, address: Address) -> bool:
         """Whether the peer, and nobody else, answers our check from where it was sent to."""
-        if self._remote is None or self._probes.get(response.transaction_id) != address:
+        if self._probes.get(response.transaction_id) != address:
             return False
-        if not response.check_message_integrity(self._remote[1].encode()):
+        if not response.check_message_integrity(self.credentials.remote_pwd.encode()):
             return False
         del self._probes[response.transaction_id]
         return True
 
     def _ask(self, address: Address) -> None:
-        if self._remote is None:
+        ours = self.credentials
+        if not ours.remote_ufrag:
             return
-        ufrag, pwd = self._remote
-        transaction_id = self.ufrag.encode() + secrets.token_bytes(4)
+        transaction_id = ours.ufrag.encode() + secrets.token_bytes(4)
         request = stun.Message(
             message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST, transaction_id=transaction_id
         )
-        request.attributes["USERNAME"] = f"{ufrag}:{self.ufrag}"
+        request.attributes["USERNAME"] = f"{ours.remote_ufrag}:{ours.ufrag}"
         request.attributes["PRIORITY"] = _PROBE_PRIORITY
         request.attributes["ICE-CONTROLLED"] = 0  # the lowest: whoever else wants to be controlled is not in our way
-        request.add_message_integrity(pwd.encode())
+        request.add_message_integrity(ours.remote_pwd.encode())
         request.add_fingerprint()
         while len(self._probes) >= _MAX_PROBES:
             del self._probes[next(iter(self._probes))]

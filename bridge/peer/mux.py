@@ -44,9 +44,13 @@ class Mux(asyncio.DatagramProtocol):
 
     def new_agent(self) -> IceLite:
         """An agent on this socket, until it is closed."""
-        agent = IceLite(self.send, on_claim=self._claim, on_closed=self._forget)
-        self._agents[agent.ufrag] = agent
-        return agent
+        return IceLite(
+            self.send,
+            on_claim=self._claim,
+            on_known=self._know,
+            on_forgotten=self._forget_ufrag,
+            on_closed=self._forget,
+        )
 
     def send(self, datagram: bytes, address: Address) -> None:
         """Sends, or loses, a datagram."""
@@ -95,8 +99,16 @@ class Mux(asyncio.DatagramProtocol):
         now = self._clock()
         return any(agent.receive_elsewhere(packet, addr, now) for agent in self._by_ssrc.get(packet[8:12], ()))
 
+    def _know(self, agent: IceLite, ufrag: str) -> None:
+        self._agents[ufrag] = agent
+
+    def _forget_ufrag(self, agent: IceLite, ufrag: str) -> None:
+        self._agents.pop(ufrag, None)
+
     def _forget(self, agent: IceLite) -> None:
-        self._agents.pop(agent.ufrag, None)
+        for credentials in (agent.credentials, agent.renewed):
+            if credentials is not None:
+                self._agents.pop(credentials.ufrag, None)
         for address in agent.addresses:
             if self._by_address.get(address) is agent:
                 del self._by_address[address]
@@ -118,8 +130,10 @@ class Mux(asyncio.DatagramProtocol):
         if request.message_class != stun.Class.REQUEST or request.message_method != stun.Method.BINDING:
             self.drops["other_stun"] += 1
             return
-        agent = self._agents.get(request.attributes.get("USERNAME", "").partition(":")[0])
-        if agent is None or not request.check_message_integrity(agent.pwd.encode()):
+        ufrag = request.attributes.get("USERNAME", "").partition(":")[0]
+        agent = self._agents.get(ufrag)
+        key = agent.password(ufrag).encode() if agent is not None else b""
+        if agent is None or not request.check_message_integrity(key):
             self.drops["unauthenticated_stun"] += 1
             return
         holder = self._by_address.get(addr)
@@ -127,9 +141,10 @@ class Mux(asyncio.DatagramProtocol):
             self.drops["address_in_use"] += 1  # a forged source must not divert somebody else's media
             return
         self._admit(agent, addr)
-        self.send(_answer(request, agent.pwd.encode(), addr), addr)
+        self.send(_answer(request, key, addr), addr)
         if "ICE-CONTROLLED" not in request.attributes:
-            agent.checked(addr, nominated="USE-CANDIDATE" in request.attributes, now=self._clock())
+            is_nominated = "USE-CANDIDATE" in request.attributes
+            agent.checked(addr, nominated=is_nominated, now=self._clock(), ufrag=ufrag)
 
     def _take_answer(self, response: stun.Message, addr: Address) -> None:
         """The answer to a check of ours: its agent's fragment begins our transaction id."""

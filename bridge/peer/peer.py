@@ -14,7 +14,7 @@ from typing import Any
 
 from aiortc import RTCCertificate, RTCDataChannel
 
-from bridge.errors import BridgeError, PeerError, PeerLost, PeerNotConnected
+from bridge.errors import BadOffer, BridgeError, PeerError, PeerLost, PeerNotConnected
 from bridge.log import get_logger
 from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
 from bridge.media.history import SentPackets
@@ -86,6 +86,10 @@ class Peer:
         self._protect_rtcp: Any = None
         self._is_connected = False
         self._channel: RTCDataChannel | None = None
+        self.answer = ""
+        """The last SDP answer that this peer was given."""
+        self.answers = 0
+        """How many, each other than the one before."""
         self.closed = asyncio.Event()
         self._closing = asyncio.Event()
         self._reason = ""
@@ -99,9 +103,29 @@ class Peer:
 
     def connect_to(self, remote: Offer, *, dtls_role: str, open_channel: str | None = None) -> None:
         """Whom ``run`` is going to meet, and as what: DTLS ``server`` or ``client``."""
-        self._dtls_role = dtls_role
+        self.dtls_role = dtls_role
         self._open_channel = open_channel
         self._agree_on(remote)
+
+    def continues(self, offer: Offer) -> bool:
+        """The offer is this peer's own, of the same DTLS association: an ICE restart, or a repeat (RFC 8842)."""
+        ours = self._remote
+        return (
+            not self._closing.is_set()
+            and set(ours.fingerprints) == set(offer.fingerprints)
+            and (ours.origin, ours.tls_id) == (offer.origin, offer.tls_id)
+            and offer.setup in ("actpass", "active" if self.dtls_role == "server" else "passive")
+        )
+
+    def renegotiate(self, offer: Offer) -> None:
+        """Takes over what the offer says anew of sound; raises ``BadOffer`` if it changes what cannot be changed."""
+        ours = self._remote
+        if (ours.application is None) is not (offer.application is None):
+            raise BadOffer("A running call neither gets nor loses its data channel; make a new one.", param="m")
+        for before, now in ((ours.inbound, offer.inbound), (ours.outbound, offer.outbound)):
+            if now is not None and (before is None or before.opus != now.opus):
+                raise BadOffer("A running call's Opus keeps its payload type (RFC 3264 section 8.3.2).", param="rtpmap")
+        self._agree_on(offer)
 
     def _agree_on(self, remote: Offer) -> None:
         """What the remote description says of sound; may change in mid-call."""
@@ -150,7 +174,7 @@ class Peer:
         await self.ice.connected.wait()
         if self._closing.is_set():
             return
-        await self._secure.start(self._remote, role=self._dtls_role, open_channel=self._open_channel)
+        await self._secure.start(self._remote, role=self.dtls_role, open_channel=self._open_channel)
         self._unprotect = self._secure.inbound_srtp.unprotect
         self._unprotect_rtcp = self._secure.inbound_srtp.unprotect_rtcp
         self._protect = self._secure.outbound_srtp.protect

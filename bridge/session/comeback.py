@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bridge.errors import BridgeError, Forbidden
 from bridge.media.playback import Played
-from bridge.session.roles import LegOwner, Sink
+from bridge.session.roles import Leg, LegOwner, Sink
 
 __all__ = ["Comeback", "LegPort"]
 
@@ -56,15 +56,29 @@ class Comeback:
 
 
 class LegPort:
-    """Between one leg and its session: when another leg takes its place, nothing of the old one passes any more."""
+    """Between one leg and its session: of two legs only one is the call's, and nothing of the other passes.
 
-    def __init__(self, owner: LegOwner, on_closed: Callable[["LegPort", str, BridgeError | None], None]) -> None:
-        self.is_current = True
+    ``on_connected`` is called before anything of the leg passes, ``on_closed`` when it is gone.
+    """
+
+    def __init__(
+        self,
+        owner: LegOwner,
+        *,
+        on_connected: Callable[["LegPort"], None],
+        on_closed: Callable[["LegPort", str, BridgeError | None], None],
+    ) -> None:
+        self.is_current = False
+        self.leg: Leg | None = None
+        self.after: str | None = None
+        """The event behind which its data channel goes on."""
         self._owner = owner
+        self._on_connected = on_connected
         self._on_closed = on_closed
 
     def leg_connected(self) -> None:
         """Sound can flow."""
+        self._on_connected(self)
         if self.is_current:
             self._owner.leg_connected()
 
@@ -89,6 +103,5 @@ class LegPort:
             self._owner.played(event)
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The leg is gone; that matters only where it was still the one."""
-        if self.is_current:
-            self._on_closed(self, reason, error)
+        """The leg is gone; the session knows whether that matters."""
+        self._on_closed(self, reason, error)

@@ -75,12 +75,17 @@ class Session:
         self._owner: Listener | None = None
         self._owner_has_spoken = False
         self._channel: Listener | None = None
-        self._channel_after: str | None = None
         self._playing = Playing(self.hub, ask=self._truncate)
         self._sound = Sound(self.hub.replay, upstream, play=self._playing.play, forward=self._playing.forward)
         self.comeback = Comeback(resume_grace_s, self._nobody_came)
         self._lost: tuple[str, BridgeError | None] = ("", None)
         self._port: LegPort | None = None
+        self._next: LegPort | None = None
+        """Of a leg that is to take the place of the present one, and has not connected yet."""
+        self._is_lost = False
+        """Listeners were told so."""
+        self._is_overdue = False
+        """There is nobody but that one any more."""
         self._is_closing = False
         self._leg_gone = False
         self._result = ("success", "")
@@ -108,29 +113,48 @@ class Session:
 
     def new_port(self) -> LegPort:
         """The owner for a leg that may be replaced by another one."""
-        return LegPort(self, self._port_closed)
+        return LegPort(self, on_connected=self._port_connected, on_closed=self._port_closed)
 
-    def replace_leg(self, leg: Leg, port: LegPort) -> None:
-        """The leg for ``port``: the first one, or one that takes the place of the last, which is hung up.
+    def take_leg(self, leg: Leg, port: LegPort, *, after: str | None = None) -> None:
+        """The leg for ``port``: the call's first one, or one that takes the place of the present one if it connects.
 
-        What the caller had not heard by then is cut off, and the upstream knows where.
+        Its data channel goes on behind the event ``after``. If it never connects, nothing has changed.
         """
-        before, self._port = self._port, port
-        self._came_back()
-        if before is not None:
-            self._playing.clear()
-            before.is_current = False
-            if self._playing.leg is not None:
-                self._playing.leg.hang_up("resumed")
-            self._leave_channel()
-        self._leg_gone = False
-        self.attach_leg(leg)
+        port.leg, port.after = leg, after
+        if self._port is None:
+            self._port, port.is_current = port, True
+            self.attach_leg(leg)
+            return
+        before, self._next = self._next, port
+        if before is not None and before.leg is not None:
+            before.leg.hang_up("resumed")
 
-    def resume_after(self, event_id: str | None) -> None:
-        """The next data channel goes on behind this event; raises where it cannot."""
+    def require_event(self, event_id: str | None) -> None:
+        """Raises if a data channel cannot go on behind this event."""
         if event_id is not None:
             self.hub.replay.find(event_id)
-        self._channel_after = event_id
+
+    @property
+    def bearers(self) -> list[Leg]:
+        """The call's leg, and the one that is about to take its place."""
+        ports = (self._port, self._next)
+        return [port.leg for port in ports if port is not None and port.leg is not None]
+
+    def _port_connected(self, port: LegPort) -> None:
+        """A leg takes the place of the one before: what was not heard by then is cut off; the upstream knows where."""
+        if port is not self._next or port.leg is None:
+            return
+        before, self._port, self._next = self._port, port, None
+        self._came_back()
+        self._playing.clear()
+        if before is not None:
+            before.is_current = False
+            if before.leg is not None:
+                before.leg.hang_up("resumed")
+        self._leave_channel()
+        self._leg_gone = False
+        port.is_current = True
+        self.attach_leg(port.leg)
 
     def _leave_channel(self) -> None:
         if self._channel is not None:
@@ -228,7 +252,7 @@ class Session:
         """Who is the call may come back for a while; else it ends as it would have ended now."""
         if not self.comeback.is_possible or not self._is_live or self._is_closing:
             return False
-        self._lost = reason, error
+        self._lost, self._is_lost = (reason, error), True
         self.info.state = "lost"
         self._log.info("call.lost", reason=reason)
         self.hub.publish_own(own.CallLost(call_id=self.info.id, reason=reason, seconds=self.comeback.grace_s))
@@ -236,11 +260,16 @@ class Session:
         return True
 
     def _came_back(self) -> None:
-        if self.comeback.is_awaited:
-            self.comeback.end()
+        self._is_overdue = False
+        self.comeback.end()
+        if self._is_lost:
+            self._is_lost = False
             self.hub.publish_own(own.CallResumed(call_id=self.info.id))
 
     def _nobody_came(self) -> None:
+        if self._next is not None:  # not quite: it is still connecting
+            self._is_overdue = True
+            return
         reason, error = self._lost
         self._leg_gone = True
         self.close(reason, error=error)
@@ -357,7 +386,9 @@ class Session:
     def channel_opened(self, sink: Sink) -> None:
         """The peer's data channel is one more listener, without sound; a later one takes the place of the first."""
         self._leave_channel()
-        after, self._channel_after = self._channel_after, None
+        after = self._port.after if self._port is not None else None
+        if self._port is not None:
+            self._port.after = None
         choices = STOCK if after is None else Choices(after=after)
         self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta, choices=choices)
 
@@ -373,13 +404,26 @@ class Session:
         self._finish()
 
     def _port_closed(self, port: LegPort, reason: str, error: BridgeError | None) -> None:
-        """A peer that was lost is waited for; one that hung up is not."""
-        if isinstance(error, PeerLost) and self._waits(reason, error):
-            self._playing.clear()
-            self._leg_gone = True
-            self._leave_channel()
+        """A peer that was lost is waited for; one that hung up is not, unless another one is about to come."""
+        if port is self._next:
+            self._next = None
+            self._log.info("call.resume_failed", reason=reason)
+            if self._is_overdue:
+                self._nobody_came()
+        elif port is not self._port:
+            return
+        elif self._next is not None and not self._is_closing:
+            self._lost, self._is_overdue = (reason, error), True
+            self._lose_leg()
+        elif isinstance(error, PeerLost) and self._waits(reason, error):
+            self._lose_leg()
         else:
             self.leg_closed(reason, error)
+
+    def _lose_leg(self) -> None:
+        self._playing.clear()
+        self._leg_gone = True
+        self._leave_channel()
 
     # The end
 
@@ -405,6 +449,8 @@ class Session:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.finish(*self._goodbye)
+        if self._next is not None and self._next.leg is not None:
+            self._next.leg.hang_up(reason)
         if self._playing.leg is not None and not self._leg_gone:
             self._playing.leg.hang_up(reason)  # leg_closed follows
         else:

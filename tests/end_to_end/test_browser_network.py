@@ -97,8 +97,8 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
         assert peer.ice._address == relay.outside[0]
         moved, checked = asyncio.Event(), peer.ice.checked
 
-        def check(address: Address, *, nominated: bool, now: float) -> None:
-            checked(address, nominated=nominated, now=now)
+        def check(address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
+            checked(address, nominated=nominated, now=now, ufrag=ufrag)
             if address == relay.outside[-1]:
                 moved.set()
 

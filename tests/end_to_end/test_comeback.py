@@ -151,6 +151,44 @@ async def test_a_peer_comes_back(serve_with: ServeWith, short_pcm: bytes) -> Non
                 assert match(samples_of(second.heard), samples_of(short_pcm)).correlation > 0.8
 
 
+async def test_a_resume_whose_peer_never_comes(serve_with: ServeWith, offer: str) -> None:
+    """An offer that is answered, and then nobody connects, takes nothing from the call that is there."""
+    async with serve_with(connect_timeout_s=scaled(2)) as daemon, RealPeer(daemon.url) as peer:
+        url = f"{daemon.url}v1/realtime/calls/{peer.call_id}"
+        fields = {"Content-Type": "application/sdp", "Bridge-Resume-Key": peer.reply.headers["bridge-resume-key"]}
+        before = set(daemon.endpoint.peers)
+        reply = await request("POST", url, headers=fields, body=offer)
+        assert reply.status == 201
+        (other,) = daemon.endpoint.peers - before
+        peer.send({"type": "conversation.item.create", "item": _TYPED})
+        await peer.until("conversation.item.done")
+        async with asyncio.timeout(scaled(10)):
+            await other.closed.wait()
+        peer.send({"type": "conversation.item.create", "item": _TYPED})
+        await peer.until("conversation.item.done", number=2)
+        repeat = await request("POST", url, headers=fields, body=peer.offer)
+        assert (repeat.status, repeat.body) == (201, peer.reply.body), "its own offer again is answered as before"
+        peer.send({"type": "conversation.item.create", "item": _TYPED})
+        await peer.until("conversation.item.done", number=3)
+
+
+async def test_a_lost_call_whose_peer_never_comes_either(serve_with: ServeWith, offer: str) -> None:
+    """Until the last offer's peer has had its time the call is kept; then it ends as it was lost."""
+    settings = {"peer_timeout_s": 1, "connect_timeout_s": 1.5, "resume_grace_s": 0.5}
+    async with serve_with(**settings) as daemon, RealPeer(daemon.url) as peer:
+        fields = {"Content-Type": "application/sdp", "Bridge-Resume-Key": peer.reply.headers["bridge-resume-key"]}
+        (session,) = daemon.registry.sessions
+        async with open_socket(daemon.url, f"call_id={peer.call_id}&events=!response") as sideband:
+            peer.vanish()
+            await sideband.until("bridge.call.lost")
+            url = f"{daemon.url}v1/realtime/calls/{peer.call_id}"
+            assert (await request("POST", url, headers=fields, body=offer)).status == 201
+            posted = session.seconds
+            closed = await sideband.until("bridge.call.closed")
+            assert (closed["result"], closed["reason"]) == ("client_error", "peer_lost")
+            assert session.seconds - posted > 1
+
+
 async def test_a_resume_key_is_needed(daemon: Daemon, offer: str) -> None:
     """Who knows only the call's id does not take it over."""
     async with RealPeer(daemon.url) as peer:

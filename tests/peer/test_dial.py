@@ -39,8 +39,8 @@ async def test_consent_alone_keeps_a_silent_call(monkeypatch: pytest.MonkeyPatch
             checked, enough = agent.checked, asyncio.Event()
             began = asyncio.get_running_loop().time()
 
-            def check(address: tuple[str, int], *, nominated: bool, now: float) -> None:
-                checked(address, nominated=nominated, now=now)
+            def check(address: tuple[str, int], *, nominated: bool, now: float, ufrag: str | None = None) -> None:
+                checked(address, nominated=nominated, now=now, ufrag=ufrag)
                 if now - began > 1.5:
                     enough.set()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.peer.endpoint import Endpoint, local_addresses
-from bridge.peer.ice import Address, IceLite, packet_kind
+from bridge.peer.ice import Address, Credentials, IceLite, packet_kind
 from bridge.peer.mux import Mux
 from tests.machine import scaled
 
@@ -449,6 +449,60 @@ def test_before_the_first_check_nobody_is_asked(wire: Wire) -> None:
     """No address is known, and none is guessed."""
     wire.agent.expect("their", "p" * 22)
     assert asked(wire, 30) == []
+
+
+# Restarts
+
+
+def with_pair(agent: IceLite, pair: Credentials, *, nominated: bool = False) -> bytes:
+    """A check with that pair of the agent's."""
+    return bytes(check(agent, ufrag=pair.ufrag, pwd=pair.pwd, nominated=nominated))
+
+
+def test_until_a_restarted_peer_comes_the_old_way_works(wire: Wire) -> None:
+    """Both pairs of credentials are answered, each with its own password, until a check with the new one is used."""
+    wire.agent.expect("their", "p" * 22)
+    before = wire.agent.credentials
+    wire.check()
+    renewed = wire.agent.offered("newer", "q" * 22)
+    assert (renewed.ufrag, renewed.pwd) != (before.ufrag, before.pwd)
+    wire.check()
+    assert (wire.target, wire.agent.credentials) == (PEER, before)
+    (data,) = wire.receive(with_pair(wire.agent, renewed), STRANGER)
+    assert stun.parse_message(data).check_message_integrity(renewed.pwd.encode())
+    assert (wire.target, wire.agent.credentials) == (PEER, before), "it is tried, not used"
+    wire.receive(with_pair(wire.agent, renewed, nominated=True), STRANGER)
+    assert (wire.target, wire.agent.credentials, wire.agent.renewed) == (STRANGER, renewed, None)
+    wire.receive(RTP)
+    assert len(wire.media) == 1, "what was on its way from the old address is heard"
+    assert wire.receive(with_pair(wire.agent, before), PEER) == []
+    assert wire.mux.drops == {"unauthenticated_stun": 1}
+    assert set(wire.mux._agents) == {renewed.ufrag}
+
+
+def test_a_restart_in_place(wire: Wire) -> None:
+    """A peer that restarts at the address that it has is there at once, and consent is asked for with the new pair."""
+    wire.agent.expect("their", "p" * 22)
+    wire.check()
+    renewed = wire.agent.offered("newer", "q" * 22)
+    wire.receive(with_pair(wire.agent, renewed))
+    assert wire.agent.credentials == renewed
+    (_, request), *_ = asked(wire, 7)
+    assert request.attributes["USERNAME"] == f"newer:{renewed.ufrag}"
+    assert request.check_message_integrity(b"q" * 22)
+
+
+def test_the_same_offer_has_the_same_credentials(wire: Wire) -> None:
+    """A repeat is answered as before; of several restarts the last one counts; nothing is left at the end."""
+    wire.agent.expect("their", "p" * 22)
+    assert wire.agent.offered("their", "p" * 22) == wire.agent.credentials
+    first = wire.agent.offered("newer", "q" * 22)
+    assert wire.agent.offered("newer", "q" * 22) == first
+    second = wire.agent.offered("newest", "r" * 22)
+    assert set(wire.mux._agents) == {wire.agent.ufrag, second.ufrag}
+    assert wire.receive(with_pair(wire.agent, first)) == []
+    wire.agent.close()
+    assert wire.mux._agents == {}
 
 
 # The socket

@@ -252,10 +252,10 @@ async def test_a_peer_that_never_checks_again(place_call: Placing, monkeypatch: 
         checked = caller.peer.ice.checked  # type: ignore[attr-defined]
         enough = asyncio.Event()
 
-        def count(address: Address, *, nominated: bool, now: float) -> None:
+        def count(address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
             nonlocal answers
             answers += 1
-            checked(address, nominated=nominated, now=now)
+            checked(address, nominated=nominated, now=now, ufrag=ufrag)
             if answers == 12:
                 enough.set()
 

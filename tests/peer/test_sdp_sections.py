@@ -7,12 +7,13 @@ import pytest
 
 from bridge.errors import BadOffer
 from bridge.peer.sdp import Offer, parse_offer, parse_remote, write_answer
+from tests.machine import scaled
 from tests.peer.test_sdp import APPLICATION, AUDIO, CHROME, OURS, SESSION, VIDEO, answered, without
 
 BUNDLE_OF_THREE = SESSION.replace("BUNDLE 0 1", "BUNDLE 0 1 2")
 SECOND = AUDIO.replace("a=mid:0", "a=mid:2")
 UNBUNDLED = SESSION.replace("a=group:BUNDLE 0 1\r\n", "")
-LONGEST_PARSE_S = 1.0
+LONGEST_PARSE_S = scaled(1.0)
 """The offers that took seconds have to be far from it, on any machine."""
 
 

@@ -207,6 +207,7 @@ async def test_describe() -> None:
         "model": "parrot",
         "started_at": 0.0,
         "metadata": {},
+        "warnings": [],
         "seconds": 7.0,
         "legs": [{"kind": "webrtc", "input": "pcm16", "output": "pcm16", "quality": {"packets": 0, "lost": 0}}],
         "peer": {"packets": 0, "lost": 0},
