@@ -311,14 +311,17 @@ class RtpSender:
         *,
         rate_hz: int = SESSION_HZ,
         frame_ms: int = FRAME_MS,
+        step: int | None = None,
         sequence: int = 0,
         rtp_timestamp: int = 0,
         ssrc: int = 0x5EED,
         payload_type: int = 111,
     ) -> None:
+        """``step``: by how many ticks its clock moves for a packet, if it does not count as RFC 7587 says."""
         self.encoder = encoder or new_encoder(rate_hz)
+        self.frame_ms = frame_ms
         self.frame_bytes = 2 * rate_hz * frame_ms // 1000
-        self.ticks = CLOCK_HZ * frame_ms // 1000
+        self.ticks = step or CLOCK_HZ * frame_ms // 1000
         self.sequence = sequence
         self.rtp_timestamp = rtp_timestamp
         self.ssrc = ssrc

@@ -3,8 +3,9 @@
 A machine is listening, so there is no playout delay: a packet that comes in order is decoded on arrival. Only behind a
 gap do packets wait, as long as the measured jitter makes it likely that the missing one still comes (20 to 120 ms).
 What does not come is recovered from the next packet's in-band FEC or concealed. A packet with redundancy (RFC 2198)
-fills the gap before it at once. Where the sender is silent on purpose (DTX, a muted track) the same length of silence
-goes out in real time, so that whoever measures pauses can.
+fills the gap before it at once. If the sender is silent on purpose (DTX, a muted track) the same length of silence goes
+out in real time, so that whoever measures pauses can. If the sound breaks off in the middle, the network may only have
+stopped for a moment: that silence begins later. Silence that late sound proves wrong is made up for in the next pause.
 
     in order ──────────────────────────────▶ decode
     ahead ──▶ held ──(gap filled)──────────▶ decode
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bridge.errors import MediaError
+from bridge.media.noise import NoiseFloor
 from bridge.media.opus import Decoder, frame_ms
 from bridge.media.passing import MuteDecoder, PassedPacket, PassedPacketTaker
 from bridge.media.red import Redundancy, parse_red
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, parse_rtp, timestamp_difference
+from bridge.media.sender_time import SenderTime
 
 __all__ = ["InboundAudio", "InboundStats", "Reception"]
 
@@ -29,12 +32,20 @@ _JITTER_FACTOR = 3  # three mean deviations cover what is likely to come at all
 _MAX_HELD = 64  # packets behind a gap; 1.28 s of 20 ms frames
 _RESTART_PACKETS = 3  # so many in a row from far away are a restarted sender, fewer are strays
 _SILENCE_AFTER_S = 0.200  # no packet for so long: the sender is silent on purpose
+_BROKEN_OFF_S = 0.600  # the same, if the sound broke off: Wi-Fi often holds packets back for half a second
 _SILENCE_MARGIN_S = 0.080  # silence keeps so far behind real time, so that late speech still fits
 _MAX_GAP = CLOCK_HZ  # one second; RTP time that jumps further is a new timeline
-_MAX_ALLOWANCE = 2 * CLOCK_HZ  # gaps may be filled so far ahead of real time
+_MAX_AHEAD = CLOCK_HZ // 2  # gaps may be filled so far ahead of real time
+_JITTER = CLOCK_HZ * 120 // 1000  # by so much real time may be unsure of how long a pause was
+_LATE_S = 0.050  # after silence that was too much, the packets that were held back have come
+_MOST_LEFT_OUT = CLOCK_HZ * 140 // 1000  # of any pause later on: a turn ends no more than 200 ms later for it
+_DEBT_FORGOTTEN_S = 10.0
+_BURST = 4 * CLOCK_HZ  # of sound at once, and twice real time: no microphone is faster
+_BUDGET_RATE = 2
 _MAX_CONCEAL = CLOCK_HZ // 10  # concealment has faded after 100 ms; silence from there on
 _FRAME = CLOCK_HZ // 50
-_QUIET = 300  # of 32,768: between words, 40 dB below full scale
+_DTX_BYTES = 2  # libopus: a packet of up to two bytes says that silence follows
+_SAMPLED = 0x1F  # one packet in 32 tells how loud the line is, and how late
 _CONCEAL_STEP = CLOCK_HZ // 400  # libopus conceals in multiples of 2.5 ms
 
 
@@ -54,6 +65,8 @@ class InboundStats:
     """Packets of redundant audio, which may bring copies of those before them."""
     malformed: int = 0
     """Packets that were no RTP, or whose payload was no Opus."""
+    too_fast: int = 0
+    """Packets dropped because their sound came faster than twice real time."""
     foreign: int = 0
     """Packets of another SSRC or payload type."""
     discontinuities: int = 0
@@ -112,17 +125,28 @@ class InboundAudio:
         self._jitter = 0.0  # clock ticks
         self._strangers = 0  # packets in a row that do not belong to our timeline
         self._stranger_ssrc = 0
-        self._allowance = float(_MAX_ALLOWANCE)  # clock ticks of gaps that may be filled
-        self._allowance_at = 0.0
+        self._clock = SenderTime()
+        self._floor = NoiseFloor()
+        self._sounded = 0  # clock ticks of all sound that was given, silence included
+        self._budget = _BURST  # up to which so much sound the decoder may have worked
+        self._budget_at = 0.0
+        self._last_payload = b""
         self._last_pcm = b"\0\0"
         self._fell_silent = False  # since the last packet that was decoded
-        self._excess = 0  # clock ticks of silence given beyond RTP time, to be made up for
+        self._made = 0  # clock ticks of silence since the last packet that was taken
+        self._debt = 0  # of these, what the sender knows nothing of: too much, if its sound was only late
+        self._debt_at = 0.0
+        self._left_out = 0  # of the present pause
 
     def receive(self, packet: bytes, now: float) -> bytes:
         """Takes one decrypted RTP packet; returns the sound that became due, often 20 ms, perhaps none."""
         header = parse_rtp(packet)
         if header is None:
             self.stats.malformed += 1
+            return b""
+        if self._sounded > self._budget and not self._may_go_on(now):
+            self.stats.too_fast += 1
+            self._last_arrival = now  # it is not silent
             return b""
         payload_type, sequence, rtp_timestamp, ssrc, start, end = header
         copies: Redundancy | None = None
@@ -165,7 +189,7 @@ class InboundAudio:
             if self.taker is not None:
                 self._pass(PassedPacket(payload, ssrc, sequence, rtp_timestamp, packet[1] >= 0x80))
         if ahead == 0:
-            pcm = self._take(sequence, rtp_timestamp, payload)
+            pcm = self._take(sequence, rtp_timestamp, payload, now)
             return pcm + self._drain(now) if self._held else pcm
         known = self._held.get(sequence)
         if known is not None and not known.is_copy:
@@ -236,57 +260,112 @@ class InboundAudio:
 
     # In order
 
-    def _take(self, sequence: int, rtp_timestamp: int, payload: bytes) -> bytes:
-        """Decodes the packet that is next; RTP time that has moved on by itself becomes silence."""
+    def _take(self, sequence: int, rtp_timestamp: int, payload: bytes, now: float) -> bytes:
+        """Decodes the packet that is next; time that has passed before it becomes silence."""
         self._next_sequence = (sequence + 1) & 0xFFFF
         if not payload:
             return b""  # padding only; its time shows as a gap before the next packet
-        gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
         quiet = b""
-        if gap:
-            quiet = self._bridge_gap(gap)
+        if rtp_timestamp != self._next_timestamp or self._made:
+            quiet = self._quiet(self._missing(sequence, rtp_timestamp, now))
             self._next_timestamp = rtp_timestamp
-        pcm = self._decode(payload)
+        if not sequence & _SAMPLED:
+            self._clock.settle(now, self._sounded, forgets=not self._debt)
+            self._floor.observe(self._last_pcm)
+        pcm = self._decode(payload, now)
         return quiet + pcm if quiet else pcm
 
-    def _decode(self, payload: bytes) -> bytes:
+    def _decode(self, payload: bytes, now: float) -> bytes:
         try:
             pcm = self._decoder.decode(payload)
         except MediaError:
             self.stats.malformed += 1
             return b""  # its time shows as a gap before the next packet
         self._fell_silent = False
-        self._last_pcm = pcm
+        self._last_pcm, self._last_payload = pcm, payload
         ticks = len(pcm) // 2 * self._ticks_per_sample
-        self._next_timestamp = (self._next_timestamp + ticks) & MAX_UINT32
-        if self._excess >= ticks and _is_quiet(pcm):
-            self._excess -= ticks
+        claimed = ticks if self._clock.step is None else self._clock.claim(ticks)
+        self._next_timestamp = (self._next_timestamp + claimed) & MAX_UINT32
+        if self._debt and self._makes_up(pcm, ticks, now):
             return b""
+        self._sounded += ticks
         self.stats.decoded_ms += ticks * 1000 // CLOCK_HZ
         return pcm
 
-    def _bridge_gap(self, gap: int) -> bytes:
-        """Silence for RTP time that passed between two packets in order: DTX, or a muted track."""
-        if gap < 0:  # silence ran ahead of packets that were only late: the next silence is shorter by so much
-            if -gap <= _MAX_GAP:
-                self._excess -= gap
-            else:
-                self.stats.discontinuities += 1
-            return b""
-        if not self._affords(gap):
-            self.stats.discontinuities += 1
-            return b""
-        return self._quiet(gap)
+    def _missing(self, sequence: int, rtp_timestamp: int, now: float) -> int:
+        """How much time passed before a packet that comes in order: DTX, or a muted track."""
+        gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
+        behind = self._clock.behind(now, self._sounded)
+        if not self._made:
+            sound = self._last_ticks()
+            self._clock.learn(gap + self._clock.claim(sound), sound, sequence, behind)
+        return self._due(self._clock.span(gap), behind, now)
 
-    def _affords(self, gap: int) -> bool:
-        """Whether ``gap`` may be filled: in the long run no more RTP time than real time, whatever a sender claims."""
-        now = self._last_arrival
-        self._allowance = min(_MAX_ALLOWANCE, self._allowance + (now - self._allowance_at) * CLOCK_HZ)
-        self._allowance_at = now
-        if gap > min(self._allowance, _MAX_GAP):
+    def _due(self, claimed: int, behind: int, now: float, *, lost: int = 0) -> int:
+        """How much sound is missing if the sender claims that so much time passed, ``lost`` of it in lost packets.
+
+        Real time has to bear out whatever goes beyond the lost packets.
+        """
+        made, self._made = self._made, 0
+        if made > max(0, claimed) + _JITTER:  # its clock did not count the pause, or the sound was only late
+            rest = min(max(0, behind), _JITTER)
+            self._owe(made + rest - max(0, claimed), now)
+            return rest
+        missing = claimed - made
+        if missing <= 0:
+            self._owe(-missing if made else 0, now)
+            self.stats.discontinuities += claimed < -_MAX_GAP
+            return 0
+        sure = min(missing, lost)
+        pause, real = missing - sure, behind - sure
+        borne_out = min(pause, real + _JITTER) if 2 * real >= pause else max(0, min(pause, real))
+        self.stats.discontinuities += pause - borne_out > _MAX_GAP
+        return max(0, min(sure + borne_out, behind + _MAX_AHEAD))
+
+    def _last_ticks(self) -> int:
+        """How long the last packet played."""
+        return len(self._last_pcm) // 2 * self._ticks_per_sample
+
+    # Silence too much
+
+    def _owe(self, ticks: int, now: float) -> None:
+        """Silence was given that the sender knows nothing of; if its sound was late, the next silence is shorter."""
+        if ticks > _MAX_GAP:
+            self.stats.discontinuities += 1
+        elif ticks:
+            self._debt, self._debt_at = min(_MAX_GAP, self._debt + ticks), now
+
+    def _owed(self, now: float) -> int:
+        """So much of it has been proved wrong, the sound being ahead of real time, and may be left out now."""
+        since = now - self._debt_at
+        if since > _DEBT_FORGOTTEN_S:
+            self._debt = 0
+        owed = min(self._debt, max(0, -self._clock.behind(now, self._sounded)))
+        return owed if since < _LATE_S else min(owed, _MOST_LEFT_OUT - self._left_out)
+
+    def _leave_out(self, ticks: int, now: float) -> None:
+        self._debt = max(0, self._debt - ticks)
+        if now - self._debt_at >= _LATE_S:
+            self._left_out += ticks
+
+    def _makes_up(self, pcm: bytes, ticks: int, now: float) -> bool:
+        """Whether a frame is left out for silence that was given before: one that is silence as well."""
+        if not self._floor.is_quiet(pcm):
+            self._left_out = 0
             return False
-        self._allowance -= gap
+        if self._owed(now) < ticks * 3 // 4:
+            return False
+        self._leave_out(ticks, now)
         return True
+
+    # No faster than real time
+
+    def _may_go_on(self, now: float) -> bool:
+        """Whether the decoder may work again, when it has done so for longer than the sound can have taken."""
+        earned = int((now - self._budget_at) * _BUDGET_RATE * CLOCK_HZ)
+        self._budget = min(self._budget + earned, self._sounded + _BURST)
+        self._budget_at = now
+        return self._sounded <= self._budget
 
     # Behind a gap
 
@@ -299,24 +378,26 @@ class InboundAudio:
                 if held.is_copy:
                     self.stats.lost += 1
                     self.stats.recovered += 1
-                pieces.append(self._take(self._next_sequence, held.rtp_timestamp, held.payload))
+                pieces.append(self._take(self._next_sequence, held.rtp_timestamp, held.payload, now))
             elif now - min(held.arrival for held in self._held.values()) >= self.wait_s:
-                pieces.append(self._give_up())
+                pieces.append(self._give_up(now))
             else:
                 break
         return b"".join(pieces)
 
-    def _give_up(self) -> bytes:
+    def _give_up(self, now: float) -> bytes:
         """Sound for the packets that are missing before the first held one, which is then next."""
         sequence = min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
         held = self._held[sequence]
-        self.stats.lost += (sequence - self._next_sequence) & 0xFFFF
+        lost = (sequence - self._next_sequence) & 0xFFFF
+        self.stats.lost += lost
         self._next_sequence = sequence
-        gap = timestamp_difference(held.rtp_timestamp, self._next_timestamp)
-        if gap <= 0 or not self._affords(gap):
-            return b""
+        claimed = self._clock.span(timestamp_difference(held.rtp_timestamp, self._next_timestamp))
         self._next_timestamp = held.rtp_timestamp
-        return self._conceal(gap, held.payload)
+        usual = lost * (self._last_ticks() or _FRAME)
+        behind = self._clock.behind(now, self._sounded)
+        gap = self._due(claimed if claimed > 0 else usual, behind, now, lost=usual)
+        return self._conceal(gap, held.payload) if gap else b""
 
     def _hold_copies(self, copies: Redundancy, sequence: int, rtp_timestamp: int, now: float) -> None:
         """Puts what a packet says of those before it in their places, where they are missing."""
@@ -343,6 +424,7 @@ class InboundAudio:
         if recovered:
             pieces.append(self._recover(payload, recovered // self._ticks_per_sample))
         self.stats.concealed_ms += (guessed + recovered) * 1000 // CLOCK_HZ
+        self._sounded += guessed + recovered
         return b"".join(pieces)
 
     def _guess(self, ticks: int, *, fades: bool) -> bytes:
@@ -366,24 +448,35 @@ class InboundAudio:
 
     def _silence(self, now: float) -> bytes:
         """As much silence as real time has passed since the last packet, less a margin; speech fades into it."""
-        since = max(0, timestamp_difference(self._next_timestamp, self._last_timestamp))
-        due = int((now - self._last_arrival - _SILENCE_MARGIN_S) * CLOCK_HZ) - since
+        passed = now - self._last_arrival
+        if not self._fell_silent and passed < _BROKEN_OFF_S and self._broke_off():
+            return b""
+        since = self._clock.span(timestamp_difference(self._next_timestamp, self._last_timestamp))
+        due = int((passed - _SILENCE_MARGIN_S) * CLOCK_HZ) - min(max(0, since), _MAX_GAP) - self._made
         if due < _FRAME:
             return b""
         due -= due % _FRAME
-        self._next_timestamp = (self._next_timestamp + due) & MAX_UINT32
+        self._made += due
+        if self._debt:
+            owed = min(due, self._owed(now))
+            owed -= owed % _FRAME
+            self._leave_out(owed, now)
+            due -= owed
         fading = 0
-        if not self._fell_silent and not _is_quiet(self._last_pcm):
+        if not self._fell_silent and not self._floor.is_quiet(self._last_pcm):
             fading = min(due, _MAX_CONCEAL)
             self.stats.concealed_ms += fading * 1000 // CLOCK_HZ
+            self._sounded += fading
         self._fell_silent = True
         return self._guess(fading, fades=True) + self._quiet(due - fading)
 
+    def _broke_off(self) -> bool:
+        """The last packet was neither silence nor the announcement of any (DTX)."""
+        return len(self._last_payload) > _DTX_BYTES and not self._floor.is_quiet(self._last_pcm)
+
     def _quiet(self, ticks: int) -> bytes:
-        owed = min(self._excess, ticks)
-        self._excess -= owed
-        ticks -= owed
         self.stats.silence_ms += ticks * 1000 // CLOCK_HZ
+        self._sounded += ticks
         return bytes(2 * (ticks // self._ticks_per_sample))
 
     # Timelines
@@ -401,7 +494,7 @@ class InboundAudio:
 
     def _is_back(self, ahead: int, rtp_timestamp: int, now: float) -> bool:
         """After an outage: many packets are missing, and about as much RTP time as real time."""
-        elapsed = timestamp_difference(rtp_timestamp, self._last_timestamp)
+        elapsed = self._clock.span(timestamp_difference(rtp_timestamp, self._last_timestamp))
         off = abs(elapsed - (now - self._last_arrival) * CLOCK_HZ)
         return off <= _MAX_GAP // 2 and ahead * _CONCEAL_STEP <= elapsed
 
@@ -411,25 +504,28 @@ class InboundAudio:
         return b""
 
     def _anchor(self, ssrc: int, sequence: int, rtp_timestamp: int, now: float) -> None:
-        if self._ssrc is not None:
+        if self._ssrc is None:
+            self._budget_at = now
+        else:
             self.stats.discontinuities += 1
         self._ssrc = ssrc
         self._held.clear()
         self._base = sequence, self._passed(), self.stats.packets
         self._next_sequence = sequence
         self._next_timestamp = rtp_timestamp
+        self._clock.restart(now, self._sounded)
+        self._made = self._debt = 0
         self._last_arrival, self._last_timestamp = now, rtp_timestamp
         self._transit = int(now * CLOCK_HZ) - rtp_timestamp
 
     def _measure_jitter(self, rtp_timestamp: int, now: float) -> None:
         transit = int(now * CLOCK_HZ) - rtp_timestamp
-        deviation = abs(timestamp_difference(transit & MAX_UINT32, self._transit & MAX_UINT32))
+        deviation = timestamp_difference(transit & MAX_UINT32, self._transit & MAX_UINT32)
+        if self._clock.step is not None:  # at the sender's own rate
+            claimed = timestamp_difference(rtp_timestamp, self._last_timestamp)
+            deviation += claimed - self._clock.span(claimed)
+        deviation = abs(deviation)
         self._transit = transit
         if deviation < CLOCK_HZ:  # a new timeline is no jitter
             self._jitter += (deviation - self._jitter) / 16
             self.stats.jitter_ms = self._jitter * 1000 / CLOCK_HZ
-
-
-def _is_quiet(pcm: bytes) -> bool:
-    samples = np.frombuffer(pcm, "<i2")
-    return -_QUIET < int(samples.min()) and int(samples.max()) < _QUIET

@@ -250,6 +250,7 @@ class Peer:
             "packets": stats.packets,
             "lost": stats.lost,
             "late": stats.late,
+            "too_fast": stats.too_fast,
             "doubles": self.doubles,
             "recovered": stats.recovered,
             "concealed_ms": stats.concealed_ms,

@@ -1,6 +1,6 @@
 """A call's inbound sound from end to end: a sender, a network and our receiver, on one clock."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -41,6 +41,7 @@ class Line:
         self.inbound = new_inbound()
         self.sender = sender or RtpSender()
         self.heard = b""
+        self.on_heard: Callable[[bytes, float], None] = lambda pcm, at: None
         self.worst_lag_s = 0.0
         """By how much the sound has been behind the sender's speech."""
         self._link = link or LossyLink()
@@ -58,7 +59,7 @@ class Line:
             self._run_until(self._sent_at)
             self._link.send(packet, self._sent_at)
             self._run_until(self._sent_at)
-            self._sent_at += self.sender.ticks / CLOCK_HZ / pace
+            self._sent_at += self.sender.frame_ms / 1000 / pace
 
     def pause(self, duration_ms: int, *, pace: float = 1.0) -> None:
         """Nothing is sent, and RTP time passes."""
@@ -69,9 +70,17 @@ class Line:
         """Nothing is sent, and the sender's RTP time stands still."""
         self._sent_at += duration_ms / 1000
 
-    def finish(self) -> bytes:
-        """Lets what is under way arrive, and what is waited for become due; all that was heard."""
-        self._run_until(self._sent_at - self.sender.ticks / CLOCK_HZ + 0.190)  # silence would begin at 200 ms
+    @property
+    def sent_ms(self) -> float:
+        """How much real time has passed for the sender."""
+        return (self._sent_at - START_S) * 1000
+
+    def finish(self, *, after_s: float | None = None) -> bytes:
+        """Lets what is under way arrive, and what is waited for become due; all that was heard.
+
+        That is before silence would begin (200 ms), or ``after_s`` from when the next packet would be sent.
+        """
+        self._run_until(self._sent_at + (0.190 - self.sender.frame_ms / 1000 if after_s is None else after_s))
         return self.heard
 
     @property
@@ -94,6 +103,7 @@ class Line:
             size = len(pcm)  # a failure must not print gigabytes
             assert size < MOST_AT_ONCE
             self.heard += pcm
+            self.on_heard(pcm, at)
             if at <= self._sent_at:
                 self.worst_lag_s = max(self.worst_lag_s, at - START_S - self.heard_ms / 1000)
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.media.opus import new_encoder
+from bridge.media.inbound import InboundAudio
+from bridge.media.opus import new_decoder, new_encoder
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
 from tests.fakes import LossyLink, RtpSender
 from tests.media.line import (
@@ -173,3 +174,69 @@ def test_any_sender_is_survived(steps: list[tuple[float, int, int, int, str]]) -
         heard += len(inbound.receive(packet, now))
         assert heard / (2 * RATE_HZ) <= now - START_S + len(steps) * 1.3
         assert 0.020 <= inbound.wait_s <= 0.120
+
+
+# Faster than real time
+
+
+def long_packet() -> bytes:
+    """120 ms of sound in one packet: six frames of 20 ms (RFC 6716 section 3.2.5, code 3, constant bitrate)."""
+    frame = new_encoder(RATE_HZ).encode(bytes(FRAME_BYTES))
+    return bytes([frame[0] | 3, 6]) + frame[1:] * 6
+
+
+class CountingDecoder:
+    """The real decoder, and how much work it was given."""
+
+    def __init__(self) -> None:
+        self.ms = 0
+        self._decoder = new_decoder(RATE_HZ)
+
+    def _count(self, pcm: bytes) -> bytes:
+        self.ms += len(pcm) * 1000 // (2 * RATE_HZ)
+        return pcm
+
+    def decode(self, payload: bytes) -> bytes:
+        return self._count(self._decoder.decode(payload))
+
+    def has_fec(self, payload: bytes) -> bool:
+        return self._decoder.has_fec(payload)
+
+    def recover(self, payload: bytes, samples: int) -> bytes:
+        return self._count(self._decoder.recover(payload, samples))
+
+    def conceal(self, samples: int) -> bytes:
+        return self._count(self._decoder.conceal(samples))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 40])
+@pytest.mark.parametrize("step", [5760, 960, 1])
+def test_nobody_speaks_sixty_times_as_fast_as_time(step: int, stride: int, speech_pcm: bytes) -> None:
+    """Of 500 packets of 120 ms in a second the decoder works for twice real time, and the rest is counted."""
+    decoder = CountingDecoder()
+    inbound = InboundAudio(decoder, payload_type=PAYLOAD_TYPE, rate_hz=RATE_HZ)
+    sender = RtpSender(step=step)
+    payload = long_packet()
+    heard = 0
+    for number in range(5000):
+        heard += len(inbound.receive(sender.send(payload), START_S + number * 0.002))
+        sender.sequence = (sender.sequence + stride - 1) & 0xFFFF
+        if number % 10 == 0:
+            heard += len(inbound.poll(START_S + number * 0.002))
+    assert decoder.ms <= 4_000 + 2 * 10_000 + 1_500
+    assert heard * 1000 / (2 * RATE_HZ) <= 4_000 + 3 * 10_000  # silence for what was dropped included
+    assert inbound.stats.too_fast > 3000 or decoder.ms < 20_000
+    line = RtpSender(sequence=sender.sequence, rtp_timestamp=sender.rtp_timestamp)
+    decoded_ms = inbound.stats.decoded_ms
+    for number, packet in enumerate(line.talk(speech_pcm)):
+        inbound.receive(packet, START_S + 10 + number * 0.020)
+    assert inbound.stats.decoded_ms - decoded_ms > 3500, "who keeps to real time again is heard again"
+
+
+def test_four_seconds_at_once_are_heard(speech_pcm: bytes) -> None:
+    """What a network held back for so long, and what comes in time behind it, is no flood."""
+    sender, inbound = RtpSender(), new_inbound()
+    packets = sender.talk(speech_pcm * 3)
+    for number, packet in enumerate(packets):
+        inbound.receive(packet, START_S + max(number, 190) * 0.020)
+    assert (inbound.stats.too_fast, inbound.stats.decoded_ms) == (0, 20 * len(packets))
