@@ -12,7 +12,7 @@ from bridge.errors import BadEvent, BridgeError
 from bridge.media.opus import FRAME_MS, Encoder, new_encoder
 from bridge.media.playback import Heard, Part, Playback
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
-from bridge.session.roles import Downstream, LegOwner, Sink, SinkOwner
+from bridge.session.roles import Downstream, LegOwner, PassingLeg, PassingUpstream, Sink, SinkOwner
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
@@ -145,7 +145,7 @@ class FakeLeg:
 
     # The session's side
 
-    passage = None
+    passage: PassingLeg | None = None
     failure: BridgeError | None = None
 
     def play(self, part: Part, sound: bytes) -> None:
@@ -184,7 +184,7 @@ class FakeUpstream:
         self.input_format = PCM16
         self.output_format = PCM16
 
-    passage = None
+    passage: PassingUpstream | None = None
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
         self.downstream = downstream

@@ -25,6 +25,7 @@ from bridge.front.shapes import (
     ClientSecret,
     ErrorBody,
     FetchedCall,
+    HeardInput,
     Model,
     ModelList,
     OfferForm,
@@ -74,6 +75,16 @@ class _Door:
     """No key is asked for."""
 
 
+_SOUND = {
+    "name": "bridge.sound",
+    "title": "Sound in a binary message",
+    "summary": "Sound for listeners with `framing=binary`.",
+    "description": "Big-endian: version (1 byte, 1), track (1: 0 input, 1 output), format (1: 0 pcm16, 1 g711_ulaw, "
+    "2 g711_alaw, 3 opus, 4 mp3), rate in kHz (1), sequence (4), timestamp (8: samples of the track before these). "
+    "Behind it samples, one packet of Opus (none if packets were lost), or one frame of MP3.",
+    "contentType": "application/octet-stream",
+    "payload": {"type": "string", "format": "binary"},
+}
 _OF_CALLS = [
     "bridge.calls",
     "bridge.call.opened",
@@ -279,13 +290,16 @@ def asyncapi() -> dict[str, Any]:
     """The events of ``/v1/realtime`` and of the data channel ``oai-events``, GA dialect."""
     client = list(get_args(ClientEvent))
     server = server_event_types()
-    schemas, components = msgspec.json.schema_components([*client, *server], ref_template=_REF)
-    names = [str(kind.__struct_config__.tag) for kind in (*client, *server)]
+    kinds = [*client, *server, HeardInput]
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    names = [str(kind.__struct_config__.tag) for kind in kinds]
     ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may say it
     messages = {
         message_id: {"name": name, "summary": (kind.__doc__ or "").splitlines()[0], "payload": schema}
-        for message_id, name, kind, schema in zip(ids, names, (*client, *server), schemas, strict=True)
+        for message_id, name, kind, schema in zip(ids, names, kinds, schemas, strict=True)
     }
+    ids.append(str(_SOUND["name"]))
+    messages[ids[-1]] = _SOUND
     channel = "#/channels/realtime/messages/"
     query, watched = _query_schema(SocketQuery), _query_schema(WatchQuery)
     return {

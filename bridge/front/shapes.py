@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from bridge.wire.audio import FORMATS
+from bridge.wire.audio import COMPRESSED, FORMATS
 from bridge.wire.own_events import CallWarning
 from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
@@ -20,6 +20,7 @@ __all__ = [
     "ClientSecret",
     "ErrorBody",
     "FetchedCall",
+    "HeardInput",
     "Model",
     "ModelList",
     "OfferForm",
@@ -149,6 +150,18 @@ class FetchedCall(Struct, frozen=True):
     object: str = "realtime.call"
 
 
+class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.append"):
+    """What the caller says, in the format that the listener chose."""
+
+    event_id: str
+    audio: Annotated[
+        str, _meaning("base64: samples; of Opus one packet, empty if packets were lost here; of MP3 one frame")
+    ]
+    timestamp: (
+        Annotated[int, _meaning("of Opus (at 48 kHz) and MP3: samples of the track before these")] | UnsetType
+    ) = UNSET
+
+
 class Uuid(Struct, frozen=True):
     """Good for one call."""
 
@@ -189,7 +202,7 @@ class SocketQuery(Struct, frozen=True):
         Annotated[
             str,
             _meaning("how a listener wants the sound; this and what follows goes beside `call_id` only"),
-            msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS]}),
+            msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS, *COMPRESSED]}),
         ]
         | None
     ) = "none"
@@ -200,9 +213,21 @@ class SocketQuery(Struct, frozen=True):
         ]
         | None
     ) = "controller"
-    rate: Annotated[Literal[8000, 16000, 24000, 44100, 48000], _meaning("of `audio=pcm16`, in Hz")] | None = 24000
+    rate: (
+        Annotated[
+            Literal[8000, 16000, 24000, 44100, 48000], _meaning("of `audio=pcm16`, in Hz; of `mp3` 24000 or 44100")
+        ]
+        | None
+    ) = 24000
     channels: Annotated[Literal[1, 2], _meaning("of `audio=pcm16`; two are alike")] | None = 1
-    compression: Annotated[Literal["none"], _meaning("there is no other")] | None = "none"
+    compression: (
+        Annotated[
+            str,
+            _meaning("one packet of Opus, or one frame of MP3, a message; the same as `audio=opus`, `audio=mp3`"),
+            msgspec.Meta(extra_json_schema={"enum": ["none", *COMPRESSED]}),
+        ]
+        | None
+    ) = "none"
     latency: (
         Annotated[Literal["low", "balanced", "high"], _meaning("sound in chunks of 20, 60 or 200 ms; else as it comes")]
         | None

@@ -20,7 +20,7 @@ import numpy as np
 from bridge.errors import MediaError
 from bridge.media.noise import NoiseFloor
 from bridge.media.opus import Decoder, frame_ms
-from bridge.media.passing import MuteDecoder, PassedPacket, PassedPacketTaker
+from bridge.media.passing import MuteDecoder, PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.red import Redundancy, parse_red
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, parse_rtp, timestamp_difference
 from bridge.media.sender_time import SenderTime
@@ -110,6 +110,8 @@ class InboundAudio:
         """Set where redundancy was negotiated."""
         self.taker: PassedPacketTaker | None = None
         """Gets every packet as it comes, whatever becomes of it here."""
+        self.reader: PacketReader | None = None
+        """Gets every packet in its turn, before it is decoded; those that are lost are left out."""
         self._decoder = self._ears = decoder
         self._mute = MuteDecoder(rate_hz)
         self._payload_type = payload_type
@@ -265,6 +267,8 @@ class InboundAudio:
         self._next_sequence = (sequence + 1) & 0xFFFF
         if not payload:
             return b""  # padding only; its time shows as a gap before the next packet
+        if self.reader is not None and self._ssrc is not None:
+            self.reader(PassedPacket(payload, self._ssrc, sequence, rtp_timestamp, False))
         quiet = b""
         if rtp_timestamp != self._next_timestamp or self._made:
             quiet = self._quiet(self._missing(sequence, rtp_timestamp, now))

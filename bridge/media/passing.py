@@ -2,7 +2,8 @@
 
 Sound between two WebRTC peers needs no transcoding. Packets are renumbered and re-timed (``OutboundAudio.forward``),
 with the gaps and the order that they have, so that the far side recovers and conceals by itself. For whoever else wants
-to hear they are decoded beside; while nobody does, ``MuteDecoder`` stands in, and all counting goes on.
+to hear they are decoded beside; while nobody does, ``MuteDecoder`` stands in, and all counting goes on. Listeners that
+take Opus get the packets too, each in its turn, and ``PacketClock`` says when each of them sounds.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,22 @@ from typing import NamedTuple
 
 from bridge.errors import MediaError
 from bridge.media.opus import frame_ms
+from bridge.media.rtp import CLOCK_HZ, timestamp_difference
 
-__all__ = ["MuteDecoder", "PassedPacket", "PassedPacketTaker", "packet_samples"]
+__all__ = [
+    "MuteDecoder",
+    "PacketClock",
+    "PacketReader",
+    "PassedPacket",
+    "PassedPacketTaker",
+    "Placed",
+    "packet_samples",
+]
 
 _MAX_PACKET_MS = 120  # RFC 6716 section 2.1.4
+_LEAST_PAUSE = CLOCK_HZ * 60 // 1000  # less, with no packet missing, is a sender whose clock is wrong
+_LONGEST_PAUSE = CLOCK_HZ * 600  # more is a sender that began anew
+_MAX_LOST = 0x8000
 
 
 class PassedPacket(NamedTuple):
@@ -28,6 +41,54 @@ class PassedPacket(NamedTuple):
 
 PassedPacketTaker = Callable[[PassedPacket], bool]
 """Takes a packet; False where it cannot be sent on any more."""
+
+
+PacketReader = Callable[[PassedPacket], None]
+"""Gets packets in the order in which they were sent."""
+
+
+class Placed(NamedTuple):
+    """When a packet sounds, in samples at 48 kHz."""
+
+    timestamp: int
+    """Samples before it, pauses and losses included."""
+    samples: int
+    """Its own."""
+    lost: int
+    """For how long there was something before it that did not arrive; 0 if nothing is missing."""
+
+
+class PacketClock:
+    """The time of a listener's track, as one peer's packets tell it; ``position`` is the end of the last one."""
+
+    def __init__(self, position: int = 0) -> None:
+        self.position = position
+        self._ssrc: int | None = None
+        self._next_sequence = 0
+        self._next_timestamp = 0
+
+    def place(self, packet: PassedPacket) -> Placed | None:
+        """Takes the next packet in order; None for what is no Opus.
+
+        RTP time that passes without packets is a pause, or a loss where sequence numbers are missing (RFC 3550
+        section 5.1). A sender that begins anew goes on where the last one was.
+        """
+        samples = packet_samples(packet.payload, CLOCK_HZ)
+        if not samples:
+            return None
+        gap = lost = 0
+        if packet.ssrc == self._ssrc:
+            missing = (packet.sequence - self._next_sequence) & 0xFFFF
+            gap = timestamp_difference(packet.rtp_timestamp, self._next_timestamp)
+            if not 0 <= gap <= _LONGEST_PAUSE or missing >= _MAX_LOST or (gap < _LEAST_PAUSE and not missing):
+                gap = 0
+            lost = gap if missing else 0
+        self._ssrc = packet.ssrc
+        self._next_sequence = packet.sequence + 1
+        self._next_timestamp = packet.rtp_timestamp + samples
+        timestamp = self.position + gap
+        self.position = timestamp + samples
+        return Placed(timestamp, samples, lost)
 
 
 def packet_samples(payload: bytes, rate_hz: int) -> int:

@@ -21,7 +21,7 @@ from bridge.media.history import SentPackets
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import MAX_BITRATE, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
-from bridge.media.passing import PassedPacket, PassedPacketTaker
+from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part
 from bridge.media.reports import Reports
 from bridge.peer.channel import CHANNEL_LABEL, ChannelSink
@@ -281,6 +281,10 @@ class Peer:
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
         """The peer's packets go to ``taker``; its sound is reported only with ``decodes``."""
         self.inbound.pass_to(taker, decodes=decodes)
+
+    def read_packets(self, reader: PacketReader | None) -> None:
+        """The peer's packets go to ``reader`` as well, in order, and before they are decoded."""
+        self.inbound.reader = reader
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
         """Sends another peer's packet; of an answer's ``part``, the ledger is told. False where it cannot be sent."""

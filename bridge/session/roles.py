@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.errors import BridgeError
-from bridge.media.passing import PassedPacket, PassedPacketTaker
+from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part, Played
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
@@ -116,6 +116,10 @@ class PassingLeg(Protocol):
 
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
         """The caller's packets go to ``taker``; its sound is reported only with ``decodes``."""
+        ...
+
+    def read_packets(self, reader: PacketReader | None) -> None:
+        """The caller's packets go to ``reader`` as well, in order, and before they are decoded."""
         ...
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:

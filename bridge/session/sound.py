@@ -3,22 +3,24 @@
     leg or owner ──▶ input track ──▶ listeners' streams, then the upstream
     upstream ──▶ output track ──▶ listeners' streams, then the leg
 
-Where nobody wants another format than the one that comes, bytes pass through as they are.
+Where nobody wants another format than the one that comes, bytes pass through as they are. Opus for listeners is made
+once for all of them; if the caller sends Opus, they get the very packets, and nothing is decoded or encoded for them.
 """
 
 import binascii
 from collections.abc import Callable, Iterator
 
 from bridge.errors import BadEvent
+from bridge.media.compress import Compressor, new_compressor
 from bridge.media.convert import SoundConverter
-from bridge.media.passing import PassedPacket
+from bridge.media.passing import PacketClock, PassedPacket
 from bridge.media.playback import Part
 from bridge.session.hub import Listener
 from bridge.session.replay import Replay
 from bridge.session.roles import Leg, PassingUpstream, Upstream
 from bridge.session.state import SessionState
 from bridge.session.stream import SoundStream, StreamKind
-from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.audio import OPUS, PCM16, AudioFormat
 from bridge.wire.client_events import InputAudioBufferAppend
 from bridge.wire.sessions import format_of
 
@@ -50,14 +52,16 @@ class Sound:
         self._owner: Listener | None = None
         self.inbound = PCM16
         """The owner's format, where there is no leg."""
-        self._input = Track("input", replay)
-        self._output = Track("output", replay)
+        self._input = Track("input", replay, on_unheard=self._pass_on)
+        self._output = Track("output", replay, on_unheard=self._pass_on)
 
     def attach_leg(self, leg: Leg) -> None:
         """The caller's sound comes from ``leg``, and the answer's goes there."""
         if self._leg is not None and self._leg.passage is not None:
             self._leg.passage.pass_to(None, decodes=True)
+            self._leg.passage.read_packets(None)
         self._leg = leg
+        self._input.brings_packets(leg.passage is not None)
         self._pass_on()
 
     def follow_owner(self, owner: Listener, state: SessionState) -> None:
@@ -87,18 +91,19 @@ class Sound:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Between two WebRTC peers Opus passes as it is; it is decoded for those who listen, while they do."""
+        """Between two WebRTC peers Opus passes as it is; it is decoded for those who listen to samples."""
         leg = None if self._leg is None else self._leg.passage
         before, self._passage = self._passage, self._upstream.passage if leg is not None else None
         if before is not None and before is not self._passage:
             before.pass_answers_to(None, decodes=True)
         if leg is None:
             return
+        leg.read_packets(self._input.take_packet if self._input.wants_packets else None)
         if self._passage is None:
             leg.pass_to(None, decodes=True)
         else:
-            leg.pass_to(self._passage.forward, decodes=self._input.is_heard)
-            self._passage.pass_answers_to(self._forward_answer, decodes=self._output.is_heard)
+            leg.pass_to(self._passage.forward, decodes=self._input.wants_samples)
+            self._passage.pass_answers_to(self._forward_answer, decodes=self._output.wants_samples)
 
     def _forward_answer(self, part: Part, passed: PassedPacket) -> bool:
         is_passed = self._forward(part, passed)
@@ -162,19 +167,25 @@ class Sound:
 class Track:
     """One direction of a session's sound; ``follow`` says in which format it comes and in which one its taker wants it.
 
-    Listeners are served first, so that they hear of sound before they hear what came of it.
+    Listeners are served first, so that they hear of sound before they hear what came of it. ``on_unheard`` is told when
+    a stream has ended that nobody has heard for a while.
     """
 
-    def __init__(self, name: str, replay: Replay) -> None:
+    def __init__(self, name: str, replay: Replay, *, on_unheard: Callable[[], None]) -> None:
         self.name = name
         self.part: Part | None = None
         """Which part of which response the sound belongs to; None for the caller's."""
         self._replay = replay
+        self._on_unheard = on_unheard
         self._converter = SoundConverter(PCM16)
+        self._compressors: dict[AudioFormat, Compressor] = {}
+        self._positions: dict[AudioFormat, int] = {}  # of compressed sound, in samples
         self._taken: AudioFormat | None = None
         self._streams: dict[StreamKind, SoundStream] = {}
         self._numbers: dict[StreamKind, int] = {}  # where streams go on that have ended
         self._ticks = 0  # of sound so far
+        self._brings_packets = False
+        self._clock = PacketClock()
 
     def follow(self, source: AudioFormat, taken: AudioFormat | None) -> None:
         """The formats, as they are from now on."""
@@ -183,18 +194,25 @@ class Track:
         if source is not self._converter.source:
             self._write(self._converter.flush())
             self._converter = SoundConverter(source)
-            for stream in self._streams.values():
-                self._converter.want(stream.format)
         before, self._taken = self._taken, taken
-        if before is not None:
-            self._want_less(before)
         if taken is not None:
             self._converter.want(taken)
+        self._want(before)
+
+    def brings_packets(self, does: bool) -> None:
+        """Whether the sound comes in packets of Opus besides, for ``take_packet``."""
+        self._brings_packets = does
+        self._want()
 
     @property
-    def is_heard(self) -> bool:
-        """Somebody listens, or did a moment ago."""
-        return bool(self._streams)
+    def wants_samples(self) -> bool:
+        """Somebody listens to what is made of samples, or did a moment ago."""
+        return any(not self._is_in_packets(stream.format) for stream in self._streams.values())
+
+    @property
+    def wants_packets(self) -> bool:
+        """Somebody listens to the packets themselves, or did a moment ago."""
+        return any(self._is_in_packets(stream.format) for stream in self._streams.values())
 
     def push(self, sound: bytes) -> bytes:
         """To every stream; returns what is due for the taker."""
@@ -202,9 +220,20 @@ class Track:
         self._ticks += len(sound) // source.bytes_per_sample * (_TICKS_HZ // source.rate_hz)
         return self._write(self._converter.push(sound))
 
+    def take_packet(self, packet: PassedPacket) -> None:
+        """The next packet of the caller's Opus, in order: as it is to every stream of Opus; what is lost is marked."""
+        placed = self._clock.place(packet)
+        if placed is None:
+            return
+        if placed.lost:
+            self._send_packet(OPUS, b"", placed.timestamp - placed.lost, placed.lost)
+        self._send_packet(OPUS, packet.payload, placed.timestamp, placed.samples)
+
     def end(self) -> bytes:
-        """What was held back of the sound so far, likewise."""
+        """What was held back of the sound so far goes out; returns what of it is due for the taker."""
         due = self._write(self._converter.flush())
+        for audio_format, compressor in tuple(self._compressors.items()):
+            self._send_packets(audio_format, compressor, compressor.end())
         for stream in self._streams.values():
             stream.end()
         return due
@@ -220,8 +249,10 @@ class Track:
             heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
             number = self._numbers.get(kind, 0)
             stream = SoundStream(self.name, kind, replay=self._replay, number=number, heard_samples=heard_samples)
+            if audio_format is OPUS and not self.wants_packets:
+                self._clock.position = max(self._clock.position, heard_samples)
             self._streams[kind] = stream
-            self._converter.want(audio_format)
+            self._want()
         stream.unheard_ms = 0
         stream.listeners.append(listener)
         listener.streams.add(stream.prefix)
@@ -236,21 +267,56 @@ class Track:
         for kind in unheard[:-_MAX_LINGERING]:
             self._drop(kind)
 
+    def _is_in_packets(self, audio_format: AudioFormat) -> bool:
+        """The format's packets come with the sound, and need not be made."""
+        return self._brings_packets and audio_format is OPUS
+
     def _write(self, made: dict[AudioFormat, bytes]) -> bytes:
         for kind, stream in tuple(self._streams.items()):
             if stream.unheard_ms > _LINGER_MS:
                 self._drop(kind)
-            else:
+                self._on_unheard()
+            elif not stream.format.is_compressed:
                 stream.write(self.part, made[stream.format])
+        for audio_format, compressor in tuple(self._compressors.items()):
+            self._send_packets(audio_format, compressor, compressor.push(made[compressor.source]))
         return b"" if self._taken is None else made[self._taken]
+
+    def _send_packets(self, audio_format: AudioFormat, compressor: Compressor, packets: list[bytes]) -> None:
+        for packet in packets:
+            timestamp = self._positions[audio_format]
+            self._positions[audio_format] = timestamp + compressor.samples
+            self._send_packet(audio_format, packet, timestamp, compressor.samples)
+
+    def _send_packet(self, audio_format: AudioFormat, packet: bytes, timestamp: int, samples: int) -> None:
+        for kind, stream in tuple(self._streams.items()):
+            if stream.format is not audio_format:
+                continue
+            if stream.unheard_ms > _LINGER_MS:
+                self._drop(kind)
+                self._on_unheard()
+            else:
+                stream.write_packet(self.part, packet, timestamp, samples)
 
     def _drop(self, kind: StreamKind) -> None:
         stream = self._streams.pop(kind)
         self._numbers[kind] = stream.number + 1  # the number that is left out stands for the sound that is not made
-        self._want_less(stream.format)
+        self._want(stream.format)
 
-    def _want_less(self, audio_format: AudioFormat) -> None:
-        """The format is left out where nobody wants it any more."""
-        is_wanted = audio_format is self._taken or any(s.format is audio_format for s in self._streams.values())
-        if not is_wanted:
-            self._converter.leave_out(audio_format)
+    def _want(self, before: AudioFormat | None = None) -> None:
+        """Makes what the streams need, and no longer what nobody needs: ``before`` was needed until now."""
+        formats = {stream.format for stream in self._streams.values()}
+        compressed = {each for each in formats if each.is_compressed and not self._is_in_packets(each)}
+        unneeded = [before] if before is not None else []
+        unneeded += [self._compressors.pop(each).source for each in self._compressors.keys() - compressed]
+        for audio_format in compressed - self._compressors.keys():
+            self._compressors[audio_format] = new_compressor(audio_format)
+            position = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
+            self._positions[audio_format] = max(position, self._positions.get(audio_format, 0))
+        wanted = {each for each in formats if not each.is_compressed}
+        wanted |= {compressor.source for compressor in self._compressors.values()}
+        for audio_format in wanted:
+            self._converter.want(audio_format)
+        for audio_format in unneeded:
+            if audio_format not in wanted and audio_format is not self._taken:
+                self._converter.leave_out(audio_format)

@@ -14,6 +14,7 @@ __all__ = ["SoundStream", "StreamKind"]
 StreamKind = tuple[AudioFormat, tuple[int, str] | None, str]
 """Format, bytes and name of a chunk (None: as sound comes) and how it is written: ``json``, ``beta`` or ``binary``."""
 
+_MIDDLE = b'","audio":"'
 _APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
 _DELTA = b'{"type":"response.output_audio.delta","event_id":"'
 _BETA_DELTA = b'{"type":"response.audio.delta","event_id":"'
@@ -45,7 +46,7 @@ class SoundStream:
         self._chunk = bytearray()
         self._timestamp = heard_samples
         self._part: Part | None = None
-        self._head, self._middle = _APPEND, b'","audio":"'
+        self._head, self._middle = _APPEND, _MIDDLE
 
     def write(self, part: Part | None, sound: bytes) -> None:
         """More sound: the caller's, or a part of the answer's."""
@@ -55,18 +56,28 @@ class SoundStream:
         size = self._chunk_bytes
         if size is None:
             if sound:
-                self._send(sound)
+                self._send(sound, len(sound) // self.format.bytes_per_sample)
             return
         chunk = self._chunk
         chunk += sound
         while len(chunk) >= size:
-            self._send(bytes(chunk[:size]))
+            self._send(bytes(chunk[:size]), size // self.format.bytes_per_sample)
             del chunk[:size]
+
+    def write_packet(self, part: Part | None, packet: bytes, timestamp: int, samples: int) -> None:
+        """One packet of compressed sound: ``samples`` of it, ``timestamp`` samples after the track's beginning.
+
+        A packet of no bytes stands for what was lost.
+        """
+        if part != self._part:
+            self._begin(part)
+        self._timestamp = timestamp
+        self._send(packet, samples)
 
     def end(self) -> None:
         """What is left makes a shorter chunk."""
         if self._chunk:
-            self._send(bytes(self._chunk))
+            self._send(bytes(self._chunk), len(self._chunk) // self.format.bytes_per_sample)
             self._chunk.clear()
 
     def _begin(self, part: Part | None) -> None:
@@ -78,19 +89,22 @@ class SoundStream:
                 f',"content_index":{part.content_index},"delta":"'
             ).encode()
 
-    def _send(self, sound: bytes) -> None:
+    def _send(self, sound: bytes, samples: int) -> None:
         self.number += 1
         is_live = self._part is None
         event_id = f"{self.prefix}{self.number}"
-        audio_ms = max(1, self.format.ms_of(len(sound)))
+        audio_ms = max(1, samples * 1000 // self.format.rate_hz)
         if self._framing == "binary":
             payload = pack_sound(self._track, self.format, self.number, self._timestamp, sound)
             message = Message(payload, event_id=event_id, audio_ms=audio_ms, is_live=is_live, is_binary=True)
         else:
             number, base64 = b"%d" % self.number, b2a_base64(sound, newline=False)
-            pieces = (self._head, self._id_head, number, self._middle, base64, b'"}')
+            middle = self._middle
+            if self.format.is_compressed:
+                middle = b'","timestamp":%d,' % self._timestamp + middle[2:]
+            pieces = (self._head, self._id_head, number, middle, base64, b'"}')
             message = Message.of(pieces, event_id=event_id, audio_ms=audio_ms, is_live=is_live)
-        self._timestamp += len(sound) // self.format.bytes_per_sample
+        self._timestamp += samples
         self._replay.keep_sound(self.prefix, self.number, message)
         if self.listeners:
             for listener in tuple(self.listeners):

@@ -1,6 +1,7 @@
 """The audio formats that the bridge carries: 16-bit PCM at the rates in use, G.711 of either law at 8 kHz.
 
-Sound is mono; PCM16 may travel with both channels alike, for listeners that know no other.
+Sound is mono; PCM16 may travel with both channels alike, for listeners that know no other. Listeners may have it
+compressed as well: in packets of Opus, or in frames of MP3.
 """
 
 from dataclasses import dataclass, field
@@ -8,12 +9,16 @@ from functools import cache
 
 __all__ = [
     "FORMATS",
+    "COMPRESSED",
     "G711_ALAW",
     "G711_ULAW",
+    "MP3_HZ",
+    "OPUS",
     "PCM16",
     "RATES_HZ",
     "SESSION_HZ",
     "AudioFormat",
+    "mp3_at",
     "pcm16_at",
     "stereo_at",
 ]
@@ -38,13 +43,18 @@ class AudioFormat:
     """As GA sessions spell it in ``audio.input.format.type``."""
     rate_hz: int
     bytes_per_sample: int
-    """Of all channels."""
+    """Of all channels; 0: sound is compressed, and comes in packets of any size."""
     channels: int = 1
     bytes_per_ms: int = field(init=False)
     """How many bytes one millisecond takes; exact in every format that the protocol names, not at 44.1 kHz."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bytes_per_ms", self.rate_hz * self.bytes_per_sample // 1000)
+
+    @property
+    def is_compressed(self) -> bool:
+        """It comes in packets."""
+        return not self.bytes_per_sample
 
     def size_of(self, ms: int) -> int:
         """How many bytes ``ms`` milliseconds take, in whole samples; exact at every rate for multiples of 20 ms."""
@@ -76,3 +86,22 @@ def stereo_at(rate_hz: int) -> AudioFormat:
     """The same, in two channels that are alike."""
     mono = pcm16_at(rate_hz)
     return AudioFormat(f"{mono.name}_stereo", mono.media_type, rate_hz, 4, 2)
+
+
+OPUS = AudioFormat("opus", "audio/opus", 48_000, 0)
+"""In packets (RFC 6716), whose clock is 48 kHz whatever they hold."""
+
+MP3_HZ = (SESSION_HZ, 44_100)
+"""At which MP3 is made: the first as MPEG-2, 576 samples a frame, the second as MPEG-1, 1152 samples a frame."""
+
+
+@cache
+def mp3_at(rate_hz: int) -> AudioFormat:
+    """MP3 in frames (ISO/IEC 11172-3, 13818-3), at one of ``MP3_HZ``; raises ``ValueError`` for other rates."""
+    if rate_hz not in MP3_HZ:
+        raise ValueError(f"MP3 is made at {', '.join(map(str, MP3_HZ))} Hz, not at {rate_hz}")
+    return AudioFormat("mp3" if rate_hz == SESSION_HZ else f"mp3_{rate_hz}", "audio/mpeg", rate_hz, 0)
+
+
+COMPRESSED = {"opus": OPUS, "mp3": mp3_at(SESSION_HZ)}
+"""By the names that listeners have for them."""

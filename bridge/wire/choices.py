@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, RATES_HZ, AudioFormat, pcm16_at, stereo_at
+from bridge.wire.audio import (
+    COMPRESSED,
+    FORMATS,
+    MP3_HZ,
+    OPUS,
+    PCM16,
+    RATES_HZ,
+    AudioFormat,
+    mp3_at,
+    pcm16_at,
+    stereo_at,
+)
 from bridge.wire.dialects.beta import BETA_TYPES
 from bridge.wire.own_events import server_event_types
 
@@ -117,7 +128,6 @@ def parse_choices(
     lengths = [name for name in _LENGTHS if name in given]
     if len(lengths) > 1:
         raise BadRequest(f"'{lengths[0]}' and '{lengths[1]}' say the same; give one of them.", param=lengths[1])
-    _check_compression(given)
     return Choices(
         audio=audio,
         chunk_ms=_chunk_ms(given),
@@ -146,15 +156,19 @@ def _number(given: dict[str, str], name: str) -> int | None:
 
 
 def _audio(given: dict[str, str]) -> AudioFormat | None:
-    name = _one_of(given, "audio", ("none", *FORMATS))
+    name = _name(given)
+    if name is None:
+        return None
     rate_hz = _number(given, "rate")
+    if name in COMPRESSED:
+        return _compressed(name, rate_hz, given)
     if rate_hz is not None and rate_hz not in RATES_HZ:
         raise BadRequest(f"'rate' is one of {', '.join(map(str, RATES_HZ))}.", param="rate")
     channels = int(_one_of(given, "channels", ("1", "2")) or 1)
-    audio = None if name is None else FORMATS.get(name)
-    if rate_hz is not None and audio in (G711_ULAW, G711_ALAW):
+    audio = FORMATS[name]
+    if rate_hz is not None and audio is not PCM16:
         raise BadRequest("'rate' goes with audio=pcm16; G.711 is 8000 Hz always.", param="rate")
-    if channels == 2 and audio in (G711_ULAW, G711_ALAW):
+    if channels == 2 and audio is not PCM16:
         raise BadRequest("'channels=2' goes with audio=pcm16; G.711 is mono always.", param="channels")
     if channels == 2 and given.get("framing") == "binary":
         raise BadRequest("'channels=2' goes with framing=json; binary messages are mono.", param="channels")
@@ -163,12 +177,32 @@ def _audio(given: dict[str, str]) -> AudioFormat | None:
     return (pcm16_at if channels == 1 else stereo_at)(rate_hz or PCM16.rate_hz)
 
 
-def _check_compression(given: dict[str, str]) -> None:
-    """Named by documents for what a session does not do: PCM16 and G.711 are all that the protocol carries."""
-    value = given.get("compression", "none")
-    if value != "none":
-        message = f"'compression' is none; for less than PCM16 take audio=g711_ulaw, not '{value[:64]}'."
+def _name(given: dict[str, str]) -> str | None:
+    """What ``audio`` and ``compression`` ask for together; None: no sound."""
+    audio = _one_of(given, "audio", ("none", *FORMATS, *COMPRESSED))
+    compression = _one_of(given, "compression", ("none", *COMPRESSED))
+    if compression == "none":
+        contradicts = audio in COMPRESSED
+    else:
+        contradicts = compression is not None and audio not in (None, PCM16.name, compression)
+    if contradicts:
+        message = f"'compression={compression}' and 'audio={audio}' contradict each other; give one of them."
         raise BadRequest(message, param="compression")
+    chosen = audio if compression in (None, "none") else compression
+    return None if chosen == "none" else chosen
+
+
+def _compressed(name: str, rate_hz: int | None, given: dict[str, str]) -> AudioFormat:
+    """Opus or MP3, one packet a message, as long as the codec makes it; raises ``BadRequest``."""
+    for choice in _LENGTHS:
+        if choice in given:
+            raise BadRequest(f"'{choice}' goes with samples; {name} comes one packet a message.", param=choice)
+    if _one_of(given, "channels", ("1", "2")) == "2":
+        raise BadRequest(f"'channels=2' goes with audio=pcm16; {name} is mono.", param="channels")
+    rates_hz = (OPUS.rate_hz,) if name == OPUS.name else MP3_HZ
+    if rate_hz is not None and rate_hz not in rates_hz:
+        raise BadRequest(f"'rate' of {name} is {' or '.join(map(str, rates_hz))}.", param="rate")
+    return OPUS if name == OPUS.name else mp3_at(rate_hz or MP3_HZ[0])
 
 
 def _chunk_ms(given: dict[str, str]) -> int | None:

@@ -343,13 +343,17 @@ class ConversationCreated(ServerEvent, kw_only=True, tag="conversation.created")
 
 
 class OutputAudioDelta(ServerEvent, kw_only=True, tag="response.output_audio.delta"):
-    """A piece of sound, base64; written by hand in ``session.sound``, never from this type."""
+    """A piece of sound, base64; written by hand in ``session.stream``, never from this type.
+
+    To listeners that take Opus or MP3 it is one packet, and says how many samples of the track came before it.
+    """
 
     response_id: str
     item_id: str
     output_index: int
     content_index: int
     delta: str
+    timestamp: int | UnsetType = UNSET
 
 
 class InputAudioTranscriptionDelta(ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.delta"):

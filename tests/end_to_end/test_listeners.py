@@ -57,7 +57,7 @@ async def _refusal(daemon: Daemon, query: str) -> tuple[int, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("choices", "param"),
     [
-        ("audio=pcm16&rate=44100", "rate"),
+        ("audio=pcm16&rate=22050", "rate"),
         ("audio=pcm16&latency=low&chunk_ms=20", "chunk_ms"),
         ("tracks=input", "tracks"),
         ("events=response.finished", "events"),

@@ -1,10 +1,14 @@
 """Opus between two WebRTC peers: passed on as it came, decoded only for those who listen."""
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bridge.daemon import Daemon
+from bridge.media.opus import new_decoder
+from bridge.media.passing import PassedPacket
 from bridge.peer.peer import Peer
+from bridge.wire.audio import SESSION_HZ
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.real_peer import RealPeer
@@ -64,6 +68,35 @@ async def test_who_listens_hears_all_the_same(serve_with: ServeWith, short_pcm: 
             assert caller.outbound.passed > passed[0] + 100
             assert dialled.outbound.passed > passed[1] + 100
         assert not caller.inbound.is_mute  # its stream is made on for a while: the listener may come back
+
+
+async def test_a_listener_of_opus_hears_the_packets_themselves(serve_with: ServeWith, short_pcm: bytes) -> None:
+    """The caller's very packets, as the service gets them, while nobody decodes them."""
+    passed: list[bytes] = []
+    async with _chain(serve_with) as (daemon, _), RealPeer(daemon.url) as peer:
+        caller, _dialled = _legs(daemon)
+        async with open_socket(daemon.url, f"call_id={peer.call_id}&compression=opus&tracks=input") as listener:
+            await peer.speak(short_pcm)
+            await peer.until("output_audio_buffer.stopped")
+            assert caller.inbound.is_mute
+            taker = caller.inbound.taker
+            assert taker is not None
+
+            def take(packet: PassedPacket) -> bool:
+                passed.append(packet.payload)
+                return taker(packet)
+
+            caller.inbound.taker = take
+            await peer.speak(short_pcm)
+            await peer.until("output_audio_buffer.stopped", number=2)
+            assert caller.inbound.is_mute
+        heard = [base64.b64decode(event["audio"]) for event in listener.of("input_audio_buffer.append")]
+    packets = [packet for packet in heard if packet]
+    assert len(passed) > 100
+    assert b"".join(passed[:100]) in b"".join(packets)
+    decoder = new_decoder(SESSION_HZ)
+    pcm = b"".join(decoder.decode(packet) for packet in packets)
+    assert match(samples_of(pcm), samples_of(short_pcm)).correlation > _ONE_CODEC
 
 
 async def test_an_interruption_while_packets_pass(serve_with: ServeWith, short_pcm: bytes, speech_pcm: bytes) -> None:

@@ -6,7 +6,7 @@ from bridge.errors import MediaError
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
-from bridge.media.passing import MuteDecoder, PassedPacket, packet_samples
+from bridge.media.passing import MuteDecoder, PacketClock, PassedPacket, Placed, packet_samples
 from bridge.media.playback import Part, Started, Stopped
 from bridge.media.rtp import parse_rtp
 from bridge.wire.audio import SESSION_HZ
@@ -121,3 +121,73 @@ def test_what_comes_in_is_passed_and_counted(speech_pcm: bytes) -> None:
     assert len(taken) == 20
     assert lengths == [[960, 960]] * len(packets)
     assert heard[0].stats == heard[1].stats
+
+
+# For those who listen to packets
+
+
+def test_packets_are_read_in_order(speech_pcm: bytes) -> None:
+    """Each once, in the order in which it was sent and as it was, decoded or not; a lost one is missing."""
+    packets = RtpSender().talk(speech_pcm[: 960 * 30])
+    payloads = [packet[12:] for packet in packets]
+    for decodes in (True, False):
+        inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=111, rate_hz=SESSION_HZ)
+        inbound.pass_to(None, decodes=decodes)
+        read: list[PassedPacket] = []
+        inbound.reader = read.append
+        order = [0, 1, 3, 2, 4, 4, 6, 5, *range(8, 30)]  # 7 never comes
+        for number, at in enumerate(order):
+            inbound.receive(packets[at], number * 0.02)
+        inbound.poll(len(order) * 0.02 + 1)
+        assert [packet.sequence for packet in read] == [*range(7), *range(8, 30)]
+        assert [packet.payload for packet in read] == payloads[:7] + payloads[8:]
+        inbound.reader = None
+
+
+def placed(clock: PacketClock, number: int, *, ssrc: int = 1, rtp_timestamp: int | None = None) -> Placed | None:
+    sent = passed(number, ssrc=ssrc)
+    return clock.place(sent if rtp_timestamp is None else sent._replace(rtp_timestamp=rtp_timestamp & 0xFFFFFFFF))
+
+
+def test_a_clock_tells_losses_and_pauses() -> None:
+    """Time that passes while numbers are missing is lost; without it is a pause."""
+    clock = PacketClock(480)
+    assert placed(clock, 0) == Placed(480, 960, 0)
+    assert placed(clock, 1) == Placed(1440, 960, 0)
+    assert placed(clock, 4) == Placed(480 + 4 * 960, 960, 2 * 960)
+    assert placed(clock, 5, rtp_timestamp=5000 + 960 * 105) == Placed(480 + 105 * 960, 960, 0)
+    assert clock.position == 480 + 106 * 960
+
+
+def test_a_clock_goes_on_behind_a_new_sender() -> None:
+    """Another stream, or one that began anew, is neither a loss nor a pause."""
+    clock = PacketClock()
+    placed(clock, 0)
+    assert placed(clock, 900, ssrc=2) == Placed(960, 960, 0)
+    assert placed(clock, 901, ssrc=2, rtp_timestamp=0x80000000) == Placed(1920, 960, 0)
+    assert placed(clock, 1, ssrc=2) == Placed(2880, 960, 0)
+
+
+@pytest.mark.parametrize("step", [160, 320, 480, 960, 1920])
+def test_a_clock_believes_no_wrong_one(step: int) -> None:
+    """A sender whose RTP time steps in another way sends sound of 20 ms all the same."""
+    clock = PacketClock()
+    for number in range(50):
+        assert placed(clock, number, rtp_timestamp=number * step) == Placed(number * 960, 960, 0)
+
+
+def test_what_is_no_opus_has_no_time() -> None:
+    """It is left out."""
+    clock = PacketClock()
+    placed(clock, 0)
+    assert clock.place(passed(1, b"\xfb")) is None
+    assert clock.position == 960
+
+
+def test_a_clock_wraps() -> None:
+    """Numbers and times run over, the position does not."""
+    clock = PacketClock()
+    for number in range(0, 200_000, 7):
+        place = placed(clock, number)
+    assert place is not None
+    assert place.timestamp == number * 960

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.wire.audio import FORMATS, G711_ALAW, RATES_HZ, AudioFormat, pcm16_at
+from bridge.wire.audio import FORMATS, G711_ALAW, MP3_HZ, OPUS, RATES_HZ, AudioFormat, mp3_at, pcm16_at
 from bridge.wire.binary import HEADER_BYTES, pack_sound, unpack_sound
 
 
@@ -12,9 +12,16 @@ def test_header() -> None:
     assert message == bytes([1, 1, 2, 8, *range(1, 13)]) + b"sound"
     assert HEADER_BYTES == 16
     assert pack_sound("input", pcm16_at(16_000), 1, 0, b"")[:4] == bytes([1, 0, 0, 16])
+    assert pack_sound("input", pcm16_at(44_100), 1, 0, b"")[:4] == bytes([1, 0, 0, 44])
+    assert pack_sound("output", OPUS, 1, 0, b"")[:4] == bytes([1, 1, 3, 48])
+    assert pack_sound("output", mp3_at(24_000), 1, 0, b"")[:4] == bytes([1, 1, 4, 24])
 
 
-@pytest.mark.parametrize("audio_format", [*FORMATS.values(), *map(pcm16_at, RATES_HZ)], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "audio_format",
+    [*FORMATS.values(), *map(pcm16_at, RATES_HZ), OPUS, *map(mp3_at, MP3_HZ)],
+    ids=lambda each: each.name,
+)
 def test_there_and_back(audio_format: AudioFormat) -> None:
     """What is packed is read again, the format as the very object."""
     read = unpack_sound(pack_sound("input", audio_format, 7, 2**40, b"\0\1"))
@@ -27,7 +34,9 @@ def test_sequence_wraps() -> None:
     assert unpack_sound(pack_sound("input", G711_ALAW, 2**32 + 3, 0, b"")).sequence == 3
 
 
-@pytest.mark.parametrize("message", [b"", b"\1\0\0\x18", bytes(20), b"\1\2" + bytes(18), b"\1\0\3" + bytes(17)])
+@pytest.mark.parametrize(
+    "message", [b"", b"\1\0\0\x18", bytes(20), b"\1\2" + bytes(18), b"\1\0\3" + bytes(17), b"\1\0\5" + bytes(17)]
+)
 def test_anything_else_is_refused(message: bytes) -> None:
     """Too short, another version, a track or a format that there is not."""
     with pytest.raises(ValueError, match="not a message"):

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, pcm16_at, stereo_at
+from bridge.wire.audio import G711_ALAW, G711_ULAW, OPUS, PCM16, mp3_at, pcm16_at, stereo_at
 from bridge.wire.choices import STOCK, Choices, EventFilter, parse_choices
 
 
@@ -53,6 +53,14 @@ def test_no_choice_is_what_stock_clients_expect() -> None:
         ("audio=pcm16&framing=binary", Choices(audio=PCM16, is_binary=True)),
         ("audio=pcm16&audio=pcm16&framing=json", Choices(audio=PCM16)),
         ("after=event_abc_7", Choices(after="event_abc_7")),
+        ("audio=opus", Choices(audio=OPUS)),
+        ("compression=opus", Choices(audio=OPUS)),
+        ("audio=pcm16&compression=opus", Choices(audio=OPUS)),
+        ("audio=opus&compression=opus&rate=48000&channels=1", Choices(audio=OPUS)),
+        ("audio=opus&framing=binary&tracks=input", Choices(audio=OPUS, is_binary=True, tracks=("input",))),
+        ("compression=mp3", Choices(audio=mp3_at(24_000))),
+        ("audio=mp3&rate=24000", Choices(audio=mp3_at(24_000))),
+        ("audio=pcm16&compression=mp3&rate=44100", Choices(audio=mp3_at(44_100))),
     ],
 )
 def test_choices(query: str, meant: Choices) -> None:
@@ -63,7 +71,18 @@ def test_choices(query: str, meant: Choices) -> None:
 @pytest.mark.parametrize(
     ("query", "param"),
     [
-        ("audio=mp3", "audio"),
+        ("audio=flac", "audio"),
+        ("audio=pcm16&compression=flac", "compression"),
+        ("audio=none&compression=opus", "compression"),
+        ("audio=g711_ulaw&compression=opus", "compression"),
+        ("audio=opus&compression=mp3", "compression"),
+        ("audio=opus&compression=none", "compression"),
+        ("audio=opus&rate=24000", "rate"),
+        ("audio=mp3&rate=48000", "rate"),
+        ("audio=opus&channels=2", "channels"),
+        ("audio=opus&latency=low", "latency"),
+        ("audio=mp3&chunk_ms=20", "chunk_ms"),
+        ("compression=opus&chunk_size=1024", "chunk_size"),
         ("audio=", "audio"),
         ("audio=pcm16_8000", "audio"),
         ("audio=pcm16&audio=none", "audio"),
@@ -83,8 +102,6 @@ def test_choices(query: str, meant: Choices) -> None:
         ("audio=pcm16&channels=2&framing=binary", "channels"),
         ("audio=g711_ulaw&channels=2", "channels"),
         ("channels=2", "channels"),
-        ("audio=pcm16&compression=opus", "compression"),
-        ("audio=pcm16&compression=mp3", "compression"),
         ("compression=none", "compression"),
         ("audio=pcm16&chunk_ms=19", "chunk_ms"),
         ("audio=pcm16&chunk_ms=1001", "chunk_ms"),
