@@ -11,6 +11,7 @@ _NAMES = {
     "stages": "stages",
     "latency": "live",
     "fan-out": "fanout",
+    "compressed": "compressed",
     "loss": "loss",
     "telephony": "telephony",
     "answer": "answer",

@@ -30,7 +30,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from benchmarks.fanout_bare import TICK_S
 from benchmarks.fanout_listeners import MAX_MESSAGES, Times, open_times
 
-__all__ = ["main", "measure"]
+__all__ = ["Helper", "helper", "main", "measure"]
 
 _SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
 _FRAME_BYTES = 960
@@ -45,7 +45,7 @@ _NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": 
 
 
 @dataclass(slots=True)
-class _Helper:
+class Helper:
     """A process that is told what to do by lines."""
 
     process: asyncio.subprocess.Process
@@ -75,12 +75,13 @@ class _Helper:
 
 
 @contextlib.asynccontextmanager
-async def _helper(*arguments: str) -> AsyncIterator[_Helper]:
+async def helper(*arguments: str) -> AsyncIterator[Helper]:
+    """A process that runs a module with arguments, until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
-        yield _Helper(process, psutil.Process(process.pid))
+        yield Helper(process, psutil.Process(process.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -92,8 +93,8 @@ async def _helper(*arguments: str) -> AsyncIterator[_Helper]:
 class _Side:
     """One of the two servers with its listeners."""
 
-    server: _Helper
-    listeners: _Helper
+    server: Helper
+    listeners: Helper
     cpu_s: float = 0.0
     messages: int = 0
     gaps: int = 0
@@ -169,7 +170,7 @@ async def measure(*, listeners: int, seconds: float, rounds: int, fill_s: int = 
         times = open_times(memory, is_new=True)
         async with contextlib.AsyncExitStack() as stack:
             daemon = await stack.enter_async_context(
-                _helper(
+                helper(
                     "bridge", "serve", "--port", "0", "--udp-port", "0", "--engine", "parrot", "--log-level", "error"
                 )
             )
@@ -182,13 +183,13 @@ async def measure(*, listeners: int, seconds: float, rounds: int, fill_s: int = 
             owner = _Owner(socket, times)
             drain = asyncio.create_task(owner.drain())
             stack.callback(drain.cancel)
-            bare = await stack.enter_async_context(_helper("benchmarks.fanout_bare", memory))
+            bare = await stack.enter_async_context(helper("benchmarks.fanout_bare", memory))
             bare_url = f"ws://127.0.0.1:{await bare.ask()}/?call_id={session_id}"
             ours, theirs = [
                 _Side(
                     server,
                     await stack.enter_async_context(
-                        _helper("benchmarks.fanout_listeners", address, str(listeners), str(frozen), memory)
+                        helper("benchmarks.fanout_listeners", address, str(listeners), str(frozen), memory)
                     ),
                 )
                 for server, address in ((daemon, f"{url}?call_id={session_id}"), (bare, bare_url))

@@ -1,4 +1,4 @@
-"""The listeners of the fan-out benchmark, in a process of their own: they count, check the order and take the time.
+"""The listeners of the fan-out benchmarks, in a process of their own: they count, check the order and take the time.
 
 Commands come in by lines of text, figures go out as lines of JSON: ``measure`` (forget what was until now), ``report``,
 ``freeze N`` (the last N read nothing any more), ``thaw``, ``save PATH`` (one listener of each kind keeps what it gets
@@ -28,6 +28,7 @@ Times = np.memmap[Any, np.dtype[np.float64]]
 KINDS = ("audio=pcm16", "audio=g711_ulaw", "audio=pcm16&rate=8000", "audio=pcm16&framing=binary")
 MAX_MESSAGES = 100_000
 _SEQUENCE = slice(4, 8)  # of a binary message's header
+_APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
 _SMALL_BYTES = 4096  # what the kernel may keep for one that is going to freeze
 
 
@@ -42,6 +43,7 @@ class Listener(asyncio.Protocol):
     def __init__(self, url: str, times: Times) -> None:
         self.ready = asyncio.get_running_loop().create_future()
         self.messages = 0
+        self.bytes = 0
         self.gaps = 0
         self.number = 0
         self.delays: list[float] = []
@@ -97,12 +99,13 @@ class Listener(asyncio.Protocol):
             return
         if opcode == 0x82:
             number = int.from_bytes(payload[_SEQUENCE], "big")
-        elif payload.startswith(b'{"type":"input_audio_buffer.append"'):
-            end = payload.index(b'","audio"')
+        elif payload.startswith(_APPEND):
+            end = payload.index(b'"', len(_APPEND))
             number = int(payload[payload.rindex(b"_", 0, end) + 1 : end])
         else:
             number = 0
         self.messages += 1
+        self.bytes += len(payload)
         if self.saved is not None:
             self.saved.append((opcode == 0x81, payload))
         if number:
@@ -114,8 +117,9 @@ class Listener(asyncio.Protocol):
 class _Crowd:
     """All listeners of this process."""
 
-    def __init__(self, listeners: list[Listener], may_freeze: int) -> None:
+    def __init__(self, listeners: list[Listener], may_freeze: int, kinds: int) -> None:
         self._listeners = listeners
+        self._kinds = kinds
         self._steady = listeners[: len(listeners) - may_freeze]  # who was frozen reads old sound when it is thawed
         self._frozen: list[Listener] = []
         self._path = ""
@@ -124,7 +128,7 @@ class _Crowd:
         """One command; its answer."""
         if command == "measure":
             for listener in self._listeners:
-                listener.messages = listener.gaps = listener.number = 0
+                listener.messages = listener.bytes = listener.gaps = listener.number = 0
                 listener.delays.clear()
         elif command == "report":
             return self._report()
@@ -138,20 +142,21 @@ class _Crowd:
             self._frozen = []
         elif command == "save":
             self._path = value
-            for listener in self._listeners[: len(KINDS)]:
+            for listener in self._listeners[: self._kinds]:
                 listener.saved = []
         elif command == "saved":
             with open(self._path, "wb") as file:
-                pickle.dump([listener.saved for listener in self._listeners[: len(KINDS)]], file)
+                pickle.dump([listener.saved for listener in self._listeners[: self._kinds]], file)
         return {}
 
     def _report(self) -> dict[str, Any]:
         reading = [listener for listener in self._listeners if listener not in self._frozen]
         delays = np.concatenate([np.array(listener.delays) for listener in self._steady])
         p50, p99 = np.percentile(delays, (50, 99)) if len(delays) else (0.0, 0.0)
-        by_kind = [{listener.messages for listener in reading[kind :: len(KINDS)]} for kind in range(len(KINDS))]
+        by_kind = [{listener.messages for listener in reading[kind :: self._kinds]} for kind in range(self._kinds)]
         return {
             "messages": sum(listener.messages for listener in reading),
+            "bytes": sum(listener.bytes for listener in reading),
             "gaps": sum(listener.gaps for listener in reading),
             "spread": max((max(counts) - min(counts) for counts in by_kind if counts), default=0),
             "p50_ms": 1000 * float(p50),
@@ -163,7 +168,7 @@ def _itself(listener: Listener) -> Listener:
     return listener
 
 
-async def _listen(url: str, count: int, small: int, memory: str) -> None:
+async def _listen(url: str, count: int, small: int, memory: str, kinds: tuple[str, ...]) -> None:
     """``count`` listeners, each kind as often as the others, ``small`` of them with little room in the kernel."""
     times = open_times(memory)
     loop = asyncio.get_running_loop()
@@ -175,11 +180,11 @@ async def _listen(url: str, count: int, small: int, memory: str) -> None:
         line.setblocking(False)
         address = urlsplit(url)
         await loop.sock_connect(line, (address.hostname, address.port))
-        listener = Listener(f"{url}&{KINDS[number % len(KINDS)]}", times)
+        listener = Listener(f"{url}&{kinds[number % len(kinds)]}", times)
         await loop.create_connection(functools.partial(_itself, listener), sock=line)
         await asyncio.wait_for(listener.ready, 10)
         listeners.append(listener)
-    crowd = _Crowd(listeners, small)
+    crowd = _Crowd(listeners, small, len(kinds))
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     sys.stdout.write("{}\n")
@@ -194,4 +199,5 @@ async def _listen(url: str, count: int, small: int, memory: str) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_listen(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+        chosen = tuple(sys.argv[5:]) or KINDS
+        runner.run(_listen(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], chosen))
