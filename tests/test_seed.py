@@ -10,18 +10,19 @@ import ast
 import base64
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from websockets.exceptions import InvalidStatus
 
 from bridge.config import Config
 from bridge.daemon import Daemon
+from bridge.media.passing import packet_samples
 from bridge.wire import server_events as server
+from bridge.wire.audio import OPUS
 from bridge.wire.dialects.beta import Beta, to_beta
 from tests.end_to_end.event_log import inbound_sound
 from tests.end_to_end.web import EventSocket, open_socket, request
@@ -120,11 +121,21 @@ CHOICES: dict[str, Choice] = {
     "compression none": Choice("audio=pcm16&compression=none", 48_000),
 }
 
-NOT_SERVED = {
-    "compression opus": ("audio=pcm16&compression=opus", "compression"),
-    "compression mp3": ("audio=pcm16&compression=mp3", "compression"),
+
+class Packets(NamedTuple):
+    """What a listener asks for on its URL, what each message that it gets holds, and how much sound that is."""
+
+    query: str
+    is_one: Callable[[bytes], bool]
+    packet_ms: int
+
+
+COMPRESSED: dict[str, Packets] = {
+    "compression opus": Packets(
+        "audio=pcm16&compression=opus", lambda packet: packet_samples(packet, OPUS.rate_hz) == 960, 20
+    ),
+    "compression mp3": Packets("audio=pcm16&compression=mp3", lambda frame: frame.startswith(b"\xff\xf3"), 24),
 }
-"""Values of the reference that a listener is refused by their name."""
 
 
 class Said(NamedTuple):
@@ -466,15 +477,20 @@ async def test_choice_of_a_listener(daemon: Daemon, name: str) -> None:
         assert {len(sound) for sound in sounds[:-1]} == {choice.chunk_bytes}
 
 
-@pytest.mark.parametrize("name", NOT_SERVED)
-async def test_choice_that_is_not_served(daemon: Daemon, name: str) -> None:
-    """It is refused before the upgrade, by its name."""
-    query, param = NOT_SERVED[name]
-    async with _owner(daemon) as (_, call):
-        with pytest.raises(InvalidStatus) as refused:
-            async with open_socket(daemon.url, f"{call}&{query}"):
-                pass
-    assert json.loads(refused.value.response.body or b"")["error"]["param"] == param
+@pytest.mark.parametrize("name", COMPRESSED)
+async def test_compression_of_a_listener(daemon: Daemon, name: str) -> None:
+    """It hears the caller compressed, one packet a message, as long as what was said and in a fifth of the bytes."""
+    choice = COMPRESSED[name]
+    async with _owner(daemon) as (owner, call), open_socket(daemon.url, f"{call}&{choice.query}") as listener:
+        for _ in range(3):
+            await owner.send({"type": "input_audio_buffer.append", "audio": _SOUND})
+        await listener.wait(lambda: len(listener.of("input_audio_buffer.append")) >= 20, f"{name} of sound")
+        await owner.connection.close()
+        await listener.closed.wait()
+    packets = [base64.b64decode(event["audio"]) for event in listener.of("input_audio_buffer.append")]
+    assert 3 * _SPEECH_MS <= len(packets) * choice.packet_ms <= 3 * _SPEECH_MS + 120
+    assert all(map(choice.is_one, packets))
+    assert sum(map(len, packets)) < 3 * _SPEECH_MS * 48 / 5
 
 
 # Events
