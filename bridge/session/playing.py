@@ -1,13 +1,18 @@
 """What the caller hears of a session: the leg that plays, what it has played, and who waits to know.
 
 Only where there is a leg does the server play; an owner's client plays for itself, and knows for itself.
+
+Responses may be given at the same time, as one beside the conversation is. The caller hears one after the other, each
+whole: the first to sound has its turn until it is done, and the others wait here.
 """
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from bridge.errors import BadEvent
 from bridge.media.passing import PassedPacket
-from bridge.media.playback import Marked, Part, Played, Started
+from bridge.media.playback import Heard, Marked, Part, Played, Started
 from bridge.session.hub import Hub, Listener
 from bridge.session.roles import Leg
 from bridge.wire import client_events as client
@@ -18,6 +23,16 @@ from bridge.wire.ids import new_id
 __all__ = ["Playing"]
 
 _MAX_MARKS = 1000
+_MAX_REMEMBERED = 32  # responses that were cleared, or are done
+_MAX_WAITING_MS = 60_000  # of sound; if more has to wait, the response that has its turn is taken for done
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What a response has said before its turn, and the marks behind it."""
+
+    things: list[tuple[Part, bytes] | str] = field(default_factory=list)
+    is_done: bool = False
 
 
 class Playing:
@@ -29,19 +44,52 @@ class Playing:
         """A response is being heard."""
         self._hub = hub
         self._ask = ask
-        self._cleared = ""  # what is still under way of this response is not to be heard
+        self._cleared: deque[str] = deque(maxlen=_MAX_REMEMBERED)  # what is still under way of these is not heard
+        self._done: deque[str] = deque(maxlen=_MAX_REMEMBERED)
+        self._turn = ""  # whose sound goes to the leg
+        self._waiting: dict[str, _Waiting] = {}
+        self._waiting_bytes = 0
         self._item_id = ""  # of what was queued last
         self._marks: dict[str, tuple[Listener, str]] = {}
 
     def play(self, part: Part, sound: bytes) -> None:
         """A piece of an answer, unless its rest was cleared."""
-        if self.leg is not None and part.response_id != self._cleared:
+        response_id = part.response_id
+        if self.leg is None or response_id in self._cleared:
+            return
+        if not self._turn and response_id not in self._done:
+            self._turn = response_id
+        if self._turn in ("", response_id):
             self._item_id = part.item_id
             self.leg.play(part, sound)
+            return
+        self._waiting.setdefault(response_id, _Waiting()).things.append((part, sound))
+        self._waiting_bytes += len(sound)
+        if self._waiting_bytes > _MAX_WAITING_MS * self.leg.output_format.bytes_per_ms:
+            self._pass_turn()
+
+    def _pass_turn(self) -> None:
+        """Whoever has waited longest is heard next, up to one that is not done yet."""
+        self._turn = ""
+        while self._waiting and not self._turn and self.leg is not None:
+            response_id = next(iter(self._waiting))
+            waiting = self._waiting.pop(response_id)
+            for thing in waiting.things:
+                if isinstance(thing, str):
+                    if self.leg.mark(thing):
+                        self._answer_mark(thing, "played")
+                    continue
+                self._waiting_bytes -= len(thing[1])
+                self._item_id = thing[0].item_id
+                self.leg.play(*thing)
+            if waiting.is_done:
+                self.leg.end(response_id)
+            else:
+                self._turn = response_id
 
     def forward(self, part: Part, passed: PassedPacket) -> bool:
         """A packet of an answer, as it came; False where the leg takes only sound, or is still playing some."""
-        if part.response_id == self._cleared:
+        if part.response_id in self._cleared:
             return True
         passage = None if self.leg is None else self.leg.passage
         if passage is None:
@@ -51,8 +99,15 @@ class Playing:
 
     def end(self, response_id: str) -> None:
         """No more of this response will come."""
-        if self.leg is not None:
-            self.leg.end(response_id)
+        self._done.append(response_id)
+        if self.leg is None:
+            return
+        if response_id in self._waiting:
+            self._waiting[response_id].is_done = True
+            return
+        self.leg.end(response_id)
+        if response_id == self._turn:
+            self._pass_turn()
 
     def played(self, event: Played) -> None:
         """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
@@ -71,7 +126,9 @@ class Playing:
             raise BadEvent(f"{_MAX_MARKS} marks are waiting, which is the limit.")
         mark_id = new_id("mark")
         self._marks[mark_id] = listener, name
-        if self.leg.mark(mark_id):
+        if self._waiting:
+            self._waiting[next(reversed(self._waiting))].things.append(mark_id)
+        elif self.leg.mark(mark_id):
             self._answer_mark(mark_id, "played")
 
     def clear_on_request(self) -> None:
@@ -83,13 +140,15 @@ class Playing:
     def clear(self, *, is_taken_back: bool = False) -> None:
         """Stops what plays, says so, and tells the upstream how much was heard, unless the upstream took it back."""
         cut = self.leg.clear() if self.leg is not None else None
+        unheard = self._drop_waiting()
         for mark_id in tuple(self._marks):
             self._answer_mark(mark_id, "cleared")
-        if cut is None:
+        if cut is None and not unheard:
             return
-        response_id, parts = cut
+        response_id, parts = cut or (unheard[0].part.response_id, [])
+        parts += unheard
         self.is_sounding = False
-        self._cleared = parts[-1].part.response_id
+        self._cleared.extend(dict.fromkeys(heard.part.response_id for heard in parts))
         self._hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
         for heard in () if is_taken_back else parts:
             self._ask(
@@ -99,6 +158,14 @@ class Playing:
                     audio_end_ms=heard.audio_end_ms,
                 )
             )
+
+    def _drop_waiting(self) -> list[Heard]:
+        """Nobody has a turn any more; the parts that waited for theirs, none of which was heard."""
+        things = [thing for waiting in self._waiting.values() for thing in waiting.things]
+        self._turn = ""
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        return [Heard(part, 0) for part in dict.fromkeys(thing[0] for thing in things if not isinstance(thing, str))]
 
     def take_back(self, item_id: str) -> None:
         """The item is deleted: what of it waits to be heard is not heard."""

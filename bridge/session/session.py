@@ -313,7 +313,9 @@ class Session:
             if self._owner is not None:
                 self._sound.follow_owner(self._owner, self.state)
         elif isinstance(event, server.OutputAudioDone):
-            self._sound.end_output()
+            self._sound.end_output(event.response_id)
+        elif isinstance(event, server.ResponseDone):
+            self._sound.end_output(event.response.id)
         elif isinstance(event, server.Error | server.ConversationItemRetrieved):
             asker = self._intake.askers.find(event)
             if asker is not None:

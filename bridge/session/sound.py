@@ -29,6 +29,7 @@ __all__ = ["Sound", "Track"]
 _MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
 _LINGER_MS = 10_000  # of sound that is still made for a stream whose last listener has left: it may come back
 _MAX_LINGERING = 8
+_MAX_OTHERS = 8  # responses that are given at the same time
 _TICKS_HZ = 28_224_000  # every format's rate divides it
 
 
@@ -144,9 +145,7 @@ class Sound:
     def deliver(self, part: Part, sound: bytes) -> None:
         """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""
         leg_format = None if self._leg is None else self._leg.output_format
-        if part != self._output.part:
-            self.end_output()
-            self._output.part = part
+        self._turn_to(part)
         self._output.follow(self._upstream.output_format, leg_format)
         self._to_leg(self._output.push(sound))
 
@@ -154,9 +153,23 @@ class Sound:
         """The call is over: what was held back of the caller's sound goes out."""
         self._input.end()
 
-    def end_output(self) -> None:
-        """The part is complete: what the resamplers held back goes out."""
-        self._to_leg(self._output.end())
+    def end_output(self, response_id: str) -> None:
+        """A part of this response is complete: what the resamplers held back goes out."""
+        part = self._output.part_of(response_id)
+        if part is not None:
+            self._turn_to(part)
+            self._to_leg(self._output.end())
+
+    def _turn_to(self, part: Part) -> None:
+        """The parts of one response follow each other; two responses may come at the same time, in turns."""
+        before = self._output.part
+        if part == before:
+            return
+        if before is None or before.response_id != part.response_id:
+            self._output.turn_to(part.response_id)
+        if self._output.part is not None and self._output.part != part:
+            self._to_leg(self._output.end())
+        self._output.part = part
 
     def _to_leg(self, sound: bytes) -> None:
         part = self._output.part
@@ -179,6 +192,9 @@ class Track:
         self._on_unheard = on_unheard
         self._converter = SoundConverter(PCM16)
         self._compressors: dict[AudioFormat, Compressor] = {}
+        self._others: dict[str, tuple[Part, SoundConverter, dict[AudioFormat, Compressor]]] = {}
+        """Of responses that another one has interrupted; they go on where they were."""
+        self._is_ended = True
         self._positions: dict[AudioFormat, int] = {}  # of compressed sound, in samples
         self._taken: AudioFormat | None = None
         self._streams: dict[StreamKind, SoundStream] = {}
@@ -194,6 +210,7 @@ class Track:
         if source is not self._converter.source:
             self._write(self._converter.flush())
             self._converter = SoundConverter(source)
+            self._others.clear()
         before, self._taken = self._taken, taken
         if taken is not None:
             self._converter.want(taken)
@@ -214,8 +231,30 @@ class Track:
         """Somebody listens to the packets themselves, or did a moment ago."""
         return any(self._is_in_packets(stream.format) for stream in self._streams.values())
 
+    def part_of(self, response_id: str) -> Part | None:
+        """The part of this response that came last; None if none is open."""
+        if self.part is not None and self.part.response_id == response_id:
+            return None if self._is_ended else self.part
+        return self._others[response_id][0] if response_id in self._others else None
+
+    def turn_to(self, response_id: str) -> None:
+        """Sound of another response follows; ``part`` is then the last one of that, or None."""
+        kept = self._others.pop(response_id, None)
+        if self.part is not None and not self._is_ended:
+            self._others[self.part.response_id] = self.part, self._converter, self._compressors
+            if len(self._others) > _MAX_OTHERS:
+                del self._others[next(iter(self._others))]
+            self._converter, self._compressors = SoundConverter(self._converter.source), {}
+        self.part, self._is_ended = None, kept is None
+        if kept is not None:
+            self.part, self._converter, self._compressors = kept
+        if self._taken is not None:
+            self._converter.want(self._taken)
+        self._want()
+
     def push(self, sound: bytes) -> bytes:
         """To every stream; returns what is due for the taker."""
+        self._is_ended = False
         source = self._converter.source
         self._ticks += len(sound) // source.bytes_per_sample * (_TICKS_HZ // source.rate_hz)
         return self._write(self._converter.push(sound))
@@ -231,6 +270,7 @@ class Track:
 
     def end(self) -> bytes:
         """What was held back of the sound so far goes out; returns what of it is due for the taker."""
+        self._is_ended = True
         due = self._write(self._converter.flush())
         for audio_format, compressor in tuple(self._compressors.items()):
             self._send_packets(audio_format, compressor, compressor.end())
