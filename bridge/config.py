@@ -91,13 +91,16 @@ class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of one daemon, checked and never changed."""
 
-    host: Annotated[_Text, Meta(description="address to listen on, for HTTP and for media")] = "127.0.0.1"
+    host: Annotated[
+        _Text, Meta(description="address to listen on; media listens on all of the machine's if this is loopback")
+    ] = "127.0.0.1"
     port: Annotated[_Port, Meta(description="TCP port of HTTP and WebSocket; 0 picks a free one")] = 8080
     udp_port: Annotated[
         _Port | None, Meta(description="UDP port of all media; unset: the number of the TCP port, 0 picks a free one")
     ] = None
     advertise: Annotated[
-        tuple[_Text, ...], Meta(description="IP address that peers are told to send media to; unset: `host`")
+        tuple[_Text, ...],
+        Meta(description="IP address that peers are told to send media to; unset: those on which media listens"),
     ] = ()
     tls_cert: Annotated[_Text | None, Meta(description="path of the certificate chain (PEM); turns HTTPS on")] = None
     tls_key: Annotated[_Text | None, Meta(description="path of its private key (PEM)")] = None

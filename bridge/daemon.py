@@ -15,7 +15,7 @@ from bridge.front.listen import bind
 from bridge.front.server import Server, new_app
 from bridge.front.telephony import Telephony
 from bridge.log import get_logger
-from bridge.peer.endpoint import Endpoint
+from bridge.peer.endpoint import Endpoint, media_host
 from bridge.session.hub import Limits
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry
@@ -59,7 +59,7 @@ class Daemon:
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
         self.endpoint = Endpoint(
-            config.host,
+            media_host(config.host, config.advertise),
             _udp_port(config, self.port),
             advertise=config.advertise,
             connect_timeout_s=config.connect_timeout_s,
@@ -95,7 +95,8 @@ class Daemon:
         await stack.enter_async_context(dialler)
         await stack.enter_async_context(self.registry)
         await server.wait_started()
-        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, upstream=_shown(config.upstream),
+        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port,
+                  media_addresses=self.endpoint.addresses, upstream=_shown(config.upstream),
                   engine=self.engine, is_open=not config.api_key)  # fmt: skip
 
     async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[], Engine]:

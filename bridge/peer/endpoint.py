@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import ifaddr
 
+from bridge.config import is_loopback
 from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.peer.dtls import new_certificate
@@ -18,7 +19,7 @@ from bridge.peer.runner import PeerRunner
 from bridge.peer.sdp import AnswerParameters, Offer, write_answer
 from bridge.session.roles import Leg, LegOwner
 
-__all__ = ["Endpoint", "local_addresses"]
+__all__ = ["Endpoint", "local_addresses", "media_host"]
 
 _log = get_logger("peer")
 
@@ -140,6 +141,18 @@ def _bind(host: str, port: int) -> socket.socket:
         udp.close()
         raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}") from error
     return udp
+
+
+def media_host(host: str, advertise: tuple[str, ...] = ()) -> str:
+    """The address for media if HTTP listens on ``host``: all of the machine's if that is loopback.
+
+    Firefox pairs nothing with loopback addresses, so a page of this machine reaches the bridge at another one. That
+    opens nothing: who may send is settled by credentials, and those come by HTTP, over loopback. Loopback addresses in
+    ``advertise`` and no others keep media there as well.
+    """
+    if not is_loopback(host) or (advertise and all(map(is_loopback, advertise))):
+        return host
+    return "::" if ":" in host else "0.0.0.0"
 
 
 def local_addresses(host: str) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
-from bridge.peer.endpoint import Endpoint, local_addresses
+from bridge.peer.endpoint import Endpoint, local_addresses, media_host
 from bridge.peer.ice import Address, Credentials, IceLite, packet_kind
 from bridge.peer.mux import Mux
+from bridge.peer.sdp import parse_offer
 from tests.machine import scaled
+from tests.peer.calling import Recorder
 
 PEER: Address = ("192.0.2.7", 40_000)
 STRANGER: Address = ("198.51.100.9", 666)
@@ -554,3 +558,31 @@ def test_local_addresses() -> None:
     everywhere = local_addresses("0.0.0.0")
     assert everywhere[-1].startswith("127.")
     assert not any(":" in address for address in everywhere)
+
+
+@pytest.mark.parametrize(
+    ("host", "advertise", "bound"),
+    [
+        ("127.0.0.1", (), "0.0.0.0"),
+        ("localhost", (), "0.0.0.0"),
+        ("::1", (), "::"),
+        ("127.0.0.1", ("203.0.113.7",), "0.0.0.0"),
+        ("127.0.0.1", ("127.0.0.1",), "127.0.0.1"),
+        ("192.0.2.1", (), "192.0.2.1"),
+        ("0.0.0.0", ("203.0.113.7",), "0.0.0.0"),
+    ],
+)
+def test_media_is_not_kept_on_loopback(host: str, advertise: tuple[str, ...], bound: str) -> None:
+    """A server that is there for this machine alone is reached at all its addresses, unless it is told otherwise."""
+    assert media_host(host, advertise) == bound
+
+
+async def test_a_daemon_on_loopback_offers_every_address() -> None:
+    """By default the answer names the machine's own addresses, and loopback behind them."""
+    async with Endpoint(media_host("127.0.0.1"), 0) as endpoint:
+        assert endpoint.addresses == local_addresses("0.0.0.0")
+        offer = parse_offer((Path(__file__).parent / "offers" / "firefox.sdp").read_bytes())
+        _, answer = endpoint.accept(offer, Recorder())
+        hosts = re.findall(r"a=candidate:\d+ 1 udp \d+ (\S+)", answer)
+        assert hosts == 2 * list(endpoint.addresses)
+        assert "127.0.0.1" in hosts

@@ -11,6 +11,7 @@
 import { address, authorization, milliseconds, problemOf } from "./dom.js";
 
 const ANSWER_TIMEOUT_MS = 15_000; // for the HTTP answer, and again for the connection
+const ONLY_LOOPBACK = "the server has loopback addresses only, to which Firefox does not connect: connect its machine to a network, or take another browser";
 const LOST_AFTER_MS = 5_000; // "disconnected" may heal; this long it is not expected to
 const QUALITY_EVERY_MS = 1_000;
 
@@ -25,6 +26,7 @@ export class Call extends EventTarget {
   #peer = null;
   #channel = null;
   #abort = new AbortController();
+  #noPath = "";
   #connectTimer = null;
   #lostTimer = null;
   #qualityTimer = null;
@@ -104,9 +106,9 @@ export class Call extends EventTarget {
     this.startedAt = performance.now();
     const answer = await this.#postOffer(peer.localDescription.sdp, model);
     if (this.state === "closed") return;
-    this.#connectTimer = setTimeout(() => {
-      this.hangUp("no connection within 15 s; can this browser reach the server's UDP port?");
-    }, ANSWER_TIMEOUT_MS);
+    const onlyLoopback = [...answer.matchAll(/^a=candidate:(?:\S+ ){4}(\S+)/gm)].every(([, host]) => /^(127\.|::1$)/.test(host));
+    this.#noPath = onlyLoopback ? ONLY_LOOPBACK : "no path to the server's UDP port";
+    this.#connectTimer = setTimeout(() => this.hangUp(`no connection within 15 s: ${this.#noPath}`), ANSWER_TIMEOUT_MS);
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
   }
 
@@ -152,7 +154,7 @@ export class Call extends EventTarget {
       this.#become("connected", `connected in ${took} ms`);
       this.#qualityTimer = setInterval(() => this.#measure(), QUALITY_EVERY_MS);
     } else if (connectionState === "failed") {
-      this.hangUp(this.state === "connected" ? "the connection was lost" : "no path to the server's UDP port");
+      this.hangUp(this.state === "connected" ? "the connection was lost" : this.#noPath);
     } else if (connectionState === "disconnected") {
       this.#lostTimer = setTimeout(() => this.hangUp("the connection was lost"), LOST_AFTER_MS);
     }
