@@ -122,6 +122,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     upstream_profile: Annotated[
         _Text, Meta(description="name of what is peculiar about `upstream`: see Who answers")
     ] = "openai"
+    default_model: Annotated[
+        _Text, Meta(description="model of a call that names none; a profile's own, if it has one, unless this is set")
+    ] = "gpt-realtime-2.1"
     upstream_fallback: Annotated[
         tuple[_Text, ...], Meta(description="who answers where `upstream` does not; tried in order")
     ] = ()

@@ -70,6 +70,8 @@ class Daemon:
         dialler = Dialler(config, self.endpoint.runner, new_engine=lambda: self._new_engine())
         self.registry = Registry(
             dialler.new_upstream,
+            is_relayed=dialler.is_relayed,
+            default_model=dialler.default_model,
             max_calls=config.max_calls,
             max_calls_per_key=config.calls_per_key,
             reserved_calls=config.calls_in_reserve,

@@ -191,9 +191,10 @@ class FakeUpstream:
         self.state = state
         downstream.deliver(server.SessionCreated(session=state.config))
 
-    def receive_event(self, event: client.ClientEvent, text: str | None = None) -> None:
+    def receive_event(self, message: client.ClientMessage) -> None:
         if self.refusal is not None:
             raise self.refusal
+        event = message.known
         self.events.append(event)
         if isinstance(event, client.SessionUpdate):
             self.downstream.deliver(server.SessionUpdated(session=self.state.updated(event.session)))

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-DEFAULT_MODEL = "gpt-realtime"
+DEFAULT_MODEL = "gpt-realtime-2.1"
 _SCHEMES = {"http": ("http", "ws"), "ws": ("http", "ws"), "https": ("https", "wss"), "wss": ("https", "wss")}
 _DOORS = ("/realtime/calls", "/realtime")
 _MAX_ANSWER_BYTES = 256 * 1024

@@ -15,12 +15,15 @@ from bridge.peer.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
-from bridge.wire.checks import check_session, require_shallow
-from bridge.wire.client_events import decode_json, decode_session
+from bridge.wire.checks import require_shallow
+from bridge.wire.client_events import decode_json, read_session
 from bridge.wire.dialects.beta import Beta, session_to_ga
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.sessions import SessionConfig, SessionRequest
 
-__all__ = ["RESUME_KEY", "WARNING", "call_routes", "terms_of"]
+__all__ = ["RESUME_KEY", "TRANSCRIPTION", "WARNING", "call_routes", "terms_of"]
+
+TRANSCRIPTION = SessionRequest.of(SessionConfig(type="transcription"))
+"""What ``intent=transcription`` on a URL asks for."""
 
 WARNING = "Bridge-Warning"
 """The header that says what of the offer could not be used."""
@@ -48,10 +51,14 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         update = _session(text, beta if is_beta else None) if text and grant.config is None else None
         offer = parse_offer(sdp)
         registry.require_room(grant.key_id)
-        terms = terms_of(grant, update, model=request.query_params.get("model"), is_beta=is_beta)
+        query = request.query_params
+        if update is None and grant.config is None and query.get("intent") == "transcription":
+            update = TRANSCRIPTION
+        terms = terms_of(grant, update, model=query.get("model"), is_beta=is_beta)
         terms = replace(terms, warnings=offer.warnings)
         if update is not None:
             terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)
+        registry.require_known(terms)
         keys.admit(request.headers, is_use=True)  # a refused request costs a single-use key nothing
         session = registry.open(terms, transport="webrtc")
         try:
@@ -141,15 +148,15 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
     ]
 
 
-def terms_of(grant: Grant, update: SessionConfig | None, *, model: str | None, is_beta: bool) -> Terms:
+def terms_of(grant: Grant, update: SessionRequest | None, *, model: str | None, is_beta: bool) -> Terms:
     """What a session starts with: the key's own session if it has one, else what the request asks for.
 
     Gateways write a session into every request; one that a key stands for is its minter's to choose, and stays.
     """
     if grant.config is not None:
         update = None
-    elif update is not None and isinstance(update.model, str):
-        model = update.model
+    elif update is not None and isinstance(update.config.model, str):
+        model = update.config.model
     return Terms(
         model=model,
         config=grant.config,
@@ -163,17 +170,15 @@ def terms_of(grant: Grant, update: SessionConfig | None, *, model: str | None, i
     )
 
 
-def _session(text: bytes, beta: Beta | None) -> SessionConfig:
+def _session(text: bytes, beta: Beta | None) -> SessionRequest:
     """What a form asks for, in the dialect of its door."""
+    session = decode_json(text)
+    require_shallow(session)
     if beta is None:
-        return decode_session(text)
-    flat = decode_json(text)
-    require_shallow(flat)
-    if not isinstance(flat, dict):
+        return read_session(session)
+    if not isinstance(session, dict):
         raise BadRequest("'session' is a JSON object.", param="session")
-    session = session_to_ga(flat, beta, prefix="session.")
-    check_session(session)
-    return session
+    return session_to_ga(session, beta, prefix="session.")
 
 
 async def _offer(request: Request) -> tuple[bytes, bytes | None]:

@@ -30,7 +30,7 @@ from bridge.wire.sessions import (
     PcmaFormat,
     PcmuFormat,
     SessionConfig,
-    merged,
+    SessionRequest,
 )
 
 __all__ = ["START_TIMEOUT_S", "Exchange", "Trust", "address_of", "is_one_of"]
@@ -42,6 +42,7 @@ _MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is fa
 _MAX_PARAMETERS = 50
 _MAX_SHOWN = 256
 _MAX_PARAMETER_CHARS = 4096
+_NOTHING = SessionRequest(SessionConfig(), {})
 _FORMATS: dict[AudioFormat, Format] = {G711_ULAW: PcmuFormat(), G711_ALAW: PcmaFormat()}
 
 
@@ -57,7 +58,7 @@ class Trust:
     """What is good as a token, again and again."""
     grant: Grant | None = None
     """Who asked for this call to be fetched."""
-    session: SessionConfig | None = None
+    session: SessionRequest | None = None
     """With which session."""
     checks: str = ""
     """What is compared with what the connection shows, for the log: names of settings, and no secret."""
@@ -205,7 +206,7 @@ class Exchange:
             )
         return self._keys.redeem(token)
 
-    def _terms(self, grant: Grant, started: Started, session: SessionConfig | None) -> Terms:
+    def _terms(self, grant: Grant, started: Started, session: SessionRequest | None) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
         chosen: dict[str, Any] = {name: given[name] for name in self._config.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)
@@ -216,7 +217,7 @@ class Exchange:
         )
         return Terms(
             config=grant.config,
-            update=merged(session or SessionConfig(), SessionConfig(audio=audio, **chosen)),
+            update=(session or _NOTHING).with_update(SessionRequest.of(SessionConfig(audio=audio, **chosen))),
             key_id=grant.key_id,
             max_duration_s=grant.max_duration_s,
             idle_timeout_s=grant.idle_timeout_s,

@@ -22,7 +22,7 @@ from starlette.datastructures import Headers
 from bridge.config import ANY_ORIGIN, is_loopback
 from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.sessions import SessionRequest
 
 __all__ = ["Grant", "Keys", "Purpose", "normal_origin", "says_beta", "subprotocols"]
 
@@ -59,7 +59,7 @@ class Grant:
     key_id: str = "api"
     purpose: Purpose = "api"
     """Each endpoint takes the keys that are meant for it, and no others."""
-    config: SessionConfig | None = None
+    config: SessionRequest | None = None
     """The session that a minted key stands for."""
     is_beta: bool = False
     temperature: float | None = None

@@ -13,24 +13,23 @@ from starlette.routing import Route
 from bridge.config import Config
 from bridge.errors import UnknownModel
 from bridge.front.keys import Keys
-from bridge.session.registry import DEFAULT_MODEL
 
 __all__ = ["model_routes", "models_of"]
 
 
-def models_of(config: Config) -> dict[str, str]:
+def models_of(config: Config, default_model: str) -> dict[str, str]:
     """The names that a call may ask for, and the upstream that answers each; the default one first."""
     named = {model: name for name, given in config.upstreams.items() for model in given.models}
     default = config.upstream if config.upstream in ("local", "agent", *config.upstreams) else "upstream"
-    return {DEFAULT_MODEL: named.get(DEFAULT_MODEL, default), **named}
+    return {default_model: named.get(default_model, default), **named}
 
 
-def model_routes(config: Config, keys: Keys) -> list[Route]:
+def model_routes(config: Config, keys: Keys, default_model: str) -> list[Route]:
     """The routes; they take every key that opens something here."""
     created = int(time.time())
     models = {
         model: {"id": model, "object": "model", "created": created, "owned_by": owner}
-        for model, owner in models_of(config).items()
+        for model, owner in models_of(config, default_model).items()
     }
 
     async def list_models(request: Request) -> Response:

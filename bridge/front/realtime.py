@@ -10,9 +10,9 @@ from starlette.websockets import WebSocket
 
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError
 from bridge.front.agent import AGENT, serve_agent
-from bridge.front.calls import terms_of
+from bridge.front.calls import TRANSCRIPTION, terms_of
 from bridge.front.keys import Grant, Keys, says_beta
-from bridge.front.socket import MAX_TEXT_CHARS, UNSUPPORTED_DATA, Sockets, SocketSink, accept, deny
+from bridge.front.socket import MAX_TEXT_CHARS, Sockets, SocketSink, accept, deny
 from bridge.session.hub import Listener
 from bridge.session.registry import Registry
 from bridge.session.roles import AgentLobby
@@ -20,7 +20,6 @@ from bridge.session.session import Session
 from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
 from bridge.wire.message import Message
 from bridge.wire.server_events import encode, error_event
-from bridge.wire.sessions import SessionConfig
 
 __all__ = ["realtime_route"]
 
@@ -79,7 +78,7 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
         session.hub.require(choices)
         return _Place(session, role, choices, is_beta, grant.key_id)
     grant.require_owner()
-    update = SessionConfig(type="transcription") if "intent" in query else None
+    update = TRANSCRIPTION if "intent" in query else None
     registry.require_room(grant.key_id)
     keys.admit(websocket.headers, is_use=True)
     terms = terms_of(grant, update, model=query.get("model"), is_beta=is_beta)
@@ -111,9 +110,8 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
             if text is None:
-                reason = "binary_message"
-                sink.close(UNSUPPORTED_DATA, "events are JSON text")
-                return
+                session.refuse_binary(listener)
+                continue
             if len(text) > MAX_TEXT_CHARS:
                 reason = "message_too_big"
                 session.refuse(listener, len(text))

@@ -5,7 +5,8 @@ one connection), and ``GET /session``, a token server for web pages, which is of
 """
 
 import time
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -18,16 +19,24 @@ from bridge.errors import BadRequest, BridgeError, UnknownCall
 from bridge.front.allowance import Allowance
 from bridge.front.body import read_json
 from bridge.front.keys import Grant, Keys, Purpose
-from bridge.session.registry import DEFAULT_MODEL, Registry
-from bridge.wire.checks import check_session
-from bridge.wire.client_events import bad_event, refuse_flat
+from bridge.session.registry import Registry, Terms
+from bridge.wire.client_events import read_session
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
+from bridge.wire.reading import bad_event
+from bridge.wire.sessions import SessionConfig, SessionRequest
 
-__all__ = ["BetaRequest", "ClientSecretRequest", "secret_routes", "whole_session"]
+__all__ = ["BetaRequest", "ClientSecretRequest", "read_request", "secret_routes", "whole_session"]
 
-_PURPOSES: dict[str, Purpose] = {"controller": "client", "observer": "listener"}  # the others are called alike
+_PURPOSES: dict[str, Purpose] = {
+    "controller": "client",
+    "observer": "listener",
+    "agent": "agent",
+    "telephone": "telephone",
+}
+
+_NOTHING = SessionRequest(SessionConfig(), {})
+_S = TypeVar("_S")
 
 _TtlS = Annotated[int, Meta(ge=10, le=7200)]
 
@@ -96,15 +105,13 @@ def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_ke
 
     async def client_secrets(request: Request) -> Response:
         admit_minter(request)
-        body = await read_json(request)
-        wanted = _convert(body, ClientSecretRequest)
-        refuse_flat(body.get("session", ()))
+        wanted, session = read_request(await read_json(request), ClientSecretRequest)
         caps = wanted.bridge
-        session = whole_session(wanted.session if wanted.session is not UNSET else SessionConfig())
+        session = whole_session(session or _NOTHING, registry)
         grant = Grant(
             key_id=new_id("key"),
             config=session,
-            purpose=_PURPOSES.get(caps.role, caps.role),
+            purpose=_PURPOSES[caps.role],
             call_id=caps.call_id,
             max_duration_s=caps.max_duration_s,
             idle_timeout_s=caps.idle_timeout_s,
@@ -113,16 +120,16 @@ def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_ke
         )
         ttl_s = wanted.expires_after.seconds
         value = keys.mint(grant, ttl_s=ttl_s)
-        shown = msgspec.to_builtins(session)
+        shown = msgspec.to_builtins(session.config)
         return _secret({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
 
     async def sessions(request: Request) -> Response:
         admit_minter(request)
-        return _secret(_mint_beta(keys, await read_json(request)))
+        return _secret(_mint_beta(keys, registry, await read_json(request)))
 
     async def transcription_sessions(request: Request) -> Response:
         admit_minter(request)
-        return _secret(_mint_beta(keys, await read_json(request), is_transcription=True))
+        return _secret(_mint_beta(keys, registry, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
         if not serves_pages:
@@ -132,7 +139,7 @@ def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_ke
         allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
-            return _secret(_mint_beta(keys, wanted, allowed_origins=(origin,)))
+            return _secret(_mint_beta(keys, registry, wanted, allowed_origins=(origin,)))
         except BridgeError as error:
             return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
 
@@ -150,14 +157,15 @@ def _secret(content: dict[str, Any]) -> Response:
 
 
 def _mint_beta(
-    keys: Keys, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
+    keys: Keys, registry: Registry, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
     if not isinstance(flat, dict):
         raise BadRequest("The body is a JSON object.")
     ttl_s = _convert(flat, BetaRequest).ttl_s
     beta = Beta()
-    session = whole_session(session_to_ga(flat, beta, kind="transcription" if is_transcription else "realtime"))
+    kind = "transcription" if is_transcription else "realtime"
+    session = whole_session(session_to_ga(flat, beta, kind=kind), registry)
     grant = Grant(
         key_id=new_id("key"),
         purpose="page" if allowed_origins else "client",
@@ -169,23 +177,33 @@ def _mint_beta(
         allowed_origins=allowed_origins,
     )
     value = keys.mint(grant, ttl_s=ttl_s)
-    shown = session_to_beta(msgspec.to_builtins(session), beta)
+    shown = session_to_beta(msgspec.to_builtins(session.config), beta)
     return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + ttl_s}}
 
 
-def whole_session(update: SessionConfig) -> SessionConfig:
-    """A complete session with what was asked for laid over it; what the server alone sets stays the server's.
+def whole_session(wanted: SessionRequest, registry: Registry) -> SessionRequest:
+    """The request with a complete session; what the server alone sets stays the server's.
 
-    Raises ``BadEvent`` where it does not go together.
+    Raises ``BadEvent`` as ``Registry.require_known`` does.
     """
-    check_session(update)
-    update = msgspec.structs.replace(update, id=UNSET, object=UNSET, expires_at=UNSET)
-    model = update.model if update.model is not UNSET else DEFAULT_MODEL
-    new = default_transcription if update.type == "transcription" else default_session
-    return merged(new(session_id=new_id("sess"), model=model, expires_at=0), update)
+    fixed = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
+    wanted = replace(wanted, config=msgspec.structs.replace(wanted.config, **fixed))
+    terms = Terms(config=wanted)
+    registry.require_known(terms)
+    return replace(wanted, config=terms.session(new_id("sess"), 0, registry.default_model))
 
 
-def _convert(value: Any, kind: Any) -> Any:
+def read_request(body: Any, kind: type[_S]) -> tuple[_S, SessionRequest | None]:
+    """A request's body as a ``kind``, and the session that it asks for, if any; raises ``BadRequest`` or ``BadEvent``.
+
+    What the bridge does not know of the session is no error here.
+    """
+    session = body.get("session") if isinstance(body, dict) else None
+    rest = {name: value for name, value in body.items() if name != "session"} if session is not None else body
+    return _convert(rest, kind), None if session is None else read_session(session)
+
+
+def _convert(value: Any, kind: type[_S]) -> _S:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -71,7 +71,7 @@ def new_app(
             serves_pages=config.page_keys and bool(config.allow_origin),
             page_keys_per_minute=config.page_keys_per_minute,
         ),
-        *model_routes(config, keys),
+        *model_routes(config, keys, registry.default_model),
         *telephony.routes,
         *description_routes(),
         Route("/healthz", health, methods=["GET"]),

@@ -9,11 +9,10 @@ import base64
 import binascii
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
@@ -30,13 +29,12 @@ from bridge.front.exchange import Exchange, Trust, address_of, is_one_of
 from bridge.front.fetch import FetchedSocket, fetch
 from bridge.front.keys import Grant, Keys, subprotocols
 from bridge.front.listen import bind
-from bridge.front.secrets import whole_session
+from bridge.front.secrets import read_request, whole_session
 from bridge.front.socket import SocketSink
 from bridge.front.telnyx_api import TelnyxApi
 from bridge.log import get_logger
 from bridge.session.registry import Registry
 from bridge.wire.carrier import Dialect
-from bridge.wire.client_events import bad_event
 from bridge.wire.dialects import twilio
 from bridge.wire.dialects.asterisk import SUBPROTOCOL, Asterisk
 from bridge.wire.dialects.telnyx import AUTH_TOKEN_HEADER, Telnyx
@@ -214,9 +212,8 @@ class Telephony:
         grant = self._admit_operator(request)
         if self._config.asterisk_url is None:
             raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="door_closed")
-        wanted = _read(await read_json(request), FetchRequest)
+        wanted, session = read_request(await read_json(request), FetchRequest)
         self._registry.require_room()
-        session = wanted.session if wanted.session is not UNSET else None
         trust = Trust(grant=grant, session=session)
         connection = await fetch(f"{self._config.asterisk_url.rstrip('/')}/{wanted.connection_id}")
         answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
@@ -244,9 +241,9 @@ class Telephony:
         if self.audiosocket_port is None:
             raise Forbidden("This door is closed: audiosocket_port is not set.", code="door_closed")
         self._registry.require_accepting()
-        wanted = _read(await read_json(request), UuidRequest)
+        wanted, session = read_request(await read_json(request), UuidRequest)
         uuid = str(uuid4())
-        config = whole_session(wanted.session) if wanted.session is not UNSET else None
+        config = whole_session(session, self._registry) if session is not None else None
         grant = Grant(key_id=new_id("key"), purpose="telephone", config=config, is_single_use=True)
         self._keys.mint(grant, ttl_s=wanted.seconds, key=uuid)
         return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
@@ -318,14 +315,6 @@ class Telephony:
         public_url = self._config.public_url
         assert public_url is not None  # by the check of the settings
         return scheme + public_url.removeprefix("http").rstrip("/") + path
-
-
-def _read(body: Any, kind: type[_S]) -> _S:
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        complaint = bad_event(error)
-        raise BadRequest(complaint.message, code=complaint.code, param=complaint.param) from None
 
 
 def _require_signed(request: HTTPConnection) -> None:

@@ -28,7 +28,7 @@ class Askers:
     def __init__(self) -> None:
         self._asked: deque[_Asked] = deque(maxlen=_MAX_ASKED)
 
-    def remember(self, listener: Listener, event: client.ClientEvent) -> None:
+    def remember(self, listener: Listener, event: client.ClientEvent | client.OtherEvent) -> None:
         """``event`` goes to the upstream; without an id it gets one, so that an error in it can be told."""
         has_own_id = event.event_id is not None
         event.event_id = event.event_id or new_id("event")

@@ -56,6 +56,10 @@ class Listener:
         self.last_event_id = ""
         """Of what went to its socket: behind this one it may go on."""
         self.is_closed = False
+        self.unreadable = 0
+        """Messages in a row that were no JSON."""
+        self.half_sample = b""
+        """What its last append ended with in the middle of a sample."""
         self._sink = sink
         self._limits = limits
         self._is_full = False

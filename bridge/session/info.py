@@ -22,6 +22,10 @@ class CallInfo:
     call_id: str | None = None
     key_id: str = "api"
     """The key that opened it, for those that see their own calls only."""
+    is_transcription: bool = False
+    """The session only writes down what is said."""
+    names_model: bool = True
+    """Somebody asked for the model; else it is a default, and each upstream may have its own."""
     is_beta: bool = False
     """The leg's data channel speaks the beta dialect."""
     metadata: dict[str, str] = field(default_factory=dict)

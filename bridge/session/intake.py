@@ -12,13 +12,14 @@ from bridge.session.sound import Sound
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.dialects.beta import Beta
-from bridge.wire.dialects.beta import decode_client_event as decode_beta_event
+from bridge.wire.dialects.beta import read_client_message as read_beta_message
 
 __all__ = ["Intake"]
 
 _log = get_logger("session")
 
-_INVALID_DATA, _TOO_BIG = 1007, 1009
+_UNSUPPORTED_DATA, _INVALID_DATA, _TOO_BIG = 1003, 1007, 1009  # close codes, RFC 6455 section 7.4.1
+_MAX_UNREADABLE = 20  # messages in a row
 
 
 class Intake:
@@ -36,21 +37,38 @@ class Intake:
         """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
         event_id = None
         try:
-            event = decode_beta_event(text, self._beta) if listener.is_beta else client.decode_client_event(text)
+            message = read_beta_message(text, self._beta) if listener.is_beta else client.read_client_message(text)
+            event = message.event
             event_id = event.event_id
+            listener.unreadable = 0
             if isinstance(event, client.InputAudioBufferAppend) and listener.role != "observer":
-                for number, piece in enumerate(self._sound.append(event)):
+                for number, piece in enumerate(self._sound.append(listener, event)):
                     if number:
                         yield
                     receive_audio(piece)
             else:
-                self._carry_out(listener, event, None if listener.is_beta else text)
+                self._carry_out(listener, message)
         except Exception as failure:
             error = failure if isinstance(failure, BadEvent | Forbidden) else _unforeseen(failure)
             answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
             self._hub.tell(listener, answer)
-            if error.code == "invalid_json" and listener.role != "peer":
-                listener.close(_INVALID_DATA, "not JSON")
+            if error.code == "invalid_json":
+                self._count_unreadable(listener, _INVALID_DATA, "not JSON")
+            else:
+                listener.unreadable = 0
+
+    def refuse_binary(self, listener: Listener) -> None:
+        """A binary message: it carries no event."""
+        error = BadEvent("Events are JSON text; a binary message is none.", code="invalid_json")
+        self._hub.tell(listener, server.error_event(error))
+        self._count_unreadable(listener, _UNSUPPORTED_DATA, "events are JSON text")
+
+    @staticmethod
+    def _count_unreadable(listener: Listener, code: int, reason: str) -> None:
+        """Whoever sends nothing else does not speak the protocol; a data channel goes with its call only."""
+        listener.unreadable += 1
+        if listener.unreadable >= _MAX_UNREADABLE and listener.role != "peer":
+            listener.close(code, reason)
 
     def refuse(self, listener: Listener, size: int) -> None:
         """A message that is too long to be read: said, then closed."""
@@ -58,7 +76,9 @@ class Intake:
         self._hub.tell(listener, server.error_event(error))
         listener.close(_TOO_BIG, "message over 15 MiB")
 
-    def _carry_out(self, listener: Listener, event: client.ClientEvent, text: str | None) -> None:
+    def _carry_out(self, listener: Listener, message: client.ClientMessage) -> None:
+        event = message.event
+        self._sound.settle(listener, event)
         if isinstance(event, client.FlowPause):
             listener.hold()
         elif isinstance(event, client.FlowResume):
@@ -72,7 +92,7 @@ class Intake:
         else:
             self.askers.remember(listener, event)
             try:
-                self._upstream.receive_event(event, text)
+                self._upstream.receive_event(message)
             except BadEvent:
                 self.askers.forget_last()
                 if isinstance(event, client.ResponseCreate):

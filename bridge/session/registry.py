@@ -1,6 +1,7 @@
 """All sessions of this process: opened within the limits, found by call id, closed before the process ends."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,16 +18,14 @@ from bridge.session.session import Session
 from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning, CallWarning
-from bridge.wire.sessions import SessionConfig, default_session, default_transcription, merged
+from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
 
-__all__ = ["DEFAULT_MODEL", "Registry", "Terms", "UpstreamFactory", "unknown_call"]
+__all__ = ["Registry", "Terms", "UpstreamFactory", "unknown_call"]
 
 _log = get_logger("registry")
 
 _GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # stock clients come back after either
 _ANY_KEY = "api"
-DEFAULT_MODEL = "gpt-realtime"
-"""Of a call that asks for none."""
 
 UpstreamFactory = Callable[[CallInfo], Upstream]
 
@@ -36,9 +35,9 @@ class Terms:
     """What a new session starts with, and what it may do; from its key and its request."""
 
     model: str | None = None
-    config: SessionConfig | None = None
-    """A whole session that a key stands for."""
-    update: SessionConfig | None = None
+    config: SessionRequest | None = None
+    """A whole session that a key stands for, and what of it was asked for."""
+    update: SessionRequest | None = None
     """What the request asks for, laid over the default."""
     is_beta: bool = False
     temperature: float | None = None
@@ -52,15 +51,23 @@ class Terms:
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
 
-    def session(self, session_id: str, expires_at: int) -> SessionConfig:
+    @property
+    def wanted(self) -> SessionRequest:
+        """All that was asked for."""
+        asked = [request for request in (self.config, self.update) if request is not None]
+        return functools.reduce(SessionRequest.with_update, asked, SessionRequest(SessionConfig(), {}))
+
+    def session(self, session_id: str, expires_at: int, default_model: str) -> SessionConfig:
         """The whole configuration of the session ``session_id``."""
-        fixed = {"id": session_id, "expires_at": expires_at}
-        update = self.update or SessionConfig()
-        if self.config is not None:
-            return msgspec.structs.replace(merged(self.config, update), **fixed)
-        new = default_transcription if update.type == "transcription" else default_session
-        whole = new(session_id=session_id, model=self.model or DEFAULT_MODEL, expires_at=expires_at)
-        return msgspec.structs.replace(merged(whole, update), **fixed)
+        wanted = self.wanted.config
+        new = default_transcription if wanted.type == "transcription" else default_session
+        whole = new(session_id=session_id, model=self.model or default_model, expires_at=expires_at)
+        return msgspec.structs.replace(merged(whole, wanted), id=session_id, expires_at=expires_at)
+
+    @property
+    def names_model(self) -> bool:
+        """The request or the key says which model is to answer."""
+        return self.model is not None or "model" in self.wanted.body
 
 
 class Registry:
@@ -77,6 +84,8 @@ class Registry:
         call_limit_s: float,
         limits: Limits,
         resume_grace_s: float = 0.0,
+        default_model: str = "",
+        is_relayed: Callable[[str], bool] = lambda model: False,
     ) -> None:
         self._new_upstream = new_upstream
         self._max_calls = max_calls
@@ -93,6 +102,9 @@ class Registry:
         self.on_call_ended: Callable[[str], None] = lambda call_id: None
         """Is told the id of each call that is over."""
         self._resume_grace_s = resume_grace_s
+        self.default_model = default_model
+        """Of a call that names none."""
+        self._is_relayed = is_relayed
         self._sessions: dict[str, Session] = {}
         self._is_draining = False
         self._tasks = asyncio.TaskGroup()
@@ -135,13 +147,27 @@ class Registry:
         if len(of_clients) >= self._max_calls_of_clients:
             raise _too_many(f"The server has {self._max_calls_of_clients} calls of clients")
 
+    def require_known(self, terms: Terms) -> None:
+        """Raises ``BadEvent`` for a session of which whoever is going to answer would not understand all.
+
+        A service that is dialled judges for itself.
+        """
+        complaint = terms.wanted.complaint
+        if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
+            raise complaint
+
     def open(self, terms: Terms, *, transport: str) -> Session:
-        """A new session; raises ``Draining`` or ``OverLimit``. All but WebSocket's own have a call id."""
+        """A new session; all but WebSocket's own have a call id.
+
+        Raises ``Draining``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
+        """
         self.require_room(terms.key_id)
+        self.require_known(terms)
         limit_s = min(self._call_limit_s, terms.max_duration_s or self._call_limit_s)
         started_at = time.time()
         session_id = new_id("sess")
-        config = terms.session(session_id, int(started_at + limit_s))
+        config = terms.session(session_id, int(started_at + limit_s), self.default_model)
+        wanted = terms.wanted
         info = CallInfo(
             transport=transport,
             model=str(config.model),
@@ -149,6 +175,8 @@ class Registry:
             session_id=session_id,
             call_id=new_id("rtc") if transport != "websocket" else None,
             key_id=terms.key_id,
+            is_transcription=config.type == "transcription",
+            names_model=terms.names_model,
             is_beta=terms.is_beta,
             metadata=dict(terms.metadata),
             dtmf_items=terms.dtmf_items,
@@ -167,7 +195,7 @@ class Registry:
             session.beta.temperature = terms.temperature
         self._sessions[info.id] = session
         self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
-        session.start(config, terms.config or terms.update)
+        session.start(config, wanted.body)
         self.calls.publish(CallOpened(call=session.describe()))
         if self.records_all and self.recorder is not None:
             self.recorder.start(session)

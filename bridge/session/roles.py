@@ -8,7 +8,7 @@ from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part, Played
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
-from bridge.wire.client_events import ClientEvent
+from bridge.wire.client_events import ClientMessage
 from bridge.wire.message import Message
 from bridge.wire.server_events import Body, ServerEvent
 
@@ -216,11 +216,8 @@ class Upstream(Protocol):
         """In which it delivers the answer's, likewise."""
         ...
 
-    def receive_event(self, event: ClientEvent, text: str | None = None) -> None:
-        """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` where it cannot be done.
-
-        ``text`` is the event as a GA client wrote it; it may say more than ``event`` knows of.
-        """
+    def receive_event(self, message: ClientMessage) -> None:
+        """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` if it cannot be done."""
         ...
 
     def receive_audio(self, sound: bytes) -> None:

@@ -15,8 +15,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-
 from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
 from bridge.log import get_logger
 from bridge.media.playback import Part, Played
@@ -96,8 +94,8 @@ class Session:
         self._intake = Intake(self.hub, upstream, self.beta, sound=self._sound, playing=self._playing)
         self._log = _log.bind(call_id=info.id)
 
-    def start(self, config: SessionConfig, wanted: SessionConfig | None = None) -> None:
-        """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for."""
+    def start(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
+        """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for, as written."""
         self.state = SessionState(config, wanted)
         self._upstream.start(self, self.state)
 
@@ -197,8 +195,9 @@ class Session:
         """From ``session.created`` on, or from where it stopped, it hears everything."""
         after = listener.choices.after
         if after is None:
-            self.hub.tell(listener, server.SessionCreated(session=self.config))
-            if listener.is_beta:
+            created = {"type": "session.created", "session": self.state.session}
+            self.hub.tell(listener, server.SessionCreated(session=self.config), created)
+            if listener.is_beta and self.state.has_answers:
                 conversation = {"id": self.state.conversation.id, "object": "realtime.conversation"}
                 self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
         if listener is self._owner:
@@ -291,6 +290,11 @@ class Session:
         """A message that is too long to be read: said, then closed."""
         self._intake.refuse(listener, size)
 
+    def refuse_binary(self, listener: Listener) -> None:
+        """A binary message: said, and closed when nothing else comes."""
+        if not self._is_closing:
+            self._intake.refuse_binary(listener)
+
     # The caller's sound
 
     def receive_audio(self, sound: bytes) -> None:
@@ -302,7 +306,7 @@ class Session:
 
     def deliver(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
         """A server event for everyone; ``body`` is what is said of it where that is more than ``event`` knows."""
-        self.state.follow(event)
+        self.state.follow(event, body)
         self._active_at = self._clock()
         if isinstance(event, server.SessionCreated):
             self._sound.follow_upstream()
@@ -360,7 +364,7 @@ class Session:
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
         try:
-            self._upstream.receive_event(event)
+            self._upstream.receive_event(client.ClientMessage.of(event))
         except BadEvent as error:  # the item is gone, or is none that can be cut
             self._log.debug("session.truncate_refused", message=error.message)
 
@@ -383,7 +387,7 @@ class Session:
         if self.info.dtmf_items:
             text = items.InputText(text=f"(pressed {key} on the telephone's keypad)")
             message = items.Message(role="user", content=[text])
-            self._upstream.receive_event(client.ConversationItemCreate(item=message))
+            self._upstream.receive_event(client.ClientMessage.of(client.ConversationItemCreate(item=message)))
 
     def channel_opened(self, sink: Sink) -> None:
         """The peer's data channel is one more listener, without sound; a later one takes the place of the first."""
@@ -516,7 +520,7 @@ class Session:
             "peer": self._playing.leg.describe() if self._playing.leg is not None else None,
         }
         if in_full:
-            described["session"] = msgspec.to_builtins(self.config)
+            described["session"] = self.state.session
         return described
 
     def _legs(self) -> list[dict[str, object]]:

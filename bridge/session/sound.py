@@ -21,7 +21,13 @@ from bridge.session.roles import Leg, PassingUpstream, Upstream
 from bridge.session.state import SessionState
 from bridge.session.stream import SoundStream, StreamKind
 from bridge.wire.audio import OPUS, PCM16, AudioFormat
-from bridge.wire.client_events import InputAudioBufferAppend
+from bridge.wire.client_events import (
+    ClientEvent,
+    InputAudioBufferAppend,
+    InputAudioBufferClear,
+    InputAudioBufferCommit,
+    OtherEvent,
+)
 from bridge.wire.sessions import format_of
 
 __all__ = ["Sound", "Track"]
@@ -67,7 +73,9 @@ class Sound:
 
     def follow_owner(self, owner: Listener, state: SessionState) -> None:
         """An owner's sound travels in the session's formats, which it may change at any time."""
-        self.inbound = format_of(state.input.format)
+        inbound = format_of(state.input.format)
+        if inbound is not self.inbound:
+            self.inbound, owner.half_sample = inbound, b""
         outbound = format_of(state.output.format)
         if owner.audio != outbound.name:
             self._output.leave(owner)
@@ -126,21 +134,34 @@ class Sound:
         if self._passage is None:
             upstream.receive_audio(due)
 
-    def append(self, event: InputAudioBufferAppend) -> Iterator[bytes]:
-        """The caller's sound in an event of the owner, a second at a time; raises ``BadEvent``."""
+    def append(self, listener: Listener, event: InputAudioBufferAppend) -> Iterator[bytes]:
+        """The caller's sound in an event of ``listener``, a second at a time; raises ``BadEvent``.
+
+        Half a sample at its end waits for the next append of the same socket.
+        """
         if self._leg is not None:
             raise BadEvent("The caller's sound comes with the call; it takes no append events.", param="type")
         if len(event.audio) > _MAX_APPEND_CHARS:
             raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
         try:
+            if len(event.audio) % 4:
+                raise ValueError("a group of base64 is incomplete")
             sound = binascii.a2b_base64(event.audio, strict_mode=True)
         except (binascii.Error, ValueError):
             raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
-        if len(sound) % self.inbound.bytes_per_sample:
-            raise BadEvent("'audio' ends in the middle of a sample.", param="audio", code="invalid_audio")
+        sound = listener.half_sample + sound
+        odd_bytes = len(sound) % self.inbound.bytes_per_sample
+        listener.half_sample = sound[len(sound) - odd_bytes :]
+        sound = sound[: len(sound) - odd_bytes]
         piece_bytes = self.inbound.bytes_per_ms * 1000
         for at in range(0, len(sound), piece_bytes):
             yield sound[at : at + piece_bytes]
+
+    @staticmethod
+    def settle(listener: Listener, event: ClientEvent | OtherEvent) -> None:
+        """Half a sample that waits when ``listener`` ends the turn, or forgets it, belongs to no later one."""
+        if isinstance(event, InputAudioBufferCommit | InputAudioBufferClear):
+            listener.half_sample = b""
 
     def deliver(self, part: Part, sound: bytes) -> None:
         """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""

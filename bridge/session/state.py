@@ -31,10 +31,12 @@ _WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
 class SessionState:
     """See the module."""
 
-    def __init__(self, config: SessionConfig, wanted: SessionConfig | None = None) -> None:
+    def __init__(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
         self.config = config
-        self.wanted = wanted or SessionConfig()
-        """What of it was asked for; the rest is for the upstream to say."""
+        self.wanted = wanted or {}
+        """What of it was asked for, as it was written; the rest is for the upstream to say."""
+        self._told: server.Body | None = None
+        """The configuration as the upstream wrote it, with what ``config`` does not know."""
         self.conversation = Conversation()
         self.responses: dict[str, items.Response] = {}
         """Those in progress, by id: one in the conversation, and any number beside it."""
@@ -46,13 +48,21 @@ class SessionState:
         """Of all responses so far."""
         self.rate_limits: list[server.RateLimit] = []
 
-    def follow(self, event: server.ServerEvent) -> None:
-        """Makes true what the upstream says."""
+    def follow(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
+        """Makes true what the upstream says; ``body`` is the event as it wrote it, if that is more."""
+        if isinstance(event, server.SessionCreated | server.SessionUpdated):
+            self._told = None if body is None else body["session"]
         follower = _FOLLOWERS.get(type(event))
         if follower is not None:
             follower(self, event)
 
     # What the session is set to
+
+    @property
+    def session(self) -> server.Body:
+        """The whole configuration as clients are told it."""
+        told: server.Body = msgspec.to_builtins(self.config) if self._told is None else self._told
+        return told
 
     @property
     def input(self) -> AudioInput:
@@ -84,6 +94,12 @@ class SessionState:
     def has_answers(self) -> bool:
         """It is a conversation; a transcription session only listens."""
         return self.config.type != "transcription"
+
+    @property
+    def answers_turns(self) -> bool:
+        """A caller's turn is answered without anybody asking."""
+        turns = self.turn_detection
+        return self.has_answers and turns is not None and turns.create_response
 
     @property
     def response(self) -> items.Response | None:

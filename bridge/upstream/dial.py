@@ -20,9 +20,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-from msgspec import UNSET
-
 from bridge.errors import BadEvent, BridgeError, UpstreamError
 from bridge.log import get_logger
 from bridge.media.convert import SoundEncoder
@@ -141,23 +138,22 @@ class Dial:
             return self._engine.output_format
         return self._current.line.output_format if self._current is not None else PCM16
 
-    def receive_event(self, event: client.ClientEvent, text: str | None = None) -> None:
-        """A client event; raises ``BadEvent`` where too many wait."""
+    def receive_event(self, message: client.ClientMessage) -> None:
+        """A client event; raises ``BadEvent`` if too many wait."""
         if self._engine is not None:
-            self._engine.receive_event(event, text)
+            self._engine.receive_event(message)
             return
+        event = message.event
         if event.event_id is None:
             event.event_id = self._relay.new_id()
             if isinstance(event, client.ConversationItemTruncate) and self._current and self._current.line.plays:
                 # The session's own ledger. The service keeps one as well: it stops, and truncates by that.
                 self._current.line.send({"type": "output_audio_buffer.clear", "event_id": event.event_id})
                 return
-        if isinstance(event, client.ConversationItemCreate) and event.item.id is UNSET:
-            event.item.id = new_id("item")  # so that its answer can be told
-        body: Body = msgspec.json.decode(text) if text is not None else msgspec.to_builtins(event)
-        body["event_id"] = event.event_id
-        if isinstance(event, client.ConversationItemCreate):
-            body["item"]["id"] = event.item.id
+        body: Body = {**message.body, "event_id": event.event_id}
+        item = body.get("item")
+        if isinstance(item, dict) and item.get("id") is None:
+            body["item"] = {**item, "id": new_id("item")}  # so that its answer can be told
         if self._current is not None:
             self._relay.ask(self._current.line, body, self._loop.time())
         elif len(self._waiting) < _MAX_WAITING:
@@ -375,7 +371,7 @@ class Dial:
     def _tell_engine(self, engine: Upstream, bodies: list[Body]) -> None:
         for body in bodies:
             try:
-                engine.receive_event(client.decode_client_event(msgspec.json.encode(body)))
+                engine.receive_event(client.message_of(body))
             except BadEvent as error:
                 if not self._relay.is_own(body["event_id"]):
                     self._downstream.deliver(server.error_event(error, event_id=body["event_id"]))

@@ -45,7 +45,20 @@ class Dialler:
         self._by_model = {
             model: (named[name], *fallback) for name, given in config.upstreams.items() for model in given.models
         }
+        self._default_model = config.default_model
         self._tasks = asyncio.TaskGroup()
+
+    @property
+    def default_model(self) -> str:
+        """Of calls that name none."""
+        return self._default_for(self._default[0])
+
+    def _default_for(self, target: Target) -> str:
+        """The setting if somebody has set it, or given it an upstream; else what is usual at ``target``."""
+        setting = self._default_model
+        if setting != Config().default_model or setting in self._by_model:
+            return setting
+        return target.profile.default_model or setting
 
     async def __aenter__(self) -> "Dialler":
         await self._tasks.__aenter__()
@@ -54,9 +67,16 @@ class Dialler:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._tasks.__aexit__(None, None, None)
 
+    def _targets(self, model: str) -> tuple[Target, ...]:
+        return self._by_model.get(model, self._default)
+
+    def is_relayed(self, model: str) -> bool:
+        """Calls for ``model`` are answered by somebody else than the embedded engine."""
+        return self._targets(model)[0].transport != "local"
+
     def new_upstream(self, info: CallInfo) -> Upstream:
         """Who is going to answer the call."""
-        targets = self._by_model.get(info.model, self._default)
+        targets = self._targets(info.model)
         if targets[0].transport == "local":
             return self._new_engine()
         return Dial(
@@ -71,9 +91,17 @@ class Dialler:
         if target.transport == "agent":
             return AgentLine(self.lobby, info.id, timeout_s=self._agent_wait_s)
         timeout_s = self._patience.connect_s
+        model = info.model if info.names_model else self._default_for(target)
         if target.transport == "websocket":
-            return WebSocketLine(target, info.model, timeout_s=timeout_s)
-        return WebRtcLine(target, info.model, runner=self._runner, ice_servers=self._ice_servers, timeout_s=timeout_s)
+            return WebSocketLine(target, model, timeout_s=timeout_s, is_transcription=info.is_transcription)
+        return WebRtcLine(
+            target,
+            model,
+            runner=self._runner,
+            ice_servers=self._ice_servers,
+            timeout_s=timeout_s,
+            is_transcription=info.is_transcription,
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.create_task(work)

@@ -7,8 +7,6 @@ all of it at once (``brief``), without waiting for answers: those that repeat wh
 
 from collections import deque
 
-import msgspec
-
 from bridge.errors import UpstreamError
 from bridge.log import get_logger
 from bridge.session.roles import Downstream
@@ -106,7 +104,7 @@ class Relay:
     def greet(self, line: Line, created: Body, now: float) -> None:
         """The first line: asks for what the session was opened with, before anybody hears ``session.created``."""
         self._session = self._created = created
-        wanted = {k: v for k, v in msgspec.to_builtins(self._state.wanted).items() if k not in _READ_ONLY}
+        wanted = {k: v for k, v in self._state.wanted.items() if k not in _READ_ONLY}
         again = self._take_pending()
         if wanted:
             self._configure(line, {"type": "realtime", **wanted}, now)
@@ -177,8 +175,7 @@ class Relay:
         if body["type"] == _ARGUMENTS_DONE and "name" not in body:
             body["name"] = self._in_flight.function_of(body.get("item_id"))  # GA says it here too, beta does not
         event = understood(body)
-        turns = self._state.turn_detection
-        self._pending.follow(event, answers_turns=turns is not None and turns.create_response)
+        self._pending.follow(event, answers_turns=self._state.answers_turns)
         if isinstance(event, server.Error):
             self._hear_error(event)
         elif body["type"] == "session.updated" and isinstance(body.get("session"), dict):
@@ -231,9 +228,10 @@ class Relay:
         self.is_live = True
         body = {"type": "session.created", "session": self._as_ours(self._session or {})}
         event = understood(body)
-        self._downstream.deliver(
-            event if isinstance(event, server.SessionCreated) else server.SessionCreated(session=self._state.config)
-        )
+        if isinstance(event, server.SessionCreated):
+            self._downstream.deliver(event, body)
+        else:
+            self._downstream.deliver(server.SessionCreated(session=self._state.config))
 
     def _is_repeated(self, event: ServerEvent) -> bool:
         """A new line says what the last one said already."""

@@ -15,7 +15,7 @@ from bridge.wire.dialects.beta_upstream import client_to_beta, server_to_ga
 from bridge.wire.server_events import Body
 from bridge.wire.sessions import Format, format_of
 
-__all__ = ["Profile", "Target", "load_profile", "profile_names"]
+__all__ = ["Profile", "Target", "Tongue", "load_profile", "profile_names"]
 
 _Rate = Annotated[int, Meta(ge=8000, le=48000)]
 
@@ -37,16 +37,15 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     ignore: tuple[str, ...] = ()
     """Events of it that are of no use to anyone."""
     session: dict[str, Any] = {}
-    """Fields that every ``session.update`` to it has besides."""
+    """Fields that every ``session.update`` to it has besides, unless clients set them otherwise."""
+    default_model: str | None = None
+    """Of a call that names none."""
 
     def encode(self, body: Body) -> Body:
-        """A GA client event as the server takes it."""
-        is_update = body["type"] == "session.update"
-        if is_update:
+        """A GA client event as the server takes it, less ``session``, which ``Tongue`` adds."""
+        if body["type"] == "session.update" and isinstance(body.get("session"), dict):
             body = {**body, "session": self._session(body["session"])}
-        if self.dialect == "beta":
-            body = client_to_beta(body)
-        return {**body, "session": {**body["session"], **self.session}} if is_update else body
+        return client_to_beta(body) if self.dialect == "beta" else body
 
     def decode(self, body: Body) -> list[Body]:
         """A server's event as GA has it: one, or two, or none."""
@@ -84,6 +83,34 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
         return isinstance(audio_format, dict) and audio_format.get("type") not in self.formats
 
 
+class Tongue:
+    """How a profile's server is spoken to on one connection; remembers what clients have set of its own fields."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._besides = profile.session
+
+    def encode(self, body: Body) -> Body:
+        """A GA client event as the server takes it."""
+        is_update = body["type"] == "session.update"
+        body = self._profile.encode(body)
+        session = body.get("session")
+        if not is_update or not self._besides or not isinstance(session, dict):
+            return body
+        set_here = {name: session[name] for name in self._besides if name in session}
+        self._besides = _over(self._besides, set_here)
+        return {**body, "session": {**session, **self._besides}}
+
+
+def _over(base: Body, update: Body) -> Body:
+    """``base`` with every field of ``update``, objects field by field."""
+    whole = {**base, **update}
+    for name in base.keys() & update.keys():
+        if isinstance(base[name], dict) and isinstance(update[name], dict):
+            whole[name] = _over(base[name], update[name])
+    return whole
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One upstream of the configuration."""
@@ -103,13 +130,20 @@ class Target:
             urlsplit(self.url).scheme, self.url
         )
 
-    def address(self, model: str) -> str:
-        """The URL for a session with ``model``."""
+    def address(self, model: str, *, is_transcription: bool = False) -> str:
+        """The URL for a session with ``model``, or for one that only writes down what is said, which has no model.
+
+        What the operator has written into the URL stands as it is; only parameters that it leaves out are added.
+        """
         parts = urlsplit(self.url)
-        query = dict(parse_qsl(parts.query)) | self.profile.query
-        if self.profile.model_parameter:
-            query.setdefault(self.profile.model_parameter, self.model or model)
-        return urlunsplit(parts._replace(query=urlencode(query)))
+        wanted = dict(self.profile.query)
+        if is_transcription:
+            wanted["intent"] = "transcription"
+        elif self.profile.model_parameter:
+            wanted[self.profile.model_parameter] = self.model or model
+        written = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        added = urlencode({name: value for name, value in wanted.items() if name not in written})
+        return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, added)))))
 
     @property
     def headers(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
 from bridge.media.passing import PassedPacket
@@ -18,7 +19,7 @@ from bridge.session.roles import Sink
 from bridge.session.state import SessionState
 from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner
-from bridge.upstream.target import Target
+from bridge.upstream.target import Target, Tongue
 from bridge.upstream.websocket import refusal
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
@@ -30,6 +31,7 @@ __all__ = ["WebRtcLine"]
 
 _QUEUE_S = 60  # of a client's sound that comes faster than it can be spoken
 _MAX_ANSWER_BYTES = 64 * 1024
+_SDP = "application/sdp"
 _SETTLE_S = 0.1  # between the last packet of a turn and the word that it is one
 _POLL_S = 0.05
 _COMMIT, _CLEAR, _CANCEL = "input_audio_buffer.commit", "input_audio_buffer.clear", "response.cancel"
@@ -53,10 +55,19 @@ class WebRtcLine:
     plays = True
 
     def __init__(
-        self, target: Target, model: str, *, runner: PeerRunner, ice_servers: IceServers, timeout_s: float
+        self,
+        target: Target,
+        model: str,
+        *,
+        runner: PeerRunner,
+        ice_servers: IceServers,
+        timeout_s: float,
+        is_transcription: bool = False,
     ) -> None:
         self._target = target
-        self._model = model
+        self._address = target.address(model, is_transcription=is_transcription)
+        self._is_transcription = is_transcription
+        self._tongue = Tongue(target.profile)
         self._runner = runner
         self._ice_servers = ice_servers
         self._timeout_s = timeout_s
@@ -247,7 +258,7 @@ class WebRtcLine:
             self._peer.clear()
         if body["type"] == _CANCEL:  # what it has said already is not to be heard either
             self._sink.send(Message(encode(_SILENT_CLEAR)))
-        self._sink.send(Message(encode(self._target.profile.encode(body))))
+        self._sink.send(Message(encode(self._tongue.encode(body))))
 
     def _refuse_sound(self) -> None:
         detail = ErrorDetail(
@@ -261,12 +272,17 @@ class WebRtcLine:
 
     async def _post_offer(self, sdp: str) -> bytes:
         """The answer to our offer; raises ``UpstreamError``."""
-        headers = {**self._target.headers, "Content-Type": "application/sdp", "Accept": "application/sdp"}
-        address = self._target.address(self._model)
+        headers = {**self._target.headers, "Accept": "application/sdp"}
+        request: dict[str, Any] = {"content": sdp.encode()}
+        if self._is_transcription and self._target.profile.dialect == "ga":  # where beta has the URL's intent alone
+            session = encode({"type": "transcription"})
+            request = {"files": {"sdp": (None, sdp.encode(), _SDP), "session": (None, session, "application/json")}}
+        else:
+            headers["Content-Type"] = _SDP
         try:
             async with (
                 new_client(self._timeout_s) as http,
-                http.stream("POST", address, content=sdp.encode(), headers=headers) as response,
+                http.stream("POST", self._address, headers=headers, **request) as response,
             ):
                 answer = b""
                 async for chunk in response.aiter_bytes():

@@ -14,7 +14,7 @@ from bridge.media.playback import Part
 from bridge.outgoing import TLS
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner
-from bridge.upstream.target import Target
+from bridge.upstream.target import Target, Tongue
 from bridge.wire.audio import AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
@@ -38,9 +38,10 @@ class WebSocketLine:
     plays = False
     passage = None
 
-    def __init__(self, target: Target, model: str, *, timeout_s: float) -> None:
+    def __init__(self, target: Target, model: str, *, timeout_s: float, is_transcription: bool = False) -> None:
         self._target = target
-        self._model = model
+        self._address = target.address(model, is_transcription=is_transcription)
+        self._tongue = Tongue(target.profile)
         self._timeout_s = timeout_s
         self._socket: ClientConnection | None = None
         self._fault: UpstreamError | None = None
@@ -54,7 +55,7 @@ class WebSocketLine:
         self._state = state
         try:
             self._socket = await connect(
-                self._target.address(self._model),
+                self._address,
                 additional_headers=self._target.headers | {"OpenAI-Beta": "realtime=v1"}
                 if self._target.profile.dialect == "beta"
                 else self._target.headers,
@@ -102,7 +103,7 @@ class WebSocketLine:
 
     def send(self, body: Body) -> None:
         """A GA client event."""
-        self._write(encode(self._target.profile.encode(body)))
+        self._write(encode(self._tongue.encode(body)))
 
     def send_audio(self, sound: bytes) -> None:
         """The caller's sound; the hot path."""

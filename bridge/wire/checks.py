@@ -22,7 +22,17 @@ from bridge.wire.items import (
 )
 from bridge.wire.sessions import ChosenTool, FunctionTool, McpTool, SessionConfig, ToolChoice
 
-__all__ = ["check_choice", "check_item", "check_response", "check_session", "check_update", "require_shallow"]
+__all__ = [
+    "MAX_TEXT_BYTES",
+    "check_choice",
+    "check_item",
+    "check_response",
+    "check_session",
+    "check_update",
+    "require_id",
+    "require_shallow",
+    "require_tellable",
+]
 
 _CONTENT: dict[str, tuple[type[Struct], ...]] = {
     "user": (InputText, InputAudio, InputImage),
@@ -32,7 +42,7 @@ _CONTENT: dict[str, tuple[type[Struct], ...]] = {
 _MAX_ID_CHARS = 512
 _HEADROOM = 200  # levels of nesting, and of the stack, in which a value may stand when it is told again
 _MIB = 1024 * 1024
-_MAX_TEXT_BYTES = _MIB
+MAX_TEXT_BYTES = _MIB
 _MAX_TOLD_BYTES = 6 * _MIB  # what is told again must fit into the 8 MiB that openai-agents reads as one message
 
 Tools = Sequence[FunctionTool | McpTool]
@@ -46,7 +56,6 @@ def check_session(session: SessionConfig) -> None:
 
 def check_update(session: SessionConfig) -> None:
     """What is laid over a session; ``check_choice`` is for the whole that it makes."""
-    _require_tellable(session, "session")
     _check_tools(session.tools, "session")
 
 
@@ -79,25 +88,22 @@ def check_choice(choice: ToolChoice | UnsetType, tools: Tools | UnsetType, path:
 
 def check_response(response: ResponseConfig) -> None:
     """What a ``response.create`` asks for."""
-    _require_tellable(response, "response")
     _check_tools(response.tools, "response")
     for index, item in enumerate(response.input if response.input is not UNSET else ()):
         path = f"response.input[{index}]"
         if isinstance(item, ItemReference):
-            _check_id(item.id, path)
+            require_id(item.id, path)
         else:
             _check_item(item, path)
 
 
 def check_item(item: Item) -> None:
     """An item that a client creates."""
-    _require_tellable(item, "item")
     _check_item(item, "item")
 
 
 def _check_item(item: Item, path: str) -> None:
-    if item.id is not UNSET:
-        _check_id(item.id, path)
+    require_id(item.id, path)
     if isinstance(item, FunctionCall | FunctionCallOutput) and item.call_id == "":
         raise BadEvent("A call_id is not empty.", param=f"{path}.call_id")
     if not isinstance(item, Message):
@@ -110,8 +116,9 @@ def _check_item(item: Item, path: str) -> None:
             raise BadEvent(message, param=f"{path}.content[{index}].type")
 
 
-def _check_id(item_id: str, path: str) -> None:
-    if not 1 <= len(item_id) <= _MAX_ID_CHARS:
+def require_id(item_id: str | UnsetType, path: str) -> None:
+    """Raises ``BadEvent`` for an id of the item at ``path`` that is empty or too long."""
+    if item_id is not UNSET and not 1 <= len(item_id) <= _MAX_ID_CHARS:
         raise BadEvent(f"An id has 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
 
 
@@ -128,16 +135,16 @@ def require_shallow(value: Any) -> int:
         raise BadEvent("The message is nested too deeply.") from None
 
 
-def _require_tellable(value: Struct, path: str) -> None:
-    """Raises ``BadEvent`` for what could be read, but not by those who are told of it; sound is not told again."""
+def require_tellable(value: Any, path: str) -> None:
+    """Raises ``BadEvent`` for JSON that could be read, but not by those who are told of it; sound is not told again."""
     size = require_shallow(value)
-    if size <= _MAX_TEXT_BYTES:
+    if size <= MAX_TEXT_BYTES:
         return
-    for name, text in _texts(msgspec.to_builtins(value), path):
+    for name, text in _texts(value, path):
         if name.endswith(".audio"):
             size -= len(text)
-        elif not name.endswith(".image_url") and len(text.encode()) > _MAX_TEXT_BYTES:
-            message = f"'{name}' is over the limit of {_MAX_TEXT_BYTES // _MIB} MiB of text."
+        elif not name.endswith(".image_url") and len(text.encode()) > MAX_TEXT_BYTES:
+            message = f"'{name}' is over the limit of {MAX_TEXT_BYTES // _MIB} MiB of text."
             raise BadEvent(message, code="string_above_max_length", param=name)
     if size > _MAX_TOLD_BYTES:
         message = f"'{path}' is over the limit of {_MAX_TOLD_BYTES // _MIB} MiB without its sound."

@@ -1,19 +1,35 @@
-"""What clients may say: the GA client events, and how a message becomes one or a ``BadEvent`` that names the field."""
+"""What clients may say: the GA client events, and how a message becomes one or a ``BadEvent`` that names the field.
 
-import re
-from collections.abc import Iterable
+A ``ClientMessage`` keeps the message's JSON beside the event that the bridge understands of it, so that an upstream
+gets what the client wrote. What does not fit the bridge's types is no error then, but a complaint: the embedded engine
+answers with it, and other services judge for themselves. Only what the bridge itself has to understand is refused at
+once: its own events, ids, audio formats, and the settings of turn detection that it acts on.
+"""
+
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.errors import BadEvent
-from bridge.wire.checks import check_item, check_response, check_session, check_update
+from bridge.wire.checks import (
+    MAX_TEXT_BYTES,
+    check_item,
+    check_response,
+    check_session,
+    check_update,
+    require_id,
+    require_shallow,
+    require_tellable,
+)
 from bridge.wire.items import Item, ResponseConfig
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.reading import Reading, bad_event
+from bridge.wire.sessions import SessionConfig, SessionRequest, defaults_of
 
 __all__ = [
     "ClientEvent",
+    "ClientMessage",
     "ConversationItemCreate",
     "ConversationItemDelete",
     "ConversationItemRetrieve",
@@ -24,32 +40,19 @@ __all__ = [
     "InputAudioBufferClear",
     "InputAudioBufferCommit",
     "Mark",
+    "OtherEvent",
     "OutputAudioBufferClear",
     "ResponseCancel",
     "ResponseCreate",
     "SessionUpdate",
-    "bad_event",
-    "check_event",
     "decode_client_event",
     "decode_json",
     "decode_session",
     "event_id_of",
-    "refuse_flat",
+    "message_of",
+    "read_client_message",
+    "read_session",
 ]
-
-# Of beta's flat session; GA has each of them elsewhere, or not at all.
-_FLAT_NAMES = (
-    "input_audio_format",
-    "input_audio_transcription",
-    "input_audio_noise_reduction",
-    "turn_detection",
-    "output_audio_format",
-    "voice",
-    "speed",
-    "modalities",
-    "max_response_output_tokens",
-    "temperature",
-)
 
 EventId = Annotated[str, Meta(max_length=512)]
 
@@ -152,16 +155,47 @@ ClientEvent = (
     | Mark
 )
 
-_decoder: msgspec.json.Decoder[ClientEvent] = msgspec.json.Decoder(ClientEvent)
 
-_session_decoder = msgspec.json.Decoder(SessionConfig)
+class OtherEvent(_Event, kw_only=True, tag=""):
+    """An event that the bridge does not understand, and that an upstream may."""
 
 
-_Flat = msgspec.defstruct("_Flat", [(name, Any, UNSET) for name in _FLAT_NAMES])
-_flat_decoder: Any = msgspec.json.Decoder(_Flat)
-_flat_event_decoder: Any = msgspec.json.Decoder(
-    msgspec.defstruct("_FlatEvent", [(name, _Flat | UnsetType, UNSET) for name in ("session", "response")])
-)
+Body = dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class ClientMessage:
+    """One client event, and the JSON that it was read from."""
+
+    event: ClientEvent | OtherEvent
+    """What the bridge understands of it."""
+    body: Body
+    """All of it, in GA's words; an upstream gets this. Empty for an append: its sound goes another way."""
+    complaint: BadEvent | None = None
+    """Why a service that knows no more than the bridge refuses it."""
+
+    @classmethod
+    def of(cls, event: ClientEvent) -> "ClientMessage":
+        """One that the bridge itself makes."""
+        return cls(event, msgspec.to_builtins(event))
+
+    @property
+    def known(self) -> ClientEvent:
+        """The event; raises ``BadEvent`` if the bridge does not know all of it."""
+        if self.complaint is not None:
+            raise self.complaint
+        assert not isinstance(self.event, OtherEvent), "there is a complaint about those"
+        return self.event
+
+
+_append_decoder = msgspec.json.Decoder(InputAudioBufferAppend)
+
+_KINDS: dict[str, type[Struct]] = {str(kind.__struct_config__.tag): kind for kind in ClientEvent.__args__}
+_OWN = (InputAudioBufferAppend, OutputAudioBufferClear, FlowPause, FlowResume, Mark)
+"""Events that the bridge carries out itself."""
+_OWN_PREFIX = "bridge."
+_MUST_FIT = frozenset({"event_id", "id", "item_id", "format", "create_response", "interrupt_response"})
+"""The bridge tells items by their ids, converts between formats, and plays according to the turn detection."""
 
 
 class _Envelope(Struct):
@@ -170,53 +204,77 @@ class _Envelope(Struct):
 
 _envelope = msgspec.json.Decoder(_Envelope)
 
-_PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*?)`)?$", re.DOTALL)
-_MISSING = re.compile(r"^Object missing required field `(.+)`$")
-_UNKNOWN_FIELD = re.compile(r"^Object contains unknown field `(.+)`$", re.DOTALL)
-_UNKNOWN_TYPE = re.compile(r"^Invalid value '(.*)'$", re.DOTALL)
 
-
-def decode_client_event(text: bytes | str) -> ClientEvent:
-    """The event in ``text``; raises ``BadEvent`` naming the field in ``param``."""
+def read_client_message(text: bytes | str) -> ClientMessage:
+    """The message ``text``; raises ``BadEvent`` naming the field in ``param`` if the bridge must understand it."""
     try:
-        event = _decoder.decode(text)
-        if isinstance(event, SessionUpdate | ResponseCreate):
-            flat = _flat_event_decoder.decode(text)
-            for path in ("session", "response"):
-                refuse_flat(_given(getattr(flat, path)), path)
-        if isinstance(event, SessionUpdate) and event.session.type is UNSET:
-            param = "session.type"
-            raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
-        check_event(event)
-        return event
-    except msgspec.ValidationError as error:
-        raise bad_event(error) from None
+        return ClientMessage(_append_decoder.decode(text), {})
+    except msgspec.ValidationError:
+        return message_of(decode_json(text))  # another event, or a wrong one
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
 
 
-def _given(flat: Struct | UnsetType) -> list[str]:
-    if flat is UNSET:
-        return []
-    return [name for name in flat.__struct_fields__ if getattr(flat, name) is not UNSET]
+def decode_client_event(text: bytes | str) -> ClientEvent:
+    """The event in ``text``; raises ``BadEvent``, naming the field, if the bridge does not know all of it."""
+    return read_client_message(text).known
 
 
-def refuse_flat(names: Iterable[str], path: str = "session") -> None:
-    """A beta client on a GA connection is told so: its fields would be taken for unknown ones and forgotten."""
-    for name in names:
-        if name in _FLAT_NAMES:
-            param = f"{path}.{name}"
-            raise BadEvent(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
+def message_of(body: Any) -> ClientMessage:
+    """A client event as plain JSON in GA's words, understood; raises ``BadEvent`` as ``read_client_message`` does."""
+    kind = _type_of(body)
+    if require_shallow(body) > MAX_TEXT_BYTES:
+        for name in ("session", "response", "item"):
+            require_tellable(body.get(name), name)
+    wanted = _KINDS.get(kind)
+    reading = Reading(must_fit=_MUST_FIT)
+    if wanted is None:
+        reading.read({**body, "type": ""}, OtherEvent)
+        unknown = BadEvent(f"Unknown event type: '{kind[:64]}'.", param="type")
+        raise_now = reading.fatal or (unknown if kind.startswith(_OWN_PREFIX) else None)
+        if raise_now is not None:
+            raise raise_now
+        return ClientMessage(OtherEvent(event_id=body.get("event_id")), body, unknown)
+    session = body.get("session")
+    defaults = {"session": defaults_of(session.get("type"))} if isinstance(session, dict) else {}
+    event: Any = reading.read(body, wanted, defaults=defaults)
+    if reading.fatal is not None:
+        raise reading.fatal
+    complaint = reading.invalid or _misjudged(event) or (reading.unknown if wanted not in _OWN else None)
+    if complaint is None and isinstance(event, SessionUpdate) and event.session.type is UNSET:
+        param = "session.type"
+        text = f"Missing required parameter: '{param}'."
+        complaint = BadEvent(text, code="missing_required_parameter", param=param)
+    if complaint is not None and wanted in _OWN:
+        raise complaint
+    if isinstance(event, ConversationItemCreate):
+        require_id(event.item.id, "item")
+    return ClientMessage(event or OtherEvent(event_id=body.get("event_id")), body, complaint)
 
 
-def check_event(event: ClientEvent) -> None:
-    """Raises ``BadEvent`` for what the types cannot say."""
-    if isinstance(event, SessionUpdate):
-        check_update(event.session)
-    elif isinstance(event, ConversationItemCreate):
-        check_item(event.item)
-    elif isinstance(event, ResponseCreate) and event.response is not UNSET:
-        check_response(event.response)
+def _type_of(body: Any) -> str:
+    try:
+        return msgspec.convert(body, _Typed).type
+    except msgspec.ValidationError as error:
+        raise bad_event(error) from None
+
+
+class _Typed(Struct):
+    type: str
+
+
+def _misjudged(event: ClientEvent | None) -> BadEvent | None:
+    """What the types cannot say."""
+    try:
+        if isinstance(event, SessionUpdate):
+            check_update(event.session)
+        elif isinstance(event, ConversationItemCreate):
+            check_item(event.item)
+        elif isinstance(event, ResponseCreate) and event.response is not UNSET:
+            check_response(event.response)
+    except BadEvent as error:
+        return error
+    return None
 
 
 def decode_json(text: bytes | str) -> Any:
@@ -233,34 +291,32 @@ def _not_json(error: Exception) -> BadEvent:
     return BadEvent(f"The message is not valid JSON: {error}", code="invalid_json")
 
 
-def decode_session(text: bytes | str) -> SessionConfig:
-    """A session in a request's body; raises ``BadEvent`` naming the field below ``session``."""
+def read_session(body: Any, path: str = "session") -> SessionRequest:
+    """A session as a request asks for it, in GA's words; raises ``BadEvent`` if the bridge must understand it.
+
+    ``path`` is where it stands in the request.
+    """
+    require_tellable(body, path)
+    reading = Reading(must_fit=_MUST_FIT)
+    config = reading.read(body, SessionConfig, path=path)
+    if reading.fatal is not None:
+        raise reading.fatal
+    complaint = reading.invalid
+    if config is None:
+        raise complaint or BadEvent("A session is a JSON object.", param=path)
     try:
-        session = _session_decoder.decode(text)
-        refuse_flat(_given(_flat_decoder.decode(text)))
-        check_session(session)
-        return session
-    except msgspec.ValidationError as error:
-        complaint = bad_event(error)
-        param = f"session.{complaint.param}" if complaint.param else "session"
-        raise BadEvent(complaint.message, code=complaint.code, param=param) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _not_json(error) from None
+        check_session(config)
+    except BadEvent as error:
+        complaint = complaint or error
+    return SessionRequest(config, body, complaint or reading.unknown)
 
 
-def bad_event(error: msgspec.ValidationError) -> BadEvent:
-    """msgspec's complaint in the protocol's words: ``param`` is the path of the field."""
-    match = _PATH.match(str(error))
-    what, path = (match[1], match[2] or "") if match else (str(error), "")
-    if missing := _MISSING.match(what):
-        param = f"{path}.{missing[1]}" if path else missing[1]
-        return BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
-    if extra := _UNKNOWN_FIELD.match(what):
-        param = f"{path}.{extra[1][:64]}" if path else extra[1][:64]
-        return BadEvent(f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
-    if path == "type" and (unknown := _UNKNOWN_TYPE.match(what)):
-        return BadEvent(f"Unknown event type: '{unknown[1][:64]}'.", param="type")
-    return BadEvent(f"Invalid value for '{path}': {what}." if path else f"{what}.", param=path or None)
+def decode_session(text: bytes | str) -> SessionConfig:
+    """A session in a request's body; raises ``BadEvent`` if the bridge does not know all of it."""
+    request = read_session(decode_json(text))
+    if request.complaint is not None:
+        raise request.complaint
+    return request.config
 
 
 def event_id_of(text: bytes | str) -> str | None:

@@ -15,7 +15,10 @@ __all__ = [
     "InputText",
     "Item",
     "ItemReference",
+    "McpApprovalRequest",
     "McpApprovalResponse",
+    "McpCall",
+    "McpListTools",
     "Message",
     "OutputAudio",
     "OutputText",
@@ -109,7 +112,42 @@ class McpApprovalResponse(Struct, tag="mcp_approval_response", kw_only=True):
     reason: str | None | UnsetType = UNSET
 
 
-Item = Message | FunctionCall | FunctionCallOutput | McpApprovalResponse
+class McpApprovalRequest(Struct, tag="mcp_approval_request", kw_only=True):
+    """The model asks whether it may call a remote tool."""
+
+    id: str | UnsetType = UNSET
+    object: Literal["realtime.item"] | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    server_label: str
+    name: str
+    arguments: str
+
+
+class McpCall(Struct, tag="mcp_call", kw_only=True):
+    """A remote tool was called."""
+
+    id: str | UnsetType = UNSET
+    object: Literal["realtime.item"] | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    server_label: str
+    name: str
+    arguments: str
+    approval_request_id: str | None | UnsetType = UNSET
+    output: str | None | UnsetType = UNSET
+    error: Any = UNSET
+
+
+class McpListTools(Struct, tag="mcp_list_tools", kw_only=True):
+    """The tools that a remote server has."""
+
+    id: str | UnsetType = UNSET
+    object: Literal["realtime.item"] | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    server_label: str
+    tools: list[dict[str, Any]]
+
+
+Item = Message | FunctionCall | FunctionCallOutput | McpApprovalResponse | McpApprovalRequest | McpCall | McpListTools
 
 
 class ItemReference(Struct, tag="item_reference"):

@@ -4,14 +4,13 @@ A server may say more than the bridge knows: new events, new fields, items of ot
 event is read into its type, less what does not fit, and its body is passed on whole.
 """
 
-import copy
-import re
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BadEvent
+from bridge.wire.reading import Reading
 from bridge.wire.server_events import Body, ServerEvent
 
 __all__ = ["AudioDelta", "decode_relayed", "understood"]
@@ -34,11 +33,7 @@ _KNOWN: dict[str, type[ServerEvent]] = {
     for kind in ServerEvent.__subclasses__()
     if not str(kind.__struct_config__.tag).startswith(_OWN)
 }
-_PATH = re.compile(r" - at `\$(.+)`$")
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]|\[\.\.\.\]")
-_MISSING = re.compile(r"missing required field `(\w+)`")
-_MAX_MISFITS = 64
-# What is assumed where a server does not say what GA has always: with it, the rest of the event is of use.
+# What is assumed if a server does not say what GA always has: with it, the rest of the event is of use.
 _ASSUMED: dict[str, Any] = {
     "arguments": "",
     "call_id": "",
@@ -82,44 +77,5 @@ def understood(body: Body) -> ServerEvent:
         return ServerEvent()
     try:
         return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        return _in_part(body, kind, error)
-
-
-def _in_part(body: Body, kind: type[ServerEvent], error: msgspec.ValidationError) -> ServerEvent:
-    """The event less what does not fit, if it can be without it: fields, elements of lists, or what holds them."""
-    body = copy.deepcopy(body)
-    for _ in range(_MAX_MISFITS):
-        if not _amend(body, str(error)):
-            break
-        try:
-            return msgspec.convert(body, kind)
-        except msgspec.ValidationError as further:
-            error = further
-    return ServerEvent()
-
-
-def _amend(body: Body, complaint: str) -> bool:
-    """Does away with what msgspec complains of; False where that would be the event itself."""
-    found, missing = _PATH.search(complaint), _MISSING.search(complaint)
-    path = _steps(found[1]) if found is not None else []
-    place: Any = body
-    for step in path[:-1]:
-        place = place[step]
-    if missing is not None and missing[1] in _ASSUMED:
-        (place[path[-1]] if path else place)[missing[1]] = copy.copy(_ASSUMED[missing[1]])
-        return True
-    if not path:
-        return False
-    del place[path[-1]]
-    return True
-
-
-def _steps(path: str) -> list[str | int]:
-    """Up to where it is not said which value of an object is meant."""
-    steps: list[str | int] = []
-    for match in _STEP.finditer(path):
-        if match[1] is None and match[2] is None:
-            break
-        steps.append(match[1] if match[1] is not None else int(match[2]))
-    return steps
+    except msgspec.ValidationError:
+        return Reading(assumed=_ASSUMED).read(body, kind) or ServerEvent()

@@ -2,15 +2,19 @@
 
 Every field may be absent (``UNSET``): a client's ``session.update`` is the same shape as the whole. ``merged`` lays one
 over the other as the Realtime API does: the nested ``audio`` objects and ``noise_reduction`` field by field, everything
-else as one value, and ``null`` where null means "off".
+else as one value, and ``null`` where null means "off". ``laid_over`` does so with sessions as plain JSON, which hold
+what the types here do not know; a ``SessionRequest`` is both.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bridge.errors import BadEvent
 from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, AudioFormat
+from bridge.wire.reading import MERGED
 
 __all__ = [
     "AudioConfig",
@@ -27,12 +31,15 @@ __all__ = [
     "SemanticVad",
     "ServerVad",
     "SessionConfig",
+    "SessionRequest",
     "ToolChoice",
     "Transcription",
     "TurnDetection",
     "default_session",
     "default_transcription",
+    "defaults_of",
     "format_of",
+    "laid_over",
     "merged",
 ]
 
@@ -70,6 +77,7 @@ class ServerVad(Struct, frozen=True, tag="server_vad"):
     idle_timeout_ms: Annotated[int, Meta(ge=5000, le=30000)] | None = None
     create_response: bool = True
     interrupt_response: bool = True
+    model_version: str | None | UnsetType = UNSET
 
 
 class SemanticVad(Struct, frozen=True, tag="semantic_vad"):
@@ -78,6 +86,7 @@ class SemanticVad(Struct, frozen=True, tag="semantic_vad"):
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     create_response: bool = True
     interrupt_response: bool = True
+    model_version: str | None | UnsetType = UNSET
 
 
 TurnDetection = ServerVad | SemanticVad
@@ -88,7 +97,10 @@ class Transcription(Struct, frozen=True):
 
     model: str | UnsetType = UNSET
     language: str | None | UnsetType = UNSET
+    languages: list[str] | None | UnsetType = UNSET
     prompt: str | None | UnsetType = UNSET
+    keywords: list[str] | None | UnsetType = UNSET
+    delay: Literal["minimal", "low", "medium", "high", "xhigh"] | None | UnsetType = UNSET
 
 
 class NoiseReduction(Struct, frozen=True):
@@ -118,6 +130,9 @@ class McpTool(Struct, frozen=True, tag="mcp"):
     headers: dict[str, str] | None | UnsetType = UNSET
     allowed_tools: Any = UNSET
     require_approval: Any = UNSET
+    tunnel_id: str | None | UnsetType = UNSET
+    defer_loading: bool | None | UnsetType = UNSET
+    allowed_callers: list[Literal["direct", "programmatic"]] | None | UnsetType = UNSET
 
 
 class ChosenTool(Struct, frozen=True):
@@ -237,6 +252,51 @@ def default_transcription(*, session_id: str, model: str, expires_at: int) -> Se
 
 _NESTED = (AudioConfig, AudioInput, AudioOutput, NoiseReduction)
 _S = TypeVar("_S", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """A session as somebody asks for it."""
+
+    config: SessionConfig
+    """What the bridge understands of it."""
+    body: dict[str, Any]
+    """All that was written, in GA's words; an upstream gets this."""
+    complaint: BadEvent | None = None
+    """Why the embedded engine, which knows no more than the bridge, refuses it."""
+
+    @classmethod
+    def of(cls, config: SessionConfig) -> "SessionRequest":
+        """One that the bridge itself makes."""
+        return cls(config, msgspec.to_builtins(config))
+
+    def with_update(self, update: "SessionRequest") -> "SessionRequest":
+        """Both, with ``update`` laid over this one."""
+        return SessionRequest(
+            merged(self.config, update.config),
+            laid_over(self.body, update.body),
+            self.complaint or update.complaint,
+        )
+
+
+def defaults_of(kind: Any) -> dict[str, Any]:
+    """What the fields of a session of this ``type`` are set to where null asks for the default."""
+    new = default_transcription if kind == "transcription" else default_session
+    whole: dict[str, Any] = msgspec.to_builtins(new(session_id="", model="", expires_at=0))
+    return {name: value for name, value in whole.items() if name not in _FIXED}
+
+
+_FIXED = ("type", "object", "id", "model", "expires_at")
+
+
+def laid_over(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with every field that ``update`` has, as ``merged`` does it, for sessions as plain JSON."""
+    whole = {**base, **update}
+    for name in MERGED & base.keys() & update.keys():
+        old, new = base[name], update[name]
+        if isinstance(old, dict) and isinstance(new, dict):
+            whole[name] = laid_over(old, new)
+    return whole
 
 
 def merged(base: _S, update: _S) -> _S:

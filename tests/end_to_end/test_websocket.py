@@ -204,26 +204,49 @@ async def test_longest_append_holds_up_nobody(daemon: Daemon) -> None:
     assert lag.result() < _LAG_LIMIT_S
 
 
-@pytest.mark.parametrize(
-    ("text", "code", "close_code"),
-    [("{not json", "invalid_json", 1007), ("x" * _TOO_LONG, "event_too_large", 1009)],
-    ids=["no JSON", "too long"],
-)
-async def test_what_is_no_event_at_all_closes_the_socket(daemon: Daemon, text: str, code: str, close_code: int) -> None:
-    """What cannot be read, or is longer than any event, is told to be that, and then the socket is closed."""
+async def test_what_is_too_long_closes_the_socket(daemon: Daemon) -> None:
+    """A message that is longer than any event is told to be that, and then the socket is closed."""
     async with open_socket(daemon.url, "model=any") as client:
-        await client.connection.send(text)
+        await client.connection.send("x" * _TOO_LONG)
         error = (await client.until("error"))["error"]
-        assert (error["type"], error["code"]) == ("invalid_request_error", code)
-        assert await client.close_code() == close_code
+        assert (error["type"], error["code"]) == ("invalid_request_error", "event_too_large")
+        assert await client.close_code() == 1009
     assert daemon.registry.sessions == []
 
 
-async def test_binary_message_closes_the_socket(daemon: Daemon) -> None:
-    """Events are text: a binary message is answered by 1003, and ends its session."""
+_GARBAGE: dict[str, str | bytes] = {
+    "half a surrogate pair": '{"type": "response.create", "event_id": "cut \\ud83d"}',
+    "no JSON": "{not json",
+    "empty": "",
+    "binary": b"\x00\x01",
+    "empty and binary": b"",
+}
+
+
+async def test_the_session_outlives_messages_that_are_no_events(daemon: Daemon) -> None:
+    """Each is answered by an error event, and the socket stays open as long as events come between them."""
+    messages = list(_GARBAGE.values()) * 5
     async with open_socket(daemon.url, "model=any") as client:
-        await client.connection.send(b"\x00\x01")
-        assert await client.close_code() == 1003
+        for number, message in enumerate(messages, start=1):
+            await client.connection.send(message)
+            await client.until("error", number=number)
+            error = client.of("error")[-1]["error"]
+            assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_json")
+            if number == 19:
+                await client.send({"type": "input_audio_buffer.clear"})
+                await client.until("input_audio_buffer.cleared")
+        await client.send({"type": "input_audio_buffer.clear"})
+        await client.until("input_audio_buffer.cleared", number=2)
+
+
+@pytest.mark.parametrize(("name", "close_code"), [("no JSON", 1007), ("binary", 1003)])
+async def test_nothing_but_garbage_closes_the_socket(daemon: Daemon, name: str, close_code: int) -> None:
+    """Twenty messages in a row that are no events are each answered, and the last one by the end of the session."""
+    async with open_socket(daemon.url, "model=any") as client:
+        for _ in range(20):
+            await client.connection.send(_GARBAGE[name])
+        await client.until("error", number=20)
+        assert await client.close_code() == close_code
     assert daemon.registry.sessions == []
 
 

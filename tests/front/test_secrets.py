@@ -17,6 +17,18 @@ from tests.end_to_end.web import Reply, open_socket, request
 _KEY = "sk-the-api-key-of-these-tests"
 _PAGE = "https://app.example"
 _DOORS = ["client_secrets", "sessions", "transcription_sessions"]
+_FLAT_TRANSCRIPTION = {
+    "id",
+    "object",
+    "expires_at",
+    "modalities",
+    "input_audio_format",
+    "input_audio_transcription",
+    "input_audio_noise_reduction",
+    "turn_detection",
+    "include",
+    "client_secret",
+}
 _FLAT = {
     "id",
     "object",
@@ -104,7 +116,8 @@ async def test_beta_session(serve_with: ServeWith, door: str) -> None:
     async with serve_with(api_key=(_KEY,)) as daemon:
         for body in (None, {"model": "gpt-4o-realtime-preview"}):
             reply = await _mint(daemon, door, body, **{"OpenAI-Beta": "assistants=v2"})
-            assert (reply.status, reply.json.keys()) == (200, _FLAT)
+            fields = _FLAT if door == "sessions" else _FLAT_TRANSCRIPTION
+            assert (reply.status, reply.json.keys()) == (200, fields)
             secret = reply.json["client_secret"]
             assert secret.keys() == {"value", "expires_at"}
             assert abs(secret["expires_at"] - time.time() - 60) < 5
@@ -174,7 +187,8 @@ async def test_body_that_is_nested_too_deeply(serve_with: ServeWith, door: str) 
             assert reply.status == (200 if depth == 100 else 400), depth
             if depth == 100:
                 key = reply.json["value"] if door == "client_secrets" else reply.json["client_secret"]["value"]
-                async with open_socket(daemon.url, "", additional_headers=_auth(key)) as client:
+                first = "transcription_session.created" if door == "transcription_sessions" else "session.created"
+                async with open_socket(daemon.url, "", first=first, additional_headers=_auth(key)) as client:
                     assert client.events[0]["session"]["id"]
 
 

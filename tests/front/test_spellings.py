@@ -9,13 +9,13 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI, NotFoundError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from bridge.config import UpstreamSettings
+from bridge.config import Config, UpstreamSettings
 from bridge.daemon import Daemon
-from bridge.session.registry import DEFAULT_MODEL
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import Reply, request
 
+_DEFAULT_MODEL = Config().default_model
 _KEY = "sk-the-api-key-of-these-tests"
 _HELD = {"Authorization": f"Bearer {_KEY}"}
 _AZURE = "api-version=2024-10-01-preview&deployment=gpt-4o-realtime-preview"
@@ -92,7 +92,7 @@ async def test_a_call_at_each_spelling(daemon: Daemon, path: str, is_beta: bool)
         await peer.until("session.created")
         session = peer.of("session.created")[0]["session"]
         assert ("modalities" in session) == is_beta
-        assert session["model"] == ("gpt-4o-realtime-preview" if is_beta else "gpt-realtime")
+        assert session["model"] == ("gpt-4o-realtime-preview" if is_beta else _DEFAULT_MODEL)
         assert peer.reply.headers["location"].startswith("/v1/realtime/calls/rtc_")
 
 
@@ -152,7 +152,7 @@ async def test_models_as_openai_lists_them(serve_with: ServeWith) -> None:
         assert listed.keys() == {"object", "data"}
         assert listed["object"] == "list"
         assert [(model["id"], model["owned_by"]) for model in listed["data"]] == [
-            (DEFAULT_MODEL, "local"),
+            (_DEFAULT_MODEL, "local"),
             ("qwen3-omni", "qwen"),
             ("qwen/turbo", "qwen"),
         ]
@@ -172,9 +172,9 @@ async def test_models_are_behind_the_key(serve_with: ServeWith) -> None:
     async with serve_with(api_key=(_KEY,)) as daemon:
         minted = (await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=_HELD)).json["value"]
         for headers in (_HELD, {"x-api-key": _KEY}, {"api-key": _KEY}, {"Authorization": f"Bearer {minted}"}):
-            for path in ("", f"/{DEFAULT_MODEL}"):
+            for path in ("", f"/{_DEFAULT_MODEL}"):
                 assert (await _models(daemon, path, **headers)).status == 200
-        for path in ("", f"/{DEFAULT_MODEL}", "/nope"):
+        for path in ("", f"/{_DEFAULT_MODEL}", "/nope"):
             assert (await _models(daemon, path)).status == 401
             assert (await _models(daemon, path, **_HELD, Origin="https://elsewhere.example")).status == 403
 
@@ -183,8 +183,8 @@ async def test_stock_sdk_lists_models(daemon: Daemon) -> None:
     """As gateways probe: ``models.list`` and ``models.retrieve`` of the stock client."""
     async with AsyncOpenAI(api_key="any", base_url=f"{daemon.url}v1") as client:
         listed = [model.id async for model in client.models.list()]
-        assert listed == [DEFAULT_MODEL]
-        assert (await client.models.retrieve(DEFAULT_MODEL)).owned_by == "local"
+        assert listed == [_DEFAULT_MODEL]
+        assert (await client.models.retrieve(_DEFAULT_MODEL)).owned_by == "local"
         with pytest.raises(NotFoundError):
             await client.models.retrieve("nope")
 

@@ -150,7 +150,7 @@ async def test_transcript_content_is_taken(daemon: Daemon) -> None:
 async def test_from_key_to_call(serve_with: ServeWith, short_pcm: bytes) -> None:
     """``GET /session``, its key for one offer and no more; a turn in the beta dialect without sound on the channel."""
     async with serve_with(api_key=(_KEY,), allow_origin=(_PAGE,), page_keys=True) as daemon:
-        reply = await request("GET", f"{daemon.url}session", headers={"Origin": _PAGE})
+        reply = await request("GET", f"{daemon.url}session?model=gpt-4o-realtime-preview", headers={"Origin": _PAGE})
         assert (reply.status, reply.headers["access-control-allow-origin"]) == (200, _PAGE)
         headers = {
             **_SDP,

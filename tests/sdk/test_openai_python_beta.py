@@ -270,7 +270,9 @@ async def test_transcription_session(daemon: Daemon, short_pcm: bytes) -> None:
         await log.until("conversation.item.input_audio_transcription.failed")
         await connection.response.create()
         await log.until("error")
-    assert log.of("response.created", "session.updated") == []
+    assert log.types[0] == "transcription_session.created"
+    assert log.of("session.created", "conversation.created", "response.created", "session.updated") == []
+    assert log.events[0]["session"].keys() & {"voice", "tools", "instructions", "output_audio_format"} == set()
 
 
 async def test_minted_session(serve_with: ServeWith) -> None:
@@ -305,5 +307,6 @@ async def test_minted_transcription_session(serve_with: ServeWith, short_pcm: by
         assert session.input_audio_transcription.language == "en"
         key = session.client_secret.value
         headers = {"Authorization": f"Bearer {key}", "OpenAI-Beta": "realtime=v1"}
-        async with open_socket(daemon.url, "intent=transcription", additional_headers=headers) as client:
+        first = "transcription_session.created"
+        async with open_socket(daemon.url, "intent=transcription", first=first, additional_headers=headers) as client:
             assert client.events[0]["session"]["object"] == "realtime.transcription_session"

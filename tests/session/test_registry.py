@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from msgspec import UNSET
 from openai.types.websocket_reconnection import is_recoverable_close
 
 from bridge.errors import Draining, OverLimit, UnknownCall
@@ -11,7 +10,7 @@ from bridge.session.hub import Limits
 from bridge.session.info import CallInfo
 from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.sessions import SessionConfig, SessionRequest
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 
 
@@ -66,11 +65,13 @@ async def test_a_session_starts_with_its_configuration() -> None:
         config = session.config
         assert (config.id, config.model) == (session.info.session_id, "parrot")
         assert config.expires_at == int(session.info.started_at + 600)
-        asked = registry.open(Terms(update=SessionConfig(instructions="sing")), transport="websocket").config
+        asked = registry.open(
+            Terms(update=SessionRequest.of(SessionConfig(instructions="sing"))), transport="websocket"
+        ).config
         assert (asked.instructions, asked.tool_choice) == ("sing", "auto")
         given = SessionConfig(instructions="dance")
-        keyed = registry.open(Terms(config=given), transport="websocket").config
-        assert (keyed.instructions, keyed.tool_choice) == ("dance", UNSET)
+        keyed = registry.open(Terms(config=SessionRequest.of(given)), transport="websocket").config
+        assert (keyed.instructions, keyed.tool_choice) == ("dance", "auto")
 
 
 async def test_a_key_sees_its_own_calls_only() -> None:

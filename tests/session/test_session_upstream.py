@@ -11,6 +11,7 @@ from bridge.session.state import SessionState
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16
 from bridge.wire.choices import Choices
+from bridge.wire.client_events import ClientMessage
 from bridge.wire.items import Message, OutputText
 from bridge.wire.sessions import default_session
 from tests.fakes import FakeClock, FakeSink, FakeUpstream, JsonEvent
@@ -22,8 +23,8 @@ class SlowUpstream(FakeUpstream):
     def start(self, downstream: object, state: SessionState) -> None:
         self.state = state
 
-    def receive_event(self, event: object, text: str | None = None) -> None:
-        self.events.append(event)  # type: ignore[arg-type]
+    def receive_event(self, message: ClientMessage) -> None:
+        self.events.append(message.known)
 
 
 class Scene:

@@ -13,8 +13,8 @@ from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
 from bridge.upstream.target import Profile, Target
 from bridge.upstream.websocket import WebSocketLine
-from bridge.wire.client_events import decode_client_event
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.client_events import read_client_message
+from tests.fakes import JsonEvent
 from tests.machine import scaled
 from tests.upstream.engine.talk import Recorder
 from tests.upstream.service import Service
@@ -35,7 +35,7 @@ class Dialled:
     def send(self, name: str, **fields: Any) -> None:
         """A client event, as a GA client writes it."""
         text = json.dumps({"type": name, **fields})
-        self.upstream.receive_event(decode_client_event(text), text)
+        self.upstream.receive_event(read_client_message(text))
 
     def type(self, words: str, item_id: str) -> None:
         """A typed message."""
@@ -59,7 +59,7 @@ class Dialled:
 async def dialled(
     *services: Service | str,
     patience: Patience = PATIENCE,
-    wanted: SessionConfig | None = None,
+    wanted: JsonEvent | None = None,
     profile: Profile | None = None,
     **changes: Any,
 ) -> AsyncIterator[Dialled]:

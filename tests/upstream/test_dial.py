@@ -6,7 +6,6 @@ import pytest
 
 from bridge.errors import UpstreamError
 from bridge.upstream.target import Profile
-from bridge.wire.sessions import SessionConfig
 from tests.machine import scaled
 from tests.upstream.dialled import dialled
 from tests.upstream.service import Refusal, Service, Visit
@@ -44,7 +43,7 @@ async def test_the_session_is_the_upstreams_under_our_id() -> None:
 
 async def test_what_was_asked_for_is_asked_of_it_first() -> None:
     """Clients hear ``session.created`` with what the session was opened with."""
-    wanted = SessionConfig(instructions="sing", output_modalities=["text"])
+    wanted = {"instructions": "sing", "output_modalities": ["text"]}
     async with Service.serving(answering) as service, dialled(service, wanted=wanted) as call:
         created = await call.until("session.created")
         assert created["session"]["instructions"] == "sing"
@@ -63,7 +62,7 @@ async def test_what_is_not_to_be_had_is_said() -> None:
         await visit.say("error", error={**detail, "event_id": event["event_id"]})
         await visit.until_closed()
 
-    wanted = SessionConfig(instructions="sing")
+    wanted = {"instructions": "sing"}
     async with Service.serving(refusing) as service, dialled(service, wanted=wanted) as call:
         error = await call.until("error")
         assert call.said.types == ["session.created", "error"]

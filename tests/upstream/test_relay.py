@@ -13,7 +13,6 @@ from bridge.upstream.target import Profile
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body
-from bridge.wire.sessions import SessionConfig
 from tests.upstream.engine.talk import Recorder, silence
 from tests.wire.strange import strange_events
 
@@ -52,7 +51,7 @@ class Paper:
 class Told:
     """A relay between a session and its first line."""
 
-    def __init__(self, wanted: SessionConfig | None = None) -> None:
+    def __init__(self, wanted: Body | None = None) -> None:
         self.said = Recorder()
         self.said.state = SessionState(self.said.state.config, wanted)
         self.relay = Relay(self.said, self.said.state)
@@ -73,7 +72,7 @@ class Told:
 def test_the_first_line_is_greeted() -> None:
     """Where nothing was asked for, there is nothing to wait for; else clients hear of it when it is granted."""
     assert Told().said.types == ["session.created"]
-    told = Told(SessionConfig(instructions="sing"))
+    told = Told({"instructions": "sing"})
     assert told.said.types == []
     assert told.line.sent[0]["session"] == {"type": "realtime", "instructions": "sing"}
     told.hear("session.updated", session={**CREATED, "instructions": "sing"})
@@ -84,14 +83,14 @@ def test_the_first_line_is_greeted() -> None:
 
 def test_a_refusal_without_a_name_is_of_the_greeting() -> None:
     """A service that does not say which event it refuses leaves nobody waiting."""
-    told = Told(SessionConfig(instructions="sing"))
+    told = Told({"instructions": "sing"})
     told.hear("error", error={"type": "invalid_request_error", "message": "no"})
     assert told.said.types == ["session.created", "error"]
 
 
 def test_a_loss_before_the_greeting_is_granted() -> None:
     """The next line is asked for the same once, and nobody hears of the loss."""
-    told = Told(SessionConfig(instructions="sing"))
+    told = Told({"instructions": "sing"})
     told.relay.lose(LOST)
     line = Paper()
     told.relay.greet(line, CREATED, 1.0)

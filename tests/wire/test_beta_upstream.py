@@ -103,7 +103,7 @@ def test_a_session_comes_back_as_it_was() -> None:
     assert (updated.session.id, updated.session.audio) == (config.id, config.audio)
     assert updated.session.output_modalities == config.output_modalities
     assert body["session"]["audio"]["input"]["turn_detection"] == told["session"]["turn_detection"]
-    assert session_to_ga({"voice": "verse"}, Beta()).type == "realtime"
+    assert session_to_ga({"voice": "verse"}, Beta()).config.type == "realtime"
 
 
 def test_a_transcription_session_is_told_apart() -> None:

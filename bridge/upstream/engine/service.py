@@ -67,8 +67,9 @@ class Engine:
         """What it speaks, likewise."""
         return PCM16
 
-    def receive_event(self, event: client.ClientEvent, text: str | None = None) -> None:
-        """A client event; raises ``BadEvent`` where it cannot be done."""
+    def receive_event(self, message: client.ClientMessage) -> None:
+        """A client event; raises ``BadEvent`` if it cannot be done, or if not all of it is known here."""
+        event = message.known
         if isinstance(event, client.SessionUpdate):
             self._downstream.deliver(server.SessionUpdated(session=self._state.updated(event.session)))
             self._intake.configure()

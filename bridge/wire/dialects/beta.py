@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Meta
 
 from bridge.errors import BadEvent
-from bridge.wire.client_events import ClientEvent, bad_event, check_event, decode_json
+from bridge.wire.client_events import ClientEvent, ClientMessage, decode_json, message_of, read_session
 from bridge.wire.own_events import server_event_types
 from bridge.wire.server_events import Body, ServerEvent
-from bridge.wire.sessions import SessionConfig
+from bridge.wire.sessions import SessionConfig, SessionRequest
 
 __all__ = [
     "AUDIO_DELTA",
@@ -26,6 +26,7 @@ __all__ = [
     "SERVER_TYPES",
     "Beta",
     "decode_client_event",
+    "read_client_message",
     "session_to_beta",
     "session_to_ga",
     "to_beta",
@@ -42,7 +43,7 @@ SERVER_TYPES = {
     "response.output_audio_transcript.delta": "response.audio_transcript.delta",
     "response.output_audio_transcript.done": "response.audio_transcript.done",
 }
-BETA_TYPES = frozenset(SERVER_TYPES.values())
+BETA_TYPES = frozenset({*SERVER_TYPES.values(), "transcription_session.created", "transcription_session.updated"})
 """The names of server events that GA does not have."""
 _NOT_IN_BETA = frozenset(
     {
@@ -80,8 +81,9 @@ NESTED = {
     "modalities": ("output_modalities",),
     "max_response_output_tokens": ("max_output_tokens",),
 }
+_GA_SESSION = frozenset(field.encode_name for field in msgspec.structs.fields(SessionConfig))
 _ENVELOPE = ("type", "event_id", "timestamp")
-_NOT_SET_HERE = ("type", "client_secret")
+_NOT_SET_HERE = ("type", "client_secret", "status")
 
 # What some documents state beside a format. A session's formats leave no choice, but a client that believes otherwise
 # would send noise.
@@ -95,6 +97,8 @@ _STATED: dict[str, dict[str, int | str]] = {
 }
 
 _USER_CONTENT = {"text": "input_text", "audio": "input_audio"}
+_OF_TEXT = ("encoding", "format")
+"""What the beta reference says of a text, and GA does not."""
 _ASSISTANT_CONTENT = {"text": "output_text", "audio": "output_audio"}
 BETA_CONTENT = {"output_text": "text", "output_audio": "audio"}
 
@@ -199,6 +203,8 @@ class _Translation:
         place[last] = self._value(name, value)
 
     def _value(self, name: str, value: Any) -> Any:
+        if value is None:
+            return None
         if name in ("input_audio_format", "output_audio_format"):
             if not isinstance(value, str) or value not in FORMATS:
                 raise BadEvent(f"'{name}' is one of {', '.join(FORMATS)}.", param=f"{self._prefix}{name}")
@@ -239,7 +245,10 @@ class _Translation:
             raise BadEvent("'modalities' is a list of text, audio or both.", param=f"{self._prefix}modalities")
         return ["audio"] if "audio" in value else ["text"]
 
-    def _temperature(self, value: Any) -> float:
+    def _temperature(self, value: Any) -> float | None:
+        """Null is the default in a session, and the session's in a response."""
+        if value is None:
+            return None if self._prefix == "response." else _DEFAULT_TEMPERATURE
         low, high = _TEMPERATURES
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             param = f"{self._prefix}temperature"
@@ -254,8 +263,8 @@ class _Translation:
             raise BadEvent(text, param=f"{self._prefix}metadata") from None
 
 
-def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
-    """The GA event that a beta client means; raises ``BadEvent`` naming the field as the client wrote it."""
+def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
+    """The GA message that a beta client means; raises ``BadEvent``, which names the field as the client wrote it."""
     message = decode_json(text)
     if not isinstance(message, dict):
         raise BadEvent("An event is a JSON object.")
@@ -268,31 +277,34 @@ def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
     elif kind == "conversation.item.create" and isinstance(message.get("item"), dict):
         message = {**message, "item": _item_to_ga(message["item"], "item")}
     try:
-        event: ClientEvent = msgspec.convert(message, ClientEvent)
-        check_event(event)
-    except msgspec.ValidationError as error:
-        raise translation.complaint(bad_event(error)) from None
-    if kind == "response.create":
+        meant = message_of(message)
+    except BadEvent as error:
+        raise translation.complaint(error) from None
+    if meant.complaint is not None:
+        meant.complaint = translation.complaint(meant.complaint)
+    elif kind == "response.create":
         beta.ask(translation.temperature)
     else:
         translation.settle(beta)
-    return event
+    return meant
 
 
-def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime", prefix: str = "") -> SessionConfig:
+def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
+    """The GA event that a beta client means; raises ``BadEvent`` if the bridge does not know all of it."""
+    return read_client_message(text, beta).known
+
+
+def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime", prefix: str = "") -> SessionRequest:
     """The session that a flat one in a request's body means; raises ``BadEvent`` naming its field behind ``prefix``."""
     translation = _Translation(prefix)
-    nested = translation.session(flat, kind)
     try:
-        session = msgspec.convert({"session": nested}, _Wanted).session
-    except msgspec.ValidationError as error:
-        raise translation.complaint(bad_event(error)) from None
+        meant = read_session(translation.session(flat, kind))
+    except BadEvent as error:
+        raise translation.complaint(error) from None
+    if meant.complaint is not None:
+        return SessionRequest(meant.config, meant.body, translation.complaint(meant.complaint))
     translation.settle(beta)
-    return session
-
-
-class _Wanted(msgspec.Struct):
-    session: SessionConfig
+    return meant
 
 
 def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
@@ -303,8 +315,8 @@ def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
         return None
     message["type"] = SERVER_TYPES.get(kind, kind)
     if isinstance(message.get("session"), dict):
-        if message["session"].get("type") == "transcription" and kind == "session.updated":
-            message["type"] = "transcription_session.updated"
+        if message["session"].get("type") == "transcription":
+            message["type"] = f"transcription_{kind}"
         message["session"] = session_to_beta(message["session"], beta)
     if "item" in message:
         message["item"] = _item_to_beta(message["item"])
@@ -321,7 +333,23 @@ def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
 def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
     """The flat session that a nested one means, complete."""
     inbound, outbound = _dict(_dict(session, "audio"), "input"), _dict(_dict(session, "audio"), "output")
+    unknown = {name: value for name, value in session.items() if name not in _GA_SESSION}
+    if session.get("type") == "transcription":
+        return {
+            **unknown,
+            "id": session.get("id"),
+            "object": session.get("object", "realtime.transcription_session"),
+            "expires_at": session.get("expires_at", 0),
+            "modalities": ["audio", "text"],
+            "input_audio_format": _format_name(inbound.get("format")),
+            "input_audio_transcription": inbound.get("transcription"),
+            "input_audio_noise_reduction": inbound.get("noise_reduction"),
+            "turn_detection": inbound.get("turn_detection"),
+            "include": session.get("include"),
+            "client_secret": None,
+        }
     return {
+        **unknown,
         "id": session.get("id"),
         "object": session.get("object", "realtime.session"),
         "model": session.get("model"),
@@ -407,7 +435,9 @@ def _part_to_ga(part: dict[str, Any], names: dict[str, str], path: str) -> dict[
             raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
         return {"type": names["text"], "text": part.get("transcript", part.get("text"))}
     if isinstance(part.get("text"), str) and "encoding" in part:
-        part = {**part, "text": _decoded(part["text"], part["encoding"], path)}
+        encoding = part["encoding"]
+        part = {name: value for name, value in part.items() if name not in _OF_TEXT}
+        part["text"] = _decoded(part["text"], encoding, path)
     return {**part, "type": names.get(kind, part.get("type"))}
 
 

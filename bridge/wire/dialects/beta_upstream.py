@@ -1,7 +1,9 @@
 """The beta dialect, as an upstream speaks it that knows no other: GA client events to beta, beta server events to GA.
 
 The mirror of ``beta``, whose tables it uses; lenient where that one is strict, since a server is not told what it does
-wrong. Beta says null where GA says nothing, and has one event where GA has two: ``conversation.item.created`` becomes
+wrong. What neither dialect knows is passed on as it is, both ways.
+
+Beta says null where GA says nothing, and has one event where GA has two: ``conversation.item.created`` becomes
 ``…added``, and ``…done`` where the item is complete; an answer's item is done with its ``response.output_item.done``.
 """
 
@@ -12,40 +14,70 @@ from bridge.wire.server_events import Body
 
 __all__ = ["client_to_beta", "server_to_ga", "session_update_to_beta"]
 
-_GA_TYPES = {beta: ga for ga, beta in SERVER_TYPES.items()} | {"transcription_session.updated": "session.updated"}
+_GA_TYPES = {beta: ga for ga, beta in SERVER_TYPES.items()} | {
+    "transcription_session.created": "session.created",
+    "transcription_session.updated": "session.updated",
+}
 _GA_CONTENT = {beta: ga for ga, beta in BETA_CONTENT.items()}
 _FORMAT_NAMES = {ga["type"]: name for name, ga in FORMATS.items()}
-_KEPT = ("id", "object", "model", "expires_at", "instructions", "tools", "tool_choice", "tracing", "include")
+_NOT_SET = frozenset({"type", "id", "object", "expires_at", "audio", "output_modalities", "max_output_tokens"})
+"""Fields of a GA session that an update of a flat one has in another place, or not at all."""
+_TRANSCRIPTION = "realtime.transcription_session"
+_GA_ALONE = frozenset({"truncation", "prompt", "parallel_tool_calls", "reasoning"})
+"""Settings of GA that beta never had."""
+_BETA_ALONE = frozenset({*NESTED, "temperature", "client_secret", "status", "metadata"})
+
+_FLAT_PLACES = frozenset(NESTED.values())
 
 
 def client_to_beta(body: Body) -> Body:
     """A GA client event as a beta server takes it."""
     kind = body["type"]
-    if kind == "session.update":
-        return {**body, "session": session_update_to_beta(body["session"])}
+    session, item = body.get("session"), body.get("item")
+    if kind == "session.update" and isinstance(session, dict):
+        flat = session_update_to_beta(session)
+        is_transcription = session.get("type") == "transcription"
+        return {**body, "type": f"transcription_{kind}" if is_transcription else kind, "session": flat}
     if kind == "response.create" and isinstance(body.get("response"), dict):
         return {**body, "response": _response_to_beta(body["response"])}
-    if kind == "conversation.item.create":
-        return {**body, "item": _item_to_beta(body["item"])}
+    if kind == "conversation.item.create" and isinstance(item, dict):
+        return {**body, "item": _item_to_beta(item)}
     return body
 
 
 def session_update_to_beta(session: Body) -> Body:
     """The flat fields for what an update sets; what it leaves out stays out."""
-    flat = {name: session[name] for name in _KEPT if name in session and name not in ("id", "object", "expires_at")}
+    flat = {name: value for name, value in session.items() if name not in _NOT_SET | _GA_ALONE}
     for name, path in NESTED.items():
         found, value = _at(session, path)
         if found:
             flat[name] = _flat_value(name, value)
-    return flat
+    unknown = _unknown_audio(session.get("audio"))
+    return {**flat, "audio": unknown} if unknown else flat
+
+
+def _unknown_audio(audio: Any) -> Body:
+    """What a nested session says of its sound that a flat one has no place for."""
+    if not isinstance(audio, dict):
+        return {}
+    unknown: Body = {}
+    for side, settings in audio.items():
+        if not isinstance(settings, dict):
+            continue
+        rest = {name: value for name, value in settings.items() if ("audio", side, name) not in _FLAT_PLACES}
+        if rest:
+            unknown[side] = rest
+    return unknown
 
 
 def server_to_ga(body: Body) -> list[Body]:
     """A beta server event as one or two GA events."""
     kind = _GA_TYPES.get(body["type"], body["type"])
     event = {**body, "type": kind}
-    if isinstance(body.get("session"), dict):
-        event["session"] = _session_to_ga(body["session"], is_transcription=body["type"].startswith("transcription_"))
+    session = body.get("session")
+    if isinstance(session, dict):
+        is_transcription = body["type"].startswith("transcription_") or session.get("object") == _TRANSCRIPTION
+        event["session"] = _session_to_ga(session, is_transcription=is_transcription)
     if isinstance(body.get("response"), dict):
         event["response"] = _response_to_ga(body["response"])
     if isinstance(body.get("item"), dict):
@@ -77,7 +109,7 @@ def _flat_value(name: str, value: Any) -> Any:
 
 def _session_to_ga(flat: Body, *, is_transcription: bool) -> Body:
     session: Body = {"type": "transcription" if is_transcription else "realtime"}
-    session |= {name: flat[name] for name in _KEPT if flat.get(name) is not None}
+    session |= {name: value for name, value in flat.items() if name not in _BETA_ALONE and value is not None}
     for name, path in NESTED.items():
         if name in flat:
             place = session

@@ -14,7 +14,7 @@ from bridge.session.state import SessionState
 from bridge.upstream.engine.mind import Mind
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
-from bridge.wire.client_events import decode_client_event
+from bridge.wire.client_events import read_client_message
 from bridge.wire.server_events import Body, ServerEvent, encode
 from bridge.wire.sessions import default_session
 from tests.fakes import JsonEvent
@@ -134,7 +134,7 @@ class Talk:
     def send(self, name: str, **fields: Any) -> None:
         if name == "session.update":
             fields["session"] = {"type": "realtime", **fields["session"]}
-        self.engine.receive_event(decode_client_event(json.dumps({"type": name, **fields})))
+        self.engine.receive_event(read_client_message(json.dumps({"type": name, **fields})))
 
     def refusal(self, name: str, **fields: Any) -> BadEvent:
         """Sends what must be refused, and changes nothing that can be seen."""

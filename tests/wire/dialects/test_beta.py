@@ -210,11 +210,11 @@ def test_modalities(beta: list[str], ga: list[str]) -> None:
 def test_temperature_in_range(value: float) -> None:
     """The beta reference's range, ends included; told again in the session."""
     beta = Beta()
-    assert session_to_ga({"temperature": value}, beta) == SessionConfig(type="realtime")
+    assert session_to_ga({"temperature": value}, beta).config == SessionConfig(type="realtime")
     assert session_to_beta({}, beta)["temperature"] == value
 
 
-@pytest.mark.parametrize("value", [-0.1, 2.1, "1", True, None, [], 1e300])
+@pytest.mark.parametrize("value", [-0.1, 2.1, "1", True, [], 1e300])
 def test_temperature_out_of_range(value: object) -> None:
     """Anything else is refused by the name that the client wrote, in a session and in a response."""
     assert _refusal({"type": "session.update", "session": {"temperature": value}}).param == "session.temperature"
