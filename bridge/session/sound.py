@@ -35,7 +35,7 @@ __all__ = ["Sound", "Track"]
 _MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
 _LINGER_MS = 10_000  # of sound that is still made for a stream whose last listener has left: it may come back
 _MAX_LINGERING = 8
-_MAX_OTHERS = 8  # responses that are given at the same time
+_MAX_OTHERS = 16  # responses that are given at the same time as the present one, as many as the engine gives
 _TICKS_HZ = 28_224_000  # every format's rate divides it
 
 

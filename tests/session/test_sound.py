@@ -2,15 +2,19 @@
 
 import base64
 
+import msgspec
 import pytest
 
 from bridge.media.convert import SoundDecoder, SoundEncoder
+from bridge.media.playback import Part
 from bridge.media.resample import Resampler
+from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ALAW, G711_ULAW, PCM16, AudioFormat, pcm16_at
 from tests.fakes import FakeSink, likeness
 from tests.session.stage import MS, Call
 
+_AT_ONCE = 17  # the engine's answer, and all that it gives beside it
 NARROW = [G711_ULAW, G711_ALAW, pcm16_at(8000)]
 
 
@@ -114,3 +118,45 @@ def test_formats_may_change_in_the_middle(speech_pcm: bytes) -> None:
     deltas = heard_by(sink, "response.output_audio.delta", "delta")
     assert len(deltas) / 8 == pytest.approx(len(speech_pcm) / MS, abs=0.5)
     assert likeness(SoundDecoder(G711_ULAW).push(deltas), speech_pcm)[0] > 0.9
+
+
+def test_answers_in_turns_are_each_made_whole(speech_pcm: bytes) -> None:
+    """Responses whose sound comes in turns go on where each was: a listener hears them as if each had come alone."""
+    alone = []
+    step = len(speech_pcm) // _AT_ONCE // 4 * 2
+    sounds = [speech_pcm[at * step :][: 600 * MS] for at in range(_AT_ONCE)]
+    parts = [Part(f"resp_{number}", f"item_{number}", 0, 0) for number in range(_AT_ONCE)]
+    for part, sound in zip(parts, sounds, strict=True):
+        call = Call(leg_format=G711_ULAW).connect()
+        _, sink = call.attach(audio=pcm16_at(16_000))
+        call.answer(sound, part)
+        _finish(call, part)
+        alone.append(heard_by(sink, "response.output_audio.delta", "delta"))
+    call = Call(leg_format=G711_ULAW).connect()
+    _, sink = call.attach(audio=pcm16_at(16_000))
+    for at in range(0, 600 * MS, 200 * MS):
+        for part, sound in zip(parts, sounds, strict=True):
+            call.answer(sound[at : at + 200 * MS], part)
+    for part in parts:
+        _finish(call, part)
+    deltas = sink.of_type("response.output_audio.delta")
+    for part, expected in zip(parts, alone, strict=True):
+        own = [event for event in deltas if event["response_id"] == part.response_id]
+        assert {event["item_id"] for event in own} == {part.item_id}
+        assert b"".join(base64.b64decode(event["delta"]) for event in own) == expected
+
+
+def test_an_answer_that_ends_without_a_word_is_whole(speech_pcm: bytes) -> None:
+    """A service that leaves out ``response.output_audio.done`` loses nothing: the response's own end completes it."""
+    call = Call(leg_format=G711_ULAW).connect()
+    call.answer(speech_pcm)
+    response = items.Response(id="resp_1", status="completed", output_modalities=["audio"])
+    call.upstream.downstream.deliver(server.ResponseDone(response=response))
+    assert len(call.leg.played) == pytest.approx(len(speech_pcm) / 6, abs=1)
+
+
+def _finish(call: Call, part: Part) -> None:
+    ids = {"response_id": part.response_id, "item_id": part.item_id, "output_index": 0, "content_index": 0}
+    call.upstream.downstream.deliver(
+        msgspec.convert({"type": "response.output_audio.done", **ids}, server.OutputAudioDone)
+    )
