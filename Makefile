@@ -12,7 +12,13 @@ AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install test nightly check lint chromium node clean
+# Peers that nobody here wrote: Firefox, GStreamer's webrtcbin (system's Python), a TURN server, and what gives them a
+# network and a loudspeaker of their own.
+FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 \
+	gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+	gstreamer1.0-plugins-bad
+
+.PHONY: help run install test nightly check lint chromium node foreign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +28,7 @@ run: .venv/speaking ## serve with the embedded engine, after installing what it 
 
 install: .venv/installed ## install the package without the engine's models, into .venv
 
-test: .venv/testable chromium node lint ## everything that CI runs
+test: .venv/testable chromium node foreign lint ## everything that CI runs
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
 
@@ -30,7 +36,7 @@ nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
 
 check: .venv/testable lint ## format, lint, types and the fast tests: before each commit
-	$(BIN)/pytest -m "not browser and not slow"
+	$(BIN)/pytest -m "not browser and not slow and not foreign"
 
 lint: .venv/testable
 	$(BIN)/ruff format --check $(CODE)
@@ -82,3 +88,17 @@ node:
 		fi; \
 		echo "Installing Node.js for the tests of the JavaScript SDKs." >&2; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
+
+# The foreign peers that come as packages of the system; those that run in Node are installed by the tests themselves.
+foreign:
+	@missing=$$(for name in $(FOREIGN); do \
+		dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
+	[ -z "$$missing" ] || { \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+			echo "The tests with foreign peers need these: sudo apt-get install" $$missing >&2; \
+			echo "Everything else runs without them: make check" >&2; \
+			exit 1; \
+		fi; \
+		echo "Installing foreign peers for the tests:" $$missing >&2; \
+		apt-get update -qq && \
+			DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }

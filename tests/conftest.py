@@ -45,13 +45,13 @@ settings.load_profile(_profile)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process, and so do all that use Node: its packages are installed once.
+    """A file's tests stay in one process.
 
     So many cases as by night take longer than a test may otherwise.
     """
     for item in items:
         file = item.path.relative_to(_ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group("node" if file.startswith("tests/sdk_js/") else file))
+        item.add_marker(pytest.mark.xdist_group(file))
         if _profile == "nightly":
             item.add_marker(pytest.mark.timeout(_NIGHTLY_LIMIT_S))
 

@@ -2,8 +2,6 @@
 
 import datetime
 import ipaddress
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,9 @@ from cryptography.x509.oid import NameOID
 from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import encode
-from tests.machine import scaled
-from tests.sdk_js.node import API_KEY, FOLDER, WriteSound
+from tests.sdk_js.node import API_KEY, FOLDER, WriteSound, install
 
 _PAUSE_BYTES = 2 * 24 * 1200  # more than the slowest end of a turn waits for
-_INSTALL_LIMIT_S = scaled(300)
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +29,8 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _packages() -> None:
-    """The packages as the lock file has them, installed when it is newer."""
-    lock, installed = FOLDER / "package-lock.json", FOLDER / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.fail("the tests of the JavaScript SDKs need Node 20 or later with npm: apt-get install nodejs npm")
-    command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S)
-    if done.returncode:
-        pytest.fail(f"npm ci in {FOLDER} failed:\n{done.stderr}")
+    """The packages of this folder."""
+    install(FOLDER)
 
 
 @pytest.fixture(autouse=True)

@@ -1,54 +1,14 @@
-// The events that a client got, in order, and waits on them that end soon either way; in Node and in a browser.
+// What the SDK makes of the events that a client got; in Node and in a browser.
 
 import {
     parseRealtimeEvent,
     realtimeServerEventSchema,
 } from "./node_modules/@openai/agents-realtime/dist/openaiRealtimeEvents.mjs";
 
-const SLOWNESS = Number(globalThis.process?.env.TEST_SLOWNESS ?? 2); // of the machine; a page has no environment
-const LIMIT_MS = 15_000 * SLOWNESS;
+export { Events } from "./waiting.mjs";
 
 // Why the SDK would not recognise a server event, by its own schema; null where it does.
 export function complaint(event) {
     if (!parseRealtimeEvent({ data: JSON.stringify(event) }).isGeneric) return null;
     return { type: "sdk.not_recognised", event, issues: realtimeServerEventSchema.safeParse(event).error.issues };
-}
-
-export class Events {
-    all = [];
-    #waiting = new Set();
-
-    add(event) {
-        this.all.push(event);
-        for (const wake of this.#waiting) wake();
-    }
-
-    of(type) {
-        return this.all.filter((event) => event.type === type);
-    }
-
-    // The first event of this type, or the number-th.
-    async until(type, number = 1) {
-        await this.wait(() => this.of(type).length >= number, `${type} number ${number}`);
-        return this.of(type)[number - 1];
-    }
-
-    // Resolves as soon as hasCome says so; asked again at every event.
-    wait(hasCome, what) {
-        return new Promise((resolve, reject) => {
-            const wake = () => {
-                if (!hasCome()) return;
-                clearTimeout(limit);
-                this.#waiting.delete(wake);
-                resolve();
-            };
-            const limit = setTimeout(() => {
-                this.#waiting.delete(wake);
-                const types = this.all.map(({ type }) => type).slice(-30);
-                reject(new Error(`no ${what} within ${LIMIT_MS} ms; came: ${types}`));
-            }, LIMIT_MS);
-            this.#waiting.add(wake);
-            wake();
-        });
-    }
 }

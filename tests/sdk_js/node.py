@@ -1,12 +1,17 @@
 """Runs a scenario of this folder, or of another, in Node and collects what it prints, one observation a line."""
 
 import asyncio
+import fcntl
 import json
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
+
+import pytest
 
 from tests.end_to_end.event_log import EventLog
 from tests.machine import scaled
@@ -20,6 +25,23 @@ WriteSound = Callable[[str], str]
 
 _LINE_BYTES = 16 * 1024 * 1024  # an item with its sound
 _LIMIT_S = scaled(18.0)
+_INSTALL_LIMIT_S = scaled(300)
+
+
+def install(folder: Path) -> None:
+    """Installs the packages of ``folder`` as its lock file has them, unless they are; by one process at a time."""
+    lock, installed = folder / "package-lock.json", folder / "node_modules" / ".package-lock.json"
+    with open(folder / "package.json") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+            return
+        npm = shutil.which("npm")
+        if npm is None or shutil.which("node") is None:
+            pytest.fail("these tests need Node 20 or newer with npm: make node")
+        command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_LIMIT_S)
+        if done.returncode:
+            pytest.fail(f"npm ci in {folder} failed:\n{done.stderr}")
 
 
 class Scenario(EventLog):

@@ -1,0 +1,81 @@
+"""Peers that nobody here wrote, in Node: what they say as files, and what they heard as samples."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from tests.end_to_end.sound import Samples, match, pcm_of, resample, samples_of
+
+__all__ = ["FOLDER", "heard_by", "opus_of", "stretched_likeness", "write_speech"]
+
+FOLDER = Path(__file__).parent
+
+_RATE_HZ = 48_000
+_FRAME_SAMPLES = 960
+
+
+def opus_of(pcm: bytes) -> list[bytes]:
+    """PCM16 24 kHz mono as Opus packets of 20 ms, encoded by libopus at its defaults."""
+    codec = av.CodecContext.create("libopus", "w")
+    assert isinstance(codec, av.AudioCodecContext)
+    codec.sample_rate, codec.layout, codec.format = _RATE_HZ, "mono", "s16"
+    wide = np.frombuffer(pcm_of(resample(samples_of(pcm), 24_000, _RATE_HZ)), "<i2")
+    packets = []
+    for at in range(0, len(wide) - _FRAME_SAMPLES + 1, _FRAME_SAMPLES):
+        frame = av.AudioFrame.from_ndarray(wide[at : at + _FRAME_SAMPLES].reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = _RATE_HZ, at
+        packets += [bytes(packet) for packet in codec.encode(frame)]
+    return packets
+
+
+def write_speech(folder: Path, pcm: bytes) -> dict[str, str]:
+    """What a peer may say, for those that encode it and for those that do not: its inputs ``pcm`` and ``packets``."""
+    samples, packets = folder / "speech.pcm", folder / "speech.json"
+    samples.write_bytes(pcm_of(resample(samples_of(pcm), 24_000, _RATE_HZ)))
+    packets.write_text(json.dumps([base64.b64encode(packet).decode() for packet in opus_of(pcm)]))
+    return {"pcm": str(samples), "packets": str(packets)}
+
+
+def heard_by(told: dict[str, Any]) -> Samples:
+    """What a peer's ``peer.heard`` says, at 24 kHz; time without packets is silence."""
+    if "pcm" in told:
+        return resample(samples_of(base64.b64decode(told["pcm"])), told["rate_hz"], 24_000)
+    codec = av.CodecContext.create("opus", "r")
+    assert isinstance(codec, av.AudioCodecContext)
+    packets = {timestamp: base64.b64decode(payload) for timestamp, payload in told["packets"]}
+    first = min(packets)
+    sound = np.zeros(max(packets) - first + _FRAME_SAMPLES)
+    for timestamp in sorted(packets):
+        for frame in codec.decode(av.Packet(packets[timestamp])):
+            left = frame.to_ndarray()[0] if frame.format.is_planar else frame.to_ndarray()[0, ::2]
+            start = timestamp - first
+            sound[start : start + len(left)] = left[: len(sound) - start]
+    return resample(32_768 * sound, _RATE_HZ, 24_000)
+
+
+def stretched_likeness(sound: Samples, source: Samples) -> float:
+    """How alike ``sound`` is to ``source`` if its player may have stretched it, as libwebrtc's does on a busy machine.
+
+    Both at 24 kHz. Each piece of 300 ms is laid where it fits best, within 200 ms of the piece before; the mean of the
+    pieces' correlations, weighted by their energy.
+    """
+    size, reach = 7_200, 4_800
+    lag = match(sound, source).lag
+    quiet = np.zeros(len(source) + reach)
+    padded = np.concatenate([quiet, sound, quiet])
+    likeness = weights = 0.0
+    for at in range(0, len(source) - size + 1, size):
+        piece = source[at : at + size]
+        start = at + lag + len(quiet) - reach
+        there = padded[start : start + size + 2 * reach]
+        energy = float(np.dot(piece, piece))
+        weights += energy
+        if energy > 0 and there.any():
+            found = match(there, piece)
+            lag += found.lag - reach
+            likeness += energy * found.correlation
+    return likeness / weights
