@@ -83,6 +83,9 @@ class IceAgent:
     def claim(self, ssrc: bytes) -> None:
         """The peer's packets have this SSRC; where they come in by one socket with others', they are known by it."""
 
+    def release(self, ssrc: bytes) -> None:
+        """No more packets of the peer's have this SSRC."""
+
     def keep_consent(self, now: float) -> None:
         """Every second: asks the peer whether it may still be sent to, if that is due."""
 
@@ -139,6 +142,7 @@ class IceLite(IceAgent):
         send: Callable[[bytes, Address], None],
         *,
         on_claim: Callable[["IceLite", bytes], None],
+        on_released: Callable[["IceLite", bytes], None],
         on_known: Callable[["IceLite", str], None],
         on_forgotten: Callable[["IceLite", str], None],
         on_closed: Callable[["IceLite"], None],
@@ -157,6 +161,7 @@ class IceLite(IceAgent):
         self._ask_at = 0.0
         self._send_datagram = send
         self._on_claim = on_claim
+        self._on_released = on_released
         self._on_known = on_known
         self._on_forgotten = on_forgotten
         self._on_closed = on_closed
@@ -194,6 +199,10 @@ class IceLite(IceAgent):
     def claim(self, ssrc: bytes) -> None:
         """The peer's packets have this SSRC, by which they are known wherever they come from."""
         self._on_claim(self, ssrc)
+
+    def release(self, ssrc: bytes) -> None:
+        """No more packets of the peer's have this SSRC."""
+        self._on_released(self, ssrc)
 
     def checked(self, address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
         """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else.

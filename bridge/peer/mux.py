@@ -47,6 +47,7 @@ class Mux(asyncio.DatagramProtocol):
         return IceLite(
             self.send,
             on_claim=self._claim,
+            on_released=self._release,
             on_known=self._know,
             on_forgotten=self._forget_ufrag,
             on_closed=self._forget,
@@ -94,6 +95,13 @@ class Mux(asyncio.DatagramProtocol):
         if agent not in agents and len(agents) < _MAX_SAME_SSRC:
             agents.append(agent)
 
+    def _release(self, agent: IceLite, ssrc: bytes) -> None:
+        agents = self._by_ssrc.get(ssrc, [])
+        if agent in agents:
+            agents.remove(agent)
+            if not agents:
+                del self._by_ssrc[ssrc]
+
     def _has_moved(self, packet: bytes, addr: Address) -> bool:
         """Whether the packet is that of a peer that was elsewhere until now."""
         now = self._clock()
@@ -114,9 +122,7 @@ class Mux(asyncio.DatagramProtocol):
                 del self._by_address[address]
         agent.addresses.clear()
         for ssrc in [ssrc for ssrc, agents in self._by_ssrc.items() if agent in agents]:
-            self._by_ssrc[ssrc].remove(agent)
-            if not self._by_ssrc[ssrc]:
-                del self._by_ssrc[ssrc]
+            self._release(agent, ssrc)
 
     def _check(self, data: bytes, addr: Address) -> None:
         try:

@@ -37,6 +37,8 @@ _log = get_logger("peer")
 
 _CONSENT_EXPIRES_S = 30.0  # RFC 7675 section 5.1
 _MAX_SSRCS = 8  # an SRTP session keeps state for each; one sender needs one, and a few for restarts
+_SILENT_S = 1.0
+_MAX_RETIRED_SSRCS = 1024  # of one call: holds and transfers of a long day
 
 
 class Peer:
@@ -79,7 +81,10 @@ class Peer:
             on_abuse=lambda what: self.fail(PeerError(what, code="peer_misbehaved")),
             on_life=self._is_alive,
         )
-        self._ssrcs: set[bytes] = set()
+        self._ssrcs: dict[bytes, float] = {}
+        """Those for which SRTP keeps state in the order in which they came, and when each was heard."""
+        self._retired: set[bytes] = set()
+        """Those that had to make room. SRTP would take them for new ones, and a replay of theirs for sound."""
         self._unprotect: Any = None
         self._unprotect_rtcp: Any = None
         self._protect: Any = None
@@ -361,13 +366,12 @@ class Peer:
             is_rtp = kind == "rtp"
             ssrc = datagram[8:12] if is_rtp else datagram[4:8]
             is_new = ssrc not in self._ssrcs
-            if is_new and len(self._ssrcs) >= _MAX_SSRCS:
-                self.faults["too_many_ssrcs"] += 1
+            if is_new and not self._may_come(ssrc, now):
                 return False
             packet = self._unprotect(datagram) if is_rtp else self._unprotect_rtcp(datagram)
             if is_new:
-                self._ssrcs.add(ssrc)
-                self.ice.claim(ssrc)
+                self._admit(ssrc)
+            self._ssrcs[ssrc] = now
             self.ice.last_authenticated = now
             if is_rtp:
                 pcm = self.inbound.receive(packet, now)
@@ -384,6 +388,39 @@ class Peer:
         except Exception as error:
             self._handler_failed(error)
         return True
+
+    def _may_come(self, ssrc: bytes, now: float) -> bool:
+        """Whether a stream that is not known yet may be one more.
+
+        If another one has to make room for it, that one has been silent, or the last one that came was followed:
+        who begins again and again is heard each time, who sends a packet of each stream has eight.
+        """
+        if ssrc in self._retired:
+            self.faults["retired_ssrc"] += 1
+            return False
+        if len(self._ssrcs) < _MAX_SSRCS:
+            return True
+        is_followed = int.from_bytes(next(reversed(self._ssrcs))) == self.inbound.ssrc
+        is_silent = now - self._ssrcs[self._oldest_ssrc()] >= _SILENT_S
+        if len(self._retired) >= _MAX_RETIRED_SSRCS or not (is_followed or is_silent):
+            self.faults["too_many_ssrcs"] += 1
+            return False
+        return True
+
+    def _oldest_ssrc(self) -> bytes:
+        """That of the stream which was silent for longest, and is not the one that is heard."""
+        heard = self.inbound.ssrc
+        return min((ssrc for ssrc in self._ssrcs if int.from_bytes(ssrc) != heard), key=self._ssrcs.__getitem__)
+
+    def _admit(self, ssrc: bytes) -> None:
+        """A new stream of the peer's; of too many, the one that was silent for longest makes room."""
+        if len(self._ssrcs) >= _MAX_SSRCS:
+            oldest = self._oldest_ssrc()
+            del self._ssrcs[oldest]
+            self._retired.add(oldest)
+            self._secure.forget_stream(oldest)
+            self.ice.release(oldest)
+        self.ice.claim(ssrc)
 
     def _take_report(self, packet: bytes, now: float) -> None:
         """The peer's RTCP; what it asks for again is sent as it was."""

@@ -117,6 +117,7 @@ class Caller:
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.channel = self.pc.createDataChannel(label, **options)
         self.sender = self.pc.addTransceiver("audio", direction="sendrecv").sender
+        self.ssrc = SSRC
         self.heard: list[str] = []
         self.peer: Peer
         self.sequence, self.rtp_timestamp = 100, 48_000
@@ -165,7 +166,7 @@ class Caller:
         self._at += 480
         return self._encoder.encode(tone.astype("<i2").tobytes())
 
-    def rtp(self, payload: bytes, *, sequence: int | None = None, ssrc: int = SSRC) -> bytes:
+    def rtp(self, payload: bytes, *, sequence: int | None = None, ssrc: int | None = None) -> bytes:
         """The next packet of the stream."""
         self.sequence += 1
         self.rtp_timestamp += 960
@@ -174,7 +175,7 @@ class Caller:
             payload_type=OPUS,
             sequence=self.sequence if sequence is None else sequence,
             rtp_timestamp=self.rtp_timestamp,
-            ssrc=ssrc,
+            ssrc=self.ssrc if ssrc is None else ssrc,
         )
 
     async def send_rtp(self, packet: bytes) -> None:

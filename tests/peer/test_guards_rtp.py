@@ -1,8 +1,11 @@
 """What a hostile peer's RTP and RTCP can do to a live call; see ``test_guards`` for the rest."""
 
+import asyncio
+
 import pytest
 
-from tests.peer.calling import Calls
+from bridge.peer import peer as peer_module
+from tests.peer.calling import Caller, Calls
 
 SAMPLES_PER_S = 24_000
 
@@ -76,6 +79,63 @@ async def test_hundreds_of_ssrcs(calls: Calls) -> None:
         await calls.victim.send_rtp(calls.victim.rtp(calls.victim.opus(), sequence=1, ssrc=ssrc))
     assert await calls.outcome() == "works"
     assert calls.victim.faults["too_many_ssrcs"] >= 290
+
+
+async def begin_anew(caller: Caller, ssrc: int) -> None:
+    """Speaks as another stream, until that is the one that is heard."""
+    caller.ssrc = ssrc
+    before, packets = caller.owner.loud_samples, caller.peer.inbound.stats.packets
+    for _ in range(6):  # of which two are needed to know that it has begun anew
+        await caller.send_rtp(caller.rtp(caller.opus()))
+    await caller.owner.until(lambda: caller.peer.inbound.ssrc == ssrc and caller.owner.loud_samples > before)
+    await caller.owner.until(lambda: caller.peer.inbound.stats.packets >= packets + 4)
+
+
+async def test_a_caller_that_begins_anew_again_and_again(calls: Calls) -> None:
+    """Each hold and transfer may bring another SSRC: all are heard, and SRTP keeps state for the last few alone."""
+    caller = calls.victim
+    for number in range(14):
+        await begin_anew(caller, 0xBEEF + number)
+    assert caller.faults.total() == 0
+    assert len(caller.peer._ssrcs) == 8
+    assert len(caller.endpoint.mux._by_ssrc) <= 8 + 1, "and the witness's"
+    await calls.witness.works()
+
+
+async def test_a_stream_that_made_room_is_over(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay of what was said under an SSRC that SRTP no longer knows is not heard again."""
+    caller = calls.victim
+    seen: list[bytes] = []
+    take = caller.peer.ice.receive  # type: ignore[attr-defined]
+
+    def receive(kind: str, datagram: bytes, address: object, now: float) -> None:
+        seen.append(datagram)
+        take(kind, datagram, address, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(caller.peer.ice, "receive", receive)
+        await begin_anew(caller, 0xBEEF)
+    for number in range(12):
+        await begin_anew(caller, 0xCAFE + number)
+    packets = caller.peer.inbound.stats.packets
+    replayed = [datagram for datagram in seen if datagram[8:12] == (0xBEEF).to_bytes(4)]
+    for datagram in replayed:
+        assert not caller.peer._on_media("rtp", datagram, asyncio.get_running_loop().time())
+    assert caller.faults == {"retired_ssrc": len(replayed)}
+    assert len(replayed) == 6
+    assert caller.peer.inbound.stats.packets == packets
+
+
+async def test_streams_without_end(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered of streams that made room is bounded: past it no other stream is taken."""
+    monkeypatch.setattr(peer_module, "_MAX_RETIRED_SSRCS", 4)
+    caller = calls.victim
+    for number in range(11):  # beside the one that was there
+        await begin_anew(caller, 0xBEEF + number)
+    await caller.send_rtp(caller.rtp(caller.opus(), ssrc=0xD00F))
+    await caller.speak(2)
+    assert caller.faults == {"too_many_ssrcs": 1}
+    assert len(caller.peer._retired) == 4
 
 
 async def test_rtp_time_cannot_be_blown_up(calls: Calls) -> None:
