@@ -8,7 +8,7 @@ import pytest
 from bridge.errors import BadEvent, OverLimit
 from bridge.media.convert import SoundDecoder, SoundEncoder
 from bridge.media.playback import Part
-from bridge.session.hub import Limits
+from bridge.session.hub import Limits, Listener
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, AudioFormat
@@ -223,6 +223,59 @@ def test_an_empty_append_is_no_mistake() -> None:
     stage.send(owner, append(b""))
     assert sink.types == ["session.created"]
     assert stage.upstream.audio == b""
+
+
+def _append(stage: Stage, listener: Listener, sound: bytes) -> None:
+    audio = base64.b64encode(sound).decode()
+    stage.send(listener, {"type": "input_audio_buffer.append", "audio": audio})
+
+
+def test_half_a_sample_waits_for_its_other_half(speech_pcm: bytes) -> None:
+    """An append may end anywhere: what the upstream hears in the end is what was appended, sample for sample."""
+    stage = Stage()
+    owner, sink = stage.attach("owner")
+    at = 0
+    for size in (4801, 1, 1, 3, 4799, 9600, 7):
+        _append(stage, owner, speech_pcm[at : at + size])
+        at += size
+    assert stage.upstream.audio == speech_pcm[:at]
+    assert sink.of_type("error") == []
+
+
+def test_each_socket_has_its_own_half_a_sample() -> None:
+    """Two sockets that append by turns do not complete one another's samples."""
+    stage = Stage()
+    owner, _ = stage.attach("owner")
+    other, _ = stage.attach("controller")
+    _append(stage, owner, b"\x01\x02\x03")
+    _append(stage, other, b"\x11\x12\x13")
+    _append(stage, owner, b"\x04")
+    _append(stage, other, b"\x14")
+    assert stage.upstream.audio == b"\x01\x02\x11\x12\x03\x04\x13\x14"
+
+
+@pytest.mark.parametrize("name", ["commit", "clear"])
+def test_half_a_sample_does_not_outlive_its_turn(name: str) -> None:
+    """Whoever commits or clears begins anew with the next append, which would be noise if it were shifted by a byte."""
+    stage = Stage()
+    owner, _ = stage.attach("owner")
+    _append(stage, owner, b"\x01\x02\x03")
+    stage.send(owner, {"type": f"input_audio_buffer.{name}"})
+    _append(stage, owner, b"\x05\x06")
+    assert stage.upstream.audio == b"\x01\x02\x05\x06"
+
+
+def test_half_a_sample_of_another_format_is_left_out() -> None:
+    """G.711 has a byte a sample: what waited of PCM is not part of it."""
+    stage = Stage()
+    owner, _ = stage.attach("owner")
+    _append(stage, owner, b"\x01\x02\x03")
+    sound = {"input": {"format": {"type": "audio/pcmu"}}}
+    stage.send(owner, {"type": "session.update", "session": {"type": "realtime", "audio": sound}})
+    heard = len(stage.upstream.audio)
+    _append(stage, owner, b"\xff" * 160)
+    assert len(stage.upstream.audio) - heard <= 2 * 3 * 160
+    assert owner.half_sample == b""
 
 
 @pytest.mark.parametrize(

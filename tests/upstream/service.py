@@ -16,7 +16,7 @@ from bridge.wire.server_events import encode
 from bridge.wire.sessions import default_session
 from tests.machine import scaled
 
-__all__ = ["Refusal", "Service", "Visit"]
+__all__ = ["Event", "Refusal", "Service", "Visit"]
 
 _LIMIT_S = scaled(5.0)
 
@@ -48,6 +48,7 @@ class Visit:
         self.path = socket.request.path if socket.request else ""
         self.headers = socket.request.headers if socket.request else Headers()
         self.events: list[Event] = []
+        self._news = asyncio.Event()
         self.sound_events = 0
 
     async def say(self, name: str, **fields: Any) -> None:
@@ -68,8 +69,16 @@ class Visit:
                     self.sound_events += 1
                     continue
                 self.events.append(event)
+                self._news.set()
                 if name in (None, event["type"]):
                     return event
+
+    async def until_heard(self, count: int) -> None:
+        """Until its script has heard so many events."""
+        async with asyncio.timeout(_LIMIT_S):
+            while len(self.events) < count:
+                self._news.clear()
+                await self._news.wait()
 
     async def until_closed(self) -> None:
         """Takes whatever comes."""

@@ -81,6 +81,25 @@ def test_the_first_line_is_greeted() -> None:
     assert created["session"]["id"] == "sess_1"
 
 
+def test_a_turn_without_answers_leaves_nothing_owed() -> None:
+    """A transcription session's turn detection says create_response as any; the service owes no response for that."""
+    sound = {"input": {"turn_detection": {"type": "server_vad", "create_response": True}}}
+    for kind, is_owed in (("realtime", True), ("transcription", False)):
+        told = Told({"type": kind})
+        told.hear("session.updated", session={**CREATED, "type": kind, "audio": sound})
+        told.hear("input_audio_buffer.committed", item_id="item_1", previous_item_id=None)
+        assert told.relay.owes_answer is is_owed
+
+
+def test_clients_hear_what_the_service_says_of_its_session() -> None:
+    """All of it, whatever the bridge knows; only id and expiry are the bridge's."""
+    told = Told({"instructions": "sing"})
+    told.hear("session.updated", session={**CREATED, "mood": "calm", "tools": [{"type": "x_search"}]})
+    [created] = told.said.events
+    assert (created["session"]["mood"], created["session"]["tools"]) == ("calm", [{"type": "x_search"}])
+    assert created["session"]["id"] == "sess_1"
+
+
 def test_a_refusal_without_a_name_is_of_the_greeting() -> None:
     """A service that does not say which event it refuses leaves nobody waiting."""
     told = Told({"instructions": "sing"})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.upstream.target import Profile, Target, load_profile, profile_names
+from bridge.upstream.target import Profile, Target, Tongue, load_profile, profile_names
 from bridge.wire.audio import G711_ULAW, PCM16, pcm16_at
 from bridge.wire.sessions import PcmFormat, PcmuFormat
 
@@ -24,12 +24,45 @@ _README = Path(__file__).parents[2] / "README.md"
             "azure-preview",
             "wss://r.example/openai/realtime?api-version=2025-04-01-preview&deployment=gpt",
         ),
+        (
+            "wss://r.example/openai/realtime?api-version=2026-10-01-preview",
+            "azure-preview",
+            "wss://r.example/openai/realtime?api-version=2026-10-01-preview&deployment=gpt",
+        ),
+        (
+            "wss://r.example/openai/realtime?deployment=mine&api-version=",
+            "azure-preview",
+            "wss://r.example/openai/realtime?deployment=mine&api-version=",
+        ),
+        (
+            "wss://a.example/v1/realtime?tag=a&tag=b%20c&MODEL=x#part",
+            "openai",
+            "wss://a.example/v1/realtime?tag=a&tag=b%20c&MODEL=x&model=gpt#part",
+        ),
     ],
 )
 def test_the_address_names_the_model(url: str, profile: str, address: str) -> None:
-    """In the server's own parameter, unless the configured URL names one."""
+    """In the server's own parameter, unless the configured URL names one; what the URL says stands as it is."""
     assert Target("t", url, profile=load_profile(profile)).address("gpt") == address
     assert "gpt" not in Target("t", "wss://a.example/", model="llama").address("gpt")
+
+
+@pytest.mark.parametrize(
+    ("url", "profile", "address"),
+    [
+        ("wss://a.example/v1/realtime", "openai", "wss://a.example/v1/realtime?intent=transcription"),
+        ("wss://a.example/v1/realtime?intent=dictation", "openai", "wss://a.example/v1/realtime?intent=dictation"),
+        (
+            "wss://r.example/openai/realtime",
+            "azure-preview",
+            "wss://r.example/openai/realtime?api-version=2025-04-01-preview&intent=transcription",
+        ),
+    ],
+)
+def test_the_address_of_a_transcription(url: str, profile: str, address: str) -> None:
+    """It says so, and names no model: the real service refuses one there."""
+    target = Target("t", url, profile=load_profile(profile), model="mine")
+    assert target.address("gpt", is_transcription=True) == address
 
 
 def test_the_key_goes_where_the_server_looks() -> None:
@@ -66,12 +99,21 @@ def test_the_formats_that_a_server_takes() -> None:
 
 
 def test_what_a_server_wants_besides() -> None:
-    """Fields that every update to it has, and events of it that nobody needs."""
-    glm = load_profile("glm")
-    update = glm.encode({"type": "session.update", "session": {"instructions": "sing"}})
-    assert update["session"]["instructions"] == "sing"
+    """Fields that every update to it has until a client sets them otherwise, and events that nobody needs."""
+    glm, tongue = load_profile("glm"), Tongue(load_profile("glm"))
+
+    def told(**session: Any) -> Any:
+        return tongue.encode({"type": "session.update", "session": session})["session"]
+
+    assert told(instructions="sing") == {"instructions": "sing", "beta_fields": {"chat_mode": "audio"}}
+    both = {"chat_mode": "video", "tts_source": "e2e"}
+    assert told(beta_fields=both)["beta_fields"] == both
+    assert told(instructions="dance") == {"instructions": "dance", "beta_fields": both}
+    assert told(beta_fields={"chat_mode": "audio"})["beta_fields"] == {**both, "chat_mode": "audio"}
+    assert tongue.encode({"type": "response.create"}) == {"type": "response.create"}
     assert glm.decode({"type": "heartbeat"}) == []
-    assert load_profile("openai").encode(update) == update
+    update = {"type": "session.update", "session": {"instructions": "sing"}}
+    assert Tongue(load_profile("openai")).encode(update) == update
 
 
 def test_every_profile_is_in_the_readme() -> None:
