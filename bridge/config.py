@@ -214,6 +214,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=0, description="bytes of events, and as many of sound, kept of each call for listeners that come back"),
     ] = 1_048_576
+    conversation_bytes: Annotated[
+        int, Meta(ge=65_536, description="bytes of text, sound and pictures that one conversation may keep")
+    ] = 33_554_432
+    conversation_bytes_per_key: Annotated[
+        int, Meta(ge=65_536, description="bytes that all conversations of one `ek_` key may keep")
+    ] = 67_108_864
+    conversation_bytes_in_all: Annotated[
+        int, Meta(ge=65_536, description="bytes that all conversations of the process may keep")
+    ] = 536_870_912
     record_dir: Annotated[
         _Text | None, Meta(description="path of the directory for recordings; unset: none are made")
     ] = None

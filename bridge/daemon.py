@@ -16,6 +16,7 @@ from bridge.front.server import Server, new_app
 from bridge.front.telephony import Telephony
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint, media_host
+from bridge.session.budget import KeepLimits
 from bridge.session.hub import Limits
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry
@@ -78,6 +79,9 @@ class Daemon:
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
             resume_grace_s=config.resume_grace_s,
+            keep=KeepLimits(
+                config.conversation_bytes, config.conversation_bytes_per_key, config.conversation_bytes_in_all
+            ),
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms, config.replay_bytes),
         )
         self.registry.on_call_ended = dialler.lobby.call_ended

@@ -25,13 +25,23 @@ _MAX_UNREADABLE = 20  # messages in a row
 class Intake:
     """Few events are answered here (sound, what concerns a listener alone, playback); the rest goes to the upstream."""
 
-    def __init__(self, hub: Hub, upstream: Upstream, beta: Beta, *, sound: Sound, playing: Playing) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        upstream: Upstream,
+        beta: Beta,
+        *,
+        sound: Sound,
+        playing: Playing,
+        require_bytes: Callable[[client.ClientMessage], None],
+    ) -> None:
         self.askers = Askers()
         self._hub = hub
         self._upstream = upstream
         self._beta = beta
         self._sound = sound
         self._playing = playing
+        self._require_bytes = require_bytes
 
     def receive(self, listener: Listener, text: str, *, receive_audio: Callable[[bytes], None]) -> Iterator[None]:
         """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
@@ -49,13 +59,20 @@ class Intake:
             else:
                 self._carry_out(listener, message)
         except Exception as failure:
-            error = failure if isinstance(failure, BadEvent | Forbidden) else _unforeseen(failure)
-            answer = server.error_event(error, event_id=event_id or client.event_id_of(text))
-            self._hub.tell(listener, answer)
-            if error.code == "invalid_json":
-                self._count_unreadable(listener, _INVALID_DATA, "not JSON")
-            else:
-                listener.unreadable = 0
+            self._answer(listener, failure, event_id or client.event_id_of(text))
+
+    def _answer(self, listener: Listener, failure: Exception, event_id: str | None) -> None:
+        """Tells what is wrong with an event.
+
+        The exception is kept in no variable of the function that caught it: that would be a cycle through its
+        traceback, in which a long event stayed in memory until the garbage collector came by.
+        """
+        error = failure if isinstance(failure, BadEvent | Forbidden) else _unforeseen(failure)
+        self._hub.tell(listener, server.error_event(error, event_id=event_id))
+        if error.code == "invalid_json":
+            self._count_unreadable(listener, _INVALID_DATA, "not JSON")
+        else:
+            listener.unreadable = 0
 
     def refuse_binary(self, listener: Listener) -> None:
         """A binary message: it carries no event."""
@@ -90,6 +107,7 @@ class Intake:
         elif isinstance(event, client.OutputAudioBufferClear):
             self._playing.clear_on_request()
         else:
+            self._require_bytes(message)
             self.askers.remember(listener, event)
             try:
                 self._upstream.receive_event(message)

@@ -10,6 +10,7 @@ import msgspec
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.log import get_logger
+from bridge.session.budget import Budget, KeepLimits
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo
 from bridge.session.recording import Recorder
@@ -86,6 +87,7 @@ class Registry:
         resume_grace_s: float = 0.0,
         default_model: str = "",
         is_relayed: Callable[[str], bool] = lambda model: False,
+        keep: KeepLimits | None = None,
     ) -> None:
         self._new_upstream = new_upstream
         self._max_calls = max_calls
@@ -106,6 +108,9 @@ class Registry:
         """Of a call that names none."""
         self._is_relayed = is_relayed
         self._sessions: dict[str, Session] = {}
+        self._keep_limits = keep or KeepLimits()
+        self._kept = Budget(self._keep_limits.of_process, what="All conversations of the server together")
+        self._kept_of_keys: dict[str, Budget] = {}
         self._is_draining = False
         self._tasks = asyncio.TaskGroup()
 
@@ -190,6 +195,7 @@ class Registry:
             on_closed=self._forget,
             clock=asyncio.get_running_loop().time,
             resume_grace_s=self._resume_grace_s,
+            budget=self._new_budget(terms.key_id),
         )
         if terms.temperature is not None:
             session.beta.temperature = terms.temperature
@@ -200,6 +206,22 @@ class Registry:
         if self.records_all and self.recorder is not None:
             self.recorder.start(session)
         return session
+
+    def _new_budget(self, key_id: str) -> Budget:
+        """Of what a new conversation may keep."""
+        whole, limits = self._kept, self._keep_limits
+        if key_id != _ANY_KEY:
+            of_key = self._kept_of_keys.get(key_id)
+            if of_key is None:
+                of_key = whole.part(limits.of_key, what="All conversations of this key together")
+                self._kept_of_keys[key_id] = of_key
+            whole = of_key
+        return whole.part(limits.of_conversation, what="This conversation")
+
+    @property
+    def kept_bytes(self) -> int:
+        """What all conversations keep."""
+        return self._kept.used_bytes
 
     def watch(self, sink: Sink, choices: Choices) -> Listener:
         """One more that hears of calls: those that run first, or what came behind ``choices.after``."""
@@ -279,6 +301,8 @@ class Registry:
         if self._sessions.pop(session.info.id, None) is not None:
             result, reason = session.result
             self.on_call_ended(session.info.id)
+            if not any(other.info.key_id == session.info.key_id for other in self._sessions.values()):
+                self._kept_of_keys.pop(session.info.key_id, None)
             self.calls.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))
 
 

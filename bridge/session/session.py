@@ -18,6 +18,7 @@ from typing import Any
 from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
 from bridge.log import get_logger
 from bridge.media.playback import Part, Played
+from bridge.session.budget import Budget
 from bridge.session.comeback import Comeback, LegPort
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo, result_of
@@ -55,8 +56,10 @@ class Session:
         on_closed: Callable[["Session"], None],
         clock: Callable[[], float],
         resume_grace_s: float = 0.0,
+        budget: Budget | None = None,
     ) -> None:
         self.info = info
+        self._budget = budget or Budget()
         self.beta = Beta()
         self.beta.metadata = info.metadata
         self.hub = Hub(info.session_id, self.beta, replay_bytes=limits.replay_bytes)
@@ -91,12 +94,19 @@ class Session:
         self._dropped = 0
         self._is_live = False
         self._waiting: list[Listener] = []
-        self._intake = Intake(self.hub, upstream, self.beta, sound=self._sound, playing=self._playing)
+        self._intake = Intake(
+            self.hub,
+            upstream,
+            self.beta,
+            sound=self._sound,
+            playing=self._playing,
+            require_bytes=lambda message: self.state.require_bytes(message),
+        )
         self._log = _log.bind(call_id=info.id)
 
     def start(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
         """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for, as written."""
-        self.state = SessionState(config, wanted)
+        self.state = SessionState(config, wanted, budget=self._budget)
         self._upstream.start(self, self.state)
 
     @property
@@ -306,7 +316,7 @@ class Session:
 
     def deliver(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
         """A server event for everyone; ``body`` is what is said of it where that is more than ``event`` knows."""
-        self.state.follow(event, body)
+        not_kept = self.state.follow(event, body)
         self._active_at = self._clock()
         if isinstance(event, server.SessionCreated):
             self._sound.follow_upstream()
@@ -326,6 +336,8 @@ class Session:
                 self.hub.tell(asker, event, body)
                 return
         self.hub.publish(event, body)
+        if not_kept is not None:  # everybody has heard it; who comes later, or takes over, will not
+            self.hub.publish(server.error_event(not_kept))
         if isinstance(event, server.InputAudioBufferSpeechStarted) and self._interrupts:
             self._playing.clear()
         elif isinstance(event, server.ResponseDone):
@@ -473,6 +485,7 @@ class Session:
         if self.closed.is_set():
             return
         self.closed.set()
+        self._budget.close()
         result, reason = self._result
         listeners = self.hub.listeners
         figures: dict[str, Any] = self._playing.leg.describe() if self._playing.leg is not None else {}
@@ -490,6 +503,7 @@ class Session:
         """Waits for the end that ``close`` began, then for the upstream's."""
         await self.closed.wait()
         await self._upstream.aclose()
+        self.state.conversation.clear()  # whatever still refers to the session for a moment: what is big is gone
 
     def idle_left_s(self, idle_timeout_s: float | None) -> float:
         """How long the session may stay as it is before it counts as idle; infinite without a timeout."""

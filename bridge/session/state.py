@@ -13,7 +13,9 @@ import msgspec
 from msgspec import UNSET
 
 from bridge.errors import BadEvent
+from bridge.session.budget import Budget, size_of
 from bridge.session.conversation import Conversation
+from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.checks import check_choice
@@ -24,6 +26,8 @@ __all__ = ["SessionState"]
 _NO_INPUT, _NO_OUTPUT = AudioInput(), AudioOutput()
 _READ_ONLY = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
 _MAX_BESIDE = 16  # responses of our own engine beside its conversation; each costs work, and stock clients have a few
+_SMALL_BYTES = 16_384
+_MAX_ID_CHARS = 1024
 _MAX_KNOWN = 256  # responses of any server that are taken to be in progress
 _WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
 
@@ -31,13 +35,18 @@ _WORDS_TO_TOKENS = 4 / 3  # English text has about three words to four tokens
 class SessionState:
     """See the module."""
 
-    def __init__(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
+    def __init__(
+        self, config: SessionConfig, wanted: server.Body | None = None, *, budget: Budget | None = None
+    ) -> None:
+        self.budget = budget or Budget()
+        """Of all that is kept of the session."""
         self.config = config
+        self._config_bytes = 0
         self.wanted = wanted or {}
         """What of it was asked for, as it was written; the rest is for the upstream to say."""
         self._told: server.Body | None = None
         """The configuration as the upstream wrote it, with what ``config`` does not know."""
-        self.conversation = Conversation()
+        self.conversation = Conversation(self.budget)
         self.responses: dict[str, items.Response] = {}
         """Those in progress, by id: one in the conversation, and any number beside it."""
         self.is_set_up = False
@@ -48,13 +57,21 @@ class SessionState:
         """Of all responses so far."""
         self.rate_limits: list[server.RateLimit] = []
 
-    def follow(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
-        """Makes true what the upstream says; ``body`` is the event as it wrote it, if that is more."""
+    def follow(self, event: server.ServerEvent, body: server.Body | None = None) -> BadEvent | None:
+        """Makes true what the upstream says; ``body`` is the event as it wrote it, if that is more.
+
+        Returns what of it cannot be kept, and why, if anything.
+        """
         if isinstance(event, server.SessionCreated | server.SessionUpdated):
             self._told = None if body is None else body["session"]
         follower = _FOLLOWERS.get(type(event))
-        if follower is not None:
-            follower(self, event)
+        return None if follower is None else follower(self, event)
+
+    def require_bytes(self, message: client.ClientMessage) -> None:
+        """Raises ``BadEvent`` if the client's event is more than may be kept of this session."""
+        size = size_of(message.body)
+        if size > _SMALL_BYTES or isinstance(message.event, client.ConversationItemCreate):
+            self.budget.require(size, spare=True)
 
     # What the session is set to
 
@@ -230,20 +247,27 @@ class SessionState:
     # What the upstream says
 
     def _created(self, event: server.SessionCreated) -> None:
-        self.config = event.session
+        self._set(event.session)
 
     def _updated(self, event: server.SessionUpdated) -> None:
-        self.config = event.session
+        self._set(event.session)
         self.is_set_up = True
 
-    def _item_added(self, event: server.ConversationItemAdded | server.ConversationItemDone) -> None:
-        previous = event.previous_item_id
-        self.conversation.insert(event.item, self.conversation.last_item_id if previous is UNSET else previous)
+    def _set(self, config: SessionConfig) -> None:
+        """There is one configuration, however big; what it takes, items have not."""
+        size = size_of(config)
+        self.budget.charge(size - self._config_bytes)
+        self.config, self._config_bytes = config, size
 
-    def _item_written(self, event: server.OutputItemDone) -> None:
+    def _item_added(self, event: server.ConversationItemAdded | server.ConversationItemDone) -> BadEvent | None:
+        previous = event.previous_item_id
+        return self.conversation.insert(event.item, self.conversation.last_item_id if previous is UNSET else previous)
+
+    def _item_written(self, event: server.OutputItemDone) -> BadEvent | None:
         """Beta servers say only so that an item is complete."""
-        if self.conversation.get(str(event.item.id)) is not None:
-            self.conversation.insert(event.item, None)
+        if self.conversation.get(str(event.item.id)) is None:
+            return None
+        return self.conversation.insert(event.item, None)
 
     def _item_deleted(self, event: server.ConversationItemDeleted) -> None:
         self.conversation.remove(event.item_id)
@@ -253,13 +277,22 @@ class SessionState:
         if isinstance(part, items.OutputAudio):
             part.transcript = ""
 
-    def _item_transcribed(self, event: server.InputAudioTranscriptionCompleted) -> None:
+    def _item_transcribed(self, event: server.InputAudioTranscriptionCompleted) -> BadEvent | None:
         part = self._part(event.item_id, event.content_index)
-        if isinstance(part, items.InputAudio):
-            part.transcript = event.transcript
+        if not isinstance(part, items.InputAudio):
+            return None
+        part.transcript = event.transcript
+        return self.conversation.resized(event.item_id)
 
     def _response_created(self, event: server.ResponseCreated) -> None:
-        self.responses[event.response.id] = event.response
+        response = event.response
+        if size_of(response) > _SMALL_BYTES:  # nobody asks here what a response says
+            response = items.Response(
+                id=response.id[:_MAX_ID_CHARS],
+                output_modalities=["audio"],
+                conversation_id=response.conversation_id and response.conversation_id[:_MAX_ID_CHARS],
+            )
+        self.responses[response.id] = response
         if len(self.responses) > _MAX_KNOWN:  # a server that never says that one is done
             del self.responses[next(iter(self.responses))]
 
@@ -297,7 +330,7 @@ def _text(part: items.Content) -> str:
     return ""
 
 
-_FOLLOWERS: dict[type[server.ServerEvent], Callable[[SessionState, Any], None]] = {
+_FOLLOWERS: dict[type[server.ServerEvent], Callable[[SessionState, Any], BadEvent | None]] = {
     server.SessionCreated: SessionState._created,
     server.SessionUpdated: SessionState._updated,
     server.ConversationItemAdded: SessionState._item_added,

@@ -24,6 +24,7 @@ from bridge.errors import BadEvent, BridgeError, UpstreamError
 from bridge.log import get_logger
 from bridge.media.convert import SoundEncoder
 from bridge.media.playback import Part
+from bridge.session.budget import size_of
 from bridge.session.roles import Downstream, PassingUpstream, Upstream
 from bridge.session.state import SessionState
 from bridge.upstream.line import Line
@@ -157,6 +158,7 @@ class Dial:
         if self._current is not None:
             self._relay.ask(self._current.line, body, self._loop.time())
         elif len(self._waiting) < _MAX_WAITING:
+            self._state.budget.charge(size_of(body))
             self._waiting.append(body)
         else:
             raise BadEvent("Too many events wait for the upstream.", code="upstream_busy")
@@ -339,13 +341,19 @@ class Dial:
         sound = self._take_waiting_sound(line.input_format)
         if sound:
             relay.push(line, sound)
-        while self._waiting:
-            relay.ask(line, self._waiting.popleft(), now)
+        for body in self._take_waiting():
+            relay.ask(line, body, now)
         for early in opened.early:
             if isinstance(early, dict):
                 relay.hear(early)
             else:
                 self._downstream.deliver_audio(*early)
+
+    def _take_waiting(self) -> list[Body]:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._state.budget.charge(-sum(map(size_of, waiting)))
+        return waiting
 
     def _take_waiting_sound(self, audio_format: AudioFormat) -> bytes:
         sound, self._waiting_sound = bytes(self._waiting_sound), bytearray()
@@ -365,8 +373,7 @@ class Dial:
         sound = uncommitted + self._take_waiting_sound(engine.input_format)
         if sound:
             engine.receive_audio(sound)
-        self._tell_engine(engine, [*again, *self._waiting])
-        self._waiting.clear()
+        self._tell_engine(engine, [*again, *self._take_waiting()])
 
     def _tell_engine(self, engine: Upstream, bodies: list[Body]) -> None:
         for body in bodies:

@@ -6,11 +6,15 @@ from typing import Any
 from msgspec import UNSET
 
 from bridge.errors import UpstreamError
+from bridge.session.budget import size_of
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.server_events import ServerEvent
 
 __all__ = ["InFlight"]
+
+_MAX_OPEN = 64  # responses; of more than that the oldest count as given
+_MAX_BYTES = 4 * 1024 * 1024  # of what was said in them, for all hearers have had it
 
 
 @dataclass(slots=True)
@@ -45,13 +49,19 @@ class InFlight:
 
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
+        self._bytes = 0
 
     def follow(self, event: ServerEvent) -> None:
-        """Any event of the upstream's."""
+        """Any event of the upstream's. Beyond what may be kept, what it has begun is not brought to an end."""
         if isinstance(event, server.ResponseCreated):
             self._open[event.response.id] = _Open(event.response)
+            if len(self._open) > _MAX_OPEN:
+                del self._open[next(iter(self._open))]
+            self._count(event)
         elif isinstance(event, server.ResponseDone):
             self._open.pop(event.response.id, None)
+            if not self._open:
+                self._bytes = 0
         elif isinstance(event, server.ConversationItemAdded | server.ConversationItemDone):
             for is_open in self._open.values():
                 item = is_open.items.get(str(event.item.id))
@@ -60,8 +70,17 @@ class InFlight:
                     item.is_done_in_conversation |= isinstance(event, server.ConversationItemDone)
         else:
             concerned = self._open.get(getattr(event, "response_id", ""))
-            if concerned is not None:
+            if concerned is not None and self._count(event):
                 _follow(concerned, event)
+
+    def _count(self, event: ServerEvent) -> bool:
+        """Whether there is room for what the event says; if there is none, nothing is kept of what was said before."""
+        self._bytes += size_of(getattr(event, "delta", event))
+        if self._bytes > _MAX_BYTES:
+            self._open.clear()
+            self._bytes = 0
+            return False
+        return True
 
     def function_of(self, item_id: Any) -> str:
         """The name of the function that an open item calls."""

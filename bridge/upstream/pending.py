@@ -1,8 +1,10 @@
 """What was asked of an upstream and not answered yet; its successor is asked again."""
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
+from bridge.session.budget import Budget, size_of
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
@@ -11,6 +13,7 @@ from bridge.wire.server_events import Body, ServerEvent
 __all__ = ["Pending"]
 
 _MAX_PENDING = 256  # client events under way; an older one counts as answered
+_MAX_ANSWERING = 256  # answers under way; an older one counts as given
 _RESPONSE_CREATE = "response.create"
 _NO_REFUSALS = ("session_expired", "input_audio_too_fast")
 _COMMIT = "input_audio_buffer.commit"
@@ -28,12 +31,22 @@ _ANSWERS: dict[type[ServerEvent], tuple[str, str | None]] = {
 }
 
 
-class Pending:
-    """``sent`` what is asked, ``follow`` what is answered."""
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A client event under way."""
 
-    def __init__(self) -> None:
-        self._unanswered: deque[tuple[float, Body]] = deque(maxlen=_MAX_PENDING)
-        self._answering: dict[str, Body] = {}
+    at: float
+    body: Body
+    size: int
+
+
+class Pending:
+    """``sent`` what is asked, ``follow`` what is answered; ``budget`` counts what is kept of it."""
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
+        self._unanswered: deque[_Asked] = deque()
+        self._answering: dict[str, _Asked] = {}
         self._owes_answer = False
         self._is_speaking = False
 
@@ -45,18 +58,22 @@ class Pending:
     @property
     def owes_answer(self) -> bool:
         """An answer was asked for, by an event or by a caller's turn, and is not complete."""
-        is_asked = any(body["type"] == _RESPONSE_CREATE for _, body in self._unanswered)
+        is_asked = any(asked.body["type"] == _RESPONSE_CREATE for asked in self._unanswered)
         return bool(is_asked or self._answering or self._owes_answer)
 
     def sent(self, body: Body, now: float) -> None:
         """A client event went out."""
-        self._unanswered.append((now, body))
+        size = size_of(body)
+        self._budget.charge(size)
+        self._unanswered.append(_Asked(now, body, size))
+        if len(self._unanswered) > _MAX_PENDING:
+            self._forget(self._unanswered.popleft())
 
     def forget(self, before: float) -> None:
         """What was sent before then is not going to be answered; a response may take its time."""
-        for at, body in tuple(self._unanswered):
-            if at < before and body["type"] != _RESPONSE_CREATE:
-                self._unanswered.remove((at, body))
+        for asked in tuple(self._unanswered):
+            if asked.at < before and asked.body["type"] != _RESPONSE_CREATE:
+                self._remove(asked)
 
     def follow(self, event: ServerEvent, *, answers_turns: bool) -> None:
         """An event of the upstream's; ``answers_turns``: it answers a caller's turn without being asked."""
@@ -65,8 +82,10 @@ class Pending:
         elif isinstance(event, server.InputAudioBufferSpeechStopped):
             self._is_speaking = False
         elif isinstance(event, server.ResponseDone):
-            self._answering.pop(event.response.id, None)
-            self._take("response.cancel")
+            answered = self._answering.pop(event.response.id, None)
+            if answered is not None:
+                self._forget(answered)
+            self._done("response.cancel")
         elif isinstance(event, server.Error):
             self._refused(event.error)
         elif type(event) in _ANSWERS:
@@ -75,7 +94,9 @@ class Pending:
                 self._created(event.response)
                 return
             asked = self._take(name, id_path, event)
-            if isinstance(event, server.InputAudioBufferCommitted) and asked is None:
+            if asked is not None:
+                self._forget(asked)
+            elif isinstance(event, server.InputAudioBufferCommitted):
                 self._owes_answer = answers_turns
 
     def take(self) -> list[Body]:
@@ -84,16 +105,18 @@ class Pending:
         Answers that were being given are asked for again, unless somebody had stopped or interrupted them: a cancel
         without an id and the caller's voice stop the conversation's, and none of those beside it.
         """
-        asked = [body for _, body in self._unanswered]
+        asked = [one.body for one in self._unanswered]
         stopped = {body.get("response_id") for body in asked if body["type"] == "response.cancel"}
         is_stopped = self._is_speaking or None in stopped
         again: list[Body] = [
-            body
-            for response_id, body in self._answering.items()
-            if response_id not in stopped and (_is_beside(body) or not is_stopped)
+            one.body
+            for response_id, one in self._answering.items()
+            if response_id not in stopped and (_is_beside(one.body) or not is_stopped)
         ]
         if self._owes_answer and not is_stopped:
             again.append(_new_create())
+        for one in (*self._unanswered, *self._answering.values()):
+            self._forget(one)
         self._unanswered.clear()
         self._answering.clear()
         self._owes_answer = self._is_speaking = False
@@ -105,31 +128,52 @@ class Pending:
         A response that names no conversation is beside it, or comes from a service that does not say.
         """
         is_named = response.conversation_id is not None
-        creates = [(at, body) for at, body in self._unanswered if body["type"] == _RESPONSE_CREATE]
-        fitting = [given for given in creates if _is_beside(given[1]) != is_named]
+        creates = [asked for asked in self._unanswered if asked.body["type"] == _RESPONSE_CREATE]
+        fitting = [asked for asked in creates if _is_beside(asked.body) != is_named]
         asked = next(iter(fitting or ([] if is_named else creates)), None)
         if asked is not None:
             self._unanswered.remove(asked)
-        self._answering[response.id] = body = asked[1] if asked is not None else _new_create()
-        if not _is_beside(body):
+        else:
+            body = _new_create()
+            asked = _Asked(0.0, body, size_of(body))
+            self._budget.charge(asked.size)
+        before = self._answering.pop(response.id, None)
+        self._answering[response.id] = asked
+        if len(self._answering) > _MAX_ANSWERING:
+            before = self._answering.pop(next(iter(self._answering)))
+        if before is not None:
+            self._forget(before)
+        if not _is_beside(asked.body):
             self._owes_answer = False
 
-    def _take(self, name: str, id_path: str | None = None, event: ServerEvent | None = None) -> Body | None:
-        """The oldest event of this name that the answer fits."""
-        for at, body in self._unanswered:
-            if body["type"] == name and (id_path is None or _speaks_of(body, id_path, event)):
-                self._unanswered.remove((at, body))
-                return body
+    def _take(self, name: str, id_path: str | None = None, event: ServerEvent | None = None) -> _Asked | None:
+        """The oldest event of this name that the answer fits; it waits no more, and is still counted."""
+        for asked in self._unanswered:
+            if asked.body["type"] == name and (id_path is None or _speaks_of(asked.body, id_path, event)):
+                self._unanswered.remove(asked)
+                return asked
         return None
+
+    def _done(self, name: str) -> None:
+        asked = self._take(name)
+        if asked is not None:
+            self._forget(asked)
+
+    def _remove(self, asked: _Asked) -> None:
+        self._unanswered.remove(asked)
+        self._forget(asked)
+
+    def _forget(self, asked: _Asked) -> None:
+        self._budget.charge(-asked.size)
 
     def _refused(self, error: server.ErrorDetail) -> None:
         """A service that does not say which event it refuses means the response that it owes, if it owes one."""
         if error.event_id is None and error.code not in _NO_REFUSALS:
-            self._take(_RESPONSE_CREATE)
+            self._done(_RESPONSE_CREATE)
             return
-        for at, body in self._unanswered:
-            if body.get("event_id") == error.event_id:
-                self._unanswered.remove((at, body))
+        for asked in self._unanswered:
+            if asked.body.get("event_id") == error.event_id:
+                self._remove(asked)
                 return
 
 

@@ -49,7 +49,7 @@ class Relay:
         """Of sound that the session has heard and this line has not."""
         self._downstream = downstream
         self._state = state
-        self._pending = Pending()
+        self._pending = Pending(state.budget)
         self._recall = Recall(state)
         self._in_flight = InFlight()
         self._session: Body | None = None

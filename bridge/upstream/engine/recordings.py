@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+from bridge.session.budget import Budget
 from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["BYTES_PER_MS", "Recordings"]
@@ -13,7 +14,9 @@ BYTES_PER_MS = 2 * SESSION_HZ // 1000
 class Recordings:
     """Of so many milliseconds of sound the oldest goes first; words and durations stay as long as their items."""
 
-    def __init__(self, max_ms: int) -> None:
+    def __init__(self, max_ms: int, budget: Budget | None = None) -> None:
+        """``budget``: if it is used up, the oldest sound goes as well."""
+        self._budget = budget or Budget()
         self._max_bytes = max_ms * BYTES_PER_MS
         self._kept_bytes = 0
         self._sounds: OrderedDict[str, bytes] = OrderedDict()
@@ -24,9 +27,9 @@ class Recordings:
         """Remembers the whole sound of an item."""
         self._drop(item_id)
         self._sounds[item_id] = sound
-        self._kept_bytes += len(sound)
+        self._count(len(sound))
         self._durations_ms[item_id] = len(sound) // BYTES_PER_MS
-        while self._kept_bytes > self._max_bytes:
+        while self._sounds and (self._kept_bytes > self._max_bytes or self._budget.refusal(0) is not None):
             self._drop(next(iter(self._sounds)))
 
     def cut(self, item_id: str, size: int) -> None:
@@ -35,8 +38,13 @@ class Recordings:
             self._durations_ms[item_id] = min(self._durations_ms[item_id], size // BYTES_PER_MS)
         if item_id in self._sounds:
             kept = self._sounds[item_id][:size]
-            self._kept_bytes += len(kept) - len(self._sounds[item_id])
+            self._count(len(kept) - len(self._sounds[item_id]))
             self._sounds[item_id] = kept
+
+    def clear(self) -> None:
+        """The conversation is over."""
+        self._count(-self._kept_bytes)
+        self._sounds.clear()
 
     def forget(self, item_id: str) -> None:
         """The item is gone."""
@@ -62,4 +70,8 @@ class Recordings:
         return self._words.get(str(item_id), "")
 
     def _drop(self, item_id: str) -> None:
-        self._kept_bytes -= len(self._sounds.pop(item_id, b""))
+        self._count(-len(self._sounds.pop(item_id, b"")))
+
+    def _count(self, size: int) -> None:
+        self._kept_bytes += size
+        self._budget.charge(size)

@@ -47,6 +47,7 @@ class Engine:
         """Begins the conversation; ``session.created`` is delivered before this returns."""
         self._downstream = downstream
         self._state = state
+        self._recordings = Recordings(self._mind.keeps_ms, state.budget)
         self._intake = Intake(
             self._mind, self._recordings, downstream, state, on_start=self._speech_started, on_turn=self._turn_ended
         )
@@ -105,6 +106,7 @@ class Engine:
         for answer in self._answers.values():
             answer.stop()
         self._answers.clear()
+        self._recordings.clear()
 
     @property
     def _answer(self) -> Answer | None:
