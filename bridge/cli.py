@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 
 import uvloop
 
@@ -18,6 +19,8 @@ from bridge.daemon import Daemon
 from bridge.errors import ConfigError
 
 __all__ = ["main"]
+
+_LEAVE_S = 5.0
 
 _log = logging.get_logger("cli")
 
@@ -65,7 +68,16 @@ def _serve(arguments: argparse.Namespace) -> int:
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
         logging.configure(config.log_format, config.log_level, stream)
         with _new_runner() as runner:
-            return runner.run(_run_daemon(config))
+            code = runner.run(_run_daemon(config))
+            _leave_within(_LEAVE_S, code)
+    return code
+
+
+def _leave_within(seconds: float, code: int) -> None:
+    """The daemon has stopped; a thread that hangs, on a disk that does not answer, must not keep the process."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _call(arguments: argparse.Namespace) -> int:

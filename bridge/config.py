@@ -201,6 +201,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         float, Meta(ge=0, le=86_400, description="grace period of running calls at a stop, in seconds")
     ] = 10.0
+    max_pending: Annotated[
+        int, Meta(ge=1, description="connections that have not shown yet what they are for: requests, handshakes")
+    ] = 1024
+    max_pending_per_address: Annotated[
+        int, Meta(ge=1, description="those of one address that is no trusted proxy; one more gets 503 and is closed")
+    ] = 256
     close_deadline_s: Annotated[
         float, Meta(ge=0.1, le=60, description="time after which whatever hangs in closing is cut, in seconds")
     ] = 2.0

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from bridge.config import Config
 from bridge.errors import ConfigError
+from bridge.front.gate import Gate
 from bridge.front.keys import Keys
 from bridge.front.listen import bind
 from bridge.front.server import Server, new_app
@@ -29,6 +30,8 @@ from bridge.upstream.engine.service import Engine
 __all__ = ["Daemon"]
 
 _TOLD_SETTINGS = ("engine", "max_calls", "max_listeners_per_call", "call_limit_s", "peer_timeout_s")
+
+_CLOSE_MARGIN_S = 10.0  # each room has its own deadline; this is for what nobody foresaw
 
 _log = get_logger("daemon")
 
@@ -50,8 +53,12 @@ class Daemon:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.registry.drain(self._config.drain_s)
-        await self._stack.aclose()
+        try:
+            await self.registry.drain(self._config.drain_s)
+            async with asyncio.timeout(self._config.close_deadline_s + _CLOSE_MARGIN_S):
+                await self._stack.aclose()
+        except Exception as error:  # a stop has no other way to go
+            _log.error("daemon.close_failed", exc_info=error)
         _log.info("daemon.stopped")
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
@@ -92,9 +99,10 @@ class Daemon:
         await stack.enter_async_context(self.endpoint)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
         keys = Keys(config.api_key, config.allow_origin)
-        self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys))
+        gate = Gate(config.max_pending, config.max_pending_per_address, config.trusted_proxies)
+        self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys, gate))
         app = new_app(config, self.registry, self.endpoint, keys, self.telephony, dialler.lobby)
-        server = Server(app, listening, config)
+        server = Server(app, listening, config, gate)
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
         self._tasks.create_task(server.run())
         stack.callback(server.stop)

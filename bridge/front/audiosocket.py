@@ -4,10 +4,12 @@ import asyncio
 from dataclasses import replace
 from typing import cast
 
-from bridge.errors import BridgeError, RequestError
+from bridge.errors import BridgeError, OverLimit, RequestError
 from bridge.front.carrier import CarrierLeg, Line, notice_death
 from bridge.front.exchange import START_TIMEOUT_S, Exchange, Trust, address_of
+from bridge.front.gate import Gate, Pass
 from bridge.media.carrier import FRAME_MS
+from bridge.session.turns import Work
 from bridge.wire.audio import pcm16_at
 from bridge.wire.carrier import Started, Trouble
 from bridge.wire.dialects.audiosocket import AudioSocket, Splitter
@@ -16,13 +18,18 @@ from bridge.wire.ids import new_id
 __all__ = ["AudioSocketConnection"]
 
 _CLOSE_DEADLINE_S = 2.0
+_SLICE_BYTES = 2048  # some 680 of the smallest frames
 _SILENCE = bytes(pcm16_at(8000).size_of(FRAME_MS))
 
 
 class AudioSocketConnection(asyncio.Protocol):
     """One TCP connection; everything happens in its callbacks."""
 
-    def __init__(self, exchange: Exchange, trust: Trust) -> None:
+    def __init__(self, exchange: Exchange, trust: Trust, gate: Gate) -> None:
+        self._gate = gate
+        self._entry: Pass | None = None
+        self._unparsed = bytearray()
+        self._is_waiting = False
         self._exchange = exchange
         self._trust = trust
         self._dialect = AudioSocket()
@@ -44,9 +51,43 @@ class AudioSocketConnection(asyncio.Protocol):
         notice_death(self._transport.get_extra_info("socket"))
         self._start_due = self._exchange.clock.call_later(START_TIMEOUT_S, self._start_missed)
         self._exchange.clock.members.add(self)
+        self._work = Work(asyncio.get_running_loop())
+        self._entry = self._gate.enter(self._line.sender)
+        if self._entry is None:
+            self._refuse(OverLimit("There are too many connections without a call.", code="too_many_connections"))
 
     def data_received(self, data: bytes) -> None:
-        """Frames, cut anywhere."""
+        """Frames, cut anywhere; what is more than a little is read by turns (see ``bridge.session.turns``)."""
+        if len(data) > _SLICE_BYTES or self._unparsed or not self._work.has_time:
+            self._unparsed += data
+            self._parse_later()
+            return
+        self._work.begin()
+        self._take(data)
+        self._work.end()
+
+    def _parse_later(self) -> None:
+        if self._transport.is_closing():
+            self._unparsed.clear()
+        elif not self._unparsed:
+            if not self._transport.is_reading():
+                self._transport.resume_reading()
+        elif not self._is_waiting:
+            self._is_waiting = True
+            if self._transport.is_reading():
+                self._transport.pause_reading()
+            self._work.next_turn(self._parse)
+
+    def _parse(self) -> None:
+        self._is_waiting = False
+        self._work.begin()
+        piece = bytes(self._unparsed[:_SLICE_BYTES])
+        del self._unparsed[:_SLICE_BYTES]
+        self._take(piece)
+        self._work.end()
+        self._parse_later()
+
+    def _take(self, data: bytes) -> None:
         for frame in self._frames.push(data):
             if self._transport.is_closing():
                 return
@@ -57,6 +98,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Gone. Closing the socket is how Asterisk hangs up; with sound of ours unread, that is a reset."""
+        self._unparsed.clear()
         self._settle()
         if self._leg is not None:
             self._leg.lost(self._line, is_hang_up=error is None or isinstance(error, ConnectionError))
@@ -104,3 +146,5 @@ class AudioSocketConnection(asyncio.Protocol):
     def _settle(self) -> None:
         self._start_due.cancel()
         self._exchange.clock.members.discard(self)
+        if self._entry is not None:
+            self._entry.leave()

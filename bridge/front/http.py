@@ -1,10 +1,10 @@
 """HTTP from strangers: uvicorn's protocol with bounds on the size of a head, on each wait, on each turn of the loop.
 
-Theory of operation. What comes is parsed in slices, for at most ``SHARE_S`` at a time; then everybody else has a turn,
-and until all of it is parsed nothing more is read. Requests that a client sends ahead wait unparsed. Each state of a
-connection has its deadline: the head of a request, its answer, the rest after a refusal. Who is refused before the end
-of the request is told so and closed; what it still sends is thrown away for a moment, or TCP would throw away the
-answer (RFC 9112 section 9.6).
+Theory of operation. What comes is parsed in slices, for at most a unit of time; then everybody else has a turn (see
+``bridge.session.turns``), and until all of it is parsed nothing more is read. Requests that a client sends ahead wait
+unparsed. Each state of a connection has its deadline: the head of a request, its answer, the rest after a refusal. Who
+is refused before the end of the request is told so and closed; what it still sends is thrown away for a moment, or TCP
+would throw away the answer (RFC 9112 section 9.6).
 """
 
 import asyncio
@@ -18,9 +18,12 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from bridge.errors import RequestError, error_body
+from bridge.front.gate import Gate, Pass
+from bridge.front.socket import BridgeWebSocket
 from bridge.log import Tally, get_logger
+from bridge.session.turns import UNIT_S, Work
 
-__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "MAX_URL_BYTES", "SHARE_S", "BoundedHttp"]
+__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "MAX_URL_BYTES", "BoundedHttp"]
 
 _log = get_logger("front")
 
@@ -34,10 +37,10 @@ MAX_UPGRADE_LINE_BYTES = 8 * 1024
 """Of one header of a WebSocket handshake: the parser behind it takes no more."""
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 """Of a request as it is on the wire; each handler takes less."""
-SHARE_S = 0.002
-"""How long one connection may be parsed for in one turn of the event loop."""
 
-_SLICE_BYTES = 2048  # some 80 of the shortest requests, or 2 ms
+_SLICE_BYTES = 1024  # some 40 of the shortest requests, or 1 ms
+_REQUEST_S = 0.0003  # what answering takes, about
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _HEAD_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 60.0  # more than any handler takes, body and all
 _LINGER_S = 2.0
@@ -96,25 +99,39 @@ class BoundedHttp(HttpToolsProtocol):
     is_ending = False
     """The last answer is on its way; nothing more is parsed."""
 
+    def __init__(self, *args: Any, gate: Gate, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._gate = gate
+        self._entry: Pass | None = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there; it has to come to the point."""
         super().connection_made(cast(asyncio.Transport, transport))
         self.flow = _Flow(self)
+        self._work = Work(self.loop)
+        self._is_waiting = False
         self._unparsed = bytearray()
         self._is_reading = True
-        self._turn: asyncio.Handle | None = None
         self._refusal: tuple[int, str] | None = None
         self._head_bytes = self._headers_bytes = self._raw_bytes = 0
         self._in_head = True
         self._discarded_bytes = 0
         self._due: asyncio.TimerHandle | None = None
         self._set_due(_HEAD_TIMEOUT_S)
+        self._entry = self._gate.enter(self.client[0] if self.client else "")
+        if self._entry is None:
+            self.transport.write(_TOO_MANY)
+            self.end()
+        else:
+            self._work.share.join(self._entry.share)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone."""
         self._set_due(None)
-        self._drop()
+        self._unparsed.clear()
         self._unset_keepalive_if_required()
+        if self._entry is not None:
+            self._entry.leave()
         super().connection_lost(exc)
 
     # Reading
@@ -127,8 +144,12 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.abort()
             return
         self._unparsed += data
-        if self._turn is None:
+        if self._is_waiting:
+            return
+        if self._work.has_time:
             self._parse()
+        else:
+            self._next_turn()
 
     def read_on(self) -> None:
         """First what is here already, then what comes."""
@@ -145,23 +166,31 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.pause_reading()
 
     def _next_turn(self) -> None:
-        if self._turn is None:
-            self._turn = self.loop.call_soon(self._parse)
+        if not self._is_waiting:
+            self._is_waiting = True
+            self.pause()
+            self._work.next_turn(self._parse)
 
     def _parse(self) -> None:
         """For a while; the rest in the next turn."""
-        self._turn = None
-        until = time.perf_counter() + SHARE_S
-        while self._unparsed and not self.flow.read_paused and not self.is_ending and self._is_connected:
-            if time.perf_counter() > until:
-                self.pause()
-                self._next_turn()
-                return
+        self._is_waiting = False
+        self._work.begin()
+        until = time.perf_counter() + UNIT_S
+        while self._may_parse and time.perf_counter() < until:
             piece = bytes(self._unparsed[:_SLICE_BYTES])
             del self._unparsed[:_SLICE_BYTES]
             self._parse_piece(piece)
-        if not self._unparsed and not self.flow.read_paused and self._is_connected and not self.is_ending:
+        self._work.end()
+        if self._may_parse:
+            self._next_turn()
+        elif self._unparsed:
+            self.pause()
+        elif self._is_connected and not self.flow.read_paused and not self.is_ending:
             self.read_on()
+
+    @property
+    def _may_parse(self) -> bool:
+        return bool(self._unparsed) and self._is_connected and not self.flow.read_paused and not self.is_ending
 
     def _parse_piece(self, piece: bytes) -> None:
         was_in_head = self._in_head
@@ -217,13 +246,21 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_due(_ANSWER_TIMEOUT_S)
 
     def handle_websocket_upgrade(self) -> None:
-        """Another protocol takes over."""
+        """Another protocol takes over, and begins with the same head."""
         self._set_due(None)
-        self._drop()
+        self._unparsed.clear()
         if not self._is_reading:
             self._is_reading = True
             self.transport.resume_reading()
-        super().handle_websocket_upgrade()
+        self.connections.discard(self)
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.scope["headers"]:
+            head += [name, b": ", value, b"\r\n"]
+        protocol = BridgeWebSocket(self.config, self.server_state, self.app_state)
+        protocol.entry = self._entry
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.data_received(b"".join([*head, b"\r\n"]))
 
     def _stop_parsing(self, status: int, message: str) -> None:
         self._refusal = status, message
@@ -244,7 +281,16 @@ class BoundedHttp(HttpToolsProtocol):
 
             await app(scope, receive, say)
 
-        super()._start_asgi_task(cycle, closing)
+        def start() -> None:
+            if self._is_connected:
+                super(BoundedHttp, self)._start_asgi_task(cycle, closing)
+
+        has_time = self._work.has_time
+        self._work.share.take(_REQUEST_S, time.perf_counter())
+        if has_time:
+            start()
+        else:
+            self._work.next_turn(start)
 
     def on_response_complete(self) -> None:
         """The next request, if it has come already, or a wait for one."""
@@ -257,7 +303,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.is_ending or self.transport.is_closing():
             return
         self.is_ending = True
-        self._drop()
+        self._unparsed.clear()
         self._unset_keepalive_if_required()
         self._set_due(_LINGER_S)
         if self._refusal is None and not self._owes_body:
@@ -288,7 +334,7 @@ class BoundedHttp(HttpToolsProtocol):
             _log.warning("front.bad_request", status=status, message=message, count=count)
         if self._is_answering:
             self.cycle.keep_alive = False
-            self._drop()
+            self._unparsed.clear()
             self.pause()
             return
         body = msgspec.json.encode({"error": error_body(RequestError(message))})
@@ -316,12 +362,6 @@ class BoundedHttp(HttpToolsProtocol):
         """The request that was answered is not complete."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is None or cycle.more_body
-
-    def _drop(self) -> None:
-        self._unparsed.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
 
     def _set_due(self, timeout_s: float | None) -> None:
         """What must have happened by then, or the connection is cut."""

@@ -1,6 +1,5 @@
 """The WebSocket door ``/v1/realtime``: sessions of their own (``model=``, ``intent=``), listeners (``call_id=``)."""
 
-import asyncio
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -56,6 +55,7 @@ def realtime_route(
         except BridgeError as error:
             await deny(websocket, error)
             return
+        SocketSink.of(websocket.scope).work.share.join(sockets.share_of(place.key_id))
         with nullcontext() if place.role == "owner" else sockets.one_more(place.key_id):
             await accept(websocket)
             await _serve(websocket, place)
@@ -117,8 +117,9 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
                 session.refuse(listener, len(text))
                 return
             async with session.turn:
+                sink.work.begin()  # the wait for the turn was nobody's work
                 for _ in session.receive_in_pieces(listener, text):
-                    await asyncio.sleep(0)
+                    await sink.work.rest(is_pause=True)
     except RequestError as error:  # right before the upgrade, and no more: the call is full, the gap too wide
         sink.send(Message(encode(error_event(error))))
         sink.close(error.close_code, error.message)

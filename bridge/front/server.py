@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,13 +23,14 @@ from bridge.errors import BridgeError, RequestError, error_body
 from bridge.front.calls import call_routes
 from bridge.front.cors import Cors
 from bridge.front.describe import description_routes
+from bridge.front.gate import Gate
 from bridge.front.http import BoundedHttp
 from bridge.front.keys import Keys
 from bridge.front.models import model_routes
 from bridge.front.proxies import Forwarded
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
-from bridge.front.socket import BridgeWebSocket, Sockets
+from bridge.front.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
 from bridge.front.spellings import Spellings
 from bridge.front.telephony import Telephony
 from bridge.front.watch import watch_route
@@ -41,7 +43,8 @@ __all__ = ["Server", "new_app"]
 
 _log = get_logger("front")
 
-_MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to here the door says why it closes
+_POLL_S = 0.02
+_CUT_MARGIN_S = 0.5  # each connection cuts itself at the deadline
 _CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _CONSOLE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; "
@@ -88,14 +91,14 @@ def new_app(
 class Server:
     """uvicorn without its signal handlers: the daemon decides when it stops."""
 
-    def __init__(self, app: Starlette, listening: socket.socket, config: Config) -> None:
+    def __init__(self, app: Starlette, listening: socket.socket, config: Config, gate: Gate) -> None:
         self._socket = listening
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=BoundedHttp,
+                http=cast(Any, partial(BoundedHttp, gate=gate)),
                 ws=BridgeWebSocket,
-                ws_max_size=_MAX_MESSAGE_BYTES,
+                ws_max_size=MAX_FIRST_BYTES,
                 ws_per_message_deflate=False,
                 lifespan="off",
                 log_config=None,
@@ -110,7 +113,10 @@ class Server:
 
     async def run(self) -> None:
         """Serves until ``stop``."""
-        await self._server.serve(sockets=[self._socket])
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            self._server.cut()
 
     async def wait_started(self) -> None:
         """Returns when connections are accepted."""
@@ -129,6 +135,39 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.is_serving.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says goodbye to whoever is connected, and waits until the deadline; never fails."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        for connection in list(self.server_state.connections):
+            self._guarded(connection.shutdown)
+        until = asyncio.get_running_loop().time() + (self.config.timeout_graceful_shutdown or 0) + _CUT_MARGIN_S
+        while self.server_state.connections or self.server_state.tasks:
+            if asyncio.get_running_loop().time() > until:
+                break
+            await asyncio.sleep(_POLL_S)
+
+    def cut(self) -> None:
+        """Closes whatever is open still, at once."""
+        for server in getattr(self, "servers", ()):  # none where the start has failed
+            server.close()
+        connections, tasks = list(self.server_state.connections), list(self.server_state.tasks)
+        if connections or tasks:
+            _log.warning("front.cut", connections=len(connections), requests=len(tasks))
+        for connection in connections:
+            self._guarded(connection.transport.abort)
+        for task in tasks:
+            task.cancel()
+
+    def _guarded(self, end: Callable[[], object]) -> None:
+        """One connection that cannot be ended must not keep the others."""
+        try:
+            end()
+        except Exception as error:
+            _log.error("front.shutdown_failed", exc_info=error)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ from bridge.front.body import read_body, read_json
 from bridge.front.carrier import CarrierLeg, Line, notice_death
 from bridge.front.exchange import Exchange, Trust, address_of, is_one_of
 from bridge.front.fetch import FetchedSocket, fetch
+from bridge.front.gate import Gate
 from bridge.front.keys import Grant, Keys, subprotocols
 from bridge.front.listen import bind
 from bridge.front.secrets import read_request, whole_session
@@ -77,12 +78,13 @@ class UuidRequest(Struct, frozen=True):
 class Telephony:
     """All doors of one daemon; ``async with`` opens the port and runs the clock."""
 
-    def __init__(self, config: Config, registry: Registry, keys: Keys) -> None:
+    def __init__(self, config: Config, registry: Registry, keys: Keys, gate: Gate | None = None) -> None:
         self.exchange = Exchange(config, registry, keys, on_hang_up=self._hang_up)
         self.audiosocket_port: int | None = None
         self._config = config
         self._registry = registry
         self._keys = keys
+        self._gate = gate or Gate(config.max_pending, config.max_pending_per_address)
         self._server: asyncio.Server | None = None
         self._tasks = asyncio.TaskGroup()
         self._telnyx_api: TelnyxApi | None = None
@@ -96,7 +98,7 @@ class Telephony:
             checks = f"{_counted('audiosocket_uuid', config.audiosocket_uuid)}, single-use UUIDs"
             trust = Trust(needs_token=True, secrets=config.audiosocket_uuid, checks=checks)
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: AudioSocketConnection(self.exchange, trust), sock=listening
+                lambda: AudioSocketConnection(self.exchange, trust, self._gate), sock=listening
             )
             self.audiosocket_port = listening.getsockname()[1]
         await self.exchange.__aenter__()

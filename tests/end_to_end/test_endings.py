@@ -84,3 +84,18 @@ async def test_end_of_the_daemon_ends_everything(serve_with: ServeWith, ended: E
     await socket.__aexit__(None, None, None)
     await peer.__aexit__()
     assert ended() == [("success", "server_draining")] * 2
+
+
+async def test_stop_that_fails_is_a_stop(serve_with: ServeWith, ended: Ended) -> None:
+    """What goes wrong in closing is told, and keeps nothing open."""
+
+    def fail() -> None:
+        raise RuntimeError("no way out")
+
+    with capture_logs() as lines:
+        async with serve_with() as daemon:
+            daemon._stack.callback(fail)
+            url = daemon.url
+    assert [line["event"] for line in lines][-2:] == ["daemon.close_failed", "daemon.stopped"]
+    with pytest.raises(ConnectionRefusedError):
+        await request("GET", f"{url}healthz")

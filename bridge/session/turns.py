@@ -1,0 +1,151 @@
+"""Turns of the event loop: whoever has had more than a share of it waits for the others.
+
+Theory of operation. What a party (a socket, an upstream, an agent) makes us do is timed, in a leaky bucket. As long as
+the bucket does not run over, the party is served whenever it has something to say. From then on it is served by turns:
+all such parties together get one in each round of the event loop, of ``UNIT_S`` or the one thing that takes longer. So
+however many they are, nobody who takes little waits for more than one of them.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+__all__ = ["UNIT_S", "Share", "Shares", "Turns", "Work"]
+
+UNIT_S = 0.001
+"""How long one party works before the next one has its turn."""
+
+_now = time.perf_counter
+
+
+class Share:
+    """How much one party has taken lately."""
+
+    def __init__(self, share: float = 0.05, burst_s: float = 0.05, *, of: "Share | None" = None) -> None:
+        """``share`` of all time, and ``burst_s`` at once; what is taken is taken ``of`` another one as well."""
+        self._share = share
+        self._burst_s = burst_s
+        self._of = of
+        self._level_s = 0.0
+        self._at = 0.0
+
+    def take(self, seconds: float, now: float) -> None:
+        """So much was taken until ``now``."""
+        self._level_s = max(0.0, self._level_s - self._share * (now - self._at)) + seconds
+        self._at = now
+        if self._of is not None:
+            self._of.take(seconds, now)
+
+    def is_over(self, now: float) -> bool:
+        """It was too much."""
+        if self._level_s - self._share * (now - self._at) > self._burst_s:
+            return True
+        return self._of is not None and self._of.is_over(now)
+
+    def join(self, other: "Share | None") -> None:
+        """From now on, what is taken is taken of ``other`` as well, if there is one."""
+        self._of = other
+
+
+class Shares:
+    """A share for each key or address, for as long as anybody has a part in it."""
+
+    def __init__(self, share: float, burst_s: float) -> None:
+        self._share = share
+        self._burst_s = burst_s
+        self._of: WeakValueDictionary[str, Share] = WeakValueDictionary()
+
+    def of(self, name: str) -> Share:
+        """The one of this name."""
+        share = self._of.get(name)
+        if share is None:
+            share = self._of[name] = Share(self._share, self._burst_s)
+        return share
+
+
+class Turns:
+    """Those who wait in one event loop; each waits once at most, so there are no more of them than connections."""
+
+    _of: "WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]" = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._waiting: deque[Callable[[], object]] = deque()
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "Turns":
+        """The one queue of this loop."""
+        turns = cls._of.get(loop)
+        if turns is None:
+            turns = cls._of[loop] = cls(loop)
+        return turns
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Calls back when all who came earlier have had their turn."""
+        self._waiting.append(callback)
+        if len(self._waiting) == 1:
+            self._call_soon(self._next)
+
+    def _next(self) -> None:
+        callback = self._waiting[0]
+        try:
+            callback()
+        finally:
+            self._waiting.popleft()
+            if self._waiting:
+                self._call_soon(self._next)
+
+
+class Work:
+    """What one party makes us do: timed, and interrupted where it takes too long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.share = Share()
+        self._loop = loop
+        self._turns = Turns.of(loop)
+        self._began: float | None = None
+        self._unit_s = 0.0
+
+    @property
+    def has_time(self) -> bool:
+        """The party may be served at once."""
+        return not self.share.is_over(_now())
+
+    def begin(self) -> None:
+        """We begin to work for it; also after a wait in the midst of it, which is nobody's time."""
+        self._began = _now()
+
+    def end(self) -> float:
+        """We have worked, or wait for something; the seconds since ``begin``."""
+        if self._began is None:
+            return 0.0
+        now = _now()
+        seconds, self._began = now - self._began, None
+        self._unit_s += seconds
+        self.share.take(seconds, now)
+        return seconds
+
+    def next_turn(self, callback: Callable[[], object]) -> None:
+        """Calls back in the next round, or when it is the party's turn."""
+        self._unit_s = 0.0
+        if self.has_time:
+            self._loop.call_soon(callback)
+        else:
+            self._turns.call(callback)
+
+    async def rest(self, *, is_pause: bool = False) -> None:
+        """Between two things that are to be done; lets others have their turn where it is time, or at a pause."""
+        self.end()
+        if is_pause or self._unit_s > UNIT_S or not self.has_time:
+            turn = self._loop.create_future()
+            self.next_turn(partial(_settle, turn))
+            await turn
+        self.begin()
+
+
+def _settle(turn: "asyncio.Future[None]") -> None:
+    if not turn.done():
+        turn.set_result(None)
