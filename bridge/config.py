@@ -189,6 +189,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "unset: a tenth of them",
         ),
     ] = None
+    max_loop_lag_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="lateness of the event loop, averaged over two seconds, beyond which new calls get 503, "
+            "in milliseconds; 0: none",
+        ),
+    ] = 100.0
     max_listeners_per_call: Annotated[int, Meta(ge=0, description="sockets attached to one call")] = 1000
     max_listeners_per_key: Annotated[int, Meta(ge=0, description="sockets attached to calls with one key")] = 2000
     call_limit_s: Annotated[float, Meta(ge=1, le=604_800, description="longest call, in seconds")] = 3600.0

@@ -86,6 +86,7 @@ class Daemon:
             max_listeners_per_call=config.max_listeners_per_call,
             call_limit_s=config.call_limit_s,
             resume_grace_s=config.resume_grace_s,
+            max_loop_lag_ms=config.max_loop_lag_ms,
             keep=KeepLimits(
                 config.conversation_bytes, config.conversation_bytes_per_key, config.conversation_bytes_in_all
             ),

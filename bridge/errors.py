@@ -14,6 +14,7 @@
     │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
     │  └─ OverLimit              429
     ├─ Draining                  503: the daemon takes no new calls
+    ├─ Overloaded                503: it takes none for now
     ├─ PeerError                 the WebRTC side of one call
     │  ├─ PeerNotConnected       the offer's peer never came
     │  └─ PeerLost               it came, and went silent
@@ -37,6 +38,7 @@ __all__ = [
     "MediaError",
     "NotImplementedHere",
     "OverLimit",
+    "Overloaded",
     "PeerError",
     "PeerLost",
     "PeerNotConnected",
@@ -164,6 +166,15 @@ class Draining(BridgeError):
     code = "server_draining"
     http_status = 503
     close_code = 1012
+    retryable = True
+
+
+class Overloaded(BridgeError):
+    """The daemon has too much to do to take anything new."""
+
+    code = "server_overloaded"
+    http_status = 503
+    close_code = 1013
     retryable = True
 
 

@@ -13,6 +13,7 @@ from bridge.log import get_logger
 from bridge.session.budget import Budget, KeepLimits
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo
+from bridge.session.overload import LoopLag
 from bridge.session.recording import Recorder
 from bridge.session.roles import Sink, Upstream
 from bridge.session.session import Session
@@ -88,7 +89,9 @@ class Registry:
         default_model: str = "",
         is_relayed: Callable[[str], bool] = lambda model: False,
         keep: KeepLimits | None = None,
+        max_loop_lag_ms: float = 0.0,
     ) -> None:
+        self.lag = LoopLag(max_loop_lag_ms)
         self._new_upstream = new_upstream
         self._max_calls = max_calls
         self._max_calls_per_key = max_calls if max_calls_per_key is None else max_calls_per_key
@@ -116,11 +119,13 @@ class Registry:
 
     async def __aenter__(self) -> "Registry":
         await self._tasks.__aenter__()
+        self.lag.start()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close_all("server_stopped", code=_GOING_AWAY)
         await self._tasks.__aexit__(None, None, None)
+        self.lag.stop()
         for listener in tuple(self.calls.listeners):
             listener.close(_GOING_AWAY, "server_stopped")
 
@@ -140,8 +145,9 @@ class Registry:
             raise Draining("The server is about to stop and takes no new calls.")
 
     def require_room(self, key_id: str = _ANY_KEY) -> None:
-        """Raises ``Draining`` or ``OverLimit`` if a new session of the key would be refused."""
+        """Raises ``Draining``, ``Overloaded`` or ``OverLimit`` if a new session of the key would be refused."""
         self.require_accepting()
+        self.lag.require_time()
         if len(self._sessions) >= self._max_calls:
             raise _too_many(f"The server has {self._max_calls} calls")
         if key_id == _ANY_KEY:

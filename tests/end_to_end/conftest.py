@@ -15,7 +15,8 @@ ServeWith = Callable[..., AbstractAsyncContextManager[Daemon]]
 
 
 def _serve_with(**settings: Any) -> Daemon:
-    return Daemon(Config(**{"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", **settings}))
+    usual = {"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", "max_loop_lag_ms": 0}  # peers share the loop
+    return Daemon(Config(**{**usual, **settings}))
 
 
 @pytest.fixture(autouse=True)
