@@ -142,6 +142,10 @@ class BadEvent(RequestError):
 
     code = "invalid_value"
 
+    def anew(self) -> "BadEvent":
+        """An equal one, to be raised or kept instead: this one keeps the frames alive that it has passed through."""
+        return BadEvent(self.message, code=self.code, param=self.param)
+
 
 class NotImplementedHere(RequestError):
     """Part of the protocol, and no part of this server."""

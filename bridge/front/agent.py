@@ -56,7 +56,10 @@ async def _serve(websocket: WebSocket, registry: Registry, lobby: AgentLobby, ca
     try:
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
-            if text is None or len(text) > MAX_TEXT_CHARS:
+            if text is None:
+                seat.refuse_binary()
+                continue
+            if len(text) > MAX_TEXT_CHARS:
                 sink.close(UNSUPPORTED_DATA, "events are JSON text of at most 15 MiB")
                 return
             seat.receive(text)

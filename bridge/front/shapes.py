@@ -173,6 +173,7 @@ class CallQuery(Struct, frozen=True):
     """What a ``POST`` of an offer may say on its URL."""
 
     model: _Model | None = None
+    intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
 
 
 class ResumeQuery(Struct, frozen=True):

@@ -21,6 +21,7 @@ from bridge.wire.server_events import Body, ServerEvent, encode
 __all__ = ["Hub", "Limits", "Listener"]
 
 _OVERLOADED = 1013
+_MAX_UNREADABLE = 20  # messages in a row
 _ANSWER_FACTOR = 16
 _REPLAY_BYTES = 1024 * 1024
 _LARGE_BYTES = 64 * 1024  # a single large event is no sign of a slow reader: it counts as so much
@@ -75,6 +76,12 @@ class Listener:
         self._unreported_events = 0
         self._unreported_ms = 0
         sink.attach(self)
+
+    def count_unreadable(self, code: int, reason: str) -> None:
+        """One more message of its that was no event; whoever sends nothing else is closed."""
+        self.unreadable += 1
+        if self.unreadable >= _MAX_UNREADABLE:
+            self.close(code, reason)
 
     @property
     def backlog_bytes(self) -> int:

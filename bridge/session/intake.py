@@ -19,7 +19,6 @@ __all__ = ["Intake"]
 _log = get_logger("session")
 
 _UNSUPPORTED_DATA, _INVALID_DATA, _TOO_BIG = 1003, 1007, 1009  # close codes, RFC 6455 section 7.4.1
-_MAX_UNREADABLE = 20  # messages in a row
 
 
 class Intake:
@@ -69,23 +68,16 @@ class Intake:
         """
         error = failure if isinstance(failure, BadEvent | Forbidden) else _unforeseen(failure)
         self._hub.tell(listener, server.error_event(error, event_id=event_id))
-        if error.code == "invalid_json":
-            self._count_unreadable(listener, _INVALID_DATA, "not JSON")
-        else:
+        if error.code != "invalid_json":
             listener.unreadable = 0
+        elif listener.role != "peer":  # a data channel goes with its call only
+            listener.count_unreadable(_INVALID_DATA, "not JSON")
 
     def refuse_binary(self, listener: Listener) -> None:
         """A binary message: it carries no event."""
         error = BadEvent("Events are JSON text; a binary message is none.", code="invalid_json")
         self._hub.tell(listener, server.error_event(error))
-        self._count_unreadable(listener, _UNSUPPORTED_DATA, "events are JSON text")
-
-    @staticmethod
-    def _count_unreadable(listener: Listener, code: int, reason: str) -> None:
-        """Whoever sends nothing else does not speak the protocol; a data channel goes with its call only."""
-        listener.unreadable += 1
-        if listener.unreadable >= _MAX_UNREADABLE and listener.role != "peer":
-            listener.close(code, reason)
+        listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
 
     def refuse(self, listener: Listener, size: int) -> None:
         """A message that is too long to be read: said, then closed."""

@@ -165,7 +165,7 @@ class Registry:
         """
         complaint = terms.wanted.complaint
         if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
-            raise complaint
+            raise complaint.anew()
 
     def open(self, terms: Terms, *, transport: str) -> Session:
         """A new session; all but WebSocket's own have a call id.

@@ -236,6 +236,10 @@ class AgentSeat(Protocol):
         """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
         ...
 
+    def refuse_binary(self) -> None:
+        """A binary message came, which carries no event."""
+        ...
+
     def detach(self) -> None:
         """The socket is gone."""
         ...

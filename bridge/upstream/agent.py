@@ -16,17 +16,17 @@ from bridge.media.playback import Part
 from bridge.session.hub import Limits, Listener
 from bridge.session.roles import Sink
 from bridge.session.state import SessionState
-from bridge.upstream.line import LineOwner
+from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.wire.audio import AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
-from bridge.wire.relayed import decode_relayed
+from bridge.wire.relayed import UPSTREAM_PROTOCOL, decode_relayed
 from bridge.wire.server_events import Body, encode, error_event
 from bridge.wire.sessions import format_of
 
 __all__ = ["AgentLine", "Lobby", "Seat"]
 
-_NORMAL = 1000
+_NORMAL, _UNSUPPORTED_DATA, _INVALID_DATA = 1000, 1003, 1007  # close codes, RFC 6455 section 7.4.1
 _MAX_SEATS = 1000
 _APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":"', b'"}'
 
@@ -121,9 +121,21 @@ class Seat:
                 raise BadEvent("There is no call yet; the first event will be session.created.")
             self._line.receive(text)
         except BadEvent as error:
-            event = error_event(error)
-            event.event_id = new_id("event")
-            self.listener.deliver(Message(encode(event)))
+            self._refuse(error)
+            if error.code == UPSTREAM_PROTOCOL:
+                self.listener.count_unreadable(_INVALID_DATA, "not JSON")
+                return
+        self.listener.unreadable = 0
+
+    def refuse_binary(self) -> None:
+        """A binary message: it carries no event."""
+        self._refuse(BadEvent("Events are JSON text; a binary message is none.", code=UPSTREAM_PROTOCOL))
+        self.listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
+
+    def _refuse(self, error: BadEvent) -> None:
+        event = error_event(error)
+        event.event_id = new_id("event")
+        self.listener.deliver(Message(encode(event)))
 
     def detach(self) -> None:
         """The socket is gone."""
@@ -150,6 +162,7 @@ class AgentLine:
         self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
         self._prefix = f"event_{new_id('x')[2:14]}_".encode()
         self._number = 0
+        self._samples = WholeSamples()
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Waits for an agent, and tells it of the session; raises ``UpstreamError``."""
@@ -200,10 +213,10 @@ class AgentLine:
             sound = a2b_base64(str(message.delta), strict_mode=True)
         except ValueError:
             raise BadEvent("'delta' is not valid base64.", param="delta", code="invalid_audio") from None
-        if len(sound) % self.output_format.bytes_per_sample:
-            raise BadEvent("'delta' ends in the middle of a sample.", param="delta", code="invalid_audio")
         part = Part(message.response_id, message.item_id, message.output_index, message.content_index)
-        self._owner.received_audio(self, part, sound)
+        sound = self._samples.join(part, sound, self.output_format)
+        if sound:
+            self._owner.received_audio(self, part, sound)
 
     def lost(self) -> None:
         """The agent's socket closed."""

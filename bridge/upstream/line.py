@@ -9,7 +9,9 @@ from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import Body
 
-__all__ = ["Line", "LineOwner"]
+__all__ = ["Line", "LineOwner", "WholeSamples"]
+
+_MAX_RESTS = 16  # parts that are spoken at a time
 
 
 class LineOwner(Protocol):
@@ -68,3 +70,23 @@ class Line(Protocol):
     async def aclose(self) -> None:
         """Closes, within a bounded time; may be called twice."""
         ...
+
+
+class WholeSamples:
+    """Joins what a service cuts wherever its buffer ends: the rest of a sample comes with the part's next piece."""
+
+    def __init__(self) -> None:
+        self._rests: dict[Part, bytes] = {}
+        """Half samples, of parts whose deltas may come by turns."""
+
+    def join(self, part: Part, sound: bytes, audio_format: AudioFormat) -> bytes:
+        """The whole samples of ``part`` that there are with ``sound``; perhaps none."""
+        if self._rests:
+            sound = self._rests.pop(part, b"") + sound
+        odd_bytes = len(sound) % audio_format.bytes_per_sample
+        if not odd_bytes:
+            return sound
+        if len(self._rests) >= _MAX_RESTS:
+            del self._rests[next(iter(self._rests))]
+        self._rests[part] = sound[-odd_bytes:]
+        return sound[:-odd_bytes]

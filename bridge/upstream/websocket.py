@@ -13,7 +13,7 @@ from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
 from bridge.outgoing import TLS
 from bridge.session.state import SessionState
-from bridge.upstream.line import LineOwner
+from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.upstream.target import Target, Tongue
 from bridge.wire.audio import AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
@@ -45,9 +45,7 @@ class WebSocketLine:
         self._timeout_s = timeout_s
         self._socket: ClientConnection | None = None
         self._fault: UpstreamError | None = None
-        self._rest = b""
-        """Half a sample, of this part."""
-        self._rest_of: Part | None = None
+        self._samples = WholeSamples()
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Connects; raises ``UpstreamError``."""
@@ -136,20 +134,9 @@ class WebSocketLine:
         except (binascii.Error, ValueError):
             raise BadEvent("The upstream sent sound that is not base64.", code="upstream_protocol") from None
         part = Part(message.response_id, message.item_id, message.output_index, message.content_index)
-        sound = self._whole_samples(part, sound)
+        sound = self._samples.join(part, sound, self.output_format)
         if sound:
             self._owner.received_audio(self, part, sound)
-
-    def _whole_samples(self, part: Part, sound: bytes) -> bytes:
-        """Some services cut their sound wherever a buffer ends; the rest of a sample comes with the next piece."""
-        if self._rest and part == self._rest_of:
-            sound = self._rest + sound
-        odd_bytes = len(sound) % self.output_format.bytes_per_sample
-        if not odd_bytes:
-            self._rest = b""
-            return sound
-        self._rest, self._rest_of = sound[-odd_bytes:], part
-        return sound[:-odd_bytes]
 
 
 def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:

@@ -183,7 +183,7 @@ class ClientMessage:
     def known(self) -> ClientEvent:
         """The event; raises ``BadEvent`` if the bridge does not know all of it."""
         if self.complaint is not None:
-            raise self.complaint
+            raise self.complaint.anew()
         assert not isinstance(self.event, OtherEvent), "there is a complaint about those"
         return self.event
 
@@ -233,20 +233,20 @@ def message_of(body: Any) -> ClientMessage:
         unknown = BadEvent(f"Unknown event type: '{kind[:64]}'.", param="type")
         raise_now = reading.fatal or (unknown if kind.startswith(_OWN_PREFIX) else None)
         if raise_now is not None:
-            raise raise_now
+            raise raise_now.anew()
         return ClientMessage(OtherEvent(event_id=body.get("event_id")), body, unknown)
     session = body.get("session")
     defaults = {"session": defaults_of(session.get("type"))} if isinstance(session, dict) else {}
     event: Any = reading.read(body, wanted, defaults=defaults)
     if reading.fatal is not None:
-        raise reading.fatal
+        raise reading.fatal.anew()
     complaint = reading.invalid or _misjudged(event) or (reading.unknown if wanted not in _OWN else None)
     if complaint is None and isinstance(event, SessionUpdate) and event.session.type is UNSET:
         param = "session.type"
         text = f"Missing required parameter: '{param}'."
         complaint = BadEvent(text, code="missing_required_parameter", param=param)
     if complaint is not None and wanted in _OWN:
-        raise complaint
+        raise complaint.anew()
     if isinstance(event, ConversationItemCreate):
         require_id(event.item.id, "item")
     return ClientMessage(event or OtherEvent(event_id=body.get("event_id")), body, complaint)
@@ -273,7 +273,7 @@ def _misjudged(event: ClientEvent | None) -> BadEvent | None:
         elif isinstance(event, ResponseCreate) and event.response is not UNSET:
             check_response(event.response)
     except BadEvent as error:
-        return error
+        return error.anew()
     return None
 
 
@@ -300,14 +300,14 @@ def read_session(body: Any, path: str = "session") -> SessionRequest:
     reading = Reading(must_fit=_MUST_FIT)
     config = reading.read(body, SessionConfig, path=path)
     if reading.fatal is not None:
-        raise reading.fatal
+        raise reading.fatal.anew()
     complaint = reading.invalid
     if config is None:
-        raise complaint or BadEvent("A session is a JSON object.", param=path)
+        raise complaint.anew() if complaint else BadEvent("A session is a JSON object.", param=path)
     try:
         check_session(config)
     except BadEvent as error:
-        complaint = complaint or error
+        complaint = complaint or error.anew()
     return SessionRequest(config, body, complaint or reading.unknown)
 
 
@@ -315,7 +315,7 @@ def decode_session(text: bytes | str) -> SessionConfig:
     """A session in a request's body; raises ``BadEvent`` if the bridge does not know all of it."""
     request = read_session(decode_json(text))
     if request.complaint is not None:
-        raise request.complaint
+        raise request.complaint.anew()
     return request.config
 
 

@@ -13,7 +13,10 @@ from bridge.errors import BadEvent
 from bridge.wire.reading import Reading
 from bridge.wire.server_events import Body, ServerEvent
 
-__all__ = ["AudioDelta", "decode_relayed", "understood"]
+__all__ = ["UPSTREAM_PROTOCOL", "AudioDelta", "decode_relayed", "understood"]
+
+UPSTREAM_PROTOCOL = "upstream_protocol"
+"""The code of what is said of a message that is no event."""
 
 
 class AudioDelta(Struct):
@@ -60,13 +63,13 @@ def decode_relayed(text: bytes | str) -> AudioDelta | Body:
     except msgspec.ValidationError:
         pass  # another event, with a ``delta`` or an id of its own kind
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise BadEvent("The upstream sent what is not JSON.", code="upstream_protocol") from None
+        raise BadEvent("The upstream sent what is not JSON.", code=UPSTREAM_PROTOCOL) from None
     try:
         body = _body_decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise BadEvent("The upstream sent what is no event.", code="upstream_protocol") from None
+        raise BadEvent("The upstream sent what is no event.", code=UPSTREAM_PROTOCOL) from None
     if not isinstance(body.get("type"), str):
-        raise BadEvent("The upstream sent an event without a type.", code="upstream_protocol")
+        raise BadEvent("The upstream sent an event without a type.", code=UPSTREAM_PROTOCOL)
     return body
 
 

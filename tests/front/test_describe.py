@@ -102,7 +102,10 @@ def test_offer_and_its_call(path: str) -> None:
     """Both ways to post an offer are described, the model on the URL, and where the call is found."""
     operation = openapi()["paths"][path]["post"]
     assert operation["requestBody"]["content"].keys() == {"application/sdp", "multipart/form-data"}
-    assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [("model", "query")]
+    assert [(parameter["name"], parameter["in"]) for parameter in operation["parameters"]] == [
+        ("model", "query"),
+        ("intent", "query"),
+    ]
     assert operation["responses"]["201"]["headers"].keys() == {"Location", "Bridge-Resume-Key", "Bridge-Warning"}
 
 

@@ -134,7 +134,6 @@ async def test_what_an_agent_says() -> None:
         ({"no": "type"}, None),
         ({"type": "response.output_audio.delta", "delta": "AAAA"}, "item_id"),
         ({"type": "response.output_audio.delta", **PART, "delta": "!"}, "delta"),
-        ({"type": "response.output_audio.delta", **PART, "delta": "AA=="}, "delta"),
     ],
 )
 async def test_what_an_agent_says_wrong(said: Any, param: str | None) -> None:
@@ -149,6 +148,46 @@ async def test_what_an_agent_says_wrong(said: Any, param: str | None) -> None:
     assert scene.owner.sounds == []
     seat.receive(json.dumps({"type": "response.created"}))
     assert len(scene.owner.events) == 2
+
+
+async def test_an_agents_delta_may_end_in_the_middle_of_a_sample() -> None:
+    """The rest of it comes with the next delta of the same part, whatever is said between them."""
+    scene = Scene()
+    seat, sink = scene.attach()
+    await scene.line()
+    for item_id, sound in (
+        ("item_1", b"\x01"),
+        ("item_1", b"\x02\x03"),
+        ("item_2", b"\x11\x12"),
+        ("item_1", b"\x04\x05"),
+    ):
+        delta = base64.b64encode(sound).decode()
+        seat.receive(json.dumps({"type": "response.output_audio.delta", **PART, "item_id": item_id, "delta": delta}))
+    assert [(part.item_id, sound) for part, sound in scene.owner.sounds] == [
+        ("item_1", b"\x01\x02"),
+        ("item_2", b"\x11\x12"),
+        ("item_1", b"\x03\x04"),
+    ]
+    assert sink.of_type("error") == []
+
+
+async def test_an_agent_that_says_nothing_but_garbage() -> None:
+    """Each message is answered by an error; twenty in a row close the socket, an event between them does not."""
+    scene = Scene()
+    seat, sink = scene.attach()
+    await scene.line()
+    for count in (19, 19):
+        for number in range(count):
+            if number % 2:
+                seat.refuse_binary()
+            else:
+                seat.receive("not JSON")
+        seat.receive(json.dumps({"type": "response.created"}))
+    assert (len(sink.of_type("error")), sink.closed) == (38, None)
+    for _ in range(20):
+        seat.refuse_binary()
+    assert len(sink.of_type("error")) == 58
+    assert sink.closed == (1003, "events are JSON text")
 
 
 async def test_an_agent_that_speaks_too_early() -> None:
