@@ -29,6 +29,8 @@ _ANSWERS: dict[type[ServerEvent], tuple[str, str | None]] = {
     server.InputAudioBufferCleared: ("input_audio_buffer.clear", None),
     server.ResponseCreated: (_RESPONSE_CREATE, None),
 }
+_CANCEL = "response.cancel"
+_ANSWERED = frozenset({_CANCEL, *(name for name, _ in _ANSWERS.values())})
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +64,9 @@ class Pending:
         return bool(is_asked or self._answering or self._owes_answer)
 
     def sent(self, body: Body, now: float) -> None:
-        """A client event went out."""
+        """A client event went out; one whose answer nobody here would know is not waited for."""
+        if body["type"] not in _ANSWERED:
+            return
         size = size_of(body)
         self._budget.charge(size)
         self._unanswered.append(_Asked(now, body, size))
@@ -85,7 +89,7 @@ class Pending:
             answered = self._answering.pop(event.response.id, None)
             if answered is not None:
                 self._forget(answered)
-            self._done("response.cancel")
+            self._done(_CANCEL)
         elif isinstance(event, server.Error):
             self._refused(event.error)
         elif type(event) in _ANSWERS:
@@ -106,7 +110,7 @@ class Pending:
         without an id and the caller's voice stop the conversation's, and none of those beside it.
         """
         asked = [one.body for one in self._unanswered]
-        stopped = {body.get("response_id") for body in asked if body["type"] == "response.cancel"}
+        stopped = {body.get("response_id") for body in asked if body["type"] == _CANCEL}
         is_stopped = self._is_speaking or None in stopped
         again: list[Body] = [
             one.body
@@ -120,7 +124,7 @@ class Pending:
         self._unanswered.clear()
         self._answering.clear()
         self._owes_answer = self._is_speaking = False
-        return again + [body for body in asked if body["type"] != "response.cancel"]
+        return again + [body for body in asked if body["type"] != _CANCEL]
 
     def _created(self, response: items.Response) -> None:
         """The oldest question that the response fits: one beside the conversation is never what a turn is owed.
