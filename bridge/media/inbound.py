@@ -40,7 +40,7 @@ _JITTER = CLOCK_HZ * 120 // 1000  # by so much real time may be unsure of how lo
 _LATE_S = 0.050  # after silence that was too much, the packets that were held back have come
 _MOST_LEFT_OUT = CLOCK_HZ * 140 // 1000  # of any pause later on: a turn ends no more than 200 ms later for it
 _DEBT_FORGOTTEN_S = 10.0
-_BURST = 4 * CLOCK_HZ  # of sound at once, and twice real time: no microphone is faster
+_BURST = 6 * CLOCK_HZ  # of sound at once, held back by some network, and twice real time: no microphone is faster
 _BUDGET_RATE = 2
 _MAX_CONCEAL = CLOCK_HZ // 10  # concealment has faded after 100 ms; silence from there on
 _FRAME = CLOCK_HZ // 50
@@ -377,6 +377,12 @@ class InboundAudio:
         """Decodes what was held and is now next; gives up on gaps that were waited for long enough."""
         pieces = []
         while self._held:
+            if self._sounded > self._budget and not self._may_go_on(now):
+                dropped = sum(not held.is_copy for held in self._held.values())
+                self.stats.too_fast += dropped
+                self.stats.late += dropped
+                self._held.clear()
+                break
             held = self._held.pop(self._next_sequence, None)
             if held is not None:
                 if held.is_copy:

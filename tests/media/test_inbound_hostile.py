@@ -223,9 +223,9 @@ def test_nobody_speaks_sixty_times_as_fast_as_time(step: int, stride: int, speec
         sender.sequence = (sender.sequence + stride - 1) & 0xFFFF
         if number % 10 == 0:
             heard += len(inbound.poll(START_S + number * 0.002))
-    assert decoder.ms <= 4_000 + 2 * 10_000 + 1_500
-    assert heard * 1000 / (2 * RATE_HZ) <= 4_000 + 3 * 10_000  # silence for what was dropped included
-    assert inbound.stats.too_fast > 3000 or decoder.ms < 20_000
+    assert decoder.ms <= 6_000 + 2 * 10_000 + 1_500
+    assert heard * 1000 / (2 * RATE_HZ) <= 6_000 + 3 * 10_000  # silence for what was dropped included
+    assert inbound.stats.too_fast > 1500 or decoder.ms < 20_000
     line = RtpSender(sequence=sender.sequence, rtp_timestamp=sender.rtp_timestamp)
     decoded_ms = inbound.stats.decoded_ms
     for number, packet in enumerate(line.talk(speech_pcm)):
@@ -233,10 +233,10 @@ def test_nobody_speaks_sixty_times_as_fast_as_time(step: int, stride: int, speec
     assert inbound.stats.decoded_ms - decoded_ms > 3500, "who keeps to real time again is heard again"
 
 
-def test_four_seconds_at_once_are_heard(speech_pcm: bytes) -> None:
+def test_five_seconds_at_once_are_heard(speech_pcm: bytes) -> None:
     """What a network held back for so long, and what comes in time behind it, is no flood."""
     sender, inbound = RtpSender(), new_inbound()
     packets = sender.talk(speech_pcm * 3)
     for number, packet in enumerate(packets):
-        inbound.receive(packet, START_S + max(number, 190) * 0.020)
+        inbound.receive(packet, START_S + max(number, 250) * 0.020)
     assert (inbound.stats.too_fast, inbound.stats.decoded_ms) == (0, 20 * len(packets))
