@@ -18,7 +18,7 @@ FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.
 	gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad
 
-.PHONY: help run install test nightly check lint chromium node foreign clean
+.PHONY: help run install test nightly audit check lint chromium node foreign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test: .venv/testable chromium node foreign lint ## everything that CI runs
 
 nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
+
+audit: .venv/speaking .venv/audit/bin/pip-audit ## compare what is installed with known advisories (needs the network)
+	$(BIN)/python -m pip freeze --exclude-editable >.venv/audit/installed.txt
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
 check: .venv/testable lint ## format, lint, types and the fast tests: before each commit
 	$(BIN)/pytest -m "not browser and not slow and not foreign"
@@ -66,6 +70,11 @@ clean: ## remove .venv and every cache
 	@echo "Installing bridge and its test tools into .venv; about a minute, this once." >&2
 	@$(PIP) install --editable '.[test]'
 	@touch $@ .venv/speaking .venv/installed
+
+# In a place of its own, or it would audit itself.
+.venv/audit/bin/pip-audit: | .venv/bin/pip
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/python -m pip -qq --disable-pip-version-check install 'pip-audit>=2.9,<3'
 
 # The browser tests drive the system's Chromium.
 chromium:

@@ -126,6 +126,33 @@ async def test_a_stream_that_made_room_is_over(calls: Calls, monkeypatch: pytest
     assert caller.peer.inbound.stats.packets == packets
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_srtp_that_is_replayed(calls: Calls, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A caller's own packets that come once more, at once or long after, are not heard (RFC 3711 section 3.3.2)."""
+    caller = calls.victim
+    seen: list[bytes] = []
+    take = caller.peer.ice.receive  # type: ignore[attr-defined]
+
+    def receive(kind: str, datagram: bytes, address: object, now: float) -> None:
+        if kind == "rtp":
+            seen.append(datagram)
+        take(kind, datagram, address, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(caller.peer.ice, "receive", receive)
+        for _ in range(150):  # more than the window of libsrtp, 128 packets, has
+            await caller.send_rtp(caller.rtp(caller.opus()))
+        await calls.witness.works()
+        assert len(seen) == 150
+    packets, doubles = caller.peer.inbound.stats.packets, caller.peer.doubles
+    for _ in range(times):
+        for datagram in seen:
+            assert not caller.peer._on_media("rtp", datagram, asyncio.get_running_loop().time())
+    assert caller.peer.inbound.stats.packets == packets
+    assert caller.peer.doubles - doubles == times * len(seen)
+    assert await calls.outcome() == "works"
+
+
 async def test_streams_without_end(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered of streams that made room is bounded: past it no other stream is taken."""
     monkeypatch.setattr(peer_module, "_MAX_RETIRED_SSRCS", 4)
