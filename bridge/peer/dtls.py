@@ -243,6 +243,11 @@ class _Sctp(RTCSctpTransport):
         except Exception as error:  # this message's fault, not that of those behind it
             self._fault(f"sctp_{type(error).__name__}")
 
+    def _data_channel_close(self, channel: RTCDataChannel) -> None:
+        """A peer that resets its stream has closed the channel: if it is gone then, it never answers our own reset."""
+        super()._data_channel_close(channel)
+        channel.emit("closing")
+
     async def _receive_forward_tsn_chunk(self, chunk: sctp.ForwardTsnChunk) -> None:
         chunk.streams = [stream for stream in chunk.streams if stream[0] < _MAX_STREAMS]
         await super()._receive_forward_tsn_chunk(chunk)

@@ -447,7 +447,8 @@ class Peer:
             return
         self._channel = channel
         channel.on("message", lambda data: self._on_message(channel, data))
-        channel.on("close", lambda: self._on_channel_closed(channel))
+        for name in ("closing", "close"):
+            channel.on(name, lambda: self._on_channel_closed(channel))
         sink = ChannelSink(channel, self.hang_up, max_message_bytes=self._remote.max_message_bytes)
         try:
             self._owner.channel_opened(sink)

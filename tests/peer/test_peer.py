@@ -143,6 +143,14 @@ async def close_channel(caller: Caller) -> None:
     caller.channel.close()
 
 
+async def close_channel_and_go(caller: Caller) -> None:
+    async def answer_nothing(param: object) -> None:
+        """The stream's reset that comes back finds nobody."""
+
+    caller.association._receive_reconfig_param = answer_nothing  # type: ignore[method-assign]
+    caller.channel.close()
+
+
 async def close_connection(caller: Caller) -> None:
     await caller.pc.close()
 
@@ -157,6 +165,7 @@ async def hang_up(caller: Caller) -> None:
     [
         (close_dtls, "peer_closed"),
         (close_channel, "channel_closed"),
+        (close_channel_and_go, "channel_closed"),
         (close_connection, "channel_closed"),
         (hang_up, "enough"),
     ],
