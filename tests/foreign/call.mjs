@@ -12,8 +12,8 @@ await peer.speak(inputs);
 await peer.events.until("response.done");
 await peer.events.until("output_audio_buffer.stopped");
 observe({ type: "peer.heard", ...peer.heard() });
-if (inputs.hangsUp) peer.close();
+if (inputs.hangsUp) await peer.close();
 else await peer.gone;
 observe({ type: "peer.gone" });
-if (!inputs.hangsUp) peer.close();
+if (!inputs.hangsUp) await peer.close();
 setTimeout(() => process.exit(0), 500).unref(); // libraries keep threads; the goodbye gets its moment

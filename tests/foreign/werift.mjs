@@ -44,6 +44,10 @@ export async function call() {
         gone: Promise.race([gone, closed]),
         speak: ({ packets }) => line.speak(packets),
         heard: () => ({ packets: line.packets }),
-        close: () => connection.close(),
+        async close() {
+            channel.close(); // the connection's own end sends nothing: "todo impl send alert"
+            await closed;
+            await connection.close();
+        },
     };
 }
