@@ -268,6 +268,7 @@ def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
     message = decode_json(text)
     if not isinstance(message, dict):
         raise BadEvent("An event is a JSON object.")
+    message.pop("timestamp", None)  # the beta reference lets every event have one
     kind = message.get("type")
     translation = _Translation("response." if kind == "response.create" else "session.")
     if kind in ("session.update", "transcription_session.update"):
@@ -434,10 +435,9 @@ def _part_to_ga(part: dict[str, Any], names: dict[str, str], path: str) -> dict[
             param = f"{path}.transcript"
             raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
         return {"type": names["text"], "text": part.get("transcript", part.get("text"))}
-    if isinstance(part.get("text"), str) and "encoding" in part:
-        encoding = part["encoding"]
-        part = {name: value for name, value in part.items() if name not in _OF_TEXT}
-        part["text"] = _decoded(part["text"], encoding, path)
+    if isinstance(part.get("text"), str):
+        text = _decoded(part["text"], part.get("encoding", "utf-8"), path)
+        part = {name: value for name, value in part.items() if name not in _OF_TEXT} | {"text": text}
     return {**part, "type": names.get(kind, part.get("type"))}
 
 
