@@ -17,6 +17,7 @@ from bridge.peer.mux import Mux
 from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
 from bridge.peer.sdp import AnswerParameters, Offer, write_answer
+from bridge.peer.udp import MediaSocket
 from bridge.session.roles import Leg, LegOwner
 
 __all__ = ["Endpoint", "local_addresses", "media_host"]
@@ -54,7 +55,7 @@ class Endpoint:
         self.mux = Mux(loop.time)
         udp = _bind(self._host, self.port)
         self.port = udp.getsockname()[1]
-        await loop.create_datagram_endpoint(lambda: self.mux, sock=udp)
+        MediaSocket(udp, self.mux)
         self.addresses = self._advertise or local_addresses(self._host)
         await self._runner.__aenter__()
         return self
