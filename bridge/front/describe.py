@@ -116,7 +116,7 @@ _DOORS = [
     _Door(
         method="post",
         path=_CALL,
-        summary="The same call with another peer, by the `Bridge-Resume-Key` that came with it.",
+        summary="The same call by another way: an ICE restart, another peer. With its `Bridge-Resume-Key`.",
         **_OFFER | {"query": ResumeQuery},
     ),
     *(
