@@ -21,7 +21,7 @@ from tests.upstream.service import Service
 
 __all__ = ["PATIENCE", "Dialled", "dialled"]
 
-PATIENCE = Patience(connect_s=2.0, stall_s=5.0, renew_s=60.0, tries=3)
+PATIENCE = Patience(connect_s=scaled(2.0), stall_s=5.0, renew_s=60.0, tries=3)
 _LIMIT_S = scaled(8.0)
 
 
@@ -73,7 +73,7 @@ async def dialled(
     async with asyncio.TaskGroup() as group:
         upstream = Dial(
             targets,
-            new_line=lambda target: WebSocketLine(target, "m", timeout_s=2.0),
+            new_line=lambda target: WebSocketLine(target, "m", timeout_s=scaled(2.0)),
             new_engine=lambda: Engine(Parrot()),
             spawn=group.create_task,
             patience=replace(patience, **changes),

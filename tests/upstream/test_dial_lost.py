@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.upstream.dial import Patience
+from tests.machine import scaled
 from tests.upstream.dialled import dialled
 from tests.upstream.engine.talk import AUDIO, silence
 from tests.upstream.scripts import (
@@ -23,7 +24,7 @@ from tests.upstream.scripts import (
 )
 from tests.upstream.service import Refusal, Service, Visit
 
-QUICK = Patience(connect_s=2.0, stall_s=0.3, renew_s=60.0, tries=3)
+QUICK = Patience(connect_s=scaled(2.0), stall_s=0.3, renew_s=60.0, tries=3)
 
 
 async def test_a_loss_in_the_middle_of_an_answer() -> None:
