@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import socket as socket_module
+import time
 from collections import Counter
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.hostile.stage import OPERATOR, Address
 
-__all__ = ["big_items"]
+__all__ = ["abandoned_calls", "big_items", "minting"]
 
 _OPTIONS = {"compression": None, "proxy": None, "max_size": None, "additional_headers": OPERATOR}
 
@@ -52,3 +54,45 @@ async def _big_items(address: Address, kind: str, megabytes: int, count: int, co
 
     await asyncio.gather(*(until_closed() for _ in range(conversations)))
     return dict(seen)
+
+
+def abandoned_calls(address: Address, key: str, count: int) -> dict[str, int]:
+    """Opens so many calls with one key, holds them, then breaks every connection; the statuses that it got."""
+    return asyncio.run(_abandoned_calls(address, key, count))
+
+
+async def _abandoned_calls(address: Address, key: str, count: int) -> dict[str, int]:
+    seen: Counter[str] = Counter()
+    url = f"ws://127.0.0.1:{address.port}/v1/realtime?model=any"
+    options = {**_OPTIONS, "additional_headers": {"Authorization": f"Bearer {key}"}}
+    held = []
+    for _ in range(count):
+        try:
+            held.append(await connect(url, **options))  # type: ignore[arg-type]
+        except InvalidStatus as error:
+            seen[str(error.response.status_code)] += 1
+        else:
+            seen["101"] += 1
+    await asyncio.sleep(1)
+    for socket in held:
+        socket.transport.abort()
+    return dict(seen)
+
+
+def minting(address: Address, seconds: float) -> list[int]:
+    """Asks for one key after the other, until nobody answers or the time is over; the statuses in order."""
+    head = "POST /v1/realtime/client_secrets HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    head += f"Authorization: {OPERATOR['Authorization']}\r\n"
+    seen = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            with socket_module.create_connection(("127.0.0.1", address.port), timeout=2) as connection:
+                connection.sendall(head.encode() + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+                answer = connection.recv(65_536)
+        except OSError:
+            break
+        if not answer:
+            break
+        seen.append(int(answer.split(b" ", 2)[1]))
+    return seen
