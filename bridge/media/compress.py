@@ -6,7 +6,7 @@ import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
-from bridge.media.opus import FRAME_MS, LEAST_COMPLEXITY, new_encoder
+from bridge.media.opus import FRAME_MS, LEAST_COMPLEXITY, Encoder, new_encoder
 from bridge.wire.audio import OPUS, PCM16, AudioFormat, pcm16_at
 
 __all__ = ["Compressor", "Mp3Compressor", "OpusCompressor", "new_compressor"]
@@ -42,9 +42,7 @@ class OpusCompressor:
     def __init__(self) -> None:
         self.source = PCM16
         self.samples = OPUS.rate_hz * FRAME_MS // 1000
-        self._encoder = new_encoder(PCM16.rate_hz, bitrate=_OPUS_BITRATE)
-        self._encoder.set_packet_loss(0)
-        self._encoder.set_complexity(LEAST_COMPLEXITY)
+        self._encoder: Encoder | None = None  # until there is something to encode
         self._frame_bytes = PCM16.size_of(FRAME_MS)
         self._rest = bytearray()
 
@@ -54,6 +52,8 @@ class OpusCompressor:
         rest += pcm
         packets = []
         while len(rest) >= size:
+            if self._encoder is None:
+                self._encoder = _new_opus()
             packets.append(self._encoder.encode(bytes(rest[:size])))
             del rest[:size]
         return packets
@@ -61,6 +61,13 @@ class OpusCompressor:
     def end(self) -> list[bytes]:
         """The last packet, filled up with silence."""
         return self.push(bytes(self._frame_bytes - len(self._rest))) if self._rest else []
+
+
+def _new_opus() -> Encoder:
+    encoder = new_encoder(PCM16.rate_hz, bitrate=_OPUS_BITRATE)
+    encoder.set_packet_loss(0)
+    encoder.set_complexity(LEAST_COMPLEXITY)
+    return encoder
 
 
 class Mp3Compressor:

@@ -67,6 +67,10 @@ class PacketClock:
         self._next_sequence = 0
         self._next_timestamp = 0
 
+    def restart(self) -> None:
+        """What comes next does not follow what came last: another answer, and not a pause in one."""
+        self._ssrc = None
+
     def place(self, packet: PassedPacket) -> Placed | None:
         """Takes the next packet in order; None for what is no Opus.
 

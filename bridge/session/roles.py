@@ -134,8 +134,17 @@ class PassingUpstream(Protocol):
         """The caller's packet; False where it cannot be sent."""
         ...
 
-    def pass_answers_to(self, taker: Callable[[Part, PassedPacket], bool] | None, *, decodes: bool) -> None:
-        """Answers' packets go to ``taker``; their sound is delivered only with ``decodes``, or where it says False."""
+    def pass_answers_to(
+        self,
+        taker: Callable[[Part, PassedPacket], bool] | None,
+        *,
+        decodes: bool,
+        reader: Callable[[Part, PassedPacket], None] | None = None,
+    ) -> None:
+        """Answers' packets go to ``taker``; their sound is delivered only with ``decodes``, or where it says False.
+
+        Those that are passed go to ``reader`` as well, in order, and before they are decoded.
+        """
         ...
 
 

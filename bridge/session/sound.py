@@ -4,7 +4,8 @@
     upstream ──▶ output track ──▶ listeners' streams, then the leg
 
 Where nobody wants another format than the one that comes, bytes pass through as they are. Opus for listeners is made
-once for all of them; if the caller sends Opus, they get the very packets, and nothing is decoded or encoded for them.
+once for all of them. If it comes as Opus, from a caller or from an upstream whose answers are passed on, they get the
+very packets, and nothing is decoded or encoded for them.
 """
 
 import binascii
@@ -112,12 +113,18 @@ class Sound:
             leg.pass_to(None, decodes=True)
         else:
             leg.pass_to(self._passage.forward, decodes=self._input.wants_samples)
-            self._passage.pass_answers_to(self._forward_answer, decodes=self._output.wants_samples)
+            reader = self._read_answer if self._output.wants_packets else None
+            self._passage.pass_answers_to(self._forward_answer, decodes=self._output.wants_samples, reader=reader)
 
     def _forward_answer(self, part: Part, passed: PassedPacket) -> bool:
         is_passed = self._forward(part, passed)
         self._passed_response = part.response_id if is_passed else ""
         return is_passed
+
+    def _read_answer(self, part: Part, packet: PassedPacket) -> None:
+        """The next packet of an answer that is passed on, for listeners of Opus."""
+        self._turn_to(part)
+        self._output.take_packet(packet)
 
     def follow_upstream(self) -> None:
         """The upstream has begun, or is another one now."""
@@ -167,6 +174,7 @@ class Sound:
         """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""
         leg_format = None if self._leg is None else self._leg.output_format
         self._turn_to(part)
+        self._output.brings_packets(part.response_id == self._passed_response)
         self._output.follow(self._upstream.output_format, leg_format)
         self._to_leg(self._output.push(sound))
 
@@ -190,7 +198,7 @@ class Sound:
             self._output.turn_to(part.response_id)
         if self._output.part is not None and self._output.part != part:
             self._to_leg(self._output.end())
-        self._output.part = part
+        self._output.begin(part)
 
     def _to_leg(self, sound: bytes) -> None:
         part = self._output.part
@@ -208,7 +216,7 @@ class Track:
     def __init__(self, name: str, replay: Replay, *, on_unheard: Callable[[], None]) -> None:
         self.name = name
         self.part: Part | None = None
-        """Which part of which response the sound belongs to; None for the caller's."""
+        """Which part of which response the sound belongs to; None for the caller's. ``begin`` sets it."""
         self._replay = replay
         self._on_unheard = on_unheard
         self._converter = SoundConverter(PCM16)
@@ -216,13 +224,18 @@ class Track:
         self._others: dict[str, tuple[Part, SoundConverter, dict[AudioFormat, Compressor]]] = {}
         """Of responses that another one has interrupted; they go on where they were."""
         self._is_ended = True
-        self._positions: dict[AudioFormat, int] = {}  # of compressed sound, in samples
+        self._positions: dict[AudioFormat, int] = {}  # of what is compressed here, Opus excepted, in samples
         self._taken: AudioFormat | None = None
         self._streams: dict[StreamKind, SoundStream] = {}
         self._numbers: dict[StreamKind, int] = {}  # where streams go on that have ended
         self._ticks = 0  # of sound so far
         self._brings_packets = False
-        self._clock = PacketClock()
+        self._clock = PacketClock()  # of Opus, whoever made it
+
+    def begin(self, part: Part) -> None:
+        """What comes from now on belongs to this part."""
+        self.part = part
+        self._clock.restart()
 
     def follow(self, source: AudioFormat, taken: AudioFormat | None) -> None:
         """The formats, as they are from now on."""
@@ -240,17 +253,16 @@ class Track:
     def brings_packets(self, does: bool) -> None:
         """Whether the sound comes in packets of Opus besides, for ``take_packet``."""
         self._brings_packets = does
-        self._want()
 
     @property
     def wants_samples(self) -> bool:
-        """Somebody listens to what is made of samples, or did a moment ago."""
-        return any(not self._is_in_packets(stream.format) for stream in self._streams.values())
+        """Somebody listens to what is made of samples, or did a moment ago; Opus only is if no packets come."""
+        return any(stream.format is not OPUS for stream in self._streams.values())
 
     @property
     def wants_packets(self) -> bool:
-        """Somebody listens to the packets themselves, or did a moment ago."""
-        return any(self._is_in_packets(stream.format) for stream in self._streams.values())
+        """Somebody listens to Opus, or did a moment ago."""
+        return any(stream.format is OPUS for stream in self._streams.values())
 
     def part_of(self, response_id: str) -> Part | None:
         """The part of this response that came last; None if none is open."""
@@ -281,7 +293,8 @@ class Track:
         return self._write(self._converter.push(sound))
 
     def take_packet(self, packet: PassedPacket) -> None:
-        """The next packet of the caller's Opus, in order: as it is to every stream of Opus; what is lost is marked."""
+        """The next packet of Opus that came, in order: as it is to every stream of Opus; what is lost is marked."""
+        self._is_ended = False
         placed = self._clock.place(packet)
         if placed is None:
             return
@@ -310,8 +323,6 @@ class Track:
             heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
             number = self._numbers.get(kind, 0)
             stream = SoundStream(self.name, kind, replay=self._replay, number=number, heard_samples=heard_samples)
-            if audio_format is OPUS and not self.wants_packets:
-                self._clock.position = max(self._clock.position, heard_samples)
             self._streams[kind] = stream
             self._want()
         stream.unheard_ms = 0
@@ -328,10 +339,6 @@ class Track:
         for kind in unheard[:-_MAX_LINGERING]:
             self._drop(kind)
 
-    def _is_in_packets(self, audio_format: AudioFormat) -> bool:
-        """The format's packets come with the sound, and need not be made."""
-        return self._brings_packets and audio_format is OPUS
-
     def _write(self, made: dict[AudioFormat, bytes]) -> bytes:
         for kind, stream in tuple(self._streams.items()):
             if stream.unheard_ms > _LINGER_MS:
@@ -340,14 +347,24 @@ class Track:
             elif not stream.format.is_compressed:
                 stream.write(self.part, made[stream.format])
         for audio_format, compressor in tuple(self._compressors.items()):
-            self._send_packets(audio_format, compressor, compressor.push(made[compressor.source]))
+            if audio_format is not OPUS or not self._brings_packets:
+                self._send_packets(audio_format, compressor, compressor.push(made[compressor.source]))
         return b"" if self._taken is None else made[self._taken]
 
     def _send_packets(self, audio_format: AudioFormat, compressor: Compressor, packets: list[bytes]) -> None:
         for packet in packets:
-            timestamp = self._positions[audio_format]
-            self._positions[audio_format] = timestamp + compressor.samples
+            timestamp = self._position(audio_format)
+            self._set_position(audio_format, timestamp + compressor.samples)
             self._send_packet(audio_format, packet, timestamp, compressor.samples)
+
+    def _position(self, audio_format: AudioFormat) -> int:
+        return self._clock.position if audio_format is OPUS else self._positions.get(audio_format, 0)
+
+    def _set_position(self, audio_format: AudioFormat, position: int) -> None:
+        if audio_format is OPUS:
+            self._clock.position = position
+        else:
+            self._positions[audio_format] = position
 
     def _send_packet(self, audio_format: AudioFormat, packet: bytes, timestamp: int, samples: int) -> None:
         for kind, stream in tuple(self._streams.items()):
@@ -367,13 +384,13 @@ class Track:
     def _want(self, before: AudioFormat | None = None) -> None:
         """Makes what the streams need, and no longer what nobody needs: ``before`` was needed until now."""
         formats = {stream.format for stream in self._streams.values()}
-        compressed = {each for each in formats if each.is_compressed and not self._is_in_packets(each)}
+        compressed = {each for each in formats if each.is_compressed}
         unneeded = [before] if before is not None else []
         unneeded += [self._compressors.pop(each).source for each in self._compressors.keys() - compressed]
         for audio_format in compressed - self._compressors.keys():
             self._compressors[audio_format] = new_compressor(audio_format)
-            position = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
-            self._positions[audio_format] = max(position, self._positions.get(audio_format, 0))
+            heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
+            self._set_position(audio_format, max(heard_samples, self._position(audio_format)))
         wanted = {each for each in formats if not each.is_compressed}
         wanted |= {compressor.source for compressor in self._compressors.values()}
         for audio_format in wanted:

@@ -34,6 +34,7 @@ class SoundStream:
         self.unheard_ms = 0
         """How much sound came since the last listener left."""
         self.format, chunk, self._framing = kind
+        self._is_compressed = self.format.is_compressed
         self.prefix = f"{replay.prefix}{track}_{self.format.name}_"
         if chunk is not None:
             self.prefix += f"{chunk[1]}_"
@@ -100,7 +101,7 @@ class SoundStream:
         else:
             number, base64 = b"%d" % self.number, b2a_base64(sound, newline=False)
             middle = self._middle
-            if self.format.is_compressed:
+            if self._is_compressed:
                 middle = b'","timestamp":%d,' % self._timestamp + middle[2:]
             pieces = (self._head, self._id_head, number, middle, base64, b'"}')
             message = Message.of(pieces, event_id=event_id, audio_ms=audio_ms, is_live=is_live)

@@ -79,6 +79,7 @@ class WebRtcLine:
         self._is_open = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._answer_taker: Callable[[Part, PassedPacket], bool] | None = None
+        self._answer_reader: Callable[[Part, PassedPacket], None] | None = None
         self._decodes = True
         self._is_passing = False
         self._waiting: deque[_Waiting] = deque()
@@ -230,9 +231,15 @@ class WebRtcLine:
                 self._go_on(mark_id)
         return peer.forward(None, passed)
 
-    def pass_answers_to(self, taker: Callable[[Part, PassedPacket], bool] | None, *, decodes: bool) -> None:
+    def pass_answers_to(
+        self,
+        taker: Callable[[Part, PassedPacket], bool] | None,
+        *,
+        decodes: bool,
+        reader: Callable[[Part, PassedPacket], None] | None = None,
+    ) -> None:
         """From the next answer on, if the service says when it begins to play; else somebody has to listen for it."""
-        self._answer_taker, self._decodes = taker, decodes
+        self._answer_taker, self._answer_reader, self._decodes = taker, reader, decodes
         if self._is_passing:
             self._listen(is_passing=taker is not None)
 
@@ -240,6 +247,7 @@ class WebRtcLine:
         self._is_passing = is_passing
         if self._peer is not None:
             self._peer.pass_to(self._take_packet if is_passing else None, decodes=self._decodes or not is_passing)
+            self._peer.read_packets(self._read_packet if is_passing and self._answer_reader is not None else None)
 
     def _take_packet(self, passed: PassedPacket) -> bool:
         part = self._answer.playing_part
@@ -249,7 +257,14 @@ class WebRtcLine:
             self._owner.passed_audio(self)
             return True
         self._is_passing = False
+        if self._peer is not None:
+            self._peer.read_packets(None)
         return False  # the peer decodes again
+
+    def _read_packet(self, packet: PassedPacket) -> None:
+        part = self._answer.playing_part
+        if part is not None and self._answer_reader is not None:
+            self._answer_reader(part, packet)
 
     def _write(self, body: Body) -> None:
         if self._sink is None or self._peer is None:

@@ -71,11 +71,11 @@ async def test_who_listens_hears_all_the_same(serve_with: ServeWith, short_pcm: 
 
 
 async def test_a_listener_of_opus_hears_the_packets_themselves(serve_with: ServeWith, short_pcm: bytes) -> None:
-    """The caller's very packets, as the service gets them, while nobody decodes them."""
+    """The caller's very packets, as the service gets them, and the answer's, while nobody decodes either."""
     passed: list[bytes] = []
     async with _chain(serve_with) as (daemon, _), RealPeer(daemon.url) as peer:
-        caller, _dialled = _legs(daemon)
-        async with open_socket(daemon.url, f"call_id={peer.call_id}&compression=opus&tracks=input") as listener:
+        caller, dialled = _legs(daemon)
+        async with open_socket(daemon.url, f"call_id={peer.call_id}&compression=opus") as listener:
             await peer.speak(short_pcm)
             await peer.until("output_audio_buffer.stopped")
             assert caller.inbound.is_mute
@@ -90,13 +90,17 @@ async def test_a_listener_of_opus_hears_the_packets_themselves(serve_with: Serve
             await peer.speak(short_pcm)
             await peer.until("output_audio_buffer.stopped", number=2)
             assert caller.inbound.is_mute
+            assert dialled.inbound.is_mute
+            answered = listener.of("output_audio_buffer.started")[1]["response_id"]
+        deltas = [event for event in listener.of("response.output_audio.delta") if event["response_id"] == answered]
         heard = [base64.b64decode(event["audio"]) for event in listener.of("input_audio_buffer.append")]
     packets = [packet for packet in heard if packet]
     assert len(passed) > 100
     assert b"".join(passed[:100]) in b"".join(packets)
-    decoder = new_decoder(SESSION_HZ)
-    pcm = b"".join(decoder.decode(packet) for packet in packets)
-    assert match(samples_of(pcm), samples_of(short_pcm)).correlation > _ONE_CODEC
+    for sound in (packets, [base64.b64decode(event["delta"]) for event in deltas if event["delta"]]):
+        decoder = new_decoder(SESSION_HZ)
+        pcm = b"".join(decoder.decode(packet) for packet in sound)
+        assert match(samples_of(pcm), samples_of(short_pcm)).correlation > _TWO_CODECS
 
 
 async def test_an_interruption_while_packets_pass(serve_with: ServeWith, short_pcm: bytes, speech_pcm: bytes) -> None:

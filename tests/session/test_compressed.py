@@ -17,7 +17,7 @@ from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices
 from tests.fakes import FakeLeg, FakeSink, JsonEvent, RtpSender, likeness
 from tests.media.test_compress import decode_mp3
-from tests.session.stage import MS, Call, Stage
+from tests.session.stage import MS, PART, Call, Stage
 from tests.session.test_sound import encoded
 
 _APPEND, _DELTA = "input_audio_buffer.append", "response.output_audio.delta"
@@ -31,6 +31,7 @@ class PeerLeg(FakeLeg):
         self.passage = self
         self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=111, rate_hz=SESSION_HZ)
         self.now = 0.0
+        self.takes_packets = True
 
     def send(self, packets: list[bytes]) -> None:
         """Packets arrive, 20 ms apart."""
@@ -47,22 +48,36 @@ class PeerLeg(FakeLeg):
         self.inbound.reader = reader
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
-        return False
+        return self.takes_packets
 
 
 class PassingService:
-    """An upstream that takes the caller's packets as they are."""
+    """An upstream that takes the caller's packets as they are, and whose answers are passed on."""
 
     def __init__(self) -> None:
         self.packets: list[PassedPacket] = []
         self.decodes = True
+        self.reader: Callable[[Part, PassedPacket], None] | None = None
+        self._taker: Callable[[Part, PassedPacket], bool] | None = None
 
     def forward(self, passed: PassedPacket) -> bool:
         self.packets.append(passed)
         return True
 
-    def pass_answers_to(self, taker: Callable[[Part, PassedPacket], bool] | None, *, decodes: bool) -> None:
-        self.decodes = decodes
+    def pass_answers_to(
+        self,
+        taker: Callable[[Part, PassedPacket], bool] | None,
+        *,
+        decodes: bool,
+        reader: Callable[[Part, PassedPacket], None] | None = None,
+    ) -> None:
+        self.decodes, self.reader, self._taker = decodes, reader, taker
+
+    def answer(self, part: Part, packet: PassedPacket) -> None:
+        """A packet of an answer."""
+        assert self._taker is not None
+        if self._taker(part, packet) and self.reader is not None:
+            self.reader(part, packet)
 
 
 def peer_call(*, limits: Limits | None = None) -> tuple[Stage, PeerLeg]:
@@ -189,6 +204,53 @@ def test_packets_are_no_longer_read_when_nobody_has_wanted_them_for_a_while(spee
     assert leg.inbound.reader is not None
     leg.send(sent[500:600])
     assert leg.inbound.reader is None
+
+
+def test_an_answer_that_is_passed_on_is_neither_decoded_nor_encoded(
+    speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packets come as they are, one answer close behind the other; one that is not passed on is encoded."""
+    stage, leg = peer_call()
+    service = PassingService()
+    stage.upstream.passage = service
+    _, in_json = join(stage, tracks=("output",))
+    _, in_binary = join(stage, tracks=("output",), is_binary=True)
+    payloads = [packet[12:] for packet in RtpSender().talk(speech_pcm[: 960 * 30])]
+    with monkeypatch.context() as patch:
+        patch.setattr(OpusEncoder, "encode", fail)
+        for number, payload in enumerate(payloads):
+            place = number if number < 20 else number + 500  # silence between the answers is not read
+            part = Part(f"resp_{number // 20}", "item", 0, 0)
+            service.answer(part, PassedPacket(payload, 9, place, 960 * place, False))
+    assert not service.decodes
+    events = in_json.of_type(_DELTA)
+    assert packets_of(events, "delta") == payloads
+    assert [event["response_id"] for event in events] == ["resp_0"] * 20 + ["resp_1"] * 10
+    assert [(frame.timestamp, frame.sound) for frame in frames(in_binary)] == [
+        (960 * number, payload) for number, payload in enumerate(payloads)
+    ]
+    leg.takes_packets = False
+    service.answer(Part("resp_2", "item", 0, 0), PassedPacket(payloads[0], 9, 900, 0, False))
+    stage.answer(speech_pcm[: 100 * MS], Part("resp_2", "item", 0, 0))
+    assert [event["response_id"] for event in in_json.of_type(_DELTA)[30:]] == ["resp_2"] * 5
+    assert [frame.timestamp for frame in frames(in_binary)[30:]] == [960 * number for number in range(30, 35)]
+
+
+def test_a_listener_of_samples_beside_changes_nothing(speech_pcm: bytes) -> None:
+    """While an answer is passed on and decoded for somebody else, listeners of Opus get its packets, and each once."""
+    stage, _ = peer_call()
+    service = PassingService()
+    stage.upstream.passage = service
+    _, in_opus = join(stage, tracks=("output",))
+    _, in_pcm = join(stage, PCM16, tracks=("output",))
+    assert service.decodes
+    payloads = [packet[12:] for packet in RtpSender().talk(speech_pcm[: 960 * 20])]
+    for number, payload in enumerate(payloads):
+        service.answer(PART, PassedPacket(payload, 9, number, 960 * number, False))
+        stage.answer(speech_pcm[960 * number : 960 * (number + 1)])
+    stage.finish_answer()
+    assert packets_of(in_opus.of_type(_DELTA), "delta") == payloads
+    assert b"".join(packets_of(in_pcm.of_type(_DELTA), "delta")) == speech_pcm[: 960 * 20]
 
 
 # What is encoded
