@@ -299,7 +299,7 @@ class Track:
         if placed is None:
             return
         if placed.lost:
-            self._send_packet(OPUS, b"", placed.timestamp - placed.lost, placed.lost)
+            self._send_packet(OPUS, b"", placed.timestamp - placed.lost, min(placed.lost, OPUS.rate_hz))
         self._send_packet(OPUS, packet.payload, placed.timestamp, placed.samples)
 
     def end(self) -> bytes:

@@ -154,6 +154,24 @@ def test_a_lost_packet_is_marked(speech_pcm: bytes) -> None:
     assert (lost["audio"], lost["timestamp"]) == ("", 9600)
 
 
+def test_a_long_loss_counts_little_for_a_backlog(speech_pcm: bytes) -> None:
+    """A sender that says that minutes are missing does not push out what waits for a slow listener."""
+    stage, leg = peer_call(limits=Limits(backlog_ms=5000))
+    listener, sink = join(stage, room=1, tracks=("input",))
+    sender = RtpSender()
+    sent = sender.talk(speech_pcm[: 960 * 20])
+    leg.send(sent)
+    sender.sequence, sender.rtp_timestamp = sender.sequence + 20, sender.rtp_timestamp + 48_000 * 300
+    leg.now += 300
+    leg.send(sender.talk(speech_pcm[: 960 * 20]))
+    for _ in range(60):
+        sink.read()
+    sounds = sink.of_type(_APPEND)
+    assert listener.dropped_events == 0
+    assert (sounds[20]["audio"], sounds[20]["timestamp"]) == ("", 960 * 20)
+    assert sounds[21]["timestamp"] == 960 * 20 + 48_000 * 300
+
+
 def test_nothing_is_decoded_or_encoded_for_them(speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the caller's packets go to the service as they are, listeners of Opus get them for nothing."""
     sent = RtpSender().talk(speech_pcm[: 960 * 30])
