@@ -1,8 +1,8 @@
 """What a listener of Opus or MP3 costs against one of PCM16: ``python -m benchmarks compressed [--listeners 100]``.
 
-One caller over WebRTC, passed on to another bridge, and WebSocket listeners, all of one kind at a time (so many, and
-one alone), by turns with nobody listening: the CPU time of the bridge's process beyond what the call takes without
-them, for each delivered event. Each has a process of its own, and listeners see that nothing is missing. Prints JSON.
+Callers over WebRTC, passed on to another bridge, and WebSocket listeners of one kind at a time: so many to one call,
+and one to each call. The CPU time of the bridge's process beyond what it took just before, without them, for each
+delivered event. Everybody has a process of their own, and listeners see that nothing is missing. Prints JSON.
 """
 
 import argparse
@@ -75,28 +75,39 @@ class _Caller:
     def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
 
 
-async def measure(*, listeners: int, seconds: float, rounds: int, linger_s: float = _LINGER_S) -> dict[str, Any]:
+async def measure(
+    *, listeners: int, callers: int, seconds: float, rounds: int, linger_s: float = _LINGER_S
+) -> dict[str, Any]:
     """All figures."""
-    caller = _Caller()
+    needed_s = rounds * 2 * len(KINDS) * (2 * seconds + 6 * _SETTLE_S + linger_s) + 60
     with tempfile.TemporaryDirectory() as folder:
         memory = f"{folder}/times"
         open_times(memory, is_new=True)
-        async with daemon() as (service, _), _bridge(service) as (url, process), PeerRunner() as runner:
+        async with contextlib.AsyncExitStack() as stack:
+            service, _ = await stack.enter_async_context(daemon())
+            url, process = await stack.enter_async_context(_bridge(service))
+            runner = await stack.enter_async_context(PeerRunner())
+            urls = [await stack.enter_async_context(_call(url, runner, needed_s)) for _ in range(callers)]
+            return await _rounds(process, urls, memory, listeners, seconds, rounds, linger_s)
 
-            async def signal(offer: str) -> bytes:
-                return await asyncio.to_thread(caller.post, url, offer)
 
-            async with dial(runner, caller, signal, queue_limit_s=3600) as peer:
-                await asyncio.wait_for(caller.connected.wait(), 10)
-                socket_url = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}"
-                async with connect(socket_url, proxy=None) as controller:
-                    await controller.send(json.dumps(_NO_TURNS))
-                spoken = speech()
-                needed_s = rounds * (2 * len(KINDS) + 1) * (seconds + 4 * _SETTLE_S + linger_s) + 60
-                for _ in range(int(needed_s * 48_000 / len(spoken)) + 1):
-                    peer.play(_PART, spoken)
-                arguments = (memory, listeners, seconds, rounds, linger_s)
-                return await _rounds(process, socket_url, *arguments)
+@contextlib.asynccontextmanager
+async def _call(url: str, runner: PeerRunner, seconds: float) -> AsyncIterator[str]:
+    """A call in which somebody speaks for so long; the address at which to listen to it."""
+    caller = _Caller()
+
+    async def signal(offer: str) -> bytes:
+        return await asyncio.to_thread(caller.post, url, offer)
+
+    async with dial(runner, caller, signal, queue_limit_s=int(seconds) + 60) as peer:
+        await asyncio.wait_for(caller.connected.wait(), 10)
+        socket_url = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}"
+        async with connect(socket_url, proxy=None) as controller:
+            await controller.send(json.dumps(_NO_TURNS))
+        spoken = speech()
+        for _ in range(int(seconds * 48_000 / len(spoken)) + 1):
+            peer.play(_PART, spoken)
+        yield socket_url
 
 
 @contextlib.asynccontextmanager
@@ -108,26 +119,32 @@ async def _bridge(service: str) -> AsyncIterator[tuple[str, psutil.Process]]:
 
 
 async def _rounds(
-    process: psutil.Process, url: str, memory: str, listeners: int, seconds: float, rounds: int, linger_s: float
+    process: psutil.Process,
+    urls: list[str],
+    memory: str,
+    listeners: int,
+    seconds: float,
+    rounds: int,
+    linger_s: float,
 ) -> dict[str, Any]:
-    us: dict[tuple[int, str], list[float]] = {(count, name): [] for count in (listeners, 1) for name in KINDS}
+    crowds = {"each": (listeners, urls[0]), "alone": (len(urls), ",".join(urls))}
+    us: dict[tuple[str, str], list[float]] = {(what, name): [] for what in crowds for name in KINDS}
     sizes: dict[str, float] = {}
     gaps = 0
-    for _ in tqdm(range(rounds), desc="rounds", leave=False, disable=None):
-        alone_s, _ = await _window(process, None, seconds)
-        for count, name in us:
-            arguments = ("benchmarks.fanout_listeners", url, str(count), "0", memory, KINDS[name])
-            async with helper(*arguments) as crowd:
-                await crowd.ask()
-                spent_s, report = await _window(process, crowd, seconds)
-            us[count, name].append(1e6 * (spent_s - alone_s) / max(1, report["messages"]))
-            sizes[name] = report["bytes"] / max(1, report["messages"])
-            gaps += report["gaps"]
-            await asyncio.sleep(linger_s)
-    figures: dict[str, Any] = {"listeners": listeners, "gaps": gaps}
+    for what, name in tqdm(list(us) * rounds, desc="kinds", leave=False, disable=None):
+        count, where = crowds[what]
+        without_s, _ = await _window(process, None, seconds)
+        async with helper("benchmarks.fanout_listeners", where, str(count), "0", memory, KINDS[name]) as crowd:
+            await crowd.ask()
+            spent_s, report = await _window(process, crowd, seconds)
+        us[what, name].append(1e6 * (spent_s - without_s) / max(1, report["messages"]))
+        sizes[name] = report["bytes"] / max(1, report["messages"])
+        gaps += report["gaps"]
+        await asyncio.sleep(linger_s)
+    figures: dict[str, Any] = {"listeners": listeners, "calls": len(urls), "gaps": gaps}
     figures["bytes_per_event"] = {name: round(size) for name, size in sizes.items()}
-    for count, what in ((listeners, "each"), (1, "alone")):
-        medians = {name: statistics.median(us[count, name]) for name in KINDS}
+    for what in crowds:
+        medians = {name: statistics.median(us[what, name]) for name in KINDS}
         figures[f"us_per_event_{what}"] = {name: round(value, 2) for name, value in medians.items()}
         figures[f"ratio_{what}"] = round(medians["opus"] / medians["pcm16"], 3)
         figures[f"ratio_binary_{what}"] = round(medians["opus_binary"] / medians["pcm16_binary"], 3)
@@ -157,6 +174,7 @@ def main() -> None:
     """Measures and prints one JSON line."""
     parser = argparse.ArgumentParser(description="What a listener of Opus or MP3 costs against one of PCM16.")
     parser.add_argument("--listeners", type=int, default=100)
+    parser.add_argument("--callers", type=int, default=10, help="of whom each has one, where it is alone")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--linger-s", type=float, default=_LINGER_S, help="between two kinds")
@@ -166,6 +184,7 @@ def main() -> None:
         figures = runner.run(
             measure(
                 listeners=arguments.listeners,
+                callers=arguments.callers,
                 seconds=arguments.seconds,
                 rounds=arguments.rounds,
                 linger_s=arguments.linger_s,

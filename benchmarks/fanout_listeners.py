@@ -170,7 +170,7 @@ def _itself(listener: Listener) -> Listener:
 
 async def _listen(url: str, count: int, small: int, memory: str, kinds: tuple[str, ...]) -> None:
     """``count`` listeners, each kind as often as the others, ``small`` of them with little room in the kernel."""
-    times = open_times(memory)
+    times, urls = open_times(memory), url.split(",")  # of one call, or of several
     loop = asyncio.get_running_loop()
     listeners = []
     for number in range(count):
@@ -178,9 +178,10 @@ async def _listen(url: str, count: int, small: int, memory: str, kinds: tuple[st
         if number >= count - small:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BYTES)
         line.setblocking(False)
-        address = urlsplit(url)
+        where = urls[number % len(urls)]
+        address = urlsplit(where)
         await loop.sock_connect(line, (address.hostname, address.port))
-        listener = Listener(f"{url}&{kinds[number % len(kinds)]}", times)
+        listener = Listener(f"{where}&{kinds[number % len(kinds)]}", times)
         await loop.create_connection(functools.partial(_itself, listener), sock=line)
         await asyncio.wait_for(listener.ready, 10)
         listeners.append(listener)

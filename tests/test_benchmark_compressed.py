@@ -22,12 +22,25 @@ def anyio_backend() -> str:
 async def test_a_small_round(tmp_path: Path) -> None:
     """With a few listeners of each kind: nobody misses anything, and Opus and MP3 take the fewest bytes."""
     file = tmp_path / "compressed.json"
-    options = ["--listeners", "5", "--seconds", "1", "--rounds", "1", "--linger-s", "0", "--json", str(file)]
+    options = [
+        "--listeners",
+        "5",
+        "--callers",
+        "2",
+        "--seconds",
+        "1",
+        "--rounds",
+        "1",
+        "--linger-s",
+        "0",
+        "--json",
+        str(file),
+    ]
     code, out, errors = await ran(sys.executable, "-m", "benchmarks.compressed", *options, limit_s=scaled(100))
     assert code == 0, errors
     figures = json.loads(out)
     assert figures == json.loads(file.read_text())
-    assert (figures["listeners"], figures["gaps"]) == (5, 0)
+    assert (figures["listeners"], figures["calls"], figures["gaps"]) == (5, 2, 0)
     sizes = figures["bytes_per_event"]
     assert (sizes["pcm16_binary"], sizes["mp3_binary"]) == (976, 160)
     assert 0 < sizes["opus_binary"] < sizes["pcm16_binary"] / 4
