@@ -87,8 +87,12 @@ async def measure(
             service, _ = await stack.enter_async_context(daemon())
             url, process = await stack.enter_async_context(_bridge(service))
             runner = await stack.enter_async_context(PeerRunner())
-            urls = [await stack.enter_async_context(_call(url, runner, needed_s)) for _ in range(callers)]
-            return await _rounds(process, urls, memory, listeners, seconds, rounds, linger_s)
+            urls = [await stack.enter_async_context(_call(url, runner, needed_s))]
+            figures: dict[str, Any] = {"listeners": listeners, "calls": callers}
+            figures["each"] = await _rounds(process, urls[0], listeners, memory, seconds, rounds, linger_s)
+            urls += [await stack.enter_async_context(_call(url, runner, needed_s)) for _ in range(callers - 1)]
+            figures["alone"] = await _rounds(process, ",".join(urls), callers, memory, seconds, rounds, linger_s)
+            return figures
 
 
 @contextlib.asynccontextmanager
@@ -119,36 +123,28 @@ async def _bridge(service: str) -> AsyncIterator[tuple[str, psutil.Process]]:
 
 
 async def _rounds(
-    process: psutil.Process,
-    urls: list[str],
-    memory: str,
-    listeners: int,
-    seconds: float,
-    rounds: int,
-    linger_s: float,
+    process: psutil.Process, where: str, count: int, memory: str, seconds: float, rounds: int, linger_s: float
 ) -> dict[str, Any]:
-    crowds = {"each": (listeners, urls[0]), "alone": (len(urls), ",".join(urls))}
-    us: dict[tuple[str, str], list[float]] = {(what, name): [] for what in crowds for name in KINDS}
-    sizes: dict[str, float] = {}
+    us: dict[str, list[float]] = {name: [] for name in KINDS}
+    sizes: dict[str, int] = {}
     gaps = 0
-    for what, name in tqdm(list(us) * rounds, desc="kinds", leave=False, disable=None):
-        count, where = crowds[what]
+    for name in tqdm(list(KINDS) * rounds, desc="kinds", leave=False, disable=None):
         without_s, _ = await _window(process, None, seconds)
         async with helper("benchmarks.fanout_listeners", where, str(count), "0", memory, KINDS[name]) as crowd:
             await crowd.ask()
             spent_s, report = await _window(process, crowd, seconds)
-        us[what, name].append(1e6 * (spent_s - without_s) / max(1, report["messages"]))
-        sizes[name] = report["bytes"] / max(1, report["messages"])
+        us[name].append(1e6 * (spent_s - without_s) / max(1, report["messages"]))
+        sizes[name] = round(report["bytes"] / max(1, report["messages"]))
         gaps += report["gaps"]
         await asyncio.sleep(linger_s)
-    figures: dict[str, Any] = {"listeners": listeners, "calls": len(urls), "gaps": gaps}
-    figures["bytes_per_event"] = {name: round(size) for name, size in sizes.items()}
-    for what in crowds:
-        medians = {name: statistics.median(us[what, name]) for name in KINDS}
-        figures[f"us_per_event_{what}"] = {name: round(value, 2) for name, value in medians.items()}
-        figures[f"ratio_{what}"] = round(medians["opus"] / medians["pcm16"], 3)
-        figures[f"ratio_binary_{what}"] = round(medians["opus_binary"] / medians["pcm16_binary"], 3)
-    return figures
+    medians = {name: statistics.median(values) for name, values in us.items()}
+    return {
+        "gaps": gaps,
+        "bytes_per_event": sizes,
+        "us_per_event": {name: round(value, 2) for name, value in medians.items()},
+        "ratio": round(medians["opus"] / medians["pcm16"], 3),
+        "ratio_binary": round(medians["opus_binary"] / medians["pcm16_binary"], 3),
+    }
 
 
 async def _window(process: psutil.Process, crowd: Helper | None, seconds: float) -> tuple[float, dict[str, Any]]:
