@@ -47,12 +47,13 @@ class AudioSocketConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asterisk is there."""
         self._transport = cast(asyncio.Transport, transport)
-        self._line = Line(self._dialect, self, sender=address_of(self._transport.get_extra_info("peername")))
+        peername = self._transport.get_extra_info("peername")
+        self._line = Line(self._dialect, self, sender=address_of(peername))
         notice_death(self._transport.get_extra_info("socket"))
         self._start_due = self._exchange.clock.call_later(START_TIMEOUT_S, self._start_missed)
         self._exchange.clock.members.add(self)
         self._work = Work(asyncio.get_running_loop())
-        self._entry = self._gate.enter(self._line.sender)
+        self._entry = self._gate.enter(str(peername[0]) if peername else "")
         if self._entry is None:
             self._refuse(OverLimit("There are too many connections without a call.", code="too_many_connections"))
 

@@ -1,8 +1,9 @@
 """The other way round: Asterisk is the WebSocket server, a channel waits in it, and we connect to it."""
 
 import asyncio
+from typing import cast
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -10,6 +11,7 @@ from websockets.typing import Subprotocol
 from bridge.errors import UpstreamError
 from bridge.front.carrier import notice_death
 from bridge.outgoing import TLS
+from bridge.session.sliced import SlicedConnection
 from bridge.wire.dialects.asterisk import SUBPROTOCOL
 
 __all__ = ["FetchedSocket", "fetch"]
@@ -23,7 +25,7 @@ _HANG_UPS = (1000, 1005)
 class FetchedSocket:
     """A connection that we made; written to without waiting, like those that come to us."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: SlicedConnection) -> None:
         self._connection = connection
 
     def write(self, messages: list[str | bytes]) -> None:
@@ -54,7 +56,11 @@ class FetchedSocket:
     async def receive(self) -> str | bytes | None:
         """The next message; None when Asterisk has hung up, ``ConnectionError`` where the connection broke."""
         try:
-            return await self._connection.recv()
+            await self._connection.work.rest()
+            self._connection.work.end()
+            message = await self._connection.recv()
+            self._connection.work.begin()
+            return message
         except ConnectionClosed as closed:
             if closed.rcvd is not None and closed.rcvd.code in _HANG_UPS:
                 return None
@@ -66,6 +72,7 @@ async def fetch(url: str) -> FetchedSocket:
     try:
         connection = await connect(
             url,
+            create_connection=SlicedConnection,
             ssl=TLS if url.startswith("wss:") else None,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,  # an extension that it did not ask for fails the connection
@@ -82,4 +89,4 @@ async def fetch(url: str) -> FetchedSocket:
         reason = type(error).__name__
         raise UpstreamError(f"Asterisk cannot be reached: {reason}.", code="carrier_unreachable") from None
     notice_death(connection.transport.get_extra_info("socket"))
-    return FetchedSocket(connection)
+    return FetchedSocket(cast(SlicedConnection, connection))

@@ -2,16 +2,17 @@
 
 import binascii
 from binascii import b2a_base64
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
 from bridge.outgoing import TLS
+from bridge.session.sliced import SlicedConnection
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.upstream.target import Target, Tongue
@@ -43,7 +44,7 @@ class WebSocketLine:
         self._address = target.address(model, is_transcription=is_transcription)
         self._tongue = Tongue(target.profile)
         self._timeout_s = timeout_s
-        self._socket: ClientConnection | None = None
+        self._socket: SlicedConnection | None = None
         self._fault: UpstreamError | None = None
         self._samples = WholeSamples()
 
@@ -52,8 +53,9 @@ class WebSocketLine:
         self._owner = owner
         self._state = state
         try:
-            self._socket = await connect(
+            connection = await connect(
                 self._address,
+                create_connection=SlicedConnection,
                 additional_headers=self._target.headers | {"OpenAI-Beta": "realtime=v1"}
                 if self._target.profile.dialect == "beta"
                 else self._target.headers,
@@ -67,6 +69,7 @@ class WebSocketLine:
                 max_queue=64,
                 write_limit=2 * _MAX_BUFFERED_BYTES,  # nothing ever waits for room, closing least of all
             )
+            self._socket = cast(SlicedConnection, connection)
         except InvalidStatus as error:
             response = error.response
             raise refusal(
@@ -83,7 +86,11 @@ class WebSocketLine:
         assert socket is not None
         try:
             while True:
-                self._receive(await socket.recv(decode=False))
+                message = await socket.recv(decode=False)
+                socket.work.begin()
+                self._receive(message)
+                await socket.work.rest()  # a service that says very much waits for its turn
+                socket.work.end()
         except ConnectionClosed as error:
             return self._fault or _ending(error)
         except BadEvent as error:

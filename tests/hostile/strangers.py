@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tests.hostile.stage import Address
 
-__all__ = ["endless_head", "forms", "garbage_requests"]
+__all__ = ["audiosocket_flood", "audiosocket_hold", "endless_head", "forms", "garbage_requests"]
 
 _TIMEOUT_S = 10.0
 
@@ -104,3 +104,50 @@ _FORMS = {
     ),
     "nearly": (_FORM, _SDP_PART + b"\r\n" + b"\r\n--\r\r\n--\n" * 30_000 + b"\r\n--b--\r\n"),
 }
+
+
+def audiosocket_flood(address: Address, seconds: float, connections: int) -> int:
+    """Frames without a call and without sound, as many as are taken; the bytes."""
+    open_ones = [socket.create_connection(("127.0.0.1", address.audiosocket_port), timeout=_TIMEOUT_S)]
+    open_ones += [socket.create_connection(("127.0.0.1", address.audiosocket_port)) for _ in range(connections - 1)]
+    chunk = bytes([0x10, 0, 0]) * 20_000
+    until = time.monotonic() + seconds
+    taken = 0
+    for connection in open_ones:
+        connection.setblocking(False)
+    while time.monotonic() < until:
+        for connection in open_ones:
+            try:
+                taken += connection.send(chunk)
+            except OSError:  # full, or closed
+                time.sleep(0.001)
+    for connection in open_ones:
+        connection.close()
+    return taken
+
+
+def audiosocket_hold(address: Address, count: int, seconds: float) -> int:
+    """Connections that bring no call; how many are still open after a while."""
+    open_ones = []
+    for _ in range(count):
+        connection = socket.create_connection(("127.0.0.1", address.audiosocket_port), timeout=_TIMEOUT_S)
+        connection.setblocking(False)
+        open_ones.append(connection)
+    until = time.monotonic() + seconds
+    while open_ones and time.monotonic() < until:
+        time.sleep(0.2)
+        open_ones = [connection for connection in open_ones if _is_open(connection)]
+    for connection in open_ones:
+        connection.close()
+    return len(open_ones)
+
+
+def _is_open(connection: socket.socket) -> bool:
+    try:
+        while connection.recv(65_536):
+            pass
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
