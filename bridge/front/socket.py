@@ -60,7 +60,8 @@ _CLOSE_DEADLINE_S = 2.0
 _HANDSHAKE_TIMEOUT_S = 10.0
 _MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to MAX_TEXT_CHARS the endpoint says why it closes
 _MAX_FRAGMENTS = 16_384  # of one message
-_SLICE_BYTES = 4096  # some 680 of the smallest frames
+_AT_ONCE_BYTES = 4096  # what sound and events come in; it is not copied
+_SLICE_BYTES = 1024  # some 170 of the smallest frames, or 1 ms
 _POLICY_VIOLATION = 1008
 _NO_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 28\r\nconnection: close\r\n\r\n"
@@ -108,7 +109,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames, cut anywhere."""
-        if len(data) > _SLICE_BYTES or self._unparsed or self.read_paused or not self.work.has_time:
+        if len(data) > _AT_ONCE_BYTES or self._unparsed or self.read_paused or not self.work.has_time:
             self._unparsed += data
             self._parse_later()
             return

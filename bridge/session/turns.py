@@ -24,7 +24,7 @@ _now = time.perf_counter
 class Share:
     """How much one party has taken lately."""
 
-    def __init__(self, share: float = 0.05, burst_s: float = 0.05, *, of: "Share | None" = None) -> None:
+    def __init__(self, share: float = 0.05, burst_s: float = 0.02, *, of: "Share | None" = None) -> None:
         """``share`` of all time, and ``burst_s`` at once; what is taken is taken ``of`` another one as well."""
         self._share = share
         self._burst_s = burst_s
