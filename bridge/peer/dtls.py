@@ -13,6 +13,7 @@ import itertools
 import struct
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from aiortc import (
@@ -43,6 +44,7 @@ _MAX_PIECES = 1024  # of one message; each costs more than the one before
 _MAX_MISORDERED = 512
 _MAX_BAD_PACKETS = 100  # of one association; a broken middlebox makes a few, an attacker many
 _ANNOUNCED_WITHIN_S = 1.0  # some round trips after SCTP's own
+_CHANNELS_CLOSE_WITHIN_S = 0.5  # a peer that is there takes a round trip; one that is gone is not worth more
 _OPEN = bytes([sctp.DATA_CHANNEL_OPEN])
 _RTO_INITIAL_S, _RTO_MIN_S = 0.5, 0.2  # aiortc's 3 s and 1 s make a lost INIT cost seconds
 
@@ -129,10 +131,11 @@ class SecureTransport:
         self._dtls._rx_srtp.remove_stream(int.from_bytes(ssrc))
 
     async def aclose(self) -> None:
-        """Says goodbye, once each of SCTP and DTLS, and stops."""
+        """Says goodbye for each channel, then once each of SCTP and DTLS, and stops."""
         self._dtls.remove_all_listeners()
         if self._sctp is not None:
             self._sctp.expect_no_channel()
+            await self._sctp.close_channels()
             await self._sctp.stop()
         await self._dtls.stop()
 
@@ -185,6 +188,24 @@ class _Sctp(RTCSctpTransport):
         self._is_expecting = False
         if self._quiet is not None:
             self._quiet.cancel()
+
+    async def close_channels(self) -> None:
+        """Resets the streams of all open channels (RFC 8831 section 6.7), and lets the peer do so for a moment.
+
+        Some stacks, GStreamer's for one, tell their program of no other end, or call an association's end an error.
+        """
+        if self.transport.state != "connected":
+            return
+        channels = [channel for channel in self._data_channels.values() if channel.readyState == "open"]
+        ends = [asyncio.Event() for _ in channels]
+        for channel, closed in zip(channels, ends, strict=True):
+            channel.remove_all_listeners()
+            channel.once("close", closed.set)
+            channel.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CHANNELS_CLOSE_WITHIN_S):
+                for closed in ends:
+                    await closed.wait()
 
     def _set_state(self, state: sctp.RTCSctpTransport.State) -> None:
         super()._set_state(state)
