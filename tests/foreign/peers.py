@@ -1,4 +1,4 @@
-"""Peers that nobody here wrote, in Node: what they say as files, and what they heard as samples."""
+"""Peers that nobody here wrote: what they say as files, the call that each makes, what they heard as samples."""
 
 import base64
 import json
@@ -8,11 +8,17 @@ from typing import Any
 import av
 import numpy as np
 
+from bridge.daemon import Daemon
+from tests.end_to_end.event_log import stream_numbers
 from tests.end_to_end.sound import Samples, match, pcm_of, resample, samples_of
+from tests.end_to_end.web import EventSocket, open_socket, request
+from tests.sdk_js.node import Scenario
 
-__all__ = ["FOLDER", "heard_by", "opus_of", "stretched_likeness", "write_speech"]
+__all__ = ["FOLDER", "LIKENESS", "converse", "heard_by", "opus_of", "stretched_likeness", "write_speech"]
 
 FOLDER = Path(__file__).parent
+LIKENESS = 0.9
+"""The correlation beyond which sound is the sound that was sent."""
 
 _RATE_HZ = 48_000
 _FRAME_SAMPLES = 960
@@ -38,6 +44,35 @@ def write_speech(folder: Path, pcm: bytes) -> dict[str, str]:
     samples.write_bytes(pcm_of(resample(samples_of(pcm), 24_000, _RATE_HZ)))
     packets.write_text(json.dumps([base64.b64encode(packet).decode() for packet in opus_of(pcm)]))
     return {"pcm": str(samples), "packets": str(packets)}
+
+
+async def converse(
+    daemon: Daemon, log: Scenario, *, peer_hangs_up: bool, turns: int = 1, key: str = "any"
+) -> tuple[EventSocket, dict[str, Any]]:
+    """The call of a peer that waits for the end of its input, until one of the two has hung up and the other noticed.
+
+    Returns the listener that heard all of it, each of its events of sound once and in order, and the peer's own
+    ``peer.heard``.
+    """
+    headers = {"Authorization": f"Bearer {key}"}
+    call_id = (await log.until("peer.connected"))["call_id"]
+    session = daemon.registry.find(call_id)
+    query = f"call_id={call_id}&audio=pcm16"
+    async with open_socket(daemon.url, query, additional_headers=headers) as listener:
+        log.end_input()
+        for turn in range(turns):
+            await listener.until("output_audio_buffer.stopped", number=turn + 1)
+        told = await log.until("peer.heard")
+        if not peer_hangs_up:
+            url = f"{daemon.url}v1/realtime/calls/{call_id}/hangup"
+            assert (await request("POST", url, headers=headers)).status == 200
+        await session.closed.wait()
+        assert await listener.close_code() == 1000
+    await log.until("peer.gone")
+    assert log.of("error") == []
+    appends = listener.of("input_audio_buffer.append")
+    assert stream_numbers(appends) == list(range(1, len(appends) + 1))
+    return listener, told
 
 
 def heard_by(told: dict[str, Any]) -> Samples:

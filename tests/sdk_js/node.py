@@ -74,12 +74,19 @@ class Scenario(EventLog):
 
 @asynccontextmanager
 async def scenario(
-    script: str, name: str, *, certificate: Path | None = None, folder: Path = FOLDER, **inputs: Any
+    script: str,
+    name: str,
+    *,
+    certificate: Path | None = None,
+    folder: Path = FOLDER,
+    command: tuple[str, ...] = ("node",),
+    **inputs: Any,
 ) -> AsyncIterator[Scenario]:
-    """A script of ``folder`` that runs beside the test; at the end of the block it has run to its own end."""
+    """A script of ``folder`` run by ``command`` beside the test; at the end of the block it has run to its own end."""
     environ = clean_environ(NODE_EXTRA_CA_CERTS=str(certificate or ""), NODE_NO_WARNINGS="1")
-    command = ("node", script, name, json.dumps(inputs))
-    async with started(*command, environ=environ, cwd=folder, stdin=PIPE, limit=_LINE_BYTES) as process:
+    async with started(
+        *command, script, name, json.dumps(inputs), environ=environ, cwd=folder, stdin=PIPE, limit=_LINE_BYTES
+    ) as process:
         running = Scenario(process)
         reading = asyncio.create_task(running.read())
         try:

@@ -1,0 +1,83 @@
+"""Networks of a test's own: namespaces of the kernel, each with a loopback and the links that it is given.
+
+Making them takes root. They are gone when the test ends; what a killed run has left is removed by the next one.
+"""
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ran
+
+__all__ = ["Network", "inside", "network"]
+
+_NAMED = Path("/run/netns")
+_PREFIX = "bridgetest"
+_FIRST = IPv4Address("198.18.0.0")  # RFC 2544: addresses for tests of networks, which no machine has
+_PAIRS = 1 << 14
+_PAIRS_OF_A_PROCESS = 1 << 5
+_numbers = itertools.count()
+
+
+def inside(namespace: str) -> tuple[str, ...]:
+    """What stands before a command that runs in ``namespace``."""
+    return "ip", "netns", "exec", namespace
+
+
+async def _ip(*words: str) -> None:
+    code, _, complaint = await ran("ip", *words)
+    if code:
+        pytest.fail(f"ip {' '.join(words)}: {complaint.strip()} (these tests need root; make check leaves them out)")
+
+
+class Network:
+    """Namespaces and the links between them; nothing is forwarded from one link to another."""
+
+    def __init__(self) -> None:
+        self.namespaces: list[str] = []
+
+    async def namespace(self) -> str:
+        """A new one, by its name; it has a loopback and nothing else."""
+        name = f"{_PREFIX}-{os.getpid()}-{next(_numbers)}"
+        self.namespaces.append(name)
+        await _ip("netns", "add", name)
+        await _ip("-n", name, "link", "set", "lo", "up")
+        return name
+
+    async def link(self, one: str | None, other: str) -> tuple[str, str]:
+        """A cable between two namespaces, the machine's own if ``one`` is None; the addresses of its two ends."""
+        number = next(_numbers)
+        pair = (os.getpid() * _PAIRS_OF_A_PROCESS + number % _PAIRS_OF_A_PROCESS) % _PAIRS
+        addresses = str(_FIRST + 4 * pair + 1), str(_FIRST + 4 * pair + 2)
+        names = [f"bt{os.getpid():x}x{number:x}{end}" for end in "ab"]
+        there = ("netns", one) if one else ()
+        await _ip("link", "add", names[0], *there, "type", "veth", "peer", "name", names[1], "netns", other)
+        for name, namespace, address in zip(names, (one, other), addresses, strict=True):
+            where = ("-n", namespace) if namespace else ()
+            await _ip(*where, "address", "add", f"{address}/30", "dev", name)
+            await _ip(*where, "link", "set", name, "up")
+        return addresses
+
+
+def _left_over() -> list[str]:
+    """Namespaces of test runs that were killed."""
+    names = [path.name for path in _NAMED.glob(f"{_PREFIX}-*")]
+    return [name for name in names if not Path("/proc", name.split("-")[1]).exists()]
+
+
+@asynccontextmanager
+async def network() -> AsyncIterator[Network]:
+    """At the end of the block all of it is gone; a namespace takes its ends of links with it."""
+    for name in _left_over():
+        await ran("ip", "netns", "delete", name)  # another process of this run may have been quicker
+    made = Network()
+    try:
+        yield made
+    finally:
+        for name in made.namespaces:
+            await ran("ip", "netns", "delete", name)
