@@ -1,34 +1,28 @@
-"""The command line: ``bridge serve`` runs the daemon; ``bridge call`` and ``bridge bench`` call any Realtime server."""
+"""The command line: ``bridge serve`` runs the daemon; ``bridge call`` and ``bridge bench`` call any Realtime server.
+
+Only the command that was chosen is imported, so that ``bridge --help`` and ``bridge --version`` answer at once.
+"""
 
 import argparse
-import asyncio
-import gc
 import os
 import signal
 import sys
-import threading
-
-import uvloop
+from typing import TYPE_CHECKING
 
 from bridge import __version__
-from bridge import log as logging
-from bridge.client.bench.command import DESCRIPTION, add_bench_flags, run_bench
-from bridge.client.terminal import add_call_flags, run_call
-from bridge.config import Config, add_flags, load
-from bridge.daemon import Daemon
 from bridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["main"]
 
-_LEAVE_S = 5.0
-
-_log = logging.get_logger("cli")
-
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one command; exits with 0, or with 2 and one line where a setting is wrong."""
+    """Runs one command; exits with 0, or with 2 and one line if a setting is wrong."""
     _heed_interrupts()
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     try:
         sys.exit(arguments.run(arguments))
     except ConfigError as error:
@@ -41,84 +35,79 @@ def _heed_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: list[str]) -> argparse.ArgumentParser:
+    """All commands by name, and the flags of the one that ``words`` choose: the first of them that is no flag."""
     parser = argparse.ArgumentParser(prog="bridge", description="A WebRTC-to-WebSocket bridge for the Realtime API.")
     parser.add_argument("--version", action="version", version=f"bridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the daemon")
-    serve.add_argument("--config", metavar="FILE", help="TOML file of settings")
-    add_flags(serve)
-    serve.set_defaults(run=_serve)
-    call = commands.add_parser("call", help="make a call: say something to a Realtime server and hear its answer")
-    add_call_flags(call)
-    call.set_defaults(run=_call)
-    bench = commands.add_parser(
-        "bench",
-        help="make many calls at once to a Realtime server, and measure",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_bench_flags(bench)
-    bench.set_defaults(run=_bench)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, (meaning, add_flags) in _COMMANDS.items():
+        command = commands.add_parser(name, help=meaning)
+        if name == chosen:
+            add_flags(command)
     return parser
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    from bridge.config import add_flags
+
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    add_flags(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _add_call(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.terminal import add_call_flags
+
+    add_call_flags(parser)
+    parser.set_defaults(run=_call)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.bench.command import DESCRIPTION, add_bench_flags
+
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_bench_flags(parser)
+    parser.set_defaults(run=_bench)
+
+
+_COMMANDS = {
+    "serve": ("run the daemon", _add_serve),
+    "call": ("make a call: say something to a Realtime server and hear its answer", _add_call),
+    "bench": ("make many calls at once to a Realtime server, and measure", _add_bench),
+}
+
+
 def _serve(arguments: argparse.Namespace) -> int:
-    config = load(vars(arguments), os.environ, arguments.config)
-    with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
-        logging.configure(config.log_format, config.log_level, stream)
-        with _new_runner() as runner:
-            code = runner.run(_run_daemon(config))
-            _leave_within(_LEAVE_S, code)
-    return code
+    from bridge.config import load
+    from bridge.serve import serve
 
-
-def _leave_within(seconds: float, code: int) -> None:
-    """The daemon has stopped; a thread that hangs, on a disk that does not answer, must not keep the process."""
-    timer = threading.Timer(seconds, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
+    return serve(load(vars(arguments), os.environ, arguments.config))
 
 
 def _call(arguments: argparse.Namespace) -> int:
-    logging.configure("auto", "error")
+    from bridge import log
+    from bridge.client.terminal import run_call
+
+    log.configure("auto", "error")
     return run_call(arguments, os.environ, _new_runner)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    logging.configure("auto", "error")
+    from bridge import log
+    from bridge.client.bench.command import run_bench
+
+    log.configure("auto", "error")
     return run_bench(arguments, os.environ, _new_runner)
 
 
-def _new_runner() -> asyncio.Runner:
+def _new_runner() -> "asyncio.Runner":
+    import asyncio
+
+    import uvloop
+
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
-
-
-async def _run_daemon(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT; a second one ends the grace period."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    async with Daemon(config) as daemon:
-
-        def on_signal() -> None:
-            if stop.is_set():
-                daemon.registry.close_all("server_stopped", code=1001)
-            stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
-        _greet(config, daemon)
-        await stop.wait()
-        _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.drain_s)
-    return 0
-
-
-def _greet(config: Config, daemon: Daemon) -> None:
-    """The one line for a person: where to look."""
-    note = "" if config.api_key else "  (no API key set: serving this machine only)"
-    media = f"media: UDP {daemon.endpoint.port}"
-    print(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}", flush=True)
 
 
 def _complain(message: str) -> int:

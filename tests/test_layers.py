@@ -27,6 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "client": _PURE | {"peer"},
 }
 ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}
+ALLOWED["serve"] = _TOP | {"daemon"}
 ALLOWED["cli"] = frozenset(ALLOWED)
 ALLOWED["__main__"] = frozenset({"cli"})
 

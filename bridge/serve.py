@@ -1,0 +1,65 @@
+"""``bridge serve``: the daemon in an event loop of its own, from the start to the signal that stops it."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import threading
+
+import uvloop
+
+from bridge import log as logging
+from bridge.config import Config
+from bridge.daemon import Daemon
+
+__all__ = ["serve"]
+
+_LEAVE_S = 5.0
+
+_log = logging.get_logger("cli")
+
+
+def serve(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT, with the log on standard error; the exit code."""
+    with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
+        logging.configure(config.log_format, config.log_level, stream)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(_run_daemon(config))
+            _leave_within(_LEAVE_S, code)
+    return code
+
+
+def _leave_within(seconds: float, code: int) -> None:
+    """The daemon has stopped; a thread that hangs, on a disk that does not answer, must not keep the process."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+async def _run_daemon(config: Config) -> int:
+    """Serves until SIGTERM or SIGINT; a second one ends the grace period."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    async with Daemon(config) as daemon:
+
+        def on_signal() -> None:
+            if stop.is_set():
+                daemon.registry.close_all("server_stopped", code=1001)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+        gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
+        _greet(config, daemon)
+        await stop.wait()
+        _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.drain_s)
+    return 0
+
+
+def _greet(config: Config, daemon: Daemon) -> None:
+    """The one line for a person: where to look."""
+    note = "" if config.api_key else "  (no API key set: serving this machine only)"
+    media = f"media: UDP {daemon.endpoint.port}"
+    sys.stdout.write(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}\n")
+    sys.stdout.flush()
