@@ -14,13 +14,13 @@ from bridge.front.gate import Gate
 from bridge.front.keys import Keys
 from bridge.front.listen import bind
 from bridge.front.server import Server, new_app
-from bridge.front.telephony import Telephony
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint, media_host
 from bridge.session.budget import KeepLimits
 from bridge.session.hub import Limits
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry
+from bridge.telephony.service import Telephony
 from bridge.upstream.dialler import Dialler
 from bridge.upstream.engine.assistant import Assistant
 from bridge.upstream.engine.local import Local, missing

@@ -8,10 +8,10 @@ import pytest
 
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
 from bridge.client.carriers import Buffer, Carrier, TelnyxCarrier, TwilioCarrier
+from bridge.telephony.audiosocket.dialect import frame
+from bridge.telephony.telnyx.dialect import Telnyx
+from bridge.telephony.twilio.dialect import Twilio
 from bridge.wire.audio import G711_ULAW, pcm16_at
-from bridge.wire.dialects.audiosocket import frame
-from bridge.wire.dialects.telnyx import Telnyx
-from bridge.wire.dialects.twilio import Twilio
 
 _SILENT, _LOUD = b"\xff" * 160, b"\x11" * 160
 _UUID = UUID("00112233-4455-6677-8899-aabbccddeeff")

@@ -10,6 +10,17 @@ _PURE = frozenset({"wire", "media"})
 _TOP = frozenset({"config", "log", "metrics"})
 _UNDER_PEER = _PURE | _TOP | {"session.roles"}
 
+# Of the HTTP server, what a carrier's endpoints are made of.
+_SERVING = frozenset(f"front.{part}" for part in ("body", "gate", "keys", "listen", "secrets", "socket"))
+
+# Each carrier's words and the checks of its sign-in: pure, so that its simulator may speak them too.
+_DIALECT_FILES = [
+    _PACKAGE / "telephony" / "dialect.py",
+    *sorted((_PACKAGE / "telephony").glob("*/dialect.py")),
+    *sorted((_PACKAGE / "telephony").glob("*/sign_in.py")),
+]
+_DIALECTS = frozenset(".".join(path.relative_to(_PACKAGE).with_suffix("").parts) for path in _DIALECT_FILES)
+
 # Room -> what it may import besides itself and ``errors``.
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
@@ -23,8 +34,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "peer": _UNDER_PEER,
     "bus": _UNDER_PEER,
     "upstream": _UNDER_PEER | {"outgoing", "session", "peer"},
-    "front": _PURE | _TOP | {"outgoing", "session", "peer"},
-    "client": _PURE | {"peer"},
+    "front": _PURE | _TOP | {"outgoing", "session", "peer", "telephony.service"},
+    "telephony": _PURE | _TOP | {"outgoing", "session"} | _SERVING,
+    "client": _PURE | {"peer"} | _DIALECTS,
 }
 ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}
 ALLOWED["serve"] = _TOP | {"daemon"}
@@ -34,6 +46,13 @@ ALLOWED["__main__"] = frozenset({"cli"})
 # Pure rooms take ``now`` and return values: no loop, no clock, no socket. ``wire`` deals in words, not in samples.
 _IO = frozenset({"anyio", "asyncio", "selectors", "socket", "ssl", "threading", "time"})
 FORBIDDEN: dict[str, frozenset[str]] = {"wire": _IO | {"av", "numpy"}, "media": _IO}
+
+# Parts of a room that are purer than the room.
+for _dialect in _DIALECTS:
+    ALLOWED[_dialect] = frozenset({"wire", "telephony.dialect"})
+    FORBIDDEN[_dialect] = FORBIDDEN["wire"]
+ALLOWED["telephony.playout"] = _PURE | {"telephony.dialect"}
+FORBIDDEN["telephony.playout"] = FORBIDDEN["media"]
 
 
 def imports(source: str, module: str) -> Iterator[str]:
@@ -49,7 +68,8 @@ def imports(source: str, module: str) -> Iterator[str]:
 
 def forbidden_arrows(source: str, module: str) -> list[str]:
     """What the source of ``module`` imports and may not."""
-    room = module.split(".")[1]
+    part = module.partition(".")[2]
+    room = part if part in ALLOWED else part.partition(".")[0]
     granted = ALLOWED.get(room, frozenset()) | {room, "errors", "__version__"}
     wrong = []
     for name in imports(source, module):

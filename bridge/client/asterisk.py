@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from bridge.client.carriers import FRAME_MS, silence_of
+from bridge.telephony.asterisk.dialect import FORMATS
+from bridge.telephony.audiosocket.dialect import DTMF, HANG_UP, IDENTITY, SOUND_TYPES, frame
 from bridge.wire.audio import AudioFormat
-from bridge.wire.dialects.asterisk import FORMATS
-from bridge.wire.dialects.audiosocket import DTMF, HANG_UP, IDENTITY, SOUND_TYPES, frame
 
 __all__ = ["AsteriskCarrier", "AudioSocketCarrier"]
 

@@ -9,8 +9,8 @@ from binascii import b2a_base64
 from collections import deque
 from typing import Any, Protocol
 
+from bridge.telephony.dialect import decode_sound
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
-from bridge.wire.carrier import decode_sound
 
 __all__ = ["FRAME_MS", "Buffer", "Carrier", "TelnyxCarrier", "TwilioCarrier", "silence_of"]
 

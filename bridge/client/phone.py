@@ -23,11 +23,11 @@ from websockets.typing import Subprotocol
 from bridge.client.address import DEFAULT_URL, CallFailed, explain, parse_address, post_form
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
 from bridge.client.carriers import Carrier, TelnyxCarrier, TwilioCarrier
+from bridge.telephony.asterisk.dialect import FORMATS, SUBPROTOCOL
+from bridge.telephony.audiosocket.dialect import Splitter
+from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, AUTH_TOKEN_HEADER
+from bridge.telephony.twilio import dialect as twilio
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
-from bridge.wire.dialects import twilio
-from bridge.wire.dialects.asterisk import FORMATS, SUBPROTOCOL
-from bridge.wire.dialects.audiosocket import Splitter
-from bridge.wire.dialects.telnyx import ANSWER_CODEC, ANSWER_RATE, AUTH_TOKEN_HEADER
 
 __all__ = ["CARRIERS", "CarrierName", "Dialling", "Phone", "SocketWire", "Wire", "connect_carrier", "dial"]
 

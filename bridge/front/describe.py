@@ -37,7 +37,7 @@ from bridge.front.shapes import (
     Uuid,
     WatchQuery,
 )
-from bridge.front.telephony import TELEPHONY, FetchRequest, UuidRequest
+from bridge.telephony.service import TELEPHONY, FetchRequest, UuidRequest
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
 

@@ -32,12 +32,12 @@ from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
 from bridge.front.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
 from bridge.front.spellings import Spellings
-from bridge.front.telephony import Telephony
 from bridge.front.watch import watch_route
 from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.registry import Registry
 from bridge.session.roles import AgentLobby
+from bridge.telephony.service import Telephony
 
 __all__ = ["Server", "new_app"]
 

@@ -18,9 +18,9 @@ from bridge.front import realtime
 from bridge.front.describe import asyncapi, openapi
 from bridge.front.keys import Keys
 from bridge.front.server import new_app
-from bridge.front.telephony import TELEPHONY, Telephony
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
+from bridge.telephony.service import TELEPHONY, Telephony
 from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine

@@ -17,10 +17,10 @@ from bridge.config import Config
 from bridge.errors import BadOffer
 from bridge.front.keys import Keys
 from bridge.front.server import new_app
-from bridge.front.telephony import Telephony
 from bridge.peer.sdp import parse_offer
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry, Terms
+from bridge.telephony.service import Telephony
 from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine

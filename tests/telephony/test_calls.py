@@ -8,7 +8,7 @@ import pytest
 
 from bridge.client.phone import CARRIERS, SocketWire, connect_carrier
 from bridge.daemon import Daemon
-from bridge.wire.dialects.audiosocket import frame
+from bridge.telephony.audiosocket.dialect import frame
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import open_socket, request
@@ -122,7 +122,7 @@ async def test_caller_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
                 "reason": "caller_hung_up",
             }
     assert open_daemon.registry.sessions == []
-    assert open_daemon.telephony.exchange.calls.total() == 0
+    assert open_daemon.telephony.calls.running.total() == 0
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
@@ -320,7 +320,7 @@ async def test_a_call_is_not_taken_over(open_daemon: Daemon) -> None:
         session = await session_of(open_daemon, first)
         async with calling(other) as thief:
             await asyncio.wait_for(thief.phone.ended.wait(), _LIMIT_S)
-        assert open_daemon.telephony.exchange.refused["telnyx.call_taken"] == 1
+        assert open_daemon.telephony.calls.refused["telnyx.call_taken"] == 1
         assert not first.phone.ended.is_set()
         async with calling(own) as second:
             await second.wait(lambda: figures(session)["returns"] == 1, "return")
@@ -334,7 +334,7 @@ async def test_a_call_does_not_come_back_in_another_format(open_daemon: Daemon) 
         async with calling(dialling(open_daemon, "telnyx", call="c", codec="PCMA")) as second:
             await asyncio.wait_for(second.phone.ended.wait(), _LIMIT_S)
         assert not first.phone.ended.is_set()
-    assert open_daemon.telephony.exchange.refused["telnyx.format_changed"] == 1
+    assert open_daemon.telephony.calls.refused["telnyx.format_changed"] == 1
 
 
 async def test_logs_tell_no_secret(open_daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:

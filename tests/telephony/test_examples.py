@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from uuid import UUID
 from xml.etree import ElementTree
 
-from bridge.front.telephony import TELEPHONY
-from bridge.wire.dialects.asterisk import FORMATS, SUBPROTOCOL
+from bridge.telephony.asterisk.dialect import FORMATS, SUBPROTOCOL
+from bridge.telephony.service import TELEPHONY
 from tests.machine import scaled
 
 _EXAMPLES = Path(__file__).parents[2] / "examples" / "telephony"

@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import G711_ALAW, G711_ULAW
-from bridge.wire.carrier import (
+from bridge.telephony.dialect import (
     CarrierEvent,
     Dtmf,
     Ended,
@@ -32,6 +31,7 @@ from bridge.wire.carrier import (
     is_dtmf,
     parameters_of,
 )
+from bridge.wire.audio import G711_ALAW, G711_ULAW
 
 __all__ = ["SETTINGS_HEADER", "SIGNATURE_HEADER", "TOKEN_PARAMETER", "Twilio", "is_signed", "sign", "write_twiml"]
 

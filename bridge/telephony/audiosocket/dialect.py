@@ -6,8 +6,8 @@ A sender may send hang-up and sound, the latter never empty: anything else ends 
 
 from uuid import UUID
 
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Started, Traits, Trouble, is_dtmf
 from bridge.wire.audio import AudioFormat, pcm16_at
-from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Started, Traits, Trouble, is_dtmf
 
 __all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "AudioSocket", "Splitter", "frame"]
 

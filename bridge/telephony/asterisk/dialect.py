@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.errors import BadRequest
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Flow, Played, Started, Traits, Trouble, is_dtmf
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
-from bridge.wire.carrier import CarrierEvent, Dtmf, Flow, Played, Started, Traits, Trouble, is_dtmf
 
 __all__ = ["FORMATS", "SUBPROTOCOL", "Asterisk", "parse_event"]
 

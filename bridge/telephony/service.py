@@ -22,23 +22,23 @@ from starlette.websockets import WebSocket
 
 from bridge.config import Config
 from bridge.errors import BadRequest, BridgeError, Forbidden, Unauthorized, UpstreamError, error_body
-from bridge.front.audiosocket import AudioSocketConnection
 from bridge.front.body import read_body, read_json
-from bridge.front.carrier import CarrierLeg, Line, notice_death
-from bridge.front.exchange import Exchange, Trust, address_of, is_one_of
-from bridge.front.fetch import FetchedSocket, fetch
 from bridge.front.gate import Gate
 from bridge.front.keys import Grant, Keys, subprotocols
 from bridge.front.listen import bind
 from bridge.front.secrets import read_request, whole_session
 from bridge.front.socket import SocketSink
-from bridge.front.telnyx_api import TelnyxApi
 from bridge.log import get_logger
 from bridge.session.registry import Registry
-from bridge.wire.carrier import Dialect
-from bridge.wire.dialects import twilio
-from bridge.wire.dialects.asterisk import SUBPROTOCOL, Asterisk
-from bridge.wire.dialects.telnyx import AUTH_TOKEN_HEADER, Telnyx
+from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
+from bridge.telephony.asterisk.fetch import FetchedSocket, fetch
+from bridge.telephony.audiosocket.connection import AudioSocketConnection
+from bridge.telephony.carrier_calls import CarrierCalls, Trust, address_of, is_one_of
+from bridge.telephony.dialect import Dialect
+from bridge.telephony.leg import CarrierLeg, Line, notice_death
+from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, Telnyx
+from bridge.telephony.telnyx.hang_up import TelnyxApi
+from bridge.telephony.twilio import dialect as twilio
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionConfig
 
@@ -79,7 +79,7 @@ class Telephony:
     """All doors of one daemon; ``async with`` opens the port and runs the clock."""
 
     def __init__(self, config: Config, registry: Registry, keys: Keys, gate: Gate | None = None) -> None:
-        self.exchange = Exchange(config, registry, keys, on_hang_up=self._hang_up)
+        self.calls = CarrierCalls(config, registry, keys, on_hang_up=self._hang_up)
         self.audiosocket_port: int | None = None
         self._config = config
         self._registry = registry
@@ -98,10 +98,10 @@ class Telephony:
             checks = f"{_counted('audiosocket_uuid', config.audiosocket_uuid)}, single-use UUIDs"
             trust = Trust(needs_token=True, secrets=config.audiosocket_uuid, checks=checks)
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: AudioSocketConnection(self.exchange, trust, self._gate), sock=listening
+                lambda: AudioSocketConnection(self.calls, trust, self._gate), sock=listening
             )
             self.audiosocket_port = listening.getsockname()[1]
-        await self.exchange.__aenter__()
+        await self.calls.__aenter__()
         await self._tasks.__aenter__()
         return self
 
@@ -109,7 +109,7 @@ class Telephony:
         if self._server is not None:
             self._server.close()
         await self._tasks.__aexit__(None, None, None)
-        await self.exchange.__aexit__()
+        await self.calls.__aexit__()
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -166,7 +166,7 @@ class Telephony:
         try:
             trust = judge()
         except BridgeError as error:
-            self.exchange.refuse(dialect.name, error, sender=sender, checks=checks)
+            self.calls.refuse(dialect.name, error, sender=sender, checks=checks)
             await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status))
             return
         sink = SocketSink.of(websocket.scope)
@@ -184,7 +184,7 @@ class Telephony:
                 return None
             raise ConnectionResetError
 
-        await self.exchange.carry(Line(dialect, sink, sender=sender), receive, trust)
+        await self.calls.carry(Line(dialect, sink, sender=sender), receive, trust)
 
     # HTTP
 
@@ -198,7 +198,7 @@ class Telephony:
             self._require_signature("http", request, form)
         except BridgeError as error:
             call, sender = form.get("CallSid", ""), address_of(request.client)
-            self.exchange.refuse("twilio", error, call=call, sender=sender, checks=self._signed("http", request))
+            self.calls.refuse("twilio", error, call=call, sender=sender, checks=self._signed("http", request))
             raise
         grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
         self._registry.require_room(grant.key_id)
@@ -229,7 +229,7 @@ class Telephony:
     ) -> None:
         """Whatever goes wrong with one call must not end the others."""
         try:
-            await self.exchange.carry(line, connection.receive, trust, on_answered=answered.set_result)
+            await self.calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
         except Exception as error:
             _log.error("telephony.call_failed", exc_info=error)
         finally:
@@ -252,21 +252,21 @@ class Telephony:
 
     async def _describe(self, request: Request) -> Response:
         self._admit_operator(request)
-        config, exchange = self._config, self.exchange
+        config, calls = self._config, self.calls
         doors = {
             "twilio": bool(config.twilio_auth_token),
             "telnyx": bool(config.telnyx_secret),
             "asterisk": bool(config.asterisk_secret),
             "audiosocket": config.audiosocket_port is not None,
         }
-        shown = {name: {"is_open": is_open, "calls": exchange.calls[name]} for name, is_open in doors.items()}
+        shown = {name: {"is_open": is_open, "calls": calls.running[name]} for name, is_open in doors.items()}
         return JSONResponse(
             {
                 "object": "telephony",
                 "doors": shown,
-                "refused": exchange.refused,
-                "faults": exchange.faults,
-                "late_ticks": exchange.clock.late_ticks,
+                "refused": calls.refused,
+                "faults": calls.faults,
+                "late_ticks": calls.clock.late_ticks,
                 "hang_ups_failed": self._telnyx_api.failures if self._telnyx_api is not None else 0,
             }
         )

@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from bridge.client import CallFailed
 from bridge.client.phone import dial
 from bridge.daemon import Daemon
-from bridge.wire.dialects.audiosocket import frame
-from bridge.wire.dialects.twilio import SETTINGS_HEADER, SIGNATURE_HEADER, sign
+from bridge.telephony.audiosocket.dialect import frame
+from bridge.telephony.twilio.dialect import SETTINGS_HEADER, SIGNATURE_HEADER, sign
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import Reply, open_socket, request
 from tests.machine import scaled
@@ -143,7 +143,7 @@ async def test_twilio_signature(open_daemon: Daemon) -> None:
     ):
         refused = await _refusal(open_daemon, "twilio", **{SIGNATURE_HEADER: signed})
         assert refused == (403, "invalid_signature")
-    assert open_daemon.telephony.exchange.refused["twilio.invalid_signature"] == 5
+    assert open_daemon.telephony.calls.refused["twilio.invalid_signature"] == 5
 
 
 async def test_twilio_webhook(open_daemon: Daemon) -> None:
@@ -177,7 +177,7 @@ async def test_twilio_token_is_for_one_stream(open_daemon: Daemon) -> None:
             async with _socket(open_daemon, "twilio", **signed) as other:
                 assert await _closing(other, start) == (1008, code)
         assert len(open_daemon.registry.sessions) == 1
-    assert open_daemon.telephony.exchange.refused["twilio.missing_token"] == 1
+    assert open_daemon.telephony.calls.refused["twilio.missing_token"] == 1
 
 
 async def test_key_of_another_kind_is_no_token(open_daemon: Daemon) -> None:
@@ -391,7 +391,7 @@ async def test_audiosocket_uuid(open_daemon: Daemon) -> None:
     """A UUID that is not known is hung up on; one that was asked for is good once, for as long as was said."""
     sound = frame(0x10, bytes(320))
     assert await _audiosocket(open_daemon, frame(0x01, uuid4().bytes), sound) == frame(0x00)
-    assert open_daemon.telephony.exchange.refused["audiosocket.invalid_token"] == 1
+    assert open_daemon.telephony.calls.refused["audiosocket.invalid_token"] == 1
     reply = await request("POST", f"{open_daemon.url}v1/telephony/audiosocket", body='{"seconds": 30}')
     assert abs(reply.json["expires_at"] - time.time() - 30) < 5
     where = dialling(open_daemon, "audiosocket", secret=reply.json["uuid"])
@@ -401,7 +401,7 @@ async def test_audiosocket_uuid(open_daemon: Daemon) -> None:
     async with calling(where) as caller:
         await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
     assert caller.phone.carrier.has_hung_up
-    assert open_daemon.telephony.exchange.refused["audiosocket.invalid_token"] == 2
+    assert open_daemon.telephony.calls.refused["audiosocket.invalid_token"] == 2
 
 
 async def test_audiosocket_sends_silence_from_the_first_moment(open_daemon: Daemon) -> None:
@@ -426,12 +426,12 @@ async def test_a_call_that_is_not_started_in_time_is_closed(
     open_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection alone costs little, but not for ever."""
-    monkeypatch.setattr("bridge.front.exchange.START_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("bridge.front.audiosocket.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("bridge.telephony.carrier_calls.START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("bridge.telephony.audiosocket.connection.START_TIMEOUT_S", 0.2)
     async with _socket(open_daemon, "telnyx?token=tel-secret") as connection:
         assert await _closing(connection) == (1008, "start_timeout")
     assert await _audiosocket(open_daemon) == frame(0x00)
-    refused = open_daemon.telephony.exchange.refused
+    refused = open_daemon.telephony.calls.refused
     assert (refused["telnyx.start_timeout"], refused["audiosocket.start_timeout"]) == (1, 1)
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.front import telnyx_api
+from bridge.telephony.telnyx import hang_up as telnyx_api
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
 from tests.machine import scaled

@@ -15,8 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
-from bridge.wire.carrier import (
+from bridge.telephony.dialect import (
     CarrierEvent,
     Dtmf,
     Ended,
@@ -29,6 +28,7 @@ from bridge.wire.carrier import (
     is_dtmf,
     parameters_of,
 )
+from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["ANSWER_CODEC", "ANSWER_RATE", "AUTH_TOKEN_HEADER", "TOKEN_PARAMETER", "Telnyx"]
 

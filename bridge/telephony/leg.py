@@ -16,18 +16,17 @@ from typing import Any, Protocol
 
 from bridge.errors import BridgeError, PeerError, PeerLost
 from bridge.log import get_logger
-from bridge.media.carrier import FRAME_MS, CarrierAudio
 from bridge.media.playback import Heard, Part, Played
 from bridge.session.roles import PhoneOwner
-from bridge.wire import carrier as said
+from bridge.telephony import dialect as said
+from bridge.telephony.clock import Clock
+from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 
-__all__ = ["CarrierLeg", "Clock", "Connection", "Line", "notice_death"]
+__all__ = ["CarrierLeg", "Connection", "Line", "notice_death"]
 
 _log = get_logger("telephony")
 
-_TICK_S = FRAME_MS / 1000
-_MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
 _MAX_BUFFERED_BYTES = 256 * 1024
 _DEATH_S = 10
 _NORMAL = 1000
@@ -79,56 +78,6 @@ class Line:
         return self._connection.buffered_bytes > _MAX_BUFFERED_BYTES
 
 
-class Ticking(Protocol):
-    """Whoever has something to do every 20 ms."""
-
-    def tick(self, now: float) -> None:
-        """It is time."""
-        ...
-
-
-class Clock:
-    """Every 20 ms, on an absolute schedule, for all legs; ``async with`` runs it."""
-
-    def __init__(self) -> None:
-        self.members: set[Ticking] = set()
-        self.late_ticks = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._next_tick = 0.0
-
-    async def __aenter__(self) -> "Clock":
-        self._loop = asyncio.get_running_loop()
-        self._next_tick = self._loop.time() + _TICK_S
-        self._timer = self._loop.call_at(self._next_tick, self._tick)
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    @property
-    def now(self) -> float:
-        """The loop's time."""
-        return self._loop.time()
-
-    def call_later(self, delay_s: float, work: Callable[[], None]) -> asyncio.TimerHandle:
-        """Does ``work`` once."""
-        return self._loop.call_later(delay_s, work)
-
-    def _tick(self) -> None:
-        now = self._loop.time()
-        behind = int((now - self._next_tick) / _TICK_S)
-        if behind > _MAX_CATCH_UP:
-            self.late_ticks += behind
-            self._next_tick += behind * _TICK_S
-        try:
-            for member in tuple(self.members):
-                member.tick(now)
-        finally:  # whatever happened, the other calls' sound goes on
-            self._next_tick += _TICK_S
-            self._timer = self._loop.call_at(self._next_tick, self._tick)
-
-
 class CarrierLeg:
     """See the module. ``connect`` gives it its first connection and each later one."""
 
@@ -151,7 +100,7 @@ class CarrierLeg:
         """The carrier itself has ended the call."""
         self._input_format = started.audio_format
         self._output_format = started.answer_format or started.audio_format
-        self.audio = CarrierAudio(self._output_format, traits, limit_s=limit_s)
+        self.audio = CarrierPlayout(self._output_format, traits, limit_s=limit_s)
         self.faults: Counter[str] = Counter()
         self._owner = owner
         self._clock = clock

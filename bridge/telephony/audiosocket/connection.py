@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import cast
 
 from bridge.errors import BridgeError, OverLimit, RequestError
-from bridge.front.carrier import CarrierLeg, Line, notice_death
-from bridge.front.exchange import START_TIMEOUT_S, Exchange, Trust, address_of
 from bridge.front.gate import Gate, Pass
-from bridge.media.carrier import FRAME_MS
 from bridge.session.turns import Work
+from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
+from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust, address_of
+from bridge.telephony.dialect import Started, Trouble
+from bridge.telephony.leg import CarrierLeg, Line, notice_death
+from bridge.telephony.playout import FRAME_MS
 from bridge.wire.audio import pcm16_at
-from bridge.wire.carrier import Started, Trouble
-from bridge.wire.dialects.audiosocket import AudioSocket, Splitter
 from bridge.wire.ids import new_id
 
 __all__ = ["AudioSocketConnection"]
@@ -25,12 +25,12 @@ _SILENCE = bytes(pcm16_at(8000).size_of(FRAME_MS))
 class AudioSocketConnection(asyncio.Protocol):
     """One TCP connection; everything happens in its callbacks."""
 
-    def __init__(self, exchange: Exchange, trust: Trust, gate: Gate) -> None:
+    def __init__(self, calls: CarrierCalls, trust: Trust, gate: Gate) -> None:
         self._gate = gate
         self._entry: Pass | None = None
         self._unparsed = bytearray()
         self._is_waiting = False
-        self._exchange = exchange
+        self._calls = calls
         self._trust = trust
         self._dialect = AudioSocket()
         self._frames = Splitter()
@@ -50,8 +50,8 @@ class AudioSocketConnection(asyncio.Protocol):
         peername = self._transport.get_extra_info("peername")
         self._line = Line(self._dialect, self, sender=address_of(peername))
         notice_death(self._transport.get_extra_info("socket"))
-        self._start_due = self._exchange.clock.call_later(START_TIMEOUT_S, self._start_missed)
-        self._exchange.clock.members.add(self)
+        self._start_due = self._calls.clock.call_later(START_TIMEOUT_S, self._start_missed)
+        self._calls.clock.members.add(self)
         self._work = Work(asyncio.get_running_loop())
         self._entry = self._gate.enter(str(peername[0]) if peername else "")
         if self._entry is None:
@@ -115,7 +115,7 @@ class AudioSocketConnection(asyncio.Protocol):
         """There are no codes here."""
         if not self._transport.is_closing():
             self._transport.close()
-            self._exchange.clock.call_later(_CLOSE_DEADLINE_S, self._transport.abort)
+            self._calls.clock.call_later(_CLOSE_DEADLINE_S, self._transport.abort)
 
     @property
     def buffered_bytes(self) -> int:
@@ -132,20 +132,20 @@ class AudioSocketConnection(asyncio.Protocol):
                 self._settle()
                 if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
                     event = replace(event, call=new_id("call"))
-                self._leg = self._exchange.answer(self._line, event, self._trust)
+                self._leg = self._calls.answer(self._line, event, self._trust)
             elif isinstance(event, Trouble):
-                self._exchange.faults[event.what] += 1
+                self._calls.faults[event.what] += 1
 
     def _start_missed(self) -> None:
         self._refuse(RequestError(f"No call and no sound came within {START_TIMEOUT_S:g} s.", code="start_timeout"))
 
     def _refuse(self, error: BridgeError) -> None:
         self._settle()
-        self._exchange.refuse(self._dialect.name, error, sender=self._line.sender, checks=self._trust.checks)
+        self._calls.refuse(self._dialect.name, error, sender=self._line.sender, checks=self._trust.checks)
         self._line.hang_up(error.code)
 
     def _settle(self) -> None:
         self._start_due.cancel()
-        self._exchange.clock.members.discard(self)
+        self._calls.clock.members.discard(self)
         if self._entry is not None:
             self._entry.leave()

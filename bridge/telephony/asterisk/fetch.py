@@ -9,10 +9,10 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 
 from bridge.errors import UpstreamError
-from bridge.front.carrier import notice_death
 from bridge.outgoing import TLS
 from bridge.session.sliced import SlicedConnection
-from bridge.wire.dialects.asterisk import SUBPROTOCOL
+from bridge.telephony.asterisk.dialect import SUBPROTOCOL
+from bridge.telephony.leg import notice_death
 
 __all__ = ["FetchedSocket", "fetch"]
 

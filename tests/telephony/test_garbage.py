@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import BadRequest
-from bridge.wire.carrier import CarrierEvent, Dialect
-from bridge.wire.dialects.asterisk import Asterisk
-from bridge.wire.dialects.audiosocket import AudioSocket, Splitter
-from bridge.wire.dialects.telnyx import Telnyx
-from bridge.wire.dialects.twilio import Twilio
+from bridge.telephony.asterisk.dialect import Asterisk
+from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
+from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.telnyx.dialect import Telnyx
+from bridge.telephony.twilio.dialect import Twilio
 
 _SAMPLES: list[Any] = [
     {"event": "connected", "protocol": "Call", "version": "1.0.0"},

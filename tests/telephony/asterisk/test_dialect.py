@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bridge.errors import BadRequest
+from bridge.telephony.asterisk.dialect import FORMATS, Asterisk
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Flow, Played, Started, Trouble
 from bridge.wire.audio import G711_ULAW, AudioFormat
-from bridge.wire.carrier import CarrierEvent, Dtmf, Flow, Played, Started, Trouble
-from bridge.wire.dialects.asterisk import FORMATS, Asterisk
 
 _JSON_START = (
     '{"event":"MEDIA_START","connection_id":"bridge1","channel":"WebSocket/bridge1/0x7f00","channel_id":"pbx-1.42",'

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bridge.media.carrier import CarrierAudio, Piece
 from bridge.media.playback import Heard, Part, Played, Started, Stopped
+from bridge.telephony.dialect import Traits
+from bridge.telephony.playout import CarrierPlayout, Piece
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
-from bridge.wire.carrier import Traits
 
 _PART, _NEXT = Part("resp_1", "item_1", 0, 0), Part("resp_2", "item_2", 0, 0)
 _TWILIO = Traits(lead_ms=1000)
@@ -16,7 +16,7 @@ _TICK_S = 0.02
 class _Line:
     """A carrier that plays what it gets, on the same clock as the bridge's."""
 
-    def __init__(self, audio: CarrierAudio, *, now: float = 100.0, has_marks: bool = True) -> None:
+    def __init__(self, audio: CarrierPlayout, *, now: float = 100.0, has_marks: bool = True) -> None:
         self.audio = audio
         self.now = now
         self.pieces: list[Piece] = []
@@ -45,8 +45,8 @@ class _Line:
         return self
 
 
-def _audio(traits: Traits = _TWILIO, audio_format: AudioFormat = G711_ULAW, *, limit_s: int = 60) -> CarrierAudio:
-    return CarrierAudio(audio_format, traits, limit_s=limit_s)
+def _audio(traits: Traits = _TWILIO, audio_format: AudioFormat = G711_ULAW, *, limit_s: int = 60) -> CarrierPlayout:
+    return CarrierPlayout(audio_format, traits, limit_s=limit_s)
 
 
 def _sound(frames: int) -> bytes:

@@ -4,9 +4,9 @@ from uuid import UUID
 
 import pytest
 
+from bridge.telephony.audiosocket.dialect import SOUND_TYPES, AudioSocket, Splitter, frame
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Started, Trouble
 from bridge.wire.audio import AudioFormat, pcm16_at
-from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Started, Trouble
-from bridge.wire.dialects.audiosocket import SOUND_TYPES, AudioSocket, Splitter, frame
 
 _UUID = "00112233-4455-6677-8899-aabbccddeeff"
 _IDENTITY = bytes.fromhex("01001000112233445566778899aabbccddeeff")

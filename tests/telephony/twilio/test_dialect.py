@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from bridge.errors import BadRequest
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
+from bridge.telephony.twilio.dialect import SETTINGS_HEADER, SIGNATURE_HEADER, Twilio, is_signed, sign, write_twiml
 from bridge.wire.audio import G711_ALAW, G711_ULAW
-from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
-from bridge.wire.dialects.twilio import SETTINGS_HEADER, SIGNATURE_HEADER, Twilio, is_signed, sign, write_twiml
 
 _STREAM, _CALL = "MZ11111111111111111111111111111111", "CA33333333333333333333333333333333"
 _TOKEN = "0123456789abcdef0123456789abcdef"

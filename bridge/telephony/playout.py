@@ -10,10 +10,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from bridge.media.playback import Heard, Part, Playback, Played
+from bridge.telephony.dialect import Traits
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
-from bridge.wire.carrier import Traits
 
-__all__ = ["FRAME_MS", "CarrierAudio", "Piece"]
+__all__ = ["FRAME_MS", "CarrierPlayout", "Piece"]
 
 FRAME_MS = 20
 _PIECE_FRAMES = 5
@@ -38,7 +38,7 @@ class _Sent:
     """When its last sample is played, as far as one can tell from here."""
 
 
-class CarrierAudio:
+class CarrierPlayout:
     """What one carrier is going to play: ``push`` sound at any speed, ``tick`` every 20 ms, ``played`` at each mark."""
 
     def __init__(self, audio_format: AudioFormat, traits: Traits, *, limit_s: int) -> None:

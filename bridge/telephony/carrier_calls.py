@@ -16,12 +16,13 @@ from msgspec import UNSET
 
 from bridge.config import Config
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
-from bridge.front.carrier import CarrierLeg, Clock, Line
 from bridge.front.keys import Grant, Keys
 from bridge.log import Tally, get_logger
 from bridge.session.registry import Registry, Terms
+from bridge.telephony.clock import Clock
+from bridge.telephony.dialect import Started, Trouble
+from bridge.telephony.leg import CarrierLeg, Line
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
-from bridge.wire.carrier import Started, Trouble
 from bridge.wire.sessions import (
     AudioConfig,
     AudioInput,
@@ -33,7 +34,7 @@ from bridge.wire.sessions import (
     SessionRequest,
 )
 
-__all__ = ["START_TIMEOUT_S", "Exchange", "Trust", "address_of", "is_one_of"]
+__all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust", "address_of", "is_one_of"]
 
 _log = get_logger("telephony")
 
@@ -64,7 +65,7 @@ class Trust:
     """What is compared with what the connection shows, for the log: names of settings, and no secret."""
 
 
-class Exchange:
+class CarrierCalls:
     """All telephone calls of one daemon; ``async with`` runs their clock.
 
     ``on_hang_up`` is told by dialect and the carrier's id which call was ended from here.
@@ -85,7 +86,7 @@ class Exchange:
         self._tally = Tally()
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
 
-    async def __aenter__(self) -> "Exchange":
+    async def __aenter__(self) -> "CarrierCalls":
         await self.clock.__aenter__()
         return self
 
@@ -93,7 +94,7 @@ class Exchange:
         await self.clock.__aexit__()
 
     @property
-    def calls(self) -> Counter[str]:
+    def running(self) -> Counter[str]:
         """How many there are, by dialect."""
         return Counter(name for name, _ in self._legs)
 

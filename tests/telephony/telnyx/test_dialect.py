@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bridge.errors import BadRequest
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
+from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, Telnyx
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
-from bridge.wire.carrier import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
-from bridge.wire.dialects.telnyx import ANSWER_CODEC, ANSWER_RATE, Telnyx
 
 _STREAM = "5a0c3a52-0c1d-4b0e-9c0d-3b3f8f6f1a10"
 _START: dict[str, Any] = {

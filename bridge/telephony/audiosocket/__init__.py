@@ -1,0 +1,1 @@
+"""Asterisk's AudioSocket, on a TCP port of its own."""

@@ -1,0 +1,1 @@
+"""Twilio Media Streams, and whoever speaks its dialect."""
