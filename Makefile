@@ -18,7 +18,7 @@ FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.
 	gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad
 
-.PHONY: help run install test nightly audit check lint chromium node foreign clean
+.PHONY: help run install test nightly soak audit check lint chromium node foreign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: .venv/testable chromium node foreign lint ## everything that CI runs
 
 nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
+
+soak: .venv/testable ## 20 calls for an hour: nothing may grow (ARGS="--minutes 10 ...")
+	$(BIN)/python -m benchmarks soak --json benchmarks/soak.json $(ARGS)
 
 audit: .venv/speaking .venv/audit/bin/pip-audit ## compare what is installed with known advisories (needs the network)
 	$(BIN)/python -m pip freeze --exclude-editable >.venv/audit/installed.txt

@@ -17,6 +17,7 @@ _NAMES = {
     "loss": "loss",
     "telephony": "telephony",
     "answer": "answer",
+    "soak": "soak",
 }
 
 
