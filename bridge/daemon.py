@@ -5,7 +5,7 @@ ConfigError ◀── start ──▶ serving ──stop()──▶ draining (50
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from bridge.config import Config
@@ -20,7 +20,9 @@ from bridge.session.budget import KeepLimits
 from bridge.session.hub import Limits
 from bridge.session.recording import Recorder
 from bridge.session.registry import Registry
+from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
+from bridge.telephony.table import CARRIERS
 from bridge.upstream.dialler import Dialler
 from bridge.upstream.engine.assistant import Assistant
 from bridge.upstream.engine.local import Local, missing
@@ -39,9 +41,10 @@ _log = get_logger("daemon")
 class Daemon:
     """One bridge. ``async with`` starts it; leaving the block drains it, within bounded time."""
 
-    def __init__(self, config: Config, *, local: Local | None = None) -> None:
+    def __init__(self, config: Config, *, local: Local | None = None, carriers: Sequence[Carrier] = CARRIERS) -> None:
         """``local`` are models that are loaded already, and not this daemon's to close."""
         self._config = config
+        self._carriers = carriers
         self._local = local
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
@@ -101,8 +104,10 @@ class Daemon:
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
         keys = Keys(config.api_key, config.allow_origin)
         gate = Gate(config.max_pending, config.max_pending_per_address, config.trusted_proxies)
-        self.telephony = await stack.enter_async_context(Telephony(config, self.registry, keys, gate))
-        app = new_app(config, self.registry, self.endpoint, keys, self.telephony, dialler.lobby)
+        telephony = Telephony(config, self.registry, keys, gate, carriers=self._carriers)
+        self.telephony = await stack.enter_async_context(telephony)
+        app = new_app(config, self.registry, self.endpoint, keys, dialler.lobby,
+                      routes=telephony.routes, operations=telephony.operations)  # fmt: skip
         server = Server(app, listening, config, gate)
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
         self._tasks.create_task(server.run())

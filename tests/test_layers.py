@@ -11,11 +11,12 @@ _TOP = frozenset({"config", "log", "metrics"})
 _UNDER_PEER = _PURE | _TOP | {"session.roles"}
 
 # Of the HTTP server, what a carrier's endpoints are made of.
-_SERVING = frozenset(f"front.{part}" for part in ("body", "gate", "keys", "listen", "secrets", "socket"))
+_SERVING = frozenset(f"front.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
 
 # Each carrier's words and the checks of its sign-in: pure, so that its simulator may speak them too.
 _DIALECT_FILES = [
     _PACKAGE / "telephony" / "dialect.py",
+    _PACKAGE / "telephony" / "sign_in.py",
     *sorted((_PACKAGE / "telephony").glob("*/dialect.py")),
     *sorted((_PACKAGE / "telephony").glob("*/sign_in.py")),
 ]
@@ -34,7 +35,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "peer": _UNDER_PEER,
     "bus": _UNDER_PEER,
     "upstream": _UNDER_PEER | {"outgoing", "session", "peer"},
-    "front": _PURE | _TOP | {"outgoing", "session", "peer", "telephony.service"},
+    "front": _PURE | _TOP | {"outgoing", "session", "peer"},
     "telephony": _PURE | _TOP | {"outgoing", "session"} | _SERVING,
     "client": _PURE | {"peer"} | _DIALECTS,
 }

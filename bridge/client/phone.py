@@ -26,7 +26,7 @@ from bridge.client.carriers import Carrier, TelnyxCarrier, TwilioCarrier
 from bridge.telephony.asterisk.dialect import FORMATS, SUBPROTOCOL
 from bridge.telephony.audiosocket.dialect import Splitter
 from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, AUTH_TOKEN_HEADER
-from bridge.telephony.twilio import dialect as twilio
+from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, sign
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["CARRIERS", "CarrierName", "Dialling", "Phone", "SocketWire", "Wire", "connect_carrier", "dial"]
@@ -212,9 +212,9 @@ async def _twilio(dialling: Dialling) -> tuple[Carrier, Wire]:
     webhook, door = parse_address(dialling.url).carrier("twilio")
     public = (dialling.public_url or webhook.removesuffix("/v1/telephony/twilio")).rstrip("/")
     form = {"CallSid": call_sid, "From": "+15550001111", "To": "+15550002222"}
-    signature = twilio.sign(dialling.secret, f"{public}/v1/telephony/twilio", form)
+    signature = sign(dialling.secret, f"{public}/v1/telephony/twilio", form)
     answer = await asyncio.to_thread(
-        post_form, webhook, form, headers={twilio.SIGNATURE_HEADER: signature}, timeout_s=_TIMEOUT_S
+        post_form, webhook, form, headers={SIGNATURE_HEADER: signature}, timeout_s=_TIMEOUT_S
     )
     try:
         stream = ElementTree.fromstring(answer).find("./Connect/Stream")
@@ -223,8 +223,8 @@ async def _twilio(dialling: Dialling) -> tuple[Carrier, Wire]:
     if stream is None:
         raise CallFailed("The webhook answered with something else than TwiML that connects a stream.")
     given = {str(entry.get("name")): str(entry.get("value")) for entry in stream.iter("Parameter")}
-    signature = twilio.sign(dialling.secret, str(stream.get("url")))
-    wire = await _open_socket(door, headers={twilio.SIGNATURE_HEADER: signature})
+    signature = sign(dialling.secret, str(stream.get("url")))
+    wire = await _open_socket(door, headers={SIGNATURE_HEADER: signature})
     parameters = {**given, **dialling.parameters}
     return TwilioCarrier(call_sid, f"MZ{secrets.token_hex(16)}", parameters), wire
 

@@ -4,8 +4,8 @@ The schemas are those that msgspec validates with, so they cannot say anything e
 """
 
 import re
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any, get_args
 
 import msgspec
@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from bridge import __version__
 from bridge.front.calls import RESUME_KEY, WARNING
+from bridge.front.operation import LOCATION, Operation
 from bridge.front.secrets import BetaRequest, ClientSecretRequest
 from bridge.front.shapes import (
     BetaSession,
@@ -24,7 +25,6 @@ from bridge.front.shapes import (
     CallQuery,
     ClientSecret,
     ErrorBody,
-    FetchedCall,
     HeardInput,
     Model,
     ModelList,
@@ -33,11 +33,8 @@ from bridge.front.shapes import (
     RecordingState,
     ResumeQuery,
     SocketQuery,
-    TelephonyState,
-    Uuid,
     WatchQuery,
 )
-from bridge.telephony.service import TELEPHONY, FetchRequest, UuidRequest
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
 
@@ -58,23 +55,6 @@ _SECURITY = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Door:
-    """One operation. Bodies are a type, or the name of a media type that carries text."""
-
-    method: str
-    path: str
-    summary: str
-    request: Any = None
-    status: int = 200
-    response: Any = None
-    query: type[Struct] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    """Of the response, with their meaning."""
-    is_public: bool = False
-    """No key is asked for."""
-
-
 _SOUND = {
     "name": "bridge.sound",
     "title": "Sound in a binary message",
@@ -93,34 +73,33 @@ _OF_CALLS = [
     "bridge.recording.ended",
     "error",
 ]
-_LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
 _RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
 _WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
-    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": _LOCATION | _RESUME | _WARNING
+    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": LOCATION | _RESUME | _WARNING
 }  # fmt: skip
 _CALL = "/v1/realtime/calls/{call_id}"
-_DOORS = [
-    _Door(method="post", path="/v1/realtime/calls", summary="Offer in, answer out.", **_OFFER),
-    _Door(method="post", path="/v1/realtime", summary="The same, in the beta dialect.", **_OFFER),
-    _Door(
+_OPERATIONS = [
+    Operation(method="post", path="/v1/realtime/calls", summary="Offer in, answer out.", **_OFFER),
+    Operation(method="post", path="/v1/realtime", summary="The same, in the beta dialect.", **_OFFER),
+    Operation(
         method="get",
         path="/v1/realtime",
         summary="A WebSocket of Realtime events: a session of its own, or a listener of a call. See /asyncapi.json.",
         status=101,
         query=SocketQuery,
     ),
-    _Door(method="post", path=f"{_CALL}/hangup", summary="Ends the call."),
-    _Door(method="delete", path=_CALL, summary="Ends the call."),
-    _Door(
+    Operation(method="post", path=f"{_CALL}/hangup", summary="Ends the call."),
+    Operation(method="delete", path=_CALL, summary="Ends the call."),
+    Operation(
         method="post",
         path=_CALL,
         summary="The same call by another way: an ICE restart, another peer. With its `Bridge-Resume-Key`.",
         **_OFFER | {"query": ResumeQuery},
     ),
     *(
-        _Door(
+        Operation(
             method="post",
             path=f"{_CALL}/{verb}",
             summary="Of SIP calls, which are not taken here.",
@@ -129,18 +108,18 @@ _DOORS = [
         )
         for verb in ("accept", "reject", "refer")
     ),
-    _Door(
+    Operation(
         method="post",
         path="/v1/realtime/client_secrets",
         summary="A key for clients.",
         request=ClientSecretRequest,
         response=ClientSecret,
     ),
-    _Door(method="post", path="/v1/realtime/sessions", summary="A beta key: one connection.", **_BETA_KEY),
-    _Door(
+    Operation(method="post", path="/v1/realtime/sessions", summary="A beta key: one connection.", **_BETA_KEY),
+    Operation(
         method="post", path="/v1/realtime/transcription_sessions", summary="The same for transcription.", **_BETA_KEY
     ),
-    _Door(
+    Operation(
         method="get",
         path="/session",
         summary="A beta key for a page of an allowed origin.",
@@ -148,91 +127,52 @@ _DOORS = [
         query=PageQuery,
         is_public=True,
     ),
-    _Door(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
-    _Door(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
-    _Door(method="get", path=TELEPHONY, summary="The carriers' doors.", response=TelephonyState),
-    _Door(
-        method="post",
-        path=f"{TELEPHONY}/twilio",
-        summary="Twilio's webhook of an incoming call, signed; answered with TwiML that streams it here.",
-        request="application/x-www-form-urlencoded",
-        response="text/xml",
-        is_public=True,
-    ),
-    *(
-        _Door(
-            method="get",
-            path=f"{TELEPHONY}/{name}",
-            summary=f"A WebSocket of {what}; it is opened by {key}.",
-            status=101,
-            is_public=True,
-        )
-        for name, what, key in (
-            ("twilio", "Twilio Media Streams", "Twilio's signature and a single-use token in the start message"),
-            ("telnyx", "Telnyx media streaming", "`stream_auth_token`, or a single-use token in the start message"),
-            ("asterisk", "Asterisk's chan_websocket", "HTTP Basic authentication, or a single-use token on the URL"),
-        )
-    ),
-    _Door(
-        method="post",
-        path=f"{TELEPHONY}/asterisk",
-        summary="Connects to a channel that waits in Asterisk.",
-        request=FetchRequest,
-        status=201,
-        response=FetchedCall,
-        headers=_LOCATION,
-    ),
-    _Door(
-        method="post",
-        path=f"{TELEPHONY}/audiosocket",
-        summary="A UUID that AudioSocket takes once.",
-        request=UuidRequest,
-        response=Uuid,
-    ),
-    _Door(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
-    _Door(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=Call),
-    _Door(
+    Operation(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
+    Operation(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
+    Operation(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
+    Operation(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=Call),
+    Operation(
         method="post",
         path="/v1/calls/{call_id}/recording",
         summary="Begins to record the call, or says that it is being recorded. With an API key only.",
         status=201,
         response=RecordingState,
     ),
-    _Door(
+    Operation(
         method="delete",
         path="/v1/calls/{call_id}/recording",
         summary="Ends the recording of the call. With an API key only.",
         response=RecordingState,
     ),
-    _Door(
+    Operation(
         method="get",
         path="/v1/calls/events",
         summary="A WebSocket that tells which calls run, begin and end. With an API key only. See /asyncapi.json.",
         status=101,
         query=WatchQuery,
     ),
-    _Door(method="get", path="/healthz", summary="Whether calls are taken.", response="text/plain", is_public=True),
+    Operation(method="get", path="/healthz", summary="Whether calls are taken.", response="text/plain", is_public=True),
 ]
 
 
-def description_routes() -> list[Route]:
-    """The two documents."""
+def description_routes(operations: Sequence[Operation]) -> list[Route]:
+    """The two documents; ``operations`` are those of other rooms, which the HTTP server serves as well."""
     return [
-        Route("/openapi.json", _serve(openapi), methods=["GET"]),
+        Route("/openapi.json", _serve(cache(partial(openapi, operations))), methods=["GET"]),
         Route("/asyncapi.json", _serve(asyncapi), methods=["GET"]),
     ]
 
 
-@cache
-def openapi() -> dict[str, Any]:
-    """The HTTP doors."""
-    kinds = {kind for door in _DOORS for kind in (door.request, door.response) if _is_struct(kind)}
+def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
+    """The HTTP endpoints, and ``operations`` besides."""
+    described = [*_OPERATIONS, *operations]
+    kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
     ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
     schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
     by_kind = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, Any] = {}
-    for door in _DOORS:
-        paths.setdefault(door.path, {})[door.method] = _operation(door, by_kind)
+    for operation in described:
+        paths.setdefault(operation.path, {})[operation.method] = _description(operation, by_kind)
     return {
         "openapi": "3.1.0",
         "info": _INFO | {"description": _SPELLINGS},
@@ -242,30 +182,33 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _operation(door: _Door, by_kind: dict[Any, Any]) -> dict[str, Any]:
-    done: dict[str, Any] = {"description": "Done.", **_content(door.response, by_kind)}
-    if door.headers:
-        done["headers"] = {name: _header(meaning, "string") for name, meaning in door.headers.items()}
+def _description(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:
+    done: dict[str, Any] = {"description": "Done.", **_content(operation.response, by_kind)}
+    if operation.headers:
+        done["headers"] = {name: _header(meaning, "string") for name, meaning in operation.headers.items()}
     refused = {
         "description": "Refused.",
         "headers": {"Retry-After": _header("Seconds, with 429 and 503.", "integer")},
         **_content(ErrorBody, by_kind),
     }
-    operation: dict[str, Any] = {"summary": door.summary, "responses": {str(door.status): done, "default": refused}}
-    if door.request is not None:
-        operation["requestBody"] = {"required": door.request == _SDP, **_content(door.request, by_kind)}
-    if door.request == _SDP:
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "responses": {str(operation.status): done, "default": refused},
+    }
+    if operation.request is not None:
+        described["requestBody"] = {"required": operation.request == _SDP, **_content(operation.request, by_kind)}
+    if operation.request == _SDP:
         encoding = {"sdp": {"contentType": _SDP}, "session": {"contentType": "application/json"}}
         form = {"schema": by_kind[OfferForm], "encoding": encoding}
-        operation["requestBody"]["content"]["multipart/form-data"] = form
-    parameters = _query_parameters(door.query) if door.query is not None else []
-    for name in re.findall(r"{(\w+)}", door.path):
+        described["requestBody"]["content"]["multipart/form-data"] = form
+    parameters = _query_parameters(operation.query) if operation.query is not None else []
+    for name in re.findall(r"{(\w+)}", operation.path):
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
     if parameters:
-        operation["parameters"] = parameters
-    if door.is_public:
-        operation["security"] = []
-    return operation
+        described["parameters"] = parameters
+    if operation.is_public:
+        described["security"] = []
+    return described
 
 
 def _query_parameters(kind: type[Struct]) -> list[dict[str, Any]]:

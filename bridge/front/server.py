@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -27,6 +27,7 @@ from bridge.front.gate import Gate
 from bridge.front.http import BoundedHttp
 from bridge.front.keys import Keys
 from bridge.front.models import model_routes
+from bridge.front.operation import Operation
 from bridge.front.proxies import Forwarded
 from bridge.front.realtime import realtime_route
 from bridge.front.secrets import secret_routes
@@ -37,7 +38,6 @@ from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.session.registry import Registry
 from bridge.session.roles import AgentLobby
-from bridge.telephony.service import Telephony
 
 __all__ = ["Server", "new_app"]
 
@@ -55,16 +55,23 @@ _CONSOLE_HEADERS = {
 
 
 def new_app(
-    config: Config, registry: Registry, endpoint: Endpoint, keys: Keys, telephony: Telephony, lobby: AgentLobby
+    config: Config,
+    registry: Registry,
+    endpoint: Endpoint,
+    keys: Keys,
+    lobby: AgentLobby,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    operations: Sequence[Operation] = (),
 ) -> Starlette:
-    """All routes of the daemon."""
+    """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them."""
     cors = Middleware(Cors, keys=keys, allow_origins=config.allow_origin)
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
 
     sockets = Sockets(config.max_listeners_per_key)
-    routes = [
+    served: list[BaseRoute] = [
         realtime_route(registry, keys, lobby, sockets, Sockets(config.calls_per_key, what="agents")),
         watch_route(registry, keys, sockets),
         *call_routes(registry, endpoint, keys),
@@ -75,15 +82,15 @@ def new_app(
             page_keys_per_minute=config.page_keys_per_minute,
         ),
         *model_routes(config, keys, registry.default_model),
-        *telephony.routes,
-        *description_routes(),
+        *routes,
+        *description_routes(operations),
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
     forwarded = Middleware(Forwarded, trusted=config.trusted_proxies)
     middleware = [Middleware(Spellings), forwarded, cors, Middleware(_Contain)]
-    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+    app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
     app.router.default = _nothing_here
     return app
 

@@ -16,10 +16,8 @@ __all__ = [
     "Call",
     "CallList",
     "CallQuery",
-    "CarrierDoor",
     "ClientSecret",
     "ErrorBody",
-    "FetchedCall",
     "HeardInput",
     "Model",
     "ModelList",
@@ -28,8 +26,6 @@ __all__ = [
     "RecordingState",
     "ResumeQuery",
     "SocketQuery",
-    "TelephonyState",
-    "Uuid",
     "WatchQuery",
 ]
 
@@ -127,29 +123,6 @@ class BetaSession(Struct, frozen=True):
     client_secret: BetaKey
 
 
-class CarrierDoor(Struct, frozen=True):
-    """Whether one dialect is let in, and how many calls it has."""
-
-    is_open: bool
-    calls: int
-
-
-class TelephonyState(Struct, frozen=True):
-    """The carriers' doors by name; refused connections by door and reason; messages of no use by what was wrong."""
-
-    doors: dict[str, CarrierDoor]
-    refused: dict[str, int]
-    faults: dict[str, int]
-    object: str = "telephony"
-
-
-class FetchedCall(Struct, frozen=True):
-    """The call that was made of a waiting channel."""
-
-    id: str
-    object: str = "realtime.call"
-
-
 class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.append"):
     """What the caller says, in the format that the listener chose."""
 
@@ -160,13 +133,6 @@ class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.
     timestamp: (
         Annotated[int, _meaning("of Opus (at 48 kHz) and MP3: samples of the track before these")] | UnsetType
     ) = UNSET
-
-
-class Uuid(Struct, frozen=True):
-    """Good for one call."""
-
-    uuid: str
-    expires_at: int
 
 
 class CallQuery(Struct, frozen=True):

@@ -6,9 +6,8 @@ brings the session that it was minted for.
 """
 
 import asyncio
-import hmac
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from bridge.session.registry import Registry, Terms
 from bridge.telephony.clock import Clock
 from bridge.telephony.dialect import Started, Trouble
 from bridge.telephony.leg import CarrierLeg, Line
+from bridge.telephony.sign_in import is_one_of
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 from bridge.wire.sessions import (
     AudioConfig,
@@ -34,7 +34,7 @@ from bridge.wire.sessions import (
     SessionRequest,
 )
 
-__all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust", "address_of", "is_one_of"]
+__all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust"]
 
 _log = get_logger("telephony")
 
@@ -235,18 +235,3 @@ class CarrierCalls:
             del self._legs[key]
         if not leg.has_ended:
             self._on_hang_up(*key)
-
-
-def is_one_of(given: str, secrets: Iterable[str]) -> bool:
-    """Whether ``given`` is one of the secrets, in a time that tells nothing of how close it is."""
-    presented = given.encode("utf-8", "surrogatepass")
-    matches = [hmac.compare_digest(presented, secret.encode()) for secret in secrets]
-    return any(matches)
-
-
-def address_of(peername: Any) -> str:
-    """``host:port`` of the other end of a connection, ``[host]:port`` for IPv6; empty where it has none."""
-    if not isinstance(peername, tuple | list) or len(peername) < 2:
-        return ""
-    host, port = str(peername[0]), peername[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,10 +9,9 @@ the carrier had not confirmed as played is then sent again. One clock of 20 ms p
 """
 
 import asyncio
-import socket
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from bridge.errors import BridgeError, PeerError, PeerLost
 from bridge.log import get_logger
@@ -23,12 +22,11 @@ from bridge.telephony.clock import Clock
 from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 
-__all__ = ["CarrierLeg", "Connection", "Line", "notice_death"]
+__all__ = ["CarrierLeg", "Connection", "Line"]
 
 _log = get_logger("telephony")
 
 _MAX_BUFFERED_BYTES = 256 * 1024
-_DEATH_S = 10
 _NORMAL = 1000
 
 
@@ -277,13 +275,3 @@ class CarrierLeg:
             self._line.hang_up(reason)
         self._on_closed(self)
         self._owner.leg_closed(reason, error)
-
-
-def notice_death(connection: Any) -> None:
-    """Lets the kernel find out that the other machine is gone, where no ping may be sent."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", _DEATH_S), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):  # not every system has each
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _DEATH_S)

@@ -1,179 +1,162 @@
-"""The carriers' doors under ``/v1/telephony``: Twilio, Telnyx and Asterisk by WebSocket; AudioSocket has its own port.
+"""Telephone calls of one daemon: what the rows of the carriers' table declare is served below ``/v1/telephony``.
 
-A door without its secret is closed. What is wrong is said before the upgrade where it is known by then, else by closing
-the socket before any sound went either way; each refusal is counted by door and reason.
+A carrier without its secret is not let in. What is wrong is said before the upgrade if it is known by then, else by
+closing the socket before any sound went either way; each refusal is counted by carrier and reason.
 """
 
 import asyncio
-import base64
-import binascii
-import time
-from collections.abc import Callable, Mapping
-from typing import Annotated, TypeVar
-from urllib.parse import parse_qsl
-from uuid import uuid4
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from msgspec import UNSET, Meta, Struct, UnsetType
-from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection, Request
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from bridge.config import Config
-from bridge.errors import BadRequest, BridgeError, Forbidden, Unauthorized, UpstreamError, error_body
-from bridge.front.body import read_body, read_json
+from bridge.errors import BridgeError, error_body
 from bridge.front.gate import Gate
-from bridge.front.keys import Grant, Keys, subprotocols
-from bridge.front.listen import bind
-from bridge.front.secrets import read_request, whole_session
+from bridge.front.keys import Keys, subprotocols
+from bridge.front.operation import Operation
 from bridge.front.socket import SocketSink
-from bridge.log import get_logger
 from bridge.session.registry import Registry
-from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
-from bridge.telephony.asterisk.fetch import FetchedSocket, fetch
-from bridge.telephony.audiosocket.connection import AudioSocketConnection
-from bridge.telephony.carrier_calls import CarrierCalls, Trust, address_of, is_one_of
-from bridge.telephony.dialect import Dialect
-from bridge.telephony.leg import CarrierLeg, Line, notice_death
-from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, Telnyx
-from bridge.telephony.telnyx.hang_up import TelnyxApi
-from bridge.telephony.twilio import dialect as twilio
-from bridge.wire.ids import new_id
-from bridge.wire.sessions import SessionConfig
+from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket
+from bridge.telephony.carrier_calls import CarrierCalls
+from bridge.telephony.leg import Line
+from bridge.telephony.table import CARRIERS
+from bridge.telephony.tcp import address_of, notice_death
 
-__all__ = ["TELEPHONY", "FetchRequest", "Telephony", "UuidRequest"]
+__all__ = ["CarrierState", "Telephony", "TelephonyState"]
 
-_log = get_logger("telephony")
-
-TELEPHONY = "/v1/telephony"
-"""Where all of them are."""
-
-_TOKEN_TTL_S = 60.0  # between our answer to the webhook and the stream's start
-_MAX_FORM_BYTES = 65_536
-_MAX_FIELDS = 200
 _HANG_UPS = (1000, 1005)  # closed by the carrier, with or without a code (RFC 6455 section 7.4.1)
-_TOKEN = "token"
-_KEYS = "telephones' keys"
-_MAX_SHOWN = 256
-_PASSED_ON = ("From", "To")
-
-_S = TypeVar("_S", bound=Struct)
 
 
-class FetchRequest(Struct, frozen=True):
-    """The body of ``POST /v1/telephony/asterisk``: a channel that waits there for us."""
+class CarrierState(Struct, frozen=True):
+    """Whether a carrier is let in, and how many calls it has."""
 
-    connection_id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
-    session: SessionConfig | UnsetType = UNSET
+    is_open: bool
+    calls: int
 
 
-class UuidRequest(Struct, frozen=True):
-    """The body of ``POST /v1/telephony/audiosocket``: a UUID for one call."""
+class TelephonyState(Struct, frozen=True, kw_only=True):
+    """The carriers by name; refused connections by carrier and reason; messages of no use by what was wrong."""
 
-    session: SessionConfig | UnsetType = UNSET
-    seconds: Annotated[int, Meta(ge=10, le=7200)] = 60
+    object: str = "telephony"
+    doors: dict[str, CarrierState]
+    refused: dict[str, int]
+    faults: dict[str, int]
+    late_ticks: int
+    """Of 20 ms, left out because the process stood still."""
+    hang_ups_failed: int
+    """Calls that a carrier's API did not end."""
 
 
 class Telephony:
-    """All doors of one daemon; ``async with`` opens the port and runs the clock."""
+    """All carriers of one daemon; ``async with`` opens their ports and runs the clock of their calls."""
 
-    def __init__(self, config: Config, registry: Registry, keys: Keys, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        keys: Keys,
+        gate: Gate | None = None,
+        *,
+        carriers: Sequence[Carrier] = CARRIERS,
+    ) -> None:
         self.calls = CarrierCalls(config, registry, keys, on_hang_up=self._hang_up)
-        self.audiosocket_port: int | None = None
-        self._config = config
-        self._registry = registry
-        self._keys = keys
-        self._gate = gate or Gate(config.max_pending, config.max_pending_per_address)
-        self._server: asyncio.Server | None = None
-        self._tasks = asyncio.TaskGroup()
-        self._telnyx_api: TelnyxApi | None = None
-        if config.telnyx_api_key is not None:
-            self._telnyx_api = TelnyxApi(config.telnyx_api_key)
+        self.ports: dict[str, int] = {}
+        """TCP ports of carriers that have one of their own, by the carrier's name."""
+        self._carriers = tuple(carriers)
+        self._host = CarrierHost(
+            config=config,
+            registry=registry,
+            keys=keys,
+            gate=gate or Gate(config.max_pending, config.max_pending_per_address),
+            calls=self.calls,
+            tasks=asyncio.TaskGroup(),
+        )
+        made = {carrier.name: carrier.new_hang_up(config) for carrier in self._carriers}
+        self._hang_ups = {name: hang_up for name, hang_up in made.items() if hang_up is not None}
+        self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> "Telephony":
-        config = self._config
-        if config.audiosocket_port is not None:
-            listening = bind(config.audiosocket_host, config.audiosocket_port, setting="audiosocket_port")
-            checks = f"{_counted('audiosocket_uuid', config.audiosocket_uuid)}, single-use UUIDs"
-            trust = Trust(needs_token=True, secrets=config.audiosocket_uuid, checks=checks)
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: AudioSocketConnection(self.calls, trust, self._gate), sock=listening
-            )
-            self.audiosocket_port = listening.getsockname()[1]
-        await self.calls.__aenter__()
-        await self._tasks.__aenter__()
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self.calls)
+            servers = [await self._listen(carrier, stack) for carrier in self._carriers]
+            await stack.enter_async_context(self._host.tasks)  # behind all that may fail: a group wraps what it sees
+            for server in filter(None, servers):
+                stack.callback(server.close)  # before the tasks are waited for
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._server is not None:
-            self._server.close()
-        await self._tasks.__aexit__(None, None, None)
-        await self.calls.__aexit__()
+        await self._stack.aclose()
 
     @property
     def routes(self) -> list[BaseRoute]:
         """What the HTTP server serves of it."""
-        return [
-            Route(TELEPHONY, self._describe, methods=["GET"]),
-            Route(f"{TELEPHONY}/twilio", self._answer_twilio, methods=["POST"]),
-            WebSocketRoute(f"{TELEPHONY}/twilio", self._twilio),
-            WebSocketRoute(f"{TELEPHONY}/telnyx", self._telnyx),
-            Route(f"{TELEPHONY}/asterisk", self._fetch, methods=["POST"]),
-            WebSocketRoute(f"{TELEPHONY}/asterisk", self._asterisk),
-            Route(f"{TELEPHONY}/audiosocket", self._new_uuid, methods=["POST"]),
-        ]
+        routes: list[BaseRoute] = [Route(TELEPHONY, self._describe, methods=["GET"])]
+        for carrier in self._carriers:
+            for endpoint in carrier.endpoints:
+                operation = endpoint.operation
+                handle = self._bound(endpoint.handle)
+                routes.append(Route(operation.path, handle, methods=[operation.method.upper()]))
+            if carrier.socket is not None:
+                routes.append(WebSocketRoute(_path(carrier), self._socket(carrier.name, carrier.socket)))
+        return routes
 
-    # WebSockets
+    @property
+    def operations(self) -> list[Operation]:
+        """The same, for the description of the API."""
+        state = Operation(method="get", path=TELEPHONY, summary="The carriers' endpoints.", response=TelephonyState)
+        operations = [state]
+        for carrier in self._carriers:
+            operations += (endpoint.operation for endpoint in carrier.endpoints)
+            if (socket := carrier.socket) is not None:
+                summary = f"A WebSocket of {socket.what}; it is opened by {socket.opened_by}."
+                operations.append(
+                    Operation(method="get", path=_path(carrier), summary=summary, status=101, is_public=True)
+                )
+        return operations
 
-    async def _twilio(self, websocket: WebSocket) -> None:
-        def judge() -> Trust:
-            self._require_signature("ws", websocket, {})
-            needs_token = self._config.twilio_require_token
-            return Trust(is_admitted=True, needs_token=needs_token, checks=_KEYS)
+    async def _listen(self, carrier: Carrier, stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
+        server = await carrier.listen(self._host) if carrier.listen is not None else None
+        if server is not None:
+            stack.callback(server.close)
+            self.ports[carrier.name] = server.sockets[0].getsockname()[1]
+        return server
 
-        await self._serve(websocket, twilio.Twilio(), judge, checks=self._signed("ws", websocket))
+    def _bound(self, handle: Callable[[CarrierHost, Request], Awaitable[Response]]) -> Any:
+        async def serve(request: Request) -> Response:
+            return await handle(self._host, request)
 
-    async def _telnyx(self, websocket: WebSocket) -> None:
-        headers, query = websocket.headers, websocket.query_params
-        shown = headers.get(AUTH_TOKEN_HEADER) or _bearer(headers) or query.get(_TOKEN)
-        checks = f"{_counted('telnyx_secret', self._config.telnyx_secret)}, {_KEYS}"
+        return serve
 
-        def judge() -> Trust:
-            return Trust(secrets=self._secrets("telnyx_secret", self._config.telnyx_secret), checks=checks)
+    def _socket(self, name: str, socket: CarrierSocket) -> Any:
+        async def serve(websocket: WebSocket) -> None:
+            await self._serve(name, socket, websocket)
 
-        await self._serve(websocket, Telnyx(shown, query), judge, checks=checks)
+        return serve
 
-    async def _asterisk(self, websocket: WebSocket) -> None:
-        parameters = dict(websocket.query_params)
-        token = parameters.pop(_TOKEN, None)
-        checks = _counted("asterisk_secret", self._config.asterisk_secret)
-
-        def judge() -> Trust:
-            secrets = self._secrets("asterisk_secret", self._config.asterisk_secret)
-            password = _password(websocket.headers)
-            if password is not None and not is_one_of(password, secrets):
-                raise Unauthorized("The password is not valid here.", code="invalid_secret")
-            if password is None and token is None:
-                raise Unauthorized("Give the password by HTTP Basic authentication.", code="missing_secret")
-            return Trust(is_admitted=password is not None, secrets=secrets, checks=f"{checks}, {_KEYS}")
-
-        await self._serve(websocket, Asterisk(parameters, token=token), judge, checks=checks)
-
-    async def _serve(self, websocket: WebSocket, dialect: Dialect, judge: Callable[[], Trust], *, checks: str) -> None:
-        """One connection, from its handshake to its end; ``checks`` is what ``judge`` compares, for the log."""
+    async def _serve(self, name: str, socket: CarrierSocket, websocket: WebSocket) -> None:
+        """One connection, from its handshake to its end."""
         sender = address_of(websocket.client)
         try:
-            trust = judge()
+            trust = socket.sign_in(self._host, websocket)
         except BridgeError as error:
-            self.calls.refuse(dialect.name, error, sender=sender, checks=checks)
+            self.calls.refuse(name, error, sender=sender, checks=socket.checks(self._host, websocket))
             await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status))
             return
+        dialect = socket.new_dialect(websocket)
         sink = SocketSink.of(websocket.scope)
         if not dialect.traits.takes_pings:
             sink.send_no_pings()
             notice_death(sink.transport.get_extra_info("socket"))
-        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in subprotocols(websocket.headers) else None)
+        is_offered = socket.subprotocol in subprotocols(websocket.headers)
+        await websocket.accept(socket.subprotocol if is_offered else None)
 
         async def receive() -> str | bytes | None:
             message = await websocket.receive()
@@ -186,168 +169,26 @@ class Telephony:
 
         await self.calls.carry(Line(dialect, sink, sender=sender), receive, trust)
 
-    # HTTP
-
-    async def _answer_twilio(self, request: Request) -> Response:
-        """An incoming call's webhook: TwiML that streams it here, with a token for this one stream."""
-        form: dict[str, str] = {}
-        try:
-            self._secrets("twilio_auth_token", self._config.twilio_auth_token)
-            _require_signed(request)  # before a byte of the body is read
-            form = _fields(await read_body(request, _MAX_FORM_BYTES))
-            self._require_signature("http", request, form)
-        except BridgeError as error:
-            call, sender = form.get("CallSid", ""), address_of(request.client)
-            self.calls.refuse("twilio", error, call=call, sender=sender, checks=self._signed("http", request))
-            raise
-        grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
-        self._registry.require_room(grant.key_id)
-        token = self._keys.mint(grant, ttl_s=_TOKEN_TTL_S)
-        parameters = {twilio.TOKEN_PARAMETER: token}
-        parameters |= {name.lower(): form[name] for name in _PASSED_ON if form.get(name)}
-        return Response(
-            twilio.write_twiml(self._public("ws", f"{TELEPHONY}/twilio"), parameters), media_type="text/xml"
-        )
-
-    async def _fetch(self, request: Request) -> Response:
-        """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
-        grant = self._admit_operator(request)
-        if self._config.asterisk_url is None:
-            raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="door_closed")
-        wanted, session = read_request(await read_json(request), FetchRequest)
-        self._registry.require_room()
-        trust = Trust(grant=grant, session=session)
-        connection = await fetch(f"{self._config.asterisk_url.rstrip('/')}/{wanted.connection_id}")
-        answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
-        self._tasks.create_task(self._carry_fetched(Line(Asterisk(), connection), connection, trust, answered))
-        leg = await asyncio.shield(answered)
-        location = f"/v1/realtime/calls/{leg.call_id}"
-        return JSONResponse({"id": leg.call_id, "object": "realtime.call"}, 201, {"Location": location})
-
-    async def _carry_fetched(
-        self, line: Line, connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
-    ) -> None:
-        """Whatever goes wrong with one call must not end the others."""
-        try:
-            await self.calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
-        except Exception as error:
-            _log.error("telephony.call_failed", exc_info=error)
-        finally:
-            line.close(1000, "")
-            if not answered.done():
-                answered.set_exception(UpstreamError("Asterisk started no call on this channel.", code="no_call"))
-
-    async def _new_uuid(self, request: Request) -> Response:
-        """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
-        self._admit_operator(request)
-        if self.audiosocket_port is None:
-            raise Forbidden("This door is closed: audiosocket_port is not set.", code="door_closed")
-        self._registry.require_accepting()
-        wanted, session = read_request(await read_json(request), UuidRequest)
-        uuid = str(uuid4())
-        config = whole_session(session, self._registry) if session is not None else None
-        grant = Grant(key_id=new_id("key"), purpose="telephone", config=config, is_single_use=True)
-        self._keys.mint(grant, ttl_s=wanted.seconds, key=uuid)
-        return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
-
     async def _describe(self, request: Request) -> Response:
-        self._admit_operator(request)
-        config, calls = self._config, self.calls
-        doors = {
-            "twilio": bool(config.twilio_auth_token),
-            "telnyx": bool(config.telnyx_secret),
-            "asterisk": bool(config.asterisk_secret),
-            "audiosocket": config.audiosocket_port is not None,
-        }
-        shown = {name: {"is_open": is_open, "calls": calls.running[name]} for name, is_open in doors.items()}
-        return JSONResponse(
-            {
-                "object": "telephony",
-                "doors": shown,
-                "refused": calls.refused,
-                "faults": calls.faults,
-                "late_ticks": calls.clock.late_ticks,
-                "hang_ups_failed": self._telnyx_api.failures if self._telnyx_api is not None else 0,
-            }
+        self._host.admit_operator(request)
+        running = self.calls.running
+        state = TelephonyState(
+            doors={
+                carrier.name: CarrierState(carrier.is_open(self._host.config), running[carrier.name])
+                for carrier in self._carriers
+            },
+            refused=self.calls.refused,
+            faults=self.calls.faults,
+            late_ticks=self.calls.clock.late_ticks,
+            hang_ups_failed=sum(hang_up.failures for hang_up in self._hang_ups.values()),
         )
+        return JSONResponse(msgspec.to_builtins(state))
 
-    # Inside
-
-    def _hang_up(self, dialect: str, call: str) -> None:
+    def _hang_up(self, carrier: str, call: str) -> None:
         """What closing the connection does not do by itself."""
-        if dialect == Telnyx.name and self._telnyx_api is not None:
-            self._tasks.create_task(self._telnyx_api.hang_up(call))
-
-    def _admit_operator(self, request: Request) -> Grant:
-        """Whoever runs this: clients' keys open no telephone lines."""
-        grant = self._keys.admit(request.headers)
-        grant.require_admin()
-        return grant
-
-    def _secrets(self, setting: str, secrets: tuple[str, ...]) -> tuple[str, ...]:
-        """What opens the door; raises ``Forbidden`` where there is nothing."""
-        if not secrets:
-            raise Forbidden(f"This door is closed: {setting} is not set.", code="door_closed")
-        return secrets
-
-    def _require_signature(self, scheme: str, request: HTTPConnection, form: Mapping[str, str]) -> None:
-        secrets = self._secrets("twilio_auth_token", self._config.twilio_auth_token)
-        query = request.scope["query_string"].decode("latin-1")
-        url = self._address(scheme, request)
-        url = f"{url}?{query}" if query else url
-        _require_signed(request)
-        if not twilio.is_signed(secrets, url, request.headers, form):
-            message = "The signature is not of this address and these secrets; is public_url what Twilio was told?"
-            raise Forbidden(message, code="invalid_signature")
-
-    def _signed(self, scheme: str, request: HTTPConnection) -> str:
-        """What a signature of ``request`` is compared with; a query may hold secrets, and is not shown."""
-        if self._config.public_url is None:
-            return ""
-        url = self._address(scheme, request)[:_MAX_SHOWN]
-        query = "?…" if request.scope["query_string"] else ""
-        return f"{url}{query} signed by {_counted('twilio_auth_token', self._config.twilio_auth_token)}"
-
-    def _address(self, scheme: str, request: HTTPConnection) -> str:
-        """Of the request without its query, as the carrier knows it."""
-        return self._public(scheme, request.scope["raw_path"].decode("latin-1"))
-
-    def _public(self, scheme: str, path: str) -> str:
-        """The address of ``path`` as carriers know it; ``scheme`` is http or ws, with an s where ours has one."""
-        public_url = self._config.public_url
-        assert public_url is not None  # by the check of the settings
-        return scheme + public_url.removeprefix("http").rstrip("/") + path
+        if carrier in self._hang_ups:
+            self._host.tasks.create_task(self._hang_ups[carrier].hang_up(call))
 
 
-def _require_signed(request: HTTPConnection) -> None:
-    if twilio.SIGNATURE_HEADER not in request.headers:
-        raise Forbidden("The request is not signed.", code="missing_signature")
-
-
-def _fields(body: bytes) -> dict[str, str]:
-    """Of a form as browsers send it by default."""
-    try:
-        text = body.decode("utf-8", "replace")
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
-    except ValueError:
-        raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.", code="invalid_form", param="body") from None
-
-
-def _counted(setting: str, secrets: tuple[str, ...]) -> str:
-    return f"{setting} ({len(secrets)} {'value' if len(secrets) == 1 else 'values'})"
-
-
-def _bearer(headers: Headers) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _password(headers: Headers) -> str | None:
-    """Of HTTP Basic authentication (RFC 7617); the user name says nothing here."""
-    scheme, _, encoded = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeError, ValueError):
-        return ""
+def _path(carrier: Carrier) -> str:
+    return f"{TELEPHONY}/{carrier.name}"

@@ -15,12 +15,14 @@ from websockets.exceptions import InvalidStatus
 from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.front import realtime
-from bridge.front.describe import asyncapi, openapi
+from bridge.front.describe import asyncapi
+from bridge.front.describe import openapi as openapi_of
 from bridge.front.keys import Keys
 from bridge.front.server import new_app
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
-from bridge.telephony.service import TELEPHONY, Telephony
+from bridge.telephony.carrier import TELEPHONY
+from bridge.telephony.service import Telephony
 from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
@@ -48,6 +50,17 @@ def _resolve(document: Any, ref: str) -> Any:
     return document
 
 
+def _rooms() -> tuple[Registry, Keys, Telephony]:
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
+    registry, keys = Registry(lambda info: Engine(Parrot()), **limits), Keys((), ())
+    return registry, keys, Telephony(Config(), registry, keys)
+
+
+def openapi() -> dict[str, Any]:
+    """As the daemon serves it, with the carriers' endpoints."""
+    return openapi_of(_rooms()[-1].operations)
+
+
 @pytest.mark.parametrize("document", [openapi, asyncapi])
 def test_every_reference_leads_somewhere(document: Any) -> None:
     """All ``$ref`` resolve inside their document."""
@@ -68,9 +81,8 @@ async def test_documents_are_served(daemon: Daemon) -> None:
 
 def test_every_route_is_described() -> None:
     """Each route of the application is in the OpenAPI document with its methods, and nothing else is."""
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
-    registry, keys = Registry(lambda info: Engine(Parrot()), **limits), Keys((), ())
-    app = new_app(Config(), registry, cast(Any, None), keys, Telephony(Config(), registry, keys), Lobby(Limits()))
+    registry, keys, telephony = _rooms()
+    app = new_app(Config(), registry, cast(Any, None), keys, Lobby(Limits()), routes=telephony.routes)
     served = {
         (route.path_format, method.lower())
         for route in app.routes

@@ -20,7 +20,6 @@ from bridge.front.server import new_app
 from bridge.peer.sdp import parse_offer
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry, Terms
-from bridge.telephony.service import Telephony
 from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
@@ -348,9 +347,7 @@ async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
         keys = Keys((), ())
-        app = new_app(
-            Config(), registry, cast(Any, _NoEndpoint()), keys, Telephony(Config(), registry, keys), Lobby(Limits())
-        )
+        app = new_app(Config(), registry, cast(Any, _NoEndpoint()), keys, Lobby(Limits()))
         status, answer = await _post(app, path, content_type, body)
         assert status in (200, 400, 413, 415), (status, answer)
         if status != 200:

@@ -36,7 +36,8 @@ def dialling(daemon: Daemon, carrier: Any, **choices: Any) -> Dialling:
         "asterisk": SETTINGS["asterisk_secret"],
         "audiosocket": SETTINGS["audiosocket_uuid"],
     }[carrier][0]
-    url = f"127.0.0.1:{daemon.telephony.audiosocket_port}" if carrier == "audiosocket" else daemon.url
+    port = daemon.telephony.ports.get(carrier)
+    url = daemon.url if port is None else f"127.0.0.1:{port}"
     return Dialling(
         **{"carrier": carrier, "url": url, "secret": secret, "public_url": SETTINGS["public_url"], **choices}
     )

@@ -11,7 +11,7 @@ from uuid import UUID
 from xml.etree import ElementTree
 
 from bridge.telephony.asterisk.dialect import FORMATS, SUBPROTOCOL
-from bridge.telephony.service import TELEPHONY
+from bridge.telephony.carrier import TELEPHONY
 from tests.machine import scaled
 
 _EXAMPLES = Path(__file__).parents[2] / "examples" / "telephony"

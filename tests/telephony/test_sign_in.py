@@ -20,7 +20,7 @@ from bridge.client import CallFailed
 from bridge.client.phone import dial
 from bridge.daemon import Daemon
 from bridge.telephony.audiosocket.dialect import frame
-from bridge.telephony.twilio.dialect import SETTINGS_HEADER, SIGNATURE_HEADER, sign
+from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, sign
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import Reply, open_socket, request
 from tests.machine import scaled
@@ -98,7 +98,7 @@ async def test_doors_are_closed_by_default(daemon: Daemon) -> None:
     assert (fetch.status, fetch.json["error"]["code"]) == (403, "door_closed")
     uuid = await request("POST", f"{daemon.url}v1/telephony/audiosocket")
     assert (uuid.status, uuid.json["error"]["code"]) == (403, "door_closed")
-    assert daemon.telephony.audiosocket_port is None
+    assert daemon.telephony.ports == {}
     told = (await request("GET", f"{daemon.url}v1/telephony")).json
     assert told["doors"] == {
         name: {"is_open": False, "calls": 0} for name in ("twilio", "telnyx", "asterisk", "audiosocket")
@@ -377,7 +377,7 @@ async def test_asterisk_token_on_the_url(open_daemon: Daemon) -> None:
 
 async def _audiosocket(daemon: Daemon, *messages: bytes) -> bytes:
     """What comes back, silence left out, until the bridge hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.telephony.audiosocket_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.telephony.ports["audiosocket"])
     writer.write(b"".join(messages))
     try:
         answer = await asyncio.wait_for(reader.read(), _LIMIT_S)
@@ -406,7 +406,7 @@ async def test_audiosocket_uuid(open_daemon: Daemon) -> None:
 
 async def test_audiosocket_sends_silence_from_the_first_moment(open_daemon: Daemon) -> None:
     """Some versions of Asterisk send nothing before they have got something."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", open_daemon.telephony.audiosocket_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", open_daemon.telephony.ports["audiosocket"])
     began = asyncio.get_running_loop().time()
     assert await asyncio.wait_for(reader.readexactly(5 * 323), _LIMIT_S) == frame(0x10, bytes(320)) * 5
     assert asyncio.get_running_loop().time() - began > 0.06

@@ -12,7 +12,7 @@ from bridge.errors import UpstreamError
 from bridge.outgoing import TLS
 from bridge.session.sliced import SlicedConnection
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL
-from bridge.telephony.leg import notice_death
+from bridge.telephony.tcp import notice_death
 
 __all__ = ["FetchedSocket", "fetch"]
 

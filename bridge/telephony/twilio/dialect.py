@@ -4,14 +4,10 @@ Order from the carrier: ``connected``, ``start``, then ``media``, ``dtmf`` and `
 it: ``media``, ``mark``, ``clear``, with exactly the documented fields; one more or less is an error there (31951).
 """
 
-import base64
-import hashlib
-import hmac
 import json
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from xml.sax.saxutils import quoteattr
 
 import msgspec
@@ -33,17 +29,12 @@ from bridge.telephony.dialect import (
 )
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["SETTINGS_HEADER", "SIGNATURE_HEADER", "TOKEN_PARAMETER", "Twilio", "is_signed", "sign", "write_twiml"]
+__all__ = ["TOKEN_PARAMETER", "Twilio", "write_twiml"]
 
-SIGNATURE_HEADER = "x-twilio-signature"
-SETTINGS_HEADER = "x-twilio-webhooks-signature-settings"
 TOKEN_PARAMETER = "token"
 
 _FORMATS = {"audio/x-mulaw": G711_ULAW, "audio/x-alaw": G711_ALAW}
 _DEFAULT_ENCODING, _DEFAULT_HZ = "audio/x-mulaw", 8000
-_DIGESTS = {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}
-_DEFAULT_ALGORITHM = "HMAC_SHA1"
-_PORTS = {"wss": 443, "https": 443, "ws": 80, "http": 80}
 
 
 class _MediaFormat(Struct):
@@ -166,50 +157,6 @@ class Twilio:
 
 def _write(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"))
-
-
-def sign(secret: str, url: str, parameters: Mapping[str, str] | None = None, *, algorithm: str = "HMAC_SHA1") -> str:
-    """Twilio's signature of a request: the URL, then each parameter's name and value, by name."""
-    signed = url + "".join(f"{name}{value}" for name, value in sorted((parameters or {}).items()))
-    return base64.b64encode(hmac.digest(secret.encode(), signed.encode(), _DIGESTS[algorithm])).decode()
-
-
-def is_signed(
-    secrets: Iterable[str], url: str, headers: Mapping[str, str], parameters: Mapping[str, str] | None = None
-) -> bool:
-    """Whether the request to ``url`` (as the carrier was told it, ``wss://`` for a stream) is signed by a secret.
-
-    The port may be written out or not, and a query may be signed as it stands or, as on streams, folded into the
-    parameters; nothing else may differ, a slash at the end included.
-    """
-    signature = headers.get(SIGNATURE_HEADER, "")
-    algorithm = _DEFAULT_ALGORITHM
-    if settings := headers.get(SETTINGS_HEADER):
-        algorithm = dict(part.strip().partition("=")[::2] for part in settings.split(",")).get("algorithm", "")
-    if not signature or algorithm not in _DIGESTS:
-        return False
-    candidates = [
-        sign(secret, spelling, given, algorithm=algorithm)
-        for secret in secrets
-        for spelling, given in _spellings(url, dict(parameters or {}))
-    ]
-    presented = signature.encode("utf-8", "surrogatepass")
-    matches = [hmac.compare_digest(presented, candidate.encode()) for candidate in candidates]
-    return any(matches)
-
-
-def _spellings(url: str, parameters: dict[str, str]) -> Iterable[tuple[str, dict[str, str]]]:
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    default = _PORTS.get(parts.scheme)
-    places = {parts.netloc}
-    if parts.port in (None, default):
-        places |= {host, f"{host}:{default}"}
-    for place in sorted(places):
-        yield urlunsplit(parts._replace(netloc=place)), parameters
-        if parts.query:
-            folded = {**parameters, **dict(parse_qsl(parts.query, keep_blank_values=True))}
-            yield urlunsplit(parts._replace(netloc=place, query="")), folded
 
 
 def write_twiml(url: str, parameters: Mapping[str, str]) -> str:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.telephony.telnyx import hang_up as telnyx_api
+from bridge.telephony import hang_up
+from bridge.telephony.telnyx import carrier
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
 from tests.machine import scaled
@@ -30,7 +31,7 @@ class _Api:
         """On a port of its own, where the bridge looks for it."""
         async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(telnyx_api, "_URL", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v2")
+                patch.setattr(carrier, "_API", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v2")
                 yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -63,7 +64,7 @@ async def _failures(daemon: Daemon) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telnyx_api, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(hang_up, "_PAUSE_S", 0.0)
 
 
 async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith) -> None:
@@ -114,7 +115,7 @@ async def test_answers(serve_with: ServeWith, statuses: tuple[int, ...], tries: 
 
 async def test_api_that_is_not_there(serve_with: ServeWith, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is counted, and the call's end does not wait for it."""
-    monkeypatch.setattr(telnyx_api, "_URL", "http://127.0.0.1:9/v2")
+    monkeypatch.setattr(carrier, "_API", "http://127.0.0.1:9/v2")
     async with _call(serve_with) as (daemon, caller):
         await _end(daemon)
         await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)

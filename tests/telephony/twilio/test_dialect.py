@@ -8,7 +8,8 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
-from bridge.telephony.twilio.dialect import SETTINGS_HEADER, SIGNATURE_HEADER, Twilio, is_signed, sign, write_twiml
+from bridge.telephony.twilio.dialect import Twilio, write_twiml
+from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, is_signed, sign
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
 _STREAM, _CALL = "MZ11111111111111111111111111111111", "CA33333333333333333333333333333333"

@@ -1,0 +1,29 @@
+"""One operation of the HTTP API, as ``/openapi.json`` describes it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+__all__ = ["LOCATION", "Operation"]
+
+LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segment is the call's id."}
+"""The header of an answer that says which call was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A method of a path. Bodies are a type, or the name of a media type that carries text."""
+
+    method: str
+    """In lower case, as OpenAPI has it."""
+    path: str
+    summary: str
+    request: Any = None
+    status: int = 200
+    response: Any = None
+    query: type[Struct] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of the response, with their meaning."""
+    is_public: bool = False
+    """No key is asked for."""

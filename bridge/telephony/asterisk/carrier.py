@@ -1,0 +1,122 @@
+"""Asterisk's row: channels that connect here, and channels that wait there until they are fetched."""
+
+import asyncio
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+
+from bridge.errors import Forbidden, Unauthorized, UpstreamError
+from bridge.front.body import read_json
+from bridge.front.operation import LOCATION, Operation
+from bridge.front.secrets import read_request
+from bridge.log import get_logger
+from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
+from bridge.telephony.asterisk.fetch import FetchedSocket, fetch
+from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.leg import CarrierLeg, Line
+from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, counted, is_one_of, require_secrets
+from bridge.wire.sessions import SessionConfig
+
+__all__ = ["ASTERISK", "FetchRequest", "FetchedCall"]
+
+_log = get_logger("telephony")
+
+_PATH = f"{TELEPHONY}/{Asterisk.name}"
+_TOKEN = "token"
+
+
+class FetchRequest(Struct, frozen=True):
+    """The body of ``POST /v1/telephony/asterisk``: a channel that waits there for us."""
+
+    connection_id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
+    session: SessionConfig | UnsetType = UNSET
+
+
+class FetchedCall(Struct, frozen=True):
+    """The call that was made of a waiting channel."""
+
+    id: str
+    object: str = "realtime.call"
+
+
+def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
+    secrets = require_secrets("asterisk_secret", host.config.asterisk_secret)
+    password = basic_password(request.headers)
+    if password is not None and not is_one_of(password, secrets):
+        raise Unauthorized("The password is not valid here.", code="invalid_secret")
+    if password is None and _TOKEN not in request.query_params:
+        raise Unauthorized("Give the password by HTTP Basic authentication.", code="missing_secret")
+    checks = f"{_checks(host, request)}, {TELEPHONES_KEYS}"
+    return Trust(is_admitted=password is not None, secrets=secrets, checks=checks)
+
+
+def _checks(host: CarrierHost, request: HTTPConnection) -> str:
+    return counted("asterisk_secret", host.config.asterisk_secret)
+
+
+def _new_dialect(request: HTTPConnection) -> Asterisk:
+    parameters = dict(request.query_params)
+    return Asterisk(parameters, token=parameters.pop(_TOKEN, None))
+
+
+async def _fetch(host: CarrierHost, request: Request) -> Response:
+    """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
+    grant = host.admit_operator(request)
+    if host.config.asterisk_url is None:
+        raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="door_closed")
+    wanted, session = read_request(await read_json(request), FetchRequest)
+    host.registry.require_room()
+    trust = Trust(grant=grant, session=session)
+    connection = await fetch(f"{host.config.asterisk_url.rstrip('/')}/{wanted.connection_id}")
+    answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
+    host.tasks.create_task(_carry(host, connection, trust, answered))
+    leg = await asyncio.shield(answered)
+    location = f"/v1/realtime/calls/{leg.call_id}"
+    return JSONResponse({"id": leg.call_id, "object": "realtime.call"}, 201, {"Location": location})
+
+
+async def _carry(
+    host: CarrierHost, connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
+) -> None:
+    """Whatever goes wrong with one call must not end the others."""
+    line = Line(Asterisk(), connection)
+    try:
+        await host.calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
+    except Exception as error:
+        _log.error("telephony.call_failed", exc_info=error)
+    finally:
+        line.close(1000, "")
+        if not answered.done():
+            answered.set_exception(UpstreamError("Asterisk started no call on this channel.", code="no_call"))
+
+
+ASTERISK = Carrier(
+    name=Asterisk.name,
+    settings=("asterisk_secret", "asterisk_url"),
+    is_open=lambda config: bool(config.asterisk_secret),
+    socket=CarrierSocket(
+        what="Asterisk's chan_websocket",
+        opened_by="HTTP Basic authentication, or a single-use token on the URL",
+        sign_in=_sign_in,
+        checks=_checks,
+        new_dialect=_new_dialect,
+        subprotocol=SUBPROTOCOL,
+    ),
+    endpoints=(
+        HttpEndpoint(
+            operation=Operation(
+                method="post",
+                path=_PATH,
+                summary="Connects to a channel that waits in Asterisk.",
+                request=FetchRequest,
+                status=201,
+                response=FetchedCall,
+                headers=LOCATION,
+            ),
+            handle=_fetch,
+        ),
+    ),
+)

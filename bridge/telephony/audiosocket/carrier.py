@@ -1,0 +1,86 @@
+"""AudioSocket's row: a TCP port of its own, opened by UUIDs, some of them good for one call."""
+
+import asyncio
+import time
+from typing import Annotated
+from uuid import uuid4
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from bridge.errors import Forbidden
+from bridge.front.body import read_json
+from bridge.front.keys import Grant
+from bridge.front.listen import bind
+from bridge.front.operation import Operation
+from bridge.front.secrets import read_request, whole_session
+from bridge.telephony.audiosocket.connection import AudioSocketConnection
+from bridge.telephony.audiosocket.dialect import AudioSocket
+from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, HttpEndpoint
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.sign_in import counted
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SessionConfig
+
+__all__ = ["AUDIOSOCKET", "Uuid", "UuidRequest"]
+
+
+class UuidRequest(Struct, frozen=True):
+    """The body of ``POST /v1/telephony/audiosocket``: a UUID for one call."""
+
+    session: SessionConfig | UnsetType = UNSET
+    seconds: Annotated[int, Meta(ge=10, le=7200)] = 60
+
+
+class Uuid(Struct, frozen=True):
+    """Good for one call."""
+
+    uuid: str
+    expires_at: int
+
+
+async def _listen(host: CarrierHost) -> asyncio.Server | None:
+    config = host.config
+    if config.audiosocket_port is None:
+        return None
+    checks = f"{counted('audiosocket_uuid', config.audiosocket_uuid)}, single-use UUIDs"
+    trust = Trust(needs_token=True, secrets=config.audiosocket_uuid, checks=checks)
+    listening = bind(config.audiosocket_host, config.audiosocket_port, setting="audiosocket_port")
+    return await asyncio.get_running_loop().create_server(
+        lambda: AudioSocketConnection(host.calls, trust, host.gate), sock=listening
+    )
+
+
+async def _new_uuid(host: CarrierHost, request: Request) -> Response:
+    """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
+    host.admit_operator(request)
+    if host.config.audiosocket_port is None:
+        raise Forbidden("This door is closed: audiosocket_port is not set.", code="door_closed")
+    host.registry.require_accepting()
+    wanted, session = read_request(await read_json(request), UuidRequest)
+    uuid = str(uuid4())
+    config = whole_session(session, host.registry) if session is not None else None
+    grant = Grant(key_id=new_id("key"), purpose="telephone", config=config, is_single_use=True)
+    host.keys.mint(grant, ttl_s=wanted.seconds, key=uuid)
+    return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
+
+
+AUDIOSOCKET = Carrier(
+    name=AudioSocket.name,
+    settings=("audiosocket_port", "audiosocket_host", "audiosocket_uuid"),
+    is_open=lambda config: config.audiosocket_port is not None,
+    listen=_listen,
+    endpoints=(
+        HttpEndpoint(
+            operation=Operation(
+                method="post",
+                path=f"{TELEPHONY}/{AudioSocket.name}",
+                summary="A UUID that AudioSocket takes once.",
+                request=UuidRequest,
+                response=Uuid,
+            ),
+            handle=_new_uuid,
+        ),
+    ),
+)

@@ -1,0 +1,112 @@
+"""What a carrier is to the bridge: one row of the table, made of data and functions of the carrier's own package.
+
+The shared part serves what a row declares: it makes the routes and their description, signs connections in, keeps the
+calls and hangs them up. Nothing outside the package and its row knows of a carrier.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from bridge.config import Config
+from bridge.front.gate import Gate
+from bridge.front.keys import Grant, Keys
+from bridge.front.operation import Operation
+from bridge.session.registry import Registry
+from bridge.telephony.carrier_calls import CarrierCalls, Trust
+from bridge.telephony.dialect import Dialect
+
+__all__ = ["TELEPHONY", "Carrier", "CarrierHost", "CarrierSocket", "HangUp", "HttpEndpoint"]
+
+TELEPHONY = "/v1/telephony"
+"""The path below which every carrier has its endpoints: ``/v1/telephony/NAME``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierHost:
+    """What a carrier's functions may use of the daemon."""
+
+    config: Config
+    registry: Registry
+    keys: Keys
+    gate: Gate
+    calls: CarrierCalls
+    tasks: asyncio.TaskGroup
+    """For what outlives a request; ended with the daemon."""
+
+    def admit_operator(self, request: Request) -> Grant:
+        """Lets in whoever runs the bridge; clients' keys open no telephone lines (``Unauthorized``, ``Forbidden``)."""
+        grant = self.keys.admit(request.headers)
+        grant.require_admin()
+        return grant
+
+    def public_url(self, scheme: str, path: str) -> str:
+        """The address of ``path`` as carriers know it; ``scheme``, http or ws, gets an s if ``public_url`` has one."""
+        public_url = self.config.public_url
+        assert public_url is not None  # by the check of the settings
+        return scheme + public_url.removeprefix("http").rstrip("/") + path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarrierSocket:
+    """The WebSocket ``/v1/telephony/NAME`` on which a carrier streams a call's sound."""
+
+    what: str
+    """What it carries, for the description of the API."""
+    opened_by: str
+    """What a connection has to show, for the description of the API."""
+    sign_in: Callable[[CarrierHost, HTTPConnection], Trust]
+    """Judges the upgrade, before it is accepted; raises ``BridgeError``."""
+    checks: Callable[[CarrierHost, HTTPConnection], str]
+    """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""
+    new_dialect: Callable[[HTTPConnection], Dialect]
+    """The dialect of one connection."""
+    subprotocol: str | None = None
+    """Chosen if it is offered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpEndpoint:
+    """One more operation of a carrier's: a webhook that is answered, a request of the application's."""
+
+    operation: Operation
+    handle: Callable[[CarrierHost, Request], Awaitable[Response]]
+
+
+class HangUp(Protocol):
+    """Ends a call that closing its connection does not end."""
+
+    @property
+    def failures(self) -> int:
+        """Calls that may still be up."""
+        ...
+
+    async def hang_up(self, call: str) -> None:
+        """Ends the call with this id of the carrier's; never raises."""
+        ...
+
+
+def _no_hang_up(config: Config) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """One row of the table."""
+
+    name: str
+    """As in paths, in the log, and as the ``transport`` of its calls; its dialect's ``name`` is the same."""
+    settings: tuple[str, ...]
+    """The fields of ``Config`` that it reads."""
+    is_open: Callable[[Config], bool]
+    """Whether these settings let it in."""
+    socket: CarrierSocket | None = None
+    endpoints: tuple[HttpEndpoint, ...] = ()
+    listen: Callable[[CarrierHost], Awaitable[asyncio.Server | None]] | None = None
+    """Opens a TCP port of its own, if it is set; raises ``ConfigError``."""
+    new_hang_up: Callable[[Config], HangUp | None] = _no_hang_up
+    """How its calls are ended if closing the connection is not enough, and the settings allow it."""

@@ -1,0 +1,52 @@
+"""Telnyx' row: a stream that is opened by a secret, and calls that are hung up by the HTTP API."""
+
+from starlette.requests import HTTPConnection
+
+from bridge.config import Config
+from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
+from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, TOKEN_PARAMETER, Telnyx
+
+__all__ = ["TELNYX"]
+
+_API = "https://api.telnyx.com/v2"
+
+
+def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
+    """Nothing yet: the secret may also come in a message."""
+    secrets = require_secrets("telnyx_secret", host.config.telnyx_secret)
+    return Trust(secrets=secrets, checks=_checks(host, request))
+
+
+def _checks(host: CarrierHost, request: HTTPConnection) -> str:
+    return f"{counted('telnyx_secret', host.config.telnyx_secret)}, {TELEPHONES_KEYS}"
+
+
+def _new_dialect(request: HTTPConnection) -> Telnyx:
+    headers, query = request.headers, request.query_params
+    shown = headers.get(AUTH_TOKEN_HEADER) or bearer(headers) or query.get(TOKEN_PARAMETER)
+    return Telnyx(shown, query)
+
+
+def _new_hang_up(config: Config) -> HttpHangUp | None:
+    if config.telnyx_api_key is None:
+        return None
+    headers = {"Authorization": f"Bearer {config.telnyx_api_key}"}
+    return HttpHangUp(Telnyx.name, f"{_API}/calls/{{call}}/actions/hangup", headers)
+
+
+TELNYX = Carrier(
+    name=Telnyx.name,
+    settings=("telnyx_secret", "telnyx_api_key"),
+    is_open=lambda config: bool(config.telnyx_secret),
+    socket=CarrierSocket(
+        what="Telnyx media streaming",
+        opened_by="`stream_auth_token`, or a single-use token in the start message",
+        sign_in=_sign_in,
+        checks=_checks,
+        new_dialect=_new_dialect,
+    ),
+    new_hang_up=_new_hang_up,
+)
