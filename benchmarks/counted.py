@@ -17,6 +17,8 @@ from bridge.daemon import Daemon
 
 __all__: list[str] = []
 
+_START = Daemon.__aenter__
+
 
 class _Mallinfo(ctypes.Structure):
     """``struct mallinfo2`` of glibc 2.33, see mallinfo(3)."""
@@ -27,29 +29,28 @@ class _Mallinfo(ctypes.Structure):
     )
 
 
-class CountedDaemon(Daemon):
-    """A daemon that tells by signal what it holds."""
+async def _start(daemon: Daemon) -> Daemon:
+    """Starts it, and from then on it tells by signal what it holds."""
+    await _START(daemon)
 
-    async def __aenter__(self) -> "CountedDaemon":
-        await super().__aenter__()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self._tell)
-        loop.add_signal_handler(signal.SIGUSR2, self._tell_objects)
-        return self
-
-    def _tell(self, **more: int) -> None:
-        endpoint = self.endpoint
+    def tell(**more: int) -> None:
+        endpoint = daemon.endpoint
         held = {
             "tasks": len(asyncio.all_tasks()),
-            "calls": len(self.registry.sessions),
+            "calls": len(daemon.registry.sessions),
             "peers": len(endpoint.peers),
             "addresses": len(endpoint.mux._by_address) + len(endpoint.mux._agents),
         }
         print(json.dumps({**held, **_allocated(), **more}), flush=True)
 
-    def _tell_objects(self) -> None:
+    def tell_objects() -> None:
         gc.collect()
-        self._tell(objects=len(gc.get_objects()))
+        tell(objects=len(gc.get_objects()))
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, tell)
+    loop.add_signal_handler(signal.SIGUSR2, tell_objects)
+    return daemon
 
 
 def _allocated() -> dict[str, int]:
@@ -64,5 +65,5 @@ def _allocated() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    vars(cli)["Daemon"] = CountedDaemon
+    Daemon.__aenter__ = _start  # type: ignore[assignment, method-assign]
     cli.main(["serve", *sys.argv[1:]])

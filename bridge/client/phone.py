@@ -142,6 +142,8 @@ class _TcpWire:
 def _reset(transport: asyncio.WriteTransport) -> None:
     """Ends a TCP connection as one that is broken, not as one that is closed."""
     connection = transport.get_extra_info("socket")
+    if connection is None:  # the other side was faster
+        return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
