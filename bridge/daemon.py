@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from bridge.config import Config
+from bridge.context import CallContext
 from bridge.errors import ConfigError
 from bridge.front.gate import Gate
 from bridge.front.keys import Keys
@@ -78,7 +79,7 @@ class Daemon:
             close_deadline_s=config.close_deadline_s,
             queue_limit_s=int(config.outbound_queue_s),
         )
-        dialler = Dialler(config, self.endpoint.runner, new_engine=lambda: self._new_engine())
+        dialler = Dialler(config, self.endpoint.runner, new_engine=lambda context: self._new_engine(context))
         self.registry = Registry(
             dialler.new_upstream,
             is_relayed=dialler.is_relayed,
@@ -119,24 +120,24 @@ class Daemon:
                   media_addresses=self.endpoint.addresses, upstream=_shown(config.upstream),
                   engine=self.engine, is_open=not config.api_key)  # fmt: skip
 
-    async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[], Engine]:
+    async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext], Engine]:
         """What makes a conversation's engine; the models that it needs are loaded when this returns."""
         config = self._config
         if "local" not in (config.upstream, *config.upstream_fallback, *(u.url for u in config.upstreams.values())):
             self.engine = "unused"
-            return lambda: Engine(Parrot())
+            return lambda context: Engine(Parrot(), context)
         lacking = [] if config.engine == "parrot" else missing()
         if lacking and config.engine == "local":
             advice = "pip install '.[local]'"
             raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
         if lacking or config.engine == "parrot":
             self.engine = "parrot"
-            return lambda: Engine(Parrot())
+            return lambda context: Engine(Parrot(), context)
         self.engine = "local"
         local = self._local
         if local is None:
             local = await stack.enter_async_context(Local(seed=config.engine_seed, whisper=config.engine_whisper))
-        return lambda: Engine(Assistant(local, _Surroundings(config, self.registry)))
+        return lambda context: Engine(Assistant(local, _Surroundings(config, self.registry)), context)
 
     @property
     def url(self) -> str:

@@ -1,7 +1,7 @@
 """How the daemon tells what happens: events with keys, as lines for a person or as JSON, and never a secret.
 
-An event is a short dotted name, ``room.happening``; everything else is a key. What belongs to one call is bound once
-with ``structlog.contextvars`` and travels with the task. The standard library's loggers (uvicorn, aiortc, aioice,
+An event is a short dotted name, ``room.happening``; everything else is a key. The lines of a call bear its
+``call_id``: see ``bridge.context``. The standard library's loggers (uvicorn, aiortc, aioice,
 asyncio) end in the same lines, from WARNING up, a storm of one message once a second.
 """
 
@@ -29,9 +29,26 @@ _RETRY_S = 0.05
 
 # The last word of a key whose value never belongs in a log: ``openai-api-key`` and ``ice_pwd``, but not ``audio_ms``.
 _HIDDEN_WORDS = frozenset(
-    {"audio", "authorization", "cookie", "key", "keys", "password", "pwd", "sdp", "secret", "token"}
+    {
+        "apikey",
+        "audio",
+        "authorization",
+        "cookie",
+        "credential",
+        "credentials",
+        "key",
+        "keys",
+        "passcode",
+        "passwd",
+        "password",
+        "pin",
+        "pwd",
+        "sdp",
+        "secret",
+        "token",
+    }
 )
-_WORD_BREAK = re.compile(r"[^a-z0-9]")
+_WORD_BREAK = re.compile(r"[^A-Za-z0-9]|(?<=[a-z0-9])(?=[A-Z])")
 
 # The same by the look of the value, wherever it stands.
 _SECRET = re.compile(
@@ -286,4 +303,4 @@ def _clean(value: Any) -> Any:
 
 
 def _is_hidden(key: str) -> bool:
-    return _WORD_BREAK.split(key.lower())[-1] in _HIDDEN_WORDS
+    return _WORD_BREAK.split(key)[-1].lower() in _HIDDEN_WORDS

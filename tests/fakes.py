@@ -8,6 +8,7 @@ import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
+from bridge.context import CallContext
 from bridge.errors import BadEvent, BridgeError
 from bridge.media.opus import FRAME_MS, Encoder, new_encoder
 from bridge.media.playback import Heard, Part, Playback
@@ -19,7 +20,20 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.message import Message
 
-__all__ = ["FakeClock", "FakeLeg", "FakeSink", "FakeUpstream", "FfmpegEncoder", "LossyLink", "RtpSender", "likeness"]
+__all__ = [
+    "CONTEXT",
+    "FakeClock",
+    "FakeLeg",
+    "FakeSink",
+    "FakeUpstream",
+    "FfmpegEncoder",
+    "LossyLink",
+    "RtpSender",
+    "likeness",
+]
+
+CONTEXT = CallContext(call_id="rtc_1", session_id="sess_1")
+"""Of some call."""
 
 JsonEvent = dict[str, Any]
 """One event as a client reads it."""

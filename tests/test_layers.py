@@ -7,7 +7,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
-_TOP = frozenset({"config", "log", "metrics"})
+_TOP = frozenset({"config", "context", "log", "metrics"})
 _UNDER_PEER = _PURE | _TOP | {"session.roles"}
 
 # Of the HTTP server, what a carrier's endpoints are made of.
@@ -27,6 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "config": frozenset(),
     "log": frozenset(),
+    "context": frozenset({"log"}),
     "metrics": frozenset(),
     "outgoing": frozenset(),
     "wire": frozenset(),

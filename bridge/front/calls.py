@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bridge.context import address_of
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.front.body import read_body, read_form
 from bridge.front.keys import Grant, Keys, says_beta
-from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.session.recording import Recorder
@@ -29,7 +29,6 @@ WARNING = "Bridge-Warning"
 """The header that says what of the offer could not be used."""
 RESUME_KEY = "Bridge-Resume-Key"
 """The header that brings the call's resume key, and that shows it again."""
-_log = get_logger("front")
 
 _SDP, _FORM = "application/sdp", "multipart/form-data"
 
@@ -55,7 +54,7 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         if update is None and grant.config is None and query.get("intent") == "transcription":
             update = TRANSCRIPTION
         terms = terms_of(grant, update, model=query.get("model"), is_beta=is_beta)
-        terms = replace(terms, warnings=offer.warnings)
+        terms = replace(terms, warnings=offer.warnings, caller=address_of(request.client))
         if update is not None:
             terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)
         registry.require_known(terms)
@@ -69,18 +68,19 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
 
     def answer_offer(session: Session, offer: Offer, *, after: str | None = None) -> Response:
         port = session.new_port()
-        peer, answer = endpoint.accept(offer, port)
+        peer, answer = endpoint.accept(offer, port, session.context)
         session.take_leg(peer, port, after=after)
         return answered(session, offer, answer)
 
     def answered(session: Session, offer: Offer, answer: str) -> Response:
-        headers = {"Location": f"/v1/realtime/calls/{session.info.call_id}"}
+        headers = {"Location": f"/v1/realtime/calls/{session.info.id}"}
         if session.comeback.is_possible:
             headers[RESUME_KEY] = session.comeback.key
         if offer.warnings:
             headers[WARNING] = "; ".join(f"{warning.code}: {warning.message}" for warning in offer.warnings)
+            log = session.context.logger("front")
             for warning in offer.warnings:
-                _log.warning("call.warning", call_id=session.info.call_id, code=warning.code, message=warning.message)
+                log.warning("call.warning", code=warning.code, message=warning.message)
         return Response(answer, 201, headers, media_type=_SDP)
 
     async def resume(request: Request) -> Response:

@@ -1,12 +1,13 @@
 """The WebSocket door ``/v1/realtime``: sessions of their own (``model=``, ``intent=``), listeners (``call_id=``)."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.datastructures import QueryParams
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from bridge.context import address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError
 from bridge.front.agent import AGENT, serve_agent
 from bridge.front.calls import TRANSCRIPTION, terms_of
@@ -56,6 +57,7 @@ def realtime_route(
             await deny(websocket, error)
             return
         SocketSink.of(websocket.scope).work.share.join(sockets.share_of(place.key_id))
+        place.session.context.bind_task()
         with nullcontext() if place.role == "owner" else sockets.one_more(place.key_id):
             await accept(websocket)
             await _serve(websocket, place)
@@ -82,6 +84,7 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     registry.require_room(grant.key_id)
     keys.admit(websocket.headers, is_use=True)
     terms = terms_of(grant, update, model=query.get("model"), is_beta=is_beta)
+    terms = replace(terms, caller=address_of(websocket.client))
     return _Place(registry.open(terms, transport="websocket"), "owner", STOCK, is_beta, grant.key_id)
 
 

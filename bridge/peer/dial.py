@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from bridge.context import CallContext
 from bridge.errors import PeerError
 from bridge.peer.channel import CHANNEL_LABEL
 from bridge.peer.dtls import new_certificate
@@ -27,10 +28,11 @@ async def dial(
     queue_limit_s: int = 600,
     is_microphone: bool = False,
     ice_servers: IceServers | None = None,
+    context: CallContext | None = None,
 ) -> AsyncIterator[Peer]:
     """Offers, takes the answer and runs the peer; leaving the block hangs up. Raises ``BadOffer`` or ``PeerError``.
 
-    ``is_microphone``: our sound never pauses, silence is sent as well.
+    ``is_microphone``: our sound never pauses, silence is sent as well. ``context``: of the call for which is dialled.
     """
     ice = IceFull(ice_servers)
     peer = Peer(
@@ -41,6 +43,7 @@ async def dial(
         outbound_opus=OFFERED_OPUS,
         queue_limit_s=queue_limit_s,
         is_microphone=is_microphone,
+        context=context,
     )
     try:
         ufrag, pwd, candidates = await ice.gather()

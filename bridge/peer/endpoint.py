@@ -9,6 +9,7 @@ from dataclasses import replace
 import ifaddr
 
 from bridge.config import is_loopback
+from bridge.context import CallContext
 from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.peer.dtls import new_certificate
@@ -85,8 +86,8 @@ class Endpoint:
             "datagrams_dropped": dict(self.mux.drops),
         }
 
-    def accept(self, offer: Offer, owner: LegOwner) -> tuple[Peer, str]:
-        """A peer for ``offer``, running, and the SDP answer that brings it here."""
+    def accept(self, offer: Offer, owner: LegOwner, context: CallContext | None = None) -> tuple[Peer, str]:
+        """A peer for ``offer``, running, and the SDP answer that brings it here; ``context`` is that of its call."""
         agent = self.mux.new_agent()
         agent.expect(offer.ice_ufrag, offer.ice_pwd)
         peer = Peer(
@@ -96,6 +97,7 @@ class Endpoint:
             inbound_opus=offer.inbound.opus if offer.inbound is not None else 0,
             outbound_opus=offer.outbound.opus if offer.outbound is not None else 0,
             queue_limit_s=self._queue_limit_s,
+            context=context,
         )
         # The peer drives the retransmissions, unless it does not want to.
         peer.connect_to(offer, dtls_role="client" if offer.setup == "passive" else "server")

@@ -14,8 +14,8 @@ from typing import Any
 
 from aiortc import RTCCertificate, RTCDataChannel
 
+from bridge.context import CallContext, logger_of
 from bridge.errors import BadOffer, BridgeError, PeerError, PeerLost, PeerNotConnected
-from bridge.log import get_logger
 from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
 from bridge.media.history import SentPackets
 from bridge.media.inbound import InboundAudio
@@ -32,8 +32,6 @@ from bridge.session.roles import LegOwner
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 
 __all__ = ["Peer"]
-
-_log = get_logger("peer")
 
 _CONSENT_EXPIRES_S = 30.0  # RFC 7675 section 5.1
 _MAX_SSRCS = 8  # an SRTP session keeps state for each; one sender needs one, and a few for restarts
@@ -54,8 +52,12 @@ class Peer:
         outbound_opus: int,
         queue_limit_s: int,
         is_microphone: bool = False,
+        context: CallContext | None = None,
     ) -> None:
+        """``context`` is that of the call; a client's own peer has none."""
         self.ice = ice
+        self._context = context
+        self._log = logger_of("peer", context)
         self.faults: Counter[str] = Counter()
         self.doubles = 0
         """Packets that came twice, or behind 128 others: SRTP takes neither."""
@@ -153,6 +155,8 @@ class Peer:
 
     async def run(self, *, connect_timeout_s: float, close_deadline_s: float) -> None:
         """The peer's whole life, from ``connect_to`` on."""
+        if self._context is not None:
+            self._context.bind_task()
         try:
             try:
                 async with asyncio.timeout(connect_timeout_s):
@@ -470,7 +474,7 @@ class Peer:
 
     def _handler_failed(self, error: Exception) -> None:
         self.faults["handler_error"] += 1
-        _log.error("peer.handler_failed", exc_info=error)
+        self._log.error("peer.handler_failed", exc_info=error)
         self.fail(PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
 
     def fail(self, error: BridgeError) -> None:

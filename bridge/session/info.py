@@ -1,9 +1,10 @@
 """What is known of a call from outside, and the one word with which each of them ends."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from bridge.context import CallContext
 from bridge.errors import BridgeError
-from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallWarning
 
 __all__ = ["CallInfo", "result_of"]
@@ -15,11 +16,11 @@ _BY_THE_CLIENT = frozenset({"peer_not_connected", "no_media", "peer_lost", "peer
 class CallInfo:
     """What is known of a session from outside."""
 
+    context: CallContext
     transport: str
     model: str
     started_at: float
     """Unix time."""
-    call_id: str | None = None
     key_id: str = "api"
     """The key that opened it, for those that see their own calls only."""
     is_transcription: bool = False
@@ -28,19 +29,26 @@ class CallInfo:
     """Somebody asked for the model; else it is a default, and each upstream may have its own."""
     is_beta: bool = False
     """The leg's data channel speaks the beta dialect."""
-    metadata: dict[str, str] = field(default_factory=dict)
-    """What a telephone call brought with it, or a beta session was given."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
     warnings: tuple[CallWarning, ...] = ()
     """What of the call's beginning could not be used."""
-    session_id: str = field(default_factory=lambda: new_id("sess"))
     state: str = "connecting"
 
     @property
     def id(self) -> str:
         """By which listeners find it."""
-        return self.call_id or self.session_id
+        return self.context.call_id
+
+    @property
+    def session_id(self) -> str:
+        """Of its Realtime session."""
+        return self.context.session_id
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What a telephone call brought with it, or a beta session was given."""
+        return self.context.metadata
 
     def describe(self) -> dict[str, object]:
         """For people."""
@@ -52,7 +60,7 @@ class CallInfo:
             "transport": self.transport,
             "model": self.model,
             "started_at": self.started_at,
-            "metadata": self.metadata,
+            "metadata": dict(self.metadata),
             "warnings": [{"code": warning.code, "message": warning.message} for warning in self.warnings],
         }
 

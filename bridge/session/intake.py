@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
+from structlog.typing import FilteringBoundLogger
+
 from bridge.errors import BadEvent, BridgeError, Forbidden
-from bridge.log import get_logger
 from bridge.session.askers import Askers
 from bridge.session.hub import Hub, Listener
 from bridge.session.playing import Playing
@@ -15,8 +16,6 @@ from bridge.wire.dialects.beta import Beta
 from bridge.wire.dialects.beta import read_client_message as read_beta_message
 
 __all__ = ["Intake"]
-
-_log = get_logger("session")
 
 _UNSUPPORTED_DATA, _INVALID_DATA, _TOO_BIG = 1003, 1007, 1009  # close codes, RFC 6455 section 7.4.1
 
@@ -33,6 +32,7 @@ class Intake:
         sound: Sound,
         playing: Playing,
         require_bytes: Callable[[client.ClientMessage], None],
+        log: FilteringBoundLogger,
     ) -> None:
         self.askers = Askers()
         self._hub = hub
@@ -41,6 +41,7 @@ class Intake:
         self._sound = sound
         self._playing = playing
         self._require_bytes = require_bytes
+        self._log = log
 
     def receive(self, listener: Listener, text: str, *, receive_audio: Callable[[bytes], None]) -> Iterator[None]:
         """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
@@ -66,12 +67,17 @@ class Intake:
         The exception is kept in no variable of the function that caught it: that would be a cycle through its
         traceback, in which a long event stayed in memory until the garbage collector came by.
         """
-        error = failure if isinstance(failure, BadEvent | Forbidden) else _unforeseen(failure)
+        error = failure if isinstance(failure, BadEvent | Forbidden) else self._unforeseen(failure)
         self._hub.tell(listener, server.error_event(error, event_id=event_id))
         if error.code != "invalid_json":
             listener.unreadable = 0
         elif listener.role != "peer":  # a data channel goes with its call only
             listener.count_unreadable(_INVALID_DATA, "not JSON")
+
+    def _unforeseen(self, failure: Exception) -> BridgeError:
+        """What nobody thought of costs one event, and is told and logged."""
+        self._log.error("session.event_failed", exc_info=failure)
+        return BridgeError("Something went wrong in the server while this event was carried out.")
 
     def refuse_binary(self, listener: Listener) -> None:
         """A binary message: it carries no event."""
@@ -108,9 +114,3 @@ class Intake:
                 if isinstance(event, client.ResponseCreate):
                     self._beta.ask(None)
                 raise
-
-
-def _unforeseen(failure: Exception) -> BridgeError:
-    """What nobody thought of costs one event, and is told and logged."""
-    _log.error("session.event_failed", exc_info=failure)
-    return BridgeError("Something went wrong in the server while this event was carried out.")

@@ -48,6 +48,7 @@ class Recording:
         self.id = new_id("rec")
         self.call_id = session.info.id
         self.name = f"{self.call_id}-{self.id}"
+        self.log = session.context.logger("recorder").bind(recording_id=self.id)
         self.reason = ""
         """Why it ended; empty while it runs."""
         self.session = session
@@ -179,7 +180,7 @@ class Recorder:
                     self._all_done.clear()
                     await self._all_done.wait()
         for recording in self._unfinished:
-            _log.error("recorder.unfinished", call_id=recording.call_id, recording_id=recording.id)
+            recording.log.error("recorder.unfinished")
         self._thread.submit(os.close, self._folder)
         self._thread.shutdown(wait=False)
 
@@ -265,7 +266,7 @@ class Recorder:
             return
         if recording not in self._unfinished:
             return
-        _log.error("recorder.failed", call_id=recording.call_id, recording_id=recording.id, error=str(error))
+        recording.log.error("recorder.failed", error=str(error))
         if not recording.reason:
             recording.end("failed")
         recording.reason = "failed"

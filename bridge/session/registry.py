@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from bridge.context import CallContext
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.log import get_logger
 from bridge.session.budget import Budget, KeepLimits
@@ -52,6 +53,12 @@ class Terms:
     """What of the request could not be used, for whoever lists the call."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
+    caller: str = ""
+    """``host:port`` from which the call is asked for."""
+    carrier_ids: Mapping[str, str] = field(default_factory=dict)
+    """What a carrier calls the call."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Values of ``metadata`` that open a door."""
 
     @property
     def wanted(self) -> SessionRequest:
@@ -168,7 +175,7 @@ class Registry:
             raise complaint.anew()
 
     def open(self, terms: Terms, *, transport: str) -> Session:
-        """A new session; all but WebSocket's own have a call id.
+        """A new session; the id of a WebSocket's own is its call's id, too.
 
         Raises ``Draining``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
         """
@@ -179,17 +186,23 @@ class Registry:
         session_id = new_id("sess")
         config = terms.session(session_id, int(started_at + limit_s), self.default_model)
         wanted = terms.wanted
+        context = CallContext(
+            call_id=session_id if transport == "websocket" else new_id("rtc"),
+            session_id=session_id,
+            caller=terms.caller,
+            carrier_ids=dict(terms.carrier_ids),
+            metadata=dict(terms.metadata),
+            secrets=terms.secrets,
+        )
         info = CallInfo(
+            context,
             transport=transport,
             model=str(config.model),
             started_at=started_at,
-            session_id=session_id,
-            call_id=new_id("rtc") if transport != "websocket" else None,
             key_id=terms.key_id,
             is_transcription=config.type == "transcription",
             names_model=terms.names_model,
             is_beta=terms.is_beta,
-            metadata=dict(terms.metadata),
             dtmf_items=terms.dtmf_items,
             warnings=terms.warnings,
         )
@@ -275,6 +288,7 @@ class Registry:
 
     async def _contained(self, session: Session, limit_s: float, idle_timeout_s: float | None) -> None:
         """Whatever goes wrong at one session's end must not end the others."""
+        session.context.bind_task()
         try:
             await self._keep(session, limit_s, idle_timeout_s)
         except Exception as error:

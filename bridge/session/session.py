@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
-from bridge.log import get_logger
 from bridge.media.playback import Part, Played
 from bridge.session.budget import Budget
 from bridge.session.comeback import Comeback, LegPort
@@ -36,8 +35,6 @@ from bridge.wire.dialects.beta import Beta
 from bridge.wire.sessions import SessionConfig
 
 __all__ = ["Session"]
-
-_log = get_logger("session")
 
 _NORMAL, _GOING_AWAY = 1000, 1001
 _OF_THE_CALL = ("owner", "peer", "recorder")  # these do not count as listening to it
@@ -59,14 +56,16 @@ class Session:
         budget: Budget | None = None,
     ) -> None:
         self.info = info
+        self.context = info.context
         self._budget = budget or Budget()
         self.beta = Beta()
-        self.beta.metadata = info.metadata
+        self.beta.metadata = dict(info.metadata)
         self.hub = Hub(info.session_id, self.beta, replay_bytes=limits.replay_bytes)
         self.state = SessionState(SessionConfig())
         self.closed = asyncio.Event()
         self.turn = asyncio.Lock()
         """Held by whoever sends an event: a long one is carried out in pieces, and nobody's comes in between."""
+        self._log = self.context.logger("session")
         self._upstream = upstream
         self._limits = limits
         self._max_listeners = max_listeners
@@ -101,8 +100,8 @@ class Session:
             sound=self._sound,
             playing=self._playing,
             require_bytes=lambda message: self.state.require_bytes(message),
+            log=self._log,
         )
-        self._log = _log.bind(call_id=info.id)
 
     def start(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
         """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for, as written."""
@@ -495,6 +494,7 @@ class Session:
             reason=reason,
             seconds=round(self.seconds, 1),
             dropped=self._dropped + sum(listener.dropped_events for listener in listeners),
+            **self.context.origin,
             **figures,
         )
         self._on_closed(self)
@@ -552,4 +552,4 @@ class Session:
     def _open(self, transport: str) -> None:
         self.info.state = "connected"
         self._log.info("call.opened", transport=transport, model=self.info.model, session_id=self.info.session_id,
-                       connect_ms=round(1000 * self.seconds))  # fmt: skip
+                       connect_ms=round(1000 * self.seconds), **self.context.origin)  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import UNSET
 
 from bridge.config import Config
+from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
 from bridge.front.keys import Grant, Keys
 from bridge.log import Tally, get_logger
@@ -68,11 +69,11 @@ class Trust:
 class CarrierCalls:
     """All telephone calls of one daemon; ``async with`` runs their clock.
 
-    ``on_hang_up`` is told by dialect and the carrier's id which call was ended from here.
+    ``on_hang_up`` is told by dialect and the carrier's id which call was ended from here, and whose context it had.
     """
 
     def __init__(
-        self, config: Config, registry: Registry, keys: Keys, *, on_hang_up: Callable[[str, str], None]
+        self, config: Config, registry: Registry, keys: Keys, *, on_hang_up: Callable[[str, str, CallContext], None]
     ) -> None:
         self.clock = Clock()
         self.refused: Counter[str] = Counter()
@@ -105,13 +106,13 @@ class CarrierCalls:
         leg = self._legs.get(key)
         grant = self._admit(started, leg, trust)
         if leg is None:
-            terms = self._terms(grant, started, trust.session)
+            terms = self._terms(grant, started, trust.session, caller=line.sender)
             session = self._registry.open(terms, transport=name)
             leg = self._legs[key] = CarrierLeg(
                 started,
                 session,
                 self.clock,
-                call_id=str(session.info.call_id),
+                context=session.context,
                 traits=line.dialect.traits,
                 grace_s=self._config.carrier_grace_s,
                 limit_s=int(self._config.outbound_queue_s),
@@ -153,6 +154,7 @@ class CarrierCalls:
                         elif isinstance(event, Started):
                             call = event.call
                             leg = self.answer(line, event, trust)
+                            leg.context.bind_task()
                             start.reschedule(None)
                             if on_answered is not None:
                                 on_answered(leg)
@@ -207,7 +209,7 @@ class CarrierCalls:
             )
         return self._keys.redeem(token)
 
-    def _terms(self, grant: Grant, started: Started, session: SessionRequest | None) -> Terms:
+    def _terms(self, grant: Grant, started: Started, session: SessionRequest | None, *, caller: str) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
         chosen: dict[str, Any] = {name: given[name] for name in self._config.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)
@@ -228,10 +230,13 @@ class CarrierCalls:
                 "carrier_call_id": started.call[:256],
             },
             dtmf_items=self._config.dtmf_items,
+            caller=caller,
+            carrier_ids={name: value[:_MAX_SHOWN] for name, value in started.ids.items() if value},
+            secrets=() if started.token is None else (started.token,),
         )
 
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
         if not leg.has_ended:
-            self._on_hang_up(*key)
+            self._on_hang_up(*key, leg.context)

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from bridge.context import CallContext
 from bridge.errors import BridgeError, PeerError, PeerLost
-from bridge.log import get_logger
 from bridge.media.playback import Heard, Part, Played
 from bridge.session.roles import PhoneOwner
 from bridge.telephony import dialect as said
@@ -23,8 +23,6 @@ from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 
 __all__ = ["CarrierLeg", "Connection", "Line"]
-
-_log = get_logger("telephony")
 
 _MAX_BUFFERED_BYTES = 256 * 1024
 _NORMAL = 1000
@@ -85,14 +83,14 @@ class CarrierLeg:
         owner: PhoneOwner,
         clock: Clock,
         *,
-        call_id: str,
+        context: CallContext,
         traits: said.Traits,
         grace_s: float,
         limit_s: int,
         on_closed: Callable[["CarrierLeg"], None],
     ) -> None:
-        self.call_id = call_id
-        """What listeners know the call by."""
+        self.context = context
+        self._log = context.logger("telephony")
         self.token = started.token
         self.has_ended = False
         """The carrier itself has ended the call."""
@@ -153,7 +151,7 @@ class CarrierLeg:
             case said.Trouble(what, detail):
                 self.faults[what] += 1
                 if detail:
-                    _log.debug("telephony.carrier_complains", what=what, detail=detail)
+                    self._log.debug("telephony.carrier_complains", what=what, detail=detail)
             case said.Started():
                 self.faults["second_start"] += 1
 
@@ -261,7 +259,7 @@ class CarrierLeg:
 
     def _handler_failed(self, error: Exception) -> None:
         self.faults["handler_error"] += 1
-        _log.error("telephony.handler_failed", exc_info=error)
+        self._log.error("telephony.handler_failed", exc_info=error)
         self._close("internal_error", PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
 
     def _close(self, reason: str, error: BridgeError | None) -> None:

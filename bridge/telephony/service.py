@@ -17,17 +17,18 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from bridge.config import Config
+from bridge.context import CallContext, address_of
 from bridge.errors import BridgeError, error_body
 from bridge.front.gate import Gate
 from bridge.front.keys import Keys, subprotocols
 from bridge.front.operation import Operation
 from bridge.front.socket import SocketSink
 from bridge.session.registry import Registry
-from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket
+from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls
 from bridge.telephony.leg import Line
 from bridge.telephony.table import CARRIERS
-from bridge.telephony.tcp import address_of, notice_death
+from bridge.telephony.tcp import notice_death
 
 __all__ = ["CarrierState", "Telephony", "TelephonyState"]
 
@@ -184,10 +185,15 @@ class Telephony:
         )
         return JSONResponse(msgspec.to_builtins(state))
 
-    def _hang_up(self, carrier: str, call: str) -> None:
+    def _hang_up(self, carrier: str, call: str, context: CallContext) -> None:
         """What closing the connection does not do by itself."""
         if carrier in self._hang_ups:
-            self._host.tasks.create_task(self._hang_ups[carrier].hang_up(call))
+            self._host.tasks.create_task(_hang_up_for(context, self._hang_ups[carrier], call))
+
+
+async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None:
+    context.bind_task()
+    await hang_up.hang_up(call)
 
 
 def _path(carrier: Carrier) -> str:

@@ -3,17 +3,9 @@
 import socket
 from typing import Any
 
-__all__ = ["address_of", "notice_death"]
+__all__ = ["notice_death"]
 
 _DEATH_S = 10
-
-
-def address_of(peername: Any) -> str:
-    """``host:port`` of the other end of a connection, ``[host]:port`` for IPv6; empty if it has none."""
-    if not isinstance(peername, tuple | list) or len(peername) < 2:
-        return ""
-    host, port = str(peername[0]), peername[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def notice_death(connection: Any) -> None:

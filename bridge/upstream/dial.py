@@ -20,8 +20,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.context import CallContext
 from bridge.errors import BadEvent, BridgeError, UpstreamError
-from bridge.log import get_logger
 from bridge.media.convert import SoundEncoder
 from bridge.media.playback import Part
 from bridge.session.budget import size_of
@@ -38,8 +38,6 @@ from bridge.wire.relayed import understood
 from bridge.wire.server_events import Body, ServerEvent
 
 __all__ = ["Dial", "Patience"]
-
-_log = get_logger("upstream")
 
 _MAX_WAITING = 256  # client events while no line is up
 _MAX_WAITING_BYTES = 2 * 24_000 * 30  # of sound, likewise: 30 s; the oldest goes first
@@ -91,7 +89,10 @@ class Dial:
         new_engine: Callable[[], Upstream],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         patience: Patience,
+        context: CallContext,
     ) -> None:
+        self._context = context
+        self._log = context.logger("upstream")
         self._targets = targets
         self._new_line = new_line
         self._new_engine = new_engine
@@ -116,7 +117,7 @@ class Dial:
         """Begins to dial; ``session.created`` follows when somebody answers."""
         self._downstream = downstream
         self._state = state
-        self._relay = Relay(downstream, state)
+        self._relay = Relay(downstream, state, self._log)
         self._loop = asyncio.get_running_loop()
         self._spawn(self._run())
 
@@ -183,6 +184,7 @@ class Dial:
     # The life of it
 
     async def _run(self) -> None:
+        self._context.bind_task()
         error: BridgeError | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -195,7 +197,7 @@ class Dial:
                 with contextlib.suppress(asyncio.CancelledError):
                     error = await living
         except Exception as failure:
-            _log.error("upstream.failed", exc_info=failure)
+            self._log.error("upstream.failed", exc_info=failure)
             error = UpstreamError("Something went wrong between the bridge and its upstream.")
         finally:
             self._current = None
@@ -227,7 +229,7 @@ class Dial:
                 if not self._relay.is_wanted:
                     return
                 ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
-            _log.warning("upstream.lost", code=ending.code, message=ending.message)
+            self._log.warning("upstream.lost", code=ending.code, message=ending.message)
             self._format, self._current = line.input_format, None
             self._relay.lose(ending)
             await self._reconsider(opened, ending)
@@ -261,9 +263,9 @@ class Dial:
                 delay_s = _delay_s(failure, number)
                 if delay_s is None or number + 1 == self._patience.tries:
                     break
-                _log.info("upstream.retry", upstream=target.name, code=failure.code, in_s=round(delay_s, 2))
+                self._log.info("upstream.retry", upstream=target.name, code=failure.code, in_s=round(delay_s, 2))
                 await asyncio.sleep(delay_s)
-            _log.warning("upstream.refused", upstream=target.name, code=failure and failure.code)
+            self._log.warning("upstream.refused", upstream=target.name, code=failure and failure.code)
         assert failure is not None, "a dial has targets"
         raise failure
 
@@ -318,10 +320,10 @@ class Dial:
         try:
             fresh = await self._open_one(self._targets[0])
         except UpstreamError as error:
-            _log.warning("upstream.renewal_failed", code=error.code)
+            self._log.warning("upstream.renewal_failed", code=error.code)
             return None
         if self._relay.is_idle:
-            _log.info("upstream.renewed")
+            self._log.info("upstream.renewed")
             return fresh
         self._opening = None
         await fresh.line.aclose()

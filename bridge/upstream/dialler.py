@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bridge.config import Config
+from bridge.context import CallContext
 from bridge.peer.ice_full import IceServers
 from bridge.peer.runner import PeerRunner
 from bridge.session.hub import Limits
@@ -26,7 +27,7 @@ _OWN = ("local", "agent")
 class Dialler:
     """``async with`` owns what the calls' upstreams run. Raises ``ConfigError`` where a setting makes no sense."""
 
-    def __init__(self, config: Config, runner: PeerRunner, *, new_engine: Callable[[], Upstream]) -> None:
+    def __init__(self, config: Config, runner: PeerRunner, *, new_engine: Callable[[CallContext], Upstream]) -> None:
         self.lobby = Lobby(Limits(config.listener_backlog_bytes, config.listener_backlog_ms))
         self._new_engine = new_engine
         self._runner = runner
@@ -78,13 +79,14 @@ class Dialler:
         """Who is going to answer the call."""
         targets = self._targets(info.model)
         if targets[0].transport == "local":
-            return self._new_engine()
+            return self._new_engine(info.context)
         return Dial(
             targets,
             new_line=lambda target: self._new_line(target, info),
-            new_engine=self._new_engine,
+            new_engine=lambda: self._new_engine(info.context),
             spawn=self._spawn,
             patience=self._patience,
+            context=info.context,
         )
 
     def _new_line(self, target: Target, info: CallInfo) -> Line:
@@ -101,6 +103,7 @@ class Dialler:
             ice_servers=self._ice_servers,
             timeout_s=timeout_s,
             is_transcription=info.is_transcription,
+            context=info.context,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -7,8 +7,9 @@ all of it at once (``brief``), without waiting for answers: those that repeat wh
 
 from collections import deque
 
+from structlog.typing import FilteringBoundLogger
+
 from bridge.errors import UpstreamError
-from bridge.log import get_logger
 from bridge.session.roles import Downstream
 from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight
@@ -24,8 +25,6 @@ from bridge.wire.sessions import format_of
 
 __all__ = ["Relay"]
 
-_log = get_logger("upstream")
-
 _MAX_OWN_IDS = 4096  # events of ours that a line may still complain of; all items of a conversation and more
 _ARGUMENTS_DONE = "response.function_call_arguments.done"
 _MAX_HALF_TOLD = 64
@@ -40,7 +39,7 @@ _TIMED = (
 class Relay:
     """Between the session and whichever line there is."""
 
-    def __init__(self, downstream: Downstream, state: SessionState) -> None:
+    def __init__(self, downstream: Downstream, state: SessionState, log: FilteringBoundLogger) -> None:
         self.is_live = False
         """Clients have heard ``session.created``."""
         self.answers = 0
@@ -49,6 +48,7 @@ class Relay:
         """Of sound that the session has heard and this line has not."""
         self._downstream = downstream
         self._state = state
+        self._log = log
         self._pending = Pending(state.budget)
         self._recall = Recall(state)
         self._in_flight = InFlight()
@@ -209,7 +209,7 @@ class Relay:
         if error.event_id == self._update_id or (error.event_id is None and not self.is_live):
             self._hear_update_refused(event)
         elif self.is_own(error.event_id):
-            _log.info("upstream.own_event_refused", code=error.code, message=error.message)
+            self._log.info("upstream.own_event_refused", code=error.code, message=error.message)
         else:
             self._downstream.deliver(event)
 

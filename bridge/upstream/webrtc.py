@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.context import CallContext
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Marked, Part, Started, Stopped
@@ -62,11 +63,13 @@ class WebRtcLine:
         runner: PeerRunner,
         ice_servers: IceServers,
         timeout_s: float,
+        context: CallContext,
         is_transcription: bool = False,
     ) -> None:
         self._target = target
         self._address = target.address(model, is_transcription=is_transcription)
         self._is_transcription = is_transcription
+        self._context = context
         self._tongue = Tongue(target.profile)
         self._runner = runner
         self._ice_servers = ice_servers
@@ -103,6 +106,7 @@ class WebRtcLine:
                         queue_limit_s=_QUEUE_S,
                         is_microphone=True,
                         ice_servers=self._ice_servers,
+                        context=self._context,
                     )
                 )
                 await self._is_open.wait()

@@ -52,7 +52,7 @@ def _resolve(document: Any, ref: str) -> Any:
 
 def _rooms() -> tuple[Registry, Keys, Telephony]:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
-    registry, keys = Registry(lambda info: Engine(Parrot()), **limits), Keys((), ())
+    registry, keys = Registry(lambda info: Engine(Parrot(), info.context), **limits), Keys((), ())
     return registry, keys, Telephony(Config(), registry, keys)
 
 

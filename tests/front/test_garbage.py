@@ -207,7 +207,7 @@ def run() -> Iterator[Callable[[Any], Any]]:
 async def _converse(texts: list[str], *, is_beta: bool) -> None:
     """Each message is answered by one error event at most; whatever it was, the session lives on."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
+    async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
         owner = session.attach(FakeSink(), role="owner")
         for text in texts:
@@ -249,7 +249,7 @@ async def test_every_depth(is_beta: bool) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     taken = set()
     for depth in range(700, 1010, 2):
-        async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
+        async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
             session = registry.open(Terms(model="parrot"), transport="websocket")
             sink = FakeSink()
             listener = session.attach(sink, role="owner", is_beta=is_beta)
@@ -315,7 +315,7 @@ def test_offers(body: bytes) -> None:
 class _NoEndpoint:
     """Takes no calls: what a good offer leads to is tested elsewhere."""
 
-    def accept(self, offer: object, session: object) -> None:
+    def accept(self, offer: object, session: object, context: object) -> None:
         raise BadOffer("No calls here.")
 
 
@@ -345,7 +345,7 @@ async def _post(app: Starlette, path: str, content_type: str, body: bytes) -> tu
 
 async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda info: Engine(Parrot()), **limits) as registry:
+    async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         keys = Keys((), ())
         app = new_app(Config(), registry, cast(Any, _NoEndpoint()), keys, Lobby(Limits()))
         status, answer = await _post(app, path, content_type, body)

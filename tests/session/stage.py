@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from bridge.context import CallContext
 from bridge.media.playback import Part
 from bridge.session.hub import Limits, Listener
 from bridge.session.info import CallInfo
@@ -28,9 +29,10 @@ class Stage:
         self.upstream = FakeUpstream()
         self.ended = 0
         self.clock = FakeClock(100.0)
-        call_id = "rtc_1" if transport == "webrtc" else None
+        call_id = "rtc_1" if transport == "webrtc" else "sess_1"
+        context = CallContext(call_id=call_id, session_id="sess_1")
         self.session = Session(
-            CallInfo(transport=transport, model="parrot", started_at=0.0, call_id=call_id),
+            CallInfo(context, transport=transport, model="parrot", started_at=0.0),
             self.upstream,
             limits=limits or Limits(),
             max_listeners=max_listeners,

@@ -45,10 +45,9 @@ async def test_a_call_is_found_by_its_id() -> None:
     house = House()
     async with house.registry as registry:
         call, session = house.open("webrtc"), house.open()
-        assert call.info.call_id is not None
-        assert call.info.call_id.startswith("rtc_")
-        assert registry.find(call.info.call_id) is call
-        assert session.info.call_id is None
+        assert call.info.id.startswith("rtc_")
+        assert registry.find(call.info.id) is call
+        assert session.info.id == session.info.session_id
         assert registry.find(session.info.session_id) is session
         assert registry.sessions == [call, session]
         with pytest.raises(UnknownCall) as caught:
@@ -82,9 +81,9 @@ async def test_a_key_sees_its_own_calls_only() -> None:
         other = registry.open(Terms(key_id="key_2"), transport="webrtc")
         assert registry.of_key("key_1") == [mine]
         assert registry.of_key("api") == [mine, other]
-        assert registry.find(str(mine.info.call_id), "key_1") is mine
+        assert registry.find(mine.info.id, "key_1") is mine
         with pytest.raises(UnknownCall):
-            registry.find(str(other.info.call_id), "key_1")
+            registry.find(other.info.id, "key_1")
 
 
 async def test_a_key_may_shorten_a_call() -> None:
@@ -122,7 +121,7 @@ async def test_a_closed_session_is_forgotten_and_its_upstream_closed() -> None:
         leg.vanish("peer_closed")
         assert registry.sessions == []
         with pytest.raises(UnknownCall):
-            registry.find(str(session.info.call_id))
+            registry.find(session.info.id)
     assert house.upstreams[0].closed == 1
 
 

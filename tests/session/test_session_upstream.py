@@ -14,7 +14,7 @@ from bridge.wire.choices import Choices
 from bridge.wire.client_events import ClientMessage
 from bridge.wire.items import Message, OutputText
 from bridge.wire.sessions import default_session
-from tests.fakes import FakeClock, FakeSink, FakeUpstream, JsonEvent
+from tests.fakes import CONTEXT, FakeClock, FakeSink, FakeUpstream, JsonEvent
 
 
 class SlowUpstream(FakeUpstream):
@@ -32,7 +32,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.upstream = SlowUpstream()
-        info = CallInfo(transport="websocket", model="m", started_at=0.0)
+        info = CallInfo(CONTEXT, transport="websocket", model="m", started_at=0.0)
         self.session = Session(
             info,
             self.upstream,

@@ -43,7 +43,7 @@ async def test_speaking_over_an_answer_stops_it(
     """Silence soon after ``speech_started``, 60 ms here, and the item is cut where the caller heard it end."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
             times = _Times(listener)
             caller.say(short_pcm)
             await listener.until("output_audio_buffer.started")
@@ -76,7 +76,7 @@ async def test_the_next_answer_is_whole(open_daemon: Daemon, short_pcm: bytes, s
     """What was thrown away comes neither before nor within what is answered to the interruption."""
     async with calling(dialling(open_daemon, "twilio")) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
             caller.say(short_pcm)
             await listener.until("output_audio_buffer.started")
             caller.say(speech_pcm[48 * 2600 : 48 * 4200] + bytes(48 * 800))
@@ -94,7 +94,7 @@ async def test_a_controller_may_silence_it(open_daemon: Daemon, short_pcm: bytes
     """``output_audio_buffer.clear`` clears the carrier's buffer as well."""
     async with calling(dialling(open_daemon, "twilio")) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
             caller.say(short_pcm)
             await listener.until("output_audio_buffer.started")
             await listener.send({"type": "output_audio_buffer.clear"})

@@ -58,7 +58,7 @@ async def test_keys_are_told_to_listeners(open_daemon: Daemon, carrier: Any) -> 
     """Each as the protocol's own event, in order; the conversation has nothing of it."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
             for key in "0123456789*#ABCD":
                 await caller.phone.press(key)
             await listener.until("input_audio_buffer.dtmf_event_received", number=16)
@@ -73,7 +73,7 @@ async def test_keys_in_the_conversation(serve_with: ServeWith) -> None:
     """Where it is wanted each is a message of the caller's."""
     async with serve_with(**SETTINGS, dtmf_items=True) as daemon, calling(dialling(daemon, "telnyx")) as caller:
         session = await session_of(daemon, caller)
-        async with open_socket(daemon.url, f"call_id={session.info.call_id}") as listener:
+        async with open_socket(daemon.url, f"call_id={session.info.id}") as listener:
             await caller.phone.press("5")
             item = (await listener.until("conversation.item.added"))["item"]
     assert item["role"] == "user"
@@ -111,13 +111,13 @@ async def test_caller_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
     """The session ends at once, and so do its listeners."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
             await caller.phone.hang_up()
             assert await listener.close_code() == 1000
             assert listener.events[-1] == {
                 "type": "bridge.call.closed",
                 "event_id": listener.events[-1]["event_id"],
-                "call_id": session.info.call_id,
+                "call_id": session.info.id,
                 "result": "success",
                 "reason": "caller_hung_up",
             }
@@ -130,7 +130,7 @@ async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
     """By the API: the carrier is told in its own way, and the socket is closed."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        url = f"{open_daemon.url}v1/realtime/calls/{session.info.call_id}"
+        url = f"{open_daemon.url}v1/realtime/calls/{session.info.id}"
         assert (await request("DELETE", url)).status == 200
         await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
         assert caller.phone.carrier.has_hung_up == (carrier in ("asterisk", "audiosocket"))
@@ -145,12 +145,12 @@ async def test_a_stream_without_media_is_no_success(open_daemon: Daemon, carrier
     player, wire = await connect_carrier(dialling(open_daemon, carrier))
     await wire.send([*player.start(), *player.press("5")])
     session = await opened(open_daemon)
-    async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+    async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
         if ends == "caller":
             await wire.send(player.hang_up())
             await wire.close()
         else:
-            await request("DELETE", f"{open_daemon.url}v1/realtime/calls/{session.info.call_id}")
+            await request("DELETE", f"{open_daemon.url}v1/realtime/calls/{session.info.id}")
         assert await listener.close_code() == 1000
     await wire.close()
     assert (listener.events[-1]["result"], listener.events[-1]["reason"]) == ("client_error", "no_media")
@@ -175,7 +175,7 @@ async def test_no_message_ends_a_call(open_daemon: Daemon, carrier: Any) -> None
     """Whatever comes is ignored and counted; the call goes on, and what is right is still heard."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
             for message in _GARBAGE[carrier]:
                 await caller.phone.wire.send([message])
                 await caller.phone.press("5")
@@ -206,7 +206,7 @@ async def test_a_socket_that_comes_back_goes_on_with_its_call(open_daemon: Daemo
     """The session is the same, its listeners notice nothing, and what is said afterwards is heard."""
     async with calling(dialling(open_daemon, carrier, call="call-1")) as first:
         session = await session_of(open_daemon, first)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
             first.phone.wire.cut()
             await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
             async with calling(dialling(open_daemon, carrier, call="call-1")) as second:
@@ -223,7 +223,7 @@ async def test_audiosocket_is_hung_up_by_closing_it(serve_with: ServeWith) -> No
     async with serve_with(**SETTINGS, carrier_grace_s=3600) as daemon:
         async with calling(dialling(daemon, "audiosocket")) as caller:
             session = await session_of(daemon, caller)
-            async with open_socket(daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+            async with open_socket(daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
                 caller.phone.wire.cut()
                 assert await listener.close_code() == 1000
         ending = listener.events[-1]
@@ -242,7 +242,7 @@ async def test_audiosocket_comes_back_with_its_uuid(open_daemon: Daemon) -> None
         session = await session_of(open_daemon, first)
         async with calling(dialling(open_daemon, "audiosocket", secret=uuid)) as second:
             await second.wait(lambda: figures(session)["returns"] == 1, "return")
-            async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+            async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
                 await second.phone.press("7")
                 await listener.until("input_audio_buffer.dtmf_event_received")
             assert open_daemon.registry.sessions == [session]
@@ -287,7 +287,7 @@ async def test_a_socket_that_stays_away_ends_the_call(serve_with: ServeWith) -> 
     async with serve_with(**SETTINGS, carrier_grace_s=0.3) as daemon:
         async with calling(dialling(daemon, "twilio")) as caller:
             session = await session_of(daemon, caller)
-            async with open_socket(daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+            async with open_socket(daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
                 began = asyncio.get_running_loop().time()
                 caller.phone.wire.cut()
                 assert await listener.close_code() == 1000
@@ -302,7 +302,7 @@ async def test_a_second_socket_of_a_call_takes_over(open_daemon: Daemon) -> None
         session = await session_of(open_daemon, first)
         async with calling(dialling(open_daemon, "telnyx", call="c")) as second:
             await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
-            async with open_socket(open_daemon.url, f"call_id={session.info.call_id}") as listener:
+            async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
                 await second.phone.press("7")
                 await listener.until("input_audio_buffer.dtmf_event_received")
             assert open_daemon.registry.sessions == [session]

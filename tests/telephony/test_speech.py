@@ -63,7 +63,7 @@ async def test_g711_is_passed_through(open_daemon: Daemon, short_pcm: bytes) -> 
     """A listener that asks for the carrier's own law gets the caller's very bytes, one event for each message."""
     async with calling(dialling(open_daemon, "twilio")) as caller:
         session = await session_of(open_daemon, caller)
-        query = f"call_id={session.info.call_id}&audio=g711_ulaw"
+        query = f"call_id={session.info.id}&audio=g711_ulaw"
         async with open_socket(open_daemon.url, query) as listener:
             caller.say(short_pcm)
             await listener.until("response.done")
@@ -77,7 +77,7 @@ async def test_listeners_hear_a_telephone_call_like_any(open_daemon: Daemon, sho
     """In the format that they ask for, with the answer's playback told as the carrier's marks have it."""
     async with calling(dialling(open_daemon, "twilio")) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.call_id}&audio=pcm16") as listener:
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
             caller.say(short_pcm)
             await listener.until("output_audio_buffer.stopped")
         await caller.hear_answer()
@@ -95,7 +95,7 @@ async def test_a_call_is_listed_with_what_it_brought(open_daemon: Daemon) -> Non
     async with calling(dialling(open_daemon, "twilio", parameters={"lang": "en"})) as caller:
         session = await session_of(open_daemon, caller)
         [call] = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"]
-    assert (call["id"], call["transport"], call["state"]) == (session.info.call_id, "twilio", "connected")
+    assert (call["id"], call["transport"], call["state"]) == (session.info.id, "twilio", "connected")
     metadata = call["metadata"]
     assert metadata.pop("carrier_call_id").startswith("CA")
     assert metadata == {"lang": "en", "from": "+15550001111", "to": "+15550002222"}

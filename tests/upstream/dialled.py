@@ -14,7 +14,7 @@ from bridge.upstream.engine.service import Engine
 from bridge.upstream.target import Profile, Target
 from bridge.upstream.websocket import WebSocketLine
 from bridge.wire.client_events import read_client_message
-from tests.fakes import JsonEvent
+from tests.fakes import CONTEXT, JsonEvent
 from tests.machine import scaled
 from tests.upstream.engine.talk import Recorder
 from tests.upstream.service import Service
@@ -74,9 +74,10 @@ async def dialled(
         upstream = Dial(
             targets,
             new_line=lambda target: WebSocketLine(target, "m", timeout_s=scaled(2.0)),
-            new_engine=lambda: Engine(Parrot()),
+            new_engine=lambda: Engine(Parrot(), CONTEXT),
             spawn=group.create_task,
             patience=replace(patience, **changes),
+            context=CONTEXT,
         )
         upstream.start(said, said.state)
         try:

@@ -11,13 +11,14 @@ from bridge.upstream.dialler import Dialler
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
 from bridge.upstream.websocket import WebSocketLine
+from tests.fakes import CONTEXT
 
 _QWEN = UpstreamSettings(url="wss://qwen.example/realtime", profile="qwen")
 _OPENAI = UpstreamSettings(url="wss://openai.example/v1/realtime", models=("gpt-realtime-2.1",))
 
 
 def _dialler(**settings: Any) -> Dialler:
-    return Dialler(Config(**settings), None, new_engine=lambda: Engine(Parrot()))  # type: ignore[arg-type]
+    return Dialler(Config(**settings), None, new_engine=lambda context: Engine(Parrot(), context))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ async def test_each_upstream_is_dialled_by_its_own_default(names_model: bool, qu
     """A fallback of another make is not asked for the first one's model, unless the call names it."""
     upstreams = {"qwen": _QWEN, "spare": UpstreamSettings(url="wss://spare.example/v1/realtime")}
     dialler = _dialler(upstream="qwen", upstream_fallback=("spare",), upstreams=upstreams)
-    info = CallInfo(transport="websocket", model="asked", started_at=0.0, names_model=names_model)
+    info = CallInfo(CONTEXT, transport="websocket", model="asked", started_at=0.0, names_model=names_model)
     dial = dialler.new_upstream(info)
     assert isinstance(dial, Dial)
     lines = [dial._new_line(target) for target in dial._targets]

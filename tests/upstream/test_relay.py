@@ -13,6 +13,7 @@ from bridge.upstream.target import Profile
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body
+from tests.fakes import CONTEXT
 from tests.upstream.engine.talk import Recorder, silence
 from tests.wire.strange import strange_events
 
@@ -54,7 +55,7 @@ class Told:
     def __init__(self, wanted: Body | None = None) -> None:
         self.said = Recorder()
         self.said.state = SessionState(self.said.state.config, wanted)
-        self.relay = Relay(self.said, self.said.state)
+        self.relay = Relay(self.said, self.said.state, CONTEXT.logger("upstream"))
         self.line = Paper()
         self.relay.greet(self.line, CREATED, 0.0)
 

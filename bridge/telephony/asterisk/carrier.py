@@ -74,15 +74,15 @@ async def _fetch(host: CarrierHost, request: Request) -> Response:
     answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
     host.tasks.create_task(_carry(host, connection, trust, answered))
     leg = await asyncio.shield(answered)
-    location = f"/v1/realtime/calls/{leg.call_id}"
-    return JSONResponse({"id": leg.call_id, "object": "realtime.call"}, 201, {"Location": location})
+    location = f"/v1/realtime/calls/{leg.context.call_id}"
+    return JSONResponse({"id": leg.context.call_id, "object": "realtime.call"}, 201, {"Location": location})
 
 
 async def _carry(
     host: CarrierHost, connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
 ) -> None:
     """Whatever goes wrong with one call must not end the others."""
-    line = Line(Asterisk(), connection)
+    line = Line(Asterisk(), connection, sender=connection.address)
     try:
         await host.calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
     except Exception as error:

@@ -99,7 +99,9 @@ class Asterisk:
         parameters = {**self._parameters, **(variables if isinstance(variables, dict) else {})}
         call = next((str(said[key]) for key in _ID_KEYS if said.get(key)), "")
         early, self._early = bytes(self._early), bytearray()
-        started = Started(call, audio_format, {name: str(value) for name, value in parameters.items()}, self._token)
+        parameters = {name: str(value) for name, value in parameters.items()}
+        ids = {key: str(said[key]) for key in _ID_KEYS if said.get(key)}
+        started = Started(call, audio_format, parameters, self._token, ids=ids)
         early = early[: len(early) // audio_format.bytes_per_sample * audio_format.bytes_per_sample]
         return [started, early] if early else [started]
 

@@ -8,6 +8,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
+from bridge.context import address_of
 from bridge.errors import UpstreamError
 from bridge.outgoing import TLS
 from bridge.session.sliced import SlicedConnection
@@ -47,6 +48,11 @@ class FetchedSocket:
             connection.protocol.send_close(code, reason)
             connection.send_data()
             asyncio.get_running_loop().call_later(_CLOSE_DEADLINE_S, connection.transport.abort)
+
+    @property
+    def address(self) -> str:
+        """``host:port`` of Asterisk."""
+        return address_of(self._connection.transport.get_extra_info("peername"))
 
     @property
     def buffered_bytes(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import cast
 
+from bridge.context import address_of
 from bridge.errors import BridgeError, OverLimit, RequestError
 from bridge.front.gate import Gate, Pass
 from bridge.session.turns import Work
@@ -12,7 +13,7 @@ from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
 from bridge.telephony.dialect import Started, Trouble
 from bridge.telephony.leg import CarrierLeg, Line
 from bridge.telephony.playout import FRAME_MS
-from bridge.telephony.tcp import address_of, notice_death
+from bridge.telephony.tcp import notice_death
 from bridge.wire.audio import pcm16_at
 from bridge.wire.ids import new_id
 

@@ -152,7 +152,12 @@ class Telnyx:
         self._stream_id = said.stream_id or ""
         token = parameters.pop(TOKEN_PARAMETER, None) or start.stream_auth_token or self._token
         call = start.call_control_id or start.call_session_id or self._stream_id
-        return [Started(call, audio_format, parameters, token, answer_format)]
+        ids = {
+            "call_control_id": start.call_control_id or "",
+            "call_session_id": start.call_session_id or "",
+            "stream_id": self._stream_id,
+        }
+        return [Started(call, audio_format, parameters, token, answer_format, ids)]
 
     def _media(self, media: _Media) -> list[CarrierEvent]:
         if not is_callers(media.track):

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from bridge.context import address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.front.body import read_body
 from bridge.front.keys import Grant
@@ -13,7 +14,6 @@ from bridge.front.operation import Operation
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.sign_in import TELEPHONES_KEYS, counted, require_secrets
-from bridge.telephony.tcp import address_of
 from bridge.telephony.twilio.dialect import TOKEN_PARAMETER, Twilio, write_twiml
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
 from bridge.wire.ids import new_id

@@ -136,7 +136,8 @@ class Twilio:
         self._tail = '"}}'
         parameters = parameters_of(start.customParameters)
         token = parameters.pop(TOKEN_PARAMETER, None)
-        return [Started(start.callSid or stream_sid, audio_format, parameters, token)]
+        ids = {"callSid": start.callSid or "", "streamSid": stream_sid}
+        return [Started(start.callSid or stream_sid, audio_format, parameters, token, ids=ids)]
 
     def sound(self, sound: bytes) -> str:
         """Any length plays, without a header."""

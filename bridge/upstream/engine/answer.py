@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 from msgspec import UNSET
+from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, UpstreamError, error_body
-from bridge.log import get_logger
 from bridge.media.playback import Part as SoundPart
 from bridge.session.conversation import Conversation
 from bridge.session.roles import Downstream
@@ -32,8 +32,6 @@ _END = object()
 
 _Steps = Generator["asyncio.Future[Any] | None"]
 
-_log = get_logger("engine")
-
 
 class Answer:
     """A response in progress. ``on_done`` is called once, when ``response.done`` has been delivered.
@@ -52,6 +50,7 @@ class Answer:
         recordings: Recordings,
         input_tokens: tuple[int, int],
         on_done: Callable[["Answer"], None],
+        log: FilteringBoundLogger,
     ) -> None:
         self.response = response
         self.sound_began_s: float | None = None
@@ -63,6 +62,7 @@ class Answer:
         self._recordings = recordings
         self._input_tokens = input_tokens
         self._on_done = on_done
+        self._log = log
         self._timer: asyncio.TimerHandle | None = None
         self._future: asyncio.Future[Any] | None = None
         self._item: items.Message | items.FunctionCall | None = None
@@ -110,7 +110,7 @@ class Answer:
             self._fail(error)
             return
         except Exception as error:  # whatever it is, it ends this response and nothing else
-            _log.error("engine.answer_failed", exc_info=error)
+            self._log.error("engine.answer_failed", exc_info=error)
             self._fail(UpstreamError("The engine failed to answer."))
             return
         if isinstance(wait, asyncio.Future):

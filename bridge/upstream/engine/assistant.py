@@ -46,7 +46,7 @@ class Assistant:
             return Text(_UNSPEAKABLE.format(decided.text))
         output = matter.state.output
         if output.voice is not UNSET:
-            self._local.note_voice(output.voice)
+            self._local.note_voice(output.voice, matter.log)
         speed = output.speed if output.speed is not UNSET else 1.0
         return Spoken(sentences(decided.text), functools.partial(self._local.say, speed=speed))
 

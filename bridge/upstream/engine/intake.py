@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 from msgspec import UNSET
+from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BadEvent, OverLimit
 from bridge.session.roles import Downstream
@@ -42,7 +43,9 @@ class Intake:
         *,
         on_start: Callable[[], None],
         on_turn: Callable[[], None],
+        log: FilteringBoundLogger,
     ) -> None:
+        self._log = log
         self._mind = mind
         self._recordings = recordings
         self._downstream = downstream
@@ -202,7 +205,11 @@ class Intake:
                 self._tell_failure(item_id, error.code, error.message)
             return
         transcription = Transcription(
-            item_id, stretches, recordings=self._recordings, downstream=self._downstream if is_asked else None
+            item_id,
+            stretches,
+            recordings=self._recordings,
+            downstream=self._downstream if is_asked else None,
+            log=self._log,
         )
         self._transcriptions = [other for other in self._transcriptions if other.pending]
         self._transcriptions.append(transcription)

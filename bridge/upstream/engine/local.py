@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from structlog.typing import FilteringBoundLogger
 from tqdm import tqdm
 
 from bridge.log import get_logger
@@ -87,11 +88,11 @@ class Local:
         """One sentence as PCM16 24 kHz mono; ``OverLimit`` where too many wait."""
         return self._mouth.submit(functools.partial(self._voice.say, sentence, speed=speed))
 
-    def note_voice(self, asked: object) -> None:
+    def note_voice(self, asked: object, log: FilteringBoundLogger) -> None:
         """Says once that there is one voice only, whatever is asked for."""
         if asked != _VOICE and not self._noted_voice:
             self._noted_voice = True
-            _log.info("engine.voice_replaced", asked=asked, voice=_VOICE)
+            log.info("engine.voice_replaced", asked=asked, voice=_VOICE)
 
     def _load_whisper(self) -> "Whisper":
         from bridge.upstream.engine.whisper import Whisper

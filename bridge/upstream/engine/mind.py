@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import UNSET
+from structlog.typing import FilteringBoundLogger
 
 from bridge.session.state import SessionState
 from bridge.upstream.engine.hearing import Heard
@@ -61,6 +62,8 @@ class Matter:
     recordings: Recordings
     is_text: bool
     """No sound is wanted."""
+    log: FilteringBoundLogger
+    """Of the conversation."""
     is_idle: bool = False
     """Nobody has said anything for ``idle_timeout_ms``."""
 

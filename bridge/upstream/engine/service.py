@@ -11,6 +11,7 @@ import functools
 import msgspec
 from msgspec import UNSET
 
+from bridge.context import CallContext
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundDecoder
 from bridge.session.roles import Downstream
@@ -35,8 +36,9 @@ _INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
 class Engine:
     """One conversation with the embedded engine; an ``Upstream``."""
 
-    def __init__(self, mind: Mind) -> None:
+    def __init__(self, mind: Mind, context: CallContext) -> None:
         self._mind = mind
+        self._log = context.logger("engine")
         self._recordings = Recordings(mind.keeps_ms)
         self._answers: dict[str, Answer] = {}  # in progress, by their response's id
         self._idle: asyncio.TimerHandle | None = None
@@ -49,7 +51,13 @@ class Engine:
         self._state = state
         self._recordings = Recordings(self._mind.keeps_ms, state.budget)
         self._intake = Intake(
-            self._mind, self._recordings, downstream, state, on_start=self._speech_started, on_turn=self._turn_ended
+            self._mind,
+            self._recordings,
+            downstream,
+            state,
+            on_start=self._speech_started,
+            on_turn=self._turn_ended,
+            log=self._log,
         )
         downstream.deliver(server.SessionCreated(session=state.config))
 
@@ -244,6 +252,7 @@ class Engine:
             self._recordings,
             is_text=response.output_modalities == ["text"],
             is_idle=is_idle,
+            log=self._log,
         )
         if not wanted.is_beside:
             self._forget_idleness()
@@ -256,6 +265,7 @@ class Engine:
             recordings=self._recordings,
             input_tokens=self._input_tokens(history),
             on_done=self._answered,
+            log=self._log,
         )
         answer.start()
 

@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
-from bridge.log import get_logger
+from structlog.typing import FilteringBoundLogger
+
 from bridge.session.roles import Downstream
 from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.recordings import Recordings
 from bridge.wire import server_events as server
 
 __all__ = ["Transcription"]
-
-_log = get_logger("engine")
 
 
 class Transcription:
@@ -24,11 +23,13 @@ class Transcription:
         *,
         recordings: Recordings,
         downstream: Downstream | None,
+        log: FilteringBoundLogger,
     ) -> None:
         self._item_id = item_id
         self._waiting = list(stretches)
         self._recordings = recordings
         self._downstream = downstream
+        self._log = log
         self._words: list[str] = []
         self._is_unintelligible = False
         self._waiting[0].add_done_callback(self._advance)
@@ -49,7 +50,7 @@ class Transcription:
         self._waiting.pop(0)
         error = None if future.cancelled() else future.exception()
         if error is not None or future.cancelled():
-            _log.error("engine.hearing_failed", exc_info=error)
+            self._log.error("engine.hearing_failed", exc_info=error)
             self._is_unintelligible = True
         else:
             self._hear(future.result())

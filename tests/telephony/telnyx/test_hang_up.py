@@ -55,7 +55,7 @@ async def _call(serve_with: ServeWith) -> AsyncIterator[tuple[Daemon, Caller]]:
 
 async def _end(daemon: Daemon) -> None:
     [session] = daemon.registry.sessions
-    await request("DELETE", f"{daemon.url}v1/realtime/calls/{session.info.call_id}")
+    await request("DELETE", f"{daemon.url}v1/realtime/calls/{session.info.id}")
 
 
 async def _failures(daemon: Daemon) -> int:

@@ -17,7 +17,7 @@ from bridge.upstream.engine.service import Engine
 from bridge.wire.client_events import read_client_message
 from bridge.wire.server_events import Body, ServerEvent, encode
 from bridge.wire.sessions import default_session
-from tests.fakes import JsonEvent
+from tests.fakes import CONTEXT, JsonEvent
 
 __all__ = [
     "AUDIO",
@@ -125,7 +125,7 @@ class Talk:
 
     def __init__(self, mind: Mind | None = None, /, **session: object) -> None:
         self.said = Recorder()
-        self.engine = Engine(mind or Parrot())
+        self.engine = Engine(mind or Parrot(), CONTEXT)
         self.engine.start(self.said, self.said.state)
         self.spoken = b""
         if session:

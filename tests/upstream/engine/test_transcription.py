@@ -7,6 +7,7 @@ import pytest
 from bridge.upstream.engine.hearing import Heard
 from bridge.upstream.engine.recordings import Recordings
 from bridge.upstream.engine.transcription import Transcription
+from tests.fakes import CONTEXT
 from tests.upstream.engine.talk import MS, Recorder
 
 _PREFIX = "conversation.item.input_audio_transcription."
@@ -22,7 +23,11 @@ class Item:
         loop = asyncio.get_running_loop()
         self.futures: list[asyncio.Future[Heard]] = [loop.create_future() for _ in range(stretches)]
         self.transcription = Transcription(
-            "item_1", self.futures, recordings=self.recordings, downstream=self.told if is_asked else None
+            "item_1",
+            self.futures,
+            recordings=self.recordings,
+            downstream=self.told if is_asked else None,
+            log=CONTEXT.logger("engine"),
         )
 
     async def settle(self) -> list[str]:
