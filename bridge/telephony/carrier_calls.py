@@ -77,7 +77,7 @@ class CarrierCalls:
     ) -> None:
         self.clock = Clock()
         self.refused: Counter[str] = Counter()
-        """By door and reason: ``twilio.invalid_signature``."""
+        """By carrier and reason: ``NAME.invalid_signature``."""
         self.faults: Counter[str] = Counter()
         """Of connections that had no call yet."""
         self._config = config

@@ -1,0 +1,247 @@
+"""A carrier is a package and a row of the table: one that is made up here has all that the others have."""
+
+import ast
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from msgspec.structs import fields
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
+
+from bridge.config import Config
+from bridge.daemon import Daemon
+from bridge.errors import Unauthorized
+from bridge.front.operation import Operation
+from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Traits, Trouble
+from bridge.telephony.sign_in import bearer, is_one_of
+from bridge.telephony.table import CARRIERS
+from bridge.wire.audio import G711_ULAW
+from tests.end_to_end.sound import match, resample, samples_of
+from tests.end_to_end.web import request
+from tests.telephony.calling import from_telephone, gone, opened, to_telephone, until
+
+_BRIDGE = Path(__file__).parents[2] / "bridge"
+_FRAME_BYTES = G711_ULAW.size_of(20)
+
+
+# What the package of a carrier would hold
+
+
+class _Semaphore:
+    """Words in text messages, sound in binary ones."""
+
+    name = "semaphore"
+    traits = Traits(lead_ms=1000)
+
+    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+        """What a message means."""
+        if isinstance(message, bytes):
+            return [message]
+        word, _, rest = message.partition(" ")
+        match word:
+            case "call":
+                return [Started(rest, G711_ULAW, {"flag": "blue"})]
+            case "key":
+                return [Dtmf(rest)]
+            case "played":
+                return [Played(rest)]
+            case "bye":
+                return [Ended()]
+        return [Trouble("unknown_message")]
+
+    def sound(self, sound: bytes) -> bytes:
+        """As it is."""
+        return sound
+
+    def mark(self, name: str) -> list[str | bytes]:
+        """Echoed as ``played``."""
+        return [f"mark {name}"]
+
+    def clear(self) -> list[str | bytes]:
+        """Empties the buffer."""
+        return ["clear"]
+
+    def hang_up(self) -> list[str | bytes]:
+        """Lowers the flag."""
+        return ["bye"]
+
+
+class _Flagman:
+    """Ends calls by another way than their connection."""
+
+    failures = 0
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    async def hang_up(self, call: str) -> None:
+        """Ends the call."""
+        self.ended.append(call)
+
+
+def _row(flagman: _Flagman) -> Carrier:
+    secrets = ("half-mast",)
+
+    def sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
+        if not is_one_of(bearer(request.headers) or "", secrets):
+            raise Unauthorized("That is not the flag.", code="invalid_secret")
+        return Trust(is_admitted=True)
+
+    async def answer(host: CarrierHost, request: Request) -> Response:
+        return PlainTextResponse(f"hoist {len(host.registry.sessions)}")
+
+    return Carrier(
+        name=_Semaphore.name,
+        settings=("public_url",),
+        is_open=lambda config: config.public_url is None,
+        socket=CarrierSocket(
+            what="flags",
+            opened_by="the flag that is shown",
+            sign_in=sign_in,
+            checks=lambda host, request: "the flag",
+            new_dialect=lambda request: _Semaphore(),
+            subprotocol="flags",
+        ),
+        endpoints=(
+            HttpEndpoint(
+                operation=Operation(
+                    method="post", path=f"{TELEPHONY}/semaphore", summary="A ship calls.", response="text/plain"
+                ),
+                handle=answer,
+            ),
+        ),
+        new_hang_up=lambda config: flagman,
+    )
+
+
+# The made-up carrier
+
+
+@asynccontextmanager
+async def _serving(flagman: _Flagman) -> AsyncIterator[Daemon]:
+    settings = Config(port=0, udp_port=0, drain_s=0, engine="parrot", max_loop_lag_ms=0)
+    async with Daemon(settings, carriers=(*CARRIERS, _row(flagman))) as daemon:
+        yield daemon
+
+
+@asynccontextmanager
+async def _socket(daemon: Daemon, flag: str) -> AsyncIterator[ClientConnection]:
+    url = f"{daemon.url.replace('http', 'ws', 1)}v1/telephony/semaphore"
+    headers = {"Authorization": f"Bearer {flag}"}
+    async with connect(
+        url,
+        additional_headers=headers,
+        subprotocols=[Subprotocol("flags")],
+        compression=None,
+        proxy=None,
+    ) as connection:
+        yield connection
+
+
+async def _heard(connection: ClientConnection, pcm: bytes) -> bytes:
+    """The answer to what is said, as long as that; every mark is echoed."""
+    said = to_telephone(pcm, G711_ULAW)
+    for at in range(0, len(said), _FRAME_BYTES):
+        await connection.send(said[at : at + _FRAME_BYTES])
+    heard = bytearray()
+    while len(heard) < len(said) // 2:
+        message = await connection.recv()
+        if isinstance(message, bytes):
+            heard += message
+        elif message.startswith("mark "):
+            await connection.send(message.replace("mark", "played"))
+    return bytes(heard)
+
+
+async def test_a_call_of_a_made_up_carrier(short_pcm: bytes) -> None:
+    """It signs in, speaks, is answered, is listed with what it brought, and is hung up by its own way."""
+    flagman = _Flagman()
+    async with _serving(flagman) as daemon:
+        async with _socket(daemon, "half-mast") as connection:
+            assert connection.subprotocol == "flags"
+            await connection.send("call ship-1")
+            session = await opened(daemon)
+            heard = from_telephone(await _heard(connection, short_pcm), G711_ULAW)
+            spoken = resample(samples_of(short_pcm), 24_000, 8_000)[: len(heard)]
+            assert match(heard, spoken).correlation > 0.9
+            [call] = (await request("GET", f"{daemon.url}v1/calls")).json["data"]
+            assert (call["transport"], call["metadata"]) == (
+                "semaphore", {"flag": "blue", "carrier_call_id": "ship-1"}
+            )  # fmt: skip
+            told = (await request("GET", f"{daemon.url}v1/telephony")).json
+            assert told["doors"]["semaphore"] == {"is_open": True, "calls": 1}
+            await request("DELETE", f"{daemon.url}v1/realtime/calls/{session.info.id}")
+            messages = [message async for message in connection]
+        assert messages[-1] == "bye"
+        await gone(daemon)
+        await until(daemon, lambda: flagman.ended == ["ship-1"], "hang-up")
+
+
+async def test_endpoints_of_a_made_up_carrier() -> None:
+    """A wrong secret is refused and counted, its HTTP endpoint answers, and the API's description has both."""
+    async with _serving(_Flagman()) as daemon:
+        with pytest.raises(InvalidStatus) as refused:
+            async with _socket(daemon, "full-mast"):
+                pass
+        assert refused.value.response.status_code == 401
+        assert (await request("POST", f"{daemon.url}v1/telephony/semaphore")).body == b"hoist 0"
+        assert (await request("GET", f"{daemon.url}v1/telephony")).json["refused"] == {"semaphore.invalid_secret": 1}
+        described = (await request("GET", f"{daemon.url}openapi.json")).json["paths"]["/v1/telephony/semaphore"]
+        assert {method: operation["summary"] for method, operation in described.items()} == {
+            "post": "A ship calls.", "get": "A WebSocket of flags; it is opened by the flag that is shown."
+        }  # fmt: skip
+
+
+# The carriers that there are
+
+
+_PACKAGES = tuple(f"telephony/{carrier.name}/" for carrier in CARRIERS)
+_SIMULATORS = "client/"
+_NAMES_ALL = ("telephony/table.py", "config.py")  # settings are of one flat Struct
+
+
+@pytest.mark.parametrize("name", [carrier.name for carrier in CARRIERS])
+def test_no_other_file_names_a_carrier(name: str) -> None:
+    """Neither in code nor in words: the packages do, the table, and the client that plays carriers."""
+    naming = []
+    for path in sorted(_BRIDGE.rglob("*.*")):
+        place = path.relative_to(_BRIDGE).as_posix()
+        if path.suffix in (".py", ".js", ".html", ".css") and re.search(name, path.read_text(), re.IGNORECASE):
+            naming.append(place)
+    assert f"telephony/{name}/dialect.py" in naming
+    assert [
+        place for place in naming if not place.startswith((*_PACKAGES, _SIMULATORS)) and place not in _NAMES_ALL
+    ] == []
+
+
+def _settings_read(package: Path) -> Iterator[str]:
+    names = {field.name for field in fields(Config)}
+    for path in package.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value).endswith("config"):
+                yield node.attr
+
+
+@pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
+def test_a_row_declares_the_settings_that_it_reads(carrier: Carrier) -> None:
+    """Each setting that its package reads, and each that has its name, is in the row."""
+    declared = set(carrier.settings)
+    named = {field.name for field in fields(Config) if field.name.startswith(f"{carrier.name}_")}
+    read = set(_settings_read(_BRIDGE / "telephony" / carrier.name))
+    assert declared == named | (declared & {"public_url"})
+    assert read <= declared
+    assert read != set()
+
+
+def test_names_are_unique() -> None:
+    """Paths, counts and calls are kept by a carrier's name."""
+    names = [carrier.name for carrier in CARRIERS]
+    assert len(set(names)) == len(names)
