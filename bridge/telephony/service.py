@@ -168,7 +168,8 @@ class Telephony:
                 return None
             raise ConnectionResetError
 
-        await self.calls.carry(Line(dialect, sink, sender=sender), receive, trust)
+        line = Line(dialect, sink, sender=sender)
+        await self.calls.carry(line, receive, trust, on_answered=lambda leg: sink.let_in())
 
     async def _describe(self, request: Request) -> Response:
         self._host.admit_operator(request)

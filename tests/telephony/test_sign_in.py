@@ -5,7 +5,8 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -24,7 +25,7 @@ from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, s
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import Reply, open_socket, request
 from tests.machine import scaled
-from tests.telephony.calling import SETTINGS, calling, dialling, gone, opened, session_of
+from tests.telephony.calling import SETTINGS, calling, dialling, gone, opened, session_of, until
 
 _PATH = "/v1/telephony/twilio"
 _TOKEN = SETTINGS["twilio_auth_token"][0]
@@ -82,7 +83,7 @@ def _asterisk_start(_: str) -> str:
 
 
 def _telnyx_start(**fields: Any) -> str:
-    return json.dumps({"event": "start", "stream_id": "s", "start": {"call_control_id": "c", **fields}})
+    return json.dumps({"event": "start", "stream_id": "s", "start": {"call_control_id": "c"} | fields})
 
 
 # Closed
@@ -444,6 +445,19 @@ async def test_one_call_too_many(serve_with: ServeWith) -> None:
         signed = {SIGNATURE_HEADER: sign(_TOKEN, f"{_PUBLIC}{_PATH}", _FORM)}
         assert (await _webhook(daemon, _FORM, **signed)).status == 429
         assert not phone.ended.is_set()
+
+
+def _has_sessions(daemon: Daemon, number: int) -> bool:
+    return len(daemon.registry.sessions) == number
+
+
+async def test_a_call_is_not_counted_among_strangers(serve_with: ServeWith) -> None:
+    """A connection with a call has shown what it is for: more calls of one address than may wait there come in."""
+    async with serve_with(**SETTINGS, max_pending_per_address=2) as daemon, AsyncExitStack() as stack:
+        for number in range(1, 5):
+            connection = await stack.enter_async_context(_socket(daemon, "telnyx?token=tel-secret"))
+            await connection.send(_telnyx_start(call_control_id=f"c{number}"))
+            await until(daemon, partial(_has_sessions, daemon, number), "session")
 
 
 async def test_wrong_secret_is_explained(open_daemon: Daemon) -> None:
