@@ -18,6 +18,8 @@ _NAMES = {
     "telephony": "telephony",
     "answer": "answer",
     "soak": "soak",
+    "calls": "calls",
+    "words": "words",
 }
 
 

@@ -10,24 +10,22 @@ import asyncio
 import contextlib
 import json
 import statistics
-import subprocess
 import sys
-import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import psutil
-import uvloop
 from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 
-from bridge.errors import BridgeError
-from bridge.media.playback import Marked, Part, Started, Stopped
-from bridge.peer.dial import dial
+from benchmarks.kit.caller import Caller, call, socket_url
+from benchmarks.kit.output import run
+from benchmarks.kit.process import serving
+from benchmarks.kit.sampling import rss_mb
+from bridge.media.playback import Part, Played, Started
 from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
-from bridge.session.roles import Sink
 from bridge.upstream.engine.voice import Voice
 
 __all__ = ["main"]
@@ -39,75 +37,35 @@ _LIMIT_S = 20
 _SENTENCES = ("Hello there.", "Please count to five.", "What time is it?", "Repeat after me, the sky is blue.")
 
 
-class _Caller:
+class _Caller(Caller):
     """Speaks, and notes when it began to and when it hears something."""
 
     def __init__(self) -> None:
-        self.connected = asyncio.Event()
+        super().__init__()
         self.began = asyncio.Event()
         self.heard = asyncio.Event()
         self.began_s = self.heard_s = 0.0
 
-    def leg_connected(self) -> None:
-        self.connected.set()
-
-    def receive_audio(self, pcm: bytes) -> None:
-        is_audible = pcm and np.abs(np.frombuffer(pcm, "<i2")).max() > _AUDIBLE
+    def receive_audio(self, sound: bytes) -> None:
+        is_audible = sound and np.abs(np.frombuffer(sound, "<i2")).max() > _AUDIBLE
         if is_audible and not self.heard.is_set():
             self.heard_s = asyncio.get_running_loop().time()
             self.heard.set()
 
-    def channel_opened(self, sink: Sink) -> None: ...
-
-    def receive_text(self, text: str) -> None: ...
-
-    def played(self, event: Started | Stopped | Marked) -> None:
+    def played(self, event: Played) -> None:
         if isinstance(event, Started):
             self.began_s = asyncio.get_running_loop().time()
             self.began.set()
-
-    def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
-
-
-@contextlib.asynccontextmanager
-async def _daemon() -> AsyncIterator[tuple[str, psutil.Process]]:
-    """A daemon on free ports, and its process."""
-    flags = ["--port", "0", "--udp-port", "0", "--engine", "local", "--engine-seed", "0"]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "serve", *flags, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    try:
-        assert process.stdout is not None
-        line = (await process.stdout.readline()).decode()
-        yield next(word for word in line.split() if word.startswith("http")).rstrip("/"), psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.terminate()  # the second one ends the grace period
-        await process.wait()
 
 
 @contextlib.asynccontextmanager
 async def _call(url: str, runner: PeerRunner, caller: _Caller) -> AsyncIterator[tuple[Peer, ClientConnection]]:
     """A call, and a socket that sees its events."""
-    location = ""
-
-    def post(offer: str) -> bytes:
-        nonlocal location
-        request = urllib.request.Request(
-            f"{url}/v1/realtime/calls", offer.encode(), {"Content-Type": "application/sdp"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            location = response.headers["Location"]
-            return bytes(response.read())
-
-    async def signal(offer: str) -> bytes:
-        return await asyncio.to_thread(post, offer)
-
-    async with dial(runner, caller, signal) as peer:
-        await asyncio.wait_for(caller.connected.wait(), _LIMIT_S)
-        address = f"ws{url.removeprefix('http')}/v1/realtime?call_id={location.rpartition('/')[2]}"
-        async with connect(address, proxy=None) as socket:
-            yield peer, socket
+    async with (
+        call(url, runner, caller) as peer,
+        connect(socket_url(url, f"call_id={caller.call_id}"), proxy=None) as socket,
+    ):
+        yield peer, socket
 
 
 async def _until(socket: ClientConnection, event_type: str) -> None:
@@ -147,14 +105,14 @@ async def _measure(url: str, process: psutil.Process, silence_ms: int, turns: in
         "median_ms": round(statistics.median(waits)),
         "slowest_ms": round(max(waits)),
         "fastest_ms": round(min(waits)),
-        "rss_mb": round(process.memory_info().rss / 1e6, 1),
+        "rss_mb": rss_mb(process),
     }
 
 
 async def _run(turns: int) -> None:
-    async with _daemon() as (url, process):
+    async with serving("--engine", "local", "--engine-seed", "0") as daemon:
         for silence_ms in (500, 300):
-            sys.stdout.write(json.dumps(await _measure(url, process, silence_ms, turns)) + "\n")
+            sys.stdout.write(json.dumps(await _measure(daemon.url, daemon.figures, silence_ms, turns)) + "\n")
             sys.stdout.flush()
 
 
@@ -163,8 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How soon the embedded engine answers.")
     parser.add_argument("--turns", type=int, default=12)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(arguments.turns))
+    run(_run(arguments.turns))
 
 
 if __name__ == "__main__":

@@ -12,24 +12,20 @@ import json
 import statistics
 import sys
 import tempfile
-import urllib.request
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import psutil
-import uvloop
 from tqdm import tqdm
 from websockets.asyncio.client import connect
 
-from benchmarks.calls import daemon, speech
-from benchmarks.fanout import Helper, helper
 from benchmarks.fanout_listeners import open_times
-from bridge.errors import BridgeError
-from bridge.media.playback import Marked, Part, Started, Stopped
-from bridge.peer.dial import dial
+from benchmarks.kit.caller import NO_TURNS, PART, Caller, call, socket_url
+from benchmarks.kit.output import add_output_flags, run, save
+from benchmarks.kit.process import Program, running, serving
+from benchmarks.kit.sampling import fine_cpu_s
+from benchmarks.kit.sound import speech
 from bridge.peer.runner import PeerRunner
-from bridge.session.roles import Sink
 
 __all__ = ["main", "measure"]
 
@@ -40,39 +36,8 @@ KINDS = {
     "opus_binary": "audio=opus&framing=binary&tracks=input",
     "mp3_binary": "audio=mp3&framing=binary&tracks=input",
 }
-_NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
-_PART = Part("benchmark", "benchmark", 0, 0)
 _SETTLE_S = 1.0
 _LINGER_S = 11.0  # sound is made on for so long for who may come back, and would count for the next kind
-
-
-class _Caller:
-    """Who speaks all the time."""
-
-    def __init__(self) -> None:
-        self.connected = asyncio.Event()
-        self.call_id = ""
-
-    def post(self, url: str, offer: str) -> bytes:
-        """The answer to an offer."""
-        headers = {"Content-Type": "application/sdp"}
-        request = urllib.request.Request(f"{url}/v1/realtime/calls", offer.encode(), headers)
-        with urllib.request.urlopen(request, timeout=10) as response:
-            self.call_id = response.headers["Location"].rpartition("/")[2]
-            return bytes(response.read())
-
-    def leg_connected(self) -> None: ...
-
-    def receive_audio(self, pcm: bytes) -> None: ...
-
-    def channel_opened(self, sink: Sink) -> None:
-        self.connected.set()
-
-    def receive_text(self, text: str) -> None: ...
-
-    def played(self, event: Started | Stopped | Marked) -> None: ...
-
-    def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
 
 
 async def measure(
@@ -84,8 +49,10 @@ async def measure(
         memory = f"{folder}/times"
         open_times(memory, is_new=True)
         async with contextlib.AsyncExitStack() as stack:
-            service, _ = await stack.enter_async_context(daemon())
-            url, process = await stack.enter_async_context(_bridge(service))
+            service = await stack.enter_async_context(serving("--engine", "parrot"))
+            upstream = ("--upstream", f"{service.url}/v1/realtime/calls")  # over WebRTC
+            bridge = await stack.enter_async_context(serving(*upstream))
+            url, process = bridge.url, bridge.figures
             runner = await stack.enter_async_context(PeerRunner())
             urls = [await stack.enter_async_context(_call(url, runner, needed_s))]
             figures: dict[str, Any] = {"listeners": listeners, "calls": callers}
@@ -98,28 +65,15 @@ async def measure(
 @contextlib.asynccontextmanager
 async def _call(url: str, runner: PeerRunner, seconds: float) -> AsyncIterator[str]:
     """A call in which somebody speaks for so long; the address at which to listen to it."""
-    caller = _Caller()
-
-    async def signal(offer: str) -> bytes:
-        return await asyncio.to_thread(caller.post, url, offer)
-
-    async with dial(runner, caller, signal, queue_limit_s=int(seconds) + 60) as peer:
-        await asyncio.wait_for(caller.connected.wait(), 10)
-        socket_url = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}"
-        async with connect(socket_url, proxy=None) as controller:
-            await controller.send(json.dumps(_NO_TURNS))
+    caller = Caller()
+    async with call(url, runner, caller, queue_limit_s=int(seconds) + 60) as peer:
+        address = socket_url(url, f"call_id={caller.call_id}")
+        async with connect(address, proxy=None) as controller:
+            await controller.send(json.dumps({"type": "session.update", "session": NO_TURNS}))
         spoken = speech()
         for _ in range(int(seconds * 48_000 / len(spoken)) + 1):
-            peer.play(_PART, spoken)
-        yield socket_url
-
-
-@contextlib.asynccontextmanager
-async def _bridge(service: str) -> AsyncIterator[tuple[str, psutil.Process]]:
-    """The bridge that is measured, whose upstream is ``service``, over WebRTC."""
-    flags = ("--port", "0", "--udp-port", "0", "--upstream", f"{service}/v1/realtime/calls", "--log-level", "error")
-    async with helper("bridge", "serve", *flags) as bridge:
-        yield next(word for word in (await bridge.ask()).split() if word.startswith("http")).rstrip("/"), bridge.figures
+            peer.play(PART, spoken)
+        yield address
 
 
 async def _rounds(
@@ -130,7 +84,7 @@ async def _rounds(
     gaps = 0
     for name in tqdm(list(KINDS) * rounds, desc="kinds", leave=False, disable=None):
         without_s, _ = await _window(process, None, seconds)
-        async with helper("benchmarks.fanout_listeners", where, str(count), "0", memory, KINDS[name]) as crowd:
+        async with running("benchmarks.fanout_listeners", where, str(count), "0", memory, KINDS[name]) as crowd:
             await crowd.ask()
             spent_s, report = await _window(process, crowd, seconds)
         us[name].append(1e6 * (spent_s - without_s) / max(1, report["messages"]))
@@ -147,23 +101,15 @@ async def _rounds(
     }
 
 
-async def _window(process: psutil.Process, crowd: Helper | None, seconds: float) -> tuple[float, dict[str, Any]]:
+async def _window(process: psutil.Process, crowd: Program | None, seconds: float) -> tuple[float, dict[str, Any]]:
     """The process's CPU time in so many seconds, and what the listeners got meanwhile."""
     await asyncio.sleep(_SETTLE_S)
     if crowd is not None:
         await crowd.ask("measure")
-    before_s = _cpu_s(process)
+    before_s = fine_cpu_s(process)
     await asyncio.sleep(seconds)
     report = {} if crowd is None else await crowd.report()
-    return _cpu_s(process) - before_s, report
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    """Of all its threads; to the nanosecond where Linux tells it, else to the tick."""
-    threads = list(Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
-    if not threads:
-        return float(sum(process.cpu_times()[:2]))
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+    return fine_cpu_s(process) - before_s, report
 
 
 def main() -> None:
@@ -174,21 +120,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--linger-s", type=float, default=_LINGER_S, help="between two kinds")
-    parser.add_argument("--json", help="path of a file for the figures")
+    add_output_flags(parser, can_draw=False)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(
-            measure(
-                listeners=arguments.listeners,
-                callers=arguments.callers,
-                seconds=arguments.seconds,
-                rounds=arguments.rounds,
-                linger_s=arguments.linger_s,
-            )
+    figures = run(
+        measure(
+            listeners=arguments.listeners,
+            callers=arguments.callers,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            linger_s=arguments.linger_s,
         )
+    )
     sys.stdout.write(json.dumps(figures) + "\n")
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
+    save(arguments, figures)
 
 
 if __name__ == "__main__":

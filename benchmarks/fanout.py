@@ -11,29 +11,26 @@ import asyncio
 import base64
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-import wave
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import psutil
-import uvloop
 from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.fanout_bare import TICK_S
 from benchmarks.fanout_listeners import MAX_MESSAGES, Times, open_times
+from benchmarks.kit.caller import NO_TURNS, socket_url
+from benchmarks.kit.output import add_output_flags, new_picture, run, save
+from benchmarks.kit.process import Program, running, serving
+from benchmarks.kit.sampling import cpu_s, rss_mb
+from benchmarks.kit.sound import FRAME_BYTES, speech
 
-__all__ = ["Helper", "helper", "main", "measure"]
+__all__ = ["main", "measure"]
 
-_SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
-_FRAME_BYTES = 960
 _TICKS_PER_EVENT = 25
 _FILL_S = 40  # of sound at once, with which those who read nothing fill what the kernel keeps for them
 _FILL_PACE_S = 0.2
@@ -41,60 +38,13 @@ _WAITS_BYTES = 64 * 1024
 _KERNEL_BYTES = 512 * 1024  # what the process holds for a frozen listener beside its backlog
 _BACKLOG_BYTES = 1024 * 1024
 
-_NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}
-
-
-@dataclass(slots=True)
-class Helper:
-    """A process that is told what to do by lines."""
-
-    process: asyncio.subprocess.Process
-    figures: psutil.Process
-
-    async def ask(self, line: str = "") -> str:
-        """Sends a line, if there is one, and reads the answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        if line:
-            self.process.stdin.write(f"{line}\n".encode())
-        async with asyncio.timeout(180):
-            answer = await self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"a helper of the benchmark ended at {line!r}")
-        return answer.decode().strip()
-
-    async def report(self) -> dict[str, Any]:
-        """What the listeners have had since they began to measure."""
-        figures: dict[str, Any] = json.loads(await self.ask("report"))
-        return figures
-
-    @property
-    def cpu_s(self) -> float:
-        """Of the process, until now."""
-        return sum(self.figures.cpu_times()[:2])
-
-
-@contextlib.asynccontextmanager
-async def helper(*arguments: str) -> AsyncIterator[Helper]:
-    """A process that runs a module with arguments, until the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        yield Helper(process, psutil.Process(process.pid))
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            process.terminate()  # the daemon's grace period ends with the second one
-        await process.wait()
-
 
 @dataclass(slots=True)
 class _Side:
     """One of the two servers with its listeners."""
 
-    server: Helper
-    listeners: Helper
+    server: Program
+    listeners: Program
     cpu_s: float = 0.0
     messages: int = 0
     gaps: int = 0
@@ -104,12 +54,12 @@ class _Side:
     async def begin(self) -> float:
         """From now on counts."""
         await self.listeners.ask("measure")
-        return self.server.cpu_s
+        return cpu_s(self.server.figures)
 
     async def end(self, before_s: float) -> None:
         """Until now counted."""
         await asyncio.sleep(0.3)  # the last messages are still under way
-        spent_s = self.server.cpu_s - before_s
+        spent_s = cpu_s(self.server.figures) - before_s
         report = await self.listeners.report()
         self.cpu_s += spent_s
         self.messages += report["messages"]
@@ -129,11 +79,10 @@ class _Owner:
         self._socket = socket
         self._times = times
         self._number = 0
-        with wave.open(str(_SPEECH)) as source:
-            speech = source.readframes(source.getnframes())
-        pieces = (speech[at : at + _FRAME_BYTES] for at in range(0, len(speech) - _FRAME_BYTES, _FRAME_BYTES))
+        pcm = speech()
+        pieces = (pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm) - FRAME_BYTES, FRAME_BYTES))
         self._appends = [_append(piece) for piece in pieces]
-        self._second = _append(speech[: 50 * _FRAME_BYTES])
+        self._second = _append(pcm[: 50 * FRAME_BYTES])
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a typed message"}]}
         self._message = json.dumps({"type": "conversation.item.create", "item": item})
 
@@ -169,30 +118,31 @@ async def measure(*, listeners: int, seconds: float, rounds: int, fill_s: int = 
         memory = f"{folder}/times"
         times = open_times(memory, is_new=True)
         async with contextlib.AsyncExitStack() as stack:
-            daemon = await stack.enter_async_context(
-                helper(
-                    "bridge", "serve", "--port", "0", "--udp-port", "0", "--engine", "parrot", "--log-level", "error"
-                )
+            daemon = await stack.enter_async_context(serving("--engine", "parrot"))
+            socket = await stack.enter_async_context(
+                connect(socket_url(daemon.url, "model=any"), proxy=None, compression=None)
             )
-            url = next(word for word in (await daemon.ask()).split() if word.startswith("http")).rstrip("/")
-            calls_url, url = f"{url}/v1/calls", f"ws{url.removeprefix('http')}/v1/realtime"
-            socket = await stack.enter_async_context(connect(f"{url}?model=any", proxy=None, compression=None))
             session_id = json.loads(await socket.recv())["session"]["id"]
-            call_url = f"{calls_url}/{session_id}"
-            await socket.send(json.dumps(_NO_TURNS))
+            call_url = f"{daemon.url}/v1/calls/{session_id}"
+            await socket.send(json.dumps({"type": "session.update", "session": NO_TURNS}))
             owner = _Owner(socket, times)
             drain = asyncio.create_task(owner.drain())
             stack.callback(drain.cancel)
-            bare = await stack.enter_async_context(helper("benchmarks.fanout_bare", memory))
-            bare_url = f"ws://127.0.0.1:{await bare.ask()}/?call_id={session_id}"
+            bare = await stack.enter_async_context(serving(memory, program="benchmarks.fanout_bare"))
             ours, theirs = [
                 _Side(
                     server,
                     await stack.enter_async_context(
-                        helper("benchmarks.fanout_listeners", address, str(listeners), str(frozen), memory)
+                        running(
+                            "benchmarks.fanout_listeners",
+                            socket_url(server.url, f"call_id={session_id}"),
+                            str(listeners),
+                            str(frozen),
+                            memory,
+                        )
                     ),
                 )
-                for server, address in ((daemon, f"{url}?call_id={session_id}"), (bare, bare_url))
+                for server in (daemon, bare)
             ]
             for side in (ours, theirs):
                 await side.listeners.ask()
@@ -243,13 +193,13 @@ async def _freeze(
         await ours.listeners.ask("measure")
         await owner.speak(seconds, f"all read, round {number + 1}")
         reading.append(await ours.listeners.report())
-        rss.append(ours.server.figures.memory_info().rss)
+        rss.append(rss_mb(ours.server.figures))
         await ours.listeners.ask(f"freeze {frozen}")
         await owner.pour(fill_s)
         await ours.listeners.ask("measure")
         await owner.speak(seconds, f"{frozen} frozen, round {number + 1}")
         beside_frozen.append(await ours.listeners.report())
-        rss.append(ours.server.figures.memory_info().rss)
+        rss.append(rss_mb(ours.server.figures))
         behind.append(await asyncio.to_thread(_backlogs, call_url))
         await ours.listeners.ask("thaw")
     # Whatever else the machine does only adds to a delay: the best window of each kind is what is compared.
@@ -263,9 +213,9 @@ async def _freeze(
         "gaps_beside_frozen": sum(report["gaps"] for report in beside_frozen),
         "backlog_mb_of_frozen": [round(sum(sizes) / 1e6, 1) for sizes in behind],
         "frozen_that_wait": [len(sizes) for sizes in behind],
-        "rss_mb": round(rss[0] / 1e6, 1),
-        "rss_mb_beside_frozen": round(max(rss[1::2]) / 1e6, 1),
-        "rss_bound_mb": round((rss[0] + frozen * (_BACKLOG_BYTES + _KERNEL_BYTES)) / 1e6, 1),
+        "rss_mb": rss[0],
+        "rss_mb_beside_frozen": max(rss[1::2]),
+        "rss_bound_mb": round(rss[0] + frozen * (_BACKLOG_BYTES + _KERNEL_BYTES) / 1e6, 1),
     }
 
 
@@ -278,11 +228,7 @@ def _backlogs(call_url: str) -> list[int]:
 
 def _draw(figures: dict[str, Any], path: str) -> None:
     """Two pairs of bars."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only who draws needs it
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(9, 4), dpi=80, layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = new_picture(9, 4)
     cost, delay = picture.subplots(1, 2)
     cost.bar(["bridge", "websockets.broadcast"], [figures["bridge_us_per_event"], figures["bare_us_per_event"]])
     cost.set(title=f"{figures['listeners']} listeners, ratio {figures['ratio']}", ylabel="CPU µs per delivered event")
@@ -298,23 +244,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each window")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fill-s", type=int, default=_FILL_S, help="sound between freezing and measuring")
-    parser.add_argument("--json", help="path of a file for the figures")
-    parser.add_argument("--png", help="path of a picture of them")
+    add_output_flags(parser)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(
-            measure(
-                listeners=arguments.listeners,
-                seconds=arguments.seconds,
-                rounds=arguments.rounds,
-                fill_s=arguments.fill_s,
-            )
+    figures = run(
+        measure(
+            listeners=arguments.listeners,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            fill_s=arguments.fill_s,
         )
+    )
     sys.stdout.write(json.dumps(figures) + "\n")
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
-    if arguments.png:
-        _draw(figures, arguments.png)
+    save(arguments, figures, _draw)
 
 
 if __name__ == "__main__":

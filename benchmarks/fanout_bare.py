@@ -10,10 +10,10 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from benchmarks.fanout_listeners import KINDS, MAX_MESSAGES, Times, open_times
+from benchmarks.kit.output import run
 
 __all__ = ["TICK_S", "ticks_of"]
 
@@ -76,5 +76,4 @@ async def _play(ticks: list[Tick], groups: list[set[ServerConnection]], times: T
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sys.argv[1]))
+    run(_serve(sys.argv[1]))

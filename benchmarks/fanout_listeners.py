@@ -18,7 +18,8 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
-import uvloop
+
+from benchmarks.kit.output import run
 
 __all__ = ["KINDS", "MAX_MESSAGES", "Listener", "Times", "open_times"]
 
@@ -199,6 +200,5 @@ async def _listen(url: str, count: int, small: int, memory: str, kinds: tuple[st
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        chosen = tuple(sys.argv[5:]) or KINDS
-        runner.run(_listen(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], chosen))
+    chosen = tuple(sys.argv[5:]) or KINDS
+    run(_listen(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], chosen))

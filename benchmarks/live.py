@@ -9,62 +9,42 @@ import argparse
 import asyncio
 import contextlib
 import json
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import uvloop
 from numpy.typing import NDArray
 from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.calls import daemon, speech
-from bridge.errors import BridgeError
-from bridge.media.playback import Marked, Part, Started, Stopped
+from benchmarks.kit.caller import PART, Caller, call, socket_url
+from benchmarks.kit.output import add_output_flags, new_picture, run, save
+from benchmarks.kit.process import running, serving
+from benchmarks.kit.sound import speech
 from bridge.media.rtp import CLOCK_HZ, timestamp_difference
 from bridge.peer.dial import dial
 from bridge.peer.ice import packet_kind
 from bridge.peer.peer import Peer
 from bridge.peer.runner import PeerRunner
-from bridge.session.roles import Sink
 
 __all__ = ["main"]
 
-_PART = Part("benchmark", "benchmark", 0, 0)
 _WARM_UP_S = 2.0
 
 
 _Floats = NDArray[np.float64]
 
 
-@dataclass(slots=True)
-class _Caller:
+class _Caller(Caller):
     """One caller; notes when its packets leave and when those of the daemon come."""
 
-    connected: asyncio.Event = field(default_factory=asyncio.Event)
-    call_id: str = ""
-    sent_at: list[float] = field(default_factory=list)
-    came: list[tuple[float, int]] = field(default_factory=list)
-    """When, and with which RTP timestamp."""
-    read_at: list[float] = field(default_factory=list)
-
-    def leg_connected(self) -> None:
-        self.connected.set()
-
-    def receive_audio(self, pcm: bytes) -> None: ...
-
-    def channel_opened(self, sink: Sink) -> None: ...
-
-    def receive_text(self, text: str) -> None: ...
-
-    def played(self, event: Started | Stopped | Marked) -> None: ...
-
-    def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent_at: list[float] = []
+        self.came: list[tuple[float, int]] = []
+        """When, and with which RTP timestamp."""
+        self.read_at: list[float] = []
 
     def watch(self, peer: Peer) -> None:
         """From now on each packet's time is noted, at the socket."""
@@ -89,46 +69,21 @@ Signal = Callable[[str], Awaitable[bytes]]
 
 
 @contextlib.asynccontextmanager
-async def _call(runner: PeerRunner, caller: _Caller, signal: Signal) -> AsyncIterator[Peer]:
-    async with dial(runner, caller, signal) as peer:
-        await asyncio.wait_for(caller.connected.wait(), 10)
-        yield peer
+async def _speaker() -> AsyncIterator[Signal]:
+    """The endpoint that speaks, as a process of its own."""
+    async with running("benchmarks.speaker") as speaker:
 
+        async def signal(offer: str) -> bytes:
+            return str(json.loads(await speaker.ask(json.dumps(offer)))).encode()
 
-def _to_daemon(url: str, caller: _Caller) -> Signal:
-    def post(offer: str) -> bytes:
-        headers = {"Content-Type": "application/sdp"}
-        request = urllib.request.Request(f"{url}/v1/realtime/calls", offer.encode(), headers)
-        with urllib.request.urlopen(request, timeout=10) as response:
-            caller.call_id = response.headers["Location"].rpartition("/")[2]
-            return bytes(response.read())
-
-    async def signal(offer: str) -> bytes:
-        return await asyncio.to_thread(post, offer)
-
-    return signal
+        yield signal
 
 
 @contextlib.asynccontextmanager
-async def _speaker() -> AsyncIterator[Signal]:
-    """The endpoint that speaks, as a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.speaker"]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    offers, answers = process.stdin, process.stdout
-
-    async def signal(offer: str) -> bytes:
-        offers.write(json.dumps(offer).encode() + b"\n")
-        return str(json.loads(await answers.readline())).encode()
-
-    try:
-        yield signal
-    finally:
-        process.terminate()
-        await process.wait()
+async def _called(runner: PeerRunner, caller: _Caller, signal: Signal) -> AsyncIterator[Peer]:
+    async with dial(runner, caller, signal) as peer:
+        await asyncio.wait_for(caller.connected.wait(), 10)
+        yield peer
 
 
 async def _read(listener: ClientConnection, caller: _Caller) -> None:
@@ -142,17 +97,21 @@ async def _read(listener: ClientConnection, caller: _Caller) -> None:
 async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
     """From a packet's being sent to its event's being read, in ms."""
     callers: list[_Caller] = []
-    async with daemon() as (url, _), PeerRunner() as runner, contextlib.AsyncExitStack() as stack:
+    async with (
+        serving("--max-calls", "1000", "--engine", "parrot") as daemon,
+        PeerRunner() as runner,
+        contextlib.AsyncExitStack() as stack,
+    ):
         readers = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = []
         for _ in tqdm(range(calls), desc="dialling", unit="call", disable=None):
             caller = _Caller()
-            peer = await stack.enter_async_context(_call(runner, caller, _to_daemon(url, caller)))
-            address = f"ws{url.removeprefix('http')}/v1/realtime?call_id={caller.call_id}&audio=pcm16"
+            peer = await stack.enter_async_context(call(daemon.url, runner, caller))
+            address = socket_url(daemon.url, f"call_id={caller.call_id}&audio=pcm16")
             listener = await stack.enter_async_context(connect(address, proxy=None))
             tasks.append(readers.create_task(_read(listener, caller)))
             for _ in range(20):
-                peer.play(_PART, speech())
+                peer.play(PART, speech())
             caller.watch(peer)
             callers.append(caller)
         await asyncio.sleep(_WARM_UP_S)
@@ -188,7 +147,7 @@ async def _measure_spacing(calls: int, seconds: int) -> dict[str, float]:
     async with _speaker() as signal, PeerRunner() as runner, contextlib.AsyncExitStack() as stack:
         callers = [_Caller() for _ in range(calls)]
         for caller in tqdm(callers, desc="dialling", unit="call", disable=None):
-            caller.watch(await stack.enter_async_context(_call(runner, caller, signal)))
+            caller.watch(await stack.enter_async_context(_called(runner, caller, signal)))
         await asyncio.sleep(_WARM_UP_S)
         for caller in callers:
             caller.came.clear()
@@ -220,11 +179,7 @@ async def _measure(calls: int, spacing_calls: int, seconds: int) -> list[dict[st
 
 def _draw(figures: list[dict[str, float]], path: str) -> None:
     """A bar for each percentile."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only who draws needs it
-    from matplotlib.figure import Figure
-
-    picture = Figure(figsize=(7, 3), dpi=80, layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = new_picture(7, 3)
     axes = picture.subplots()
     bars = {name.removesuffix("_ms"): value for each in figures for name, value in each.items() if name.endswith("_ms")}
     axes.bar_label(axes.barh(list(bars), list(bars.values()), color="#0b6e4f"), fmt="%.1f ms", padding=3)
@@ -238,15 +193,9 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20, help="that speak and are listened to; 0 leaves it out")
     parser.add_argument("--spacing-calls", type=int, default=50, help="that are spoken to at once; 0 leaves it out")
     parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--json", help="path of a file for the figures")
-    parser.add_argument("--png", help="path of a picture of them")
+    add_output_flags(parser)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(_measure(arguments.calls, arguments.spacing_calls, arguments.seconds))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
-    if arguments.png:
-        _draw(figures, arguments.png)
+    save(arguments, run(_measure(arguments.calls, arguments.spacing_calls, arguments.seconds)), _draw)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,25 @@ than what its track gives out.
 import argparse
 import json
 import sys
-import wave
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pystoi import stoi
 from tqdm import tqdm
 
+from benchmarks.kit.output import COLOURS, new_picture
+from benchmarks.kit.sound import speech
 from benchmarks.receivers import OPUS, RATE_HZ, AiortcReceiver, BridgeReceiver, Piece, Receiver
 from bridge.media.opus import new_encoder
 from bridge.media.resample import Resampler
 from bridge.media.rtp import pack_rtp
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 try:
     from pesq import pesq
@@ -33,7 +38,6 @@ except ImportError:  # it comes as source, and not everyone has a compiler
 
 __all__ = ["Case", "Figures", "main", "measure"]
 
-_SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
 _FRAME_S = 0.020
 _FRAME_SAMPLES = RATE_HZ // 50
 _POLL_S = 0.005
@@ -74,6 +78,9 @@ class Figures:
     pesq: float | None
 
 
+_Value = Callable[[Figures], float]
+
+
 def measure(case: Case, *, seconds: float, seeds: int) -> list[Figures]:
     """Both receivers on the same network, averaged over ``seeds`` runs; gap and delays of all runs together."""
     runs = [_run(case, _speech(seconds), seed) for seed in range(seeds)]
@@ -82,8 +89,7 @@ def measure(case: Case, *, seconds: float, seeds: int) -> list[Figures]:
 
 def _speech(seconds: float) -> bytes:
     """So much speech, in whole frames."""
-    with wave.open(str(_SPEECH)) as source:
-        once = bytes(source.readframes(source.getnframes()))
+    once = speech()
     wanted = int(seconds / _FRAME_S) * 2 * _FRAME_SAMPLES
     return (once * (wanted // len(once) + 1))[:wanted]
 
@@ -208,6 +214,53 @@ def _cases(*, is_quick: bool) -> list[Case]:
     return cases + [Case(_LOSS_UNDER_JITTER, jitter_ms=jitter) for jitter in jitters]
 
 
+def _draw(figures: list[Figures], path: Path) -> None:
+    """Four panels over loss, two over jitter, the bridge and aiortc in each."""
+    picture = new_picture(11, 6.4)
+    panels = picture.subplots(2, 3)
+    over_loss = [each for each in figures if each.jitter_ms == 0]
+    over_jitter = [each for each in figures if each.loss_percent == 2 and not each.is_bursty]
+    quality: _Value = lambda each: each.stoi if each.pesq is None else each.pesq  # noqa: E731
+    name = "STOI" if figures[0].pesq is None else "PESQ"
+    _over_loss(panels[0, 0], over_loss, quality, f"speech quality ({name})")
+    _over_loss(panels[0, 1], over_loss, lambda each: each.delivered_percent, "sound delivered (%)")
+    _over_loss(panels[1, 0], over_loss, lambda each: each.delay_p99_ms, "delay p99 (ms)")
+    _over_loss(panels[1, 1], over_loss, lambda each: each.longest_gap_ms, "longest gap (ms)")
+    _over_jitter(panels[0, 2], over_jitter, quality, f"speech quality ({name}), 2 % loss")
+    _over_jitter(panels[1, 2], over_jitter, lambda each: each.delay_p99_ms, "delay p99 (ms), 2 % loss")
+    panels[0, 0].legend(fontsize=8)
+    picture.savefig(path)
+
+
+def _over_loss(axes: "Axes", figures: list[Figures], value: _Value, title: str) -> None:
+    for receiver, colour in COLOURS.items():
+        for is_bursty in (False, True):
+            line = [each for each in figures if each.receiver == receiver and each.is_bursty == is_bursty]
+            line.sort(key=lambda each: each.loss_percent)
+            label = f"{receiver}, {'bursts of 3' if is_bursty else 'random loss'}"
+            _line(axes, [each.loss_percent for each in line], list(map(value, line)), colour, label, is_bursty)
+    _finish(axes, title, "packets lost (%)")
+
+
+def _over_jitter(axes: "Axes", figures: list[Figures], value: _Value, title: str) -> None:
+    for receiver, colour in COLOURS.items():
+        line = sorted((each for each in figures if each.receiver == receiver), key=lambda each: each.jitter_ms)
+        _line(axes, [each.jitter_ms for each in line], list(map(value, line)), colour, receiver, False)
+    _finish(axes, title, "jitter: up to … ms late")
+
+
+def _line(axes: "Axes", x: list[float], y: list[float], colour: str, label: str, is_dashed: bool) -> None:
+    axes.plot(x, y, "o--" if is_dashed else "o-", color=colour, label=label, markersize=3, linewidth=1.4)
+
+
+def _finish(axes: "Axes", title: str, unit: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(unit, fontsize=8)
+    axes.set_ylim(bottom=0)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+
+
 def main() -> None:
     """Measures, prints a JSON line for each case and receiver, and draws."""
     parser = argparse.ArgumentParser(description="What loss and jitter do to speech.")
@@ -228,9 +281,7 @@ def main() -> None:
         lines = ",\n".join(json.dumps(asdict(each)) for each in figures)
         arguments.json.write_text(f"[\n{lines}\n]\n")
     if arguments.png is not None:
-        from benchmarks.drawing import draw
-
-        draw(figures, arguments.png)
+        _draw(figures, arguments.png)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many calls one core carries, beside aiortc as in its examples: ``python -m benchmarks.sessions``.
 
-Every server is a process of its own and meets the same load: real WebRTC peers that speak (see ``benchmarks.load``),
+Every server is a process of its own and meets the same load: real WebRTC peers that speak (``benchmarks.kit.load``),
 each with one WebSocket. What is compared is the CPU time of the server's process alone, per packet of a caller's.
 
 - ``mic``: a caller's sound becomes append events of 20 ms on the WebSocket of a listener. Nobody answers (the embedded
@@ -13,38 +13,34 @@ import argparse
 import asyncio
 import contextlib
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import urllib.request
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import psutil
-import uvloop
 from tqdm import tqdm
 
-from benchmarks.load import Clock, FrameCounter, LoadPeer, Weather, client_frame, speech
+from benchmarks.kit.caller import NO_TURNS, post_offer
+from benchmarks.kit.load import Clock, FrameCounter, LoadPeer, Weather, client_frame
+from benchmarks.kit.output import COLOURS, add_output_flags, new_picture, run, save
+from benchmarks.kit.process import serving
+from benchmarks.kit.sampling import CPU_TICK_S, cpu_s, machine
+from benchmarks.kit.sound import FRAME_BYTES, speech
 from bridge.peer.dtls import new_certificate
 
 __all__ = ["main", "measure", "run_points"]
 
 _MODES = ("mic", "both", "passed")
-_SERVE = ("bridge", "serve", "--port", "0", "--udp-port", "0", "--max-calls", "2000", "--log-level", "error")
 _HOST = "127.0.0.1"
-_CPU_TICK_S = 0.01  # the kernel counts CPU time no finer
 _PACKETS_PER_S = 50
 _AT_ONCE = 8  # calls that are being set up
 _WARM_UP_S = 14.0  # by then receiver reports have said that nothing is lost
 _DELTA_TICKS = 5
 _AHEAD = 4  # deltas of an answer before the first is played
-_FRAME_BYTES = 960
 _MB = 1024 * 1024
-_NO_TURNS = json.dumps({"type": "realtime", "audio": {"input": {"turn_detection": None}}})
 _ANSWER = {"response_id": "resp_benchmark", "item_id": "item_benchmark", "output_index": 0, "content_index": 0}
 
 Figures = dict[str, Any]
@@ -78,18 +74,6 @@ class _Load:
         if socket is not None:
             self.sockets.append(socket)
 
-    def post(self, offer: str, session: str | None = None) -> tuple[bytes, str]:
-        """The bridge's answer, and the id of the call."""
-        body, kind = offer.encode(), "application/sdp"
-        if session is not None:
-            parts = (("sdp", offer), ("session", session))
-            head = '--part\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
-            body, kind = "".join(head.format(*part) for part in parts).encode() + b"--part--\r\n", ""
-            kind = "multipart/form-data; boundary=part"
-        request = urllib.request.Request(f"{self.url}/v1/realtime/calls", body, {"Content-Type": kind})
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.read(), response.headers["Location"].rpartition("/")[2]
-
     def check(self) -> None:
         """Raises where a caller or a socket was lost."""
         faults = [fault for peer in self.peers for fault in peer.faults]
@@ -113,7 +97,7 @@ async def _open_mic(load: _Load) -> None:
 
     async def signal(offer: str) -> bytes:
         nonlocal call_id
-        answer, call_id = await asyncio.to_thread(load.post, offer, _NO_TURNS)
+        answer, call_id = await asyncio.to_thread(post_offer, load.url, offer, json.dumps(NO_TURNS))
         return answer
 
     peer = load.new_peer()
@@ -126,7 +110,7 @@ async def _open_both(load: _Load) -> None:
     """A caller of the bridge whom an agent answers."""
 
     async def signal(offer: str) -> bytes:
-        return (await asyncio.to_thread(load.post, offer))[0]
+        return (await asyncio.to_thread(post_offer, load.url, offer))[0]
 
     socket = await FrameCounter.open(_HOST, load.port, "/v1/realtime?role=agent")
     created = asyncio.ensure_future(socket.next_text(lambda text: b"session.created" in text))
@@ -164,7 +148,7 @@ async def _open_passed(load: _Load) -> None:
     """A caller of the bridge, which calls a service."""
 
     async def signal(offer: str) -> bytes:
-        return (await asyncio.to_thread(load.post, offer))[0]
+        return (await asyncio.to_thread(post_offer, load.url, offer))[0]
 
     peer = load.new_peer()
     await peer.connect(_HOST, signal)
@@ -173,7 +157,7 @@ async def _open_passed(load: _Load) -> None:
 
 def _speaker(socket: FrameCounter) -> Callable[[int], None]:
     """What writes the answer's sound, 100 ms every 100 ms, a little ahead of what is played."""
-    pcm, size = speech(), _DELTA_TICKS * _FRAME_BYTES
+    pcm, size = speech(), _DELTA_TICKS * FRAME_BYTES
     deltas = [
         client_frame(
             json.dumps({"type": "response.output_audio.delta", "event_id": "event_benchmark", **_ANSWER,
@@ -190,24 +174,6 @@ def _speaker(socket: FrameCounter) -> Callable[[int], None]:
         ticks += 1
 
     return tick
-
-
-@contextlib.asynccontextmanager
-async def _process(*arguments: str) -> AsyncIterator[tuple[str, psutil.Process]]:
-    """A server that prints its port or URL in its first line."""
-    command = [sys.executable, "-m", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(60):
-            line = (await process.stdout.readline()).decode().strip()
-        url = next((word for word in line.split() if word.startswith("http")), f"http://{_HOST}:{line}").rstrip("/")
-        yield url, psutil.Process(process.pid)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            process.terminate()  # the daemon's grace period ends with the second one
-        await process.wait()
 
 
 async def _get(url: str, *, is_post: bool = False) -> int:
@@ -229,16 +195,18 @@ async def run_points(
     name = f"{mode}, aiortc" if is_baseline else mode
     async with contextlib.AsyncExitStack() as stack:
         service_url: str | None = None
-        server: tuple[str, ...] = (*_SERVE, "--upstream", "agent")
+        server = serving("--max-calls", "2000", "--upstream", "agent")
         open_call = _open_both
         if is_baseline:
-            server = ("benchmarks.sessions_aiortc", mode)
+            server = serving(mode, program="benchmarks.sessions_aiortc")
             open_call = _open_at_aiortc if mode == "mic" else _open_both_at_aiortc
         elif mode == "mic":
-            server, open_call = (*_SERVE, "--engine", "parrot"), _open_mic
+            server, open_call = serving("--max-calls", "2000", "--engine", "parrot"), _open_mic
         elif mode == "passed":
-            service_url, _ = await stack.enter_async_context(_process("benchmarks.sessions_service"))
-            server, open_call = (*_SERVE, "--upstream", f"{service_url}/v1/realtime/calls"), _open_passed
+            service = await stack.enter_async_context(serving(program="benchmarks.sessions_service"))
+            service_url = service.url
+            upstream = ("--upstream", f"{service_url}/v1/realtime/calls")
+            server, open_call = serving("--max-calls", "2000", *upstream), _open_passed
 
         async def window(load: _Load, process: psutil.Process, what: str) -> dict[str, float]:
             watching = None if watch is None else asyncio.ensure_future(watch(process.pid))
@@ -247,8 +215,9 @@ async def run_points(
                 await watching
             return taken
 
-        url, process = await stack.enter_async_context(_process(*server))
-        load = _Load(url, weather)
+        bridge = await stack.enter_async_context(server)
+        process = bridge.figures
+        load = _Load(bridge.url, weather)
         ticking = asyncio.ensure_future(load.clock.run())
         stack.callback(ticking.cancel)
         stack.push_async_callback(load.aclose)
@@ -256,9 +225,9 @@ async def run_points(
         points = []
         for calls in counts:
             load.clock.is_speaking = False
-            before_s, more = _cpu_s(process), calls - len(load.peers)
+            before_s, more = cpu_s(process), calls - len(load.peers)
             await _set_up(load, open_call, more, name)
-            set_up_s = max(_cpu_s(process) - before_s, _CPU_TICK_S) / more
+            set_up_s = max(cpu_s(process) - before_s, CPU_TICK_S) / more
             fresh = process.memory_info().rss
             load.clock.is_speaking = True
             if service_url is not None:
@@ -307,14 +276,14 @@ async def _window(
         if service_url is not None:
             heard = await _get(f"{service_url}/heard")
         sent, received = sum(peer.sent for peer in load.peers), sum(peer.received for peer in load.peers)
-        return _cpu_s(process), sent, heard, received
+        return cpu_s(process), sent, heard, received
 
     before = await count()
     for _ in tqdm(range(round(seconds)), desc=what, unit="s", leave=False, disable=None):
         await asyncio.sleep(1)
-    cpu_s, sent, heard, received = (b - a for a, b in zip(before, await count(), strict=True))
+    spent_s, sent, heard, received = (b - a for a, b in zip(before, await count(), strict=True))
     return {
-        "us_per_packet": 1e6 * cpu_s / sent,
+        "us_per_packet": 1e6 * spent_s / sent,
         "heard_percent": 100 * heard / sent,
         "answered_percent": 100 * received / sent,
     }
@@ -325,12 +294,8 @@ async def _require_sound(socket: FrameCounter) -> None:
     text = await socket.next_text(lambda text: b"append" in text)
     event = json.loads(text)
     length = len(b64decode(event["audio"]))
-    if event["type"] != "input_audio_buffer.append" or length == 0 or length % (_FRAME_BYTES // 2):
+    if event["type"] != "input_audio_buffer.append" or length == 0 or length % (FRAME_BYTES // 2):
         raise RuntimeError(f"no append event of whole frames: {text[:200]!r}")
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:2])
 
 
 async def measure(
@@ -338,7 +303,7 @@ async def measure(
     warm_up_s: float = _WARM_UP_S
 ) -> Figures:  # fmt: skip
     """All figures; of each mode the bridge's points, then the baseline's."""
-    figures: Figures = {"machine": _machine()}
+    figures: Figures = {"machine": machine()}
     for mode in calls:
         figures[mode] = {
             "bridge": await run_points(
@@ -360,15 +325,6 @@ async def measure(
     return figures
 
 
-def _machine() -> dict[str, object]:
-    cpu = platform.processor()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    packages = {name: version(name) for name in ("aiortc", "av", "uvloop", "websockets")}
-    return {"cpu": cpu, "cores": psutil.cpu_count(), "python": platform.python_version(), **packages}
-
-
 def main() -> None:
     """Measures and prints JSON."""
     parser = argparse.ArgumentParser(description="How many calls one core carries, beside aiortc.")
@@ -382,25 +338,20 @@ def main() -> None:
     parser.add_argument("--loss-percent", type=float, default=0.0)
     parser.add_argument("--jitter-ms", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="path of a file for the figures")
-    parser.add_argument("--png", help="path of a picture of them")
+    add_output_flags(parser)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(
-            measure(
-                calls={mode: numbers for mode in _MODES if (numbers := _numbers(getattr(arguments, mode)))},
-                baseline_calls=_numbers(arguments.baseline_calls),
-                seconds=arguments.seconds,
-                windows=arguments.windows,
-                warm_up_s=arguments.warm_up_s,
-                weather=Weather(arguments.loss_percent, arguments.jitter_ms, arguments.seed),
-            )
+    figures = run(
+        measure(
+            calls={mode: numbers for mode in _MODES if (numbers := _numbers(getattr(arguments, mode)))},
+            baseline_calls=_numbers(arguments.baseline_calls),
+            seconds=arguments.seconds,
+            windows=arguments.windows,
+            warm_up_s=arguments.warm_up_s,
+            weather=Weather(arguments.loss_percent, arguments.jitter_ms, arguments.seed),
         )
+    )
     sys.stdout.write(json.dumps(figures) + "\n")
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=1) + "\n")
-    if arguments.png:
-        _draw(figures, arguments.png)
+    save(arguments, figures, _draw)
 
 
 def _numbers(text: str) -> list[int]:
@@ -409,20 +360,15 @@ def _numbers(text: str) -> list[int]:
 
 def _draw(figures: Figures, path: str) -> None:
     """A bar for each server and mode."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # only who draws needs it
-    from matplotlib.figure import Figure
-
     modes = [mode for mode in _MODES if mode in figures]
-    picture = Figure(figsize=(10, 3.6), dpi=80, layout="constrained")
-    FigureCanvasAgg(picture)
+    picture = new_picture(10, 3.6)
     names = {"mic": "microphone → append events", "both": "both ways", "passed": "Opus passed on"}
-    colours = {"bridge": "#0b6e4f", "aiortc": "#c8553d"}
     for axes, mode in zip(picture.subplots(1, len(modes), squeeze=False)[0], modes, strict=True):
-        points = [(server, p) for server in colours for p in figures[mode].get(server, ())]
+        points = [(server, p) for server in COLOURS for p in figures[mode].get(server, ())]
         bars = axes.bar(
             [f"{server}\n{point['calls']} calls" for server, point in points],
             [point["calls_per_core"] for _, point in points],
-            color=[colours[server] for server, _ in points],
+            color=[COLOURS[server] for server, _ in points],
         )
         axes.bar_label(bars, fmt="%.0f", fontsize=8)
         axes.set_title(names[mode], fontsize=10)

@@ -12,16 +12,17 @@ import sys
 from typing import Any
 
 import uvicorn
-import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from benchmarks.load import Clock, opus_speech
+from benchmarks.kit.caller import Caller
+from benchmarks.kit.load import Clock
+from benchmarks.kit.output import run
+from benchmarks.kit.sound import opus_speech
 from bridge.errors import BridgeError
 from bridge.media.passing import PassedPacket
-from bridge.media.playback import Marked, Started, Stopped
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.peer import Peer
 from bridge.peer.sdp import parse_offer
@@ -34,12 +35,13 @@ __all__: list[str] = []
 _LEAD_TICKS = 10
 
 
-class _Call:
-    """One caller; a ``LegOwner``."""
+class _Call(Caller):
+    """One caller."""
 
     peer: Peer
 
     def __init__(self) -> None:
+        super().__init__()
         self.heard = 0
         self._ssrc = secrets.randbits(32)
         self._sequence = 0
@@ -83,12 +85,6 @@ class _Call:
         packet = PassedPacket(payload, self._ssrc, self._sequence & 0xFFFF, 960 * self._sequence & 0xFFFFFFFF, False)
         self.peer.forward(None, packet)
 
-    def receive_text(self, text: str) -> None: ...
-
-    def receive_audio(self, pcm: bytes) -> None: ...
-
-    def played(self, event: Started | Stopped | Marked) -> None: ...
-
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         self._is_gone = True
 
@@ -130,5 +126,4 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve())
+    run(_serve())

@@ -16,17 +16,17 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import uvloop
 from tqdm import tqdm
 
+from benchmarks.kit.output import run
+from benchmarks.kit.process import Program, serving
+from benchmarks.kit.sampling import cpu_s
 from benchmarks.soak_calls import PUBLIC_URL, TWILIO_TOKEN, Callers
 from bridge import log as logging
 
@@ -49,18 +49,16 @@ Figures = dict[str, Any]
 class _Watched:
     """The daemon's process."""
 
-    def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
-        self.url = url
-        self._process = process
-        self._kernel = psutil.Process(process.pid)
+    def __init__(self, program: Program) -> None:
+        self.url = f"{program.url}/"
+        self._program = program
+        self._process = program.process
 
     async def sample(self) -> Sample:
         """What it holds now."""
-        assert self._process.stdout is not None
         self._process.send_signal(signal.SIGUSR1)
-        async with asyncio.timeout(60):
-            told = json.loads(await self._process.stdout.readline())
-        kernel = self._kernel
+        told = json.loads(await self._program.ask())
+        kernel = self._program.figures
         return {
             "rss_mb": round(kernel.memory_info().rss / _MB, 2),
             "threads": kernel.num_threads(),
@@ -69,7 +67,7 @@ class _Watched:
             "calls": told["calls"],
             "peers": told["peers"],
             "malloc_used_mb": round(told.get("malloc_used", 0) / _MB, 2),
-            "cpu_s": round(sum(kernel.cpu_times()[:2]), 2),
+            "cpu_s": round(cpu_s(kernel), 2),
         }
 
     async def stop(self) -> int | None:
@@ -87,17 +85,8 @@ class _Watched:
 async def _daemon(max_calls: int) -> AsyncIterator[_Watched]:
     flags = ("--port", "0", "--udp-port", "0", "--engine", "parrot", "--max-calls", str(max_calls), "--drain-s", "0",
              "--public-url", PUBLIC_URL, "--twilio-auth-token", TWILIO_TOKEN, "--log-level", "error")  # fmt: skip
-    command = [sys.executable, "-m", "benchmarks.counted", *flags]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(120):
-            line = (await process.stdout.readline()).decode()
-        yield _Watched(next(word for word in line.split() if word.startswith("http")), process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with serving(*flags, program="benchmarks.counted") as program:
+        yield _Watched(program)
 
 
 def trend(at_s: list[float], values: list[float], small: float) -> Figures:
@@ -156,7 +145,7 @@ async def measure(calls: int, minutes: float, *, every_s: float = _EVERY_S, seed
     faults += [f"{after['calls']:g} calls are left"] if after["calls"] else []
     faults += [f"only {up:.1f} calls were up"] if up < 0.9 * calls else []
     faults += [f"exit code {code}"] if code != 0 else []
-    cpu_s = samples[-1]["cpu_s"] - samples[0]["cpu_s"]
+    spent_s = samples[-1]["cpu_s"] - samples[0]["cpu_s"]
     return {
         "machine": {
             "cores": os.cpu_count(),
@@ -167,7 +156,7 @@ async def measure(calls: int, minutes: float, *, every_s: float = _EVERY_S, seed
         "minutes": round(samples[-1]["at_s"] / 60, 1),
         "counted_from_minute": round(fill_s / 60, 1),
         "calls_up": round(up, 1),
-        "cpu_percent_of_core": round(100 * cpu_s / (samples[-1]["at_s"] - samples[0]["at_s"]), 1),
+        "cpu_percent_of_core": round(100 * spent_s / (samples[-1]["at_s"] - samples[0]["at_s"]), 1),
         "trends": trends,
         "before": before,
         "after": after,
@@ -206,10 +195,7 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", type=Path, help="writes the figures there")
     arguments = parser.parse_args()
     logging.configure("auto", "error")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(
-            measure(arguments.calls, arguments.minutes, every_s=arguments.every_s, seed=arguments.seed)
-        )
+    figures = run(measure(arguments.calls, arguments.minutes, every_s=arguments.every_s, seed=arguments.seed))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     sys.stdout.write(_table(figures) + "\n" + json.dumps({k: v for k, v in figures.items() if k != "samples"}) + "\n")

@@ -15,19 +15,18 @@ import urllib.request
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load import FrameCounter, client_frame, speech
+from benchmarks.kit.caller import PART, Caller
+from benchmarks.kit.load import FrameCounter, client_frame
+from benchmarks.kit.sound import speech
 from bridge.client.carriers import silence_of
 from bridge.client.phone import Dialling, Phone
 from bridge.client.phone import dial as dial_phone
 from bridge.errors import BridgeError
 from bridge.media.convert import SoundEncoder
-from bridge.media.playback import Part, Played
 from bridge.peer.dial import dial
 from bridge.peer.runner import PeerRunner
-from bridge.session.roles import Sink
 from bridge.wire.audio import G711_ULAW
 
 __all__ = ["KINDS", "PUBLIC_URL", "TWILIO_TOKEN", "Callers"]
@@ -35,7 +34,6 @@ __all__ = ["KINDS", "PUBLIC_URL", "TWILIO_TOKEN", "Callers"]
 KINDS = ("webrtc", "websocket", "twilio")
 PUBLIC_URL, TWILIO_TOKEN = "https://bridge.example.com", "soak-token"
 
-_PART = Part("soak", "soak", 0, 0)
 _CHOICES = {  # and how often
     "audio=pcm16": 3,
     "audio=g711_ulaw&latency=balanced": 3,
@@ -53,23 +51,12 @@ _AGAIN_S = 3.0
 _LIMIT_S = 20.0
 
 
-@dataclass(slots=True)
-class _Owner:
+class _Owner(Caller):
     """The caller's end of a WebRTC call."""
 
-    connected: asyncio.Event = field(default_factory=asyncio.Event)
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def leg_connected(self) -> None:
-        self.connected.set()
-
-    def receive_audio(self, pcm: bytes) -> None: ...
-
-    def channel_opened(self, sink: Sink) -> None: ...
-
-    def receive_text(self, text: str) -> None: ...
-
-    def played(self, event: Played) -> None: ...
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = asyncio.Event()
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         self.closed.set()
@@ -138,7 +125,7 @@ class Callers:
             async with self._listeners(call_id):
                 until = time.monotonic() + life_s
                 while time.monotonic() < until and not self._stop.is_set() and not owner.closed.is_set():
-                    peer.play(_PART, speech())
+                    peer.play(PART, speech())
                     await self._pause(len(speech()) / 48_000 + _PAUSE_S)
             way = self._way()
             if way == "deleted":

@@ -7,40 +7,26 @@ import asyncio
 import json
 import sys
 
-import uvloop
-
-from benchmarks.calls import speech
-from bridge.errors import BridgeError
-from bridge.media.playback import Marked, Part, Started, Stopped
+from benchmarks.kit.caller import PART, Caller
+from benchmarks.kit.output import run
+from benchmarks.kit.sound import speech
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.peer import Peer
 from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
-from bridge.session.roles import Sink
 
 __all__: list[str] = []
 
-_PART = Part("benchmark", "benchmark", 0, 0)
 _REPETITIONS = 20
 
 
-class _Speaker:
+class _Speaker(Caller):
     """Speaks as soon as the peer is there."""
 
     peer: Peer
 
     def leg_connected(self) -> None:
         for _ in range(_REPETITIONS):
-            self.peer.play(_PART, speech())
-
-    def receive_audio(self, pcm: bytes) -> None: ...
-
-    def channel_opened(self, sink: Sink) -> None: ...
-
-    def receive_text(self, text: str) -> None: ...
-
-    def played(self, event: Started | Stopped | Marked) -> None: ...
-
-    def leg_closed(self, reason: str, error: BridgeError | None) -> None: ...
+            self.peer.play(PART, speech())
 
 
 async def _serve() -> None:
@@ -55,5 +41,4 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve())
+    run(_serve())

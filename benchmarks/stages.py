@@ -18,9 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from benchmarks.load import Weather
+from benchmarks.kit.load import Weather
+from benchmarks.kit.output import run
 from benchmarks.sessions import run_points
 
 __all__ = ["main"]
@@ -91,8 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--json", action="store_true", help="figures instead of the table")
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        point, samples = runner.run(_measure(arguments.mode, arguments.calls, arguments.seconds))
+    point, samples = run(_measure(arguments.mode, arguments.calls, arguments.seconds))
     counted = stages_of(samples)
     if arguments.json:
         sys.stdout.write(json.dumps({**point, "samples": counted}) + "\n")

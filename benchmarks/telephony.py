@@ -12,26 +12,23 @@ import contextlib
 import itertools
 import json
 import os
-import subprocess
 import sys
 import urllib.request
-import wave
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
-import uvloop
 from tqdm import tqdm
 
+from benchmarks.kit.output import run
+from benchmarks.kit.process import serving
+from benchmarks.kit.sampling import cpu_s, kept_from_core_s, rss_mb
+from benchmarks.kit.sound import speech
 from bridge.client.carriers import silence_of
 from bridge.client.phone import Dialling, Phone, dial
 from bridge.media.convert import SoundEncoder
-from bridge.wire.audio import G711_ULAW
+from bridge.wire.audio import G711_ULAW, SESSION_HZ
 
 __all__ = ["main", "measure"]
 
-_SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
 _SENTENCE_S, _PAUSE_S = 2.2, 3.8  # the pause holds the turn's end and the answer
 _FRAME_S = 0.02
 _TOKEN, _PUBLIC = "benchmark-token", "https://bridge.example.com"
@@ -48,40 +45,15 @@ class _Caller:
     """Frames of the answers."""
 
 
-@contextlib.asynccontextmanager
-async def _daemon(calls: int, core: int) -> AsyncIterator[tuple[str, psutil.Process]]:
-    """A daemon on free ports, pinned to one core, and its process."""
-    settings = ("--port", "0", "--udp-port", "0", "--max-calls", str(calls), "--engine", "parrot",
-                "--public-url", _PUBLIC, "--twilio-auth-token", _TOKEN, "--log-level", "error")  # fmt: skip
-    command = [sys.executable, "-m", "bridge", "serve", *settings]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    try:
-        watched = psutil.Process(process.pid)
-        watched.cpu_affinity([core])
-        assert process.stdout is not None
-        line = (await process.stdout.readline()).decode()
-        yield next(word for word in line.split() if word.startswith("http")), watched
-    finally:
-        process.terminate()
-        process.terminate()  # the second one ends the grace period
-        await process.wait()
-
-
-def _waited_s(process: psutil.Process) -> float:
-    """How long it was kept from its core by others: what is late then is not its fault (proc(5), schedstat)."""
-    return int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) / 1e9
-
-
 def _late_ms(url: str) -> int:
     """For how long the bridge believes that carriers had nothing to play although it had."""
-    with urllib.request.urlopen(f"{url}v1/calls", timeout=10) as response:
+    with urllib.request.urlopen(f"{url}/v1/calls", timeout=10) as response:
         return sum(call["peer"]["late_ms"] for call in json.load(response)["data"])
 
 
 def _sentence() -> list[bytes]:
     """Frames of µ-law: a few words, and the pause in which they are answered."""
-    with wave.open(str(_SPEECH)) as source:
-        pcm = source.readframes(int(_SENTENCE_S * source.getframerate()))
+    pcm = speech()[: int(_SENTENCE_S * SESSION_HZ) * 2]
     encoder = SoundEncoder(G711_ULAW)
     silence = silence_of(G711_ULAW)
     sound = encoder.push(pcm) + encoder.flush() + silence * int(_PAUSE_S / _FRAME_S)
@@ -96,6 +68,7 @@ async def measure(calls: int, seconds: float, *, shows_progress: bool = True) ->
     cores = sorted(os.sched_getaffinity(0))
     core, others = cores[-1], cores[:-1] or cores
     stall_s = 0.0
+    flags = ("--max-calls", str(calls), "--engine", "parrot", "--public-url", _PUBLIC, "--twilio-auth-token", _TOKEN)
 
     async def talk() -> None:
         """One clock for all callers, who speak in slots as carriers' packets come: not all at the same moment."""
@@ -117,19 +90,20 @@ async def measure(calls: int, seconds: float, *, shows_progress: bool = True) ->
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     try:
         async with (
-            _daemon(calls, core) as (url, process),
+            serving(*flags, core=core) as daemon,
             contextlib.AsyncExitStack() as up,
             asyncio.TaskGroup() as tasks,
         ):
+            process = daemon.figures
             tasks.create_task(talk())
-            dialling = Dialling(carrier="twilio", url=url, secret=_TOKEN, public_url=_PUBLIC)
+            dialling = Dialling(carrier="twilio", url=daemon.url, secret=_TOKEN, public_url=_PUBLIC)
             for number in tqdm(range(calls), desc="dialling", unit="call", disable=None if shows_progress else True):
                 phone = await up.enter_async_context(dial(dialling))
                 callers.append(_Caller(phone, ahead=number * len(sentence) // calls))
                 await asyncio.sleep(1 / _STARTS_PER_S)
             await asyncio.sleep(_SENTENCE_S)
-            waited_s = _waited_s(process)
-            before, heard = process.cpu_times(), sum(caller.heard for caller in callers)
+            waited_s = kept_from_core_s(process)
+            before, heard = cpu_s(process), sum(caller.heard for caller in callers)
             late = sum(caller.phone.carrier.late_frames for caller in callers)
             stall_s, began = 0.0, asyncio.get_running_loop().time()
             with tqdm(total=round(seconds), desc="speaking", unit="s", disable=None if shows_progress else True) as bar:
@@ -137,20 +111,20 @@ async def measure(calls: int, seconds: float, *, shows_progress: bool = True) ->
                     await asyncio.sleep(1)
                     bar.update()
             elapsed = asyncio.get_running_loop().time() - began
-            after = process.cpu_times()
+            after = cpu_s(process)
             figures = {
                 "calls": sum(not caller.phone.ended.is_set() for caller in callers),
                 "seconds": round(elapsed, 1),
                 "frames_heard": sum(caller.heard for caller in callers) - heard,
                 "late_frames": sum(caller.phone.carrier.late_frames for caller in callers) - late,
-                "late_ms_by_the_bridge": await asyncio.to_thread(_late_ms, url),
+                "late_ms_by_the_bridge": await asyncio.to_thread(_late_ms, daemon.url),
                 "complaints": sum(len(caller.phone.carrier.complaints) for caller in callers),
                 "carriers_stall_ms": round(1000 * stall_s),
                 "callers_answered": sum(caller.heard > 0 for caller in callers),
-                "cpu_percent_of_core": round(100 * (sum(after[:2]) - sum(before[:2])) / elapsed, 1),
-                "kept_from_core_percent": round(100 * (_waited_s(process) - waited_s) / elapsed, 1),
+                "cpu_percent_of_core": round(100 * (after - before) / elapsed, 1),
+                "kept_from_core_percent": round(100 * (kept_from_core_s(process) - waited_s) / elapsed, 1),
                 "threads": process.num_threads(),
-                "rss_mb": round(process.memory_info().rss / 1e6, 1),
+                "rss_mb": rss_mb(process),
             }
             stop.set()
     finally:
@@ -165,8 +139,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(measure(arguments.calls, arguments.seconds))
+    figures = run(measure(arguments.calls, arguments.seconds))
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -1,6 +1,7 @@
 """The walls between the rooms: who may import whom, and what the pure rooms may not touch."""
 
 import ast
+import graphlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,3 +135,45 @@ def test_a_part_grants_no_more_than_itself() -> None:
     """``session.roles`` opens neither the room around it nor a name that only begins alike."""
     for source in ("from bridge import session", "from bridge.session import hub", "import bridge.session.roles_two"):
         assert forbidden_arrows(source, "bridge.peer.peer"), source
+
+
+def _imports_of_benchmarks() -> dict[str, set[str]]:
+    """Each module of ``benchmarks``, and those of them that it imports, for the types alone as well."""
+    folder = _PACKAGE.parent / "benchmarks"
+    names = {
+        ".".join(("benchmarks", *path.relative_to(folder).with_suffix("").parts)): path
+        for path in folder.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    return {
+        name: {
+            each
+            for target in imports(path.read_text(), name)
+            for each in (target, target.rpartition(".")[0])
+            if each in names
+        }
+        for name, path in names.items()
+    }
+
+
+def test_benchmarks_import_each_other_in_no_circle() -> None:
+    """No benchmark imports, by whatever way, a module that imports it."""
+    graphlib.TopologicalSorter(_imports_of_benchmarks()).prepare()
+
+
+def test_the_kit_knows_no_benchmark() -> None:
+    """What is in ``benchmarks.kit`` imports nothing of ``benchmarks`` but itself."""
+    of_kit = {name: found for name, found in _imports_of_benchmarks().items() if name.startswith("benchmarks.kit.")}
+    assert len(of_kit) > 3
+    assert {name: wrong for name, found in of_kit.items() if (wrong := found - of_kit.keys())} == {}
+
+
+def test_programs_are_started_by_the_kit() -> None:
+    """Only the kit starts daemons and helpers, and ``stages`` the profiler: every process has one kind of end."""
+    folder = _PACKAGE.parent / "benchmarks"
+    starters = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        if "create_subprocess" in (text := path.read_text()) or "subprocess.Popen" in text
+    }
+    assert starters == {"kit/process.py", "stages.py"}

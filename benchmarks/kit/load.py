@@ -11,29 +11,24 @@ import random
 import secrets
 import socket
 import struct
-import wave
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from aioice import stun
 from aiortc import RTCCertificate
 
-from bridge.media.opus import FRAME_MS, new_encoder
+from benchmarks.kit.sound import opus_speech
+from bridge.media.opus import FRAME_MS
 from bridge.media.rtcp import ReportBlock, write_report
 from bridge.peer.channel import CHANNEL_LABEL
 from bridge.peer.dtls import SecureTransport
 from bridge.peer.ice import IceAgent
 from bridge.peer.sdp import CNAME, OfferParameters, parse_remote, write_offer
-from bridge.wire.audio import SESSION_HZ
 
-__all__ = ["Clock", "FrameCounter", "LoadPeer", "Weather", "client_frame", "opus_speech", "speech"]
+__all__ = ["Clock", "FrameCounter", "LoadPeer", "Weather", "client_frame"]
 
-_SPEECH = Path(__file__).parents[1] / "tests" / "data" / "speech.wav"
-_FRAME_BYTES = 2 * SESSION_HZ * FRAME_MS // 1000
 _TICK_S, _SLOTS = FRAME_MS / 1000, 10
 _FRAME_TICKS = 960
 _CHECK_AGAIN_S = 0.25
@@ -43,20 +38,6 @@ _HEADER = struct.Struct(">BBHLL")
 Signal = Callable[[str], Awaitable[bytes]]
 Tick = Callable[[int], None]
 KeepAlive = Callable[[float], None]
-
-
-@cache
-def speech() -> bytes:
-    """A few seconds of a person speaking, PCM16 24 kHz mono."""
-    with wave.open(str(_SPEECH)) as source:
-        return bytes(source.readframes(source.getnframes()))
-
-
-@cache
-def opus_speech() -> tuple[bytes, ...]:
-    """The same as Opus packets of 20 ms, 32 kbit/s with in-band FEC."""
-    encoder, pcm = new_encoder(SESSION_HZ), speech()
-    return tuple(encoder.encode(pcm[at : at + _FRAME_BYTES]) for at in range(0, len(pcm) - _FRAME_BYTES, _FRAME_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

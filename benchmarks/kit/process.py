@@ -1,0 +1,87 @@
+"""Programs that a benchmark starts, each in a process of its own: the daemon that is measured, and helpers."""
+
+import asyncio
+import asyncio.subprocess
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from subprocess import PIPE
+from typing import Any
+
+import psutil
+
+__all__ = ["Program", "running", "serving"]
+
+_ANSWER_LIMIT_S = 180.0
+_STOP_LIMIT_S = 30.0
+
+
+@dataclass(slots=True)
+class Program:
+    """A process of ours that can be told what to do by lines of text, and watched from outside."""
+
+    process: asyncio.subprocess.Process
+    figures: psutil.Process
+    """What the kernel knows of it."""
+    url: str = ""
+    """Of a server: ``http://HOST:PORT``."""
+
+    @property
+    def port(self) -> int:
+        """Of a server."""
+        return int(self.url.rpartition(":")[2])
+
+    async def ask(self, line: str = "") -> str:
+        """Sends a line, if there is one, and reads a line; raises ``RuntimeError`` if the process has ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        if line:
+            self.process.stdin.write(f"{line}\n".encode())
+        async with asyncio.timeout(_ANSWER_LIMIT_S):
+            answer = await self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"a program of the benchmark ended at {line!r}")
+        return answer.decode().strip()
+
+    async def report(self) -> dict[str, Any]:
+        """What it answers to ``report``: JSON."""
+        figures: dict[str, Any] = json.loads(await self.ask("report"))
+        return figures
+
+
+@contextlib.asynccontextmanager
+async def running(*arguments: str, core: int | None = None) -> AsyncIterator[Program]:
+    """Runs ``python -m ARGUMENTS`` until the end of the block, on one core if it is given."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdin=PIPE, stdout=PIPE)
+    try:
+        if core is not None:
+            os.sched_setaffinity(process.pid, [core])  # at once: its threads inherit it
+        yield Program(process, psutil.Process(process.pid))
+    finally:
+        await _stop(process)
+
+
+@contextlib.asynccontextmanager
+async def serving(*flags: str, program: str | None = None, core: int | None = None) -> AsyncIterator[Program]:
+    """Runs ``bridge serve`` on free ports with ``flags``, or the module ``program``, whose first line is its port."""
+    ours = ("bridge", "serve", "--port", "0", "--udp-port", "0", "--log-level", "error")
+    async with running(*(ours if program is None else (program,)), *flags, core=core) as server:
+        line = await server.ask()
+        server.url = next((word for word in line.split() if word.startswith("http")), f"http://127.0.0.1:{line}")
+        server.url = server.url.rstrip("/")
+        yield server
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        process.terminate()  # the daemon's grace period ends with the second one
+    try:
+        async with asyncio.timeout(_STOP_LIMIT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
