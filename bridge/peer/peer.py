@@ -178,6 +178,7 @@ class Peer:
                 self._owner.leg_closed(self._reason or "cancelled", self._error)
             except Exception as error:
                 self._handler_failed(error)
+            self.outbound.clear()  # minutes of an answer that nobody hears any more
 
     async def _connect(self) -> None:
         await self.ice.connected.wait()

@@ -127,6 +127,19 @@ class Replay:
             self._sound_bytes -= self._sounds.popleft().message.size
             self._sounds_forgotten += 1
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the events that are kept."""
+        return self._bytes + self._sound_bytes
+
+    def clear(self) -> None:
+        """Nobody will come back any more."""
+        self._forgotten = self._number
+        self._events.clear()
+        self._sounds_forgotten += len(self._sounds)
+        self._sounds.clear()
+        self._bytes = self._sound_bytes = 0
+
     def find(self, event_id: str) -> Place:
         """The place behind an event; raises ``BadRequest`` where there was none, ``ResumeGap`` where it is too old."""
         stream, _, digits = event_id.removesuffix(DROPPED).rpartition("_")

@@ -503,7 +503,9 @@ class Session:
         """Waits for the end that ``close`` began, then for the upstream's."""
         await self.closed.wait()
         await self._upstream.aclose()
-        self.state.conversation.clear()  # whatever still refers to the session for a moment: what is big is gone
+        # A session is in a cycle of references, and stays until the next search for such. What is big must go before.
+        self.state.conversation.clear()
+        self.hub.replay.clear()
 
     def idle_left_s(self, idle_timeout_s: float | None) -> float:
         """How long the session may stay as it is before it counts as idle; infinite without a timeout."""

@@ -273,3 +273,4 @@ class CarrierLeg:
             self._line.hang_up(reason)
         self._on_closed(self)
         self._owner.leg_closed(reason, error)
+        self.audio.clear(0.0)  # minutes of an answer that nobody hears any more

@@ -201,6 +201,9 @@ class Dial:
             error = UpstreamError("Something went wrong between the bridge and its upstream.")
         finally:
             self._current = None
+            self._relay.close()
+            self._waiting.clear()
+            self._waiting_sound.clear()
             self._over.set()
             if not self._closing.is_set() and self._engine is None:
                 self._downstream.upstream_closed(error)

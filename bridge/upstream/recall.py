@@ -39,6 +39,11 @@ class Recall:
         self._is_speaking = False
         self._turns: OrderedDict[str, bytes] = OrderedDict()
 
+    def clear(self) -> None:
+        """The call is over."""
+        self._uncommitted.clear()
+        self._turns.clear()
+
     def push(self, sound: bytes, audio_format: AudioFormat) -> None:
         """A piece on its way to the upstream."""
         if audio_format is not self._format:

@@ -68,6 +68,10 @@ class Relay:
         self._created: Body = {}
         """What the line's service said of the session before that."""
 
+    def close(self) -> None:
+        """The call is over: nobody needs to hear again what the caller said."""
+        self._recall.clear()
+
     @property
     def is_idle(self) -> bool:
         """Nothing is under way: no question, no answer, nobody speaks."""

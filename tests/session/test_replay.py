@@ -160,3 +160,17 @@ def test_kinds() -> None:
     tape.event()
     kinds = [type(kept) for kept in tape.replay.since(tape.replay.find(first))]
     assert kinds == [KeptSound, Kept]
+
+
+def test_nothing_is_kept_for_nobody() -> None:
+    """Once cleared it holds nothing, says so of what came before, and goes on."""
+    tape = Tape()
+    first, second, _ = tape.event(), tape.event(), tape.sound()
+    assert tape.replay.kept_bytes == 30
+    tape.replay.clear()
+    assert tape.replay.kept_bytes == 0
+    with pytest.raises(ResumeGap):
+        tape.replay.find(first)
+    assert list(tape.replay.since(tape.replay.find(second))) == []
+    behind = tape.event()
+    assert [kept.message.event_id for kept in tape.replay.since(tape.replay.find(second))] == [behind]

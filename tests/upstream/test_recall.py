@@ -148,3 +148,12 @@ def test_items_are_told_as_a_client_may_write_them() -> None:
         {"type": "input_image", "image_url": "data:,"},
     ]
     assert base64.b64decode(contents["g"][0]["audio"]) == tone(40)
+
+
+def test_after_the_call_nothing_is_kept() -> None:
+    """What was committed and what was not are both gone."""
+    recall = recalled(tone(2000), new_state(turn_detection=None))
+    recall.follow(server.InputAudioBufferCommitted(item_id="item_1"))
+    recall.push(tone(500), PCM16)
+    recall.clear()
+    assert recall.sound_of("item_1", PCM16) == recall.uncommitted(PCM16) == b""

@@ -136,7 +136,7 @@ class Intake:
 
     def stop(self) -> None:
         """Nobody wants to know any more."""
-        self._give_up_hearing()
+        self._forget()
         for transcription in self._transcriptions:
             transcription.stop()
         self._transcriptions.clear()
