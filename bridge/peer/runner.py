@@ -11,17 +11,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 from bridge.log import get_logger
-from bridge.media.opus import COMPLEXITY, FRAME_MS, LEAST_COMPLEXITY
+from bridge.media.opus import COMPLEXITY, LEAST_COMPLEXITY
+from bridge.media.pacer import FRAME_MS, Pacer
 from bridge.peer.peer import Peer
 
 __all__ = ["PeerRunner"]
 
 _log = get_logger("peer")
 
-_TICK_S = FRAME_MS / 1000
 _SLOTS = 10
-_SLOT_S = _TICK_S / _SLOTS
-_MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
 _REPORT_ROUNDS = 100 // FRAME_MS
 _WATCH_ROUNDS = 1000 // FRAME_MS
 _WEIGHED_TURNS = 500  # a second
@@ -35,8 +33,6 @@ class PeerRunner:
         self, *, connect_timeout_s: float = 10, peer_timeout_s: float = 10, close_deadline_s: float = 2
     ) -> None:
         self.peers: set[Peer] = set()
-        self.late_ticks = 0
-        """Ticks of 20 ms that were left out because the process stood still."""
         self.complexity = COMPLEXITY
         """With which all peers' sound is encoded."""
         self._busy_s = 0.0
@@ -46,7 +42,7 @@ class PeerRunner:
         self._close_deadline_s = close_deadline_s
         self._tasks = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
-        self._next_turn = 0.0
+        self._pacer = Pacer(slots=_SLOTS)
         self._judged_until = 0.0
         self._turns = 0
 
@@ -54,8 +50,7 @@ class PeerRunner:
         self._loop = asyncio.get_running_loop()
         await self._tasks.__aenter__()
         self._judged_until = self._loop.time()
-        self._next_turn = self._judged_until + _SLOT_S
-        self._timer = self._loop.call_at(self._next_turn, self._turn)
+        self._timer = self._loop.call_at(self._pacer.start(self._judged_until), self._turn)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -66,6 +61,11 @@ class PeerRunner:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    @property
+    def late_ticks(self) -> int:
+        """Ticks of 20 ms that were left out because the process stood still."""
+        return self._pacer.late_ticks
 
     def run(self, peer: Peer) -> None:
         """Runs ``peer`` to its end."""
@@ -91,8 +91,7 @@ class PeerRunner:
         try:
             self._advance(self._loop.time())
         finally:  # whatever happened, the other calls' sound goes on
-            self._next_turn += _SLOT_S
-            self._timer = self._loop.call_at(self._next_turn, self._turn)
+            self._timer = self._loop.call_at(self._pacer.end(), self._turn)
             self._weigh(time.perf_counter() - began)
 
     def _weigh(self, took_s: float) -> None:
@@ -100,7 +99,7 @@ class PeerRunner:
         self._busy_s += took_s
         if self._turns % _WEIGHED_TURNS:
             return
-        share, self._busy_s = self._busy_s / (_WEIGHED_TURNS * _SLOT_S), 0.0
+        share, self._busy_s = self._busy_s / (_WEIGHED_TURNS * self._pacer.step_s), 0.0
         is_saving = share > (_BUSY if self.complexity == COMPLEXITY else _CALM)
         complexity = LEAST_COMPLEXITY if is_saving else COMPLEXITY
         if complexity != self.complexity:
@@ -110,15 +109,12 @@ class PeerRunner:
                 peer.outbound.set_complexity(complexity)
 
     def _advance(self, now: float) -> None:
-        behind = int((now - self._next_turn) / _TICK_S)
-        if behind > _MAX_CATCH_UP:
-            self.late_ticks += behind
-            self._next_turn += behind * _TICK_S
+        if behind := self._pacer.begin(now):
             for peer in self.peers:
                 peer.outbound.skip(behind)
         # After the process stood still, packets wait in the socket: the time by which silence and loss are judged
         # catches up at twice its pace, and they are read meanwhile.
-        self._judged_until = min(now, self._judged_until + 2 * _SLOT_S)
+        self._judged_until = min(now, self._judged_until + 2 * self._pacer.step_s)
         rounds, number = divmod(self._turns, _SLOTS)
         self._turns += 1
         is_report, is_watch = rounds % _REPORT_ROUNDS == 0, rounds % _WATCH_ROUNDS == 0

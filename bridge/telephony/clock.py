@@ -4,12 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from bridge.telephony.playout import FRAME_MS
+from bridge.media.pacer import Pacer
 
 __all__ = ["Clock", "Ticking"]
-
-_TICK_S = FRAME_MS / 1000
-_MAX_CATCH_UP = 5  # ticks; a clock later than that leaves a gap instead of a burst
 
 
 class Ticking(Protocol):
@@ -25,19 +22,22 @@ class Clock:
 
     def __init__(self) -> None:
         self.members: set[Ticking] = set()
-        self.late_ticks = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._next_tick = 0.0
+        self._pacer = Pacer()
 
     async def __aenter__(self) -> "Clock":
         self._loop = asyncio.get_running_loop()
-        self._next_tick = self._loop.time() + _TICK_S
-        self._timer = self._loop.call_at(self._next_tick, self._tick)
+        self._timer = self._loop.call_at(self._pacer.start(self._loop.time()), self._tick)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    @property
+    def late_ticks(self) -> int:
+        """Ticks that were left out because the process stood still."""
+        return self._pacer.late_ticks
 
     @property
     def now(self) -> float:
@@ -50,13 +50,9 @@ class Clock:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        behind = int((now - self._next_tick) / _TICK_S)
-        if behind > _MAX_CATCH_UP:
-            self.late_ticks += behind
-            self._next_tick += behind * _TICK_S
+        self._pacer.begin(now)
         try:
             for member in tuple(self.members):
                 member.tick(now)
         finally:  # whatever happened, the other calls' sound goes on
-            self._next_tick += _TICK_S
-            self._timer = self._loop.call_at(self._next_tick, self._tick)
+            self._timer = self._loop.call_at(self._pacer.end(), self._tick)

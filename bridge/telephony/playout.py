@@ -9,13 +9,13 @@ it, one frame a tick.
 from collections import deque
 from dataclasses import dataclass
 
+from bridge.media.pacer import FRAME_MS
 from bridge.media.playback import Heard, Part, Playback, Played
 from bridge.telephony.dialect import Traits
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 
-__all__ = ["FRAME_MS", "CarrierPlayout", "Piece"]
+__all__ = ["CarrierPlayout", "Piece"]
 
-FRAME_MS = 20
 _PIECE_FRAMES = 5
 _OVERDUE_S = 5.0  # a mark that is so late will not come: some clones send none
 _SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 
-from bridge.peer import runner as runner_module
 from bridge.peer.runner import PeerRunner
 from tests.peer.calling import WITHIN_S
 
@@ -109,7 +108,7 @@ async def test_a_process_that_stood_still() -> None:
     async with PeerRunner() as runner:
         peer = Ticked()
         runner.run(peer)  # type: ignore[arg-type]
-        runner._advance(runner._next_turn + 1.001)
+        runner._advance(runner._pacer.due + 1.001)
         assert (runner.late_ticks, peer.outbound.skipped) == (50, 50)
-        runner._advance(runner._next_turn + runner_module._TICK_S * 4)
+        runner._advance(runner._pacer.due + 0.020 * 4)
         assert (runner.late_ticks, peer.outbound.skipped) == (50, 50)

@@ -7,12 +7,12 @@ from typing import cast
 from bridge.context import address_of
 from bridge.errors import BridgeError, OverLimit, RequestError
 from bridge.front.gate import Gate, Pass
+from bridge.media.pacer import FRAME_MS
 from bridge.session.turns import Work
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
 from bridge.telephony.dialect import Started, Trouble
 from bridge.telephony.leg import CarrierLeg, Line
-from bridge.telephony.playout import FRAME_MS
 from bridge.telephony.tcp import notice_death
 from bridge.wire.audio import pcm16_at
 from bridge.wire.ids import new_id
