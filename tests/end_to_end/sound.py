@@ -70,7 +70,7 @@ def match(sound: Samples, source: Samples) -> Match:
     size = 1 << (len(sound) + len(source)).bit_length()
     product = np.fft.rfft(sound, size) * np.conj(np.fft.rfft(source, size))
     lag = int(np.argmax(np.fft.irfft(product, size)))
-    lag = lag - size if lag > size // 2 else lag
+    lag = lag - size if lag >= len(sound) else lag  # behind the end of the sound: before its beginning
     ours, theirs = sound[max(0, lag) :], source[max(0, -lag) :]
     common = min(len(ours), len(theirs))
     return Match(lag, float(np.corrcoef(ours[:common], theirs[:common])[0, 1]))

@@ -40,6 +40,8 @@ class Network:
 
     def __init__(self) -> None:
         self.namespaces: list[str] = []
+        self.own_ends: list[str] = []
+        """The ends of links that are the machine's own."""
 
     async def namespace(self) -> str:
         """A new one, by its name; it has a loopback and nothing else."""
@@ -55,6 +57,8 @@ class Network:
         pair = (os.getpid() * _PAIRS_OF_A_PROCESS + number % _PAIRS_OF_A_PROCESS) % _PAIRS
         addresses = str(_FIRST + 4 * pair + 1), str(_FIRST + 4 * pair + 2)
         names = [f"bt{os.getpid():x}x{number:x}{end}" for end in "ab"]
+        if one is None:
+            self.own_ends.append(names[0])
         there = ("netns", one) if one else ()
         await _ip("link", "add", names[0], *there, "type", "veth", "peer", "name", names[1], "netns", other)
         for name, namespace, address in zip(names, (one, other), addresses, strict=True):
@@ -72,12 +76,14 @@ def _left_over() -> list[str]:
 
 @asynccontextmanager
 async def network() -> AsyncIterator[Network]:
-    """At the end of the block all of it is gone; a namespace takes its ends of links with it."""
+    """At the end of the block all of it is gone."""
     for name in _left_over():
         await ran("ip", "netns", "delete", name)  # another process of this run may have been quicker
     made = Network()
     try:
         yield made
     finally:
+        for name in made.own_ends:  # a program that is still there would keep its namespace, and that its links
+            await ran("ip", "link", "delete", name)
         for name in made.namespaces:
             await ran("ip", "netns", "delete", name)

@@ -99,8 +99,9 @@ async def scenario(
             raise
         finally:
             if process.returncode is None:
-                process.kill()
-            await asyncio.wait([reading])
+                process.terminate()  # a browser that it has started ends with it
+            await asyncio.wait([reading], timeout=_LIMIT_S)
+            reading.cancel()
 
 
 async def played_through(script: str, name: str, **inputs: Any) -> Scenario:
