@@ -64,9 +64,10 @@ class Microphone(MediaStreamTrack):
             self._is_sent.set()
             self._has_sound.clear()
             await self._has_sound.wait()
-            self._started = self._started or loop.time()
+        if self._started is None:  # also if it was told to speak before the first frame was asked for
+            self._started = loop.time()
+        if self._at == 0:
             self.frames = max(self.frames, round((loop.time() - self._started) * _RATE_HZ / _FRAME_SAMPLES))
-        assert self._started is not None
         await asyncio.sleep(self._started + self.frames * _FRAME_SAMPLES / _RATE_HZ - loop.time())
         samples = np.frombuffer(self._pcm, np.int16, _FRAME_SAMPLES, self._at).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
