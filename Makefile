@@ -28,7 +28,7 @@ run: .venv/speaking ## serve with the embedded engine, after installing what it 
 
 install: .venv/installed ## install the package without the engine's models, into .venv
 
-test: .venv/testable chromium node foreign lint ## everything that CI runs
+test: .venv/testable .venv/frameworks/agents/installed chromium node foreign lint ## everything that CI runs
 	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
 
@@ -73,6 +73,13 @@ clean: ## remove .venv and every cache
 	@echo "Installing bridge and its test tools into .venv; about a minute, this once." >&2
 	@$(PIP) install --editable '.[test]'
 	@touch $@ .venv/speaking .venv/installed
+
+# Frameworks for agents, in a Python of their own: what they pin would rule out what others need.
+.venv/frameworks/%/installed: tests/frameworks/requirements/%.txt | .venv/bin/pip
+	@echo "Installing $* for the tests into .venv/frameworks/$*; up to two minutes, this once." >&2
+	@$(PYTHON) -m venv .venv/frameworks/$*
+	@.venv/frameworks/$*/bin/python -m pip $(shell [ -t 2 ] || echo -qq) --disable-pip-version-check install -r $<
+	@touch $@
 
 # In a place of its own, or it would audit itself.
 .venv/audit/bin/pip-audit: | .venv/bin/pip

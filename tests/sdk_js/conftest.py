@@ -16,7 +16,10 @@ from cryptography.x509.oid import NameOID
 from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import encode
+from tests.frameworks.conftest import sounds
 from tests.sdk_js.node import API_KEY, FOLDER, WriteSound, install
+
+__all__ = ["sounds"]
 
 _PAUSE_BYTES = 2 * 24 * 1200  # more than the slowest end of a turn waits for
 

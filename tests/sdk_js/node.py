@@ -73,6 +73,27 @@ class Scenario(EventLog):
 
 
 @asynccontextmanager
+async def running(*command: str, environ: dict[str, str], cwd: Path) -> AsyncIterator[Scenario]:
+    """A program that runs beside the test and prints what it observes; at the end of the block it has ended, well."""
+    async with started(*command, environ=environ, cwd=cwd, stdin=PIPE, limit=_LINE_BYTES) as process:
+        observed = Scenario(process)
+        reading = asyncio.create_task(observed.read())
+        try:
+            yield observed
+            async with asyncio.timeout(_LIMIT_S):
+                await reading
+        except Exception:
+            if reading.done():
+                reading.result()  # the program's own complaint says more
+            raise
+        finally:
+            if process.returncode is None:
+                process.terminate()  # a browser that it has started ends with it
+            await asyncio.wait([reading], timeout=_LIMIT_S)
+            reading.cancel()
+
+
+@asynccontextmanager
 async def scenario(
     script: str,
     name: str,
@@ -84,28 +105,12 @@ async def scenario(
 ) -> AsyncIterator[Scenario]:
     """A script of ``folder`` run by ``command`` beside the test; at the end of the block it has run to its own end."""
     environ = clean_environ(NODE_EXTRA_CA_CERTS=str(certificate or ""), NODE_NO_WARNINGS="1")
-    async with started(
-        *command, script, name, json.dumps(inputs), environ=environ, cwd=folder, stdin=PIPE, limit=_LINE_BYTES
-    ) as process:
-        running = Scenario(process)
-        reading = asyncio.create_task(running.read())
-        try:
-            yield running
-            async with asyncio.timeout(_LIMIT_S):
-                await reading
-        except Exception:
-            if reading.done():
-                reading.result()  # the script's own complaint says more
-            raise
-        finally:
-            if process.returncode is None:
-                process.terminate()  # a browser that it has started ends with it
-            await asyncio.wait([reading], timeout=_LIMIT_S)
-            reading.cancel()
+    async with running(*command, script, name, json.dumps(inputs), environ=environ, cwd=folder) as observed:
+        yield observed
 
 
 async def played_through(script: str, name: str, **inputs: Any) -> Scenario:
     """What a script printed from its beginning to its end."""
-    async with scenario(script, name, **inputs) as running:
+    async with scenario(script, name, **inputs) as observed:
         pass
-    return running
+    return observed

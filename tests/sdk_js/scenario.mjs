@@ -49,8 +49,17 @@ export class GaEvents extends PrintedEvents {
 }
 
 // The caller's sound in pieces of a microphone.
-export function* speech() {
-    const sound = fs.readFileSync(inputs.sound);
+export function speech() {
+    return pieces(inputs.sound);
+}
+
+// One of several sentences.
+export function spoken(name) {
+    return pieces(inputs.sounds[name]);
+}
+
+function* pieces(path) {
+    const sound = fs.readFileSync(path);
     for (let at = 0; at < sound.length; at += PIECE_BYTES) yield sound.subarray(at, at + PIECE_BYTES);
 }
 
