@@ -4,6 +4,7 @@ Its leg, its upstream, the engine and the recording write their log lines with a
 line of a call can be found by its ``call_id``.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from bridge.log import get_logger
 __all__ = ["CallContext", "address_of", "logger_of"]
 
 _MAX_METADATA = 16
+_OF_NUMBERS = frozenset({"ani", "called", "caller", "callerid", "caller_id", "dnis", "from", "number", "phone", "to"})
+_NUMBER = re.compile(r"\+?\d[\d ().-]{4,}\d")
+_INTERNATIONAL_NUMBER = re.compile(r"\+\d[\d ().-]{4,}\d")  # ITU-T E.164, and as it is spelled on paper
 _MAX_NAME_CHARS = 64
 _MAX_VALUE_CHARS = 256
 
@@ -48,9 +52,12 @@ class CallContext:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the call came from, bounded, for its first and its last line; what is not known is left out."""
+        """Where the call came from, for its first and its last line: bounded, telephone numbers by two digits.
+
+        What is not known is left out.
+        """
         metadata = {
-            name[:_MAX_NAME_CHARS]: value[:_MAX_VALUE_CHARS]
+            name[:_MAX_NAME_CHARS]: _masked(name, value)[:_MAX_VALUE_CHARS]
             for name, value in list(self.metadata.items())[:_MAX_METADATA]
             if value not in self.secrets
         }
@@ -61,6 +68,12 @@ class CallContext:
     def _keys(self) -> dict[str, str]:
         traced = {} if self.trace_id is None else {"trace_id": self.trace_id}
         return {"call_id": self.call_id, **traced}
+
+
+def _masked(name: str, value: str) -> str:
+    """Nobody's telephone number is written down; its last two digits tell two callers apart."""
+    pattern = _NUMBER if name.lower() in _OF_NUMBERS else _INTERNATIONAL_NUMBER
+    return pattern.sub(lambda number: f"…{number[0][-2:]}", value)
 
 
 def logger_of(room: str, context: CallContext | None) -> FilteringBoundLogger:

@@ -45,7 +45,7 @@ class Started:
     """What opens the door, where the carrier brings it in its messages."""
     answer_format: AudioFormat | None = None
     """In which the carrier takes the answer's sound; None: in the caller's format."""
-    ids: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict, compare=False)
     """All of the carrier's own ids of the call and its stream, by its names for them. None of them opens a door."""
 
 

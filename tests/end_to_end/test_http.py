@@ -89,7 +89,7 @@ async def test_unknown_call(daemon: Daemon) -> None:
     assert _error(await _refusal(daemon, "call_id=rtc_nope")) == expected
 
 
-@pytest.mark.parametrize("query", ["", "model=a&call_id=b", "call_id=b&role=king", "call_id=b&audio=mp3"])
+@pytest.mark.parametrize("query", ["", "model=a&call_id=b", "call_id=b&role=king", "call_id=b&audio=flac"])
 async def test_query_that_does_not_fit(daemon: Daemon, query: str) -> None:
     """A socket with a query that says nothing, or too much, is refused with 400."""
     status, kind, code, _ = _error(await _refusal(daemon, query))

@@ -174,6 +174,18 @@ def test_a_secret_among_the_metadata_is_not_shown() -> None:
     assert len(context.origin["metadata"]) == 15
 
 
+def test_a_telephone_number_is_not_written_down() -> None:
+    """Its last two digits tell callers apart, and say nothing of who they are; other digits stay as they are."""
+    metadata = {
+        "from": "0151 2345678",
+        "sip": "sip:+15551234567@pbx",
+        "order": "123456789",
+        "note": "+1 (555) 123-45.69",
+    }
+    shown = CallContext(call_id="rtc_1", session_id="sess_1", metadata=metadata).origin["metadata"]
+    assert shown == {"from": "…78", "sip": "sip:…67@pbx", "order": "123456789"}
+
+
 def test_a_trace_is_on_the_lines_as_well(lines: io.StringIO) -> None:
     """A call that is a part of a trace names both."""
     CallContext(call_id="rtc_1", session_id="sess_1", trace_id="0af7651916cd43dd").logger("session").info("call.lost")
