@@ -19,8 +19,10 @@ from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.message import Message
+from bridge.wire.stats import CallStats, LegStats, UpstreamStats
 
 __all__ = [
+    "CALL_STATS",
     "CONTEXT",
     "FakeClock",
     "FakeLeg",
@@ -34,6 +36,23 @@ __all__ = [
 
 CONTEXT = CallContext(call_id="rtc_1", session_id="sess_1")
 """Of some call."""
+
+CALL_STATS = CallStats(
+    id="rtc_1",
+    session_id="sess_1",
+    state="connected",
+    transport="webrtc",
+    model="parrot",
+    started_at=0.0,
+    metadata={},
+    warnings=[],
+    status="active",
+    seconds=0.0,
+    listeners=[],
+    legs=[],
+    peer=None,
+)
+"""Of that call."""
 
 JsonEvent = dict[str, Any]
 """One event as a client reads it."""
@@ -182,8 +201,8 @@ class FakeLeg:
             if not self._hangs:
                 self.vanish(reason)
 
-    def describe(self) -> dict[str, object]:
-        return {"packets": 0, "lost": 0}
+    def stats(self) -> LegStats:
+        return LegStats(sent=0, queued_ms=self.queued_ms, overflow_ms=0, faults=0)
 
 
 class FakeUpstream:
@@ -221,6 +240,9 @@ class FakeUpstream:
 
     def receive_audio(self, sound: bytes) -> None:
         self.audio += sound
+
+    def stats(self) -> UpstreamStats:
+        return UpstreamStats(name="fake", lines=1, lost=0, answers=0)
 
     async def aclose(self) -> None:
         self.closed += 1

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
+from msgspec.structs import asdict
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -166,7 +167,7 @@ class WebRtcLine:
 
     def describe(self) -> dict[str, Any]:
         """The peer's figures."""
-        return {} if self._peer is None else self._peer.describe()
+        return {} if self._peer is None else asdict(self._peer.stats())
 
     # What the peer reports
 

@@ -1,19 +1,22 @@
-"""Request bodies, read no further than they may be long and no longer than a client may take."""
+"""Request bodies, read no further than they may be long and no longer than a client may take; and JSON answers."""
 
 import asyncio
 import logging
 from typing import Any
 
+import msgspec
+from msgspec import Struct
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from bridge.errors import BadRequest, RequestError
 from bridge.peer.sdp import MAX_SDP_BYTES
 from bridge.wire.checks import require_shallow
 from bridge.wire.client_events import decode_json
 
-__all__ = ["read_body", "read_form", "read_json"]
+__all__ = ["json_response", "read_body", "read_form", "read_json"]
 
 _TIMEOUT_S = 10.0
 _MAX_JSON_BYTES = 256 * 1024
@@ -24,6 +27,11 @@ _MAX_BOUNDARY_BYTES = 70  # RFC 2046 section 5.1.1
 _SLICE_BYTES = 16 * 1024
 
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is wrong is said to the client
+
+
+def json_response(value: Struct, status: int = 200) -> Response:
+    """The answer that a type of the API stands for."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 async def read_body(

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.context import address_of
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
-from bridge.front.body import read_body, read_form
+from bridge.front.body import json_response, read_body, read_form
 from bridge.front.keys import Grant, Keys, says_beta
+from bridge.front.shapes import CallList
 from bridge.peer.endpoint import Endpoint
 from bridge.peer.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.session.recording import Recorder
@@ -108,12 +109,12 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
     async def list_calls(request: Request) -> Response:
         grant = keys.admit(request.headers)
         grant.require_listener()
-        return JSONResponse({"object": "list", "data": [s.describe() for s in registry.of_key(grant.key_id)]})
+        return json_response(CallList(data=[session.stats() for session in registry.of_key(grant.key_id)]))
 
     async def show_call(request: Request) -> Response:
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
         grant.require_listener()
-        return JSONResponse(registry.find(call_id, grant.key_for(call_id)).describe(in_full=True))
+        return json_response(registry.find(call_id, grant.key_for(call_id)).stats(in_full=True))
 
     def recorder_and_call(request: Request) -> tuple[Recorder, Session]:
         keys.admit(request.headers).require_admin()
@@ -123,11 +124,11 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
 
     async def start_recording(request: Request) -> Response:
         recorder, session = recorder_and_call(request)
-        return JSONResponse(recorder.start(session).describe(), 201)
+        return json_response(recorder.start(session).stats(), 201)
 
     async def stop_recording(request: Request) -> Response:
         recorder, session = recorder_and_call(request)
-        return JSONResponse(recorder.stop(session.info.id).describe())
+        return json_response(recorder.stop(session.info.id).stats())
 
     async def refuse_sip(request: Request) -> Response:
         keys.admit(request.headers)

@@ -20,7 +20,6 @@ from bridge.front.operation import LOCATION, Operation
 from bridge.front.secrets import BetaRequest, ClientSecretRequest
 from bridge.front.shapes import (
     BetaSession,
-    Call,
     CallList,
     CallQuery,
     ClientSecret,
@@ -30,16 +29,17 @@ from bridge.front.shapes import (
     ModelList,
     OfferForm,
     PageQuery,
-    RecordingState,
     ResumeQuery,
     SocketQuery,
     WatchQuery,
 )
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
+from bridge.wire.stats import CallStats, CarrierLegStats, LegStats, PeerStats, RecordingStats
 
 __all__ = ["asyncapi", "description_routes", "openapi"]
 
+_LEGS = (PeerStats, CarrierLegStats)
 _REF = "#/components/schemas/{name}"
 _INFO = {"title": "bridge", "version": __version__, "license": {"name": "Apache-2.0"}}
 _SPELLINGS = (
@@ -130,19 +130,19 @@ _OPERATIONS = [
     Operation(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
     Operation(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
     Operation(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
-    Operation(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=Call),
+    Operation(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=CallStats),
     Operation(
         method="post",
         path="/v1/calls/{call_id}/recording",
         summary="Begins to record the call, or says that it is being recorded. With an API key only.",
         status=201,
-        response=RecordingState,
+        response=RecordingStats,
     ),
     Operation(
         method="delete",
         path="/v1/calls/{call_id}/recording",
         summary="Ends the recording of the call. With an API key only.",
-        response=RecordingState,
+        response=RecordingStats,
     ),
     Operation(
         method="get",
@@ -168,7 +168,7 @@ def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
     described = [*_OPERATIONS, *operations]
     kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
     ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
-    schemas, components = msgspec.json.schema_components(ordered, ref_template=_REF)
+    schemas, components = _described(ordered)
     by_kind = dict(zip(ordered, schemas, strict=True))
     paths: dict[str, Any] = {}
     for operation in described:
@@ -224,6 +224,13 @@ def _query_schema(kind: type[Struct]) -> dict[str, Any]:
     return properties
 
 
+def _described(kinds: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """The schema of each kind, and all that they refer to; figures of a leg are those of one kind of leg."""
+    schemas, components = msgspec.json.schema_components([*kinds, *_LEGS], ref_template=_REF)
+    components[LegStats.__name__] = {"anyOf": list(schemas[len(kinds) :]), "description": LegStats.__doc__}
+    return schemas[: len(kinds)], components
+
+
 def _header(meaning: str, kind: str) -> dict[str, Any]:
     return {"description": meaning, "schema": {"type": kind}}
 
@@ -234,7 +241,7 @@ def asyncapi() -> dict[str, Any]:
     client = list(get_args(ClientEvent))
     server = server_event_types()
     kinds = [*client, *server, HeardInput]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schemas, components = _described(kinds)
     names = [str(kind.__struct_config__.tag) for kind in kinds]
     ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may say it
     messages = {

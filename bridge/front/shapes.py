@@ -1,19 +1,18 @@
 """What requests and answers hold, where no other type says it already: for the description of the API."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.wire.audio import COMPRESSED, FORMATS
-from bridge.wire.own_events import CallWarning
 from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
+from bridge.wire.stats import CallStats
 
 __all__ = [
     "BetaKey",
     "BetaSession",
-    "Call",
     "CallList",
     "CallQuery",
     "ClientSecret",
@@ -23,7 +22,6 @@ __all__ = [
     "ModelList",
     "OfferForm",
     "PageQuery",
-    "RecordingState",
     "ResumeQuery",
     "SocketQuery",
     "WatchQuery",
@@ -58,39 +56,10 @@ class OfferForm(Struct, frozen=True):
     session: Annotated[SessionConfig, _meaning("left aside where the `ek_` key has a session of its own")] | None = None
 
 
-class Call(Struct, frozen=True):
-    """A running call."""
-
-    id: str
-    session_id: str
-    state: str
-    transport: str
-    model: str
-    started_at: float
-    metadata: dict[str, str]
-    warnings: list[CallWarning]
-    seconds: float
-    listeners: list[dict[str, Any]]
-    legs: list[dict[str, Any]]
-    peer: dict[str, Any] | None
-    session: SessionConfig | UnsetType = UNSET
-    object: str = "realtime.call"
-
-
-class RecordingState(Struct, frozen=True):
-    """The recording of a call."""
-
-    id: str
-    call_id: str
-    state: Literal["recording", "finishing", "failed"]
-    seconds: float
-    object: str = "bridge.recording"
-
-
 class CallList(Struct, frozen=True):
     """All calls that the key may see."""
 
-    data: list[Call]
+    data: list[CallStats]
     object: str = "list"
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import ifaddr
+from msgspec.structs import asdict
 
 from bridge.config import is_loopback
 from bridge.context import CallContext
@@ -20,6 +21,7 @@ from bridge.peer.runner import PeerRunner
 from bridge.peer.sdp import AnswerParameters, Offer, write_answer
 from bridge.peer.udp import MediaSocket
 from bridge.session.roles import Leg, LegOwner
+from bridge.wire.stats import EndpointStats
 
 __all__ = ["Endpoint", "local_addresses", "media_host"]
 
@@ -66,7 +68,7 @@ class Endpoint:
             await self._runner.__aexit__()
         finally:
             self.mux.close()
-            _log.info("peer.socket_closed", **self.describe())
+            _log.info("peer.socket_closed", **asdict(self.stats()))
 
     @property
     def runner(self) -> PeerRunner:
@@ -78,13 +80,11 @@ class Endpoint:
         """Those that connect or run."""
         return self._runner.peers
 
-    def describe(self) -> dict[str, object]:
-        """Figures of the socket and the clock that all peers share."""
-        return {
-            "peers": len(self.peers),
-            "late_ticks": self._runner.late_ticks,
-            "datagrams_dropped": dict(self.mux.drops),
-        }
+    def stats(self) -> EndpointStats:
+        """Of the socket and the clock that all peers share."""
+        return EndpointStats(
+            peers=len(self.peers), late_ticks=self._runner.late_ticks, datagrams_dropped=dict(self.mux.drops)
+        )
 
     def accept(self, offer: Offer, owner: LegOwner, context: CallContext | None = None) -> tuple[Peer, str]:
         """A peer for ``offer``, running, and the SDP answer that brings it here; ``context`` is that of its call."""

@@ -30,6 +30,7 @@ from bridge.peer.ice import IceAgent
 from bridge.peer.sdp import CNAME, Fingerprint, Offer
 from bridge.session.roles import LegOwner
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
+from bridge.wire.stats import PeerStats
 
 __all__ = ["Peer"]
 
@@ -253,33 +254,33 @@ class Peer:
         """Nothing: a peer may come for the events alone."""
         return None
 
-    def describe(self) -> dict[str, object]:
-        """Figures for people."""
+    def stats(self) -> PeerStats:
+        """Its packets, both ways, and what became of them."""
         stats, reports = self.inbound.stats, self.reports
-        return {
-            "packets": stats.packets,
-            "lost": stats.lost,
-            "late": stats.late,
-            "too_fast": stats.too_fast,
-            "doubles": self.doubles,
-            "recovered": stats.recovered,
-            "concealed_ms": stats.concealed_ms,
-            "silence_ms": stats.silence_ms,
-            "jitter_ms": round(stats.jitter_ms, 1),
-            "reorder_ms": round(1000 * self.inbound.wait_s),
-            "held": self.inbound.held,
-            "round_trip_ms": None if reports.round_trip_ms is None else round(reports.round_trip_ms, 1),
-            "sent": self.outbound.packets,
-            "passed_on": self.outbound.passed,
-            "resent": self._sent.resent if self._sent is not None else 0,
-            "remote_lost_percent": round(reports.remote_lost_percent, 1),
-            "remote_jitter_ms": round(reports.remote_jitter_ms, 1),
-            "queued_ms": self.outbound.playback.queued_ms,
-            "overflow_ms": self.outbound.overflow_ms,
-            "moves": self.ice.moves,
-            "datagrams_dropped": self.ice.dropped,
-            "faults": self.faults.total() + self._secure.faults.total() + stats.malformed + reports.malformed,
-        }
+        return PeerStats(
+            packets=stats.packets,
+            lost=stats.lost,
+            late=stats.late,
+            too_fast=stats.too_fast,
+            doubles=self.doubles,
+            recovered=stats.recovered,
+            concealed_ms=stats.concealed_ms,
+            silence_ms=stats.silence_ms,
+            jitter_ms=round(stats.jitter_ms, 1),
+            reorder_ms=round(1000 * self.inbound.wait_s),
+            held=self.inbound.held,
+            round_trip_ms=None if reports.round_trip_ms is None else round(reports.round_trip_ms, 1),
+            sent=self.outbound.packets,
+            passed_on=self.outbound.passed,
+            resent=self._sent.resent if self._sent is not None else 0,
+            remote_lost_percent=round(reports.remote_lost_percent, 1),
+            remote_jitter_ms=round(reports.remote_jitter_ms, 1),
+            queued_ms=self.outbound.playback.queued_ms,
+            overflow_ms=self.outbound.overflow_ms,
+            moves=self.ice.moves,
+            datagrams_dropped=self.ice.dropped,
+            faults=self.faults.total() + self._secure.faults.total() + stats.malformed + reports.malformed,
+        )
 
     # Opus that is passed on
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bridge.errors import BadOffer
 from bridge.media.extensions import AUDIO_LEVEL_URI, MAX_ID, MAX_MID_BYTES, MID_URI
-from bridge.wire.own_events import CallWarning
+from bridge.wire.stats import CallWarning
 
 __all__ = [
     "CNAME",

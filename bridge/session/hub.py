@@ -17,6 +17,7 @@ from bridge.wire.ids import new_id
 from bridge.wire.message import Message
 from bridge.wire.own_events import ListenerDropped
 from bridge.wire.server_events import Body, ServerEvent, encode
+from bridge.wire.stats import ListenerStats
 
 __all__ = ["Hub", "Limits", "Listener"]
 
@@ -142,20 +143,25 @@ class Listener:
         self._control_bytes = self._sound_bytes = self._live_bytes = self._live_ms = 0
         self._sink.close(code, reason)
 
-    def describe(self) -> dict[str, object]:
-        """Figures for people."""
-        return {
-            "id": self.id,
-            "role": self.role,
-            "dialect": "beta" if self.is_beta else "ga",
-            **self.choices.describe(),
-            "audio": self.audio,
-            "is_held": self._is_held,
-            "last_event_id": self.last_event_id,
-            "backlog_bytes": self.backlog_bytes,
-            "dropped_events": self.dropped_events,
-            "dropped_ms": self.dropped_ms,
-        }
+    def stats(self) -> ListenerStats:
+        """Its choices, and how far it is behind."""
+        choices = self.choices
+        return ListenerStats(
+            id=self.id,
+            role=self.role,
+            dialect="beta" if self.is_beta else "ga",
+            audio=self.audio,
+            chunk_ms=choices.chunk_ms,
+            chunk_size=choices.chunk_size,
+            tracks=[] if choices.audio is None else list(choices.tracks),
+            events=None if choices.events is None else list(choices.events.patterns),
+            framing=choices.framing,
+            is_held=self._is_held,
+            last_event_id=self.last_event_id,
+            backlog_bytes=self.backlog_bytes,
+            dropped_events=self.dropped_events,
+            dropped_ms=self.dropped_ms,
+        )
 
     def _send(self, message: Message) -> None:
         self.last_event_id = message.event_id

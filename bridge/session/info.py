@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError
-from bridge.wire.own_events import CallWarning
+from bridge.wire.stats import CallWarning
 
 __all__ = ["CallInfo", "result_of"]
 
@@ -49,20 +49,6 @@ class CallInfo:
     def metadata(self) -> Mapping[str, str]:
         """What a telephone call brought with it, or a beta session was given."""
         return self.context.metadata
-
-    def describe(self) -> dict[str, object]:
-        """For people."""
-        return {
-            "id": self.id,
-            "object": "realtime.call",
-            "session_id": self.session_id,
-            "state": self.state,
-            "transport": self.transport,
-            "model": self.model,
-            "started_at": self.started_at,
-            "metadata": dict(self.metadata),
-            "warnings": [{"code": warning.code, "message": warning.message} for warning in self.warnings],
-        }
 
 
 def result_of(error: BridgeError | None) -> str:

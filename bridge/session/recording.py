@@ -25,6 +25,7 @@ from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
 from bridge.wire.own_events import RecordingEnded, RecordingStarted
+from bridge.wire.stats import RecordingStats
 
 __all__ = ["Recorder", "Recording"]
 
@@ -118,12 +119,11 @@ class Recording:
         if self.listener is not None:
             self.session.detach(self.listener)
 
-    def describe(self) -> dict[str, object]:
-        """For people."""
+    def stats(self) -> RecordingStats:
+        """How it is going."""
         state = "recording" if not self.reason else "failed" if self.reason == "failed" else "finishing"
         seconds = self.seconds if self.reason else self._recorder.now() - self._began
-        return {"id": self.id, "object": "bridge.recording", "call_id": self.call_id, "state": state,
-                "seconds": round(seconds, 1)}  # fmt: skip
+        return RecordingStats(id=self.id, call_id=self.call_id, state=state, seconds=round(seconds, 1))
 
     def _write(self, left: bytes, right: bytes) -> None:
         lines = bytes(self._lines)

@@ -20,8 +20,9 @@ from bridge.session.roles import Sink, Upstream
 from bridge.session.session import Session
 from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
-from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning, CallWarning
+from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
 from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
+from bridge.wire.stats import CallWarning
 
 __all__ = ["Registry", "Terms", "UpstreamFactory", "unknown_call"]
 
@@ -221,7 +222,7 @@ class Registry:
         self._sessions[info.id] = session
         self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
         session.start(config, wanted.body)
-        self.calls.publish(CallOpened(call=session.describe()))
+        self.calls.publish(CallOpened(call=session.stats()))
         if self.records_all and self.recorder is not None:
             self.recorder.start(session)
         return session
@@ -246,7 +247,7 @@ class Registry:
         """One more that hears of calls: those that run first, or what came behind ``choices.after``."""
         listener = Listener(sink, role="observer", limits=self._limits, choices=choices)
         if choices.after is None:
-            self.calls.tell(listener, CallsRunning(calls=[session.describe() for session in self.sessions]))
+            self.calls.tell(listener, CallsRunning(calls=[session.stats() for session in self.sessions]))
         else:
             self.calls.resume(listener, choices.after)
         self.calls.add(listener)

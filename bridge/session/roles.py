@@ -11,6 +11,7 @@ from bridge.wire.audio import AudioFormat
 from bridge.wire.client_events import ClientMessage
 from bridge.wire.message import Message
 from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.stats import LegStats, UpstreamStats
 
 __all__ = [
     "AgentLobby",
@@ -106,8 +107,8 @@ class Leg(Protocol):
         """What makes the call a failure even if it ends as somebody wished; None where all is well."""
         ...
 
-    def describe(self) -> dict[str, object]:
-        """Figures for people: packets, lost, jitter_ms, …"""
+    def stats(self) -> LegStats:
+        """Its figures, in the form of its kind of leg."""
         ...
 
 
@@ -231,6 +232,10 @@ class Upstream(Protocol):
 
     def receive_audio(self, sound: bytes) -> None:
         """A piece of the caller's sound, in ``input_format``."""
+        ...
+
+    def stats(self) -> UpstreamStats:
+        """Who answers, and how that went so far."""
         ...
 
     async def aclose(self) -> None:

@@ -13,7 +13,9 @@ has really heard. Until the upstream has said ``session.created``, listeners wai
 import asyncio
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import asdict
 
 from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
 from bridge.media.playback import Part, Played
@@ -33,6 +35,7 @@ from bridge.wire import server_events as server
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.sessions import SessionConfig
+from bridge.wire.stats import BearerStats, CallStats
 
 __all__ = ["Session"]
 
@@ -487,7 +490,7 @@ class Session:
         self._budget.close()
         result, reason = self._result
         listeners = self.hub.listeners
-        figures: dict[str, Any] = self._playing.leg.describe() if self._playing.leg is not None else {}
+        leg = self._playing.leg
         self._log.info(
             "call.closed",
             result=result,
@@ -495,7 +498,8 @@ class Session:
             seconds=round(self.seconds, 1),
             dropped=self._dropped + sum(listener.dropped_events for listener in listeners),
             **self.context.origin,
-            **figures,
+            upstream=asdict(self._upstream.stats()),
+            **({} if leg is None else asdict(leg.stats())),
         )
         self._on_closed(self)
 
@@ -525,29 +529,34 @@ class Session:
         """How it ended: a word and a reason."""
         return self._result
 
-    def describe(self, *, in_full: bool = False) -> dict[str, object]:
-        """The call for people and for ``GET /v1/calls``; in full with the session's configuration."""
-        described: dict[str, object] = {
-            **self.info.describe(),
-            "status": "active" if not self._is_closing else "ended" if self._result[0] == "success" else "error",
-            "seconds": round(self.seconds, 1),
-            "listeners": [listener.describe() for listener in self.hub.listeners],
-            "legs": self._legs(),
-            "peer": self._playing.leg.describe() if self._playing.leg is not None else None,
-        }
-        if in_full:
-            described["session"] = self.state.session
-        return described
+    def stats(self, *, in_full: bool = False) -> CallStats:
+        """The call as ``GET /v1/calls`` has it; in full with the session's configuration."""
+        info, leg = self.info, self._playing.leg
+        return CallStats(
+            id=info.id,
+            session_id=info.session_id,
+            state=info.state,
+            transport=info.transport,
+            model=info.model,
+            started_at=info.started_at,
+            metadata=dict(info.metadata),
+            warnings=list(info.warnings),
+            status="active" if not self._is_closing else "ended" if self._result[0] == "success" else "error",
+            seconds=round(self.seconds, 1),
+            listeners=[listener.stats() for listener in self.hub.listeners],
+            legs=self._bearers(),
+            peer=None if leg is None else leg.stats(),
+            session=self.state.session if in_full else UNSET,
+        )
 
-    def _legs(self) -> list[dict[str, object]]:
+    def _bearers(self) -> list[BearerStats]:
         """Who brings the caller's sound: a leg, or the owner's socket; nobody while the call is being connected."""
         leg, kind = self._playing.leg, self.info.transport
         if leg is not None:
-            return [{"kind": kind, "input": leg.input_format.name, "output": leg.output_format.name,
-                     "quality": leg.describe()}]  # fmt: skip
+            return [BearerStats(kind, leg.input_format.name, leg.output_format.name, leg.stats())]
         if self._owner is None:
             return []
-        return [{"kind": kind, "input": self._sound.inbound.name, "output": self._owner.audio, "quality": None}]
+        return [BearerStats(kind, self._sound.inbound.name, self._owner.audio, None)]
 
     # Inside
 

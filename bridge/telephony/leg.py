@@ -21,6 +21,7 @@ from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock
 from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
+from bridge.wire.stats import CarrierLegStats
 
 __all__ = ["CarrierLeg", "Connection", "Line"]
 
@@ -221,18 +222,18 @@ class CarrierLeg:
             "The carrier's stream brought none of the caller's sound: is its track right?", code="no_media"
         )
 
-    def describe(self) -> dict[str, object]:
-        """Figures for people."""
-        return {
-            "is_connected": self._line is not None,
-            "messages": self._messages,
-            "sent": self.audio.frames,
-            "queued_ms": self.audio.queued_ms,
-            "late_ms": self.audio.late_ms,
-            "overflow_ms": self.audio.overflow_ms,
-            "returns": self._returns,
-            "faults": self.faults.total(),
-        }
+    def stats(self) -> CarrierLegStats:
+        """Its connection, and the sound both ways."""
+        return CarrierLegStats(
+            is_connected=self._line is not None,
+            messages=self._messages,
+            sent=self.audio.frames,
+            queued_ms=self.audio.queued_ms,
+            late_ms=self.audio.late_ms,
+            overflow_ms=self.audio.overflow_ms,
+            returns=self._returns,
+            faults=self.faults.total(),
+        )
 
     # The clock's side
 

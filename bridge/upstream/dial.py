@@ -36,6 +36,7 @@ from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.relayed import understood
 from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.stats import UpstreamStats
 
 __all__ = ["Dial", "Patience"]
 
@@ -108,6 +109,9 @@ class Dial:
         self._waiting: deque[Body] = deque()
         self._waiting_sound = bytearray()
         self._heard_at = 0.0
+        self._name = ""
+        """Of the target whose line there is, or was last."""
+        self._lines = self._lost = 0
         self._strikes = 0
         """How many lines in a row were of no use."""
 
@@ -174,6 +178,14 @@ class Dial:
             self._waiting_sound += sound
             del self._waiting_sound[:-_MAX_WAITING_BYTES]
 
+    def stats(self) -> UpstreamStats:
+        """Over all lines; those of the engine are added, if it has taken over."""
+        answers = self._relay.answers
+        if self._engine is not None:
+            engine = self._engine.stats()
+            return UpstreamStats(name=engine.name, lines=self._lines, lost=self._lost, answers=answers + engine.answers)
+        return UpstreamStats(name=self._name, lines=self._lines, lost=self._lost, answers=answers)
+
     async def aclose(self) -> None:
         """Ends the call with the upstream; may be called twice."""
         self._closing.set()
@@ -232,6 +244,7 @@ class Dial:
                 if not self._relay.is_wanted:
                     return
                 ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
+            self._lost += 1
             self._log.warning("upstream.lost", code=ending.code, message=ending.message)
             self._format, self._current = line.input_format, None
             self._relay.lose(ending)
@@ -335,6 +348,7 @@ class Dial:
     def _take(self, opened: _Opened) -> None:
         """From now on this is the line; what waited for it goes out, sound first, since a commit may be waiting."""
         is_renewal, self._current, self._opening = self._current is not None, opened, None
+        self._name, self._lines = opened.target.name, self._lines + 1
         self._heard_at = now = self._loop.time()
         line, relay = opened.line, self._relay
         opened.answers = relay.answers

@@ -91,16 +91,10 @@ class Choices:
             return self.chunk_size, f"{self.chunk_size}B"
         return None if self.chunk_ms is None else (audio.size_of(self.chunk_ms), f"{self.chunk_ms}ms")
 
-    def describe(self) -> dict[str, object]:
-        """For people, in the words of the URL."""
-        return {
-            "audio": "none" if self.audio is None else self.audio.name,
-            "chunk_ms": self.chunk_ms,
-            "chunk_size": self.chunk_size,
-            "tracks": [] if self.audio is None else list(self.tracks),
-            "events": None if self.events is None else list(self.events.patterns),
-            "framing": "binary" if self.is_binary else "json",
-        }
+    @property
+    def framing(self) -> str:
+        """How sound comes, in the word of the URL."""
+        return "binary" if self.is_binary else "json"
 
 
 STOCK = Choices()

@@ -1,17 +1,13 @@
 """What only the bridge says, under ``bridge.``: to those who have chosen what only the bridge offers."""
 
-from typing import Any
-
-from msgspec import Struct
-
 from bridge.wire.server_events import ServerEvent
+from bridge.wire.stats import CallStats
 
 __all__ = [
     "CallClosed",
     "CallLost",
     "CallOpened",
     "CallResumed",
-    "CallWarning",
     "CallsRunning",
     "ListenerDropped",
     "MarkReached",
@@ -21,23 +17,16 @@ __all__ = [
 ]
 
 
-class CallWarning(Struct, frozen=True):
-    """What of that with which a call began is of no use, although the call can be made; ``code`` is a slug."""
-
-    code: str
-    message: str
-
-
 class CallsRunning(ServerEvent, kw_only=True, tag="bridge.calls"):
     """The calls that run already, each as ``GET /v1/calls`` has it: the first event for those who watch calls."""
 
-    calls: list[dict[str, Any]]
+    calls: list[CallStats]
 
 
 class CallOpened(ServerEvent, kw_only=True, tag="bridge.call.opened"):
     """A call begins, as ``GET /v1/calls`` has it; for those who watch calls."""
 
-    call: dict[str, Any]
+    call: CallStats
 
 
 class CallLost(ServerEvent, kw_only=True, tag="bridge.call.lost"):

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from bridge.daemon import Daemon
 from bridge.peer.ice import Address, IceLite
@@ -77,7 +78,7 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         async with asyncio.timeout(scaled(15)):  # Chromium reports once it has had a report of ours, seconds apart
             while peer.reports.round_trip_ms is None:
                 await page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
-        figures = peer.describe()
+        figures = to_builtins(peer.stats())
         assert figures["lost"] == figures["faults"] == peer.inbound.stats.foreign == 0
         assert isinstance(figures["round_trip_ms"], float)
         redundant = peer.inbound.stats.redundant

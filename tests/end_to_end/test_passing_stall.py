@@ -1,6 +1,7 @@
 """An upstream whose sound passes through to the caller's peer, and is none of the bridge's events."""
 
 import pytest
+from msgspec import to_builtins
 
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
@@ -24,7 +25,7 @@ async def test_an_answer_that_passes_is_no_silence(serve_with: ServeWith, speech
             await peer.until("output_audio_buffer.stopped", number=number)
             answer = peer.heard[before:]
         (session,) = daemon.registry.sessions
-        figures = session.describe()["peer"]
+        figures = to_builtins(session.stats())["peer"]
     assert peer.of("error") == []
     assert isinstance(figures, dict)
     assert figures["passed_on"] > 60

@@ -189,3 +189,15 @@ def test_every_event_is_described() -> None:
             schema = _resolve(document, schema["$ref"])
         assert schema["properties"]["type"]["enum"] == [message["name"]]
         assert message["summary"]
+
+
+def test_the_figures_of_a_call_are_described() -> None:
+    """A leg's are those of a peer or of a carrier's leg; those of a listener are named one by one."""
+    schemas = openapi()["components"]["schemas"]
+    call = schemas["CallStats"]["properties"]
+    assert call["listeners"]["items"] == {"$ref": "#/components/schemas/ListenerStats"}
+    assert call["session"]["$ref"] == "#/components/schemas/SessionConfig"
+    kinds = [choice["$ref"].rpartition("/")[2] for choice in schemas["LegStats"]["anyOf"]]
+    assert kinds == ["PeerStats", "CarrierLegStats"]
+    assert {"packets", "jitter_ms"} <= schemas["PeerStats"]["properties"].keys()
+    assert asyncapi()["components"]["schemas"]["LegStats"]["anyOf"] == schemas["LegStats"]["anyOf"]

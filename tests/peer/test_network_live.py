@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from bridge.media.playback import Part
 from bridge.peer.endpoint import Endpoint
@@ -47,7 +48,7 @@ async def test_a_nat_that_forgets(endpoint: Endpoint, place_call: Placing) -> No
         assert 0 <= missed < PER_S
         await talk(caller, ear, PER_S)
         await caller.works()
-        figures = caller.peer.describe()
+        figures = to_builtins(caller.peer.stats())
         assert (figures["moves"], figures["lost"], figures["concealed_ms"]) == (1, 0, 0)
         assert caller.peer.ice._address == relay.outside[-1]  # type: ignore[attr-defined]
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from bridge.errors import PeerError, PeerLost, PeerNotConnected
 from bridge.media.playback import Part, Started, Stopped
@@ -65,7 +66,7 @@ async def test_sound_and_events_both_ways(endpoint: Endpoint, place_call: Placin
     caller.peer.end(PART.response_id)
     await caller.owner.until(lambda: len(caller.owner.events) == 2)
     assert caller.owner.events == [Started("resp_1"), Stopped("resp_1")]
-    figures = caller.peer.describe()
+    figures = to_builtins(caller.peer.stats())
     assert figures["packets"] == 5
     assert figures["lost"] == figures["faults"] == 0
 
@@ -361,7 +362,7 @@ async def test_what_was_dropped_can_be_read(endpoint: Endpoint, place_call: Plac
     stranger.send(bytes([128, 111]) + bytes(30))
     stranger.send(b"\xff")
     await caller.works()
-    assert endpoint.describe() == {
+    assert to_builtins(endpoint.stats()) == {
         "peers": 1,
         "late_ticks": endpoint._runner.late_ticks,
         "datagrams_dropped": {"unknown_source": 1, "unknown_kind": 1},

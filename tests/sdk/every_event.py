@@ -6,6 +6,7 @@ from bridge.wire import items
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.sessions import default_session
+from tests.fakes import CALL_STATS
 
 __all__ = ["BETA_NAMES", "DELIVERED", "every_server_event"]
 
@@ -180,8 +181,8 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         ),
         own.ListenerDropped(events=1, audio_ms=20),
         own.MarkReached(name="here", status="played"),
-        own.CallsRunning(calls=[{"id": "rtc_1"}]),
-        own.CallOpened(call={"id": "rtc_1"}),
+        own.CallsRunning(calls=[CALL_STATS]),
+        own.CallOpened(call=CALL_STATS),
         own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
         own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
         own.CallLost(call_id="rtc_1", reason="peer_lost", seconds=30.0),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import OpusDecoder, OpusEncoder, new_decoder
@@ -402,5 +403,5 @@ def test_a_call_says_what_a_listener_hears() -> None:
     """As everybody's choices are told."""
     stage, _ = peer_call()
     join(stage, mp3_at(44_100))
-    described: Any = stage.session.describe()
+    described: Any = to_builtins(stage.session.stats())
     assert [listener["audio"] for listener in described["listeners"]] == ["mp3_44100"]

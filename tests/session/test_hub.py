@@ -2,6 +2,8 @@
 
 import json
 
+from msgspec import to_builtins
+
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.wire.message import Message
 from bridge.wire.server_events import ConversationItemDeleted, InputAudioBufferCleared
@@ -264,7 +266,7 @@ def test_describe() -> None:
     listener, _ = listen_when_full(Limits(backlog_ms=20))
     listener.deliver(sound("s0"))
     listener.deliver(sound("s1"))
-    figures = listener.describe()
+    figures = to_builtins(listener.stats())
     assert figures == {
         "id": listener.id,
         "role": "controller",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from bridge.errors import BadRequest, ConfigError
 from bridge.session.hub import Limits, Listener
@@ -163,7 +164,7 @@ async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm
         first = house.recorder.start(session)
         assert house.recorder.start(session) is first
         assert [listener.role for listener in session.hub.listeners].count("recorder") == 1
-        assert house.recorder.stop(session.info.id).describe()["state"] == "finishing"
+        assert to_builtins(house.recorder.stop(session.info.id).stats())["state"] == "finishing"
         with pytest.raises(BadRequest):
             house.recorder.stop(session.info.id)
         second = house.recorder.start(session)
@@ -228,7 +229,7 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
                 recording._write(left, right)
             ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "File too large", [])
-        assert recording.describe()["state"] == "failed"
+        assert to_builtins(recording.stats())["state"] == "failed"
         assert all(name.endswith(".part") for name in house.files())
         assert [listener.role for listener in session.hub.listeners] == ["peer", "controller"]
         assert sink.types == ["bridge.recording.started", "bridge.recording.ended"]

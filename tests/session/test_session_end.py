@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import structlog
+from msgspec import to_builtins
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -12,6 +13,8 @@ from bridge.errors import PeerLost, PeerNotConnected, UpstreamError
 from bridge.wire.audio import PCM16
 from tests.fakes import FakeSink
 from tests.session.stage import MS, Call, Stage
+
+_LEG = {"sent": 0, "queued_ms": 0, "overflow_ms": 0, "faults": 0}
 
 
 @pytest.fixture
@@ -40,7 +43,8 @@ async def test_close_ends_everything(log: list[EventDict]) -> None:
     assert call.ended == 1
     assert call.session.info.state == "closed"
     [line] = closing_lines(log)
-    assert line.items() >= {"result": "success", "reason": "hangup", "call_id": "rtc_1", "packets": 0}.items()
+    assert line.items() >= {"result": "success", "reason": "hangup", "call_id": "rtc_1", "sent": 0}.items()
+    assert line["upstream"] == {"name": "fake", "lines": 1, "lost": 0, "answers": 0}
 
 
 async def test_two_lines_per_call(log: list[EventDict]) -> None:
@@ -191,11 +195,11 @@ async def test_aclose_closes_the_upstream_last() -> None:
 async def test_describe() -> None:
     """The call for people: who, how long, who listens, and the peer's figures."""
     call = Call()
-    assert call.session.describe()["state"] == "connecting"
+    assert to_builtins(call.session.stats())["state"] == "connecting"
     call.connect()
     call.attach("observer", PCM16)
     call.clock.now += 7.04
-    described = call.session.describe()
+    described = to_builtins(call.session.stats())
     listeners = described.pop("listeners")
     assert described == {
         "id": "rtc_1",
@@ -209,10 +213,10 @@ async def test_describe() -> None:
         "metadata": {},
         "warnings": [],
         "seconds": 7.0,
-        "legs": [{"kind": "webrtc", "input": "pcm16", "output": "pcm16", "quality": {"packets": 0, "lost": 0}}],
-        "peer": {"packets": 0, "lost": 0},
+        "legs": [{"kind": "webrtc", "input": "pcm16", "output": "pcm16", "quality": _LEG}],
+        "peer": _LEG,
     }
-    in_full = call.session.describe(in_full=True)
+    in_full = to_builtins(call.session.stats(in_full=True))
     assert in_full["session"] == msgspec.to_builtins(call.session.config)
     assert isinstance(listeners, list)
     assert [(listener["role"], listener["audio"]) for listener in listeners] == [
@@ -226,14 +230,14 @@ async def test_the_status_of_a_call_that_is_over(error: PeerLost | None, status:
     """As the beta reference has it: it was active, and then ended, or came to grief."""
     call = Call(hangs=True).connect()
     call.session.close("over", error=error)
-    assert call.session.describe()["status"] == status
+    assert to_builtins(call.session.stats())["status"] == status
     stage = Stage()
-    assert stage.session.describe()["id"] == stage.session.info.session_id
-    assert stage.session.describe()["peer"] is None
-    assert stage.session.describe()["legs"] == []
+    assert to_builtins(stage.session.stats())["id"] == stage.session.info.session_id
+    assert to_builtins(stage.session.stats())["peer"] is None
+    assert to_builtins(stage.session.stats())["legs"] == []
     stage.attach("owner")
     expected = {"kind": "websocket", "input": "pcm16", "output": "pcm16", "quality": None}
-    assert stage.session.describe()["legs"] == [expected]
+    assert to_builtins(stage.session.stats())["legs"] == [expected]
 
 
 def test_dropped_sound_is_in_the_closing_line(log: list[EventDict]) -> None:

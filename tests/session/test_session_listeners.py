@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from bridge.errors import BadRequest, ResumeGap
 from bridge.media.convert import SoundEncoder
@@ -234,7 +235,7 @@ def test_a_pause_holds_everything_back(role: str, is_beta: bool) -> None:
     for number in range(5):
         stage.upstream.downstream.deliver(server.ConversationItemDeleted(item_id=f"item_{number}"))
     assert sink.messages == []
-    assert listener.describe()["is_held"] is True
+    assert to_builtins(listener.stats())["is_held"] is True
     stage.send(listener, {"type": "bridge.flow.resume"})
     assert [event["item_id"] for event in sink.events] == [f"item_{number}" for number in range(5)]
     stage.upstream.downstream.deliver(server.ConversationItemDeleted(item_id="item_5"))

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from msgspec import to_builtins
+
 from bridge.client.carriers import silence_of
 from bridge.client.phone import Dialling, Phone, dial
 from bridge.daemon import Daemon
@@ -162,4 +164,4 @@ async def gone(daemon: Daemon) -> None:
 
 def figures(session: Session) -> Any:
     """Of the session's leg."""
-    return session.describe()["peer"]
+    return to_builtins(session.stats())["peer"]

@@ -183,7 +183,7 @@ def test_a_telephone_number_is_not_written_down() -> None:
         "note": "+1 (555) 123-45.69",
     }
     shown = CallContext(call_id="rtc_1", session_id="sess_1", metadata=metadata).origin["metadata"]
-    assert shown == {"from": "…78", "sip": "sip:…67@pbx", "order": "123456789"}
+    assert shown == {"from": "…78", "sip": "sip:…67@pbx", "order": "123456789", "note": "…69"}
 
 
 def test_a_trace_is_on_the_lines_as_well(lines: io.StringIO) -> None:

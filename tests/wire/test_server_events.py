@@ -11,6 +11,7 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.server_events import ServerEvent, encode, error_event
 from bridge.wire.sessions import default_session
+from tests.fakes import CALL_STATS
 
 SESSION = default_session(session_id="sess_1", model="parrot", expires_at=0)
 ASSISTANT = items.Message(id="item_2", object="realtime.item", status="in_progress", role="assistant", content=[])
@@ -175,7 +176,7 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (own.ListenerDropped(events=1, audio_ms=20), "bridge.listener.dropped", {"events", "audio_ms"}),
     (own.MarkReached(name="here", status="played"), "bridge.mark", {"name", "status"}),
     (own.CallsRunning(calls=[]), "bridge.calls", {"calls"}),
-    (own.CallOpened(call={"id": "rtc_1"}), "bridge.call.opened", {"call"}),
+    (own.CallOpened(call=CALL_STATS), "bridge.call.opened", {"call"}),
     (
         own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
         "bridge.recording.started",

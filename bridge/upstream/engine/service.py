@@ -26,6 +26,7 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import ServerVad, format_of
+from bridge.wire.stats import UpstreamStats
 
 __all__ = ["Engine"]
 
@@ -41,6 +42,8 @@ class Engine:
         self._log = context.logger("engine")
         self._recordings = Recordings(mind.keeps_ms)
         self._answers: dict[str, Answer] = {}  # in progress, by their response's id
+        self._given = 0
+        """How many were given to their end."""
         self._idle: asyncio.TimerHandle | None = None
 
     # Upstream
@@ -106,6 +109,10 @@ class Engine:
     def receive_audio(self, pcm: bytes) -> None:
         """The caller's sound, PCM16 24 kHz mono."""
         self._intake.push(pcm)
+
+    def stats(self) -> UpstreamStats:
+        """It has no lines that could be lost."""
+        return UpstreamStats(name="local", lines=0, lost=0, answers=self._given)
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""
@@ -276,5 +283,6 @@ class Engine:
 
     def _answered(self, answer: Answer) -> None:
         del self._answers[answer.response.id]
+        self._given += 1
         if answer.response.status == "completed" and answer.response.conversation_id is not None:
             self._await_idleness(answer)

@@ -1,0 +1,146 @@
+"""What a call and all that takes part in it tell of themselves: figures with names and types.
+
+``GET /v1/calls``, the API's description, call events, the closing log line and the console take them from here.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+__all__ = [
+    "BearerStats",
+    "CallStats",
+    "CallWarning",
+    "CarrierLegStats",
+    "EndpointStats",
+    "LegStats",
+    "ListenerStats",
+    "PeerStats",
+    "RecordingStats",
+    "UpstreamStats",
+]
+
+
+class CallWarning(Struct, frozen=True):
+    """What of that with which a call began is of no use, although the call can be made; ``code`` is a slug."""
+
+    code: str
+    message: str
+
+
+class LegStats(Struct, frozen=True, kw_only=True):
+    """Of what bears the caller's sound, whatever it is."""
+
+    sent: Annotated[int, Meta(description="packets or pieces of the answer's sound that were sent")]
+    queued_ms: Annotated[int, Meta(description="of the answer's sound, still to be played")]
+    overflow_ms: Annotated[int, Meta(description="of it, dropped because too much was queued")]
+    faults: Annotated[int, Meta(description="whatever came that was of no use")]
+
+
+class PeerStats(LegStats, frozen=True, kw_only=True):
+    """Of a leg over WebRTC."""
+
+    packets: int
+    lost: int
+    late: int
+    too_fast: Annotated[int, Meta(description="dropped: more than twice real time")]
+    doubles: Annotated[int, Meta(description="packets that came twice, or far too late")]
+    recovered: Annotated[int, Meta(description="from FEC or redundancy")]
+    concealed_ms: int
+    silence_ms: int
+    jitter_ms: float
+    reorder_ms: Annotated[int, Meta(description="how long a gap is waited for")]
+    held: Annotated[int, Meta(description="packets that wait behind a gap")]
+    round_trip_ms: float | None
+    passed_on: Annotated[int, Meta(description="of `sent`, packets that came from the upstream as they are")]
+    resent: Annotated[int, Meta(description="packets that the peer asked for again")]
+    remote_lost_percent: float
+    remote_jitter_ms: float
+    moves: Annotated[int, Meta(description="new addresses")]
+    datagrams_dropped: int
+
+
+class CarrierLegStats(LegStats, frozen=True, kw_only=True):
+    """Of a telephone call's leg."""
+
+    is_connected: bool
+    messages: Annotated[int, Meta(description="of the caller's sound")]
+    late_ms: Annotated[int, Meta(description="by which the carrier played later than it should")]
+    returns: Annotated[int, Meta(description="how often the carrier's connection was lost and came back")]
+
+
+class BearerStats(Struct, frozen=True):
+    """Who brings the caller's sound: a leg, or its owner's socket; ``input`` and ``output`` are its formats."""
+
+    kind: str
+    input: str
+    output: str
+    quality: LegStats | None
+
+
+class ListenerStats(Struct, frozen=True, kw_only=True):
+    """Of one who listens to a call: its choices in the words of the URL, and how far it is behind."""
+
+    id: str
+    role: str
+    dialect: str
+    audio: str
+    chunk_ms: int | None
+    chunk_size: int | None
+    tracks: list[str]
+    events: list[str] | None
+    framing: str
+    is_held: bool
+    last_event_id: str
+    backlog_bytes: int
+    dropped_events: int
+    dropped_ms: int
+
+
+class UpstreamStats(Struct, frozen=True, kw_only=True):
+    """Of who answers a call."""
+
+    name: Annotated[str, Meta(description="of the one that answers now: as the settings call it, or `local`")]
+    lines: Annotated[int, Meta(description="connections to services that were opened and answered")]
+    lost: Annotated[int, Meta(description="of these, how many were lost")]
+    answers: Annotated[int, Meta(description="responses that were given to their end")]
+
+
+class RecordingStats(Struct, frozen=True, kw_only=True):
+    """The recording of a call."""
+
+    id: str
+    object: str = "bridge.recording"
+    call_id: str
+    state: Annotated[str, Meta(extra_json_schema={"enum": ["recording", "finishing", "failed"]})]
+    seconds: float
+
+
+class CallStats(Struct, frozen=True, kw_only=True):
+    """A running call."""
+
+    id: str
+    object: str = "realtime.call"
+    session_id: str
+    state: str
+    transport: str
+    model: str
+    started_at: Annotated[float, Meta(description="Unix time")]
+    metadata: dict[str, str]
+    warnings: list[CallWarning]
+    status: str
+    seconds: float
+    listeners: list[ListenerStats]
+    legs: list[BearerStats]
+    peer: Annotated[LegStats | None, Meta(description="the `quality` of the leg, if there is one")]
+    session: (
+        Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/SessionConfig"})] | UnsetType
+    ) = UNSET
+
+
+class EndpointStats(Struct, frozen=True, kw_only=True):
+    """Of the socket and the clock that all peers share."""
+
+    peers: int
+    late_ticks: int
+    datagrams_dropped: dict[str, int]
