@@ -28,6 +28,7 @@ from bridge.client.terminal import Terminal, add_call_flags
 from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.processes import IGNORING_INTERRUPTS, clean_environ, ran, started
+from tests.settings import config_for_tests
 
 _MS = 48  # bytes of PCM16 at 24 kHz
 _LOUD, _SILENT = b"\x00\x10" * 480, bytes(960)  # 20 ms each
@@ -35,7 +36,7 @@ _TURN = {"type": "response.created"}, {"type": "response.done", "response": {"st
 
 
 def _settings(**settings: Any) -> Config:
-    return Config(**{"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", **settings})
+    return config_for_tests(**settings)
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from bridge.client.bench.report import Spread, Told, report
 from bridge.client.bench.table import table
 from bridge.client.screen import painter
 from bridge.client.sound import PHRASE, read_sound, write_sound
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.processes import IGNORING_INTERRUPTS, ran, started
+from tests.settings import config_for_tests
 
 _MS = 48  # bytes of PCM16 at 24 kHz
 _LOUD, _SILENT = b"\x00\x10" * 480, bytes(960)  # 20 ms each
@@ -38,7 +38,7 @@ Transport = Literal["webrtc", "websocket"]
 
 
 def _daemon(**settings: Any) -> Daemon:
-    return Daemon(Config(**{"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", **settings}))
+    return Daemon(config_for_tests(**settings))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from bridge.wire.dialects.beta import Beta, to_beta
 from tests.end_to_end.event_log import inbound_sound
 from tests.end_to_end.web import EventSocket, open_socket, request
 from tests.sdk.every_event import BETA_NAMES, every_server_event
+from tests.settings import config_for_tests
 
 _TESTS = Path(__file__).parent
 _BETA = {"OpenAI-Beta": "realtime=v1"}
@@ -347,7 +348,7 @@ ELSEWHERE: dict[str, str] = {
 @pytest.fixture(scope="module")
 async def daemon() -> AsyncIterator[Daemon]:
     """One for the whole table."""
-    async with Daemon(Config(port=0, udp_port=0, drain_s=0, engine="parrot")) as serving:
+    async with Daemon(config_for_tests()) as serving:
         yield serving
 
 

@@ -8,15 +8,14 @@ import aioice.ice
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 
-from bridge.config import Config
 from bridge.daemon import Daemon
+from tests.settings import config_for_tests
 
 ServeWith = Callable[..., AbstractAsyncContextManager[Daemon]]
 
 
 def _serve_with(**settings: Any) -> Daemon:
-    usual = {"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", "max_loop_lag_ms": 0}  # peers share the loop
-    return Daemon(Config(**{**usual, **settings}))
+    return Daemon(config_for_tests(**settings))
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ import sys
 import aioice.ice
 import uvloop
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.upstream.engine.voice import Voice
 from tests.end_to_end.real_peer import RealPeer
+from tests.settings import config_for_tests
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1  # netdevice(7)
 _PAUSE = bytes(2 * 24 * 1000)
@@ -30,7 +30,7 @@ def _raise_loopback() -> None:
 
 async def _talk() -> dict[str, list[str]]:
     sound = Voice(seed=0).say("What is twelve plus thirty?") + _PAUSE
-    async with Daemon(Config(port=0, udp_port=0, drain_s=0, engine_seed=0)) as daemon, RealPeer(daemon.url) as peer:
+    async with Daemon(config_for_tests(engine="auto", engine_seed=0)) as daemon, RealPeer(daemon.url) as peer:
         assert daemon.engine == "local"
         peer.send({"type": "session.update", "session": {"type": "realtime", **_TRANSCRIBED}})
         await peer.until("session.updated")

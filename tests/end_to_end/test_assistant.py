@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.end_to_end.event_log import EventLog
@@ -19,6 +18,7 @@ from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.serving import serving
 from tests.end_to_end.web import open_socket
 from tests.processes import ran
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 @pytest.fixture
 async def daemon(models: Local) -> AsyncIterator[Daemon]:
     """A daemon whose engine hears and speaks, with models that are loaded already."""
-    async with Daemon(Config(port=0, udp_port=0, drain_s=0, engine="local"), local=models) as serving:
+    async with Daemon(config_for_tests(engine="local"), local=models) as serving:
         yield serving
 
 

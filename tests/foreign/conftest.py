@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.foreign.peers import FOLDER, write_speech
 from tests.sdk_js.node import install
+from tests.settings import config_for_tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +35,7 @@ def node_packages() -> None:
 @pytest.fixture
 async def daemon() -> AsyncIterator[Daemon]:
     """A daemon on free ports of loopback whose engine repeats what it hears."""
-    async with Daemon(Config(port=0, udp_port=0, drain_s=0, engine="parrot")) as serving:
+    async with Daemon(config_for_tests()) as serving:
         yield serving
 
 

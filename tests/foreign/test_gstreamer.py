@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.sound import match, samples_of
 from tests.foreign.network import inside, network
 from tests.foreign.peers import FOLDER, LIKENESS, converse, heard_by
 from tests.sdk_js.node import scenario
+from tests.settings import config_for_tests
 
 _KEY = "sk-test"
 _PYTHON = "/usr/bin/python3"  # it alone has the system's bindings of GStreamer
@@ -30,7 +30,7 @@ async def test_it_speaks_and_is_answered(
     async with network() as net:
         namespace = await net.namespace()
         host, _ = await net.link(None, namespace)
-        config = Config(host=host, port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(_KEY,))
+        config = config_for_tests(host=host, api_key=(_KEY,))
         async with Daemon(config) as daemon:
             command = (*inside(namespace), _PYTHON)
             inputs: dict[str, Any] = {"url": daemon.url, "key": _KEY, "pcm": speech["pcm"], "hangsUp": peer_hangs_up}

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.sound import match, samples_of
 from tests.foreign.peers import FOLDER, LIKENESS, converse, heard_by, stretched_likeness
 from tests.sdk_js.node import scenario
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.usefixtures("node_packages")
 
@@ -40,6 +40,6 @@ async def test_it_speaks_and_is_answered(
 
 async def test_libwebrtc_over_ipv6(speech: dict[str, str], short_pcm: bytes) -> None:
     """On ``::1`` the same call comes about."""
-    config = Config(host="::1", port=0, udp_port=0, drain_s=0, engine="parrot")
+    config = config_for_tests(host="::1")
     async with Daemon(config) as daemon:
         await _talk(daemon, "wrtc", speech, short_pcm, peer_hangs_up=True)

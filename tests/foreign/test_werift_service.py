@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import open_socket
 from tests.foreign.peers import FOLDER, heard_by
 from tests.sdk_js.node import scenario
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.usefixtures("node_packages")
 
@@ -27,7 +27,7 @@ async def test_it_hears_and_answers(speech: dict[str, str], short_pcm: bytes, se
     async with scenario("werift_service.mjs", "serve", folder=FOLDER, **inputs) as service:
         port = (await service.until("service.ready"))["port"]
         upstream = f"http://127.0.0.1:{port}/v1/realtime/calls"
-        async with Daemon(Config(port=0, udp_port=0, drain_s=0, upstream=upstream)) as daemon:
+        async with Daemon(config_for_tests(upstream=upstream)) as daemon:
             async with open_socket(daemon.url, "model=any") as client:
                 [session] = daemon.registry.sessions
                 for at in range(0, len(short_pcm), _PIECE_BYTES):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from agents import function_tool
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.end_to_end.web import open_socket
 from tests.sdk.stock import listening, speak, stock_client
 from tests.sdk.test_openai_agents import _running, _texts
+from tests.settings import config_for_tests
 
 _PAUSE = bytes(2 * 24 * 1000)
 
@@ -20,7 +20,7 @@ _PAUSE = bytes(2 * 24 * 1000)
 @pytest.fixture
 async def assistant(models: Local) -> AsyncIterator[Daemon]:
     """A daemon whose engine hears and speaks."""
-    async with Daemon(Config(port=0, udp_port=0, drain_s=0, engine="local"), local=models) as serving:
+    async with Daemon(config_for_tests(engine="local"), local=models) as serving:
         yield serving
 
 

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import encode
 from tests.frameworks.conftest import sounds
 from tests.sdk_js.node import API_KEY, FOLDER, WriteSound, install
+from tests.settings import config_for_tests
 
 __all__ = ["sounds"]
 
@@ -74,9 +74,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 async def tls_daemon(tls: tuple[Path, Path]) -> AsyncIterator[Daemon]:
     """A daemon over TLS that wants ``API_KEY``."""
     certificate, key = map(str, tls)
-    config = Config(
-        port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(API_KEY,), tls_cert=certificate, tls_key=key
-    )
+    config = config_for_tests(api_key=(API_KEY,), tls_cert=certificate, tls_key=key)
     async with Daemon(config) as serving:
         yield serving
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from playwright.async_api import Error, Page
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import Event
 from tests.end_to_end.web import open_socket, request
 from tests.sdk_js.chromium import opened_page, page_server
 from tests.sdk_js.node import API_KEY
+from tests.settings import config_for_tests
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(40, func_only=True)]
 
@@ -43,7 +43,7 @@ def page_port() -> Iterator[int]:
 async def daemon(page_port: int) -> AsyncIterator[Daemon]:
     """A daemon that wants a key, and takes pages of one other origin."""
     origin = f"http://127.0.0.1:{page_port}"
-    config = Config(port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(API_KEY,), allow_origin=(origin,))
+    config = config_for_tests(api_key=(API_KEY,), allow_origin=(origin,))
     async with Daemon(config) as serving:
         yield serving
 

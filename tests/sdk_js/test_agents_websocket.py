@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import RATES_HZ, decode, match, resample, samples_of
 from tests.sdk_js.node import API_KEY, Scenario, WriteSound, played_through
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
 
@@ -82,9 +82,7 @@ async def test_spoken_question_calls_the_function(
     sound = tmp_path / "question.pcm16"
     sound.write_bytes(say("What is the weather in Paris?") + bytes(2 * 24 * 1200))
     certificate, key = tls
-    config = Config(
-        port=0, udp_port=0, drain_s=0, engine="local", api_key=(API_KEY,), tls_cert=str(certificate), tls_key=str(key)
-    )
+    config = config_for_tests(engine="local", api_key=(API_KEY,), tls_cert=str(certificate), tls_key=str(key))
     async with Daemon(config, local=models) as serving:
         inputs = {"certificate": certificate, "url": serving.url, "key": API_KEY, "sound": str(sound)}
         log = await played_through(_SCRIPT, "spokenQuestion", **inputs)

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.cutting_proxy import CuttingProxy
 from tests.end_to_end.web import open_socket
 from tests.sdk_js.node import Scenario, scenario
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
 
@@ -35,7 +35,7 @@ def _port(service: Scenario) -> int:
 
 def _daemon(port: int, **settings: Any) -> Daemon:
     upstream = f"ws://127.0.0.1:{port}/v1/realtime"
-    return Daemon(Config(port=0, udp_port=0, drain_s=0, upstream=upstream, **settings))
+    return Daemon(config_for_tests(upstream=upstream, **settings))
 
 
 async def _upgrades(service: Scenario) -> list[dict[str, str]]:

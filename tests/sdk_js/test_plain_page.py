@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.sdk_js.chromium import opened_page, page_server
 from tests.sdk_js.node import API_KEY
+from tests.settings import config_for_tests
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(40, func_only=True)]
 
@@ -34,9 +34,7 @@ async def test_page_of_the_documentation_talks_in_beta() -> None:
     """It fetches its key from ``/session``, calls, hears, and gets every event as beta had it; the key is used up."""
     with page_server() as port:
         origin = f"http://127.0.0.1:{port}"
-        config = Config(
-            port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(API_KEY,), allow_origin=(origin,), page_keys=True
-        )
+        config = config_for_tests(api_key=(API_KEY,), allow_origin=(origin,), page_keys=True)
         async with Daemon(config) as daemon, opened_page(f"{origin}/page.html") as page:
             call: dict[str, Any] = await page.evaluate(_TALK, daemon.url)
             for session in daemon.registry.sessions:

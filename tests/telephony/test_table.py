@@ -26,6 +26,7 @@ from bridge.telephony.table import CARRIERS
 from bridge.wire.audio import G711_ULAW
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import request
+from tests.settings import config_for_tests
 from tests.telephony.calling import from_telephone, gone, opened, to_telephone, until
 
 _BRIDGE = Path(__file__).parents[2] / "bridge"
@@ -127,7 +128,7 @@ def _row(flagman: _Flagman) -> Carrier:
 
 @asynccontextmanager
 async def _serving(flagman: _Flagman) -> AsyncIterator[Daemon]:
-    settings = Config(port=0, udp_port=0, drain_s=0, engine="parrot", max_loop_lag_ms=0)
+    settings = config_for_tests()
     async with Daemon(settings, carriers=(*CARRIERS, _row(flagman))) as daemon:
         yield daemon
 

@@ -10,6 +10,7 @@ from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.errors import ConfigError
 from bridge.upstream.engine.local import Local, missing
+from tests.settings import config_for_tests
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def _no_voice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _config(engine: str) -> Config:
-    return Config(port=0, udp_port=0, drain_s=0, engine=engine)  # type: ignore[arg-type]
+    return config_for_tests(engine=engine)
 
 
 def test_the_extra_is_found() -> None:

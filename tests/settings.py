@@ -1,0 +1,16 @@
+"""The settings of a daemon that a test runs."""
+
+from typing import Any
+
+from bridge.config import Config
+
+__all__ = ["config_for_tests"]
+
+
+def config_for_tests(**settings: Any) -> Config:
+    """A daemon on free ports of loopback, with the parrot for an engine, that ends at once; ``settings`` count first.
+
+    It sheds no load: the test, its peers and other tests share its processor, so that lag says nothing of the daemon.
+    """
+    usual = {"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", "max_loop_lag_ms": 0}
+    return Config(**{**usual, **settings})
