@@ -6,6 +6,21 @@ CODE := $(wildcard bridge tests benchmarks)
 # On a terminal pip shows its progress; a log gets what went wrong alone.
 PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo -qq) --disable-pip-version-check
 
+# What is installed here is what locks/ names, to the hash; the package itself keeps ranges.
+LOCKED = $(PIP) install --require-hashes --requirement locks/$(1).txt && \
+	$(PIP) install --no-deps --no-build-isolation --editable .
+LOCK = .venv/lock/bin/pip-compile --quiet --no-header --no-annotate --no-emit-options --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-find-links --generate-hashes --allow-unsafe --strip-extras \
+	--build-deps-for editable $(ARGS)
+
+# Tests that need no network, no process and no event loop, or wait for nothing in it.
+PURE := $(wildcard tests/wire tests/media tests/session tests/test_*_table.py) \
+	tests/test_config.py tests/test_editor_rules.py tests/test_house_rules.py tests/test_layers.py \
+	tests/test_locks.py tests/test_log.py
+
+# Several processes run the tests, a file in one of them.
+PARALLEL := $(BIN)/pytest -n 3 --dist loadgroup
+
 # Real calls are held to real time, and a machine that is busy with something else fails them: what failed has one more
 # chance, with the machine for itself.
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
@@ -18,7 +33,7 @@ FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.
 	gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad
 
-.PHONY: help run install test nightly soak audit check lint chromium node foreign clean
+.PHONY: help run install quick check test nightly soak lint lock audit dist chromium node foreign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +43,15 @@ run: .venv/speaking ## serve with the embedded engine, after installing what it 
 
 install: .venv/installed ## install the package without the engine's models, into .venv
 
+quick: .venv/testable ## the pure tests, after each change: half a minute
+	HYPOTHESIS_PROFILE=quick $(PARALLEL) -m "not slow and not alone" $(PURE)
+
+check: .venv/testable lint ## format, lint, types and all but the slow tests: before each commit
+	$(PARALLEL) -m "not alone and not browser and not slow and not foreign" || $(AGAIN)
+	$(BIN)/pytest -m "alone and not browser and not slow and not foreign" || $(AGAIN)
+
 test: .venv/testable .venv/frameworks/agents/installed chromium node foreign lint ## everything that CI runs
-	$(BIN)/pytest -n 3 --dist loadgroup -m "not alone" || $(AGAIN)
+	$(PARALLEL) -m "not alone" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
 
 nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
@@ -42,8 +64,14 @@ audit: .venv/speaking .venv/audit/bin/pip-audit ## compare what is installed wit
 	$(BIN)/python -m pip freeze --exclude-editable >.venv/audit/installed.txt
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
-check: .venv/testable lint ## format, lint, types and the fast tests: before each commit
-	$(BIN)/pytest -m "not browser and not slow and not foreign"
+lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies (ARGS=--upgrade: the newest of all)
+	@mkdir -p locks
+	$(LOCK) --output-file locks/install.txt pyproject.toml
+	$(LOCK) --extra local --constraint locks/install.txt --output-file locks/local.txt pyproject.toml
+	$(LOCK) --extra test --constraint locks/local.txt --output-file locks/test.txt pyproject.toml
+
+dist: .venv/testable ## build the sdist, and from it the wheel, into dist/
+	$(BIN)/python -m build --no-isolation
 
 lint: .venv/testable
 	$(BIN)/ruff format --check $(CODE)
@@ -59,19 +87,19 @@ clean: ## remove .venv and every cache
 		echo "bridge needs Python 3.11 to 3.13, and $(PYTHON) is not: make PYTHON=python3.13 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | .venv/bin/pip
+.venv/installed: pyproject.toml locks/install.txt | .venv/bin/pip
 	@echo "Installing bridge into .venv; about a minute, this once." >&2
-	@$(PIP) install --editable .
+	@$(call LOCKED,install)
 	@touch $@
 
-.venv/speaking: pyproject.toml | .venv/bin/pip
+.venv/speaking: pyproject.toml locks/local.txt | .venv/bin/pip
 	@echo "Installing bridge and its engine's models into .venv; about two minutes, this once." >&2
-	@$(PIP) install --editable '.[local]'
+	@$(call LOCKED,local)
 	@touch $@ .venv/installed
 
-.venv/testable: pyproject.toml | .venv/bin/pip
+.venv/testable: pyproject.toml locks/test.txt | .venv/bin/pip
 	@echo "Installing bridge and its test tools into .venv; about a minute, this once." >&2
-	@$(PIP) install --editable '.[test]'
+	@$(call LOCKED,test)
 	@touch $@ .venv/speaking .venv/installed
 
 # Frameworks for agents, in a Python of their own: what they pin would rule out what others need.
@@ -81,7 +109,14 @@ clean: ## remove .venv and every cache
 	@.venv/frameworks/$*/bin/python -m pip $(shell [ -t 2 ] || echo -qq) --disable-pip-version-check install -r $<
 	@touch $@
 
-# In a place of its own, or it would audit itself.
+# In places of their own, so that they change nothing of what they look at. The lowest Python makes the locks: what it
+# needs, the others can take.
+.venv/lock/bin/pip-compile:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "Locks are made by Python 3.11, and $(PYTHON) is not: make lock PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv/lock
+	@.venv/lock/bin/python -m pip -qq --disable-pip-version-check install 'pip-tools>=7.5,<8'
+
 .venv/audit/bin/pip-audit: | .venv/bin/pip
 	@$(PYTHON) -m venv .venv/audit
 	@.venv/audit/bin/python -m pip -qq --disable-pip-version-check install 'pip-audit>=2.9,<3'
