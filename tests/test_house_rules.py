@@ -2,7 +2,10 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 _ROOT = Path(__file__).parents[1]
 _LONGEST_FILE = 700
@@ -17,10 +20,23 @@ MAY_START_PROGRAMS = {"tests/processes.py", "tests/hostile/stage.py"}
 MAY_START_BARE_TASKS: dict[str, str] = {}
 
 
-def _trees(*folders: str) -> Iterator[tuple[str, ast.Module]]:
-    for folder in folders:
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            yield path.relative_to(_ROOT).as_posix(), ast.parse(path.read_text())
+@cache
+def _trees(*folders: str) -> tuple[tuple[str, ast.Module], ...]:
+    paths = (path for folder in folders for path in sorted((_ROOT / folder).rglob("*.py")))
+    return tuple((path.relative_to(_ROOT).as_posix(), _tree(path)) for path in paths)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trees_are_forgotten() -> Iterator[None]:
+    """Each file is parsed once for all rules; millions of nodes must not stay for the rest of the run."""
+    yield
+    _trees.cache_clear()
+    _tree.cache_clear()
 
 
 def _calls(tree: ast.Module) -> Iterator[ast.Call]:
