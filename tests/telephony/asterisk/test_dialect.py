@@ -19,6 +19,8 @@ _PLAIN_START = (
     "optimal_frame_size:160 ptime:20"
 )
 
+_IDS = {"channel_id": "pbx-1.42", "connection_id": "bridge1", "channel": "WebSocket/bridge1/0x7f00"}
+
 
 def _started(start: str) -> Asterisk:
     dialect = Asterisk()
@@ -30,15 +32,17 @@ def test_start_in_json() -> None:
     """With the channel's variables as parameters, besides those of the URI."""
     dialect = Asterisk({"lang": "en"}, token="t")
     assert dialect.receive(_JSON_START) == [
-        Started("pbx-1.42", G711_ULAW, {"lang": "en", "TENANT": "a", "LEVEL": "3"}, "t")
+        Started("pbx-1.42", G711_ULAW, {"lang": "en", "TENANT": "a", "LEVEL": "3"}, "t", ids=_IDS)
     ]
 
 
 def test_start_in_plain_text() -> None:
     """A value may hold colons; keys differ from version to version."""
-    assert Asterisk().receive(_PLAIN_START) == [Started("pbx-1.42", G711_ULAW, {}, None)]
+    assert Asterisk().receive(_PLAIN_START) == [Started("pbx-1.42", G711_ULAW, ids=_IDS)]
     early = "MEDIA_START connection_id:a:b channel:WebSocket/x optimal_frame_size:160"
-    assert Asterisk().receive(early) == [Started("a:b", G711_ULAW, {}, None)]
+    assert Asterisk().receive(early) == [
+        Started("a:b", G711_ULAW, ids={"connection_id": "a:b", "channel": "WebSocket/x"})
+    ]
 
 
 @pytest.mark.parametrize(("codec", "audio_format"), FORMATS.items())

@@ -22,6 +22,8 @@ _START: dict[str, Any] = {
     "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1},
 }
 
+_IDS = {"call_control_id": "v3:abc", "call_session_id": "s-1", "stream_id": _STREAM}
+
 
 def _said(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, "sequence_number": "4", "stream_id": _STREAM, **fields})
@@ -46,7 +48,7 @@ def test_start() -> None:
     """``connected`` says nothing, ``start`` has the call."""
     dialect = Telnyx()
     assert dialect.receive('{"event":"connected","version":"1.0.0"}') == []
-    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW)]
+    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioF
     """As the application asked Telnyx for it, told on the URL or in the parameters, by Telnyx's own names."""
     told = {ANSWER_CODEC: codec} | ({ANSWER_RATE: rate} if rate is not None else {})
     by_url, by_parameters = Telnyx(query=told), Telnyx()
-    expected = [Started("v3:abc", G711_ALAW, {}, None, answer_format)]
+    expected = [Started("v3:abc", G711_ALAW, {}, None, answer_format, _IDS)]
     start = {"media_format": {"encoding": "PCMA", "sample_rate": 8000}}
     assert by_url.receive(_start(**start)) == expected
     assert by_parameters.receive(_start(**start, custom_parameters=told)) == expected
@@ -102,7 +104,8 @@ def test_other_codecs_of_the_answer_are_refused(codec: str, rate: str) -> None:
 def test_null_is_as_if_it_were_not_there(name: str) -> None:
     """In ``start``, and for the track of sound."""
     dialect = Telnyx()
-    assert dialect.receive(_start(**{name: None})) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW)]
+    ids = {known: "" if known == name else value for known, value in _IDS.items()}
+    assert dialect.receive(_start(**{name: None})) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)]
     for track in (None, "inbound_track", "inbound"):
         assert dialect.receive(_said("media", media={"track": track, "payload": "/w=="})) == [b"\xff"]
     for track in ("outbound", "outbound_track", "other"):
@@ -130,7 +133,7 @@ def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
 )
 def test_parameters_and_token(given: dict[str, Any], parameters: dict[str, str], token: str | None) -> None:
     """As an object or as a list; the token comes with them, or in a field of its own."""
-    assert Telnyx().receive(_start(**given)) == [Started("v3:abc", G711_ULAW, parameters, token, G711_ULAW)]
+    assert Telnyx().receive(_start(**given)) == [Started("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)]
 
 
 def test_token_of_the_upgrade_and_of_connected() -> None:
@@ -139,10 +142,10 @@ def test_token_of_the_upgrade_and_of_connected() -> None:
     for connected in ({name: "c"}, {"connected": {name: "c"}}):
         dialect = Telnyx()
         dialect.receive(json.dumps({"event": "connected", **connected}))
-        assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "c", G711_ULAW)]
+        assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
     dialect = Telnyx("h")
     dialect.receive('{"event":"connected","version":"1.0.0"}')
-    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "h", G711_ULAW)]
+    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])

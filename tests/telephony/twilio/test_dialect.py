@@ -31,6 +31,8 @@ _START: dict[str, Any] = {
     },
 }
 
+_IDS = {"callSid": _CALL, "streamSid": _STREAM}
+
 
 def _said(event: str, **fields: Any) -> str:
     return json.dumps({"event": event, "sequenceNumber": "2", "streamSid": _STREAM, **fields})
@@ -50,18 +52,19 @@ def test_start() -> None:
     """``connected`` says nothing; ``start`` has the call, its parameters, and the token apart from them."""
     dialect = Twilio()
     assert dialect.receive('{"event":"connected","protocol":"Call","version":"1.0.0"}') == []
-    assert dialect.receive(json.dumps(_START)) == [Started(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd")]
+    assert dialect.receive(json.dumps(_START)) == [Started(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd", ids=_IDS)]
 
 
 def test_start_without_what_is_optional() -> None:
     """Clones leave out what they have no use for; parameters may be numbers."""
     dialect = Twilio()
-    assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [Started("s", G711_ULAW, {}, None)]
+    ids = {"callSid": "", "streamSid": "s"}
+    assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [Started("s", G711_ULAW, ids=ids)]
     dialect = Twilio()
     start = {"callSid": "c", "mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": "8000"},
              "customParameters": {"n": 1}}  # fmt: skip
     said = json.dumps({"event": "start", "streamSid": "s", "start": start})
-    assert dialect.receive(said) == [Started("c", G711_ALAW, {"n": "1"}, None)]
+    assert dialect.receive(said) == [Started("c", G711_ALAW, {"n": "1"}, ids={"callSid": "c", "streamSid": "s"})]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +82,13 @@ def test_start_without_what_is_optional() -> None:
 def test_null_is_as_if_it_were_not_there(start: dict[str, Any], parameters: dict[str, str]) -> None:
     """Clones write it for what they do not have."""
     said = json.dumps({**_START, "start": {**_START["start"], **start}})
-    assert Twilio().receive(said) == [Started(_CALL, G711_ULAW, parameters, None)]
+    assert Twilio().receive(said) == [Started(_CALL, G711_ULAW, parameters, ids=_IDS)]
 
 
 def test_call_without_an_id_is_called_as_its_stream() -> None:
     """Whether it is null or not there."""
     said = json.dumps({**_START, "start": {"callSid": None}})
-    assert Twilio().receive(said) == [Started(_STREAM, G711_ULAW, {}, None)]
+    assert Twilio().receive(said) == [Started(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})]
 
 
 @pytest.mark.parametrize("track", [None, "", "inbound", "inbound_track", "INBOUND"])
