@@ -1,8 +1,8 @@
 """Which call a carrier's connection belongs to: who may open one, what it starts with, and who comes back.
 
 Nothing is opened before the call's ``Started`` has been judged by what was shown: a secret or a signature before the
-upgrade, a token in the carrier's messages. A token is one of the door's own secrets, or a single-use key; the latter
-brings the session that it was minted for.
+upgrade, a token in the carrier's messages. A token is one of the carrier's own secrets, or a single-use key; the
+latter brings the session that it was minted for.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Trust:
 class CarrierCalls:
     """All telephone calls of one daemon; ``async with`` runs their clock.
 
-    ``on_hang_up`` is told by dialect and the carrier's id which call was ended from here, and whose context it had.
+    ``on_hang_up`` is told by carrier and the carrier's id which call was ended from here, and whose context it had.
     """
 
     def __init__(
@@ -176,19 +176,19 @@ class CarrierCalls:
         self.refuse(line.dialect.name, error, call=call, sender=line.sender, checks=trust.checks)
         line.close(error.close_code, error.code)
 
-    def refuse(self, door: str, error: BridgeError, *, call: str = "", sender: str = "", checks: str = "") -> None:
+    def refuse(self, carrier: str, error: BridgeError, *, call: str = "", sender: str = "", checks: str = "") -> None:
         """Counts a connection that was not let in, and logs it, a storm of them once a second.
 
         ``call`` is the carrier's id of the call, ``sender`` an address, ``checks`` what was compared with what was
         shown (no secret); what is not known is left out.
         """
-        self.refused[f"{door}.{error.code}"] += 1
-        count = self._tally.add(f"{door}.{error.code}", self.clock.now)
+        self.refused[f"{carrier}.{error.code}"] += 1
+        count = self._tally.add(f"{carrier}.{error.code}", self.clock.now)
         if count is None:
             return
         known = {"carrier_call_id": call[:_MAX_SHOWN], "sender": sender, "checked_against": checks}
         shown = {name: value for name, value in known.items() if value}
-        _log.warning("telephony.refused", door=door, reason=error.code, message=error.message, count=count, **shown)
+        _log.warning("telephony.refused", door=carrier, reason=error.code, message=error.message, count=count, **shown)
 
     def _admit(self, started: Started, leg: CarrierLeg | None, trust: Trust) -> Grant:
         """What the call's token opens; raises ``Unauthorized``."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from bridge.wire.audio import AudioFormat
 
 __all__ = [
+    "TOKEN_PARAMETER",
     "CarrierEvent",
     "Dialect",
     "Dtmf",
@@ -24,9 +25,12 @@ __all__ = [
     "Trouble",
     "decode_sound",
     "is_callers",
-    "is_dtmf",
     "parameters_of",
+    "pressed",
 ]
+
+TOKEN_PARAMETER = "token"
+"""The name by which an application gives a call its token, if the carrier has no place of its own for it."""
 
 _DTMF_KEYS = frozenset("0123456789*#ABCD")
 
@@ -42,11 +46,11 @@ class Started:
     parameters: dict[str, str] = field(default_factory=dict)
     """What the application gave the call on its way."""
     token: str | None = field(default=None, repr=False)
-    """What opens the door, where the carrier brings it in its messages."""
+    """What signs the call in, if the carrier brings it in its messages."""
     answer_format: AudioFormat | None = None
     """In which the carrier takes the answer's sound; None: in the caller's format."""
-    ids: dict[str, str] = field(default_factory=dict, compare=False)
-    """All of the carrier's own ids of the call and its stream, by its names for them. None of them opens a door."""
+    ids: dict[str, str] = field(default_factory=dict)
+    """All of the carrier's own ids of the call and its stream, by its names for them. None of them signs a call in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class Traits:
 
 
 class Dialect(Protocol):
-    """One connection's tongue."""
+    """What is spoken on one connection: the carrier's messages as events, and the messages that it gets."""
 
     @property
     def name(self) -> str:
@@ -119,7 +123,7 @@ class Dialect(Protocol):
         ...
 
     def receive(self, message: str | bytes) -> list[CarrierEvent]:
-        """What a message means; raises ``BadRequest`` where the call cannot be served."""
+        """What a message means; raises ``BadRequest`` if the call cannot be served."""
         ...
 
     def sound(self, sound: bytes) -> str | bytes:
@@ -140,7 +144,7 @@ class Dialect(Protocol):
 
 
 def decode_sound(payload: str) -> bytes | None:
-    """What a base64 field holds; None where it is none."""
+    """What a base64 field holds; None if it is not base64."""
     try:
         return binascii.a2b_base64(payload, strict_mode=True)
     except (binascii.Error, ValueError):
@@ -163,6 +167,6 @@ def parameters_of(given: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in given.items() if value is not None}
 
 
-def is_dtmf(key: str) -> bool:
-    """Whether telephones have such a key."""
-    return key in _DTMF_KEYS
+def pressed(key: str) -> list[CarrierEvent]:
+    """The event of a key that the caller pressed, or of one that no telephone has."""
+    return [Dtmf(key)] if key in _DTMF_KEYS else [Trouble("unknown_key")]

@@ -8,7 +8,6 @@ The leg outlives its connection: a carrier whose socket drops has the grace time
 the carrier had not confirmed as played is then sent again. One clock of 20 ms paces all legs; nothing here is a task.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +15,7 @@ from typing import Protocol
 from bridge.context import CallContext
 from bridge.errors import BridgeError, PeerError, PeerLost
 from bridge.media.playback import Heard, Part, Played
+from bridge.session.comeback import Comeback
 from bridge.session.roles import PhoneOwner
 from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock
@@ -23,7 +23,10 @@ from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 from bridge.wire.stats import CarrierLegStats
 
-__all__ = ["CarrierLeg", "Connection", "Line"]
+__all__ = ["HANG_UP_CODES", "CarrierLeg", "Connection", "Line"]
+
+HANG_UP_CODES = (1000, 1005)
+"""A WebSocket that the carrier closes with one of these, or without a code, is a hang-up (RFC 6455 section 7.4.1)."""
 
 _MAX_BUFFERED_BYTES = 256 * 1024
 _NORMAL = 1000
@@ -61,7 +64,7 @@ class Line:
             self._connection.write(messages)
 
     def hang_up(self, reason: str) -> None:
-        """Says so where the dialect has a word for it, and closes."""
+        """Says so if the dialect has a word for it, and closes."""
         self.write(self.dialect.hang_up())
         self._connection.close(_NORMAL, reason)
 
@@ -101,12 +104,11 @@ class CarrierLeg:
         self.faults: Counter[str] = Counter()
         self._owner = owner
         self._clock = clock
-        self._grace_s = grace_s
+        self._comeback = Comeback(grace_s, self._give_up)
         self._on_closed = on_closed
         self._line: Line | None = None
         self._is_open = True
         self._is_closed = False
-        self._grace: asyncio.TimerHandle | None = None
         self._messages = 0
         self._returns = 0
         clock.members.add(self)
@@ -115,15 +117,14 @@ class CarrierLeg:
 
     def connect(self, line: Line) -> None:
         """From now on this is the carrier; one that was here before is gone."""
-        if self._line is None and self._grace is None:
+        if self._line is None and not self._comeback.is_awaited:
             self._owner.leg_connected()
         else:
             self._returns += 1
             if self._line is not None:
                 self._line.close(_NORMAL, "replaced")
                 self.audio.take_back()
-        if self._grace is not None:
-            self._grace.cancel()
+        self._comeback.end()
         self._line, self._is_open = line, True
 
     def receive(self, line: Line, event: said.CarrierEvent) -> None:
@@ -166,10 +167,10 @@ class CarrierLeg:
             return
         self._line = None
         self.audio.take_back()
-        self._grace = self._clock.call_later(self._grace_s, self._give_up)
+        self._comeback.begin()
 
     def _give_up(self) -> None:
-        message = f"The carrier's connection was lost and did not come back within {self._grace_s:g} s."
+        message = f"The carrier's connection was lost and did not come back within {self._comeback.grace_s:g} s."
         self._close("carrier_lost", PeerLost(message, code="peer_lost"))
 
     # Leg
@@ -268,8 +269,7 @@ class CarrierLeg:
             return
         self._is_closed = True
         self._clock.members.discard(self)
-        if self._grace is not None:
-            self._grace.cancel()
+        self._comeback.end()
         if self._line is not None:
             self._line.hang_up(reason)
         self._on_closed(self)

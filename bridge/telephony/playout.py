@@ -23,7 +23,7 @@ _SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole frames to be sent, and the mark behind them; without one where the carrier knows none."""
+    """Whole frames to be sent, and the mark behind them; without one if the carrier knows none."""
 
     sound: bytes
     mark: str | None
@@ -101,7 +101,7 @@ class CarrierPlayout:
         return events
 
     def clear(self, now: float) -> tuple[str, list[Heard]] | None:
-        """Throws away what is queued here; says what was cut and where, None where nothing was left."""
+        """Throws away what is queued here; says what was cut and how much of it was heard, None if nothing was left."""
         if self._sent:
             elapsed = int((now - self._head_began) * self._format.rate_hz)
             self.playback.play(max(0, min(elapsed, self._sent[0].samples)))

@@ -26,13 +26,11 @@ from bridge.front.socket import SocketSink
 from bridge.session.registry import Registry
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls
-from bridge.telephony.leg import Line
+from bridge.telephony.leg import HANG_UP_CODES, Line
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
 
 __all__ = ["CarrierState", "Telephony", "TelephonyState"]
-
-_HANG_UPS = (1000, 1005)  # closed by the carrier, with or without a code (RFC 6455 section 7.4.1)
 
 
 class CarrierState(Struct, frozen=True):
@@ -164,7 +162,7 @@ class Telephony:
             if message["type"] == "websocket.receive":
                 text: str | None = message.get("text")
                 return text if text is not None else bytes(message["bytes"])
-            if sink.received_close_code in _HANG_UPS:
+            if sink.received_close_code in HANG_UP_CODES:
                 return None
             raise ConnectionResetError
 

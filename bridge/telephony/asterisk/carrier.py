@@ -16,6 +16,7 @@ from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
 from bridge.telephony.asterisk.fetch import FetchedSocket, fetch
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.leg import CarrierLeg, Line
 from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, counted, is_one_of, require_secrets
 from bridge.wire.sessions import SessionConfig
@@ -25,7 +26,6 @@ __all__ = ["ASTERISK", "FetchRequest", "FetchedCall"]
 _log = get_logger("telephony")
 
 _PATH = f"{TELEPHONY}/{Asterisk.name}"
-_TOKEN = "token"
 
 
 class FetchRequest(Struct, frozen=True):
@@ -47,7 +47,7 @@ def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
     password = basic_password(request.headers)
     if password is not None and not is_one_of(password, secrets):
         raise Unauthorized("The password is not valid here.", code="invalid_secret")
-    if password is None and _TOKEN not in request.query_params:
+    if password is None and TOKEN_PARAMETER not in request.query_params:
         raise Unauthorized("Give the password by HTTP Basic authentication.", code="missing_secret")
     checks = f"{_checks(host, request)}, {TELEPHONES_KEYS}"
     return Trust(is_admitted=password is not None, secrets=secrets, checks=checks)
@@ -59,7 +59,7 @@ def _checks(host: CarrierHost, request: HTTPConnection) -> str:
 
 def _new_dialect(request: HTTPConnection) -> Asterisk:
     parameters = dict(request.query_params)
-    return Asterisk(parameters, token=parameters.pop(_TOKEN, None))
+    return Asterisk(parameters, token=parameters.pop(TOKEN_PARAMETER, None))
 
 
 async def _fetch(host: CarrierHost, request: Request) -> Response:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Flow, Played, Started, Traits, Trouble, is_dtmf
+from bridge.telephony.dialect import CarrierEvent, Flow, Played, Started, Traits, Trouble, pressed
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["FORMATS", "SUBPROTOCOL", "Asterisk", "parse_event"]
@@ -62,7 +62,7 @@ class Asterisk:
             case {"event": "MEDIA_START"}:
                 return self._start(said, is_json=message.lstrip().startswith("{"))
             case {"event": "DTMF_END", "digit": str(digit)}:
-                return [Dtmf(digit)] if is_dtmf(digit) else [Trouble("unknown_key")]
+                return pressed(digit)
             case {"event": "MEDIA_XOFF"}:
                 return [Flow(False)]
             case {"event": "MEDIA_XON"}:
@@ -129,7 +129,7 @@ class Asterisk:
 
 
 def parse_event(text: str) -> dict[str, Any] | None:
-    """Either form of an event as one dictionary; None where it is neither."""
+    """Either form of an event as one dictionary; None if it is neither."""
     text = text.strip()
     if text.startswith("{"):
         try:

@@ -13,6 +13,7 @@ from bridge.errors import UpstreamError
 from bridge.outgoing import TLS
 from bridge.session.sliced import SlicedConnection
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL
+from bridge.telephony.leg import HANG_UP_CODES
 from bridge.telephony.tcp import notice_death
 
 __all__ = ["FetchedSocket", "fetch"]
@@ -20,7 +21,6 @@ __all__ = ["FetchedSocket", "fetch"]
 _OPEN_TIMEOUT_S = 5.0
 _CLOSE_DEADLINE_S = 2.0
 _MAX_MESSAGE_BYTES = 65_536
-_HANG_UPS = (1000, 1005)
 
 
 class FetchedSocket:
@@ -60,7 +60,7 @@ class FetchedSocket:
         return self._connection.transport.get_write_buffer_size()
 
     async def receive(self) -> str | bytes | None:
-        """The next message; None when Asterisk has hung up, ``ConnectionError`` where the connection broke."""
+        """The next message; None when Asterisk has hung up, ``ConnectionError`` if the connection broke."""
         try:
             await self._connection.work.rest()
             self._connection.work.end()
@@ -68,7 +68,7 @@ class FetchedSocket:
             self._connection.work.begin()
             return message
         except ConnectionClosed as closed:
-            if closed.rcvd is not None and closed.rcvd.code in _HANG_UPS:
+            if closed.rcvd is not None and closed.rcvd.code in HANG_UP_CODES:
                 return None
             raise ConnectionResetError from None
 

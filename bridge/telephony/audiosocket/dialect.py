@@ -6,7 +6,7 @@ A sender may send hang-up and sound, the latter never empty: anything else ends 
 
 from uuid import UUID
 
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Started, Traits, Trouble, is_dtmf
+from bridge.telephony.dialect import CarrierEvent, Ended, Started, Traits, Trouble, pressed
 from bridge.wire.audio import AudioFormat, pcm16_at
 
 __all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "AudioSocket", "Splitter", "frame"]
@@ -74,8 +74,7 @@ class AudioSocket:
         if self.uuid is None:
             return [Trouble("message_before_start")]
         if kind == DTMF:
-            key = payload.decode("ascii", "replace")
-            return [Dtmf(key)] if is_dtmf(key) else [Trouble("unknown_key")]
+            return pressed(payload.decode("ascii", "replace"))
         if kind in SOUND_TYPES:
             return self._sound(SOUND_TYPES[kind], payload)
         return [Trouble("unknown_message")]

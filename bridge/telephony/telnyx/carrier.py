@@ -5,9 +5,10 @@ from starlette.requests import HTTPConnection
 from bridge.config import Config
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
-from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, TOKEN_PARAMETER, Telnyx
+from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, Telnyx
 
 __all__ = ["TELNYX"]
 

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import (
+    TOKEN_PARAMETER,
     CarrierEvent,
-    Dtmf,
     Ended,
     Played,
     Started,
@@ -25,16 +25,15 @@ from bridge.telephony.dialect import (
     Trouble,
     decode_sound,
     is_callers,
-    is_dtmf,
     parameters_of,
+    pressed,
 )
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
-__all__ = ["ANSWER_CODEC", "ANSWER_RATE", "AUTH_TOKEN_HEADER", "TOKEN_PARAMETER", "Telnyx"]
+__all__ = ["ANSWER_CODEC", "ANSWER_RATE", "AUTH_TOKEN_HEADER", "Telnyx"]
 
 AUTH_TOKEN_HEADER = "x-telnyx-streaming-auth-token"
 """Carries ``stream_auth_token`` on the upgrade; ``connected`` has a field of the same name."""
-TOKEN_PARAMETER = "token"
 ANSWER_CODEC, ANSWER_RATE = "stream_bidirectional_codec", "stream_bidirectional_sampling_rate"
 """What the application asked Telnyx for, by Telnyx's names; unset there it is PCMU, at 8000 Hz."""
 
@@ -101,7 +100,7 @@ class Telnyx:
         self._query = dict(query or {})
         self._stream_id = ""
         self._is_started = False
-        self._token = token  # of the upgrade, where there was one
+        self._token = token  # of the upgrade, if it had one
         self._order = _Order()
 
     def receive(self, message: str | bytes) -> list[CarrierEvent]:
@@ -131,8 +130,7 @@ class Telnyx:
             case _Message(event="mark", mark=_Mark(name=name)):
                 return [Played(name)]
             case _Message(event="dtmf", dtmf=_Dtmf(digit=digit)):
-                key = str(digit)
-                return [Dtmf(key)] if is_dtmf(key) else [Trouble("unknown_key")]
+                return pressed(str(digit))
             case _Message(event="stop"):
                 return [*self._order.rest(), Ended()]
         return [Trouble("unknown_message" if said.event not in ("media", "mark", "dtmf") else "malformed_message")]

@@ -13,8 +13,9 @@ from bridge.front.keys import Grant
 from bridge.front.operation import Operation
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.sign_in import TELEPHONES_KEYS, counted, require_secrets
-from bridge.telephony.twilio.dialect import TOKEN_PARAMETER, Twilio, write_twiml
+from bridge.telephony.twilio.dialect import Twilio, write_twiml
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
 from bridge.wire.ids import new_id
 

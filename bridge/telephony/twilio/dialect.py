@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import (
+    TOKEN_PARAMETER,
     CarrierEvent,
-    Dtmf,
     Ended,
     Played,
     Started,
@@ -24,14 +24,13 @@ from bridge.telephony.dialect import (
     Trouble,
     decode_sound,
     is_callers,
-    is_dtmf,
     parameters_of,
+    pressed,
 )
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["TOKEN_PARAMETER", "Twilio", "write_twiml"]
+__all__ = ["Twilio", "write_twiml"]
 
-TOKEN_PARAMETER = "token"
 
 _FORMATS = {"audio/x-mulaw": G711_ULAW, "audio/x-alaw": G711_ALAW}
 _DEFAULT_ENCODING, _DEFAULT_HZ = "audio/x-mulaw", 8000
@@ -109,8 +108,7 @@ class Twilio:
             case _Message(event="mark", mark=_Mark(name=name)):
                 return [Played(name)]
             case _Message(event="dtmf", dtmf=_Dtmf(digit=digit)):
-                key = str(digit)
-                return [Dtmf(key)] if is_dtmf(key) else [Trouble("unknown_key")]
+                return pressed(str(digit))
             case _Message(event="stop"):
                 return [Ended()]
         return [Trouble("unknown_message" if said.event not in ("media", "mark", "dtmf") else "malformed_message")]
