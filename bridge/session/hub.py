@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bridge.session.replay import DROPPED, Kept, Replay
 from bridge.session.roles import Sink
+from bridge.session.subscription import Subscription
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
@@ -224,6 +225,7 @@ class Hub:
 
     def __init__(self, session_id: str, beta: Beta | None = None, *, replay_bytes: int = _REPLAY_BYTES) -> None:
         self.listeners: list[Listener] = []
+        self.subscriptions: list[Subscription] = []
         self.replay = Replay(f"event_{session_id.rpartition('_')[2][:12]}_", max_bytes=replay_bytes)
         self._beta = beta or Beta()
         self._speaks_beta = False
@@ -258,12 +260,14 @@ class Hub:
         """To everyone; the text is made once for each dialect that is spoken, from ``body`` where there is one."""
         kept = self._made(event, body, in_beta=self._speaks_beta)
         self.replay.keep(kept)
+        self._hand_on(event, kept)
         _give(kept, tuple(self.listeners))
 
     def publish_own(self, event: ServerEvent) -> None:
         """To everyone who knows the bridge's own events."""
         kept = self._made(event, None, in_beta=self._speaks_beta, is_own=True)
         self.replay.keep(kept)
+        self._hand_on(event, kept)
         _give(kept, tuple(self.listeners))
 
     def tell(self, listener: Listener, event: ServerEvent, body: Body | None = None) -> None:
@@ -272,6 +276,15 @@ class Hub:
         message = kept.in_beta if listener.is_beta else kept.message
         if message is not None:
             listener.deliver(message)
+
+    def tell_consumer(self, subscription: Subscription, event: ServerEvent, body: Body | None = None) -> None:
+        """To one consumer: what each is told when it comes, or goes."""
+        subscription.event(event, self._made(event, body, in_beta=False).message.payload)
+
+    def _hand_on(self, event: ServerEvent, kept: Kept) -> None:
+        """To those inside the process, as it is."""
+        for subscription in tuple(self.subscriptions):
+            subscription.event(event, kept.message.payload)
 
     def _made(self, event: ServerEvent, body: Body | None, *, in_beta: bool, is_own: bool = False) -> Kept:
         event.event_id = self.replay.next_id()

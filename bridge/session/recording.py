@@ -1,8 +1,8 @@
-"""Recordings: one more listener of a call each, whose sound and events go to files.
+"""Recordings: one consumer of a call each, whose sound and events go to files.
 
-Everything that touches a file runs in one thread for all recordings, behind a bounded queue: where the disk is slow,
-the recording falls behind like any slow listener and loses sound, which is told in its own events and silent in its
-sound. Where the disk is full, the recording ends, and an event says so; the call never notices.
+Everything that touches a file runs in one thread for all recordings, behind a bounded queue. If the disk is slow, the
+recording loses sound, which is told in its own events and silent in its sound. If the disk is full, the recording ends,
+and an event says so; the call never notices.
 """
 
 import asyncio
@@ -14,36 +14,35 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from bridge.errors import BadRequest, ConfigError
 from bridge.log import get_logger
 from bridge.media.stereo import StereoTimeline
-from bridge.session.hub import Hub, Listener
+from bridge.session.hub import Hub
 from bridge.session.recording_files import Format, RecordingFiles
 from bridge.session.recording_leftovers import finish_leftovers
-from bridge.session.roles import SinkOwner
+from bridge.session.replay import DROPPED
 from bridge.session.session import Session
-from bridge.wire.audio import PCM16, SESSION_HZ
-from bridge.wire.binary import unpack_sound
-from bridge.wire.choices import Choices
+from bridge.session.subscription import Subscription, TrackName
+from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
+from bridge.wire.choices import TRACKS
 from bridge.wire.ids import new_id
-from bridge.wire.message import Message
-from bridge.wire.own_events import RecordingEnded, RecordingStarted
-from bridge.wire.stats import RecordingStats
+from bridge.wire.own_events import ListenerDropped, RecordingEnded, RecordingStarted
+from bridge.wire.server_events import OutputAudioBufferCleared, ServerEvent, encode
+from bridge.wire.stats import ListenerStats, RecordingStats
 
 __all__ = ["Recorder", "Recording"]
 
 _log = get_logger("recorder")
 
-_CHOICES = Choices(audio=PCM16, is_binary=True)
 _TICK_S = 1.0
 _CLOSE_DEADLINE_S = 10.0  # for what has still to be written when the daemon stops
 _HIGH_WATER_BYTES = 4 * 1024 * 1024  # of one recording, on their way to the disk
 _LOW_WATER_BYTES = 1024 * 1024
 _LONGEST_WAIT_S = 60.0  # of the caller's sound, before it is handed on between two ticks
 _MAX_LINES_BYTES = 256 * 1024
+_MAX_WAITING_LINES_BYTES = 1024 * 1024  # while the disk takes nothing: then the recording ends
 _MAX_TOLD = 50  # files, in one line of the log
-_CLEARED = b'{"type":"output_audio_buffer.cleared"'
 
 
 class Recording:
-    """One call's; the ``Sink`` of its listener."""
+    """One call's; a ``Consumer`` of it."""
 
     def __init__(self, session: Session, recorder: "Recorder") -> None:
         self.id = new_id("rec")
@@ -53,7 +52,7 @@ class Recording:
         self.reason = ""
         """Why it ended; empty while it runs."""
         self.session = session
-        self.listener: Listener | None = None
+        self.subscription: Subscription | None = None
         self.files: RecordingFiles | None = None
         """Of the recorder's thread."""
         self._recorder = recorder
@@ -62,41 +61,85 @@ class Recording:
         self._lines = bytearray()
         self._waiting_bytes = 0
         self._is_full = False
-        self._owner: SinkOwner | None = None
+        self._listener_id = new_id("lst")
+        self._last_event_id = ""
+        self.dropped_events = self.dropped_ms = 0
+        """Sound that was left out because the disk was slow."""
+        self._unreported_events = self._unreported_ms = 0
 
-    # Sink
+    # Consumer
 
-    def attach(self, owner: SinkOwner) -> None:
-        """From now on ``owner`` is told of the disk's state."""
-        self._owner = owner
-
-    def send(self, message: Message) -> None:
-        """Takes a message; nothing is written here."""
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Takes an event; nothing is written here."""
         if self.reason:
             return
         now = self._recorder.now() - self._began
-        payload = message.payload
-        if message.is_binary:
-            sound = unpack_sound(payload)
-            lay = self._timeline.hear if sound.track == "input" else self._timeline.speak
-            lay(sound.sound, sound.timestamp, now)
-            if self._timeline.waiting_s > _LONGEST_WAIT_S:
-                self.hand_on()
-            return
-        if payload.startswith(_CLEARED):
+        if isinstance(event, OutputAudioBufferCleared):
             self._timeline.cut(now)
-        self._lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * now), payload)
-        if len(self._lines) > _MAX_LINES_BYTES:
+        self._last_event_id = str(event.event_id)
+        self._note(text, now)
+        if len(self._lines) > _MAX_WAITING_LINES_BYTES:
+            self.end("disk_too_slow")
+        elif len(self._lines) > _MAX_LINES_BYTES:
             self.hand_on()
 
-    def close(self, code: int, reason: str) -> None:
+    def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """Takes a piece of sound, or leaves it out if the disk does not keep up."""
+        if self.reason:
+            return
+        if self._is_full:
+            audio_ms = len(pcm) // audio_format.bytes_per_ms
+            self.dropped_events += 1
+            self.dropped_ms += audio_ms
+            self._unreported_events += 1
+            self._unreported_ms += audio_ms
+            return
+        lay = self._timeline.hear if track == "input" else self._timeline.speak
+        lay(pcm, timestamp, self._recorder.now() - self._began)
+        if self._timeline.waiting_s > _LONGEST_WAIT_S:
+            self.hand_on()
+
+    def ended(self) -> None:
         """The call is over."""
         self.end("call_ended")
+
+    def listed(self) -> ListenerStats:
+        """It stands among the call's listeners, as one of binary frames."""
+        return ListenerStats(
+            id=self._listener_id,
+            role="recorder",
+            dialect="ga",
+            audio=PCM16.name,
+            chunk_ms=None,
+            chunk_size=None,
+            tracks=list(TRACKS),
+            events=None,
+            framing="binary",
+            is_held=False,
+            last_event_id=self._last_event_id,
+            backlog_bytes=self.buffered_bytes,
+            dropped_events=self.dropped_events,
+            dropped_ms=self.dropped_ms,
+        )
 
     @property
     def buffered_bytes(self) -> int:
         """What is on its way to the disk."""
         return self._waiting_bytes + len(self._lines)
+
+    def _note(self, text: bytes, now: float) -> None:
+        self._lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * now), text)
+
+    def _report(self) -> None:
+        """Says on record how much sound was left out until now."""
+        if self._unreported_events:
+            report = ListenerDropped(
+                event_id=f"{self._last_event_id}{DROPPED}",
+                events=self._unreported_events,
+                audio_ms=self._unreported_ms,
+            )
+            self._unreported_events = self._unreported_ms = 0
+            self._note(encode(report), self._recorder.now() - self._began)
 
     # Its life
 
@@ -111,13 +154,14 @@ class Recording:
             return
         self.reason = reason
         self.seconds = self._recorder.now() - self._began
+        self._report()
         if reason != "failed":
             for left, right in self._timeline.finish(self.seconds):
                 self._write(left, right)
             self._write(b"", b"")
         self._recorder.ended(self)
-        if self.listener is not None:
-            self.session.detach(self.listener)
+        if self.subscription is not None:
+            self.subscription.cancel()
 
     def stats(self) -> RecordingStats:
         """How it is going."""
@@ -132,16 +176,16 @@ class Recording:
         if not size:
             return
         self._waiting_bytes += size
-        if self._waiting_bytes > _HIGH_WATER_BYTES and not self._is_full and self._owner is not None:
+        if self._waiting_bytes > _HIGH_WATER_BYTES:
             self._is_full = True
-            self._owner.pause()
         self._recorder.submit(self, lambda files: files.write(left, right, lines), lambda: self._written(size))
 
     def _written(self, size: int) -> None:
         self._waiting_bytes -= size
-        if self._is_full and self._waiting_bytes < _LOW_WATER_BYTES and self._owner is not None:
+        if self._is_full and self._waiting_bytes < _LOW_WATER_BYTES:
             self._is_full = False
-            self._owner.resume()
+            if not self.reason:
+                self._report()
 
 
 class Recorder:
@@ -215,7 +259,7 @@ class Recorder:
         self._unfinished.add(recording)
         self._run(recording, lambda: self._open(recording), lambda: None)
         self._tell(recording, RecordingStarted(call_id=recording.call_id, recording_id=recording.id))
-        recording.listener = session.attach(recording, role="recorder", choices=_CHOICES)
+        recording.subscription = session.subscribe(recording, PCM16)
         return recording
 
     def stop(self, call_id: str) -> Recording:

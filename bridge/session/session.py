@@ -28,19 +28,21 @@ from bridge.session.playing import Playing
 from bridge.session.roles import Leg, Sink, Upstream
 from bridge.session.sound import Sound
 from bridge.session.state import SessionState
+from bridge.session.subscription import Consumer, Subscription
 from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
+from bridge.wire.audio import AudioFormat
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.sessions import SessionConfig
-from bridge.wire.stats import BearerStats, CallStats
+from bridge.wire.stats import BearerStats, CallStats, ListenerStats
 
 __all__ = ["Session"]
 
 _NORMAL, _GOING_AWAY = 1000, 1001
-_OF_THE_CALL = ("owner", "peer", "recorder")  # these do not count as listening to it
+_OF_THE_CALL = ("owner", "peer")  # these do not count as listening to it
 
 
 class Session:
@@ -96,6 +98,7 @@ class Session:
         self._dropped = 0
         self._is_live = False
         self._waiting: list[Listener] = []
+        self._subscriptions: list[Subscription] = []
         self._intake = Intake(
             self.hub,
             upstream,
@@ -226,6 +229,34 @@ class Session:
         if listener is self._owner and self.info.state != "connected":
             self._open("websocket")
 
+    def subscribe(self, consumer: Consumer, audio_format: AudioFormat | None = None) -> Subscription:
+        """From ``session.created`` on the consumer gets every event, and both tracks in ``audio_format`` if it is set.
+
+        It counts as no listener, and is told when the call is over.
+        """
+        subscription = Subscription(consumer, audio_format, on_cancel=self._unsubscribe, log=self._log)
+        self._subscriptions.append(subscription)
+        if self._is_closing:
+            subscription.end()
+        elif self._is_live:
+            self._begin(subscription)
+        return subscription
+
+    def _begin(self, subscription: Subscription) -> None:
+        created = {"type": "session.created", "session": self.state.session}
+        self.hub.tell_consumer(subscription, server.SessionCreated(session=self.config), created)
+        if subscription in self._subscriptions:  # else it has failed at once
+            self.hub.subscriptions.append(subscription)
+            self._sound.subscribe(subscription)
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.remove(subscription)
+        if subscription in self.hub.subscriptions:
+            self.hub.subscriptions.remove(subscription)
+            self._sound.unsubscribe(subscription)
+        listed = subscription.listed()
+        self._dropped += 0 if listed is None else listed.dropped_events
+
     def _replace_owner(self, listener: Listener) -> None:
         """The owner has come, or come back; of two sockets the newer one counts."""
         before, self._owner = self._owner, listener
@@ -350,6 +381,9 @@ class Session:
     def _go_live(self) -> None:
         """Somebody answers: who came before hears it now."""
         self._is_live = True
+        for subscription in tuple(self._subscriptions):
+            if subscription not in self.hub.subscriptions:
+                self._begin(subscription)
         waiting, self._waiting = self._waiting, []
         for listener in waiting:
             self._admit(listener)
@@ -469,6 +503,9 @@ class Session:
                 self.hub.tell(listener, ending)
             if listener is not self._channel:  # the peer's transport goes as a whole
                 listener.finish(*self._goodbye)
+        for subscription in tuple(self._subscriptions):
+            self.hub.tell_consumer(subscription, ending)
+            subscription.end()
         if self._next is not None and self._next.leg is not None:
             self._next.leg.hang_up(reason)
         if self._playing.leg is not None and not self._leg_gone:
@@ -543,11 +580,18 @@ class Session:
             warnings=list(info.warnings),
             status="active" if not self._is_closing else "ended" if self._result[0] == "success" else "error",
             seconds=round(self.seconds, 1),
-            listeners=[listener.stats() for listener in self.hub.listeners],
+            listeners=[*(listener.stats() for listener in self.hub.listeners), *self._listed()],
             legs=self._bearers(),
             peer=None if leg is None else leg.stats(),
             session=self.state.session if in_full else UNSET,
         )
+
+    def _listed(self) -> Iterator[ListenerStats]:
+        """Those consumers that stand among the listeners."""
+        for subscription in self._subscriptions:
+            listed = subscription.listed()
+            if listed is not None:
+                yield listed
 
     def _bearers(self) -> list[BearerStats]:
         """Who brings the caller's sound: a leg, or the owner's socket; nobody while the call is being connected."""

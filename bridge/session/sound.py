@@ -21,6 +21,7 @@ from bridge.session.replay import Replay
 from bridge.session.roles import Leg, PassingUpstream, Upstream
 from bridge.session.state import SessionState
 from bridge.session.stream import SoundStream, StreamKind
+from bridge.session.subscription import SubscribedStream, Subscription, TrackName
 from bridge.wire.audio import OPUS, PCM16, AudioFormat
 from bridge.wire.client_events import (
     ClientEvent,
@@ -98,6 +99,19 @@ class Sound:
         """It hears nothing any more; may be called twice."""
         for track in (self._input, self._output):
             track.leave(listener)
+        self._pass_on()
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """From now on a consumer gets both tracks, if it wants sound."""
+        if subscription.audio_format is not None:
+            for track in (self._input, self._output):
+                track.subscribe(subscription, subscription.audio_format)
+            self._pass_on()
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """It gets none any more; may be called twice."""
+        for track in (self._input, self._output):
+            track.unsubscribe(subscription)
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -213,7 +227,7 @@ class Track:
     a stream has ended that nobody has heard for a while.
     """
 
-    def __init__(self, name: str, replay: Replay, *, on_unheard: Callable[[], None]) -> None:
+    def __init__(self, name: TrackName, replay: Replay, *, on_unheard: Callable[[], None]) -> None:
         self.name = name
         self.part: Part | None = None
         """Which part of which response the sound belongs to; None for the caller's. ``begin`` sets it."""
@@ -226,7 +240,7 @@ class Track:
         self._is_ended = True
         self._positions: dict[AudioFormat, int] = {}  # of what is compressed here, Opus excepted, in samples
         self._taken: AudioFormat | None = None
-        self._streams: dict[StreamKind, SoundStream] = {}
+        self._streams: dict[StreamKind, SoundStream | SubscribedStream] = {}
         self._numbers: dict[StreamKind, int] = {}  # where streams go on that have ended
         self._ticks = 0  # of sound so far
         self._brings_packets = False
@@ -319,7 +333,7 @@ class Track:
         framing = "binary" if choices.is_binary else "beta" if is_in_beta else "json"
         kind = (audio_format, choices.chunk_of(audio_format), framing)
         stream = self._streams.get(kind)
-        if stream is None:
+        if not isinstance(stream, SoundStream):
             heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
             number = self._numbers.get(kind, 0)
             stream = SoundStream(self.name, kind, replay=self._replay, number=number, heard_samples=heard_samples)
@@ -332,12 +346,32 @@ class Track:
     def leave(self, listener: Listener) -> None:
         """It hears nothing any more. A stream that nobody hears goes on for a while: its listener may come back."""
         for stream in self._streams.values():
-            if listener in stream.listeners:
+            if isinstance(stream, SoundStream) and listener in stream.listeners:
                 stream.listeners.remove(listener)
                 listener.streams.discard(stream.prefix)
-        unheard = [kind for kind, stream in self._streams.items() if not stream.listeners]
+        unheard = [kind for kind, stream in self._streams.items() if not stream.is_heard]
         for kind in unheard[:-_MAX_LINGERING]:
             self._drop(kind)
+
+    def subscribe(self, subscription: Subscription, audio_format: AudioFormat) -> None:
+        """From now on a consumer gets the track in this format."""
+        kind = (audio_format, None, "typed")
+        stream = self._streams.get(kind)
+        if not isinstance(stream, SubscribedStream):
+            heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
+            stream = SubscribedStream(self.name, audio_format, heard_samples=heard_samples)
+            self._streams[kind] = stream
+            self._want()
+        stream.subscriptions.append(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """It gets nothing any more; what was made for it alone is made no longer."""
+        for kind, stream in tuple(self._streams.items()):
+            if isinstance(stream, SubscribedStream) and subscription in stream.subscriptions:
+                stream.subscriptions.remove(subscription)
+                if not stream.subscriptions:
+                    del self._streams[kind]
+                    self._want(stream.format)
 
     def _write(self, made: dict[AudioFormat, bytes]) -> bytes:
         for kind, stream in tuple(self._streams.items()):

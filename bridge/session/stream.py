@@ -12,7 +12,10 @@ from bridge.wire.message import Message
 __all__ = ["SoundStream", "StreamKind"]
 
 StreamKind = tuple[AudioFormat, tuple[int, str] | None, str]
-"""Format, bytes and name of a chunk (None: as sound comes) and how it is written: ``json``, ``beta`` or ``binary``."""
+"""Format, bytes and name of a chunk (None: as sound comes) and how it is written: ``json``, ``beta`` or ``binary``.
+
+``typed`` stands for consumers inside the process, for whom nothing is written.
+"""
 
 _MIDDLE = b'","audio":"'
 _APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
@@ -48,6 +51,11 @@ class SoundStream:
         self._timestamp = heard_samples
         self._part: Part | None = None
         self._head, self._middle = _APPEND, _MIDDLE
+
+    @property
+    def is_heard(self) -> bool:
+        """Somebody listens."""
+        return bool(self.listeners)
 
     def write(self, part: Part | None, sound: bytes) -> None:
         """More sound: the caller's, or a part of the answer's."""

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import stat
+import threading
 import wave
 from collections import Counter
 from collections.abc import Iterator
@@ -163,7 +164,7 @@ async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm
         speak(leg, speech_pcm)
         first = house.recorder.start(session)
         assert house.recorder.start(session) is first
-        assert [listener.role for listener in session.hub.listeners].count("recorder") == 1
+        assert [listener.role for listener in session.stats().listeners].count("recorder") == 1
         assert to_builtins(house.recorder.stop(session.info.id).stats())["state"] == "finishing"
         with pytest.raises(BadRequest):
             house.recorder.stop(session.info.id)
@@ -278,12 +279,38 @@ async def test_a_slow_disk_costs_the_recording_sound_and_nobody_else(tmp_path: P
             leg.speak(speech_pcm)
             recording.hand_on()
             most = max(most, recording.buffered_bytes)
-        assert recording.listener is not None
-        assert recording.listener.dropped_ms > 10_000
+        assert recording.dropped_ms > 10_000
+        assert recording.listed().dropped_ms == recording.dropped_ms
         assert most < 32 * 1024 * 1024
         gate.set()
         await asyncio.wrap_future(blocked)
         session.close("hangup")
         ended = await house.ended()
-        types = [line["event"]["type"] for line in house.lines(ended["files"][1])]
-    assert types[0] == "session.created"
+        events = [line["event"] for line in house.lines(ended["files"][1])]
+    assert events[0]["type"] == "session.created"
+    told = [event for event in events if event["type"] == "bridge.listener.dropped"]
+    assert sum(event["audio_ms"] for event in told) == recording.dropped_ms
+    assert sum(event["events"] for event in told) == recording.dropped_events
+
+
+async def test_a_disk_that_takes_nothing_ends_the_recording(tmp_path: Path, speech_pcm: bytes) -> None:
+    """Events that wait for it are bounded: then the recording ends, says why, and the call goes on."""
+    async with House(tmp_path) as house:
+        session, leg = house.call()
+        recording = house.recorder.start(session)
+        gate = threading.Event()
+        blocked = house.recorder._thread.submit(gate.wait, 10)
+        while not recording._is_full:
+            leg.speak(speech_pcm)
+            recording.hand_on()
+        downstream = house.upstreams[0].downstream
+        for _ in range(200):
+            if recording.reason:
+                break
+            downstream.deliver(server.InputAudioBufferCommitted(item_id="i" * 10_000))
+        assert (recording.reason, session.info.state) == ("disk_too_slow", "connected")
+        gate.set()
+        await asyncio.wrap_future(blocked)
+        ended = await house.ended()
+        assert (ended["reason"], len(ended["files"])) == ("disk_too_slow", 2)
+        assert "bridge.listener.dropped" not in {line["event"]["type"] for line in house.lines(ended["files"][1])}

@@ -1,0 +1,133 @@
+"""Those inside the process who follow a call: they get events and sound as what they are, and encode what they need.
+
+A socket is no consumer: it is a ``Listener``, for which texts and frames are made once and shared.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.wire.audio import AudioFormat
+from bridge.wire.server_events import ServerEvent
+from bridge.wire.stats import ListenerStats
+
+__all__ = ["Consumer", "SubscribedStream", "Subscription", "TrackName"]
+
+TrackName = Literal["input", "output"]
+
+
+class Consumer(Protocol):
+    """Whoever subscribes. Every method returns at once: what it cannot do yet, it keeps within its own bounds."""
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """What every listener is told, the bridge's own events included.
+
+        ``text`` is the event as GA's JSON with all that the upstream said in it, made once for whoever wants it.
+        """
+        ...
+
+    def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """A piece of a track: ``timestamp`` samples of it came before. The caller's comes live, an answer's faster."""
+        ...
+
+    def ended(self) -> None:
+        """Nothing follows: the call is over, or the consumer has failed."""
+        ...
+
+    def listed(self) -> ListenerStats | None:
+        """What stands of it among the call's listeners; None if nothing does."""
+        ...
+
+
+class Subscription:
+    """A consumer's place in one call, or in the events of all calls. ``audio_format`` of None wants no sound."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        audio_format: AudioFormat | None = None,
+        *,
+        on_cancel: Callable[["Subscription"], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.audio_format = audio_format
+        self._consumer = consumer
+        self._on_cancel = on_cancel
+        self._log = log
+        self._is_over = False
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Hands an event on; a consumer that fails costs nobody but itself."""
+        if not self._is_over:
+            try:
+                self._consumer.event(event, text)
+            except Exception as error:
+                self._fail(error)
+
+    def sound(self, track: TrackName, pcm: bytes, timestamp: int) -> None:
+        """Hands sound on, in ``audio_format``."""
+        if not self._is_over and self.audio_format is not None:
+            try:
+                self._consumer.sound(track, self.audio_format, pcm, timestamp)
+            except Exception as error:
+                self._fail(error)
+
+    def listed(self) -> ListenerStats | None:
+        """As the consumer says."""
+        return self._consumer.listed()
+
+    def cancel(self) -> None:
+        """The consumer wants no more; may be called twice."""
+        if not self._is_over:
+            self._is_over = True
+            self._on_cancel(self)
+
+    def end(self) -> None:
+        """Nothing follows, and the consumer is told so; may be called twice."""
+        if self._is_over:
+            return
+        self.cancel()
+        try:
+            self._consumer.ended()
+        except Exception as error:
+            self._log.error("session.consumer_failed", exc_info=error)
+
+    def _fail(self, error: Exception) -> None:
+        self._log.error("session.consumer_failed", exc_info=error)
+        self.end()
+
+
+class SubscribedStream:
+    """One track in one format for all consumers that want it so: pieces as they come, none kept."""
+
+    number = 0
+    unheard_ms = 0
+
+    def __init__(self, track: TrackName, audio_format: AudioFormat, *, heard_samples: int) -> None:
+        self.format = audio_format
+        self.subscriptions: list[Subscription] = []
+        self._track = track
+        self._timestamp = heard_samples
+
+    @property
+    def is_heard(self) -> bool:
+        """Somebody wants it."""
+        return bool(self.subscriptions)
+
+    def write(self, part: object, sound: bytes) -> None:
+        """More sound, whichever part of whichever answer it is."""
+        if sound:
+            self._give(sound, self._timestamp, len(sound) // self.format.bytes_per_sample)
+
+    def write_packet(self, part: object, packet: bytes, timestamp: int, samples: int) -> None:
+        """One packet of compressed sound; of no bytes if it was lost."""
+        self._give(packet, timestamp, samples)
+
+    def end(self) -> None:
+        """Nothing was held back."""
+
+    def _give(self, sound: bytes, timestamp: int, samples: int) -> None:
+        self._timestamp = timestamp + samples
+        for subscription in tuple(self.subscriptions):
+            subscription.sound(self._track, sound, timestamp)
