@@ -26,7 +26,7 @@ from bridge.wire.ids import new_id
 from bridge.wire.reading import bad_event
 from bridge.wire.sessions import SessionConfig, SessionRequest
 
-__all__ = ["BetaRequest", "ClientSecretRequest", "read_request", "secret_routes", "whole_session"]
+__all__ = ["BetaRequest", "BridgeCaps", "ClientSecretRequest", "read_request", "secret_routes", "whole_session"]
 
 _PURPOSES: dict[str, Purpose] = {
     "controller": "client",
@@ -162,7 +162,7 @@ def _mint_beta(
     """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
     if not isinstance(flat, dict):
         raise BadRequest("The body is a JSON object.")
-    ttl_s = _convert(flat, BetaRequest).ttl_s
+    ttl_s = _convert({"client_secret": flat.get("client_secret")}, BetaRequest).ttl_s
     beta = Beta()
     kind = "transcription" if is_transcription else "realtime"
     session = whole_session(session_to_ga(flat, beta, kind=kind), registry)
@@ -196,16 +196,23 @@ def whole_session(wanted: SessionRequest, registry: Registry) -> SessionRequest:
 def read_request(body: Any, kind: type[_S]) -> tuple[_S, SessionRequest | None]:
     """A request's body as a ``kind``, and the session that it asks for, if any; raises ``BadRequest`` or ``BadEvent``.
 
-    What the bridge does not know of the session is no error here.
+    Null stands for "not given", as in a session. What the bridge does not know of the session is no error here.
     """
     session = body.get("session") if isinstance(body, dict) else None
-    rest = {name: value for name, value in body.items() if name != "session"} if session is not None else body
+    rest = {name: value for name, value in body.items() if name != "session"} if isinstance(body, dict) else body
     return _convert(rest, kind), None if session is None else read_session(session)
 
 
 def _convert(value: Any, kind: type[_S]) -> _S:
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(_without_nulls(value), kind)
     except msgspec.ValidationError as error:
         complaint = bad_event(error)
         raise BadRequest(complaint.message, code=complaint.code, param=complaint.param) from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """An object less the fields that are null, at each depth; any other value as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(item) for name, item in value.items() if item is not None}

@@ -68,6 +68,14 @@ async def test_form_of_a_ga_client(daemon: Daemon, offer: str) -> None:
     assert session["expires_at"] > 1
 
 
+@pytest.mark.parametrize("path", ["v1/realtime/calls", "v1/realtime"])
+async def test_form_whose_session_is_null(daemon: Daemon, offer: str, path: str) -> None:
+    """It asks for nothing, as a form without that part does."""
+    reply = await _post_form(daemon, path, offer, None)
+    assert reply.status == 201
+    assert (await _session(daemon, reply))["audio"]["output"]["voice"] == "alloy"
+
+
 @pytest.mark.parametrize(
     ("path", "session", "code", "param"),
     [

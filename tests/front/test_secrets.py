@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from bridge.daemon import Daemon
-from bridge.front.secrets import ClientSecretRequest
+from bridge.front.secrets import BridgeCaps, ClientSecretRequest
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import Reply, open_socket, request
@@ -202,6 +202,33 @@ async def test_expiry_that_is_asked_for(serve_with: ServeWith, seconds: int) -> 
         for door, name in (("sessions", "expires_after"), ("transcription_sessions", "expires_at")):
             reply = await _mint(daemon, door, {"client_secret": {name: asked}})
             assert abs(reply.json["client_secret"]["expires_at"] - time.time() - seconds) < 5
+
+
+@pytest.mark.parametrize(
+    ("door", "body"),
+    [
+        ("client_secrets", {"session": None, "expires_after": None, "bridge": None}),
+        ("client_secrets", {"expires_after": {"anchor": None, "seconds": None}}),
+        ("client_secrets", {"bridge": dict.fromkeys(BridgeCaps.__struct_fields__)}),
+        ("sessions", {"client_secret": {"expires_after": {"anchor": None, "seconds": None}}}),
+        ("transcription_sessions", {"client_secret": {"expires_at": {"seconds": None}, "expires_after": None}}),
+    ],
+)
+async def test_null_stands_for_what_is_not_given(serve_with: ServeWith, door: str, body: Any) -> None:
+    """SDKs write null for what their program left open: the answer is that of a body without the field."""
+    nothing: dict[str, Any] = {}
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        replies = [await _mint(daemon, door, given) for given in (body, nothing)]
+    assert [reply.status for reply in replies] == [200, 200]
+    nulls, left_out = ((reply.json.get("client_secret") or reply.json)["expires_at"] for reply in replies)
+    assert abs(nulls - left_out) < 5
+
+
+async def test_null_hides_no_misspelled_limit(serve_with: ServeWith) -> None:
+    """A limit that is misspelled is refused still, whatever stands beside it."""
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        reply = await _mint(daemon, "client_secrets", {"bridge": {"role": None, "max_duration": 5}})
+    assert (reply.status, reply.json["error"]["param"]) == (400, "bridge.max_duration")
 
 
 @pytest.mark.parametrize("secret", [None, {}, {"expires_after": None}, {"expires_after": {"anchor": "created_at"}}])
