@@ -494,10 +494,11 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
                 raise BadOffer(f"A section has more attributes than the limit of {_MAX_SECTION_LINES}.", param="a")
         elif line.startswith("o=") and not media:
             session.add("o=", " ".join(line[2:].split()[:2]))
-    for section in media:
-        mid = section.value("mid")
-        if mid is not None and not _TOKEN.match(mid):
-            raise BadOffer("A media section has an unusable a=mid.", param="mid")
+    mids = [mid for section in media if (mid := section.value("mid")) is not None]
+    if not all(map(_TOKEN.match, mids)):
+        raise BadOffer("A media section has an unusable a=mid.", param="mid")
+    if len(set(mids)) < len(mids):  # RFC 5888 section 4
+        raise BadOffer("Two media sections have the same a=mid.", param="mid")
     return session, media
 
 

@@ -297,6 +297,10 @@ def test_old_data_channels_have_small_messages() -> None:
             for wrong in ("_9", "128", "72", "-1", "1111111111")
         ),
         pytest.param(CHROME.replace("a=mid:0", "a=mid:0 1"), "mid", id="odd mid"),
+        pytest.param(CHROME.replace("a=mid:1", "a=mid:0"), "mid", id="sound and events of one mid"),
+        pytest.param(CHROME + VIDEO.replace("a=mid:2", "a=mid:1"), "mid", id="unused section of a used mid"),
+        pytest.param(CHROME + VIDEO.replace("a=mid:2", "a=mid:1").replace("m=video 9", "m=video 0"), "mid",
+                     id="rejected section of a used mid"),
         pytest.param(CHROME + "a=x\r\n" * (MAX_SDP_BYTES // 4), "sdp", id="too large"),
         pytest.param("", "sdp", id="empty"),
         pytest.param("{}", "sdp", id="JSON"),

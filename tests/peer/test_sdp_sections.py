@@ -196,8 +196,8 @@ def test_ice_credentials_of_many_clients(parse: object, credential: str) -> None
 def test_lines_that_multiply(line: str) -> None:
     """As many lines as an offer may have are read, or refused, in a time that grows with their number alone."""
     lines = f"{line}\r\n" * (1000 // (line.count("\r\n") + 1))
-    section = AUDIO + lines
-    text = (SESSION + lines.replace("a=mid:0", "a=x") + section * 3 + APPLICATION)[: 128 * 1024]
+    sections = "".join(AUDIO.replace("a=mid:0", f"a=mid:{mid}") + lines for mid in (0, 2, 3))
+    text = (SESSION + lines.replace("a=mid:0", "a=x") + sections + APPLICATION)[: 128 * 1024]
     began = time.thread_time()
     with suppress(BadOffer):
         write_answer(parse_offer(text.encode()), OURS)
