@@ -13,10 +13,9 @@ LOCK = .venv/lock/bin/pip-compile --quiet --no-header --no-annotate --no-emit-op
 	--no-emit-trusted-host --no-emit-find-links --generate-hashes --allow-unsafe --strip-extras \
 	--build-deps-for editable $(ARGS)
 
-# Tests that need no network, no process and no event loop, or wait for nothing in it.
-PURE := $(wildcard tests/wire tests/media tests/session tests/test_*_table.py) \
-	tests/test_config.py tests/test_editor_rules.py tests/test_house_rules.py tests/test_layers.py \
-	tests/test_locks.py tests/test_log.py
+# Tests of what has no network, no process and no event loop, and of the house's own rules.
+PURE := $(wildcard tests/wire tests/media tests/test_*_table.py) tests/test_config.py tests/test_editor_rules.py \
+	tests/test_house_rules.py tests/test_layers.py tests/test_locks.py
 
 # Several processes run the tests, a file in one of them.
 PARALLEL := $(BIN)/pytest -n 3 --dist loadgroup
@@ -44,7 +43,7 @@ run: .venv/speaking ## serve with the embedded engine, after installing what it 
 install: .venv/installed ## install the package without the engine's models, into .venv
 
 quick: .venv/testable ## the pure tests, after each change: half a minute
-	HYPOTHESIS_PROFILE=quick $(PARALLEL) -m "not slow and not alone" $(PURE)
+	HYPOTHESIS_PROFILE=quick $(PARALLEL) -m "not slow and not long and not alone" $(PURE)
 
 check: .venv/testable lint ## format, lint, types and all but the slow tests: before each commit
 	$(PARALLEL) -m "not alone and not browser and not slow and not foreign" || $(AGAIN)

@@ -11,6 +11,8 @@ from bridge.upstream.engine.turns import SpeechStopped, TurnDetector
 from tests.fakes import FfmpegEncoder, LossyLink, RtpSender, likeness
 from tests.media.line import FRAME_BYTES, RATE_HZ, Line, new_inbound, straight, whole_frames
 
+pytestmark = pytest.mark.long
+
 STEPS = [160, 320, 480, 960, 1440, 1920]
 WAYS = ["own rate", "48 kHz", "standing still"]
 MS = 2 * RATE_HZ // 1000

@@ -8,6 +8,8 @@ from tests.fakes import LossyLink, RtpSender
 from tests.media.line import FRAME_BYTES, RATE_HZ, START_S, Line, check_ledger, new_inbound, straight, whole_frames
 from tests.media.test_inbound_loss import loudest_frame
 
+pytestmark = pytest.mark.long
+
 MS = 2 * RATE_HZ // 1000
 DTX = b"\xf8"  # 20 ms of nothing: libopus' last packet before it sends no more
 
