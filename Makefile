@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := $(wildcard bridge tests benchmarks)
+CODE := $(wildcard bridge tests benchmarks tools)
 # On a terminal pip shows its progress; a log gets what went wrong alone.
 PIP := $(BIN)/python -m pip $(shell [ -t 2 ] || echo -qq) --disable-pip-version-check
 
@@ -32,7 +32,7 @@ FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.
 	gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad
 
-.PHONY: help run install quick check test nightly soak lint lock audit dist chromium node foreign clean
+.PHONY: help run install quick check test nightly soak lint lock audit docs reference dist chromium node foreign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,13 @@ lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies 
 
 dist: .venv/testable ## build the sdist, and from it the wheel, into dist/
 	$(BIN)/python -m build --no-isolation
+
+docs: .venv/testable ## build the documents as a site, into build/site; broken links are errors
+	$(BIN)/mkdocs build --strict
+
+reference: .venv/testable ## make the reference pages anew from the code, and the way of a packet from a running bridge
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.packet_path
 
 lint: .venv/testable
 	$(BIN)/ruff format --check $(CODE)

@@ -2,7 +2,7 @@
 
 The order is defaults, TOML file, environment, flags; the later one wins. Each value is converted and checked on its
 own, so that a bad one stops the start with a single line that names the key and where it came from. Flags, environment
-names and the table in the README are made from the fields: a new setting is a new field and nothing else.
+names and the table in docs/reference are made from the fields: a new setting is a new field and nothing else.
 """
 
 import argparse
@@ -120,7 +120,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = "local"
     upstream_key: Annotated[_Text | None, Meta(description="key that `upstream` asks for")] = None
     upstream_profile: Annotated[
-        _Text, Meta(description="name of what is peculiar about `upstream`: see Who answers")
+        _Text, Meta(description="name of what is particular about `upstream`: see the guide on upstreams")
     ] = "openai"
     default_model: Annotated[
         _Text, Meta(description="model of a call that names none; a profile's own, if it has one, unless this is set")
@@ -352,7 +352,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_table() -> str:
-    """The README's table of settings, in Markdown."""
+    """All settings as a table in Markdown, for docs/reference/settings.md."""
     rows = ["| flag | environment | default | meaning |", "|---|---|---|---|"]
     for name, field in _FIELDS.items():
         meaning = _description(field)

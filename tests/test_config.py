@@ -13,8 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bridge.config import Config, add_flags, is_loopback, load, settings_table
 from bridge.errors import ConfigError
 
-_README = Path(__file__).parents[1] / "README.md"
-
 
 def _refusal(
     argv: dict[str, Any] | None = None, environ: dict[str, str] | None = None, path: Path | None = None
@@ -270,13 +268,8 @@ def test_every_default_passes_its_own_limits() -> None:
 
 
 def test_the_table_has_a_row_for_each_setting() -> None:
-    """Flag, variable, default and meaning, ready for the README."""
+    """Flag, variable, default and meaning, ready for the reference."""
     table = settings_table()
     assert len(table.splitlines()) == 2 + len(Config.__struct_fields__)
     assert "| `--max-calls` | `BRIDGE_MAX_CALLS` | 200 | " in table
     assert "| `--call-limit-s` | `BRIDGE_CALL_LIMIT_S` | 3600 | " in table
-
-
-def test_the_readme_has_the_table() -> None:
-    """The README's table of settings is the one made from the code."""
-    assert settings_table() in _README.read_text()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.reference import pages
+
 _ROOT = Path(__file__).parents[1]
 _LONGEST_FILE = 700
 
@@ -163,3 +165,9 @@ def test_every_test_states_its_behaviour() -> None:
         and not ast.get_docstring(node)
     ]
     assert silent == []
+
+
+def test_generated_pages_are_those_of_the_code() -> None:
+    """What ``docs`` says of settings, errors, events and the log is what the code says now: ``make reference``."""
+    stale = [path.relative_to(_ROOT).as_posix() for path, text in pages().items() if path.read_text() != text]
+    assert stale == [], "made anew by python -m tools.reference"

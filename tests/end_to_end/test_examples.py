@@ -14,7 +14,7 @@ from bridge.front.socket import SocketSink
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import open_socket
 from tests.machine import scaled
-from tests.processes import started
+from tests.processes import ran, started
 from tests.sdk_js.chromium import opened_page, page_server
 from tests.telephony.calling import until
 
@@ -111,6 +111,17 @@ def _snippet(language: str, beginning: str, daemon: Daemon) -> str:
     code = (_ROOT / "README.md").read_text().split(f"```{language}\n{beginning}", 1)[1].split("```\n", 1)[0]
     assert "127.0.0.1:8080" in code
     return f"{beginning}{code}".replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
+
+
+async def test_sdk_of_the_readme(daemon: Daemon) -> None:
+    """The stock SDK finds the bridge by the address alone, and has a session at once."""
+    code = _snippet("python", "client = openai.AsyncOpenAI(", daemon).replace(
+        ": ...", ":\n    print((await connection.recv()).type)"
+    )
+    lines = "\n    ".join(code.splitlines())
+    script = f"import asyncio, openai\n\n\nasync def main():\n    {lines}\n\n\nasyncio.run(main())\n"
+    code_and_output = await ran(sys.executable, "-c", script)
+    assert code_and_output == (0, "session.created\n", "")
 
 
 async def test_listener_of_the_readme(daemon: Daemon, short_pcm: bytes) -> None:

@@ -10,7 +10,7 @@ from bridge.upstream.target import Profile, Target, Tongue, load_profile, profil
 from bridge.wire.audio import G711_ULAW, PCM16, pcm16_at
 from bridge.wire.sessions import PcmFormat, PcmuFormat
 
-_README = Path(__file__).parents[2] / "README.md"
+_GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "upstreams.md"
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_what_a_server_wants_besides() -> None:
     assert Tongue(load_profile("openai")).encode(update) == update
 
 
-def test_every_profile_is_in_the_readme() -> None:
+def test_every_profile_is_in_the_guide() -> None:
     """Whoever looks for a server finds its name there; a wrong name is refused with the right ones."""
-    text = _README.read_text()
+    text = _GUIDE.read_text()
     assert [name for name in profile_names() if f"`{name}`" not in text] == []
     with pytest.raises(ConfigError, match="azure-preview.*got opneai"):
         load_profile("opneai")
