@@ -19,7 +19,7 @@ from bridge.log import get_logger
 from bridge.peer.endpoint import Endpoint, media_host
 from bridge.session.budget import KeepLimits
 from bridge.session.hub import Limits
-from bridge.session.recording import Recorder
+from bridge.session.recording import EveryCall, Recorder
 from bridge.session.registry import Registry
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
@@ -96,11 +96,12 @@ class Daemon:
             ),
             limits=Limits(config.listener_backlog_bytes, config.listener_backlog_ms, config.replay_bytes),
         )
-        self.registry.on_call_ended = dialler.lobby.call_ended
+        self.registry.subscribe(dialler.lobby)
         if config.record_dir is not None:  # before the registry, so that it outlives the calls
             recorder = Recorder(config.record_dir, sound_format=config.record_format, watchers=self.registry.calls)
             self.registry.recorder = await stack.enter_async_context(recorder)
-            self.registry.records_all = config.record_calls
+            if config.record_calls:
+                self.registry.subscribe(EveryCall(recorder, self.registry.find))
         await stack.enter_async_context(self.endpoint)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
         keys = Keys(config.api_key, config.allow_origin)

@@ -31,6 +31,7 @@ LOG_EVENTS = {
     "recorder.recovered": "Recordings of an earlier process that were completed at the start.",
     "recorder.unfinished": "A recording was not complete when the daemon had to stop.",
     "registry.keep_failed": "A fault in the task that ends calls which are too old or idle. It goes on.",
+    "registry.consumer_failed": "A fault in something inside the bridge that follows all calls, such as the recording of each call. It goes on.",
     "registry.overloaded": "The event loop is late. New calls get 503 until it is in time again.",
     "registry.relieved": "New calls are taken again.",
     "session.consumer_failed": "A fault in something inside the bridge that follows the call, such as its recording. The call goes on.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bridge.session.replay import DROPPED, Kept, Replay
 from bridge.session.roles import Sink
-from bridge.session.subscription import Subscription
+from bridge.session.subscription import EventSubscription, Subscription
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
@@ -225,7 +225,7 @@ class Hub:
 
     def __init__(self, session_id: str, beta: Beta | None = None, *, replay_bytes: int = _REPLAY_BYTES) -> None:
         self.listeners: list[Listener] = []
-        self.subscriptions: list[Subscription] = []
+        self.subscriptions: list[Subscription | EventSubscription] = []
         self.replay = Replay(f"event_{session_id.rpartition('_')[2][:12]}_", max_bytes=replay_bytes)
         self._beta = beta or Beta()
         self._speaks_beta = False
@@ -259,16 +259,12 @@ class Hub:
     def publish(self, event: ServerEvent, body: Body | None = None) -> None:
         """To everyone; the text is made once for each dialect that is spoken, from ``body`` where there is one."""
         kept = self._made(event, body, in_beta=self._speaks_beta)
-        self.replay.keep(kept)
-        self._hand_on(event, kept)
-        _give(kept, tuple(self.listeners))
+        self._pass_on(event, kept)
 
     def publish_own(self, event: ServerEvent) -> None:
         """To everyone who knows the bridge's own events."""
         kept = self._made(event, None, in_beta=self._speaks_beta, is_own=True)
-        self.replay.keep(kept)
-        self._hand_on(event, kept)
-        _give(kept, tuple(self.listeners))
+        self._pass_on(event, kept)
 
     def tell(self, listener: Listener, event: ServerEvent, body: Body | None = None) -> None:
         """To one: the answer to what only it did. It is not asked whether it wants that."""
@@ -281,10 +277,13 @@ class Hub:
         """To one consumer: what each is told when it comes, or goes."""
         subscription.event(event, self._made(event, body, in_beta=False).message.payload)
 
-    def _hand_on(self, event: ServerEvent, kept: Kept) -> None:
-        """To those inside the process, as it is."""
+    def _pass_on(self, event: ServerEvent, kept: Kept) -> None:
+        """Listeners first: they hear of an event before they hear what those inside the process make of it."""
+        self.replay.keep(kept)
+        text = kept.message.payload if self.subscriptions else b""  # before it becomes a part of a frame
+        _give(kept, tuple(self.listeners))
         for subscription in tuple(self.subscriptions):
-            subscription.event(event, kept.message.payload)
+            subscription.event(event, text)
 
     def _made(self, event: ServerEvent, body: Body | None, *, in_beta: bool, is_own: bool = False) -> Kept:
         event.event_id = self.replay.next_id()

@@ -23,11 +23,11 @@ from bridge.session.subscription import Subscription, TrackName
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.choices import TRACKS
 from bridge.wire.ids import new_id
-from bridge.wire.own_events import ListenerDropped, RecordingEnded, RecordingStarted
+from bridge.wire.own_events import CallOpened, ListenerDropped, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import OutputAudioBufferCleared, ServerEvent, encode
 from bridge.wire.stats import ListenerStats, RecordingStats
 
-__all__ = ["Recorder", "Recording"]
+__all__ = ["EveryCall", "Recorder", "Recording"]
 
 _log = get_logger("recorder")
 
@@ -99,9 +99,12 @@ class Recording:
         if self._timeline.waiting_s > _LONGEST_WAIT_S:
             self.hand_on()
 
-    def ended(self) -> None:
-        """The call is over."""
-        self.end("call_ended")
+    def ended(self, error: Exception | None) -> None:
+        """The call is over, or something went wrong here."""
+        if error is None:
+            self.end("call_ended")
+        else:
+            self._recorder.fail(self, error)
 
     def listed(self) -> ListenerStats:
         """It stands among the call's listeners, as one of binary frames."""
@@ -308,6 +311,14 @@ class Recorder:
         if error is None:
             then()
             return
+        self._fail(recording, error)
+
+    def fail(self, recording: Recording, error: BaseException) -> None:
+        """Gives a recording up: nothing more is written, and its files stay as they are."""
+        self._run(recording, lambda: _abandon(recording), lambda: None)
+        self._fail(recording, error)
+
+    def _fail(self, recording: Recording, error: BaseException) -> None:
         if recording not in self._unfinished:
             return
         recording.log.error("recorder.failed", error=str(error))
@@ -344,6 +355,19 @@ class Recorder:
         self._tick = self._loop.call_later(_TICK_S, self._hand_on)
 
 
+class EveryCall:
+    """Records each call from its beginning; subscribed to the events of all calls."""
+
+    def __init__(self, recorder: Recorder, find: Callable[[str], Session]) -> None:
+        self._recorder = recorder
+        self._find = find
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Begins where a call does."""
+        if isinstance(event, CallOpened):
+            self._recorder.start(self._find(event.call.id))
+
+
 def _open_folder(path: str) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if not os.access(path, os.W_OK | os.X_OK):
@@ -357,7 +381,11 @@ def _contained(recording: Recording, work: Callable[[], None]) -> None:
     try:
         work()
     except BaseException:
-        files, recording.files = recording.files, None
-        if files is not None:
-            files.abandon()
+        _abandon(recording)
         raise
+
+
+def _abandon(recording: Recording) -> None:
+    files, recording.files = recording.files, None
+    if files is not None:
+        files.abandon()

@@ -18,6 +18,7 @@ from bridge.session.overload import LoopLag
 from bridge.session.recording import Recorder
 from bridge.session.roles import Sink, Upstream
 from bridge.session.session import Session
+from bridge.session.subscription import EventConsumer, EventSubscription
 from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
@@ -111,9 +112,6 @@ class Registry:
         """Who hears of calls that begin and end."""
         self.recorder: Recorder | None = None
         """Where calls may be recorded."""
-        self.records_all = False
-        self.on_call_ended: Callable[[str], None] = lambda call_id: None
-        """Is told the id of each call that is over."""
         self._resume_grace_s = resume_grace_s
         self.default_model = default_model
         """Of a call that names none."""
@@ -223,8 +221,6 @@ class Registry:
         self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
         session.start(config, wanted.body)
         self.calls.publish(CallOpened(call=session.stats()))
-        if self.records_all and self.recorder is not None:
-            self.recorder.start(session)
         return session
 
     def _new_budget(self, key_id: str) -> Budget:
@@ -242,6 +238,10 @@ class Registry:
     def kept_bytes(self) -> int:
         """What all conversations keep."""
         return self._kept.used_bytes
+
+    def subscribe(self, consumer: EventConsumer) -> None:
+        """From now on, for as long as the registry lives, the consumer is told of calls."""
+        self.calls.subscriptions.append(EventSubscription(consumer, log=_log))
 
     def watch(self, sink: Sink, choices: Choices) -> Listener:
         """One more that hears of calls: those that run first, or what came behind ``choices.after``."""
@@ -321,7 +321,6 @@ class Registry:
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
             result, reason = session.result
-            self.on_call_ended(session.info.id)
             if not any(other.info.key_id == session.info.key_id for other in self._sessions.values()):
                 self._kept_of_keys.pop(session.info.key_id, None)
             self.calls.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

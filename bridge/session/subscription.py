@@ -12,7 +12,7 @@ from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import ListenerStats
 
-__all__ = ["Consumer", "SubscribedStream", "Subscription", "TrackName"]
+__all__ = ["Consumer", "EventConsumer", "EventSubscription", "SubscribedStream", "Subscription", "TrackName"]
 
 TrackName = Literal["input", "output"]
 
@@ -31,8 +31,8 @@ class Consumer(Protocol):
         """A piece of a track: ``timestamp`` samples of it came before. The caller's comes live, an answer's faster."""
         ...
 
-    def ended(self) -> None:
-        """Nothing follows: the call is over, or the consumer has failed."""
+    def ended(self, error: Exception | None) -> None:
+        """Nothing follows: the call is over, or ``error`` is what the consumer itself has raised."""
         ...
 
     def listed(self) -> ListenerStats | None:
@@ -40,8 +40,16 @@ class Consumer(Protocol):
         ...
 
 
+class EventConsumer(Protocol):
+    """Whoever follows all calls: which begin and end, and what is recorded of them. It returns at once."""
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """What ``WS /v1/calls/events`` tells; if this raises, that costs the consumer this event only."""
+        ...
+
+
 class Subscription:
-    """A consumer's place in one call, or in the events of all calls. ``audio_format`` of None wants no sound."""
+    """A consumer's place in one call. ``audio_format`` of None wants no sound."""
 
     def __init__(
         self,
@@ -83,19 +91,34 @@ class Subscription:
             self._is_over = True
             self._on_cancel(self)
 
-    def end(self) -> None:
+    def end(self, error: Exception | None = None) -> None:
         """Nothing follows, and the consumer is told so; may be called twice."""
         if self._is_over:
             return
         self.cancel()
         try:
-            self._consumer.ended()
-        except Exception as error:
-            self._log.error("session.consumer_failed", exc_info=error)
+            self._consumer.ended(error)
+        except Exception as failure:
+            self._log.error("session.consumer_failed", exc_info=failure)
 
     def _fail(self, error: Exception) -> None:
         self._log.error("session.consumer_failed", exc_info=error)
-        self.end()
+        self.end(error)
+
+
+class EventSubscription:
+    """The place of one who follows all calls."""
+
+    def __init__(self, consumer: EventConsumer, *, log: FilteringBoundLogger) -> None:
+        self._consumer = consumer
+        self._log = log
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Hands an event on; whatever goes wrong with it costs nobody else anything."""
+        try:
+            self._consumer.event(event, text)
+        except Exception as error:
+            self._log.error("registry.consumer_failed", exc_info=error)
 
 
 class SubscribedStream:

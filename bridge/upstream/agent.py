@@ -20,8 +20,9 @@ from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.wire.audio import AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.message import Message
+from bridge.wire.own_events import CallClosed
 from bridge.wire.relayed import UPSTREAM_PROTOCOL, decode_relayed
-from bridge.wire.server_events import Body, encode, error_event
+from bridge.wire.server_events import Body, ServerEvent, encode, error_event
 from bridge.wire.sessions import format_of
 
 __all__ = ["AgentLine", "Lobby", "Seat"]
@@ -88,7 +89,12 @@ class Lobby:
             if wish in self._wishes:
                 self._wishes.remove(wish)
 
-    def call_ended(self, call_id: str) -> None:
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Follows which calls are over."""
+        if isinstance(event, CallClosed):
+            self._call_ended(event.call_id)
+
+    def _call_ended(self, call_id: str) -> None:
         """Nobody needs to wait for this call any more: seats that are for it alone are closed."""
         for seat in tuple(self._seats):
             if seat.call_id == call_id:

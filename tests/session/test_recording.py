@@ -20,7 +20,7 @@ from msgspec import to_builtins
 from bridge.errors import BadRequest, ConfigError
 from bridge.session.hub import Limits, Listener
 from bridge.session.info import CallInfo
-from bridge.session.recording import Recorder
+from bridge.session.recording import EveryCall, Recorder
 from bridge.session.recording_files import RecordingFiles
 from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
@@ -72,7 +72,8 @@ class House:
 
     async def __aenter__(self) -> "House":
         self.registry.recorder = await self.recorder.__aenter__()
-        self.registry.records_all = self._records_all
+        if self._records_all:
+            self.registry.subscribe(EveryCall(self.recorder, self.registry.find))
         await self.registry.__aenter__()
         self.watcher = Watcher()
         self.registry.watch(self.watcher, Choices())
@@ -291,6 +292,37 @@ async def test_a_slow_disk_costs_the_recording_sound_and_nobody_else(tmp_path: P
     told = [event for event in events if event["type"] == "bridge.listener.dropped"]
     assert sum(event["audio_ms"] for event in told) == recording.dropped_ms
     assert sum(event["events"] for event in told) == recording.dropped_events
+
+
+async def test_a_recording_that_fails_by_itself_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in it is told as its failure; its files are given up, and the call goes on."""
+    async with House(tmp_path) as house:
+        session, leg = house.call()
+        recording = house.recorder.start(session)
+        monkeypatch.delattr(recording, "_timeline")
+        leg.speak(bytes(20 * MS))
+        ended = await house.ended()
+        assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "AttributeError", [])
+        assert session.info.state == "connected"
+        assert session.stats().listeners[-1].role == "peer"
+        await house.written()
+    assert all(name.endswith(".part") for name in house.files())
+
+
+async def test_watchers_hear_of_a_call_before_its_recording(tmp_path: Path) -> None:
+    """Whoever looks a recording up finds the call that it is of."""
+    async with House(tmp_path, records_all=True) as house:
+        session, _ = house.call()
+        session.close("hangup")
+        await house.ended()
+    types = [
+        "bridge.calls",
+        "bridge.call.opened",
+        "bridge.recording.started",
+        "bridge.call.closed",
+        "bridge.recording.ended",
+    ]
+    assert house.watcher.types == types
 
 
 async def test_a_disk_that_takes_nothing_ends_the_recording(tmp_path: Path, speech_pcm: bytes) -> None:

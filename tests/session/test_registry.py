@@ -1,15 +1,18 @@
 """All sessions of a process: within limits, found by id, and ended before it ends."""
 
 import asyncio
+import json
 
 import pytest
 from openai.types.websocket_reconnection import is_recoverable_close
+from structlog.testing import capture_logs
 
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.session.hub import Limits
 from bridge.session.info import CallInfo
 from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
+from bridge.wire.server_events import ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 
@@ -176,3 +179,26 @@ async def test_a_call_ends_at_its_limit() -> None:
         assert sink.types[-1] == "error"
         assert sink.closed == (1001, "Your session hit the maximum duration of 0.01 seconds.")
         assert registry.sessions == []
+
+
+class _Follower:
+    """Writes down what it is told of calls, and fails at each."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        self.told.append(str(json.loads(text)["type"]))
+        raise RuntimeError("no")
+
+
+async def test_who_follows_all_calls_may_fail() -> None:
+    """A failure costs a follower that event, and nobody else anything: it hears of the next call."""
+    house, follower = House(), _Follower()
+    with capture_logs() as lines:
+        async with house.registry:
+            house.registry.subscribe(follower)
+            for _ in range(2):
+                house.open().close("hangup")
+    assert follower.told == ["bridge.call.opened", "bridge.call.closed"] * 2
+    assert [line["event"] for line in lines].count("registry.consumer_failed") == 4

@@ -25,7 +25,7 @@ class Taker:
         self.texts: list[bytes] = []
         self.sounds: list[tuple[TrackName, AudioFormat, int, int]] = []
         """Track, format, timestamp and size of each piece."""
-        self.ends = 0
+        self.ends: list[Exception | None] = []
         self._fails_at = fails_at
 
     @property
@@ -43,8 +43,8 @@ class Taker:
         if self._fails_at == "sound":
             raise RuntimeError("no")
 
-    def ended(self) -> None:
-        self.ends += 1
+    def ended(self, error: Exception | None) -> None:
+        self.ends.append(error)
         if self._fails_at == "ended":
             raise RuntimeError("no")
 
@@ -75,7 +75,7 @@ async def test_events_come_as_structs_with_their_text() -> None:
     assert [event["event_id"] for event in told[:2]] == [event.event_id for event in taker.events[:2]]
     assert told[1]["news"] == 1
     assert isinstance(taker.events[-1], CallClosed)
-    assert (taker.sounds, taker.ends) == ([], 1)
+    assert (taker.sounds, taker.ends) == ([], [None])
 
 
 @pytest.mark.parametrize("audio_format", [PCM16, G711_ULAW])
@@ -110,7 +110,7 @@ async def test_a_consumer_is_no_listener() -> None:
     subscription.cancel()
     call.leg.speak(bytes(20 * MS))
     call.session.close("hangup")
-    assert (len(taker.sounds), taker.types, taker.ends) == (1, ["session.created"], 0)
+    assert (len(taker.sounds), taker.types, taker.ends) == (1, ["session.created"], [])
 
 
 @pytest.mark.parametrize("at", ["event", "sound", "ended"])
@@ -125,9 +125,10 @@ async def test_a_consumer_that_fails_costs_nobody_else(at: str, log: list[EventD
     call.session.close("hangup")
     [line] = [line for line in log if line["event"] == "session.consumer_failed"]
     assert line["call_id"] == "rtc_1"
-    assert failing.ends == 1
+    assert len(failing.ends) == 1
+    assert isinstance(failing.ends[0], RuntimeError) is (at != "ended")
     assert len(failing.sounds) == {"event": 0, "sound": 1, "ended": 3}[at]
-    assert (len(other.sounds), other.types, other.ends) == (3, ["session.created", "bridge.call.closed"], 1)
+    assert (len(other.sounds), other.types, other.ends) == (3, ["session.created", "bridge.call.closed"], [None])
     assert len(call.upstream.audio) == 40 * MS
 
 
@@ -136,4 +137,4 @@ async def test_who_comes_when_the_call_is_over_is_told_at_once() -> None:
     call, taker = Call(hangs=True).connect(), Taker()
     call.session.close("hangup")
     call.session.subscribe(taker, PCM16)
-    assert (taker.events, taker.ends) == ([], 1)
+    assert (taker.events, taker.ends) == ([], [None])
