@@ -112,6 +112,12 @@ def test_the_upstreams_of_the_guide_are_a_config(tmp_path: Path, monkeypatch: py
     assert config.upstreams["qwen"].models == ("qwen3-omni",)
 
 
+@pytest.fixture(scope="module", params=[True], ids=["uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The site is built once: nothing of the bridge's runs here."""
+    return "asyncio", {"use_uvloop": request.param, "debug": False}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_the_site_builds_strictly(tmp_path: Path) -> None:

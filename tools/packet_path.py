@@ -143,7 +143,7 @@ def main() -> int:
 def _picture(passage: Passage) -> str:
     numbers = {file: number for number, file in enumerate(_files(passage), 1)}
     thick = set(itertools.pairwise(passage.direct))
-    lines = ["```mermaid", "flowchart LR"]
+    lines = ["```mermaid", "flowchart TD"]
     lines += [f'    f{number}["{number}. {file}"]' for file, number in numbers.items()]
     for caller, callee in passage.edges:
         arrow = "==>" if (caller, callee) in thick else "-->"
@@ -154,8 +154,8 @@ def _picture(passage: Passage) -> str:
 def _table(passage: Passage) -> str:
     files = _files(passage)
     lines = [
-        f"{len(passage.direct)} files are on the way itself (in bold); with those that are asked on the way it is "
-        f"{len(files)}, in the order in which the packet first comes to them:",
+        f"{len(passage.direct)} files are on the way itself, in bold. With those that are asked it is {len(files)}. They "
+        "stand in the order in which the packet first comes to them.",
         "",
         "| | file | what it is for |",
         "|---|---|---|",
