@@ -15,6 +15,7 @@ import bridge.wire.binary
 from bridge.config import settings_table
 from bridge.errors import BridgeError
 from bridge.front.describe import asyncapi, openapi
+from bridge.telephony.service import operations_of
 from bridge.wire.client_events import ClientEvent
 from tools.meanings import LOG_EVENTS
 from tools.schemas import cell, field_table, type_of
@@ -61,7 +62,7 @@ def main() -> int:
 
 def _http() -> str:
     lines: list[str] = []
-    for path, operations in openapi()["paths"].items():
+    for path, operations in openapi(operations_of())["paths"].items():
         for method, operation in operations.items():
             is_socket = "101" in operation["responses"]
             lines += [f"### {'WebSocket' if is_socket else method.upper()} {path}", "", cell(operation["summary"]), ""]
@@ -84,7 +85,7 @@ def _http() -> str:
 
 
 def _http_types() -> str:
-    return _types(openapi()["components"]["schemas"])
+    return _types(openapi(operations_of())["components"]["schemas"])
 
 
 def _choices() -> str:

@@ -30,7 +30,7 @@ from bridge.telephony.leg import HANG_UP_CODES, Line
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
 
-__all__ = ["CarrierState", "Telephony", "TelephonyState"]
+__all__ = ["CarrierState", "Telephony", "TelephonyState", "operations_of"]
 
 
 class CarrierState(Struct, frozen=True):
@@ -110,16 +110,7 @@ class Telephony:
     @property
     def operations(self) -> list[Operation]:
         """The same, for the description of the API."""
-        state = Operation(method="get", path=TELEPHONY, summary="The carriers' endpoints.", response=TelephonyState)
-        operations = [state]
-        for carrier in self._carriers:
-            operations += (endpoint.operation for endpoint in carrier.endpoints)
-            if (socket := carrier.socket) is not None:
-                summary = f"A WebSocket of {socket.what}; it is opened by {socket.opened_by}."
-                operations.append(
-                    Operation(method="get", path=_path(carrier), summary=summary, status=101, is_public=True)
-                )
-        return operations
+        return operations_of(self._carriers)
 
     async def _listen(self, carrier: Carrier, stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
         server = await carrier.listen(self._host) if carrier.listen is not None else None
@@ -193,6 +184,18 @@ class Telephony:
 async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None:
     context.bind_task()
     await hang_up.hang_up(call)
+
+
+def operations_of(carriers: Sequence[Carrier] = CARRIERS) -> list[Operation]:
+    """The operations below ``/v1/telephony``, for the description of the API."""
+    state = Operation(method="get", path=TELEPHONY, summary="The carriers' endpoints.", response=TelephonyState)
+    operations = [state]
+    for carrier in carriers:
+        operations += (endpoint.operation for endpoint in carrier.endpoints)
+        if (socket := carrier.socket) is not None:
+            summary = f"A WebSocket of {socket.what}; it is opened by {socket.opened_by}."
+            operations.append(Operation(method="get", path=_path(carrier), summary=summary, status=101, is_public=True))
+    return operations
 
 
 def _path(carrier: Carrier) -> str:

@@ -22,7 +22,7 @@ from bridge.front.server import new_app
 from bridge.session.hub import Limits
 from bridge.session.registry import Registry
 from bridge.telephony.carrier import TELEPHONY
-from bridge.telephony.service import Telephony
+from bridge.telephony.service import Telephony, operations_of
 from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
@@ -50,15 +50,9 @@ def _resolve(document: Any, ref: str) -> Any:
     return document
 
 
-def _rooms() -> tuple[Registry, Keys, Telephony]:
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
-    registry, keys = Registry(lambda info: Engine(Parrot(), info.context), **limits), Keys((), ())
-    return registry, keys, Telephony(Config(), registry, keys)
-
-
 def openapi() -> dict[str, Any]:
     """As the daemon serves it, with the carriers' endpoints."""
-    return openapi_of(_rooms()[-1].operations)
+    return openapi_of(operations_of())
 
 
 @pytest.mark.parametrize("document", [openapi, asyncapi])
@@ -81,7 +75,9 @@ async def test_documents_are_served(daemon: Daemon) -> None:
 
 def test_every_route_is_described() -> None:
     """Each route of the application is in the OpenAPI document with its methods, and nothing else is."""
-    registry, keys, telephony = _rooms()
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
+    registry, keys = Registry(lambda info: Engine(Parrot(), info.context), **limits), Keys((), ())
+    telephony = Telephony(Config(), registry, keys)
     app = new_app(Config(), registry, cast(Any, None), keys, Lobby(Limits()), routes=telephony.routes)
     served = {
         (route.path_format, method.lower())
