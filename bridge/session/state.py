@@ -310,7 +310,7 @@ class SessionState:
 
 
 def _content(item: items.Item, index: int) -> items.Content | None:
-    return item.content[index] if isinstance(item, items.Message) and index < len(item.content) else None
+    return item.content[index] if isinstance(item, items.Message) and 0 <= index < len(item.content) else None
 
 
 def _words(item: items.Item) -> str:

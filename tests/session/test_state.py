@@ -1,5 +1,7 @@
 """The state of a session: it follows what the upstream says, and knows what a client may not do."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -312,3 +314,16 @@ def test_words_are_estimated_as_tokens() -> None:
         items.McpApprovalResponse(approval_request_id="mcpr_1", approve=False, reason="not mine"),
     ]
     assert state.text_tokens(history) == 12
+
+
+@pytest.mark.parametrize("content_index", [-2, -1, 1, 2**40])
+def test_a_part_that_an_item_does_not_have(content_index: int) -> None:
+    """A service that speaks of one, behind the last or before the first, changes nothing."""
+    state = new_state()
+    for item in (heard("item_a"), spoken("item_b", words="one two")):
+        state.follow(server.ConversationItemAdded(item=item))
+    before = [msgspec.to_builtins(state.conversation.get(name)) for name in ("item_a", "item_b")]
+    place: dict[str, Any] = {"content_index": content_index}
+    state.follow(server.ConversationItemTruncated(item_id="item_b", audio_end_ms=1, **place))
+    state.follow(server.InputAudioTranscriptionCompleted(item_id="item_a", transcript="x", usage={}, **place))
+    assert [msgspec.to_builtins(state.conversation.get(name)) for name in ("item_a", "item_b")] == before
