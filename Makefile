@@ -53,8 +53,9 @@ test: .venv/testable .venv/frameworks/agents/installed chromium node foreign lin
 	$(PARALLEL) -m "not alone" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
 
-nightly: .venv/testable ## 20,000 made-up cases for each parser; minutes
+nightly: .venv/testable ## 20,000 made-up cases for each parser, and a million by coverage; an hour or two
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
+	$(BIN)/python -m tests.fuzz all --runs 1000000 --seed $$(date +%s)
 
 soak: .venv/testable ## 20 calls for an hour: nothing may grow (ARGS="--minutes 10 ...")
 	$(BIN)/python -m benchmarks soak --json benchmarks/soak.json $(ARGS)
