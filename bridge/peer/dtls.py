@@ -39,7 +39,7 @@ __all__ = ["MAX_REASSEMBLY_BYTES", "SecureTransport", "SrtpError", "is_well_form
 MAX_REASSEMBLY_BYTES = 512 * 1024
 """Of all unfinished messages of one association; twice what we announce as the largest message."""
 _MAX_MESSAGE_BYTES = 262_144 + 1200
-_MAX_STREAMS = 64
+_MAX_STREAMS = 64  # at a time, whatever their ids
 _MAX_PIECES = 1024  # of one message; each costs more than the one before
 _MAX_MISORDERED = 512
 _MAX_BAD_PACKETS = 100  # of one association; a broken middlebox makes a few, an attacker many
@@ -173,6 +173,7 @@ class _Sctp(RTCSctpTransport):
     ) -> None:
         super().__init__(transport)
         self._faults = faults
+        self._bad_packets = 0
         self._on_abuse = on_abuse
         self._on_life = on_life
         self._is_expecting = False
@@ -235,10 +236,12 @@ class _Sctp(RTCSctpTransport):
         if (
             self._association_state != self.State.ESTABLISHED
             and self._association_state != self.State.COOKIE_ECHOED
-            or chunk.stream_id >= _MAX_STREAMS
+            or chunk.stream_id >= sctp.MAX_STREAMS
             or len(self._sack_misordered) >= _MAX_MISORDERED
         ):
             self._fault("sctp_data_refused")
+            return
+        if chunk.stream_id not in self._inbound_streams and not self._has_room_for({chunk.stream_id}):
             return
         await super()._receive_data_chunk(chunk)
         stream = self._inbound_streams.get(chunk.stream_id)
@@ -246,8 +249,18 @@ class _Sctp(RTCSctpTransport):
         unfinished = sum(len(piece.user_data) for piece in pieces)
         held = 1024 * 1024 - self._advertised_rwnd  # aiortc's window shrinks by what it holds
         if unfinished > _MAX_MESSAGE_BYTES or held > MAX_REASSEMBLY_BYTES or len(pieces) > _MAX_PIECES:
-            self._faults["sctp_over_limit"] += 1
-            self._on_abuse("more unfinished messages than are held")
+            self._end_over_limit("unfinished messages")
+
+    def _has_room_for(self, stream_ids: set[int]) -> bool:
+        """Whether these streams may be held beside those that are; else the association ends."""
+        if len(self._inbound_streams.keys() | stream_ids) <= _MAX_STREAMS:
+            return True
+        self._end_over_limit("streams")
+        return False
+
+    def _end_over_limit(self, what: str) -> None:
+        self._faults["sctp_over_limit"] += 1
+        self._on_abuse(f"more {what} than are held")
 
     async def _receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
         try:
@@ -255,6 +268,7 @@ class _Sctp(RTCSctpTransport):
             if pp_id != sctp.WEBRTC_DCEP:
                 if channel is None:
                     self._open_unannounced(stream_id)
+                    self._faults["no_channel"] += stream_id not in self._data_channels
                 elif channel.readyState == "connecting":
                     channel._setReadyState("open")
             elif channel is not None and channel.negotiated and data[:1] == _OPEN:
@@ -270,8 +284,9 @@ class _Sctp(RTCSctpTransport):
         channel.emit("closing")
 
     async def _receive_forward_tsn_chunk(self, chunk: sctp.ForwardTsnChunk) -> None:
-        chunk.streams = [stream for stream in chunk.streams if stream[0] < _MAX_STREAMS]
-        await super()._receive_forward_tsn_chunk(chunk)
+        chunk.streams = [stream for stream in chunk.streams if stream[0] < sctp.MAX_STREAMS]
+        if self._has_room_for({stream_id for stream_id, _ in chunk.streams}):
+            await super()._receive_forward_tsn_chunk(chunk)
 
     def _update_rto(self, R: float) -> None:
         super()._update_rto(R)
@@ -281,7 +296,8 @@ class _Sctp(RTCSctpTransport):
 
     def _fault(self, kind: str) -> None:
         self._faults[kind] += 1
-        if self._faults.total() >= _MAX_BAD_PACKETS:
+        self._bad_packets += 1
+        if self._bad_packets >= _MAX_BAD_PACKETS:
             self._on_abuse("too many malformed packets")
 
 

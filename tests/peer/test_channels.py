@@ -50,7 +50,7 @@ async def test_the_first_channel_carries_events(endpoint: Endpoint, label: str) 
         await page.pc.close()
 
 
-@pytest.mark.parametrize("stream_id", [0, 1, 7])
+@pytest.mark.parametrize("stream_id", [0, 1, 7, 64, 1000, 65_534])
 async def test_a_channel_that_is_not_announced(endpoint: Endpoint, stream_id: int) -> None:
     """A channel that a client has agreed on by its id is found by its first message."""
     page = Page(endpoint, ("", {"negotiated": True, "id": stream_id}))

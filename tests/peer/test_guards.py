@@ -295,6 +295,29 @@ async def test_misordered_chunks(calls: Calls) -> None:
     await is_ended(calls, "sctp_data_refused")
 
 
+async def test_streams_without_end(calls: Calls) -> None:
+    """Streams are held up to a bound, whatever their ids; over it the call ends, and is told why."""
+    victim = calls.victim
+    first = victim.association._local_tsn
+    chunks = [data_chunk((first + n) % 2**32, b"x", stream=900 * n + 5) for n in range(70)]
+    await send_by(victim, chunks, 1)
+    await is_ended(calls, "sctp_over_limit")
+
+
+async def test_channels_one_after_another(calls: Calls) -> None:
+    """A channel that is closed makes room for another, however many there were."""
+    victim = calls.victim
+    for _ in range(70):
+        channel = victim.pc.createDataChannel("other")
+        await victim.until_open(channel)
+        closed = asyncio.Event()
+        channel.on("close", closed.set)
+        channel.close()
+        async with asyncio.timeout(WITHIN_S):
+            await closed.wait()
+    assert await calls.outcome() == "works"
+
+
 async def test_overlapping_gap_blocks(calls: Calls) -> None:
     """A SACK cannot make the bridge go over the same chunks again and again (RFC 9260 section 3.3.4)."""
     victim = calls.victim
