@@ -34,7 +34,7 @@ LOG_EVENTS = {
     "registry.consumer_failed": "A fault in something inside the bridge that follows all calls, such as the recording of each call. It goes on.",
     "registry.overloaded": "The event loop is late. New calls get 503 until it is in time again.",
     "registry.relieved": "New calls are taken again.",
-    "session.consumer_failed": "A fault in something inside the bridge that follows the call, such as its recording. The call goes on.",
+    "session.consumer_failed": "A fault in what follows the call inside the bridge, such as its recording. The call goes on.",
     "session.event_failed": "A fault while a client's event was carried out. The client got an `error` event.",
     "session.truncate_refused": "What was not heard could not be cut from its item, because the item is gone.",
     "telephony.call_failed": "A fault in a carrier's connection. The call ends.",

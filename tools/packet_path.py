@@ -154,8 +154,8 @@ def _picture(passage: Passage) -> str:
 def _table(passage: Passage) -> str:
     files = _files(passage)
     lines = [
-        f"{len(passage.direct)} files are on the way itself, in bold. With those that are asked it is {len(files)}. They "
-        "stand in the order in which the packet first comes to them.",
+        f"{len(passage.direct)} files are on the way itself, in bold. With those that are asked it is {len(files)}. "
+        "They stand in the order in which the packet first comes to them.",
         "",
         "| | file | what it is for |",
         "|---|---|---|",
