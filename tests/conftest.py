@@ -1,7 +1,7 @@
 """What every test may use: both event loops, a watch for blocking calls, and a recording of speech.
 
 Where Hypothesis makes up the cases, they are the same 500 each time, so that a change is to blame when one fails;
-``HYPOTHESIS_PROFILE=nightly`` makes it 20,000 that are new each night, ``quick`` the first 25 of the same 500.
+``HYPOTHESIS_PROFILE=nightly`` makes it 20,000 that are new each night, ``quick`` the first 10 of the same 500.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ __all__ = ["pytest_configure", "pytest_pyfunc_call", "pytest_report_header", "py
 
 _DATA = Path(__file__).parent / "data"
 _ROOT = Path(__file__).parents[1]
-_CASES = {"quick": 25, "everyday": 500, "nightly": 20_000}
+_CASES = {"quick": 10, "everyday": 500, "nightly": 20_000}
 _NIGHTLY_LIMIT_S = 3600
 
 for _name, _cases in _CASES.items():
