@@ -25,7 +25,7 @@ _ENVIRONMENTS = [
     for system, machine in (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"))
 ]
 _EXTRAS = {"install": [], "local": ["local"], "test": ["test"]}
-_ENTRY = re.compile(r"([a-z0-9-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
+_ENTRY = re.compile(r"([a-z0-9-]+)==(\S+)(?: ; ([^-]+))?((?: --hash=sha256:[0-9a-f]{64})+)")
 
 
 class _Pin(NamedTuple):
@@ -34,13 +34,13 @@ class _Pin(NamedTuple):
 
 
 def _lock(name: str) -> dict[str, _Pin]:
-    """A lock's packages; fails at a line that is anything but a name, its version and its hashes."""
+    """A lock's packages; fails at a line that is anything but a name, its version, a marker and its hashes."""
     text = (ROOT / "locks" / f"{name}.txt").read_text()
     pins = {}
     for entry in re.sub(r" \\\n +", " ", text).splitlines():
         match = _ENTRY.fullmatch(entry)
         assert match is not None, f"locks/{name}.txt: {entry!r}"
-        pins[match[1]] = _Pin(Version(match[2]), frozenset(re.findall(r"sha256:([0-9a-f]+)", match[3])))
+        pins[match[1]] = _Pin(Version(match[2]), frozenset(re.findall(r"sha256:([0-9a-f]+)", match[4])))
     return pins
 
 
@@ -92,6 +92,8 @@ def test_a_lock_is_whole_on_every_python_and_system(name: str) -> None:
         whole = {key: str(value) for key, value in default_environment().items()} | environment
         seen: set[str] = set()
         for root in _roots(_EXTRAS[name]):
+            if root.marker is not None and not root.marker.evaluate(whole):
+                continue
             for wanted in _wanted(root, whole, seen):
                 pin = pins.get(canonicalize_name(wanted.name))
                 if pin is None or pin.version not in wanted.specifier:
