@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.sound import samples_of
@@ -16,6 +15,7 @@ from tests.foreign.network import inside, network
 from tests.foreign.peers import FOLDER, LIKENESS, converse, stretched_likeness
 from tests.foreign.sound_card import SoundCard
 from tests.sdk_js.node import Scenario, scenario
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.usefixtures("node_packages")
 
@@ -63,7 +63,7 @@ def _firefox(daemon: Daemon, card: SoundCard, before: tuple[str, ...] = (), **in
 
 async def test_on_the_default_setup(card: SoundCard, short_pcm: bytes) -> None:
     """HTTP on loopback, no key, nothing advertised: Talk connects, speaks, hears, and hangs up."""
-    async with Daemon(Config(port=0, udp_port=0, drain_s=0, engine="parrot")) as daemon:
+    async with Daemon(config_for_tests()) as daemon:
         async with _firefox(daemon, card, hangsUp=True) as log:
             await _talk(daemon, log, card, short_pcm, peer_hangs_up=True)
 
@@ -73,7 +73,7 @@ async def test_across_a_network(card: SoundCard, short_pcm: bytes) -> None:
     async with network() as net:
         namespace = await net.namespace()
         host, _ = await net.link(None, namespace)
-        config = Config(host=host, port=0, udp_port=0, drain_s=0, engine="parrot", api_key=(_KEY,))
+        config = config_for_tests(host=host, api_key=(_KEY,))
         async with Daemon(config) as daemon:
             async with _firefox(daemon, card, inside(namespace), key=_KEY, hangsUp=False) as log:
                 await _talk(daemon, log, card, short_pcm, peer_hangs_up=False)

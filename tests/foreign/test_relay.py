@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import match, samples_of
@@ -23,6 +22,7 @@ from tests.foreign.peers import LIKENESS, heard_by
 from tests.machine import scaled
 from tests.processes import ROOT, started
 from tests.sdk_js.node import Scenario, scenario
+from tests.settings import config_for_tests
 
 _LIMIT_S = scaled(10.0)
 _PIECE_BYTES = 2 * 24 * 100
@@ -91,7 +91,7 @@ async def test_it_carries_the_call(place: _Place, tmp_path: Path, short_pcm: byt
     answer = tmp_path / "answer.pcm"
     answer.write_bytes(short_pcm)
     async with _service(place, answer=str(answer), hangsUp=service_hangs_up) as (service, url):
-        config = Config(port=0, udp_port=0, drain_s=0, upstream=url, upstream_ice_server=(place.relay,))
+        config = config_for_tests(upstream=url, upstream_ice_server=(place.relay,))
         async with Daemon(config) as daemon:
             async with open_socket(daemon.url, "model=any") as client:
                 [session] = daemon.registry.sessions
@@ -117,7 +117,7 @@ async def test_it_carries_the_call(place: _Place, tmp_path: Path, short_pcm: byt
 async def test_without_it_there_is_no_way(place: _Place, tmp_path: Path) -> None:
     """The same service, no relay: the call fails, so what the other calls went through was the relay."""
     async with _service(place) as (service, url):
-        config = Config(port=0, udp_port=0, drain_s=0, upstream=url, upstream_tries=1, upstream_connect_timeout_s=2)
+        config = config_for_tests(upstream=url, upstream_tries=1, upstream_connect_timeout_s=2)
         async with Daemon(config) as daemon:
             async with open_socket(daemon.url, "model=any", first="error") as client:
                 [error] = client.of("error")

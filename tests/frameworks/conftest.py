@@ -9,11 +9,11 @@ from typing import Any
 import aioice.ice
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.processes import ROOT, clean_environ
 from tests.sdk_js.node import API_KEY, Scenario, running
+from tests.settings import config_for_tests
 
 Run = Callable[..., AbstractAsyncContextManager[Scenario]]
 """``run(venv, program, scenario, **inputs)``: what a program of this folder observes, which runs in that venv."""
@@ -49,7 +49,7 @@ def _peers_use_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def assistant(models: Local) -> AsyncIterator[Daemon]:
     """A daemon whose engine hears and speaks, and that wants ``API_KEY``."""
-    config = Config(port=0, udp_port=0, drain_s=0, engine="local", api_key=(API_KEY,))
+    config = config_for_tests(engine="local", api_key=(API_KEY,))
     async with Daemon(config, local=models) as serving:
         yield serving
 

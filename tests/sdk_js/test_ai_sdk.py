@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.sdk_js.node import API_KEY, played_through
+from tests.settings import config_for_tests
 
 pytestmark = pytest.mark.timeout(40, func_only=True)
 
@@ -20,9 +20,7 @@ _COUNTED = ", ".join(map(str, range(1, 31))) + "."
 async def tls_assistant(tls: tuple[Path, Path], models: Local) -> AsyncIterator[Daemon]:
     """A daemon over TLS that hears and speaks; ``getToken`` names no address but a ``wss:`` one."""
     certificate, key = map(str, tls)
-    config = Config(
-        port=0, udp_port=0, drain_s=0, engine="local", api_key=(API_KEY,), tls_cert=certificate, tls_key=key
-    )
+    config = config_for_tests(engine="local", api_key=(API_KEY,), tls_cert=certificate, tls_key=key)
     async with Daemon(config, local=models) as serving:
         yield serving
 
