@@ -32,10 +32,13 @@ FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.
 	gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad
 
-.PHONY: help run install quick check test nightly soak lint lock audit docs reference dist chromium node foreign clean
+# Each has a Python of its own, made from tests/frameworks/requirements/.
+FRAMEWORKS := pipecat semantic_kernel
+
+.PHONY: help run install quick check test nightly frameworks soak lint lock audit docs reference dist chromium node foreign clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/speaking ## serve with the embedded engine, after installing what it needs (ARGS="--port 9000 ...")
 	@exec $(BIN)/bridge serve $(ARGS)
@@ -50,12 +53,15 @@ check: .venv/testable lint ## format, lint, types and all but the slow tests: be
 	$(BIN)/pytest -m "alone and not browser and not slow and not foreign" || $(AGAIN)
 
 test: .venv/testable .venv/frameworks/agents/installed chromium node foreign lint ## everything that CI runs
-	$(PARALLEL) -m "not alone" || $(AGAIN)
+	$(PARALLEL) -m "not alone and not frameworks" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
 
 nightly: .venv/testable ## 20,000 made-up cases for each parser, and a million by coverage; an hour or two
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
 	$(BIN)/python -m tests.fuzz all --runs 1000000 --seed $$(date +%s)
+
+frameworks: .venv/testable $(FRAMEWORKS:%=.venv/frameworks/%/installed) node ## more frameworks for agents; 2 GB, minutes
+	$(BIN)/pytest -m frameworks || $(AGAIN)
 
 soak: .venv/testable ## 20 calls for an hour: nothing may grow (ARGS="--minutes 10 ...")
 	$(BIN)/python -m benchmarks soak --json benchmarks/soak.json $(ARGS)
