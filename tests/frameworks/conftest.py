@@ -34,6 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(60, func_only=True))
 
 
+def python_of(venv: str) -> str:
+    """The Python that has the packages of ``requirements/<venv>.txt``."""
+    python = _VENVS / venv / "bin" / "python"
+    if not python.exists():
+        pytest.fail(f"needs {venv}'s packages: make {python.parents[1].relative_to(ROOT)}/installed")
+    return str(python)
+
+
 @pytest.fixture(scope="module")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Once, on the loop that the daemon is served with."""
@@ -69,11 +77,8 @@ def run(assistant: Daemon, sounds: dict[str, str]) -> Run:
     """Runs a program that is told where the daemon is, its key, and what to say."""
 
     def run(venv: str, program: str, scenario: str, **inputs: Any) -> AbstractAsyncContextManager[Scenario]:
-        python = _VENVS / venv / "bin" / "python"
-        if not python.exists():
-            pytest.fail(f"needs {venv}'s packages: make {python.parents[1].relative_to(ROOT)}/installed")
         told = {"url": assistant.url, "base_url": f"{assistant.url}v1", "key": API_KEY, "sounds": sounds, **inputs}
-        command = (str(python), "-m", f"tests.frameworks.{program}", json.dumps(told), scenario)
+        command = (python_of(venv), "-m", f"tests.frameworks.{program}", json.dumps(told), scenario)
         return running(*command, environ=clean_environ(PYTHONDONTWRITEBYTECODE="1"), cwd=ROOT)
 
     return run
