@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
-from bridge.client.carriers import Buffer, Carrier, TelnyxCarrier, TwilioCarrier
+from bridge.client.carriers import Buffer, SimulatedCarrier, TelnyxCarrier, TwilioCarrier
 from bridge.telephony.audiosocket.dialect import frame
 from bridge.telephony.telnyx.dialect import Telnyx
 from bridge.telephony.twilio.dialect import Twilio
@@ -170,7 +170,7 @@ def test_telnyx_answers_with_an_error(message: str, code: int) -> None:
 # Asterisk
 
 
-def _json(carrier: Carrier, **command: Any) -> list[Any]:
+def _json(carrier: SimulatedCarrier, **command: Any) -> list[Any]:
     return [json.loads(message) for message in carrier.receive(json.dumps(command))]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from bridge.telephony.dialect import decode_sound
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 
-__all__ = ["FRAME_MS", "Buffer", "Carrier", "TelnyxCarrier", "TwilioCarrier", "silence_of"]
+__all__ = ["FRAME_MS", "Buffer", "SimulatedCarrier", "TelnyxCarrier", "TwilioCarrier", "silence_of"]
 
 FRAME_MS = 20
 _MAX_QUEUED_MS = 600_000  # Twilio's; of Telnyx's nothing is known
@@ -25,7 +25,7 @@ _FIELDS = {
 }
 
 
-class Carrier(Protocol):
+class SimulatedCarrier(Protocol):
     """A carrier with one call; the caller's sound is in its ``audio_format``, and the bridge's in ``answer_format``."""
 
     audio_format: AudioFormat

@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 
 from bridge.client.address import DEFAULT_URL, CallFailed, explain, parse_address, post_form
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
-from bridge.client.carriers import Carrier, TelnyxCarrier, TwilioCarrier
+from bridge.client.carriers import SimulatedCarrier, TelnyxCarrier, TwilioCarrier
 from bridge.telephony.asterisk.dialect import FORMATS, SUBPROTOCOL
 from bridge.telephony.audiosocket.dialect import Splitter
 from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, AUTH_TOKEN_HEADER
@@ -151,7 +151,7 @@ def _reset(transport: asyncio.WriteTransport) -> None:
 class Phone:
     """A call that is up. ``read`` runs beside it and ends with it."""
 
-    def __init__(self, carrier: Carrier, wire: Wire) -> None:
+    def __init__(self, carrier: SimulatedCarrier, wire: Wire) -> None:
         self.carrier = carrier
         self.wire = wire
         self.messages = 0
@@ -203,12 +203,12 @@ async def dial(dialling: Dialling) -> AsyncIterator[Phone]:
             await reading
 
 
-async def connect_carrier(dialling: Dialling) -> tuple[Carrier, Wire]:
+async def connect_carrier(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     """A connection on which nothing has been said yet; raises ``CallFailed``."""
     return await _CONNECT[dialling.carrier](dialling)
 
 
-async def _twilio(dialling: Dialling) -> tuple[Carrier, Wire]:
+async def _twilio(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     """First the webhook of an incoming call, then the stream that it is answered with."""
     call_sid = dialling.call or f"CA{secrets.token_hex(16)}"
     webhook, door = parse_address(dialling.url).carrier("twilio")
@@ -231,7 +231,7 @@ async def _twilio(dialling: Dialling) -> tuple[Carrier, Wire]:
     return TwilioCarrier(call_sid, f"MZ{secrets.token_hex(16)}", parameters), wire
 
 
-async def _telnyx(dialling: Dialling) -> tuple[Carrier, Wire]:
+async def _telnyx(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     door = parse_address(dialling.url).carrier("telnyx")[1]
     answer_codec, answer_format = _choice(_TELNYX_CODECS, dialling.answer_codec)
     if dialling.answer_codec is not None:
@@ -246,7 +246,7 @@ async def _telnyx(dialling: Dialling) -> tuple[Carrier, Wire]:
     return carrier, wire
 
 
-async def _asterisk(dialling: Dialling) -> tuple[Carrier, Wire]:
+async def _asterisk(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     door = parse_address(dialling.url).carrier("asterisk")[1]
     credentials = b64encode(f"asterisk:{dialling.secret}".encode()).decode()
     wire = await _open_socket(door, headers={"Authorization": f"Basic {credentials}"}, subprotocol=SUBPROTOCOL)
@@ -255,7 +255,7 @@ async def _asterisk(dialling: Dialling) -> tuple[Carrier, Wire]:
     return AsteriskCarrier(call, codec=codec, is_json=True, variables=dict(dialling.parameters)), wire
 
 
-async def _audiosocket(dialling: Dialling) -> tuple[Carrier, Wire]:
+async def _audiosocket(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     where = urlsplit(dialling.url if "://" in dialling.url else f"tcp://{dialling.url}")
     try:
         uuid = UUID(dialling.secret)

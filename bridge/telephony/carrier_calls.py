@@ -1,8 +1,8 @@
 """Which call a carrier's connection belongs to: who may open one, what it starts with, and who comes back.
 
-Nothing is opened before the call's ``Started`` has been judged by what was shown: a secret or a signature before the
-upgrade, a token in the carrier's messages. A token is one of the carrier's own secrets, or a single-use key; the
-latter brings the session that it was minted for.
+Nothing is opened before ``CallStarted`` has been judged by what is shown: a secret or a signature before the upgrade, a
+token in the carrier's messages. A token is one of the carrier's own secrets, or a single-use key; the latter brings the
+session that it was minted for.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from bridge.front.keys import Grant, Keys
 from bridge.log import Tally, get_logger
 from bridge.session.registry import Registry, Terms
 from bridge.telephony.clock import Clock
-from bridge.telephony.dialect import Started, Trouble
-from bridge.telephony.leg import CarrierLeg, Line
+from bridge.telephony.dialect import CallStarted, Trouble
+from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.sign_in import is_one_of
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 from bridge.wire.sessions import (
@@ -99,7 +99,7 @@ class CarrierCalls:
         """How many there are, by dialect."""
         return Counter(name for name, _ in self._legs)
 
-    def answer(self, line: Line, started: Started, trust: Trust) -> CarrierLeg:
+    def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg:
         """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``."""
         name = line.dialect.name
         key = (name, started.call)
@@ -129,7 +129,7 @@ class CarrierCalls:
 
     async def carry(
         self,
-        line: Line,
+        line: CarrierLine,
         receive: Callable[[], Awaitable[str | bytes | None]],
         trust: Trust,
         *,
@@ -151,7 +151,7 @@ class CarrierCalls:
                     for event in line.dialect.receive(message):
                         if leg is not None:
                             leg.receive(line, event)
-                        elif isinstance(event, Started):
+                        elif isinstance(event, CallStarted):
                             call = event.call
                             leg = self.answer(line, event, trust)
                             leg.context.bind_task()
@@ -172,7 +172,7 @@ class CarrierCalls:
             if leg is not None:
                 leg.lost(line, is_hang_up=is_hang_up)
 
-    def _turn_away(self, line: Line, error: BridgeError, trust: Trust, call: str) -> None:
+    def _turn_away(self, line: CarrierLine, error: BridgeError, trust: Trust, call: str) -> None:
         self.refuse(line.dialect.name, error, call=call, sender=line.sender, checks=trust.checks)
         line.close(error.close_code, error.code)
 
@@ -190,7 +190,7 @@ class CarrierCalls:
         shown = {name: value for name, value in known.items() if value}
         _log.warning("telephony.refused", door=carrier, reason=error.code, message=error.message, count=count, **shown)
 
-    def _admit(self, started: Started, leg: CarrierLeg | None, trust: Trust) -> Grant:
+    def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> Grant:
         """What the call's token opens; raises ``Unauthorized``."""
         if trust.grant is not None:
             return trust.grant
@@ -209,7 +209,7 @@ class CarrierCalls:
             )
         return self._keys.redeem(token)
 
-    def _terms(self, grant: Grant, started: Started, session: SessionRequest | None, *, caller: str) -> Terms:
+    def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, *, caller: str) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
         chosen: dict[str, Any] = {name: given[name] for name in self._config.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)

@@ -19,8 +19,8 @@ __all__ = [
     "Dtmf",
     "Ended",
     "Flow",
-    "Played",
-    "Started",
+    "MarkPlayed",
+    "CallStarted",
     "Traits",
     "Trouble",
     "decode_sound",
@@ -36,7 +36,7 @@ _DTMF_KEYS = frozenset("0123456789*#ABCD")
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class CallStarted:
     """The call is there; until now nobody knows whose sound this would be."""
 
     call: str
@@ -61,7 +61,7 @@ class Dtmf:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class MarkPlayed:
     """Everything before this mark has been played, or thrown away by ``clear``."""
 
     mark: str
@@ -89,8 +89,8 @@ class Trouble:
     detail: str = ""
 
 
-CarrierEvent = bytes | Started | Dtmf | Played | Flow | Ended | Trouble
-"""``bytes`` is the caller's sound in the format of ``Started``."""
+CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble
+"""``bytes`` is the caller's sound in the format of ``CallStarted``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Dialect(Protocol):
         ...
 
     def mark(self, name: str) -> list[str | bytes]:
-        """What makes the carrier say ``Played`` behind all that was sent."""
+        """What makes the carrier say ``MarkPlayed`` behind all that was sent."""
         ...
 
     def clear(self) -> list[str | bytes]:

@@ -23,7 +23,7 @@ from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 from bridge.wire.stats import CarrierLegStats
 
-__all__ = ["HANG_UP_CODES", "CarrierLeg", "Connection", "Line"]
+__all__ = ["HANG_UP_CODES", "CarrierLeg", "Connection", "CarrierLine"]
 
 HANG_UP_CODES = (1000, 1005)
 """A WebSocket that the carrier closes with one of these, or without a code, is a hang-up (RFC 6455 section 7.4.1)."""
@@ -49,7 +49,7 @@ class Connection(Protocol):
         ...
 
 
-class Line:
+class CarrierLine:
     """A connection and the dialect that is spoken on it."""
 
     def __init__(self, dialect: said.Dialect, connection: Connection, *, sender: str = "") -> None:
@@ -83,7 +83,7 @@ class CarrierLeg:
 
     def __init__(
         self,
-        started: said.Started,
+        started: said.CallStarted,
         owner: PhoneOwner,
         clock: Clock,
         *,
@@ -106,7 +106,7 @@ class CarrierLeg:
         self._clock = clock
         self._comeback = Comeback(grace_s, self._give_up)
         self._on_closed = on_closed
-        self._line: Line | None = None
+        self._line: CarrierLine | None = None
         self._is_open = True
         self._is_closed = False
         self._messages = 0
@@ -115,7 +115,7 @@ class CarrierLeg:
 
     # The connection's side
 
-    def connect(self, line: Line) -> None:
+    def connect(self, line: CarrierLine) -> None:
         """From now on this is the carrier; one that was here before is gone."""
         if self._line is None and not self._comeback.is_awaited:
             self._owner.leg_connected()
@@ -127,7 +127,7 @@ class CarrierLeg:
         self._comeback.end()
         self._line, self._is_open = line, True
 
-    def receive(self, line: Line, event: said.CarrierEvent) -> None:
+    def receive(self, line: CarrierLine, event: said.CarrierEvent) -> None:
         """What the carrier says; of a line that was replaced, nothing counts."""
         if line is not self._line:
             return
@@ -141,7 +141,7 @@ class CarrierLeg:
             case bytes():
                 self._messages += 1
                 self._owner.receive_audio(event)
-            case said.Played(mark):
+            case said.MarkPlayed(mark):
                 self._report(self.audio.played(mark, self._clock.now))
             case said.Dtmf(key):
                 self._owner.receive_dtmf(key)
@@ -154,10 +154,10 @@ class CarrierLeg:
                 self.faults[what] += 1
                 if detail:
                     self._log.debug("telephony.carrier_complains", what=what, detail=detail)
-            case said.Started():
+            case said.CallStarted():
                 self.faults["second_start"] += 1
 
-    def lost(self, line: Line, *, is_hang_up: bool) -> None:
+    def lost(self, line: CarrierLine, *, is_hang_up: bool) -> None:
         """The connection is gone: with it the call, or for as long as the grace time."""
         if line is not self._line or self._is_closed:
             return

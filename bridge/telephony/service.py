@@ -26,7 +26,7 @@ from bridge.front.socket import SocketSink
 from bridge.session.registry import Registry
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls
-from bridge.telephony.leg import HANG_UP_CODES, Line
+from bridge.telephony.leg import HANG_UP_CODES, CarrierLine
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
 
@@ -157,7 +157,7 @@ class Telephony:
                 return None
             raise ConnectionResetError
 
-        line = Line(dialect, sink, sender=sender)
+        line = CarrierLine(dialect, sink, sender=sender)
         await self.calls.carry(line, receive, trust, on_answered=lambda leg: sink.let_in())
 
     async def _describe(self, request: Request) -> Response:

@@ -20,7 +20,7 @@ from bridge.errors import Unauthorized
 from bridge.front.operation import Operation
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Traits, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Traits, Trouble
 from bridge.telephony.sign_in import bearer, is_one_of
 from bridge.telephony.table import CARRIERS
 from bridge.wire.audio import G711_ULAW
@@ -49,11 +49,11 @@ class _Semaphore:
         word, _, rest = message.partition(" ")
         match word:
             case "call":
-                return [Started(rest, G711_ULAW, {"flag": "blue"})]
+                return [CallStarted(rest, G711_ULAW, {"flag": "blue"})]
             case "key":
                 return [Dtmf(rest)]
             case "played":
-                return [Played(rest)]
+                return [MarkPlayed(rest)]
             case "bye":
                 return [Ended()]
         return [Trouble("unknown_message")]

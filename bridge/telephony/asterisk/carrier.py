@@ -17,7 +17,7 @@ from bridge.telephony.asterisk.fetch import FetchedSocket, fetch
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
-from bridge.telephony.leg import CarrierLeg, Line
+from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, counted, is_one_of, require_secrets
 from bridge.wire.sessions import SessionConfig
 
@@ -82,7 +82,7 @@ async def _carry(
     host: CarrierHost, connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
 ) -> None:
     """Whatever goes wrong with one call must not end the others."""
-    line = Line(Asterisk(), connection, sender=connection.address)
+    line = CarrierLine(Asterisk(), connection, sender=connection.address)
     try:
         await host.calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
     except Exception as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CarrierEvent, Flow, Played, Started, Traits, Trouble, pressed
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Flow, MarkPlayed, Traits, Trouble, pressed
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["FORMATS", "SUBPROTOCOL", "Asterisk", "parse_event"]
@@ -68,7 +68,7 @@ class Asterisk:
             case {"event": "MEDIA_XON"}:
                 return [Flow(True)]
             case {"event": "MEDIA_MARK_PROCESSED", "correlation_id": str(mark)}:
-                return [Played(mark)]
+                return [MarkPlayed(mark)]
             case {"event": "ERROR"}:
                 return [Trouble("carrier_error", str(said.get("error_text", ""))[:100])]
             case {"event": str(event)} if event in _IGNORED:
@@ -101,7 +101,7 @@ class Asterisk:
         early, self._early = bytes(self._early), bytearray()
         parameters = {name: str(value) for name, value in parameters.items()}
         ids = {key: str(said[key]) for key in _ID_KEYS if said.get(key)}
-        started = Started(call, audio_format, parameters, self._token, ids=ids)
+        started = CallStarted(call, audio_format, parameters, self._token, ids=ids)
         early = early[: len(early) // audio_format.bytes_per_sample * audio_format.bytes_per_sample]
         return [started, early] if early else [started]
 

@@ -11,8 +11,8 @@ from bridge.media.pacer import FRAME_MS
 from bridge.session.turns import Work
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
-from bridge.telephony.dialect import Started, Trouble
-from bridge.telephony.leg import CarrierLeg, Line
+from bridge.telephony.dialect import CallStarted, Trouble
+from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.tcp import notice_death
 from bridge.wire.audio import pcm16_at
 from bridge.wire.ids import new_id
@@ -50,7 +50,7 @@ class AudioSocketConnection(asyncio.Protocol):
         """Asterisk is there."""
         self._transport = cast(asyncio.Transport, transport)
         peername = self._transport.get_extra_info("peername")
-        self._line = Line(self._dialect, self, sender=address_of(peername))
+        self._line = CarrierLine(self._dialect, self, sender=address_of(peername))
         notice_death(self._transport.get_extra_info("socket"))
         self._start_due = self._calls.clock.call_later(START_TIMEOUT_S, self._start_missed)
         self._calls.clock.members.add(self)
@@ -130,7 +130,7 @@ class AudioSocketConnection(asyncio.Protocol):
         for event in self._dialect.receive(frame):
             if self._leg is not None:
                 self._leg.receive(self._line, event)
-            elif isinstance(event, Started):
+            elif isinstance(event, CallStarted):
                 self._settle()
                 if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
                     event = replace(event, call=new_id("call"))

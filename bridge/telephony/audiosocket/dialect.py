@@ -6,7 +6,7 @@ A sender may send hang-up and sound, the latter never empty: anything else ends 
 
 from uuid import UUID
 
-from bridge.telephony.dialect import CarrierEvent, Ended, Started, Traits, Trouble, pressed
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Ended, Traits, Trouble, pressed
 from bridge.wire.audio import AudioFormat, pcm16_at
 
 __all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "AudioSocket", "Splitter", "frame"]
@@ -83,7 +83,7 @@ class AudioSocket:
         events: list[CarrierEvent] = []
         if self._format is None:
             self._format = audio_format
-            events.append(Started(str(self.uuid), audio_format, token=str(self.uuid)))
+            events.append(CallStarted(str(self.uuid), audio_format, token=str(self.uuid)))
         if audio_format is not self._format:
             return [Trouble("format_changed")]
         if len(sound) % 2:

@@ -17,10 +17,10 @@ from msgspec import Struct
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import (
     TOKEN_PARAMETER,
+    CallStarted,
     CarrierEvent,
     Ended,
-    Played,
-    Started,
+    MarkPlayed,
     Traits,
     Trouble,
     decode_sound,
@@ -128,7 +128,7 @@ class Telnyx:
             case _Message(event="media", media=_Media() as media):
                 return self._media(media)
             case _Message(event="mark", mark=_Mark(name=name)):
-                return [Played(name)]
+                return [MarkPlayed(name)]
             case _Message(event="dtmf", dtmf=_Dtmf(digit=digit)):
                 return pressed(str(digit))
             case _Message(event="stop"):
@@ -155,7 +155,7 @@ class Telnyx:
             "call_session_id": start.call_session_id or "",
             "stream_id": self._stream_id,
         }
-        return [Started(call, audio_format, parameters, token, answer_format, ids)]
+        return [CallStarted(call, audio_format, parameters, token, answer_format, ids)]
 
     def _media(self, media: _Media) -> list[CarrierEvent]:
         if not is_callers(media.track):

@@ -16,10 +16,10 @@ from msgspec import Struct
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import (
     TOKEN_PARAMETER,
+    CallStarted,
     CarrierEvent,
     Ended,
-    Played,
-    Started,
+    MarkPlayed,
     Traits,
     Trouble,
     decode_sound,
@@ -106,7 +106,7 @@ class Twilio:
                 sound = decode_sound(media.payload)
                 return [Trouble("invalid_base64")] if sound is None else [sound] if sound else []
             case _Message(event="mark", mark=_Mark(name=name)):
-                return [Played(name)]
+                return [MarkPlayed(name)]
             case _Message(event="dtmf", dtmf=_Dtmf(digit=digit)):
                 return pressed(str(digit))
             case _Message(event="stop"):
@@ -135,7 +135,7 @@ class Twilio:
         parameters = parameters_of(start.customParameters)
         token = parameters.pop(TOKEN_PARAMETER, None)
         ids = {"callSid": start.callSid or "", "streamSid": stream_sid}
-        return [Started(start.callSid or stream_sid, audio_format, parameters, token, ids=ids)]
+        return [CallStarted(start.callSid or stream_sid, audio_format, parameters, token, ids=ids)]
 
     def sound(self, sound: bytes) -> str:
         """Any length plays, without a header."""

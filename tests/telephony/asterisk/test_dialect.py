@@ -7,7 +7,7 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import FORMATS, Asterisk
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Flow, Played, Started, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Flow, MarkPlayed, Trouble
 from bridge.wire.audio import G711_ULAW, AudioFormat
 
 _JSON_START = (
@@ -32,16 +32,16 @@ def test_start_in_json() -> None:
     """With the channel's variables as parameters, besides those of the URI."""
     dialect = Asterisk({"lang": "en"}, token="t")
     assert dialect.receive(_JSON_START) == [
-        Started("pbx-1.42", G711_ULAW, {"lang": "en", "TENANT": "a", "LEVEL": "3"}, "t", ids=_IDS)
+        CallStarted("pbx-1.42", G711_ULAW, {"lang": "en", "TENANT": "a", "LEVEL": "3"}, "t", ids=_IDS)
     ]
 
 
 def test_start_in_plain_text() -> None:
     """A value may hold colons; keys differ from version to version."""
-    assert Asterisk().receive(_PLAIN_START) == [Started("pbx-1.42", G711_ULAW, ids=_IDS)]
+    assert Asterisk().receive(_PLAIN_START) == [CallStarted("pbx-1.42", G711_ULAW, ids=_IDS)]
     early = "MEDIA_START connection_id:a:b channel:WebSocket/x optimal_frame_size:160"
     assert Asterisk().receive(early) == [
-        Started("a:b", G711_ULAW, ids={"connection_id": "a:b", "channel": "WebSocket/x"})
+        CallStarted("a:b", G711_ULAW, ids={"connection_id": "a:b", "channel": "WebSocket/x"})
     ]
 
 
@@ -49,7 +49,7 @@ def test_start_in_plain_text() -> None:
 def test_formats(codec: str, audio_format: AudioFormat) -> None:
     """By Asterisk's own names."""
     [started] = Asterisk().receive(_PLAIN_START.replace("ulaw", codec))
-    assert isinstance(started, Started)
+    assert isinstance(started, CallStarted)
     assert started.audio_format is audio_format
 
 
@@ -93,8 +93,8 @@ _EVENTS: list[tuple[str, dict[str, Any], list[CarrierEvent]]] = [
         {"event": "STATUS", "queue_length": 0, "queue_full": False},
         [],
     ),
-    ("MEDIA_MARK_PROCESSED b7", {"event": "MEDIA_MARK_PROCESSED", "correlation_id": "b7"}, [Played("b7")]),
-    ("MEDIA_MARK_PROCESSED", {"event": "MEDIA_MARK_PROCESSED", "correlation_id": ""}, [Played("")]),
+    ("MEDIA_MARK_PROCESSED b7", {"event": "MEDIA_MARK_PROCESSED", "correlation_id": "b7"}, [MarkPlayed("b7")]),
+    ("MEDIA_MARK_PROCESSED", {"event": "MEDIA_MARK_PROCESSED", "correlation_id": ""}, [MarkPlayed("")]),
     ("MEDIA_BUFFERING_COMPLETED b7", {"event": "MEDIA_BUFFERING_COMPLETED", "correlation_id": "b7"}, []),
     (
         "ERROR channel_id:pbx-1.42 error_text:no such command",

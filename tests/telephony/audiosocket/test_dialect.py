@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from bridge.telephony.audiosocket.dialect import SOUND_TYPES, AudioSocket, Splitter, frame
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Started, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, Trouble
 from bridge.wire.audio import AudioFormat, pcm16_at
 
 _UUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -43,7 +43,7 @@ def test_start(kind: int, audio_format: AudioFormat) -> None:
     """The UUID says whose call it is, the first sound in which format; it is answered in kind."""
     dialect = AudioSocket()
     assert dialect.receive(_IDENTITY) == []
-    assert dialect.receive(frame(kind, b"ab")) == [Started(_UUID, audio_format, token=_UUID), b"ab"]
+    assert dialect.receive(frame(kind, b"ab")) == [CallStarted(_UUID, audio_format, token=_UUID), b"ab"]
     assert dialect.receive(frame(kind, b"cd")) == [b"cd"]
     assert dialect.sound(b"ef") == frame(kind, b"ef")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
 from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, Telnyx
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
@@ -48,7 +48,7 @@ def test_start() -> None:
     """``connected`` says nothing, ``start`` has the call."""
     dialect = Telnyx()
     assert dialect.receive('{"event":"connected","version":"1.0.0"}') == []
-    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
+    assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_start() -> None:
 def test_codecs(encoding: str, rate: Any, audio_format: AudioFormat) -> None:
     """What the caller's sound is in is said in ``start``; of the answer's codec that says nothing, which is PCMU."""
     [started] = Telnyx().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
-    assert isinstance(started, Started)
+    assert isinstance(started, CallStarted)
     assert started.audio_format is audio_format
     assert started.answer_format is G711_ULAW
 
@@ -86,7 +86,7 @@ def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioF
     """As the application asked Telnyx for it, told on the URL or in the parameters, by Telnyx's own names."""
     told = {ANSWER_CODEC: codec} | ({ANSWER_RATE: rate} if rate is not None else {})
     by_url, by_parameters = Telnyx(query=told), Telnyx()
-    expected = [Started("v3:abc", G711_ALAW, {}, None, answer_format, _IDS)]
+    expected = [CallStarted("v3:abc", G711_ALAW, {}, None, answer_format, _IDS)]
     start = {"media_format": {"encoding": "PCMA", "sample_rate": 8000}}
     assert by_url.receive(_start(**start)) == expected
     assert by_parameters.receive(_start(**start, custom_parameters=told)) == expected
@@ -105,7 +105,7 @@ def test_null_is_as_if_it_were_not_there(name: str) -> None:
     """In ``start``, and for the track of sound."""
     dialect = Telnyx()
     ids = {known: "" if known == name else value for known, value in _IDS.items()}
-    assert dialect.receive(_start(**{name: None})) == [Started("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)]
+    assert dialect.receive(_start(**{name: None})) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)]
     for track in (None, "inbound_track", "inbound"):
         assert dialect.receive(_said("media", media={"track": track, "payload": "/w=="})) == [b"\xff"]
     for track in ("outbound", "outbound_track", "other"):
@@ -133,7 +133,7 @@ def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
 )
 def test_parameters_and_token(given: dict[str, Any], parameters: dict[str, str], token: str | None) -> None:
     """As an object or as a list; the token comes with them, or in a field of its own."""
-    assert Telnyx().receive(_start(**given)) == [Started("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)]
+    assert Telnyx().receive(_start(**given)) == [CallStarted("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)]
 
 
 def test_token_of_the_upgrade_and_of_connected() -> None:
@@ -142,10 +142,10 @@ def test_token_of_the_upgrade_and_of_connected() -> None:
     for connected in ({name: "c"}, {"connected": {name: "c"}}):
         dialect = Telnyx()
         dialect.receive(json.dumps({"event": "connected", **connected}))
-        assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
+        assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
     dialect = Telnyx("h")
     dialect.receive('{"event":"connected","version":"1.0.0"}')
-    assert dialect.receive(_start()) == [Started("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
+    assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])
@@ -158,7 +158,7 @@ def test_media(length: int) -> None:
 @pytest.mark.parametrize(
     ("message", "events"),
     [
-        (_said("mark", mark={"name": "b7"}), [Played("b7")]),
+        (_said("mark", mark={"name": "b7"}), [MarkPlayed("b7")]),
         *((_said("dtmf", occurred_at="", dtmf={"digit": key}), [Dtmf(key)]) for key in "0123456789*#ABCD"),
         (_said("stop", stop={"user_id": "u-1", "call_control_id": "v3:abc"}), [Ended()]),
         (

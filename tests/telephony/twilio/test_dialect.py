@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CarrierEvent, Dtmf, Ended, Played, Started, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
 from bridge.telephony.twilio.dialect import Twilio, write_twiml
 from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, is_signed, sign
 from bridge.wire.audio import G711_ALAW, G711_ULAW
@@ -52,19 +52,19 @@ def test_start() -> None:
     """``connected`` says nothing; ``start`` has the call, its parameters, and the token apart from them."""
     dialect = Twilio()
     assert dialect.receive('{"event":"connected","protocol":"Call","version":"1.0.0"}') == []
-    assert dialect.receive(json.dumps(_START)) == [Started(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd", ids=_IDS)]
+    assert dialect.receive(json.dumps(_START)) == [CallStarted(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd", ids=_IDS)]
 
 
 def test_start_without_what_is_optional() -> None:
     """Clones leave out what they have no use for; parameters may be numbers."""
     dialect = Twilio()
     ids = {"callSid": "", "streamSid": "s"}
-    assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [Started("s", G711_ULAW, ids=ids)]
+    assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [CallStarted("s", G711_ULAW, ids=ids)]
     dialect = Twilio()
     start = {"callSid": "c", "mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": "8000"},
              "customParameters": {"n": 1}}  # fmt: skip
     said = json.dumps({"event": "start", "streamSid": "s", "start": start})
-    assert dialect.receive(said) == [Started("c", G711_ALAW, {"n": "1"}, ids={"callSid": "c", "streamSid": "s"})]
+    assert dialect.receive(said) == [CallStarted("c", G711_ALAW, {"n": "1"}, ids={"callSid": "c", "streamSid": "s"})]
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_start_without_what_is_optional() -> None:
 def test_null_is_as_if_it_were_not_there(start: dict[str, Any], parameters: dict[str, str]) -> None:
     """Clones write it for what they do not have."""
     said = json.dumps({**_START, "start": {**_START["start"], **start}})
-    assert Twilio().receive(said) == [Started(_CALL, G711_ULAW, parameters, ids=_IDS)]
+    assert Twilio().receive(said) == [CallStarted(_CALL, G711_ULAW, parameters, ids=_IDS)]
 
 
 def test_call_without_an_id_is_called_as_its_stream() -> None:
     """Whether it is null or not there."""
     said = json.dumps({**_START, "start": {"callSid": None}})
-    assert Twilio().receive(said) == [Started(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})]
+    assert Twilio().receive(said) == [CallStarted(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})]
 
 
 @pytest.mark.parametrize("track", [None, "", "inbound", "inbound_track", "INBOUND"])
@@ -124,7 +124,7 @@ def test_media(length: int) -> None:
 @pytest.mark.parametrize(
     ("message", "events"),
     [
-        (_said("mark", mark={"name": "b7"}), [Played("b7")]),
+        (_said("mark", mark={"name": "b7"}), [MarkPlayed("b7")]),
         *((_said("dtmf", dtmf={"track": "inbound_track", "digit": key}), [Dtmf(key)]) for key in "0123456789*#ABCD"),
         (_said("stop", stop={"accountSid": "AC2", "callSid": _CALL}), [Ended()]),
         (_said("dtmf", dtmf={"track": None, "digit": 5}), [Dtmf("5")]),
