@@ -8,14 +8,19 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadEvent
+from bridge.wire.bounds import values_in
 
 __all__ = ["Budget", "KeepLimits", "size_of"]
 
 _FOR_ANSWERS_BYTES = 256 * 1024
 _CODE = "conversation_too_large"
+_getsizeof = sys.getsizeof
+_MAX_WALKED = 500
+_OBJECT_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +80,21 @@ class Budget:
 
 
 def size_of(value: Any) -> int:
-    """About how much memory a decoded value takes: an event, an item, a body."""
-    total = 0
+    """About how much memory a decoded value takes: an event, an item, a body.
+
+    A few objects are counted one by one, however long their texts are; many are estimated by the JSON that they make.
+    """
+    total, walked, is_deep = 0, 0, False
     waiting = [value]
     while waiting:
+        if walked + len(waiting) > _MAX_WALKED and not is_deep:
+            try:
+                return _estimate_of(value)
+            except RecursionError:
+                is_deep = True
+        walked += 1
         one = waiting.pop()
-        total += sys.getsizeof(one)
+        total += _getsizeof(one)
         if isinstance(one, str):
             continue
         if isinstance(one, Struct):
@@ -91,3 +105,12 @@ def size_of(value: Any) -> int:
         elif isinstance(one, list | tuple):
             waiting += one
     return total
+
+
+def _estimate_of(value: Any) -> int:
+    """What many values take, without a step of ours for each; the letters of a text are as wide as its widest one."""
+    json = msgspec.json.encode(value)
+    objects = _OBJECT_BYTES * values_in(json)
+    if json.isascii():
+        return len(json) + objects
+    return sum(map(sys.getsizeof, json.decode().replace('\\"', "_").split('"'))) + objects

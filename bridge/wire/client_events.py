@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.errors import BadEvent
+from bridge.wire.bounds import MAX_EVENT_BYTES, require_few_values, too_large
 from bridge.wire.checks import (
     MAX_TEXT_BYTES,
     check_item,
@@ -46,6 +47,7 @@ __all__ = [
     "ResponseCreate",
     "SessionUpdate",
     "decode_client_event",
+    "decode_event",
     "decode_json",
     "decode_session",
     "event_id_of",
@@ -202,15 +204,26 @@ class _Envelope(Struct):
     event_id: Any = None
 
 
+class _Head(_Envelope):
+    type: Any = None
+    audio: Any = None
+
+
 _envelope = msgspec.json.Decoder(_Envelope)
+_APPEND = "input_audio_buffer.append"
+_head = msgspec.json.Decoder(_Head)
+_LONG = frozenset({"conversation.item.create", "response.create"})
+"""Events that may be over 2 MiB, as an append may: their items have sound and pictures."""
 
 
 def read_client_message(text: bytes | str) -> ClientMessage:
     """The message ``text``; raises ``BadEvent`` naming the field in ``param`` if the bridge must understand it."""
+    if len(text) > MAX_EVENT_BYTES:
+        return message_of(decode_event(text))
     try:
         return ClientMessage(_append_decoder.decode(text), {})
     except msgspec.ValidationError:
-        return message_of(decode_json(text))  # another event, or a wrong one
+        return message_of(decode_event(text))  # another event, or a wrong one
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
 
@@ -277,8 +290,26 @@ def _misjudged(event: ClientEvent | None) -> BadEvent | None:
     return None
 
 
+def decode_event(text: bytes | str) -> Any:
+    """A client event as plain JSON; raises ``BadEvent``, also for one that is longer than its type may be.
+
+    Of a long append there is no more than what an append has.
+    """
+    if len(text) > MAX_EVENT_BYTES:
+        try:
+            head = _head.decode(text)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise _not_json(error) from None
+        if head.type == _APPEND:
+            return {"type": _APPEND, "event_id": head.event_id, "audio": head.audio}
+        if not isinstance(head.type, str) or head.type not in _LONG:
+            raise too_large(len(text))
+    return decode_json(text)
+
+
 def decode_json(text: bytes | str) -> Any:
-    """Any JSON value; raises ``BadEvent``."""
+    """Any JSON value; raises ``BadEvent``, also for one that consists of too many values."""
+    require_few_values(text)
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -29,6 +29,8 @@ _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*?)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.+)`$")
 _UNKNOWN_FIELD = re.compile(r"^Object contains unknown field `(.+)`$", re.DOTALL)
 _MAX_NAME_CHARS = 64
+_MAX_MISFITS = 1000  # elements that do not fit, before their list is none
+_MAX_ELEMENTS = 4096  # of all lists of objects in one reading: all items of a conversation, and a part in each
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -56,6 +58,7 @@ class Reading:
         """The first field that the type does not have."""
         self._assumed = assumed
         self._must_fit = must_fit
+        self._elements = self._misfits = 0
         self._is_strict = False
         """The value that is being read stands in one of those."""
 
@@ -87,12 +90,19 @@ class Reading:
         return value
 
     def _list(self, value: list[Any], element: "_Shape", path: str) -> list[Any]:
+        self._elements += len(value)
+        if self._elements > _MAX_ELEMENTS:
+            message = f"'{path}' is too long: a message's lists may have {_MAX_ELEMENTS} elements in all."
+            raise _Misfit(BadEvent(message, code="array_above_max_length", param=path))
         kept = []
         for index, item in enumerate(value):
             try:
                 kept.append(self._value(item, element, f"{path}[{index}]"))
             except _Misfit as misfit:
                 self.invalid = self.invalid or misfit.complaint
+                self._misfits += 1
+                if self._misfits > _MAX_MISFITS:
+                    raise
         return kept
 
     def _struct(

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BadEvent
+from bridge.wire.bounds import MAX_EVENT_BYTES, require_few_values, too_large
 from bridge.wire.reading import Reading
 from bridge.wire.server_events import Body, ServerEvent
 
@@ -50,20 +51,37 @@ _ASSUMED: dict[str, Any] = {
     "usage": {},
 }
 _AUDIO_DELTAS = frozenset({"response.output_audio.delta", "response.audio.delta"})
+_LONG = frozenset(
+    {
+        "conversation.item.added",
+        "conversation.item.created",
+        "conversation.item.done",
+        "conversation.item.retrieved",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.done",
+    }
+)
+"""Events that may be over 2 MiB, as sound may: they carry items."""
 _delta_decoder = msgspec.json.Decoder(AudioDelta)
 _body_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode_relayed(text: bytes | str) -> AudioDelta | Body:
-    """One message of a server; raises ``BadEvent`` where it is no JSON object with a type."""
+    """One message of a server; raises ``BadEvent`` if it is no JSON object with a type, or is too large to be read."""
+    kind = ""
     try:
         delta = _delta_decoder.decode(text)
+        kind = delta.type
         if delta.type in _AUDIO_DELTAS and delta.delta is not UNSET:
             return delta
     except msgspec.ValidationError:
         pass  # another event, with a ``delta`` or an id of its own kind
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise BadEvent("The upstream sent what is not JSON.", code=UPSTREAM_PROTOCOL) from None
+    if len(text) > MAX_EVENT_BYTES and kind not in _LONG:
+        raise too_large(len(text))
+    require_few_values(text)
     try:
         body = _body_decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.hostile.stage import OPERATOR, Address
 
-__all__ = ["abandoned_calls", "big_items", "minting"]
+__all__ = ["abandoned_calls", "big_items", "costly_messages", "minting"]
 
 _OPTIONS = {"compression": None, "proxy": None, "max_size": None, "additional_headers": OPERATOR}
 
@@ -96,3 +96,52 @@ def minting(address: Address, seconds: float) -> list[int]:
             break
         seen.append(int(answer.split(b" ", 2)[1]))
     return seen
+
+
+def _update(session: str) -> str:
+    return '{"type": "session.update", "session": {"type": "realtime", ' + session + "}}"
+
+
+def _create(content: str) -> str:
+    item = '{"type": "message", "role": "user", "content": [' + content + "]}"
+    return '{"type": "conversation.item.create", "item": ' + item + "}"
+
+
+def _listed(what: str, count: int) -> str:
+    return ",".join(what % number for number in range(count))
+
+
+_TOOL, _PART = '{"type":"function","name":"f%d"}', '{"type":"input_text","text":"%d"}'
+_COSTLY = {
+    "array": lambda: '{"type": "x", "a": [' + "0," * (4 << 20) + "0]}",
+    "keys": lambda: _update(_listed('"k%d": 0', 400_000)),
+    "tools": lambda: _update('"tools": [' + _listed(_TOOL, 100_000) + "]"),
+    "parts": lambda: _create(_listed(_PART, 300_000)),
+    "strings": lambda: '{"type": "x", "a": [' + '"",' * 600_000 + '""]}',
+    "escapes": lambda: _create('{"type": "input_text", "text": "' + '\\"' * (8 << 20) + '"}'),
+    "spaces": lambda: " " * (16 << 20) + '{"type": "x"}',
+    "broken": lambda: _create('{"type": "input_text", "text": "' + "a" * (14 << 20))[:-5],
+    "many_tools": lambda: _update('"tools": [' + _listed(_TOOL, 4_000) + "]"),
+    "many_parts": lambda: _create(_listed(_PART, 4_000)),
+    "many_keys": lambda: _update(_listed('"k%d": 0', 30_000)),
+}
+
+
+def costly_messages(address: Address, kind: str, count: int, dialect: str) -> dict[str, int]:
+    """The same message so many times over one socket; what was answered, by type or error code."""
+    return asyncio.run(_costly_messages(address, _COSTLY[kind](), count, dialect))
+
+
+async def _costly_messages(address: Address, message: str, count: int, dialect: str) -> dict[str, int]:
+    seen: Counter[str] = Counter()
+    url = f"ws://127.0.0.1:{address.port}/v1/realtime?model=any"
+    headers = {**OPERATOR, **({"OpenAI-Beta": "realtime=v1"} if dialect == "beta" else {})}
+    async with connect(url, **{**_OPTIONS, "additional_headers": headers}) as socket:  # type: ignore[arg-type]
+        await socket.recv()
+        for _ in range(count):
+            await socket.send(message)
+            answer = json.loads(await socket.recv())
+            while answer["type"] not in ("error", "conversation.item.done", "session.updated"):
+                answer = json.loads(await socket.recv())
+            seen[answer["error"]["code"] if answer["type"] == "error" else answer["type"]] += 1
+    return dict(seen)

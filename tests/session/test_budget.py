@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import BadEvent
+from bridge.session import budget as budget_module
 from bridge.session.budget import Budget, KeepLimits, size_of
 from bridge.session.conversation import Conversation
 from bridge.session.hub import Limits
@@ -78,7 +79,7 @@ def test_room_for_answers() -> None:
 )
 def test_size_is_what_it_takes_in_memory(item: items.Item, bytes_of_it: int) -> None:
     """Text by its widest letters, sound and pictures as they were sent, many small parts as many objects."""
-    assert bytes_of_it <= size_of(item) <= 3 * bytes_of_it
+    assert bytes_of_it <= size_of(item) <= 5 * bytes_of_it
 
 
 def test_size_of_bodies() -> None:
@@ -88,6 +89,31 @@ def test_size_of_bodies() -> None:
         deep = [deep]
     assert size_of(deep) > _KB
     assert size_of({"a" * _KB: ["b" * _KB, {"c": None, "d": 1.5}]}) > 2 * _KB
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ([0] * 30_000, 200_000, 3_000_000),
+        ({f"k{number}": number for number in range(10_000)}, 500_000, 3_000_000),
+        ([{"type": "input_text", "text": "a, b"}] * 5000, 500_000, 3_000_000),
+        (["я" * 100] * 5000, 1_000_000, 3_000_000),
+        (["😀" * 100, "a" * 100] * 2500, 1_250_000, 3_000_000),
+        (["x" * 1_000_000, *["😀"] * 600], 1_000_000, 1_200_000),
+        (['"' * 1_000_000, *["я"] * 600], 1_000_000, 1_200_000),
+    ],
+)
+def test_size_of_many_values_is_estimated(monkeypatch: pytest.MonkeyPatch, value: Any, least: int, most: int) -> None:
+    """By what their JSON says; no more than a few hundred of them are looked at one by one."""
+    looked_at: list[object] = []
+
+    def getsizeof(one: object) -> int:
+        looked_at.append(one)
+        return sys.getsizeof(one)
+
+    monkeypatch.setattr(budget_module, "_getsizeof", getsizeof)
+    assert least <= size_of(value) <= most
+    assert len(looked_at) <= 500
 
 
 def test_conversation_counts_what_it_keeps() -> None:

@@ -70,7 +70,7 @@ def test_sound_is_read_without_a_body(name: str) -> None:
     assert decode_relayed(text) == AudioDelta(type=name, delta="AAAA", response_id="r", item_id="i")
 
 
-@pytest.mark.parametrize("text", ["[1]", '"text"', "{}", '{"type":3}', "nonsense", b"\xff", "[" * 100_000])
+@pytest.mark.parametrize("text", ["[1]", '"text"', "{}", '{"type":3}', "nonsense", b"\xff", "[" * 10_000])
 def test_what_is_no_event_is_refused(text: bytes | str) -> None:
     """No JSON, no object, no type, and nests without end."""
     with pytest.raises(BadEvent, match=r"upstream sent"):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from bridge.errors import BadEvent
-from bridge.wire.client_events import ClientEvent, ClientMessage, decode_json, message_of, read_session
+from bridge.wire.client_events import ClientEvent, ClientMessage, decode_event, message_of, read_session
 from bridge.wire.own_events import server_event_types
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
@@ -265,7 +265,7 @@ class _Translation:
 
 def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
     """The GA message that a beta client means; raises ``BadEvent``, which names the field as the client wrote it."""
-    message = decode_json(text)
+    message = decode_event(text)
     if not isinstance(message, dict):
         raise BadEvent("An event is a JSON object.")
     message.pop("timestamp", None)  # the beta reference lets every event have one
