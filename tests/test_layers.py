@@ -9,7 +9,7 @@ _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
 _TOP = frozenset({"config", "context", "log", "metrics"})
-_UNDER_PEER = _PURE | _TOP | {"session.roles"}
+_UNDER_PEER = _PURE | _TOP | {"session.roles", "session.turns"}
 
 # Of the HTTP server, what a carrier's endpoints are made of.
 _SERVING = frozenset(f"front.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))

@@ -1,7 +1,8 @@
 """Where a peer's datagrams come from and go to.
 
 An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through its
-queue and a task; SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared
+queue and a task, and takes its turns (see ``bridge.session.turns``): a data channel has the share of the time that a
+socket has. SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared
 socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
 
 Whoever is sent to has to consent, again and again (RFC 7675). Most peers say so by their own checks; libnice checks an
@@ -20,6 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from aioice import stun
+
+from bridge.session.turns import Work
 
 __all__ = ["CONSENT_INTERVAL_S", "Address", "Credentials", "IceAgent", "IceLite", "PacketHandler", "packet_kind"]
 
@@ -65,6 +68,8 @@ class IceAgent:
         self.moves = 0
         self._on_media: PacketHandler = lambda kind, packet, now: False
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_DTLS)
+        self._work: Work | None = None
+        """What the peer's datagrams make DTLS, SCTP and whoever takes its events do."""
         self._is_closed = False
 
     def attach(self, on_media: PacketHandler) -> None:
@@ -106,7 +111,14 @@ class IceAgent:
     # What aiortc's DTLS transport calls
 
     async def _recv(self) -> bytes:
+        """The next datagram; a peer whose datagrams have cost more than a share waits for its turn."""
+        work = self._work
+        if work is None:
+            work = self._work = Work(asyncio.get_running_loop())
+        await work.rest()  # all that the last one has brought is done
+        work.end()
         datagram = await self._datagrams.get()
+        work.begin()
         if datagram is None:
             self._datagrams.put_nowait(None)
             raise ConnectionError("the ICE agent is closed")
