@@ -19,7 +19,7 @@ from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.message import Message
-from bridge.wire.stats import CallStats, LegStats, UpstreamStats
+from bridge.wire.stats import CallState, CallStats, CallStatus, LegStats, UpstreamStats
 
 __all__ = [
     "CALL_STATS",
@@ -40,13 +40,13 @@ CONTEXT = CallContext(call_id="rtc_1", session_id="sess_1")
 CALL_STATS = CallStats(
     id="rtc_1",
     session_id="sess_1",
-    state="connected",
+    state=CallState.CONNECTED,
     transport="webrtc",
     model="parrot",
     started_at=0.0,
     metadata={},
     warnings=[],
-    status="active",
+    status=CallStatus.ACTIVE,
     seconds=0.0,
     listeners=[],
     legs=[],

@@ -198,8 +198,16 @@ def _types(schemas: Mapping[str, Any]) -> str:
     for name, schema in sorted(schemas.items()):
         lines += [f"### {name}", "", cell(schema.get("description", "")), ""]
         table = field_table(schema)
-        lines += [*(table or ["No fields."]), ""]
+        lines += [*(table or [_alternatives(schema)]), ""]
     return "\n".join(lines)
+
+
+def _alternatives(schema: Mapping[str, Any]) -> str:
+    """Of a type without fields: the values, or the types, that it is one of."""
+    values = [f"`{value}`" for value in schema.get("enum", ())]
+    names = [choice["$ref"].rpartition("/")[2] for choice in schema.get("anyOf", ()) if "$ref" in choice]
+    choices = values + [f"[{name}](#{name.lower()})" for name in names]
+    return f"One of {', '.join(choices)}." if choices else "No fields."
 
 
 def _all_messages() -> dict[str, Mapping[str, Any]]:

@@ -23,6 +23,7 @@ from bridge.config import ANY_ORIGIN, is_loopback
 from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
+from bridge.wire.stats import ListenerRole
 
 __all__ = ["Grant", "Keys", "Purpose", "normal_origin", "says_beta", "subprotocols"]
 
@@ -79,9 +80,9 @@ class Grant:
         return self.purpose != "api"
 
     @property
-    def role(self) -> str:
+    def role(self) -> ListenerRole:
         """The most that the key may be on a call that it attaches to."""
-        return "observer" if self.purpose == "listener" else "controller"
+        return ListenerRole.OBSERVER if self.purpose == "listener" else ListenerRole.CONTROLLER
 
     def is_for_page(self, origin: str) -> bool:
         """The key names the page's web origin."""

@@ -20,10 +20,11 @@ from bridge.session.session import Session
 from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
 from bridge.wire.message import Message
 from bridge.wire.server_events import encode, error_event
+from bridge.wire.stats import ListenerRole
 
 __all__ = ["realtime_route"]
 
-_ROLES = ("controller", "observer")
+_ROLES = (ListenerRole.CONTROLLER, ListenerRole.OBSERVER)
 _OF_AN_OWNER = ("session_id", "after")
 _OF_A_LISTENER = ("call_id", "role")
 _INTERNAL_ERROR = 1011
@@ -34,7 +35,7 @@ class _Place:
     """What a socket is going to be, and in which session."""
 
     session: Session
-    role: str
+    role: ListenerRole
     choices: Choices
     is_beta: bool
     key_id: str
@@ -51,14 +52,14 @@ def realtime_route(
             return
         try:
             place = _find_place(websocket, registry, keys)
-            if place.role != "owner":
+            if place.role is not ListenerRole.OWNER:
                 sockets.require_room(place.key_id)
         except BridgeError as error:
             await deny(websocket, error)
             return
         SocketSink.of(websocket.scope).work.share.join(sockets.share_of(place.key_id))
         place.session.context.bind_task()
-        with nullcontext() if place.role == "owner" else sockets.one_more(place.key_id):
+        with nullcontext() if place.role is ListenerRole.OWNER else sockets.one_more(place.key_id):
             await accept(websocket)
             await _serve(websocket, place)
 
@@ -85,7 +86,7 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     keys.admit(websocket.headers, is_use=True)
     terms = terms_of(grant, update, model=query.get("model"), is_beta=is_beta)
     terms = replace(terms, caller=address_of(websocket.client))
-    return _Place(registry.open(terms, transport="websocket"), "owner", STOCK, is_beta, grant.key_id)
+    return _Place(registry.open(terms, transport="websocket"), ListenerRole.OWNER, STOCK, is_beta, grant.key_id)
 
 
 def _owners_place(registry: Registry, query: QueryParams, grant: Grant, *, is_beta: bool) -> _Place:
@@ -97,7 +98,7 @@ def _owners_place(registry: Registry, query: QueryParams, grant: Grant, *, is_be
     after = query.get("after")
     if after is not None:
         session.hub.replay.find(after)
-    return _Place(session, "owner", Choices(after=after), is_beta, grant.key_id)
+    return _Place(session, ListenerRole.OWNER, Choices(after=after), is_beta, grant.key_id)
 
 
 async def _serve(websocket: WebSocket, place: _Place) -> None:
@@ -133,17 +134,17 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
     finally:
         if listener is not None:
             session.detach(listener, reason, error=failure, is_lost=not sink.said_goodbye)
-        elif place.role == "owner":
+        elif place.role is ListenerRole.OWNER:
             session.close("client_closed")
 
 
-def _choices(query: QueryParams, grant: Grant) -> tuple[str, Choices]:
+def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
     """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
     if "session_id" in query:
         for name in query:
             if name not in _OF_AN_OWNER:
                 raise BadRequest(f"Who comes back says session_id and after; '{name}' is not for it.", param=name)
-        return "owner", STOCK
+        return ListenerRole.OWNER, STOCK
     is_own = "call_id" not in query
     asks_for_own = "model" in query or "intent" in query  # beta's SDK cannot but send a model with its intent
     if asks_for_own != is_own and not (is_own and grant.is_minted):
@@ -152,10 +153,10 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[str, Choices]:
         )
     if query.get("intent", "transcription") != "transcription":
         raise BadRequest("'intent' is transcription, or absent.", param="intent")
-    role = query.get("role", grant.role)
-    if role not in _ROLES:
+    role = next((known for known in _ROLES if known == query.get("role", grant.role)), None)
+    if role is None:
         raise BadRequest(f"'role' is one of {', '.join(_ROLES)}.", param="role")
-    if role == "controller" and grant.role == "observer":
+    if role is ListenerRole.CONTROLLER and grant.role is ListenerRole.OBSERVER:
         raise Forbidden("This key may only observe.", param="role")
     if not is_own:
         return role, parse_choices(query.multi_items(), others=_OF_A_LISTENER)

@@ -18,7 +18,7 @@ from bridge.wire.ids import new_id
 from bridge.wire.message import Message
 from bridge.wire.own_events import ListenerDropped
 from bridge.wire.server_events import Body, ServerEvent, encode
-from bridge.wire.stats import ListenerStats
+from bridge.wire.stats import ListenerRole, ListenerStats
 
 __all__ = ["Hub", "Limits", "Listener"]
 
@@ -45,7 +45,7 @@ class Listener:
     """One socket that hears a session; ``role`` says what it may do there (owner, peer, controller, observer)."""
 
     def __init__(
-        self, sink: Sink, *, role: str, limits: Limits, is_beta: bool = False, choices: Choices = STOCK
+        self, sink: Sink, *, role: ListenerRole, limits: Limits, is_beta: bool = False, choices: Choices = STOCK
     ) -> None:
         self.id = new_id("lst")
         self.role = role

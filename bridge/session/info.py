@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError
-from bridge.wire.stats import CallWarning
+from bridge.wire.stats import CallResult, CallState, CallWarning
 
 __all__ = ["CallInfo", "result_of"]
 
@@ -33,7 +33,7 @@ class CallInfo:
     """Keys that the caller presses are written into the conversation."""
     warnings: tuple[CallWarning, ...] = ()
     """What of the call's beginning could not be used."""
-    state: str = "connecting"
+    state: CallState = CallState.CONNECTING
 
     @property
     def id(self) -> str:
@@ -51,10 +51,10 @@ class CallInfo:
         return self.context.metadata
 
 
-def result_of(error: BridgeError | None) -> str:
+def result_of(error: BridgeError | None) -> CallResult:
     """The one word with which every call ends."""
     if error is None:
-        return "success"
+        return CallResult.SUCCESS
     if error.type == "invalid_request_error" or error.code in _BY_THE_CLIENT:
-        return "client_error"
-    return "upstream_error" if error.http_status == 502 else "server_error"
+        return CallResult.CLIENT_ERROR
+    return CallResult.UPSTREAM_ERROR if error.http_status == 502 else CallResult.SERVER_ERROR

@@ -14,6 +14,7 @@ from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.dialects.beta import read_client_message as read_beta_message
+from bridge.wire.stats import ListenerRole
 
 __all__ = ["Intake"]
 
@@ -51,7 +52,7 @@ class Intake:
             event = message.event
             event_id = event.event_id
             listener.unreadable = 0
-            if isinstance(event, client.InputAudioBufferAppend) and listener.role != "observer":
+            if isinstance(event, client.InputAudioBufferAppend) and listener.role is not ListenerRole.OBSERVER:
                 for number, piece in enumerate(self._sound.append(listener, event)):
                     if number:
                         yield
@@ -71,7 +72,7 @@ class Intake:
         self._hub.tell(listener, server.error_event(error, event_id=event_id))
         if error.code != "invalid_json":
             listener.unreadable = 0
-        elif listener.role != "peer":  # a data channel goes with its call only
+        elif listener.role is not ListenerRole.PEER:  # a data channel goes with its call only
             listener.count_unreadable(_INVALID_DATA, "not JSON")
 
     def _unforeseen(self, failure: Exception) -> BridgeError:
@@ -100,7 +101,7 @@ class Intake:
             listener.release()
         elif isinstance(event, client.Mark):
             self._playing.mark(listener, event.name)
-        elif listener.role == "observer":
+        elif listener.role is ListenerRole.OBSERVER:
             raise Forbidden("This connection may listen only; client events need role=controller.")
         elif isinstance(event, client.OutputAudioBufferClear):
             self._playing.clear_on_request()

@@ -25,7 +25,7 @@ from bridge.wire.choices import TRACKS
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallOpened, ListenerDropped, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import OutputAudioBufferCleared, ServerEvent, encode
-from bridge.wire.stats import ListenerStats, RecordingStats
+from bridge.wire.stats import ListenerRole, ListenerStats, RecordingState, RecordingStats
 
 __all__ = ["EveryCall", "Recorder", "Recording"]
 
@@ -110,7 +110,7 @@ class Recording:
         """It stands among the call's listeners, as one of binary frames."""
         return ListenerStats(
             id=self._listener_id,
-            role="recorder",
+            role=ListenerRole.RECORDER,
             dialect="ga",
             audio=PCM16.name,
             chunk_ms=None,
@@ -168,7 +168,9 @@ class Recording:
 
     def stats(self) -> RecordingStats:
         """How it is going."""
-        state = "recording" if not self.reason else "failed" if self.reason == "failed" else "finishing"
+        state = RecordingState.RECORDING
+        if self.reason:
+            state = RecordingState.FAILED if self.reason == "failed" else RecordingState.FINISHING
         seconds = self.seconds if self.reason else self._recorder.now() - self._began
         return RecordingStats(id=self.id, call_id=self.call_id, state=state, seconds=round(seconds, 1))
 

@@ -23,7 +23,7 @@ from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
 from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
-from bridge.wire.stats import CallWarning
+from bridge.wire.stats import CallWarning, ListenerRole
 
 __all__ = ["Registry", "Terms", "UpstreamFactory", "unknown_call"]
 
@@ -245,7 +245,7 @@ class Registry:
 
     def watch(self, sink: Sink, choices: Choices) -> Listener:
         """One more that hears of calls: those that run first, or what came behind ``choices.after``."""
-        listener = Listener(sink, role="observer", limits=self._limits, choices=choices)
+        listener = Listener(sink, role=ListenerRole.OBSERVER, limits=self._limits, choices=choices)
         if choices.after is None:
             self.calls.tell(listener, CallsRunning(calls=[session.stats() for session in self.sessions]))
         else:

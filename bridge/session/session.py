@@ -37,12 +37,12 @@ from bridge.wire.audio import AudioFormat
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.sessions import SessionConfig
-from bridge.wire.stats import BearerStats, CallStats, ListenerStats
+from bridge.wire.stats import BearerStats, CallResult, CallState, CallStats, CallStatus, ListenerRole, ListenerStats
 
 __all__ = ["Session"]
 
 _NORMAL, _GOING_AWAY = 1000, 1001
-_OF_THE_CALL = ("owner", "peer")  # these do not count as listening to it
+_OF_THE_CALL = (ListenerRole.OWNER, ListenerRole.PEER)  # these do not count as listening to it
 
 
 class Session:
@@ -93,7 +93,7 @@ class Session:
         """There is nobody but that one any more."""
         self._is_closing = False
         self._leg_gone = False
-        self._result = ("success", "")
+        self._result = (CallResult.SUCCESS, "")
         self._goodbye = _NORMAL, ""
         self._dropped = 0
         self._is_live = False
@@ -187,7 +187,7 @@ class Session:
         if self.attached >= self._max_listeners:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
-    def attach(self, sink: Sink, *, role: str, is_beta: bool = False, choices: Choices = STOCK) -> Listener:
+    def attach(self, sink: Sink, *, role: ListenerRole, is_beta: bool = False, choices: Choices = STOCK) -> Listener:
         """One more listener: gets ``session.created``, then everything, or what came after ``choices.after``.
 
         Raises ``OverLimit``; ``ResumeGap`` or ``BadRequest`` where it cannot go on from there.
@@ -198,7 +198,7 @@ class Session:
         if self._is_closing:
             listener.close(*self._goodbye)
             return listener
-        if role == "owner":
+        if role is ListenerRole.OWNER:
             self._replace_owner(listener)
         if self._is_live or choices.after is not None:
             self._admit(listener)
@@ -226,7 +226,7 @@ class Session:
                 self._sound.leave(listener)
                 raise
         self.hub.add(listener)
-        if listener is self._owner and self.info.state != "connected":
+        if listener is self._owner and self.info.state is not CallState.CONNECTED:
             self._open("websocket")
 
     def subscribe(self, consumer: Consumer, audio_format: AudioFormat | None = None) -> Subscription:
@@ -295,7 +295,7 @@ class Session:
         if not self.comeback.is_possible or not self._is_live or self._is_closing:
             return False
         self._lost, self._is_lost = (reason, error), True
-        self.info.state = "lost"
+        self.info.state = CallState.LOST
         self._log.info("call.lost", reason=reason)
         self.hub.publish_own(own.CallLost(call_id=self.info.id, reason=reason, seconds=self.comeback.grace_s))
         self.comeback.begin()
@@ -444,7 +444,7 @@ class Session:
         if self._port is not None:
             self._port.after = None
         choices = STOCK if after is None else Choices(after=after)
-        self._channel = self.attach(sink, role="peer", is_beta=self.info.is_beta, choices=choices)
+        self._channel = self.attach(sink, role=ListenerRole.PEER, is_beta=self.info.is_beta, choices=choices)
 
     def receive_text(self, text: str) -> None:
         """A client event over the data channel."""
@@ -492,7 +492,7 @@ class Session:
         if error is None and failure is not None:
             reason, error = failure.code, failure
         self.comeback.end()
-        self.info.state = "closed"
+        self.info.state = CallState.CLOSED
         self._result = (result_of(error), reason)
         self._goodbye = code, farewell or reason
         ending = own.CallClosed(call_id=self.info.id, result=self._result[0], reason=reason)
@@ -562,7 +562,7 @@ class Session:
         return self._clock() - self._opened
 
     @property
-    def result(self) -> tuple[str, str]:
+    def result(self) -> tuple[CallResult, str]:
         """How it ended: a word and a reason."""
         return self._result
 
@@ -578,13 +578,19 @@ class Session:
             started_at=info.started_at,
             metadata=dict(info.metadata),
             warnings=list(info.warnings),
-            status="active" if not self._is_closing else "ended" if self._result[0] == "success" else "error",
+            status=self._status,
             seconds=round(self.seconds, 1),
             listeners=[*(listener.stats() for listener in self.hub.listeners), *self._listed()],
             legs=self._bearers(),
             peer=None if leg is None else leg.stats(),
             session=self.state.session if in_full else UNSET,
         )
+
+    @property
+    def _status(self) -> CallStatus:
+        if not self._is_closing:
+            return CallStatus.ACTIVE
+        return CallStatus.ENDED if self._result[0] is CallResult.SUCCESS else CallStatus.ERROR
 
     def _listed(self) -> Iterator[ListenerStats]:
         """Those consumers that stand among the listeners."""
@@ -605,6 +611,6 @@ class Session:
     # Inside
 
     def _open(self, transport: str) -> None:
-        self.info.state = "connected"
+        self.info.state = CallState.CONNECTED
         self._log.info("call.opened", transport=transport, model=self.info.model, session_id=self.info.session_id,
                        connect_ms=round(1000 * self.seconds), **self.context.origin)  # fmt: skip

@@ -24,6 +24,7 @@ from bridge.wire.own_events import CallClosed
 from bridge.wire.relayed import UPSTREAM_PROTOCOL, decode_relayed
 from bridge.wire.server_events import Body, ServerEvent, encode, error_event
 from bridge.wire.sessions import format_of
+from bridge.wire.stats import ListenerRole
 
 __all__ = ["AgentLine", "Lobby", "Seat"]
 
@@ -112,7 +113,7 @@ class Seat:
 
     def __init__(self, sink: Sink, lobby: Lobby, call_id: str | None, *, limits: Limits) -> None:
         self.call_id = call_id
-        self.listener = Listener(sink, role="agent", limits=limits)
+        self.listener = Listener(sink, role=ListenerRole.AGENT, limits=limits)
         self._lobby = lobby
         self._line: AgentLine | None = None
 

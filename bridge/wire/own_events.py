@@ -1,7 +1,7 @@
 """What only the bridge says, under ``bridge.``: to those who have chosen what only the bridge offers."""
 
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import CallStats
+from bridge.wire.stats import CallResult, CallStats
 
 __all__ = [
     "CallClosed",
@@ -47,7 +47,7 @@ class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):
     """A call is over: for its listeners that have made a choice, before their socket closes, and for call watchers."""
 
     call_id: str
-    result: str
+    result: CallResult
     reason: str
 
 

@@ -3,22 +3,78 @@
 ``GET /v1/calls``, the API's description, call events, the closing log line and the console take them from here.
 """
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 __all__ = [
     "BearerStats",
+    "CallResult",
+    "CallState",
     "CallStats",
+    "CallStatus",
     "CallWarning",
     "CarrierLegStats",
     "EndpointStats",
     "LegStats",
+    "ListenerRole",
     "ListenerStats",
     "PeerStats",
+    "RecordingState",
     "RecordingStats",
     "UpstreamStats",
 ]
+
+
+class CallState(StrEnum):
+    """Where a call is in its life."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    LOST = "lost"
+    """Who is the call may come back for a while."""
+    CLOSED = "closed"
+
+
+class CallStatus(StrEnum):
+    """How a call is doing, in the words of the beta reference."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+    ERROR = "error"
+
+
+class CallResult(StrEnum):
+    """The one word with which every call ends: whose doing it was."""
+
+    SUCCESS = "success"
+    CLIENT_ERROR = "client_error"
+    UPSTREAM_ERROR = "upstream_error"
+    SERVER_ERROR = "server_error"
+
+
+class ListenerRole(StrEnum):
+    """What one who hears a call is to it, and so what it may do."""
+
+    OWNER = "owner"
+    """The call itself, over a WebSocket."""
+    PEER = "peer"
+    """The call itself, over its data channel."""
+    CONTROLLER = "controller"
+    OBSERVER = "observer"
+    """It may send no events."""
+    AGENT = "agent"
+    """It is the model."""
+    RECORDER = "recorder"
+
+
+class RecordingState(StrEnum):
+    """Where a recording is in its life."""
+
+    RECORDING = "recording"
+    FINISHING = "finishing"
+    FAILED = "failed"
 
 
 class CallWarning(Struct, frozen=True):
@@ -82,7 +138,7 @@ class ListenerStats(Struct, frozen=True, kw_only=True):
     """Of one who listens to a call: its choices in the words of the URL, and how far it is behind."""
 
     id: str
-    role: str
+    role: ListenerRole
     dialect: str
     audio: str
     chunk_ms: int | None
@@ -112,7 +168,7 @@ class RecordingStats(Struct, frozen=True, kw_only=True):
     id: str
     object: str = "bridge.recording"
     call_id: str
-    state: Annotated[str, Meta(extra_json_schema={"enum": ["recording", "finishing", "failed"]})]
+    state: RecordingState
     seconds: float
 
 
@@ -122,13 +178,13 @@ class CallStats(Struct, frozen=True, kw_only=True):
     id: str
     object: str = "realtime.call"
     session_id: str
-    state: str
+    state: CallState
     transport: str
     model: str
     started_at: Annotated[float, Meta(description="Unix time")]
     metadata: dict[str, str]
     warnings: list[CallWarning]
-    status: str
+    status: CallStatus
     seconds: float
     listeners: list[ListenerStats]
     legs: list[BearerStats]

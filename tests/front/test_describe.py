@@ -192,6 +192,8 @@ def test_the_figures_of_a_call_are_described() -> None:
     schemas = openapi()["components"]["schemas"]
     call = schemas["CallStats"]["properties"]
     assert call["listeners"]["items"] == {"$ref": "#/components/schemas/ListenerStats"}
+    assert schemas["ListenerStats"]["properties"]["role"] == {"$ref": "#/components/schemas/ListenerRole"}
+    assert schemas["CallState"]["enum"] == ["closed", "connected", "connecting", "lost"]
     assert call["session"]["$ref"] == "#/components/schemas/SessionConfig"
     kinds = [choice["$ref"].rpartition("/")[2] for choice in schemas["LegStats"]["anyOf"]]
     assert kinds == ["PeerStats", "CarrierLegStats"]

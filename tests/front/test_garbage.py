@@ -23,6 +23,7 @@ from bridge.session.registry import Registry, Terms
 from bridge.upstream.agent import Lobby
 from bridge.upstream.engine.parrot import Parrot
 from bridge.upstream.engine.service import Engine
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
 
 _OFFER = (Path(__file__).parents[1] / "peer/offers/chrome.sdp").read_bytes()
@@ -209,10 +210,10 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
-        owner = session.attach(FakeSink(), role="owner")
+        owner = session.attach(FakeSink(), role=ListenerRole.OWNER)
         for text in texts:
             sink = FakeSink()
-            listener = session.attach(sink, role="controller", is_beta=is_beta)
+            listener = session.attach(sink, role=ListenerRole.CONTROLLER, is_beta=is_beta)
             sink.forget()
             session.receive(listener, text)
             refused = [event for event in sink.of_type("error") if event["error"]["type"] == "invalid_request_error"]
@@ -225,7 +226,7 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
             session.detach(listener)
             assert not session.closed.is_set()
         sink = FakeSink()
-        session.receive(session.attach(sink, role="controller"), '{"type": "input_audio_buffer.clear"}')
+        session.receive(session.attach(sink, role=ListenerRole.CONTROLLER), '{"type": "input_audio_buffer.clear"}')
         assert sink.types[-1] == "input_audio_buffer.cleared"
         assert not owner.is_closed
         session.close("hangup")
@@ -252,7 +253,7 @@ async def test_every_depth(is_beta: bool) -> None:
         async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
             session = registry.open(Terms(model="parrot"), transport="websocket")
             sink = FakeSink()
-            listener = session.attach(sink, role="owner", is_beta=is_beta)
+            listener = session.attach(sink, role=ListenerRole.OWNER, is_beta=is_beta)
             sink.forget()
             deep = f'{{"a": {"[" * depth}{"]" * depth}}}'
             tool = f'{{"type": "function", "name": "f", "parameters": {deep}}}'
@@ -264,7 +265,7 @@ async def test_every_depth(is_beta: bool) -> None:
             taken.add(answer["type"] == "session.updated")
             for dialect in (False, True):
                 other = FakeSink()
-                session.attach(other, role="controller", is_beta=dialect)
+                session.attach(other, role=ListenerRole.CONTROLLER, is_beta=dialect)
                 assert other.types[0] == "session.created"
             session.close("hangup")
     assert taken == {False, True}

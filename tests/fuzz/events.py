@@ -18,6 +18,7 @@ from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
+from bridge.wire.stats import ListenerRole
 from tests.fakes import CONTEXT, FakeSink
 from tests.front.test_garbage import _BETA_EVENTS, _GA_EVENTS
 from tests.fuzz.oracle import Target, values_changed
@@ -53,9 +54,9 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
-        session.attach(FakeSink(), role="owner")
+        session.attach(FakeSink(), role=ListenerRole.OWNER)
         sink = FakeSink()
-        listener = session.attach(sink, role="controller", is_beta=is_beta)
+        listener = session.attach(sink, role=ListenerRole.CONTROLLER, is_beta=is_beta)
         for text in texts:
             sink.forget()
             session.receive(listener, text)

@@ -6,6 +6,7 @@ from bridge.wire import items
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.sessions import default_session
+from bridge.wire.stats import CallResult
 from tests.fakes import CALL_STATS
 
 __all__ = ["BETA_NAMES", "DELIVERED", "every_server_event"]
@@ -187,6 +188,6 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
         own.CallLost(call_id="rtc_1", reason="peer_lost", seconds=30.0),
         own.CallResumed(call_id="rtc_1"),
-        own.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
+        own.CallClosed(call_id="rtc_1", result=CallResult.SUCCESS, reason="hangup"),
     ]
     return {event.type: event for event in events}

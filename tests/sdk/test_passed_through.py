@@ -3,6 +3,7 @@
 import pytest
 
 from bridge.session.hub import Listener
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
 from tests.sdk.every_event import BETA_NAMES, DELIVERED, every_server_event
 from tests.sdk.stock import BETA, GA
@@ -16,8 +17,8 @@ class _Stage(Stage):
         super().__init__()
         self.ga, self.beta = FakeSink(), FakeSink()
         self.listeners: dict[str, Listener] = {
-            "ga": self.session.attach(self.ga, role="controller"),
-            "beta": self.session.attach(self.beta, role="controller", is_beta=True),
+            "ga": self.session.attach(self.ga, role=ListenerRole.CONTROLLER),
+            "beta": self.session.attach(self.beta, role=ListenerRole.CONTROLLER, is_beta=True),
         }
         self.ga.forget()
         self.beta.forget()
@@ -59,8 +60,8 @@ def test_beta_client_hears_of_its_conversation() -> None:
     """``conversation.created`` follows ``session.created``, for beta clients only."""
     stage = _Stage()
     ga, beta = FakeSink(), FakeSink()
-    stage.session.attach(ga, role="controller")
-    stage.session.attach(beta, role="controller", is_beta=True)
+    stage.session.attach(ga, role=ListenerRole.CONTROLLER)
+    stage.session.attach(beta, role=ListenerRole.CONTROLLER, is_beta=True)
     assert ga.types == ["session.created"]
     assert beta.types == ["session.created", "conversation.created"]
     assert BETA.complaint(beta.events[1]) is None

@@ -13,6 +13,7 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.choices import Choices
 from bridge.wire.sessions import default_session
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeClock, FakeLeg, FakeSink, FakeUpstream, JsonEvent
 
 __all__ = ["IDS", "MS", "PART", "Call", "Stage"]
@@ -49,7 +50,7 @@ class Stage:
         self, role: str = "controller", audio: AudioFormat | None = None, room: int | None = None
     ) -> tuple[Listener, FakeSink]:
         sink = FakeSink(room)
-        return self.session.attach(sink, role=role, choices=Choices(audio=audio)), sink
+        return self.session.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
 
     def send(self, listener: Listener, event: JsonEvent) -> None:
         self.session.receive(listener, json.dumps(event))

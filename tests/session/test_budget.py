@@ -21,6 +21,7 @@ from bridge.upstream.pending import Pending
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.sessions import SessionConfig
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink, FakeUpstream
 
 _KB = 1024
@@ -272,7 +273,7 @@ class _House:
     def open(self, key_id: str = "api") -> tuple[Session, FakeSink, Any]:
         session = self.registry.open(Terms(model="m", key_id=key_id), transport="websocket")
         sink = FakeSink()
-        return session, sink, session.attach(sink, role="owner")
+        return session, sink, session.attach(sink, role=ListenerRole.OWNER)
 
 
 def _create(size: int) -> str:

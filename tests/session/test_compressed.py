@@ -16,6 +16,7 @@ from bridge.session.roles import LegOwner
 from bridge.wire.audio import G711_ULAW, OPUS, PCM16, SESSION_HZ, AudioFormat, mp3_at
 from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeLeg, FakeSink, JsonEvent, RtpSender, likeness
 from tests.media.test_compress import decode_mp3
 from tests.session.stage import MS, PART, Call, Stage
@@ -93,7 +94,9 @@ def join(
     stage: Stage, audio: AudioFormat = OPUS, *, is_beta: bool = False, room: int | None = None, **choices: Any
 ) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
-    listener = stage.session.attach(sink, role="observer", is_beta=is_beta, choices=Choices(audio=audio, **choices))
+    listener = stage.session.attach(
+        sink, role=ListenerRole.OBSERVER, is_beta=is_beta, choices=Choices(audio=audio, **choices)
+    )
     return listener, sink
 
 

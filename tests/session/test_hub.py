@@ -7,6 +7,7 @@ from msgspec import to_builtins
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.wire.message import Message
 from bridge.wire.server_events import ConversationItemDeleted, InputAudioBufferCleared
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
 
 AMPLE = Limits()
@@ -22,13 +23,13 @@ def sound(name: str, audio_ms: int = 20, size: int = 0) -> Message:
 
 def listen(*, room: int | None = None, limits: Limits = AMPLE) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
-    return Listener(sink, role="controller", limits=limits), sink
+    return Listener(sink, role=ListenerRole.CONTROLLER, limits=limits), sink
 
 
 def listen_when_full(limits: Limits = AMPLE) -> tuple[Listener, FakeSink]:
     """A listener whose socket takes nothing until it is read."""
     sink = FakeSink(1000)
-    listener = Listener(sink, role="controller", limits=limits)
+    listener = Listener(sink, role=ListenerRole.CONTROLLER, limits=limits)
     sink.fill()
     return listener, sink
 
@@ -108,7 +109,7 @@ def test_a_listener_may_leave_in_the_middle_of_an_event() -> None:
     """Who is removed while an event goes out does not make another miss it."""
     hub = Hub("sess_1")
     leaver, stayer = FakeSink(), FakeSink()
-    listeners = [Listener(sink, role="controller", limits=AMPLE) for sink in (leaver, stayer)]
+    listeners = [Listener(sink, role=ListenerRole.CONTROLLER, limits=AMPLE) for sink in (leaver, stayer)]
     for listener in listeners:
         hub.add(listener)
 
@@ -116,7 +117,7 @@ def test_a_listener_may_leave_in_the_middle_of_an_event() -> None:
         def send(self, message: Message) -> None:
             hub.remove(listeners[0])
 
-    leaving = Listener(Leaving(), role="controller", limits=AMPLE)
+    leaving = Listener(Leaving(), role=ListenerRole.CONTROLLER, limits=AMPLE)
     hub.listeners.insert(0, leaving)
     hub.publish(InputAudioBufferCleared())
     assert stayer.types == ["input_audio_buffer.cleared"]

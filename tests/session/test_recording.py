@@ -27,6 +27,7 @@ from bridge.session.session import Session
 from bridge.wire import server_events as server
 from bridge.wire.choices import Choices, EventFilter
 from bridge.wire.message import Message
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 from tests.machine import scaled
 from tests.session.stage import MS, PART
@@ -161,11 +162,11 @@ async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm
         session, leg = house.call()
         ours, stock = FakeSink(), FakeSink()
         for sink, choices in ((ours, OURS), (stock, Choices())):
-            session.hub.add(Listener(sink, role="controller", limits=Limits(), choices=choices))
+            session.hub.add(Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=choices))
         speak(leg, speech_pcm)
         first = house.recorder.start(session)
         assert house.recorder.start(session) is first
-        assert [listener.role for listener in session.stats().listeners].count("recorder") == 1
+        assert [listener.role for listener in session.stats().listeners].count(ListenerRole.RECORDER) == 1
         assert to_builtins(house.recorder.stop(session.info.id).stats())["state"] == "finishing"
         with pytest.raises(BadRequest):
             house.recorder.stop(session.info.id)
@@ -222,7 +223,9 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
     async with House(tmp_path, sound_format=sound_format) as house:
         session, leg = house.call()
         sink = FakeSink()
-        session.hub.add(Listener(sink, role="controller", limits=Limits(), choices=Choices(events=OURS.events)))
+        session.hub.add(
+            Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=Choices(events=OURS.events))
+        )
         with _files_up_to(20_000):
             recording = house.recorder.start(session)
             for _ in range(30):

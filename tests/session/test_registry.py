@@ -14,6 +14,7 @@ from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 
 
@@ -39,7 +40,7 @@ class House:
 
     def owned(self) -> tuple[Session, FakeSink]:
         session, sink = self.open(), FakeSink()
-        session.attach(sink, role="owner")
+        session.attach(sink, role=ListenerRole.OWNER)
         return session, sink
 
 

@@ -15,6 +15,7 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices, EventFilter
+from bridge.wire.stats import CallResult, ListenerRole
 from tests.fakes import FakeSink, JsonEvent
 from tests.sdk.every_event import every_server_event
 from tests.session.stage import MS, PART, Call, Stage
@@ -24,7 +25,7 @@ def join(
     stage: Stage, choices: Choices, *, role: str = "controller", is_beta: bool = False, room: int | None = None
 ) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
-    return stage.session.attach(sink, role=role, is_beta=is_beta, choices=choices), sink
+    return stage.session.attach(sink, role=ListenerRole(role), is_beta=is_beta, choices=choices), sink
 
 
 def frames(sink: FakeSink) -> list[BinarySound]:
@@ -443,7 +444,7 @@ def test_what_is_the_bridges_own_is_for_those_who_know_it() -> None:
     call = Call().connect()
     _, stock = join(call, Choices())
     _, ours = join(call, Choices(events=EventFilter(["!response"])))
-    call.session.hub.publish_own(own.CallClosed(call_id="rtc_1", result="success", reason="none"))
+    call.session.hub.publish_own(own.CallClosed(call_id="rtc_1", result=CallResult.SUCCESS, reason="none"))
     call.session.hub.publish(server.InputAudioBufferCleared())
     assert "bridge.call.closed" in ours.types
     assert "bridge.call.closed" not in stock.types + call.channel.types

@@ -14,6 +14,7 @@ from bridge.wire.choices import Choices
 from bridge.wire.client_events import ClientMessage
 from bridge.wire.items import Message, OutputText
 from bridge.wire.sessions import default_session
+from bridge.wire.stats import ListenerRole
 from tests.fakes import CONTEXT, FakeClock, FakeSink, FakeUpstream, JsonEvent
 
 
@@ -46,7 +47,7 @@ class Scene:
     def attach(self, role: str = "controller") -> tuple[Listener, FakeSink]:
         sink = FakeSink()
         audio = PCM16 if role == "controller" else None
-        return self.session.attach(sink, role=role, choices=Choices(audio=audio)), sink
+        return self.session.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
 
     def go_live(self) -> None:
         self.session.deliver(server.SessionCreated(session=self.upstream.state.config))

@@ -11,6 +11,7 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.server_events import ServerEvent, encode, error_event
 from bridge.wire.sessions import default_session
+from bridge.wire.stats import CallResult
 from tests.fakes import CALL_STATS
 
 SESSION = default_session(session_id="sess_1", model="parrot", expires_at=0)
@@ -125,7 +126,7 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     ),
     (own.CallResumed(call_id="rtc_1"), "bridge.call.resumed", {"call_id"}),
     (
-        own.CallClosed(call_id="rtc_1", result="success", reason="hangup"),
+        own.CallClosed(call_id="rtc_1", result=CallResult.SUCCESS, reason="hangup"),
         "bridge.call.closed",
         {"call_id", "result", "reason"},
     ),
