@@ -33,7 +33,7 @@ FOREIGN := firefox-esr pulseaudio iproute2 coturn python3-gi gir1.2-gstreamer-1.
 	gstreamer1.0-plugins-bad
 
 # Each has a Python of its own, made from tests/frameworks/requirements/.
-FRAMEWORKS := ag2 pipecat semantic_kernel
+FRAMEWORKS := ag2 litellm pipecat semantic_kernel
 
 .PHONY: help run install quick check test nightly frameworks soak lint lock audit docs reference dist chromium node foreign clean
 
