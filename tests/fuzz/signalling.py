@@ -151,5 +151,5 @@ TARGETS = {
     "twilio": Target(_twilio, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
     "telnyx": Target(_telnyx, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
     "asterisk": Target(_asterisk, _asterisk_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
-    "audiosocket": Target(_audiosocket, _audiosocket_seeds, everyday_runs=10_000),
+    "audiosocket": Target(_audiosocket, _audiosocket_seeds, everyday_runs=5_000),
 }

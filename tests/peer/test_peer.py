@@ -199,6 +199,16 @@ async def test_the_peer_is_told_of_the_end(endpoint: Endpoint, place_call: Placi
     assert caller.channel.readyState == "closed"
 
 
+async def test_sound_that_waits_goes_with_the_call(endpoint: Endpoint, place_call: Placing) -> None:
+    """A minute of an answer that nobody will hear is not kept by a peer that has gone."""
+    caller = await place_call(endpoint)
+    caller.peer.play(PART, bytes(48 * 60_000))
+    caller.peer.hang_up("enough")
+    await end_of(caller)
+    await caller.peer.closed.wait()
+    assert caller.peer.outbound.playback.queued_ms == 0
+
+
 async def test_after_the_goodbye_nothing_is_said(endpoint: Endpoint, place_call: Placing) -> None:
     """A chunk that SCTP has still to send goes nowhere, also while the transport does not yet count as closed."""
     caller = await place_call(endpoint)

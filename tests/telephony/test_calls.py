@@ -8,6 +8,7 @@ import pytest
 
 from bridge.client.phone import CARRIERS, SocketWire, connect_carrier
 from bridge.daemon import Daemon
+from bridge.media.playback import Part
 from bridge.telephony.audiosocket.dialect import frame
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.sound import match, resample, samples_of
@@ -104,6 +105,18 @@ async def test_parameters_set_nothing_by_default(open_daemon: Daemon) -> None:
 
 
 # Hanging up
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_sound_that_waits_goes_with_the_call(open_daemon: Daemon, carrier: Any) -> None:
+    """Minutes of an answer that the caller will not hear are not kept when the call has ended."""
+    async with calling(dialling(open_daemon, carrier)) as caller:
+        session = await session_of(open_daemon, caller)
+        leg: Any = session._playing.leg
+        leg.play(Part("resp_1", "item_1", 0, 0), bytes(leg.output_format.size_of(60_000)))
+        assert figures(session)["queued_ms"] > 50_000
+    await gone(open_daemon)
+    assert leg.audio.queued_ms == 0
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
