@@ -31,7 +31,7 @@ __all__ = ["EveryCall", "Recorder", "Recording"]
 
 _log = get_logger("recorder")
 
-_TICK_S = 1.0
+_TICK_S = 0.25
 _CLOSE_DEADLINE_S = 10.0  # for what has still to be written when the daemon stops
 _HIGH_WATER_BYTES = 4 * 1024 * 1024  # of one recording, on their way to the disk
 _LOW_WATER_BYTES = 1024 * 1024

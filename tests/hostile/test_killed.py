@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(90)]
 _SPOKEN_S = 6.0
 _FRAME_S = 0.02
 _SOUND = base64.b64encode(bytes(range(240)) * 4).decode()  # 20 ms of PCM16 at 24 kHz
-_LOST_SOUND_S = 2.5  # a second until sound is final, a second until it is written, and the call's beginning
+_LOST_SOUND_S = 1.5  # a second until sound is final, a quarter until it is written, and the call's beginning
 
 
 async def test_killed_while_recording(tmp_path: Path) -> None:
-    """The files end two seconds before the death at most; the next daemon gives them their names, and says so."""
+    """At most one and a half seconds are lost; the next daemon gives the files their names, and says so."""
     folder = tmp_path / "recordings"
     folder.mkdir()
     flags = ("--api-key", KEY, "--record-dir", str(folder), "--record-calls", "true", "--record-format", "wav")

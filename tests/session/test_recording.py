@@ -156,6 +156,22 @@ async def test_files_are_their_owners_alone_and_complete(tmp_path: Path, speech_
         assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in house.files()} == {0o600}
 
 
+async def test_what_is_written_while_the_call_runs(tmp_path: Path) -> None:
+    """What has happened goes to the files four times a second: whatever kills the process, no more is lost with it."""
+    async with House(tmp_path) as house:
+        session, _ = house.call()
+        house.recorder.start(session)
+        for number in range(1, 3):
+            tick = house.recorder._tick
+            assert tick is not None
+            assert tick.when() - house.recorder.now() <= 0.25
+            house.upstreams[0].downstream.deliver(server.InputAudioBufferCommitted(item_id=f"item_{number}"))
+            tick.cancel()
+            house.recorder._hand_on()
+            await house.written()
+            assert len(house.lines(house.files()[0])) == 1 + number
+
+
 async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm: bytes) -> None:
     """In the middle of a call, once at a time, as often as wanted; who knows the bridge is told, nobody else."""
     async with House(tmp_path) as house:
