@@ -12,13 +12,17 @@ import pytest
 from bridge.daemon import Daemon
 from bridge.upstream.engine.local import Local
 from tests.processes import ROOT, clean_environ
-from tests.sdk_js.node import API_KEY, Scenario, running
+from tests.sdk_js.node import API_KEY, FOLDER, Scenario, install, running, scenario
 from tests.settings import config_for_tests
 
 Run = Callable[..., AbstractAsyncContextManager[Scenario]]
 """``run(venv, program, scenario, **inputs)``: what a program of this folder observes, which runs in that venv."""
 
+RunInNode = Callable[[str, str], AbstractAsyncContextManager[Scenario]]
+"""``run_in_node(script, scenario)``: what a script of ``js/`` observes."""
+
 _FOLDER = Path(__file__).parent
+_JS = _FOLDER / "js"
 _VENVS = ROOT / ".venv" / "frameworks"
 _SENTENCES = {
     "weather": "What is the weather in Paris?",
@@ -82,3 +86,16 @@ def run(assistant: Daemon, sounds: dict[str, str]) -> Run:
         return running(*command, environ=clean_environ(PYTHONDONTWRITEBYTECODE="1"), cwd=ROOT)
 
     return run
+
+
+@pytest.fixture
+def run_in_node(assistant: Daemon, sounds: dict[str, str]) -> RunInNode:
+    """Runs a script that is told where the daemon is, its key, and what to say."""
+    install(FOLDER)  # what the scripts of both folders share
+    install(_JS)
+
+    def run_in_node(script: str, name: str) -> AbstractAsyncContextManager[Scenario]:
+        told: dict[str, Any] = {"base_url": f"{assistant.url}v1", "key": API_KEY, "sounds": sounds}
+        return scenario(script, name, folder=_JS, **told)
+
+    return run_in_node
