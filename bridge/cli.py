@@ -20,6 +20,7 @@ __all__ = ["main"]
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command; exits with 0, or with 2 and one line if a setting is wrong."""
+    _fill_standard_streams()
     _heed_interrupts()
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
@@ -27,6 +28,17 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(arguments.run(arguments))
     except ConfigError as error:
         sys.exit(_complain(error.message))
+
+
+def _fill_standard_streams() -> None:
+    """Opens the null device for standard streams that are closed: a socket would get the number of one of them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _heed_interrupts() -> None:

@@ -61,5 +61,9 @@ def _greet(config: Config, daemon: Daemon) -> None:
     """The one line for a person: where to look."""
     note = "" if config.api_key else "  (no API key set: serving this machine only)"
     media = f"media: UDP {daemon.endpoint.port}"
-    sys.stdout.write(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}\n")
+        sys.stdout.flush()
+    except OSError:  # nobody reads it; Python would try again at its end, and fail
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import os
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,42 @@ async def test_stops_at_once_when_idle(log: Path) -> None:
     async with serving(log, "--drain-s", "600") as daemon:
         await daemon.stop()
     assert daemon.complaints() == []
+
+
+async def _serves_and_stops(redirection: str, stdout: int | None = None) -> None:
+    """A daemon with its standard streams redirected answers, has no socket in their places, and exits with 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = ("--port", str(port), "--udp-port", "0", "--engine", "parrot")
+    command = ("sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *flags)
+    async with started(*command, stdout=stdout, stderr=None) as process, asyncio.timeout(LIMIT_S):
+        is_serving = False
+        while not is_serving:
+            assert process.returncode is None
+            await asyncio.sleep(0.02)
+            with suppress(OSError):
+                is_serving = (await request("GET", f"http://127.0.0.1:{port}/healthz")).status == 200
+        ends = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        assert [end for end in ends if end.startswith(("socket", "anon_inode"))] == []
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "1>&-", "1>&- 2>&-", "<&- 1>&- 2>&-", ">/dev/full 2>/dev/full"])
+async def test_serves_whatever_its_standard_streams_are(redirection: str) -> None:
+    """Streams that are closed, or take nothing, leave it nobody to tell: it serves, and exits with 0."""
+    await _serves_and_stops(redirection)
+
+
+async def test_serves_if_nobody_reads_its_first_line() -> None:
+    """A pipe that is broken before the first line is written is no reason to stop."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        await _serves_and_stops("2>/dev/null", stdout=writer)
+    finally:
+        os.close(writer)
 
 
 async def test_stops_by_an_interrupt_wherever_it_was_started(log: Path) -> None:
