@@ -25,6 +25,7 @@ from bridge.errors import ConfigError
 
 __all__ = [
     "ANY_ORIGIN",
+    "MINTED_PREFIX",
     "ORIGIN_PATTERN",
     "Config",
     "UpstreamSettings",
@@ -53,6 +54,9 @@ _FILE = "_file"
 
 # RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
 ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?$"
+
+MINTED_PREFIX = "ek_"
+"""What every key begins with that the daemon mints for a client; no API key does."""
 
 ANY_ORIGIN = "*"
 """In the place of an origin: pages of every one."""
@@ -478,6 +482,12 @@ def _check(config: Config, origins: Mapping[str, str]) -> None:
     for address in config.advertise:
         if not _is_address(address):
             raise refuse("advertise", f"expected an IP address, not a name, got {address}")
+        if not _can_be_sent_to(address):
+            raise refuse("advertise", f"expected an address of one machine, without a zone, got {address}")
+    if any(key.startswith(MINTED_PREFIX) for key in config.api_key):
+        raise refuse("api_key", f"a key that begins with {MINTED_PREFIX} is taken for one that was minted")
+    if config.calls_in_reserve > config.max_calls:
+        raise refuse("reserved_calls", f"expected at most max_calls, {config.max_calls}, got {config.reserved_calls}")
     if ANY_ORIGIN in config.allow_origin:
         if not config.api_key:
             raise refuse(
@@ -512,7 +522,13 @@ def _check_upstreams(config: Config, refuse: Callable[[str, str], ConfigError]) 
         for name in given:
             if name not in names and not _UPSTREAM_URL.fullmatch(name):
                 raise refuse(setting, f"expected {', '.join(names)} or a URL (ws, wss, http, https), got {name[:100]}")
+    owners: dict[str, str] = {}
     for name, settings in config.upstreams.items():
+        if name in ("local", "agent"):
+            raise refuse("upstreams", f"{name} is a name that the bridge itself has given; choose another")
+        for model in settings.models:
+            if owners.setdefault(model, name) != name:
+                raise refuse("upstreams", f"{name}.models: calls for {model[:100]} go to {owners[model]} already")
         if settings.url not in ("local", "agent") and not _UPSTREAM_URL.fullmatch(settings.url):
             raise refuse("upstreams", f"{name}.url: expected a URL (ws, wss, http, https), got {settings.url[:100]}")
         if settings.key_env is not None and not os.environ.get(settings.key_env):
@@ -545,6 +561,12 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _can_be_sent_to(address: str) -> bool:
+    """Whether others can send to it; an interface's name behind ``%`` means something on this machine alone."""
+    parsed = ip_address(address)
+    return not parsed.is_unspecified and not parsed.is_multicast and "%" not in address
 
 
 def _is_network(text: str) -> bool:

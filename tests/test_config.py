@@ -250,6 +250,40 @@ def test_settings_of_telephones(settings: dict[str, Any], line: str) -> None:
     assert "sekrit" not in refusal
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"api_key": ["sk-1", "ek_sekrit"]}, "api_key: a key that begins with ek_ is taken for one that was minted"),
+        ({"max_calls": "5", "reserved_calls": "6"}, "reserved_calls: expected at most max_calls, 5, got 6"),
+        ({"advertise": ["0.0.0.0"]}, "advertise: expected an address of one machine, without a zone, got 0.0.0.0"),
+        ({"advertise": ["::"]}, "advertise: expected an address of one machine"),
+        ({"advertise": ["224.0.0.1"]}, "advertise: expected an address of one machine"),
+        ({"advertise": ["fe80::1%eth0"]}, "advertise: expected an address of one machine"),
+    ],
+)
+def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> None:
+    """What makes a key, a slot or an address useless is refused at the start."""
+    refusal = _refusal(settings)
+    assert refusal.startswith(line)
+    assert "sekrit" not in refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[upstreams.local]\nurl = "ws://a"', "upstreams: local is a name that the bridge itself has given"),
+        ('[upstreams.agent]\nurl = "ws://a"', "upstreams: agent is a name that the bridge itself has given"),
+        (
+            '[upstreams.a]\nurl = "ws://a"\nmodels = ["m", "n"]\n[upstreams.b]\nurl = "ws://b"\nmodels = ["n"]',
+            "upstreams: b.models: calls for n go to a already",
+        ),
+    ],
+)
+def test_upstreams_that_would_never_be_called(tmp_path: Path, text: str, line: str) -> None:
+    """Two upstreams of one model, or one by a name that is taken, are refused at the start."""
+    assert _refusal(path=_file(tmp_path, text)).startswith(line)
+
+
 def test_every_setting_has_a_flag() -> None:
     """What is typed arrives under the field's name; what is not typed leaves nothing behind."""
     parser = argparse.ArgumentParser()

@@ -103,7 +103,9 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
     async def hang_up(request: Request) -> Response:
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
         grant.require_owner()
-        registry.find(call_id, grant.key_for(call_id)).close("hangup")
+        session = registry.find(call_id, grant.key_for(call_id))
+        grant.require_owner_of(call_id)
+        session.close("hangup")
         return Response(status_code=200)
 
     async def list_calls(request: Request) -> Response:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from bridge.config import ANY_ORIGIN, is_loopback
+from bridge.config import ANY_ORIGIN, MINTED_PREFIX, is_loopback
 from bridge.errors import Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
@@ -30,7 +30,6 @@ __all__ = ["Grant", "Keys", "Purpose", "normal_origin", "says_beta", "subprotoco
 _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _KEY_HEADERS = ("api-key", "x-api-key")
-_MINTED = "ek_"
 _BETA_HEADER, _BETA_SUBPROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?", re.IGNORECASE
@@ -92,6 +91,11 @@ class Grant:
     def key_for(self, call_id: str) -> str:
         """The key by which the call is looked up: the server's own for the call that this key was minted for."""
         return "api" if call_id == self.call_id else self.key_id
+
+    def require_owner_of(self, call_id: str) -> None:
+        """Raises ``Forbidden`` for a key that may attach to the call and has not opened it."""
+        if call_id == self.call_id:
+            raise Forbidden("This key is for attaching to the call; only a key that opened it, or an API key, ends it.")
 
     def require_admin(self) -> None:
         """Raises ``Forbidden`` for a minted key: what is asked for concerns all calls."""
@@ -171,7 +175,7 @@ class Keys:
         self._check_origin(headers, minted.grant if minted else _NO_GRANT)
         if minted is not None:
             return self._use(minted, is_use=is_use)
-        if key is not None and key.startswith(_MINTED):
+        if key is not None and key.startswith(MINTED_PREFIX):
             raise Unauthorized("The key has expired, or was never issued here.")
         if self.is_open:
             return Grant()

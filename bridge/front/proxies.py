@@ -7,7 +7,7 @@ front of all endpoints: nothing behind has to know of proxies.
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +16,7 @@ __all__ = ["Forwarded", "TrustedProxies"]
 
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 _SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
+_MAPPED_BITS = 96  # in front of an IPv4 address (RFC 4291 section 2.5.5.2)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _ADDRESS = re.compile(r"\[?(?P<address>[0-9A-Fa-f:.]+?)\]?(?P<port>(?<=[\].0-9]):[0-9]{1,5})?")
 
@@ -24,7 +25,7 @@ class TrustedProxies:
     """Addresses and networks whose connections carry other clients' requests."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
-        self._networks = [ip_network(network, strict=False) for network in trusted]
+        self._networks = [_network(network) for network in trusted]
 
     def is_trusted(self, address: str) -> bool:
         """Whether the connection's other end, an IP address, is one of them."""
@@ -80,6 +81,15 @@ def _last(headers: Headers, name: str) -> str:
     """What the nearest proxy says; whatever a client wrote stands in front of it."""
     lines = headers.getlist(name)
     return lines[-1].rpartition(",")[2].strip() if lines else ""
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """A network; one of IPv4 that is written as IPv6 is of IPv4, as addresses are."""
+    network = ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

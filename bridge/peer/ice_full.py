@@ -33,13 +33,17 @@ class IceServers:
 
     @classmethod
     def parse(cls, urls: Iterable[str]) -> "IceServers":
-        """From ``stun:HOST[:PORT]`` and ``turn:[USER:PASSWORD@]HOST[:PORT]``; raises ``ConfigError``."""
+        """From ``stun:HOST[:PORT]`` and ``turn:USER:PASSWORD@HOST[:PORT]``; raises ``ConfigError``."""
         found: dict[str, Any] = {}
         for url in urls:
             match = _SERVER.fullmatch(url)
             if match is None:
                 raise ConfigError("upstream_ice_server: expected stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT")
             kind, user, password, host, port = match.groups()
+            if kind == "turn" and user is None:  # RFC 8656 section 5: servers ask for credentials
+                raise ConfigError("upstream_ice_server: expected turn:USER:PASSWORD@HOST:PORT, got no user")
+            if port is not None and not 0 < int(port) < 65_536:
+                raise ConfigError(f"upstream_ice_server: expected a port from 1 to 65535, got {port}")
             if kind in found:
                 raise ConfigError(f"upstream_ice_server: one {kind} server is all that can be used")
             found[kind] = (host.strip("[]"), int(port or _DEFAULT_PORT))

@@ -8,6 +8,7 @@ and an event says so; the call never notices.
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -372,9 +373,13 @@ class EveryCall:
 
 def _open_folder(path: str) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if not os.access(path, os.W_OK | os.X_OK):
+    probe = f".{secrets.token_hex(8)}"  # what permissions say is not all that matters: on /proc they allow it
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=descriptor))
+        os.unlink(probe, dir_fd=descriptor)
+    except OSError:
         os.close(descriptor)
-        raise PermissionError(13, os.strerror(13))
+        raise
     return descriptor
 
 

@@ -76,6 +76,24 @@ async def test_agents_key_is_no_listeners(serve_with: ServeWith) -> None:
             assert (await request(method, daemon.url + path, headers=_auth(key))).status == 403
 
 
+async def test_controllers_key_attaches_and_hangs_nothing_up(serve_with: ServeWith) -> None:
+    """A key for somebody's call may attach to it and send events; only who opened it, and the server, hang it up."""
+    async with serve_with(api_key=(_KEY,)) as daemon, AsyncExitStack() as stack:
+        await _open(stack, daemon, "model=m", _KEY)
+        call_id = daemon.registry.sessions[0].info.id
+        key = await _minted(daemon, call_id=call_id)
+        controller = await _open(stack, daemon, f"call_id={call_id}", key)
+        path = f"v1/realtime/calls/{call_id}"
+        for method, door in (("DELETE", path), ("POST", f"{path}/hangup")):
+            reply = await request(method, daemon.url + door, headers=_auth(key))
+            assert (reply.status, reply.json["error"]["code"]) == (403, "forbidden")
+        update = {"type": "session.update", "session": {"type": "realtime", "instructions": "Sing."}}
+        await controller.send(update)
+        await controller.wait(lambda: bool(controller.of("session.updated")), "an answer")
+        assert [session.info.id for session in daemon.registry.sessions] == [call_id]
+        assert (await request("DELETE", daemon.url + path, headers=_auth(_KEY))).status == 200
+
+
 async def test_agents_of_a_call_that_has_ended(serve_with: ServeWith) -> None:
     """Whoever waited for it alone is let go, and who comes later is refused: no seat is held for nothing."""
     async with serve_with(api_key=(_KEY,)) as daemon, AsyncExitStack() as stack:

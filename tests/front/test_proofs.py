@@ -125,6 +125,15 @@ async def test_turn_credentials_are_in_no_log(
     assert _PASSWORD not in repr(IceServers.parse((server,)))
 
 
+@pytest.mark.parametrize(
+    "given", ["turn:host", "turn:host:3478", "turn:u:p@host:99999", "stun:host:0", "stun:host:65536"]
+)
+def test_ice_servers_that_can_never_work(given: str) -> None:
+    """A relay without a user, and a port that is none, are refused at the start."""
+    with pytest.raises(ConfigError, match="upstream_ice_server: expected"):
+        IceServers.parse([given])
+
+
 @pytest.mark.parametrize("given", [f"turn:user:{_PASSWORD}", f"turn:user {_PASSWORD}@host", f"turns:{_PASSWORD}"])
 def test_bad_turn_server_is_not_told(given: str) -> None:
     """A setting that holds a secret is refused without being shown."""

@@ -32,6 +32,22 @@ def test_trusted_addresses(address: str, is_trusted: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("network", "address", "is_trusted"),
+    [
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.7", True),
+        ("::ffff:10.1.0.0/112", "10.1.200.3", True),
+        ("::ffff:10.1.0.0/112", "10.2.0.1", False),
+        ("::/0", "2001:db8::1", True),
+        ("fe80::1%eth0", "fe80::1%eth0", True),
+    ],
+)
+def test_networks_in_other_words(network: str, address: str, is_trusted: bool) -> None:
+    """A network of IPv4 may be written as IPv6 has it, and is the same one."""
+    assert TrustedProxies([network]).is_trusted(address) is is_trusted
+
+
+@pytest.mark.parametrize(
     ("peer", "forwarded_for", "client"),
     [
         ("10.0.0.1", ["203.0.113.9"], "203.0.113.9"),
