@@ -8,6 +8,7 @@ would throw away the answer (RFC 9112 section 9.6).
 """
 
 import asyncio
+import re
 import time
 from typing import Any, cast
 
@@ -51,6 +52,9 @@ _STATUS_LINES = {
     414: b"HTTP/1.1 414 URI Too Long",
     431: b"HTTP/1.1 431 Request Header Fields Too Large",
 }
+
+# RFC 9110 section 7.2: host and perhaps a port; empty if the target has none.
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 _tally = Tally()
 
@@ -201,7 +205,8 @@ class BoundedHttp(HttpToolsProtocol):
                 self.handle_websocket_upgrade()
             return
         except httptools.HttpParserError:
-            self._refuse(*(self._refusal or (400, "This is no HTTP request.")))
+            malformed = "This is no HTTP request." if self._in_head else "The body is not framed as HTTP knows it."
+            self._refuse(*(self._refusal or (400, malformed)))
             return
         self._raw_bytes += len(piece)
         if not self._in_head and self._raw_bytes > MAX_REQUEST_BYTES:  # trailers, or a body that nobody reads
@@ -238,6 +243,11 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole."""
         self._in_head = False
+        hosts = [value.strip() for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            self._stop_parsing(400, "A request has exactly one Host header.")
+        if not all(map(_HOST.fullmatch, hosts)):
+            self._stop_parsing(400, "The Host header is no host, perhaps with a port.")
         if self._should_upgrade():
             for name, value in self.headers:
                 if len(name) + len(value) + 4 > MAX_UPGRADE_LINE_BYTES:
@@ -279,7 +289,10 @@ class BoundedHttp(HttpToolsProtocol):
                     message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
                 await send(message)
 
-            await app(scope, receive, say)
+            try:
+                await app(scope, receive, say)
+            except asyncio.CancelledError:  # the server has cut the connection, and uvicorn would call that an error
+                cycle.disconnected = True
 
         def start() -> None:
             if self._is_connected:
@@ -332,7 +345,10 @@ class BoundedHttp(HttpToolsProtocol):
         count = _tally.add(str(status), self.loop.time())
         if count is not None:
             _log.warning("front.bad_request", status=status, message=message, count=count)
-        if self._is_answering:
+        if self._is_waiting_for_body:  # which never comes: who waits for it has nobody left to answer
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        elif self._is_answering:
             self.cycle.keep_alive = False
             self._unparsed.clear()
             self.pause()
@@ -356,6 +372,11 @@ class BoundedHttp(HttpToolsProtocol):
         """A request has been begun, and its response is not complete."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
+
+    @property
+    def _is_waiting_for_body(self) -> bool:
+        """The request that is being read has its handler already, and no answer yet."""
+        return self._is_answering and self.cycle.more_body and not self.cycle.response_started and not self.pipeline
 
     @property
     def _owes_body(self) -> bool:

@@ -190,6 +190,19 @@ async def test_port_in_use_stops_the_start(kind: socket.SocketKind, key: str) ->
     assert "in use" in complaint
 
 
+async def test_request_that_is_half_there_at_the_stop(log: Path) -> None:
+    """A body that is still to come is waited for until the deadline; cutting its connection then is no error."""
+    async with serving(log) as daemon:
+        _, port = daemon.url.rstrip("/").rsplit(":", 1)
+        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"POST /v1/realtime/client_secrets HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        await writer.drain()
+        await request("GET", f"{daemon.url}healthz")
+        await daemon.stop()
+        writer.close()
+    assert [line["event"] for line in daemon.complaints()] == ["front.cut"]
+
+
 async def test_running_calls_get_their_grace(log: Path) -> None:
     """After SIGTERM new calls get 503, running ones go on, and when the last has ended the daemon goes at once."""
     async with serving(log, "--drain-s", "60") as daemon:
