@@ -37,7 +37,7 @@ _FILL_S = 600.0
 _FILL_SHARE = 1 / 4  # of a run that is too short for that
 _SETTLE_S = 60.0
 _MB = 1024 * 1024
-_SMALL = {"rss_mb": 4.0, "threads": 1.0, "descriptors": 3.0, "tasks": 3.0}
+_SMALL = {"rss_mb": 4.0, "malloc_used_mb": 4.0, "threads": 1.0, "descriptors": 3.0, "tasks": 3.0}
 """What may rise by so much in any case: less than one call holds."""
 _LEFT = {"threads": min(32, (os.cpu_count() or 1) + 4), "descriptors": 2, "tasks": 2}
 """More than before the first call when all have gone; the threads of asyncio's own pool stay."""

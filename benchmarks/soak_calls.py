@@ -120,7 +120,8 @@ class Callers:
 
         is_microphone = self._random.random() < 0.5
         async with dial(self._runner, owner, signal, is_microphone=is_microphone) as peer:
-            await asyncio.wait_for(owner.connected.wait(), _LIMIT_S)
+            async with asyncio.timeout(_LIMIT_S):
+                await owner.connected.wait()
             self.counts["webrtc.opened"] += 1
             async with self._listeners(call_id):
                 until = time.monotonic() + life_s
@@ -130,7 +131,8 @@ class Callers:
             way = self._way()
             if way == "deleted":
                 await self._delete(call_id)
-                await asyncio.wait_for(owner.closed.wait(), _LIMIT_S)
+                async with asyncio.timeout(_LIMIT_S):
+                    await owner.closed.wait()
             elif way == "gone":
                 peer.ice.send = lambda datagram: None  # type: ignore[method-assign]
 
@@ -143,7 +145,8 @@ class Callers:
 
         socket = await self._open("/v1/realtime?model=any", take)
         try:
-            call_id = json.loads(await asyncio.wait_for(created, _LIMIT_S))["session"]["id"]
+            async with asyncio.timeout(_LIMIT_S):
+                call_id = json.loads(await created)["session"]["id"]
             socket.on_text = None
             self.counts["websocket.opened"] += 1
             async with self._listeners(call_id):
@@ -264,7 +267,8 @@ class Callers:
 
         _, socket = await asyncio.get_running_loop().create_connection(new, self._host, int(self._port))
         try:
-            await asyncio.wait_for(socket.opened.wait(), _LIMIT_S)
+            async with asyncio.timeout(_LIMIT_S):  # wait_for of Python 3.11 may swallow a cancellation
+                await socket.opened.wait()
         except BaseException:
             socket.transport.abort()
             raise

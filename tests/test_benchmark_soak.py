@@ -26,7 +26,7 @@ async def test_the_soak_runs() -> None:
     assert {name for name in happened if "failed" in name} <= {name for name in happened if "listeners" in name}
     assert figures["calls_up"] > 5
     assert [fault for fault in figures["faults"] if "rises" not in fault] == []  # too short for a trend
-    assert {"rss_mb", "threads", "descriptors", "tasks"} == figures["trends"].keys()
+    assert {"rss_mb", "malloc_used_mb", "threads", "descriptors", "tasks"} == figures["trends"].keys()
     assert len(figures["samples"]) >= 10
 
 
