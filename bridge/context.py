@@ -36,7 +36,7 @@ class CallContext:
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
     """What the carrier calls the call, by the carrier's own names of these ids."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What a telephone call brought with it, or a beta session was given."""
+    """What a telephone call brought with it, or a beta session was opened with, which its client may change later."""
     secrets: Collection[str] = field(default=(), repr=False)
     """Values of ``metadata`` that open a door, and are never logged."""
     trace_id: str | None = None

@@ -576,7 +576,7 @@ class Session:
             transport=info.transport,
             model=info.model,
             started_at=info.started_at,
-            metadata=dict(info.metadata),
+            metadata=dict(self.beta.metadata),
             warnings=list(info.warnings),
             status=self._status,
             seconds=round(self.seconds, 1),
