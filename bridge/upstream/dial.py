@@ -279,9 +279,11 @@ class Dial:
                 delay_s = _delay_s(failure, number)
                 if delay_s is None or number + 1 == self._patience.tries:
                     break
-                self._log.info("upstream.retry", upstream=target.name, code=failure.code, in_s=round(delay_s, 2))
+                self._log.info("upstream.retry", upstream=target.name, url=target.shown_url, code=failure.code,
+                               message=failure.message, in_s=round(delay_s, 2))  # fmt: skip
                 await asyncio.sleep(delay_s)
-            self._log.warning("upstream.refused", upstream=target.name, code=failure and failure.code)
+            self._log.warning("upstream.refused", upstream=target.name, url=target.shown_url,
+                              code=failure and failure.code, message=failure and failure.message)  # fmt: skip
         assert failure is not None, "a dial has targets"
         raise failure
 

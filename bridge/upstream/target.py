@@ -130,6 +130,12 @@ class Target:
             urlsplit(self.url).scheme, self.url
         )
 
+    @property
+    def shown_url(self) -> str:
+        """The URL for people and logs: without its user and its query, which may hold secrets."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
     def address(self, model: str, *, is_transcription: bool = False) -> str:
         """The URL for a session with ``model``, or for one that only writes down what is said, which has no model.
 

@@ -135,6 +135,9 @@ async def test_every_line_of_a_telephone_call(
         assert line["carrier_ids"].keys() == {"callSid", "streamSid"}
         metadata = line["metadata"]
         assert (metadata["lang"], metadata["apiToken"], len(metadata["story"])) == ("en", "[redacted]", 256)
+    [retry] = found["upstream.retry"]
+    assert (retry["url"], retry["code"]) == (service.url.partition("?")[0], "upstream_http_503")
+    assert "503" in retry["message"]
     assert "hush-hush" not in lines.getvalue()
 
 

@@ -14,6 +14,19 @@ _GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "upstreams.md"
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("wss://a.example:8443/v1/realtime", "wss://a.example:8443/v1/realtime"),
+        ("wss://me:hush@a.example/v1?key=hush#hush", "wss://a.example/v1"),
+        ("agent", "agent"),
+    ],
+)
+def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
+    """Neither its user nor its query, which may hold secrets."""
+    assert Target("a", url).shown_url == shown
+
+
+@pytest.mark.parametrize(
     ("url", "profile", "address"),
     [
         ("wss://a.example/v1/realtime", "openai", "wss://a.example/v1/realtime?model=gpt"),
