@@ -1,5 +1,6 @@
 """TCP ports that the daemon listens on."""
 
+import errno
 import socket
 
 from bridge.errors import ConfigError
@@ -17,5 +18,8 @@ def bind(host: str, port: int, *, setting: str = "port") -> socket.socket:
         listening.listen(1024)
     except OSError as error:
         listening.close()
-        raise ConfigError(f"{setting}: cannot listen on TCP {host}:{port}: {error.strerror}") from error
+        advice = (
+            f"; end the program that uses it, or choose another {setting}" if error.errno == errno.EADDRINUSE else ""
+        )
+        raise ConfigError(f"{setting}: cannot listen on TCP {host}:{port}: {error.strerror}{advice}") from error
     return listening

@@ -33,7 +33,7 @@ export class CallsPanel {
     this.#parts = parts;
     this.#key = key;
     this.#own = own;
-    setText(parts.empty.querySelector("code"), `bridge call ${address("").href} --in speech.wav`);
+    setText(parts.empty.querySelector("code"), `.venv/bin/bridge call ${address("").href} --in tests/data/speech.wav`);
     parts.audio.addEventListener("change", () => this.#cards.forEach((card) => this.#address(card)));
     document.addEventListener("visibilitychange", () => this.refresh());
     this.refresh();
