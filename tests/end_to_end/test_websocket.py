@@ -159,7 +159,7 @@ _WRONG = {
         "invalid_value",
         "session.audio.output.speed",
     ),
-    "too deep": (f'{{"type": "session.update", "session": {{"tracing": {"[" * 100_000}', "invalid_value", None),
+    "too deep": (f'{{"type": "session.update", "session": {{"tracing": {"[" * 10_000}', "invalid_value", None),
 }
 
 

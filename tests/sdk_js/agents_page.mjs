@@ -85,7 +85,10 @@ export class Caller {
         this.transport.sendEvent({ type: "input_audio_buffer.commit" });
         const { item_id } = await this.events.until("input_audio_buffer.committed", number);
         this.transport.sendEvent({ type: "conversation.item.retrieve", item_id });
-        return (await this.events.until("conversation.item.retrieved", number)).item.content[0].audio;
+        for (let nth = 1; ; nth += 1) { // the SDK asks for items as well
+            const { item } = await this.events.until("conversation.item.retrieved", nth);
+            if (item.id === item_id) return item.content[0].audio;
+        }
     }
 
     async closed() {
