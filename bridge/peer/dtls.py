@@ -5,7 +5,8 @@ aiortc trusts its peer more than a server may. What it is shielded from here, ea
 
 - malformed chunks and parameters, which its parsers answer with exceptions or not at all: checked before it sees them;
 - exceptions of its SCTP and of our own handlers, which would end its receive loop: contained and counted;
-- unbounded reassembly, reordering and stream tables: bounded, over the bound the association ends.
+- unbounded reassembly and reordering: what is over our window is dropped, and a message that is too large ends the
+  association, as does a table of too many streams.
 """
 
 import asyncio
@@ -34,10 +35,11 @@ from bridge.errors import PeerError
 from bridge.peer.ice import IceAgent
 from bridge.peer.sdp import Fingerprint, Offer
 
-__all__ = ["MAX_REASSEMBLY_BYTES", "SecureTransport", "SrtpError", "is_well_formed", "new_certificate"]
+__all__ = ["WINDOW_BYTES", "SecureTransport", "SrtpError", "is_well_formed", "new_certificate"]
 
-MAX_REASSEMBLY_BYTES = 512 * 1024
-"""Of all unfinished messages of one association; twice what we announce as the largest message."""
+WINDOW_BYTES = 512 * 1024
+"""What we let an association's peer have on its way to us, and so the most that is held of unfinished messages; twice
+what we announce as the largest one."""
 _MAX_MESSAGE_BYTES = 262_144 + 1200
 _MAX_STREAMS = 64  # at a time, whatever their ids
 _MAX_PIECES = 1024  # of one message; each costs more than the one before
@@ -179,6 +181,7 @@ class _Sctp(RTCSctpTransport):
         self._is_expecting = False
         self._quiet: asyncio.TimerHandle | None = None
         self._rto = _RTO_INITIAL_S
+        self._advertised_rwnd = WINDOW_BYTES
 
     def expect_channel(self) -> None:
         """From now on a channel of the peer's is waited for, announced or not."""
@@ -237,19 +240,33 @@ class _Sctp(RTCSctpTransport):
             self._association_state != self.State.ESTABLISHED
             and self._association_state != self.State.COOKIE_ECHOED
             or chunk.stream_id >= sctp.MAX_STREAMS
-            or len(self._sack_misordered) >= _MAX_MISORDERED
         ):
             self._fault("sctp_data_refused")
             return
-        if chunk.stream_id not in self._inbound_streams and not self._has_room_for({chunk.stream_id}):
+        stream = self._inbound_streams.get(chunk.stream_id)
+        if stream is None and not self._has_room_for({chunk.stream_id}):
+            return
+        is_next = chunk.tsn == sctp.tsn_plus_one(self._last_received_tsn or 0)
+        if not is_next and self._is_full(stream):
+            self._sack_needed = True
+            self._faults["sctp_no_room"] += 1  # as if it were lost: it comes again (RFC 9260 section 6.2)
             return
         await super()._receive_data_chunk(chunk)
-        stream = self._inbound_streams.get(chunk.stream_id)
-        pieces = stream.reassembly if stream else []
-        unfinished = sum(len(piece.user_data) for piece in pieces)
-        held = 1024 * 1024 - self._advertised_rwnd  # aiortc's window shrinks by what it holds
-        if unfinished > _MAX_MESSAGE_BYTES or held > MAX_REASSEMBLY_BYTES or len(pieces) > _MAX_PIECES:
+        if self._sack_misordered:
+            return
+        # Nothing is missing, so all that is held is one message: its pieces have consecutive TSNs (section 6.9).
+        pieces = stream.reassembly if (stream := self._inbound_streams.get(chunk.stream_id)) else []
+        if WINDOW_BYTES - self._advertised_rwnd > _MAX_MESSAGE_BYTES or len(pieces) > _MAX_PIECES:
             self._end_over_limit("unfinished messages")
+
+    def _is_full(self, stream: sctp.InboundStream | None) -> bool:
+        """Whether no more is held of what came too early; what is missing fits in any case."""
+        return (
+            self._advertised_rwnd <= 0
+            or len(self._sack_misordered) >= _MAX_MISORDERED
+            or stream is not None
+            and len(stream.reassembly) >= _MAX_PIECES
+        )
 
     def _has_room_for(self, stream_ids: set[int]) -> bool:
         """Whether these streams may be held beside those that are; else the association ends."""

@@ -32,7 +32,7 @@ PacketHandler = Callable[[str, bytes, float], bool]
 """Takes the kind of a packet, the packet, and now; says whether the packet was the peer's."""
 
 _MAX_DATAGRAM_BYTES = 1500
-_QUEUED_DTLS = 256  # datagrams; more than an SCTP window of 1,200-byte packets
+_QUEUED_DTLS = 512  # datagrams; more than our SCTP window of 1,200-byte packets
 _ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
 _PROBE_AGAIN_S = 0.1
 _MAX_PROBES = 8  # that wait for their answers
