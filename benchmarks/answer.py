@@ -23,10 +23,10 @@ from benchmarks.kit.caller import Caller, call, socket_url
 from benchmarks.kit.output import run
 from benchmarks.kit.process import serving
 from benchmarks.kit.sampling import rss_mb
+from bridge.engine.voice import Voice
 from bridge.media.playback import Part, Played, Started
-from bridge.peer.peer import Peer
-from bridge.peer.runner import PeerRunner
-from bridge.upstream.engine.voice import Voice
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["main"]
 

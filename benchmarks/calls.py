@@ -22,7 +22,7 @@ from benchmarks.kit.output import run
 from benchmarks.kit.process import serving
 from benchmarks.kit.sampling import cpu_s, rss_mb
 from benchmarks.kit.sound import speech
-from bridge.peer.runner import PeerRunner
+from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["main"]
 

@@ -25,7 +25,7 @@ from benchmarks.kit.output import add_output_flags, run, save
 from benchmarks.kit.process import Program, running, serving
 from benchmarks.kit.sampling import fine_cpu_s
 from benchmarks.kit.sound import speech
-from bridge.peer.runner import PeerRunner
+from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["main", "measure"]
 

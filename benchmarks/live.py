@@ -23,10 +23,10 @@ from benchmarks.kit.output import add_output_flags, new_picture, run, save
 from benchmarks.kit.process import running, serving
 from benchmarks.kit.sound import speech
 from bridge.media.rtp import CLOCK_HZ, timestamp_difference
-from bridge.peer.dial import dial
-from bridge.peer.ice import packet_kind
-from bridge.peer.peer import Peer
-from bridge.peer.runner import PeerRunner
+from bridge.webrtc.dial import dial
+from bridge.webrtc.ice import packet_kind
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["main"]
 

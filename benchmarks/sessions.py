@@ -29,7 +29,7 @@ from benchmarks.kit.output import COLOURS, add_output_flags, new_picture, run, s
 from benchmarks.kit.process import serving
 from benchmarks.kit.sampling import CPU_TICK_S, cpu_s, machine
 from benchmarks.kit.sound import FRAME_BYTES, speech
-from bridge.peer.dtls import new_certificate
+from bridge.webrtc.dtls import new_certificate
 
 __all__ = ["main", "measure", "run_points"]
 

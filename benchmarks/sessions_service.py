@@ -23,11 +23,11 @@ from benchmarks.kit.output import run
 from benchmarks.kit.sound import opus_speech
 from bridge.errors import BridgeError
 from bridge.media.passing import PassedPacket
-from bridge.peer.endpoint import Endpoint
-from bridge.peer.peer import Peer
-from bridge.peer.sdp import parse_offer
-from bridge.session.roles import Sink
-from bridge.wire.message import Message
+from bridge.session.contracts import Sink
+from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.sdp import parse_offer
+from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import encode
 
 __all__: list[str] = []
@@ -90,7 +90,7 @@ class _Call(Caller):
 
     def _say(self, name: str, **fields: object) -> None:
         assert self._sink is not None
-        self._sink.send(Message(encode({"type": name, "event_id": f"event_{secrets.token_hex(4)}", **fields})))
+        self._sink.send(EncodedMessage(encode({"type": name, "event_id": f"event_{secrets.token_hex(4)}", **fields})))
 
 
 async def _serve() -> None:

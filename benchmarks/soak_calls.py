@@ -25,8 +25,8 @@ from bridge.client.phone import Dialling, Phone
 from bridge.client.phone import dial as dial_phone
 from bridge.errors import BridgeError
 from bridge.media.convert import SoundEncoder
-from bridge.peer.dial import dial
-from bridge.peer.runner import PeerRunner
+from bridge.webrtc.dial import dial
+from bridge.webrtc.runner import PeerRunner
 from bridge.wire.audio import G711_ULAW
 
 __all__ = ["KINDS", "PUBLIC_URL", "TWILIO_TOKEN", "Callers"]

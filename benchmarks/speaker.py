@@ -10,9 +10,9 @@ import sys
 from benchmarks.kit.caller import PART, Caller
 from benchmarks.kit.output import run
 from benchmarks.kit.sound import speech
-from bridge.peer.endpoint import Endpoint
-from bridge.peer.peer import Peer
-from bridge.peer.sdp import MAX_SDP_BYTES, parse_offer
+from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.sdp import MAX_SDP_BYTES, parse_offer
 
 __all__: list[str] = []
 

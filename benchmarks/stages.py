@@ -37,8 +37,8 @@ _STAGES = (
     ("RTCP", r"bridge/media/(reports|rtcp)\.py"),
     ("event text, fan-out, replay", r"bridge/(session|wire|media/convert)"),
     ("upstream", r"bridge/upstream/"),
-    ("who a datagram is from; the clock", r"bridge/peer/|aioice/"),
-    ("WebSocket: parse what comes", r"uvicorn/|websockets/|bridge/front/"),
+    ("who a datagram is from; the clock", r"bridge/webrtc/|aioice/"),
+    ("WebSocket: parse what comes", r"uvicorn/|websockets/|bridge/api/"),
 )
 _REST = "event loop: wait, receive datagrams"
 

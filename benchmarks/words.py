@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tqdm import tqdm
 
+from bridge.engine.voice import Voice
+from bridge.engine.whisper import RATE_HZ as HEARING_HZ
+from bridge.engine.whisper import Whisper
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import new_decoder, new_encoder
 from bridge.media.resample import Resampler
 from bridge.media.rtp import pack_rtp
-from bridge.upstream.engine.voice import Voice
-from bridge.upstream.engine.whisper import RATE_HZ as HEARING_HZ
-from bridge.upstream.engine.whisper import Whisper
 
 __all__ = ["SENTENCES", "Case", "Figures", "main", "measure"]
 

@@ -8,27 +8,27 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from bridge.api.gate import Gate
+from bridge.api.keys import Keys
+from bridge.api.listen import bind
+from bridge.api.server import Server, new_app
+from bridge.calls.registry import Registry
 from bridge.config import Config
 from bridge.context import CallContext
+from bridge.engine.assistant import Assistant
+from bridge.engine.local import Local, missing
+from bridge.engine.parrot import Parrot
+from bridge.engine.service import Engine
 from bridge.errors import ConfigError
-from bridge.front.gate import Gate
-from bridge.front.keys import Keys
-from bridge.front.listen import bind
-from bridge.front.server import Server, new_app
 from bridge.log import get_logger
-from bridge.peer.endpoint import Endpoint, media_host
+from bridge.recording.recorder import EveryCall, Recorder
 from bridge.session.budget import KeepLimits
 from bridge.session.hub import Limits
-from bridge.session.recording import EveryCall, Recorder
-from bridge.session.registry import Registry
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS
-from bridge.upstream.dialler import Dialler
-from bridge.upstream.engine.assistant import Assistant
-from bridge.upstream.engine.local import Local, missing
-from bridge.upstream.engine.parrot import Parrot
-from bridge.upstream.engine.service import Engine
+from bridge.upstream.factory import UpstreamFactory
+from bridge.webrtc.endpoint import Endpoint, media_host
 
 __all__ = ["Daemon"]
 
@@ -79,7 +79,7 @@ class Daemon:
             close_deadline_s=config.close_deadline_s,
             queue_limit_s=int(config.outbound_queue_s),
         )
-        dialler = Dialler(config, self.endpoint.runner, new_engine=lambda context: self._new_engine(context))
+        dialler = UpstreamFactory(config, self.endpoint.runner, new_engine=lambda context: self._new_engine(context))
         self.registry = Registry(
             dialler.new_upstream,
             is_relayed=dialler.is_relayed,

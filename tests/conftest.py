@@ -16,8 +16,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from bridge.upstream.engine.local import Local
-from bridge.upstream.engine.voice import Voice
+from bridge.engine.local import Local
+from bridge.engine.voice import Voice
 from tests.stopping import (
     pytest_configure,
     pytest_pyfunc_call,

@@ -13,12 +13,12 @@ from bridge.errors import BadEvent, BridgeError
 from bridge.media.opus import FRAME_MS, Encoder, new_encoder
 from bridge.media.playback import Heard, Part, Playback
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
-from bridge.session.roles import Downstream, LegOwner, PassingLeg, PassingUpstream, Sink, SinkOwner
+from bridge.session.contracts import Downstream, LegOwner, PassingLeg, PassingUpstream, Sink, SinkOwner
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import CallState, CallStats, CallStatus, LegStats, UpstreamStats
 
 __all__ = [
@@ -72,19 +72,19 @@ class FakeSink:
     """A socket. With ``room`` for so many messages it is full until the client ``read``s; else it takes everything."""
 
     def __init__(self, room: int | None = None) -> None:
-        self.messages: list[Message] = []
+        self.messages: list[EncodedMessage] = []
         """What the client has read."""
         self.closed: tuple[int, str] | None = None
         self.sent_when_closed = 0
         self._room = room
-        self._buffer: list[Message] = []
+        self._buffer: list[EncodedMessage] = []
         self._is_full = False
         self._owner: SinkOwner | None = None
 
     def attach(self, owner: SinkOwner) -> None:
         self._owner = owner
 
-    def send(self, message: Message) -> None:
+    def send(self, message: EncodedMessage) -> None:
         if self.closed is not None:
             self.sent_when_closed += 1
         elif self._room is None:

@@ -48,9 +48,9 @@ async def test_a_small_round(tmp_path: Path) -> None:
 def test_a_sample_counts_for_the_innermost_stage() -> None:
     """Of a stack the deepest known frame decides; what is in none is the event loop's."""
     samples = """\
-run (asyncio/runners.py:118);Mux.datagram_received (bridge/peer/mux.py:70);OpusDecoder._run (bridge/media/opus.py:1) 3
-run (asyncio/runners.py:118);Mux.datagram_received (bridge/peer/mux.py:70) 2
-run (asyncio/runners.py:118);SoundStream._send (bridge/session/stream.py:9);SocketSink.send (bridge/front/socket.py:1) 4
+run (asyncio/runners.py:118);Mux.datagram_received (bridge/webrtc/mux.py:70);OpusDecoder._run (bridge/media/opus.py:1) 3
+run (asyncio/runners.py:118);Mux.datagram_received (bridge/webrtc/mux.py:70) 2
+run (asyncio/runners.py:118);SoundStream._send (bridge/session/stream.py:9);SocketSink.send (bridge/api/socket.py:1) 4
 run (asyncio/runners.py:118) 1
 """
     counted = stages_of(samples)

@@ -20,7 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from bridge.client import Call, CallFailed, Plan, Summary
 from bridge.client.address import parse_address
-from bridge.client.answer import Answer, FunctionCall
+from bridge.client.answer import Answer, AnsweredFunctionCall
 from bridge.client.flags import transport_of
 from bridge.client.listening import Listening
 from bridge.client.sound import is_silent, read_sound, sounding_end, write_sound
@@ -263,7 +263,7 @@ def test_a_function_call_is_an_answer() -> None:
     answer.receive_event({"type": "response.output_item.done", "item": item}, 1)
     answer.receive_event({"type": "response.done", "response": {"status": "completed", "output": [item]}}, 1)
     assert answer.is_complete(1)
-    assert list(answer.function_calls.values()) == [FunctionCall("weather", "{}")]
+    assert list(answer.function_calls.values()) == [AnsweredFunctionCall("weather", "{}")]
 
 
 def test_a_failed_response_says_why() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
-_TOP = frozenset({"config", "context", "log", "metrics"})
-_UNDER_PEER = _PURE | _TOP | {"session.roles", "session.turns"}
+_TOP = frozenset({"config", "context", "log", "turns"})
+_UNDER_WEBRTC = _PURE | _TOP | {"session.contracts", "turns"}
 
 # Of the HTTP server, what a carrier's endpoints are made of.
-_SERVING = frozenset(f"front.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
+_SERVING = frozenset(f"api.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
 
 # Each carrier's words and the checks of its sign-in: pure, so that its simulator may speak them too.
 _DIALECT_FILES = [
@@ -29,17 +29,19 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset(),
     "log": frozenset(),
     "context": frozenset({"log"}),
-    "metrics": frozenset(),
+    "turns": frozenset(),
     "outgoing": frozenset(),
     "wire": frozenset(),
     "media": frozenset({"wire"}),
     "session": _PURE | _TOP,
-    "peer": _UNDER_PEER,
-    "bus": _UNDER_PEER,
-    "upstream": _UNDER_PEER | {"outgoing", "session", "peer"},
-    "front": _PURE | _TOP | {"outgoing", "session", "peer"},
-    "telephony": _PURE | _TOP | {"outgoing", "session"} | _SERVING,
-    "client": _PURE | {"peer"} | _DIALECTS,
+    "recording": _PURE | _TOP | {"session"},
+    "calls": _PURE | _TOP | {"session", "recording"},
+    "webrtc": _UNDER_WEBRTC,
+    "upstream": _UNDER_WEBRTC | {"outgoing", "session", "webrtc", "engine", "calls"},
+    "engine": _UNDER_WEBRTC | {"outgoing", "session", "webrtc", "upstream"},
+    "api": _PURE | _TOP | {"outgoing", "session", "calls", "recording", "webrtc"},
+    "telephony": _PURE | _TOP | {"outgoing", "session", "calls"} | _SERVING,
+    "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}
 ALLOWED["serve"] = _TOP | {"daemon"}
@@ -122,19 +124,23 @@ def test_a_forbidden_arrow_is_seen_in_every_spelling() -> None:
 def test_a_granted_arrow_passes() -> None:
     """Its own room, ``errors``, a granted room and a granted part of a room are open."""
     for source in (
-        "from bridge.session.roles import Leg",
-        "from bridge.session import roles",
+        "from bridge.session.contracts import Leg",
+        "from bridge.session import contracts",
         "from bridge import __version__, errors",
         "from .mux import Mux",
         "import asyncio",
     ):
-        assert forbidden_arrows(source, "bridge.peer.peer") == [], source
+        assert forbidden_arrows(source, "bridge.webrtc.peer") == [], source
 
 
 def test_a_part_grants_no_more_than_itself() -> None:
-    """``session.roles`` opens neither the room around it nor a name that only begins alike."""
-    for source in ("from bridge import session", "from bridge.session import hub", "import bridge.session.roles_two"):
-        assert forbidden_arrows(source, "bridge.peer.peer"), source
+    """``session.contracts`` opens neither the room around it nor a name that only begins alike."""
+    for source in (
+        "from bridge import session",
+        "from bridge.session import hub",
+        "import bridge.session.contracts_two",
+    ):
+        assert forbidden_arrows(source, "bridge.webrtc.peer"), source
 
 
 def _imports_of_benchmarks() -> dict[str, set[str]]:

@@ -61,10 +61,10 @@ def test_json_is_one_object_per_line() -> None:
     stream = io.StringIO()
     configure("json", "info", stream)
     with structlog.contextvars.bound_contextvars(call_id="rtc_1"):
-        get_logger("front").info("call.opened", peers=2)
+        get_logger("api").info("call.opened", peers=2)
     (line,) = _json_lines(stream)
     assert line.pop("timestamp").endswith("Z")
-    assert line == {"event": "call.opened", "level": "info", "room": "front", "call_id": "rtc_1", "peers": 2}
+    assert line == {"event": "call.opened", "level": "info", "room": "api", "call_id": "rtc_1", "peers": 2}
 
 
 def test_auto_follows_the_stream() -> None:
@@ -72,7 +72,7 @@ def test_auto_follows_the_stream() -> None:
     terminal, pipe = _Terminal(), io.StringIO()
     for stream in (terminal, pipe):
         configure("auto", "info", stream)
-        get_logger("front").info("call.opened")
+        get_logger("api").info("call.opened")
     assert "call.opened" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
     assert _json_lines(pipe)[0]["event"] == "call.opened"
@@ -82,7 +82,7 @@ def test_a_console_in_a_pipe_has_no_colours() -> None:
     """``console`` may be asked for where no terminal is."""
     stream = io.StringIO()
     configure("console", "info", stream)
-    get_logger("front").info("call.opened", peers=2)
+    get_logger("api").info("call.opened", peers=2)
     assert "peers=2" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
 
@@ -91,14 +91,14 @@ def test_the_level_holds() -> None:
     """What is less severe than asked for is not written."""
     stream = io.StringIO()
     configure("json", "warning", stream)
-    get_logger("front").info("call.opened")
-    get_logger("front").warning("call.slow")
+    get_logger("api").info("call.opened")
+    get_logger("api").warning("call.slow")
     assert [line["event"] for line in _json_lines(stream)] == ["call.slow"]
 
 
 def test_a_logger_made_before_configure_follows_it() -> None:
     """Modules make their logger at import time."""
-    log = get_logger("front")
+    log = get_logger("api")
     streams = io.StringIO(), io.StringIO()
     for stream in streams:
         configure("json", "info", stream)
@@ -112,7 +112,7 @@ def test_a_secret_never_reaches_a_line(format: str, secret: str, keys: dict[str,
     """Known by its key or by its look, as a value, inside one, and inside a traceback."""
     stream = io.StringIO()
     configure(format, "info", stream)
-    get_logger("front").info("call.opened", **keys)
+    get_logger("api").info("call.opened", **keys)
     assert secret not in stream.getvalue()
 
 
@@ -125,7 +125,7 @@ def test_a_secret_in_a_traceback_is_taken_out(format: str) -> None:
     try:
         raise ValueError(_SDP)
     except ValueError:
-        get_logger("front").exception("call.failed")
+        get_logger("api").exception("call.failed")
         logging.getLogger("aiortc").exception("it failed")
     assert stream.getvalue().count("failed") == 2
     for secret in ("hunter2", "fingerprint", local):
@@ -140,7 +140,7 @@ def test_a_traceback_is_one_field() -> None:
         try:
             raise ValueError("no such thing")
         except ValueError:
-            get_logger("front").exception("call.failed")
+            get_logger("api").exception("call.failed")
     (line,) = _json_lines(streams["json"])
     assert [(e["exc_type"], e["exc_value"]) for e in line["exception"]] == [("ValueError", "no such thing")]
     assert "locals" not in line["exception"][0]["frames"][0]
@@ -174,7 +174,7 @@ def test_every_value_makes_one_line_that_parses(value: Any) -> None:
     """Whatever is logged, JSON stays JSON (RFC 8259: no NaN) and a line stays a line."""
     stream = io.StringIO()
     configure("json", "info", stream)
-    get_logger("front").info("call.odd", value=value)
+    get_logger("api").info("call.odd", value=value)
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
@@ -187,7 +187,7 @@ def test_a_value_cannot_forge_a_line_or_drive_the_terminal() -> None:
     """Newlines and escape sequences are taken out on a console too."""
     stream = io.StringIO()
     configure("console", "info", stream)
-    get_logger("front").info("call.opened", agent="curl\n2025-01-01 [info] call.closed \x1b[2J")
+    get_logger("api").info("call.opened", agent="curl\n2025-01-01 [info] call.closed \x1b[2J")
     assert len(stream.getvalue().splitlines()) == 1
     assert "\x1b" not in stream.getvalue()
 
@@ -196,7 +196,7 @@ def test_a_long_value_is_cut() -> None:
     """A value of 2,000 characters is whole; a longer one is cut and says how long it was."""
     stream = io.StringIO()
     configure("json", "info", stream)
-    get_logger("front").info("call.odd", whole="a b " * 500, cut="a b " * 501)
+    get_logger("api").info("call.odd", whole="a b " * 500, cut="a b " * 501)
     (line,) = _json_lines(stream)
     assert line["whole"] == "a b " * 500
     assert line["cut"] == "a b " * 500 + "… (2004 characters)"
@@ -221,7 +221,7 @@ def test_a_reader_that_has_stopped_keeps_nobody_waiting() -> None:
         configure("json", "info", writer)
         line = "many words " * 180
         for number in range(1000):
-            get_logger("front").info("call.odd", number=number, line=line)
+            get_logger("api").info("call.odd", number=number, line=line)
         dropped = writer.dropped
         assert 0 < dropped < 1000
         with os.fdopen(read_end) as reader:
@@ -238,7 +238,7 @@ def test_a_reader_that_is_gone_keeps_nobody_waiting() -> None:
     os.close(read_end)
     with LineWriter(write_end) as writer:
         configure("json", "info", writer)
-        get_logger("front").info("call.opened")
+        get_logger("api").info("call.opened")
     os.close(write_end)
 
 
@@ -268,8 +268,8 @@ def test_a_storm_of_tracebacks_is_one_line() -> None:
     stream = io.StringIO()
     configure("json", "info", stream)
     for number in range(100):
-        get_logger("front").error("call.failed", exc_info=ValueError("no"))
-        get_logger("front").info("call.opened", number=number)
+        get_logger("api").error("call.failed", exc_info=ValueError("no"))
+        get_logger("api").info("call.opened", number=number)
     lines = _json_lines(stream)
     assert [line["event"] for line in lines].count("call.failed") == 1
     assert [line["number"] for line in lines if line["event"] == "call.opened"] == list(range(100))

@@ -311,28 +311,28 @@ ELSEWHERE: dict[str, str] = {
     "text and voice in one conversation": "sdk/test_beta_reference.py::test_conversation_in_the_references_words",
     "text only": "sdk/test_openai_python_beta.py::test_typed_text",
     "function calling": "sdk/test_openai_python_beta.py::test_tool_call",
-    "automatic voice detection": "upstream/engine/test_turns.py",
+    "automatic voice detection": "engine/test_turns.py",
     "transcription": "sdk/test_voice.py::test_a_transcription_session_only_writes",
     "interruption: truncate and cancel": "sdk/test_openai_python_beta.py::test_interruption",
-    "a key for one minute": "front/test_secrets.py::test_beta_session",
-    "a key for one connection": "front/test_secrets.py::test_one_connection_for_many_at_a_time",
-    "the standard key stays on the server": "front/test_secrets.py::test_minted_key_mints_no_other",
+    "a key for one minute": "api/test_secrets.py::test_beta_session",
+    "a key for one connection": "api/test_secrets.py::test_one_connection_for_many_at_a_time",
+    "the standard key stays on the server": "api/test_secrets.py::test_minted_key_mints_no_other",
     "GET /session, with CORS": "sdk/test_beta_reference.py::test_token_server_knows_its_pages",
     "POST /v1/realtime?model= with an offer": "sdk/test_beta_reference.py::test_from_key_to_call",
     "addTrack, ontrack, oai-events in a browser": "sdk_js/test_plain_page.py",
-    "OpenAI-Beta: realtime=v1": "front/test_calls.py::test_dialect_of_the_data_channel",
+    "OpenAI-Beta: realtime=v1": "api/test_calls.py::test_dialect_of_the_data_channel",
     "session status ended, error": "session/test_session_end.py::test_the_status_of_a_call_that_is_over",
     "session error": "session/test_session_end.py::test_an_upstream_that_fails_ends_the_call",
     "session metadata": "sdk/test_beta_reference.py::test_metadata_from_the_key_to_the_list_of_calls",
-    "item status in_progress, incomplete": "upstream/engine/test_service_answers.py::test_cancel",
-    "response status cancelled": "upstream/engine/test_service_answers.py::test_cancel",
+    "item status in_progress, incomplete": "engine/test_service_answers.py::test_cancel",
+    "response status cancelled": "engine/test_service_answers.py::test_cancel",
     "response status failed, and degraded operation": "end_to_end/test_upstream_faults.py",
-    "audio_unintelligible": "upstream/engine/test_transcription.py",
+    "audio_unintelligible": "engine/test_transcription.py",
     "error: network, retry": "end_to_end/test_upstream_faults.py::test_what_passes_is_waited_for",
     "error: authentication": "end_to_end/test_http.py::test_without_the_right_key",
     "error: configuration": "end_to_end/test_process.py::test_bad_setting_stops_the_start",
     "error: codec": "end_to_end/test_http.py::test_offer_of_which_no_call_can_be_made",
-    "error: expired token": "front/test_keys.py::test_expiry",
+    "error: expired token": "api/test_keys.py::test_expiry",
     "error: session timeout": "session/test_session_end.py::test_a_session_expires",
     "error: concurrency limit": "end_to_end/test_http.py::test_one_call_too_many",
     "recovery: reconnect and resume": "end_to_end/test_comeback.py",
@@ -600,7 +600,7 @@ def test_what_a_page_sets_for_itself() -> None:
     The bridge has one public address and answers whatever the page's candidates are; the console asks for a microphone
     without echo, and for no STUN server, because it needs none.
     """
-    page = (_TESTS.parent / "bridge/front/console/call.js").read_text()
+    page = (_TESTS.parent / "bridge/api/console/call.js").read_text()
     assert "echoCancellation: true" in page
     assert "new RTCPeerConnection" in page
 

@@ -50,9 +50,9 @@ class _Way(NamedTuple):
 
 
 WAYS = (
-    _Way("packet-in", "peer/udp.py", "front/socket.py"),
+    _Way("packet-in", "webrtc/udp.py", "api/socket.py"),
     _Way("packet-answer", "upstream/websocket.py", "media/outbound.py"),
-    _Way("packet-out", "peer/runner.py", "peer/udp.py"),
+    _Way("packet-out", "webrtc/runner.py", "webrtc/udp.py"),
 )
 
 

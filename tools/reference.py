@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import bridge.wire.binary
+from bridge.api.describe import asyncapi, openapi
 from bridge.config import settings_table
 from bridge.errors import BridgeError
-from bridge.front.describe import asyncapi, openapi
 from bridge.telephony.service import operations_of
 from bridge.wire.client_events import ClientEvent
 from tools.meanings import LOG_EVENTS

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 from bridge.errors import BridgeError
 from bridge.media.playback import Part, Played
-from bridge.peer.dial import dial
-from bridge.peer.peer import Peer
-from bridge.peer.runner import PeerRunner
-from bridge.session.roles import Sink
+from bridge.session.contracts import Sink
+from bridge.webrtc.dial import dial
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["NO_TURNS", "PART", "Caller", "call", "post_offer", "socket_url"]
 

@@ -22,10 +22,10 @@ from aiortc import RTCCertificate
 from benchmarks.kit.sound import opus_speech
 from bridge.media.opus import FRAME_MS
 from bridge.media.rtcp import ReportBlock, write_report
-from bridge.peer.channel import CHANNEL_LABEL
-from bridge.peer.dtls import SecureTransport
-from bridge.peer.ice import IceAgent
-from bridge.peer.sdp import CNAME, OfferParameters, parse_remote, write_offer
+from bridge.webrtc.channel import CHANNEL_LABEL
+from bridge.webrtc.dtls import SecureTransport
+from bridge.webrtc.ice import IceAgent
+from bridge.webrtc.sdp import CNAME, OfferParameters, parse_remote, write_offer
 
 __all__ = ["Clock", "FrameCounter", "LoadPeer", "Weather", "client_frame"]
 

@@ -7,6 +7,6 @@ summary = await call.run()      # figures; the answer's sound is in call.answer.
 
 from bridge.client.address import CallFailed
 from bridge.client.call import Call, Plan, Summary, Watcher
-from bridge.client.listening import Heard
+from bridge.client.listening import HeardSound
 
-__all__ = ["Call", "CallFailed", "Heard", "Plan", "Summary", "Watcher"]
+__all__ = ["Call", "CallFailed", "HeardSound", "Plan", "Summary", "Watcher"]

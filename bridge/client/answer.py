@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
 
-__all__ = ["Answer", "FunctionCall"]
+__all__ = ["Answer", "AnsweredFunctionCall"]
 
 _DRAIN_S = 0.2  # sound that is still on its way when the server says that it has stopped
 _SILENCE_S = 1.0
@@ -23,7 +23,7 @@ _AUDIO_EVENTS = ("response.output_audio", "response.audio")
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall:
+class AnsweredFunctionCall:
     """A function that the model wants called; ``arguments`` is JSON text."""
 
     name: str
@@ -35,7 +35,7 @@ class Answer:
 
     def __init__(self, *, is_paced: bool) -> None:
         self.text = ""
-        self.function_calls: dict[str, FunctionCall] = {}
+        self.function_calls: dict[str, AnsweredFunctionCall] = {}
         self.failure = self.failure_code = ""
         self.heard_at: float | None = None
         """When the latest response was first heard."""
@@ -165,7 +165,7 @@ class Answer:
     def _take_item(self, item: object) -> None:
         match item:
             case {"type": "function_call", "call_id": str(call_id), "name": str(name), "arguments": str(arguments)}:
-                self.function_calls[call_id] = FunctionCall(name, arguments)
+                self.function_calls[call_id] = AnsweredFunctionCall(name, arguments)
 
     def _finish(self, response: dict[str, Any], now: float) -> None:
         self._is_active, self._done_at = False, now

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from bridge.client.address import DEFAULT_URL, CallFailed, parse_address
-from bridge.client.answer import Answer, FunctionCall
+from bridge.client.answer import Answer, AnsweredFunctionCall
 from bridge.client.bell import Bell
-from bridge.client.lines import Line, SocketLine, WebRtcLine
-from bridge.client.listening import Heard, Listening
+from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
+from bridge.client.listening import HeardSound, Listening
 from bridge.client.sound import BYTES_PER_MS, sounding_end
 
 __all__ = ["Call", "Plan", "Summary", "Watcher"]
@@ -59,14 +59,14 @@ class Summary:
     answer_s: float
     text: str
     """The answer's text, or its transcript."""
-    function_calls: list[FunctionCall]
+    function_calls: list[AnsweredFunctionCall]
     events: int
     packets: int | None
     """That arrived; of a WebSocket there are none."""
     lost: int | None
     jitter_ms: float | None
     sent: int | None
-    listener: Heard | None
+    listener: HeardSound | None
     error: str | None
 
 
@@ -92,7 +92,7 @@ class Call:
     def __init__(self, plan: Plan, watcher: Watcher | None = None) -> None:
         self.plan = plan
         self.address = parse_address(plan.url, plan.model)
-        self._line: Line = WebRtcLine(self) if plan.transport == "webrtc" else SocketLine(self)
+        self._line: ClientLine = ClientWebRtcLine(self) if plan.transport == "webrtc" else SocketLine(self)
         self.answer = Answer(is_paced=self._line.is_paced)
         self._watcher = watcher
         self._listening: Listening | None = None

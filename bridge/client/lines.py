@@ -20,12 +20,12 @@ from bridge.client.address import Address, CallFailed, authorization, explain, p
 from bridge.client.sound import BYTES_PER_MS
 from bridge.errors import BridgeError
 from bridge.media.playback import Part, Played, Stopped
-from bridge.peer.dial import dial
-from bridge.peer.peer import Peer
-from bridge.peer.runner import PeerRunner
-from bridge.wire.message import Message
+from bridge.webrtc.dial import dial
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
+from bridge.wire.message import EncodedMessage
 
-__all__ = ["Line", "LineOwner", "SocketLine", "WebRtcLine", "new_runner", "open_socket"]
+__all__ = ["ClientLine", "ClientLineOwner", "SocketLine", "ClientWebRtcLine", "new_runner", "open_socket"]
 
 _OPEN_TIMEOUT_S = 15.0
 _CLOSE_TIMEOUT_S = 2.0
@@ -37,7 +37,7 @@ _POLL_S = 0.05
 _DELTAS = ("response.output_audio.delta", "response.audio.delta")
 
 
-class LineOwner(Protocol):
+class ClientLineOwner(Protocol):
     """What a line reports to."""
 
     def receive_event(self, event: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class LineOwner(Protocol):
         ...
 
 
-class Line(Protocol):
+class ClientLine(Protocol):
     """Either of the two."""
 
     is_paced: bool
@@ -97,20 +97,20 @@ class Line(Protocol):
 
 
 class _Sink(Protocol):
-    def send(self, message: Message) -> None: ...
+    def send(self, message: EncodedMessage) -> None: ...
 
 
 def new_runner() -> PeerRunner:
-    """Runs the peers of any number of ``WebRtcLine``s from one clock."""
+    """Runs the peers of any number of ``ClientWebRtcLine``s from one clock."""
     return PeerRunner(connect_timeout_s=_OPEN_TIMEOUT_S, close_deadline_s=_CLOSE_TIMEOUT_S)
 
 
-class WebRtcLine:
+class ClientWebRtcLine:
     """A peer like those that the bridge serves, but one that calls; without a ``runner`` it has one of its own."""
 
     is_paced = True
 
-    def __init__(self, owner: LineOwner, runner: PeerRunner | None = None) -> None:
+    def __init__(self, owner: ClientLineOwner, runner: PeerRunner | None = None) -> None:
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
@@ -147,7 +147,7 @@ class WebRtcLine:
     async def send(self, event: dict[str, Any]) -> None:
         """Sends a client event over the data channel."""
         if self._sink is not None:
-            self._sink.send(Message(json.dumps(event).encode()))
+            self._sink.send(EncodedMessage(json.dumps(event).encode()))
 
     async def speak(self, pcm: bytes, rest: bytes) -> None:
         """Hands the peer all of the sound, which it plays in real time, and silence as it is needed."""
@@ -220,7 +220,7 @@ class SocketLine:
 
     is_paced = False
 
-    def __init__(self, owner: LineOwner) -> None:
+    def __init__(self, owner: ClientLineOwner) -> None:
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
@@ -305,7 +305,7 @@ async def open_socket(url: str, api_key: str | None) -> ClientConnection:
         raise explain(error, url) from None
 
 
-def _report(owner: LineOwner, text: str | bytes) -> str:
+def _report(owner: ClientLineOwner, text: str | bytes) -> str:
     """Hands a server event over, its sound apart; what is none is passed over. Returns its type."""
     try:
         event = json.loads(text)

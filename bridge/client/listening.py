@@ -15,7 +15,7 @@ from bridge.client.address import CallFailed
 from bridge.client.lines import open_socket
 from bridge.client.sound import BYTES_PER_MS
 
-__all__ = ["Heard", "Listening"]
+__all__ = ["HeardSound", "Listening"]
 
 _NUMBERED = re.compile(r"(.+_)(\d+)\Z")
 _TRACKS = {
@@ -26,7 +26,7 @@ _TRACKS = {
 
 
 @dataclass(slots=True)
-class Heard:
+class HeardSound:
     """What a listener got."""
 
     append_events: int = 0
@@ -47,7 +47,7 @@ class Listening:
     """``run`` listens until it is cancelled; ``is_settled`` is set as soon as it hears, or cannot."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        self.heard = Heard()
+        self.heard = HeardSound()
         self.is_settled = asyncio.Event()
         self._url = url
         self._api_key = api_key

@@ -9,13 +9,13 @@ left is closed with 1013. It may come back and go on behind the last event that 
 from collections import deque
 from dataclasses import dataclass
 
+from bridge.session.contracts import Sink
 from bridge.session.replay import DROPPED, Kept, Replay
-from bridge.session.roles import Sink
 from bridge.session.subscription import EventSubscription, Subscription
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.ids import new_id
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 from bridge.wire.own_events import ListenerDropped
 from bridge.wire.server_events import Body, ServerEvent, encode
 from bridge.wire.stats import ListenerRole, ListenerStats
@@ -68,8 +68,8 @@ class Listener:
         self._is_full = False
         self._is_held = False
         self._is_paused = False  # either of the two
-        self._control: deque[tuple[int, Message]] = deque()
-        self._sound: deque[tuple[int, Message]] = deque()
+        self._control: deque[tuple[int, EncodedMessage]] = deque()
+        self._sound: deque[tuple[int, EncodedMessage]] = deque()
         self._order = 0
         self._control_bytes = 0
         self._sound_bytes = 0
@@ -90,7 +90,7 @@ class Listener:
         """What waits for this listener, in its backlog and in its socket."""
         return self._control_bytes + self._sound_bytes + self._sink.buffered_bytes
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: EncodedMessage) -> None:
         """Sends, or keeps, or makes room; never waits."""
         if not self._is_paused:
             self._send(message)
@@ -164,11 +164,11 @@ class Listener:
             dropped_ms=self.dropped_ms,
         )
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: EncodedMessage) -> None:
         self.last_event_id = message.event_id
         self._sink.send(message)
 
-    def _keep(self, message: Message) -> None:
+    def _keep(self, message: EncodedMessage) -> None:
         size = message.size
         limits = self._limits
         self._order += 1
@@ -187,7 +187,7 @@ class Listener:
         if self._control_bytes > limits.backlog_bytes:
             self.close(_OVERLOADED, f"too slow; last event {self.last_event_id}"[:120])
 
-    def _count_sound(self, message: Message, sign: int) -> None:
+    def _count_sound(self, message: EncodedMessage, sign: int) -> None:
         size = sign * message.size
         self._sound_bytes += size
         if message.is_live:
@@ -202,7 +202,7 @@ class Listener:
         self._unreported_events += 1
         self._unreported_ms += message.audio_ms
 
-    def _next(self) -> Message:
+    def _next(self) -> EncodedMessage:
         """The next of the backlog; where sound was dropped, the report stands in its place."""
         is_sound = bool(self._sound) and (not self._control or self._sound[0][0] < self._control[0][0])
         if self._unreported_events and (is_sound or not self._sound):
@@ -210,7 +210,7 @@ class Listener:
                 event_id=f"{self.last_event_id}{DROPPED}", events=self._unreported_events, audio_ms=self._unreported_ms
             )
             self._unreported_events = self._unreported_ms = 0
-            return Message(encode(report), event_id=self.last_event_id)
+            return EncodedMessage(encode(report), event_id=self.last_event_id)
         if is_sound:
             _, message = self._sound.popleft()
             self._count_sound(message, -1)
@@ -292,11 +292,14 @@ class Hub:
             body["event_id"] = event.event_id
             kind = str(body["type"])
         said = event if body is None else body
-        message = Message(encode(said), event_id=event.event_id)
+        message = EncodedMessage(encode(said), event_id=event.event_id)
         translated = to_beta(said, self._beta) if in_beta else None
         if translated is None:
             return Kept(self.replay.number, kind, message, is_own=is_own)
-        beta_kind, in_beta_message = str(translated["type"]), Message(encode(translated), event_id=event.event_id)
+        beta_kind, in_beta_message = (
+            str(translated["type"]),
+            EncodedMessage(encode(translated), event_id=event.event_id),
+        )
         return Kept(self.replay.number, kind, message, beta_kind, in_beta_message, is_own)
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from msgspec import Struct
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 
 __all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay"]
 
@@ -29,9 +29,9 @@ class Kept:
 
     number: int
     kind: str
-    message: Message
+    message: EncodedMessage
     beta_kind: str = ""
-    in_beta: Message | None = None
+    in_beta: EncodedMessage | None = None
     is_own: bool = False
     """It is the bridge's own, and for those who know it."""
 
@@ -49,7 +49,7 @@ class KeptSound(Struct, frozen=True, gc=False):
     number: int
     behind: int
     """The number of the control event before it."""
-    message: Message
+    message: EncodedMessage
 
 
 class _History:
@@ -118,7 +118,7 @@ class Replay:
             self._bytes -= gone.size
             self._forgotten = gone.number
 
-    def keep_sound(self, stream: str, number: int, message: Message) -> None:
+    def keep_sound(self, stream: str, number: int, message: EncodedMessage) -> None:
         """Likewise."""
         self._histories.setdefault(stream, _History()).add(number, self._number, self._forgotten)
         self._sounds.append(KeptSound(stream, number, self._number, message))

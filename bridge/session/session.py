@@ -19,14 +19,14 @@ from msgspec.structs import asdict
 
 from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
 from bridge.media.playback import Part, Played
+from bridge.session.audio_router import AudioRouter
 from bridge.session.budget import Budget
-from bridge.session.comeback import Comeback, LegPort
+from bridge.session.client_event_handler import ClientEventHandler
+from bridge.session.contracts import Leg, Sink, Upstream
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo, result_of
-from bridge.session.intake import Intake
-from bridge.session.playing import Playing
-from bridge.session.roles import Leg, Sink, Upstream
-from bridge.session.sound import Sound
+from bridge.session.playback_controller import PlaybackController
+from bridge.session.resume_window import LegPort, ResumeWindow
 from bridge.session.state import SessionState
 from bridge.session.subscription import Consumer, Subscription
 from bridge.wire import client_events as client
@@ -80,9 +80,9 @@ class Session:
         self._owner: Listener | None = None
         self._owner_has_spoken = False
         self._channel: Listener | None = None
-        self._playing = Playing(self.hub, ask=self._truncate)
-        self._sound = Sound(self.hub.replay, upstream, play=self._playing.play, forward=self._playing.forward)
-        self.comeback = Comeback(resume_grace_s, self._nobody_came)
+        self._playing = PlaybackController(self.hub, ask=self._truncate)
+        self._sound = AudioRouter(self.hub.replay, upstream, play=self._playing.play, forward=self._playing.forward)
+        self.comeback = ResumeWindow(resume_grace_s, self._nobody_came)
         self._lost: tuple[str, BridgeError | None] = ("", None)
         self._port: LegPort | None = None
         self._next: LegPort | None = None
@@ -99,7 +99,7 @@ class Session:
         self._is_live = False
         self._waiting: list[Listener] = []
         self._subscriptions: list[Subscription] = []
-        self._intake = Intake(
+        self._intake = ClientEventHandler(
             self.hub,
             upstream,
             self.beta,

@@ -6,7 +6,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ProtocolError
 
-from bridge.session.turns import Work
+from bridge.turns import Work
 
 __all__ = ["SlicedConnection"]
 

@@ -7,7 +7,7 @@ from bridge.session.hub import Listener
 from bridge.session.replay import Replay
 from bridge.wire.audio import AudioFormat
 from bridge.wire.binary import pack_sound
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 
 __all__ = ["SoundStream", "StreamKind"]
 
@@ -105,14 +105,14 @@ class SoundStream:
         audio_ms = max(1, samples * 1000 // self.format.rate_hz)
         if self._framing == "binary":
             payload = pack_sound(self._track, self.format, self.number, self._timestamp, sound)
-            message = Message(payload, event_id=event_id, audio_ms=audio_ms, is_live=is_live, is_binary=True)
+            message = EncodedMessage(payload, event_id=event_id, audio_ms=audio_ms, is_live=is_live, is_binary=True)
         else:
             number, base64 = b"%d" % self.number, b2a_base64(sound, newline=False)
             middle = self._middle
             if self._is_compressed:
                 middle = b'","timestamp":%d,' % self._timestamp + middle[2:]
             pieces = (self._head, self._id_head, number, middle, base64, b'"}')
-            message = Message.of(pieces, event_id=event_id, audio_ms=audio_ms, is_live=is_live)
+            message = EncodedMessage.of(pieces, event_id=event_id, audio_ms=audio_ms, is_live=is_live)
         self._timestamp += samples
         self._replay.keep_sound(self.prefix, self.number, message)
         if self.listeners:

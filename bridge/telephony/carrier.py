@@ -12,11 +12,11 @@ from typing import Protocol
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from bridge.api.gate import Gate
+from bridge.api.keys import Grant, Keys
+from bridge.api.operation import Operation
+from bridge.calls.registry import Registry
 from bridge.config import Config
-from bridge.front.gate import Gate
-from bridge.front.keys import Grant, Keys
-from bridge.front.operation import Operation
-from bridge.session.registry import Registry
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import Dialect
 

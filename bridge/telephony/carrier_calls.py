@@ -13,12 +13,12 @@ from typing import Any
 
 from msgspec import UNSET
 
+from bridge.api.keys import Grant, Keys
+from bridge.calls.registry import Registry, Terms
 from bridge.config import Config
 from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
-from bridge.front.keys import Grant, Keys
 from bridge.log import Tally, get_logger
-from bridge.session.registry import Registry, Terms
 from bridge.telephony.clock import Clock
 from bridge.telephony.dialect import CallStarted, Trouble
 from bridge.telephony.leg import CarrierLeg, CarrierLine

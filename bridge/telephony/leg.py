@@ -15,8 +15,8 @@ from typing import Protocol
 from bridge.context import CallContext
 from bridge.errors import BridgeError, PeerError, PeerLost
 from bridge.media.playback import Heard, Part, Played
-from bridge.session.comeback import Comeback
-from bridge.session.roles import PhoneOwner
+from bridge.session.contracts import PhoneOwner
+from bridge.session.resume_window import ResumeWindow
 from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock
 from bridge.telephony.playout import CarrierPlayout
@@ -104,7 +104,7 @@ class CarrierLeg:
         self.faults: Counter[str] = Counter()
         self._owner = owner
         self._clock = clock
-        self._comeback = Comeback(grace_s, self._give_up)
+        self._comeback = ResumeWindow(grace_s, self._give_up)
         self._on_closed = on_closed
         self._line: CarrierLine | None = None
         self._is_open = True

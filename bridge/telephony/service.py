@@ -16,14 +16,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from bridge.api.gate import Gate
+from bridge.api.keys import Keys, subprotocols
+from bridge.api.operation import Operation
+from bridge.api.socket import SocketSink
+from bridge.calls.registry import Registry
 from bridge.config import Config
 from bridge.context import CallContext, address_of
 from bridge.errors import BridgeError, error_body
-from bridge.front.gate import Gate
-from bridge.front.keys import Keys, subprotocols
-from bridge.front.operation import Operation
-from bridge.front.socket import SocketSink
-from bridge.session.registry import Registry
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls
 from bridge.telephony.leg import HANG_UP_CODES, CarrierLine

@@ -13,13 +13,13 @@ import msgspec
 
 from bridge.errors import BadEvent, OverLimit, UpstreamError
 from bridge.media.playback import Part
+from bridge.session.contracts import Sink
 from bridge.session.hub import Limits, Listener
-from bridge.session.roles import Sink
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.wire.audio import AudioFormat
 from bridge.wire.ids import new_id
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 from bridge.wire.own_events import CallClosed
 from bridge.wire.relayed import UPSTREAM_PROTOCOL, decode_relayed
 from bridge.wire.server_events import Body, ServerEvent, encode, error_event
@@ -142,7 +142,7 @@ class Seat:
     def _refuse(self, error: BadEvent) -> None:
         event = error_event(error)
         event.event_id = new_id("event")
-        self.listener.deliver(Message(encode(event)))
+        self.listener.deliver(EncodedMessage(encode(event)))
 
     def detach(self) -> None:
         """The socket is gone."""
@@ -197,7 +197,7 @@ class AgentLine:
     def send(self, body: Body) -> None:
         """A client event, as the client said it."""
         if self._seat is not None:
-            self._seat.listener.deliver(Message(encode({"event_id": new_id("event"), **body})))
+            self._seat.listener.deliver(EncodedMessage(encode({"event_id": new_id("event"), **body})))
 
     def send_audio(self, sound: bytes) -> None:
         """The caller's sound."""
@@ -206,7 +206,7 @@ class AgentLine:
             number, base64 = b"%d" % self._number, b2a_base64(sound, newline=False)
             audio_ms = max(1, len(sound) // self.input_format.bytes_per_ms)
             pieces = (_APPEND, self._prefix, number, _AUDIO, base64, _END)
-            self._seat.listener.deliver(Message.of(pieces, audio_ms=audio_ms))
+            self._seat.listener.deliver(EncodedMessage.of(pieces, audio_ms=audio_ms))
 
     def receive(self, text: str) -> None:
         """A server event of the agent's; raises ``BadEvent``."""

@@ -176,10 +176,10 @@ def _finish_part(place: dict[str, Any], part: _OpenPart) -> list[ServerEvent]:
             events.append(server.OutputAudioDone(**place))
         if not part.is_text_done:
             events.append(server.OutputAudioTranscriptDone(**place, transcript=part.text))
-        done = items.Part(type="audio", transcript=part.text)
+        done = items.ContentPart(type="audio", transcript=part.text)
     else:
         if not part.is_text_done:
             events.append(server.OutputTextDone(**place, text=part.text))
-        done = items.Part(type="text", text=part.text)
+        done = items.ContentPart(type="text", text=part.text)
     events.append(server.ContentPartDone(**place, part=done))
     return events

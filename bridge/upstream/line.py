@@ -4,7 +4,7 @@ from typing import Protocol
 
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
-from bridge.session.roles import PassingUpstream
+from bridge.session.contracts import PassingUpstream
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import Body

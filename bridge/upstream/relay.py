@@ -10,7 +10,7 @@ from collections import deque
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import UpstreamError
-from bridge.session.roles import Downstream
+from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight
 from bridge.upstream.line import Line

@@ -12,19 +12,19 @@ from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamEr
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Marked, Part, Started, Stopped
 from bridge.outgoing import HTTPError, new_client
-from bridge.peer.dial import dial
-from bridge.peer.ice_full import IceServers
-from bridge.peer.peer import Peer
-from bridge.peer.runner import PeerRunner
-from bridge.session.roles import Sink
+from bridge.session.contracts import Sink
 from bridge.session.state import SessionState
 from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner
 from bridge.upstream.target import Target, Tongue
 from bridge.upstream.websocket import refusal
+from bridge.webrtc.dial import dial
+from bridge.webrtc.ice_full import IceServers
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, ErrorDetail, encode
 
@@ -276,8 +276,8 @@ class WebRtcLine:
         if body["type"] == _CLEAR:
             self._peer.clear()
         if body["type"] == _CANCEL:  # what it has said already is not to be heard either
-            self._sink.send(Message(encode(_SILENT_CLEAR)))
-        self._sink.send(Message(encode(self._tongue.encode(body))))
+            self._sink.send(EncodedMessage(encode(_SILENT_CLEAR)))
+        self._sink.send(EncodedMessage(encode(self._tongue.encode(body))))
 
     def _refuse_sound(self) -> None:
         detail = ErrorDetail(

@@ -22,7 +22,7 @@ __all__ = [
     "Message",
     "OutputAudio",
     "OutputText",
-    "Part",
+    "ContentPart",
     "Response",
     "ResponseAudio",
     "ResponseAudioOutput",
@@ -156,7 +156,7 @@ class ItemReference(Struct, tag="item_reference"):
     id: str
 
 
-class Part(Struct, kw_only=True):
+class ContentPart(Struct, kw_only=True):
     """The ``part`` of ``response.content_part`` events, which keeps the short type names also in GA."""
 
     type: Literal["text", "audio"]

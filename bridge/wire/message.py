@@ -2,12 +2,12 @@
 
 from msgspec import Struct
 
-__all__ = ["Message", "frame_of"]
+__all__ = ["EncodedMessage", "frame_of"]
 
 _TEXT, _BINARY = b"\x81", b"\x82"
 
 
-class Message(Struct, gc=False):
+class EncodedMessage(Struct, gc=False):
     """JSON text, or sound in a binary frame, with what a full listener needs to know to decide on it.
 
     Thousands are kept to be replayed, and none is part of a cycle: the garbage collector need not look at them.
@@ -30,11 +30,11 @@ class Message(Struct, gc=False):
             self.size = len(self._payload)
 
     @staticmethod
-    def of(pieces: tuple[bytes, ...], *, event_id: str = "", audio_ms: int, is_live: bool = True) -> "Message":
+    def of(pieces: tuple[bytes, ...], *, event_id: str = "", audio_ms: int, is_live: bool = True) -> "EncodedMessage":
         """JSON text in pieces, which are copied once, into the frame: for what is made 50 times a second."""
         size = sum(map(len, pieces))
         frame = b"".join((_frame_head(_TEXT, size), *pieces))
-        return Message(None, event_id, audio_ms, is_live, False, size, frame)
+        return EncodedMessage(None, event_id, audio_ms, is_live, False, size, frame)
 
     @property
     def payload(self) -> bytes:
@@ -54,9 +54,9 @@ class Message(Struct, gc=False):
             self._payload = None
         return frame
 
-    def as_late(self) -> "Message":
+    def as_late(self) -> "EncodedMessage":
         """The same for a listener that comes back: it waits for this sound, however old it is."""
-        return Message(None, self.event_id, self.audio_ms, False, self.is_binary, self.size, self.frame)
+        return EncodedMessage(None, self.event_id, self.audio_ms, False, self.is_binary, self.size, self.frame)
 
 
 def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:

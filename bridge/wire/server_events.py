@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BridgeError
-from bridge.wire.items import Item, Part, Response
+from bridge.wire.items import ContentPart, Item, Response
 from bridge.wire.sessions import SessionConfig
 
 __all__ = [
@@ -253,7 +253,7 @@ class ContentPartAdded(ServerEvent, kw_only=True, tag="response.content_part.add
     item_id: str
     output_index: int
     content_index: int
-    part: Part
+    part: ContentPart
 
 
 class ContentPartDone(ServerEvent, kw_only=True, tag="response.content_part.done"):
@@ -263,7 +263,7 @@ class ContentPartDone(ServerEvent, kw_only=True, tag="response.content_part.done
     item_id: str
     output_index: int
     content_index: int
-    part: Part
+    part: ContentPart
 
 
 class OutputTextDelta(ServerEvent, kw_only=True, tag="response.output_text.delta"):

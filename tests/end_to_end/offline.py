@@ -14,7 +14,7 @@ import aioice.ice
 import uvloop
 
 from bridge.daemon import Daemon
-from bridge.upstream.engine.voice import Voice
+from bridge.engine.voice import Voice
 from tests.end_to_end.real_peer import RealPeer
 from tests.settings import config_for_tests
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.upstream.engine.local import Local
+from bridge.engine.local import Local
 from tests.end_to_end.event_log import EventLog
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.serving import serving

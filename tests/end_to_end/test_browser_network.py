@@ -7,11 +7,11 @@ import pytest
 from msgspec import to_builtins
 
 from bridge.daemon import Daemon
-from bridge.peer.ice import Address, IceLite
-from bridge.peer.peer import Peer
+from bridge.webrtc.ice import Address, IceLite
+from bridge.webrtc.peer import Peer
 from tests.machine import scaled
-from tests.peer.relay import Relay
 from tests.sdk_js.chromium import opened_page
+from tests.webrtc.relay import Relay
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.peer.ice import IceLite
-from bridge.peer.peer import Peer
+from bridge.webrtc.ice import IceLite
+from bridge.webrtc.peer import Peer
 from tests.machine import scaled
 from tests.sdk_js.chromium import opened_page
 

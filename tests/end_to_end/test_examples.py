@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
+from bridge.api.socket import SocketSink
 from bridge.daemon import Daemon
-from bridge.front.socket import SocketSink
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import open_socket
 from tests.machine import scaled

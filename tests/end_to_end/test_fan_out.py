@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.api.socket import SocketSink
 from bridge.daemon import Daemon
-from bridge.front.socket import SocketSink
 from bridge.media.convert import SoundEncoder
 from bridge.session.session import Session
 from bridge.wire.audio import FORMATS

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from bridge.daemon import Daemon
 from bridge.media.opus import new_decoder
 from bridge.media.passing import PassedPacket
-from bridge.peer.peer import Peer
+from bridge.webrtc.peer import Peer
 from bridge.wire.audio import SESSION_HZ
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.event_log import inbound_sound, outbound_sound

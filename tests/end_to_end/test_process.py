@@ -200,7 +200,7 @@ async def test_request_that_is_half_there_at_the_stop(log: Path) -> None:
         await request("GET", f"{daemon.url}healthz")
         await daemon.stop()
         writer.close()
-    assert [line["event"] for line in daemon.complaints()] == ["front.cut"]
+    assert [line["event"] for line in daemon.complaints()] == ["api.cut"]
 
 
 async def test_running_calls_get_their_grace(log: Path) -> None:

@@ -10,7 +10,7 @@ import aioice.ice
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.upstream.engine.local import Local
+from bridge.engine.local import Local
 from tests.processes import ROOT, clean_environ
 from tests.sdk_js.node import API_KEY, FOLDER, Scenario, install, running, scenario
 from tests.settings import config_for_tests

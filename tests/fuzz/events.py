@@ -6,12 +6,12 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from bridge.calls.registry import Registry, Terms
+from bridge.engine.parrot import Parrot
+from bridge.engine.service import Engine
 from bridge.errors import BadEvent
 from bridge.session.hub import Limits
-from bridge.session.registry import Registry, Terms
 from bridge.session.state import SessionState
-from bridge.upstream.engine.parrot import Parrot
-from bridge.upstream.engine.service import Engine
 from bridge.upstream.relay import Relay
 from bridge.upstream.target import Profile, load_profile
 from bridge.wire.audio import PCM16, AudioFormat
@@ -19,10 +19,10 @@ from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
 from bridge.wire.stats import ListenerRole
+from tests.api.test_garbage import _BETA_EVENTS, _GA_EVENTS
+from tests.engine.talk import Recorder
 from tests.fakes import CONTEXT, FakeSink
-from tests.front.test_garbage import _BETA_EVENTS, _GA_EVENTS
 from tests.fuzz.oracle import Target, values_changed
-from tests.upstream.engine.talk import Recorder
 
 __all__ = ["TARGETS"]
 

@@ -14,8 +14,8 @@ from bridge.media.outbound import OutboundAudio
 from bridge.media.red import parse_red
 from bridge.media.reports import Reports
 from bridge.media.rtcp import ReportBlock, SenderInfo, write_report
-from bridge.peer.ice import Credentials
-from bridge.peer.mux import Mux
+from bridge.webrtc.ice import Credentials
+from bridge.webrtc.mux import Mux
 from bridge.wire.binary import pack_sound, unpack_sound
 from tests.fakes import RtpSender
 from tests.fuzz.oracle import Target

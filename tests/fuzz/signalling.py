@@ -5,14 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
+from bridge.api.body import _boundary, _Form
 from bridge.errors import BadOffer, BadRequest
-from bridge.front.body import _boundary, _Form
-from bridge.peer.sdp import AnswerParameters, Fingerprint, parse_offer, parse_remote, write_answer
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter, frame
 from bridge.telephony.dialect import CarrierEvent, Dialect
 from bridge.telephony.telnyx.dialect import Telnyx
 from bridge.telephony.twilio.dialect import Twilio
+from bridge.webrtc.sdp import AnswerParameters, Fingerprint, parse_offer, parse_remote, write_answer
 from tests.fuzz.oracle import Target, lines_changed, values_changed
 from tests.telephony.test_garbage import _SAMPLES
 

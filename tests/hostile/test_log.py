@@ -44,6 +44,6 @@ async def test_bad_requests_are_tallied(target: Target) -> None:
     """Thousands of them make a line or two a second."""
     outcome = await attacked(target, garbage_requests, 3000)
     outcome.require_harmless()
-    lines = [line for line in target.log_lines() if line["event"] == "front.bad_request"]
+    lines = [line for line in target.log_lines() if line["event"] == "api.bad_request"]
     assert 0 < sum(line["count"] for line in lines) <= 3000
     assert len(lines) <= outcome.seconds + 2

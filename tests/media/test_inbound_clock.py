@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import pytest
 
+from bridge.engine.turns import SpeechStopped, TurnDetector
 from bridge.media.opus import new_decoder
 from bridge.media.rtp import MAX_UINT32
-from bridge.upstream.engine.turns import SpeechStopped, TurnDetector
 from tests.fakes import FfmpegEncoder, LossyLink, RtpSender, likeness
 from tests.media.line import FRAME_BYTES, RATE_HZ, Line, new_inbound, straight, whole_frames
 

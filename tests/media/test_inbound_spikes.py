@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bridge.upstream.engine.turns import SpeechStopped, TurnDetector
+from bridge.engine.turns import SpeechStopped, TurnDetector
 from tests.fakes import LossyLink, RtpSender
 from tests.media.line import FRAME_BYTES, RATE_HZ, START_S, Line, check_ledger, new_inbound, straight, whole_frames
 from tests.media.test_inbound_loss import loudest_frame

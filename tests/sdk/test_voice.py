@@ -8,7 +8,7 @@ import pytest
 from agents import function_tool
 
 from bridge.daemon import Daemon
-from bridge.upstream.engine.local import Local
+from bridge.engine.local import Local
 from tests.end_to_end.web import open_socket
 from tests.sdk.stock import listening, speak, stock_client
 from tests.sdk.test_openai_agents import _running, _texts

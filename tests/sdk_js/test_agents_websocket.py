@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.upstream.engine.local import Local
+from bridge.engine.local import Local
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import RATES_HZ, decode, match, resample, samples_of
 from tests.sdk_js.node import API_KEY, Scenario, WriteSound, played_through

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.daemon import Daemon
-from bridge.upstream.engine.local import Local
+from bridge.engine.local import Local
 from tests.sdk_js.node import API_KEY, played_through
 from tests.settings import config_for_tests
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from jsonschema import Draft7Validator
 
-from bridge.front.describe import asyncapi
+from bridge.api.describe import asyncapi
 from tests.sdk_js.node import FOLDER
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from bridge.calls.registry import Registry, Terms
 from bridge.errors import BadEvent
 from bridge.session import budget as budget_module
 from bridge.session.budget import Budget, KeepLimits, size_of
 from bridge.session.conversation import Conversation
 from bridge.session.hub import Limits
-from bridge.session.registry import Registry, Terms
 from bridge.session.session import Session
 from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight
@@ -236,7 +236,7 @@ def test_answers_without_end() -> None:
         in_flight.follow(server.ResponseCreated(response=response))
         ids: dict[str, Any] = {"response_id": f"resp_{number}", "output_index": 0}
         in_flight.follow(server.OutputItemAdded(**ids, item=_message("", f"item_{number}", "assistant")))
-        part = items.Part(type="text", text="")
+        part = items.ContentPart(type="text", text="")
         ids |= {"item_id": f"item_{number}", "content_index": 0}
         in_flight.follow(server.ContentPartAdded(**ids, part=part))
         for _ in range(10):

@@ -5,7 +5,7 @@ import json
 from msgspec import to_builtins
 
 from bridge.session.hub import Hub, Limits, Listener
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import ConversationItemDeleted, InputAudioBufferCleared
 from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
@@ -13,12 +13,12 @@ from tests.fakes import FakeSink
 AMPLE = Limits()
 
 
-def control(name: str, size: int = 0) -> Message:
-    return Message(json.dumps({"type": name, "padding": "x" * size}).encode())
+def control(name: str, size: int = 0) -> EncodedMessage:
+    return EncodedMessage(json.dumps({"type": name, "padding": "x" * size}).encode())
 
 
-def sound(name: str, audio_ms: int = 20, size: int = 0) -> Message:
-    return Message(json.dumps({"type": name, "padding": "x" * size}).encode(), audio_ms=audio_ms)
+def sound(name: str, audio_ms: int = 20, size: int = 0) -> EncodedMessage:
+    return EncodedMessage(json.dumps({"type": name, "padding": "x" * size}).encode(), audio_ms=audio_ms)
 
 
 def listen(*, room: int | None = None, limits: Limits = AMPLE) -> tuple[Listener, FakeSink]:
@@ -114,7 +114,7 @@ def test_a_listener_may_leave_in_the_middle_of_an_event() -> None:
         hub.add(listener)
 
     class Leaving(FakeSink):
-        def send(self, message: Message) -> None:
+        def send(self, message: EncodedMessage) -> None:
             hub.remove(listeners[0])
 
     leaving = Listener(Leaving(), role=ListenerRole.CONTROLLER, limits=AMPLE)

@@ -4,7 +4,7 @@ import pytest
 
 from bridge.errors import BadRequest, ResumeGap
 from bridge.session.replay import Kept, KeptSound, Replay
-from bridge.wire.message import Message
+from bridge.wire.message import EncodedMessage
 
 PREFIX = "event_abc_"
 INPUT = f"{PREFIX}input_pcm16_"
@@ -19,7 +19,7 @@ class Tape:
 
     def event(self, size: int = 10) -> str:
         event_id = self.replay.next_id()
-        self.replay.keep(Kept(self.replay.number, "any", Message(b"x" * size, event_id=event_id)))
+        self.replay.keep(Kept(self.replay.number, "any", EncodedMessage(b"x" * size, event_id=event_id)))
         return event_id
 
     def told(self) -> str:
@@ -28,7 +28,7 @@ class Tape:
     def sound(self, size: int = 10) -> str:
         self._sounds += 1
         event_id = f"{INPUT}{self._sounds}"
-        self.replay.keep_sound(INPUT, self._sounds, Message(b"x" * size, event_id=event_id, audio_ms=20))
+        self.replay.keep_sound(INPUT, self._sounds, EncodedMessage(b"x" * size, event_id=event_id, audio_ms=20))
         return event_id
 
     def since(self, event_id: str) -> list[str]:
@@ -73,7 +73,7 @@ def test_both_dialects_count() -> None:
     ids = []
     for _ in range(10):
         ids.append(replay.next_id())
-        replay.keep(Kept(replay.number, "any", Message(b"x" * 10), "any", Message(b"x" * 15)))
+        replay.keep(Kept(replay.number, "any", EncodedMessage(b"x" * 10), "any", EncodedMessage(b"x" * 15)))
     assert len(list(replay.since(replay.find(ids[5])))) == 4
     with pytest.raises(ResumeGap):
         replay.find(ids[4])

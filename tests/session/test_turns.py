@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bridge.session.turns import Share, Shares, Turns, Work
+from bridge.turns import Share, Shares, Turns, Work
 from tests.machine import scaled
 
 

@@ -14,14 +14,14 @@ from structlog.typing import EventDict, WrappedLogger
 
 from bridge.context import CallContext
 from bridge.log import configure
-from bridge.peer.dial import dial
-from bridge.peer.runner import PeerRunner
-from bridge.wire.message import Message
+from bridge.webrtc.dial import dial
+from bridge.webrtc.runner import PeerRunner
+from bridge.wire.message import EncodedMessage
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
-from tests.peer.calling import Recorder
 from tests.telephony.calling import SETTINGS, calling, dialling, gone, session_of, until
 from tests.upstream.service import Refusal, Service, Visit
+from tests.webrtc.calling import Recorder
 
 _PACKAGE = Path(__file__).parents[2] / "bridge"
 
@@ -32,8 +32,8 @@ _PROCESS_LOGGERS = {
     "serve",
     "context",
     "daemon",
-    "front.http",
-    "front.server",
+    "api.http",
+    "api.server",
     "log",
     "peer.endpoint",
     "peer.runner",
@@ -160,7 +160,7 @@ async def test_every_line_of_a_call_over_webrtc(
 
         async with dial(runner, caller, signal):
             await caller.until(lambda: caller.texts)
-            caller.sinks[0].send(Message(b"{}"))
+            caller.sinks[0].send(EncodedMessage(b"{}"))
             await gone(daemon)
     found = _read(lines)
     assert {"call.closed", "peer.handler_failed", "library speaks"} <= found.keys()

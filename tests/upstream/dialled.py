@@ -7,28 +7,28 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from bridge.engine.parrot import Parrot
+from bridge.engine.service import Engine
 from bridge.session.state import SessionState
-from bridge.upstream.dial import Dial, Patience
-from bridge.upstream.engine.parrot import Parrot
-from bridge.upstream.engine.service import Engine
+from bridge.upstream.resilient import ResilientUpstream, RetryPolicy
 from bridge.upstream.target import Profile, Target
 from bridge.upstream.websocket import WebSocketLine
 from bridge.wire.client_events import read_client_message
+from tests.engine.talk import Recorder
 from tests.fakes import CONTEXT, JsonEvent
 from tests.machine import scaled
-from tests.upstream.engine.talk import Recorder
 from tests.upstream.service import Service
 
 __all__ = ["PATIENCE", "Dialled", "dialled"]
 
-PATIENCE = Patience(connect_s=scaled(2.0), stall_s=5.0, renew_s=60.0, tries=3)
+PATIENCE = RetryPolicy(connect_s=scaled(2.0), stall_s=5.0, renew_s=60.0, tries=3)
 _LIMIT_S = scaled(8.0)
 
 
 class Dialled:
     """What a session sees of it, and does with it."""
 
-    def __init__(self, upstream: Dial, said: Recorder) -> None:
+    def __init__(self, upstream: ResilientUpstream, said: Recorder) -> None:
         self.upstream = upstream
         self.said = said
 
@@ -58,7 +58,7 @@ class Dialled:
 @asynccontextmanager
 async def dialled(
     *services: Service | str,
-    patience: Patience = PATIENCE,
+    patience: RetryPolicy = PATIENCE,
     wanted: JsonEvent | None = None,
     profile: Profile | None = None,
     **changes: Any,
@@ -71,7 +71,7 @@ async def dialled(
         for number, service in enumerate(services)
     )
     async with asyncio.TaskGroup() as group:
-        upstream = Dial(
+        upstream = ResilientUpstream(
             targets,
             new_line=lambda target: WebSocketLine(target, "m", timeout_s=scaled(2.0)),
             new_engine=lambda: Engine(Parrot(), CONTEXT),

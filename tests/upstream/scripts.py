@@ -4,8 +4,8 @@ import base64
 import json
 from typing import Any
 
+from tests.engine.talk import silence
 from tests.fakes import JsonEvent
-from tests.upstream.engine.talk import silence
 from tests.upstream.service import Visit
 
 __all__ = [

@@ -13,8 +13,8 @@ from bridge.upstream.target import Profile
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body
+from tests.engine.talk import Recorder, silence
 from tests.fakes import CONTEXT
-from tests.upstream.engine.talk import Recorder, silence
 from tests.wire.strange import strange_events
 
 CREATED: Body = {"type": "realtime", "id": "sess_theirs", "model": "theirs", "expires_at": 1, "instructions": "be kind"}

@@ -9,8 +9,8 @@ import pytest
 
 from bridge.errors import UpstreamError
 from bridge.upstream.websocket import refusal
+from tests.engine.talk import AUDIO, silence
 from tests.upstream.dialled import dialled
-from tests.upstream.engine.talk import AUDIO, silence
 from tests.upstream.scripts import IDS, successor
 from tests.upstream.service import Service, Visit
 

@@ -17,7 +17,7 @@ from tests.fakes import CALL_STATS
 SESSION = default_session(session_id="sess_1", model="parrot", expires_at=0)
 ASSISTANT = items.Message(id="item_2", object="realtime.item", status="in_progress", role="assistant", content=[])
 RESPONSE = items.Response(id="resp_1", output_modalities=["audio"], output=[ASSISTANT])
-PART = items.Part(type="audio", transcript="")
+PART = items.ContentPart(type="audio", transcript="")
 IN_RESPONSE: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_2", "output_index": 0}
 IN_PART = IN_RESPONSE | {"content_index": 0}
 
@@ -252,8 +252,8 @@ def test_what_an_assistants_item_lacks_is_absent(item: items.Item) -> None:
     assert nulls(read(server.ConversationItemRetrieved(item=item))) == []
 
 
-@pytest.mark.parametrize("part", [PART, items.Part(type="text", text="")])
-def test_a_content_part_keeps_its_short_name(part: items.Part) -> None:
+@pytest.mark.parametrize("part", [PART, items.ContentPart(type="text", text="")])
+def test_a_content_part_keeps_its_short_name(part: items.ContentPart) -> None:
     """``part.type`` is ``audio`` or ``text`` also in GA, and has no null."""
     written = read(server.ContentPartAdded(**IN_PART, part=part))
     assert written["part"]["type"] in ("audio", "text")

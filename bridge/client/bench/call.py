@@ -11,9 +11,9 @@ from bridge.client.bell import Bell
 from bridge.client.bench.gaps import Gaps
 from bridge.client.bench.record import CallRecord, Failure, Turn
 from bridge.client.call import Plan
-from bridge.client.lines import Line, SocketLine, WebRtcLine
+from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
 from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
-from bridge.peer.runner import PeerRunner
+from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["BenchCall"]
 
@@ -28,7 +28,7 @@ class BenchCall:
         self.record = record
         self._plan = plan
         self._address = parse_address(plan.url, plan.model)
-        self._line: Line = SocketLine(self) if runner is None else WebRtcLine(self, runner)
+        self._line: ClientLine = SocketLine(self) if runner is None else ClientWebRtcLine(self, runner)
         self._patience_s = patience_s
         self._bell = Bell()
         self._is_ga = True  # until the session says otherwise

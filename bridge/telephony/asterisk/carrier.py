@@ -7,10 +7,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
+from bridge.api.body import read_json
+from bridge.api.operation import LOCATION, Operation
+from bridge.api.secrets import read_request
 from bridge.errors import Forbidden, Unauthorized, UpstreamError
-from bridge.front.body import read_json
-from bridge.front.operation import LOCATION, Operation
-from bridge.front.secrets import read_request
 from bridge.log import get_logger
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
 from bridge.telephony.asterisk.fetch import FetchedSocket, fetch

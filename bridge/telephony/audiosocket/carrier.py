@@ -9,12 +9,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from bridge.api.body import read_json
+from bridge.api.keys import Grant
+from bridge.api.listen import bind
+from bridge.api.operation import Operation
+from bridge.api.secrets import read_request, whole_session
 from bridge.errors import Forbidden
-from bridge.front.body import read_json
-from bridge.front.keys import Grant
-from bridge.front.listen import bind
-from bridge.front.operation import Operation
-from bridge.front.secrets import read_request, whole_session
 from bridge.telephony.audiosocket.connection import AudioSocketConnection
 from bridge.telephony.audiosocket.dialect import AudioSocket
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, HttpEndpoint

@@ -4,16 +4,16 @@ import asyncio
 from dataclasses import replace
 from typing import cast
 
+from bridge.api.gate import Gate, Pass
 from bridge.context import address_of
 from bridge.errors import BridgeError, OverLimit, RequestError
-from bridge.front.gate import Gate, Pass
 from bridge.media.pacer import FRAME_MS
-from bridge.session.turns import Work
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
 from bridge.telephony.dialect import CallStarted, Trouble
 from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.tcp import notice_death
+from bridge.turns import Work
 from bridge.wire.audio import pcm16_at
 from bridge.wire.ids import new_id
 
@@ -60,7 +60,7 @@ class AudioSocketConnection(asyncio.Protocol):
             self._refuse(OverLimit("There are too many connections without a call.", code="too_many_connections"))
 
     def data_received(self, data: bytes) -> None:
-        """Frames, cut anywhere; what is more than a little is read by turns (see ``bridge.session.turns``)."""
+        """Frames, cut anywhere; what is more than a little is read by turns (see ``bridge.turns``)."""
         if len(data) > _SLICE_BYTES or self._unparsed or not self._work.has_time:
             self._unparsed += data
             self._parse_later()

@@ -6,11 +6,11 @@ from urllib.parse import parse_qsl
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
+from bridge.api.body import read_body
+from bridge.api.keys import Grant
+from bridge.api.operation import Operation
 from bridge.context import address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
-from bridge.front.body import read_body
-from bridge.front.keys import Grant
-from bridge.front.operation import Operation
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER

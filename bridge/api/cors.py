@@ -1,0 +1,59 @@
+"""CORS: which web pages may read the answers.
+
+Pages of ``allow_origin`` may read all of them, with ``*`` those of every origin; without API keys, loopback pages as
+well. A minted key may name pages of its own. What such a page may read is settled by the key that its request shows. A
+preflight shows none, so it is answered for every origin that any key in use names. That is safe, because a preflight
+opens nothing: it lets a browser send the request, which is then judged by its own key; no page gets anything here for
+its cookies or its place.
+"""
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bridge.api.calls import RESUME_KEY, WARNING
+from bridge.api.keys import Keys, normal_origin
+
+__all__ = ["Cors"]
+
+_LOOPBACK_ORIGIN = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
+
+
+class Cors:
+    """The middleware: Starlette's, told for each request whether a key speaks for its page."""
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, allow_origins: tuple[str, ...]) -> None:
+        self._keys = keys
+        self._by_setting = _cors(app, allow_origins, _LOOPBACK_ORIGIN if keys.is_open else None)
+        self._by_key = _cors(app, (), ".*")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_by_key = scope["type"] == "http" and self._is_by_key(Headers(scope=scope), scope["method"])
+        await (self._by_key if is_by_key else self._by_setting)(scope, receive, send)
+
+    def _is_by_key(self, headers: Headers, method: str) -> bool:
+        if "origin" not in headers:
+            return False
+        if method == "OPTIONS" and "access-control-request-method" in headers:
+            return self._keys.is_named(headers["origin"])
+        return self._keys.names_page(headers)
+
+
+class _NormalCors(CORSMiddleware):
+    """Starlette's, which compares origins as text."""
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Whether pages of ``origin`` may read the answers."""
+        return super().is_allowed_origin(normal_origin(origin))
+
+
+def _cors(app: ASGIApp, origins: tuple[str, ...], pattern: str | None) -> CORSMiddleware:
+    return _NormalCors(
+        app,
+        allow_origins=[normal_origin(origin) or origin for origin in origins],
+        allow_origin_regex=pattern,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
+        allow_private_network=True,  # the origin is allowed already, wherever the bridge is
+        expose_headers=["Location", "Retry-After", RESUME_KEY, WARNING],
+    )

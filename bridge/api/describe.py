@@ -1,0 +1,318 @@
+"""The API described from its own types: /openapi.json for HTTP, /asyncapi.json for events.
+
+The schemas are those that msgspec validates with, so they cannot say anything else than the code does.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any, get_args
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge import __version__
+from bridge.api.calls import RESUME_KEY, WARNING
+from bridge.api.operation import LOCATION, Operation
+from bridge.api.secrets import BetaRequest, ClientSecretRequest
+from bridge.api.shapes import (
+    BetaSession,
+    CallList,
+    CallQuery,
+    ClientSecret,
+    ErrorBody,
+    HeardInput,
+    Model,
+    ModelList,
+    OfferForm,
+    PageQuery,
+    ResumeQuery,
+    SocketQuery,
+    WatchQuery,
+)
+from bridge.wire.client_events import ClientEvent
+from bridge.wire.own_events import server_event_types
+from bridge.wire.stats import CallStats, CarrierLegStats, LegStats, PeerStats, RecordingStats
+
+__all__ = ["asyncapi", "description_routes", "openapi"]
+
+_LEGS = (PeerStats, CarrierLegStats)
+_REF = "#/components/schemas/{name}"
+_INFO = {"title": "bridge", "version": __version__, "license": {"name": "Apache-2.0"}}
+_SPELLINGS = (
+    "`/openai/v1/realtime…` and `/openai/v1/models` are the same as without `/openai`; `/openai/realtime` is "
+    "`/v1/realtime` in the beta dialect, with `deployment` for the model. There `api-version` is left aside, and the "
+    "key may stand in the URL as `api-key`. Doubled and trailing slashes do no harm."
+)
+_SDP = "application/sdp"
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+
+
+_SOUND = {
+    "name": "bridge.sound",
+    "title": "Sound in a binary message",
+    "summary": "Sound for listeners with `framing=binary`.",
+    "description": "Big-endian: version (1 byte, 1), track (1: 0 input, 1 output), format (1: 0 pcm16, 1 g711_ulaw, "
+    "2 g711_alaw, 3 opus, 4 mp3), rate in kHz (1), sequence (4), timestamp (8: samples of the track before these). "
+    "Behind it samples, one packet of Opus (none if packets were lost), or one frame of MP3.",
+    "contentType": "application/octet-stream",
+    "payload": {"type": "string", "format": "binary"},
+}
+_OF_CALLS = [
+    "bridge.calls",
+    "bridge.call.opened",
+    "bridge.call.closed",
+    "bridge.recording.started",
+    "bridge.recording.ended",
+    "error",
+]
+_RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
+_WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
+_BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
+_OFFER: dict[str, Any] = {
+    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": LOCATION | _RESUME | _WARNING
+}  # fmt: skip
+_CALL = "/v1/realtime/calls/{call_id}"
+_OPERATIONS = [
+    Operation(method="post", path="/v1/realtime/calls", summary="Offer in, answer out.", **_OFFER),
+    Operation(method="post", path="/v1/realtime", summary="The same, in the beta dialect.", **_OFFER),
+    Operation(
+        method="get",
+        path="/v1/realtime",
+        summary="A WebSocket of Realtime events: a session of its own, or a listener of a call. See /asyncapi.json.",
+        status=101,
+        query=SocketQuery,
+    ),
+    Operation(method="post", path=f"{_CALL}/hangup", summary="Ends the call."),
+    Operation(method="delete", path=_CALL, summary="Ends the call."),
+    Operation(
+        method="post",
+        path=_CALL,
+        summary="The same call by another way: an ICE restart, another peer. With its `Bridge-Resume-Key`.",
+        **_OFFER | {"query": ResumeQuery},
+    ),
+    *(
+        Operation(
+            method="post",
+            path=f"{_CALL}/{verb}",
+            summary="Of SIP calls, which are not taken here.",
+            status=501,
+            response=ErrorBody,
+        )
+        for verb in ("accept", "reject", "refer")
+    ),
+    Operation(
+        method="post",
+        path="/v1/realtime/client_secrets",
+        summary="A key for clients.",
+        request=ClientSecretRequest,
+        response=ClientSecret,
+    ),
+    Operation(method="post", path="/v1/realtime/sessions", summary="A beta key: one connection.", **_BETA_KEY),
+    Operation(
+        method="post", path="/v1/realtime/transcription_sessions", summary="The same for transcription.", **_BETA_KEY
+    ),
+    Operation(
+        method="get",
+        path="/session",
+        summary="A beta key for a page of an allowed origin.",
+        response=BetaSession,
+        query=PageQuery,
+        is_public=True,
+    ),
+    Operation(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
+    Operation(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
+    Operation(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
+    Operation(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=CallStats),
+    Operation(
+        method="post",
+        path="/v1/calls/{call_id}/recording",
+        summary="Begins to record the call, or says that it is being recorded. With an API key only.",
+        status=201,
+        response=RecordingStats,
+    ),
+    Operation(
+        method="delete",
+        path="/v1/calls/{call_id}/recording",
+        summary="Ends the recording of the call. With an API key only.",
+        response=RecordingStats,
+    ),
+    Operation(
+        method="get",
+        path="/v1/calls/events",
+        summary="A WebSocket that tells which calls run, begin and end. With an API key only. See /asyncapi.json.",
+        status=101,
+        query=WatchQuery,
+    ),
+    Operation(method="get", path="/healthz", summary="Whether calls are taken.", response="text/plain", is_public=True),
+]
+
+
+def description_routes(operations: Sequence[Operation]) -> list[Route]:
+    """The two documents; ``operations`` are those of other rooms, which the HTTP server serves as well."""
+    return [
+        Route("/openapi.json", _serve(cache(partial(openapi, operations))), methods=["GET"]),
+        Route("/asyncapi.json", _serve(asyncapi), methods=["GET"]),
+    ]
+
+
+def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
+    """The HTTP endpoints, and ``operations`` besides."""
+    described = [*_OPERATIONS, *operations]
+    kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
+    ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
+    schemas, components = _described(ordered)
+    by_kind = dict(zip(ordered, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for operation in described:
+        paths.setdefault(operation.path, {})[operation.method] = _description(operation, by_kind)
+    return {
+        "openapi": "3.1.0",
+        "info": _INFO | {"description": _SPELLINGS},
+        "security": [{name: []} for name in _SECURITY],
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": _SECURITY},
+    }
+
+
+def _description(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any]:
+    done: dict[str, Any] = {"description": "Done.", **_content(operation.response, by_kind)}
+    if operation.headers:
+        done["headers"] = {name: _header(meaning, "string") for name, meaning in operation.headers.items()}
+    refused = {
+        "description": "Refused.",
+        "headers": {"Retry-After": _header("Seconds, with 429 and 503.", "integer")},
+        **_content(ErrorBody, by_kind),
+    }
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "responses": {str(operation.status): done, "default": refused},
+    }
+    if operation.request is not None:
+        described["requestBody"] = {"required": operation.request == _SDP, **_content(operation.request, by_kind)}
+    if operation.request == _SDP:
+        encoding = {"sdp": {"contentType": _SDP}, "session": {"contentType": "application/json"}}
+        form = {"schema": by_kind[OfferForm], "encoding": encoding}
+        described["requestBody"]["content"]["multipart/form-data"] = form
+    parameters = _query_parameters(operation.query) if operation.query is not None else []
+    for name in re.findall(r"{(\w+)}", operation.path):
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+    if parameters:
+        described["parameters"] = parameters
+    if operation.is_public:
+        described["security"] = []
+    return described
+
+
+def _query_parameters(kind: type[Struct]) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in _query_schema(kind).items()]
+
+
+def _query_schema(kind: type[Struct]) -> dict[str, Any]:
+    """The properties of a query. A parameter that is left out is no null, which no URL can say."""
+    properties: dict[str, Any] = {}
+    for name, schema in msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"].items():
+        (said,) = (choice for choice in schema["anyOf"] if choice != {"type": "null"})
+        properties[name] = said if schema["default"] is None else {**said, "default": schema["default"]}
+    return properties
+
+
+def _described(kinds: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """The schema of each kind, and all that they refer to; figures of a leg are those of one kind of leg."""
+    schemas, components = msgspec.json.schema_components([*kinds, *_LEGS], ref_template=_REF)
+    components[LegStats.__name__] = {"anyOf": list(schemas[len(kinds) :]), "description": LegStats.__doc__}
+    return schemas[: len(kinds)], components
+
+
+def _header(meaning: str, kind: str) -> dict[str, Any]:
+    return {"description": meaning, "schema": {"type": kind}}
+
+
+@cache
+def asyncapi() -> dict[str, Any]:
+    """The events of ``/v1/realtime`` and of the data channel ``oai-events``, GA dialect."""
+    client = list(get_args(ClientEvent))
+    server = server_event_types()
+    kinds = [*client, *server, HeardInput]
+    schemas, components = _described(kinds)
+    names = [str(kind.__struct_config__.tag) for kind in kinds]
+    ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may say it
+    messages = {
+        message_id: {"name": name, "summary": (kind.__doc__ or "").splitlines()[0], "payload": schema}
+        for message_id, name, kind, schema in zip(ids, names, kinds, schemas, strict=True)
+    }
+    ids.append(str(_SOUND["name"]))
+    messages[ids[-1]] = _SOUND
+    channel = "#/channels/realtime/messages/"
+    query, watched = _query_schema(SocketQuery), _query_schema(WatchQuery)
+    return {
+        "asyncapi": "3.0.0",
+        "info": _INFO,
+        "channels": {
+            "realtime": {
+                "address": "/v1/realtime",
+                "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": query}}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ids},
+            },
+            "calls": {
+                "address": "/v1/calls/events",
+                "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": watched}}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _OF_CALLS},
+            },
+        },
+        "operations": {
+            "clientEvents": _events("receive", ids[: len(client)], channel),
+            "serverEvents": _events("send", ids[len(client) :], channel),
+            "callEvents": _events("send", _OF_CALLS, "#/channels/calls/messages/", name="calls"),
+        },
+        "components": {"messages": messages, "schemas": _without_discriminators(components)},
+    }
+
+
+def _without_discriminators(schema: Any) -> Any:
+    """AsyncAPI's are of another form than OpenAPI's and say less; each type names itself in its ``type`` anyway."""
+    if isinstance(schema, list):
+        return [_without_discriminators(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _without_discriminators(inner)
+        for name, inner in schema.items()
+        if not (name == "discriminator" and "mapping" in inner)
+    }
+
+
+def _events(action: str, names: list[str], channel: str, *, name: str = "realtime") -> dict[str, Any]:
+    return {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{name}"},
+        "messages": [{"$ref": f"{channel}{message}"} for message in names],
+    }
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _content(kind: Any, by_kind: dict[Any, Any]) -> dict[str, Any]:
+    """The ``content`` of a body: a media type by its name, a type by its schema."""
+    if kind is None:
+        return {}
+    if isinstance(kind, str):
+        return {"content": {kind: {"schema": {"type": "string"}}}}
+    schema = by_kind.get(kind, {"type": "object"})
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _serve(document: Any) -> Any:
+    async def serve(request: Request) -> Response:
+        return Response(msgspec.json.encode(document()), media_type="application/json")
+
+    return serve

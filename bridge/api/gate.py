@@ -1,0 +1,58 @@
+"""Who may be connected without having shown anything yet: so many at one address, and so many in all."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from bridge.api.proxies import TrustedProxies
+from bridge.turns import Share, Shares
+
+__all__ = ["Gate", "Pass"]
+
+_SHARE, _BURST_S = 0.25, 0.5  # of the event loop's time, for one address
+
+
+class Pass:
+    """Stands for one connection that was let through to the gate."""
+
+    def __init__(self, leave: Callable[[], None], share: Share | None) -> None:
+        self.share = share
+        """What all connections of the address may take of our time before they wait for their turn."""
+        self._leave: Callable[[], None] | None = leave
+
+    def leave(self) -> None:
+        """The connection is let in, or gone; may be called twice."""
+        if self._leave is not None:
+            leave, self._leave = self._leave, None
+            leave()
+
+
+class Gate:
+    """Counts connections from their first byte until they are let in, or gone."""
+
+    def __init__(self, limit: int, limit_per_address: int, trusted_proxies: Iterable[str] = ()) -> None:
+        """Behind one address of a proxy is everybody, so it counts in all only."""
+        self.refused = 0
+        """Connections that were one too many."""
+        self._limit = limit
+        self._limit_per_address = limit_per_address
+        self._proxies = TrustedProxies(trusted_proxies)
+        self._waiting: Counter[str] = Counter()
+        self._total = 0
+        self._shares = Shares(_SHARE, _BURST_S)
+
+    def enter(self, address: str) -> Pass | None:
+        """One more; None where it would be one too many."""
+        is_proxy = self._proxies.is_trusted(address)
+        is_over = self._waiting.get(address, 0) >= self._limit_per_address and not is_proxy
+        if self._total >= self._limit or is_over:
+            self.refused += 1
+            return None
+        self._total += 1
+        self._waiting[address] += 1
+        return Pass(lambda: self._leave(address), None if is_proxy else self._shares.of(address))
+
+    def _leave(self, address: str) -> None:
+        self._total -= 1
+        self._waiting[address] -= 1
+        if not self._waiting[address]:
+            del self._waiting[address]

@@ -1,0 +1,218 @@
+"""Doors where an application's server gets short-lived keys for its clients.
+
+GA's ``client_secrets`` (many sessions until it expires), beta's ``sessions`` and ``transcription_sessions`` (a minute,
+one connection), and ``GET /session``, a token server for web pages, which is off unless origins are allowed.
+"""
+
+import time
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bridge.api.allowance import Allowance
+from bridge.api.body import read_json
+from bridge.api.keys import Grant, Keys, Purpose
+from bridge.calls.registry import Registry, Terms
+from bridge.config import ORIGIN_PATTERN
+from bridge.errors import BadRequest, BridgeError, UnknownCall
+from bridge.wire.client_events import read_session
+from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
+from bridge.wire.ids import new_id
+from bridge.wire.reading import bad_event
+from bridge.wire.sessions import SessionConfig, SessionRequest
+
+__all__ = ["BetaRequest", "BridgeCaps", "ClientSecretRequest", "read_request", "secret_routes", "whole_session"]
+
+_PURPOSES: dict[str, Purpose] = {
+    "controller": "client",
+    "observer": "listener",
+    "agent": "agent",
+    "telephone": "telephone",
+}
+
+_NOTHING = SessionRequest(SessionConfig(), {})
+_S = TypeVar("_S")
+
+_TtlS = Annotated[int, Meta(ge=10, le=7200)]
+
+
+class ExpiresAfter(Struct, frozen=True):
+    """How long the key is good for."""
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: _TtlS = 600
+
+
+class BetaExpiresAfter(ExpiresAfter, frozen=True):
+    """The same range; a beta key is for a minute unless told otherwise."""
+
+    seconds: _TtlS = 60
+
+
+class BetaSecret(Struct, frozen=True):
+    """What beta's flat session says of its key; SDKs call it ``expires_at`` in a transcription session."""
+
+    expires_after: BetaExpiresAfter | None = None
+    expires_at: BetaExpiresAfter | None = None
+
+
+class BetaRequest(Struct, frozen=True):
+    """The part of a beta body that is not about the session."""
+
+    client_secret: BetaSecret | None = None
+
+    @property
+    def ttl_s(self) -> int:
+        """How long the key is good for."""
+        secret = self.client_secret or BetaSecret()
+        return (secret.expires_after or secret.expires_at or BetaExpiresAfter()).seconds
+
+
+class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
+    """The bridge's own limits on what the key's sessions may do; one that is misspelled must not make a wider key."""
+
+    max_duration_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
+    idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
+    """Web origins, as browsers write them: ``scheme://host[:port]``."""
+    role: Literal["controller", "observer", "agent", "telephone"] = "controller"
+    """What the key is for; one for a telephone opens one call, at the carriers' doors alone."""
+    call_id: str | None = None
+    """A running call that the key may attach to, beside those that it opens itself; an agent answers that one only."""
+    single_use: bool = False
+
+
+class ClientSecretRequest(Struct, frozen=True):
+    """The body of ``POST /v1/realtime/client_secrets``; ``bridge`` is this server's own."""
+
+    expires_after: ExpiresAfter = ExpiresAfter()
+    session: SessionConfig | UnsetType = UNSET
+    bridge: BridgeCaps = BridgeCaps()
+
+
+def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
+    """The routes that mint keys; with ``serves_pages`` also for web pages that have none, so many to each address."""
+    allowance = Allowance(page_keys_per_minute)
+
+    def admit_minter(request: Request) -> None:
+        keys.admit(request.headers).require_admin()
+        registry.require_accepting()  # a key of a server that stops would be good for nothing
+
+    async def client_secrets(request: Request) -> Response:
+        admit_minter(request)
+        wanted, session = read_request(await read_json(request), ClientSecretRequest)
+        caps = wanted.bridge
+        session = whole_session(session or _NOTHING, registry)
+        grant = Grant(
+            key_id=new_id("key"),
+            config=session,
+            purpose=_PURPOSES[caps.role],
+            call_id=caps.call_id,
+            max_duration_s=caps.max_duration_s,
+            idle_timeout_s=caps.idle_timeout_s,
+            allowed_origins=caps.allowed_origins,
+            is_single_use=caps.single_use or caps.role == "telephone",
+        )
+        ttl_s = wanted.expires_after.seconds
+        value = keys.mint(grant, ttl_s=ttl_s)
+        shown = msgspec.to_builtins(session.config)
+        return _secret({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
+
+    async def sessions(request: Request) -> Response:
+        admit_minter(request)
+        return _secret(_mint_beta(keys, registry, await read_json(request)))
+
+    async def transcription_sessions(request: Request) -> Response:
+        admit_minter(request)
+        return _secret(_mint_beta(keys, registry, await read_json(request), is_transcription=True))
+
+    async def session_for_page(request: Request) -> Response:
+        if not serves_pages:
+            raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
+        origin = keys.admit_page(request.headers)
+        registry.require_accepting()
+        allowance.take(request.client.host if request.client is not None else "")
+        try:
+            wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
+            return _secret(_mint_beta(keys, registry, wanted, allowed_origins=(origin,)))
+        except BridgeError as error:
+            return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
+
+    return [
+        Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
+        Route("/v1/realtime/sessions", sessions, methods=["POST"]),
+        Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
+        Route("/session", session_for_page, methods=["GET"]),
+    ]
+
+
+def _secret(content: dict[str, Any]) -> Response:
+    """An answer with a key in it: for nobody to store."""
+    return JSONResponse(content, headers={"Cache-Control": "no-store"})
+
+
+def _mint_beta(
+    keys: Keys, registry: Registry, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
+    if not isinstance(flat, dict):
+        raise BadRequest("The body is a JSON object.")
+    ttl_s = _convert({"client_secret": flat.get("client_secret")}, BetaRequest).ttl_s
+    beta = Beta()
+    kind = "transcription" if is_transcription else "realtime"
+    session = whole_session(session_to_ga(flat, beta, kind=kind), registry)
+    grant = Grant(
+        key_id=new_id("key"),
+        purpose="page" if allowed_origins else "client",
+        config=session,
+        is_beta=True,
+        temperature=beta.temperature,
+        metadata=beta.metadata,
+        is_single_use=True,
+        allowed_origins=allowed_origins,
+    )
+    value = keys.mint(grant, ttl_s=ttl_s)
+    shown = session_to_beta(msgspec.to_builtins(session.config), beta)
+    return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + ttl_s}}
+
+
+def whole_session(wanted: SessionRequest, registry: Registry) -> SessionRequest:
+    """The request with a complete session; what the server alone sets stays the server's.
+
+    Raises ``BadEvent`` as ``Registry.require_known`` does.
+    """
+    fixed = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
+    wanted = replace(wanted, config=msgspec.structs.replace(wanted.config, **fixed))
+    terms = Terms(config=wanted)
+    registry.require_known(terms)
+    return replace(wanted, config=terms.session(new_id("sess"), 0, registry.default_model))
+
+
+def read_request(body: Any, kind: type[_S]) -> tuple[_S, SessionRequest | None]:
+    """A request's body as a ``kind``, and the session that it asks for, if any; raises ``BadRequest`` or ``BadEvent``.
+
+    Null stands for "not given", as in a session. What the bridge does not know of the session is no error here.
+    """
+    session = body.get("session") if isinstance(body, dict) else None
+    rest = {name: value for name, value in body.items() if name != "session"} if isinstance(body, dict) else body
+    return _convert(rest, kind), None if session is None else read_session(session)
+
+
+def _convert(value: Any, kind: type[_S]) -> _S:
+    try:
+        return msgspec.convert(_without_nulls(value), kind)
+    except msgspec.ValidationError as error:
+        complaint = bad_event(error)
+        raise BadRequest(complaint.message, code=complaint.code, param=complaint.param) from None
+
+
+def _without_nulls(value: Any) -> Any:
+    """An object less the fields that are null, at each depth; any other value as it is."""
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_nulls(item) for name, item in value.items() if item is not None}

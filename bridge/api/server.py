@@ -1,0 +1,245 @@
+"""The HTTP and WebSocket server: uvicorn on one TCP port, with the routes of all doors."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib import resources
+from typing import Any, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from bridge.api.calls import call_routes
+from bridge.api.cors import Cors
+from bridge.api.describe import description_routes
+from bridge.api.gate import Gate
+from bridge.api.http import BoundedHttp
+from bridge.api.keys import Keys
+from bridge.api.models import model_routes
+from bridge.api.operation import Operation
+from bridge.api.proxies import Forwarded
+from bridge.api.realtime import realtime_route
+from bridge.api.secrets import secret_routes
+from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
+from bridge.api.spellings import Spellings
+from bridge.api.watch import watch_route
+from bridge.calls.registry import Registry
+from bridge.config import Config
+from bridge.errors import BridgeError, RequestError, error_body
+from bridge.log import get_logger
+from bridge.session.contracts import AgentLobby
+from bridge.webrtc.endpoint import Endpoint
+
+__all__ = ["Server", "new_app"]
+
+_log = get_logger("api")
+
+_POLL_S = 0.02
+_CUT_MARGIN_S = 0.5  # each connection cuts itself at the deadline
+_CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_CONSOLE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def new_app(
+    config: Config,
+    registry: Registry,
+    endpoint: Endpoint,
+    keys: Keys,
+    lobby: AgentLobby,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    operations: Sequence[Operation] = (),
+) -> Starlette:
+    """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them."""
+    cors = Middleware(Cors, keys=keys, allow_origins=config.allow_origin)
+
+    async def health(request: Request) -> Response:
+        return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
+
+    sockets = Sockets(config.max_listeners_per_key)
+    served: list[BaseRoute] = [
+        realtime_route(registry, keys, lobby, sockets, Sockets(config.calls_per_key, what="agents")),
+        watch_route(registry, keys, sockets),
+        *call_routes(registry, endpoint, keys),
+        *secret_routes(
+            keys,
+            registry,
+            serves_pages=config.page_keys and bool(config.allow_origin),
+            page_keys_per_minute=config.page_keys_per_minute,
+        ),
+        *model_routes(config, keys, registry.default_model),
+        *routes,
+        *description_routes(operations),
+        Route("/healthz", health, methods=["GET"]),
+        *_console_routes(),
+    ]
+    handlers = {BridgeError: _refuse, HTTPException: _no_door}
+    forwarded = Middleware(Forwarded, trusted=config.trusted_proxies)
+    middleware = [Middleware(Spellings), forwarded, cors, Middleware(_Contain)]
+    app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+    app.router.default = _nothing_here
+    return app
+
+
+class Server:
+    """uvicorn without its signal handlers: the daemon decides when it stops."""
+
+    def __init__(self, app: Starlette, listening: socket.socket, config: Config, gate: Gate) -> None:
+        self._socket = listening
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http=cast(Any, partial(BoundedHttp, gate=gate)),
+                ws=BridgeWebSocket,
+                ws_max_size=MAX_FIRST_BYTES,
+                ws_per_message_deflate=False,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # uvicorn believes whoever is on loopback
+                ssl_certfile=config.tls_cert,
+                ssl_keyfile=config.tls_key,
+                timeout_graceful_shutdown=max(1, round(config.close_deadline_s)),
+            )
+        )
+
+    async def run(self) -> None:
+        """Serves until ``stop``."""
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            self._server.cut()
+
+    async def wait_started(self) -> None:
+        """Returns when connections are accepted."""
+        await self._server.is_serving.wait()
+
+    def stop(self) -> None:
+        """Accepts no more; ``run`` returns when the open connections are closed, or cut at the deadline."""
+        self._server.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_serving.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says goodbye to whoever is connected, and waits until the deadline; never fails."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        for connection in list(self.server_state.connections):
+            self._guarded(connection.shutdown)
+        until = asyncio.get_running_loop().time() + (self.config.timeout_graceful_shutdown or 0) + _CUT_MARGIN_S
+        while self.server_state.connections or self.server_state.tasks:
+            if asyncio.get_running_loop().time() > until:
+                break
+            await asyncio.sleep(_POLL_S)
+
+    def cut(self) -> None:
+        """Closes whatever is open still, at once."""
+        for server in getattr(self, "servers", ()):  # none where the start has failed
+            server.close()
+        connections, tasks = list(self.server_state.connections), list(self.server_state.tasks)
+        if connections or tasks:
+            _log.warning("api.cut", connections=len(connections), requests=len(tasks))
+        for connection in connections:
+            self._guarded(connection.transport.abort)
+        for task in tasks:
+            task.cancel()
+
+    def _guarded(self, end: Callable[[], object]) -> None:
+        """One connection that cannot be ended must not keep the others."""
+        try:
+            end()
+        except Exception as error:
+            _log.error("api.shutdown_failed", exc_info=error)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Contain:
+    """What nobody foresaw is logged and answered like any other error, CORS headers included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            _log.error("api.request_failed", path=scope.get("path"), exc_info=error)
+            if scope["type"] == "http":
+                refusal = BridgeError("Something went wrong in the server; its log has the details.")
+                await JSONResponse({"error": error_body(refusal)}, refusal.http_status)(scope, receive, send)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """Starlette would close a socket with 403 and no word."""
+    if scope["type"] != "websocket":
+        raise HTTPException(404)
+    refusal = RequestError(f"{scope['path']} is no WebSocket here.", code="not_found")
+    response = JSONResponse({"error": error_body(refusal)}, 404)
+    await WebSocket(scope, receive, send).send_denial_response(response)
+
+
+async def _no_door(request: Request, error: Exception) -> Response:
+    """There is nothing at this path, or not by this method."""
+    assert isinstance(error, HTTPException)
+    refusal = RequestError(f"{request.method} {request.url.path} is not served here.", code="not_found")
+    return JSONResponse({"error": error_body(refusal)}, error.status_code, error.headers)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BridgeError)
+    return JSONResponse({"error": error_body(error)}, error.http_status, error.headers)
+
+
+def _console_routes() -> list[Route]:
+    """The console's few files; serving them from disk would start a thread pool."""
+    return [
+        Route(path, _file(content, content_type), methods=["GET"]) for path, content, content_type in _CONSOLE_FILES
+    ]
+
+
+def _file(content: bytes, content_type: str) -> Any:
+    async def serve(request: Request) -> Response:
+        return Response(content, media_type=content_type, headers=_CONSOLE_HEADERS)
+
+    return serve
+
+
+def _read_console() -> list[tuple[str, bytes, str]]:
+    files = []
+    for entry in resources.files("bridge.api").joinpath("console").iterdir():
+        content_type = _CONTENT_TYPES.get(f".{entry.name.rpartition('.')[2]}")
+        if content_type is not None:
+            path = "/" if entry.name == "index.html" else f"/{entry.name}"
+            files.append((path, entry.read_bytes(), content_type))
+    return files
+
+
+_CONSOLE_FILES = _read_console()  # at import: the event loop must not wait for a file

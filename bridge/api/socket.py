@@ -1,0 +1,378 @@
+"""A WebSocket as a sink: ready-made frames straight to its transport, and an end that no client can put off.
+
+uvicorn's protocol does the handshake, the parsing and the pings. What it does not do is done here: it tells the hub how
+much a socket holds back, and it cuts a socket whose client does not read, which no ping and no close frame can reach.
+What comes in is parsed in slices, and no more is read until all of it has been parsed and taken: a socket that sends
+very much, or very small frames, waits for its turn like any other work (see ``bridge.turns``). A client that
+has not been let in yet can send small messages only.
+"""
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.protocol import State
+
+from bridge.api.gate import Pass
+from bridge.api.keys import subprotocols
+from bridge.errors import BridgeError, OverLimit, error_body
+from bridge.session.contracts import SinkOwner
+from bridge.turns import UNIT_S, Share, Shares, Work
+from bridge.wire.message import EncodedMessage, frame_of
+
+__all__ = [
+    "MAX_FIRST_BYTES",
+    "MAX_TEXT_CHARS",
+    "UNSUPPORTED_DATA",
+    "BridgeWebSocket",
+    "SocketSink",
+    "Sockets",
+    "accept",
+    "deny",
+]
+
+MAX_TEXT_CHARS = 21 * 1024 * 1024
+"""Of one message: an append of 15 MiB as base64, and its JSON."""
+UNSUPPORTED_DATA = 1003
+"""The close code for what is no JSON text (RFC 6455 section 7.4.1)."""
+
+MAX_FIRST_BYTES = 128 * 1024
+"""Of a message from a client that has not been let in yet; longer ones close its socket with 1009."""
+
+_SUBPROTOCOL = "realtime"
+
+_HIGH_WATER_BYTES = 256 * 1024
+_LOW_WATER_BYTES = 64 * 1024
+_UNSENT_BYTES = 64 * 1024  # else the kernel keeps megabytes for a listener that does not read: minutes of old sound
+_NOT_SENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
+_CLOSE_DEADLINE_S = 2.0
+_HANDSHAKE_TIMEOUT_S = 10.0
+_MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to MAX_TEXT_CHARS the endpoint says why it closes
+_MAX_FRAGMENTS = 16_384  # of one message
+_AT_ONCE_BYTES = 4096  # what sound and events come in; it is not copied
+_SLICE_BYTES = 1024  # some 170 of the smallest frames, or 1 ms
+_POLICY_VIOLATION = 1008
+_NO_HANDSHAKE = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 28\r\nconnection: close\r\n\r\n"
+    b"This is no WebSocket request"
+)
+_KEY_SHARE, _KEY_BURST_S = 0.25, 0.5  # of the event loop's time, for one minted key
+_OPERATOR = "api"  # what API keys do together is the operator's own business
+_SCOPE_KEY = "bridge.socket"
+
+
+class BridgeWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's protocol with its transport within reach."""
+
+    sink: "SocketSink | None" = None
+    entry: Pass | None = None
+    """Until the client is let in it is counted as a stranger."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The TCP connection exists."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        self.work = Work(self.loop)
+        self._unparsed = bytearray()
+        self._is_waiting = False
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES, low=_LOW_WATER_BYTES)
+        line = transport.get_extra_info("socket")
+        if line is not None and _NOT_SENT_LOWAT is not None:
+            line.setsockopt(socket.IPPROTO_TCP, _NOT_SENT_LOWAT, _UNSENT_BYTES)
+        self._handshake_due = self.loop.call_later(_HANDSHAKE_TIMEOUT_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gone."""
+        self._handshake_due.cancel()
+        self._unparsed.clear()
+        self.let_in()
+        super().connection_lost(exc)
+
+    def let_in(self, max_message_bytes: int | None = None) -> None:
+        """The client is nobody's stranger any more, and may send so much at once."""
+        if max_message_bytes is not None:
+            self.conn.max_message_size = max_message_bytes
+        if self.entry is not None:
+            self.entry.leave()
+
+    # Reading
+
+    def data_received(self, data: bytes) -> None:
+        """Frames, cut anywhere."""
+        if len(data) > _AT_ONCE_BYTES or self._unparsed or self.read_paused or not self.work.has_time:
+            self._unparsed += data
+            self._parse_later()
+            return
+        self.work.begin()
+        self._take(data)
+        self.work.end()
+
+    def _parse_later(self) -> None:
+        """In the socket's next turn; until then nothing is read."""
+        if self._unparsed and not self._is_waiting and not self.read_paused:
+            self._is_waiting = True
+            self.work.next_turn(self._parse)
+        self._read_or_wait()
+
+    def _parse(self) -> None:
+        self._is_waiting = False
+        self.work.begin()
+        until = time.perf_counter() + UNIT_S
+        while self._unparsed and not self.read_paused and not self.transport.is_closing():
+            piece = bytes(self._unparsed[:_SLICE_BYTES])
+            del self._unparsed[:_SLICE_BYTES]
+            self._take(piece)
+            if time.perf_counter() > until:
+                break
+        if self.transport.is_closing():
+            self._unparsed.clear()
+        self.work.end()
+        self._parse_later()
+
+    def _take(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            self.transport.write(_NO_HANDSHAKE)
+            self.transport.close()
+            self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+
+    def _read_or_wait(self) -> None:
+        """Reads while there is nothing left to parse, and no message left to take."""
+        wants = not self.read_paused and not self._unparsed
+        if not self.transport.is_closing() and wants != self.transport.is_reading():
+            if wants:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def send_receive_event_to_app(self) -> None:
+        """A message is complete; no more are parsed than one slice holds until it has been taken."""
+        was_paused, self.read_paused = self.read_paused, True
+        super().send_receive_event_to_app()
+        if self.close_sent:
+            self.read_paused = was_paused
+        self._read_or_wait()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next message; a socket that has had its share waits for it a little longer."""
+        await self.work.rest()
+        self.work.end()
+        message = await self.queue.get()
+        self.work.begin()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self._parse_later()
+        return message
+
+    # Frames
+
+    def handle_cont(self, event: Frame) -> None:
+        """A fragment; so many that they are no message are none."""
+        if len(self.frames) >= _MAX_FRAGMENTS:
+            self.frames = []
+            self.conn.fail(_POLICY_VIOLATION, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answered, unless the client reads nothing: then it waits for the next one (RFC 6455 section 5.5.3)."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def handle_connect(self, event: Request) -> None:
+        """The handshake: the application finds its sink in the scope."""
+        self.conn.max_message_size = MAX_FIRST_BYTES
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["state"][_SCOPE_KEY] = self.sink = SocketSink(self)
+
+    def pause_writing(self) -> None:
+        """The transport holds more than it should."""
+        super().pause_writing()
+        if self.sink is not None:
+            self.sink.is_full(True)
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        super().resume_writing()
+        if self.sink is not None:
+            self.sink.is_full(False)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """An answer instead of the upgrade completes the handshake as well; uvicorn would log it as our failure."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+            self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+        elif message["type"] == "websocket.accept":
+            self._handshake_due.cancel()
+        elif message["type"] == "websocket.close":
+            self._read_or_wait()
+
+    def handle_close(self, event: Frame) -> None:
+        """The client says goodbye; if it does not read our answer, it is cut all the same."""
+        if self.sink is not None:
+            self.sink.said_goodbye = True
+        super().handle_close(event)
+        self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+
+    def handle_parser_exception(self) -> None:
+        """The client does not speak WebSocket."""
+        super().handle_parser_exception()
+        self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+
+    def keepalive_timeout(self) -> None:
+        """No pong: a client that does not answer does not read either."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops; whoever is still here is not waited for."""
+        try:
+            super().shutdown()
+        except InvalidState:  # half a handshake, or half a goodbye
+            self.transport.close()
+        self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
+
+
+class SocketSink:
+    """Where the hub writes. Frames are made once for all sockets and written as they are."""
+
+    def __init__(self, protocol: BridgeWebSocket) -> None:
+        self.said_goodbye = False
+        """The client closed the connection, or we did; else it broke."""
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._owner: SinkOwner | None = None
+
+    @staticmethod
+    def of(scope: Any) -> "SocketSink":
+        """The sink of the WebSocket that an ASGI scope stands for."""
+        return cast(SocketSink, scope["state"][_SCOPE_KEY])
+
+    def attach(self, owner: SinkOwner) -> None:
+        """From now on ``owner`` is told of the socket's state."""
+        self._owner = owner
+
+    def send(self, message: EncodedMessage) -> None:
+        """Writes a frame; to a closing socket, nothing."""
+        if not self._protocol.close_sent and not self._transport.is_closing():
+            self._transport.write(message.frame)
+
+    def write(self, messages: list[str | bytes]) -> None:
+        """Writes messages of this socket alone, text or binary, at once; to a closing socket, nothing."""
+        if not self._protocol.close_sent and not self._transport.is_closing():
+            frames = [
+                frame_of(message.encode()) if isinstance(message, str) else frame_of(message, is_text=False)
+                for message in messages
+            ]
+            self._transport.write(b"".join(frames))
+
+    def send_no_pings(self) -> None:
+        """For a client whose call a ping would end; to be said before the upgrade is accepted."""
+        self._protocol.ping_interval = None
+
+    def let_in(self, max_message_bytes: int | None = None) -> None:
+        """Whoever is at the other end has shown enough to be here, and to send messages of this size."""
+        self._protocol.let_in(max_message_bytes)
+
+    @property
+    def work(self) -> Work:
+        """What is done for this socket."""
+        return self._protocol.work
+
+    @property
+    def received_close_code(self) -> int | None:
+        """With which the client has said goodbye; None where it has not, also if it is gone."""
+        received = self._protocol.conn.close_rcvd
+        return None if received is None else int(received.code)
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection itself."""
+        return self._transport
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends a close frame; whatever the client does, the socket is gone soon after."""
+        protocol, transport = self._protocol, self._transport
+        if protocol.close_sent or transport.is_closing():
+            return
+        self.said_goodbye = True
+        protocol.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if protocol.conn.state is State.OPEN:
+            protocol.conn.send_close(code, _fits(reason))
+            transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.close_sent = True
+        protocol.close_timer = protocol.loop.call_later(_CLOSE_DEADLINE_S, transport.abort)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def is_full(self, full: bool) -> None:
+        """The transport's word on whether it wants more."""
+        if self._owner is not None:
+            if full:
+                self._owner.pause()
+            else:
+                self._owner.resume()
+
+
+async def deny(websocket: WebSocket, error: BridgeError) -> None:
+    """An HTTP error in place of the upgrade."""
+    await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status, error.headers))
+
+
+async def accept(websocket: WebSocket) -> None:
+    """The upgrade; browsers insist that one of the subprotocols that they offered is chosen."""
+    SocketSink.of(websocket.scope).let_in(_MAX_MESSAGE_BYTES)
+    await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in subprotocols(websocket.headers) else None)
+
+
+class Sockets:
+    """How many sockets of one kind, ``what``, each key has, over all calls."""
+
+    def __init__(self, limit: int, *, what: str = "listeners") -> None:
+        self._limit = limit
+        self._what = what
+        self._taken: Counter[str] = Counter()
+        self._shares = Shares(_KEY_SHARE, _KEY_BURST_S)
+
+    def share_of(self, key_id: str) -> Share | None:
+        """What all sockets of a minted key may take of our time before they wait for their turn."""
+        return None if key_id == _OPERATOR else self._shares.of(key_id)
+
+    def require_room(self, key_id: str) -> None:
+        """Raises ``OverLimit`` where one more would be one too many."""
+        if self._taken[key_id] >= self._limit:
+            raise OverLimit(f"This key has {self._limit} {self._what} already, which is the limit.")
+
+    @contextmanager
+    def one_more(self, key_id: str) -> Iterator[None]:
+        """Counts the socket for as long as it is there."""
+        self._taken[key_id] += 1
+        try:
+            yield
+        finally:
+            self._taken[key_id] -= 1
+            self._taken += Counter()  # forgets keys that have none
+
+
+def _fits(reason: str) -> str:
+    """A close frame takes 125 bytes, two of them for the code (RFC 6455 section 5.5)."""
+    return reason.encode()[:123].decode("utf-8", "ignore")

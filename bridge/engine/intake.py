@@ -1,0 +1,262 @@
+"""The caller's sound in the engine: the input buffer, the turns in it, and what is understood of them."""
+
+import asyncio
+import functools
+from collections.abc import Callable
+
+from msgspec import UNSET
+from structlog.typing import FilteringBoundLogger
+
+from bridge.engine import eagerness
+from bridge.engine.hearing import HeardTurn, Hearing
+from bridge.engine.mind import Mind
+from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.engine.transcription import TurnTranscription
+from bridge.engine.turns import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnDetector
+from bridge.errors import BadEvent, OverLimit
+from bridge.session.contracts import Downstream
+from bridge.session.state import SessionState
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SemanticVad, ServerVad
+from bridge.wire.sessions import Transcription as Asked
+
+__all__ = ["EngineInput"]
+
+_MIN_COMMIT_MS = 100
+_DETECTION_MS = 200  # by which speech is noticed after its start, at most
+_MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
+_PAUSE_MS = 192  # of silence, after which recognition begins in the hope that the turn is over
+_SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad without words, by eagerness
+
+
+class EngineInput:
+    """Takes sound, finds turns, commits them; ``on_start`` and ``on_turn`` are told of the turns that it finds."""
+
+    def __init__(
+        self,
+        mind: Mind,
+        recordings: Recordings,
+        downstream: Downstream,
+        state: SessionState,
+        *,
+        on_start: Callable[[], None],
+        on_turn: Callable[[], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._log = log
+        self._mind = mind
+        self._recordings = recordings
+        self._downstream = downstream
+        self._state = state
+        self._on_start = on_start
+        self._on_turn = on_turn
+        self._buffer = bytearray()
+        self._dropped_bytes = 0  # of all sound that came, those that are no longer in the buffer
+        self._turn_item_id = ""
+        self._detector: TurnDetector | None = None
+        self._hearing: Hearing | None = None
+        self._transcriptions: list[TurnTranscription] = []
+        self.configure()
+
+    def configure(self) -> None:
+        """Follows the session's turn detection."""
+        turns = self._state.turn_detection
+        if turns is None:
+            self._detector = None
+            self._give_up_hearing()
+            return
+        if isinstance(turns, SemanticVad):
+            waits = eagerness.MOST_MS if self._mind.can_hear else _SILENCE_MS
+            turns = ServerVad(silence_duration_ms=waits[turns.eagerness])
+        self._prefix_ms = turns.prefix_padding_ms
+        if self._detector is None:
+            self._detector = TurnDetector(pause_ms=_PAUSE_MS if self._mind.can_hear else None)
+            self._detector_start_ms = self.now_ms
+        self._detector.configure(
+            threshold=turns.threshold,
+            prefix_padding_ms=turns.prefix_padding_ms,
+            silence_duration_ms=turns.silence_duration_ms,
+        )
+
+    @property
+    def now_ms(self) -> int:
+        """The end of what was heard, in ms since the first sound."""
+        return (self._dropped_bytes + len(self._buffer)) // BYTES_PER_MS
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a turn is open."""
+        return self._detector is not None and self._detector.is_speaking
+
+    @property
+    def unheard(self) -> "list[asyncio.Future[HeardTurn]]":
+        """What is still being understood of what has been committed."""
+        return [future for transcription in self._transcriptions for future in transcription.pending]
+
+    def push(self, pcm: bytes) -> None:
+        """More of the caller's sound, PCM16 24 kHz mono."""
+        self._buffer += pcm
+        detector = self._detector
+        if detector is None:
+            self._trim(_MAX_BUFFER_MS)
+            return
+        for edge in detector.push(pcm):
+            if isinstance(edge, SpeechStarted):
+                self._started(edge.audio_start_ms)
+            elif isinstance(edge, SpeechPaused):
+                self._paused(edge.audio_end_ms)
+            elif isinstance(edge, SpeechResumed):
+                self._resumed()
+            else:
+                self._stopped(edge)
+        self._trim(_MAX_BUFFER_MS if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
+
+    def commit(self) -> None:
+        """The client ends the turn: all that is in the buffer is an item."""
+        length_ms = len(self._buffer) // BYTES_PER_MS
+        if length_ms < _MIN_COMMIT_MS:
+            raise BadEvent(
+                "Error committing input audio buffer: buffer too small. Expected at least "
+                f"{_MIN_COMMIT_MS}ms of audio, but buffer only has {length_ms:.2f}ms of audio.",
+                code="input_audio_buffer_commit_empty",
+            )
+        self._state.conversation.require_room()
+        self._commit(self._forget(), new_id("item"))
+
+    def commit_silence(self, item_id: str) -> None:
+        """What came since the last turn is an item, in which nobody says anything."""
+        self._add(self._take(len(self._buffer)), item_id)
+
+    def clear(self) -> None:
+        """Forgets what is in the buffer, and an open turn."""
+        self._forget()
+        self._downstream.deliver(server.InputAudioBufferCleared())
+
+    def stop(self) -> None:
+        """Nobody wants to know any more."""
+        self._forget()
+        for transcription in self._transcriptions:
+            transcription.stop()
+        self._transcriptions.clear()
+
+    # Turns
+
+    def _started(self, audio_start_ms: int) -> None:
+        start_ms = self._detector_start_ms + audio_start_ms
+        self._turn_item_id = new_id("item")
+        self._take_until(start_ms)
+        self._hearing = self._new_hearing() if self._mind.can_hear else None
+        self._downstream.deliver(
+            server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
+        )
+        self._on_start()
+
+    def _paused(self, audio_end_ms: int) -> None:
+        if self._hearing is None:
+            return
+        try:
+            guess = self._hearing.guess(self._buffer)
+        except OverLimit:
+            return  # at the end of the turn there is another chance
+        guess.add_done_callback(functools.partial(self._guessed, self._turn_item_id))
+
+    def _guessed(self, item_id: str, guess: "asyncio.Future[HeardTurn]") -> None:
+        """The words before a pause say how long it has to be."""
+        turns = self._state.turn_detection
+        is_current = self._detector is not None and item_id == self._turn_item_id and not guess.cancelled()
+        if is_current and isinstance(turns, SemanticVad) and guess.exception() is None:
+            assert self._detector is not None
+            edge = self._detector.end_after(eagerness.silence_ms(turns.eagerness, guess.result().text))
+            if edge is not None:  # the sound came faster than it was understood
+                self._stopped(edge)
+
+    def _resumed(self) -> None:
+        if self._hearing is not None:
+            self._hearing.resume()
+
+    def _stopped(self, edge: SpeechStopped) -> None:
+        end_ms = self._detector_start_ms + edge.audio_end_ms
+        self._downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id))
+        sound = self._take_until(end_ms)
+        try:
+            self._commit(sound, self._turn_item_id)
+            self._on_turn()
+        except BadEvent as error:  # there is no client event to refuse
+            self._downstream.deliver(server.error_event(error))
+
+    # Items
+
+    def _commit(self, sound: bytes, item_id: str) -> None:
+        hearing, self._hearing = self._hearing, None
+        self._add(sound, item_id)
+        is_asked = isinstance(self._state.input.transcription, Asked)
+        if not self._mind.can_hear:
+            if is_asked:
+                self._tell_failure(
+                    item_id, "transcription_unavailable", "The embedded engine has no speech recognition."
+                )
+            return
+        try:
+            stretches = (hearing or self._new_hearing()).finish(sound)
+        except OverLimit as error:
+            if is_asked:
+                self._tell_failure(item_id, error.code, error.message)
+            return
+        transcription = TurnTranscription(
+            item_id,
+            stretches,
+            recordings=self._recordings,
+            downstream=self._downstream if is_asked else None,
+            log=self._log,
+        )
+        self._transcriptions = [other for other in self._transcriptions if other.pending]
+        self._transcriptions.append(transcription)
+
+    def _add(self, sound: bytes, item_id: str) -> None:
+        item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
+        previous = self._state.conversation.place(item)
+        self._recordings.keep(item_id, sound)
+        deliver = self._downstream.deliver
+        deliver(server.InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
+        deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
+        deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
+
+    def _tell_failure(self, item_id: str, code: str, message: str) -> None:
+        error = server.TranscriptionError(code=code, message=message)
+        self._downstream.deliver(server.InputAudioTranscriptionFailed(item_id=item_id, error=error))
+
+    # Hearing
+
+    def _new_hearing(self) -> Hearing:
+        asked = self._state.input.transcription
+        language = asked.language if isinstance(asked, Asked) and asked.language is not UNSET else None
+        return Hearing(functools.partial(self._mind.listen, language=language))
+
+    def _give_up_hearing(self) -> None:
+        if self._hearing is not None:
+            self._hearing.cancel()
+            self._hearing = None
+
+    # The buffer
+
+    def _take_until(self, ms: int) -> bytes:
+        """Takes the buffer's sound up to a time since the first sound."""
+        return self._take(ms * BYTES_PER_MS - self._dropped_bytes)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[: max(0, size)])
+        del self._buffer[: len(taken)]
+        self._dropped_bytes += len(taken)
+        return taken
+
+    def _trim(self, keep_ms: int) -> None:
+        if len(self._buffer) > (keep_ms + 1000) * BYTES_PER_MS:  # not for every frame
+            self._take(len(self._buffer) - keep_ms * BYTES_PER_MS)
+
+    def _forget(self) -> bytes:
+        self._give_up_hearing()
+        if self._detector is not None:
+            self._detector.reset()
+        return self._take(len(self._buffer))

@@ -1,0 +1,101 @@
+"""What an engine has to answer, in what form it may, and who does: a parrot or an assistant."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec import UNSET
+from structlog.typing import FilteringBoundLogger
+
+from bridge.engine.hearing import HeardTurn
+from bridge.engine.recordings import Recordings
+from bridge.session.state import SessionState
+from bridge.wire import items
+from bridge.wire.sessions import FunctionTool, ToolChoice
+
+__all__ = ["ToolCall", "Content", "Matter", "Mind", "Speech", "Spoken", "Text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """Sound that is there already, PCM16 24 kHz mono, and what it says."""
+
+    pcm: bytes
+    transcript: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """Words to be spoken piece by piece; the pieces together are the transcript."""
+
+    pieces: Sequence[str]
+    say: "Callable[[str], asyncio.Future[bytes]]"
+    """Makes the sound of one piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text only."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function call; ``arguments`` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+Content = Speech | Spoken | Text | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """One response that is wanted, and all that it may be made of."""
+
+    wanted: items.ResponseConfig
+    history: Sequence[items.Item]
+    state: SessionState
+    recordings: Recordings
+    is_text: bool
+    """No sound is wanted."""
+    log: FilteringBoundLogger
+    """Of the conversation."""
+    is_idle: bool = False
+    """Nobody has said anything for ``idle_timeout_ms``."""
+
+    @property
+    def functions(self) -> list[FunctionTool]:
+        """Those that may be called."""
+        tools = self.wanted.tools if self.wanted.tools is not UNSET else self.state.config.tools
+        named = [tool for tool in tools if isinstance(tool, FunctionTool)] if tools is not UNSET else []
+        return [] if self.choice == "none" else named
+
+    @property
+    def choice(self) -> ToolChoice:
+        """Whether one has to be called."""
+        choice = self.wanted.tool_choice if self.wanted.tool_choice is not UNSET else self.state.config.tool_choice
+        return choice if choice is not UNSET else "auto"
+
+
+class Mind(Protocol):
+    """Who listens and answers, in one conversation."""
+
+    keeps_ms: int
+    """How much sound is kept of a conversation, to be retrieved or said again."""
+
+    @property
+    def can_hear(self) -> bool:
+        """Whether words are understood."""
+        ...
+
+    def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
+        """Understands one stretch of sound; ``OverLimit`` where it cannot now."""
+        ...
+
+    def content(self, matter: Matter) -> Content:
+        """The answer; all words of the conversation have been understood before."""
+        ...

@@ -1,0 +1,288 @@
+"""The embedded engine: a Realtime service of its own in this process, which answers when nothing else is configured.
+
+It hears (Silero VAD), takes turns, keeps the conversation and answers; with which wits, says its ``Mind``: the parrot
+says the caller's own words back, the assistant understands them, and speaks. Neither invents what it cannot know.
+"""
+
+import asyncio
+import binascii
+import functools
+
+import msgspec
+from msgspec import UNSET
+
+from bridge.context import CallContext
+from bridge.engine.answer import EngineAnswer
+from bridge.engine.intake import EngineInput
+from bridge.engine.mind import Matter, Mind
+from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.errors import BadEvent
+from bridge.media.convert import SoundDecoder
+from bridge.session.contracts import Downstream
+from bridge.session.state import SessionState
+from bridge.wire import client_events as client
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import ServerVad, format_of
+from bridge.wire.stats import UpstreamStats
+
+__all__ = ["Engine"]
+
+_MAX_RETRIEVED_BYTES = 4 * 1024 * 1024  # 87 s; a longer item is retrieved without its sound, or no client could read it
+_INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
+
+
+class Engine:
+    """One conversation with the embedded engine; an ``Upstream``."""
+
+    def __init__(self, mind: Mind, context: CallContext) -> None:
+        self._mind = mind
+        self._log = context.logger("engine")
+        self._recordings = Recordings(mind.keeps_ms)
+        self._answers: dict[str, EngineAnswer] = {}  # in progress, by their response's id
+        self._given = 0
+        """How many were given to their end."""
+        self._idle: asyncio.TimerHandle | None = None
+
+    # Upstream
+
+    def start(self, downstream: Downstream, state: SessionState) -> None:
+        """Begins the conversation; ``session.created`` is delivered before this returns."""
+        self._downstream = downstream
+        self._state = state
+        self._recordings = Recordings(self._mind.keeps_ms, state.budget)
+        self._intake = EngineInput(
+            self._mind,
+            self._recordings,
+            downstream,
+            state,
+            on_start=self._speech_started,
+            on_turn=self._turn_ended,
+            log=self._log,
+        )
+        downstream.deliver(server.SessionCreated(session=state.config))
+
+    @property
+    def passage(self) -> None:
+        """It hears sound, no packets."""
+        return None
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """What it hears, whatever the session's formats are."""
+        return PCM16
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """What it speaks, likewise."""
+        return PCM16
+
+    def receive_event(self, message: client.ClientMessage) -> None:
+        """A client event; raises ``BadEvent`` if it cannot be done, or if not all of it is known here."""
+        event = message.known
+        if isinstance(event, client.SessionUpdate):
+            self._downstream.deliver(server.SessionUpdated(session=self._state.updated(event.session)))
+            self._intake.configure()
+        elif isinstance(event, client.InputAudioBufferCommit):
+            self._intake.commit()
+        elif isinstance(event, client.InputAudioBufferClear):
+            self._intake.clear()
+        elif isinstance(event, client.ConversationItemCreate):
+            self._create_item(event)
+        elif isinstance(event, client.ConversationItemRetrieve):
+            self._retrieve(event.item_id)
+        elif isinstance(event, client.ConversationItemDelete):
+            self._state.conversation.find(event.item_id)
+            self._recordings.forget(event.item_id)
+            self._downstream.deliver(server.ConversationItemDeleted(item_id=event.item_id))
+        elif isinstance(event, client.ConversationItemTruncate):
+            self._truncate(event)
+        elif isinstance(event, client.ResponseCreate):
+            self._respond(event.response if event.response is not UNSET else items.ResponseConfig())
+        elif isinstance(event, client.ResponseCancel):
+            answer = self._answers.get(self._state.require_active(event.response_id))
+            if answer is not None:
+                answer.cancel("client_cancelled")
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """The caller's sound, PCM16 24 kHz mono."""
+        self._intake.push(pcm)
+
+    def stats(self) -> UpstreamStats:
+        """It has no lines that could be lost."""
+        return UpstreamStats(name="local", lines=0, lost=0, answers=self._given)
+
+    async def aclose(self) -> None:
+        """Ends the conversation; may be called twice."""
+        self._forget_idleness()
+        self._intake.stop()
+        for answer in self._answers.values():
+            answer.stop()
+        self._answers.clear()
+        self._recordings.clear()
+
+    @property
+    def _answer(self) -> EngineAnswer | None:
+        """The one in the conversation; nobody waits for those beside it, nor interrupts them."""
+        active = self._state.response
+        return None if active is None else self._answers.get(active.id)
+
+    # Turns
+
+    def _speech_started(self) -> None:
+        self._forget_idleness()
+        turns = self._state.turn_detection
+        answer = self._answer
+        if answer is not None and turns is not None and turns.interrupt_response:
+            answer.cancel("turn_detected")
+
+    def _turn_ended(self) -> None:
+        turns = self._state.turn_detection
+        if self._answer is None and turns is not None and turns.create_response and self._state.has_answers:
+            self._respond(items.ResponseConfig())
+
+    # A caller who says nothing
+
+    def _await_idleness(self, answer: EngineAnswer) -> None:
+        """``idle_timeout_ms`` counts from where the answer has been heard, if it plays from its beginning on."""
+        turns = self._state.turn_detection
+        self._forget_idleness()
+        if not isinstance(turns, ServerVad) or turns.idle_timeout_ms is None:
+            return
+        loop = asyncio.get_running_loop()
+        heard_s = max(loop.time(), (answer.sound_began_s or 0) + answer.audio_ms / 1000)
+        start_ms = self._intake.now_ms + round(1000 * (heard_s - loop.time()))
+        self._idle = loop.call_at(heard_s + turns.idle_timeout_ms / 1000, self._idled, start_ms)
+
+    def _idled(self, start_ms: int) -> None:
+        self._idle = None
+        if (
+            self._answer is not None
+            or self._intake.is_speaking
+            or not isinstance(self._state.turn_detection, ServerVad)
+        ):
+            return
+        item_id, end_ms = new_id("item"), self._intake.now_ms
+        self._downstream.deliver(
+            server.InputAudioBufferTimeoutTriggered(
+                audio_start_ms=min(start_ms, end_ms), audio_end_ms=end_ms, item_id=item_id
+            )
+        )
+        try:
+            self._intake.commit_silence(item_id)
+            self._respond(items.ResponseConfig(), is_idle=True)
+        except BadEvent as error:  # there is no client event to refuse
+            self._downstream.deliver(server.error_event(error))
+
+    def _forget_idleness(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    # Items
+
+    def _create_item(self, event: client.ConversationItemCreate) -> None:
+        item = event.item
+        self._state.require_answerable(item)
+        item.status = "completed"  # whatever the client calls it
+        sound = self._taken_sound(item)
+        previous = self._state.conversation.place(item, after=event.previous_item_id)
+        if sound:
+            self._recordings.keep(str(item.id), sound)
+        self._downstream.deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
+        self._downstream.deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
+
+    def _taken_sound(self, item: items.Item) -> bytes:
+        """The sound of an item that brings its own, taken out of it; events do not carry it."""
+        sound = b""
+        for index, part in enumerate(item.content if isinstance(item, items.Message) else []):
+            if isinstance(part, items.InputAudio) and isinstance(part.audio, str):
+                try:
+                    encoded = binascii.a2b_base64(part.audio, strict_mode=True)
+                except (binascii.Error, ValueError):
+                    param = f"item.content[{index}].audio"
+                    raise BadEvent("'audio' is not valid base64.", code="invalid_audio", param=param) from None
+                audio_format = format_of(self._state.input.format)
+                if len(encoded) % audio_format.bytes_per_sample:
+                    param = f"item.content[{index}].audio"
+                    raise BadEvent("'audio' ends in the middle of a sample.", code="invalid_audio", param=param)
+                sound += SoundDecoder(audio_format).push(encoded)
+                part.audio = UNSET
+        return sound[: len(sound) // 2 * 2]
+
+    def _retrieve(self, item_id: str) -> None:
+        item = self._state.conversation.find(item_id)
+        sound = self._recordings.sound(item_id)
+        if sound and len(sound) <= _MAX_RETRIEVED_BYTES and isinstance(item, items.Message):
+            audio = binascii.b2a_base64(sound, newline=False).decode()
+            content: list[items.Content] = [
+                msgspec.structs.replace(part, audio=audio)
+                if isinstance(part, items.InputAudio | items.OutputAudio)
+                else part
+                for part in item.content
+            ]
+            item = msgspec.structs.replace(item, content=content)
+        self._downstream.deliver(server.ConversationItemRetrieved(item=item))
+
+    def _truncate(self, event: client.ConversationItemTruncate) -> None:
+        self._state.require_audio(event.item_id, event.content_index)
+        answer = next((known for known in self._answers.values() if known.item_id == event.item_id), None)
+        length_ms = answer.audio_ms if answer is not None else self._recordings.duration_ms(event.item_id)
+        if event.audio_end_ms > length_ms:
+            raise BadEvent(
+                f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms", param="audio_end_ms"
+            )
+        if answer is not None:
+            answer.cut(event.audio_end_ms * BYTES_PER_MS)
+        else:
+            self._recordings.cut(event.item_id, event.audio_end_ms * BYTES_PER_MS)
+        self._downstream.deliver(
+            server.ConversationItemTruncated(
+                item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
+            )
+        )
+
+    # Answers
+
+    def _respond(self, wanted: items.ResponseConfig, *, is_idle: bool = False) -> None:
+        self._state.require_idle(wanted)
+        if not wanted.is_beside:
+            self._state.conversation.require_room()
+        history = self._state.history(wanted)
+        response = self._state.new_response(new_id("resp"), wanted)
+        matter = Matter(
+            wanted,
+            history,
+            self._state,
+            self._recordings,
+            is_text=response.output_modalities == ["text"],
+            is_idle=is_idle,
+            log=self._log,
+        )
+        if not wanted.is_beside:
+            self._forget_idleness()
+        self._answers[response.id] = answer = EngineAnswer(
+            functools.partial(self._mind.content, matter),
+            response,
+            unheard=self._intake.unheard,
+            conversation=None if wanted.is_beside else self._state.conversation,
+            downstream=self._downstream,
+            recordings=self._recordings,
+            input_tokens=self._input_tokens(history),
+            on_done=self._answered,
+            log=self._log,
+        )
+        answer.start()
+
+    def _input_tokens(self, history: list[items.Item]) -> tuple[int, int]:
+        """Of text and of sound, as an estimate."""
+        sound_ms = sum(self._recordings.duration_ms(item.id) for item in history)
+        return self._state.text_tokens(history), sound_ms * _INPUT_TOKENS_PER_S // 1000
+
+    def _answered(self, answer: EngineAnswer) -> None:
+        del self._answers[answer.response.id]
+        self._given += 1
+        if answer.response.status == "completed" and answer.response.conversation_id is not None:
+            self._await_idleness(answer)

@@ -1,0 +1,87 @@
+"""The words of one item, told as they are understood: one delta for each stretch of sound, then the whole."""
+
+import asyncio
+from collections.abc import Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.engine.hearing import HeardTurn
+from bridge.engine.recordings import Recordings
+from bridge.session.contracts import Downstream
+from bridge.wire import server_events as server
+
+__all__ = ["TurnTranscription"]
+
+
+class TurnTranscription:
+    """Waits for the stretches of one item, in order; ``downstream`` is told where somebody asked for a transcript."""
+
+    def __init__(
+        self,
+        item_id: str,
+        stretches: "Sequence[asyncio.Future[HeardTurn]]",
+        *,
+        recordings: Recordings,
+        downstream: Downstream | None,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._item_id = item_id
+        self._waiting = list(stretches)
+        self._recordings = recordings
+        self._downstream = downstream
+        self._log = log
+        self._words: list[str] = []
+        self._is_unintelligible = False
+        self._waiting[0].add_done_callback(self._advance)
+
+    @property
+    def pending(self) -> "Sequence[asyncio.Future[HeardTurn]]":
+        """What has not been understood yet."""
+        return self._waiting
+
+    def stop(self) -> None:
+        """Nobody wants to know any more."""
+        for future in self._waiting:
+            future.remove_done_callback(self._advance)
+            future.cancel()
+        self._waiting.clear()
+
+    def _advance(self, future: "asyncio.Future[HeardTurn]") -> None:
+        self._waiting.pop(0)
+        error = None if future.cancelled() else future.exception()
+        if error is not None or future.cancelled():
+            self._log.error("engine.hearing_failed", exc_info=error)
+            self._is_unintelligible = True
+        else:
+            self._hear(future.result())
+        if self._waiting:
+            self._waiting[0].add_done_callback(self._advance)
+        else:
+            self._complete()
+
+    def _hear(self, heard: "HeardTurn") -> None:
+        if heard.text:
+            delta = f" {heard.text}" if self._words else heard.text
+            self._words.append(delta)
+            if self._downstream is not None:
+                self._downstream.deliver(server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=delta))
+        elif heard.is_speech:
+            self._is_unintelligible = True
+
+    def _complete(self) -> None:
+        words = "".join(self._words)
+        self._recordings.understand(self._item_id, words)
+        if self._downstream is None:
+            return
+        if self._is_unintelligible and not words:
+            error = server.TranscriptionError(
+                code="audio_unintelligible", message="The audio could not be transcribed."
+            )
+            self._downstream.deliver(server.InputAudioTranscriptionFailed(item_id=self._item_id, error=error))
+            return
+        seconds = round(self._recordings.duration_ms(self._item_id) / 1000, 3)
+        self._downstream.deliver(
+            server.InputAudioTranscriptionCompleted(
+                item_id=self._item_id, transcript=words, usage={"type": "duration", "seconds": seconds}
+            )
+        )

@@ -1,0 +1,1 @@
+"""The recorder: writes what a call said and heard into files."""

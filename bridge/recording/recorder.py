@@ -1,0 +1,398 @@
+"""Recordings: one consumer of a call each, whose sound and events go to files.
+
+Everything that touches a file runs in one thread for all recordings, behind a bounded queue. If the disk is slow, the
+recording loses sound, which is told in its own events and silent in its sound. If the disk is full, the recording ends,
+and an event says so; the call never notices.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from bridge.errors import BadRequest, ConfigError
+from bridge.log import get_logger
+from bridge.media.stereo import StereoTimeline
+from bridge.recording.files import Format, RecordingFiles
+from bridge.recording.leftovers import finish_leftovers
+from bridge.session.hub import Hub
+from bridge.session.replay import DROPPED
+from bridge.session.session import Session
+from bridge.session.subscription import Subscription, TrackName
+from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
+from bridge.wire.choices import TRACKS
+from bridge.wire.ids import new_id
+from bridge.wire.own_events import CallOpened, ListenerDropped, RecordingEnded, RecordingStarted
+from bridge.wire.server_events import OutputAudioBufferCleared, ServerEvent, encode
+from bridge.wire.stats import ListenerRole, ListenerStats, RecordingState, RecordingStats
+
+__all__ = ["EveryCall", "Recorder", "Recording"]
+
+_log = get_logger("recorder")
+
+_TICK_S = 0.25
+_CLOSE_DEADLINE_S = 10.0  # for what has still to be written when the daemon stops
+_HIGH_WATER_BYTES = 4 * 1024 * 1024  # of one recording, on their way to the disk
+_LOW_WATER_BYTES = 1024 * 1024
+_LONGEST_WAIT_S = 60.0  # of the caller's sound, before it is handed on between two ticks
+_MAX_LINES_BYTES = 256 * 1024
+_MAX_WAITING_LINES_BYTES = 1024 * 1024  # while the disk takes nothing: then the recording ends
+_MAX_TOLD = 50  # files, in one line of the log
+
+
+class Recording:
+    """One call's; a ``Consumer`` of it."""
+
+    def __init__(self, session: Session, recorder: "Recorder") -> None:
+        self.id = new_id("rec")
+        self.call_id = session.info.id
+        self.name = f"{self.call_id}-{self.id}"
+        self.log = session.context.logger("recorder").bind(recording_id=self.id)
+        self.reason = ""
+        """Why it ended; empty while it runs."""
+        self.session = session
+        self.subscription: Subscription | None = None
+        self.files: RecordingFiles | None = None
+        """Of the recorder's thread."""
+        self._recorder = recorder
+        self._timeline = StereoTimeline(SESSION_HZ)
+        self._began = recorder.now()
+        self._lines = bytearray()
+        self._waiting_bytes = 0
+        self._is_full = False
+        self._listener_id = new_id("lst")
+        self._last_event_id = ""
+        self.dropped_events = self.dropped_ms = 0
+        """Sound that was left out because the disk was slow."""
+        self._unreported_events = self._unreported_ms = 0
+
+    # Consumer
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Takes an event; nothing is written here."""
+        if self.reason:
+            return
+        now = self._recorder.now() - self._began
+        if isinstance(event, OutputAudioBufferCleared):
+            self._timeline.cut(now)
+        self._last_event_id = str(event.event_id)
+        self._note(text, now)
+        if len(self._lines) > _MAX_WAITING_LINES_BYTES:
+            self.end("disk_too_slow")
+        elif len(self._lines) > _MAX_LINES_BYTES:
+            self.hand_on()
+
+    def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """Takes a piece of sound, or leaves it out if the disk does not keep up."""
+        if self.reason:
+            return
+        if self._is_full:
+            audio_ms = len(pcm) // audio_format.bytes_per_ms
+            self.dropped_events += 1
+            self.dropped_ms += audio_ms
+            self._unreported_events += 1
+            self._unreported_ms += audio_ms
+            return
+        lay = self._timeline.hear if track == "input" else self._timeline.speak
+        lay(pcm, timestamp, self._recorder.now() - self._began)
+        if self._timeline.waiting_s > _LONGEST_WAIT_S:
+            self.hand_on()
+
+    def ended(self, error: Exception | None) -> None:
+        """The call is over, or something went wrong here."""
+        if error is None:
+            self.end("call_ended")
+        else:
+            self._recorder.fail(self, error)
+
+    def listed(self) -> ListenerStats:
+        """It stands among the call's listeners, as one of binary frames."""
+        return ListenerStats(
+            id=self._listener_id,
+            role=ListenerRole.RECORDER,
+            dialect="ga",
+            audio=PCM16.name,
+            chunk_ms=None,
+            chunk_size=None,
+            tracks=list(TRACKS),
+            events=None,
+            framing="binary",
+            is_held=False,
+            last_event_id=self._last_event_id,
+            backlog_bytes=self.buffered_bytes,
+            dropped_events=self.dropped_events,
+            dropped_ms=self.dropped_ms,
+        )
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What is on its way to the disk."""
+        return self._waiting_bytes + len(self._lines)
+
+    def _note(self, text: bytes, now: float) -> None:
+        self._lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * now), text)
+
+    def _report(self) -> None:
+        """Says on record how much sound was left out until now."""
+        if self._unreported_events:
+            report = ListenerDropped(
+                event_id=f"{self._last_event_id}{DROPPED}",
+                events=self._unreported_events,
+                audio_ms=self._unreported_ms,
+            )
+            self._unreported_events = self._unreported_ms = 0
+            self._note(encode(report), self._recorder.now() - self._began)
+
+    # Its life
+
+    def hand_on(self) -> None:
+        """What is final goes to the recorder's thread, unless too much is on its way there."""
+        if not self._is_full:
+            self._write(*self._timeline.take(self._recorder.now() - self._began))
+
+    def end(self, reason: str) -> None:
+        """No more is recorded; the files are completed. The first reason counts."""
+        if self.reason:
+            return
+        self.reason = reason
+        self.seconds = self._recorder.now() - self._began
+        self._report()
+        if reason != "failed":
+            for left, right in self._timeline.finish(self.seconds):
+                self._write(left, right)
+            self._write(b"", b"")
+        self._recorder.ended(self)
+        if self.subscription is not None:
+            self.subscription.cancel()
+
+    def stats(self) -> RecordingStats:
+        """How it is going."""
+        state = RecordingState.RECORDING
+        if self.reason:
+            state = RecordingState.FAILED if self.reason == "failed" else RecordingState.FINISHING
+        seconds = self.seconds if self.reason else self._recorder.now() - self._began
+        return RecordingStats(id=self.id, call_id=self.call_id, state=state, seconds=round(seconds, 1))
+
+    def _write(self, left: bytes, right: bytes) -> None:
+        lines = bytes(self._lines)
+        self._lines.clear()
+        size = len(left) + len(right) + len(lines)
+        if not size:
+            return
+        self._waiting_bytes += size
+        if self._waiting_bytes > _HIGH_WATER_BYTES:
+            self._is_full = True
+        self._recorder.submit(self, lambda files: files.write(left, right, lines), lambda: self._written(size))
+
+    def _written(self, size: int) -> None:
+        self._waiting_bytes -= size
+        if self._is_full and self._waiting_bytes < _LOW_WATER_BYTES:
+            self._is_full = False
+            if not self.reason:
+                self._report()
+
+
+class Recorder:
+    """All recordings of a daemon. ``async with`` owns its thread and completes what is unfinished at the end."""
+
+    def __init__(self, folder: str, *, sound_format: Format, watchers: Hub) -> None:
+        self._path = folder
+        self._format = sound_format
+        self._watchers = watchers
+        self._recordings: dict[str, Recording] = {}
+        self._unfinished: set[Recording] = set()
+        self._all_done = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._tick: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> "Recorder":
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._folder = await self._loop.run_in_executor(self._thread, _open_folder, self._path)
+        except OSError as error:
+            self._thread.shutdown(wait=False)
+            reason = f"cannot write into {self._path}: {error.strerror}"
+            raise ConfigError(f"record_dir: {reason}", param="record_dir") from None
+        await self._finish_leftovers()
+        self._tick = self._loop.call_later(_TICK_S, self._hand_on)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for recording in tuple(self._recordings.values()):
+            recording.end("server_stopped")
+        if self._tick is not None:
+            self._tick.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_DEADLINE_S):
+                while self._unfinished:
+                    self._all_done.clear()
+                    await self._all_done.wait()
+        for recording in self._unfinished:
+            recording.log.error("recorder.unfinished")
+        self._thread.submit(os.close, self._folder)
+        self._thread.shutdown(wait=False)
+
+    async def _finish_leftovers(self) -> None:
+        """What an earlier process was writing when it was killed."""
+        try:
+            found = await self._loop.run_in_executor(self._thread, finish_leftovers, self._folder)
+        except OSError as error:
+            _log.error("recorder.leftovers_unknown", error=str(error))
+            return
+        if found.finished:
+            _log.warning("recorder.recovered", count=len(found.finished), files=found.finished[:_MAX_TOLD])
+        if found.left:
+            left = dict(list(found.left.items())[:_MAX_TOLD])
+            _log.error("recorder.left_unfinished", count=len(found.left), files=left)
+
+    def now(self) -> float:
+        """The loop's clock."""
+        return self._loop.time()
+
+    def find(self, call_id: str) -> Recording | None:
+        """The running one of a call."""
+        return self._recordings.get(call_id)
+
+    def start(self, session: Session) -> Recording:
+        """Begins to record, or goes on: a call has one recording at a time."""
+        running = self.find(session.info.id)
+        if running is not None:
+            return running
+        recording = Recording(session, self)
+        self._recordings[recording.call_id] = recording
+        self._unfinished.add(recording)
+        self._run(recording, lambda: self._open(recording), lambda: None)
+        self._tell(recording, RecordingStarted(call_id=recording.call_id, recording_id=recording.id))
+        recording.subscription = session.subscribe(recording, PCM16)
+        return recording
+
+    def stop(self, call_id: str) -> Recording:
+        """Ends the call's recording; raises ``BadRequest`` where there is none."""
+        recording = self.find(call_id)
+        if recording is None:
+            raise BadRequest("This call is not being recorded.", code="not_recording")
+        recording.end("requested")
+        return recording
+
+    def submit(self, recording: Recording, work: Callable[[RecordingFiles], None], then: Callable[[], None]) -> None:
+        """``work`` with the recording's files in the thread, ``then`` in the loop; nothing for one that has failed."""
+
+        def write() -> None:
+            if recording.files is not None:
+                work(recording.files)
+
+        self._run(recording, write, then)
+
+    def ended(self, recording: Recording) -> None:
+        """No more comes: its files are completed and told of, or given up."""
+        self._recordings.pop(recording.call_id, None)
+        if recording.reason == "failed":
+            return
+        names: tuple[str, ...] = ()
+
+        def complete() -> None:
+            nonlocal names
+            if recording.files is not None:
+                recording.files.end()
+                names = recording.files.names
+
+        self._run(recording, complete, lambda: self._over(recording, names))
+
+    def _open(self, recording: Recording) -> None:
+        recording.files = RecordingFiles(self._folder, recording.name, self._format)
+
+    def _run(self, recording: Recording, work: Callable[[], None], then: Callable[[], None]) -> None:
+        def done(future: "Future[None]") -> None:
+            self._loop.call_soon_threadsafe(self._done, recording, future, then)
+
+        self._thread.submit(_contained, recording, work).add_done_callback(done)
+
+    def _done(self, recording: Recording, future: "Future[None]", then: Callable[[], None]) -> None:
+        error = future.exception()
+        if error is None:
+            then()
+            return
+        self._fail(recording, error)
+
+    def fail(self, recording: Recording, error: BaseException) -> None:
+        """Gives a recording up: nothing more is written, and its files stay as they are."""
+        self._run(recording, lambda: _abandon(recording), lambda: None)
+        self._fail(recording, error)
+
+    def _fail(self, recording: Recording, error: BaseException) -> None:
+        if recording not in self._unfinished:
+            return
+        recording.log.error("recorder.failed", error=str(error))
+        if not recording.reason:
+            recording.end("failed")
+        recording.reason = "failed"
+        self._over(recording, (), error=error)
+
+    def _over(self, recording: Recording, names: tuple[str, ...], *, error: BaseException | None = None) -> None:
+        self._unfinished.discard(recording)
+        if not self._unfinished:
+            self._all_done.set()
+        if recording.reason == "failed" and error is None:
+            return
+        message = None if error is None else getattr(error, "strerror", None) or type(error).__name__
+        ending = RecordingEnded(
+            call_id=recording.call_id,
+            recording_id=recording.id,
+            reason=recording.reason,
+            seconds=round(recording.seconds, 3),
+            files=list(names),
+            error=message,
+        )
+        self._tell(recording, ending)
+
+    def _tell(self, recording: Recording, event: RecordingStarted | RecordingEnded) -> None:
+        """Those of the call who know the bridge, and those who watch all calls."""
+        recording.session.hub.publish_own(event)
+        self._watchers.publish(event)
+
+    def _hand_on(self) -> None:
+        for recording in tuple(self._recordings.values()):
+            recording.hand_on()
+        self._tick = self._loop.call_later(_TICK_S, self._hand_on)
+
+
+class EveryCall:
+    """Records each call from its beginning; subscribed to the events of all calls."""
+
+    def __init__(self, recorder: Recorder, find: Callable[[str], Session]) -> None:
+        self._recorder = recorder
+        self._find = find
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Begins where a call does."""
+        if isinstance(event, CallOpened):
+            self._recorder.start(self._find(event.call.id))
+
+
+def _open_folder(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    probe = f".{secrets.token_hex(8)}"  # what permissions say is not all that matters: on /proc they allow it
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=descriptor))
+        os.unlink(probe, dir_fd=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _contained(recording: Recording, work: Callable[[], None]) -> None:
+    """In the thread: once something went wrong, nothing more is written."""
+    try:
+        work()
+    except BaseException:
+        _abandon(recording)
+        raise
+
+
+def _abandon(recording: Recording) -> None:
+    files, recording.files = recording.files, None
+    if files is not None:
+        files.abandon()

@@ -1,0 +1,117 @@
+"""What clients say to a session; whatever is wrong with it is answered by an ``error`` event."""
+
+from collections.abc import Callable, Iterator
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.errors import BadEvent, BridgeError, Forbidden
+from bridge.session.audio_router import AudioRouter
+from bridge.session.contracts import Upstream
+from bridge.session.hub import Hub, Listener
+from bridge.session.playback_controller import PlaybackController
+from bridge.session.request_tracker import RequestTracker
+from bridge.wire import client_events as client
+from bridge.wire import server_events as server
+from bridge.wire.dialects.beta import Beta
+from bridge.wire.dialects.beta import read_client_message as read_beta_message
+from bridge.wire.stats import ListenerRole
+
+__all__ = ["ClientEventHandler"]
+
+_UNSUPPORTED_DATA, _INVALID_DATA, _TOO_BIG = 1003, 1007, 1009  # close codes, RFC 6455 section 7.4.1
+
+
+class ClientEventHandler:
+    """Few events are answered here (sound, what concerns a listener alone, playback); the rest goes to the upstream."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        upstream: Upstream,
+        beta: Beta,
+        *,
+        sound: AudioRouter,
+        playing: PlaybackController,
+        require_bytes: Callable[[client.ClientMessage], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.askers = RequestTracker()
+        self._hub = hub
+        self._upstream = upstream
+        self._beta = beta
+        self._sound = sound
+        self._playing = playing
+        self._require_bytes = require_bytes
+        self._log = log
+
+    def receive(self, listener: Listener, text: str, *, receive_audio: Callable[[bytes], None]) -> Iterator[None]:
+        """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
+        event_id = None
+        try:
+            message = read_beta_message(text, self._beta) if listener.is_beta else client.read_client_message(text)
+            event = message.event
+            event_id = event.event_id
+            listener.unreadable = 0
+            if isinstance(event, client.InputAudioBufferAppend) and listener.role is not ListenerRole.OBSERVER:
+                for number, piece in enumerate(self._sound.append(listener, event)):
+                    if number:
+                        yield
+                    receive_audio(piece)
+            else:
+                self._carry_out(listener, message)
+        except Exception as failure:
+            self._answer(listener, failure, event_id or client.event_id_of(text))
+
+    def _answer(self, listener: Listener, failure: Exception, event_id: str | None) -> None:
+        """Tells what is wrong with an event.
+
+        The exception is kept in no variable of the function that caught it: that would be a cycle through its
+        traceback, in which a long event stayed in memory until the garbage collector came by.
+        """
+        error = failure if isinstance(failure, BadEvent | Forbidden) else self._unforeseen(failure)
+        self._hub.tell(listener, server.error_event(error, event_id=event_id))
+        if error.code != "invalid_json":
+            listener.unreadable = 0
+        elif listener.role is not ListenerRole.PEER:  # a data channel goes with its call only
+            listener.count_unreadable(_INVALID_DATA, "not JSON")
+
+    def _unforeseen(self, failure: Exception) -> BridgeError:
+        """What nobody thought of costs one event, and is told and logged."""
+        self._log.error("session.event_failed", exc_info=failure)
+        return BridgeError("Something went wrong in the server while this event was carried out.")
+
+    def refuse_binary(self, listener: Listener) -> None:
+        """A binary message: it carries no event."""
+        error = BadEvent("Events are JSON text; a binary message is none.", code="invalid_json")
+        self._hub.tell(listener, server.error_event(error))
+        listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
+
+    def refuse(self, listener: Listener, size: int) -> None:
+        """A message that is too long to be read: said, then closed."""
+        error = BadEvent(f"A message of {size} bytes is over the limit of 15 MiB.", code="event_too_large")
+        self._hub.tell(listener, server.error_event(error))
+        listener.close(_TOO_BIG, "message over 15 MiB")
+
+    def _carry_out(self, listener: Listener, message: client.ClientMessage) -> None:
+        event = message.event
+        self._sound.settle(listener, event)
+        if isinstance(event, client.FlowPause):
+            listener.hold()
+        elif isinstance(event, client.FlowResume):
+            listener.release()
+        elif isinstance(event, client.Mark):
+            self._playing.mark(listener, event.name)
+        elif listener.role is ListenerRole.OBSERVER:
+            raise Forbidden("This connection may listen only; client events need role=controller.")
+        elif isinstance(event, client.OutputAudioBufferClear):
+            self._playing.clear_on_request()
+        else:
+            self._require_bytes(message)
+            self.askers.remember(listener, event)
+            try:
+                self._upstream.receive_event(message)
+            except BadEvent:
+                self.askers.forget_last()
+                if isinstance(event, client.ResponseCreate):
+                    self._beta.ask(None)
+                raise

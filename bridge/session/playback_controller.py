@@ -1,0 +1,177 @@
+"""What the caller hears of a session: the leg that plays, what it has played, and who waits to know.
+
+Only where there is a leg does the server play; an owner's client plays for itself, and knows for itself.
+
+Responses may be given at the same time, as one beside the conversation is. The caller hears one after the other, each
+whole: the first to sound has its turn until it is done, and the others wait here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bridge.errors import BadEvent
+from bridge.media.passing import PassedPacket
+from bridge.media.playback import Heard, Marked, Part, Played, Started
+from bridge.session.contracts import Leg
+from bridge.session.hub import Hub, Listener
+from bridge.wire import client_events as client
+from bridge.wire import own_events as own
+from bridge.wire import server_events as server
+from bridge.wire.ids import new_id
+
+__all__ = ["PlaybackController"]
+
+_MAX_MARKS = 1000
+_MAX_REMEMBERED = 32  # responses that were cleared, or are done
+_MAX_WAITING_MS = 60_000  # of sound; if more has to wait, the response that has its turn is taken for done
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What a response has said before its turn, and the marks behind it."""
+
+    things: list[tuple[Part, bytes] | str] = field(default_factory=list)
+    is_done: bool = False
+
+
+class PlaybackController:
+    """``ask`` takes what the upstream must know: where an answer was cut."""
+
+    def __init__(self, hub: Hub, *, ask: Callable[[client.ConversationItemTruncate], None]) -> None:
+        self.leg: Leg | None = None
+        self.is_sounding = False
+        """A response is being heard."""
+        self._hub = hub
+        self._ask = ask
+        self._cleared: deque[str] = deque(maxlen=_MAX_REMEMBERED)  # what is still under way of these is not heard
+        self._done: deque[str] = deque(maxlen=_MAX_REMEMBERED)
+        self._turn = ""  # whose sound goes to the leg
+        self._waiting: dict[str, _Waiting] = {}
+        self._waiting_bytes = 0
+        self._item_id = ""  # of what was queued last
+        self._marks: dict[str, tuple[Listener, str]] = {}
+
+    def play(self, part: Part, sound: bytes) -> None:
+        """A piece of an answer, unless its rest was cleared."""
+        response_id = part.response_id
+        if self.leg is None or response_id in self._cleared:
+            return
+        if not self._turn and response_id not in self._done:
+            self._turn = response_id
+        if self._turn in ("", response_id):
+            self._item_id = part.item_id
+            self.leg.play(part, sound)
+            return
+        self._waiting.setdefault(response_id, _Waiting()).things.append((part, sound))
+        self._waiting_bytes += len(sound)
+        if self._waiting_bytes > _MAX_WAITING_MS * self.leg.output_format.bytes_per_ms:
+            self._pass_turn()
+
+    def _pass_turn(self) -> None:
+        """Whoever has waited longest is heard next, up to one that is not done yet."""
+        self._turn = ""
+        while self._waiting and not self._turn and self.leg is not None:
+            response_id = next(iter(self._waiting))
+            waiting = self._waiting.pop(response_id)
+            for thing in waiting.things:
+                if isinstance(thing, str):
+                    if self.leg.mark(thing):
+                        self._answer_mark(thing, "played")
+                    continue
+                self._waiting_bytes -= len(thing[1])
+                self._item_id = thing[0].item_id
+                self.leg.play(*thing)
+            if waiting.is_done:
+                self.leg.end(response_id)
+            else:
+                self._turn = response_id
+
+    def forward(self, part: Part, passed: PassedPacket) -> bool:
+        """A packet of an answer, as it came; False where the leg takes only sound, or is still playing some."""
+        if part.response_id in self._cleared:
+            return True
+        passage = None if self.leg is None else self.leg.passage
+        if passage is None:
+            return False
+        self._item_id = part.item_id
+        return passage.forward(part, passed)
+
+    def end(self, response_id: str) -> None:
+        """No more of this response will come."""
+        self._done.append(response_id)
+        if self.leg is None:
+            return
+        if response_id in self._waiting:
+            self._waiting[response_id].is_done = True
+            return
+        self.leg.end(response_id)
+        if response_id == self._turn:
+            self._pass_turn()
+
+    def played(self, event: Played) -> None:
+        """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
+        if isinstance(event, Marked):
+            self._answer_mark(event.mark_id, "played")
+            return
+        self.is_sounding = isinstance(event, Started)
+        kind = server.OutputAudioBufferStarted if self.is_sounding else server.OutputAudioBufferStopped
+        self._hub.publish(kind(response_id=event.response_id))
+
+    def mark(self, listener: Listener, name: str) -> None:
+        """Comes back when the sound before it has been played; raises ``BadEvent``."""
+        if self.leg is None:
+            raise BadEvent("Only where the server plays does it know of marks; here the client does.", param="type")
+        if len(self._marks) >= _MAX_MARKS:
+            raise BadEvent(f"{_MAX_MARKS} marks are waiting, which is the limit.")
+        mark_id = new_id("mark")
+        self._marks[mark_id] = listener, name
+        if self._waiting:
+            self._waiting[next(reversed(self._waiting))].things.append(mark_id)
+        elif self.leg.mark(mark_id):
+            self._answer_mark(mark_id, "played")
+
+    def clear_on_request(self) -> None:
+        """As a client asks; raises ``BadEvent``."""
+        if self.leg is None:
+            raise BadEvent("Only over WebRTC does the server play; here the client does.", param="type")
+        self.clear()
+
+    def clear(self, *, is_taken_back: bool = False) -> None:
+        """Stops what plays, says so, and tells the upstream how much was heard, unless the upstream took it back."""
+        cut = self.leg.clear() if self.leg is not None else None
+        unheard = self._drop_waiting()
+        for mark_id in tuple(self._marks):
+            self._answer_mark(mark_id, "cleared")
+        if cut is None and not unheard:
+            return
+        response_id, parts = cut or (unheard[0].part.response_id, [])
+        parts += unheard
+        self.is_sounding = False
+        self._cleared.extend(dict.fromkeys(heard.part.response_id for heard in parts))
+        self._hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
+        for heard in () if is_taken_back else parts:
+            self._ask(
+                client.ConversationItemTruncate(
+                    item_id=heard.part.item_id,
+                    content_index=heard.part.content_index,
+                    audio_end_ms=heard.audio_end_ms,
+                )
+            )
+
+    def _drop_waiting(self) -> list[Heard]:
+        """Nobody has a turn any more; the parts that waited for theirs, none of which was heard."""
+        things = [thing for waiting in self._waiting.values() for thing in waiting.things]
+        self._turn = ""
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        return [Heard(part, 0) for part in dict.fromkeys(thing[0] for thing in things if not isinstance(thing, str))]
+
+    def take_back(self, item_id: str) -> None:
+        """The item is deleted: what of it waits to be heard is not heard."""
+        if item_id == self._item_id:
+            self.clear(is_taken_back=True)
+
+    def _answer_mark(self, mark_id: str, status: str) -> None:
+        listener, name = self._marks.pop(mark_id)
+        self._hub.tell(listener, own.MarkReached(name=name, status=status))

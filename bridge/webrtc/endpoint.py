@@ -1,0 +1,173 @@
+"""The bridge's end of all peer connections: one UDP socket and one certificate for every call that comes in."""
+
+import asyncio
+import ipaddress
+import socket
+from contextlib import suppress
+from dataclasses import replace
+
+import ifaddr
+from msgspec.structs import asdict
+
+from bridge.config import is_loopback
+from bridge.context import CallContext
+from bridge.errors import ConfigError
+from bridge.log import get_logger
+from bridge.session.contracts import Leg, LegOwner
+from bridge.webrtc.dtls import new_certificate
+from bridge.webrtc.ice import Credentials, IceLite
+from bridge.webrtc.mux import Mux
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
+from bridge.webrtc.sdp import AnswerParameters, Offer, write_answer
+from bridge.webrtc.udp import MediaSocket
+from bridge.wire.stats import EndpointStats
+
+__all__ = ["Endpoint", "local_addresses", "media_host"]
+
+_log = get_logger("webrtc")
+
+_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
+
+
+class Endpoint:
+    """Takes offers, runs their peers. ``async with`` binds the socket and closes every peer at the end."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        advertise: tuple[str, ...] = (),
+        connect_timeout_s: float = 10,
+        peer_timeout_s: float = 10,
+        close_deadline_s: float = 2,
+        queue_limit_s: int = 600,
+    ) -> None:
+        self.port = port
+        self._host = host
+        self._advertise = advertise
+        self._queue_limit_s = queue_limit_s
+        self._certificate = new_certificate()
+        self._runner = PeerRunner(
+            connect_timeout_s=connect_timeout_s, peer_timeout_s=peer_timeout_s, close_deadline_s=close_deadline_s
+        )
+
+    async def __aenter__(self) -> "Endpoint":
+        loop = asyncio.get_running_loop()
+        self.mux = Mux(loop.time)
+        udp = _bind(self._host, self.port)
+        self.port = udp.getsockname()[1]
+        MediaSocket(udp, self.mux)
+        self.addresses = self._advertise or local_addresses(self._host)
+        await self._runner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        try:
+            await self._runner.__aexit__()
+        finally:
+            self.mux.close()
+            _log.info("peer.socket_closed", **asdict(self.stats()))
+
+    @property
+    def runner(self) -> PeerRunner:
+        """Runs peers that are dialled as well."""
+        return self._runner
+
+    @property
+    def peers(self) -> set[Peer]:
+        """Those that connect or run."""
+        return self._runner.peers
+
+    def stats(self) -> EndpointStats:
+        """Of the socket and the clock that all peers share."""
+        return EndpointStats(
+            peers=len(self.peers), late_ticks=self._runner.late_ticks, datagrams_dropped=dict(self.mux.drops)
+        )
+
+    def accept(self, offer: Offer, owner: LegOwner, context: CallContext | None = None) -> tuple[Peer, str]:
+        """A peer for ``offer``, running, and the SDP answer that brings it here; ``context`` is that of its call."""
+        agent = self.mux.new_agent()
+        agent.expect(offer.ice_ufrag, offer.ice_pwd)
+        peer = Peer(
+            agent,
+            self._certificate,
+            owner,
+            inbound_opus=offer.inbound.opus if offer.inbound is not None else 0,
+            outbound_opus=offer.outbound.opus if offer.outbound is not None else 0,
+            queue_limit_s=self._queue_limit_s,
+            context=context,
+        )
+        # The peer drives the retransmissions, unless it does not want to.
+        peer.connect_to(offer, dtls_role="client" if offer.setup == "passive" else "server")
+        self._runner.run(peer)
+        return peer, self._answer(peer, offer, agent.credentials)
+
+    def answer_again(self, peer: Leg, offer: Offer) -> str | None:
+        """The answer to another offer of ``peer``'s own, over which its call goes on: an ICE restart, or a repeat.
+
+        None if the offer is another peer's, or the peer is gone. Raises ``BadOffer``.
+        """
+        if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or not peer.continues(offer):
+            return None
+        peer.renegotiate(offer)
+        return self._answer(peer, offer, peer.ice.offered(offer.ice_ufrag, offer.ice_pwd))
+
+    def _answer(self, peer: Peer, offer: Offer, credentials: Credentials) -> str:
+        ours = AnswerParameters(
+            ice_ufrag=credentials.ufrag,
+            ice_pwd=credentials.pwd,
+            fingerprint=peer.fingerprint,
+            addresses=self.addresses,
+            port=self.port,
+            ssrc=peer.outbound.ssrc,
+            setup="active" if peer.dtls_role == "client" else "passive",
+            version=peer.answers,
+        )
+        if write_answer(offer, ours) != peer.answer:
+            peer.answers += 1
+            peer.answer = write_answer(offer, replace(ours, version=peer.answers))
+        return peer.answer
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A bound UDP socket; raises ``ConfigError`` naming the setting where it cannot be had."""
+    udp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    udp.setblocking(False)
+    with suppress(OSError):  # the kernel's own limit then holds
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+    try:
+        udp.bind((host, port))
+    except OSError as error:
+        udp.close()
+        raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}") from error
+    return udp
+
+
+def media_host(host: str, advertise: tuple[str, ...] = ()) -> str:
+    """The address for media if HTTP listens on ``host``: all of the machine's if that is loopback.
+
+    Firefox pairs nothing with loopback addresses, so a page of this machine reaches the bridge at another one. That
+    opens nothing: who may send is settled by credentials, and those come by HTTP, over loopback. Loopback addresses in
+    ``advertise`` and no others keep media there as well.
+    """
+    if not is_loopback(host) or (advertise and all(map(is_loopback, advertise))):
+        return host
+    return "::" if ":" in host else "0.0.0.0"
+
+
+def local_addresses(host: str) -> tuple[str, ...]:
+    """The addresses at which peers can reach a socket bound to ``host``; all of the machine's for a wildcard."""
+    address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    if not address.is_unspecified:
+        return (str(address),)
+    found = [
+        str(ip.ip) if ip.is_IPv4 else str(ip.ip[0])
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+        if ip.is_IPv4 or address.version == 6
+    ]
+    usable = [a for a in found if not ipaddress.ip_address(a.partition("%")[0]).is_link_local]
+    return tuple(sorted(usable, key=lambda a: (ipaddress.ip_address(a).is_loopback, ":" in a)))

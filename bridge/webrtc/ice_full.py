@@ -1,0 +1,142 @@
+"""A full ICE agent by aioice, for the calls that we dial: host, STUN and TURN candidates, one component."""
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import aioice
+from aioice import stun
+
+from bridge.errors import ConfigError, PeerError
+from bridge.webrtc.ice import CONSENT_INTERVAL_S, IceAgent, packet_kind
+
+__all__ = ["IceFull", "IceServers"]
+
+_SERVER = re.compile(r"(stun|turn):(?:([^:@\s]+):([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|[^:@\s]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORT = 3478  # RFC 8489 section 18.6
+
+_MAX_CANDIDATES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class IceServers:
+    """Who helps us to be reached; aioice knows one of each kind."""
+
+    stun: tuple[str, int] | None = None
+    turn: tuple[str, int] | None = None
+    turn_username: str | None = None
+    turn_password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, urls: Iterable[str]) -> "IceServers":
+        """From ``stun:HOST[:PORT]`` and ``turn:USER:PASSWORD@HOST[:PORT]``; raises ``ConfigError``."""
+        found: dict[str, Any] = {}
+        for url in urls:
+            match = _SERVER.fullmatch(url)
+            if match is None:
+                raise ConfigError("upstream_ice_server: expected stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT")
+            kind, user, password, host, port = match.groups()
+            if kind == "turn" and user is None:  # RFC 8656 section 5: servers ask for credentials
+                raise ConfigError("upstream_ice_server: expected turn:USER:PASSWORD@HOST:PORT, got no user")
+            if port is not None and not 0 < int(port) < 65_536:
+                raise ConfigError(f"upstream_ice_server: expected a port from 1 to 65535, got {port}")
+            if kind in found:
+                raise ConfigError(f"upstream_ice_server: one {kind} server is all that can be used")
+            found[kind] = (host.strip("[]"), int(port or _DEFAULT_PORT))
+            if kind == "turn":
+                found |= {"turn_username": user, "turn_password": password}
+        return cls(**found)
+
+
+class _Connection(aioice.Connection):
+    """aioice's agent, on loopback too, that tells when the other side consents to be sent to.
+
+    aioice leaves loopback out, where a server on the same machine may be all that there is, and keeps to itself that
+    consent was given, where it may be all that is heard of a server that has nothing to say.
+    """
+
+    def __init__(self, on_datagram: Callable[[bytes], None], on_consent: Callable[[], None], **options: Any) -> None:
+        super().__init__(**options)
+        self._on_datagram = on_datagram
+        self._on_consent = on_consent
+
+    def data_received(self, data: bytes, component: int) -> None:
+        """Hands a datagram over in the socket's own callback: no queue, no task."""
+        self._on_datagram(data)
+
+    async def query_consent(self) -> None:
+        """Asks for as long as the call lasts; who watches over the peer knows when consent has expired."""
+        pair, key = self._nominated[1], str(self.remote_password).encode()
+        while True:
+            await asyncio.sleep(CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
+            request = self.build_request(pair, nominate=False)
+            with suppress(stun.TransactionError):
+                await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)
+                self._on_consent()
+
+    async def get_component_candidates(self, component: int, addresses: list[str], *rest: Any, **more: Any) -> Any:
+        return await super().get_component_candidates(component, [*addresses, "127.0.0.1"], *rest, **more)
+
+
+class IceFull(IceAgent):
+    """The controlling agent. ``connect`` finds the way; from then on datagrams go both ways until ``close``."""
+
+    role: ClassVar[str] = "controlling"
+
+    def __init__(self, servers: IceServers | None = None) -> None:
+        super().__init__()
+        servers = servers or IceServers()
+        self._connection = _Connection(
+            self._receive,
+            self._heard,
+            ice_controlling=True,
+            components=1,
+            stun_server=servers.stun,
+            turn_server=servers.turn,
+            turn_username=servers.turn_username,
+            turn_password=servers.turn_password,
+        )
+
+    async def gather(self) -> tuple[str, str, tuple[str, ...]]:
+        """Our user fragment, password and candidates, for the offer."""
+        await self._connection.gather_candidates()
+        candidates = tuple(candidate.to_sdp() for candidate in self._connection.local_candidates)
+        return self._connection.local_username, self._connection.local_password, candidates
+
+    async def connect(self, ufrag: str, pwd: str, candidates: list[str]) -> None:
+        """Connects to the agent that the answer speaks of; raises ``PeerError``."""
+        connection = self._connection
+        connection.remote_username, connection.remote_password = ufrag, pwd
+        for line in candidates[:_MAX_CANDIDATES]:
+            with suppress(ValueError):  # a kind of candidate that aioice does not know
+                await connection.add_remote_candidate(aioice.Candidate.from_sdp(line))
+        await connection.add_remote_candidate(None)
+        try:
+            await connection.connect()
+        except ConnectionError as error:
+            raise PeerError(f"ICE failed: {error}", code="ice_failed") from error
+        self._heard()
+        self.connected.set()
+
+    def send(self, datagram: bytes) -> None:
+        """Sends a datagram at once, past aioice's coroutines; before a pair is nominated, nowhere."""
+        pair = self._connection._nominated.get(1)
+        if pair is not None and not self._is_closed:
+            pair.protocol.transport.sendto(datagram, pair.remote_addr)
+
+    async def aclose(self) -> None:
+        """Closes the sockets."""
+        self.close()
+        await self._connection.close()
+
+    def _heard(self) -> None:
+        self.last_authenticated = self.last_consent = asyncio.get_running_loop().time()
+
+    def _receive(self, datagram: bytes) -> None:
+        kind = packet_kind(datagram)
+        if kind is not None and not self._is_closed:
+            self.hand_over(kind, datagram, asyncio.get_running_loop().time())

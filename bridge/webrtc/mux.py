@@ -1,0 +1,179 @@
+"""One UDP socket for the media of all calls: who a datagram belongs to.
+
+A STUN binding request finds its agent by the local half of its USERNAME and is answered once its MESSAGE-INTEGRITY
+checks (RFC 8445 section 7.3); only then does its source address belong to that agent. Any other datagram finds its
+agent by source address alone, so nothing that a stranger sends ever reaches DTLS or SCTP. The one exception is sound
+with a known SSRC: SRTP says whether it is that peer's, which then is at another address. What fits nowhere is counted
+and dropped.
+"""
+
+import asyncio
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import cast
+
+from aioice import stun
+
+from bridge.webrtc.ice import Address, IceLite, packet_kind
+
+__all__ = ["Mux"]
+
+_MAX_SAME_SSRC = 4  # agents that claim one; by chance it is one in 2**32
+_MAX_ADDRESSES = 16  # of one agent: the pairs of a peer with several interfaces
+
+
+class Mux(asyncio.DatagramProtocol):
+    """The socket. ``drops`` counts what was thrown away, by reason."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.drops: Counter[str] = Counter()
+        self._clock = clock
+        self._agents: dict[str, IceLite] = {}
+        self._by_address: dict[Address, IceLite] = {}
+        self._by_ssrc: dict[bytes, list[IceLite]] = {}
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is bound."""
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def error_received(self, exc: Exception) -> None:
+        """An ICMP error or a full buffer: the packet is lost, which everything above expects of UDP."""
+        self.drops["send_error"] += 1
+
+    def new_agent(self) -> IceLite:
+        """An agent on this socket, until it is closed."""
+        return IceLite(
+            self.send,
+            on_claim=self._claim,
+            on_released=self._release,
+            on_known=self._know,
+            on_forgotten=self._forget_ufrag,
+            on_closed=self._forget,
+        )
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        """Sends, or loses, a datagram."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.sendto(datagram, address)
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """One datagram, from anyone."""
+        kind = packet_kind(data)
+        if kind == "stun":
+            self._check(data, addr)
+            return
+        agent = self._by_address.get(addr)
+        if agent is None or kind is None:
+            if kind == "rtp" and self._has_moved(data, addr):
+                return
+            self.drops["unknown_source" if kind else "unknown_kind"] += 1
+            return
+        agent.receive(kind, data, addr, self._clock())
+
+    def close(self) -> None:
+        """Closes the socket."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _admit(self, agent: IceLite, addr: Address) -> None:
+        """``addr`` is the agent's from now on; of too many, the one that was checked longest ago makes room."""
+        agent.addresses.pop(addr, None)
+        if len(agent.addresses) >= _MAX_ADDRESSES:
+            oldest = next(iter(agent.addresses))
+            del agent.addresses[oldest]
+            if self._by_address.get(oldest) is agent:
+                del self._by_address[oldest]
+        agent.addresses[addr] = None
+        self._by_address[addr] = agent
+
+    def _claim(self, agent: IceLite, ssrc: bytes) -> None:
+        agents = self._by_ssrc.setdefault(ssrc, [])
+        if agent not in agents and len(agents) < _MAX_SAME_SSRC:
+            agents.append(agent)
+
+    def _release(self, agent: IceLite, ssrc: bytes) -> None:
+        agents = self._by_ssrc.get(ssrc, [])
+        if agent in agents:
+            agents.remove(agent)
+            if not agents:
+                del self._by_ssrc[ssrc]
+
+    def _has_moved(self, packet: bytes, addr: Address) -> bool:
+        """Whether the packet is that of a peer that was elsewhere until now."""
+        now = self._clock()
+        return any(agent.receive_elsewhere(packet, addr, now) for agent in self._by_ssrc.get(packet[8:12], ()))
+
+    def _know(self, agent: IceLite, ufrag: str) -> None:
+        self._agents[ufrag] = agent
+
+    def _forget_ufrag(self, agent: IceLite, ufrag: str) -> None:
+        self._agents.pop(ufrag, None)
+
+    def _forget(self, agent: IceLite) -> None:
+        for credentials in (agent.credentials, agent.renewed):
+            if credentials is not None:
+                self._agents.pop(credentials.ufrag, None)
+        for address in agent.addresses:
+            if self._by_address.get(address) is agent:
+                del self._by_address[address]
+        agent.addresses.clear()
+        for ssrc in [ssrc for ssrc, agents in self._by_ssrc.items() if agent in agents]:
+            self._release(agent, ssrc)
+
+    def _check(self, data: bytes, addr: Address) -> None:
+        try:
+            request = stun.parse_message(data)
+        except (ValueError, struct.error, IndexError):
+            self.drops["bad_stun"] += 1
+            return
+        if request.message_class == stun.Class.RESPONSE:
+            self._take_answer(request, addr)
+            return
+        if request.message_class != stun.Class.REQUEST or request.message_method != stun.Method.BINDING:
+            self.drops["other_stun"] += 1
+            return
+        ufrag = request.attributes.get("USERNAME", "").partition(":")[0]
+        agent = self._agents.get(ufrag)
+        key = agent.password(ufrag).encode() if agent is not None else b""
+        if agent is None or not request.check_message_integrity(key):
+            self.drops["unauthenticated_stun"] += 1
+            return
+        holder = self._by_address.get(addr)
+        if holder is not None and holder is not agent and holder.is_at(addr, self._clock()):
+            self.drops["address_in_use"] += 1  # a forged source must not divert somebody else's media
+            return
+        self._admit(agent, addr)
+        self.send(_answer(request, key, addr), addr)
+        if "ICE-CONTROLLED" not in request.attributes:
+            is_nominated = "USE-CANDIDATE" in request.attributes
+            agent.checked(addr, nominated=is_nominated, now=self._clock(), ufrag=ufrag)
+
+    def _take_answer(self, response: stun.Message, addr: Address) -> None:
+        """The answer to a check of ours: its agent's fragment begins our transaction id."""
+        agent = self._agents.get(response.transaction_id[:8].decode("latin-1"))
+        if agent is None or not agent.is_answer(response, addr):
+            self.drops["other_stun"] += 1
+            return
+        self._admit(agent, addr)
+        agent.checked(addr, nominated=True, now=self._clock())
+
+
+def _answer(request: stun.Message, key: bytes, addr: Address) -> bytes:
+    """Success with the address that was seen, or a role conflict: a lite agent never controls (RFC 8445 7.3.1.1)."""
+    has_conflict = "ICE-CONTROLLED" in request.attributes
+    response = stun.Message(
+        message_method=stun.Method.BINDING,
+        message_class=stun.Class.ERROR if has_conflict else stun.Class.RESPONSE,
+        transaction_id=request.transaction_id,
+    )
+    if has_conflict:
+        response.attributes["ERROR-CODE"] = (487, "Role Conflict")
+    else:
+        response.attributes["XOR-MAPPED-ADDRESS"] = (addr[0].removeprefix("::ffff:"), addr[1])
+    response.add_message_integrity(key)
+    response.add_fingerprint()
+    return bytes(response)

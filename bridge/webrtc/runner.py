@@ -1,0 +1,134 @@
+"""Runs peers: a task for each one's life, and one clock for the sound of all.
+
+The clock has ten slots in its 20 ms, and each peer has its place in one of them: encoding takes longer than all else,
+so no packet that comes in waits for more than a tenth of the peers to be served. Where it takes much of the process's
+time, all encoders try less hard, until it takes little: a quarter of the time for a tenth of a point of quality.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from bridge.log import get_logger
+from bridge.media.opus import COMPLEXITY, LEAST_COMPLEXITY
+from bridge.media.pacer import FRAME_MS, Pacer
+from bridge.webrtc.peer import Peer
+
+__all__ = ["PeerRunner"]
+
+_log = get_logger("webrtc")
+
+_SLOTS = 10
+_REPORT_ROUNDS = 100 // FRAME_MS
+_WATCH_ROUNDS = 1000 // FRAME_MS
+_WEIGHED_TURNS = 500  # a second
+_BUSY, _CALM = 0.35, 0.2  # of the time; further apart than what the change of complexity makes
+
+
+class PeerRunner:
+    """``async with`` runs the clock; leaving it hangs up every peer and waits for them."""
+
+    def __init__(
+        self, *, connect_timeout_s: float = 10, peer_timeout_s: float = 10, close_deadline_s: float = 2
+    ) -> None:
+        self.peers: set[Peer] = set()
+        self.complexity = COMPLEXITY
+        """With which all peers' sound is encoded."""
+        self._busy_s = 0.0
+        self._slots: list[list[Peer]] = [[] for _ in range(_SLOTS)]
+        self._connect_timeout_s = connect_timeout_s
+        self._peer_timeout_s = peer_timeout_s
+        self._close_deadline_s = close_deadline_s
+        self._tasks = asyncio.TaskGroup()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pacer = Pacer(slots=_SLOTS)
+        self._judged_until = 0.0
+        self._turns = 0
+
+    async def __aenter__(self) -> "PeerRunner":
+        self._loop = asyncio.get_running_loop()
+        await self._tasks.__aenter__()
+        self._judged_until = self._loop.time()
+        self._timer = self._loop.call_at(self._pacer.start(self._judged_until), self._turn)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for peer in tuple(self.peers):
+            peer.hang_up("server_stopped")
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    @property
+    def late_ticks(self) -> int:
+        """Ticks of 20 ms that were left out because the process stood still."""
+        return self._pacer.late_ticks
+
+    def run(self, peer: Peer) -> None:
+        """Runs ``peer`` to its end."""
+        self.peers.add(peer)
+        peer.outbound.set_complexity(self.complexity)
+        slot = min(self._slots, key=len)
+        slot.append(peer)
+        life = peer.run(connect_timeout_s=self._connect_timeout_s, close_deadline_s=self._close_deadline_s)
+
+        def forget(_: asyncio.Task[None]) -> None:
+            self.peers.discard(peer)
+            slot.remove(peer)
+
+        self._tasks.create_task(life).add_done_callback(forget)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what belongs to a peer beside it; waited for at the end."""
+        self._tasks.create_task(_contained(work))
+
+    def _turn(self) -> None:
+        """Every 2 ms for the peers of the next slot; catches up after a short delay, leaves a gap after a long one."""
+        began = time.perf_counter()  # the loop's own time stands still in a callback
+        try:
+            self._advance(self._loop.time())
+        finally:  # whatever happened, the other calls' sound goes on
+            self._timer = self._loop.call_at(self._pacer.end(), self._turn)
+            self._weigh(time.perf_counter() - began)
+
+    def _weigh(self, took_s: float) -> None:
+        """Once a second: how much of it the clock took decides how hard encoders try in the next one."""
+        self._busy_s += took_s
+        if self._turns % _WEIGHED_TURNS:
+            return
+        share, self._busy_s = self._busy_s / (_WEIGHED_TURNS * self._pacer.step_s), 0.0
+        is_saving = share > (_BUSY if self.complexity == COMPLEXITY else _CALM)
+        complexity = LEAST_COMPLEXITY if is_saving else COMPLEXITY
+        if complexity != self.complexity:
+            self.complexity = complexity
+            _log.info("peer.complexity", complexity=complexity, busy_percent=round(100 * share))
+            for peer in self.peers:
+                peer.outbound.set_complexity(complexity)
+
+    def _advance(self, now: float) -> None:
+        if behind := self._pacer.begin(now):
+            for peer in self.peers:
+                peer.outbound.skip(behind)
+        # After the process stood still, packets wait in the socket: the time by which silence and loss are judged
+        # catches up at twice its pace, and they are read meanwhile.
+        self._judged_until = min(now, self._judged_until + 2 * self._pacer.step_s)
+        rounds, number = divmod(self._turns, _SLOTS)
+        self._turns += 1
+        is_report, is_watch = rounds % _REPORT_ROUNDS == 0, rounds % _WATCH_ROUNDS == 0
+        for peer in tuple(self._slots[number]):
+            peer.tick(self._judged_until)
+            if is_report:
+                peer.report(now)
+            if is_watch:
+                peer.watch(self._judged_until, self._peer_timeout_s)
+
+
+async def _contained(work: Coroutine[Any, Any, None]) -> None:
+    """Whatever goes wrong beside one peer must not end the others."""
+    try:
+        await work
+    except Exception as error:
+        _log.error("peer.work_failed", exc_info=error)

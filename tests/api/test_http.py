@@ -1,0 +1,73 @@
+"""Requests that break the rules of HTTP itself: answered at once, by the right status, and closed."""
+
+import asyncio
+
+import pytest
+
+from bridge.api import body as bodies
+from bridge.daemon import Daemon
+from tests.machine import scaled
+
+_LIMIT_S = scaled(5.0)
+_POST = "POST /v1/realtime/client_secrets HTTP/1.1\r\nHost: localhost\r\n"
+_CHUNKED = f"{_POST}Transfer-Encoding: chunked\r\n\r\n"
+
+
+async def _answer(daemon: Daemon, *pieces: str) -> bytes:
+    """All that comes back until the daemon closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            for piece in pieces:
+                writer.write(piece.encode())
+                await writer.drain()
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (f"{_CHUNKED}-1\r\n", 400),
+        (f"{_CHUNKED}zz\r\n", 400),
+        (f"{_CHUNKED}2\r\n{{}}no end", 400),
+        (f"{_POST}Transfer-Encoding: xchunked\r\n\r\n{{}}", 400),
+        (f"{_CHUNKED}0\r\n" + "a: b\r\n" * 5000, 431),
+    ],
+    ids=["negative size", "size that is none", "chunk without its end", "unknown coding", "trailers without end"],
+)
+async def test_body_that_is_malformed(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, request_text: str, status: int
+) -> None:
+    """It is refused when that is seen, not when the time for a body is over (RFC 9112 sections 6.3 and 7.1)."""
+    monkeypatch.setattr(bodies, "_TIMEOUT_S", 10 * _LIMIT_S)
+    answer = await _answer(daemon, request_text)
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    ("hosts", "status"),
+    [
+        (["localhost"], 200),
+        (["[::1]:8080"], 200),
+        ([], 400),
+        (["localhost", "localhost"], 400),
+        (["user@localhost"], 400),
+        (["localhost/path"], 400),
+        (["local host"], 400),
+        (["localhost:http"], 400),
+    ],
+)
+async def test_host_header(daemon: Daemon, hosts: list[str], status: int) -> None:
+    """A request has exactly one Host header, with a host in it (RFC 9112 section 3.2)."""
+    lines = "".join(f"Host: {host}\r\n" for host in hosts)
+    answer = await _answer(daemon, f"GET /v1/models HTTP/1.1\r\n{lines}Connection: close\r\n\r\n")
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+async def test_old_client_without_a_host(daemon: Daemon) -> None:
+    """HTTP/1.0 knows no Host header."""
+    assert (await _answer(daemon, "GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")

@@ -1,0 +1,381 @@
+"""Keys: who is let in, for what, for how long, and from which page."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from bridge.api import keys as keys_module
+from bridge.api.keys import Grant, Keys, Purpose, subprotocols
+from bridge.errors import Forbidden, OverLimit, Unauthorized
+from tests.fakes import FakeClock
+
+_KEY = "sk-one-of-the-api-keys"
+_PAGE = "https://app.example"
+
+
+def _headers(key: str | None = None, **fields: str) -> Headers:
+    given = {"host": "bridge.example", **{name.replace("_", "-"): value for name, value in fields.items()}}
+    return Headers({**given, "authorization": f"Bearer {key}"} if key is not None else given)
+
+
+def _keys(clock: FakeClock | None = None, *, origins: tuple[str, ...] = ()) -> Keys:
+    return Keys((_KEY, "another"), origins, clock=clock or FakeClock())
+
+
+def _grant(**caps: Any) -> Grant:
+    return Grant(**{"key_id": "key_1", "purpose": "client", **caps})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"authorization": f"Bearer {_KEY}"},
+        {"authorization": f"bearer  {_KEY} "},
+        {"api_key": _KEY},
+        {"sec_websocket_protocol": f"realtime, openai-insecure-api-key.{_KEY}, openai-beta.realtime-v1"},
+    ],
+)
+def test_each_way_to_send_a_key(fields: dict[str, str]) -> None:
+    """Bearer, Azure's header, a browser's subprotocol."""
+    grant = _keys().admit(_headers(**fields))
+    assert (grant.key_id, grant.is_minted, grant.role) == ("api", False, "controller")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"authorization": "Bearer "},
+        {"authorization": f"Basic {_KEY}"},
+        {"authorization": f"Bearer {_KEY}x"},
+        {"authorization": f"Bearer {_KEY[:-1]}"},
+        {"authorization": "Bearer kö\x00y"},
+        {"api_key": "wrong"},
+        {"sec_websocket_protocol": "realtime"},
+        {"sec_websocket_protocol": "openai-insecure-api-key."},
+    ],
+)
+def test_without_the_right_key(fields: dict[str, str]) -> None:
+    """401, and the refusal says nothing of what was sent."""
+    with pytest.raises(Unauthorized) as refused:
+        _keys().admit(_headers(**fields))
+    assert refused.value.code == "invalid_api_key"
+    assert _KEY[:-1] not in refused.value.message
+
+
+def test_subprotocols_over_several_headers() -> None:
+    """A list may be split over lines, with any space."""
+    raw = [(b"sec-websocket-protocol", b"realtime ,"), (b"sec-websocket-protocol", b" b,, c")]
+    assert subprotocols(Headers(raw=raw)) == ["realtime", "b", "c"]
+
+
+def test_minted_key_opens_what_it_was_minted_for() -> None:
+    """The grant itself, as often as wanted where it is not for a single use."""
+    keys = _keys()
+    grant = _grant(purpose="listener", max_duration_s=5.0)
+    key = keys.mint(grant, ttl_s=60)
+    assert key.startswith("ek_")
+    assert [keys.admit(_headers(key), is_use=True) for _ in range(3)] == [grant] * 3
+    assert grant.is_minted
+
+
+@pytest.mark.parametrize(
+    ("purpose", "opens", "listens", "answers", "rules"),
+    [
+        ("api", True, True, True, True),
+        ("page", True, True, False, False),
+        ("client", True, True, False, False),
+        ("listener", False, True, False, False),
+        ("agent", False, False, True, False),
+        ("telephone", False, False, False, False),
+    ],
+)
+def test_what_each_purpose_is_good_for(
+    purpose: Purpose, opens: bool, listens: bool, answers: bool, rules: bool
+) -> None:
+    """Each key opens what it is for, and nothing else; an API key opens everything."""
+    grant = _grant(purpose=purpose)
+
+    def may(require: Callable[[], None]) -> bool:
+        try:
+            require()
+        except Forbidden:
+            return False
+        return True
+
+    found = map(may, (grant.require_owner, grant.require_listener, grant.require_agent, grant.require_admin))
+    assert tuple(found) == (opens, listens, answers, rules)
+
+
+@pytest.mark.parametrize("purpose", ["page", "client", "listener", "agent", "telephone"])
+def test_a_carrier_redeems_telephones_keys_only(purpose: Purpose) -> None:
+    """A single-use key for anything else is no token, and is not spent by the attempt."""
+    keys = _keys()
+    key = keys.mint(_grant(purpose=purpose, is_single_use=True), ttl_s=60)
+    if purpose == "telephone":
+        assert keys.redeem(key).purpose == "telephone"
+    for _ in range(2):
+        with pytest.raises(Unauthorized) as refused:
+            keys.redeem(key)
+        assert refused.value.code == "invalid_token"
+    if purpose != "telephone":
+        assert keys.admit(_headers(key), is_use=True).purpose == purpose
+
+
+@pytest.mark.parametrize(("at", "is_good"), [(0.0, True), (59.999, True), (60.0, False), (60.001, False), (1e9, False)])
+def test_expiry(at: float, is_good: bool) -> None:
+    """Good until the second at which it expires, and not at it."""
+    clock = FakeClock()
+    keys = _keys(clock)
+    key = keys.mint(_grant(), ttl_s=60)
+    clock.now = at
+    if is_good:
+        assert keys.admit(_headers(key)) == _grant()
+    else:
+        with pytest.raises(Unauthorized):
+            keys.admit(_headers(key))
+
+
+def test_expired_key_is_an_api_key_nowhere() -> None:
+    """Where no key is asked for, an old ``ek_`` key is refused all the same: it promised a session."""
+    clock = FakeClock()
+    keys = Keys((), (), clock=clock)
+    key = keys.mint(_grant(), ttl_s=10)
+    clock.now = 11
+    local = {"host": "localhost:8080"}
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(key, **local))
+    assert keys.admit(_headers(**local)) == Grant()
+    keys.mint(_grant(), ttl_s=10)
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(key, **local))
+
+
+def test_single_use_is_spent_by_use_only() -> None:
+    """Looking in does not count; the second use is refused."""
+    keys = _keys()
+    key = keys.mint(_grant(is_single_use=True), ttl_s=60)
+    for _ in range(3):
+        keys.admit(_headers(key))
+    keys.admit(_headers(key), is_use=True)
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(key), is_use=True)
+    assert keys.admit(_headers(key)) == _grant(is_single_use=True)  # to hang up, or to attach to its own call
+
+
+def test_single_use_under_a_thousand_redeems() -> None:
+    """However many try at a time, one gets in."""
+    keys = _keys()
+    key = keys.mint(_grant(is_single_use=True), ttl_s=60)
+
+    def redeem(_: int) -> bool:
+        try:
+            keys.admit(_headers(key), is_use=True)
+        except Unauthorized:
+            return False
+        return True
+
+    with ThreadPoolExecutor(32) as pool:
+        assert sum(pool.map(redeem, range(1000))) == 1
+
+
+def test_as_many_as_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minting is bounded; expired keys make room."""
+    monkeypatch.setattr(keys_module, "_MAX_MINTED", 3)
+    clock = FakeClock()
+    keys = _keys(clock)
+    for _ in range(3):
+        keys.mint(_grant(), ttl_s=10)
+    with pytest.raises(OverLimit):
+        keys.mint(_grant(), ttl_s=10)
+    clock.now = 10
+    assert keys.admit(_headers(keys.mint(_grant(), ttl_s=10))) == _grant()
+
+
+def test_keys_are_unlike_each_other() -> None:
+    """Each key is new, and long enough not to be guessed."""
+    keys = _keys()
+    minted = {keys.mint(_grant(), ttl_s=10) for _ in range(1000)}
+    assert len(minted) == 1000
+    assert min(map(len, minted)) >= 25
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        (None, True),
+        (_PAGE, True),
+        ("https://bridge.example", True),
+        ("https://elsewhere.example", False),
+        ("null", False),
+        ("https://app.example.evil", False),
+    ],
+)
+def test_web_origins(origin: str | None, is_allowed: bool) -> None:
+    """Listed pages and the bridge's own; who is no browser sends none."""
+    keys = _keys(origins=(_PAGE,))
+    headers = _headers(_KEY) if origin is None else _headers(_KEY, origin=origin)
+    if is_allowed:
+        keys.admit(headers)
+    else:
+        with pytest.raises(Forbidden) as refused:
+            keys.admit(headers)
+        assert refused.value.param == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "is_own"),
+    [
+        ("bridge.example:443", "https://bridge.example", True),
+        ("bridge.example", "https://bridge.example:443", True),
+        ("bridge.example:80", "http://bridge.example", True),
+        ("bridge.example", "http://bridge.example:80", True),
+        ("Bridge.Example", "https://bridge.example", True),
+        ("bridge.example", "HTTPS://BRIDGE.example", True),
+        ("bridge.example:8443", "https://bridge.example:8443", True),
+        ("[2001:DB8::1]:443", "https://[2001:db8::1]", True),
+        ("bridge.example:80", "https://bridge.example", False),
+        ("bridge.example:443", "http://bridge.example", False),
+        ("bridge.example:8443", "https://bridge.example", False),
+        ("bridge.example", "https://bridge.example:8443", False),
+        ("bridge.example", "ftp://bridge.example", False),
+        ("bridge.example", "https://bridge.example/", False),
+        ("bridge.example", "https://a@bridge.example", False),
+        ("bridge.example", "https://bridge.example.", False),
+        ("bridge.example", "https://bridge.example:port", False),
+        ("", "https://", False),
+        ("[", "https://[", False),
+        ("null", "null", False),
+    ],
+)
+def test_own_pages(host: str, origin: str, is_own: bool) -> None:
+    """A page is the bridge's own by scheme, host and port: letters of any size, the scheme's port said or not."""
+    headers = Headers({"host": host, "origin": origin, "authorization": f"Bearer {_KEY}"})
+    if is_own:
+        _keys().admit(headers)
+    else:
+        with pytest.raises(Forbidden):
+            _keys().admit(headers)
+
+
+@pytest.mark.parametrize("listed", ["https://app.example", "https://app.example:443"])
+@pytest.mark.parametrize("origin", ["https://app.example", "https://app.example:443", "https://APP.example"])
+def test_listed_pages_however_written(listed: str, origin: str) -> None:
+    """In the setting and in a key alike; a page of another port is another one."""
+    keys = _keys(origins=(listed,))
+    keys.admit(_headers(_KEY, origin=origin))
+    assert keys.admit_page(_headers(origin=origin)) == "https://app.example"
+    key = keys.mint(_grant(allowed_origins=(listed,)), ttl_s=60)
+    keys.admit(_headers(key, origin=origin))
+    assert keys.is_named(origin)
+    assert keys.names_page(_headers(key, origin=origin))
+    for other in ("https://app.example:80", "http://app.example", "https://app.example:4433"):
+        for shown in (_KEY, key):
+            with pytest.raises(Forbidden):
+                keys.admit(_headers(shown, origin=other))
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "file://", "https://app.example:8443"])
+def test_pages_of_every_origin(origin: str) -> None:
+    """Let in if the setting says so, but with a key only; a key that names its own pages is for those all the same."""
+    keys = _keys(origins=("*",))
+    keys.admit(_headers(_KEY, origin=origin))
+    for headers in (_headers(origin=origin), _headers("wrong", origin=origin)):
+        with pytest.raises(Unauthorized):
+            keys.admit(headers)
+    own = keys.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=60)
+    with pytest.raises(Forbidden):
+        keys.admit(_headers(own, origin=origin))
+    with pytest.raises(Forbidden):
+        keys.admit_page(_headers(origin=origin))
+
+
+def test_key_with_origins_of_its_own() -> None:
+    """A key for one page is no good to another, even to a listed one, nor without any."""
+    keys = _keys(origins=(_PAGE,))
+    own = "https://own.example"
+    key = keys.mint(_grant(allowed_origins=(own,)), ttl_s=60)
+    keys.admit(_headers(key, origin=own))
+    for headers in (_headers(key), _headers(key, origin=_PAGE), _headers(key, origin="https://bridge.example")):
+        with pytest.raises(Forbidden):
+            keys.admit(headers)
+
+
+def test_open_daemon_answers_to_loopback_only() -> None:
+    """Without keys, a name that somebody made to point here is no name of ours."""
+    keys = Keys((), ())
+    assert keys.is_open
+    for host in ("localhost", "127.0.0.1:8080", "[::1]:8080"):
+        assert keys.admit(Headers({"host": host})) == Grant()
+    for host in ("evil.example", "", "127.0.0.1.evil.example"):
+        with pytest.raises(Forbidden):
+            keys.admit(Headers({"host": host}))
+
+
+def test_token_server_is_for_listed_pages() -> None:
+    """Nobody else gets keys without a key."""
+    keys = _keys(origins=(_PAGE,))
+    assert keys.admit_page(_headers(origin=_PAGE)) == _PAGE
+    for headers in (_headers(), _headers(origin="https://bridge.example"), _headers(_KEY)):
+        with pytest.raises(Forbidden):
+            keys.admit_page(headers)
+
+
+def test_no_key_is_kept_or_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the object's own state nor any message holds a key in clear."""
+    caplog.set_level(logging.DEBUG)
+    keys = _keys()
+    key = keys.mint(_grant(), ttl_s=60)
+    state = repr({name: getattr(keys, name) for name in vars(keys)})
+    for secret in (_KEY, "another", key):
+        assert secret not in state
+        assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b", "[]:80"])
+def test_host_that_is_none(host: str) -> None:
+    """A Host header or Origin that cannot be read is refused, never a fault of ours."""
+    with pytest.raises(Forbidden):
+        Keys((), ()).admit(Headers({"host": host}))
+    with pytest.raises(Forbidden):
+        _keys().admit(_headers(_KEY, origin=f"https://{host}"))
+
+
+def test_pages_that_keys_name() -> None:
+    """An origin is named by as long as one key that names it; a page by its own key only, a while after its expiry."""
+    clock = FakeClock()
+    keys = _keys(clock)
+    page, other = "https://own.example", "https://other.example"
+    first = keys.mint(_grant(allowed_origins=(page, other)), ttl_s=10)
+    second = keys.mint(_grant(allowed_origins=(page,)), ttl_s=1000)
+    plain = keys.mint(_grant(), ttl_s=1000)
+    assert keys.is_named(page)
+    assert keys.is_named(other)
+    assert keys.names_page(_headers(first, origin=other))
+    for key, origin in ((second, other), (plain, page), (_KEY, page), ("ek_none", page)):
+        assert not keys.names_page(_headers(key, origin=origin))
+    assert not keys.names_page(_headers(first))
+    clock.now = 60.0
+    with pytest.raises(Unauthorized):
+        keys.admit(_headers(first, origin=other))
+    assert keys.names_page(_headers(first, origin=other))  # and may read that 401
+    clock.now = 10 + 600.0
+    assert not keys.is_named(other)
+    assert not keys.names_page(_headers(first, origin=other))
+    assert keys.is_named(page)
+
+
+def test_remembered_keys_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expired keys are forgotten early where a new one needs their place."""
+    monkeypatch.setattr(keys_module, "_MAX_MINTED", 1)
+    clock = FakeClock()
+    keys = _keys(clock)
+    keys.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=10)
+    clock.now = 10
+    assert keys.is_named(_PAGE)
+    keys.mint(_grant(), ttl_s=10)
+    assert not keys.is_named(_PAGE)

@@ -1,0 +1,43 @@
+"""What was heard and said, by item, and its bound."""
+
+from bridge.engine.recordings import BYTES_PER_MS, Recordings
+
+SECOND = bytes(1000 * BYTES_PER_MS)
+
+
+def test_sound_and_words_belong_together() -> None:
+    """An item has its sound, how long that is, and what was understood in it; a forgotten one has neither."""
+    kept = Recordings(60_000)
+    kept.keep("a", SECOND)
+    kept.understand("a", "hello")
+    assert (kept.sound("a"), kept.duration_ms("a"), kept.words("a")) == (SECOND, 1000, "hello")
+    kept.forget("a")
+    kept.understand("a", "hello")
+    assert (kept.sound("a"), kept.duration_ms("a"), kept.words("a")) == (b"", 0, "")
+
+
+def test_a_cut_stays() -> None:
+    """What was never heard is gone; an item without sound is not made one."""
+    kept = Recordings(60_000)
+    kept.keep("a", SECOND)
+    kept.cut("a", 130 * BYTES_PER_MS)
+    kept.cut("b", 0)
+    assert (kept.duration_ms("a"), kept.sound("b")) == (130, b"")
+
+
+def test_the_oldest_sound_goes_first() -> None:
+    """Only so much is kept, however it came to be that much; how long it was and what was said stays known."""
+    kept = Recordings(2500)
+    for name in "abc":
+        kept.keep(name, SECOND)
+        kept.understand(name, name)
+    assert [kept.sound(name) for name in "abc"] == [b"", SECOND, SECOND]
+    assert [kept.duration_ms(name) for name in "abc"] == [1000, 1000, 1000]
+    assert [kept.words(name) for name in "abc"] == ["a", "b", "c"]
+    kept.keep("b", SECOND)  # again: counted once
+    kept.cut("c", 0)
+    kept.keep("d", SECOND)
+    assert [kept.sound(name) for name in "bcd"] == [SECOND, b"", SECOND]
+    kept.keep("e", 3 * SECOND)
+    assert [kept.sound(name) for name in "bcde"] == [b""] * 4
+    assert kept.duration_ms("e") == 3000

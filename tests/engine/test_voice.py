@@ -1,0 +1,56 @@
+"""The voice itself: what it says, when it is heard, and what it takes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge.engine.voice import Voice
+
+_SAMPLES_PER_MS = 24
+
+
+@pytest.fixture(scope="module")
+def voice() -> Voice:
+    """A voice of this module's own."""
+    return Voice(seed=0)
+
+
+def audible(pcm: bytes) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    return np.flatnonzero(np.abs(np.frombuffer(pcm, "<i2").astype(np.int32)) > 300)
+
+
+@pytest.mark.parametrize("sentence", ["Hello there.", "Thank you very much.", "What time is it?"])
+def test_it_is_heard_at_once(voice: Voice, sentence: str) -> None:
+    """No breath is taken before a sentence, and a short one behind it."""
+    pcm = voice.say(sentence)
+    heard = audible(pcm)
+    assert heard[0] <= 80 * _SAMPLES_PER_MS
+    assert 100 * _SAMPLES_PER_MS <= len(pcm) // 2 - heard[-1] <= 350 * _SAMPLES_PER_MS
+
+
+def test_the_same_text_is_the_same_to_the_bit(voice: Voice) -> None:
+    """With a seed, in this voice and in another one."""
+    assert voice.say("The sky is blue.") == voice.say("The sky is blue.") == Voice(seed=0).say("The sky is blue.")
+    assert Voice(seed=1).say("The sky is blue.") != voice.say("The sky is blue.")
+
+
+@pytest.mark.parametrize("text", ["", " ", "🎉"])
+def test_nothing_to_say_is_silence(voice: Voice, text: str) -> None:
+    """No sound at all, and no error."""
+    assert voice.say(text) == b""
+
+
+@pytest.mark.parametrize("text", ["1" * 200, "4² is 16, ¹ and ½.", "W" * 200, "$" + "9" * 150, "a" * 200])
+def test_strange_text_is_said_in_breaths(voice: Voice, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a piece holds, the model gets so much at a time that it needs no more memory than for a sentence."""
+    given: list[int] = []
+    make = voice._hibari.from_ids
+
+    def note(ids: list[int], *rest: Any) -> Any:
+        given.append(len(ids))
+        return make(ids, *rest)
+
+    monkeypatch.setattr(voice._hibari, "from_ids", note)
+    assert audible(voice.say(text)).size
+    assert max(given) <= 252

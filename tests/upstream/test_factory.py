@@ -1,0 +1,65 @@
+"""Which upstream answers which model, and which model a call has that names none."""
+
+from typing import Any
+
+import pytest
+
+from bridge.config import Config, UpstreamSettings
+from bridge.engine.parrot import Parrot
+from bridge.engine.service import Engine
+from bridge.session.info import CallInfo
+from bridge.upstream.factory import UpstreamFactory
+from bridge.upstream.resilient import ResilientUpstream
+from bridge.upstream.websocket import WebSocketLine
+from tests.fakes import CONTEXT
+
+_QWEN = UpstreamSettings(url="wss://qwen.example/realtime", profile="qwen")
+_OPENAI = UpstreamSettings(url="wss://openai.example/v1/realtime", models=("gpt-realtime-2.1",))
+
+
+def _dialler(**settings: Any) -> UpstreamFactory:
+    return UpstreamFactory(Config(**settings), None, new_engine=lambda context: Engine(Parrot(), context))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "model"),
+    [
+        ({}, "gpt-realtime-2.1"),
+        ({"default_model": "mine"}, "mine"),
+        ({"upstream": "wss://a.example/v1/realtime"}, "gpt-realtime-2.1"),
+        ({"upstream": "wss://a.example/v1/realtime", "upstream_profile": "qwen"}, "qwen3.5-omni-flash-realtime"),
+        ({"upstream": "qwen", "upstreams": {"qwen": _QWEN}}, "qwen3.5-omni-flash-realtime"),
+        ({"upstream": "qwen", "upstreams": {"qwen": _QWEN}, "default_model": "mine"}, "mine"),
+        ({"upstream": "qwen", "upstreams": {"qwen": _QWEN, "openai": _OPENAI}}, "gpt-realtime-2.1"),
+    ],
+)
+def test_the_model_of_a_call_that_names_none(settings: dict[str, Any], model: str) -> None:
+    """The setting if somebody has set it or given it an upstream; else the default upstream's own; else the setting."""
+    assert _dialler(**settings).default_model == model
+
+
+@pytest.mark.parametrize(
+    ("names_model", "queries"),
+    [
+        (True, ["model=asked", "model=asked"]),
+        (False, ["model=qwen3.5-omni-flash-realtime", "model=gpt-realtime-2.1"]),
+    ],
+)
+async def test_each_upstream_is_dialled_by_its_own_default(names_model: bool, queries: list[str]) -> None:
+    """A fallback of another make is not asked for the first one's model, unless the call names it."""
+    upstreams = {"qwen": _QWEN, "spare": UpstreamSettings(url="wss://spare.example/v1/realtime")}
+    dialler = _dialler(upstream="qwen", upstream_fallback=("spare",), upstreams=upstreams)
+    info = CallInfo(CONTEXT, transport="websocket", model="asked", started_at=0.0, names_model=names_model)
+    dial = dialler.new_upstream(info)
+    assert isinstance(dial, ResilientUpstream)
+    lines = [dial._new_line(target) for target in dial._targets]
+    addresses = [line._address for line in lines if isinstance(line, WebSocketLine)]
+    assert [address.partition("?")[2] for address in addresses] == queries
+
+
+def test_the_engine_judges_for_itself_alone() -> None:
+    """Calls that anybody else answers are relayed, agents among them."""
+    dialler = _dialler(upstreams={"openai": _OPENAI})
+    assert dialler.is_relayed("gpt-realtime-2.1")
+    assert not dialler.is_relayed("any")
+    assert _dialler(upstream="agent").is_relayed("any")
