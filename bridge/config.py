@@ -261,19 +261,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="`https://host` at which carriers reach the bridge; what they sign begins with it"),
     ] = None
     twilio_auth_token: Annotated[
-        tuple[_Text, ...], Meta(description="auth token, or signing key, of a Twilio account; opens its door")
+        tuple[_Text, ...], Meta(description="auth token, or signing key, of a Twilio account; opens its endpoint")
     ] = ()
     twilio_require_token: Annotated[
         bool, Meta(description="ask each Twilio stream for a single-use token as well, as its parameter `token`")
     ] = True
     telnyx_secret: Annotated[
-        tuple[_Text, ...], Meta(description="what Telnyx is told as `stream_auth_token`; opens its door")
+        tuple[_Text, ...], Meta(description="what Telnyx is told as `stream_auth_token`; opens its endpoint")
     ] = ()
     telnyx_api_key: Annotated[
         _Text | None, Meta(description="key of Telnyx's API, to hang up with: closing a stream leaves the caller there")
     ] = None
     asterisk_secret: Annotated[
-        tuple[_Text, ...], Meta(description="`password` in Asterisk's `websocket_client.conf`; opens its door")
+        tuple[_Text, ...], Meta(description="`password` in Asterisk's `websocket_client.conf`; opens its endpoint")
     ] = ()
     asterisk_url: Annotated[
         _Text | None, Meta(description="`ws://host:8088/media` of the Asterisk whose waiting calls may be fetched")

@@ -38,7 +38,7 @@ class CallContext:
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What a telephone call brought with it, or a beta session was opened with, which its client may change later."""
     secrets: Collection[str] = field(default=(), repr=False)
-    """Values of ``metadata`` that open a door, and are never logged."""
+    """Values of ``metadata`` that open an endpoint, and are never logged."""
     trace_id: str | None = None
     """Of the distributed trace that the call is a part of (W3C Trace Context, section 3.2.2.3)."""
 

@@ -103,7 +103,7 @@ def _spectra(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     ],
 )
 def test_an_address_is_found_behind_every_form_of_url(url: str, calls: str, socket: str) -> None:
-    """Base, API root or door, of either scheme: each leads to both doors."""
+    """Base, API root or endpoint, of either scheme: each leads to both endpoints."""
     address = parse_address(url)
     assert (address.calls, address.socket) == (f"{calls}?model=gpt-realtime-2.1", f"{socket}?model=gpt-realtime-2.1")
 

@@ -31,7 +31,7 @@ __all__ = [
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_MODEL = "gpt-realtime-2.1"
 _SCHEMES = {"http": ("http", "ws"), "ws": ("http", "ws"), "https": ("https", "wss"), "wss": ("https", "wss")}
-_DOORS = ("/realtime/calls", "/realtime")
+_ENDPOINTS = ("/realtime/calls", "/realtime")
 _MAX_ANSWER_BYTES = 256 * 1024
 _MAX_ERROR_CHARS, _MAX_CODE_CHARS = 300, 60
 _ADVICE = {
@@ -52,7 +52,7 @@ class CallFailed(BridgeError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's doors; made by ``parse_address``."""
+    """A server's endpoints; made by ``parse_address``."""
 
     calls: str
     """Takes WebRTC offers."""
@@ -73,7 +73,7 @@ class Address:
 
 
 def parse_address(url: str, model: str | None = None) -> Address:
-    """The doors behind a base URL, an API root (``…/v1``) or any one of the doors; keeps what its query says."""
+    """The endpoints behind a base URL, an API root (``…/v1``) or one of the endpoints; keeps what its query says."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         http, ws = _SCHEMES[parts.scheme]
@@ -82,13 +82,13 @@ def parse_address(url: str, model: str | None = None) -> Address:
     except (KeyError, ValueError):
         raise CallFailed("The URL should look like http://host:port or https://host/v1.") from None
     path = parts.path.rstrip("/")
-    door = next((door for door in _DOORS if path.endswith(door)), None)
-    root = path.removesuffix(door) if door else path if path.endswith("/v1") else f"{path}/v1"
+    endpoint = next((endpoint for endpoint in _ENDPOINTS if path.endswith(endpoint)), None)
+    root = path.removesuffix(endpoint) if endpoint else path if path.endswith("/v1") else f"{path}/v1"
     query = dict(parse_qsl(parts.query))
     query["model"] = model or query.get("model") or DEFAULT_MODEL
 
-    def at(scheme: str, door: str) -> str:
-        return urlunsplit((scheme, parts.netloc, f"{root}{door}", urlencode(query), ""))
+    def at(scheme: str, endpoint: str) -> str:
+        return urlunsplit((scheme, parts.netloc, f"{root}{endpoint}", urlencode(query), ""))
 
     return Address(at(http, "/realtime/calls"), at(ws, "/realtime"))
 

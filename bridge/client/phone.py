@@ -1,4 +1,4 @@
-"""A telephone call to the bridge, as a carrier brings it: for trying the doors without an account, and for tests.
+"""A telephone call to the bridge, as a carrier brings it: for trying the endpoints without an account, and for tests.
 
 ``dial`` connects a carrier; ``Phone`` is what the caller holds: 20 ms of sound go in and come out at each ``tick``.
 """
@@ -42,13 +42,13 @@ _SLIN = {name: audio_format for name, audio_format in FORMATS.items() if name.st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialling:
-    """Which door, and what opens it."""
+    """Which endpoint, and what opens it."""
 
     carrier: CarrierName
     url: str = DEFAULT_URL
     """Of the bridge; ``host:port`` for AudioSocket."""
     secret: str = field(default="", repr=False)
-    """The setting that opens the door: auth token, secret, password or UUID."""
+    """The setting that opens the endpoint: auth token, secret, password or UUID."""
     public_url: str | None = None
     """What the bridge calls itself to Twilio; unset: ``url``."""
     call: str | None = None
@@ -211,7 +211,7 @@ async def connect_carrier(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
 async def _twilio(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     """First the webhook of an incoming call, then the stream that it is answered with."""
     call_sid = dialling.call or f"CA{secrets.token_hex(16)}"
-    webhook, door = parse_address(dialling.url).carrier("twilio")
+    webhook, endpoint = parse_address(dialling.url).carrier("twilio")
     public = (dialling.public_url or webhook.removesuffix("/v1/telephony/twilio")).rstrip("/")
     form = {"CallSid": call_sid, "From": "+15550001111", "To": "+15550002222"}
     signature = sign(dialling.secret, f"{public}/v1/telephony/twilio", form)
@@ -226,17 +226,17 @@ async def _twilio(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
         raise CallFailed("The webhook answered with something else than TwiML that connects a stream.")
     given = {str(entry.get("name")): str(entry.get("value")) for entry in stream.iter("Parameter")}
     signature = sign(dialling.secret, str(stream.get("url")))
-    wire = await _open_socket(door, headers={SIGNATURE_HEADER: signature})
+    wire = await _open_socket(endpoint, headers={SIGNATURE_HEADER: signature})
     parameters = {**given, **dialling.parameters}
     return TwilioCarrier(call_sid, f"MZ{secrets.token_hex(16)}", parameters), wire
 
 
 async def _telnyx(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    door = parse_address(dialling.url).carrier("telnyx")[1]
+    endpoint = parse_address(dialling.url).carrier("telnyx")[1]
     answer_codec, answer_format = _choice(_TELNYX_CODECS, dialling.answer_codec)
     if dialling.answer_codec is not None:
-        door += f"?{urlencode({ANSWER_CODEC: answer_codec, ANSWER_RATE: answer_format.rate_hz})}"
-    wire = await _open_socket(door, headers={AUTH_TOKEN_HEADER: dialling.secret} if dialling.secret else {})
+        endpoint += f"?{urlencode({ANSWER_CODEC: answer_codec, ANSWER_RATE: answer_format.rate_hz})}"
+    wire = await _open_socket(endpoint, headers={AUTH_TOKEN_HEADER: dialling.secret} if dialling.secret else {})
     call = dialling.call or f"v3:{secrets.token_hex(16)}"
     encoding, audio_format = _choice(_TELNYX_CODECS, dialling.codec)
     parameters = dict(dialling.parameters)
@@ -247,9 +247,9 @@ async def _telnyx(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
 
 
 async def _asterisk(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    door = parse_address(dialling.url).carrier("asterisk")[1]
+    endpoint = parse_address(dialling.url).carrier("asterisk")[1]
     credentials = b64encode(f"asterisk:{dialling.secret}".encode()).decode()
-    wire = await _open_socket(door, headers={"Authorization": f"Basic {credentials}"}, subprotocol=SUBPROTOCOL)
+    wire = await _open_socket(endpoint, headers={"Authorization": f"Basic {credentials}"}, subprotocol=SUBPROTOCOL)
     call = dialling.call or f"pbx-{secrets.token_hex(4)}.{secrets.randbelow(1000)}"
     codec, _ = _choice(FORMATS, dialling.codec)
     return AsteriskCarrier(call, codec=codec, is_json=True, variables=dict(dialling.parameters)), wire

@@ -76,7 +76,7 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--secret",
         metavar="SECRET",
-        help="what opens a carrier's door (default: the daemon's own environment variable)",
+        help="what opens a carrier's endpoint (default: the daemon's own environment variable)",
     )
     add("--public-url", metavar="URL", help="what the bridge is called by Twilio (default: $BRIDGE_PUBLIC_URL, or URL)")
     add("--codec", metavar="NAME", help="that the carrier uses, such as PCMA, L16, slin16 (default: its usual one)")
@@ -149,7 +149,7 @@ def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Ph
         codec=arguments.codec,
     )
     if not dialling.secret:
-        raise CallFailed(f"A carrier's door needs its secret: give --secret, or set {variable}.")
+        raise CallFailed(f"A carrier's endpoint needs its secret: give --secret, or set {variable}.")
     pcm = read_sound(arguments.sound)
     return PhonePlan(dialling, pcm=pcm, keys=arguments.dtmf, timeout_s=arguments.seconds)
 

@@ -188,7 +188,9 @@ class CarrierCalls:
             return
         known = {"carrier_call_id": call[:_MAX_SHOWN], "sender": sender, "checked_against": checks}
         shown = {name: value for name, value in known.items() if value}
-        _log.warning("telephony.refused", door=carrier, reason=error.code, message=error.message, count=count, **shown)
+        _log.warning(
+            "telephony.refused", carrier=carrier, reason=error.code, message=error.message, count=count, **shown
+        )
 
     def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> Grant:
         """What the call's token opens; raises ``Unauthorized``."""

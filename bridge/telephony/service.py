@@ -44,7 +44,7 @@ class TelephonyState(Struct, frozen=True, kw_only=True):
     """The carriers by name; refused connections by carrier and reason; messages of no use by what was wrong."""
 
     object: str = "telephony"
-    doors: dict[str, CarrierState]
+    endpoints: dict[str, CarrierState]
     refused: dict[str, int]
     faults: dict[str, int]
     late_ticks: int
@@ -164,7 +164,7 @@ class Telephony:
         self._host.admit_operator(request)
         running = self.calls.running
         state = TelephonyState(
-            doors={
+            endpoints={
                 carrier.name: CarrierState(carrier.is_open(self._host.config), running[carrier.name])
                 for carrier in self._carriers
             },

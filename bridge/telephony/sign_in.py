@@ -23,7 +23,7 @@ def is_one_of(given: str, secrets: Iterable[str]) -> bool:
 def require_secrets(setting: str, secrets: tuple[str, ...]) -> tuple[str, ...]:
     """The secrets that open an endpoint; raises ``Forbidden`` if there are none: ``setting`` is not set."""
     if not secrets:
-        raise Forbidden(f"This endpoint is closed: {setting} is not set.", code="door_closed")
+        raise Forbidden(f"This endpoint is closed: {setting} is not set.", code="endpoint_closed")
     return secrets
 
 

@@ -27,11 +27,11 @@ SETTINGS: dict[str, Any] = {
     "audiosocket_port": 0,
     "audiosocket_uuid": ("40325ec2-5efd-4bd3-805f-53576e581d13",),
 }
-"""Of a daemon whose doors are all open."""
+"""Of a daemon whose endpoints are all open."""
 
 
 def dialling(daemon: Daemon, carrier: Any, **choices: Any) -> Dialling:
-    """What opens that door of the daemon."""
+    """What opens that endpoint of the daemon."""
     secret = {
         "twilio": SETTINGS["twilio_auth_token"],
         "telnyx": SETTINGS["telnyx_secret"],

@@ -1,4 +1,4 @@
-"""A daemon in this process with all its telephone doors open."""
+"""A daemon in this process with all its telephone endpoints open."""
 
 from collections.abc import AsyncIterator
 
@@ -13,6 +13,6 @@ __all__ = ["daemon", "open_daemon", "serve_with", "short_pcm"]
 
 @pytest.fixture
 async def open_daemon(serve_with: ServeWith) -> AsyncIterator[Daemon]:
-    """All doors are open, each by its own secret."""
+    """All endpoints are open, each by its own secret."""
     async with serve_with(**SETTINGS) as serving:
         yield serving

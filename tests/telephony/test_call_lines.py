@@ -168,7 +168,7 @@ async def test_every_line_of_a_call_over_webrtc(
 
 
 def test_a_secret_among_the_metadata_is_not_shown() -> None:
-    """What opens a door is left out of the lines, whatever its name; so is what is beyond the bounds."""
+    """What opens an endpoint is left out of the lines, whatever its name; so is what is beyond the bounds."""
     metadata = {"carrier_call_id": "uuid", "a": "b"} | {f"name{number}": "v" for number in range(50)}
     context = CallContext(call_id="rtc_1", session_id="sess_1", metadata=metadata, secrets=("uuid",))
     assert "uuid" not in str(context.origin)

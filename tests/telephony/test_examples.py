@@ -18,7 +18,7 @@ _EXAMPLES = Path(__file__).parents[2] / "examples" / "telephony"
 
 
 def test_twiml() -> None:
-    """A stream to the door, with a token."""
+    """A stream to the endpoint, with a token."""
     stream = ElementTree.parse(_EXAMPLES / "twilio.xml").find("./Connect/Stream")
     assert stream is not None
     assert urlsplit(str(stream.get("url")))[:3] == ("wss", "bridge.example.com", f"{TELEPHONY}/twilio")
@@ -41,7 +41,7 @@ def test_telnyx_command(tmp_path: Path) -> None:
 
 
 def test_asterisk_connection() -> None:
-    """To the door, with the subprotocol, one connection a call."""
+    """To the endpoint, with the subprotocol, one connection a call."""
     config = ConfigParser(comment_prefixes=";")
     config.read(_EXAMPLES / "websocket_client.conf")
     connection = config["bridge"]

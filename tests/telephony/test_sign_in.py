@@ -1,4 +1,4 @@
-"""Who is let in: each door closed without its secret, and nothing heard before it was shown."""
+"""Who is let in: each endpoint closed without its secret, and nothing heard before it was shown."""
 
 import asyncio
 import base64
@@ -89,25 +89,25 @@ def _telnyx_start(**fields: Any) -> str:
 # Closed
 
 
-async def test_doors_are_closed_by_default(daemon: Daemon) -> None:
+async def test_endpoints_are_closed_by_default(daemon: Daemon) -> None:
     """Without its secret each refuses before the upgrade, and AudioSocket has no port; all of it is counted."""
     for name in ("twilio", "telnyx", "asterisk"):
-        assert await _refusal(daemon, name) == (403, "door_closed")
+        assert await _refusal(daemon, name) == (403, "endpoint_closed")
     signed = {SIGNATURE_HEADER: sign("", f"{_PUBLIC}{_PATH}", _FORM)}
     assert (await _webhook(daemon, _FORM, **signed)).status == 403
     fetch = await request("POST", f"{daemon.url}v1/telephony/asterisk", body='{"connection_id": "a"}')
-    assert (fetch.status, fetch.json["error"]["code"]) == (403, "door_closed")
+    assert (fetch.status, fetch.json["error"]["code"]) == (403, "endpoint_closed")
     uuid = await request("POST", f"{daemon.url}v1/telephony/audiosocket")
-    assert (uuid.status, uuid.json["error"]["code"]) == (403, "door_closed")
+    assert (uuid.status, uuid.json["error"]["code"]) == (403, "endpoint_closed")
     assert daemon.telephony.ports == {}
     told = (await request("GET", f"{daemon.url}v1/telephony")).json
-    assert told["doors"] == {
+    assert told["endpoints"] == {
         name: {"is_open": False, "calls": 0} for name in ("twilio", "telnyx", "asterisk", "audiosocket")
     }
     assert told["refused"] == {
-        "twilio.door_closed": 2,
-        "telnyx.door_closed": 1,
-        "asterisk.door_closed": 1,
+        "twilio.endpoint_closed": 2,
+        "telnyx.endpoint_closed": 1,
+        "asterisk.endpoint_closed": 1,
     }
     assert daemon.registry.sessions == []
 
@@ -195,8 +195,8 @@ async def test_key_of_another_kind_is_no_token(open_daemon: Daemon) -> None:
             assert await _closing(connection, _start(token)) == (1008, "invalid_token")
 
 
-@pytest.mark.parametrize("door", ["twilio", "telnyx", "asterisk"])
-async def test_key_of_a_page_is_no_token(serve_with: ServeWith, door: str) -> None:
+@pytest.mark.parametrize("endpoint", ["twilio", "telnyx", "asterisk"])
+async def test_key_of_a_page_is_no_token(serve_with: ServeWith, endpoint: str) -> None:
     """What ``GET /session`` gives to pages of one origin opens no call by telephone, for a page of another origin."""
     page = "https://app.example"
     start: dict[str, Callable[[str], str]] = {
@@ -208,9 +208,9 @@ async def test_key_of_a_page_is_no_token(serve_with: ServeWith, door: str) -> No
         minted = await request("GET", f"{daemon.url}session", headers={"Origin": page})
         key = minted.json["client_secret"]["value"]
         headers = {SIGNATURE_HEADER: sign(_TOKEN, _STREAM), "Origin": "https://evil.example"}
-        path = f"asterisk?token={key}" if door == "asterisk" else door
+        path = f"asterisk?token={key}" if endpoint == "asterisk" else endpoint
         async with _socket(daemon, path, **headers) as connection:
-            assert await _closing(connection, start[door](key)) == (1008, "invalid_token")
+            assert await _closing(connection, start[endpoint](key)) == (1008, "invalid_token")
         assert daemon.registry.sessions == []
 
 
@@ -230,7 +230,7 @@ async def test_single_use_key_brings_its_session(open_daemon: Daemon) -> None:
 
 
 async def test_telephones_key_opens_nothing_else(open_daemon: Daemon) -> None:
-    """It is for one call at the carriers' doors: no other endpoint takes it, and an attempt does not spend it."""
+    """It is for one call at the carriers' endpoints: no other endpoint takes it, and an attempt does not spend it."""
     body = json.dumps({"bridge": {"role": "telephone"}})
     minted = await request("POST", f"{open_daemon.url}v1/realtime/client_secrets", body=body)
     auth = {"Authorization": f"Bearer {minted.json['value']}"}
@@ -322,7 +322,7 @@ async def test_log_says_what_was_checked(open_daemon: Daemon) -> None:
         await _audiosocket(open_daemon, frame(0x01, uuid.bytes), frame(0x10, bytes(320)))
     refusals = _refusals(lines)
     assert all(line.pop("sender").startswith("127.0.0.1:") for line in refusals)
-    assert [(line["door"], line.get("carrier_call_id"), line["checked_against"]) for line in refusals] == [
+    assert [(line["carrier"], line.get("carrier_call_id"), line["checked_against"]) for line in refusals] == [
         ("twilio", None, f"{_STREAM}?… signed by twilio_auth_token (1 value)"),
         ("asterisk", None, "asterisk_secret (1 value)"),
         ("telnyx", "c", "telnyx_secret (1 value), telephones' keys"),
@@ -461,7 +461,7 @@ async def test_a_call_is_not_counted_among_strangers(serve_with: ServeWith) -> N
 
 
 async def test_wrong_secret_is_explained(open_daemon: Daemon) -> None:
-    """``bridge call --as`` says which door said no."""
+    """``bridge call --as`` says which endpoint said no."""
     with pytest.raises(CallFailed, match="HTTP 403"):
         async with dial(dialling(open_daemon, "twilio", secret="wrong")):
             pass

@@ -152,7 +152,7 @@ def _warn(bench: Bench) -> str:
 
 
 def _place(plan: Plan) -> str:
-    """The door, without its query: that may hold a key."""
+    """The endpoint, without its query: that may hold a key."""
     address = parse_address(plan.url, plan.model)
     return (address.calls if plan.transport == "webrtc" else address.socket).partition("?")[0]
 

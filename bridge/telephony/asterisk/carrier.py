@@ -66,7 +66,7 @@ async def _fetch(host: CarrierHost, request: Request) -> Response:
     """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
     grant = host.admit_operator(request)
     if host.config.asterisk_url is None:
-        raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="door_closed")
+        raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="endpoint_closed")
     wanted, session = read_request(await read_json(request), FetchRequest)
     host.registry.require_room()
     trust = Trust(grant=grant, session=session)

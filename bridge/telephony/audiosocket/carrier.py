@@ -56,7 +56,7 @@ async def _new_uuid(host: CarrierHost, request: Request) -> Response:
     """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
     host.admit_operator(request)
     if host.config.audiosocket_port is None:
-        raise Forbidden("This endpoint is closed: audiosocket_port is not set.", code="door_closed")
+        raise Forbidden("This endpoint is closed: audiosocket_port is not set.", code="endpoint_closed")
     host.registry.require_accepting()
     wanted, session = read_request(await read_json(request), UuidRequest)
     uuid = str(uuid4())
