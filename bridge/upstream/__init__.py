@@ -1,1 +1,1 @@
-"""Who answers a call: services dialled, the embedded engine, attached agents."""
+"""Who answers a call from outside: services that are dialled, and agents that attach."""
