@@ -22,8 +22,8 @@ from benchmarks.kit.load import Clock
 from benchmarks.kit.output import run
 from benchmarks.kit.sound import opus_speech
 from bridge.errors import BridgeError
+from bridge.media.contracts import Sink
 from bridge.media.passing import PassedPacket
-from bridge.session.contracts import Sink
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.sdp import parse_offer

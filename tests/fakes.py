@@ -10,10 +10,11 @@ from av.audio.codeccontext import AudioCodecContext
 
 from bridge.context import CallContext
 from bridge.errors import BadEvent, BridgeError
+from bridge.media.contracts import LegOwner, PassingLeg, PassingUpstream, Sink, SinkOwner
 from bridge.media.opus import FRAME_MS, Encoder, new_encoder
 from bridge.media.playback import Heard, Part, Playback
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
-from bridge.session.contracts import Downstream, LegOwner, PassingLeg, PassingUpstream, Sink, SinkOwner
+from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server

@@ -11,7 +11,6 @@ _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
 _TOP = frozenset({"config", "context", "log", "turns"})
-_UNDER_WEBRTC = _PURE | _TOP | {"session.contracts", "turns"}
 
 # Of the HTTP server, what a carrier's endpoints are made of.
 _SERVING = frozenset(f"api.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
@@ -38,7 +37,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "session": _PURE | _TOP,
     "recording": _PURE | _TOP | {"session"},
     "calls": _PURE | _TOP | {"session", "recording"},
-    "webrtc": _UNDER_WEBRTC,
+    "webrtc": _PURE | _TOP,
     "upstream": _PURE | _TOP | {"outgoing", "session", "webrtc", "calls"},
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"outgoing", "session", "calls", "recording", "webrtc"},
@@ -154,22 +153,27 @@ def test_a_forbidden_arrow_is_seen_in_every_spelling() -> None:
 def test_a_granted_arrow_passes() -> None:
     """Its own room, ``errors``, a granted room and a granted part of a room are open."""
     for source in (
-        "from bridge.session.contracts import Leg",
-        "from bridge.session import contracts",
+        "from bridge.session.hub import Hub",
+        "from bridge.api import gate",
+        "from bridge.api.gate import Gate",
         "from bridge import __version__, errors",
-        "from .mux import Mux",
+        "from .leg import TelephonyLeg",
         "import asyncio",
     ):
-        assert forbidden_arrows(source, "bridge.webrtc.peer") == [], source
+        assert forbidden_arrows(source, "bridge.telephony.service") == [], source
 
 
 def test_a_part_grants_no_more_than_itself() -> None:
-    """``session.contracts`` opens neither the room around it nor a name that only begins alike."""
-    for source in (
-        "from bridge import session",
-        "from bridge.session import hub",
-        "import bridge.session.contracts_two",
-    ):
+    """``api.gate`` opens neither the room around it nor a name that only begins alike."""
+    for source in ("from bridge import api", "from bridge.api import server", "import bridge.api.gate_two"):
+        assert forbidden_arrows(source, "bridge.telephony.service"), source
+
+
+def test_webrtc_knows_no_session() -> None:
+    """A peer is a leg by the contracts of ``media``: no module of ``webrtc`` imports what plays around it."""
+    granted = ALLOWED["webrtc"]
+    assert granted <= _PURE | _TOP
+    for source in ("from bridge.session.contracts import Upstream", "from bridge.calls import registry"):
         assert forbidden_arrows(source, "bridge.webrtc.peer"), source
 
 

@@ -6,8 +6,8 @@ import urllib.request
 from collections.abc import AsyncIterator
 
 from bridge.errors import BridgeError
+from bridge.media.contracts import Sink
 from bridge.media.playback import Part, Played
-from bridge.session.contracts import Sink
 from bridge.webrtc.dial import dial
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner

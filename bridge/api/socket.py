@@ -27,7 +27,7 @@ from websockets.protocol import State
 from bridge.api.gate import Pass
 from bridge.api.keys import subprotocols
 from bridge.errors import BridgeError, OverLimit, error_body
-from bridge.session.contracts import SinkOwner
+from bridge.media.contracts import SinkOwner
 from bridge.turns import UNIT_S, Share, Shares, Work
 from bridge.wire.message import EncodedMessage, frame_of
 

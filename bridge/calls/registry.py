@@ -12,9 +12,10 @@ from bridge.calls.overload import LoopLag
 from bridge.context import CallContext
 from bridge.errors import Draining, OverLimit, UnknownCall
 from bridge.log import get_logger
+from bridge.media.contracts import Sink
 from bridge.recording.recorder import Recorder
 from bridge.session.budget import Budget, KeepLimits
-from bridge.session.contracts import Sink, Upstream
+from bridge.session.contracts import Upstream
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo
 from bridge.session.session import Session

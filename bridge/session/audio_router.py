@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 
 from bridge.errors import BadEvent
 from bridge.media.compress import Compressor, new_compressor
+from bridge.media.contracts import Leg, PassingUpstream
 from bridge.media.convert import SoundConverter
 from bridge.media.passing import PacketClock, PassedPacket
 from bridge.media.playback import Part
-from bridge.session.contracts import Leg, PassingUpstream, Upstream
+from bridge.session.contracts import Upstream
 from bridge.session.hub import Listener
 from bridge.session.replay import Replay
 from bridge.session.state import SessionState

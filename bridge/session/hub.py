@@ -9,7 +9,7 @@ left is closed with 1013. It may come back and go on behind the last event that 
 from collections import deque
 from dataclasses import dataclass
 
-from bridge.session.contracts import Sink
+from bridge.media.contracts import Sink
 from bridge.session.replay import DROPPED, Kept, Replay
 from bridge.session.subscription import EventSubscription, Subscription
 from bridge.wire.choices import STOCK, Choices

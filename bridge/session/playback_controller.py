@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.errors import BadEvent
+from bridge.media.contracts import Leg
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Heard, Marked, Part, Played, Started
-from bridge.session.contracts import Leg
 from bridge.session.hub import Hub, Listener
 from bridge.wire import client_events as client
 from bridge.wire import own_events as own

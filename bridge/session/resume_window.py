@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Callable
 
 from bridge.errors import BridgeError, Forbidden
+from bridge.media.contracts import Leg, LegOwner, Sink
 from bridge.media.playback import Played
-from bridge.session.contracts import Leg, LegOwner, Sink
 
 __all__ = ["ResumeWindow", "LegPort"]
 

@@ -18,11 +18,12 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 
 from bridge.errors import BadEvent, BridgeError, OverLimit, PeerLost
+from bridge.media.contracts import Leg, Sink
 from bridge.media.playback import Part, Played
 from bridge.session.audio_router import AudioRouter
 from bridge.session.budget import Budget
 from bridge.session.client_event_handler import ClientEventHandler
-from bridge.session.contracts import Leg, Sink, Upstream
+from bridge.session.contracts import Upstream
 from bridge.session.hub import Hub, Limits, Listener
 from bridge.session.info import CallInfo, result_of
 from bridge.session.playback_controller import PlaybackController

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError, PeerError, PeerLost
+from bridge.media.contracts import PhoneOwner
 from bridge.media.playback import Heard, Part, Played
-from bridge.session.contracts import PhoneOwner
 from bridge.session.resume_window import ResumeWindow
 from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import msgspec
 
 from bridge.errors import BadEvent, OverLimit, UpstreamError
+from bridge.media.contracts import Sink
 from bridge.media.playback import Part
-from bridge.session.contracts import Sink
 from bridge.session.hub import Limits, Listener
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner, WholeSamples

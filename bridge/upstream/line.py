@@ -3,8 +3,8 @@
 from typing import Protocol
 
 from bridge.errors import UpstreamError
+from bridge.media.contracts import PassingUpstream
 from bridge.media.playback import Part
-from bridge.session.contracts import PassingUpstream
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import Body

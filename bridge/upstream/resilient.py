@@ -22,10 +22,11 @@ from typing import Any
 
 from bridge.context import CallContext
 from bridge.errors import BadEvent, BridgeError, UpstreamError
+from bridge.media.contracts import PassingUpstream
 from bridge.media.convert import SoundEncoder
 from bridge.media.playback import Part
 from bridge.session.budget import size_of
-from bridge.session.contracts import Downstream, PassingUpstream, Upstream
+from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
 from bridge.upstream.line import Line
 from bridge.upstream.relay import Relay

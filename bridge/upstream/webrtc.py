@@ -9,10 +9,10 @@ from typing import Any
 
 from bridge.context import CallContext
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
+from bridge.media.contracts import Sink
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Marked, Part, Started, Stopped
 from bridge.outgoing import HTTPError, new_client
-from bridge.session.contracts import Sink
 from bridge.session.state import SessionState
 from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner

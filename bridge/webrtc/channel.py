@@ -6,7 +6,7 @@ import msgspec
 from aiortc import RTCDataChannel
 
 from bridge.errors import BridgeError
-from bridge.session.contracts import SinkOwner
+from bridge.media.contracts import SinkOwner
 from bridge.wire.ids import new_id
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import encode, error_event

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from bridge.context import CallContext
 from bridge.errors import PeerError
-from bridge.session.contracts import LegOwner
+from bridge.media.contracts import LegOwner
 from bridge.webrtc.channel import CHANNEL_LABEL
 from bridge.webrtc.dtls import new_certificate
 from bridge.webrtc.ice_full import IceFull, IceServers

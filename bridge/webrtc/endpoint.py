@@ -13,7 +13,7 @@ from bridge.config import is_loopback
 from bridge.context import CallContext
 from bridge.errors import ConfigError
 from bridge.log import get_logger
-from bridge.session.contracts import Leg, LegOwner
+from bridge.media.contracts import Leg, LegOwner
 from bridge.webrtc.dtls import new_certificate
 from bridge.webrtc.ice import Credentials, IceLite
 from bridge.webrtc.mux import Mux

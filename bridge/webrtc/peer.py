@@ -16,6 +16,7 @@ from aiortc import RTCCertificate, RTCDataChannel
 
 from bridge.context import CallContext, logger_of
 from bridge.errors import BadOffer, BridgeError, PeerError, PeerLost, PeerNotConnected
+from bridge.media.contracts import LegOwner
 from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
 from bridge.media.history import SentPackets
 from bridge.media.inbound import InboundAudio
@@ -24,7 +25,6 @@ from bridge.media.outbound import OutboundAudio
 from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Heard, Part
 from bridge.media.reports import Reports
-from bridge.session.contracts import LegOwner
 from bridge.webrtc.channel import CHANNEL_LABEL, ChannelSink
 from bridge.webrtc.dtls import SecureTransport, SrtpError
 from bridge.webrtc.ice import IceAgent

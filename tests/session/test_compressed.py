@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec import to_builtins
 
+from bridge.media.contracts import LegOwner
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import OpusDecoder, OpusEncoder, new_decoder
 from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Part
-from bridge.session.contracts import LegOwner
 from bridge.session.hub import Limits, Listener
 from bridge.wire.audio import G711_ULAW, OPUS, PCM16, SESSION_HZ, AudioFormat, mp3_at
 from bridge.wire.binary import BinarySound, unpack_sound

@@ -15,10 +15,10 @@ from aiortc.rtcdtlstransport import RTCDtlsTransport
 from google_crc32c import value as crc32c
 
 from bridge.errors import BridgeError
+from bridge.media.contracts import Sink
 from bridge.media.opus import new_encoder
 from bridge.media.playback import Played
 from bridge.media.rtp import pack_rtp
-from bridge.session.contracts import Sink
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.sdp import parse_offer
