@@ -52,6 +52,9 @@ CALL_STATS = CallStats(
     listeners=[],
     legs=[],
     peer=None,
+    upstream=UpstreamStats(name="local", lines=0, lost=0, answers=0),
+    setup_ms=None,
+    dropped_events=0,
 )
 """Of that call."""
 

@@ -97,6 +97,7 @@ class Session:
         self._result = (CallResult.SUCCESS, "")
         self._goodbye = _NORMAL, ""
         self._dropped = 0
+        self._setup_ms: int | None = None
         self._is_live = False
         self._waiting: list[Listener] = []
         self._subscriptions: list[Subscription] = []
@@ -527,14 +528,13 @@ class Session:
         self.closed.set()
         self._budget.close()
         result, reason = self._result
-        listeners = self.hub.listeners
         leg = self._playing.leg
         self._log.info(
             "call.closed",
             result=result,
             reason=reason,
             seconds=round(self.seconds, 1),
-            dropped=self._dropped + sum(listener.dropped_events for listener in listeners),
+            dropped=self._dropped_events,
             **self.context.origin,
             upstream=asdict(self._upstream.stats()),
             **({} if leg is None else asdict(leg.stats())),
@@ -584,8 +584,16 @@ class Session:
             listeners=[*(listener.stats() for listener in self.hub.listeners), *self._listed()],
             legs=self._bearers(),
             peer=None if leg is None else leg.stats(),
+            upstream=self._upstream.stats(),
+            setup_ms=self._setup_ms,
+            dropped_events=self._dropped_events,
             session=self.state.session if in_full else UNSET,
         )
+
+    @property
+    def _dropped_events(self) -> int:
+        """Left out for slow listeners, those included that are gone."""
+        return self._dropped + sum(listener.dropped_events for listener in self.hub.listeners)
 
     @property
     def _status(self) -> CallStatus:
@@ -613,5 +621,7 @@ class Session:
 
     def _open(self, transport: str) -> None:
         self.info.state = CallState.CONNECTED
+        if self._setup_ms is None:
+            self._setup_ms = round(1000 * self.seconds)
         self._log.info("call.opened", transport=transport, model=self.info.model, session_id=self.info.session_id,
                        connect_ms=round(1000 * self.seconds), **self.context.origin)  # fmt: skip

@@ -13,11 +13,13 @@ from bridge.session.info import CallInfo
 from bridge.upstream.agent import AgentLine, Lobby
 from bridge.upstream.line import Line
 from bridge.upstream.resilient import ResilientUpstream, RetryPolicy
+from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target, load_profile
 from bridge.upstream.webrtc import WebRtcLine
 from bridge.upstream.websocket import WebSocketLine
 from bridge.webrtc.ice_full import IceServers
 from bridge.webrtc.runner import PeerRunner
+from bridge.wire.stats import TargetStats
 
 __all__ = ["UpstreamFactory"]
 
@@ -33,6 +35,7 @@ class UpstreamFactory:
         self._runner = runner
         self._ice_servers = IceServers.parse(config.upstream_ice_server)
         self._agent_wait_s = config.agent_wait_s
+        self._tallies: dict[str, TargetTally] = {}
         self._patience = RetryPolicy(
             connect_s=config.upstream_connect_timeout_s,
             stall_s=config.upstream_stall_s,
@@ -87,7 +90,17 @@ class UpstreamFactory:
             spawn=self._spawn,
             patience=self._patience,
             context=info.context,
+            tally=self._tally,
         )
+
+    def stats(self) -> list[TargetStats]:
+        """Of each upstream that calls may be answered by, over all calls; the embedded engine is never dialled."""
+        targets = [*self._default, *(target for targets in self._by_model.values() for target in targets)]
+        tallies = {target.name: self._tally(target) for target in targets if target.transport != "local"}
+        return [tally.stats() for tally in tallies.values()]
+
+    def _tally(self, target: Target) -> TargetTally:
+        return self._tallies.setdefault(target.name, TargetTally(target.name))
 
     def _new_line(self, target: Target, info: CallInfo) -> Line:
         if target.transport == "agent":

@@ -30,6 +30,7 @@ from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
 from bridge.upstream.line import Line
 from bridge.upstream.relay import Relay
+from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
@@ -92,8 +93,10 @@ class ResilientUpstream:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         patience: RetryPolicy,
         context: CallContext,
+        tally: Callable[[Target], TargetTally],
     ) -> None:
         self._context = context
+        self._tally = tally
         self._log = context.logger("upstream")
         self._targets = targets
         self._new_line = new_line
@@ -246,6 +249,7 @@ class ResilientUpstream:
                     return
                 ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
             self._lost += 1
+            self._tally(opened.target).lost += 1
             self._log.warning("upstream.lost", code=ending.code, message=ending.message)
             self._format, self._current = line.input_format, None
             self._relay.lose(ending)
@@ -283,6 +287,7 @@ class ResilientUpstream:
                 self._log.info("upstream.retry", upstream=target.name, url=target.shown_url, code=failure.code,
                                message=failure.message, in_s=round(delay_s, 2))  # fmt: skip
                 await asyncio.sleep(delay_s)
+            self._tally(target).given_up += 1
             self._log.warning("upstream.refused", upstream=target.name, url=target.shown_url,
                               code=failure and failure.code, message=failure and failure.message)  # fmt: skip
         assert failure is not None, "a dial has targets"
@@ -293,6 +298,8 @@ class ResilientUpstream:
         line = self._new_line(target)
         opened = self._opening = _Opened(target, line, self._loop.create_future())
         is_good = False
+        tally = self._tally(target)
+        tally.dials += 1
         try:
             await line.open(self, self._state)
             async with asyncio.timeout(self._patience.connect_s):
@@ -309,6 +316,7 @@ class ResilientUpstream:
             raise UpstreamError(message, code="upstream_timeout") from None
         finally:
             if not is_good:
+                tally.failures += 1
                 self._opening = None
                 opened.created.cancel()
                 await line.aclose()
@@ -343,6 +351,7 @@ class ResilientUpstream:
             return None
         if self._relay.is_idle:
             self._log.info("upstream.renewed")
+            self._tally(fresh.target).renewals += 1
             return fresh
         self._opening = None
         await fresh.line.aclose()

@@ -23,6 +23,7 @@ __all__ = [
     "PeerStats",
     "RecordingState",
     "RecordingStats",
+    "TargetStats",
     "UpstreamStats",
 ]
 
@@ -162,6 +163,17 @@ class UpstreamStats(Struct, frozen=True, kw_only=True):
     answers: Annotated[int, Meta(description="responses that were given to their end")]
 
 
+class TargetStats(Struct, frozen=True, kw_only=True):
+    """Of one upstream of the settings, over all calls since the start."""
+
+    name: Annotated[str, Meta(description="as the settings call it; `upstream` for the address of the default one")]
+    dials: Annotated[int, Meta(description="tries to open a connection")]
+    failures: Annotated[int, Meta(description="of these, how many brought no session")]
+    lost: Annotated[int, Meta(description="connections that broke, or fell silent, in a call")]
+    renewals: Annotated[int, Meta(description="connections that were replaced before their service ended them")]
+    given_up: Annotated[int, Meta(description="how often a call turned to the next upstream, or ended, without it")]
+
+
 class RecordingStats(Struct, frozen=True, kw_only=True):
     """The recording of a call."""
 
@@ -189,6 +201,9 @@ class CallStats(Struct, frozen=True, kw_only=True):
     listeners: list[ListenerStats]
     legs: list[BearerStats]
     peer: Annotated[LegStats | None, Meta(description="the `quality` of the leg, if there is one")]
+    upstream: UpstreamStats
+    setup_ms: Annotated[int | None, Meta(description="from the request until sound could flow; null before that")]
+    dropped_events: Annotated[int, Meta(description="left out for slow listeners, those included that are gone")]
     session: (
         Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/SessionConfig"})] | UnsetType
     ) = UNSET

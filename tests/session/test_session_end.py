@@ -215,6 +215,9 @@ async def test_describe() -> None:
         "seconds": 7.0,
         "legs": [{"kind": "webrtc", "input": "pcm16", "output": "pcm16", "quality": _LEG}],
         "peer": _LEG,
+        "upstream": {"name": "fake", "lines": 1, "lost": 0, "answers": 0},
+        "setup_ms": 0,
+        "dropped_events": 0,
     }
     in_full = to_builtins(call.session.stats(in_full=True))
     assert in_full["session"] == msgspec.to_builtins(call.session.config)

@@ -11,6 +11,7 @@ from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.session.state import SessionState
 from bridge.upstream.resilient import ResilientUpstream, RetryPolicy
+from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Profile, Target
 from bridge.upstream.websocket import WebSocketLine
 from bridge.wire.client_events import read_client_message
@@ -28,8 +29,10 @@ _LIMIT_S = scaled(8.0)
 class Dialled:
     """What a session sees of it, and does with it."""
 
-    def __init__(self, upstream: ResilientUpstream, said: Recorder) -> None:
+    def __init__(self, upstream: ResilientUpstream, said: Recorder, tallies: dict[str, TargetTally]) -> None:
         self.upstream = upstream
+        self.tallies = tallies
+        """By the names of the targets: ``target0`` and so on."""
         self.said = said
 
     def send(self, name: str, **fields: Any) -> None:
@@ -70,6 +73,7 @@ async def dialled(
         Target(f"target{number}", service if isinstance(service, str) else service.url, "sk-key", profile or Profile())
         for number, service in enumerate(services)
     )
+    tallies = {target.name: TargetTally(target.name) for target in targets}
     async with asyncio.TaskGroup() as group:
         upstream = ResilientUpstream(
             targets,
@@ -78,9 +82,10 @@ async def dialled(
             spawn=group.create_task,
             patience=replace(patience, **changes),
             context=CONTEXT,
+            tally=lambda target: tallies[target.name],
         )
         upstream.start(said, said.state)
         try:
-            yield Dialled(upstream, said)
+            yield Dialled(upstream, said, tallies)
         finally:
             await upstream.aclose()

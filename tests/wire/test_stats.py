@@ -11,6 +11,8 @@ from bridge.wire.stats import (
     ListenerStats,
     PeerStats,
     RecordingStats,
+    TargetStats,
+    UpstreamStats,
 )
 from tests.fakes import CALL_STATS
 
@@ -27,7 +29,9 @@ _FIELDS = {
     RecordingStats: {"id", "object", "call_id", "state", "seconds"},
     EndpointStats: {"peers", "late_ticks", "datagrams_dropped"},
     CallStats: {"id", "object", "session_id", "state", "transport", "model", "started_at", "metadata", "warnings"}
-    | {"status", "seconds", "listeners", "legs", "peer", "session"},
+    | {"status", "seconds", "listeners", "legs", "peer", "session", "upstream", "setup_ms", "dropped_events"},
+    UpstreamStats: {"name", "lines", "lost", "answers"},
+    TargetStats: {"name", "dials", "failures", "lost", "renewals", "given_up"},
 }
 
 
