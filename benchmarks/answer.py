@@ -46,7 +46,7 @@ class _Caller(Caller):
         self.heard = asyncio.Event()
         self.began_s = self.heard_s = 0.0
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_leg_audio(self, sound: bytes) -> None:
         is_audible = sound and np.abs(np.frombuffer(sound, "<i2")).max() > _AUDIBLE
         if is_audible and not self.heard.is_set():
             self.heard_s = asyncio.get_running_loop().time()

@@ -160,11 +160,11 @@ class FakeLeg:
 
     def speak(self, sound: bytes) -> None:
         """Into the microphone."""
-        self._owner.receive_audio(sound)
+        self._owner.receive_leg_audio(sound)
 
     def say(self, event: JsonEvent) -> None:
         """Over the data channel."""
-        self._owner.receive_text(json.dumps(event))
+        self._owner.receive_leg_text(json.dumps(event))
 
     def hear(self, duration_ms: int) -> None:
         """Time passes, and so much is played."""

@@ -35,14 +35,14 @@ class Caller:
         """Sound can flow."""
         self.connected.set()
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_leg_audio(self, sound: bytes) -> None:
         """Sound came."""
 
     def channel_opened(self, sink: Sink) -> None:
         """Events can flow."""
         self.has_channel.set()
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         """An event came."""
 
     def played(self, event: Played) -> None:

@@ -174,7 +174,7 @@ class ClientWebRtcLine:
     def leg_connected(self) -> None:
         """Sound can flow; the data channel is still to come."""
 
-    def receive_audio(self, pcm: bytes) -> None:
+    def receive_leg_audio(self, pcm: bytes) -> None:
         """The answer's sound, and the silence around it."""
         self._owner.receive_audio(pcm)
 
@@ -183,7 +183,7 @@ class ClientWebRtcLine:
         self._sink = sink
         self._is_settled.set()
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         """A server event came over the data channel."""
         _report(self._owner, text)
 

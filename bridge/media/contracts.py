@@ -149,7 +149,7 @@ class LegOwner(Protocol):
         """Sound can flow."""
         ...
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_leg_audio(self, sound: bytes) -> None:
         """The caller's sound as it becomes due, in the leg's format."""
         ...
 
@@ -157,7 +157,7 @@ class LegOwner(Protocol):
         """The leg has a channel for events."""
         ...
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         """A client event came over that channel."""
         ...
 

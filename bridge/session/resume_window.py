@@ -82,20 +82,20 @@ class LegPort:
         if self.is_current:
             self._owner.leg_connected()
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_leg_audio(self, sound: bytes) -> None:
         """The caller's sound."""
         if self.is_current:
-            self._owner.receive_audio(sound)
+            self._owner.receive_leg_audio(sound)
 
     def channel_opened(self, sink: Sink) -> None:
         """The leg has a channel for events."""
         if self.is_current:
             self._owner.channel_opened(sink)
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         """A client event came over that channel."""
         if self.is_current:
-            self._owner.receive_text(text)
+            self._owner.receive_leg_text(text)
 
     def played(self, event: Played) -> None:
         """The leg's ledger."""

@@ -1,7 +1,7 @@
 """One conversation: a leg or an owner's socket on one side, an upstream on the other, listeners all around.
 
 Theory of operation. Everything runs in the event loop's callbacks, nothing waits. Sound comes in from the leg
-(``receive_audio``) or as append events of the owner; it goes to the upstream and to whoever listens to the input track.
+(``receive_leg_audio``) or as append events of the owner; it goes to the upstream and to who listens to the input track.
 Events come in by ``receive``; those that the session itself answers are few (append, output_audio_buffer.clear), the
 rest goes to the upstream. What the upstream says (``deliver``, ``deliver_audio``) changes the state and goes to all
 listeners, its sound to the leg and to those who asked for it. The session adds what only it can know: what the caller
@@ -329,7 +329,7 @@ class Session:
             return
         self._active_at = self._clock()
         self._owner_has_spoken |= listener is self._owner
-        yield from self._intake.receive(listener, text, receive_audio=self.receive_audio)
+        yield from self._intake.receive(listener, text, receive_audio=self.receive_leg_audio)
 
     def refuse(self, listener: Listener, size: int) -> None:
         """A message that is too long to be read: said, then closed."""
@@ -342,7 +342,7 @@ class Session:
 
     # The caller's sound
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_leg_audio(self, sound: bytes) -> None:
         """From the leg, in its format, or from append events in the owner's."""
         if not self._is_closing:
             self._sound.receive(sound)
@@ -448,7 +448,7 @@ class Session:
         choices = STOCK if after is None else Choices(after=after)
         self._channel = self.attach(sink, role=ListenerRole.PEER, is_beta=self.info.is_beta, choices=choices)
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         """A client event over the data channel."""
         if self._channel is not None:
             self.receive(self._channel, text)

@@ -140,7 +140,7 @@ class CarrierLeg:
         match event:
             case bytes():
                 self._messages += 1
-                self._owner.receive_audio(event)
+                self._owner.receive_leg_audio(event)
             case said.MarkPlayed(mark):
                 self._report(self.audio.played(mark, self._clock.now))
             case said.Dtmf(key):

@@ -334,13 +334,13 @@ class WebRtcLine:
         self._sink = sink
         self._is_open.set()
 
-    def receive_audio(self, pcm: bytes) -> None:
+    def receive_leg_audio(self, pcm: bytes) -> None:
         """The service's track: of interest while it answers."""
         heard = self._answer.receive_audio(pcm, self._clock())
         if heard is not None:
             self._owner.received_audio(self, *heard)
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         """An event of the service's."""
         try:
             message = decode_relayed(text)

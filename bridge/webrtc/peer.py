@@ -320,7 +320,7 @@ class Peer:
         try:
             pcm = self.inbound.poll(now)
             if pcm and not self.inbound.is_mute:
-                self._owner.receive_audio(pcm)
+                self._owner.receive_leg_audio(pcm)
             if self.outbound.is_idle or not self._hears:
                 self.outbound.skip(1)
                 return
@@ -382,7 +382,7 @@ class Peer:
             if is_rtp:
                 pcm = self.inbound.receive(packet, now)
                 if pcm and not self.inbound.is_mute:
-                    self._owner.receive_audio(pcm)
+                    self._owner.receive_leg_audio(pcm)
             else:
                 self._take_report(packet, now)
         except SrtpError as error:
@@ -470,7 +470,7 @@ class Peer:
             self.faults["other_channel"] += 1
             return
         try:
-            self._owner.receive_text(data if isinstance(data, str) else data.decode("utf-8", "replace"))
+            self._owner.receive_leg_text(data if isinstance(data, str) else data.decode("utf-8", "replace"))
         except Exception as error:
             self._handler_failed(error)
 

@@ -36,14 +36,14 @@ class _Call:
 
 def _record(session: Session, call: _Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps what the session gets from its peer, as long as it passes it on."""
-    receive = session.receive_audio
+    receive = session.receive_leg_audio
 
     def receive_and_keep(pcm: bytes) -> None:
         if session.info.state != "closed":
             call.produced += pcm
         receive(pcm)
 
-    monkeypatch.setattr(session, "receive_audio", receive_and_keep)
+    monkeypatch.setattr(session, "receive_leg_audio", receive_and_keep)
 
 
 def _formats(number: int) -> list[str]:

@@ -41,7 +41,7 @@ class PeerLeg(FakeLeg):
             pcm = self.inbound.receive(packet, self.now)
             self.now += 0.02
             if pcm and not self.inbound.is_mute:
-                self._owner.receive_audio(pcm)
+                self._owner.receive_leg_audio(pcm)
 
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
         self.inbound.pass_to(taker, decodes=decodes)

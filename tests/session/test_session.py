@@ -84,7 +84,7 @@ def test_event_ids_are_unique() -> None:
     _, owner_sink = stage.attach("owner")
     _, sink = stage.attach(audio=PCM16)
     stage.answer(bytes(1000 * MS))
-    stage.session.receive_audio(bytes(20 * MS))
+    stage.session.receive_leg_audio(bytes(20 * MS))
     stage.finish_answer()
     for reader in (owner_sink, sink):
         ids = [event["event_id"] for event in reader.events]
@@ -438,7 +438,7 @@ def test_a_slow_listener_loses_sound_and_nobody_else_does(speech_pcm: bytes) -> 
     _, slow = stage.attach(audio=PCM16, room=3)
     _, quick = stage.attach(audio=PCM16)
     for at in range(0, len(speech_pcm), 20 * MS):
-        stage.session.receive_audio(speech_pcm[at : at + 20 * MS])
+        stage.session.receive_leg_audio(speech_pcm[at : at + 20 * MS])
     assert input_of(quick) == speech_pcm
     while slow.buffered_bytes:
         slow.read()

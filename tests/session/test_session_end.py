@@ -250,7 +250,7 @@ def test_dropped_sound_is_in_the_closing_line(log: list[EventDict]) -> None:
     listener, sink = stage.attach(audio=PCM16, room=1)
     assert isinstance(sink, FakeSink)
     for _ in range(300):
-        stage.session.receive_audio(bytes(20 * MS))
+        stage.session.receive_leg_audio(bytes(20 * MS))
     dropped = listener.dropped_events
     assert dropped > 0
     stage.session.detach(listener)

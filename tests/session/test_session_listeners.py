@@ -250,7 +250,7 @@ def test_a_pause_has_the_limits_of_any_backlog(speech_pcm: bytes) -> None:
     listener, sink = join(stage, Choices(audio=PCM16))
     stage.send(listener, {"type": "bridge.flow.pause"})
     for at in range(0, 300 * MS, 20 * MS):
-        stage.session.receive_audio(speech_pcm[at : at + 20 * MS])
+        stage.session.receive_leg_audio(speech_pcm[at : at + 20 * MS])
     stage.send(listener, {"type": "bridge.flow.resume"})
     [report] = sink.of_type("bridge.listener.dropped")
     assert (report["events"], report["audio_ms"]) == (10, 200)

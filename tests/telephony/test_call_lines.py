@@ -35,8 +35,8 @@ _PROCESS_LOGGERS = {
     "api.http",
     "api.server",
     "log",
-    "peer.endpoint",
-    "peer.runner",
+    "webrtc.endpoint",
+    "webrtc.runner",
     "session.overload",
     "session.recording",
     "session.registry",
@@ -153,7 +153,7 @@ async def test_every_line_of_a_call_over_webrtc(
                 "POST", f"{daemon.url}v1/realtime/calls", headers={"Content-Type": "application/sdp"}, body=offer
             )
             [session] = daemon.registry.sessions
-            monkeypatch.setattr(session, "receive_text", _fail)
+            monkeypatch.setattr(session, "receive_leg_text", _fail)
             monkeypatch.setattr(session, "leg_connected", lambda: logging.getLogger("aiortc").warning("library speaks"))
             call_ids.append(session.info.id)
             return reply.body

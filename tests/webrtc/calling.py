@@ -67,18 +67,18 @@ class Recorder:
         self.is_connected = True
         self._note("leg_connected")
 
-    def receive_audio(self, pcm: bytes) -> None:
+    def receive_leg_audio(self, pcm: bytes) -> None:
         self.pcm += pcm
         self.loud_samples += int(np.count_nonzero(np.abs(np.frombuffer(pcm, "<i2").astype(int)) > 1000))
-        self._note("receive_audio")
+        self._note("receive_leg_audio")
 
     def channel_opened(self, sink: Sink) -> None:
         self.sinks.append(sink)
         self._note("channel_opened")
 
-    def receive_text(self, text: str) -> None:
+    def receive_leg_text(self, text: str) -> None:
         self.texts.append(text)
-        self._note("receive_text")
+        self._note("receive_leg_text")
 
     def played(self, event: Played) -> None:
         self.events.append(event)

@@ -387,7 +387,7 @@ async def listen(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("handler", "trigger"), [("receive_audio", speak), ("receive_text", write), ("played", listen)]
+    ("handler", "trigger"), [("receive_leg_audio", speak), ("receive_leg_text", write), ("played", listen)]
 )
 async def test_an_exception_in_the_owner(calls: Calls, handler: str, trigger: Trigger) -> None:
     """Whatever goes wrong in the handling of one call's sound or events ends that call as ours to answer for."""
