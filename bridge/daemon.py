@@ -23,7 +23,7 @@ from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.session.budget import KeepLimits
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS

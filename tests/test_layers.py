@@ -139,11 +139,11 @@ def test_a_forbidden_arrow_is_seen_in_every_spelling() -> None:
     """The reader of imports misses none of the ways to write one."""
     for source in (
         "import bridge.session",
-        "import bridge.session.hub as hub",
+        "import bridge.session.fanout.hub as hub",
         "from bridge import session",
-        "from bridge.session.hub import Hub",
-        "from ..session import hub",
-        "def later():\n    from bridge.session import hub",
+        "from bridge.session.fanout.hub import Hub",
+        "from ..session.fanout import hub",
+        "def later():\n    from bridge.session.fanout import hub",
         "import time",
         "from asyncio import sleep",
     ):
@@ -153,7 +153,7 @@ def test_a_forbidden_arrow_is_seen_in_every_spelling() -> None:
 def test_a_granted_arrow_passes() -> None:
     """Its own room, ``errors``, a granted room and a granted part of a room are open."""
     for source in (
-        "from bridge.session.hub import Hub",
+        "from bridge.session.fanout.hub import Hub",
         "from bridge.api import gate",
         "from bridge.api.gate import Gate",
         "from bridge import __version__, errors",

@@ -36,6 +36,7 @@ LOG_EVENTS = {
     "registry.relieved": "New calls are taken again.",
     "session.consumer_failed": "A fault in what follows the call, such as its recording. The call goes on.",
     "session.event_failed": "A fault while a client's event was carried out. The client got an `error` event.",
+    "session.state": "A call or a listener went from one state (`before`) into another one (`after`).",
     "session.truncate_refused": "What was not heard could not be cut from its item, because the item is gone.",
     "telephony.call_failed": "A fault in a carrier's connection. The call ends.",
     "telephony.carrier_complains": "A carrier said that something it was sent is wrong.",

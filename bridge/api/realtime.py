@@ -15,7 +15,7 @@ from bridge.calls.registry import Registry
 from bridge.context import address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError
 from bridge.session.contracts import AgentLobby
-from bridge.session.hub import Listener
+from bridge.session.fanout.listener import Listener
 from bridge.session.session import Session
 from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
 from bridge.wire.message import EncodedMessage

@@ -10,7 +10,7 @@ from bridge.api.keys import Keys
 from bridge.api.socket import Sockets, SocketSink, accept, deny
 from bridge.calls.registry import Registry
 from bridge.errors import BridgeError, Forbidden, RequestError
-from bridge.session.hub import Listener
+from bridge.session.fanout.listener import Listener
 from bridge.wire.choices import parse_choices
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import encode, error_event

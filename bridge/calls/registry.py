@@ -16,10 +16,12 @@ from bridge.media.contracts import Sink
 from bridge.recording.recorder import Recorder
 from bridge.session.budget import Budget, KeepLimits
 from bridge.session.contracts import Upstream
-from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.listener import Listener
+from bridge.session.fanout.subscription import EventConsumer, EventSubscription
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
-from bridge.session.subscription import EventConsumer, EventSubscription
 from bridge.wire.choices import Choices
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning

@@ -17,10 +17,10 @@ from bridge.log import get_logger
 from bridge.media.stereo import StereoTimeline
 from bridge.recording.files import Format, RecordingFiles
 from bridge.recording.leftovers import finish_leftovers
-from bridge.session.hub import Hub
-from bridge.session.replay import DROPPED
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.replay import DROPPED
+from bridge.session.fanout.subscription import Subscription, TrackName
 from bridge.session.session import Session
-from bridge.session.subscription import Subscription, TrackName
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.choices import TRACKS
 from bridge.wire.ids import new_id

@@ -18,11 +18,11 @@ from bridge.media.convert import SoundConverter
 from bridge.media.passing import PacketClock, PassedPacket
 from bridge.media.playback import Part
 from bridge.session.contracts import Upstream
-from bridge.session.hub import Listener
-from bridge.session.replay import Replay
+from bridge.session.fanout.listener import Listener
+from bridge.session.fanout.replay import Replay
+from bridge.session.fanout.streams import SoundStream, StreamKind
+from bridge.session.fanout.subscription import SubscribedStream, Subscription, TrackName
 from bridge.session.state import SessionState
-from bridge.session.stream import SoundStream, StreamKind
-from bridge.session.subscription import SubscribedStream, Subscription, TrackName
 from bridge.wire.audio import OPUS, PCM16, AudioFormat
 from bridge.wire.client_events import (
     ClientEvent,

@@ -7,7 +7,8 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import BadEvent, BridgeError, Forbidden
 from bridge.session.audio_router import AudioRouter
 from bridge.session.contracts import Upstream
-from bridge.session.hub import Hub, Listener
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.listener import Listener
 from bridge.session.playback_controller import PlaybackController
 from bridge.session.request_tracker import RequestTracker
 from bridge.wire import client_events as client

@@ -14,7 +14,8 @@ from bridge.errors import BadEvent
 from bridge.media.contracts import Leg
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Heard, Marked, Part, Played, Started
-from bridge.session.hub import Hub, Listener
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.listener import Listener
 from bridge.wire import client_events as client
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from bridge.session.hub import Listener
+from bridge.session.fanout.listener import Listener
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.ids import new_id

@@ -24,12 +24,14 @@ from bridge.session.audio_router import AudioRouter
 from bridge.session.budget import Budget
 from bridge.session.client_event_handler import ClientEventHandler
 from bridge.session.contracts import Upstream
-from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.listener import Listener
+from bridge.session.fanout.subscription import Consumer, Subscription
 from bridge.session.info import CallInfo, result_of
 from bridge.session.playback_controller import PlaybackController
 from bridge.session.resume_window import LegPort, ResumeWindow
 from bridge.session.state import SessionState
-from bridge.session.subscription import Consumer, Subscription
 from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import own_events as own

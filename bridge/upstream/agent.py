@@ -14,7 +14,8 @@ import msgspec
 from bridge.errors import BadEvent, OverLimit, UpstreamError
 from bridge.media.contracts import Sink
 from bridge.media.playback import Part
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.wire.audio import AudioFormat

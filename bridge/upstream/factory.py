@@ -8,7 +8,7 @@ from typing import Any
 from bridge.config import Config
 from bridge.context import CallContext
 from bridge.session.contracts import Upstream
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.upstream.agent import AgentLine, Lobby
 from bridge.upstream.line import Line

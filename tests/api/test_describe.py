@@ -22,7 +22,7 @@ from bridge.config import Config
 from bridge.daemon import Daemon
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.telephony.carrier import TELEPHONY
 from bridge.telephony.service import Telephony, operations_of
 from bridge.upstream.agent import Lobby

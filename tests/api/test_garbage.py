@@ -20,7 +20,8 @@ from bridge.config import Config
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import BadOffer
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import ListenerState
 from bridge.upstream.agent import Lobby
 from bridge.webrtc.sdp import parse_offer
 from bridge.wire.stats import ListenerRole
@@ -228,7 +229,7 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
         sink = FakeSink()
         session.receive(session.attach(sink, role=ListenerRole.CONTROLLER), '{"type": "input_audio_buffer.clear"}')
         assert sink.types[-1] == "input_audio_buffer.cleared"
-        assert not owner.is_closed
+        assert owner.state is not ListenerState.CLOSED
         session.close("hangup")
 
 

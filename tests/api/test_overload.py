@@ -8,7 +8,7 @@ import pytest
 from bridge.calls.overload import LoopLag
 from bridge.calls.registry import Registry, Terms
 from bridge.errors import Overloaded
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
 from tests.fakes import FakeUpstream

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from bridge.calls.registry import Registry, Terms
 from bridge.errors import Draining, OverLimit, UnknownCall
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire.server_events import ServerEvent

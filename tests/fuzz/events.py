@@ -10,7 +10,7 @@ from bridge.calls.registry import Registry, Terms
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import BadEvent
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.session.state import SessionState
 from bridge.upstream.relay import Relay
 from bridge.upstream.target import Profile, load_profile

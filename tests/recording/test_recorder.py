@@ -21,7 +21,8 @@ from bridge.calls.registry import Registry, Terms
 from bridge.errors import BadRequest, ConfigError
 from bridge.recording.files import RecordingFiles
 from bridge.recording.recorder import EveryCall, Recorder
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire import server_events as server

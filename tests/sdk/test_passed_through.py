@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.session.hub import Listener
+from bridge.session.fanout.listener import Listener
 from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
 from tests.sdk.every_event import BETA_NAMES, DELIVERED, every_server_event

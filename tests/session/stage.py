@@ -5,7 +5,8 @@ from typing import Any
 
 from bridge.context import CallContext
 from bridge.media.playback import Part
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire import items

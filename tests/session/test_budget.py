@@ -13,7 +13,7 @@ from bridge.errors import BadEvent
 from bridge.session import budget as budget_module
 from bridge.session.budget import Budget, KeepLimits, size_of
 from bridge.session.conversation import Conversation
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.session.session import Session
 from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight

@@ -12,7 +12,8 @@ from bridge.media.inbound import InboundAudio
 from bridge.media.opus import OpusDecoder, OpusEncoder, new_decoder
 from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Part
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.wire.audio import G711_ULAW, OPUS, PCM16, SESSION_HZ, AudioFormat, mp3_at
 from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices

@@ -4,7 +4,9 @@ import json
 
 from msgspec import to_builtins
 
-from bridge.session.hub import Hub, Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.listener import Listener, ListenerState
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import ConversationItemDeleted, InputAudioBufferCleared
 from bridge.wire.stats import ListenerRole
@@ -230,7 +232,7 @@ def test_control_events_are_never_dropped() -> None:
     assert code == 1013
     assert "too slow" in reason
     assert len(reason.encode()) <= 123
-    assert listener.is_closed
+    assert listener.state is ListenerState.CLOSED
     assert listener.backlog_bytes == 0
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.session.replay import Kept, KeptSound, Replay
+from bridge.session.fanout.replay import Kept, KeptSound, Replay
 from bridge.wire.message import EncodedMessage
 
 PREFIX = "event_abc_"

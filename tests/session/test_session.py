@@ -8,7 +8,8 @@ import pytest
 from bridge.errors import BadEvent, OverLimit
 from bridge.media.convert import SoundDecoder, SoundEncoder
 from bridge.media.playback import Part
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import FORMATS, G711_ALAW, G711_ULAW, PCM16, AudioFormat

@@ -9,7 +9,8 @@ from msgspec import to_builtins
 
 from bridge.errors import BadRequest, ResumeGap
 from bridge.media.convert import SoundEncoder
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at, stereo_at

@@ -4,7 +4,8 @@ import json
 
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
-from bridge.session.hub import Limits, Listener
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.listener import Listener
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.session.state import SessionState

@@ -8,7 +8,7 @@ import structlog
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from bridge.session.subscription import TrackName
+from bridge.session.fanout.subscription import TrackName
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat
 from bridge.wire.own_events import CallClosed

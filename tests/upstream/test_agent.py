@@ -9,7 +9,7 @@ import pytest
 
 from bridge.errors import OverLimit, UpstreamError
 from bridge.media.playback import Part
-from bridge.session.hub import Limits
+from bridge.session.fanout.backlog import Limits
 from bridge.session.state import SessionState
 from bridge.upstream.agent import AgentLine, Lobby, Seat
 from bridge.upstream.line import Line

@@ -3,8 +3,8 @@
 from binascii import b2a_base64
 
 from bridge.media.playback import Part
-from bridge.session.hub import Listener
-from bridge.session.replay import Replay
+from bridge.session.fanout.listener import Listener
+from bridge.session.fanout.replay import Replay
 from bridge.wire.audio import AudioFormat
 from bridge.wire.binary import pack_sound
 from bridge.wire.message import EncodedMessage
