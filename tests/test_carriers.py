@@ -9,16 +9,17 @@ import pytest
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
 from bridge.client.carriers import Buffer, SimulatedCarrier, TelnyxCarrier, TwilioCarrier
 from bridge.telephony.audiosocket.dialect import frame
-from bridge.telephony.telnyx.dialect import Telnyx
-from bridge.telephony.twilio.dialect import Twilio
+from bridge.telephony.json_dialect import JsonDialect
+from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 from bridge.wire.audio import G711_ULAW, pcm16_at
 
 _SILENT, _LOUD = b"\xff" * 160, b"\x11" * 160
 _UUID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 
 
-def _twilio() -> tuple[TwilioCarrier, Twilio]:
-    carrier, dialect = TwilioCarrier("CA1", "MZ1", {"token": "t"}), Twilio()
+def _twilio() -> tuple[TwilioCarrier, JsonDialect]:
+    carrier, dialect = TwilioCarrier("CA1", "MZ1", {"token": "t"}), JsonDialect(TWILIO_DIALECT)
     for message in carrier.start():
         dialect.receive(message)
     return carrier, dialect
@@ -139,7 +140,7 @@ def test_twilio_complains_of_binary_and_of_too_much() -> None:
 
 def test_telnyx_plays_marks_and_clears() -> None:
     """As Twilio does, without a stream's id."""
-    carrier, dialect = TelnyxCarrier("c", "s", {}), Telnyx()
+    carrier, dialect = TelnyxCarrier("c", "s", {}), JsonDialect(TELNYX_DIALECT)
     carrier.receive(dialect.sound(_LOUD))
     carrier.receive(str(dialect.mark("a")[0]))
     heard, said = carrier.play()
@@ -155,8 +156,8 @@ def test_telnyx_plays_marks_and_clears() -> None:
         ("{", 100003),
         ('{"event":"hello"}', 100003),
         ('{"event":"media","media":{"payload":"%"}}', 100004),
-        (Telnyx().sound(_LOUD[:159]), 100003),
-        (Telnyx().sound(_LOUD * 1501), 100003),
+        (JsonDialect(TELNYX_DIALECT).sound(_LOUD[:159]), 100003),
+        (JsonDialect(TELNYX_DIALECT).sound(_LOUD * 1501), 100003),
     ],
 )
 def test_telnyx_answers_with_an_error(message: str, code: int) -> None:

@@ -1,6 +1,6 @@
 """What a telephone carrier and the bridge have to tell each other, whatever the carrier's dialect.
 
-A dialect is one object for each connection, in ``wire/dialects/``: it turns the carrier's messages into the few events
+A dialect is one object for each connection: it turns the carrier's messages into the few events
 below and makes the messages that the carrier gets. Text messages are ``str``, binary ones ``bytes``. What is malformed
 or unexpected becomes ``Trouble``, which is counted and costs nothing else; only a call in a format that nobody here
 knows is refused, with ``BadRequest``.
@@ -140,6 +140,10 @@ class Dialect(Protocol):
 
     def hang_up(self) -> list[str | bytes]:
         """What ends the call, before the socket is closed."""
+        ...
+
+    def press(self, key: str) -> list[str | bytes]:
+        """What lets the other side hear a key (DTMF); nothing if the carrier has no word for it."""
         ...
 
 

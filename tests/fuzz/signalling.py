@@ -1,7 +1,9 @@
 """Targets: what comes over HTTP, and what carriers say."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,15 +12,16 @@ from bridge.errors import BadOffer, BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter, frame
 from bridge.telephony.dialect import CarrierEvent, Dialect
-from bridge.telephony.telnyx.dialect import Telnyx
-from bridge.telephony.twilio.dialect import Twilio
+from bridge.telephony.json_dialect import JsonDialect
+from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 from bridge.webrtc.sdp import AnswerParameters, Fingerprint, parse_offer, parse_remote, write_answer
 from tests.fuzz.oracle import Target, lines_changed, values_changed
 from tests.telephony.test_garbage import _SAMPLES
 
 __all__ = ["TARGETS"]
 
-_OFFERS = Path(__file__).parents[1] / "peer/offers"
+_OFFERS = Path(__file__).parents[1] / "webrtc/offers"
 _ANSWER = AnswerParameters("ufrag", "p" * 24, Fingerprint("sha-256", ":".join(["AB"] * 32)), ("192.0.2.1",), 4000, 7)
 
 
@@ -95,7 +98,7 @@ def _asterisk_seeds() -> list[bytes]:
     return [*_carrier_seeds(), *words, b"\n".join(words)]
 
 
-def _converse(new: type[Dialect], data: bytes) -> None:
+def _converse(new: Callable[[], Dialect], data: bytes) -> None:
     """Messages, one a line, as text if they are text; then everything that we may say."""
     dialect = new()
     codes = ["unsupported_format"]
@@ -118,11 +121,11 @@ def _converse(new: type[Dialect], data: bytes) -> None:
 
 
 def _twilio(data: bytes) -> None:
-    _converse(Twilio, data)
+    _converse(partial(JsonDialect, TWILIO_DIALECT), data)
 
 
 def _telnyx(data: bytes) -> None:
-    _converse(Telnyx, data)
+    _converse(partial(JsonDialect, TELNYX_DIALECT), data)
 
 
 def _asterisk(data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 import copy
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 from hypothesis import given
@@ -11,9 +13,14 @@ from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.dialect import CarrierEvent, Dialect
-from bridge.telephony.telnyx.dialect import Telnyx
-from bridge.telephony.twilio.dialect import Twilio
+from bridge.telephony.json_dialect import JsonDialect
+from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 
+_DIALECTS: list[Callable[[], Dialect]] = [
+    Asterisk,
+    *(partial(JsonDialect, spec) for spec in (TWILIO_DIALECT, TELNYX_DIALECT)),
+]
 _SAMPLES: list[Any] = [
     {"event": "connected", "protocol": "Call", "version": "1.0.0"},
     {
@@ -90,7 +97,7 @@ _MESSAGES = st.lists(
 @given(messages=_MESSAGES)
 def test_no_message_crashes_a_dialect(messages: list[str | bytes]) -> None:
     """In any order; only a format that is not served is refused, and what is said back can be sent."""
-    for new in (Twilio, Telnyx, Asterisk):
+    for new in _DIALECTS:
         dialect: Dialect = new()
         refusals: list[str] = []
         for message in messages:

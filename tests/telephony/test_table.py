@@ -74,6 +74,10 @@ class _Semaphore:
         """Lowers the flag."""
         return ["bye"]
 
+    def press(self, key: str) -> list[str | bytes]:
+        """There is no word for it."""
+        return []
+
 
 class _Flagman:
     """Ends calls by another way than their connection."""

@@ -121,6 +121,10 @@ class Asterisk:
         """Ends the channel."""
         return [self._command("HANGUP")]
 
+    def press(self, key: str) -> list[str | bytes]:
+        """There is no word for it."""
+        return []
+
     def _command(self, command: str, correlation_id: str = "") -> str:
         if self._is_json:
             said = {"command": command, **({"correlation_id": correlation_id} if correlation_id else {})}

@@ -105,3 +105,7 @@ class AudioSocket:
     def hang_up(self) -> list[str | bytes]:
         """Ends the call."""
         return [frame(HANG_UP)]
+
+    def press(self, key: str) -> list[str | bytes]:
+        """There is no word for it."""
+        return []

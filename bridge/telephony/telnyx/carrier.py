@@ -7,8 +7,9 @@ from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
-from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, Telnyx
+from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, TELNYX_DIALECT
 
 __all__ = ["TELNYX"]
 
@@ -25,21 +26,21 @@ def _checks(host: CarrierHost, request: HTTPConnection) -> str:
     return f"{counted('telnyx_secret', host.config.telnyx_secret)}, {TELEPHONES_KEYS}"
 
 
-def _new_dialect(request: HTTPConnection) -> Telnyx:
+def _new_dialect(request: HTTPConnection) -> JsonDialect:
     headers, query = request.headers, request.query_params
     shown = headers.get(AUTH_TOKEN_HEADER) or bearer(headers) or query.get(TOKEN_PARAMETER)
-    return Telnyx(shown, query)
+    return JsonDialect(TELNYX_DIALECT, shown, query)
 
 
 def _new_hang_up(config: Config) -> HttpHangUp | None:
     if config.telnyx_api_key is None:
         return None
     headers = {"Authorization": f"Bearer {config.telnyx_api_key}"}
-    return HttpHangUp(Telnyx.name, f"{_API}/calls/{{call}}/actions/hangup", headers)
+    return HttpHangUp(TELNYX_DIALECT.name, f"{_API}/calls/{{call}}/actions/hangup", headers)
 
 
 TELNYX = Carrier(
-    name=Telnyx.name,
+    name=TELNYX_DIALECT.name,
     settings=("telnyx_secret", "telnyx_api_key"),
     is_open=lambda config: bool(config.telnyx_secret),
     socket=CarrierSocket(

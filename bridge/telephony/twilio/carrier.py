@@ -14,14 +14,15 @@ from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, counted, require_secrets
-from bridge.telephony.twilio.dialect import Twilio, write_twiml
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
 from bridge.wire.ids import new_id
 
 __all__ = ["TWILIO"]
 
-_PATH = f"{TELEPHONY}/{Twilio.name}"
+_PATH = f"{TELEPHONY}/{TWILIO_DIALECT.name}"
 _TOKEN_TTL_S = 60.0  # between our answer to the webhook and the stream's start
 _MAX_FORM_BYTES = 65_536
 _MAX_FIELDS = 200
@@ -45,7 +46,7 @@ async def _answer(host: CarrierHost, request: Request) -> Response:
         _require_signature(host, "http", request, form)
     except BridgeError as error:
         call, sender = form.get("CallSid", ""), address_of(request.client)
-        host.calls.refuse(Twilio.name, error, call=call, sender=sender, checks=_checks(host, "http", request))
+        host.calls.refuse(TWILIO_DIALECT.name, error, call=call, sender=sender, checks=_checks(host, "http", request))
         raise
     grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
     host.registry.require_room(grant.key_id)
@@ -99,7 +100,7 @@ def _fields(body: bytes) -> dict[str, str]:
 
 
 TWILIO = Carrier(
-    name=Twilio.name,
+    name=TWILIO_DIALECT.name,
     settings=("twilio_auth_token", "twilio_require_token", "public_url"),
     is_open=lambda config: bool(config.twilio_auth_token),
     socket=CarrierSocket(
@@ -107,7 +108,7 @@ TWILIO = Carrier(
         opened_by="Twilio's signature and a single-use token in the start message",
         sign_in=_sign_in,
         checks=lambda host, request: _checks(host, "ws", request),
-        new_dialect=lambda request: Twilio(),
+        new_dialect=lambda request: JsonDialect(TWILIO_DIALECT),
     ),
     endpoints=(
         HttpEndpoint(

@@ -1,15 +1,18 @@
 """Telnyx media streaming: its messages both ways, in any order."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
-from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, Telnyx
+from bridge.telephony.json_dialect import JsonDialect
+from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, TELNYX_DIALECT
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
+_dialect = partial(JsonDialect, TELNYX_DIALECT)
 _STREAM = "5a0c3a52-0c1d-4b0e-9c0d-3b3f8f6f1a10"
 _START: dict[str, Any] = {
     "user_id": "u-1",
@@ -34,19 +37,19 @@ def _start(**changes: Any) -> str:
 
 
 def _chunk(number: Any, sound: bytes = b"", track: str = "inbound") -> str:
-    payload = json.loads(Telnyx().sound(sound or bytes([int(number)])))["media"]["payload"]
+    payload = json.loads(_dialect().sound(sound or bytes([int(number)])))["media"]["payload"]
     return _said("media", media={"track": track, "chunk": number, "timestamp": "40", "payload": payload})
 
 
-def _started() -> Telnyx:
-    dialect = Telnyx()
+def _started() -> JsonDialect:
+    dialect = _dialect()
     dialect.receive(_start())
     return dialect
 
 
 def test_start() -> None:
     """``connected`` says nothing, ``start`` has the call."""
-    dialect = Telnyx()
+    dialect = _dialect()
     assert dialect.receive('{"event":"connected","version":"1.0.0"}') == []
     assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
 
@@ -65,7 +68,7 @@ def test_start() -> None:
 )
 def test_codecs(encoding: str, rate: Any, audio_format: AudioFormat) -> None:
     """What the caller's sound is in is said in ``start``; of the answer's codec that says nothing, which is PCMU."""
-    [started] = Telnyx().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
+    [started] = _dialect().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
     assert isinstance(started, CallStarted)
     assert started.audio_format is audio_format
     assert started.answer_format is G711_ULAW
@@ -85,7 +88,7 @@ def test_codecs(encoding: str, rate: Any, audio_format: AudioFormat) -> None:
 def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioFormat) -> None:
     """As the application asked Telnyx for it, told on the URL or in the parameters, by Telnyx's own names."""
     told = {ANSWER_CODEC: codec} | ({ANSWER_RATE: rate} if rate is not None else {})
-    by_url, by_parameters = Telnyx(query=told), Telnyx()
+    by_url, by_parameters = _dialect(query=told), _dialect()
     expected = [CallStarted("v3:abc", G711_ALAW, {}, None, answer_format, _IDS)]
     start = {"media_format": {"encoding": "PCMA", "sample_rate": 8000}}
     assert by_url.receive(_start(**start)) == expected
@@ -96,14 +99,14 @@ def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioF
 def test_other_codecs_of_the_answer_are_refused(codec: str, rate: str) -> None:
     """Noise in the caller's ear would be no answer."""
     with pytest.raises(BadRequest) as caught:
-        Telnyx(query={ANSWER_CODEC: codec, ANSWER_RATE: rate}).receive(_start())
+        _dialect(query={ANSWER_CODEC: codec, ANSWER_RATE: rate}).receive(_start())
     assert (caught.value.code, caught.value.param) == ("unsupported_format", ANSWER_CODEC)
 
 
 @pytest.mark.parametrize("name", ["call_session_id", "media_format", "custom_parameters", "stream_auth_token", "from"])
 def test_null_is_as_if_it_were_not_there(name: str) -> None:
     """In ``start``, and for the track of sound."""
-    dialect = Telnyx()
+    dialect = _dialect()
     ids = {known: "" if known == name else value for known, value in _IDS.items()}
     assert dialect.receive(_start(**{name: None})) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)]
     for track in (None, "inbound_track", "inbound"):
@@ -116,7 +119,7 @@ def test_null_is_as_if_it_were_not_there(name: str) -> None:
 def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
     """With what to ask Telnyx for instead."""
     with pytest.raises(BadRequest, match="ask Telnyx for PCMU") as caught:
-        Telnyx().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
+        _dialect().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
     assert caught.value.code == "unsupported_format"
 
 
@@ -133,17 +136,17 @@ def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
 )
 def test_parameters_and_token(given: dict[str, Any], parameters: dict[str, str], token: str | None) -> None:
     """As an object or as a list; the token comes with them, or in a field of its own."""
-    assert Telnyx().receive(_start(**given)) == [CallStarted("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)]
+    assert _dialect().receive(_start(**given)) == [CallStarted("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)]
 
 
 def test_token_of_the_upgrade_and_of_connected() -> None:
     """The header's is good, and ``connected`` may bring it as well, in either place."""
     name = "x-telnyx-streaming-auth-token"
     for connected in ({name: "c"}, {"connected": {name: "c"}}):
-        dialect = Telnyx()
+        dialect = _dialect()
         dialect.receive(json.dumps({"event": "connected", **connected}))
         assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
-    dialect = Telnyx("h")
+    dialect = _dialect("h")
     dialect.receive('{"event":"connected","version":"1.0.0"}')
     assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
 
@@ -190,7 +193,7 @@ def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -
 
 def test_nothing_counts_before_the_start() -> None:
     """But Telnyx may complain at any time."""
-    dialect = Telnyx()
+    dialect = _dialect()
     assert dialect.receive(_chunk("1")) == [Trouble("message_before_start")]
     assert dialect.receive(_said("start")) == [Trouble("malformed_message")]
     assert dialect.receive(_said("error", payload={"code": "100002", "title": "unknown_error"})) == [

@@ -1,6 +1,7 @@
 """Twilio Media Streams: its messages both ways, and its signatures against the reference's vectors."""
 
 import json
+from functools import partial
 from typing import Any
 from xml.etree import ElementTree
 
@@ -8,10 +9,12 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
-from bridge.telephony.twilio.dialect import Twilio, write_twiml
+from bridge.telephony.json_dialect import JsonDialect
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
 from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, is_signed, sign
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
+_dialect = partial(JsonDialect, TWILIO_DIALECT)
 _STREAM, _CALL = "MZ11111111111111111111111111111111", "CA33333333333333333333333333333333"
 _TOKEN = "0123456789abcdef0123456789abcdef"
 _URL = "wss://bridge.example.com/twilio/media"
@@ -42,25 +45,25 @@ def _media(payload: str, **fields: Any) -> str:
     return _said("media", media={"track": "inbound", "chunk": "1", "timestamp": "20", "payload": payload, **fields})
 
 
-def _started(**start: Any) -> Twilio:
-    dialect = Twilio()
+def _started(**start: Any) -> JsonDialect:
+    dialect = _dialect()
     dialect.receive(json.dumps({**_START, "start": {**_START["start"], **start}}))
     return dialect
 
 
 def test_start() -> None:
     """``connected`` says nothing; ``start`` has the call, its parameters, and the token apart from them."""
-    dialect = Twilio()
+    dialect = _dialect()
     assert dialect.receive('{"event":"connected","protocol":"Call","version":"1.0.0"}') == []
     assert dialect.receive(json.dumps(_START)) == [CallStarted(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd", ids=_IDS)]
 
 
 def test_start_without_what_is_optional() -> None:
     """Clones leave out what they have no use for; parameters may be numbers."""
-    dialect = Twilio()
+    dialect = _dialect()
     ids = {"callSid": "", "streamSid": "s"}
     assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [CallStarted("s", G711_ULAW, ids=ids)]
-    dialect = Twilio()
+    dialect = _dialect()
     start = {"callSid": "c", "mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": "8000"},
              "customParameters": {"n": 1}}  # fmt: skip
     said = json.dumps({"event": "start", "streamSid": "s", "start": start})
@@ -82,13 +85,13 @@ def test_start_without_what_is_optional() -> None:
 def test_null_is_as_if_it_were_not_there(start: dict[str, Any], parameters: dict[str, str]) -> None:
     """Clones write it for what they do not have."""
     said = json.dumps({**_START, "start": {**_START["start"], **start}})
-    assert Twilio().receive(said) == [CallStarted(_CALL, G711_ULAW, parameters, ids=_IDS)]
+    assert _dialect().receive(said) == [CallStarted(_CALL, G711_ULAW, parameters, ids=_IDS)]
 
 
 def test_call_without_an_id_is_called_as_its_stream() -> None:
     """Whether it is null or not there."""
     said = json.dumps({**_START, "start": {"callSid": None}})
-    assert Twilio().receive(said) == [CallStarted(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})]
+    assert _dialect().receive(said) == [CallStarted(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})]
 
 
 @pytest.mark.parametrize("track", [None, "", "inbound", "inbound_track", "INBOUND"])
@@ -160,13 +163,13 @@ def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -
 @pytest.mark.parametrize("message", [_media("/w=="), _said("mark", mark={"name": "a"}), _said("stop")])
 def test_nothing_counts_before_the_start(message: str) -> None:
     """Nobody knows whose it would be."""
-    assert Twilio().receive(message) == [Trouble("message_before_start")]
+    assert _dialect().receive(message) == [Trouble("message_before_start")]
 
 
 def test_start_without_a_stream() -> None:
     """There would be nothing to answer to."""
-    assert Twilio().receive('{"event":"start","start":{}}') == [Trouble("malformed_message")]
-    assert Twilio().receive('{"event":"start","streamSid":"s"}') == [Trouble("malformed_message")]
+    assert _dialect().receive('{"event":"start","start":{}}') == [Trouble("malformed_message")]
+    assert _dialect().receive('{"event":"start","streamSid":"s"}') == [Trouble("malformed_message")]
 
 
 def test_messages_to_the_carrier() -> None:
