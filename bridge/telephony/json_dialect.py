@@ -1,0 +1,411 @@
+"""Dialects that are data: JSON text both ways, with the sound in it as base64 or beside it in binary messages.
+
+A carrier of this kind is a ``JsonSpec``: where in a message each value stands, what each kind of message means, and the
+texts that the carrier gets. A path is the names on the way to a value, with dots between them; of several paths the
+first that leads to a value counts. A text to the carrier has slots: ``<stream>``, ``<name>`` (of a mark), ``<key>``,
+``<type>`` and ``<rate>`` (of the answer's sound), ``<chunk>`` and ``<ms>`` (its number and its time), ``<payload>``.
+"""
+
+import json
+from binascii import b2a_base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from bridge.errors import BadRequest
+from bridge.telephony.dialect import (
+    TOKEN_PARAMETER,
+    CallStarted,
+    CarrierEvent,
+    Ended,
+    MarkPlayed,
+    Traits,
+    Trouble,
+    decode_sound,
+    is_callers,
+    parameters_of,
+    pressed,
+)
+from bridge.wire.audio import AudioFormat, pcm16_at
+from bridge.wire.ids import new_id
+
+__all__ = ["JsonDialect", "JsonSpec", "Meaning", "Path", "path"]
+
+_PAYLOAD = "<payload>"
+_MAX_SHOWN = 64
+_MAX_HELD = 10  # messages behind a gap: 200 ms at the usual 20 ms each
+
+Path = tuple[str, ...]
+
+
+@cache
+def path(dotted: str) -> Path:
+    """``start.callSid`` as the names on the way; of a list, the number of the entry."""
+    return tuple(dotted.split("."))
+
+
+class Meaning(Enum):
+    """What a kind of message says."""
+
+    GREETING = "greeting"
+    """The connection is there; it may bring a token."""
+    START = "start"
+    SOUND = "sound"
+    KEY = "key"
+    PLAYED = "played"
+    """A mark was reached, or thrown away."""
+    NOTHING = "nothing"
+    COMPLAINT = "complaint"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonSpec:
+    """One carrier's dialect. Paths are dotted."""
+
+    name: str
+    title: str
+    """As people call the carrier."""
+    traits: Traits
+    meanings: Mapping[str, Meaning]
+    """By what stands at ``tag``."""
+    tag: tuple[str, ...] = ("event",)
+    is_any_case: bool = False
+    """The names of fields and the kinds of message count in any case; they stand here in lower case."""
+    is_first_the_start: bool = False
+    """The first text starts the call, whatever its kind."""
+    is_sound_binary: bool = False
+
+    # The start
+    start: str = ""
+    """An object that the start must have; empty: none."""
+    call: tuple[str, ...]
+    stream: tuple[str, ...] = ()
+    message_stream: str = ""
+    """Of which stream any other message is."""
+    needs_stream: bool = False
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    takes_rest: bool = False
+    """Everything else at the top of the start is a parameter, too."""
+    tokens: tuple[str, ...] = ()
+    """If the parameters hold none."""
+    greeting_tokens: tuple[str, ...] = ()
+
+    # Formats
+    encoding: str = ""
+    """Its value may have the rate in it: ``audio/l16;rate=16000``."""
+    rate: str = ""
+    rate_query: str = ""
+    """A parameter of the address that says the rate, before anything else."""
+    encodings: Mapping[str, AudioFormat | None]
+    """By the carrier's names, in lower case; None: PCM16 at a rate of ``pcm_hz``. The first is meant if none is."""
+    pcm_hz: tuple[int, ...] = ()
+    default_hz: int = 8000
+    answer: tuple[str, str] | None = None
+    """The parameters that tell the answer's encoding and rate; None: it is the caller's."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """What ``<type>`` is, by ``AudioFormat.media_type``; ``<rate>`` may stand in it."""
+
+    # Messages from the carrier
+    payload: tuple[str, ...] = ()
+    track: str = ""
+    chunk: str = ""
+    """The number of a piece of sound, if pieces may come in another order."""
+    key: tuple[str, ...] = ()
+    mark: tuple[str, ...] = ()
+    complaint: tuple[str, ...] = ()
+    """What is shown of it."""
+
+    # Texts to the carrier
+    sound: str = ""
+    set_mark: str = ""
+    clear_all: str = ""
+    hang_up: str = ""
+    hang_up_if: str = ""
+    """A path in the start: only those that have it know the word."""
+    send_key: str = ""
+
+
+class JsonDialect:
+    """One connection on which the dialect of ``spec`` is spoken.
+
+    ``token`` is what its upgrade has shown, ``query`` the parameters of its address.
+    """
+
+    def __init__(self, spec: JsonSpec, token: str | None = None, query: Mapping[str, str] | None = None) -> None:
+        self.name = spec.name
+        self.traits = spec.traits
+        self._spec = spec
+        self._token = token
+        self._query = dict(query or {})
+        self._is_started = False
+        self._stream = ""
+        self._slots: dict[str, str] = {}
+        self._head = self._tail = ""
+        self._answer_format: AudioFormat | None = None
+        self._can_hang_up = False
+        self._chunks = self._sent_bytes = 0
+        self._order = _Order()
+        self._fill(next(iter(spec.encodings.values())) or pcm16_at(spec.default_hz))
+
+    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+        """What a message means; sound that is numbered comes out in its order."""
+        spec = self._spec
+        if isinstance(message, bytes):
+            return self._binary(message)
+        try:
+            said: Any = msgspec.json.decode(message)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return [Trouble("malformed_message")]
+        if not isinstance(said, dict):
+            return [Trouble("malformed_message")]
+        if spec.is_any_case:
+            said = _folded(said)
+        if spec.is_first_the_start and not self._is_started:
+            return self._start(said)
+        kind = next((said[name] for name in spec.tag if said.get(name) is not None), None)
+        if not isinstance(kind, str):
+            return [Trouble("malformed_message")]
+        return self._said(said, spec.meanings.get(kind.lower() if spec.is_any_case else kind))
+
+    def _binary(self, message: bytes) -> list[CarrierEvent]:
+        if not self._spec.is_sound_binary:
+            return [Trouble("binary_message")]
+        if not self._is_started:
+            return [Trouble("message_before_start")]
+        if len(message) % 2:
+            return [Trouble("odd_sound")]
+        return [message] if message else []
+
+    def _said(self, said: dict[str, Any], meaning: Meaning | None) -> list[CarrierEvent]:
+        spec = self._spec
+        match meaning:
+            case Meaning.GREETING:
+                self._token = _first_text(said, spec.greeting_tokens) or self._token
+                return []
+            case Meaning.COMPLAINT:
+                words = " ".join(str(_at(said, place) or "") for place in map(path, spec.complaint))
+                return [Trouble("carrier_error", words[:100])]
+            case Meaning.START:
+                return [Trouble("second_start")] if self._is_started else self._start(said)
+        if not self._is_started:
+            return [Trouble("message_before_start")]
+        stream = _at(said, path(spec.message_stream)) if spec.message_stream else None
+        if stream not in (None, self._stream):
+            return [Trouble("other_stream")]
+        match meaning:
+            case Meaning.SOUND:
+                return self._sound(said)
+            case Meaning.PLAYED:
+                mark = _first(said, spec.mark)
+                return [MarkPlayed(mark)] if isinstance(mark, str) else [Trouble("malformed_message")]
+            case Meaning.KEY:
+                key = _text(_first(said, spec.key))
+                return pressed(key) if key is not None else [Trouble("malformed_message")]
+            case Meaning.END:
+                return [*self._order.rest(), Ended()]
+            case Meaning.NOTHING:
+                return []
+        return [Trouble("unknown_message")]
+
+    def _start(self, said: dict[str, Any]) -> list[CarrierEvent]:
+        spec = self._spec
+        stream = _first_text(said, spec.stream) or ""
+        if (spec.start and not isinstance(_at(said, path(spec.start)), dict)) or (spec.needs_stream and not stream):
+            return [Trouble("malformed_message")]
+        parameters = self._parameters(said)
+        encoding, rate = _text(_at(said, path(spec.encoding))), _text(_at(said, path(spec.rate)))
+        rate = self._query.get(spec.rate_query) or rate
+        audio_format = self._format_of(encoding, rate, (spec.encoding or spec.rate).rpartition(".")[0] or spec.encoding)
+        answer_format = None
+        if spec.answer is not None:
+            codec, hz = (parameters.pop(name, None) or self._query.get(name) for name in spec.answer)
+            answer_format = self._format_of(codec, hz, spec.answer[0])
+        token = parameters.pop(TOKEN_PARAMETER, None) or _first_text(said, spec.tokens) or self._token
+        self._is_started, self._stream = True, stream
+        self._can_hang_up = not spec.hang_up_if or _at(said, path(spec.hang_up_if)) is not None
+        self._fill(answer_format or audio_format)
+        call = _first_text(said, spec.call) or stream or new_id("call")
+        ids = {name: _first_text(said, places) or "" for name, places in spec.ids.items()}
+        return [CallStarted(call, audio_format, parameters, token, answer_format, ids)]
+
+    def _parameters(self, said: dict[str, Any]) -> dict[str, str]:
+        spec = self._spec
+        parameters: dict[str, str] = {}
+        if spec.takes_rest:
+            known = {*spec.tag, spec.encoding, spec.rate}
+            parameters |= {
+                name: value if isinstance(value, str) else json.dumps(value)
+                for name, value in said.items()
+                if name not in known and isinstance(value, str | int | float)
+            }
+        for place in spec.parameters:
+            parameters |= parameters_of(_at(said, path(place)))
+        return parameters
+
+    def _format_of(self, encoding: str | None, rate: str | None, param: str) -> AudioFormat:
+        spec = self._spec
+        default = next(iter(spec.encodings))
+        encoding, _, more = (encoding or default).partition(";")
+        rate = rate or more.strip().removeprefix("rate=") or str(spec.default_hz)
+        name = encoding.strip().lower()
+        if name in spec.encodings:
+            known = spec.encodings[name]
+            if known is not None and rate == str(known.rate_hz):
+                return known
+            if known is None and rate in map(str, spec.pcm_hz):
+                return pcm16_at(int(rate))
+        raise BadRequest(
+            f"A stream of {encoding[:_MAX_SHOWN]} at {rate[:16]} Hz is not served; "
+            f"ask {spec.title} for {' or '.join(known.upper() for known in spec.encodings)}"
+            f"{' at ' + ', '.join(map(str, spec.pcm_hz)) + ' Hz' if spec.pcm_hz else ''}.",
+            code="unsupported_format",
+            param=param,
+        )
+
+    def _sound(self, said: dict[str, Any]) -> list[CarrierEvent]:
+        spec = self._spec
+        payload = _first(said, spec.payload)
+        track = _at(said, path(spec.track)) if spec.track else None
+        if not isinstance(payload, str) or not isinstance(track, str | None):
+            return [Trouble("malformed_message")]
+        if not is_callers(track):
+            return []
+        sound = decode_sound(payload)
+        if sound is None:
+            return [Trouble("invalid_base64")]
+        chunk = _at(said, path(spec.chunk)) if spec.chunk else None
+        try:
+            return self._order.push(int(chunk) if chunk is not None else None, sound)
+        except (ValueError, TypeError, OverflowError):
+            return [Trouble("malformed_message")]
+
+    # To the carrier
+
+    def _fill(self, audio_format: AudioFormat) -> None:
+        """What is the same in all texts of this stream."""
+        self._answer_format = audio_format
+        rate = str(audio_format.rate_hz)
+        of_type = self._spec.types.get(audio_format.media_type, "").replace("<rate>", rate)
+        self._slots = {"<stream>": _quoted(self._stream), "<type>": _quoted(of_type), "<rate>": rate}
+        self._head, _, self._tail = self._filled(self._spec.sound).partition(_PAYLOAD)
+
+    def _filled(self, text: str, **more: str) -> str:
+        for slot, value in self._slots.items():
+            text = text.replace(slot, value)
+        for name, value in more.items():
+            text = text.replace(f"<{name}>", value)
+        return text
+
+    def sound(self, sound: bytes) -> str | bytes:
+        """Whole frames of the answer."""
+        if self._spec.is_sound_binary:
+            return sound
+        head = self._head
+        if "<chunk>" in head:
+            self._chunks += 1
+            ms = self._answer_format.ms_of(self._sent_bytes) if self._answer_format is not None else 0
+            head = head.replace("<chunk>", str(self._chunks)).replace("<ms>", str(ms))
+            self._sent_bytes += len(sound)
+        return f"{head}{b2a_base64(sound, newline=False).decode()}{self._tail}"
+
+    def mark(self, name: str) -> list[str | bytes]:
+        """Echoed when all before it has been played; nothing if the carrier has no marks."""
+        return self._messages(self._spec.set_mark, name=_quoted(name))
+
+    def clear(self) -> list[str | bytes]:
+        """Empties the carrier's buffer."""
+        return self._messages(self._spec.clear_all)
+
+    def hang_up(self) -> list[str | bytes]:
+        """The carrier's word for it, if it has one."""
+        return self._messages(self._spec.hang_up) if self._can_hang_up else []
+
+    def press(self, key: str) -> list[str | bytes]:
+        """Lets the caller's side hear a key; nothing if the carrier has no word for it."""
+        return self._messages(self._spec.send_key, key=_quoted(key))
+
+    def _messages(self, text: str, **slots: str) -> list[str | bytes]:
+        return [self._filled(text, **slots)] if text else []
+
+
+class _Order:
+    """Sound by its chunk number: what comes too early waits for what is missing, but not for long."""
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._held: dict[int, bytes] = {}
+
+    def push(self, chunk: int | None, sound: bytes) -> list[CarrierEvent]:
+        """What can be heard now; a chunk that comes twice or too late is ``Trouble``."""
+        if chunk is None:
+            return [sound] if sound else []
+        if self._next is None:
+            self._next = chunk
+        if chunk < self._next or chunk in self._held:
+            return [Trouble("late_chunk")]
+        self._held[chunk] = sound
+        events = self._due()
+        if len(self._held) > _MAX_HELD:
+            self._next = min(self._held)
+            events += [Trouble("lost_chunk"), *self._due()]
+        return events
+
+    def rest(self) -> list[CarrierEvent]:
+        """Everything that still waits."""
+        rest: list[CarrierEvent] = [self._held[chunk] for chunk in sorted(self._held)]
+        self._held.clear()
+        return rest
+
+    def _due(self) -> list[CarrierEvent]:
+        events: list[CarrierEvent] = []
+        while self._next in self._held:
+            sound = self._held.pop(self._next)
+            self._next += 1
+            if sound:
+                events.append(sound)
+        return events
+
+
+def _at(said: Any, place: Path) -> Any:
+    """What stands at the end of the path; None if it leads nowhere."""
+    for name in place:
+        if isinstance(said, dict):
+            said = said.get(name)
+        elif isinstance(said, list) and name.isdecimal() and int(name) < len(said):
+            said = said[int(name)]
+        else:
+            return None
+    return said
+
+
+def _first(said: Any, places: Iterable[str]) -> Any:
+    return next((found for place in places if (found := _at(said, path(place))) is not None), None)
+
+
+def _first_text(said: Any, places: Iterable[str]) -> str | None:
+    return next((found for place in places if (found := _text(_at(said, path(place))))), None)
+
+
+def _text(value: Any) -> str | None:
+    """A string as it is, a whole number as text; None for whatever else."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _quoted(value: str) -> str:
+    """As JSON, in which no slot can be mistaken."""
+    return json.dumps(value).replace("<", "\\u003c")
+
+
+def _folded(said: Any, depth: int = 3) -> Any:
+    """With the names of its fields in lower case."""
+    if isinstance(said, dict) and depth:
+        return {name.lower(): _folded(value, depth - 1) for name, value in said.items()}
+    return said
