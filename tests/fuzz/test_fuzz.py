@@ -47,6 +47,15 @@ async def test_strange_input_is_read_or_refused(name: str, tmp_path: Path) -> No
     assert out.startswith(f"{name}: {_TARGETS[name].everyday_runs} cases")
 
 
+@pytest.mark.parametrize("name", sorted(_TARGETS))
+def test_it_begins_with_real_messages(name: str) -> None:
+    """What cases are made from is there, and none of it is a finding."""
+    seeds = _TARGETS[name].seeds()
+    assert seeds
+    for seed in seeds:
+        _TARGETS[name].run(seed)
+
+
 def test_all_targets_can_be_chosen() -> None:
     """Each has a name on the command line."""
     assert sorted(_TARGETS) == fuzz.TARGETS
