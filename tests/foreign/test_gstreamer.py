@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from bridge.daemon import Daemon
+from bridge.webrtc.ice import IceLite
+from bridge.wire.stats import CallResult
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.sound import match, samples_of
 from tests.foreign.network import inside, network
@@ -14,7 +16,8 @@ from tests.settings import config_for_tests
 
 _KEY = "sk-test"
 _PYTHON = "/usr/bin/python3"  # it alone has the system's bindings of GStreamer
-_LONG_S = 45  # libnice sends no check once it is connected; consent lasts for 30 s, RFC 7675 §5.1
+_CONSENT_S = 30  # RFC 7675 section 5.1
+_LONG_S = 45
 _BEFORE_MS, _AFTER_MS = 500, 3500
 _BYTES_PER_MS = 48
 
@@ -50,3 +53,21 @@ async def test_it_speaks_and_is_answered(
     assert match(heard_by(told), words).correlation > LIKENESS
     if len(turns_at_s) > 1:
         assert told["connected_s"] >= _LONG_S
+
+
+async def test_without_our_checks_its_consent_runs_out(monkeypatch: pytest.MonkeyPatch, speech: dict[str, str]) -> None:
+    """The peer sends no check once it is connected: what keeps its calls alive for longer than 30 s are ours."""
+    monkeypatch.setattr(IceLite, "keep_consent", lambda agent, now: None)
+    async with network() as net:
+        namespace = await net.namespace()
+        host, _ = await net.link(None, namespace)
+        async with Daemon(config_for_tests(host=host, api_key=(_KEY,), resume_grace_s=0)) as daemon:
+            command = (*inside(namespace), _PYTHON)
+            inputs: dict[str, Any] = {"url": daemon.url, "key": _KEY, "pcm": speech["pcm"], "hangsUp": False}
+            async with scenario("webrtcbin.py", "call", folder=FOLDER, command=command, turnsAtS=(0,), **inputs) as log:
+                session = daemon.registry.find((await log.until("peer.connected"))["call_id"])
+                await session.closed.wait()
+                assert session.result == (CallResult.CLIENT_ERROR, "peer_lost")
+                assert session.seconds >= _CONSENT_S
+                log.end_input()
+                await log.until("peer.gone")
