@@ -254,7 +254,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(ge=0, le=3600, description="time in which a lost owner or peer may come back, in seconds; 0: none")
     ] = 30.0
     outbound_queue_s: Annotated[
-        float, Meta(ge=1, le=86_400, description="sound that may wait to be played to a peer, in seconds")
+        float,
+        Meta(
+            ge=1,
+            le=86_400,
+            description="sound that may wait to be played to a caller, in seconds, within the budgets of bytes",
+        ),
     ] = 600.0
     public_url: Annotated[
         _Text | None,

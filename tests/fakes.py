@@ -146,6 +146,8 @@ class FakeLeg:
         self.input_format = self.output_format = audio_format
         self.reason: str | None = None
         self.played = b""
+        self.limit_ms: int | None = None
+        """Of sound that it takes ahead; None: all of it."""
         self._owner = owner
         self._hangs = hangs
         self._playback = Playback(audio_format.rate_hz)
@@ -185,9 +187,16 @@ class FakeLeg:
     passage: PassingLeg | None = None
     failure: BridgeError | None = None
 
-    def play(self, part: Part, sound: bytes) -> None:
+    def play(self, part: Part, sound: bytes) -> bool:
+        if self.limit_ms is not None and self.queued_ms + self.output_format.ms_of(len(sound)) > self.limit_ms:
+            return False
         self.played += sound
         self._playback.queue(part, len(sound) // self.output_format.bytes_per_sample)
+        return True
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self.output_format.size_of(self.queued_ms)
 
     def end(self, response_id: str) -> None:
         for stopped in self._playback.end(response_id):

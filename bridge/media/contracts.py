@@ -72,8 +72,13 @@ class Leg(Protocol):
         """In which the answer's sound goes to it."""
         ...
 
-    def play(self, part: Part, sound: bytes) -> None:
-        """Queues sound, at any speed."""
+    def play(self, part: Part, sound: bytes) -> bool:
+        """Queues sound, at any speed; False if that was too much, and none of it is heard."""
+        ...
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory that takes which is still to be heard."""
         ...
 
     def end(self, response_id: str) -> None:

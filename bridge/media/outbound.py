@@ -10,7 +10,7 @@ from collections import deque
 from bridge.media.extensions import HeaderExtensions
 from bridge.media.opus import FRAME_MS, Encoder
 from bridge.media.passing import PassedPacket, packet_samples
-from bridge.media.playback import Heard, Part, Playback, Played
+from bridge.media.playback import PART_BYTES, Heard, Part, Playback, Played
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp, timestamp_difference
 
 __all__ = ["OutboundAudio"]
@@ -18,6 +18,7 @@ __all__ = ["OutboundAudio"]
 _TICKS = CLOCK_HZ * FRAME_MS // 1000
 _TAIL_FRAMES = 10
 _ENDLESS = 1 << 62
+_PIECE_BYTES = 64  # of memory, besides its sound
 _DTX_BYTES = 2  # libopus: a packet of up to two bytes need not be sent
 
 
@@ -82,15 +83,21 @@ class OutboundAudio:
         """Of the next packet."""
         return self._sequence
 
-    def push(self, part: Part, pcm: bytes) -> None:
-        """Queues PCM16 mono; what is over the limit is left out, counted in ``overflow_ms``."""
+    def push(self, part: Part, pcm: bytes) -> bool:
+        """Queues PCM16 mono; what is over the limit is left out, counted in ``overflow_ms``, and answered by False."""
         if self._queued_bytes + len(pcm) > self._limit_bytes:
             self.overflow_ms += len(pcm) // self._bytes_per_ms
-            return
+            return False
         self.own_again()
         self._queue.append(pcm)
         self._queued_bytes += len(pcm)
         self.playback.queue(part, len(pcm) // 2)
+        return True
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory that takes which is still to be played."""
+        return self._queued_bytes + _PIECE_BYTES * len(self._queue) + PART_BYTES * self.playback.parts
 
     def clear(self) -> tuple[str, list[Heard]] | None:
         """Silence from the next tick on; says what was cut and where, None where nothing was left."""

@@ -8,7 +8,10 @@ response starts and stops being heard, and where it was cut.
 from collections import deque
 from dataclasses import dataclass, field
 
-__all__ = ["Heard", "Marked", "Part", "Playback", "Played", "Started", "Stopped"]
+__all__ = ["PART_BYTES", "Heard", "Marked", "Part", "Playback", "Played", "Started", "Stopped"]
+
+PART_BYTES = 1024
+"""About what the ledger takes for each part that it remembers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,11 @@ class Playback:
     def sounding(self) -> str | None:
         """The response that is being heard, from its first sample to its last."""
         return self._sounding
+
+    @property
+    def parts(self) -> int:
+        """How many are remembered: those that are still to be played, and the one that plays."""
+        return len(self._entries)
 
     @property
     def queued_ms(self) -> int:

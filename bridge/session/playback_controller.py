@@ -4,16 +4,20 @@ Only where there is a leg does the server play; an owner's client plays for itse
 
 Responses may be given at the same time, as one beside the conversation is. The caller hears one after the other, each
 whole: the first to sound has its turn until it is done, and the others wait here.
+
+What waits to be heard is counted by the call's budget. Half a minute of it always may; if more does not fit, or the leg
+takes no more, the rest of that response is not heard, its client is told, and the upstream knows where it ends.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bridge.errors import BadEvent
+from bridge.errors import BadEvent, BridgeError
 from bridge.media.contracts import Leg
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Heard, Marked, Part, Played, Started
+from bridge.session.budget import Budget
 from bridge.session.fanout.hub import Hub
 from bridge.session.fanout.listener import Listener
 from bridge.wire import client_events as client
@@ -25,6 +29,7 @@ __all__ = ["PlaybackController"]
 
 _MAX_MARKS = 1000
 _MAX_REMEMBERED = 32  # responses that were cleared, or are done
+_ALWAYS_MS = 30_000  # of sound may wait, whatever else is kept
 _MAX_WAITING_MS = 60_000  # of sound; if more has to wait, the response that has its turn is taken for done
 
 
@@ -37,13 +42,18 @@ class _Waiting:
 
 
 class PlaybackController:
-    """``ask`` takes what the upstream must know: where an answer was cut."""
+    """``ask`` takes what the upstream must know: where an answer was cut. ``budget`` is the call's, for what waits."""
 
-    def __init__(self, hub: Hub, *, ask: Callable[[client.ConversationItemTruncate], None]) -> None:
+    def __init__(self, hub: Hub, budget: Budget, *, ask: Callable[[client.ConversationItemTruncate], None]) -> None:
         self.leg: Leg | None = None
         self.is_sounding = False
         """A response is being heard."""
         self._hub = hub
+        self._budget = budget
+        self._charged_bytes = 0
+        self._part: Part | None = None
+        self._part_bytes = 0
+        """Of the part that was queued last."""
         self._ask = ask
         self._cleared: deque[str] = deque(maxlen=_MAX_REMEMBERED)  # what is still under way of these is not heard
         self._done: deque[str] = deque(maxlen=_MAX_REMEMBERED)
@@ -60,14 +70,56 @@ class PlaybackController:
             return
         if not self._turn and response_id not in self._done:
             self._turn = response_id
+        self._settle()
+        if not self._has_room(len(sound), self.leg):
+            self._cut_short(part, self.leg)
+            return
         if self._turn in ("", response_id):
-            self._item_id = part.item_id
-            self.leg.play(part, sound)
+            self._queue(part, sound, self.leg)
+            self._settle()
             return
         self._waiting.setdefault(response_id, _Waiting()).things.append((part, sound))
         self._waiting_bytes += len(sound)
+        self._settle()
         if self._waiting_bytes > _MAX_WAITING_MS * self.leg.output_format.bytes_per_ms:
             self._pass_turn()
+
+    def _queue(self, part: Part, sound: bytes, leg: Leg) -> bool:
+        """To the leg; what it does not take ends the response."""
+        self._item_id = part.item_id
+        if part != self._part:
+            self._part, self._part_bytes = part, 0
+        if not leg.play(part, sound):
+            self._cut_short(part, leg)
+            return False
+        self._part_bytes += len(sound)
+        return True
+
+    def _has_room(self, size: int, leg: Leg) -> bool:
+        waiting = self._charged_bytes + size
+        return waiting <= _ALWAYS_MS * leg.output_format.bytes_per_ms or self._budget.refusal(size) is None
+
+    def _settle(self) -> None:
+        """The budget counts what waits now: some of what waited has been heard."""
+        waiting = self._waiting_bytes + (0 if self.leg is None else self.leg.waiting_bytes)
+        self._budget.charge(waiting - self._charged_bytes)
+        self._charged_bytes = waiting
+
+    def _cut_short(self, part: Part, leg: Leg) -> None:
+        """Of this response nothing is heard any more but what is queued, or waits for its turn."""
+        self._cleared.append(part.response_id)
+        waiting = self._waiting[part.response_id].things if part.response_id in self._waiting else ()
+        size = sum(len(thing[1]) for thing in waiting if not isinstance(thing, str) and thing[0] == part)
+        size += self._part_bytes if part == self._part else 0
+        message = f"Too much sound waits to be heard: the rest of the response {part.response_id} is left out."
+        self._hub.publish(server.error_event(BridgeError(message, code="playback_too_long")))
+        self._ask(
+            client.ConversationItemTruncate(
+                item_id=part.item_id,
+                content_index=part.content_index,
+                audio_end_ms=leg.output_format.ms_of(size),
+            )
+        )
 
     def _pass_turn(self) -> None:
         """Whoever has waited longest is heard next, up to one that is not done yet."""
@@ -75,14 +127,14 @@ class PlaybackController:
         while self._waiting and not self._turn and self.leg is not None:
             response_id = next(iter(self._waiting))
             waiting = self._waiting.pop(response_id)
+            is_heard = True
             for thing in waiting.things:
                 if isinstance(thing, str):
                     if self.leg.mark(thing):
                         self._answer_mark(thing, "played")
                     continue
                 self._waiting_bytes -= len(thing[1])
-                self._item_id = thing[0].item_id
-                self.leg.play(*thing)
+                is_heard = is_heard and self._queue(*thing, self.leg)
             if waiting.is_done:
                 self.leg.end(response_id)
             else:
@@ -115,6 +167,7 @@ class PlaybackController:
         if isinstance(event, Marked):
             self._answer_mark(event.mark_id, "played")
             return
+        self._settle()
         self.is_sounding = isinstance(event, Started)
         kind = server.OutputAudioBufferStarted if self.is_sounding else server.OutputAudioBufferStopped
         self._hub.publish(kind(response_id=event.response_id))
@@ -142,6 +195,7 @@ class PlaybackController:
         """Stops what plays, says so, and tells the upstream how much was heard, unless the upstream took it back."""
         cut = self.leg.clear() if self.leg is not None else None
         unheard = self._drop_waiting()
+        self._settle()
         for mark_id in tuple(self._marks):
             self._answer_mark(mark_id, "cleared")
         if cut is None and not unheard:

@@ -83,7 +83,7 @@ class Session:
         self._owner: Listener | None = None
         self._owner_has_spoken = False
         self._channel: Listener | None = None
-        self._playing = PlaybackController(self.hub, ask=self._truncate)
+        self._playing = PlaybackController(self.hub, self._budget, ask=self._truncate)
         self._sound = AudioRouter(self.hub.replay, upstream, play=self._playing.play, forward=self._playing.forward)
         self.comeback = ResumeWindow(resume_grace_s, self._nobody_came)
         self._lost: tuple[str, BridgeError | None] = ("", None)

@@ -190,9 +190,14 @@ class CarrierLeg:
         """In which the carrier takes the answer's."""
         return self._output_format
 
-    def play(self, part: Part, sound: bytes) -> None:
-        """Queues sound, at any speed."""
-        self.audio.push(part, sound)
+    def play(self, part: Part, sound: bytes) -> bool:
+        """Queues sound, at any speed; False if that was too much, and none of it is heard."""
+        return self.audio.push(part, sound)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory that takes which is still to be heard."""
+        return self.audio.waiting_bytes
 
     def end(self, response_id: str) -> None:
         """No more sound of this response will come."""

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from bridge.media.pacer import FRAME_MS
-from bridge.media.playback import Heard, Part, Playback, Played
+from bridge.media.playback import PART_BYTES, Heard, Part, Playback, Played
 from bridge.telephony.dialect import Traits
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 
@@ -61,13 +61,19 @@ class CarrierPlayout:
         self._head_began = 0.0  # when it began to play the first piece that is not confirmed
         self._was_waiting = False
 
-    def push(self, part: Part, sound: bytes) -> None:
-        """Queues sound; what is over the limit is left out, counted in ``overflow_ms``."""
+    def push(self, part: Part, sound: bytes) -> bool:
+        """Queues sound; what is over the limit is left out, counted in ``overflow_ms``, and answered by False."""
         if len(self._queue) + len(sound) > self._limit_bytes:
             self.overflow_ms += self._format.ms_of(len(sound))
-            return
+            return False
         self._queue += sound
         self.playback.queue(part, len(sound) // self._format.bytes_per_sample)
+        return True
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory that takes which is still to be sent."""
+        return len(self._queue) + PART_BYTES * self.playback.parts
 
     def end(self, response_id: str) -> list[Played]:
         """No more sound of this response will come: a frame that it left unfinished is filled up."""

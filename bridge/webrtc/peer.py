@@ -223,10 +223,14 @@ class Peer:
         """What its Opus is encoded from."""
         return PCM16
 
-    def play(self, part: Part, pcm: bytes) -> None:
-        """Queues sound, at any speed; for a peer that takes no sound there is nothing to do."""
-        if self._hears:
-            self.outbound.push(part, pcm)
+    def play(self, part: Part, pcm: bytes) -> bool:
+        """Queues sound, at any speed, and says whether that was too much; a peer that takes no sound drops it."""
+        return not self._hears or self.outbound.push(part, pcm)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how much memory that takes which is still to be heard."""
+        return self.outbound.waiting_bytes
 
     def end(self, response_id: str) -> None:
         """No more sound of this response will come."""

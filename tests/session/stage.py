@@ -5,6 +5,7 @@ from typing import Any
 
 from bridge.context import CallContext
 from bridge.media.playback import Part
+from bridge.session.budget import Budget
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import Listener
 from bridge.session.info import CallInfo
@@ -27,7 +28,14 @@ MS = 48  # bytes of PCM16 at 24 kHz
 class Stage:
     """A session with its upstream, and whatever the test attaches to it."""
 
-    def __init__(self, *, transport: str = "websocket", max_listeners: int = 10, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        transport: str = "websocket",
+        max_listeners: int = 10,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.upstream = FakeUpstream()
         self.ended = 0
         self.clock = FakeClock(100.0)
@@ -40,6 +48,7 @@ class Stage:
             max_listeners=max_listeners,
             on_closed=self._on_closed,
             clock=self.clock,
+            budget=budget,
         )
         self.session.start(default_session(session_id="sess_1", model="parrot", expires_at=0))
 
@@ -80,8 +89,9 @@ class Call(Stage):
         limits: Limits | None = None,
         hangs: bool = False,
         leg_format: AudioFormat = PCM16,
+        budget: Budget | None = None,
     ) -> None:
-        super().__init__(transport="webrtc", max_listeners=max_listeners, limits=limits)
+        super().__init__(transport="webrtc", max_listeners=max_listeners, limits=limits, budget=budget)
         self.leg = FakeLeg(self.session, hangs=hangs, audio_format=leg_format)
         self.session.attach_leg(self.leg)
         self.channel = FakeSink()
