@@ -18,6 +18,7 @@ from bridge.session.contracts import AgentLobby
 from bridge.session.fanout.listener import Listener
 from bridge.session.session import Session
 from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import encode, error_event
 from bridge.wire.stats import ListenerRole
@@ -104,13 +105,14 @@ def _owners_place(registry: Registry, query: QueryParams, grant: Grant, *, is_be
 async def _serve(websocket: WebSocket, place: _Place) -> None:
     """From the upgrade to the end of the socket."""
     sink, session = SocketSink.of(websocket.scope), place.session
+    dialect = Dialect.BETA if place.is_beta else Dialect.GA
     listener: Listener | None = None
     reason, failure = "client_closed", None
     try:
         if session.closed.is_set():
             sink.close(1000, "call ended")
             return
-        listener = session.attach(sink, role=place.role, is_beta=place.is_beta, choices=place.choices)
+        listener = session.attach(sink, role=place.role, dialect=dialect, choices=place.choices)
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
             if text is None:

@@ -23,6 +23,7 @@ from bridge.session.fanout.subscription import EventConsumer, EventSubscription
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire.choices import Choices
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened, CallsRunning
 from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
@@ -204,7 +205,8 @@ class Registry:
             key_id=terms.key_id,
             is_transcription=config.type == "transcription",
             names_model=terms.names_model,
-            is_beta=terms.is_beta,
+            dialect=Dialect.BETA if terms.is_beta else Dialect.GA,
+            temperature=terms.temperature,
             dtmf_items=terms.dtmf_items,
             warnings=terms.warnings,
         )
@@ -218,8 +220,6 @@ class Registry:
             resume_grace_s=self._resume_grace_s,
             budget=self._new_budget(terms.key_id),
         )
-        if terms.temperature is not None:
-            session.beta.temperature = terms.temperature
         self._sessions[info.id] = session
         self._tasks.create_task(self._contained(session, limit_s, terms.idle_timeout_s))
         session.start(config, wanted.body)

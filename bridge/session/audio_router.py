@@ -20,8 +20,8 @@ from bridge.media.playback import Part
 from bridge.session.contracts import Upstream
 from bridge.session.fanout.listener import Listener
 from bridge.session.fanout.replay import Replay
-from bridge.session.fanout.streams import SoundStream, StreamKind
-from bridge.session.fanout.subscription import SubscribedStream, Subscription, TrackName
+from bridge.session.fanout.streams import SoundStream, StreamKind, SubscribedStream
+from bridge.session.fanout.subscription import Subscription, TrackName
 from bridge.session.state import SessionState
 from bridge.wire.audio import OPUS, PCM16, AudioFormat
 from bridge.wire.client_events import (
@@ -31,6 +31,7 @@ from bridge.wire.client_events import (
     InputAudioBufferCommit,
     OtherEvent,
 )
+from bridge.wire.codecs.table import sound_codec
 from bridge.wire.sessions import format_of
 
 __all__ = ["AudioRouter", "Track"]
@@ -330,14 +331,22 @@ class Track:
     def join(self, listener: Listener, audio_format: AudioFormat) -> None:
         """From now on ``listener`` hears the track in this format."""
         choices = listener.choices
-        is_in_beta = listener.is_beta and self.name == "output"  # its delta has another name
-        framing = "binary" if choices.is_binary else "beta" if is_in_beta else "json"
-        kind = (audio_format, choices.chunk_of(audio_format), framing)
+        codec = sound_codec(listener.codec, choices.framing, self.name)
+        chunk = choices.chunk_of(audio_format)
+        kind = (audio_format, chunk, codec)
         stream = self._streams.get(kind)
         if not isinstance(stream, SoundStream):
             heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)
             number = self._numbers.get(kind, 0)
-            stream = SoundStream(self.name, kind, replay=self._replay, number=number, heard_samples=heard_samples)
+            stream = SoundStream(
+                self.name,
+                audio_format,
+                chunk,
+                codec,
+                replay=self._replay,
+                number=number,
+                heard_samples=heard_samples,
+            )
             self._streams[kind] = stream
             self._want()
         stream.unheard_ms = 0
@@ -356,7 +365,7 @@ class Track:
 
     def subscribe(self, subscription: Subscription, audio_format: AudioFormat) -> None:
         """From now on a consumer gets the track in this format."""
-        kind = (audio_format, None, "typed")
+        kind = (audio_format, None, None)
         stream = self._streams.get(kind)
         if not isinstance(stream, SubscribedStream):
             heard_samples = self._ticks // (_TICKS_HZ // audio_format.rate_hz)

@@ -13,8 +13,6 @@ from bridge.session.playback_controller import PlaybackController
 from bridge.session.request_tracker import RequestTracker
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
-from bridge.wire.dialects.beta import Beta
-from bridge.wire.dialects.beta import read_client_message as read_beta_message
 from bridge.wire.stats import ListenerRole
 
 __all__ = ["ClientEventHandler"]
@@ -29,7 +27,6 @@ class ClientEventHandler:
         self,
         hub: Hub,
         upstream: Upstream,
-        beta: Beta,
         *,
         sound: AudioRouter,
         playing: PlaybackController,
@@ -39,7 +36,6 @@ class ClientEventHandler:
         self.askers = RequestTracker()
         self._hub = hub
         self._upstream = upstream
-        self._beta = beta
         self._sound = sound
         self._playing = playing
         self._require_bytes = require_bytes
@@ -49,7 +45,7 @@ class ClientEventHandler:
         """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
         event_id = None
         try:
-            message = read_beta_message(text, self._beta) if listener.is_beta else client.read_client_message(text)
+            message = listener.codec.decode(text)
             event = message.event
             event_id = event.event_id
             listener.unreadable = 0
@@ -113,6 +109,5 @@ class ClientEventHandler:
                 self._upstream.receive_event(message)
             except BadEvent:
                 self.askers.forget_last()
-                if isinstance(event, client.ResponseCreate):
-                    self._beta.ask(None)
+                listener.codec.refused(message)
                 raise

@@ -1,10 +1,10 @@
 """What is known of a call from outside, and the one word with which each of them ends."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import CallResult, CallState, CallWarning
 
 __all__ = ["CallInfo", "result_of"]
@@ -27,13 +27,20 @@ class CallInfo:
     """The session only writes down what is said."""
     names_model: bool = True
     """Somebody asked for the model; else it is a default, and each upstream may have its own."""
-    is_beta: bool = False
-    """The leg's data channel speaks the beta dialect."""
+    dialect: Dialect = Dialect.GA
+    """What the leg's data channel speaks."""
+    temperature: float | None = None
+    """What a client has opened the session with, if its dialect has one."""
     dtmf_items: bool = False
     """Keys that the caller presses are written into the conversation."""
     warnings: tuple[CallWarning, ...] = ()
     """What of the call's beginning could not be used."""
     state: CallState = CallState.CONNECTING
+    metadata: dict[str, str] = field(init=False)
+    """What a telephone call brought with it, or the application in a beta session, whose clients may change it."""
+
+    def __post_init__(self) -> None:
+        self.metadata = dict(self.context.metadata)
 
     @property
     def id(self) -> str:
@@ -44,11 +51,6 @@ class CallInfo:
     def session_id(self) -> str:
         """Of its Realtime session."""
         return self.context.session_id
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What a telephone call brought with it, or a beta session was given."""
-        return self.context.metadata
 
 
 def result_of(error: BridgeError | None) -> CallResult:

@@ -38,7 +38,9 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.audio import AudioFormat
 from bridge.wire.choices import STOCK, Choices
-from bridge.wire.dialects.beta import Beta
+from bridge.wire.codecs.codec import Dialect, Opening
+from bridge.wire.codecs.ga import GA
+from bridge.wire.codecs.table import Codecs
 from bridge.wire.sessions import SessionConfig
 from bridge.wire.stats import BearerStats, CallResult, CallState, CallStats, CallStatus, ListenerRole, ListenerStats
 
@@ -66,9 +68,8 @@ class Session:
         self.info = info
         self.context = info.context
         self._budget = budget or Budget()
-        self.beta = Beta()
-        self.beta.metadata = dict(info.metadata)
-        self.hub = Hub(info.session_id, self.beta, replay_bytes=limits.replay_bytes)
+        self._codecs = Codecs(info.metadata, temperature=info.temperature)
+        self.hub = Hub(info.session_id, replay_bytes=limits.replay_bytes)
         self.state = SessionState(SessionConfig())
         self.closed = asyncio.Event()
         self.turn = asyncio.Lock()
@@ -106,7 +107,6 @@ class Session:
         self._intake = ClientEventHandler(
             self.hub,
             upstream,
-            self.beta,
             sound=self._sound,
             playing=self._playing,
             require_bytes=lambda message: self.state.require_bytes(message),
@@ -191,14 +191,17 @@ class Session:
         if self.attached >= self._max_listeners:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
-    def attach(self, sink: Sink, *, role: ListenerRole, is_beta: bool = False, choices: Choices = STOCK) -> Listener:
+    def attach(
+        self, sink: Sink, *, role: ListenerRole, dialect: Dialect = Dialect.GA, choices: Choices = STOCK
+    ) -> Listener:
         """One more listener: gets ``session.created``, then everything, or what came after ``choices.after``.
 
         Raises ``OverLimit``; ``ResumeGap`` or ``BadRequest`` where it cannot go on from there.
         """
         if role not in _OF_THE_CALL:
             self.require_room()
-        listener = Listener(sink, role=role, limits=self._limits, is_beta=is_beta, choices=choices)
+        codec = self._codecs.of(dialect)
+        listener = Listener(sink, role=role, limits=self._limits, codec=codec, choices=choices, log=self._log)
         if self._is_closing:
             listener.close(*self._goodbye)
             return listener
@@ -214,11 +217,8 @@ class Session:
         """From ``session.created`` on, or from where it stopped, it hears everything."""
         after = listener.choices.after
         if after is None:
-            created = {"type": "session.created", "session": self.state.session}
-            self.hub.tell(listener, server.SessionCreated(session=self.config), created)
-            if listener.is_beta and self.state.has_answers:
-                conversation = {"id": self.state.conversation.id, "object": "realtime.conversation"}
-                self.hub.tell(listener, server.ConversationCreated(conversation=conversation))
+            for event, body in listener.codec.opening(self._opening):
+                self.hub.tell(listener, event, body)
         if listener is self._owner:
             self._sound.follow_owner(listener, self.state)
         else:
@@ -246,9 +246,15 @@ class Session:
             self._begin(subscription)
         return subscription
 
+    @property
+    def _opening(self) -> Opening:
+        """What a new listener has to be told."""
+        conversation_id = self.state.conversation.id if self.state.has_answers else None
+        return Opening(self.config, self.state.session, conversation_id)
+
     def _begin(self, subscription: Subscription) -> None:
-        created = {"type": "session.created", "session": self.state.session}
-        self.hub.tell_consumer(subscription, server.SessionCreated(session=self.config), created)
+        for event, body in GA.opening(self._opening):
+            self.hub.tell_consumer(subscription, event, body)
         if subscription in self._subscriptions:  # else it has failed at once
             self.hub.subscriptions.append(subscription)
             self._sound.subscribe(subscription)
@@ -448,7 +454,7 @@ class Session:
         if self._port is not None:
             self._port.after = None
         choices = STOCK if after is None else Choices(after=after)
-        self._channel = self.attach(sink, role=ListenerRole.PEER, is_beta=self.info.is_beta, choices=choices)
+        self._channel = self.attach(sink, role=ListenerRole.PEER, dialect=self.info.dialect, choices=choices)
 
     def receive_leg_text(self, text: str) -> None:
         """A client event over the data channel."""
@@ -579,7 +585,7 @@ class Session:
             transport=info.transport,
             model=info.model,
             started_at=info.started_at,
-            metadata=dict(self.beta.metadata),
+            metadata=dict(info.metadata),
             warnings=list(info.warnings),
             status=self._status,
             seconds=round(self.seconds, 1),

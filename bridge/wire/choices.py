@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import StrEnum
 
 from bridge.errors import BadRequest
 from bridge.wire.audio import (
@@ -20,7 +21,7 @@ from bridge.wire.audio import (
 from bridge.wire.dialects.beta import BETA_TYPES
 from bridge.wire.own_events import server_event_types
 
-__all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "parse_choices"]
+__all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "Framing", "parse_choices"]
 
 TRACKS = ("input", "output")
 CHOICES = (
@@ -45,6 +46,14 @@ _LENGTHS = ("latency", "chunk_ms", "chunk_size")
 _OF_SOUND = ("rate", "channels", "compression", *_LENGTHS, "tracks", "framing")
 _SOUND_EVENTS = ("input_audio_buffer.append", "response.output_audio.delta", "response.audio.delta")
 _MAX_FILTER_CHARS = 4096
+
+
+class Framing(StrEnum):
+    """How sound comes to a listener."""
+
+    JSON = "json"
+    BINARY = "binary"
+    """In frames as ``bridge.wire.binary`` has them."""
 
 
 class EventFilter:
@@ -80,8 +89,8 @@ class Choices:
     """The same in bytes, before they are base64."""
     tracks: tuple[str, ...] = TRACKS
     events: EventFilter | None = None
-    is_binary: bool = False
-    """Sound comes in binary frames, see ``bridge.wire.binary``."""
+    framing: Framing = Framing.JSON
+    """How sound comes."""
     after: str | None = None
     """The id of the last event that a listener who comes back has had."""
 
@@ -90,11 +99,6 @@ class Choices:
         if self.chunk_size is not None:
             return self.chunk_size, f"{self.chunk_size}B"
         return None if self.chunk_ms is None else (audio.size_of(self.chunk_ms), f"{self.chunk_ms}ms")
-
-    @property
-    def framing(self) -> str:
-        """How sound comes, in the word of the URL."""
-        return "binary" if self.is_binary else "json"
 
 
 STOCK = Choices()
@@ -128,7 +132,7 @@ def parse_choices(
         chunk_size=int(size) if (size := _one_of(given, "chunk_size", _CHUNK_SIZES)) else None,
         tracks=_tracks(given),
         events=_events(given),
-        is_binary=_one_of(given, "framing", ("json", "binary")) == "binary",
+        framing=Framing(_one_of(given, "framing", tuple(Framing)) or Framing.JSON),
         after=given.get("after"),
     )
 

@@ -24,6 +24,7 @@ from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import ListenerState
 from bridge.upstream.agent import Lobby
 from bridge.webrtc.sdp import parse_offer
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
 
@@ -206,7 +207,7 @@ def run() -> Iterator[Callable[[Any], Any]]:
         yield runner.run
 
 
-async def _converse(texts: list[str], *, is_beta: bool) -> None:
+async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     """Each message is answered by one error event at most; whatever it was, the session lives on."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
@@ -214,7 +215,7 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
         owner = session.attach(FakeSink(), role=ListenerRole.OWNER)
         for text in texts:
             sink = FakeSink()
-            listener = session.attach(sink, role=ListenerRole.CONTROLLER, is_beta=is_beta)
+            listener = session.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)
             sink.forget()
             session.receive(listener, text)
             refused = [event for event in sink.of_type("error") if event["error"]["type"] == "invalid_request_error"]
@@ -236,17 +237,17 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
 @given(texts=st.lists(_texts(_GA_EVENTS), min_size=1, max_size=5))
 def test_events_of_a_ga_client(run: Callable[[Any], Any], texts: list[str]) -> None:
     """No message does worse than an error event."""
-    run(_converse(texts, is_beta=False))
+    run(_converse(texts, dialect=Dialect.GA))
 
 
 @given(texts=st.lists(_texts(_BETA_EVENTS), min_size=1, max_size=5))
 def test_events_of_a_beta_client(run: Callable[[Any], Any], texts: list[str]) -> None:
     """The same through the translation."""
-    run(_converse(texts, is_beta=True))
+    run(_converse(texts, dialect=Dialect.BETA))
 
 
-@pytest.mark.parametrize("is_beta", [False, True], ids=["ga", "beta"])
-async def test_every_depth(is_beta: bool) -> None:
+@pytest.mark.parametrize("dialect", list(Dialect))
+async def test_every_depth(dialect: Dialect) -> None:
     """However deep a message is nested, it is taken or refused; afterwards listeners of both dialects come in."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     taken = set()
@@ -254,7 +255,7 @@ async def test_every_depth(is_beta: bool) -> None:
         async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
             session = registry.open(Terms(model="parrot"), transport="websocket")
             sink = FakeSink()
-            listener = session.attach(sink, role=ListenerRole.OWNER, is_beta=is_beta)
+            listener = session.attach(sink, role=ListenerRole.OWNER, dialect=dialect)
             sink.forget()
             deep = f'{{"a": {"[" * depth}{"]" * depth}}}'
             tool = f'{{"type": "function", "name": "f", "parameters": {deep}}}'
@@ -264,9 +265,9 @@ async def test_every_depth(is_beta: bool) -> None:
             (answer,) = sink.events
             assert answer["type"] == "session.updated" or answer["error"]["code"] == "invalid_value"
             taken.add(answer["type"] == "session.updated")
-            for dialect in (False, True):
+            for spoken in Dialect:
                 other = FakeSink()
-                session.attach(other, role=ListenerRole.CONTROLLER, is_beta=dialect)
+                session.attach(other, role=ListenerRole.CONTROLLER, dialect=spoken)
                 assert other.types[0] == "session.created"
             session.close("hangup")
     assert taken == {False, True}

@@ -15,6 +15,7 @@ from bridge.session.state import SessionState
 from bridge.upstream.relay import Relay
 from bridge.upstream.target import Profile, load_profile
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
@@ -49,14 +50,14 @@ def _of_client(events: list[Any]) -> list[bytes]:
     return [*lines, b"\n".join(lines[-4:])]
 
 
-async def _converse(texts: list[str], *, is_beta: bool) -> None:
+async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     """Each message is answered by one complaint at most; whatever it was, the session lives on."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
         session.attach(FakeSink(), role=ListenerRole.OWNER)
         sink = FakeSink()
-        listener = session.attach(sink, role=ListenerRole.CONTROLLER, is_beta=is_beta)
+        listener = session.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)
         for text in texts:
             sink.forget()
             session.receive(listener, text)
@@ -68,19 +69,19 @@ async def _converse(texts: list[str], *, is_beta: bool) -> None:
         session.close("hangup")
 
 
-def _client(data: bytes, *, is_beta: bool) -> None:
+def _client(data: bytes, *, dialect: Dialect) -> None:
     texts = [line.decode("utf-8", "replace") for line in data.split(b"\n")[:6]]
     _unhandled.clear()
-    _loop().run_until_complete(_converse(texts, is_beta=is_beta))
+    _loop().run_until_complete(_converse(texts, dialect=dialect))
     assert _unhandled == []
 
 
 def _client_ga(data: bytes) -> None:
-    _client(data, is_beta=False)
+    _client(data, dialect=Dialect.GA)
 
 
 def _client_beta(data: bytes) -> None:
-    _client(data, is_beta=True)
+    _client(data, dialect=Dialect.BETA)
 
 
 def _client_ga_seeds() -> list[bytes]:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from bridge.daemon import Daemon
+from bridge.wire.codecs.codec import Dialect
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import encode
@@ -173,7 +174,7 @@ async def test_from_key_to_call(serve_with: ServeWith, short_pcm: bytes) -> None
             cut = await peer.until("conversation.item.truncated")
             peer.send({"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "mine"})
             assert (await peer.until("error"))["error"]["event_id"] == "mine"
-        assert [call.info.is_beta for call in daemon.registry.sessions] in ([], [True])
+        assert [call.info.dialect for call in daemon.registry.sessions] in ([], [Dialect.BETA])
     told = [kind for kind in peer.types if not kind.startswith("output_audio_buffer.")]
     assert without_repeats(told[: told.index("response.done") + 1]) == _ON_THE_CHANNEL
     assert cut["item_id"] == peer.of("conversation.item.created")[1]["item"]["id"]

@@ -3,6 +3,7 @@
 import pytest
 
 from bridge.session.fanout.listener import Listener
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink
 from tests.sdk.every_event import BETA_NAMES, DELIVERED, every_server_event
@@ -18,7 +19,7 @@ class _Stage(Stage):
         self.ga, self.beta = FakeSink(), FakeSink()
         self.listeners: dict[str, Listener] = {
             "ga": self.session.attach(self.ga, role=ListenerRole.CONTROLLER),
-            "beta": self.session.attach(self.beta, role=ListenerRole.CONTROLLER, is_beta=True),
+            "beta": self.session.attach(self.beta, role=ListenerRole.CONTROLLER, dialect=Dialect.BETA),
         }
         self.ga.forget()
         self.beta.forget()
@@ -61,7 +62,7 @@ def test_beta_client_hears_of_its_conversation() -> None:
     stage = _Stage()
     ga, beta = FakeSink(), FakeSink()
     stage.session.attach(ga, role=ListenerRole.CONTROLLER)
-    stage.session.attach(beta, role=ListenerRole.CONTROLLER, is_beta=True)
+    stage.session.attach(beta, role=ListenerRole.CONTROLLER, dialect=Dialect.BETA)
     assert ga.types == ["session.created"]
     assert beta.types == ["session.created", "conversation.created"]
     assert BETA.complaint(beta.events[1]) is None

@@ -16,7 +16,8 @@ from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import Listener
 from bridge.wire.audio import G711_ULAW, OPUS, PCM16, SESSION_HZ, AudioFormat, mp3_at
 from bridge.wire.binary import BinarySound, unpack_sound
-from bridge.wire.choices import Choices
+from bridge.wire.choices import Choices, Framing
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeLeg, FakeSink, JsonEvent, RtpSender, likeness
 from tests.media.test_compress import decode_mp3
@@ -92,11 +93,11 @@ def peer_call(*, limits: Limits | None = None) -> tuple[Stage, PeerLeg]:
 
 
 def join(
-    stage: Stage, audio: AudioFormat = OPUS, *, is_beta: bool = False, room: int | None = None, **choices: Any
+    stage: Stage, audio: AudioFormat = OPUS, *, dialect: Dialect = Dialect.GA, room: int | None = None, **choices: Any
 ) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
     listener = stage.session.attach(
-        sink, role=ListenerRole.OBSERVER, is_beta=is_beta, choices=Choices(audio=audio, **choices)
+        sink, role=ListenerRole.OBSERVER, dialect=dialect, choices=Choices(audio=audio, **choices)
     )
     return listener, sink
 
@@ -125,7 +126,7 @@ def test_the_callers_packets_as_they_came(speech_pcm: bytes) -> None:
     """In order, one a message, byte for byte; binary ones with when they sound, JSON ones in a field as well."""
     stage, leg = peer_call()
     _, in_json = join(stage, tracks=("input",))
-    _, in_binary = join(stage, is_binary=True)
+    _, in_binary = join(stage, framing=Framing.BINARY)
     sent = RtpSender().talk(speech_pcm[: 960 * 50])
     leg.send([sent[0], sent[2], sent[1], *sent[3:]])
     payloads = [packet[12:] for packet in sent]
@@ -142,7 +143,7 @@ def test_a_lost_packet_is_marked(speech_pcm: bytes) -> None:
     """A message without a packet stands where it was; a pause of the sender's shows in the time alone."""
     stage, leg = peer_call()
     _, in_json = join(stage)
-    _, in_binary = join(stage, is_binary=True)
+    _, in_binary = join(stage, framing=Framing.BINARY)
     sender = RtpSender()
     sent = sender.talk(speech_pcm[: 960 * 20])
     leg.send(sent[:10] + sent[13:])
@@ -237,7 +238,7 @@ def test_an_answer_that_is_passed_on_is_neither_decoded_nor_encoded(
     service = PassingService()
     stage.upstream.passage = service
     _, in_json = join(stage, tracks=("output",))
-    _, in_binary = join(stage, tracks=("output",), is_binary=True)
+    _, in_binary = join(stage, tracks=("output",), framing=Framing.BINARY)
     payloads = [packet[12:] for packet in RtpSender().talk(speech_pcm[: 960 * 30])]
     with monkeypatch.context() as patch:
         patch.setattr(OpusEncoder, "encode", fail)
@@ -290,8 +291,8 @@ def test_an_answer_is_encoded_once_for_all(speech_pcm: bytes, monkeypatch: pytes
 
     stage, _ = peer_call()
     sinks = [join(stage)[1], join(stage)[1]]
-    _, in_beta = join(stage, is_beta=True)
-    _, in_binary = join(stage, is_binary=True)
+    _, in_beta = join(stage, dialect=Dialect.BETA)
+    _, in_binary = join(stage, framing=Framing.BINARY)
     monkeypatch.setattr(OpusEncoder, "encode", counted)
     stage.answer(speech_pcm[: 1010 * MS])
     stage.finish_answer()
@@ -326,7 +327,7 @@ def test_a_caller_without_opus_is_encoded_once(
     stage: Stage = Stage() if leg_format is None else Call(leg_format=leg_format).connect()
     owner, _ = stage.attach("owner")
     _, in_json = join(stage, tracks=("input",))
-    _, in_binary = join(stage, tracks=("input",), is_binary=True)
+    _, in_binary = join(stage, tracks=("input",), framing=Framing.BINARY)
     spoken = speech_pcm[: 2000 * MS]
     sound = spoken if leg_format in (None, PCM16) else encoded(G711_ULAW, spoken)
     for at in range(0, len(sound), len(sound) // 100):
@@ -344,19 +345,19 @@ def test_a_caller_without_opus_is_encoded_once(
 
 
 @pytest.mark.parametrize("rate_hz", [24_000, 44_100])
-@pytest.mark.parametrize("is_binary", [False, True])
-def test_mp3(rate_hz: int, is_binary: bool, speech_pcm: bytes) -> None:
+@pytest.mark.parametrize("framing", list(Framing))
+def test_mp3(rate_hz: int, framing: Framing, speech_pcm: bytes) -> None:
     """One frame a message, on both tracks, whole to the end of a part and of the call."""
     audio_format = mp3_at(rate_hz)
     call = Call().connect()
-    _, sink = join(call, audio_format, is_binary=is_binary)
+    _, sink = join(call, audio_format, framing=framing)
     for at in range(0, 1000 * MS, 20 * MS):
         call.leg.speak(speech_pcm[at : at + 20 * MS])
     call.answer(speech_pcm[: 1000 * MS])
     call.finish_answer()
     call.session.close("hangup")
     for track, name, field in (("input", _APPEND, "audio"), ("output", _DELTA, "delta")):
-        if is_binary:
+        if framing is Framing.BINARY:
             sounds = [frame for frame in frames(sink) if frame.track == track]
             heard, times = [frame.sound for frame in sounds], [frame.timestamp for frame in sounds]
             assert {frame.audio_format for frame in sounds} == {audio_format}
@@ -373,17 +374,17 @@ def test_mp3(rate_hz: int, is_binary: bool, speech_pcm: bytes) -> None:
 
 
 @pytest.mark.parametrize("audio_format", [OPUS, mp3_at(24_000)], ids=lambda each: each.name)
-@pytest.mark.parametrize("is_binary", [False, True])
-def test_who_comes_back_misses_nothing(audio_format: AudioFormat, is_binary: bool, speech_pcm: bytes) -> None:
+@pytest.mark.parametrize("framing", list(Framing))
+def test_who_comes_back_misses_nothing(audio_format: AudioFormat, framing: Framing, speech_pcm: bytes) -> None:
     """``after=`` goes on behind the last packet: each once, in order, numbers without a gap."""
     call = Call().connect()
-    listener, sink = join(call, audio_format, is_binary=is_binary)
-    _, whole = join(call, audio_format, is_binary=is_binary)
+    listener, sink = join(call, audio_format, framing=framing)
+    _, whole = join(call, audio_format, framing=framing)
     call.answer(speech_pcm[: 600 * MS])
     call.session.detach(listener)
     call.answer(speech_pcm[600 * MS : 1200 * MS])
     call.finish_answer()
-    _, again = join(call, audio_format, is_binary=is_binary, after=listener.last_event_id)
+    _, again = join(call, audio_format, framing=framing, after=listener.last_event_id)
     call.answer(speech_pcm[: 400 * MS], Part("resp_2", "item_2", 0, 0))
     call.finish_answer("resp_2")
     had = [message.event_id for message in (*sink.messages, *again.messages) if message.audio_ms]

@@ -3,7 +3,8 @@
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.session.fanout.replay import Kept, KeptSound, Replay
+from bridge.session.fanout.replay import Kept, KeptSound, Replay, Told
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.message import EncodedMessage
 
 PREFIX = "event_abc_"
@@ -70,10 +71,11 @@ def test_the_oldest_events_give_way(max_bytes: int, max_events: int) -> None:
 def test_both_dialects_count() -> None:
     """Where beta is spoken as well, an event takes the room of both texts."""
     replay = Replay(PREFIX, max_bytes=100)
+    others = {Dialect.BETA: Told("any", EncodedMessage(b"x" * 15))}
     ids = []
     for _ in range(10):
         ids.append(replay.next_id())
-        replay.keep(Kept(replay.number, "any", EncodedMessage(b"x" * 10), "any", EncodedMessage(b"x" * 15)))
+        replay.keep(Kept(replay.number, "any", EncodedMessage(b"x" * 10), others))
     assert len(list(replay.since(replay.find(ids[5])))) == 4
     with pytest.raises(ResumeGap):
         replay.find(ids[4])

@@ -15,7 +15,8 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.binary import BinarySound, unpack_sound
-from bridge.wire.choices import Choices, EventFilter
+from bridge.wire.choices import Choices, EventFilter, Framing
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import CallResult, ListenerRole
 from tests.fakes import FakeSink, JsonEvent
 from tests.sdk.every_event import every_server_event
@@ -23,10 +24,10 @@ from tests.session.stage import MS, PART, Call, Stage
 
 
 def join(
-    stage: Stage, choices: Choices, *, role: str = "controller", is_beta: bool = False, room: int | None = None
+    stage: Stage, choices: Choices, *, role: str = "controller", dialect: Dialect = Dialect.GA, room: int | None = None
 ) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
-    return stage.session.attach(sink, role=ListenerRole(role), is_beta=is_beta, choices=choices), sink
+    return stage.session.attach(sink, role=ListenerRole(role), dialect=dialect, choices=choices), sink
 
 
 def frames(sink: FakeSink) -> list[BinarySound]:
@@ -122,10 +123,10 @@ def test_44100_hz(speech_pcm: bytes) -> None:
     """Chunks are whole samples, together as long as what was said, and binary messages count them without a gap."""
     call = Call().connect()
     cd = pcm16_at(44_100)
-    _, sink = join(call, Choices(audio=cd, is_binary=True, chunk_ms=25, tracks=("input",)))
+    _, sink = join(call, Choices(audio=cd, framing=Framing.BINARY, chunk_ms=25, tracks=("input",)))
     for at in range(0, 1000 * MS, 20 * MS):
         call.leg.speak(speech_pcm[at : at + 20 * MS])
-    _, late = join(call, Choices(audio=cd, is_binary=True, tracks=("input",)))
+    _, late = join(call, Choices(audio=cd, framing=Framing.BINARY, tracks=("input",)))
     call.leg.speak(speech_pcm[: 20 * MS])
     call.session.close("hangup")
     *whole, rest = frames(sink)
@@ -155,7 +156,7 @@ def test_binary_framing(speech_pcm: bytes) -> None:
     """Sound in binary messages says where it belongs in its track; control events stay JSON."""
     call = Call().connect()
     happen(call, speech_pcm)
-    _, sink = join(call, Choices(audio=pcm16_at(8000), is_binary=True, chunk_ms=100))
+    _, sink = join(call, Choices(audio=pcm16_at(8000), framing=Framing.BINARY, chunk_ms=100))
     happen(call, speech_pcm)
     call.session.close("hangup")
     assert {"session.created", "response.done"} <= set(sink.types)
@@ -176,12 +177,14 @@ def test_binary_framing(speech_pcm: bytes) -> None:
 def test_a_binary_message_has_an_id_too(speech_pcm: bytes) -> None:
     """Made of what its listener knows, so that it can go on behind it: an event's beginning, choices, a number."""
     call = Call().connect()
-    _, sink = join(call, Choices(audio=pcm16_at(8000), is_binary=True, chunk_ms=60, tracks=("input",)))
+    _, sink = join(call, Choices(audio=pcm16_at(8000), framing=Framing.BINARY, chunk_ms=60, tracks=("input",)))
     happen(call, speech_pcm)
     head = str(sink.events[0]["event_id"]).rpartition("_")[0]
     third = frames(sink)[2]
     after = f"{head}_{third.track}_pcm16_8000_60ms_binary_{third.sequence}"
-    _, again = join(call, Choices(audio=pcm16_at(8000), is_binary=True, chunk_ms=60, tracks=("input",), after=after))
+    _, again = join(
+        call, Choices(audio=pcm16_at(8000), framing=Framing.BINARY, chunk_ms=60, tracks=("input",), after=after)
+    )
     assert frames(again)[: len(frames(sink)) - 3] == frames(sink)[3:]
 
 
@@ -191,7 +194,7 @@ def test_those_who_want_the_same_get_the_same_message(speech_pcm: bytes) -> None
     for choices in (
         Choices(audio=PCM16),
         Choices(audio=PCM16, chunk_ms=60),
-        Choices(audio=G711_ULAW, is_binary=True),
+        Choices(audio=G711_ULAW, framing=Framing.BINARY),
         Choices(audio=PCM16, tracks=("output",)),
     ):
         sinks = [join(call, choices)[1] for _ in range(2)]
@@ -217,7 +220,7 @@ def test_only_the_events_that_were_chosen(speech_pcm: bytes) -> None:
 def test_a_beta_listener_names_beta_events() -> None:
     """The filter speaks the listener's dialect."""
     stage = Stage()
-    _, sink = join(stage, Choices(events=EventFilter(["conversation.item.created"])), is_beta=True)
+    _, sink = join(stage, Choices(events=EventFilter(["conversation.item.created"])), dialect=Dialect.BETA)
     stage.upstream.downstream.deliver(every_server_event()["conversation.item.added"])
     stage.upstream.downstream.deliver(server.InputAudioBufferCleared())
     assert sink.types == ["session.created", "conversation.created", "conversation.item.created"]
@@ -226,12 +229,12 @@ def test_a_beta_listener_names_beta_events() -> None:
 # Pauses
 
 
-@pytest.mark.parametrize("is_beta", [False, True])
+@pytest.mark.parametrize("dialect", list(Dialect))
 @pytest.mark.parametrize("role", ["controller", "observer"])
-def test_a_pause_holds_everything_back(role: str, is_beta: bool) -> None:
+def test_a_pause_holds_everything_back(role: str, dialect: Dialect) -> None:
     """Between ``bridge.flow.pause`` and ``bridge.flow.resume`` nothing comes, and then all of it, in order."""
     stage = Stage()
-    listener, sink = join(stage, Choices(), role=role, is_beta=is_beta)
+    listener, sink = join(stage, Choices(), role=role, dialect=dialect)
     sink.forget()
     stage.send(listener, {"type": "bridge.flow.pause"})
     for number in range(5):
@@ -282,11 +285,11 @@ def mark(name: str) -> JsonEvent:
     return {"type": "bridge.mark", "name": name}
 
 
-@pytest.mark.parametrize("is_beta", [False, True])
-def test_a_mark_comes_back_when_the_sound_before_it_was_played(is_beta: bool) -> None:
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_mark_comes_back_when_the_sound_before_it_was_played(dialect: Dialect) -> None:
     """Not sooner; to the one who set it; at once where nothing is left to play."""
     call = Call().connect()
-    listener, sink = join(call, Choices(), is_beta=is_beta)
+    listener, sink = join(call, Choices(), dialect=dialect)
     _, other = join(call, Choices())
     call.send(listener, mark("nothing yet"))
     call.answer(bytes(400 * MS))
@@ -341,11 +344,11 @@ def test_marks_have_limits() -> None:
 # Those who come back
 
 
-def broken(call: Call, choices: Choices, speech: bytes, *, is_beta: bool = False) -> list[str]:
+def broken(call: Call, choices: Choices, speech: bytes, *, dialect: Dialect = Dialect.GA) -> list[str]:
     """What a listener gets that breaks off after every few events and comes back each time; ids in their order."""
     had: list[str] = []
     reads = 3
-    listener, sink = join(call, choices, is_beta=is_beta)
+    listener, sink = join(call, choices, dialect=dialect)
     for _ in range(6):
         happen(call, speech)
         had += ids(sink)[:reads]
@@ -353,30 +356,30 @@ def broken(call: Call, choices: Choices, speech: bytes, *, is_beta: bool = False
         happen(call, speech)
         reads += 7
         again = Choices(**{field: getattr(choices, field) for field in choices.__slots__} | {"after": had[-1]})
-        listener, sink = join(call, again, is_beta=is_beta)
+        listener, sink = join(call, again, dialect=dialect)
     return had + ids(sink)
 
 
-@pytest.mark.parametrize("is_beta", [False, True], ids=["ga", "beta"])
+@pytest.mark.parametrize("dialect", list(Dialect))
 @pytest.mark.parametrize(
     "choices",
     [
         Choices(),
         Choices(audio=PCM16),
         Choices(audio=G711_ULAW, chunk_ms=60),
-        Choices(audio=pcm16_at(8000), is_binary=True, tracks=("input",)),
+        Choices(audio=pcm16_at(8000), framing=Framing.BINARY, tracks=("input",)),
         Choices(audio=PCM16, events=EventFilter(["response"])),
     ],
     ids=["control", "pcm16", "chunks", "binary", "filtered"],
 )
 def test_who_comes_back_misses_nothing_and_gets_nothing_twice(
-    choices: Choices, is_beta: bool, speech_pcm: bytes
+    choices: Choices, dialect: Dialect, speech_pcm: bytes
 ) -> None:
     """However often a connection breaks, with ``after`` the events add up to those of one that never did."""
     call = Call(limits=Limits(replay_bytes=4_000_000)).connect()
-    _, steady = join(call, choices, is_beta=is_beta)
+    _, steady = join(call, choices, dialect=dialect)
     told = {message.event_id for message in steady.messages}
-    had = broken(call, choices, speech_pcm, is_beta=is_beta)
+    had = broken(call, choices, speech_pcm, dialect=dialect)
     everything = [event_id for event_id in ids(steady) if event_id not in told]
     assert len(everything) > 20
     assert [event_id for event_id in had if event_id in set(everything)] == everything

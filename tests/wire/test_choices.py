@@ -6,7 +6,7 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.wire.audio import G711_ALAW, G711_ULAW, OPUS, PCM16, mp3_at, pcm16_at, stereo_at
-from bridge.wire.choices import STOCK, Choices, EventFilter, parse_choices
+from bridge.wire.choices import STOCK, Choices, EventFilter, Framing, parse_choices
 
 
 def chosen(query: str) -> Choices:
@@ -43,14 +43,14 @@ def test_no_choice_is_what_stock_clients_expect() -> None:
         ("audio=g711_ulaw&channels=1", Choices(audio=G711_ULAW)),
         ("audio=pcm16&tracks=output", Choices(audio=PCM16, tracks=("output",))),
         ("audio=pcm16&tracks=output,input", Choices(audio=PCM16)),
-        ("audio=pcm16&framing=binary", Choices(audio=PCM16, is_binary=True)),
+        ("audio=pcm16&framing=binary", Choices(audio=PCM16, framing=Framing.BINARY)),
         ("audio=pcm16&audio=pcm16&framing=json", Choices(audio=PCM16)),
         ("after=event_abc_7", Choices(after="event_abc_7")),
         ("audio=opus", Choices(audio=OPUS)),
         ("compression=opus", Choices(audio=OPUS)),
         ("audio=pcm16&compression=opus", Choices(audio=OPUS)),
         ("audio=opus&compression=opus&rate=48000&channels=1", Choices(audio=OPUS)),
-        ("audio=opus&framing=binary&tracks=input", Choices(audio=OPUS, is_binary=True, tracks=("input",))),
+        ("audio=opus&framing=binary&tracks=input", Choices(audio=OPUS, framing=Framing.BINARY, tracks=("input",))),
         ("compression=mp3", Choices(audio=mp3_at(24_000))),
         ("audio=mp3&rate=24000", Choices(audio=mp3_at(24_000))),
         ("audio=pcm16&compression=mp3&rate=44100", Choices(audio=mp3_at(44_100))),

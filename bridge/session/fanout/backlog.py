@@ -4,9 +4,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from bridge.session.fanout.replay import DROPPED
+from bridge.wire.codecs.codec import Codec
+from bridge.wire.codecs.ga import GA
 from bridge.wire.message import EncodedMessage
 from bridge.wire.own_events import ListenerDropped
-from bridge.wire.server_events import encode
 
 __all__ = ["Backlog", "Limits"]
 
@@ -29,12 +30,13 @@ class Limits:
 class Backlog:
     """One listener's; control events and sound leave it in the order in which they came."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, codec: Codec = GA) -> None:
         self.size = 0
         """In bytes, of which a large event counts as 64 KiB."""
         self.dropped_events = 0
         self.dropped_ms = 0
         self._limits = limits
+        self._codec = codec
         self._control: deque[tuple[int, EncodedMessage]] = deque()
         self._sound: deque[tuple[int, EncodedMessage]] = deque()
         self._order = 0
@@ -73,7 +75,9 @@ class Backlog:
                 event_id=f"{last_event_id}{DROPPED}", events=self._unreported_events, audio_ms=self._unreported_ms
             )
             self._unreported_events = self._unreported_ms = 0
-            return EncodedMessage(encode(report), event_id=last_event_id)
+            encoded = self._codec.encode(report)
+            if encoded is not None:
+                return EncodedMessage(encoded.text, event_id=last_event_id)
         if is_sound:
             _, message = self._sound.popleft()
             self._count_sound(message, -1)

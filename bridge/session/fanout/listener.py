@@ -17,6 +17,8 @@ from bridge.media.contracts import Sink
 from bridge.session.fanout.backlog import Backlog, Limits
 from bridge.session.transitions import StateMachine
 from bridge.wire.choices import STOCK, Choices
+from bridge.wire.codecs.codec import Codec
+from bridge.wire.codecs.ga import GA
 from bridge.wire.ids import new_id
 from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import ListenerRole, ListenerStats
@@ -64,13 +66,13 @@ class Listener:
         *,
         role: ListenerRole,
         limits: Limits,
-        is_beta: bool = False,
+        codec: Codec = GA,
         choices: Choices = STOCK,
         log: FilteringBoundLogger = _log,
     ) -> None:
         self.id = new_id("lst")
         self.role = role
-        self.is_beta = is_beta
+        self.codec = codec
         self.choices = choices
         self.audio = "none"
         self.streams: set[str] = set()
@@ -82,7 +84,7 @@ class Listener:
         self.half_sample = b""
         """What its last append ended with in the middle of a sample."""
         self._sink = sink
-        self._backlog = Backlog(limits)
+        self._backlog = Backlog(limits, codec)
         self._machine = StateMachine("listener", _FLOWING, _TABLE, log=log)
         sink.attach(self)
 
@@ -160,7 +162,7 @@ class Listener:
         return ListenerStats(
             id=self.id,
             role=self.role,
-            dialect="beta" if self.is_beta else "ga",
+            dialect=self.codec.dialect,
             audio=self.audio,
             chunk_ms=choices.chunk_ms,
             chunk_size=choices.chunk_size,

@@ -6,16 +6,20 @@ alone is not kept. Where control events are missing there is no resuming; missin
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadRequest, ResumeGap
+from bridge.wire.codecs.codec import Codec, Dialect
 from bridge.wire.message import EncodedMessage
+from bridge.wire.server_events import Body, ServerEvent
 
-__all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay"]
+__all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay", "Told", "told_by"]
 
 DROPPED = "_dropped"
 """Ends the id of a report that sound was dropped behind an event: behind both is the same place."""
@@ -23,22 +27,44 @@ DROPPED = "_dropped"
 _MAX_EVENTS = 2000
 
 
+class Told(NamedTuple):
+    """A control event in one dialect."""
+
+    kind: str
+    message: EncodedMessage
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One control event in the dialects that are spoken."""
+    """One control event in GA, and in the other dialects that were spoken when it came."""
 
     number: int
     kind: str
     message: EncodedMessage
-    beta_kind: str = ""
-    in_beta: EncodedMessage | None = None
+    others: Mapping[Dialect, Told | None] = field(default_factory=dict)
+    """None if the dialect has no such event."""
     is_own: bool = False
     """It is the bridge's own, and for those who know it."""
+
+    def in_codec(self, codec: Codec) -> Told | None:
+        """As listeners of this codec are told it; None if they are not."""
+        dialect = codec.dialect
+        if dialect is Dialect.GA:
+            return Told(self.kind, self.message)
+        if dialect in self.others:
+            return self.others[dialect]
+        return told_by(codec, msgspec.json.decode(self.message.payload), self.message.event_id)
 
     @property
     def size(self) -> int:
         """In all dialects together."""
-        return self.message.size + (0 if self.in_beta is None else self.in_beta.size)
+        return self.message.size + sum(told.message.size for told in self.others.values() if told is not None)
+
+
+def told_by(codec: Codec, event: ServerEvent | Body, event_id: str) -> Told | None:
+    """What listeners of ``codec`` are told of an event, if anything."""
+    encoded = codec.encode(event)
+    return None if encoded is None else Told(encoded.kind, EncodedMessage(encoded.text, event_id=event_id))
 
 
 class KeptSound(Struct, frozen=True, gc=False):
@@ -119,7 +145,7 @@ class Replay:
             self._forgotten = gone.number
 
     def keep_sound(self, stream: str, number: int, message: EncodedMessage) -> None:
-        """Likewise."""
+        """Keeps the message ``number`` of a stream of sound for as long as there is room."""
         self._histories.setdefault(stream, _History()).add(number, self._number, self._forgotten)
         self._sounds.append(KeptSound(stream, number, self._number, message))
         self._sound_bytes += message.size

@@ -12,7 +12,7 @@ from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import ListenerStats
 
-__all__ = ["Consumer", "EventConsumer", "EventSubscription", "SubscribedStream", "Subscription", "TrackName"]
+__all__ = ["Consumer", "EventConsumer", "EventSubscription", "Subscription", "TrackName"]
 
 TrackName = Literal["input", "output"]
 
@@ -119,38 +119,3 @@ class EventSubscription:
             self._consumer.event(event, text)
         except Exception as error:
             self._log.error("registry.consumer_failed", exc_info=error)
-
-
-class SubscribedStream:
-    """One track in one format for all consumers that want it so: pieces as they come, none kept."""
-
-    number = 0
-    unheard_ms = 0
-
-    def __init__(self, track: TrackName, audio_format: AudioFormat, *, heard_samples: int) -> None:
-        self.format = audio_format
-        self.subscriptions: list[Subscription] = []
-        self._track = track
-        self._timestamp = heard_samples
-
-    @property
-    def is_heard(self) -> bool:
-        """Somebody wants it."""
-        return bool(self.subscriptions)
-
-    def write(self, part: object, sound: bytes) -> None:
-        """More sound, whichever part of whichever answer it is."""
-        if sound:
-            self._give(sound, self._timestamp, len(sound) // self.format.bytes_per_sample)
-
-    def write_packet(self, part: object, packet: bytes, timestamp: int, samples: int) -> None:
-        """One packet of compressed sound; of no bytes if it was lost."""
-        self._give(packet, timestamp, samples)
-
-    def end(self) -> None:
-        """Nothing was held back."""
-
-    def _give(self, sound: bytes, timestamp: int, samples: int) -> None:
-        self._timestamp = timestamp + samples
-        for subscription in tuple(self.subscriptions):
-            subscription.sound(self._track, sound, timestamp)

@@ -6,6 +6,7 @@ name that the client used. A server event that beta clients never knew is not se
 """
 
 import binascii
+from collections.abc import MutableMapping
 from typing import Annotated, Any
 
 import msgspec
@@ -106,9 +107,9 @@ BETA_CONTENT = {"output_text": "text", "output_audio": "audio"}
 class Beta:
     """What one beta session has set that GA has no place for."""
 
-    def __init__(self) -> None:
-        self.temperature = _DEFAULT_TEMPERATURE
-        self.metadata: dict[str, str] = {}
+    def __init__(self, metadata: MutableMapping[str, str] | None = None, temperature: float | None = None) -> None:
+        self.temperature = _DEFAULT_TEMPERATURE if temperature is None else temperature
+        self.metadata: MutableMapping[str, str] = {} if metadata is None else metadata
         """Of the beta reference: whatever the application wants to find again."""
         self._asked: float | None = None
         self._own: dict[str, float] = {}

@@ -1,0 +1,38 @@
+"""Sound in binary frames, which listeners of every dialect may choose; their events go on being JSON."""
+
+from bridge.wire.audio import AudioFormat
+from bridge.wire.binary import pack_sound
+from bridge.wire.codecs.codec import PartOfAnswer
+from bridge.wire.message import EncodedMessage
+
+__all__ = ["BINARY_SOUND"]
+
+
+class _BinarySound:
+    name = "binary"
+
+    def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_BinaryWriter":
+        """For one stream."""
+        return _BinaryWriter(track, audio_format, prefix)
+
+
+class _BinaryWriter:
+    def __init__(self, track: str, audio_format: AudioFormat, prefix: str) -> None:
+        self._track = track
+        self._format = audio_format
+        self._prefix = prefix
+        self._is_live = True
+
+    def begin(self, part: PartOfAnswer | None) -> None:
+        """A frame does not say to which part it belongs."""
+        self._is_live = part is None
+
+    def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
+        """One frame's payload."""
+        payload = pack_sound(self._track, self._format, number, timestamp, sound)
+        return EncodedMessage(
+            payload, event_id=f"{self._prefix}{number}", audio_ms=audio_ms, is_live=self._is_live, is_binary=True
+        )
+
+
+BINARY_SOUND = _BinarySound()

@@ -1,0 +1,88 @@
+"""GA, which the bridge speaks inside: events are written as they are, sound by hand because it comes so often."""
+
+from binascii import b2a_base64
+from collections.abc import Iterator
+
+from bridge.wire.audio import AudioFormat
+from bridge.wire.client_events import ClientMessage, read_client_message
+from bridge.wire.codecs.codec import Dialect, EncodedEvent, Opening, PartOfAnswer
+from bridge.wire.message import EncodedMessage
+from bridge.wire.server_events import Body, ServerEvent, SessionCreated, encode
+
+__all__ = ["GA", "GaCodec", "JsonSound"]
+
+_APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
+_LIVE_MIDDLE = b'","audio":"'
+
+
+class JsonSound:
+    """Sound as base64 in JSON; an answer's in events called ``delta_type``."""
+
+    def __init__(self, name: str, delta_type: str) -> None:
+        self.name = name
+        self._delta_head = b'{"type":"%b","event_id":"' % delta_type.encode()
+
+    def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_JsonWriter":
+        """For one stream."""
+        return _JsonWriter(self._delta_head, audio_format, prefix)
+
+
+class _JsonWriter:
+    def __init__(self, delta_head: bytes, audio_format: AudioFormat, prefix: str) -> None:
+        self._delta_head = delta_head
+        self._is_compressed = audio_format.is_compressed
+        self._prefix = prefix
+        self._id_head = prefix.encode()
+        self._is_live = True
+        self._head, self._middle = _APPEND, _LIVE_MIDDLE
+
+    def begin(self, part: PartOfAnswer | None) -> None:
+        """What follows belongs to this part."""
+        self._is_live = part is None
+        if part is not None:
+            self._head = self._delta_head
+            self._middle = (
+                f'","response_id":"{part.response_id}","item_id":"{part.item_id}","output_index":{part.output_index}'
+                f',"content_index":{part.content_index},"delta":"'
+            ).encode()
+
+    def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
+        """One event."""
+        base64 = b2a_base64(sound, newline=False)
+        middle = self._middle
+        if self._is_compressed:
+            middle = b'","timestamp":%d,' % timestamp + middle[2:]
+        pieces = (self._head, self._id_head, b"%d" % number, middle, base64, b'"}')
+        return EncodedMessage.of(pieces, event_id=f"{self._prefix}{number}", audio_ms=audio_ms, is_live=self._is_live)
+
+
+_SOUND = JsonSound("", "response.output_audio.delta")
+
+
+class GaCodec:
+    """It has nothing to remember: all calls share ``GA``."""
+
+    dialect = Dialect.GA
+
+    def opening(self, opening: Opening) -> Iterator[tuple[ServerEvent, Body | None]]:
+        """The session."""
+        yield SessionCreated(session=opening.session), {"type": "session.created", "session": opening.body}
+
+    def encode(self, event: ServerEvent | Body) -> EncodedEvent:
+        """As it is."""
+        kind = event["type"] if isinstance(event, dict) else event.__struct_config__.tag
+        return EncodedEvent(str(kind), encode(event))
+
+    def decode(self, text: bytes | str) -> ClientMessage:
+        """As it is."""
+        return read_client_message(text)
+
+    def refused(self, message: ClientMessage) -> None:
+        """Nothing is remembered."""
+
+    def sound(self, track: str) -> JsonSound:
+        """One for both tracks."""
+        return _SOUND
+
+
+GA = GaCodec()

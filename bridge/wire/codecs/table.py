@@ -1,0 +1,50 @@
+"""All codecs, by dialect. A new protocol is a codec and its line here."""
+
+from collections.abc import Callable, MutableMapping
+from typing import NamedTuple
+
+from bridge.wire.choices import Framing
+from bridge.wire.codecs.beta import BetaCodec
+from bridge.wire.codecs.binary import BINARY_SOUND
+from bridge.wire.codecs.codec import Codec, Dialect, SoundCodec
+from bridge.wire.codecs.ga import GA
+from bridge.wire.dialects.beta import Beta
+
+__all__ = ["Codecs", "sound_codec"]
+
+
+class _Settings(NamedTuple):
+    """What a call was opened with that only some dialects have a place for."""
+
+    metadata: MutableMapping[str, str]
+    temperature: float | None
+
+
+_NEW: dict[Dialect, Callable[[_Settings], Codec]] = {
+    Dialect.GA: lambda settings: GA,
+    Dialect.BETA: lambda settings: BetaCodec(Beta(settings.metadata, settings.temperature)),
+}
+
+
+class Codecs:
+    """One call's, each made if somebody speaks the dialect.
+
+    ``metadata`` is what the application wants to find again, which clients of some dialects change in place;
+    ``temperature`` is what a client has opened the call with, if its dialect has one.
+    """
+
+    def __init__(self, metadata: MutableMapping[str, str] | None = None, *, temperature: float | None = None) -> None:
+        self._settings = _Settings({} if metadata is None else metadata, temperature)
+        self._made: dict[Dialect, Codec] = {}
+
+    def of(self, dialect: Dialect) -> Codec:
+        """The call's codec for a dialect."""
+        codec = self._made.get(dialect)
+        if codec is None:
+            codec = self._made[dialect] = _NEW[dialect](self._settings)
+        return codec
+
+
+def sound_codec(codec: Codec, framing: Framing, track: str) -> SoundCodec:
+    """How a listener that speaks with ``codec`` and has chosen ``framing`` gets the sound of ``track``."""
+    return BINARY_SOUND if framing is Framing.BINARY else codec.sound(track)
