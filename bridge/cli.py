@@ -62,9 +62,10 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     from bridge.config import add_flags
+    from bridge.telephony.settings import carrier_sections
 
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
-    add_flags(parser)
+    add_flags(parser, carrier_sections())
     parser.set_defaults(run=_serve)
 
 
@@ -94,8 +95,9 @@ _COMMANDS = {
 def _serve(arguments: argparse.Namespace) -> int:
     from bridge.config import load
     from bridge.serve import serve
+    from bridge.telephony.settings import carrier_sections
 
-    return serve(load(vars(arguments), os.environ, arguments.config))
+    return serve(load(vars(arguments), os.environ, arguments.config, carrier_sections()))
 
 
 def _call(arguments: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ def serve(config: Config) -> int:
     """Serves until SIGTERM or SIGINT, with the log on standard error; the exit code."""
     _give_back_large_blocks()
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
-        logging.configure(config.log_format, config.log_level, stream)
+        logging.configure(config.log.log_format, config.log.log_level, stream)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_run_daemon(config))
             _leave_within(_LEAVE_S, code)
@@ -68,13 +68,13 @@ async def _run_daemon(config: Config) -> int:
         gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
         _greet(config, daemon)
         await stop.wait()
-        _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.drain_s)
+        _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.server.drain_s)
     return 0
 
 
 def _greet(config: Config, daemon: Daemon) -> None:
     """The one line for a person: where to look."""
-    note = "" if config.api_key else "  (no API key set: serving this machine only)"
+    note = "" if config.access.api_key else "  (no API key set: serving this machine only)"
     media = f"media: UDP {daemon.endpoint.port}"
     try:
         sys.stdout.write(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}\n")

@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from bridge.config import Config
+from bridge.config import Config, of_flat
+from bridge.telephony.settings import carrier_sections
 
-__all__ = ["config_for_tests"]
+__all__ = ["SECTIONS", "config_for_tests"]
+
+SECTIONS = carrier_sections()  # at import: in a test, the event loop must not wait for a file
 
 
 def config_for_tests(**settings: Any) -> Config:
@@ -13,4 +16,4 @@ def config_for_tests(**settings: Any) -> Config:
     It sheds no load: the test, its peers and other tests share its processor, so that lag says nothing of the daemon.
     """
     usual = {"port": 0, "udp_port": 0, "drain_s": 0, "engine": "parrot", "max_loop_lag_ms": 0}
-    return Config(**{**usual, **settings})
+    return of_flat({**usual, **settings}, SECTIONS)

@@ -10,8 +10,36 @@ from aiortc.rtcdtlstransport import generate_certificate
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bridge.config import Config, add_flags, is_loopback, load, settings_table
+from bridge.config import (
+    AccessSettings,
+    Config,
+    LogSettings,
+    MediaSettings,
+    is_loopback,
+    settings_table,
+)
+from bridge.config import add_flags as add_flags_of
+from bridge.config import load as load_with
+from bridge.config.fields import settings_of
+from bridge.config.rooms import ROOMS
 from bridge.errors import ConfigError
+from bridge.telephony.asterisk.settings import AsteriskSettings
+from bridge.telephony.settings import carrier_sections
+from bridge.telephony.telnyx.settings import TelnyxSettings
+
+_CARRIERS = carrier_sections()
+_SETTINGS = settings_of((*ROOMS, *_CARRIERS))
+_DEFAULTS = Config(carriers=tuple(kind() for kind in _CARRIERS))
+
+
+def load(argv: dict[str, Any], environ: dict[str, str], path: str | None) -> Config:
+    """The settings, with those of all carriers."""
+    return load_with(argv, environ, path, _CARRIERS)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags, with those of all carriers."""
+    add_flags_of(parser, _CARRIERS)
 
 
 def _refusal(
@@ -33,33 +61,39 @@ def _file(folder: Path, text: str) -> Path:
 def test_without_any_setting_it_serves_loopback() -> None:
     """The defaults pass every check."""
     config = load({}, {}, None)
-    assert config == Config()
-    assert (config.host, config.port, config.udp_port, config.api_key) == ("127.0.0.1", 8080, None, ())
+    assert config == _DEFAULTS
+    server, media, access = config.server, config.media, config.access
+    assert (server.host, server.port, media.udp_port, access.api_key) == ("127.0.0.1", 8080, None, ())
 
 
 def test_the_later_source_wins(tmp_path: Path) -> None:
     """Flags beat the environment, which beats the file, which beats the defaults."""
     path = str(_file(tmp_path, "port = 1\nmax_calls = 1\ndrain_s = 1\n"))
     config = load({"port": "3"}, {"BRIDGE_PORT": "2", "BRIDGE_MAX_CALLS": "2"}, path)
-    assert (config.port, config.max_calls, config.drain_s, config.call_limit_s) == (3, 2, 1.0, 3600.0)
+    assert (config.server.port, config.calls.max_calls, config.server.drain_s, config.calls.call_limit_s) == (
+        3,
+        2,
+        1.0,
+        3600.0,
+    )
 
 
 def test_lists_in_all_three_spellings(tmp_path: Path) -> None:
     """A list is a TOML array, a comma-separated variable or a repeated flag; the last source replaces the others."""
     path = _file(tmp_path, 'api_key = ["a", "b"]\n')
-    assert load({}, {}, str(path)).api_key == ("a", "b")
-    assert load({}, {"BRIDGE_API_KEY": "c, d,"}, str(path)).api_key == ("c", "d")
-    assert load({"api_key": ["e", "f"]}, {"BRIDGE_API_KEY": "c"}, str(path)).api_key == ("e", "f")
+    assert load({}, {}, str(path)).access.api_key == ("a", "b")
+    assert load({}, {"BRIDGE_API_KEY": "c, d,"}, str(path)).access.api_key == ("c", "d")
+    assert load({"api_key": ["e", "f"]}, {"BRIDGE_API_KEY": "c"}, str(path)).access.api_key == ("e", "f")
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:
     """Container tools pass an empty variable on for one that nobody set."""
-    assert load({}, {"BRIDGE_UDP_PORT": "", "BRIDGE_API_KEY": ""}, None) == Config()
+    assert load({}, {"BRIDGE_UDP_PORT": "", "BRIDGE_API_KEY": ""}, None) == _DEFAULTS
 
 
 def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None:
     """The command's own arguments and other programs' variables are not settings."""
-    assert load({"command": "serve", "config": None, "port": None}, {"PATH": "/bin", "BRIDGES": "2"}, None) == Config()
+    assert load({"command": "serve", "config": None, "port": None}, {"PATH": "/bin", "BRIDGES": "2"}, None) == _DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -117,7 +151,11 @@ def test_a_bad_flag_is_named() -> None:
         ("port = true", "port: expected int, got True (from file {path})"),
         ('advertise = "10.0.0.1"', "advertise: expected array, got '10.0.0.1' (from file {path})"),
         ("udp-port = 1", "udp-port: unknown setting, did you mean udp_port? (from file {path})"),
-        ("[server]\nport = 1", "server: unknown setting (from file {path})"),
+        ("[sever]\nport = 1", "sever: unknown setting, did you mean server? (from file {path})"),
+        ("[server]\nprot = 1", "server.prot: unknown setting, did you mean port? (from file {path})"),
+        ("[server]\nudp_port = 1", "server.udp_port: unknown setting there, it belongs in [media] (from file {path})"),
+        ("port = 1\n[server]\nport = 2", "port: it stands there twice (from file {path})"),
+        ("[server]\nport = 99999", "port: expected int <= 65535, got 99999 (from file {path})"),
         ("port 80", "config: {path} is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
     ],
 )
@@ -125,6 +163,37 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, line: str) -> None:
     """A file says types itself, so a number in quotes is refused there."""
     path = _file(tmp_path, text)
     assert _refusal(path=path) == line.format(path=path)
+
+
+def test_a_file_may_have_a_table_for_each_room(tmp_path: Path) -> None:
+    """A setting stands on top or in its section's table, there also without the section's name in front."""
+    (tmp_path / "key").write_text("sesame")
+    text = f"""
+        drain_s = 1
+        [server]
+        port = 1
+        [upstream]
+        upstream = "wss://a.example/v1/realtime"
+        key_file = "{tmp_path / "key"}"
+        [log]
+        level = "debug"
+        [asterisk]
+        secret = ["s"]
+        [upstreams.b]
+        url = "local"
+    """
+    config = load({}, {}, str(_file(tmp_path, text)))
+    assert (config.server.drain_s, config.server.port, config.log.log_level) == (1.0, 1, "debug")
+    assert (config.upstream.upstream, config.upstream.upstream_key) == ("wss://a.example/v1/realtime", "sesame")
+    assert config.of(AsteriskSettings).asterisk_secret == ("s",)
+    assert list(config.upstream.upstreams) == ["b"]
+
+
+def test_names_are_unique_among_all_rooms() -> None:
+    """A setting is found by its name alone, and a section's table by its own."""
+    kinds = (*ROOMS, *_CARRIERS)
+    assert sum(len(kind.__struct_fields__) for kind in kinds) == len(_SETTINGS)
+    assert len({kind.section for kind in kinds}) == len(kinds)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -144,7 +213,7 @@ def test_others_are_not_served_without_a_key() -> None:
         "host: others can reach 0.0.0.0 and no api_key is set: "
         "set --api-key or BRIDGE_API_KEY, or listen on 127.0.0.1 (from flag --host)"
     )
-    assert load({"host": "0.0.0.0", "api_key": ["k"]}, {}, None).host == "0.0.0.0"
+    assert load({"host": "0.0.0.0", "api_key": ["k"]}, {}, None).server.host == "0.0.0.0"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
@@ -173,20 +242,20 @@ def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     chain = generate_certificate(key).public_bytes(Encoding.PEM)
     cert.write_bytes(chain + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    assert load({"tls_cert": str(cert), "tls_key": str(cert)}, {}, None).tls_cert == str(cert)
+    assert load({"tls_cert": str(cert), "tls_key": str(cert)}, {}, None).server.tls_cert == str(cert)
 
 
 def test_origins_are_as_a_browser_sends_them() -> None:
     """A path, upper case or a missing scheme would never match, so they are refused at the start."""
     good = ["https://app.example.org", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abcdef"]
-    assert load({"allow_origin": good}, {}, None).allow_origin == tuple(good)
+    assert load({"allow_origin": good}, {}, None).access.allow_origin == tuple(good)
     for bad in ("app.example.org", "https://app.example.org/", "https://App.example.org", "**", "https://a:b@c"):
         assert _refusal({"allow_origin": [bad]}).startswith("allow_origin: expected scheme://host[:port] in lower case")
 
 
 def test_every_origin_may_be_allowed_where_keys_are_asked_for() -> None:
     """Keys protect the bridge then; without them the start is refused, and so are keys for whoever asks."""
-    assert load({"allow_origin": ["*"], "api_key": ["k"]}, {}, None).allow_origin == ("*",)
+    assert load({"allow_origin": ["*"], "api_key": ["k"]}, {}, None).access.allow_origin == ("*",)
     assert _refusal({"allow_origin": ["*"]}).startswith("allow_origin: * lets every web page in, and without api_key")
     mixed = {"allow_origin": ["https://app.example.org", "*"], "page_keys": "true", "api_key": ["k"]}
     assert _refusal(mixed).startswith("page_keys: with allow_origin * every web page would get keys")
@@ -211,9 +280,10 @@ def test_secrets_may_come_from_files(tmp_path: Path) -> None:
     typed = vars(parser.parse_args(["--asterisk-secret-file", str(path)]))
     environ = {"BRIDGE_TELNYX_SECRET_FILE": str(path), "BRIDGE_UPSTREAM_KEY_FILE": str(path)}
     config = load(typed, environ, str(file))
-    assert config.upstream_key == "one"
-    assert config.api_key == config.asterisk_secret == config.telnyx_secret == ("one", "two")
-    assert load({"api_key": ["flag"]}, {}, str(file)).api_key == ("flag",)
+    assert config.upstream.upstream_key == "one"
+    assert config.access.api_key == config.of(AsteriskSettings).asterisk_secret == ("one", "two")
+    assert config.of(TelnyxSettings).telnyx_secret == ("one", "two")
+    assert load({"api_key": ["flag"]}, {}, str(file)).access.api_key == ("flag",)
 
 
 def test_a_bad_secret_file_is_named(tmp_path: Path) -> None:
@@ -290,20 +360,28 @@ def test_every_setting_has_a_flag() -> None:
     add_flags(parser)
     typed = parser.parse_args(["--udp-port", "0", "--api-key", "k", "--api-key", "l", "--log-format", "json"])
     assert vars(typed) == {"udp_port": "0", "api_key": ["k", "l"], "log_format": "json"}
-    assert load(vars(typed), {}, None) == Config(udp_port=0, api_key=("k", "l"), log_format="json")
-    for name in Config.__struct_fields__:
+    assert load(vars(typed), {}, None) == Config(
+        media=MediaSettings(udp_port=0),
+        access=AccessSettings(api_key=("k", "l")),
+        log=LogSettings(log_format="json"),
+        carriers=_DEFAULTS.carriers,
+    )
+    for name in _SETTINGS:
         is_table = name == "upstreams"  # for the file only
         assert (f"--{name.replace('_', '-')} " in parser.format_help()) is not is_table
 
 
 def test_every_default_passes_its_own_limits() -> None:
     """A default that could not be typed would be a trap."""
-    assert msgspec.convert(msgspec.to_builtins(Config()), Config, strict=False) == Config()
+    for kind in (*ROOMS, *_CARRIERS):
+        assert msgspec.convert(msgspec.to_builtins(kind()), kind, strict=False) == kind()
 
 
 def test_the_table_has_a_row_for_each_setting() -> None:
-    """Flag, variable, default and meaning, ready for the reference."""
-    table = settings_table()
-    assert len(table.splitlines()) == 2 + len(Config.__struct_fields__)
-    assert "| `--max-calls` | `BRIDGE_MAX_CALLS` | 200 | " in table
-    assert "| `--call-limit-s` | `BRIDGE_CALL_LIMIT_S` | 3600 | " in table
+    """Flag, variable, default, when a change applies and meaning, ready for the reference."""
+    table = settings_table(_CARRIERS)
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(_SETTINGS)
+    assert "| `--max-calls` | `BRIDGE_MAX_CALLS` | 200 | live | " in table
+    assert "| `--call-limit-s` | `BRIDGE_CALL_LIMIT_S` | 3600 | new_calls | " in table
+    assert "| `--port` | `BRIDGE_PORT` | 8080 | restart | " in table

@@ -108,8 +108,8 @@ def test_the_upstreams_of_the_guide_are_a_config(tmp_path: Path, monkeypatch: py
     path = tmp_path / "bridge.toml"
     path.write_text(example)
     config = load({}, {}, str(path))
-    assert config.upstream_fallback == ("qwen", "local")
-    assert config.upstreams["qwen"].models == ("qwen3-omni",)
+    assert config.upstream.upstream_fallback == ("qwen", "local")
+    assert config.upstream.upstreams["qwen"].models == ("qwen3-omni",)
 
 
 @pytest.fixture(scope="module", params=[True], ids=["uvloop"])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from bridge.config import Config
+from bridge.config import MediaSettings
 from bridge.daemon import Daemon
 from bridge.media.passing import packet_samples
 from bridge.wire import server_events as server
@@ -590,8 +590,8 @@ async def test_key_from_its_json(daemon: Daemon) -> None:
 
 def test_time_to_connect() -> None:
     """30 s as the reference has it is a setting; ten are the default, because a peer that comes needs one or two."""
-    assert Config(connect_timeout_s=30.0).connect_timeout_s == 30.0
-    assert Config().connect_timeout_s == 10.0
+    assert MediaSettings(connect_timeout_s=30.0).connect_timeout_s == 30.0
+    assert MediaSettings().connect_timeout_s == 10.0
 
 
 def test_what_a_page_sets_for_itself() -> None:

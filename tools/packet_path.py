@@ -23,7 +23,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from bridge import log as logging
-from bridge.config import Config
+from bridge.config import of_flat
 from bridge.daemon import Daemon
 from tools.reference import fill
 from tools.sources import ROOT
@@ -117,7 +117,7 @@ async def traced() -> dict[str, Passage]:
     tracer = _Tracer()
     async with asyncio.timeout(_LIMIT_S), _service() as upstream:
         settings: dict[str, Any] = {"port": 0, "udp_port": 0, "drain_s": 0, "max_loop_lag_ms": 0, "upstream": upstream}
-        async with Daemon(Config(**settings)) as daemon, _caller(daemon.url):
+        async with Daemon(of_flat(settings)) as daemon, _caller(daemon.url):
             call_id = await _first_call(daemon)
             url = f"{daemon.url.replace('http', 'ws', 1)}v1/realtime?call_id={call_id}&audio=pcm16"
             async with connect(url) as listener:

@@ -16,6 +16,7 @@ from bridge.api.describe import asyncapi, openapi
 from bridge.config import settings_table
 from bridge.errors import BridgeError
 from bridge.telephony.service import operations_of
+from bridge.telephony.settings import carrier_sections
 from bridge.wire.client_events import ClientEvent
 from tools.meanings import LOG_EVENTS
 from tools.schemas import cell, field_table, type_of
@@ -250,7 +251,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "logs": _logs,
     "rooms": _rooms,
     "server-events": _server_events,
-    "settings": settings_table,
+    "settings": lambda: settings_table(carrier_sections()),
     "watch-choices": _watch_choices,
 }
 

@@ -5,31 +5,24 @@ well know it; only that service could tell.
 """
 
 import time
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bridge.api.keys import Keys
-from bridge.config import Config
 from bridge.errors import UnknownModel
 
-__all__ = ["model_routes", "models_of"]
+__all__ = ["model_routes"]
 
 
-def models_of(config: Config, default_model: str) -> dict[str, str]:
-    """The names that a call may ask for, and the upstream that answers each; the default one first."""
-    named = {model: name for name, given in config.upstreams.items() for model in given.models}
-    default = config.upstream if config.upstream in ("local", "agent", *config.upstreams) else "upstream"
-    return {default_model: named.get(default_model, default), **named}
-
-
-def model_routes(config: Config, keys: Keys, default_model: str) -> list[Route]:
-    """The routes; they take every key that opens something here."""
+def model_routes(owners: Mapping[str, str], keys: Keys) -> list[Route]:
+    """The routes; they take every key that opens something here. ``owners`` are who answers, by model."""
     created = int(time.time())
     models = {
         model: {"id": model, "object": "model", "created": created, "owned_by": owner}
-        for model, owner in models_of(config, default_model).items()
+        for model, owner in owners.items()
     }
 
     async def list_models(request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
@@ -33,7 +33,7 @@ from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
 from bridge.api.spellings import Spellings
 from bridge.api.watch import watch_route
 from bridge.calls.registry import Registry
-from bridge.config import Config
+from bridge.config import AccessSettings, ServerSettings
 from bridge.errors import BridgeError, RequestError, error_body
 from bridge.log import get_logger
 from bridge.session.contracts import AgentLobby
@@ -55,40 +55,47 @@ _CONSOLE_HEADERS = {
 
 
 def new_app(
-    config: Config,
+    server: ServerSettings,
+    access: AccessSettings,
     registry: Registry,
     endpoint: Endpoint,
     keys: Keys,
     lobby: AgentLobby,
     *,
+    models: Mapping[str, str],
+    max_listeners_per_key: int,
+    max_agents_per_key: int,
     routes: Sequence[BaseRoute] = (),
     operations: Sequence[Operation] = (),
 ) -> Starlette:
-    """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them."""
-    cors = Middleware(Cors, keys=keys, allow_origins=config.allow_origin)
+    """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
+
+    ``models`` are those that may be asked for, and who answers for each.
+    """
+    cors = Middleware(Cors, keys=keys, allow_origins=access.allow_origin)
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
 
-    sockets = Sockets(config.max_listeners_per_key)
+    sockets = Sockets(max_listeners_per_key)
     served: list[BaseRoute] = [
-        realtime_route(registry, keys, lobby, sockets, Sockets(config.calls_per_key, what="agents")),
+        realtime_route(registry, keys, lobby, sockets, Sockets(max_agents_per_key, what="agents")),
         watch_route(registry, keys, sockets),
         *call_routes(registry, endpoint, keys),
         *secret_routes(
             keys,
             registry,
-            serves_pages=config.page_keys and bool(config.allow_origin),
-            page_keys_per_minute=config.page_keys_per_minute,
+            serves_pages=access.page_keys and bool(access.allow_origin),
+            page_keys_per_minute=access.page_keys_per_minute,
         ),
-        *model_routes(config, keys, registry.default_model),
+        *model_routes(models, keys),
         *routes,
         *description_routes(operations),
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
-    forwarded = Middleware(Forwarded, trusted=config.trusted_proxies)
+    forwarded = Middleware(Forwarded, trusted=server.trusted_proxies)
     middleware = [Middleware(Spellings), forwarded, cors, Middleware(_Contain)]
     app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
     app.router.default = _nothing_here
@@ -98,7 +105,7 @@ def new_app(
 class Server:
     """uvicorn without its signal handlers: the daemon decides when it stops."""
 
-    def __init__(self, app: Starlette, listening: socket.socket, config: Config, gate: Gate) -> None:
+    def __init__(self, app: Starlette, listening: socket.socket, settings: ServerSettings, gate: Gate) -> None:
         self._socket = listening
         self._server = _Uvicorn(
             uvicorn.Config(
@@ -112,9 +119,9 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # uvicorn believes whoever is on loopback
-                ssl_certfile=config.tls_cert,
-                ssl_keyfile=config.tls_key,
-                timeout_graceful_shutdown=max(1, round(config.close_deadline_s)),
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+                timeout_graceful_shutdown=max(1, round(settings.close_deadline_s)),
             )
         )
 

@@ -7,7 +7,7 @@ calls and hangs them up. Nothing outside the package and its row knows of a carr
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -16,7 +16,7 @@ from bridge.api.gate import Gate
 from bridge.api.keys import Grant, Keys
 from bridge.api.operation import Operation
 from bridge.calls.registry import Registry
-from bridge.config import Config
+from bridge.config import Section, TelephonySettings
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import Dialect
 
@@ -25,12 +25,18 @@ __all__ = ["TELEPHONY", "Carrier", "CarrierHost", "CarrierSocket", "HangUp", "Ht
 TELEPHONY = "/v1/telephony"
 """The path below which every carrier has its endpoints: ``/v1/telephony/NAME``."""
 
+S = TypeVar("S", bound=Section)
+"""A carrier's settings."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CarrierHost:
+class CarrierHost(Generic[S]):
     """What a carrier's functions may use of the daemon."""
 
-    config: Config
+    settings: S
+    """The carrier's own."""
+    telephony: TelephonySettings
+    """Those of all carriers."""
     registry: Registry
     keys: Keys
     gate: Gate
@@ -46,22 +52,22 @@ class CarrierHost:
 
     def public_url(self, scheme: str, path: str) -> str:
         """The address of ``path`` as carriers know it; ``scheme``, http or ws, gets an s if ``public_url`` has one."""
-        public_url = self.config.public_url
+        public_url = self.telephony.public_url
         assert public_url is not None  # by the check of the settings
         return scheme + public_url.removeprefix("http").rstrip("/") + path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CarrierSocket:
+class CarrierSocket(Generic[S]):
     """The WebSocket ``/v1/telephony/NAME`` on which a carrier streams a call's sound."""
 
     what: str
     """What it carries, for the description of the API."""
     opened_by: str
     """What a connection has to show, for the description of the API."""
-    sign_in: Callable[[CarrierHost, HTTPConnection], Trust]
+    sign_in: Callable[[CarrierHost[S], HTTPConnection], Trust]
     """Judges the upgrade, before it is accepted; raises ``BridgeError``."""
-    checks: Callable[[CarrierHost, HTTPConnection], str]
+    checks: Callable[[CarrierHost[S], HTTPConnection], str]
     """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""
     new_dialect: Callable[[HTTPConnection], Dialect]
     """The dialect of one connection."""
@@ -70,11 +76,11 @@ class CarrierSocket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpEndpoint:
+class HttpEndpoint(Generic[S]):
     """One more operation of a carrier's: a webhook that is answered, a request of the application's."""
 
     operation: Operation
-    handle: Callable[[CarrierHost, Request], Awaitable[Response]]
+    handle: Callable[[CarrierHost[S], Request], Awaitable[Response]]
 
 
 class HangUp(Protocol):
@@ -90,23 +96,23 @@ class HangUp(Protocol):
         ...
 
 
-def _no_hang_up(config: Config) -> None:
+def _no_hang_up(settings: Any) -> None:
     return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrier:
+class Carrier(Generic[S]):
     """One row of the table."""
 
     name: str
     """As in paths, in the log, and as the ``transport`` of its calls; its dialect's ``name`` is the same."""
-    settings: tuple[str, ...]
-    """The fields of ``Config`` that it reads."""
-    is_open: Callable[[Config], bool]
+    settings: type[S]
+    """Its section of the settings."""
+    is_open: Callable[[S], bool]
     """Whether these settings let it in."""
-    socket: CarrierSocket | None = None
-    endpoints: tuple[HttpEndpoint, ...] = ()
-    listen: Callable[[CarrierHost], Awaitable[asyncio.Server | None]] | None = None
+    socket: CarrierSocket[S] | None = None
+    endpoints: tuple[HttpEndpoint[S], ...] = ()
+    listen: Callable[[CarrierHost[S]], Awaitable[asyncio.Server | None]] | None = None
     """Opens a TCP port of its own, if it is set; raises ``ConfigError``."""
-    new_hang_up: Callable[[Config], HangUp | None] = _no_hang_up
+    new_hang_up: Callable[[S], HangUp | None] = _no_hang_up
     """How its calls are ended if closing the connection is not enough, and the settings allow it."""

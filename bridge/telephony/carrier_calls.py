@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from bridge.api.keys import Grant, Keys
 from bridge.calls.registry import Registry, Terms
-from bridge.config import Config
+from bridge.config import TelephonySettings
 from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
 from bridge.log import Tally, get_logger
@@ -73,14 +73,21 @@ class CarrierCalls:
     """
 
     def __init__(
-        self, config: Config, registry: Registry, keys: Keys, *, on_hang_up: Callable[[str, str, CallContext], None]
+        self,
+        settings: TelephonySettings,
+        registry: Registry,
+        keys: Keys,
+        *,
+        on_hang_up: Callable[[str, str, CallContext], None],
+        queue_limit_s: int,
     ) -> None:
         self.clock = Clock()
         self.refused: Counter[str] = Counter()
         """By carrier and reason: ``NAME.invalid_signature``."""
         self.faults: Counter[str] = Counter()
         """Of connections that had no call yet."""
-        self._config = config
+        self._settings = settings
+        self._queue_limit_s = queue_limit_s
         self._registry = registry
         self._keys = keys
         self._on_hang_up = on_hang_up
@@ -114,8 +121,8 @@ class CarrierCalls:
                 self.clock,
                 context=session.context,
                 traits=line.dialect.traits,
-                grace_s=self._config.carrier_grace_s,
-                limit_s=int(self._config.outbound_queue_s),
+                grace_s=self._settings.carrier_grace_s,
+                limit_s=self._queue_limit_s,
                 on_closed=lambda closed: self._forget(key, closed),
             )
             session.attach_leg(leg)
@@ -213,7 +220,7 @@ class CarrierCalls:
 
     def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, *, caller: str) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
-        chosen: dict[str, Any] = {name: given[name] for name in self._config.carrier_parameters if name in given}
+        chosen: dict[str, Any] = {name: given[name] for name in self._settings.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)
         outbound = inbound if started.answer_format is None else _FORMATS.get(started.answer_format, UNSET)
         audio = AudioConfig(
@@ -231,7 +238,7 @@ class CarrierCalls:
                 **dict(list(given.items())[:_MAX_PARAMETERS]),
                 "carrier_call_id": started.call[:256],
             },
-            dtmf_items=self._config.dtmf_items,
+            dtmf_items=self._settings.dtmf_items,
             caller=caller,
             carrier_ids={name: value[:_MAX_SHOWN] for name, value in started.ids.items() if value},
             secrets=() if started.token is None else (started.token,),

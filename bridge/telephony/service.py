@@ -6,7 +6,7 @@ closing the socket before any sound went either way; each refusal is counted by 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from bridge.api.keys import Keys, subprotocols
 from bridge.api.operation import Operation
 from bridge.api.socket import SocketSink
 from bridge.calls.registry import Registry
-from bridge.config import Config
+from bridge.config import Section, ServerSettings, TelephonySettings
 from bridge.context import CallContext, address_of
 from bridge.errors import BridgeError, error_body
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
@@ -58,26 +58,37 @@ class Telephony:
 
     def __init__(
         self,
-        config: Config,
+        settings: TelephonySettings,
         registry: Registry,
         keys: Keys,
         gate: Gate | None = None,
         *,
-        carriers: Sequence[Carrier] = CARRIERS,
+        carriers: Sequence[Carrier[Any]] = CARRIERS,
+        of_carriers: Iterable[Section] = (),
+        queue_limit_s: int = 600,
     ) -> None:
-        self.calls = CarrierCalls(config, registry, keys, on_hang_up=self._hang_up)
+        """``of_carriers`` are the sections of the carriers; one that is not among them has its defaults."""
+        self.calls = CarrierCalls(settings, registry, keys, on_hang_up=self._hang_up, queue_limit_s=queue_limit_s)
         self.ports: dict[str, int] = {}
         """TCP ports of carriers that have one of their own, by the carrier's name."""
         self._carriers = tuple(carriers)
-        self._host = CarrierHost(
-            config=config,
-            registry=registry,
-            keys=keys,
-            gate=gate or Gate(config.max_pending, config.max_pending_per_address),
-            calls=self.calls,
-            tasks=asyncio.TaskGroup(),
-        )
-        made = {carrier.name: carrier.new_hang_up(config) for carrier in self._carriers}
+        self._keys = keys
+        self._tasks = asyncio.TaskGroup()
+        server = ServerSettings()
+        given = {type(section): section for section in of_carriers}
+        self._hosts = {
+            carrier.name: CarrierHost(
+                settings=given.get(carrier.settings, carrier.settings()),
+                telephony=settings,
+                registry=registry,
+                keys=keys,
+                gate=gate or Gate(server.max_pending, server.max_pending_per_address),
+                calls=self.calls,
+                tasks=self._tasks,
+            )
+            for carrier in self._carriers
+        }
+        made = {carrier.name: carrier.new_hang_up(self._hosts[carrier.name].settings) for carrier in self._carriers}
         self._hang_ups = {name: hang_up for name, hang_up in made.items() if hang_up is not None}
         self._stack = contextlib.AsyncExitStack()
 
@@ -85,7 +96,7 @@ class Telephony:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.calls)
             servers = [await self._listen(carrier, stack) for carrier in self._carriers]
-            await stack.enter_async_context(self._host.tasks)  # behind all that may fail: a group wraps what it sees
+            await stack.enter_async_context(self._tasks)  # behind all that may fail: a group wraps what it sees
             for server in filter(None, servers):
                 stack.callback(server.close)  # before the tasks are waited for
             self._stack = stack.pop_all()
@@ -101,7 +112,7 @@ class Telephony:
         for carrier in self._carriers:
             for endpoint in carrier.endpoints:
                 operation = endpoint.operation
-                handle = self._bound(endpoint.handle)
+                handle = self._bound(carrier.name, endpoint.handle)
                 routes.append(Route(operation.path, handle, methods=[operation.method.upper()]))
             if carrier.socket is not None:
                 routes.append(WebSocketRoute(_path(carrier), self._socket(carrier.name, carrier.socket)))
@@ -112,32 +123,33 @@ class Telephony:
         """The same, for the description of the API."""
         return operations_of(self._carriers)
 
-    async def _listen(self, carrier: Carrier, stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
-        server = await carrier.listen(self._host) if carrier.listen is not None else None
+    async def _listen(self, carrier: Carrier[Any], stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
+        server = await carrier.listen(self._hosts[carrier.name]) if carrier.listen is not None else None
         if server is not None:
             stack.callback(server.close)
             self.ports[carrier.name] = server.sockets[0].getsockname()[1]
         return server
 
-    def _bound(self, handle: Callable[[CarrierHost, Request], Awaitable[Response]]) -> Any:
+    def _bound(self, name: str, handle: Callable[[CarrierHost[Any], Request], Awaitable[Response]]) -> Any:
         async def serve(request: Request) -> Response:
-            return await handle(self._host, request)
+            return await handle(self._hosts[name], request)
 
         return serve
 
-    def _socket(self, name: str, socket: CarrierSocket) -> Any:
+    def _socket(self, name: str, socket: CarrierSocket[Any]) -> Any:
         async def serve(websocket: WebSocket) -> None:
             await self._serve(name, socket, websocket)
 
         return serve
 
-    async def _serve(self, name: str, socket: CarrierSocket, websocket: WebSocket) -> None:
+    async def _serve(self, name: str, socket: CarrierSocket[Any], websocket: WebSocket) -> None:
         """One connection, from its handshake to its end."""
         sender = address_of(websocket.client)
+        host = self._hosts[name]
         try:
-            trust = socket.sign_in(self._host, websocket)
+            trust = socket.sign_in(host, websocket)
         except BridgeError as error:
-            self.calls.refuse(name, error, sender=sender, checks=socket.checks(self._host, websocket))
+            self.calls.refuse(name, error, sender=sender, checks=socket.checks(host, websocket))
             await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status))
             return
         dialect = socket.new_dialect(websocket)
@@ -161,11 +173,11 @@ class Telephony:
         await self.calls.carry(line, receive, trust, on_answered=lambda leg: sink.let_in())
 
     async def _describe(self, request: Request) -> Response:
-        self._host.admit_operator(request)
+        self._keys.admit(request.headers).require_admin()
         running = self.calls.running
         state = TelephonyState(
             endpoints={
-                carrier.name: CarrierState(carrier.is_open(self._host.config), running[carrier.name])
+                carrier.name: CarrierState(carrier.is_open(self._hosts[carrier.name].settings), running[carrier.name])
                 for carrier in self._carriers
             },
             refused=self.calls.refused,
@@ -178,7 +190,7 @@ class Telephony:
     def _hang_up(self, carrier: str, call: str, context: CallContext) -> None:
         """What closing the connection does not do by itself."""
         if carrier in self._hang_ups:
-            self._host.tasks.create_task(_hang_up_for(context, self._hang_ups[carrier], call))
+            self._tasks.create_task(_hang_up_for(context, self._hang_ups[carrier], call))
 
 
 async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None:
@@ -186,7 +198,7 @@ async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None
     await hang_up.hang_up(call)
 
 
-def operations_of(carriers: Sequence[Carrier] = CARRIERS) -> list[Operation]:
+def operations_of(carriers: Sequence[Carrier[Any]] = CARRIERS) -> list[Operation]:
     """The operations below ``/v1/telephony``, for the description of the API."""
     state = Operation(method="get", path=TELEPHONY, summary="The carriers' endpoints.", response=TelephonyState)
     operations = [state]
@@ -198,5 +210,5 @@ def operations_of(carriers: Sequence[Carrier] = CARRIERS) -> list[Operation]:
     return operations
 
 
-def _path(carrier: Carrier) -> str:
+def _path(carrier: Carrier[Any]) -> str:
     return f"{TELEPHONY}/{carrier.name}"

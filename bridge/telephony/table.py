@@ -1,5 +1,7 @@
 """The table of carriers: a new one is a package and a row here."""
 
+from typing import Any
+
 from bridge.telephony.asterisk.carrier import ASTERISK
 from bridge.telephony.audiosocket.carrier import AUDIOSOCKET
 from bridge.telephony.carrier import Carrier
@@ -8,4 +10,4 @@ from bridge.telephony.twilio.carrier import TWILIO
 
 __all__ = ["CARRIERS"]
 
-CARRIERS: tuple[Carrier, ...] = (TWILIO, TELNYX, ASTERISK, AUDIOSOCKET)
+CARRIERS: tuple[Carrier[Any], ...] = (TWILIO, TELNYX, ASTERISK, AUDIOSOCKET)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bridge.config import Config
+from bridge.config import UpstreamSettings
 from bridge.context import CallContext
 from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
@@ -29,27 +29,36 @@ _OWN = ("local", "agent")
 class UpstreamFactory:
     """``async with`` owns what the calls' upstreams run. Raises ``ConfigError`` where a setting makes no sense."""
 
-    def __init__(self, config: Config, runner: PeerRunner, *, new_engine: Callable[[CallContext], Upstream]) -> None:
-        self.lobby = Lobby(Limits(config.listener_backlog_bytes, config.listener_backlog_ms))
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        runner: PeerRunner,
+        *,
+        new_engine: Callable[[CallContext], Upstream],
+        agent_limits: Limits | None = None,
+    ) -> None:
+        """``agent_limits`` say what may wait for an agent."""
+        self.lobby = Lobby(agent_limits or Limits())
         self._new_engine = new_engine
         self._runner = runner
-        self._ice_servers = IceServers.parse(config.upstream_ice_server)
-        self._agent_wait_s = config.agent_wait_s
+        self._ice_servers = IceServers.parse(settings.upstream_ice_server)
+        self._agent_wait_s = settings.agent_wait_s
         self._tallies: dict[str, TargetTally] = {}
         self._patience = RetryPolicy(
-            connect_s=config.upstream_connect_timeout_s,
-            stall_s=config.upstream_stall_s,
-            renew_s=config.upstream_renew_s,
-            tries=config.upstream_tries,
+            connect_s=settings.upstream_connect_timeout_s,
+            stall_s=settings.upstream_stall_s,
+            renew_s=settings.upstream_renew_s,
+            tries=settings.upstream_tries,
         )
-        named = _named(config)
-        default = _target(config.upstream, named, key=config.upstream_key, profile=config.upstream_profile)
-        fallback = tuple(_target(name, named) for name in config.upstream_fallback)
+        named = _named(settings)
+        default = _target(settings.upstream, named, key=settings.upstream_key, profile=settings.upstream_profile)
+        fallback = tuple(_target(name, named) for name in settings.upstream_fallback)
         self._default = (default, *fallback)
         self._by_model = {
-            model: (named[name], *fallback) for name, given in config.upstreams.items() for model in given.models
+            model: (named[name], *fallback) for name, given in settings.upstreams.items() for model in given.models
         }
-        self._default_model = config.default_model
+        self._owners = {model: name for name, given in settings.upstreams.items() for model in given.models}
+        self._default_model = settings.default_model
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -57,10 +66,16 @@ class UpstreamFactory:
         """Of calls that name none."""
         return self._default_for(self._default[0])
 
+    @property
+    def models(self) -> dict[str, str]:
+        """The models that a call may ask for by the settings, and the upstream of each; the default one first."""
+        default = self._default[0].name
+        return {self.default_model: self._owners.get(self.default_model, default), **self._owners}
+
     def _default_for(self, target: Target) -> str:
         """The setting if somebody has set it, or given it an upstream; else what is usual at ``target``."""
         setting = self._default_model
-        if setting != Config().default_model or setting in self._by_model:
+        if setting != UpstreamSettings().default_model or setting in self._by_model:
             return setting
         return target.profile.default_model or setting
 
@@ -123,9 +138,9 @@ class UpstreamFactory:
         self._tasks.create_task(work)
 
 
-def _named(config: Config) -> dict[str, Target]:
+def _named(settings: UpstreamSettings) -> dict[str, Target]:
     targets = {}
-    for name, given in config.upstreams.items():
+    for name, given in settings.upstreams.items():
         key = os.environ.get(given.key_env) if given.key_env is not None else given.key
         targets[name] = Target(
             name, given.url, key, load_profile(given.profile, f"upstreams.{name}.profile"), given.model

@@ -18,7 +18,7 @@ from bridge.api.describe import openapi as openapi_of
 from bridge.api.keys import Keys
 from bridge.api.server import new_app
 from bridge.calls.registry import Registry
-from bridge.config import Config
+from bridge.config import AccessSettings, ServerSettings, TelephonySettings
 from bridge.daemon import Daemon
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
@@ -77,8 +77,19 @@ def test_every_route_is_described() -> None:
     """Each route of the application is in the OpenAPI document with its methods, and nothing else is."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
     registry, keys = Registry(lambda info: Engine(Parrot(), info.context), **limits), Keys((), ())
-    telephony = Telephony(Config(), registry, keys)
-    app = new_app(Config(), registry, cast(Any, None), keys, Lobby(Limits()), routes=telephony.routes)
+    telephony = Telephony(TelephonySettings(), registry, keys)
+    app = new_app(
+        ServerSettings(),
+        AccessSettings(),
+        registry,
+        cast(Any, None),
+        keys,
+        Lobby(Limits()),
+        models={},
+        max_listeners_per_key=10,
+        max_agents_per_key=10,
+        routes=telephony.routes,
+    )
     served = {
         (route.path_format, method.lower())
         for route in app.routes

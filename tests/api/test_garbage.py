@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from bridge.api.keys import Keys
 from bridge.api.server import new_app
 from bridge.calls.registry import Registry, Terms
-from bridge.config import Config
+from bridge.config import AccessSettings, ServerSettings
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import BadOffer
@@ -350,7 +350,17 @@ async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         keys = Keys((), ())
-        app = new_app(Config(), registry, cast(Any, _NoEndpoint()), keys, Lobby(Limits()))
+        app = new_app(
+            ServerSettings(),
+            AccessSettings(),
+            registry,
+            cast(Any, _NoEndpoint()),
+            keys,
+            Lobby(Limits()),
+            models={},
+            max_listeners_per_key=10,
+            max_agents_per_key=10,
+        )
         status, answer = await _post(app, path, content_type, body)
         assert status in (200, 400, 413, 415), (status, answer)
         if status != 200:

@@ -139,7 +139,7 @@ def test_bad_turn_server_is_not_told(given: str) -> None:
     """A setting that holds a secret is refused without being shown."""
 
     def start() -> Any:
-        return IceServers.parse(load({}, {"BRIDGE_UPSTREAM_ICE_SERVER": given}, None).upstream_ice_server)
+        return IceServers.parse(load({}, {"BRIDGE_UPSTREAM_ICE_SERVER": given}, None).upstream.upstream_ice_server)
 
     with pytest.raises(ConfigError) as refused:
         start()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config import UpstreamSettings
+from bridge.config import NamedUpstream
 from bridge.wire.sessions import laid_over
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
@@ -144,7 +144,7 @@ async def test_a_session_at_its_creation_arrives_as_it_was_written(
 async def test_a_server_of_the_other_dialect_gets_it_in_its_words(serve_with: ServeWith) -> None:
     """Settings where beta has them, what it does not know where it stood, and what a profile adds unless it is set."""
     async with Service.serving(_echo_in_beta) as service:
-        glm = UpstreamSettings(url=service.url, profile="glm")
+        glm = NamedUpstream(url=service.url, profile="glm")
         async with (
             serve_with(upstream="glm", upstreams={"glm": glm}) as daemon,
             open_socket(daemon.url, "model=any") as client,
@@ -241,7 +241,7 @@ async def test_the_engine_refuses_a_key_for_what_it_does_not_know(
 async def test_who_answers_decides_by_the_model(serve_with: ServeWith) -> None:
     """With several upstreams, a session is judged by the one that its model leads to."""
     async with Service.serving(_echo) as service:
-        upstreams = {"far": UpstreamSettings(url=service.url, models=("far-model",))}
+        upstreams = {"far": NamedUpstream(url=service.url, models=("far-model",))}
         async with serve_with(upstreams=upstreams) as daemon:
             for model, status in (("far-model", 200), ("near-model", 400)):
                 body = json.dumps({"session": {"type": "realtime", "model": model, "beta_fields": {}}})

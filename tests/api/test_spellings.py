@@ -9,13 +9,13 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI, NotFoundError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from bridge.config import Config, UpstreamSettings
+from bridge.config import NamedUpstream, UpstreamSettings
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import Reply, request
 
-_DEFAULT_MODEL = Config().default_model
+_DEFAULT_MODEL = UpstreamSettings().default_model
 _KEY = "sk-the-api-key-of-these-tests"
 _HELD = {"Authorization": f"Bearer {_KEY}"}
 _AZURE = "api-version=2024-10-01-preview&deployment=gpt-4o-realtime-preview"
@@ -144,8 +144,8 @@ async def _models(daemon: Daemon, path: str = "", **headers: str) -> Reply:
 async def test_models_as_openai_lists_them(serve_with: ServeWith) -> None:
     """Each that the configuration names with who answers for it, the default first; one alone, or 404."""
     upstreams = {
-        "qwen": UpstreamSettings(url="wss://qwen.example/realtime", models=("qwen3-omni", "qwen/turbo")),
-        "spare": UpstreamSettings(url="wss://spare.example/realtime"),
+        "qwen": NamedUpstream(url="wss://qwen.example/realtime", models=("qwen3-omni", "qwen/turbo")),
+        "spare": NamedUpstream(url="wss://spare.example/realtime"),
     }
     async with serve_with(api_key=(_KEY,), upstreams=upstreams) as daemon:
         listed = (await _models(daemon, **_HELD)).json

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bridge.config import UpstreamSettings
+from bridge.config import NamedUpstream
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.web import EventSocket, open_socket, request
@@ -58,7 +58,7 @@ async def _write_down(visit: Visit) -> None:
 @asynccontextmanager
 async def _opened(serve_with: ServeWith, url: str, door: str, profile: str) -> AsyncIterator[EventSocket]:
     """A transcription session, opened in one of the ways there are."""
-    far = UpstreamSettings(url=url, profile=profile)
+    far = NamedUpstream(url=url, profile=profile)
     first = "transcription_session.created" if door.startswith("beta") else "session.created"
     async with serve_with(upstream="far", upstreams={"far": far}) as daemon:
         query, headers = "intent=transcription", dict(_BETA) if door == "beta" else {}

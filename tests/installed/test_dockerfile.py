@@ -25,7 +25,7 @@ import psutil
 import pytest
 
 from bridge import __version__
-from bridge.config import Config
+from bridge.config import ServerSettings
 from tests.end_to_end.web import request
 from tests.installed.lending import OFFLINE_PIP, lend
 from tests.machine import scaled
@@ -269,7 +269,7 @@ def _installed(image: _Image, name: str) -> str:
 
 def test_the_ports_are_those_of_the_settings() -> None:
     """What the file exposes is where the daemon listens unless it is told otherwise, for TCP and UDP."""
-    port = Config().port
+    port = ServerSettings().port
     assert sorted(_instruction("EXPOSE").split()) == [f"{port}/tcp", f"{port}/udp"]
     assert f"or {port}" in _instruction("HEALTHCHECK")
 

@@ -1,13 +1,12 @@
 """A carrier is a package and a row of the table: one that is made up here has all that the others have."""
 
-import ast
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import pytest
-from msgspec.structs import fields
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,18 +14,19 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from bridge.api.operation import Operation
-from bridge.config import Config
+from bridge.config import Applies, Section, load, setting, settings_table
+from bridge.config.fields import Text
 from bridge.daemon import Daemon
 from bridge.errors import Unauthorized
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Traits, Trouble
-from bridge.telephony.sign_in import bearer, is_one_of
+from bridge.telephony.sign_in import bearer, is_one_of, require_secrets
 from bridge.telephony.table import CARRIERS
 from bridge.wire.audio import G711_ULAW
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import request
-from tests.settings import config_for_tests
+from tests.settings import SECTIONS
 from tests.telephony.calling import from_telephone, gone, opened, to_telephone, until
 
 _BRIDGE = Path(__file__).parents[2] / "bridge"
@@ -79,6 +79,15 @@ class _Semaphore:
         return []
 
 
+class _SemaphoreSettings(Section, frozen=True, kw_only=True):
+    """What a ship shows."""
+
+    section: ClassVar[str] = "semaphore"
+    title: ClassVar[str] = "telephony: semaphore"
+
+    semaphore_flag: Annotated[tuple[Text, ...], setting(Applies.LIVE, "what a ship has to show", is_secret=True)] = ()
+
+
 class _Flagman:
     """Ends calls by another way than their connection."""
 
@@ -92,21 +101,20 @@ class _Flagman:
         self.ended.append(call)
 
 
-def _row(flagman: _Flagman) -> Carrier:
-    secrets = ("half-mast",)
-
-    def sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
+def _row(flagman: _Flagman) -> Carrier[_SemaphoreSettings]:
+    def sign_in(host: CarrierHost[_SemaphoreSettings], request: HTTPConnection) -> Trust:
+        secrets = require_secrets("semaphore_flag", host.settings.semaphore_flag)
         if not is_one_of(bearer(request.headers) or "", secrets):
             raise Unauthorized("That is not the flag.", code="invalid_secret")
         return Trust(is_admitted=True)
 
-    async def answer(host: CarrierHost, request: Request) -> Response:
+    async def answer(host: CarrierHost[_SemaphoreSettings], request: Request) -> Response:
         return PlainTextResponse(f"hoist {len(host.registry.sessions)}")
 
     return Carrier(
         name=_Semaphore.name,
-        settings=("public_url",),
-        is_open=lambda config: config.public_url is None,
+        settings=_SemaphoreSettings,
+        is_open=lambda settings: bool(settings.semaphore_flag),
         socket=CarrierSocket(
             what="flags",
             opened_by="the flag that is shown",
@@ -123,7 +131,7 @@ def _row(flagman: _Flagman) -> Carrier:
                 handle=answer,
             ),
         ),
-        new_hang_up=lambda config: flagman,
+        new_hang_up=lambda settings: flagman,
     )
 
 
@@ -132,7 +140,9 @@ def _row(flagman: _Flagman) -> Carrier:
 
 @asynccontextmanager
 async def _serving(flagman: _Flagman) -> AsyncIterator[Daemon]:
-    settings = config_for_tests()
+    environ = {"BRIDGE_PORT": "0", "BRIDGE_DRAIN_S": "0", "BRIDGE_ENGINE": "parrot", "BRIDGE_MAX_LOOP_LAG_MS": "0"}
+    environ["BRIDGE_SEMAPHORE_FLAG"] = "half-mast"
+    settings = load({}, environ, None, (*SECTIONS, _SemaphoreSettings))
     async with Daemon(settings, carriers=(*CARRIERS, _row(flagman))) as daemon:
         yield daemon
 
@@ -205,12 +215,22 @@ async def test_endpoints_of_a_made_up_carrier() -> None:
         }  # fmt: skip
 
 
+def test_settings_of_a_made_up_carrier(tmp_path: Path) -> None:
+    """They have a flag, a variable, a table in the file and one in the reference, and are never shown."""
+    path = tmp_path / "bridge.toml"
+    path.write_text('[semaphore]\nflag = ["half-mast"]\n')
+    config = load({}, {}, str(path), [_SemaphoreSettings])
+    assert config.of(_SemaphoreSettings).semaphore_flag == ("half-mast",)
+    assert "half-mast" not in repr(config)
+    assert "| `--semaphore-flag` | `BRIDGE_SEMAPHORE_FLAG` | unset | live | " in settings_table([_SemaphoreSettings])
+
+
 # The carriers that there are
 
 
 _PACKAGES = tuple(f"telephony/{carrier.name}/" for carrier in CARRIERS)
 _SIMULATORS = "client/"
-_NAMES_ALL = ("telephony/table.py", "config.py")  # settings are of one flat Struct
+_NAMES_ALL = ("telephony/table.py",)
 
 
 @pytest.mark.parametrize("name", [carrier.name for carrier in CARRIERS])
@@ -227,23 +247,14 @@ def test_no_other_file_names_a_carrier(name: str) -> None:
     ] == []
 
 
-def _settings_read(package: Path) -> Iterator[str]:
-    names = {field.name for field in fields(Config)}
-    for path in package.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value).endswith("config"):
-                yield node.attr
-
-
 @pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
-def test_a_row_declares_the_settings_that_it_reads(carrier: Carrier) -> None:
-    """Each setting that its package reads, and each that has its name, is in the row."""
-    declared = set(carrier.settings)
-    named = {field.name for field in fields(Config) if field.name.startswith(f"{carrier.name}_")}
-    read = set(_settings_read(_BRIDGE / "telephony" / carrier.name))
-    assert declared == named | (declared & {"public_url"})
-    assert read <= declared
-    assert read != set()
+def test_the_settings_of_a_carrier_are_in_its_package(carrier: Carrier[Any]) -> None:
+    """They bear its name, and are found there by whoever reads settings."""
+    section = carrier.settings
+    assert section in SECTIONS
+    assert section.__module__ == f"bridge.telephony.{carrier.name}.settings"
+    assert section.section == carrier.name
+    assert all(name.startswith(f"{carrier.name}_") for name in section.__struct_fields__)
 
 
 def test_names_are_unique() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config, UpstreamSettings
+from bridge.config import NamedUpstream, UpstreamSettings
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.session.info import CallInfo
@@ -13,12 +13,12 @@ from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.websocket import WebSocketLine
 from tests.fakes import CONTEXT
 
-_QWEN = UpstreamSettings(url="wss://qwen.example/realtime", profile="qwen")
-_OPENAI = UpstreamSettings(url="wss://openai.example/v1/realtime", models=("gpt-realtime-2.1",))
+_QWEN = NamedUpstream(url="wss://qwen.example/realtime", profile="qwen")
+_OPENAI = NamedUpstream(url="wss://openai.example/v1/realtime", models=("gpt-realtime-2.1",))
 
 
 def _dialler(**settings: Any) -> UpstreamFactory:
-    return UpstreamFactory(Config(**settings), None, new_engine=lambda context: Engine(Parrot(), context))  # type: ignore[arg-type]
+    return UpstreamFactory(UpstreamSettings(**settings), None, new_engine=lambda context: Engine(Parrot(), context))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_model_of_a_call_that_names_none(settings: dict[str, Any], model: st
 )
 async def test_each_upstream_is_dialled_by_its_own_default(names_model: bool, queries: list[str]) -> None:
     """A fallback of another make is not asked for the first one's model, unless the call names it."""
-    upstreams = {"qwen": _QWEN, "spare": UpstreamSettings(url="wss://spare.example/v1/realtime")}
+    upstreams = {"qwen": _QWEN, "spare": NamedUpstream(url="wss://spare.example/v1/realtime")}
     dialler = _dialler(upstream="qwen", upstream_fallback=("spare",), upstreams=upstreams)
     info = CallInfo(CONTEXT, transport="websocket", model="asked", started_at=0.0, names_model=names_model)
     dial = dialler.new_upstream(info)

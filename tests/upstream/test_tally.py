@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config import Config, UpstreamSettings
+from bridge.config import NamedUpstream, UpstreamSettings
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.upstream.factory import UpstreamFactory
@@ -62,9 +62,9 @@ async def test_a_renewal_is_no_loss() -> None:
 )
 def test_every_target_of_the_settings_is_told_of_from_the_start(settings: dict[str, Any], names: list[str]) -> None:
     """Whoever alerts on a count needs its zero; the embedded engine is never dialled and has none."""
-    upstreams = {"b": UpstreamSettings(url="wss://b.example/v1/realtime", models=("b-1",))} if "b" in names else {}
+    upstreams = {"b": NamedUpstream(url="wss://b.example/v1/realtime", models=("b-1",))} if "b" in names else {}
     factory = UpstreamFactory(
-        Config(**settings, upstreams=upstreams),
+        UpstreamSettings(**settings, upstreams=upstreams),
         None,  # type: ignore[arg-type]
         new_engine=lambda context: Engine(Parrot(), context),
     )

@@ -14,6 +14,7 @@ from bridge.errors import Forbidden, Unauthorized, UpstreamError
 from bridge.log import get_logger
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
 from bridge.telephony.asterisk.fetch import FetchedSocket, fetch
+from bridge.telephony.asterisk.settings import AsteriskSettings
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
@@ -42,8 +43,8 @@ class FetchedCall(Struct, frozen=True):
     object: str = "realtime.call"
 
 
-def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
-    secrets = require_secrets("asterisk_secret", host.config.asterisk_secret)
+def _sign_in(host: CarrierHost[AsteriskSettings], request: HTTPConnection) -> Trust:
+    secrets = require_secrets("asterisk_secret", host.settings.asterisk_secret)
     password = basic_password(request.headers)
     if password is not None and not is_one_of(password, secrets):
         raise Unauthorized("The password is not valid here.", code="invalid_secret")
@@ -53,8 +54,8 @@ def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
     return Trust(is_admitted=password is not None, secrets=secrets, checks=checks)
 
 
-def _checks(host: CarrierHost, request: HTTPConnection) -> str:
-    return counted("asterisk_secret", host.config.asterisk_secret)
+def _checks(host: CarrierHost[AsteriskSettings], request: HTTPConnection) -> str:
+    return counted("asterisk_secret", host.settings.asterisk_secret)
 
 
 def _new_dialect(request: HTTPConnection) -> Asterisk:
@@ -62,15 +63,15 @@ def _new_dialect(request: HTTPConnection) -> Asterisk:
     return Asterisk(parameters, token=parameters.pop(TOKEN_PARAMETER, None))
 
 
-async def _fetch(host: CarrierHost, request: Request) -> Response:
+async def _fetch(host: CarrierHost[AsteriskSettings], request: Request) -> Response:
     """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
     grant = host.admit_operator(request)
-    if host.config.asterisk_url is None:
+    if host.settings.asterisk_url is None:
         raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="endpoint_closed")
     wanted, session = read_request(await read_json(request), FetchRequest)
     host.registry.require_room()
     trust = Trust(grant=grant, session=session)
-    connection = await fetch(f"{host.config.asterisk_url.rstrip('/')}/{wanted.connection_id}")
+    connection = await fetch(f"{host.settings.asterisk_url.rstrip('/')}/{wanted.connection_id}")
     answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
     host.tasks.create_task(_carry(host, connection, trust, answered))
     leg = await asyncio.shield(answered)
@@ -79,7 +80,7 @@ async def _fetch(host: CarrierHost, request: Request) -> Response:
 
 
 async def _carry(
-    host: CarrierHost, connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
+    host: CarrierHost[AsteriskSettings], connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
 ) -> None:
     """Whatever goes wrong with one call must not end the others."""
     line = CarrierLine(Asterisk(), connection, sender=connection.address)
@@ -95,8 +96,8 @@ async def _carry(
 
 ASTERISK = Carrier(
     name=Asterisk.name,
-    settings=("asterisk_secret", "asterisk_url"),
-    is_open=lambda config: bool(config.asterisk_secret),
+    settings=AsteriskSettings,
+    is_open=lambda settings: bool(settings.asterisk_secret),
     socket=CarrierSocket(
         what="Asterisk's chan_websocket",
         opened_by="HTTP Basic authentication, or a single-use token on the URL",

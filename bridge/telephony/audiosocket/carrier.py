@@ -17,6 +17,7 @@ from bridge.api.secrets import read_request, whole_session
 from bridge.errors import Forbidden
 from bridge.telephony.audiosocket.connection import AudioSocketConnection
 from bridge.telephony.audiosocket.dialect import AudioSocket
+from bridge.telephony.audiosocket.settings import AudioSocketSettings
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.sign_in import counted
@@ -40,22 +41,22 @@ class Uuid(Struct, frozen=True):
     expires_at: int
 
 
-async def _listen(host: CarrierHost) -> asyncio.Server | None:
-    config = host.config
-    if config.audiosocket_port is None:
+async def _listen(host: CarrierHost[AudioSocketSettings]) -> asyncio.Server | None:
+    settings = host.settings
+    if settings.audiosocket_port is None:
         return None
-    checks = f"{counted('audiosocket_uuid', config.audiosocket_uuid)}, single-use UUIDs"
-    trust = Trust(needs_token=True, secrets=config.audiosocket_uuid, checks=checks)
-    listening = bind(config.audiosocket_host, config.audiosocket_port, setting="audiosocket_port")
+    checks = f"{counted('audiosocket_uuid', settings.audiosocket_uuid)}, single-use UUIDs"
+    trust = Trust(needs_token=True, secrets=settings.audiosocket_uuid, checks=checks)
+    listening = bind(settings.audiosocket_host, settings.audiosocket_port, setting="audiosocket_port")
     return await asyncio.get_running_loop().create_server(
         lambda: AudioSocketConnection(host.calls, trust, host.gate), sock=listening
     )
 
 
-async def _new_uuid(host: CarrierHost, request: Request) -> Response:
+async def _new_uuid(host: CarrierHost[AudioSocketSettings], request: Request) -> Response:
     """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
     host.admit_operator(request)
-    if host.config.audiosocket_port is None:
+    if host.settings.audiosocket_port is None:
         raise Forbidden("This endpoint is closed: audiosocket_port is not set.", code="endpoint_closed")
     host.registry.require_accepting()
     wanted, session = read_request(await read_json(request), UuidRequest)
@@ -68,8 +69,8 @@ async def _new_uuid(host: CarrierHost, request: Request) -> Response:
 
 AUDIOSOCKET = Carrier(
     name=AudioSocket.name,
-    settings=("audiosocket_port", "audiosocket_host", "audiosocket_uuid"),
-    is_open=lambda config: config.audiosocket_port is not None,
+    settings=AudioSocketSettings,
+    is_open=lambda settings: settings.audiosocket_port is not None,
     listen=_listen,
     endpoints=(
         HttpEndpoint(

@@ -2,7 +2,6 @@
 
 from starlette.requests import HTTPConnection
 
-from bridge.config import Config
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
@@ -10,20 +9,21 @@ from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, TELNYX_DIALECT
+from bridge.telephony.telnyx.settings import TelnyxSettings
 
 __all__ = ["TELNYX"]
 
 _API = "https://api.telnyx.com/v2"
 
 
-def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
+def _sign_in(host: CarrierHost[TelnyxSettings], request: HTTPConnection) -> Trust:
     """Nothing yet: the secret may also come in a message."""
-    secrets = require_secrets("telnyx_secret", host.config.telnyx_secret)
+    secrets = require_secrets("telnyx_secret", host.settings.telnyx_secret)
     return Trust(secrets=secrets, checks=_checks(host, request))
 
 
-def _checks(host: CarrierHost, request: HTTPConnection) -> str:
-    return f"{counted('telnyx_secret', host.config.telnyx_secret)}, {TELEPHONES_KEYS}"
+def _checks(host: CarrierHost[TelnyxSettings], request: HTTPConnection) -> str:
+    return f"{counted('telnyx_secret', host.settings.telnyx_secret)}, {TELEPHONES_KEYS}"
 
 
 def _new_dialect(request: HTTPConnection) -> JsonDialect:
@@ -32,17 +32,17 @@ def _new_dialect(request: HTTPConnection) -> JsonDialect:
     return JsonDialect(TELNYX_DIALECT, shown, query)
 
 
-def _new_hang_up(config: Config) -> HttpHangUp | None:
-    if config.telnyx_api_key is None:
+def _new_hang_up(settings: TelnyxSettings) -> HttpHangUp | None:
+    if settings.telnyx_api_key is None:
         return None
-    headers = {"Authorization": f"Bearer {config.telnyx_api_key}"}
+    headers = {"Authorization": f"Bearer {settings.telnyx_api_key}"}
     return HttpHangUp(TELNYX_DIALECT.name, f"{_API}/calls/{{call}}/actions/hangup", headers)
 
 
 TELNYX = Carrier(
     name=TELNYX_DIALECT.name,
-    settings=("telnyx_secret", "telnyx_api_key"),
-    is_open=lambda config: bool(config.telnyx_secret),
+    settings=TelnyxSettings,
+    is_open=lambda settings: bool(settings.telnyx_secret),
     socket=CarrierSocket(
         what="Telnyx media streaming",
         opened_by="`stream_auth_token`, or a single-use token in the start message",

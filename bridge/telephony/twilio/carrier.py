@@ -17,6 +17,7 @@ from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, counted, require_secrets
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
+from bridge.telephony.twilio.settings import TwilioSettings
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
 from bridge.wire.ids import new_id
 
@@ -30,13 +31,13 @@ _MAX_SHOWN = 256
 _PASSED_ON = ("From", "To")
 
 
-def _sign_in(host: CarrierHost, request: HTTPConnection) -> Trust:
+def _sign_in(host: CarrierHost[TwilioSettings], request: HTTPConnection) -> Trust:
     _require_signature(host, "ws", request, {})
-    needs_token = host.config.twilio_require_token
+    needs_token = host.settings.twilio_require_token
     return Trust(is_admitted=True, needs_token=needs_token, checks=TELEPHONES_KEYS)
 
 
-async def _answer(host: CarrierHost, request: Request) -> Response:
+async def _answer(host: CarrierHost[TwilioSettings], request: Request) -> Response:
     """An incoming call's webhook: TwiML that streams it here, with a token for this one stream."""
     form: dict[str, str] = {}
     try:
@@ -56,11 +57,13 @@ async def _answer(host: CarrierHost, request: Request) -> Response:
     return Response(write_twiml(host.public_url("ws", _PATH), parameters), media_type="text/xml")
 
 
-def _secrets(host: CarrierHost) -> tuple[str, ...]:
-    return require_secrets("twilio_auth_token", host.config.twilio_auth_token)
+def _secrets(host: CarrierHost[TwilioSettings]) -> tuple[str, ...]:
+    return require_secrets("twilio_auth_token", host.settings.twilio_auth_token)
 
 
-def _require_signature(host: CarrierHost, scheme: str, request: HTTPConnection, form: Mapping[str, str]) -> None:
+def _require_signature(
+    host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection, form: Mapping[str, str]
+) -> None:
     secrets = _secrets(host)
     query = request.scope["query_string"].decode("latin-1")
     url = _address(host, scheme, request)
@@ -76,16 +79,16 @@ def _require_signed(request: HTTPConnection) -> None:
         raise Forbidden("The request is not signed.", code="missing_signature")
 
 
-def _checks(host: CarrierHost, scheme: str, request: HTTPConnection) -> str:
+def _checks(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection) -> str:
     """What a signature of ``request`` is compared with; a query may hold secrets, and is not shown."""
-    if host.config.public_url is None:
+    if host.telephony.public_url is None:
         return ""
     url = _address(host, scheme, request)[:_MAX_SHOWN]
     query = "?…" if request.scope["query_string"] else ""
-    return f"{url}{query} signed by {counted('twilio_auth_token', host.config.twilio_auth_token)}"
+    return f"{url}{query} signed by {counted('twilio_auth_token', host.settings.twilio_auth_token)}"
 
 
-def _address(host: CarrierHost, scheme: str, request: HTTPConnection) -> str:
+def _address(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection) -> str:
     """The request's address without its query, as the carrier knows it."""
     return host.public_url(scheme, request.scope["raw_path"].decode("latin-1"))
 
@@ -101,8 +104,8 @@ def _fields(body: bytes) -> dict[str, str]:
 
 TWILIO = Carrier(
     name=TWILIO_DIALECT.name,
-    settings=("twilio_auth_token", "twilio_require_token", "public_url"),
-    is_open=lambda config: bool(config.twilio_auth_token),
+    settings=TwilioSettings,
+    is_open=lambda settings: bool(settings.twilio_auth_token),
     socket=CarrierSocket(
         what="Twilio Media Streams",
         opened_by="Twilio's signature and a single-use token in the start message",

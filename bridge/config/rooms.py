@@ -1,0 +1,499 @@
+"""The settings of each room: type, limits, default, meaning, when a change applies, and what does not fit together.
+
+A carrier's settings are in its own package: ``bridge/telephony/NAME/settings.py``.
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from msgspec import Struct
+
+from bridge.config.addresses import can_be_sent_to, is_address, is_loopback, is_network
+from bridge.config.fields import (
+    Applies,
+    Count,
+    Fault,
+    Port,
+    Positive,
+    Section,
+    Text,
+    flag_of,
+    setting,
+    variable_of,
+)
+
+if TYPE_CHECKING:
+    from bridge.config.config import Config
+
+__all__ = [
+    "ANY_ORIGIN",
+    "MINTED_PREFIX",
+    "ORIGIN_PATTERN",
+    "ROOMS",
+    "AccessSettings",
+    "CallSettings",
+    "EngineSettings",
+    "ListenerSettings",
+    "LogSettings",
+    "MediaSettings",
+    "NamedUpstream",
+    "RecordingSettings",
+    "ServerSettings",
+    "TelephonySettings",
+    "UpstreamSettings",
+]
+
+# RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
+ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?$"
+
+MINTED_PREFIX = "ek_"
+"""What every key begins with that the daemon mints for a client; no API key does."""
+
+ANY_ORIGIN = "*"
+"""In the place of an origin: pages of every one."""
+
+# The public origin, and perhaps a path before ours, that a proxy adds.
+_PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
+
+_OWN_UPSTREAMS = ("local", "agent")
+
+LIVE, NEW_CALLS, RESTART = Applies.LIVE, Applies.NEW_CALLS, Applies.RESTART
+
+
+class ServerSettings(Section, frozen=True, kw_only=True):
+    """The TCP port of HTTP and WebSocket, and the life of the process."""
+
+    section: ClassVar[str] = "server"
+    title: ClassVar[str] = "server: addresses, ports and certificates"
+
+    host: Annotated[
+        Text, setting(RESTART, "address to listen on; media listens on all of the machine's if this is loopback")
+    ] = "127.0.0.1"
+    port: Annotated[Port, setting(RESTART, "TCP port of HTTP and WebSocket; 0 picks a free one")] = 8080
+    tls_cert: Annotated[Text | None, setting(LIVE, "path of the certificate chain (PEM); turns HTTPS on")] = None
+    tls_key: Annotated[Text | None, setting(LIVE, "path of its private key (PEM)")] = None
+    trusted_proxies: Annotated[
+        tuple[Text, ...],
+        setting(
+            LIVE,
+            "address or network of reverse proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are "
+            "believed; anybody else's are not",
+        ),
+    ] = ()
+    max_pending: Annotated[
+        int, setting(LIVE, "connections that have not shown yet what they are for: requests, handshakes", ge=1)
+    ] = 1024
+    max_pending_per_address: Annotated[
+        int, setting(LIVE, "those of one address that is no trusted proxy; one more gets 503 and is closed", ge=1)
+    ] = 256
+    drain_s: Annotated[float, setting(LIVE, "grace period of running calls at a stop, in seconds", ge=0, le=86_400)] = (
+        10.0
+    )
+    close_deadline_s: Annotated[
+        float, setting(RESTART, "time after which whatever hangs in closing is cut, in seconds", ge=0.1, le=60)
+    ] = 2.0
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """A certificate that is none, proxies without keys, a host that others reach without a key."""
+        yield from self._certificate_faults()
+        for network in self.trusted_proxies:
+            if not is_network(network):
+                yield Fault("trusted_proxies", f"expected an IP address or network (10.0.0.0/8), got {network}")
+        api_key = config.access.api_key
+        if self.trusted_proxies and not api_key:
+            yield Fault("trusted_proxies", "needs api_key as well: a proxy brings others than this machine")
+        if self.host != "localhost" and not is_address(self.host):
+            yield Fault("host", f"expected an IP address or localhost, got {self.host}")
+        elif not api_key and not is_loopback(self.host):
+            advice = f"set {flag_of('api_key')} or {variable_of('api_key')}, or listen on 127.0.0.1"
+            yield Fault("host", f"others can reach {self.host} and no api_key is set: {advice}")
+
+    def _certificate_faults(self) -> Iterator[Fault]:
+        both = (("tls_cert", self.tls_cert), ("tls_key", self.tls_key))
+        for name, path in both:
+            if path is None:
+                continue
+            other = "tls_key" if name == "tls_cert" else "tls_cert"
+            if getattr(self, other) is None:
+                yield Fault(name, f"needs {other} as well")
+                return
+            try:
+                Path(path).open("rb").close()
+            except OSError as error:
+                yield Fault(name, f"cannot read {path}: {error.strerror}")
+                return
+        if self.tls_cert and self.tls_key:
+            try:
+                ssl.create_default_context().load_cert_chain(self.tls_cert, self.tls_key)
+            except ssl.SSLError as error:
+                reason = f"{self.tls_cert} and its key {self.tls_key} are no certificate: {error.reason or error}"
+                yield Fault("tls_cert", reason)
+
+
+class AccessSettings(Section, frozen=True, kw_only=True):
+    """Who may come in."""
+
+    section: ClassVar[str] = "access"
+    title: ClassVar[str] = "access: keys and web origins"
+
+    api_key: Annotated[
+        tuple[Text, ...],
+        setting(LIVE, "key that opens the API; unset: no key is asked for, on loopback only", is_secret=True),
+    ] = ()
+    allow_origin: Annotated[
+        tuple[Text, ...],
+        setting(LIVE, "web origin (`scheme://host[:port]`) whose pages may connect; `*`: every one, with `api_key`"),
+    ] = ()
+    page_keys: Annotated[
+        bool, setting(LIVE, "let `GET /session` give a one-minute key to any page of `allow_origin`, without a key")
+    ] = False
+    page_keys_per_minute: Annotated[
+        int, setting(LIVE, "keys that `GET /session` gives to one address; an IPv6 /64 counts as one", ge=1)
+    ] = 60
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Keys that look minted, origins that no browser sends, pages of everybody's that would get in."""
+        if any(key.startswith(MINTED_PREFIX) for key in self.api_key):
+            yield Fault("api_key", f"a key that begins with {MINTED_PREFIX} is taken for one that was minted")
+        if ANY_ORIGIN in self.allow_origin:
+            if not self.api_key:
+                reason = "* lets every web page in, and without api_key nothing else protects the bridge"
+                yield Fault("allow_origin", reason)
+            if self.page_keys:
+                reason = "with allow_origin * every web page would get keys; name the origins that shall"
+                yield Fault("page_keys", reason)
+        for origin in self.allow_origin:
+            if origin != ANY_ORIGIN and not re.fullmatch(ORIGIN_PATTERN, origin):
+                yield Fault("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
+
+
+class MediaSettings(Section, frozen=True, kw_only=True):
+    """WebRTC: the UDP port of all media, and peers."""
+
+    section: ClassVar[str] = "media"
+    title: ClassVar[str] = "media: WebRTC peers and their UDP port"
+
+    udp_port: Annotated[
+        Port | None,
+        setting(RESTART, "UDP port of all media; unset: the number of the TCP port, 0 picks a free one"),
+    ] = None
+    advertise: Annotated[
+        tuple[Text, ...],
+        setting(RESTART, "IP address that peers are told to send media to; unset: those on which media listens"),
+    ] = ()
+    connect_timeout_s: Annotated[
+        float, setting(NEW_CALLS, "time in which an answered offer's peer must connect, in seconds", ge=0.1, le=300)
+    ] = 10.0
+    peer_timeout_s: Annotated[
+        float, setting(LIVE, "silence after which a peer counts as gone, in seconds", ge=0.1, le=300)
+    ] = 10.0
+    outbound_queue_s: Annotated[
+        float,
+        setting(
+            NEW_CALLS,
+            "sound that may wait to be played to a caller, in seconds, within the budgets of bytes",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 600.0
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Addresses that no peer could send to."""
+        for address in self.advertise:
+            if not is_address(address):
+                yield Fault("advertise", f"expected an IP address, not a name, got {address}")
+            elif not can_be_sent_to(address):
+                yield Fault("advertise", f"expected an address of one machine, without a zone, got {address}")
+
+
+class CallSettings(Section, frozen=True, kw_only=True):
+    """How many calls there may be, how long, and how much of a conversation is kept."""
+
+    section: ClassVar[str] = "calls"
+    title: ClassVar[str] = "calls: how many, how long, how large"
+
+    max_calls: Annotated[int, setting(LIVE, "calls at a time; one more is answered with 429", ge=1)] = 200
+    max_calls_per_key: Annotated[
+        Positive | None,
+        setting(
+            LIVE,
+            "calls at a time of one `ek_` key, and agents of one; API keys have no such limit; "
+            "unset: a quarter of `max_calls`",
+        ),
+    ] = None
+    reserved_calls: Annotated[
+        Count | None,
+        setting(
+            LIVE,
+            "how many of `max_calls` are for API keys alone, so that `ek_` keys cannot take all; "
+            "unset: a tenth of them",
+        ),
+    ] = None
+    max_loop_lag_ms: Annotated[
+        float,
+        setting(
+            LIVE,
+            "lateness of the event loop, averaged over two seconds, beyond which new calls get 503, "
+            "in milliseconds; 0: none",
+            ge=0,
+        ),
+    ] = 100.0
+    call_limit_s: Annotated[float, setting(NEW_CALLS, "longest call, in seconds", ge=1, le=604_800)] = 3600.0
+    resume_grace_s: Annotated[
+        float,
+        setting(NEW_CALLS, "time in which a lost owner or peer may come back, in seconds; 0: none", ge=0, le=3600),
+    ] = 30.0
+    conversation_bytes: Annotated[
+        int, setting(NEW_CALLS, "bytes of text, sound and pictures that one conversation may keep", ge=65_536)
+    ] = 33_554_432
+    conversation_bytes_per_key: Annotated[
+        int, setting(NEW_CALLS, "bytes that all conversations of one `ek_` key may keep", ge=65_536)
+    ] = 67_108_864
+    conversation_bytes_in_all: Annotated[
+        int, setting(LIVE, "bytes that all conversations of the process may keep", ge=65_536)
+    ] = 536_870_912
+
+    @property
+    def calls_per_key(self) -> int:
+        """``max_calls_per_key``, or what it is if it is unset: a quarter of all calls."""
+        return max(1, self.max_calls // 4) if self.max_calls_per_key is None else self.max_calls_per_key
+
+    @property
+    def calls_in_reserve(self) -> int:
+        """``reserved_calls``, or what it is if it is unset: a tenth of all calls."""
+        return self.max_calls // 10 if self.reserved_calls is None else self.reserved_calls
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """More calls in reserve than there may be."""
+        if self.calls_in_reserve > self.max_calls:
+            reason = f"expected at most max_calls, {self.max_calls}, got {self.reserved_calls}"
+            yield Fault("reserved_calls", reason)
+
+
+class ListenerSettings(Section, frozen=True, kw_only=True):
+    """The sockets that hear calls."""
+
+    section: ClassVar[str] = "listeners"
+    title: ClassVar[str] = "listeners: the sockets that hear calls"
+
+    max_listeners_per_call: Annotated[int, setting(NEW_CALLS, "sockets attached to one call", ge=0)] = 1000
+    max_listeners_per_key: Annotated[int, setting(LIVE, "sockets attached to calls with one key", ge=0)] = 2000
+    listener_backlog_bytes: Annotated[int, setting(NEW_CALLS, "bytes that may wait for one slow listener", ge=4096)] = (
+        1_048_576
+    )
+    listener_backlog_ms: Annotated[
+        int, setting(NEW_CALLS, "sound that may wait for one slow listener, in milliseconds", ge=100)
+    ] = 5000
+    replay_bytes: Annotated[
+        int,
+        setting(
+            NEW_CALLS, "bytes of events, and as many of sound, kept of each call for listeners that come back", ge=0
+        ),
+    ] = 1_048_576
+
+
+class RecordingSettings(Section, frozen=True, kw_only=True):
+    """Recordings of calls."""
+
+    section: ClassVar[str] = "recording"
+    title: ClassVar[str] = "recording"
+
+    record_dir: Annotated[
+        Text | None, setting(RESTART, "path of the directory for recordings; unset: none are made")
+    ] = None
+    record_calls: Annotated[
+        bool, setting(RESTART, "record every call from its beginning, not only those that are asked for")
+    ] = False
+    record_format: Annotated[
+        Literal["ogg", "wav"],
+        setting(RESTART, "`ogg`: Opus at 48 kbit/s; `wav`: PCM16, 24 kHz; stereo both"),
+    ] = "ogg"
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Recordings that have no place."""
+        if self.record_calls and self.record_dir is None:
+            yield Fault("record_calls", "needs record_dir as well")
+
+
+class EngineSettings(Section, frozen=True, kw_only=True):
+    """The embedded engine."""
+
+    section: ClassVar[str] = "engine"
+    title: ClassVar[str] = "engine: the embedded one"
+
+    engine: Annotated[
+        Literal["auto", "local", "parrot"],
+        setting(
+            RESTART,
+            "the embedded engine: `local` hears and speaks, `parrot` repeats; `auto`: `local` if installed",
+        ),
+    ] = "auto"
+    engine_seed: Annotated[
+        Count | None,
+        setting(RESTART, "makes the local engine say the same, to the bit, whenever it hears the same"),
+    ] = None
+    engine_whisper: Annotated[
+        Text | None, setting(RESTART, "folder of another Whisper model for it, in CTranslate2's form")
+    ] = None
+
+
+class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table ``[upstreams.NAME]`` of the file."""
+
+    url: Text
+    key: Text | None = None
+    key_env: Text | None = None
+    """The environment variable that holds the key."""
+    profile: Text = "openai"
+    model: Text | None = None
+    """What the model is called there; unset: as the client calls it."""
+    models: tuple[Text, ...] = ()
+    """Calls that ask for one of these go here."""
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"NamedUpstream(url={self.url!r}, profile={self.profile!r}, models={self.models!r})"
+
+
+class UpstreamSettings(Section, frozen=True, kw_only=True):
+    """Who answers calls."""
+
+    section: ClassVar[str] = "upstream"
+    title: ClassVar[str] = "upstream: who answers calls"
+
+    upstream: Annotated[
+        Text,
+        setting(
+            NEW_CALLS,
+            "who answers: `local` (the embedded engine), `agent` (a socket that attaches as one), "
+            "`ws(s)://…/v1/realtime`, `http(s)://…/v1/realtime/calls` (over WebRTC), or the name of one of `upstreams`",
+        ),
+    ] = "local"
+    upstream_key: Annotated[Text | None, setting(NEW_CALLS, "key that `upstream` asks for", is_secret=True)] = None
+    upstream_profile: Annotated[
+        Text, setting(NEW_CALLS, "name of what is particular about `upstream`: see the guide on upstreams")
+    ] = "openai"
+    default_model: Annotated[
+        Text,
+        setting(NEW_CALLS, "model of a call that names none; a profile's own, if it has one, unless this is set"),
+    ] = "gpt-realtime-2.1"
+    upstream_fallback: Annotated[
+        tuple[Text, ...], setting(NEW_CALLS, "who answers if `upstream` does not; tried in order")
+    ] = ()
+    upstreams: Annotated[
+        dict[Text, NamedUpstream],
+        setting(NEW_CALLS, "more upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`"),
+    ] = {}
+    upstream_connect_timeout_s: Annotated[
+        float, setting(NEW_CALLS, "time in which an upstream must answer, in seconds", ge=0.1, le=300)
+    ] = 10.0
+    upstream_stall_s: Annotated[
+        float,
+        setting(NEW_CALLS, "silence of an upstream that owes an answer, until it is redialled", ge=0.1, le=600),
+    ] = 15.0
+    upstream_renew_s: Annotated[
+        float,
+        setting(NEW_CALLS, "age at which an upstream is replaced before it ends the session", ge=1, le=604_800),
+    ] = 3300.0
+    upstream_tries: Annotated[int, setting(NEW_CALLS, "tries of each upstream, with backoff", ge=1, le=100)] = 3
+    agent_wait_s: Annotated[
+        float, setting(NEW_CALLS, "time in which an agent must attach to a call, in seconds", ge=0, le=3600)
+    ] = 10.0
+    upstream_ice_server: Annotated[
+        tuple[Text, ...],
+        setting(
+            NEW_CALLS,
+            "for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`",
+            is_secret=True,
+        ),
+    ] = ()
+
+    @property
+    def uses_engine(self) -> bool:
+        """Some calls are answered by the embedded engine."""
+        return "local" in (self.upstream, *self.upstream_fallback, *(given.url for given in self.upstreams.values()))
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Upstreams that nobody could dial, that would never be called, or whose key is not there."""
+        names = (*_OWN_UPSTREAMS, *self.upstreams)
+        for name, given in (("upstream", (self.upstream,)), ("upstream_fallback", self.upstream_fallback)):
+            for one in given:
+                if one not in names and not _UPSTREAM_URL.fullmatch(one):
+                    reason = f"expected {', '.join(names)} or a URL (ws, wss, http, https), got {one[:100]}"
+                    yield Fault(name, reason)
+        owners: dict[str, str] = {}
+        for name, table in self.upstreams.items():
+            if name in _OWN_UPSTREAMS:
+                yield Fault("upstreams", f"{name} is a name that the bridge itself has given; choose another")
+            for model in table.models:
+                if owners.setdefault(model, name) != name:
+                    reason = f"{name}.models: calls for {model[:100]} go to {owners[model]} already"
+                    yield Fault("upstreams", reason)
+            if table.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(table.url):
+                reason = f"{name}.url: expected a URL (ws, wss, http, https), got {table.url[:100]}"
+                yield Fault("upstreams", reason)
+            if table.key_env is not None and not os.environ.get(table.key_env):
+                yield Fault("upstreams", f"{name}.key_env: the environment has no {table.key_env}")
+
+
+class TelephonySettings(Section, frozen=True, kw_only=True):
+    """What all carriers have in common."""
+
+    section: ClassVar[str] = "telephony"
+    title: ClassVar[str] = "telephony: what all carriers have in common"
+
+    public_url: Annotated[
+        Text | None,
+        setting(LIVE, "`https://host` at which carriers reach the bridge; what they sign begins with it"),
+    ] = None
+    carrier_grace_s: Annotated[
+        float,
+        setting(NEW_CALLS, "time in which a telephone call's lost connection may return, in seconds", ge=0, le=300),
+    ] = 5.0
+    carrier_parameters: Annotated[
+        tuple[Literal["instructions", "voice", "model"], ...],
+        setting(NEW_CALLS, "`instructions`, `voice` or `model`: what a telephone call's parameters may set"),
+    ] = ()
+    dtmf_items: Annotated[
+        bool, setting(NEW_CALLS, "write keys that a telephone's caller presses into the conversation, as text")
+    ] = False
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """An address that is none."""
+        if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
+            yield Fault("public_url", f"expected https://host, perhaps with a path, got {self.public_url}")
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """The log on standard error."""
+
+    section: ClassVar[str] = "log"
+    title: ClassVar[str] = "log"
+
+    log_format: Annotated[
+        Literal["auto", "console", "json"],
+        setting(RESTART, "`auto`: `console` on a terminal, `json` elsewhere"),
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], setting(LIVE, "the least severe lines to write")
+    ] = "info"
+
+
+ROOMS: tuple[type[Section], ...] = (
+    ServerSettings,
+    AccessSettings,
+    MediaSettings,
+    CallSettings,
+    ListenerSettings,
+    UpstreamSettings,
+    EngineSettings,
+    RecordingSettings,
+    TelephonySettings,
+    LogSettings,
+)
+"""All sections but those of carriers, in the order of the help and the reference."""

@@ -1,0 +1,32 @@
+"""Asterisk's settings."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from bridge.config.fields import Applies, Fault, Section, Text, setting
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+
+__all__ = ["AsteriskSettings"]
+
+
+class AsteriskSettings(Section, frozen=True, kw_only=True):
+    """Asterisk's ``chan_websocket``, in both directions."""
+
+    section: ClassVar[str] = "asterisk"
+    title: ClassVar[str] = "telephony: Asterisk"
+
+    asterisk_secret: Annotated[
+        tuple[Text, ...],
+        setting(Applies.LIVE, "`password` in Asterisk's `websocket_client.conf`; opens its endpoint", is_secret=True),
+    ] = ()
+    asterisk_url: Annotated[
+        Text | None,
+        setting(Applies.LIVE, "`ws://host:8088/media` of the Asterisk whose waiting calls may be fetched"),
+    ] = None
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """An address that is none of a WebSocket."""
+        if self.asterisk_url is not None and not self.asterisk_url.startswith(("ws://", "wss://")):
+            yield Fault("asterisk_url", f"expected ws://host:8088/media, got {self.asterisk_url}")

@@ -1,0 +1,31 @@
+"""Twilio's settings."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from bridge.config.fields import Applies, Fault, Section, Text, setting
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+
+__all__ = ["TwilioSettings"]
+
+
+class TwilioSettings(Section, frozen=True, kw_only=True):
+    """Twilio Media Streams."""
+
+    section: ClassVar[str] = "twilio"
+    title: ClassVar[str] = "telephony: Twilio"
+
+    twilio_auth_token: Annotated[
+        tuple[Text, ...],
+        setting(Applies.LIVE, "auth token, or signing key, of a Twilio account; opens its endpoint", is_secret=True),
+    ] = ()
+    twilio_require_token: Annotated[
+        bool, setting(Applies.LIVE, "ask each Twilio stream for a single-use token as well, as its parameter `token`")
+    ] = True
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Signatures that could not be checked."""
+        if self.twilio_auth_token and config.telephony.public_url is None:
+            yield Fault("twilio_auth_token", "needs public_url as well: a signature covers the whole address")
