@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from bridge.telephony.json_dialect import JsonDialect
 
 from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
 from bridge.client.carriers import Buffer, SimulatedCarrier, TelnyxCarrier, TwilioCarrier
 from bridge.telephony.audiosocket.dialect import frame
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 from bridge.wire.audio import G711_ULAW, pcm16_at

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from bridge.telephony.json_dialect import JsonDialect
-
 from bridge.api.body import _boundary, _Form
 from bridge.errors import BadOffer, BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter, frame
 from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 from bridge.webrtc.sdp import AnswerParameters, Fingerprint, parse_offer, parse_remote, write_answer

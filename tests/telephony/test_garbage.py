@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
-from bridge.telephony.json_dialect import JsonDialect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 

@@ -5,10 +5,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from bridge.telephony.json_dialect import JsonDialect
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, TELNYX_DIALECT
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 

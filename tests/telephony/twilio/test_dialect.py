@@ -6,10 +6,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from bridge.telephony.json_dialect import JsonDialect
 
 from bridge.errors import BadRequest
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
+from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
 from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, is_signed, sign
 from bridge.wire.audio import G711_ALAW, G711_ULAW
