@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 RATES_HZ = {"pcm16": 24_000, "g711_ulaw": 8_000, "g711_alaw": 8_000}
 _CODECS = {"g711_ulaw": "pcm_mulaw", "g711_alaw": "pcm_alaw"}
 
+PLAYED_LIKENESS = 0.5
+"""The same for ``stretched_likeness`` of what a peer has played or recorded in real time.
+
+A busy machine leaves gaps in it and stretches it: 0.72 was seen. Other words of the speaker reach 0.35.
+"""
+
 Samples = NDArray[np.float64]
 
 
@@ -74,3 +80,28 @@ def match(sound: Samples, source: Samples) -> Match:
     ours, theirs = sound[max(0, lag) :], source[max(0, -lag) :]
     common = min(len(ours), len(theirs))
     return Match(lag, float(np.corrcoef(ours[:common], theirs[:common])[0, 1]))
+
+
+def stretched_likeness(sound: Samples, source: Samples) -> float:
+    """How alike ``sound`` is to ``source`` if its player may have stretched it, as libwebrtc's does on a busy machine.
+
+    Both at 24 kHz. Each piece of 300 ms is laid where it fits best, within 200 ms of the last one that fitted; the mean
+    of the pieces' correlations, weighted by their energy.
+    """
+    size, reach = 7_200, 4_800
+    lag = match(sound, source).lag
+    quiet = np.zeros(len(source) + reach)
+    padded = np.concatenate([quiet, sound, quiet])
+    likeness = weights = 0.0
+    for at in range(0, len(source) - size + 1, size):
+        piece = source[at : at + size]
+        start = at + lag + len(quiet) - reach
+        there = padded[start : start + size + 2 * reach]
+        energy = float(np.dot(piece, piece))
+        weights += energy
+        if energy > 0 and there.any():
+            found = match(there, piece)
+            likeness += energy * found.correlation
+            if found.correlation > PLAYED_LIKENESS:  # noise in a pause fits anywhere
+                lag += found.lag - reach
+    return likeness / weights

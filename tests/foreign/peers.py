@@ -10,29 +10,15 @@ import numpy as np
 
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import stream_numbers
-from tests.end_to_end.sound import Samples, match, pcm_of, resample, samples_of
+from tests.end_to_end.sound import Samples, pcm_of, resample, samples_of
 from tests.end_to_end.web import EventSocket, open_socket, request
 from tests.sdk_js.node import Scenario
 
-__all__ = [
-    "FOLDER",
-    "LIKENESS",
-    "PLAYED_LIKENESS",
-    "converse",
-    "heard_by",
-    "opus_of",
-    "stretched_likeness",
-    "write_speech",
-]
+__all__ = ["FOLDER", "LIKENESS", "converse", "heard_by", "opus_of", "write_speech"]
 
 FOLDER = Path(__file__).parent
 LIKENESS = 0.9
 """The correlation beyond which sound is the sound that was sent."""
-PLAYED_LIKENESS = 0.5
-"""The same for ``stretched_likeness`` of what a peer has played or recorded in real time.
-
-A busy machine leaves gaps in it and stretches it: 0.72 was seen. Other words of the speaker reach 0.35.
-"""
 
 _RATE_HZ = 48_000
 _FRAME_SAMPLES = 960
@@ -104,27 +90,3 @@ def heard_by(told: dict[str, Any]) -> Samples:
             start = timestamp - first
             sound[start : start + len(left)] = left[: len(sound) - start]
     return resample(32_768 * sound, _RATE_HZ, 24_000)
-
-
-def stretched_likeness(sound: Samples, source: Samples) -> float:
-    """How alike ``sound`` is to ``source`` if its player may have stretched it, as libwebrtc's does on a busy machine.
-
-    Both at 24 kHz. Each piece of 300 ms is laid where it fits best, within 200 ms of the piece before; the mean of the
-    pieces' correlations, weighted by their energy.
-    """
-    size, reach = 7_200, 4_800
-    lag = match(sound, source).lag
-    quiet = np.zeros(len(source) + reach)
-    padded = np.concatenate([quiet, sound, quiet])
-    likeness = weights = 0.0
-    for at in range(0, len(source) - size + 1, size):
-        piece = source[at : at + size]
-        start = at + lag + len(quiet) - reach
-        there = padded[start : start + size + 2 * reach]
-        energy = float(np.dot(piece, piece))
-        weights += energy
-        if energy > 0 and there.any():
-            found = match(there, piece)
-            lag += found.lag - reach
-            likeness += energy * found.correlation
-    return likeness / weights

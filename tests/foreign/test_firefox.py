@@ -10,9 +10,9 @@ import pytest
 
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
-from tests.end_to_end.sound import samples_of
+from tests.end_to_end.sound import PLAYED_LIKENESS, samples_of, stretched_likeness
 from tests.foreign.network import inside, network
-from tests.foreign.peers import FOLDER, LIKENESS, PLAYED_LIKENESS, converse, stretched_likeness
+from tests.foreign.peers import FOLDER, LIKENESS, converse
 from tests.foreign.sound_card import SoundCard
 from tests.sdk_js.node import Scenario, scenario
 from tests.settings import config_for_tests

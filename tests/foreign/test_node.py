@@ -6,8 +6,8 @@ import pytest
 
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import inbound_sound, outbound_sound
-from tests.end_to_end.sound import match, samples_of
-from tests.foreign.peers import FOLDER, LIKENESS, PLAYED_LIKENESS, converse, heard_by, stretched_likeness
+from tests.end_to_end.sound import PLAYED_LIKENESS, match, samples_of, stretched_likeness
+from tests.foreign.peers import FOLDER, LIKENESS, converse, heard_by
 from tests.sdk_js.node import scenario
 from tests.settings import config_for_tests
 

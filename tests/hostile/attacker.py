@@ -1,7 +1,7 @@
 """The attacker's process: ``python -m tests.hostile.attacker MODULE:FUNCTION``.
 
 It says ``ready`` when everything is imported, reads its order from standard input (the daemon's address and the
-function's arguments, as JSON), and writes what the function returned.
+function's arguments, as JSON), and writes what the function returned. A function may say that it is ``under_way``.
 """
 
 import importlib
@@ -11,7 +11,15 @@ import sys
 
 from tests.hostile.stage import Address
 
+__all__ = ["main", "under_way"]
+
 _NICENESS = 5  # what is measured is the daemon, not who gets the processor first
+
+
+def under_way() -> None:
+    """Tells the test that what it waits for has begun."""
+    sys.stdout.write("under way\n")
+    sys.stdout.flush()
 
 
 def main() -> None:

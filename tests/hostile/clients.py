@@ -9,6 +9,7 @@ from collections import Counter
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.hostile.attacker import under_way
 from tests.hostile.stage import OPERATOR, Address
 
 __all__ = ["abandoned_calls", "big_items", "costly_messages", "minting"]
@@ -57,7 +58,7 @@ async def _big_items(address: Address, kind: str, megabytes: int, count: int, co
 
 
 def abandoned_calls(address: Address, key: str, count: int) -> dict[str, int]:
-    """Opens so many calls with one key, holds them, then breaks every connection; the statuses that it got."""
+    """Opens so many calls with one key, then breaks every connection; the statuses that it got."""
     return asyncio.run(_abandoned_calls(address, key, count))
 
 
@@ -73,7 +74,6 @@ async def _abandoned_calls(address: Address, key: str, count: int) -> dict[str, 
             seen[str(error.response.status_code)] += 1
         else:
             seen["101"] += 1
-    await asyncio.sleep(1)
     for socket in held:
         socket.transport.abort()
     return dict(seen)
@@ -95,6 +95,8 @@ def minting(address: Address, seconds: float) -> list[int]:
         if not answer:
             break
         seen.append(int(answer.split(b" ", 2)[1]))
+        if len(seen) == 1:
+            under_way()
     return seen
 
 

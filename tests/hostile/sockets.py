@@ -4,11 +4,13 @@ import select
 import socket
 import time
 
+from tests.hostile.attacker import under_way
 from tests.hostile.stage import KEY, Address
 
 __all__ = ["flood", "hold", "huge_first_messages", "pipelined"]
 
 _TIMEOUT_S = 10.0
+_UNDER_WAY_BYTES = 2**20
 _MASK = bytes(4)  # masked by zeros, the payload stays as it is
 _TEXT, _CONTINUATION, _PING, _PONG = 0x1, 0x0, 0x9, 0xA
 _FIN = 0x80
@@ -68,6 +70,7 @@ def flood(
         unsent[connection] = b""
     taken = 0
     until = time.monotonic() + seconds
+    is_under_way = False
     while unsent and taken < megabytes * 2**20 and time.monotonic() < until:
         readable, writable, _ = select.select(list(unsent) if reads else [], list(unsent), [], 0.1)
         for connection in readable:
@@ -84,6 +87,9 @@ def flood(
                 count = connection.send(data)
                 unsent[connection] = data[count:]
                 taken += count
+                if not is_under_way and taken >= _UNDER_WAY_BYTES:
+                    is_under_way = True
+                    under_way()
             except BlockingIOError:
                 pass
             except OSError:
@@ -156,6 +162,7 @@ def hold(address: Address, kinds: list[str], count: int, seconds: float, trickle
         connection.sendall(_HELD[kind])
         connection.setblocking(False)
         connections.append((kind, connection))
+    under_way()
     until = time.monotonic() + seconds
     while connections and time.monotonic() < until:
         time.sleep(0.2)

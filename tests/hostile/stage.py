@@ -290,14 +290,25 @@ class Attacker:
 
     def __init__(self, process: asyncio.subprocess.Process, order: str) -> None:
         self._process = process
-        self._order = order
+        self._order: bytes | None = order.encode()
+
+    async def begin(self) -> None:
+        """Lets it loose, and waits until it says that it is under way."""
+        order, self._order = self._order, None
+        assert order is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(order)
+        self._process.stdin.close()
+        async with asyncio.timeout(_START_LIMIT_S):
+            assert await self._process.stdout.readline() == b"under way\n"
 
     async def result(self) -> Any:
-        """Lets it loose, and waits for its end; what its function returned."""
+        """Lets it loose if it is not, and waits for its end; what its function returned."""
         async with asyncio.timeout(_ATTACK_LIMIT_S):
-            output, _ = await self._process.communicate(self._order.encode())
+            output, _ = await self._process.communicate(self._order)
         assert self._process.returncode == 0
-        return json.loads(output)
+        return json.loads(output.rpartition(b"\n")[2])
 
 
 @asynccontextmanager

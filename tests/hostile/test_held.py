@@ -17,7 +17,6 @@ _KINDS = [
     "line_ends",  # let pass in front of a request (RFC 9112 section 2.2), but not for ever
 ]
 _DEADLINE_S = 14.0
-_UNDER_WAY_S = 1.0
 
 
 @pytest.mark.parametrize("trickle", ["", "a"], ids=["silent", "trickling"])
@@ -33,8 +32,8 @@ async def test_stop_with_connections_that_never_go(flags: tuple[str, ...], tmp_p
     """Exit 0, in time, and ``daemon.stopped``."""
     with serve(tmp_path / "log", *flags) as target:
         async with attacker(target, hold, kinds, 5, 20.0, "a") as attacking, asyncio.TaskGroup() as tasks:
+            await attacking.begin()
             result = tasks.create_task(attacking.result())
-            await asyncio.sleep(_UNDER_WAY_S)
             await asyncio.to_thread(target.stop, STOP_LIMIT_S)
             result.cancel()
 

@@ -12,7 +12,7 @@ from bridge.client.phone import Dialling, Phone, dial
 from bridge.daemon import Daemon
 from bridge.session.session import Session
 from bridge.wire.audio import AudioFormat
-from tests.end_to_end.sound import Samples, decode, encode, resample, samples_of
+from tests.end_to_end.sound import Samples, decode, encode, resample, samples_of, stretched_likeness
 from tests.end_to_end.web import request
 from tests.machine import scaled
 
@@ -105,6 +105,14 @@ class Caller:
     def heard(self) -> Samples:
         """All of it as numbers."""
         return from_telephone(b"".join(frame for _, frame in self.frames), self.answer_format)
+
+    def likeness(self, pcm: bytes) -> float:
+        """How alike what came is to PCM16 at 24 kHz, whatever the pauses between the frames.
+
+        A caller without a buffer hears silence wherever the machine has not given the bridge its turn in time.
+        """
+        came = from_telephone(b"".join(frame for _, frame in self.sounding), self.answer_format)
+        return stretched_likeness(resample(came, self.answer_format.rate_hz, 24_000), samples_of(pcm))
 
     async def wait(self, is_so: Callable[[], bool], what: str) -> None:
         """Returns as soon as ``is_so``; asked again at every frame."""

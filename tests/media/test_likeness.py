@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from tests.end_to_end.sound import Samples, samples_of
-from tests.foreign.peers import PLAYED_LIKENESS, stretched_likeness
+from tests.end_to_end.sound import PLAYED_LIKENESS, Samples, samples_of, stretched_likeness
 
 _MS = 24
 _WORDS_MS = 2200
@@ -22,6 +21,14 @@ def test_words_that_were_played_with_gaps_and_stretches(speech_pcm: bytes) -> No
         piece[200 * _MS : 260 * _MS] = 0
         pieces += [piece, np.zeros(40 * _MS * (number % 2))]
     assert stretched_likeness(np.concatenate(pieces), words) > PLAYED_LIKENESS + 0.2
+
+
+def test_noise_in_the_pauses_leads_nobody_astray(speech_pcm: bytes) -> None:
+    """Where the words pause there is noise, which lies as well anywhere: what follows is found all the same."""
+    words = _words(speech_pcm, 0)
+    noise = np.random.default_rng(1).normal(0, 20, 3000 * _MS)
+    source = np.concatenate([noise[: 900 * _MS], words, noise[900 * _MS :]])
+    assert stretched_likeness(words, source) > 0.9
 
 
 def test_other_words_of_the_speaker(speech_pcm: bytes) -> None:
