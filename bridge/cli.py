@@ -5,15 +5,19 @@ Only the command that was chosen is imported, so that ``bridge --help`` and ``br
 
 import argparse
 import os
+import re
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bridge import __version__
 from bridge.errors import ConfigError
 
 if TYPE_CHECKING:
     import asyncio
+
+    from bridge.config.load import Sources
 
 __all__ = ["main"]
 
@@ -49,7 +53,7 @@ def _heed_interrupts() -> None:
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     """All commands by name, and the flags of the one that ``words`` choose: the first of them that is no flag."""
-    parser = argparse.ArgumentParser(prog="bridge", description="A WebRTC-to-WebSocket bridge for the Realtime API.")
+    parser = _Parser(prog="bridge", description="A WebRTC-to-WebSocket bridge for the Realtime API.")
     parser.add_argument("--version", action="version", version=f"bridge {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     chosen = next((word for word in words if not word.startswith("-")), None)
@@ -60,10 +64,43 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
+class _Parser(argparse.ArgumentParser):
+    """Python's, which says of a mistake what was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The arguments; an unknown flag ends the program here, where the flags of its command are known."""
+        known, unknown = super().parse_known_args(args, namespace)
+        flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+        if flag is not None:
+            self.error(f"unknown flag {flag}{_hint(flag, self._option_string_actions)}")
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with a line on what is wrong, and one on where help is."""
+        command = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if command is not None and "COMMAND" in message:
+            message = f"unknown command {command[1]}{_hint(command[1], re.findall(r'[a-z]+', command[2]))}"
+        if value := re.match(r"argument (\S+): expected one argument", message):
+            message = f"{value[1]} needs a value"
+        self.exit(2, f"{self.prog}: {message}\n{self.prog} --help lists what there is.\n")
+
+
+def _hint(given: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    closest = get_close_matches(given, list(names), n=1)
+    return f", did you mean {closest[0]}?" if closest else ""
+
+
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     from bridge.config import add_flags
     from bridge.telephony.settings import carrier_sections
 
+    parser.usage = "bridge serve [--config FILE] [--SETTING VALUE ...]"
+    parser.description = (
+        "Runs the daemon. Each setting is a flag, a variable BRIDGE_SETTING, and a line of the file. A flag counts "
+        "before a variable, and that before the file."
+    )
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     add_flags(parser, carrier_sections())
     parser.set_defaults(run=_serve)
@@ -93,11 +130,18 @@ _COMMANDS = {
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from bridge.config import load
+    sources = _sources(arguments)
+    config = sources.load()  # before the daemon is imported: a mistake is told at once
     from bridge.serve import serve
+
+    return serve(config, sources)
+
+
+def _sources(arguments: argparse.Namespace) -> "Sources":
+    from bridge.config.load import Sources
     from bridge.telephony.settings import carrier_sections
 
-    return serve(load(vars(arguments), os.environ, arguments.config, carrier_sections()))
+    return Sources(vars(arguments), os.environ, arguments.config, carrier_sections())
 
 
 def _call(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import uvloop
 
 from bridge import log as logging
 from bridge.config import Config
+from bridge.config.load import Sources
 from bridge.daemon import Daemon
 
 __all__ = ["serve"]
@@ -24,11 +25,16 @@ _OWN_BLOCK_BYTES = 256 * 1024
 _log = logging.get_logger("cli")
 
 
-def serve(config: Config) -> int:
-    """Serves until SIGTERM or SIGINT, with the log on standard error; the exit code."""
+def serve(config: Config, sources: Sources) -> int:
+    """Serves until SIGTERM or SIGINT, with the log on standard error; the exit code.
+
+    ``config`` is what ``sources`` say at the start.
+    """
     _give_back_large_blocks()
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
         logging.configure(config.log.log_format, config.log.log_level, stream)
+        if ignored := sources.ignored:
+            _log.warning("config.variables_ignored", variables=ignored)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_run_daemon(config))
             _leave_within(_LEAVE_S, code)

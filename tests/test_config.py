@@ -21,6 +21,7 @@ from bridge.config import (
 from bridge.config import add_flags as add_flags_of
 from bridge.config import load as load_with
 from bridge.config.fields import settings_of
+from bridge.config.load import Sources
 from bridge.config.rooms import ROOMS
 from bridge.errors import ConfigError
 from bridge.telephony.asterisk.settings import AsteriskSettings
@@ -99,20 +100,29 @@ def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None
 @pytest.mark.parametrize(
     ("environ", "line"),
     [
-        ({"BRIDGE_PORT": "99999"}, "port: expected int <= 65535, got 99999 (from environment BRIDGE_PORT)"),
-        ({"BRIDGE_UDP_PORT": "two"}, "udp_port: expected int, got two (from environment BRIDGE_UDP_PORT)"),
-        ({"BRIDGE_DRAIN_S": "nan"}, "drain_s: expected float >= 0.0, got nan (from environment BRIDGE_DRAIN_S)"),
+        (
+            {"BRIDGE_PORT": "99999"},
+            "port: must be a whole number from 0 to 65535, got '99999' (from environment BRIDGE_PORT)",
+        ),
+        (
+            {"BRIDGE_UDP_PORT": "two"},
+            "udp_port: must be a whole number from 0 to 65535, got 'two' (from environment BRIDGE_UDP_PORT)",
+        ),
+        (
+            {"BRIDGE_DRAIN_S": "nan"},
+            "drain_s: must be a number from 0 to 86400, got 'nan' (from environment BRIDGE_DRAIN_S)",
+        ),
         (
             {"BRIDGE_LOG_FORMAT": "xml"},
-            "log_format: expected auto | console | json, got xml (from environment BRIDGE_LOG_FORMAT)",
+            "log_format: must be auto, console or json, got 'xml' (from environment BRIDGE_LOG_FORMAT)",
         ),
         (
             {"BRIDGE_ADVERTISE": "10.0.0.1,media.example.org"},
-            "advertise: expected an IP address, not a name, got media.example.org (from environment BRIDGE_ADVERTISE)",
+            "advertise: must be an IP address, not a name, got 'media.example.org' (from environment BRIDGE_ADVERTISE)",
         ),
         (
             {"BRIDGE_TRUSTED_PROXIES": "10.0.0.0/8,proxy.example"},
-            "trusted_proxies: expected an IP address or network (10.0.0.0/8), got proxy.example "
+            "trusted_proxies: must be an IP address or network (10.0.0.0/8), got 'proxy.example' "
             "(from environment BRIDGE_TRUSTED_PROXIES)",
         ),
         (
@@ -123,15 +133,18 @@ def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None
         ({"BRIDGE_PROT": "1"}, "prot: unknown setting, did you mean port? (from environment BRIDGE_PROT)"),
         (
             {"BRIDGE_CARRIER_PARAMETERS": "voice,tools"},
-            "carrier_parameters: expected instructions | voice | model, got voice,tools "
+            "carrier_parameters: must be a list of instructions, voice, model, got 'voice,tools' "
             "(from environment BRIDGE_CARRIER_PARAMETERS)",
         ),
         (
             {"BRIDGE_PAGE_KEYS": "maybe"},
-            "page_keys: expected true | false, got maybe (from environment BRIDGE_PAGE_KEYS)",
+            "page_keys: must be true or false, got 'maybe' (from environment BRIDGE_PAGE_KEYS)",
         ),
         ({"BRIDGE_ZZZ": "1"}, "zzz: unknown setting (from environment BRIDGE_ZZZ)"),
-        ({"BRIDGE_PORT": "8\n0"}, r"port: expected int, got 8\n0 (from environment BRIDGE_PORT)"),
+        (
+            {"BRIDGE_PORT": "8\n0"},
+            r"port: must be a whole number from 0 to 65535, got '8\n0' (from environment BRIDGE_PORT)",
+        ),
     ],
 )
 def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
@@ -139,23 +152,63 @@ def test_a_bad_variable_is_named(environ: dict[str, str], line: str) -> None:
     assert _refusal(environ=environ) == line
 
 
+@pytest.mark.parametrize("given", ["warn", "WARN", "Warning", "warning"])
+def test_a_level_may_be_written_as_other_programs_do(given: str) -> None:
+    """``warn`` is ``warning``, and words count in any case."""
+    assert load({}, {"BRIDGE_LOG_LEVEL": given}, None).log.log_level == "warning"
+
+
+_OF_KUBERNETES = {
+    "BRIDGE_PORT": "tcp://10.43.7.9:8080",
+    "BRIDGE_SERVICE_HOST": "10.43.7.9",
+    "BRIDGE_SERVICE_PORT": "8080",
+    "BRIDGE_SERVICE_PORT_HTTP": "8080",
+    "BRIDGE_PORT_8080_TCP": "tcp://10.43.7.9:8080",
+    "BRIDGE_PORT_8080_TCP_PROTO": "tcp",
+    "BRIDGE_PORT_8080_TCP_PORT": "8080",
+    "BRIDGE_PORT_8080_TCP_ADDR": "10.43.7.9",
+    "BRIDGE_UDP_PORT": "udp://10.43.7.9:8080",
+    "BRIDGE_UDP_SERVICE_HOST": "10.43.7.9",
+}
+
+
+def test_what_kubernetes_says_of_its_services_is_no_setting() -> None:
+    """A service called bridge, or bridge-udp, puts such variables into every container; they are left aside."""
+    sources = Sources({}, {**_OF_KUBERNETES, "BRIDGE_MAX_CALLS": "7"}, None)
+    config = sources.load()
+    assert (config.server.port, config.media.udp_port, config.calls.max_calls) == (8080, None, 7)
+    assert sources.ignored == list(_OF_KUBERNETES)
+
+
+def test_a_setting_beside_those_of_kubernetes_is_still_one() -> None:
+    """Ports that are numbers count, and so do mistakes."""
+    assert Sources({}, {"BRIDGE_PORT": "9000"}, None).load().server.port == 9000
+    assert _refusal(environ={"BRIDGE_PORT": "10.0.0.1:8080"}).startswith("port: must be a whole number")
+
+
 def test_a_bad_flag_is_named() -> None:
     """A flag is told as it is typed."""
-    assert _refusal({"max_calls": "0"}) == "max_calls: expected int >= 1, got 0 (from flag --max-calls)"
+    assert (
+        _refusal({"max_calls": "0"})
+        == "max_calls: must be a whole number of at least 1, got '0' (from flag --max-calls)"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('port = "80"', "port: expected int, got '80' (from file {path})"),
-        ("port = true", "port: expected int, got True (from file {path})"),
-        ('advertise = "10.0.0.1"', "advertise: expected array, got '10.0.0.1' (from file {path})"),
+        ('port = "80"', "port: must be a whole number from 0 to 65535, got '80' (from file {path})"),
+        ("port = true", "port: must be a whole number from 0 to 65535, got true (from file {path})"),
+        (
+            'advertise = "10.0.0.1"',
+            'advertise: must be a list, such as ["a", "b"], got \'10.0.0.1\' (from file {path})',
+        ),
         ("udp-port = 1", "udp-port: unknown setting, did you mean udp_port? (from file {path})"),
         ("[sever]\nport = 1", "sever: unknown setting, did you mean server? (from file {path})"),
         ("[server]\nprot = 1", "server.prot: unknown setting, did you mean port? (from file {path})"),
         ("[server]\nudp_port = 1", "server.udp_port: unknown setting there, it belongs in [media] (from file {path})"),
         ("port = 1\n[server]\nport = 2", "port: it stands there twice (from file {path})"),
-        ("[server]\nport = 99999", "port: expected int <= 65535, got 99999 (from file {path})"),
+        ("[server]\nport = 99999", "port: must be a whole number from 0 to 65535, got 99999 (from file {path})"),
         ("port 80", "config: {path} is not TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
     ],
 )
@@ -250,7 +303,7 @@ def test_origins_are_as_a_browser_sends_them() -> None:
     good = ["https://app.example.org", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abcdef"]
     assert load({"allow_origin": good}, {}, None).access.allow_origin == tuple(good)
     for bad in ("app.example.org", "https://app.example.org/", "https://App.example.org", "**", "https://a:b@c"):
-        assert _refusal({"allow_origin": [bad]}).startswith("allow_origin: expected scheme://host[:port] in lower case")
+        assert _refusal({"allow_origin": [bad]}).startswith("allow_origin: must be scheme://host[:port] in lower case")
 
 
 def test_every_origin_may_be_allowed_where_keys_are_asked_for() -> None:
@@ -304,12 +357,12 @@ def test_a_bad_secret_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"public_url": "bridge.example.com"}, "public_url: expected https://host"),
-        ({"public_url": "https://bridge.example.com?x=1"}, "public_url: expected https://host"),
+        ({"public_url": "bridge.example.com"}, "public_url: must be https://host"),
+        ({"public_url": "https://bridge.example.com?x=1"}, "public_url: must be https://host"),
         ({"twilio_auth_token": ["sekrit"]}, "twilio_auth_token: needs public_url as well"),
-        ({"asterisk_url": "http://pbx:8088/media"}, "asterisk_url: expected ws://host:8088/media"),
-        ({"audiosocket_host": "pbx"}, "audiosocket_host: expected an IP address or localhost, got pbx"),
-        ({"audiosocket_uuid": ["sekrit"]}, "audiosocket_uuid: expected a UUID in lower case"),
+        ({"asterisk_url": "http://pbx:8088/media"}, "asterisk_url: must be ws://host:8088/media"),
+        ({"audiosocket_host": "pbx"}, "audiosocket_host: must be an IP address or localhost, got 'pbx'"),
+        ({"audiosocket_uuid": ["sekrit"]}, "audiosocket_uuid: must be a UUID in lower case"),
         ({"carrier_parameters": ["tools"]}, "carrier_parameters: "),
     ],
 )
@@ -324,11 +377,11 @@ def test_settings_of_telephones(settings: dict[str, Any], line: str) -> None:
     ("settings", "line"),
     [
         ({"api_key": ["sk-1", "ek_sekrit"]}, "api_key: a key that begins with ek_ is taken for one that was minted"),
-        ({"max_calls": "5", "reserved_calls": "6"}, "reserved_calls: expected at most max_calls, 5, got 6"),
-        ({"advertise": ["0.0.0.0"]}, "advertise: expected an address of one machine, without a zone, got 0.0.0.0"),
-        ({"advertise": ["::"]}, "advertise: expected an address of one machine"),
-        ({"advertise": ["224.0.0.1"]}, "advertise: expected an address of one machine"),
-        ({"advertise": ["fe80::1%eth0"]}, "advertise: expected an address of one machine"),
+        ({"max_calls": "5", "reserved_calls": "6"}, "reserved_calls: must be at most max_calls, which is 5, got 6"),
+        ({"advertise": ["0.0.0.0"]}, "advertise: must be an address of one machine, without a zone, got '0.0.0.0'"),
+        ({"advertise": ["::"]}, "advertise: must be an address of one machine"),
+        ({"advertise": ["224.0.0.1"]}, "advertise: must be an address of one machine"),
+        ({"advertise": ["fe80::1%eth0"]}, "advertise: must be an address of one machine"),
     ],
 )
 def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> None:
@@ -341,12 +394,17 @@ def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> No
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('[upstreams.local]\nurl = "ws://a"', "upstreams: local is a name that the bridge itself has given"),
-        ('[upstreams.agent]\nurl = "ws://a"', "upstreams: agent is a name that the bridge itself has given"),
+        ('[upstreams.local]\nurl = "ws://a"', "upstreams: local is a name of the bridge itself"),
+        ('[upstreams.agent]\nurl = "ws://a"', "upstreams: agent is a name of the bridge itself"),
         (
             '[upstreams.a]\nurl = "ws://a"\nmodels = ["m", "n"]\n[upstreams.b]\nurl = "ws://b"\nmodels = ["n"]',
             "upstreams: b.models: calls for n go to a already",
         ),
+        ("[upstreams.a]", "upstreams: a needs url"),
+        ('[upstreams.a]\nurl = "ws://a"\nmodle = "m"', "upstreams: a has an unknown field modle, did you mean model?"),
+        ("[upstreams.a]\nurl = 1", "upstreams: a.url must be text"),
+        ('[upstreams.a]\nurl = "ws://a"\nmodels = [""]', "upstreams: a.models[0] must be text that is not empty"),
+        ("upstreams = 1", "upstreams: must be tables with a name each"),
     ],
 )
 def test_upstreams_that_would_never_be_called(tmp_path: Path, text: str, line: str) -> None:

@@ -8,6 +8,7 @@ LOG_EVENTS = {
     "call.opened": "A caller is connected.",
     "call.resume_failed": "A new peer that was to take a call over did not connect.",
     "call.warning": "Part of an offer could not be used. The call was made without it.",
+    "config.variables_ignored": "Kubernetes' words on a service called `bridge`, which look like settings and are none.",
     "daemon.close_failed": "Something went wrong while the daemon was closing. It closed the rest.",
     "daemon.draining": "A stop was asked for. Running calls have `grace_s` left.",
     "daemon.serving": "The daemon is ready.",

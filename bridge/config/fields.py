@@ -4,7 +4,7 @@ A room's settings are the fields of a ``Section``. Their names are unique among 
 and the file need no other.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
@@ -63,12 +63,22 @@ class Fault(NamedTuple):
     reason: str
 
 
-def setting(applies: Applies, meaning: str, *, is_secret: bool = False, **limits: Any) -> Meta:
+def setting(
+    applies: Applies,
+    meaning: str,
+    *,
+    is_secret: bool = False,
+    aliases: Mapping[str, str] | None = None,
+    **limits: Any,
+) -> Meta:
     """Declares a field of a ``Section``, in its ``Annotated``; ``limits`` are msgspec's, such as ``ge`` and ``le``.
 
-    A secret is shown nowhere, and may also be read from a file: see ``FILE_SUFFIX``.
+    A secret is shown nowhere, and may also be read from a file: see ``FILE_SUFFIX``. ``aliases`` are other spellings of
+    words.
     """
-    return Meta(description=meaning, extra={"applies": applies, "is_secret": is_secret}, **limits)
+    return Meta(
+        description=meaning, extra={"applies": applies, "is_secret": is_secret, "aliases": aliases or {}}, **limits
+    )
 
 
 class Section(Struct, frozen=True, kw_only=True):
@@ -155,6 +165,12 @@ class Setting:
         """Those of which the value is one, or of which a list is made; empty if it may be anything else."""
         kind = get_args(self.kind)[0] if self.is_list else self.kind
         return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Other spellings of its words."""
+        aliases: Mapping[str, str] = self._declared.extra["aliases"]  # type: ignore[index]
+        return aliases
 
     @property
     def default(self) -> str:

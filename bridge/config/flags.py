@@ -10,25 +10,27 @@ __all__ = ["add_flags", "settings_table"]
 
 
 def add_flags(parser: argparse.ArgumentParser, carriers: Iterable[type[Section]] = ()) -> None:
-    """One flag for each setting; a flag that is not given leaves nothing behind in the namespace."""
-    for name, one in settings_of((*ROOMS, *carriers)).items():
-        if one.is_table:
-            continue
-        parser.add_argument(
-            one.flag,
-            dest=name,
-            action="append" if one.is_list else "store",
-            default=argparse.SUPPRESS,
-            metavar="|".join(one.words) or None,
-            help=f"{one.meaning} (default: {one.default})".replace("%", "%%"),
-        )
-        if one.is_secret:
-            parser.add_argument(
-                flag_of(name + FILE_SUFFIX),
+    """One flag for each setting, in a group for each section; one that is not given leaves nothing in the namespace."""
+    for section in (*ROOMS, *carriers):
+        group = parser.add_argument_group(section.title)
+        for name, one in settings_of([section]).items():
+            if one.is_table:
+                continue
+            group.add_argument(
+                one.flag,
+                dest=name,
+                action="append" if one.is_list else "store",
                 default=argparse.SUPPRESS,
-                metavar="PATH",
-                help=f"file that holds {one.flag}",
+                metavar="|".join(one.words) or "VALUE",
+                help=f"{one.meaning} (default: {one.default})".replace("%", "%%"),
             )
+            if one.is_secret:
+                group.add_argument(
+                    flag_of(name + FILE_SUFFIX),
+                    default=argparse.SUPPRESS,
+                    metavar="PATH",
+                    help=f"file that holds {one.flag}",
+                )
 
 
 def settings_table(carriers: Iterable[type[Section]] = ()) -> str:

@@ -11,16 +11,21 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from bridge.config.config import Config
 from bridge.config.fields import FILE_SUFFIX, PREFIX, Section, Setting, flag_of, settings_of
 from bridge.config.rooms import ROOMS
+from bridge.config.words import fault_of_table, must_be
 from bridge.errors import ConfigError
 
 __all__ = ["Reading", "Sources", "load", "of_flat"]
+
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_KUBERNETES_NAME = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
 
 def load(
@@ -95,6 +100,13 @@ class Sources:
         faults += (_refusal(name, reason, origins.get(name, "default")) for name, reason in config.faults())
         return Reading(None if faults else config, tuple(faults), origins)
 
+    @property
+    def ignored(self) -> list[str]:
+        """The variables that look like settings and are Kubernetes' words on a service called ``bridge``."""
+        return [
+            name for name, text in self.environ.items() if name.startswith(PREFIX) and _is_of_kubernetes(name, text)
+        ]
+
     @cached_property
     def _sections(self) -> dict[str, type[Section]]:
         return {kind.section: kind for kind in (*ROOMS, *self.carriers)}
@@ -109,7 +121,7 @@ class Sources:
             yield from self._of_file(self.config_path)
         for variable, text in self.environ.items():
             # An empty variable is an unset one: that is how container tools pass on what nobody set.
-            if variable.startswith(PREFIX) and text:
+            if variable.startswith(PREFIX) and text and not _is_of_kubernetes(variable, text):
                 yield _Given(variable.removeprefix(PREFIX).lower(), text, f"environment {variable}")
         for name, value in self.argv_values.items():
             if (name in self._settings or self._is_secret_file(name)) and value is not None:
@@ -162,11 +174,17 @@ class Sources:
         value = given.value
         if setting.is_list and isinstance(value, str) and given.is_text:
             value = [part for part in map(str.strip, value.split(",")) if part]
+        if setting.words and isinstance(value, str):
+            value = setting.aliases.get(value.lower(), value.lower())
         try:
             return msgspec.convert(value, setting.field.type, strict=not given.is_text)
-        except msgspec.ValidationError as error:
-            shown = "a value that is not shown" if setting.is_hidden else given.shown
-            raise _refusal(given.name, f"{_expectation(setting, error)}, got {shown}", given.origin) from None
+        except msgspec.ValidationError:
+            if setting.is_table:
+                reason = fault_of_table(value, get_args(setting.kind)[1])
+            else:
+                shown = "a value that is not shown" if setting.is_hidden else given.shown
+                reason = f"{must_be(setting)}, got {shown}"
+            raise _refusal(given.name, reason, given.origin) from None
 
     def _hint(self, name: str) -> str:
         table, _, inner = name.rpartition(".")
@@ -188,9 +206,16 @@ class _Given:
 
     @property
     def shown(self) -> str:
-        """The value on one line and cut; text as it was typed, what a file held as a literal."""
-        literal = repr(self.value)[:100]
-        return literal.strip("'\"") if self.is_text else literal
+        """The value on one line and cut, as TOML has it."""
+        value = {True: "true", False: "false"}[self.value] if isinstance(self.value, bool) else repr(self.value)
+        return value[:100]
+
+
+def _is_of_kubernetes(variable: str, text: str) -> bool:
+    """Kubernetes tells each container of its services: of one called ``bridge``, ``BRIDGE_PORT=tcp://10.0.0.1:8080``."""
+    return _KUBERNETES_NAME.search(variable) is not None or (
+        variable.endswith("_PORT") and _KUBERNETES_PORT.match(text) is not None
+    )
 
 
 def _read_file(path: str) -> dict[str, Any]:
@@ -205,11 +230,3 @@ def _read_file(path: str) -> dict[str, Any]:
 
 def _refusal(name: str, reason: str, origin: str) -> ConfigError:
     return ConfigError(f"{name}: {reason} (from {origin})", param=name)
-
-
-def _expectation(setting: Setting, error: msgspec.ValidationError) -> str:
-    """What msgspec wanted, without its quotes, its path and its name for the type that it got."""
-    if words := setting.words:
-        return f"expected {' | '.join(words)}"
-    wanted = re.split(r", got | - at ", str(error), maxsplit=1)[0]
-    return wanted.replace("`", "").replace(" | null", "").replace("Expected", "expected")

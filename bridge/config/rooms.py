@@ -103,12 +103,12 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         yield from self._certificate_faults()
         for network in self.trusted_proxies:
             if not is_network(network):
-                yield Fault("trusted_proxies", f"expected an IP address or network (10.0.0.0/8), got {network}")
+                yield Fault("trusted_proxies", f"must be an IP address or network (10.0.0.0/8), got {network!r}")
         api_key = config.access.api_key
         if self.trusted_proxies and not api_key:
             yield Fault("trusted_proxies", "needs api_key as well: a proxy brings others than this machine")
         if self.host != "localhost" and not is_address(self.host):
-            yield Fault("host", f"expected an IP address or localhost, got {self.host}")
+            yield Fault("host", f"must be an IP address or localhost, got {self.host!r}")
         elif not api_key and not is_loopback(self.host):
             advice = f"set {flag_of('api_key')} or {variable_of('api_key')}, or listen on 127.0.0.1"
             yield Fault("host", f"others can reach {self.host} and no api_key is set: {advice}")
@@ -169,7 +169,7 @@ class AccessSettings(Section, frozen=True, kw_only=True):
                 yield Fault("page_keys", reason)
         for origin in self.allow_origin:
             if origin != ANY_ORIGIN and not re.fullmatch(ORIGIN_PATTERN, origin):
-                yield Fault("allow_origin", f"expected scheme://host[:port] in lower case, got {origin}")
+                yield Fault("allow_origin", f"must be scheme://host[:port] in lower case, got {origin!r}")
 
 
 class MediaSettings(Section, frozen=True, kw_only=True):
@@ -206,9 +206,9 @@ class MediaSettings(Section, frozen=True, kw_only=True):
         """Addresses that no peer could send to."""
         for address in self.advertise:
             if not is_address(address):
-                yield Fault("advertise", f"expected an IP address, not a name, got {address}")
+                yield Fault("advertise", f"must be an IP address, not a name, got {address!r}")
             elif not can_be_sent_to(address):
-                yield Fault("advertise", f"expected an address of one machine, without a zone, got {address}")
+                yield Fault("advertise", f"must be an address of one machine, without a zone, got {address!r}")
 
 
 class CallSettings(Section, frozen=True, kw_only=True):
@@ -271,7 +271,7 @@ class CallSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """More calls in reserve than there may be."""
         if self.calls_in_reserve > self.max_calls:
-            reason = f"expected at most max_calls, {self.max_calls}, got {self.reserved_calls}"
+            reason = f"must be at most max_calls, which is {self.max_calls}, got {self.reserved_calls}"
             yield Fault("reserved_calls", reason)
 
 
@@ -424,21 +424,21 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
         for name, given in (("upstream", (self.upstream,)), ("upstream_fallback", self.upstream_fallback)):
             for one in given:
                 if one not in names and not _UPSTREAM_URL.fullmatch(one):
-                    reason = f"expected {', '.join(names)} or a URL (ws, wss, http, https), got {one[:100]}"
+                    reason = f"must be {', '.join(names)} or a URL (ws, wss, http, https), got {one[:100]!r}"
                     yield Fault(name, reason)
         owners: dict[str, str] = {}
         for name, table in self.upstreams.items():
             if name in _OWN_UPSTREAMS:
-                yield Fault("upstreams", f"{name} is a name that the bridge itself has given; choose another")
+                yield Fault("upstreams", f"{name} is a name of the bridge itself; choose another")
             for model in table.models:
                 if owners.setdefault(model, name) != name:
                     reason = f"{name}.models: calls for {model[:100]} go to {owners[model]} already"
                     yield Fault("upstreams", reason)
             if table.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(table.url):
-                reason = f"{name}.url: expected a URL (ws, wss, http, https), got {table.url[:100]}"
+                reason = f"{name}.url must be a URL (ws, wss, http, https), got {table.url[:100]!r}"
                 yield Fault("upstreams", reason)
             if table.key_env is not None and not os.environ.get(table.key_env):
-                yield Fault("upstreams", f"{name}.key_env: the environment has no {table.key_env}")
+                yield Fault("upstreams", f"{name}.key_env names {table.key_env}, which the environment does not have")
 
 
 class TelephonySettings(Section, frozen=True, kw_only=True):
@@ -466,7 +466,7 @@ class TelephonySettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """An address that is none."""
         if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
-            yield Fault("public_url", f"expected https://host, perhaps with a path, got {self.public_url}")
+            yield Fault("public_url", f"must be https://host, perhaps with a path, got {self.public_url!r}")
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -480,7 +480,8 @@ class LogSettings(Section, frozen=True, kw_only=True):
         setting(RESTART, "`auto`: `console` on a terminal, `json` elsewhere"),
     ] = "auto"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], setting(LIVE, "the least severe lines to write")
+        Literal["debug", "info", "warning", "error"],
+        setting(LIVE, "the least severe lines to write", aliases={"warn": "warning"}),
     ] = "info"
 
 

@@ -29,4 +29,4 @@ class AsteriskSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """An address that is none of a WebSocket."""
         if self.asterisk_url is not None and not self.asterisk_url.startswith(("ws://", "wss://")):
-            yield Fault("asterisk_url", f"expected ws://host:8088/media, got {self.asterisk_url}")
+            yield Fault("asterisk_url", f"must be ws://host:8088/media, got {self.asterisk_url!r}")

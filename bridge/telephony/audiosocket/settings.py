@@ -34,8 +34,8 @@ class AudioSocketSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """A host that is a name, a UUID that is none."""
         if self.audiosocket_host != "localhost" and not is_address(self.audiosocket_host):
-            reason = f"expected an IP address or localhost, got {self.audiosocket_host}"
+            reason = f"must be an IP address or localhost, got {self.audiosocket_host!r}"
             yield Fault("audiosocket_host", reason)
         for uuid in self.audiosocket_uuid:
             if not _UUID.fullmatch(uuid):
-                yield Fault("audiosocket_uuid", "expected a UUID in lower case, got a value that is not shown")
+                yield Fault("audiosocket_uuid", "must be a UUID in lower case, got a value that is not shown")
