@@ -5,16 +5,19 @@ ConfigError ◀── start ──▶ serving ──stop()──▶ draining (50
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from bridge.api.gate import Gate
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
 from bridge.api.server import Server, new_app
 from bridge.calls.registry import Registry
-from bridge.config import Config
+from bridge.config import Config, ObserveSettings
 from bridge.context import CallContext
 from bridge.engine.assistant import Assistant
 from bridge.engine.local import Local, missing
@@ -22,6 +25,8 @@ from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import ConfigError
 from bridge.log import get_logger
+from bridge.observe.exposition import OPERATIONS
+from bridge.observe.observer import Observer
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.session.budget import KeepLimits
 from bridge.session.fanout.backlog import Limits
@@ -30,6 +35,7 @@ from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS
 from bridge.upstream.factory import UpstreamFactory
 from bridge.webrtc.endpoint import Endpoint, media_host
+from bridge.wire.stats import DaemonStats
 
 __all__ = ["Daemon"]
 
@@ -42,9 +48,18 @@ class Daemon:
     """One bridge. ``async with`` starts it; leaving the block drains it, within bounded time."""
 
     def __init__(
-        self, config: Config, *, local: Local | None = None, carriers: Sequence[Carrier[Any]] = CARRIERS
+        self,
+        config: Config,
+        *,
+        local: Local | None = None,
+        carriers: Sequence[Carrier[Any]] = CARRIERS,
+        log_lines_dropped: Callable[[], int] = lambda: 0,
     ) -> None:
-        """``local`` are models that are loaded already, and not this daemon's to close."""
+        """``local`` are models that are loaded already, and not this daemon's to close.
+
+        ``log_lines_dropped`` says how many lines of the log nobody will see.
+        """
+        self._log_lines_dropped = log_lines_dropped
         self._config = config
         self._carriers = carriers
         self._local = local
@@ -72,6 +87,9 @@ class Daemon:
         listening = bind(server.host, server.port)
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
+        for_metrics = _bound(config.observe, stack)
+        self.metrics_port: int | None = None if for_metrics is None else for_metrics.getsockname()[1]
+        """Of metrics alone, if they have one."""
         self.endpoint = Endpoint(
             media_host(server.host, media.advertise),
             _udp_port(config, self.port),
@@ -103,7 +121,17 @@ class Daemon:
             ),
             limits=Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes),
         )
+        self._dialler = dialler
         self.registry.subscribe(dialler.lobby)
+        keys = Keys(config.access.api_key, config.access.allow_origin)
+        observer = Observer(
+            config.observe,
+            self.registry,
+            self.stats,
+            carriers=[carrier.name for carrier in self._carriers],
+            admit=lambda request: keys.admit(request.headers).require_admin(),
+        )
+        self.observer = await stack.enter_async_context(observer)
         recording = config.recording
         if recording.record_dir is not None:  # before the registry, so that it outlives the calls
             recorder = Recorder(
@@ -114,8 +142,7 @@ class Daemon:
                 self.registry.subscribe(EveryCall(recorder, self.registry.find))
         await stack.enter_async_context(self.endpoint)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
-        keys = Keys(config.access.api_key, config.access.allow_origin)
-        gate = Gate(server.max_pending, server.max_pending_per_address, server.trusted_proxies)
+        self._gate = gate = Gate(server.max_pending, server.max_pending_per_address, server.trusted_proxies)
         telephony = Telephony(
             config.telephony,
             self.registry,
@@ -136,16 +163,23 @@ class Daemon:
             models=dialler.models,
             max_listeners_per_key=listeners.max_listeners_per_key,
             max_agents_per_key=calls.calls_per_key,
-            routes=telephony.routes,
-            operations=telephony.operations,
+            routes=[*telephony.routes, *observer.routes],
+            operations=[*telephony.operations, *OPERATIONS],
+            middleware=observer.middleware,
         )
-        http = Server(app, listening, server, gate)
+        servers = [Server(app, listening, server, gate)]
+        if for_metrics is not None:
+            plain = msgspec.structs.replace(server, tls_cert=None, tls_key=None)
+            own_gate = Gate(server.max_pending, server.max_pending_per_address)
+            servers.append(Server(observer.new_app(), for_metrics, plain, own_gate))
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
-        self._tasks.create_task(http.run())
-        stack.callback(http.stop)
+        for http in servers:
+            self._tasks.create_task(http.run())
+            stack.callback(http.stop)
         await stack.enter_async_context(dialler)
         await stack.enter_async_context(self.registry)
-        await http.wait_started()
+        for http in servers:
+            await http.wait_started()
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port,
                   media_addresses=self.endpoint.addresses, upstream=_shown(config.upstream.upstream),
                   engine=self.engine, is_open=not config.access.api_key)  # fmt: skip
@@ -168,6 +202,21 @@ class Daemon:
         if local is None:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
         return lambda context: Engine(Assistant(local, _Surroundings(_told(self._config), self.registry)), context)
+
+    def stats(self) -> DaemonStats:
+        """Of the process, apart from its calls."""
+        registry = self.registry
+        return DaemonStats(
+            is_draining=registry.is_draining,
+            is_overloaded=registry.lag.is_too_late,
+            loop_lag_ms=registry.lag.mean_ms,
+            kept_bytes=registry.kept_bytes,
+            connections_refused=self._gate.refused,
+            log_lines_dropped=self._log_lines_dropped(),
+            endpoint=self.endpoint.stats(),
+            telephony=self.telephony.stats(),
+            targets=self._dialler.stats(),
+        )
 
     @property
     def url(self) -> str:
@@ -212,6 +261,15 @@ def _told(config: Config) -> dict[str, str]:
         "peer_timeout_s": config.media.peer_timeout_s,
     }
     return {name: str(value) for name, value in told.items()}
+
+
+def _bound(settings: ObserveSettings, stack: contextlib.AsyncExitStack) -> socket.socket | None:
+    """The port of the metrics, if they have one of their own."""
+    if settings.metrics_port is None:
+        return None
+    listening = bind(settings.metrics_host, settings.metrics_port, setting="metrics_port")
+    stack.callback(listening.close)
+    return listening
 
 
 def _shown(upstream: str) -> str:

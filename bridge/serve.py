@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import uvloop
 
@@ -36,7 +37,7 @@ def serve(config: Config, sources: Sources) -> int:
         if ignored := sources.ignored:
             _log.warning("config.variables_ignored", variables=ignored)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_run_daemon(config))
+            code = runner.run(_run_daemon(config, lambda: stream.dropped))
             _leave_within(_LEAVE_S, code)
     return code
 
@@ -58,11 +59,11 @@ def _leave_within(seconds: float, code: int) -> None:
     timer.start()
 
 
-async def _run_daemon(config: Config) -> int:
+async def _run_daemon(config: Config, log_lines_dropped: Callable[[], int]) -> int:
     """Serves until SIGTERM or SIGINT; a second one ends the grace period."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    async with Daemon(config) as daemon:
+    async with Daemon(config, log_lines_dropped=log_lines_dropped) as daemon:
 
         def on_signal() -> None:
             if stop.is_set():

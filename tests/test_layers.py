@@ -43,6 +43,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"outgoing", "session", "calls", "recording", "webrtc"},
     "telephony": _PURE | _TOP | {"outgoing", "session", "calls"} | _SERVING,
+    "observe": _PURE | _TOP | {"session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}

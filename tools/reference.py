@@ -15,10 +15,12 @@ import bridge.wire.binary
 from bridge.api.describe import asyncapi, openapi
 from bridge.config import settings_table
 from bridge.errors import BridgeError
+from bridge.observe.exposition import OPERATIONS
 from bridge.telephony.service import operations_of
 from bridge.telephony.settings import carrier_sections
 from bridge.wire.client_events import ClientEvent
 from tools.meanings import LOG_EVENTS
+from tools.metrics import metrics_table
 from tools.schemas import cell, field_table, type_of
 from tools.sources import ROOT, error_classes, error_codes, log_lines, room_captions, room_imports
 
@@ -61,9 +63,13 @@ def main() -> int:
     return 0
 
 
+def _openapi() -> Mapping[str, Any]:
+    return openapi([*operations_of(), *OPERATIONS])
+
+
 def _http() -> str:
     lines: list[str] = []
-    for path, operations in openapi(operations_of())["paths"].items():
+    for path, operations in _openapi()["paths"].items():
         for method, operation in operations.items():
             is_socket = "101" in operation["responses"]
             lines += [f"### {'WebSocket' if is_socket else method.upper()} {path}", "", cell(operation["summary"]), ""]
@@ -86,7 +92,7 @@ def _http() -> str:
 
 
 def _http_types() -> str:
-    return _types(openapi(operations_of())["components"]["schemas"])
+    return _types(_openapi()["components"]["schemas"])
 
 
 def _choices() -> str:
@@ -249,6 +255,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "http": _http,
     "http-types": _http_types,
     "logs": _logs,
+    "metrics": metrics_table,
     "rooms": _rooms,
     "server-events": _server_events,
     "settings": lambda: settings_table(carrier_sections()),

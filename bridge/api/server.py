@@ -67,10 +67,12 @@ def new_app(
     max_agents_per_key: int,
     routes: Sequence[BaseRoute] = (),
     operations: Sequence[Operation] = (),
+    middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
 
-    ``models`` are those that may be asked for, and who answers for each.
+    ``models`` are those that may be asked for, and who answers for each. ``middleware`` is put around the router,
+    behind all that corrects and judges requests.
     """
     cors = Middleware(Cors, keys=keys, allow_origins=access.allow_origin)
 
@@ -96,8 +98,8 @@ def new_app(
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
     forwarded = Middleware(Forwarded, trusted=server.trusted_proxies)
-    middleware = [Middleware(Spellings), forwarded, cors, Middleware(_Contain)]
-    app = Starlette(routes=served, middleware=middleware, exception_handlers=handlers)
+    whole = [Middleware(Spellings), forwarded, cors, Middleware(_Contain), *middleware]
+    app = Starlette(routes=served, middleware=whole, exception_handlers=handlers)
     app.router.default = _nothing_here
     return app
 

@@ -13,6 +13,7 @@ from bridge.config.rooms import (
     ListenerSettings,
     LogSettings,
     MediaSettings,
+    ObserveSettings,
     RecordingSettings,
     ServerSettings,
     TelephonySettings,
@@ -36,6 +37,7 @@ class Config(Struct, frozen=True, kw_only=True):
     engine: EngineSettings = EngineSettings()
     recording: RecordingSettings = RecordingSettings()
     telephony: TelephonySettings = TelephonySettings()
+    observe: ObserveSettings = ObserveSettings()
     log: LogSettings = LogSettings()
     carriers: tuple[Section, ...] = ()
     """Those of carriers; one that is not here has its defaults."""

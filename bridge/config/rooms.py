@@ -41,6 +41,7 @@ __all__ = [
     "LogSettings",
     "MediaSettings",
     "NamedUpstream",
+    "ObserveSettings",
     "RecordingSettings",
     "ServerSettings",
     "TelephonySettings",
@@ -469,6 +470,29 @@ class TelephonySettings(Section, frozen=True, kw_only=True):
             yield Fault("public_url", f"must be https://host, perhaps with a path, got {self.public_url!r}")
 
 
+class ObserveSettings(Section, frozen=True, kw_only=True):
+    """What operators see from outside."""
+
+    section: ClassVar[str] = "observe"
+    title: ClassVar[str] = "observation: metrics"
+
+    metrics_port: Annotated[
+        Port | None,
+        setting(
+            RESTART,
+            "TCP port of `/metrics` alone, where it takes no key; unset: it is on `port`, with an API key",
+        ),
+    ] = None
+    metrics_host: Annotated[Text, setting(RESTART, "address to listen on for `metrics_port`: keep it private")] = (
+        "127.0.0.1"
+    )
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """An address that is none."""
+        if self.metrics_host != "localhost" and not is_address(self.metrics_host):
+            yield Fault("metrics_host", f"expected an IP address or localhost, got {self.metrics_host}")
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """The log on standard error."""
 
@@ -495,6 +519,7 @@ ROOMS: tuple[type[Section], ...] = (
     EngineSettings,
     RecordingSettings,
     TelephonySettings,
+    ObserveSettings,
     LogSettings,
 )
 """All sections but those of carriers, in the order of the help and the reference."""

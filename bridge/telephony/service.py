@@ -29,6 +29,7 @@ from bridge.telephony.carrier_calls import CarrierCalls
 from bridge.telephony.leg import HANG_UP_CODES, CarrierLine
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
+from bridge.wire.stats import TelephonyStats
 
 __all__ = ["CarrierState", "Telephony", "TelephonyState", "operations_of"]
 
@@ -123,6 +124,15 @@ class Telephony:
         """The same, for the description of the API."""
         return operations_of(self._carriers)
 
+    def stats(self) -> TelephonyStats:
+        """Of all carriers, since the start."""
+        return TelephonyStats(
+            refused=dict(self.calls.refused),
+            faults=dict(self.calls.faults),
+            late_ticks=self.calls.clock.late_ticks,
+            hang_ups_failed=sum(hang_up.failures for hang_up in self._hang_ups.values()),
+        )
+
     async def _listen(self, carrier: Carrier[Any], stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
         server = await carrier.listen(self._hosts[carrier.name]) if carrier.listen is not None else None
         if server is not None:
@@ -183,7 +193,7 @@ class Telephony:
             refused=self.calls.refused,
             faults=self.calls.faults,
             late_ticks=self.calls.clock.late_ticks,
-            hang_ups_failed=sum(hang_up.failures for hang_up in self._hang_ups.values()),
+            hang_ups_failed=self.stats().hang_ups_failed,
         )
         return JSONResponse(msgspec.to_builtins(state))
 

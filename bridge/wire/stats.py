@@ -16,6 +16,7 @@ __all__ = [
     "CallStatus",
     "CallWarning",
     "CarrierLegStats",
+    "DaemonStats",
     "EndpointStats",
     "LegStats",
     "ListenerRole",
@@ -24,6 +25,7 @@ __all__ = [
     "RecordingState",
     "RecordingStats",
     "TargetStats",
+    "TelephonyStats",
     "UpstreamStats",
 ]
 
@@ -215,3 +217,26 @@ class EndpointStats(Struct, frozen=True, kw_only=True):
     peers: int
     late_ticks: int
     datagrams_dropped: dict[str, int]
+
+
+class TelephonyStats(Struct, frozen=True, kw_only=True):
+    """Of all carriers: refused connections as ``CARRIER.code``, messages of no use by what was wrong."""
+
+    refused: dict[str, int]
+    faults: dict[str, int]
+    late_ticks: Annotated[int, Meta(description="of 20 ms, left out because the process stood still")]
+    hang_ups_failed: Annotated[int, Meta(description="calls that a carrier's API did not end")]
+
+
+class DaemonStats(Struct, frozen=True, kw_only=True):
+    """Of the whole process, apart from its calls."""
+
+    is_draining: bool
+    is_overloaded: bool
+    loop_lag_ms: Annotated[float, Meta(description="lateness of the event loop, averaged over two seconds")]
+    kept_bytes: Annotated[int, Meta(description="that conversations keep")]
+    connections_refused: Annotated[int, Meta(description="that were one too many before they showed what they are for")]
+    log_lines_dropped: Annotated[int, Meta(description="because standard error was not read fast enough")]
+    endpoint: EndpointStats
+    telephony: TelephonyStats
+    targets: list[TargetStats]

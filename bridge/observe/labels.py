@@ -1,0 +1,93 @@
+"""Values of labels: few, and known beforehand. What a stranger, a service or a carrier says is never one."""
+
+from bridge.wire.stats import CallResult, CallState, ListenerRole
+
+__all__ = [
+    "CLOSE_REASONS",
+    "METHODS",
+    "OTHER",
+    "RECORDING_REASONS",
+    "RESULTS",
+    "ROLES",
+    "STATES",
+    "bounded",
+    "transport_labels",
+]
+
+OTHER = "other"
+"""Stands for every value that is not known."""
+
+RESULTS = tuple(map(str, CallResult))
+ROLES = tuple(map(str, ListenerRole))
+STATES = (CallState.CONNECTING.value, CallState.CONNECTED.value, CallState.LOST.value)
+"""Of a call that is not over."""
+
+METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+
+CLOSE_REASONS = frozenset(
+    {
+        # As somebody wished, or because a limit was reached.
+        "caller_hung_up",
+        "caller_closed",
+        "cancelled",
+        "channel_closed",
+        "client_closed",
+        "hangup",
+        "idle_timeout",
+        "peer_closed",
+        "resumed",
+        "server_draining",
+        "server_stopped",
+        "session_expired",
+        "upstream_closed",
+        # The caller's side failed.
+        "carrier_lost",
+        "dtls_failed",
+        "event_too_large",
+        "ice_failed",
+        "internal_error",
+        "invalid_request",
+        "no_media",
+        "peer_failed",
+        "peer_lost",
+        "peer_misbehaved",
+        "peer_not_connected",
+        "slow_consumer",
+        "socket_lost",
+        "carrier_refused",
+        "carrier_unreachable",
+        "no_call",
+        # The answering side failed, in the bridge's words.
+        "agent_lost",
+        "bad_answer",
+        "call_taken",
+        "no_agent",
+        "upstream_busy",
+        "upstream_error",
+        "upstream_lost",
+        "upstream_protocol",
+        "upstream_reconnecting",
+        "upstream_stalled",
+        "upstream_timeout",
+        # In the words of Realtime services.
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_not_found",
+        "rate_limit_exceeded",
+        "server_error",
+    }
+)
+"""With which calls end; an upstream may have its own words, and those are ``other``."""
+
+RECORDING_REASONS = frozenset({"call_ended", "disk_too_slow", "failed", "requested", "server_stopped"})
+"""With which recordings end."""
+
+
+def bounded(value: str, known: frozenset[str]) -> str:
+    """``value`` if it is one of ``known``, else ``other``."""
+    return value if value in known else OTHER
+
+
+def transport_labels(transport: str) -> tuple[str, str]:
+    """The labels ``transport`` and ``carrier`` of a call: a telephone call's transport is its carrier's name."""
+    return (transport, "") if transport in ("webrtc", "websocket") else ("telephone", transport)

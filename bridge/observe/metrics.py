@@ -1,0 +1,338 @@
+"""Metrics: what is counted as it happens, and what is read from the figures of calls when somebody asks.
+
+Theory of operation. Calls are followed by typed subscriptions: one of all calls, which tells of openings and closings,
+and one of each call, which tells of turns and losses. All else is read from ``CallStats`` and ``DaemonStats`` when the
+metrics are collected, and once more when a call closes: nothing here is done for a packet. A call counts for itself, so
+what it has counted since it was last read is added to totals that outlive it. Labels have few values: see ``labels``.
+"""
+
+import asyncio
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from bridge.observe import labels
+from bridge.observe.call_meter import CallMeter
+from bridge.observe.instruments import BY_TRANSPORT, Instruments
+from bridge.session.session import Session
+from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, RecordingStarted
+from bridge.wire.server_events import ServerEvent
+from bridge.wire.stats import CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats
+
+__all__ = ["Metrics"]
+
+_UNIT = 200
+_MS = 0.001
+_ENGINE, _NOBODY = "local", "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """A total over all calls of one figure of their stats."""
+
+    name: str
+    meaning: str
+    field: str
+    unit: float = 1
+
+
+_OF_PEERS = (
+    _Sum("bridge_rtp_packets_received", "RTP packets that came from WebRTC callers.", "packets"),
+    _Sum("bridge_rtp_packets_lost", "Of callers' packets, those that never came.", "lost"),
+    _Sum("bridge_rtp_packets_late", "Of callers' packets, those that came too late to be played.", "late"),
+    _Sum("bridge_rtp_packets_recovered", "Of the lost ones, those whose sound FEC or redundancy gave.", "recovered"),
+    _Sum("bridge_rtp_packets_resent", "Packets of answers that a caller asked for again.", "resent"),
+    _Sum("bridge_rtp_packets_passed", "Packets of answers that were passed on as the upstream sent them.", "passed_on"),
+    _Sum("bridge_rtp_concealed_seconds", "Of callers' sound, what was guessed in its place.", "concealed_ms", _MS),
+    _Sum("bridge_peer_moves", "New addresses of WebRTC callers.", "moves"),
+)
+_OF_CARRIERS = (
+    _Sum("bridge_telephony_messages_received", "Messages with callers' sound that came from carriers.", "messages"),
+    _Sum("bridge_telephony_late_seconds", "By which carriers played later than they should.", "late_ms", _MS),
+    _Sum("bridge_telephony_returns", "Connections of carriers that were lost and came back.", "returns"),
+)
+_OF_LEGS = (
+    _Sum("bridge_leg_sent", "Packets or pieces of answers that were sent to callers.", "sent"),
+    _Sum("bridge_leg_overflow_seconds", "Of answers, dropped because too much was queued.", "overflow_ms", _MS),
+    _Sum("bridge_leg_faults", "Whatever came from callers that was of no use.", "faults"),
+)
+
+
+class Calls(Protocol):
+    """Where calls are found that were told of."""
+
+    def __call__(self, call_id: str) -> Session:
+        """The running one of this id."""
+        ...
+
+
+@dataclass(slots=True)
+class _Levels:
+    """What the running calls are like, all together."""
+
+    calls: Tally[tuple[str, str, str]] = field(default_factory=Tally)
+    listeners: Tally[str] = field(default_factory=Tally)
+    backlog_bytes: int = 0
+    queued_ms: int = 0
+    longest_queue_ms: int = 0
+
+
+class Metrics:
+    """See the module; subscribed to the events of all calls. ``registry`` holds what the last ``collect`` found."""
+
+    def __init__(
+        self,
+        find: Calls,
+        daemon: Callable[[], DaemonStats],
+        *,
+        carriers: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._find = find
+        self._daemon = daemon
+        self._clock = clock
+        self._transports = [("webrtc", ""), ("websocket", ""), *(("telephone", name) for name in carriers)]
+        self._on = Instruments(self.registry)
+        self._meters: dict[str, CallMeter] = {}
+        self._totals: dict[str, Tally[tuple[str, ...]]] = {
+            one.name: Tally() for one in (*_OF_PEERS, *_OF_CARRIERS, *_OF_LEGS)
+        }
+        self._answers: Tally[str] = Tally()
+        self._dropped_events = 0
+        self.unit = _UNIT
+        """Calls and listeners that are read before others have their turn."""
+        self._collect_s = 0.0
+        self._families: list[Metric] = []
+        self._begin_at_zero()
+        self.registry.register(self)
+
+    def _begin_at_zero(self) -> None:
+        """A series that begins with its first fault shows no rise: what can be foreseen is there from the start."""
+        on = self._on
+        for transport, carrier in self._transports:
+            on.opened.labels(transport, carrier)
+            on.lost.labels(transport, carrier)
+            on.resumed.labels(transport, carrier)
+            for result in labels.RESULTS:
+                on.closed.labels(transport, carrier, result)
+            for one in _OF_LEGS if transport != "websocket" else ():
+                self._totals[one.name][transport, carrier] = 0
+            for one in _OF_CARRIERS if carrier else ():
+                self._totals[one.name][(carrier,)] = 0
+        for one in _OF_PEERS:
+            self._totals[one.name][()] = 0
+        for reason in labels.CLOSE_REASONS | {labels.OTHER}:
+            on.endings.labels(reason)
+        for reason in labels.RECORDING_REASONS:
+            on.recorded.labels(reason)
+
+    # What happens
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """What all who follow all calls are told."""
+        match event:
+            case CallOpened(call=call):
+                self._open(call)
+            case CallClosed(call_id=call_id, result=result, reason=reason):
+                self._close(call_id, str(result), reason)
+            case RecordingStarted():
+                self._on.recordings.inc()
+            case RecordingEnded(reason=reason):
+                self._on.recorded.labels(labels.bounded(reason, labels.RECORDING_REASONS)).inc()
+
+    def count_request(self, route: str, method: str, status: int) -> None:
+        """One more request; ``route`` is the pattern of its path."""
+        self._on.requests.labels(route, method, status).inc()
+
+    def _open(self, call: CallStats) -> None:
+        session = self._find(call.id)
+        transport = labels.transport_labels(call.transport)
+        self._on.opened.labels(*transport).inc()
+        meter = self._meters[call.id] = CallMeter(
+            session.stats,
+            clock=self._clock,
+            is_played_here=call.transport != "websocket",
+            on_first_sound=self._on.first_sound.labels(*transport).observe,
+            on_answered=lambda name, seconds: self._on.latency.labels(name).observe(seconds),
+            on_lost=self._on.lost.labels(*transport).inc,
+            on_resumed=lambda: self._came_back(call.id),
+        )
+        session.subscribe(meter)
+
+    def _came_back(self, call_id: str) -> None:
+        """Its next leg begins at zero: what the one before has counted is added now."""
+        meter = self._meters[call_id]
+        self._on.resumed.labels(*labels.transport_labels(self._add(meter).transport)).inc()
+
+    def _close(self, call_id: str, result: str, reason: str) -> None:
+        meter = self._meters.pop(call_id, None)
+        if meter is None:
+            return
+        stats = self._add(meter)
+        transport = labels.transport_labels(stats.transport)
+        self._on.closed.labels(*transport, result).inc()
+        self._on.endings.labels(labels.bounded(reason, labels.CLOSE_REASONS)).inc()
+        self._on.duration.labels(*transport).observe(stats.seconds)
+
+    # What is read
+
+    def _add(self, meter: CallMeter) -> CallStats:
+        """Adds what a call has counted since it was read last."""
+        stats = meter.read()
+        transport = labels.transport_labels(stats.transport)
+        self._answers[stats.upstream.name or _NOBODY] += meter.grown("answers", stats.upstream.answers)
+        self._dropped_events += meter.grown("dropped_events", stats.dropped_events)
+        if stats.setup_ms is not None and meter.grown("setup", 1):
+            self._on.setup.labels(*transport).observe(stats.setup_ms * _MS)
+        leg = stats.peer
+        if leg is None:
+            return stats
+        self._add_all(meter, _OF_LEGS, leg, transport)
+        if isinstance(leg, PeerStats):
+            self._add_all(meter, _OF_PEERS, leg, ())
+        elif isinstance(leg, CarrierLegStats):
+            self._add_all(meter, _OF_CARRIERS, leg, transport[1:])
+        return stats
+
+    def _add_all(self, meter: CallMeter, sums: Sequence[_Sum], leg: object, values: tuple[str, ...]) -> None:
+        for one in sums:
+            self._totals[one.name][values] += meter.grown(one.field, getattr(leg, one.field))
+
+    async def collect_all(self) -> None:
+        """Reads all calls, some at a time, and the process: the ``registry`` then has what they say."""
+        began_s = time.thread_time()
+        levels = _Levels()
+        read = 0
+        for meter in tuple(self._meters.values()):
+            stats = self._add(meter)
+            self._level(levels, stats)
+            read += 1 + len(stats.listeners)
+            if read > self.unit:
+                read = 0
+                self._collect_s += time.thread_time() - began_s
+                await asyncio.sleep(0)
+                began_s = time.thread_time()
+        daemon = self._daemon()
+        for name in (_ENGINE, *(target.name for target in daemon.targets)):
+            self._on.latency.labels(name)
+            self._answers[name] += 0
+        self._families = [*self._of_calls(levels), *self._of_totals(), *_of_daemon(daemon)]
+        self._collect_s += time.thread_time() - began_s
+        self._families.append(
+            CounterMetricFamily(
+                "bridge_metrics_collect_seconds", "Processor time that went into reading.", self._collect_s
+            )
+        )
+
+    def _level(self, levels: _Levels, stats: CallStats) -> None:
+        if stats.state is not CallState.CLOSED:
+            levels.calls[*labels.transport_labels(stats.transport), str(stats.state)] += 1
+        for listener in stats.listeners:
+            levels.listeners[listener.role] += 1
+            levels.backlog_bytes += listener.backlog_bytes
+        leg = stats.peer
+        if leg is not None:
+            levels.queued_ms += leg.queued_ms
+            levels.longest_queue_ms = max(levels.longest_queue_ms, leg.queued_ms)
+        if isinstance(leg, PeerStats) and leg.packets:
+            self._on.jitter.observe(leg.jitter_ms * _MS)
+            if leg.round_trip_ms is not None:
+                self._on.round_trip.observe(leg.round_trip_ms * _MS)
+
+    def collect(self) -> list[Metric]:
+        """For ``registry``: what ``collect_all`` has found."""
+        return self._families
+
+    def describe(self) -> list[Metric]:
+        """For ``registry``: nothing is collected to know the names."""
+        return []
+
+    def _of_calls(self, levels: _Levels) -> Iterator[Metric]:
+        calls = GaugeMetricFamily("bridge_calls", "Calls that run, by state.", labels=[*BY_TRANSPORT, "state"])
+        for transport, carrier in self._transports:
+            for state in labels.STATES:
+                calls.add_metric([transport, carrier, state], levels.calls[transport, carrier, state])
+        yield calls
+        listeners = GaugeMetricFamily("bridge_listeners", "Who hears calls, by role.", labels=["role"])
+        for role in labels.ROLES:
+            listeners.add_metric([role], levels.listeners[role])
+        yield listeners
+        yield GaugeMetricFamily(
+            "bridge_listener_backlog_bytes", "What waits for slow listeners, all together.", levels.backlog_bytes
+        )
+        yield GaugeMetricFamily(
+            "bridge_playback_queued_seconds", "Answers' sound still to be played, all together.", levels.queued_ms * _MS
+        )
+        yield GaugeMetricFamily(
+            "bridge_playback_queued_longest_seconds",
+            "Of the call that has most to play.",
+            levels.longest_queue_ms * _MS,
+        )
+
+    def _of_totals(self) -> Iterator[Metric]:
+        for sums, names in ((_OF_PEERS, ()), (_OF_CARRIERS, ("carrier",)), (_OF_LEGS, BY_TRANSPORT)):
+            for one in sums:
+                family = CounterMetricFamily(one.name, one.meaning, labels=names)
+                for values, total in self._totals[one.name].items():
+                    family.add_metric(values, total * one.unit)
+                yield family
+        yield CounterMetricFamily(
+            "bridge_listener_events_dropped", "Left out for slow listeners.", self._dropped_events
+        )
+        answers = CounterMetricFamily("bridge_answers", "Answers that were given to their end.", labels=["upstream"])
+        for name, count in self._answers.items():
+            answers.add_metric([name], count)
+        yield answers
+
+
+def _of_daemon(stats: DaemonStats) -> Iterator[Metric]:
+    """Of the process, apart from its calls."""
+    yield GaugeMetricFamily("bridge_draining", "1 if no new calls are taken because of a stop.", stats.is_draining)
+    yield GaugeMetricFamily("bridge_overloaded", "1 if new calls get 503 because of lag.", stats.is_overloaded)
+    yield GaugeMetricFamily("bridge_loop_lag_seconds", "Lateness of the event loop.", stats.loop_lag_ms * _MS)
+    yield GaugeMetricFamily("bridge_conversations_bytes", "What conversations keep.", stats.kept_bytes)
+    yield GaugeMetricFamily("bridge_peers", "WebRTC peers, those of upstreams included.", stats.endpoint.peers)
+    yield CounterMetricFamily(
+        "bridge_connections_refused", "Connections that were one too many.", stats.connections_refused
+    )
+    yield CounterMetricFamily("bridge_log_lines_dropped", "Lines that nobody will see.", stats.log_lines_dropped)
+    late = CounterMetricFamily("bridge_late_ticks", "Of 20 ms, left out by a clock of sound.", labels=["clock"])
+    late.add_metric(["webrtc"], stats.endpoint.late_ticks)
+    late.add_metric(["telephony"], stats.telephony.late_ticks)
+    yield late
+    yield _counts("bridge_datagrams_dropped", "Datagrams of no use.", ("reason",), stats.endpoint.datagrams_dropped)
+    refused = CounterMetricFamily(
+        "bridge_telephony_refused", "Connections of carriers that were refused.", labels=["carrier", "reason"]
+    )
+    for name, count in stats.telephony.refused.items():
+        carrier, _, reason = name.partition(".")
+        refused.add_metric([carrier, reason], count)
+    yield refused
+    yield _counts(
+        "bridge_telephony_faults", "Messages of carriers that were of no use.", ("what",), stats.telephony.faults
+    )
+    yield CounterMetricFamily(
+        "bridge_telephony_hang_ups_failed", "Calls that a carrier did not end.", stats.telephony.hang_ups_failed
+    )
+    for name, meaning, figure in (
+        ("dials", "Tries to open a connection to an upstream.", "dials"),
+        ("dial_failures", "Of these, how many brought no session.", "failures"),
+        ("lost", "Connections to an upstream that broke in a call.", "lost"),
+        ("renewals", "Connections that were replaced before their service ended them.", "renewals"),
+        ("given_up", "How often a call turned to the next upstream, or ended.", "given_up"),
+    ):
+        counts = {target.name: int(getattr(target, figure)) for target in stats.targets}
+        yield _counts(f"bridge_upstream_{name}", meaning, ("upstream",), counts)
+
+
+def _counts(name: str, meaning: str, names: Sequence[str], counts: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, meaning, labels=names)
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family

@@ -1,0 +1,55 @@
+"""Requests counted by route and status. It looks at what is answered; bodies and headers are nothing to it."""
+
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bridge.observe.labels import METHODS, bounded
+
+__all__ = ["CountRequests", "UNMATCHED"]
+
+UNMATCHED = "unmatched"
+"""The route of what is not served here: a path is a stranger's word."""
+
+_UPGRADED, _CLOSED_BEFORE, _FAILED = 101, 403, 500
+
+
+class CountRequests:
+    """ASGI middleware around the router: ``count`` gets route, method and status once for each request.
+
+    A WebSocket counts when it is answered: 101, or the status of its refusal (RFC 6455 section 4.2.2).
+    """
+
+    def __init__(self, app: ASGIApp, count: Callable[[str, str, int], None]) -> None:
+        self._app = app
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        is_counted = False
+
+        def count(status: int) -> None:
+            nonlocal is_counted
+            if not is_counted:
+                is_counted = True
+                route = getattr(scope.get("route"), "path", UNMATCHED)
+                self._count(route, bounded(scope.get("method", "GET"), METHODS), status)
+
+        async def note(message: Message) -> None:
+            match message["type"]:
+                case "http.response.start" | "websocket.http.response.start":
+                    count(message["status"])
+                case "websocket.accept":
+                    count(_UPGRADED)
+                case "websocket.close":
+                    count(_CLOSED_BEFORE)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except Exception:
+            count(_FAILED)
+            raise

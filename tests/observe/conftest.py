@@ -1,0 +1,5 @@
+"""A whole daemon, as the end-to-end tests have it."""
+
+from tests.end_to_end.conftest import _peers_use_loopback, daemon, offer, serve_with, short_pcm
+
+__all__ = ["_peers_use_loopback", "daemon", "offer", "serve_with", "short_pcm"]
