@@ -18,6 +18,7 @@ from typing import Any, cast
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame
@@ -213,8 +214,14 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
             self.sink.is_full(False)
 
     async def send(self, message: ASGISendEvent) -> None:
-        """An answer instead of the upgrade completes the handshake as well; uvicorn would log it as our failure."""
-        await super().send(message)
+        """An answer instead of the upgrade completes the handshake as well; uvicorn would log it as our failure.
+
+        To a client that has gone nothing is sent: whoever serves it finds that out by ``receive``, and cleans up there.
+        """
+        try:
+            await super().send(message)
+        except ClientDisconnected:
+            return
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
             self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)

@@ -1,6 +1,8 @@
 """How calls end when nobody hangs up: each in bounded time, with one result and one reason."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,3 +101,22 @@ async def test_stop_that_fails_is_a_stop(serve_with: ServeWith, ended: Ended) ->
     assert [line["event"] for line in lines][-2:] == ["daemon.close_failed", "daemon.stopped"]
     with pytest.raises(ConnectionRefusedError):
         await request("GET", f"{url}healthz")
+
+
+async def test_clients_that_leave_before_they_are_let_in(daemon: Daemon) -> None:
+    """Who breaks off right behind its request for a WebSocket leaves no session and no error behind."""
+    host, port = "127.0.0.1", daemon.port
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    head = (
+        f"GET /v1/realtime?model=any HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    )
+    upgrade = f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    with capture_logs() as lines:
+        for _ in range(50):
+            with socket.create_connection((host, port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(upgrade)
+        await request("GET", f"{daemon.url}healthz")  # all of them have been accepted by then
+        await _gone(daemon)
+    assert any(line["event"] == "call.closed" for line in lines)
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == []
