@@ -24,7 +24,7 @@ from benchmarks.kit.process import running, serving
 from benchmarks.kit.sound import speech
 from bridge.media.rtp import CLOCK_HZ, timestamp_difference
 from bridge.webrtc.dial import dial
-from bridge.webrtc.ice import packet_kind
+from bridge.webrtc.ice import PacketKind, packet_kind
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
 
@@ -52,12 +52,12 @@ class _Caller(Caller):
         send, take = peer.ice.send, peer.ice.hand_over
 
         def note_sent(datagram: bytes) -> None:
-            if packet_kind(datagram) == "rtp":
+            if packet_kind(datagram) is PacketKind.RTP:
                 self.sent_at.append(clock())
             send(datagram)
 
-        def note_came(kind: str, datagram: bytes, now: float) -> None:
-            if kind == "rtp":
+        def note_came(kind: PacketKind, datagram: bytes, now: float) -> None:
+            if kind is PacketKind.RTP:
                 self.came.append((clock(), int.from_bytes(datagram[4:8], "big")))
             take(kind, datagram, now)
 

@@ -49,7 +49,7 @@ class _Call(Caller):
         self._is_gone = False
 
     def leg_connected(self) -> None:
-        self.peer.pass_to(self._hear, decodes=False)
+        self.peer.rtp.pass_to(self._hear, decodes=False)
 
     def _hear(self, packet: PassedPacket) -> bool:
         self.heard += 1
@@ -83,7 +83,7 @@ class _Call(Caller):
         payloads = opus_speech()
         payload = payloads[self._sequence % len(payloads)]
         packet = PassedPacket(payload, self._ssrc, self._sequence & 0xFFFF, 960 * self._sequence & 0xFFFFFFFF, False)
-        self.peer.forward(None, packet)
+        self.peer.rtp.forward(None, packet)
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         self._is_gone = True

@@ -25,6 +25,7 @@ LOG_EVENTS = {
     "peer.complexity": "All Opus encoders changed their complexity, because encoding took more or less time.",
     "peer.handler_failed": "A fault in what a peer's packet or event set off. The call ends.",
     "peer.socket_closed": "The UDP socket's counters at the stop: datagrams that were dropped, and why.",
+    "peer.state": "A peer is in another state: new, handshaking, connected, closing, closed.",
     "peer.work_failed": "A fault in a task of one peer. The others go on.",
     "recorder.failed": "A recording ended because a file could not be written.",
     "recorder.left_unfinished": "Recordings of an earlier process that could not be completed.",

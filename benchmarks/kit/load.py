@@ -24,8 +24,8 @@ from bridge.media.opus import FRAME_MS
 from bridge.media.rtcp import ReportBlock, write_report
 from bridge.webrtc.channel import CHANNEL_LABEL
 from bridge.webrtc.dtls import SecureTransport
-from bridge.webrtc.ice import IceAgent
-from bridge.webrtc.sdp import CNAME, OfferParameters, parse_remote, write_offer
+from bridge.webrtc.ice import IceAgent, IceRole, PacketKind
+from bridge.webrtc.sdp import CNAME, DtlsRole, OfferParameters, SetupRole, parse_remote, write_offer
 
 __all__ = ["Clock", "FrameCounter", "LoadPeer", "Weather", "client_frame"]
 
@@ -52,7 +52,7 @@ class Weather:
 class LoadPeer(IceAgent, asyncio.DatagramProtocol):
     """A caller with a UDP socket of its own: ``connect``, then ``send_frame`` every 20 ms."""
 
-    role: ClassVar[str] = "controlling"
+    role: ClassVar[IceRole] = IceRole.CONTROLLING
 
     def __init__(self, certificate: RTCCertificate, number: int, weather: Weather) -> None:
         super().__init__()
@@ -99,10 +99,10 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
                     await asyncio.wait_for(self.connected.wait(), _CHECK_AGAIN_S)
                 except TimeoutError:
                     continue
-            role = "server" if answer.setup == "active" else "client"
+            role = DtlsRole.SERVER if answer.setup is SetupRole.ACTIVE else DtlsRole.CLIENT
             await self._secure.start(answer, role=role, open_channel=CHANNEL_LABEL)
-        self._protect = self._secure.outbound_srtp.protect
-        self._protect_rtcp = self._secure.outbound_srtp.protect_rtcp
+        keys = self._secure.srtp_keys()
+        self._protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
         self._payload_type = answer.opus_payload_type
 
     def check(self) -> None:
@@ -159,7 +159,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
                 self.received += 1
                 self._last_heard = data
         elif first > 19:
-            self.hand_over("dtls", data, 0.0)
+            self.hand_over(PacketKind.DTLS, data, 0.0)
         else:
             message = stun.parse_message(data)
             if message.message_class == stun.Class.RESPONSE:

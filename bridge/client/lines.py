@@ -158,7 +158,7 @@ class ClientWebRtcLine:
         peer.play(_SPEECH, pcm)
         peer.play(_SILENCE, rest)
         while True:
-            queued_ms = peer.outbound.playback.queued_ms
+            queued_ms = peer.rtp.outbound.playback.queued_ms
             self._owner.speaking(min(given_ms - queued_ms, len(pcm) // BYTES_PER_MS))
             if self._owner.wants_silence() and queued_ms < _SILENCE_MS // 2:
                 peer.play(_SILENCE, bytes(_SILENCE_MS * BYTES_PER_MS))

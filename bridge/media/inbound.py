@@ -112,6 +112,8 @@ class InboundAudio:
         """Gets every packet as it comes, whatever becomes of it here."""
         self.reader: PacketReader | None = None
         """Gets every packet in its turn, before it is decoded; those that are lost are left out."""
+        self.is_mute = False
+        """What comes out is nobody's sound."""
         self._decoder = self._ears = decoder
         self._mute = MuteDecoder(rate_hz)
         self._payload_type = payload_type
@@ -213,12 +215,8 @@ class InboundAudio:
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
         """Packets go to ``taker`` as well; without ``decodes`` what comes out here is silence, at no cost."""
         self.taker = taker
+        self.is_mute = not decodes
         self._decoder = self._ears if decodes else self._mute
-
-    @property
-    def is_mute(self) -> bool:
-        """What comes out is nobody's sound."""
-        return self._decoder is self._mute
 
     def _pass(self, packet: PassedPacket) -> None:
         if self.taker is not None and not self.taker(packet):

@@ -165,9 +165,9 @@ class WebRtcLine:
         """False where too much waits to be spoken."""
         peer = self._peer
         assert peer is not None
-        before = peer.outbound.overflow_ms
+        before = peer.rtp.outbound.overflow_ms
         peer.play(_SPOKEN, sound)
-        return peer.outbound.overflow_ms == before
+        return peer.rtp.outbound.overflow_ms == before
 
     def _hold(self, sound: bytes) -> bool:
         if self._held_bytes + len(sound) > _QUEUE_S * 1000 * PCM16.bytes_per_ms:
@@ -229,11 +229,11 @@ class WebRtcLine:
         peer = self._peer
         if peer is None:
             return False
-        if peer.outbound.playback.queued_ms:
+        if peer.rtp.outbound.playback.queued_ms:
             peer.clear()
             for mark_id in [waiting.mark_id for waiting in self._waiting if waiting.mark_id is not None]:
                 self._go_on(mark_id)
-        return peer.forward(None, passed)
+        return peer.rtp.forward(None, passed)
 
     def pass_answers_to(
         self,
@@ -250,8 +250,8 @@ class WebRtcLine:
     def _listen(self, *, is_passing: bool) -> None:
         self._is_passing = is_passing
         if self._peer is not None:
-            self._peer.pass_to(self._take_packet if is_passing else None, decodes=self._decodes or not is_passing)
-            self._peer.read_packets(self._read_packet if is_passing and self._answer_reader is not None else None)
+            self._peer.rtp.pass_to(self._take_packet if is_passing else None, decodes=self._decodes or not is_passing)
+            self._peer.rtp.read_packets(self._read_packet if is_passing and self._answer_reader is not None else None)
 
     def _take_packet(self, passed: PassedPacket) -> bool:
         part = self._answer.playing_part
@@ -262,7 +262,7 @@ class WebRtcLine:
             return True
         self._is_passing = False
         if self._peer is not None:
-            self._peer.read_packets(None)
+            self._peer.rtp.read_packets(None)
         return False  # the peer decodes again
 
     def _read_packet(self, packet: PassedPacket) -> None:

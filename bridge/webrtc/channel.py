@@ -1,17 +1,18 @@
-"""The data channel ``oai-events`` as a sink for events."""
+"""The data channel that carries the events of a call: ``oai-events``, or the first one that opens."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 from aiortc import RTCDataChannel
 
 from bridge.errors import BridgeError
-from bridge.media.contracts import SinkOwner
+from bridge.media.contracts import LegOwner, SinkOwner
 from bridge.wire.ids import new_id
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import encode, error_event
 
-__all__ = ["CHANNEL_LABEL", "ChannelSink"]
+__all__ = ["CHANNEL_LABEL", "ChannelSink", "EventChannel"]
 
 CHANNEL_LABEL = "oai-events"
 _OVERLOADED = 1013
@@ -21,6 +22,61 @@ _LOW_WATER_BYTES = 64 * 1024
 
 class _TooLarge(BridgeError):
     code = "event_too_large"
+
+
+class EventChannel:
+    """A peer's channel for events: what comes over it goes to the leg's owner, and the owner gets its sink.
+
+    ``hang_up`` is called when it is closed, ``on_failure`` gets what the owner raises.
+    """
+
+    def __init__(
+        self,
+        owner: LegOwner,
+        *,
+        faults: Counter[str],
+        hang_up: Callable[[str], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._channel: RTCDataChannel | None = None
+        self._owner = owner
+        self._faults = faults
+        self._hang_up = hang_up
+        self._on_failure = on_failure
+
+    def take(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
+        """A data channel is open. The first one carries the events, whatever it is called, unless ``oai-events`` comes.
+
+        A channel that opens late on the same stream is another one that takes its place.
+        """
+        before = self._channel
+        is_replaced = before is not None and (before.negotiated and before.id == channel.id)
+        wins = before is None or is_replaced or (channel.label == CHANNEL_LABEL != before.label)
+        if not wins:
+            self._faults["other_channel"] += 1
+            return
+        self._channel = channel
+        channel.on("message", lambda data: self._receive_message(channel, data))
+        for name in ("closing", "close"):
+            channel.on(name, lambda: self._channel_closed(channel))
+        sink = ChannelSink(channel, self._hang_up, max_message_bytes=max_message_bytes)
+        try:
+            self._owner.channel_opened(sink)
+        except Exception as error:
+            self._on_failure(error)
+
+    def _channel_closed(self, channel: RTCDataChannel) -> None:
+        if channel is self._channel:
+            self._hang_up("channel_closed")
+
+    def _receive_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
+        if channel is not self._channel:
+            self._faults["other_channel"] += 1
+            return
+        try:
+            self._owner.receive_leg_text(data if isinstance(data, str) else data.decode("utf-8", "replace"))
+        except Exception as error:
+            self._on_failure(error)
 
 
 class ChannelSink:

@@ -11,7 +11,7 @@ from bridge.webrtc.dtls import new_certificate
 from bridge.webrtc.ice_full import IceFull, IceServers
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
-from bridge.webrtc.sdp import OFFERED_OPUS, Offer, OfferParameters, parse_remote, write_offer
+from bridge.webrtc.sdp import OFFERED_OPUS, DtlsRole, Offer, OfferParameters, SetupRole, parse_remote, write_offer
 
 __all__ = ["dial"]
 
@@ -52,20 +52,19 @@ async def dial(
             ice_pwd=pwd,
             fingerprint=peer.fingerprint,
             candidates=candidates,
-            ssrc=peer.outbound.ssrc,
+            ssrc=peer.rtp.outbound.ssrc,
         )
         answer = parse_remote(await signal(write_offer(ours)))
         if answer.audio is not None and answer.opus_payload_type != OFFERED_OPUS:
             raise PeerError("the answer names another payload type for Opus than was offered")
-        role = "server" if answer.setup == "active" else "client"
-        peer.connect_to(answer, dtls_role=role, open_channel=CHANNEL_LABEL)
+        peer.connect_to(answer, DtlsRole.SERVER if answer.setup is SetupRole.ACTIVE else DtlsRole.CLIENT)
         runner.spawn(_carry(ice, peer, answer))
-        runner.run(peer)
+        runner.run(peer, open_channel=CHANNEL_LABEL)
         try:
             yield peer
         finally:
             peer.hang_up("caller_closed")
-            await peer.closed.wait()
+            await peer.lifetime.closed.wait()
     finally:
         await ice.aclose()
 

@@ -15,7 +15,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import NamedTuple, cast
 
 from aiortc import (
     RTCCertificate,
@@ -33,9 +33,9 @@ from pylibsrtp import Session as SrtpSession
 
 from bridge.errors import PeerError
 from bridge.webrtc.ice import IceAgent
-from bridge.webrtc.sdp import Fingerprint, Offer
+from bridge.webrtc.sdp import DtlsRole, Fingerprint, Offer
 
-__all__ = ["WINDOW_BYTES", "SecureTransport", "SrtpError", "is_well_formed", "new_certificate"]
+__all__ = ["WINDOW_BYTES", "SecureTransport", "SrtpError", "SrtpKeys", "is_well_formed", "new_certificate"]
 
 WINDOW_BYTES = 512 * 1024
 """What we let an association's peer have on its way to us, and so the most that is held of unfinished messages; twice
@@ -57,6 +57,17 @@ _LEAST_BODY_BYTES = {0: 13, 1: 16, 2: 16, 3: 12, 7: 4, _FORWARD_TSN: 4}
 """Of a chunk type; a DATA chunk carries at least one byte (RFC 9260 section 3.3.1)."""
 
 OnChannel = Callable[[RTCDataChannel], None]
+
+
+class SrtpKeys(NamedTuple):
+    """What SRTP does with packets under the keys of one association; the functions raise ``SrtpError``."""
+
+    protect: Callable[[bytes], bytes]
+    protect_rtcp: Callable[[bytes], bytes]
+    unprotect: Callable[[bytes], bytes]
+    unprotect_rtcp: Callable[[bytes], bytes]
+    forget_stream: Callable[[int], None]
+    """Lets go of what is kept of one of the peer's streams, by its SSRC."""
 
 
 def new_certificate() -> RTCCertificate:
@@ -96,8 +107,8 @@ class SecureTransport:
         found = {f.algorithm: f.value for f in self._certificate.getFingerprints()}
         return Fingerprint("sha-256", found["sha-256"])
 
-    async def start(self, remote: Offer, *, role: str, open_channel: str | None = None) -> None:
-        """Handshakes as DTLS ``client`` or ``server``, checks the peer's certificate, then starts SCTP if it is there.
+    async def start(self, remote: Offer, *, role: DtlsRole, open_channel: str | None = None) -> None:
+        """Handshakes in its ``role``, checks the peer's certificate, then starts SCTP if it is there.
 
         ``open_channel`` is the label of a data channel to open from our side.
         """
@@ -118,19 +129,11 @@ class SecureTransport:
                 channel.once("open", lambda: self._on_channel(channel))
             await self._sctp.start(sctp.RTCSctpCapabilities(remote.max_message_bytes), remote.sctp_port)
 
-    @property
-    def inbound_srtp(self) -> SrtpSession:
-        """Unprotects what the peer sends."""
-        return self._dtls._rx_srtp
-
-    @property
-    def outbound_srtp(self) -> SrtpSession:
-        """Protects what we send."""
-        return self._dtls._tx_srtp
-
-    def forget_stream(self, ssrc: bytes) -> None:
-        """Lets go of what SRTP keeps of one of the peer's streams."""
-        self._dtls._rx_srtp.remove_stream(int.from_bytes(ssrc))
+    def srtp_keys(self) -> SrtpKeys:
+        """SRTP under the keys that the handshake has brought."""
+        ours: SrtpSession = self._dtls._tx_srtp
+        theirs: SrtpSession = self._dtls._rx_srtp
+        return SrtpKeys(ours.protect, ours.protect_rtcp, theirs.unprotect, theirs.unprotect_rtcp, theirs.remove_stream)
 
     async def aclose(self) -> None:
         """Says goodbye for each channel, then once each of SCTP and DTLS, and stops."""

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import socket
 from contextlib import suppress
-from dataclasses import replace
 
 import ifaddr
 from msgspec.structs import asdict
@@ -19,7 +18,7 @@ from bridge.webrtc.ice import Credentials, IceLite
 from bridge.webrtc.mux import Mux
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
-from bridge.webrtc.sdp import AnswerParameters, Offer, write_answer
+from bridge.webrtc.sdp import AnswerParameters, DtlsRole, Offer, SetupRole
 from bridge.webrtc.udp import MediaSocket
 from bridge.wire.stats import EndpointStats
 
@@ -100,9 +99,9 @@ class Endpoint:
             context=context,
         )
         # The peer drives the retransmissions, unless it does not want to.
-        peer.connect_to(offer, dtls_role="client" if offer.setup == "passive" else "server")
+        peer.connect_to(offer, DtlsRole.CLIENT if offer.setup is SetupRole.PASSIVE else DtlsRole.SERVER)
         self._runner.run(peer)
-        return peer, self._answer(peer, offer, agent.credentials)
+        return peer, self._answer(peer, agent.credentials)
 
     def answer_again(self, peer: Leg, offer: Offer) -> str | None:
         """The answer to another offer of ``peer``'s own, over which its call goes on: an ICE restart, or a repeat.
@@ -112,23 +111,20 @@ class Endpoint:
         if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or not peer.continues(offer):
             return None
         peer.renegotiate(offer)
-        return self._answer(peer, offer, peer.ice.offered(offer.ice_ufrag, offer.ice_pwd))
+        return self._answer(peer, peer.ice.offered(offer.ice_ufrag, offer.ice_pwd))
 
-    def _answer(self, peer: Peer, offer: Offer, credentials: Credentials) -> str:
-        ours = AnswerParameters(
-            ice_ufrag=credentials.ufrag,
-            ice_pwd=credentials.pwd,
-            fingerprint=peer.fingerprint,
-            addresses=self.addresses,
-            port=self.port,
-            ssrc=peer.outbound.ssrc,
-            setup="active" if peer.dtls_role == "client" else "passive",
-            version=peer.answers,
+    def _answer(self, peer: Peer, credentials: Credentials) -> str:
+        return peer.answer(
+            AnswerParameters(
+                ice_ufrag=credentials.ufrag,
+                ice_pwd=credentials.pwd,
+                fingerprint=peer.fingerprint,
+                addresses=self.addresses,
+                port=self.port,
+                ssrc=peer.rtp.outbound.ssrc,
+                setup=peer.negotiation.dtls_role.setup,
+            )
         )
-        if write_answer(offer, ours) != peer.answer:
-            peer.answers += 1
-            peer.answer = write_answer(offer, replace(ours, version=peer.answers))
-        return peer.answer
 
 
 def _bind(host: str, port: int) -> socket.socket:

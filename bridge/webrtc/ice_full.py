@@ -12,7 +12,7 @@ import aioice
 from aioice import stun
 
 from bridge.errors import ConfigError, PeerError
-from bridge.webrtc.ice import CONSENT_INTERVAL_S, IceAgent, packet_kind
+from bridge.webrtc.ice import CONSENT_INTERVAL_S, IceAgent, IceRole, packet_kind
 
 __all__ = ["IceFull", "IceServers"]
 
@@ -85,7 +85,7 @@ class _Connection(aioice.Connection):
 class IceFull(IceAgent):
     """The controlling agent. ``connect`` finds the way; from then on datagrams go both ways until ``close``."""
 
-    role: ClassVar[str] = "controlling"
+    role: ClassVar[IceRole] = IceRole.CONTROLLING
 
     def __init__(self, servers: IceServers | None = None) -> None:
         super().__init__()

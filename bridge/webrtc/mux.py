@@ -15,10 +15,11 @@ from typing import cast
 
 from aioice import stun
 
-from bridge.webrtc.ice import Address, IceLite, packet_kind
+from bridge.webrtc.ice import Address, IceLite, PacketKind, Sender, packet_kind
 
 __all__ = ["Mux"]
 
+_STUN, _RTP = PacketKind.STUN, PacketKind.RTP
 _MAX_SAME_SSRC = 4  # agents that claim one; by chance it is one in 2**32
 _MAX_ADDRESSES = 16  # of one agent: the pairs of a peer with several interfaces
 
@@ -44,40 +45,72 @@ class Mux(asyncio.DatagramProtocol):
 
     def new_agent(self) -> IceLite:
         """An agent on this socket, until it is closed."""
-        return IceLite(
-            self.send,
-            on_claim=self._claim,
-            on_released=self._release,
-            on_known=self._know,
-            on_forgotten=self._forget_ufrag,
-            on_closed=self._forget,
-        )
+        return IceLite(self)
 
-    def send(self, datagram: bytes, address: Address) -> None:
-        """Sends, or loses, a datagram."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        transport.sendto(datagram, address)
+    def sender_for(self, address: Address) -> Sender:
+        """What sends to this address: the socket itself, past the mux; before it is bound nothing is sent."""
+        return self._lose if self._transport is None else self._transport.sendto
+
+    @staticmethod
+    def _lose(datagram: bytes, address: Address) -> None:
+        """Nowhere."""
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         """One datagram, from anyone."""
         kind = packet_kind(data)
-        if kind == "stun":
+        if kind is _STUN:
             self._check(data, addr)
             return
         agent = self._by_address.get(addr)
         if agent is None or kind is None:
-            if kind == "rtp" and self._has_moved(data, addr):
+            if kind is _RTP and self._has_moved(data, addr):
                 return
             self.drops["unknown_source" if kind else "unknown_kind"] += 1
             return
-        agent.receive(kind, data, addr, self._clock())
+        agent.receive_datagram(kind, data, addr, self._clock())
 
     def close(self) -> None:
         """Closes the socket."""
         if self._transport is not None:
             self._transport.close()
+
+    # AgentTable
+
+    def know(self, agent: IceLite, ufrag: str) -> None:
+        """Checks with this user fragment are the agent's."""
+        self._agents[ufrag] = agent
+
+    def forget_ufrag(self, ufrag: str) -> None:
+        """They are nobody's any more."""
+        self._agents.pop(ufrag, None)
+
+    def forget(self, agent: IceLite) -> None:
+        """The agent is closed."""
+        for credentials in (agent.credentials, agent.renewed):
+            if credentials is not None:
+                self._agents.pop(credentials.ufrag, None)
+        for address in agent.addresses:
+            if self._by_address.get(address) is agent:
+                del self._by_address[address]
+        agent.addresses.clear()
+        for ssrc in [ssrc for ssrc, agents in self._by_ssrc.items() if agent in agents]:
+            self.release(agent, ssrc)
+
+    def claim(self, agent: IceLite, ssrc: bytes) -> None:
+        """Packets with this SSRC may be the agent's, wherever they come from."""
+        agents = self._by_ssrc.setdefault(ssrc, [])
+        if agent not in agents and len(agents) < _MAX_SAME_SSRC:
+            agents.append(agent)
+
+    def release(self, agent: IceLite, ssrc: bytes) -> None:
+        """They are not any more."""
+        agents = self._by_ssrc.get(ssrc, [])
+        if agent in agents:
+            agents.remove(agent)
+            if not agents:
+                del self._by_ssrc[ssrc]
+
+    # Inside
 
     def _admit(self, agent: IceLite, addr: Address) -> None:
         """``addr`` is the agent's from now on; of too many, the one that was checked longest ago makes room."""
@@ -90,39 +123,10 @@ class Mux(asyncio.DatagramProtocol):
         agent.addresses[addr] = None
         self._by_address[addr] = agent
 
-    def _claim(self, agent: IceLite, ssrc: bytes) -> None:
-        agents = self._by_ssrc.setdefault(ssrc, [])
-        if agent not in agents and len(agents) < _MAX_SAME_SSRC:
-            agents.append(agent)
-
-    def _release(self, agent: IceLite, ssrc: bytes) -> None:
-        agents = self._by_ssrc.get(ssrc, [])
-        if agent in agents:
-            agents.remove(agent)
-            if not agents:
-                del self._by_ssrc[ssrc]
-
     def _has_moved(self, packet: bytes, addr: Address) -> bool:
         """Whether the packet is that of a peer that was elsewhere until now."""
         now = self._clock()
-        return any(agent.receive_elsewhere(packet, addr, now) for agent in self._by_ssrc.get(packet[8:12], ()))
-
-    def _know(self, agent: IceLite, ufrag: str) -> None:
-        self._agents[ufrag] = agent
-
-    def _forget_ufrag(self, agent: IceLite, ufrag: str) -> None:
-        self._agents.pop(ufrag, None)
-
-    def _forget(self, agent: IceLite) -> None:
-        for credentials in (agent.credentials, agent.renewed):
-            if credentials is not None:
-                self._agents.pop(credentials.ufrag, None)
-        for address in agent.addresses:
-            if self._by_address.get(address) is agent:
-                del self._by_address[address]
-        agent.addresses.clear()
-        for ssrc in [ssrc for ssrc, agents in self._by_ssrc.items() if agent in agents]:
-            self._release(agent, ssrc)
+        return any(agent.receive_from_elsewhere(packet, addr, now) for agent in self._by_ssrc.get(packet[8:12], ()))
 
     def _check(self, data: bytes, addr: Address) -> None:
         try:
@@ -147,7 +151,7 @@ class Mux(asyncio.DatagramProtocol):
             self.drops["address_in_use"] += 1  # a forged source must not divert somebody else's media
             return
         self._admit(agent, addr)
-        self.send(_answer(request, key, addr), addr)
+        self.sender_for(addr)(_answer(request, key, addr), addr)
         if "ICE-CONTROLLED" not in request.attributes:
             is_nominated = "USE-CANDIDATE" in request.attributes
             agent.checked(addr, nominated=is_nominated, now=self._clock(), ufrag=ufrag)

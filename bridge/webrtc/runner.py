@@ -67,13 +67,17 @@ class PeerRunner:
         """Ticks of 20 ms that were left out because the process stood still."""
         return self._pacer.late_ticks
 
-    def run(self, peer: Peer) -> None:
-        """Runs ``peer`` to its end."""
+    def run(self, peer: Peer, *, open_channel: str | None = None) -> None:
+        """Runs ``peer`` to its end; ``open_channel`` is the label of a data channel that it opens."""
         self.peers.add(peer)
-        peer.outbound.set_complexity(self.complexity)
+        peer.rtp.outbound.set_complexity(self.complexity)
         slot = min(self._slots, key=len)
         slot.append(peer)
-        life = peer.run(connect_timeout_s=self._connect_timeout_s, close_deadline_s=self._close_deadline_s)
+        life = peer.run(
+            connect_timeout_s=self._connect_timeout_s,
+            close_deadline_s=self._close_deadline_s,
+            open_channel=open_channel,
+        )
 
         def forget(_: asyncio.Task[None]) -> None:
             self.peers.discard(peer)
@@ -106,12 +110,12 @@ class PeerRunner:
             self.complexity = complexity
             _log.info("peer.complexity", complexity=complexity, busy_percent=round(100 * share))
             for peer in self.peers:
-                peer.outbound.set_complexity(complexity)
+                peer.rtp.outbound.set_complexity(complexity)
 
     def _advance(self, now: float) -> None:
         if behind := self._pacer.begin(now):
             for peer in self.peers:
-                peer.outbound.skip(behind)
+                peer.rtp.outbound.skip(behind)
         # After the process stood still, packets wait in the socket: the time by which silence and loss are judged
         # catches up at twice its pace, and they are read meanwhile.
         self._judged_until = min(now, self._judged_until + 2 * self._pacer.step_s)
@@ -119,9 +123,9 @@ class PeerRunner:
         self._turns += 1
         is_report, is_watch = rounds % _REPORT_ROUNDS == 0, rounds % _WATCH_ROUNDS == 0
         for peer in tuple(self._slots[number]):
-            peer.tick(self._judged_until)
+            peer.rtp.tick(self._judged_until)
             if is_report:
-                peer.report(now)
+                peer.rtp.report(now)
             if is_watch:
                 peer.watch(self._judged_until, self._peer_timeout_s)
 

@@ -5,6 +5,7 @@ here, and what is wrong is named. Candidates are not even read: an ICE-lite agen
 peer's own checks (RFC 8445 section 2.5), and so never sends a packet to an address that a stranger wrote down.
 """
 
+import enum
 import re
 from dataclasses import dataclass, field
 
@@ -19,10 +20,13 @@ __all__ = [
     "OFFERED_OPUS",
     "AnswerParameters",
     "AudioSection",
+    "Direction",
+    "DtlsRole",
     "Fingerprint",
     "Media",
     "Offer",
     "OfferParameters",
+    "SetupRole",
     "parse_offer",
     "parse_remote",
     "write_answer",
@@ -55,9 +59,60 @@ _OPUS = re.compile(r"opus/(?:8|12|16|24|48)000(?:/[12])?\Z", re.IGNORECASE)
 _STRICT_OPUS = "opus/48000/2"  # RFC 7587 section 7, whatever the sound has
 _PRINTABLE = re.compile(r"[ -~]*\Z")
 _EXTENSIONS = (AUDIO_LEVEL_URI, MID_URI)
-_REVERSE = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
-_BY_USE = ("sendrecv", "sendonly", "recvonly", "inactive")
-"""Directions of the remote side's sections, the most useful one first."""
+
+
+class Direction(enum.StrEnum):
+    """Which way the media of a section goes, as its side says it (RFC 8866 section 6.7); the most useful one first."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+    @property
+    def sends(self) -> bool:
+        """Whoever says so sends."""
+        return self in (Direction.SENDRECV, Direction.SENDONLY)
+
+    @property
+    def receives(self) -> bool:
+        """Whoever says so receives."""
+        return self in (Direction.SENDRECV, Direction.RECVONLY)
+
+    @property
+    def reverse(self) -> "Direction":
+        """What the other side says of the same."""
+        return _REVERSE.get(self, self)
+
+
+_REVERSE = {Direction.SENDONLY: Direction.RECVONLY, Direction.RECVONLY: Direction.SENDONLY}
+_DIRECTIONS = {direction.value: direction for direction in Direction}
+_BY_USE = tuple(Direction)
+
+
+class SetupRole(enum.StrEnum):
+    """Who begins the DTLS handshake, as ``a=setup`` has it (RFC 8842 section 5.1, RFC 4145 section 4)."""
+
+    ACTPASS = "actpass"
+    ACTIVE = "active"
+    PASSIVE = "passive"
+
+
+class DtlsRole(enum.StrEnum):
+    """What one side is in the DTLS handshake: the client begins it."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+    @property
+    def setup(self) -> SetupRole:
+        """What the side with this role says in its answer."""
+        return SetupRole.ACTIVE if self is DtlsRole.CLIENT else SetupRole.PASSIVE
+
+    @property
+    def setup_of_peer(self) -> SetupRole:
+        """What the other side then is."""
+        return SetupRole.PASSIVE if self is DtlsRole.CLIENT else SetupRole.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +131,7 @@ class Media:
     port: str
     protocol: str
     formats: tuple[str, ...]
-    direction: str = "sendrecv"
+    direction: Direction = Direction.SENDRECV
     """What the remote side does, unless the section says otherwise (RFC 8866 section 6.7)."""
     lines: int = 0
     _values: dict[str, list[str]] = field(default_factory=dict)
@@ -84,8 +139,8 @@ class Media:
     def add(self, name: str, value: str) -> None:
         """One more attribute."""
         self.lines += 1
-        if name in _REVERSE and not any(direction in self._values for direction in _REVERSE):
-            self.direction = name
+        if name in _DIRECTIONS and self._values.keys().isdisjoint(_DIRECTIONS):
+            self.direction = _DIRECTIONS[name]
         self._values.setdefault(name, []).append(value)
 
     def value(self, name: str) -> str | None:
@@ -183,7 +238,7 @@ class Offer:
     ice_ufrag: str
     ice_pwd: str
     fingerprints: tuple[Fingerprint, ...]
-    setup: str
+    setup: SetupRole
     is_ice_lite: bool
     origin: str
     """Whose description it is: the same for all that one peer connection writes (RFC 8866 section 5.2)."""
@@ -220,12 +275,12 @@ class Offer:
     @property
     def sends_audio(self) -> bool:
         """The remote side wants to be heard."""
-        return self.inbound is not None and self.inbound.media.direction in ("sendrecv", "sendonly")
+        return self.inbound is not None and self.inbound.media.direction.sends
 
     @property
     def receives_audio(self) -> bool:
         """The remote side wants to hear."""
-        return self.outbound is not None and self.outbound.media.direction in ("sendrecv", "recvonly")
+        return self.outbound is not None and self.outbound.media.direction.receives
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +293,7 @@ class AnswerParameters:
     addresses: tuple[str, ...]
     port: int
     ssrc: int
-    setup: str = "passive"
+    setup: SetupRole = SetupRole.PASSIVE
     version: int = 1
     """Goes up with each answer of one call (RFC 8866 section 5.2)."""
 
@@ -294,7 +349,7 @@ def parse_remote(body: bytes) -> Offer:
         ice_ufrag=ice_ufrag,
         ice_pwd=ice_pwd,
         fingerprints=_fingerprints(session, carriers),
-        setup=_lookup(session, carriers, "setup") or "actpass",
+        setup=_setup(session, carriers),
         is_ice_lite=session.value("ice-lite") is not None,
         origin=session.value("o=") or "",
         tls_id=_lookup(session, carriers, "tls-id"),
@@ -313,8 +368,8 @@ def _by_direction(sounds: list[Media]) -> tuple[Media | None, Media | None]:
     """In which section the remote side speaks, and in which it hears; ``sounds`` has the most useful one first."""
     if not sounds:
         return None, None
-    speaks = next((m for m in sounds if m.direction in ("sendrecv", "sendonly")), None)
-    hears = next((m for m in sounds if m.direction in ("sendrecv", "recvonly")), None)
+    speaks = next((m for m in sounds if m.direction.sends), None)
+    hears = next((m for m in sounds if m.direction.receives), None)
     if speaks is None and hears is None:
         return sounds[0], sounds[0]
     return speaks or hears, hears or speaks
@@ -322,7 +377,7 @@ def _by_direction(sounds: list[Media]) -> tuple[Media | None, Media | None]:
 
 def _warnings(offered: list[Media], used: list[Media | None], *, has_bundle: bool) -> tuple[CallWarning, ...]:
     """What was offered and is not used, by name."""
-    unused = [m for m in offered if m not in used and not (m.is_rtp and m.direction == "inactive")]
+    unused = [m for m in offered if m not in used and not (m.is_rtp and m.direction is Direction.INACTIVE)]
     if not unused:
         return ()
     names = ", ".join(m.name for m in unused)
@@ -400,9 +455,9 @@ def _formats(audio: AudioSection) -> list[str]:
 
 def _audio_lines(offer: Offer, audio: AudioSection, ours: AnswerParameters) -> list[str]:
     opus = audio.opus
-    direction = _REVERSE[audio.media.direction]
+    direction = audio.media.direction.reverse
     if offer.inbound is not offer.outbound:
-        direction = "recvonly" if audio is offer.inbound else "sendonly"
+        direction = Direction.RECVONLY if audio is offer.inbound else Direction.SENDONLY
     lines = [
         f"a={direction}",
         "a=rtcp-mux",
@@ -415,7 +470,7 @@ def _audio_lines(offer: Offer, audio: AudioSection, ours: AnswerParameters) -> l
     if audio.asks_again:
         lines.append(f"a=rtcp-fb:{opus} nack")
     lines += [f"a=extmap:{number} {uri}" for uri, number in audio.extensions.items()]
-    if direction in ("sendrecv", "sendonly"):
+    if direction.sends:
         lines += ["a=msid:bridge audio", f"a=ssrc:{ours.ssrc} cname:{CNAME}"]
     return lines
 
@@ -510,6 +565,14 @@ def _is_payload_type(text: str) -> bool:
 def _lookup(session: Media, carriers: list[Media], name: str) -> str | None:
     """An attribute of the transport: it stands in the first section of the bundle that has it, or in front."""
     return next((value for media in carriers if (value := media.value(name))), None) or session.value(name)
+
+
+def _setup(session: Media, carriers: list[Media]) -> SetupRole:
+    """Whatever is not said, or not known, leaves the choice to us."""
+    try:
+        return SetupRole(_lookup(session, carriers, "setup") or "")
+    except ValueError:
+        return SetupRole.ACTPASS
 
 
 def _audio(media: Media) -> AudioSection | None:

@@ -54,6 +54,8 @@ class MediaSocket(asyncio.DatagramTransport):
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Sends, or loses, a datagram."""
+        if self._is_closing:
+            return
         try:
             self._udp.sendto(data, addr)
         except OSError as error:

@@ -76,12 +76,12 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         peer = session._playing.leg
         assert isinstance(peer, Peer)
         async with asyncio.timeout(scaled(15)):  # Chromium reports once it has had a report of ours, seconds apart
-            while peer.reports.round_trip_ms is None:
+            while peer.rtp.reports.round_trip_ms is None:
                 await page.evaluate("new Promise((resolve) => setTimeout(resolve, 100))")
         figures = to_builtins(peer.stats())
-        assert figures["lost"] == figures["faults"] == peer.inbound.stats.foreign == 0
+        assert figures["lost"] == figures["faults"] == peer.rtp.inbound.stats.foreign == 0
         assert isinstance(figures["round_trip_ms"], float)
-        redundant = peer.inbound.stats.redundant
+        redundant = peer.rtp.inbound.stats.redundant
         assert redundant > 20 if prefers_redundancy else redundant == 0
         await page.evaluate("window.peer.close()")
         await session.closed.wait()
@@ -104,14 +104,14 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
                 moved.set()
 
         peer.ice.checked = check  # type: ignore[method-assign]
-        lost_before = peer.inbound.stats.lost
+        lost_before = peer.rtp.inbound.stats.lost
         await relay.rebind()
         async with asyncio.timeout(scaled(1)):
             await moved.wait()
         assert peer.ice._address == relay.outside[1]
-        heard = peer.inbound.stats.packets
+        heard = peer.rtp.inbound.stats.packets
         assert await page.evaluate(_HEARS)
-        assert peer.inbound.stats.packets > heard
-        assert peer.inbound.stats.lost - lost_before < 5
+        assert peer.rtp.inbound.stats.packets > heard
+        assert peer.rtp.inbound.stats.lost - lost_before < 5
         await page.evaluate("window.peer.close()")
         await session.closed.wait()

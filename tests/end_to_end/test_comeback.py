@@ -163,7 +163,7 @@ async def test_a_resume_whose_peer_never_comes(serve_with: ServeWith, offer: str
         peer.send({"type": "conversation.item.create", "item": _TYPED})
         await peer.until("conversation.item.done")
         async with asyncio.timeout(scaled(10)):
-            await other.closed.wait()
+            await other.lifetime.closed.wait()
         peer.send({"type": "conversation.item.create", "item": _TYPED})
         await peer.until("conversation.item.done", number=2)
         repeat = await request("POST", url, headers=fields, body=peer.offer)

@@ -41,14 +41,16 @@ async def test_what_nobody_listens_to_is_not_decoded(serve_with: ServeWith, shor
         caller, dialled = _legs(daemon)
         await peer.speak(short_pcm)
         await peer.until("output_audio_buffer.stopped")
-        assert caller.inbound.is_mute
-        encoded = caller.outbound.packets - caller.outbound.passed
-        assert (dialled.outbound.passed > 100, caller.outbound.passed, encoded > 100) == (True, 0, True)
+        assert caller.rtp.inbound.is_mute
+        encoded = caller.rtp.outbound.packets - caller.rtp.outbound.passed
+        assert (dialled.rtp.outbound.passed > 100, caller.rtp.outbound.passed, encoded > 100) == (True, 0, True)
         await peer.speak(short_pcm)
         await peer.until("output_audio_buffer.stopped", number=2)
-        assert dialled.inbound.is_mute
-        assert caller.outbound.passed > 100
-        assert caller.outbound.packets - caller.outbound.passed - encoded <= 10  # the silence behind the first answer
+        assert dialled.rtp.inbound.is_mute
+        assert caller.rtp.outbound.passed > 100
+        assert (
+            caller.rtp.outbound.packets - caller.rtp.outbound.passed - encoded <= 10
+        )  # the silence behind the first answer
         second = peer.heard[-2 * 24 * 3000 :]
         assert match(samples_of(second), samples_of(short_pcm)).correlation > _ONE_CODEC - 0.1
 
@@ -60,14 +62,14 @@ async def test_who_listens_hears_all_the_same(serve_with: ServeWith, short_pcm: 
         await peer.until("output_audio_buffer.stopped")
         async with open_socket(daemon.url, f"call_id={peer.call_id}&audio=pcm16") as listener:
             caller, dialled = _legs(daemon)
-            passed = caller.outbound.passed, dialled.outbound.passed
+            passed = caller.rtp.outbound.passed, dialled.rtp.outbound.passed
             await peer.speak(short_pcm)
             await peer.until("output_audio_buffer.stopped", number=2)
             assert match(samples_of(inbound_sound(listener.events)), samples_of(short_pcm)).correlation > _ONE_CODEC
             assert match(samples_of(outbound_sound(listener.events)), samples_of(short_pcm)).correlation > _TWO_CODECS
-            assert caller.outbound.passed > passed[0] + 100
-            assert dialled.outbound.passed > passed[1] + 100
-        assert not caller.inbound.is_mute  # its stream is made on for a while: the listener may come back
+            assert caller.rtp.outbound.passed > passed[0] + 100
+            assert dialled.rtp.outbound.passed > passed[1] + 100
+        assert not caller.rtp.inbound.is_mute  # its stream is made on for a while: the listener may come back
 
 
 async def test_a_listener_of_opus_hears_the_packets_themselves(serve_with: ServeWith, short_pcm: bytes) -> None:
@@ -78,19 +80,19 @@ async def test_a_listener_of_opus_hears_the_packets_themselves(serve_with: Serve
         async with open_socket(daemon.url, f"call_id={peer.call_id}&compression=opus") as listener:
             await peer.speak(short_pcm)
             await peer.until("output_audio_buffer.stopped")
-            assert caller.inbound.is_mute
-            taker = caller.inbound.taker
+            assert caller.rtp.inbound.is_mute
+            taker = caller.rtp.inbound.taker
             assert taker is not None
 
             def take(packet: PassedPacket) -> bool:
                 passed.append(packet.payload)
                 return taker(packet)
 
-            caller.inbound.taker = take
+            caller.rtp.inbound.taker = take
             await peer.speak(short_pcm)
             await peer.until("output_audio_buffer.stopped", number=2)
-            assert caller.inbound.is_mute
-            assert dialled.inbound.is_mute
+            assert caller.rtp.inbound.is_mute
+            assert dialled.rtp.inbound.is_mute
             answered = listener.of("output_audio_buffer.started")[1]["response_id"]
         deltas = [event for event in listener.of("response.output_audio.delta") if event["response_id"] == answered]
         heard = [base64.b64decode(event["audio"]) for event in listener.of("input_audio_buffer.append")]
@@ -114,7 +116,7 @@ async def test_an_interruption_while_packets_pass(serve_with: ServeWith, short_p
         await peer.speak(short_pcm)
         cleared = await peer.until("output_audio_buffer.cleared")
         truncated = await peer.until("conversation.item.truncated")
-        assert caller.outbound.passed > 10
+        assert caller.rtp.outbound.passed > 10
         assert cleared["response_id"] == peer.of("output_audio_buffer.started")[1]["response_id"]
         assert 100 <= truncated["audio_end_ms"] <= 3000
         await peer.until("output_audio_buffer.stopped", number=2)

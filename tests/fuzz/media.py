@@ -152,9 +152,9 @@ def _stun(data: bytes) -> None:
     mux = Mux(lambda: now)
     mux.connection_made(cast(Any, socket))
     agent = mux.new_agent()
-    mux._forget_ufrag(agent, agent.ufrag)
+    mux.forget_ufrag(agent.ufrag)
     agent.credentials = _OURS
-    mux._know(agent, _OURS.ufrag)
+    mux.know(agent, _OURS.ufrag)
     agent.attach(lambda kind, packet, at: False)
     mux.datagram_received(datagram, sender)
     assert len(socket.sent) <= 1

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.webrtc import peer as peer_module
+from bridge.webrtc import streams
+from bridge.webrtc.ice import PacketKind
 from tests.webrtc.calling import Caller, Calls
 
 SAMPLES_PER_S = 24_000
@@ -40,8 +41,10 @@ async def test_a_header_extension_that_is_cut_off(calls: Calls, monkeypatch: pyt
     """A header that ends before it says it does costs its packet; libsrtp refuses it, and so do we without its help."""
     caller = calls.victim
     cut = bytes([0x90]) + caller.rtp(b"\xbe\xde\x40\x00")[1:]
+    keys = caller.peer.rtp._keys
+    assert keys is not None
     with monkeypatch.context() as patched:
-        patched.setattr(caller.peer, "_unprotect", lambda packet: cut)
+        patched.setattr(caller.peer.rtp, "_keys", keys._replace(unprotect=lambda packet: cut))
         await caller.send_rtp(caller.rtp(caller.opus()))
         await calls.witness.works()
     assert await calls.outcome() == "works"
@@ -70,7 +73,7 @@ async def test_rtcp(calls: Calls, packet: bytes, is_counted: bool) -> None:
         await sender.transport._send(sender._tx_srtp.protect_rtcp(packet))
     assert await calls.outcome() == "works"
     assert calls.victim.faults.total() == 0
-    assert calls.victim.peer.reports.malformed == (10 if is_counted else 0)
+    assert calls.victim.peer.rtp.reports.malformed == (10 if is_counted else 0)
 
 
 async def test_hundreds_of_ssrcs(calls: Calls) -> None:
@@ -84,11 +87,11 @@ async def test_hundreds_of_ssrcs(calls: Calls) -> None:
 async def begin_anew(caller: Caller, ssrc: int) -> None:
     """Speaks as another stream, until that is the one that is heard."""
     caller.ssrc = ssrc
-    before, packets = caller.owner.loud_samples, caller.peer.inbound.stats.packets
+    before, packets = caller.owner.loud_samples, caller.peer.rtp.inbound.stats.packets
     for _ in range(6):  # of which two are needed to know that it has begun anew
         await caller.send_rtp(caller.rtp(caller.opus()))
-    await caller.owner.until(lambda: caller.peer.inbound.ssrc == ssrc and caller.owner.loud_samples > before)
-    await caller.owner.until(lambda: caller.peer.inbound.stats.packets >= packets + 4)
+    await caller.owner.until(lambda: caller.peer.rtp.inbound.ssrc == ssrc and caller.owner.loud_samples > before)
+    await caller.owner.until(lambda: caller.peer.rtp.inbound.stats.packets >= packets + 4)
 
 
 async def test_a_caller_that_begins_anew_again_and_again(calls: Calls) -> None:
@@ -97,7 +100,7 @@ async def test_a_caller_that_begins_anew_again_and_again(calls: Calls) -> None:
     for number in range(14):
         await begin_anew(caller, 0xBEEF + number)
     assert caller.faults.total() == 0
-    assert len(caller.peer._ssrcs) == 8
+    assert len(caller.peer.rtp.streams.heard_at) == 8
     assert len(caller.endpoint.mux._by_ssrc) <= 8 + 1, "and the witness's"
     await calls.witness.works()
 
@@ -106,24 +109,24 @@ async def test_a_stream_that_made_room_is_over(calls: Calls, monkeypatch: pytest
     """A replay of what was said under an SSRC that SRTP no longer knows is not heard again."""
     caller = calls.victim
     seen: list[bytes] = []
-    take = caller.peer.ice.receive  # type: ignore[attr-defined]
+    take = caller.peer.ice.receive_datagram  # type: ignore[attr-defined]
 
-    def receive(kind: str, datagram: bytes, address: object, now: float) -> None:
+    def receive(kind: PacketKind, datagram: bytes, address: object, now: float) -> None:
         seen.append(datagram)
         take(kind, datagram, address, now)
 
     with monkeypatch.context() as patched:
-        patched.setattr(caller.peer.ice, "receive", receive)
+        patched.setattr(caller.peer.ice, "receive_datagram", receive)
         await begin_anew(caller, 0xBEEF)
     for number in range(12):
         await begin_anew(caller, 0xCAFE + number)
-    packets = caller.peer.inbound.stats.packets
+    packets = caller.peer.rtp.inbound.stats.packets
     replayed = [datagram for datagram in seen if datagram[8:12] == (0xBEEF).to_bytes(4)]
     for datagram in replayed:
-        assert not caller.peer._on_media("rtp", datagram, asyncio.get_running_loop().time())
+        assert not caller.peer.rtp.receive_srtp(PacketKind.RTP, datagram, asyncio.get_running_loop().time())
     assert caller.faults == {"retired_ssrc": len(replayed)}
     assert len(replayed) == 6
-    assert caller.peer.inbound.stats.packets == packets
+    assert caller.peer.rtp.inbound.stats.packets == packets
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -131,38 +134,38 @@ async def test_srtp_that_is_replayed(calls: Calls, monkeypatch: pytest.MonkeyPat
     """A caller's own packets that come once more, at once or long after, are not heard (RFC 3711 section 3.3.2)."""
     caller = calls.victim
     seen: list[bytes] = []
-    take = caller.peer.ice.receive  # type: ignore[attr-defined]
+    take = caller.peer.ice.receive_datagram  # type: ignore[attr-defined]
 
-    def receive(kind: str, datagram: bytes, address: object, now: float) -> None:
-        if kind == "rtp":
+    def receive(kind: PacketKind, datagram: bytes, address: object, now: float) -> None:
+        if kind is PacketKind.RTP:
             seen.append(datagram)
         take(kind, datagram, address, now)
 
     with monkeypatch.context() as patched:
-        patched.setattr(caller.peer.ice, "receive", receive)
+        patched.setattr(caller.peer.ice, "receive_datagram", receive)
         for _ in range(150):  # more than the window of libsrtp, 128 packets, has
             await caller.send_rtp(caller.rtp(caller.opus()))
         await calls.witness.works()
         assert len(seen) == 150
-    packets, doubles = caller.peer.inbound.stats.packets, caller.peer.doubles
+    packets, doubles = caller.peer.rtp.inbound.stats.packets, caller.peer.rtp.doubles
     for _ in range(times):
         for datagram in seen:
-            assert not caller.peer._on_media("rtp", datagram, asyncio.get_running_loop().time())
-    assert caller.peer.inbound.stats.packets == packets
-    assert caller.peer.doubles - doubles == times * len(seen)
+            assert not caller.peer.rtp.receive_srtp(PacketKind.RTP, datagram, asyncio.get_running_loop().time())
+    assert caller.peer.rtp.inbound.stats.packets == packets
+    assert caller.peer.rtp.doubles - doubles == times * len(seen)
     assert await calls.outcome() == "works"
 
 
 async def test_streams_without_end(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered of streams that made room is bounded: past it no other stream is taken."""
-    monkeypatch.setattr(peer_module, "_MAX_RETIRED_SSRCS", 4)
+    monkeypatch.setattr(streams, "_MAX_RETIRED_SSRCS", 4)
     caller = calls.victim
     for number in range(11):  # beside the one that was there
         await begin_anew(caller, 0xBEEF + number)
     await caller.send_rtp(caller.rtp(caller.opus(), ssrc=0xD00F))
     await caller.speak(2)
     assert caller.faults == {"too_many_ssrcs": 1}
-    assert len(caller.peer._retired) == 4
+    assert len(caller.peer.rtp.streams.retired) == 4
 
 
 async def test_rtp_time_cannot_be_blown_up(calls: Calls) -> None:

@@ -43,7 +43,7 @@ async def test_speech_to_the_owner(endpoint: Endpoint, place_call: Placing, spee
     correlation, delay = likeness(bytes(caller.owner.pcm), speech_pcm)
     assert correlation > 0.95
     assert delay < FRAME_SAMPLES
-    assert caller.peer.inbound.stats.lost == caller.peer.inbound.stats.concealed_ms == 0
+    assert caller.peer.rtp.inbound.stats.lost == caller.peer.rtp.inbound.stats.concealed_ms == 0
 
 
 async def test_speech_to_the_caller(endpoint: Endpoint, place_call: Placing, speech_pcm: bytes) -> None:
@@ -56,7 +56,7 @@ async def test_speech_to_the_caller(endpoint: Endpoint, place_call: Placing, spe
     caller.peer.end(PART.response_id)
     await caller.owner.until(lambda: len(caller.owner.events) == 2)
     # The receiver's jitter buffer holds back the last frames until more come: the bridge's tail of silence.
-    while not caller.peer.outbound.is_idle:
+    while not caller.peer.rtp.outbound.is_idle:
         await caller.send_rtp(caller.rtp(b""))
         await asyncio.sleep(0)
     await caller.pc.close()
@@ -94,4 +94,4 @@ async def test_speech_in_disorder(endpoint: Endpoint, place_call: Placing, speec
     await caller.owner.until(lambda: len(caller.owner.pcm) >= expected)
     assert abs(len(caller.owner.pcm) - len(speech_pcm)) <= 2 * FRAME_SAMPLES
     assert likeness(bytes(caller.owner.pcm), speech_pcm)[0] > 0.95
-    assert caller.peer.inbound.stats.lost == 0
+    assert caller.peer.rtp.inbound.stats.lost == 0

@@ -3,7 +3,7 @@
 import pytest
 from aioice import stun
 
-from bridge.webrtc.ice import Address
+from bridge.webrtc.ice import Address, PacketKind
 from tests.webrtc.test_mux import CLIENT_HELLO, FORGED, PEER, RTP, STRANGER, Wire
 
 ELSEWHERE: Address = ("192.0.2.7", 50_000)
@@ -39,7 +39,7 @@ def agreed(request: stun.Message, *, pwd: str = THEIRS[1]) -> bytes:
 def test_sound_from_elsewhere_is_taken_and_asked_after(wire: Wire) -> None:
     """A peer's own packet from a new address is heard at once, and the peer is asked there whether it is there."""
     (request,) = moved(wire)
-    assert wire.media == [("rtp", RTP)]
+    assert wire.media == [(PacketKind.RTP, RTP)]
     assert request.attributes["USERNAME"] == f"their:{wire.agent.ufrag}"
     assert request.check_message_integrity(THEIRS[1].encode())
     assert "ICE-CONTROLLED" in request.attributes
@@ -53,7 +53,7 @@ def test_a_peer_that_answers_is_there(wire: Wire) -> None:
     assert wire.target == ELSEWHERE
     assert wire.agent.moves == 1
     wire.mux.datagram_received(CLIENT_HELLO, ELSEWHERE)
-    assert wire.agent._datagrams.get_nowait() == CLIENT_HELLO
+    assert wire.agent._dtls._datagrams.get_nowait() == CLIENT_HELLO
 
 
 def test_who_cannot_answer_is_not_sent_to(wire: Wire) -> None:
@@ -91,7 +91,7 @@ def test_two_peers_of_one_ssrc(wire: Wire) -> None:
     other = wire.mux.new_agent()
     taken: list[bytes] = []
 
-    def take(kind: str, datagram: bytes, now: float) -> bool:
+    def take(kind: PacketKind, datagram: bytes, now: float) -> bool:
         taken.append(datagram)
         return True
 

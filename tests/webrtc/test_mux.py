@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.webrtc.endpoint import Endpoint, local_addresses, media_host
-from bridge.webrtc.ice import Address, Credentials, IceLite, packet_kind
+from bridge.webrtc.ice import Address, Credentials, IceLite, PacketKind, packet_kind
 from bridge.webrtc.mux import Mux
 from bridge.webrtc.sdp import parse_offer
 from tests.machine import scaled
@@ -36,7 +36,7 @@ class Wire:
     def __init__(self) -> None:
         self.now = 100.0
         self.sent: list[tuple[bytes, Address]] = []
-        self.media: list[tuple[str, bytes]] = []
+        self.media: list[tuple[PacketKind, bytes]] = []
         self.mux = Mux(lambda: self.now)
         self.mux.connection_made(self)  # type: ignore[arg-type]
         self.agent = self.new_agent()
@@ -46,7 +46,7 @@ class Wire:
         agent.attach(self._take)
         return agent
 
-    def _take(self, kind: str, datagram: bytes, now: float) -> bool:
+    def _take(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
         self.media.append((kind, datagram))
         return datagram != FORGED
 
@@ -137,15 +137,16 @@ def test_every_first_byte_from_a_stranger(wire: Wire, size: int) -> None:
         assert wire.receive(bytes([first]) + bytes(size - 1), STRANGER) == []
     assert wire.mux.drops.total() == 256
     assert wire.media == []
-    assert wire.agent._datagrams.empty()
+    assert wire.agent._dtls._datagrams.empty()
 
 
 def test_kinds() -> None:
     """RFC 7983's ranges of first bytes, and RFC 5761's of second ones."""
     kinds = [packet_kind(bytes([first, 0]) + bytes(30)) for first in range(256)]
-    assert kinds == ["stun"] * 4 + [None] * 16 + ["dtls"] * 44 + [None] * 64 + ["rtp"] * 64 + [None] * 64
+    first = [*[PacketKind.STUN] * 4, *[None] * 16, *[PacketKind.DTLS] * 44, *[None] * 64, *[PacketKind.RTP] * 64]
+    assert kinds == [*first, *[None] * 64]
     seconds = [packet_kind(bytes([128, second]) + bytes(30)) for second in range(256)]
-    assert [second for second, kind in enumerate(seconds) if kind == "rtcp"] == list(range(192, 224))
+    assert [second for second, kind in enumerate(seconds) if kind is PacketKind.RTCP] == list(range(192, 224))
     assert packet_kind(bytes([128]) * 7) is None
 
 
@@ -157,9 +158,9 @@ def test_media_needs_a_check_first(wire: Wire, datagram: bytes) -> None:
         assert wire.receive(datagram, address) == []
     assert wire.mux.drops == {"unknown_source": 3}
     assert wire.media == []
-    assert wire.agent._datagrams.empty()
+    assert wire.agent._dtls._datagrams.empty()
     wire.receive(datagram)
-    assert len(wire.media) + wire.agent._datagrams.qsize() == 1
+    assert len(wire.media) + wire.agent._dtls._datagrams.qsize() == 1
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_agents_do_not_mix(wire: Wire) -> None:
     wire.check()
     wire.receive(bytes(check(other)), STRANGER)
     wire.receive(ALERT, STRANGER)
-    assert (wire.agent._datagrams.qsize(), other._datagrams.qsize()) == (0, 1)
+    assert (wire.agent._dtls._datagrams.qsize(), other._dtls._datagrams.qsize()) == (0, 1)
     assert wire.receive(bytes(check(other, pwd=wire.agent.pwd)), ("192.0.2.99", 1)) == []
 
 
@@ -304,7 +305,7 @@ def test_an_address_may_be_used_again(wire: Wire) -> None:
     wire.receive(bytes(check(other)))
     wire.agent.close()
     wire.receive(ALERT)
-    assert other._datagrams.qsize() == 1
+    assert other._dtls._datagrams.qsize() == 1
 
 
 def test_an_address_is_not_taken_from_who_is_there(wire: Wire) -> None:
@@ -313,7 +314,7 @@ def test_an_address_is_not_taken_from_who_is_there(wire: Wire) -> None:
     wire.check()
     assert wire.receive(bytes(check(other))) == []
     wire.receive(ALERT)
-    assert (wire.agent._datagrams.qsize(), other._datagrams.qsize()) == (1, 0)
+    assert (wire.agent._dtls._datagrams.qsize(), other._dtls._datagrams.qsize()) == (1, 0)
     assert wire.mux.drops["address_in_use"] == 1
 
 

@@ -8,6 +8,7 @@ from msgspec import to_builtins
 
 from bridge.media.playback import Part
 from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.ice import PacketKind
 from tests.machine import scaled
 from tests.webrtc.calling import Caller
 from tests.webrtc.conftest import Placing
@@ -67,22 +68,23 @@ async def test_a_replay_from_elsewhere_moves_nothing(
     caller = await place_call(endpoint)
     await caller.works()
     seen: list[bytes] = []
-    take = caller.peer.ice.receive  # type: ignore[attr-defined]
+    take = caller.peer.ice.receive_datagram  # type: ignore[attr-defined]
 
-    def receive(kind: str, datagram: bytes, address: object, now: float) -> None:
-        if kind == "rtp":
+    def receive(kind: PacketKind, datagram: bytes, address: object, now: float) -> None:
+        if kind is PacketKind.RTP:
             seen.append(datagram)
         take(kind, datagram, address, now)
 
-    monkeypatch.setattr(caller.peer.ice, "receive", receive)
+    monkeypatch.setattr(caller.peer.ice, "receive_datagram", receive)
     await caller.speak()
     sent: list[object] = []
+    monkeypatch.setattr(endpoint.mux, "sender_for", lambda address: lambda datagram, to: sent.append(to))
     monkeypatch.setattr(caller.peer.ice, "_send_datagram", lambda datagram, address: sent.append(address))
     for datagram in seen:
         endpoint.mux.datagram_received(datagram, ("127.0.0.1", 9))
     assert ("127.0.0.1", 9) not in sent
     assert endpoint.mux.drops["unknown_source"] == len(seen)
-    assert caller.peer.doubles == len(seen) > 0
+    assert caller.peer.rtp.doubles == len(seen) > 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -97,9 +99,9 @@ async def test_speech_over_a_bad_network(endpoint: Endpoint, place_call: Placing
             await asyncio.sleep(0.02)
         expected = len(packets) * 960
         await caller.owner.until(lambda: len(caller.owner.pcm) >= 0.95 * expected)
-        stats = caller.peer.inbound.stats
+        stats = caller.peer.rtp.inbound.stats
         assert stats.lost > 0
-        assert caller.peer.doubles > 0
+        assert caller.peer.rtp.doubles > 0
         assert stats.concealed_ms > 0
         assert stats.decoded_ms >= 0.9 * 20 * (stats.packets - stats.late)
 
@@ -115,7 +117,7 @@ async def test_barge_in_is_heard_at_once_and_told_exactly(endpoint: Endpoint, pl
     assert cut is not None
     response_id, [heard] = cut
     assert (response_id, heard.part) == ("resp_1", PART)
-    await ear.until(lambda: caller.peer.outbound.is_idle)
+    await ear.until(lambda: caller.peer.rtp.outbound.is_idle)
     sounding = np.flatnonzero(np.abs(ear.samples()) > 500)
     received_ms = (sounding[-1] - sounding[0] + 1) / 24
     assert received_ms == pytest.approx(heard.audio_end_ms, abs=20)

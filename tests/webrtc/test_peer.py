@@ -205,8 +205,8 @@ async def test_sound_that_waits_goes_with_the_call(endpoint: Endpoint, place_cal
     caller.peer.play(PART, bytes(48 * 60_000))
     caller.peer.hang_up("enough")
     await end_of(caller)
-    await caller.peer.closed.wait()
-    assert caller.peer.outbound.playback.queued_ms == 0
+    await caller.peer.lifetime.closed.wait()
+    assert caller.peer.rtp.outbound.playback.queued_ms == 0
 
 
 async def test_after_the_goodbye_nothing_is_said(endpoint: Endpoint, place_call: Placing) -> None:

@@ -38,7 +38,7 @@ def credentials_in(answer: str) -> set[tuple[str, str]]:
 async def test_the_same_offer_twice(endpoint: Endpoint, place_call: Placing) -> None:
     """A repeated offer is answered word for word as before, and the call goes on."""
     caller = await place_call(endpoint)
-    first = caller.peer.answer
+    first = caller.peer.negotiation.answer
     assert again(caller, offer_of(caller)) == first == again(caller, offer_of(caller))
     assert len(endpoint.peers) == 1
     await caller.works()

@@ -17,7 +17,7 @@ from msgspec import to_builtins
 from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI
 from bridge.media.playback import Part
 from bridge.webrtc.endpoint import Endpoint
-from bridge.webrtc.ice import packet_kind
+from bridge.webrtc.ice import PacketKind, packet_kind
 from tests.webrtc.calling import SSRC
 from tests.webrtc.conftest import Placing
 from tests.webrtc.ear import Ear, sequence_of
@@ -49,7 +49,7 @@ async def test_a_stock_peer_and_the_bridge_know_each_other(endpoint: Endpoint, p
         stats = (await caller.pc.getStats()).values()
         return any(isinstance(each, RTCRemoteOutboundRtpStreamStats | RTCRemoteInboundRtpStreamStats) for each in stats)
 
-    await ear.until(lambda: caller.peer.reports.round_trip_ms is not None)
+    await ear.until(lambda: caller.peer.rtp.reports.round_trip_ms is not None)
     assert await told()
     round_trip_ms = to_builtins(caller.peer.stats())["round_trip_ms"]
     assert isinstance(round_trip_ms, float)
@@ -63,8 +63,8 @@ async def test_reported_loss_reaches_the_encoder(
     """A peer that reports a quarter of its packets as lost gets as much FEC."""
     caller = await place_call(endpoint)
     percents: list[int] = []
-    monkeypatch.setattr(caller.peer.outbound, "set_packet_loss", percents.append)
-    block = RtcpReceiverInfo(caller.peer.outbound.ssrc, 64, 10, 100, 96, 0, 0)
+    monkeypatch.setattr(caller.peer.rtp.outbound, "set_packet_loss", percents.append)
+    block = RtcpReceiverInfo(caller.peer.rtp.outbound.ssrc, 64, 10, 100, 96, 0, 0)
     await caller.send_rtp(bytes(RtcpRrPacket(ssrc=1, reports=[block])))
     await caller.works()
     assert percents == [25]
@@ -88,7 +88,7 @@ async def test_a_lost_packet_is_sent_again(
     lost: list[int] = []
 
     def lose_one(datagram: bytes) -> None:
-        if packet_kind(datagram) == "rtp" and len(ear.rtp) == 5 and not lost:
+        if packet_kind(datagram) is PacketKind.RTP and len(ear.rtp) == 5 and not lost:
             lost.append(sequence_of(datagram))
         else:
             send(datagram)
@@ -98,7 +98,7 @@ async def test_a_lost_packet_is_sent_again(
     await ear.until(lambda: len(ear.rtp) >= 15)
     assert lost
     assert lost[0] not in map(sequence_of, ear.rtp)
-    request = RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=caller.peer.outbound.ssrc, lost=lost)
+    request = RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=caller.peer.rtp.outbound.ssrc, lost=lost)
     await caller.send_rtp(bytes(request))
     if is_negotiated:
         await ear.until(lambda: lost[0] in map(sequence_of, ear.rtp))
@@ -112,7 +112,7 @@ async def test_who_hangs_up_says_bye(endpoint: Endpoint, place_call: Placing) ->
     ear = Ear(caller)
     caller.peer.hang_up("enough")
     await ear.until(lambda: any(isinstance(packet, RtcpByePacket) for packet in ear.rtcp))
-    assert ear.rtcp[-1].sources == [caller.peer.outbound.ssrc]
+    assert ear.rtcp[-1].sources == [caller.peer.rtp.outbound.ssrc]
 
 
 async def test_packets_name_their_section_and_their_level(
@@ -124,7 +124,7 @@ async def test_packets_name_their_section_and_their_level(
     caller.peer.play(PART, speech_pcm)
     await ear.until(lambda: len(ear.rtp) >= 100)
     mid = caller.pc.getTransceivers()[0].mid
-    section = caller.peer._remote.outbound
+    section = caller.peer.negotiation.remote.outbound
     assert section is not None
     known = HeaderExtensionsMap()
     known.configure(

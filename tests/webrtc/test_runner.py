@@ -22,16 +22,17 @@ class Outbound:
 
 
 class Ticked:
-    """A peer that notes when it is served, and lives until it is hung up."""
+    """A peer, and its RTP session, that notes when it is served, and lives until it is hung up."""
 
     def __init__(self) -> None:
         self.ticks: list[float] = []
         self.reports = 0
+        self.rtp = self
         self.outbound = Outbound()
         self.enough, self.gone = asyncio.Event(), asyncio.Event()
         self._ended = asyncio.Event()
 
-    async def run(self, *, connect_timeout_s: float, close_deadline_s: float) -> None:
+    async def run(self, *, connect_timeout_s: float, close_deadline_s: float, open_channel: str | None) -> None:
         await self._ended.wait()
         self.gone.set()
 

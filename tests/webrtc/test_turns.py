@@ -6,7 +6,7 @@ import time
 import pytest
 
 from bridge import turns
-from bridge.webrtc.ice import IceAgent
+from bridge.webrtc.ice import IceAgent, PacketKind
 from tests.machine import scaled
 
 _LIMIT_S = scaled(5.0)
@@ -33,7 +33,7 @@ async def _rounds_between(agent: IceAgent, clock: _Clock, count: int, each_s: fl
 
     loop.call_soon(others)
     for number in range(count):
-        agent.hand_over("dtls", b"\x17%d" % number, 0.0)
+        agent.hand_over(PacketKind.DTLS, b"\x17%d" % number, 0.0)
     seen = []
     async with asyncio.timeout(_LIMIT_S):
         for number in range(count):
@@ -63,7 +63,7 @@ async def test_two_peers_share_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     async def read(name: str) -> None:
         agent = IceAgent()
         for _ in range(20):
-            agent.hand_over("dtls", b"\x17", 0.0)
+            agent.hand_over(PacketKind.DTLS, b"\x17", 0.0)
         for _ in range(20):
             await agent._recv()
             order.append(name)
@@ -79,7 +79,7 @@ async def test_a_peer_that_is_closed_while_it_waits(monkeypatch: pytest.MonkeyPa
     """The wait for its turn ends like any other."""
     clock, agent = _Clock(monkeypatch), IceAgent()
     for _ in range(10):
-        agent.hand_over("dtls", b"\x17", 0.0)
+        agent.hand_over(PacketKind.DTLS, b"\x17", 0.0)
     await agent._recv()
     clock.now += 1.0
     reading = asyncio.create_task(agent._recv())

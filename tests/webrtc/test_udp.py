@@ -111,12 +111,12 @@ async def test_others_have_their_turn(listening: Listening, late_s: float) -> No
 
 async def test_what_cannot_be_sent_is_lost(listening: Listening) -> None:
     """A datagram that the system does not take is counted, and the next one goes."""
-    listening.mux.send(b"x", ("127.0.0.1", 0))
-    listening.mux.send(bytes(70_000), listening.stranger.getsockname())
-    listening.mux.send(b"well", listening.stranger.getsockname())
+    listening.media.sendto(b"x", ("127.0.0.1", 0))
+    listening.media.sendto(bytes(70_000), listening.stranger.getsockname())
+    listening.media.sendto(b"well", listening.stranger.getsockname())
     async with asyncio.timeout(LIMIT_S):
         assert await asyncio.get_running_loop().sock_recv(listening.stranger, 100) == b"well"
     assert listening.mux.drops == {"send_error": 2}
     listening.media.close()
-    listening.mux.send(b"late", listening.stranger.getsockname())
+    listening.media.sendto(b"late", listening.stranger.getsockname())
     assert listening.media.is_closing()

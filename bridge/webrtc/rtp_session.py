@@ -1,0 +1,226 @@
+"""A peer's sound: SRTP packets become sound for the leg's owner, sound for the peer becomes SRTP packets.
+
+Packets are decrypted and decoded in the datagram callback itself. Whatever fails in there, ours or the peer's, ends at
+most this call. RTCP reports on both ways; a packet that the peer asks for again is sent as it was (RFC 4585).
+"""
+
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from bridge.media.contracts import LegOwner
+from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI, HeaderExtensions
+from bridge.media.history import SentPackets
+from bridge.media.inbound import InboundAudio
+from bridge.media.opus import MAX_BITRATE, new_decoder, new_encoder
+from bridge.media.outbound import OutboundAudio
+from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
+from bridge.media.playback import Part
+from bridge.media.reports import Reports
+from bridge.webrtc.dtls import SrtpError, SrtpKeys
+from bridge.webrtc.ice import IceAgent, PacketKind
+from bridge.webrtc.sdp import CNAME, Offer
+from bridge.webrtc.streams import InboundStreams
+from bridge.wire.audio import SESSION_HZ
+
+__all__ = ["RtpSession"]
+
+_RTP = PacketKind.RTP
+
+
+class RtpSession:
+    """One peer's RTP session (RFC 3550), a ``PassingLeg``. It is open between ``open`` and ``close``.
+
+    ``faults`` counts what was refused. ``on_failure`` gets what the packet's handling, or the owner's, has raised.
+    """
+
+    def __init__(
+        self,
+        ice: IceAgent,
+        owner: LegOwner,
+        *,
+        inbound_opus: int,
+        outbound_opus: int,
+        queue_limit_s: int,
+        is_microphone: bool,
+        faults: Counter[str],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self.inbound = InboundAudio(new_decoder(SESSION_HZ), payload_type=inbound_opus, rate_hz=SESSION_HZ)
+        self.outbound = OutboundAudio(
+            new_encoder(SESSION_HZ),
+            rate_hz=SESSION_HZ,
+            payload_type=outbound_opus,
+            ssrc=secrets.randbits(32),
+            sequence=secrets.randbits(15),
+            rtp_timestamp=secrets.randbits(32),
+            limit_s=queue_limit_s,
+            is_microphone=is_microphone,
+        )
+        self.reports = Reports(self.inbound, self.outbound, cname=CNAME)
+        self.streams = InboundStreams(self.inbound, faults)
+        self.doubles = 0
+        """Packets that came twice, or behind 128 others: SRTP takes neither."""
+        self.hears = False
+        """The peer wants to hear."""
+        self._has_audio = False
+        self._sent: SentPackets | None = None
+        self._keys: SrtpKeys | None = None
+        self._ice = ice
+        self._owner = owner
+        self._faults = faults
+        self._on_failure = on_failure
+        ice.attach(self.receive_srtp)
+
+    def negotiate(self, remote: Offer) -> None:
+        """What the remote description says of sound; it may change in mid-call."""
+        self.hears = remote.receives_audio
+        self._has_audio = remote.audio is not None
+        self.inbound.red_payload_type = remote.inbound.red if remote.inbound is not None else None
+        wanted = remote.outbound
+        if wanted is None:
+            return
+        extensions = wanted.extensions
+        self.outbound.negotiate(
+            extensions=HeaderExtensions(
+                mid=wanted.mid, mid_id=extensions.get(MID_URI), level_id=extensions.get(AUDIO_LEVEL_URI)
+            ),
+            uses_dtx=wanted.opus_parameters.get("usedtx") == "1",
+            bitrate=min(MAX_BITRATE, wanted.max_bitrate or MAX_BITRATE),
+        )
+        if wanted.asks_again and self._sent is None:
+            self._sent = SentPackets()
+
+    def open(self, keys: SrtpKeys) -> None:
+        """DTLS has agreed on the keys: sound can flow."""
+        self._keys = keys
+
+    def close(self, now: float) -> None:
+        """Sends the last packet of the stream; may be called twice, and if it was never open."""
+        keys, self._keys = self._keys, None
+        if keys is not None and self._has_audio:
+            with suppress(Exception):  # whatever keeps it from being said, the call is over
+                self._ice.send(keys.protect_rtcp(self.reports.leave(now)))
+
+    @property
+    def resent(self) -> int:
+        """Packets that the peer has asked for again, and got."""
+        return self._sent.resent if self._sent is not None else 0
+
+    # The socket's side
+
+    def receive_srtp(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
+        """One SRTP or SRTCP packet, in the datagram callback: the hot path. Says whether it is the peer's own."""
+        keys = self._keys
+        if keys is None:
+            self._faults["media_before_keys"] += 1
+            return False
+        try:
+            is_rtp = kind is _RTP
+            ssrc = datagram[8:12] if is_rtp else datagram[4:8]
+            heard_at = self.streams.heard_at
+            is_new = ssrc not in heard_at
+            if is_new and not self.streams.may_come(ssrc, now):
+                return False
+            packet = keys.unprotect(datagram) if is_rtp else keys.unprotect_rtcp(datagram)
+            if is_new:
+                self._admit(ssrc, keys, now)
+            else:
+                heard_at[ssrc] = now
+            self._ice.last_authenticated = now
+            if is_rtp:
+                inbound = self.inbound
+                pcm = inbound.receive(packet, now)
+                if pcm and not inbound.is_mute:
+                    self._owner.receive_leg_audio(pcm)
+            else:
+                self._take_report(packet, now)
+        except SrtpError as error:
+            if "replay" in str(error):
+                self.doubles += 1
+            else:
+                self._faults["srtp_rejected"] += 1
+            return False
+        except Exception as error:
+            self._on_failure(error)
+        return True
+
+    def _admit(self, ssrc: bytes, keys: SrtpKeys, now: float) -> None:
+        evicted = self.streams.admit(ssrc, now)
+        if evicted is not None:
+            keys.forget_stream(int.from_bytes(evicted))
+            self._ice.release(evicted)
+        self._ice.claim(ssrc)
+
+    def _take_report(self, packet: bytes, now: float) -> None:
+        """The peer's RTCP; what it asks for again is sent as it was."""
+        missing = self.reports.receive(packet, now)
+        if missing and self._sent is not None:
+            round_trip_s = (self.reports.round_trip_ms or 0.0) / 1000
+            for datagram in self._sent.again(missing, now, round_trip_s=round_trip_s):
+                self._ice.send(datagram)
+
+    # The clock's side
+
+    def tick(self, now: float) -> None:
+        """Every 20 ms: sends the packet that is due, and lets waiting sound become due."""
+        keys = self._keys
+        if keys is None:
+            return
+        try:
+            pcm = self.inbound.poll(now)
+            if pcm and not self.inbound.is_mute:
+                self._owner.receive_leg_audio(pcm)
+            outbound = self.outbound
+            if outbound.is_idle or not self.hears:
+                outbound.skip(1)
+                return
+            sequence = outbound.next_sequence
+            packet, events = outbound.tick()
+            if packet is not None:
+                self._send(sequence, packet, keys)
+            for event in events:
+                self._owner.played(event)
+        except Exception as error:
+            self._on_failure(error)
+
+    def report(self, now: float) -> None:
+        """Every 100 ms: sends the RTCP report that is due, if there is any sound to report on."""
+        keys = self._keys
+        if keys is None or not self._has_audio:
+            return
+        try:
+            report = self.reports.due(now)
+            if report is not None:
+                self._ice.send(keys.protect_rtcp(report))
+        except Exception as error:
+            self._on_failure(error)
+
+    def _send(self, sequence: int, packet: bytes, keys: SrtpKeys) -> None:
+        datagram = keys.protect(packet)
+        self._ice.send(datagram)
+        if self._sent is not None:
+            self._sent.keep(sequence, datagram)
+
+    # Opus that is passed on
+
+    def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
+        """The peer's packets go to ``taker``; its sound is reported only with ``decodes``."""
+        self.inbound.pass_to(taker, decodes=decodes)
+
+    def read_packets(self, reader: PacketReader | None) -> None:
+        """The peer's packets go to ``reader`` as well, in order, and before they are decoded."""
+        self.inbound.reader = reader
+
+    def forward(self, part: Part | None, passed: PassedPacket) -> bool:
+        """Sends another peer's packet; of an answer's ``part``, the ledger is told. False if it cannot be sent."""
+        keys = self._keys
+        if keys is None or not self.hears:
+            return False
+        sequence, packet = self.outbound.forward(passed)
+        self._send(sequence, packet, keys)
+        if part is not None:
+            for event in self.outbound.heard(part, passed):
+                self._owner.played(event)
+        return True
