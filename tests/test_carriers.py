@@ -21,7 +21,7 @@ _UUID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 def _twilio() -> tuple[TwilioCarrier, JsonDialect]:
     carrier, dialect = TwilioCarrier("CA1", "MZ1", {"token": "t"}), JsonDialect(TWILIO_DIALECT)
     for message in carrier.start():
-        dialect.receive(message)
+        dialect.decode_message(message)
     return carrier, dialect
 
 
@@ -81,15 +81,15 @@ def test_late_frames_are_counted() -> None:
 def test_twilio_plays_marks_and_clears() -> None:
     """Marks come back when they are passed, and all at once when the buffer is cleared."""
     carrier, dialect = _twilio()
-    assert carrier.receive(dialect.sound(_LOUD * 2)) == []
-    assert carrier.receive(str(dialect.mark("a")[0])) == []
+    assert carrier.receive(dialect.encode_sound(_LOUD * 2)) == []
+    assert carrier.receive(str(dialect.encode_mark("a")[0])) == []
     assert carrier.play() == (_LOUD, [])
     heard, said = carrier.play()
     assert (heard, _names(said)) == (_LOUD, ["a"])
-    carrier.receive(dialect.sound(_LOUD * 2))
+    carrier.receive(dialect.encode_sound(_LOUD * 2))
     for name in ("b", "c"):
-        carrier.receive(str(dialect.mark(name)[0]))
-    assert _names(carrier.receive(str(dialect.clear()[0]))) == ["b", "c"]
+        carrier.receive(str(dialect.encode_mark(name)[0]))
+    assert _names(carrier.receive(str(dialect.encode_clear()[0]))) == ["b", "c"]
     assert carrier.play() == (_SILENT, [])
     assert carrier.complaints == []
 
@@ -131,7 +131,7 @@ def test_twilio_complains_of_binary_and_of_too_much() -> None:
     carrier, dialect = _twilio()
     carrier.receive(b"\0")
     for _ in range(602):
-        carrier.receive(dialect.sound(_LOUD * 50))
+        carrier.receive(dialect.encode_sound(_LOUD * 50))
     assert [complaint[:5] for complaint in carrier.complaints] == ["31950", "31931"]
 
 
@@ -141,13 +141,13 @@ def test_twilio_complains_of_binary_and_of_too_much() -> None:
 def test_telnyx_plays_marks_and_clears() -> None:
     """As Twilio does, without a stream's id."""
     carrier, dialect = TelnyxCarrier("c", "s", {}), JsonDialect(TELNYX_DIALECT)
-    carrier.receive(dialect.sound(_LOUD))
-    carrier.receive(str(dialect.mark("a")[0]))
+    carrier.receive(dialect.encode_sound(_LOUD))
+    carrier.receive(str(dialect.encode_mark("a")[0]))
     heard, said = carrier.play()
     assert (heard, _names(said)) == (_LOUD, ["a"])
-    carrier.receive(dialect.sound(_LOUD))
-    carrier.receive(str(dialect.mark("b")[0]))
-    assert _names(carrier.receive(str(dialect.clear()[0]))) == ["b"]
+    carrier.receive(dialect.encode_sound(_LOUD))
+    carrier.receive(str(dialect.encode_mark("b")[0]))
+    assert _names(carrier.receive(str(dialect.encode_clear()[0]))) == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_telnyx_plays_marks_and_clears() -> None:
         ("{", 100003),
         ('{"event":"hello"}', 100003),
         ('{"event":"media","media":{"payload":"%"}}', 100004),
-        (JsonDialect(TELNYX_DIALECT).sound(_LOUD[:159]), 100003),
-        (JsonDialect(TELNYX_DIALECT).sound(_LOUD * 1501), 100003),
+        (JsonDialect(TELNYX_DIALECT).encode_sound(_LOUD[:159]), 100003),
+        (JsonDialect(TELNYX_DIALECT).encode_sound(_LOUD * 1501), 100003),
     ],
 )
 def test_telnyx_answers_with_an_error(message: str, code: int) -> None:

@@ -155,7 +155,7 @@ class CarrierCalls:
                     if len(message) > _MAX_MESSAGE:
                         self.faults["message_too_big"] += 1
                         continue
-                    for event in line.dialect.receive(message):
+                    for event in line.dialect.decode_message(message):
                         if leg is not None:
                             leg.receive(line, event)
                         elif isinstance(event, CallStarted):

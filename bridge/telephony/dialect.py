@@ -122,27 +122,27 @@ class Dialect(Protocol):
         """The same for all its connections."""
         ...
 
-    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+    def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a message means; raises ``BadRequest`` if the call cannot be served."""
         ...
 
-    def sound(self, sound: bytes) -> str | bytes:
+    def encode_sound(self, sound: bytes) -> str | bytes:
         """The message that plays whole frames of sound."""
         ...
 
-    def mark(self, name: str) -> list[str | bytes]:
+    def encode_mark(self, name: str) -> list[str | bytes]:
         """What makes the carrier say ``MarkPlayed`` behind all that was sent."""
         ...
 
-    def clear(self) -> list[str | bytes]:
+    def encode_clear(self) -> list[str | bytes]:
         """What silences the carrier at once."""
         ...
 
-    def hang_up(self) -> list[str | bytes]:
+    def encode_hang_up(self) -> list[str | bytes]:
         """What ends the call, before the socket is closed."""
         ...
 
-    def press(self, key: str) -> list[str | bytes]:
+    def encode_key(self, key: str) -> list[str | bytes]:
         """What lets the other side hear a key (DTMF); nothing if the carrier has no word for it."""
         ...
 

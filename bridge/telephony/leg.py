@@ -65,7 +65,7 @@ class CarrierLine:
 
     def hang_up(self, reason: str) -> None:
         """Says so if the dialect has a word for it, and closes."""
-        self.write(self.dialect.hang_up())
+        self.write(self.dialect.encode_hang_up())
         self._connection.close(_NORMAL, reason)
 
     def close(self, code: int, reason: str) -> None:
@@ -207,7 +207,7 @@ class CarrierLeg:
         """Silence as soon as the carrier knows."""
         cut = self.audio.clear(self._clock.now)
         if cut is not None and self._line is not None:
-            self._line.write(self._line.dialect.clear())
+            self._line.write(self._line.dialect.encode_clear())
             self._is_open = True  # its buffer is empty now, and it may not say so
         return cut
 
@@ -252,9 +252,9 @@ class CarrierLeg:
             pieces, events = self.audio.tick(now)
             messages: list[str | bytes] = []
             for piece in pieces:
-                messages.append(line.dialect.sound(piece.sound))
+                messages.append(line.dialect.encode_sound(piece.sound))
                 if piece.mark is not None:
-                    messages += line.dialect.mark(piece.mark)
+                    messages += line.dialect.encode_mark(piece.mark)
             line.write(messages)
             self._report(events)
         except Exception as error:

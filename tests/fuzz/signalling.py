@@ -107,16 +107,16 @@ def _converse(new: Callable[[], Dialect], data: bytes) -> None:
         with suppress(UnicodeDecodeError):
             message = line.decode()
         try:
-            events = dialect.receive(message)
+            events = dialect.decode_message(message)
             assert all(isinstance(event, get_args(CarrierEvent)) for event in events)
             if isinstance(message, str):
-                events = dialect.receive(line)
+                events = dialect.decode_message(line)
                 assert all(isinstance(event, get_args(CarrierEvent)) for event in events)
         except BadRequest as refusal:
             codes = [refusal.code]
             break
     assert codes == ["unsupported_format"]
-    said = [dialect.sound(b"ab"), *dialect.mark("b1"), *dialect.clear(), *dialect.hang_up()]
+    said = [dialect.encode_sound(b"ab"), *dialect.encode_mark("b1"), *dialect.encode_clear(), *dialect.encode_hang_up()]
     assert all(isinstance(message, str | bytes) for message in said)
 
 
@@ -145,7 +145,7 @@ def _audiosocket(data: bytes) -> None:
     frames = [one for at in range(0, len(data), size) for one in splitter.push(data[at : at + size])]
     assert frames == Splitter().push(data)
     for one in frames:
-        assert all(isinstance(event, get_args(CarrierEvent)) for event in dialect.receive(one))
+        assert all(isinstance(event, get_args(CarrierEvent)) for event in dialect.decode_message(one))
 
 
 TARGETS = {

@@ -102,13 +102,18 @@ def test_no_message_crashes_a_dialect(messages: list[str | bytes]) -> None:
         refusals: list[str] = []
         for message in messages:
             try:
-                events = dialect.receive(message)
+                events = dialect.decode_message(message)
             except BadRequest as refusal:
                 refusals.append(refusal.code)
                 break
             assert all(isinstance(event, get_args(CarrierEvent)) for event in events)
         assert refusals in ([], ["unsupported_format"])
-        said = [dialect.sound(b"ab"), *dialect.mark("b1"), *dialect.clear(), *dialect.hang_up()]
+        said = [
+            dialect.encode_sound(b"ab"),
+            *dialect.encode_mark("b1"),
+            *dialect.encode_clear(),
+            *dialect.encode_hang_up(),
+        ]
         assert all(isinstance(message, str | bytes) for message in said)
 
 
@@ -119,4 +124,4 @@ def test_no_bytes_crash_audiosocket(pieces: list[bytes]) -> None:
     frames = [frame for piece in pieces for frame in splitter.push(piece)]
     assert frames == Splitter().push(b"".join(pieces))
     for frame in frames:
-        assert all(isinstance(event, get_args(CarrierEvent)) for event in dialect.receive(frame))
+        assert all(isinstance(event, get_args(CarrierEvent)) for event in dialect.decode_message(frame))

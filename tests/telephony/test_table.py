@@ -42,7 +42,7 @@ class _Semaphore:
     name = "semaphore"
     traits = Traits(lead_ms=1000)
 
-    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+    def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a message means."""
         if isinstance(message, bytes):
             return [message]
@@ -58,23 +58,23 @@ class _Semaphore:
                 return [Ended()]
         return [Trouble("unknown_message")]
 
-    def sound(self, sound: bytes) -> bytes:
+    def encode_sound(self, sound: bytes) -> bytes:
         """As it is."""
         return sound
 
-    def mark(self, name: str) -> list[str | bytes]:
+    def encode_mark(self, name: str) -> list[str | bytes]:
         """Echoed as ``played``."""
         return [f"mark {name}"]
 
-    def clear(self) -> list[str | bytes]:
+    def encode_clear(self) -> list[str | bytes]:
         """Empties the buffer."""
         return ["clear"]
 
-    def hang_up(self) -> list[str | bytes]:
+    def encode_hang_up(self) -> list[str | bytes]:
         """Lowers the flag."""
         return ["bye"]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def encode_key(self, key: str) -> list[str | bytes]:
         """There is no word for it."""
         return []
 

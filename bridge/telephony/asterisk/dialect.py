@@ -51,7 +51,7 @@ class Asterisk:
         self._format: AudioFormat | None = None
         self._early = bytearray()
 
-    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+    def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a message means."""
         if isinstance(message, bytes):
             return self._sound(message)
@@ -105,23 +105,23 @@ class Asterisk:
         early = early[: len(early) // audio_format.bytes_per_sample * audio_format.bytes_per_sample]
         return [started, early] if early else [started]
 
-    def sound(self, sound: bytes) -> bytes:
+    def encode_sound(self, sound: bytes) -> bytes:
         """Up to 65,500 bytes, in whole frames: a tail would be dropped."""
         return sound
 
-    def mark(self, name: str) -> list[str | bytes]:
+    def encode_mark(self, name: str) -> list[str | bytes]:
         """Confirmed when all before it has been played."""
         return [self._command("MARK_MEDIA", name)]
 
-    def clear(self) -> list[str | bytes]:
+    def encode_clear(self) -> list[str | bytes]:
         """Drops what is queued, marks included; nothing comes back for them."""
         return [self._command("FLUSH_MEDIA")]
 
-    def hang_up(self) -> list[str | bytes]:
+    def encode_hang_up(self) -> list[str | bytes]:
         """Ends the channel."""
         return [self._command("HANGUP")]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def encode_key(self, key: str) -> list[str | bytes]:
         """There is no word for it."""
         return []
 

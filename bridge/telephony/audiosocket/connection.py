@@ -42,7 +42,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Every 20 ms."""
-        self.write([self._dialect.sound(_SILENCE)])
+        self.write([self._dialect.encode_sound(_SILENCE)])
 
     # asyncio.Protocol
 
@@ -127,7 +127,7 @@ class AudioSocketConnection(asyncio.Protocol):
     # Inside
 
     def _receive(self, frame: bytes) -> None:
-        for event in self._dialect.receive(frame):
+        for event in self._dialect.decode_message(frame):
             if self._leg is not None:
                 self._leg.receive(self._line, event)
             elif isinstance(event, CallStarted):

@@ -58,7 +58,7 @@ class AudioSocket:
         """Whose call this is, as soon as it is said."""
         self._format: AudioFormat | None = None
 
-    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+    def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a frame means."""
         assert isinstance(message, bytes)
         kind, payload = message[0], message[_HEADER_BYTES:]
@@ -90,22 +90,22 @@ class AudioSocket:
             return [*events, Trouble("odd_sound")]
         return [*events, sound] if sound else events
 
-    def sound(self, sound: bytes) -> bytes:
+    def encode_sound(self, sound: bytes) -> bytes:
         """One frame of sound, which must not be empty."""
         return frame(_TYPES[self._format or SOUND_TYPES[SOUND]], sound)
 
-    def mark(self, name: str) -> list[str | bytes]:
+    def encode_mark(self, name: str) -> list[str | bytes]:
         """There are none."""
         return []
 
-    def clear(self) -> list[str | bytes]:
+    def encode_clear(self) -> list[str | bytes]:
         """Nothing is buffered there."""
         return []
 
-    def hang_up(self) -> list[str | bytes]:
+    def encode_hang_up(self) -> list[str | bytes]:
         """Ends the call."""
         return [frame(HANG_UP)]
 
-    def press(self, key: str) -> list[str | bytes]:
+    def encode_key(self, key: str) -> list[str | bytes]:
         """There is no word for it."""
         return []

@@ -24,23 +24,23 @@ _IDS = {"channel_id": "pbx-1.42", "connection_id": "bridge1", "channel": "WebSoc
 
 def _started(start: str) -> Asterisk:
     dialect = Asterisk()
-    dialect.receive(start)
+    dialect.decode_message(start)
     return dialect
 
 
 def test_start_in_json() -> None:
     """With the channel's variables as parameters, besides those of the URI."""
     dialect = Asterisk({"lang": "en"}, token="t")
-    assert dialect.receive(_JSON_START) == [
+    assert dialect.decode_message(_JSON_START) == [
         CallStarted("pbx-1.42", G711_ULAW, {"lang": "en", "TENANT": "a", "LEVEL": "3"}, "t", ids=_IDS)
     ]
 
 
 def test_start_in_plain_text() -> None:
     """A value may hold colons; keys differ from version to version."""
-    assert Asterisk().receive(_PLAIN_START) == [CallStarted("pbx-1.42", G711_ULAW, ids=_IDS)]
+    assert Asterisk().decode_message(_PLAIN_START) == [CallStarted("pbx-1.42", G711_ULAW, ids=_IDS)]
     early = "MEDIA_START connection_id:a:b channel:WebSocket/x optimal_frame_size:160"
-    assert Asterisk().receive(early) == [
+    assert Asterisk().decode_message(early) == [
         CallStarted("a:b", G711_ULAW, ids={"connection_id": "a:b", "channel": "WebSocket/x"})
     ]
 
@@ -48,7 +48,7 @@ def test_start_in_plain_text() -> None:
 @pytest.mark.parametrize(("codec", "audio_format"), FORMATS.items())
 def test_formats(codec: str, audio_format: AudioFormat) -> None:
     """By Asterisk's own names."""
-    [started] = Asterisk().receive(_PLAIN_START.replace("ulaw", codec))
+    [started] = Asterisk().decode_message(_PLAIN_START.replace("ulaw", codec))
     assert isinstance(started, CallStarted)
     assert started.audio_format is audio_format
 
@@ -56,30 +56,30 @@ def test_formats(codec: str, audio_format: AudioFormat) -> None:
 def test_other_formats_are_refused() -> None:
     """With what to dial instead."""
     with pytest.raises(BadRequest, match=r"c\(ulaw\|alaw") as caught:
-        Asterisk().receive(_PLAIN_START.replace("ulaw", "opus"))
+        Asterisk().decode_message(_PLAIN_START.replace("ulaw", "opus"))
     assert (caught.value.code, caught.value.param) == ("unsupported_format", "format")
 
 
 def test_media_before_the_start() -> None:
     """Under load it comes first: a second of it is kept, whole samples only."""
     dialect = Asterisk()
-    assert dialect.receive(b"a" * 160) == []
-    assert dialect.receive(b"b" * 160) == []
-    assert dialect.receive(_JSON_START)[1:] == [b"a" * 160 + b"b" * 160]
+    assert dialect.decode_message(b"a" * 160) == []
+    assert dialect.decode_message(b"b" * 160) == []
+    assert dialect.decode_message(_JSON_START)[1:] == [b"a" * 160 + b"b" * 160]
     dialect = Asterisk()
     for _ in range(1000):
-        dialect.receive(b"a" * 641)
-    [_, early] = dialect.receive(_PLAIN_START.replace("ulaw", "slin16"))
+        dialect.decode_message(b"a" * 641)
+    [_, early] = dialect.decode_message(_PLAIN_START.replace("ulaw", "slin16"))
     assert early == b"a" * 384_000
     dialect = Asterisk()
-    dialect.receive(b"abc")
-    assert dialect.receive(_PLAIN_START.replace("ulaw", "slin"))[1:] == [b"ab"]
+    dialect.decode_message(b"abc")
+    assert dialect.decode_message(_PLAIN_START.replace("ulaw", "slin"))[1:] == [b"ab"]
 
 
 @pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])
 def test_media(length: int) -> None:
     """Sound of any length, as it is."""
-    assert _started(_PLAIN_START).receive(b"a" * length) == [b"a" * length]
+    assert _started(_PLAIN_START).decode_message(b"a" * length) == [b"a" * length]
 
 
 _EVENTS: list[tuple[str, dict[str, Any], list[CarrierEvent]]] = [
@@ -109,41 +109,47 @@ _EVENTS: list[tuple[str, dict[str, Any], list[CarrierEvent]]] = [
 @pytest.mark.parametrize(("plain", "as_json", "events"), _EVENTS)
 def test_every_event_in_both_forms(plain: str, as_json: dict[str, Any], events: list[CarrierEvent]) -> None:
     """They mean the same."""
-    assert _started(_PLAIN_START).receive(plain) == events
-    assert _started(_JSON_START).receive(json.dumps(as_json)) == events
+    assert _started(_PLAIN_START).decode_message(plain) == events
+    assert _started(_JSON_START).decode_message(json.dumps(as_json)) == events
 
 
 @pytest.mark.parametrize("key", "0123456789*#ABCD")
 def test_keys(key: str) -> None:
     """Each that telephones have."""
-    assert _started(_PLAIN_START).receive(f"DTMF_END digit:{key} channel_id:pbx-1.42") == [Dtmf(key)]
+    assert _started(_PLAIN_START).decode_message(f"DTMF_END digit:{key} channel_id:pbx-1.42") == [Dtmf(key)]
 
 
 @pytest.mark.parametrize("message", ["", "hello there", "{", '{"event":1}', '{"command":"X"}', "[1]", "{" * 100_000])
 def test_malformed_events(message: str) -> None:
     """Are told, and the call goes on."""
     dialect = _started(_JSON_START)
-    assert dialect.receive(message) == [Trouble("malformed_message")]
-    assert dialect.receive(b"a") == [b"a"]
+    assert dialect.decode_message(message) == [Trouble("malformed_message")]
+    assert dialect.decode_message(b"a") == [b"a"]
 
 
 def test_half_a_sample() -> None:
     """Would turn all that follows into noise."""
     dialect = _started(_PLAIN_START.replace("ulaw", "slin"))
-    assert dialect.receive(b"abc") == [Trouble("odd_sound")]
-    assert dialect.receive(b"") == []
-    assert dialect.receive(b"ab") == [b"ab"]
+    assert dialect.decode_message(b"abc") == [Trouble("odd_sound")]
+    assert dialect.decode_message(b"") == []
+    assert dialect.decode_message(b"ab") == [b"ab"]
 
 
 def test_commands_in_kind() -> None:
     """Plain text to a plain channel, JSON to a JSON one; sound as it is; no command over 128 bytes."""
     plain, as_json = _started(_PLAIN_START), _started(_JSON_START)
-    assert plain.sound(b"ab") == as_json.sound(b"ab") == b"ab"
-    assert [*plain.mark("b1"), *plain.clear(), *plain.hang_up()] == ["MARK_MEDIA b1", "FLUSH_MEDIA", "HANGUP"]
-    said = [str(message) for message in (*as_json.mark("b1"), *as_json.clear(), *as_json.hang_up())]
+    assert plain.encode_sound(b"ab") == as_json.encode_sound(b"ab") == b"ab"
+    assert [*plain.encode_mark("b1"), *plain.encode_clear(), *plain.encode_hang_up()] == [
+        "MARK_MEDIA b1",
+        "FLUSH_MEDIA",
+        "HANGUP",
+    ]
+    said = [
+        str(message) for message in (*as_json.encode_mark("b1"), *as_json.encode_clear(), *as_json.encode_hang_up())
+    ]
     assert [json.loads(message) for message in said] == [
         {"command": "MARK_MEDIA", "correlation_id": "b1"},
         {"command": "FLUSH_MEDIA"},
         {"command": "HANGUP"},
     ]
-    assert max(map(len, [*said, *map(str, as_json.mark("b" + "9" * 20))])) < 128
+    assert max(map(len, [*said, *map(str, as_json.encode_mark("b" + "9" * 20))])) < 128

@@ -15,8 +15,8 @@ _SOUND = bytes.fromhex("100140") + b"a" * 320
 
 def _started() -> AudioSocket:
     dialect = AudioSocket()
-    dialect.receive(_IDENTITY)
-    dialect.receive(_SOUND)
+    dialect.decode_message(_IDENTITY)
+    dialect.decode_message(_SOUND)
     return dialect
 
 
@@ -42,15 +42,15 @@ def test_stream_is_split_into_frames(size: int) -> None:
 def test_start(kind: int, audio_format: AudioFormat) -> None:
     """The UUID says whose call it is, the first sound in which format; it is answered in kind."""
     dialect = AudioSocket()
-    assert dialect.receive(_IDENTITY) == []
-    assert dialect.receive(frame(kind, b"ab")) == [CallStarted(_UUID, audio_format, token=_UUID), b"ab"]
-    assert dialect.receive(frame(kind, b"cd")) == [b"cd"]
-    assert dialect.sound(b"ef") == frame(kind, b"ef")
+    assert dialect.decode_message(_IDENTITY) == []
+    assert dialect.decode_message(frame(kind, b"ab")) == [CallStarted(_UUID, audio_format, token=_UUID), b"ab"]
+    assert dialect.decode_message(frame(kind, b"cd")) == [b"cd"]
+    assert dialect.encode_sound(b"ef") == frame(kind, b"ef")
 
 
 def test_sound_before_the_first_is_8_khz() -> None:
     """As the dialplan application always has it."""
-    assert AudioSocket().sound(bytes(320)) == frame(0x10, bytes(320))
+    assert AudioSocket().encode_sound(bytes(320)) == frame(0x10, bytes(320))
     assert SOUND_TYPES[0x10] is pcm16_at(8000)
 
 
@@ -95,21 +95,21 @@ def test_every_type_of_the_reference_is_served() -> None:
 def test_every_other_frame(message: bytes, events: list[CarrierEvent]) -> None:
     """Each says what the reference says; what is of no use is told, and the call goes on."""
     dialect = _started()
-    assert dialect.receive(message) == events
-    assert dialect.receive(frame(0x10, b"ab")) == [b"ab"]
+    assert dialect.decode_message(message) == events
+    assert dialect.decode_message(frame(0x10, b"ab")) == [b"ab"]
 
 
 def test_nothing_counts_before_the_identity() -> None:
     """And an identity has 16 bytes."""
     dialect = AudioSocket()
-    assert dialect.receive(_SOUND) == [Trouble("message_before_start")]
-    assert dialect.receive(frame(0x03, b"5")) == [Trouble("message_before_start")]
-    assert dialect.receive(frame(0x01, b"short")) == [Trouble("malformed_message")]
-    assert dialect.receive(_IDENTITY) == []
+    assert dialect.decode_message(_SOUND) == [Trouble("message_before_start")]
+    assert dialect.decode_message(frame(0x03, b"5")) == [Trouble("message_before_start")]
+    assert dialect.decode_message(frame(0x01, b"short")) == [Trouble("malformed_message")]
+    assert dialect.decode_message(_IDENTITY) == []
 
 
 def test_frames_to_asterisk() -> None:
     """Sound and hang-up; there is nothing to mark and nothing to clear."""
     dialect = _started()
-    assert dialect.mark("b1") == dialect.clear() == []
-    assert dialect.hang_up() == [b"\0\0\0"]
+    assert dialect.encode_mark("b1") == dialect.encode_clear() == []
+    assert dialect.encode_hang_up() == [b"\0\0\0"]

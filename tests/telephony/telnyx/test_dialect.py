@@ -37,21 +37,21 @@ def _start(**changes: Any) -> str:
 
 
 def _chunk(number: Any, sound: bytes = b"", track: str = "inbound") -> str:
-    payload = json.loads(_dialect().sound(sound or bytes([int(number)])))["media"]["payload"]
+    payload = json.loads(_dialect().encode_sound(sound or bytes([int(number)])))["media"]["payload"]
     return _said("media", media={"track": track, "chunk": number, "timestamp": "40", "payload": payload})
 
 
 def _started() -> JsonDialect:
     dialect = _dialect()
-    dialect.receive(_start())
+    dialect.decode_message(_start())
     return dialect
 
 
 def test_start() -> None:
     """``connected`` says nothing, ``start`` has the call."""
     dialect = _dialect()
-    assert dialect.receive('{"event":"connected","version":"1.0.0"}') == []
-    assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
+    assert dialect.decode_message('{"event":"connected","version":"1.0.0"}') == []
+    assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_start() -> None:
 )
 def test_codecs(encoding: str, rate: Any, audio_format: AudioFormat) -> None:
     """What the caller's sound is in is said in ``start``; of the answer's codec that says nothing, which is PCMU."""
-    [started] = _dialect().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
+    [started] = _dialect().decode_message(_start(media_format={"encoding": encoding, "sample_rate": rate}))
     assert isinstance(started, CallStarted)
     assert started.audio_format is audio_format
     assert started.answer_format is G711_ULAW
@@ -91,15 +91,15 @@ def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioF
     by_url, by_parameters = _dialect(query=told), _dialect()
     expected = [CallStarted("v3:abc", G711_ALAW, {}, None, answer_format, _IDS)]
     start = {"media_format": {"encoding": "PCMA", "sample_rate": 8000}}
-    assert by_url.receive(_start(**start)) == expected
-    assert by_parameters.receive(_start(**start, custom_parameters=told)) == expected
+    assert by_url.decode_message(_start(**start)) == expected
+    assert by_parameters.decode_message(_start(**start, custom_parameters=told)) == expected
 
 
 @pytest.mark.parametrize(("codec", "rate"), [("G722", "8000"), ("OPUS", "16000"), ("PCMU", "16000"), ("L16", "44100")])
 def test_other_codecs_of_the_answer_are_refused(codec: str, rate: str) -> None:
     """Noise in the caller's ear would be no answer."""
     with pytest.raises(BadRequest) as caught:
-        _dialect(query={ANSWER_CODEC: codec, ANSWER_RATE: rate}).receive(_start())
+        _dialect(query={ANSWER_CODEC: codec, ANSWER_RATE: rate}).decode_message(_start())
     assert (caught.value.code, caught.value.param) == ("unsupported_format", ANSWER_CODEC)
 
 
@@ -108,18 +108,20 @@ def test_null_is_as_if_it_were_not_there(name: str) -> None:
     """In ``start``, and for the track of sound."""
     dialect = _dialect()
     ids = {known: "" if known == name else value for known, value in _IDS.items()}
-    assert dialect.receive(_start(**{name: None})) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)]
+    assert dialect.decode_message(_start(**{name: None})) == [
+        CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)
+    ]
     for track in (None, "inbound_track", "inbound"):
-        assert dialect.receive(_said("media", media={"track": track, "payload": "/w=="})) == [b"\xff"]
+        assert dialect.decode_message(_said("media", media={"track": track, "payload": "/w=="})) == [b"\xff"]
     for track in ("outbound", "outbound_track", "other"):
-        assert dialect.receive(_said("media", media={"track": track, "payload": "/w=="})) == []
+        assert dialect.decode_message(_said("media", media={"track": track, "payload": "/w=="})) == []
 
 
 @pytest.mark.parametrize(("encoding", "rate"), [("OPUS", 16000), ("G722", 8000), ("PCMU", 16000), ("L16", 11025)])
 def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
     """With what to ask Telnyx for instead."""
     with pytest.raises(BadRequest, match="ask Telnyx for PCMU") as caught:
-        _dialect().receive(_start(media_format={"encoding": encoding, "sample_rate": rate}))
+        _dialect().decode_message(_start(media_format={"encoding": encoding, "sample_rate": rate}))
     assert caught.value.code == "unsupported_format"
 
 
@@ -136,7 +138,9 @@ def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
 )
 def test_parameters_and_token(given: dict[str, Any], parameters: dict[str, str], token: str | None) -> None:
     """As an object or as a list; the token comes with them, or in a field of its own."""
-    assert _dialect().receive(_start(**given)) == [CallStarted("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)]
+    assert _dialect().decode_message(_start(**given)) == [
+        CallStarted("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)
+    ]
 
 
 def test_token_of_the_upgrade_and_of_connected() -> None:
@@ -144,18 +148,18 @@ def test_token_of_the_upgrade_and_of_connected() -> None:
     name = "x-telnyx-streaming-auth-token"
     for connected in ({name: "c"}, {"connected": {name: "c"}}):
         dialect = _dialect()
-        dialect.receive(json.dumps({"event": "connected", **connected}))
-        assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
+        dialect.decode_message(json.dumps({"event": "connected", **connected}))
+        assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
     dialect = _dialect("h")
-    dialect.receive('{"event":"connected","version":"1.0.0"}')
-    assert dialect.receive(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
+    dialect.decode_message('{"event":"connected","version":"1.0.0"}')
+    assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])
 def test_media(length: int) -> None:
     """Sound of any length, as it is."""
     sound = (bytes(range(256)) * 32)[:length]
-    assert _started().receive(_chunk("1", sound)) == [sound]
+    assert _started().decode_message(_chunk("1", sound)) == [sound]
 
 
 @pytest.mark.parametrize(
@@ -187,16 +191,16 @@ def test_media(length: int) -> None:
 def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -> None:
     """Each says what the reference says; what is of no use is told, and the call goes on."""
     dialect = _started()
-    assert dialect.receive(message) == events
-    assert dialect.receive(_chunk(5)) == [b"\x05"]
+    assert dialect.decode_message(message) == events
+    assert dialect.decode_message(_chunk(5)) == [b"\x05"]
 
 
 def test_nothing_counts_before_the_start() -> None:
     """But Telnyx may complain at any time."""
     dialect = _dialect()
-    assert dialect.receive(_chunk("1")) == [Trouble("message_before_start")]
-    assert dialect.receive(_said("start")) == [Trouble("malformed_message")]
-    assert dialect.receive(_said("error", payload={"code": "100002", "title": "unknown_error"})) == [
+    assert dialect.decode_message(_chunk("1")) == [Trouble("message_before_start")]
+    assert dialect.decode_message(_said("start")) == [Trouble("malformed_message")]
+    assert dialect.decode_message(_said("error", payload={"code": "100002", "title": "unknown_error"})) == [
         Trouble("carrier_error", "100002 unknown_error")
     ]
 
@@ -204,12 +208,12 @@ def test_nothing_counts_before_the_start() -> None:
 def _heard(numbers: list[int]) -> tuple[bytes, list[str]]:
     dialect, sound, troubles = _started(), b"", []
     for number in numbers:
-        for event in dialect.receive(_chunk(str(number))):
+        for event in dialect.decode_message(_chunk(str(number))):
             if isinstance(event, bytes):
                 sound += event
             elif isinstance(event, Trouble):
                 troubles.append(event.what)
-    sound += b"".join(event for event in dialect.receive(_said("stop")) if isinstance(event, bytes))
+    sound += b"".join(event for event in dialect.decode_message(_said("stop")) if isinstance(event, bytes))
     return sound, troubles
 
 
@@ -229,7 +233,7 @@ def test_a_lost_chunk_holds_up_little() -> None:
     """200 ms behind a gap it is given up."""
     numbers = [1, *range(3, 30)]
     dialect = _started()
-    until_heard = [number for number in numbers if not any(map(_is_sound, dialect.receive(_chunk(str(number)))))]
+    until_heard = [number for number in numbers if not any(map(_is_sound, dialect.decode_message(_chunk(str(number)))))]
     assert until_heard == list(range(3, 13))
     assert _heard(numbers) == (bytes(numbers), ["lost_chunk"])
 
@@ -242,14 +246,14 @@ def test_what_waits_is_heard_before_the_end() -> None:
     """``stop`` ends the waiting."""
     dialect = _started()
     for number in (1, 3, 4):
-        dialect.receive(_chunk(number))
-    assert dialect.receive(_said("stop")) == [b"\x03", b"\x04", Ended()]
+        dialect.decode_message(_chunk(number))
+    assert dialect.decode_message(_said("stop")) == [b"\x03", b"\x04", Ended()]
 
 
 def test_messages_to_the_carrier() -> None:
     """Without the stream's id, and with no word for hanging up."""
     dialect = _started()
-    assert json.loads(dialect.sound(b"\x7f\xff")) == {"event": "media", "media": {"payload": "f/8="}}
-    assert [json.loads(str(said)) for said in dialect.mark("b1")] == [{"event": "mark", "mark": {"name": "b1"}}]
-    assert [json.loads(str(said)) for said in dialect.clear()] == [{"event": "clear"}]
-    assert dialect.hang_up() == []
+    assert json.loads(dialect.encode_sound(b"\x7f\xff")) == {"event": "media", "media": {"payload": "f/8="}}
+    assert [json.loads(str(said)) for said in dialect.encode_mark("b1")] == [{"event": "mark", "mark": {"name": "b1"}}]
+    assert [json.loads(str(said)) for said in dialect.encode_clear()] == [{"event": "clear"}]
+    assert dialect.encode_hang_up() == []

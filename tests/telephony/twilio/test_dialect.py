@@ -47,27 +47,33 @@ def _media(payload: str, **fields: Any) -> str:
 
 def _started(**start: Any) -> JsonDialect:
     dialect = _dialect()
-    dialect.receive(json.dumps({**_START, "start": {**_START["start"], **start}}))
+    dialect.decode_message(json.dumps({**_START, "start": {**_START["start"], **start}}))
     return dialect
 
 
 def test_start() -> None:
     """``connected`` says nothing; ``start`` has the call, its parameters, and the token apart from them."""
     dialect = _dialect()
-    assert dialect.receive('{"event":"connected","protocol":"Call","version":"1.0.0"}') == []
-    assert dialect.receive(json.dumps(_START)) == [CallStarted(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd", ids=_IDS)]
+    assert dialect.decode_message('{"event":"connected","protocol":"Call","version":"1.0.0"}') == []
+    assert dialect.decode_message(json.dumps(_START)) == [
+        CallStarted(_CALL, G711_ULAW, {"lang": "en"}, "k7Qd", ids=_IDS)
+    ]
 
 
 def test_start_without_what_is_optional() -> None:
     """Clones leave out what they have no use for; parameters may be numbers."""
     dialect = _dialect()
     ids = {"callSid": "", "streamSid": "s"}
-    assert dialect.receive('{"event":"start","start":{"streamSid":"s"}}') == [CallStarted("s", G711_ULAW, ids=ids)]
+    assert dialect.decode_message('{"event":"start","start":{"streamSid":"s"}}') == [
+        CallStarted("s", G711_ULAW, ids=ids)
+    ]
     dialect = _dialect()
     start = {"callSid": "c", "mediaFormat": {"encoding": "audio/x-alaw", "sampleRate": "8000"},
              "customParameters": {"n": 1}}  # fmt: skip
     said = json.dumps({"event": "start", "streamSid": "s", "start": start})
-    assert dialect.receive(said) == [CallStarted("c", G711_ALAW, {"n": "1"}, ids={"callSid": "c", "streamSid": "s"})]
+    assert dialect.decode_message(said) == [
+        CallStarted("c", G711_ALAW, {"n": "1"}, ids={"callSid": "c", "streamSid": "s"})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -85,25 +91,27 @@ def test_start_without_what_is_optional() -> None:
 def test_null_is_as_if_it_were_not_there(start: dict[str, Any], parameters: dict[str, str]) -> None:
     """Clones write it for what they do not have."""
     said = json.dumps({**_START, "start": {**_START["start"], **start}})
-    assert _dialect().receive(said) == [CallStarted(_CALL, G711_ULAW, parameters, ids=_IDS)]
+    assert _dialect().decode_message(said) == [CallStarted(_CALL, G711_ULAW, parameters, ids=_IDS)]
 
 
 def test_call_without_an_id_is_called_as_its_stream() -> None:
     """Whether it is null or not there."""
     said = json.dumps({**_START, "start": {"callSid": None}})
-    assert _dialect().receive(said) == [CallStarted(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})]
+    assert _dialect().decode_message(said) == [
+        CallStarted(_STREAM, G711_ULAW, ids={"callSid": "", "streamSid": _STREAM})
+    ]
 
 
 @pytest.mark.parametrize("track", [None, "", "inbound", "inbound_track", "INBOUND"])
 def test_the_callers_track(track: str | None) -> None:
     """Clones have other words for it, or none."""
-    assert _started().receive(_media("/w==", track=track)) == [b"\xff"]
+    assert _started().decode_message(_media("/w==", track=track)) == [b"\xff"]
 
 
 @pytest.mark.parametrize("track", ["outbound", "outbound_track"])
 def test_the_answers_track(track: str) -> None:
     """What the caller hears is not what they say."""
-    assert _started().receive(_media("/w==", track=track)) == []
+    assert _started().decode_message(_media("/w==", track=track)) == []
 
 
 @pytest.mark.parametrize(
@@ -120,8 +128,8 @@ def test_start_in_another_format(media_format: dict[str, Any]) -> None:
 def test_media(length: int) -> None:
     """Sound of any length, as it is."""
     dialect, sound = _started(), bytes(range(256)) * 32
-    echoed = json.loads(dialect.sound(sound[:length]))
-    assert dialect.receive(_media(echoed["media"]["payload"])) == [sound[:length]]
+    echoed = json.loads(dialect.encode_sound(sound[:length]))
+    assert dialect.decode_message(_media(echoed["media"]["payload"])) == [sound[:length]]
 
 
 @pytest.mark.parametrize(
@@ -156,35 +164,35 @@ def test_media(length: int) -> None:
 def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -> None:
     """Each says what the reference says; what is of no use is told, and the call goes on."""
     dialect = _started()
-    assert dialect.receive(message) == events
-    assert dialect.receive(_media("/w==")) == [b"\xff"]
+    assert dialect.decode_message(message) == events
+    assert dialect.decode_message(_media("/w==")) == [b"\xff"]
 
 
 @pytest.mark.parametrize("message", [_media("/w=="), _said("mark", mark={"name": "a"}), _said("stop")])
 def test_nothing_counts_before_the_start(message: str) -> None:
     """Nobody knows whose it would be."""
-    assert _dialect().receive(message) == [Trouble("message_before_start")]
+    assert _dialect().decode_message(message) == [Trouble("message_before_start")]
 
 
 def test_start_without_a_stream() -> None:
     """There would be nothing to answer to."""
-    assert _dialect().receive('{"event":"start","start":{}}') == [Trouble("malformed_message")]
-    assert _dialect().receive('{"event":"start","streamSid":"s"}') == [Trouble("malformed_message")]
+    assert _dialect().decode_message('{"event":"start","start":{}}') == [Trouble("malformed_message")]
+    assert _dialect().decode_message('{"event":"start","streamSid":"s"}') == [Trouble("malformed_message")]
 
 
 def test_messages_to_the_carrier() -> None:
     """Exactly the documented fields, and no word for hanging up."""
     dialect = _started()
-    assert json.loads(dialect.sound(b"\x7f\xff")) == {
+    assert json.loads(dialect.encode_sound(b"\x7f\xff")) == {
         "event": "media",
         "streamSid": _STREAM,
         "media": {"payload": "f/8="},
     }
-    assert [json.loads(said) for said in dialect.mark("b1")] == [
+    assert [json.loads(said) for said in dialect.encode_mark("b1")] == [
         {"event": "mark", "streamSid": _STREAM, "mark": {"name": "b1"}}
     ]
-    assert [json.loads(said) for said in dialect.clear()] == [{"event": "clear", "streamSid": _STREAM}]
-    assert dialect.hang_up() == []
+    assert [json.loads(said) for said in dialect.encode_clear()] == [{"event": "clear", "streamSid": _STREAM}]
+    assert dialect.encode_hang_up() == []
 
 
 # Signatures
