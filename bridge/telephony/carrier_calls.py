@@ -21,7 +21,7 @@ from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unau
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
 from bridge.telephony.dialect import CallStarted, Trouble
-from bridge.telephony.leg import CarrierLeg, CarrierLine
+from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState
 from bridge.telephony.sign_in import is_one_of
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 from bridge.wire.sessions import (
@@ -126,10 +126,7 @@ class CarrierCalls:
                 on_closed=lambda closed: self._forget(key, closed),
             )
             session.attach_leg(leg)
-        elif (leg.input_format, leg.output_format) != (
-            started.audio_format,
-            started.answer_format or started.audio_format,
-        ):
+        elif (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)
         return leg
@@ -157,7 +154,7 @@ class CarrierCalls:
                         continue
                     for event in line.dialect.decode_message(message):
                         if leg is not None:
-                            leg.receive(line, event)
+                            leg.handle_event(line, event)
                         elif isinstance(event, CallStarted):
                             call = event.call
                             leg = self.answer(line, event, trust)
@@ -210,7 +207,7 @@ class CarrierCalls:
             return Grant()
         if is_one_of(token, trust.secrets):
             return Grant()
-        if leg is not None and leg.token is not None and is_one_of(token, (leg.token,)):
+        if leg is not None and leg.started.token is not None and is_one_of(token, (leg.started.token,)):
             return Grant()  # its own, with which it comes back
         if leg is not None and not trust.is_admitted:
             raise Forbidden(
@@ -247,5 +244,5 @@ class CarrierCalls:
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
-        if not leg.has_ended:
+        if leg.state is not LegState.ENDED:
             self._on_hang_up(*key, leg.context)

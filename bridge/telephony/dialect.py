@@ -52,6 +52,11 @@ class CallStarted:
     ids: dict[str, str] = field(default_factory=dict)
     """All of the carrier's own ids of the call and its stream, by its names for them. None of them signs a call in."""
 
+    @property
+    def output_format(self) -> AudioFormat:
+        """In which the carrier takes the answer's sound."""
+        return self.answer_format or self.audio_format
+
 
 @dataclass(frozen=True, slots=True)
 class Dtmf:
@@ -101,6 +106,16 @@ class Traits:
     """How much sound is sent ahead of its time; 0: each frame at its time, to the millisecond."""
     has_marks: bool = True
     """It tells what it has played; else our own clock does."""
+    piece_ms: int = 100
+    """Of sound in one message to it, at most; in whole frames of 20 ms."""
+    min_piece_ms: int = 0
+    """Of sound in one message to it, at least, but for the end of an answer."""
+    mark_ms: int = 100
+    """How far marks are apart, if there is more to play."""
+    tail_ms: int = 0
+    """Of silence behind an answer: it holds the last sound back until more comes."""
+    redials: bool = False
+    """It takes a connection that we close for one that broke, and connects again: a call that was hung up stays so."""
     wants_silence: bool = False
     """A frame is due every 20 ms, whether there is something to hear or not."""
     takes_pings: bool = True

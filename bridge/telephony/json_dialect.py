@@ -153,7 +153,7 @@ class JsonDialect:
         self._order = _Order()
         self._fill(next(iter(spec.encodings.values())) or pcm16_at(spec.default_hz))
 
-    def receive(self, message: str | bytes) -> list[CarrierEvent]:
+    def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a message means; sound that is numbered comes out in its order."""
         spec = self._spec
         if isinstance(message, bytes):
@@ -302,7 +302,7 @@ class JsonDialect:
             text = text.replace(f"<{name}>", value)
         return text
 
-    def sound(self, sound: bytes) -> str | bytes:
+    def encode_sound(self, sound: bytes) -> str | bytes:
         """Whole frames of the answer."""
         if self._spec.is_sound_binary:
             return sound
@@ -314,19 +314,19 @@ class JsonDialect:
             self._sent_bytes += len(sound)
         return f"{head}{b2a_base64(sound, newline=False).decode()}{self._tail}"
 
-    def mark(self, name: str) -> list[str | bytes]:
+    def encode_mark(self, name: str) -> list[str | bytes]:
         """Echoed when all before it has been played; nothing if the carrier has no marks."""
         return self._messages(self._spec.set_mark, name=_quoted(name))
 
-    def clear(self) -> list[str | bytes]:
+    def encode_clear(self) -> list[str | bytes]:
         """Empties the carrier's buffer."""
         return self._messages(self._spec.clear_all)
 
-    def hang_up(self) -> list[str | bytes]:
+    def encode_hang_up(self) -> list[str | bytes]:
         """The carrier's word for it, if it has one."""
         return self._messages(self._spec.hang_up) if self._can_hang_up else []
 
-    def press(self, key: str) -> list[str | bytes]:
+    def encode_key(self, key: str) -> list[str | bytes]:
         """Lets the caller's side hear a key; nothing if the carrier has no word for it."""
         return self._messages(self._spec.send_key, key=_quoted(key))
 

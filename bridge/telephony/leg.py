@@ -1,8 +1,9 @@
 """A telephone call as a leg: what the session wants of it becomes the carrier's messages, and back.
 
-    connected ──socket lost──▶ waiting ──grace time over──▶ closed
-        ▲ └──hang-up of either side─────────────────────────▶ │
-        └────the same call comes back───── waiting
+    connecting ──▶ connected ──socket lost──▶ waiting ──grace time over──▶ closed
+                       ▲ │ └──────────the bridge hangs up─────────────────────▶ ▲
+                       │ └──────────the carrier hangs up──▶ ended               │
+                       └──the same call comes back── waiting ──bridge hangs up──┘
 
 The leg outlives its connection: a carrier whose socket drops has the grace time to come back with the same call. What
 the carrier had not confirmed as played is then sent again. One clock of 20 ms paces all legs; nothing here is a task.
@@ -10,20 +11,22 @@ the carrier had not confirmed as played is then sent again. One clock of 20 ms p
 
 from collections import Counter
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Protocol
 
 from bridge.context import CallContext
-from bridge.errors import BridgeError, PeerError, PeerLost
+from bridge.errors import BadRequest, BridgeError, PeerError, PeerLost
 from bridge.media.contracts import PhoneOwner
 from bridge.media.playback import Heard, Part, Played
 from bridge.session.resume_window import ResumeWindow
+from bridge.session.transitions import StateMachine
 from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock
 from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 from bridge.wire.stats import CarrierLegStats
 
-__all__ = ["HANG_UP_CODES", "CarrierLeg", "Connection", "CarrierLine"]
+__all__ = ["HANG_UP_CODES", "CarrierLeg", "CarrierLine", "Connection", "LegState"]
 
 HANG_UP_CODES = (1000, 1005)
 """A WebSocket that the carrier closes with one of these, or without a code, is a hang-up (RFC 6455 section 7.4.1)."""
@@ -49,11 +52,36 @@ class Connection(Protocol):
         ...
 
 
+class LegState(StrEnum):
+    """Where a telephone call's leg stands."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    WAITING = "waiting"
+    """Its connection broke, and may come back."""
+    ENDED = "ended"
+    """The carrier has ended the call."""
+    CLOSED = "closed"
+    """The bridge has ended the call, or its connection did not come back."""
+
+
+_NEXT: dict[LegState, frozenset[LegState]] = {
+    LegState.CONNECTING: frozenset({LegState.CONNECTED, LegState.CLOSED}),
+    LegState.CONNECTED: frozenset({LegState.CONNECTED, LegState.WAITING, LegState.ENDED, LegState.CLOSED}),
+    LegState.WAITING: frozenset({LegState.CONNECTED, LegState.CLOSED}),
+    LegState.ENDED: frozenset(),
+    LegState.CLOSED: frozenset(),
+}
+"""Into which states a leg goes from each."""
+
+
 class CarrierLine:
     """A connection and the dialect that is spoken on it."""
 
     def __init__(self, dialect: said.Dialect, connection: Connection, *, sender: str = "") -> None:
         self.dialect = dialect
+        self.has_flow = True
+        """The carrier takes sound for now."""
         self.sender = sender
         """The address at the other end, for the log."""
         self._connection = connection
@@ -73,9 +101,9 @@ class CarrierLine:
         self._connection.close(code, reason)
 
     @property
-    def is_full(self) -> bool:
-        """The carrier does not read what it gets."""
-        return self._connection.buffered_bytes > _MAX_BUFFERED_BYTES
+    def takes_sound(self) -> bool:
+        """The carrier has not asked for a pause, and reads what it gets."""
+        return self.has_flow and self._connection.buffered_bytes <= _MAX_BUFFERED_BYTES
 
 
 class CarrierLeg:
@@ -94,49 +122,58 @@ class CarrierLeg:
         on_closed: Callable[["CarrierLeg"], None],
     ) -> None:
         self.context = context
-        self._log = context.logger("telephony")
-        self.token = started.token
-        self.has_ended = False
-        """The carrier itself has ended the call."""
-        self._input_format = started.audio_format
-        self._output_format = started.answer_format or started.audio_format
-        self.audio = CarrierPlayout(self._output_format, traits, limit_s=limit_s)
+        self.audio = CarrierPlayout(started.output_format, traits, limit_s=limit_s)
         self.faults: Counter[str] = Counter()
+        self._log = context.logger("telephony").bind(carrier_ids=dict(context.carrier_ids))
+        self._state = StateMachine("telephone leg", LegState.CONNECTING, _NEXT, log=self._log)
+        self._started = started
         self._owner = owner
         self._clock = clock
-        self._comeback = ResumeWindow(grace_s, self._give_up)
+        self._resume_window = ResumeWindow(grace_s, self._give_up)
         self._on_closed = on_closed
         self._line: CarrierLine | None = None
-        self._is_open = True
-        self._is_closed = False
         self._messages = 0
         self._returns = 0
         clock.members.add(self)
+
+    @property
+    def state(self) -> LegState:
+        """Where it stands."""
+        return self._state.state
+
+    @property
+    def started(self) -> said.CallStarted:
+        """With what the carrier opened the call."""
+        return self._started
 
     # The connection's side
 
     def connect(self, line: CarrierLine) -> None:
         """From now on this is the carrier; one that was here before is gone."""
-        if self._line is None and not self._comeback.is_awaited:
+        if self.state in (LegState.ENDED, LegState.CLOSED):  # by its session, before it had a connection
+            line.hang_up("call_ended")
+            return
+        if self.state is LegState.CONNECTING:
             self._owner.leg_connected()
         else:
             self._returns += 1
             if self._line is not None:
                 self._line.close(_NORMAL, "replaced")
                 self.audio.take_back()
-        self._comeback.end()
-        self._line, self._is_open = line, True
+        self._resume_window.end()
+        self._state.enter(LegState.CONNECTED)
+        self._line = line
 
-    def receive(self, line: CarrierLine, event: said.CarrierEvent) -> None:
+    def handle_event(self, line: CarrierLine, event: said.CarrierEvent) -> None:
         """What the carrier says; of a line that was replaced, nothing counts."""
         if line is not self._line:
             return
         try:
-            self._receive(event)
+            self._handle(event)
         except Exception as error:
             self._handler_failed(error)
 
-    def _receive(self, event: said.CarrierEvent) -> None:
+    def _handle(self, event: said.CarrierEvent) -> None:
         match event:
             case bytes():
                 self._messages += 1
@@ -146,10 +183,10 @@ class CarrierLeg:
             case said.Dtmf(key):
                 self._owner.receive_dtmf(key)
             case said.Flow(is_open):
-                self._is_open = is_open
+                if self._line is not None:
+                    self._line.has_flow = is_open
             case said.Ended(reason):
-                self.has_ended = True
-                self.hang_up(reason)
+                self._close(LegState.ENDED, reason, None)
             case said.Trouble(what, detail):
                 self.faults[what] += 1
                 if detail:
@@ -159,19 +196,19 @@ class CarrierLeg:
 
     def lost(self, line: CarrierLine, *, is_hang_up: bool) -> None:
         """The connection is gone: with it the call, or for as long as the grace time."""
-        if line is not self._line or self._is_closed:
+        if line is not self._line or self.state is not LegState.CONNECTED:
             return
         if is_hang_up:
-            self.has_ended = True
-            self.hang_up("caller_hung_up")
+            self._close(LegState.ENDED, "caller_hung_up", None)
             return
         self._line = None
         self.audio.take_back()
-        self._comeback.begin()
+        self._state.enter(LegState.WAITING)
+        self._resume_window.begin()
 
     def _give_up(self) -> None:
-        message = f"The carrier's connection was lost and did not come back within {self._comeback.grace_s:g} s."
-        self._close("carrier_lost", PeerLost(message, code="peer_lost"))
+        message = f"The carrier's connection was lost and did not come back within {self._resume_window.grace_s:g} s."
+        self._close(LegState.CLOSED, "carrier_lost", PeerLost(message, code="peer_lost"))
 
     # Leg
 
@@ -183,12 +220,12 @@ class CarrierLeg:
     @property
     def input_format(self) -> AudioFormat:
         """In which the carrier sends the caller's sound."""
-        return self._input_format
+        return self._started.audio_format
 
     @property
     def output_format(self) -> AudioFormat:
         """In which the carrier takes the answer's."""
-        return self._output_format
+        return self._started.output_format
 
     def play(self, part: Part, sound: bytes) -> bool:
         """Queues sound, at any speed; False if that was too much, and none of it is heard."""
@@ -208,7 +245,7 @@ class CarrierLeg:
         cut = self.audio.clear(self._clock.now)
         if cut is not None and self._line is not None:
             self._line.write(self._line.dialect.encode_clear())
-            self._is_open = True  # its buffer is empty now, and it may not say so
+            self._line.has_flow = True  # its buffer is empty now, and it may not say so
         return cut
 
     def mark(self, mark_id: str) -> bool:
@@ -217,7 +254,14 @@ class CarrierLeg:
 
     def hang_up(self, reason: str) -> None:
         """Ends the call."""
-        self._close(reason, None)
+        self._close(LegState.CLOSED, reason, None)
+
+    def press_keys(self, keys: str) -> None:
+        """Sends keys (DTMF) to the caller's side; raises ``BadRequest`` if the carrier has no word for it."""
+        messages = [] if self._line is None else [m for key in keys for m in self._line.dialect.encode_key(key)]
+        if self._line is None or len(messages) < len(keys):
+            raise BadRequest("This call's carrier takes no keys.", code="no_dtmf", param="keys")
+        self._line.write(messages)
 
     @property
     def failure(self) -> BridgeError | None:
@@ -246,7 +290,7 @@ class CarrierLeg:
     def tick(self, now: float) -> None:
         """Every 20 ms: sends what is due."""
         line = self._line
-        if line is None or not self._is_open or line.is_full:
+        if line is None or not line.takes_sound:
             return
         try:
             pieces, events = self.audio.tick(now)
@@ -267,14 +311,15 @@ class CarrierLeg:
     def _handler_failed(self, error: Exception) -> None:
         self.faults["handler_error"] += 1
         self._log.error("telephony.handler_failed", exc_info=error)
-        self._close("internal_error", PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
+        fault = PeerError(f"{type(error).__name__}: {error}", code="internal_error")
+        self._close(LegState.CLOSED, "internal_error", fault)
 
-    def _close(self, reason: str, error: BridgeError | None) -> None:
-        if self._is_closed:
+    def _close(self, state: LegState, reason: str, error: BridgeError | None) -> None:
+        if self.state in (LegState.ENDED, LegState.CLOSED):
             return
-        self._is_closed = True
+        self._state.enter(state)
         self._clock.members.discard(self)
-        self._comeback.end()
+        self._resume_window.end()
         if self._line is not None:
             self._line.hang_up(reason)
         self._on_closed(self)

@@ -1,9 +1,9 @@
 """From sound to a carrier's buffer: sent a little ahead of its time, and known to be heard when the carrier says so.
 
 Sound goes out in whole frames of 20 ms, up to the carrier's lead ahead of the moment at which it will be played, and a
-mark follows each piece. An echoed mark is the truth about what was heard; between two marks the clock tells how much of
-the next piece may have been played, never more than all of it. A carrier without marks plays what it gets when it gets
-it, one frame a tick.
+mark follows every 100 ms, and the last piece. An echoed mark is the truth about what was heard; between two marks the
+clock tells how much of the next piece may have been played, never more than all of it. Of a carrier without marks the
+clock alone tells it; one that has no buffer either gets one frame a tick, and plays it then.
 """
 
 from collections import deque
@@ -16,7 +16,6 @@ from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 
 __all__ = ["CarrierPlayout", "Piece"]
 
-_PIECE_FRAMES = 5
 _OVERDUE_S = 5.0  # a mark that is so late will not come: some clones send none
 _SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
 
@@ -50,11 +49,15 @@ class CarrierPlayout:
         self._format = audio_format
         self._traits = traits
         self._frame_bytes = audio_format.size_of(FRAME_MS)
-        self._piece_frames = max(1, min(_PIECE_FRAMES, traits.max_message_bytes // self._frame_bytes))
+        self._piece_frames = max(1, min(traits.piece_ms // FRAME_MS, traits.max_message_bytes // self._frame_bytes))
+        self._least_bytes = max(self._frame_bytes, audio_format.size_of(traits.min_piece_ms))
+        self._overdue_s = _OVERDUE_S if traits.has_marks else 0.0
         self._silence = _SILENCE.get(audio_format, b"\0") * self._frame_bytes
         self._limit_bytes = audio_format.size_of(1000 * limit_s)
         self._queue = bytearray()
         self._is_flushing = False
+        self._has_tail_due = False
+        self._unmarked_ms = 0  # that was sent behind the last mark
         self._sent: deque[_Sent] = deque()
         self._number = 0
         self._empty_at = 0.0  # when the carrier will have played everything
@@ -66,7 +69,10 @@ class CarrierPlayout:
         if len(self._queue) + len(sound) > self._limit_bytes:
             self.overflow_ms += self._format.ms_of(len(sound))
             return False
+        if self._is_flushing and not self._queue:  # of the answer before, which was empty by then
+            self._is_flushing = False
         self._queue += sound
+        self._has_tail_due = self._traits.tail_ms > 0
         self.playback.queue(part, len(sound) // self._format.bytes_per_sample)
         return True
 
@@ -77,28 +83,28 @@ class CarrierPlayout:
 
     def end(self, response_id: str) -> list[Played]:
         """No more sound of this response will come: a frame that it left unfinished is filled up."""
-        self._is_flushing = bool(len(self._queue) % self._frame_bytes)
+        self._is_flushing = True
         return self.playback.end(response_id)
 
     def tick(self, now: float) -> tuple[list[Piece], list[Played]]:
         """What is to be sent now, and what is taken for heard because the carrier does not say."""
-        if not self._traits.has_marks:
+        if not self._traits.has_marks and not self._traits.lead_ms:
             return self._frame_now()
         events: list[Played] = []
-        while self._sent and now > self._sent[0].due + _OVERDUE_S:
-            events += self._confirm(now)
+        while self._sent and now > self._sent[0].due + self._overdue_s:
+            events += self._confirm(self._sent[0].due)
         if self._was_waiting and now > self._empty_at:
             self.late_ms += round(1000 * (now - self._empty_at))
         pieces = []
         while self._empty_at - now < self._traits.lead_ms / 1000 and (taken := self._take(now)):
             pieces.append(taken)
-        self._was_waiting = len(self._queue) >= self._frame_bytes
+        self._was_waiting = len(self._queue) >= self._least_bytes
         return pieces, events
 
     def played(self, mark: str, now: float) -> list[Played]:
         """The carrier's word; a mark that is not known, or known no more, says nothing."""
         events: list[Played] = []
-        if any(sent.piece.mark == mark for sent in self._sent):
+        if any(sent.piece.mark == mark for sent in self._sent if mark):
             while True:
                 is_last = self._sent[0].piece.mark == mark
                 events += self._confirm(now)
@@ -108,9 +114,12 @@ class CarrierPlayout:
 
     def clear(self, now: float) -> tuple[str, list[Heard]] | None:
         """Throws away what is queued here; says what was cut and how much of it was heard, None if nothing was left."""
-        if self._sent:
-            elapsed = int((now - self._head_began) * self._format.rate_hz)
-            self.playback.play(max(0, min(elapsed, self._sent[0].samples)))
+        left = max(0, int((now - self._head_began) * self._format.rate_hz))
+        for sent in self._sent:  # as far as the clock says, and no further than to the next mark
+            self.playback.play(min(left, sent.samples))
+            left -= sent.samples
+            if left <= 0 or sent.piece.mark is not None:
+                break
         self._forget()
         return self.playback.clear()
 
@@ -119,9 +128,11 @@ class CarrierPlayout:
         bytes_per_sample = self._format.bytes_per_sample
         unheard = b"".join(sent.piece.sound[: sent.samples * bytes_per_sample] for sent in self._sent)
         waiting = unheard + bytes(self._queue)
+        was_flushing = self._is_flushing
         self._forget()
         self._queue += waiting
-        self._is_flushing = bool(len(waiting) % self._frame_bytes)
+        self._is_flushing = was_flushing
+        self._has_tail_due = self._traits.tail_ms > 0 and bool(waiting)
 
     @property
     def queued_ms(self) -> int:
@@ -136,25 +147,39 @@ class CarrierPlayout:
     def _forget(self) -> None:
         self._queue.clear()
         self._sent.clear()
-        self._is_flushing = self._was_waiting = False
+        self._is_flushing = self._was_waiting = self._has_tail_due = False
+        self._unmarked_ms = 0
         self._empty_at = 0.0
 
     def _take(self, now: float) -> Piece | None:
         """The next piece, noted with the time of its end; a first frame goes alone, so that its mark is soon back."""
-        if now >= self._empty_at:
-            self._empty_at, frames = now, 1
-        else:
-            frames = self._piece_frames
+        is_first = now >= self._empty_at
+        frames = 1 if is_first and not self._traits.min_piece_ms else self._piece_frames
+        if len(self._queue) < self._least_bytes and not self._is_flushing:
+            return None
         sound, samples = self._cut(frames)
         if not sound:
-            return None
-        self._number += 1
+            if not (self._has_tail_due and self._is_flushing):
+                return None
+            sound = self._silence * (self._traits.tail_ms // FRAME_MS)
+            self._has_tail_due = False
+        if is_first:
+            self._empty_at = now
         if not self._sent:
             self._head_began = now
         self._empty_at += len(sound) / self._format.bytes_per_sample / self._format.rate_hz
-        piece = Piece(sound, f"b{self._number}")
+        piece = Piece(sound, self._mark_behind(sound, is_first=is_first))
         self._sent.append(_Sent(piece, samples, self._empty_at))
         return piece
+
+    def _mark_behind(self, sound: bytes, *, is_first: bool) -> str | None:
+        self._unmarked_ms += self._format.ms_of(len(sound))
+        is_due = is_first or self._unmarked_ms >= self._traits.mark_ms or len(self._queue) < self._frame_bytes
+        if not (is_due and self._traits.has_marks):
+            return None
+        self._unmarked_ms = 0
+        self._number += 1
+        return f"b{self._number}"
 
     def _frame_now(self) -> tuple[list[Piece], list[Played]]:
         sound, samples = self._cut(1)
@@ -174,7 +199,6 @@ class CarrierPlayout:
         del self._queue[:size]
         samples = size // self._format.bytes_per_sample
         if rest:
-            self._is_flushing = False
             sound += self._silence[rest:]
         self.frames += len(sound) // self._frame_bytes
         return sound, samples

@@ -249,3 +249,93 @@ def test_pieces_fit_into_the_carriers_messages() -> None:
     audio = _audio(Traits(lead_ms=1000, max_message_bytes=4000), pcm16_at(48000))
     audio.push(_PART, bytes(96_000))
     assert max(len(piece.sound) for piece in audio.tick(100.0)[0]) == 3840
+
+
+# Carriers with wishes of their own
+
+
+def test_marks_of_small_pieces_are_as_far_apart_as_those_of_large_ones() -> None:
+    """A carrier that takes exactly one frame a message gets a mark every 100 ms, and behind the last of an answer."""
+    audio = _audio(Traits(lead_ms=1000, piece_ms=20))
+    audio.push(_PART, _sound(23))
+    audio.end("resp_1")
+    pieces, _ = audio.tick(100.0)
+    assert [len(piece.sound) for piece in pieces] == [160] * 23
+    assert [number for number, piece in enumerate(pieces) if piece.mark] == [0, 5, 10, 15, 20, 22]
+
+
+@pytest.mark.parametrize("heard_ms", [20, 60, 120, 200, 540])
+def test_clear_between_marks_of_small_pieces(heard_ms: int) -> None:
+    """What was heard is known to the frame, also if the frames between two marks have none."""
+    audio = _audio(Traits(lead_ms=1000, piece_ms=20))
+    audio.push(_PART, _sound(500))
+    line = _Line(audio).run(heard_ms)
+    cut = audio.clear(line.now)
+    assert cut is not None
+    assert abs(cut[1][0].audio_end_ms - heard_ms) <= 20
+
+
+@pytest.mark.parametrize("heard_ms", [20, 60, 120, 200, 540])
+def test_a_carrier_with_a_buffer_and_no_marks(heard_ms: int) -> None:
+    """It is fed ahead of its time, and the clock tells what was heard, to the frame."""
+    audio = _audio(Traits(lead_ms=200, has_marks=False))
+    audio.push(_PART, _sound(100))
+    pieces, _ = audio.tick(100.0)
+    assert sum(len(piece.sound) for piece in pieces) >= 160 * 10
+    assert [piece.mark for piece in pieces] == [None] * len(pieces)
+    audio = _audio(Traits(lead_ms=200, has_marks=False))
+    audio.push(_PART, _sound(100))
+    line = _Line(audio, has_marks=False).run(heard_ms)
+    cut = audio.clear(line.now)
+    assert cut is not None
+    assert abs(cut[1][0].audio_end_ms - heard_ms) <= 20
+
+
+def test_an_answer_to_a_carrier_without_marks_stops_when_it_has_been_heard() -> None:
+    """Started with its first piece, stopped with its last, by the clock."""
+    line = _Line(_audio(Traits(lead_ms=200, has_marks=False)), has_marks=False)
+    line.audio.push(_PART, _sound(50))
+    line.audio.end("resp_1")
+    line.run(960)
+    assert line.events == [Started("resp_1")]
+    line.run(80)
+    assert line.events == [Started("resp_1"), Stopped("resp_1")]
+    assert line.heard.startswith(_sound(50))
+
+
+def test_little_sound_is_held_back_until_there_is_more() -> None:
+    """Of a carrier that refuses many small messages; the end of an answer goes as it is, in whole frames."""
+    audio = _audio(Traits(lead_ms=400, has_marks=False, piece_ms=200, min_piece_ms=200))
+    audio.push(_PART, _sound(9))
+    assert audio.tick(100.0) == ([], [])
+    audio.push(_PART, _sound(3))
+    assert [len(piece.sound) for piece in audio.tick(100.02)[0]] == [1600]
+    audio.push(_PART, b"\x01" * 50)
+    assert audio.tick(100.04)[0] == []
+    audio.end("resp_1")
+    assert [len(piece.sound) for piece in audio.tick(100.06)[0]] == [480]
+    audio.push(_NEXT, _sound(9))
+    assert audio.tick(100.08)[0] == []
+
+
+def test_silence_behind_an_answer() -> None:
+    """A carrier that holds its last sound back gets silence behind it, which counts for nothing, and one more mark."""
+    audio = _audio(Traits(lead_ms=1000, tail_ms=100))
+    audio.push(_PART, _sound(5))
+    assert len(audio.tick(100.0)[0]) == 2
+    audio.end("resp_1")
+    [tail], _ = audio.tick(100.02)
+    assert tail.sound == b"\xff" * 800
+    assert audio.tick(100.04)[0] == []
+    assert audio.queued_ms == 100
+    assert audio.played(str(tail.mark), 100.2) == [Started("resp_1"), Stopped("resp_1")]
+
+
+def test_no_silence_behind_what_was_cut() -> None:
+    """Nothing follows an answer that was thrown away."""
+    audio = _audio(Traits(lead_ms=1000, tail_ms=100))
+    audio.push(_PART, _sound(5))
+    audio.tick(100.0)
+    audio.clear(100.1)
+    audio.end("resp_1")
+    assert audio.tick(100.12) == ([], [])

@@ -129,7 +129,7 @@ class AudioSocketConnection(asyncio.Protocol):
     def _receive(self, frame: bytes) -> None:
         for event in self._dialect.decode_message(frame):
             if self._leg is not None:
-                self._leg.receive(self._line, event)
+                self._leg.handle_event(self._line, event)
             elif isinstance(event, CallStarted):
                 self._settle()
                 if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
