@@ -20,8 +20,9 @@ from typing import Any
 from benchmarks.kit.caller import PART, Caller
 from benchmarks.kit.load import FrameCounter, client_frame
 from benchmarks.kit.sound import speech
-from bridge.client.carriers import silence_of
-from bridge.client.phone import Dialling, Phone
+from bridge.client.carriers.contract import silence_of
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.phone import Phone
 from bridge.client.phone import dial as dial_phone
 from bridge.errors import BridgeError
 from bridge.media.convert import SoundEncoder

@@ -22,8 +22,9 @@ from benchmarks.kit.output import run
 from benchmarks.kit.process import serving
 from benchmarks.kit.sampling import cpu_s, kept_from_core_s, rss_mb
 from benchmarks.kit.sound import speech
-from bridge.client.carriers import silence_of
-from bridge.client.phone import Dialling, Phone, dial
+from bridge.client.carriers.contract import silence_of
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.phone import Phone, dial
 from bridge.media.convert import SoundEncoder
 from bridge.wire.audio import G711_ULAW, SESSION_HZ
 

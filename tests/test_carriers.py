@@ -6,8 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from bridge.client.asterisk import AsteriskCarrier, AudioSocketCarrier
-from bridge.client.carriers import Buffer, SimulatedCarrier, TelnyxCarrier, TwilioCarrier
+from bridge.client.carriers.asterisk import AsteriskCarrier
+from bridge.client.carriers.audiosocket import AudioSocketCarrier
+from bridge.client.carriers.contract import Buffer, SimulatedCarrier
+from bridge.client.carriers.telnyx import TelnyxCarrier
+from bridge.client.carriers.twilio import TwilioCarrier
 from bridge.telephony.audiosocket.dialect import frame
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT

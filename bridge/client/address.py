@@ -24,6 +24,7 @@ __all__ = [
     "authorization",
     "explain",
     "parse_address",
+    "post_body",
     "post_form",
     "post_offer",
 ]
@@ -129,7 +130,12 @@ def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> 
 
 def post_form(url: str, form: Mapping[str, str], *, headers: Mapping[str, str], timeout_s: float) -> bytes:
     """Sends a form; what is answered. Raises ``CallFailed``. It blocks, like ``post_offer``."""
-    request = urllib.request.Request(url, data=urlencode(form).encode(), headers=dict(headers))
+    return post_body(url, urlencode(form).encode(), headers=headers, timeout_s=timeout_s)
+
+
+def post_body(url: str, body: bytes, *, headers: Mapping[str, str], timeout_s: float) -> bytes:
+    """Sends a body, a form's unless ``headers`` say what it is; what is answered. Raises ``CallFailed``. It blocks."""
+    request = urllib.request.Request(url, data=body, headers=dict(headers))
     try:
         with _opener.open(request, timeout=timeout_s) as response:
             return bytes(response.read(_MAX_ANSWER_BYTES))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from bridge.client.address import CallFailed
 from bridge.client.call import Summary, Watcher
-from bridge.client.carriers import FRAME_MS, silence_of
-from bridge.client.phone import Dialling, Phone, dial
+from bridge.client.carriers.contract import FRAME_MS, silence_of
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.phone import Phone, dial
 from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
 from bridge.media.convert import SoundDecoder, SoundEncoder
 

@@ -17,20 +17,15 @@ from tqdm import tqdm
 
 from bridge.client.address import CallFailed
 from bridge.client.call import Call, Summary
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.carriers.table import CARRIERS, SIMULATORS
 from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of
-from bridge.client.phone import CARRIERS, Dialling
 from bridge.client.phone_call import PhoneCall, PhonePlan
 from bridge.client.screen import BOLD, DIM, RED, Bar, painter, printable
 from bridge.client.sound import read_sound, write_sound
 
 __all__ = ["add_call_flags", "run_call"]
 
-_SECRET_VARIABLES = {
-    "twilio": "BRIDGE_TWILIO_AUTH_TOKEN",
-    "telnyx": "BRIDGE_TELNYX_SECRET",
-    "asterisk": "BRIDGE_ASTERISK_SECRET",
-    "audiosocket": "BRIDGE_AUDIOSOCKET_UUID",
-}
 _INTERRUPTED = 130  # as shells count a SIGINT
 _LONGEST_TEXT = 120
 _SHOWN = frozenset(
@@ -140,7 +135,7 @@ def run_call(
 
 def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> PhonePlan:
     check_out(arguments.out)
-    variable = _SECRET_VARIABLES[arguments.carrier]
+    variable = SIMULATORS[arguments.carrier].variable
     dialling = Dialling(
         carrier=arguments.carrier,
         url=arguments.url,
@@ -149,7 +144,8 @@ def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Ph
         codec=arguments.codec,
     )
     if not dialling.secret:
-        raise CallFailed(f"A carrier's endpoint needs its secret: give --secret, or set {variable}.")
+        advice = f", or set {variable}" if variable else ", which is a telephone's key"
+        raise CallFailed(f"A carrier's endpoint needs its secret: give --secret{advice}.")
     pcm = read_sound(arguments.sound)
     return PhonePlan(dialling, pcm=pcm, keys=arguments.dtmf, timeout_s=arguments.seconds)
 

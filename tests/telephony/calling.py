@@ -7,42 +7,37 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from bridge.client.carriers import silence_of
-from bridge.client.phone import Dialling, Phone, dial
+from bridge.api.keys import Grant
+from bridge.client.carriers.contract import silence_of
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.phone import Phone, dial
 from bridge.daemon import Daemon
 from bridge.session.session import Session
 from bridge.wire.audio import AudioFormat
+from bridge.wire.ids import new_id
 from tests.end_to_end.sound import Samples, decode, encode, resample, samples_of, stretched_likeness
 from tests.end_to_end.web import request
 from tests.machine import scaled
+from tests.telephony.rows import ROWS, SETTINGS
 
 _FRAME_S = 0.02
 _LIMIT_S = scaled(15.0)
 
-SETTINGS: dict[str, Any] = {
-    "public_url": "https://bridge.example.com",
-    "twilio_auth_token": ("0123456789abcdef0123456789abcdef",),
-    "telnyx_secret": ("tel-secret",),
-    "asterisk_secret": ("ast-secret",),
-    "audiosocket_port": 0,
-    "audiosocket_uuid": ("40325ec2-5efd-4bd3-805f-53576e581d13",),
-}
-"""Of a daemon whose endpoints are all open."""
 
-
-def dialling(daemon: Daemon, carrier: Any, **choices: Any) -> Dialling:
-    """What opens that endpoint of the daemon."""
-    secret = {
-        "twilio": SETTINGS["twilio_auth_token"],
-        "telnyx": SETTINGS["telnyx_secret"],
-        "asterisk": SETTINGS["asterisk_secret"],
-        "audiosocket": SETTINGS["audiosocket_uuid"],
-    }[carrier][0]
+def dialling(daemon: Daemon, carrier: str, **choices: Any) -> Dialling:
+    """What opens that endpoint of the daemon: its secret, or else a telephone's key that is good once."""
+    secret = ROWS[carrier].secret or new_token(daemon)
     port = daemon.telephony.ports.get(carrier)
     url = daemon.url if port is None else f"127.0.0.1:{port}"
     return Dialling(
         **{"carrier": carrier, "url": url, "secret": secret, "public_url": SETTINGS["public_url"], **choices}
     )
+
+
+def new_token(daemon: Daemon) -> str:
+    """A telephone's key, as ``POST /v1/realtime/client_secrets`` mints it, for one call."""
+    grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
+    return daemon.telephony.calls._keys.mint(grant, ttl_s=60)
 
 
 def to_telephone(pcm: bytes, audio_format: AudioFormat) -> bytes:

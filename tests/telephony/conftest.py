@@ -6,7 +6,7 @@ import pytest
 
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith, daemon, serve_with, short_pcm
-from tests.telephony.calling import SETTINGS
+from tests.telephony.rows import SETTINGS
 
 __all__ = ["daemon", "open_daemon", "serve_with", "short_pcm"]
 

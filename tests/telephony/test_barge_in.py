@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.client.phone import CARRIERS
+from bridge.client.carriers.table import CARRIERS
 from bridge.daemon import Daemon
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import match, resample, samples_of

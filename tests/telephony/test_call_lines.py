@@ -19,7 +19,8 @@ from bridge.webrtc.runner import PeerRunner
 from bridge.wire.message import EncodedMessage
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
-from tests.telephony.calling import SETTINGS, calling, dialling, gone, session_of, until
+from tests.telephony.calling import calling, dialling, gone, session_of, until
+from tests.telephony.rows import SETTINGS
 from tests.upstream.service import Refusal, Service, Visit
 from tests.webrtc.calling import Recorder
 

@@ -2,20 +2,20 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bridge.client.phone import CARRIERS, SocketWire, connect_carrier
+from bridge.client.carriers.dialling import SocketWire
+from bridge.client.carriers.table import CARRIERS, connect_carrier
 from bridge.daemon import Daemon
 from bridge.media.playback import Part
-from bridge.telephony.audiosocket.dialect import frame
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 from tests.telephony.calling import (
-    SETTINGS,
     Caller,
     calling,
     dialling,
@@ -26,46 +26,27 @@ from tests.telephony.calling import (
     session_of,
     until,
 )
+from tests.telephony.rows import ROWS, SETTINGS, rows_that
 
 _LIMIT_S = scaled(5.0)
-_GARBAGE: dict[str, list[str | bytes]] = {
-    "twilio": [
-        "", "{", "null", "[]", '{"event":"whatever"}', '{"event":"media"}', '{"event":"media","media":{"payload":"%"}}',
-        '{"event":"mark","mark":{"name":"never-sent"}}', '{"event":"dtmf","dtmf":{"digit":"?"}}',
-        '{"event":"start","start":{}}', b"\x00\x01", "x" * 70_000,
-        '{"event":"media","streamSid":"other","media":{"payload":"/w=="}}',
-    ],
-    "telnyx": [
-        "", "{", "7", '{"event":"whatever"}', '{"event":"media","media":{"payload":"%"}}', '{"event":"error"}',
-        '{"event":"error","payload":{"code":100002,"title":"unknown_error"}}', b"\x00", "x" * 70_000,
-        '{"event":"media","media":{"payload":"/w==","chunk":"one"}}', '{"event":"mark","mark":{"name":"never-sent"}}',
-    ],
-    "asterisk": [
-        "", "{", "hello", "SOMETHING_NEW", "MEDIA_START", "MEDIA_MARK_PROCESSED never-sent", "DTMF_END digit:?",
-        '{"event":"ERROR","error_text":"x"}', "STATUS queue_length:0", "x" * 70_000, b"", b"x" * 70_000,
-    ],
-    "audiosocket": [
-        frame(0x01, b"short"), frame(0x01, bytes(16)), frame(0x03), frame(0x10), frame(0x10, b"odd"),
-        frame(0x16, bytes(640)), frame(0x77, b"new"), frame(0xFF), frame(0xFF, b"\x01"),
-    ],
-}  # fmt: skip
 
 
 # Keys and parameters
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("carrier", rows_that(keys=True))
 async def test_keys_are_told_to_listeners(open_daemon: Daemon, carrier: Any) -> None:
     """Each as the protocol's own event, in order; the conversation has nothing of it."""
+    keys = ROWS[carrier].keys
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
         async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
-            for key in "0123456789*#ABCD":
+            for key in keys:
                 await caller.phone.press(key)
-            await listener.until("input_audio_buffer.dtmf_event_received", number=16)
+            await listener.until("input_audio_buffer.dtmf_event_received", number=len(keys))
             now = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"][0]["started_at"]
     told = listener.of("input_audio_buffer.dtmf_event_received")
-    assert "".join(event["event"] for event in told) == "0123456789*#ABCD"
+    assert "".join(event["event"] for event in told) == keys
     assert all(abs(event["received_at"] - now) < 10 for event in told)
     assert listener.of("conversation.item.added") == []
 
@@ -146,12 +127,12 @@ async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
         url = f"{open_daemon.url}v1/realtime/calls/{session.info.id}"
         assert (await request("DELETE", url)).status == 200
         await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
-        assert caller.phone.carrier.has_hung_up == (carrier in ("asterisk", "audiosocket"))
+        assert caller.phone.carrier.has_hung_up == ROWS[carrier].has_word
         if isinstance(caller.phone.wire, SocketWire):
             assert caller.phone.wire.connection.close_code == 1000
 
 
-@pytest.mark.parametrize("carrier", ["twilio", "telnyx", "asterisk"])
+@pytest.mark.parametrize("carrier", rows_that(comes_back=True))
 @pytest.mark.parametrize("ends", ["caller", "bridge"])
 async def test_a_stream_without_media_is_no_success(open_daemon: Daemon, carrier: Any, ends: str) -> None:
     """Whoever ends it: nobody could be heard, and the reason says so."""
@@ -174,7 +155,7 @@ async def test_calls_end_with_the_daemon(serve_with: ServeWith) -> None:
     async with serve_with(**SETTINGS) as daemon:
         callers = [calling(dialling(daemon, carrier)) for carrier in CARRIERS]
         entered = [await caller.__aenter__() for caller in callers]
-        await session_of(daemon, entered[0], 4)
+        await session_of(daemon, entered[0], len(CARRIERS))
     for caller, context in zip(entered, callers, strict=True):
         await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
         await context.__aexit__(None, None, None)
@@ -186,15 +167,14 @@ async def test_calls_end_with_the_daemon(serve_with: ServeWith) -> None:
 @pytest.mark.parametrize("carrier", CARRIERS)
 async def test_no_message_ends_a_call(open_daemon: Daemon, carrier: Any) -> None:
     """Whatever comes is ignored and counted; the call goes on, and what is right is still heard."""
+    row = ROWS[carrier]
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
-            for message in _GARBAGE[carrier]:
-                await caller.phone.wire.send([message])
-                await caller.phone.press("5")
-            await listener.until("input_audio_buffer.dtmf_event_received", number=len(_GARBAGE[carrier]))
-            [call] = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"]
-        assert call["peer"]["faults"] >= 5
+        for message in row.garbage:
+            await caller.phone.wire.send([message])
+        await until(open_daemon, lambda: figures(session)["faults"] >= row.faults, "count of the garbage")
+        heard = figures(session)["messages"]
+        await until(open_daemon, lambda: figures(session)["messages"] > heard, "sound behind the garbage")
         assert not caller.phone.ended.is_set()
         assert caller.phone.carrier.complaints == []
 
@@ -214,15 +194,17 @@ async def test_asterisk_may_send_media_first(open_daemon: Daemon) -> None:
 # Dropping and coming back
 
 
-@pytest.mark.parametrize("carrier", ["twilio", "telnyx", "asterisk"])
+@pytest.mark.parametrize("carrier", rows_that(comes_back=True))
 async def test_a_socket_that_comes_back_goes_on_with_its_call(open_daemon: Daemon, carrier: Any) -> None:
     """The session is the same, its listeners notice nothing, and what is said afterwards is heard."""
-    async with calling(dialling(open_daemon, carrier, call="call-1")) as first:
+    where = dialling(open_daemon, carrier, call="call-1")
+    async with calling(where) as first:
         session = await session_of(open_daemon, first)
         async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
             first.phone.wire.cut()
             await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
-            async with calling(dialling(open_daemon, carrier, call="call-1")) as second:
+            brought: Any = getattr(first.phone.carrier, "parameters", {})  # it dials with what it was given before
+            async with calling(replace(where, parameters=brought)) as second:
                 await second.phone.press("7")
                 await listener.until("input_audio_buffer.dtmf_event_received")
                 assert open_daemon.registry.sessions == [session]

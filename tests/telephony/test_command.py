@@ -8,19 +8,13 @@ from typing import Any
 
 import pytest
 
-from bridge.client.phone import CARRIERS
+from bridge.client.carriers.table import CARRIERS, SIMULATORS
 from bridge.client.sound import read_sound, write_sound
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import PLAYED_LIKENESS, match, resample, samples_of, stretched_likeness
 from tests.processes import clean_environ, ran
-from tests.telephony.calling import SETTINGS, dialling
-
-_VARIABLES = {
-    "twilio": "BRIDGE_TWILIO_AUTH_TOKEN",
-    "telnyx": "BRIDGE_TELNYX_SECRET",
-    "asterisk": "BRIDGE_ASTERISK_SECRET",
-    "audiosocket": "BRIDGE_AUDIOSOCKET_UUID",
-}
+from tests.telephony.calling import dialling
+from tests.telephony.rows import SETTINGS
 
 
 async def _call(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
@@ -44,8 +38,24 @@ async def test_a_call_as_each_carrier(open_daemon: Daemon, words_file: str, shor
         for carrier in CARRIERS:
             where = dialling(open_daemon, carrier)
             out = str(tmp_path / f"{carrier}.wav")
-            environ = {_VARIABLES[carrier]: where.secret, "BRIDGE_PUBLIC_URL": str(where.public_url)}
-            arguments = (where.url, "--as", carrier, "--in", words_file, "--out", out, "--json", "--dtmf", "1#")
+            environ = {
+                SIMULATORS[carrier].variable or "OTHER": where.secret,
+                "BRIDGE_PUBLIC_URL": str(where.public_url),
+            }
+            arguments: tuple[str, ...] = (
+                where.url,
+                "--as",
+                carrier,
+                "--in",
+                words_file,
+                "--out",
+                out,
+                "--json",
+                "--dtmf",
+                "1#",
+            )
+            if not SIMULATORS[carrier].variable:
+                arguments += ("--secret", where.secret)
             calls[carrier] = (out, tasks.create_task(_call(*arguments, **environ)))
     spoken = resample(resample(samples_of(short_pcm), 24_000, 8000), 8000, 24_000)
     for carrier, (path, call) in calls.items():

@@ -25,7 +25,8 @@ from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, s
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import Reply, open_socket, request
 from tests.machine import scaled
-from tests.telephony.calling import SETTINGS, calling, dialling, gone, opened, session_of, until
+from tests.telephony.calling import calling, dialling, gone, new_token, opened, session_of, until
+from tests.telephony.rows import SETTINGS
 
 _PATH = "/v1/telephony/twilio"
 _TOKEN = SETTINGS["twilio_auth_token"][0]
@@ -128,23 +129,27 @@ async def test_state_is_for_api_keys(serve_with: ServeWith) -> None:
 # Twilio
 
 
-async def test_twilio_signature(open_daemon: Daemon) -> None:
+async def test_twilio_signature(serve_with: ServeWith) -> None:
     """Of the public address by ``wss://``, with SHA-1 or SHA-256; whatever else is refused before the upgrade."""
-    for algorithm, settings in (("HMAC_SHA1", {}), ("HMAC_SHA256", {SETTINGS_HEADER: "key=SK1,algorithm=HMAC_SHA256"})):
-        signature = sign(_TOKEN, _STREAM, algorithm=algorithm)
-        async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: signature, **settings}):
-            pass
-    assert await _refusal(open_daemon, "twilio") == (403, "missing_signature")
-    for signed in (
-        sign(_TOKEN, _STREAM.replace("wss", "https")),
-        sign(_TOKEN, f"{_STREAM}/"),
-        sign(_TOKEN, f"{open_daemon.url.replace('http', 'ws', 1)}v1/telephony/twilio"),
-        sign("another", _STREAM),
-        sign(_TOKEN, _STREAM, algorithm="HMAC_SHA256"),
-    ):
-        refused = await _refusal(open_daemon, "twilio", **{SIGNATURE_HEADER: signed})
-        assert refused == (403, "invalid_signature")
-    assert open_daemon.telephony.calls.refused["twilio.invalid_signature"] == 5
+    async with serve_with(**SETTINGS | {"twilio_sign_in": "signature"}) as daemon:
+        for algorithm, settings in (
+            ("HMAC_SHA1", {}),
+            ("HMAC_SHA256", {SETTINGS_HEADER: "key=SK1,algorithm=HMAC_SHA256"}),
+        ):
+            signature = sign(_TOKEN, _STREAM, algorithm=algorithm)
+            async with _socket(daemon, "twilio", **{SIGNATURE_HEADER: signature, **settings}):
+                pass
+        assert await _refusal(daemon, "twilio") == (403, "missing_signature")
+        for signed in (
+            sign(_TOKEN, _STREAM.replace("wss", "https")),
+            sign(_TOKEN, f"{_STREAM}/"),
+            sign(_TOKEN, f"{daemon.url.replace('http', 'ws', 1)}v1/telephony/twilio"),
+            sign("another", _STREAM),
+            sign(_TOKEN, _STREAM, algorithm="HMAC_SHA256"),
+        ):
+            refused = await _refusal(daemon, "twilio", **{SIGNATURE_HEADER: signed})
+            assert refused == (403, "invalid_signature")
+        assert daemon.telephony.calls.refused["twilio.invalid_signature"] == 5
 
 
 async def test_twilio_webhook(open_daemon: Daemon) -> None:
@@ -259,6 +264,52 @@ async def test_twilio_without_tokens(serve_with: ServeWith) -> None:
         async with _socket(daemon, "twilio", **signed) as connection:
             await connection.send(_start())
             await opened(daemon)
+
+
+@pytest.mark.parametrize("mode", ["token", "either"])
+async def test_token_in_place_of_a_signature(serve_with: ServeWith, mode: str) -> None:
+    """Who signs nothing shows a single-use token, as Bearer or in the start message; without one there is no call."""
+    async with serve_with(**SETTINGS | {"twilio_sign_in": mode}) as daemon:
+        for shown, start in (
+            ({}, _start(new_token(daemon))),
+            ({"Authorization": f"Bearer {new_token(daemon)}"}, _start()),
+        ):
+            async with _socket(daemon, "twilio", **shown) as connection:
+                await connection.send(start)
+                await opened(daemon)
+            await gone(daemon)
+        for start, code in ((_start(), "missing_token"), (_start("ek_made_up"), "invalid_token"),
+                            (_start(_TOKEN), "invalid_token")):  # fmt: skip
+            async with _socket(daemon, "twilio") as connection:
+                assert await _closing(connection, start) == (1008, code)
+        token = new_token(daemon)
+        async with _socket(daemon, "twilio") as connection:
+            await connection.send(_start(token, call="CA1"))
+            await opened(daemon)
+            for call in ("CA1", "CA2"):  # its own call may come back; a second one may not
+                async with _socket(daemon, "twilio") as other:
+                    await other.send(_start(token, call=call))
+                    if call == "CA2":
+                        assert await _closing(other) == (1008, "invalid_token")
+
+
+async def test_wrong_signature_is_no_token(open_daemon: Daemon) -> None:
+    """Where either is good, a signature that is there and wrong is refused, whatever the token."""
+    refused = await _refusal(
+        open_daemon, "twilio", **{SIGNATURE_HEADER: "wrong", "Authorization": f"Bearer {new_token(open_daemon)}"}
+    )
+    assert refused == (403, "invalid_signature")
+
+
+async def test_token_alone_needs_no_secret(serve_with: ServeWith) -> None:
+    """The endpoint is open without an auth token; the webhook, which is signed, is not."""
+    async with serve_with(twilio_sign_in="token") as daemon:
+        async with _socket(daemon, "twilio") as connection:
+            await connection.send(_start(new_token(daemon)))
+            await opened(daemon)
+        assert (await _webhook(daemon, _FORM, **{SIGNATURE_HEADER: "x"})).status == 403
+        told = (await request("GET", f"{daemon.url}v1/telephony")).json
+        assert told["endpoints"]["twilio"]["is_open"] is True
 
 
 # Telnyx

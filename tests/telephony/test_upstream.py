@@ -9,7 +9,8 @@ from msgspec import to_builtins
 
 from bridge.wire import items
 from tests.end_to_end.conftest import ServeWith
-from tests.telephony.calling import SETTINGS, calling, dialling, session_of
+from tests.telephony.calling import calling, dialling, session_of
+from tests.telephony.rows import SETTINGS
 from tests.upstream.service import Service, Visit
 
 _IDS: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}

@@ -15,7 +15,7 @@ from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSoc
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.sign_in import TELEPHONES_KEYS, counted, require_secrets
+from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
 from bridge.telephony.twilio.settings import TwilioSettings
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
@@ -32,6 +32,10 @@ _PASSED_ON = ("From", "To")
 
 
 def _sign_in(host: CarrierHost[TwilioSettings], request: HTTPConnection) -> Trust:
+    """By a signature, by the token alone, or by either; a signature that is there must be right."""
+    mode = host.settings.twilio_sign_in
+    if mode == "token" or (mode == "either" and SIGNATURE_HEADER not in request.headers):
+        return Trust(needs_token=True, checks=TELEPHONES_KEYS)
     _require_signature(host, "ws", request, {})
     needs_token = host.settings.twilio_require_token
     return Trust(is_admitted=True, needs_token=needs_token, checks=TELEPHONES_KEYS)
@@ -105,13 +109,13 @@ def _fields(body: bytes) -> dict[str, str]:
 TWILIO = Carrier(
     name=TWILIO_DIALECT.name,
     settings=TwilioSettings,
-    is_open=lambda settings: bool(settings.twilio_auth_token),
+    is_open=lambda settings: bool(settings.twilio_auth_token) or settings.twilio_sign_in != "signature",
     socket=CarrierSocket(
         what="Twilio Media Streams",
-        opened_by="Twilio's signature and a single-use token in the start message",
+        opened_by="Twilio's signature and a single-use token in the start message, or the token alone",
         sign_in=_sign_in,
         checks=lambda host, request: _checks(host, "ws", request),
-        new_dialect=lambda request: JsonDialect(TWILIO_DIALECT),
+        new_dialect=lambda request: JsonDialect(TWILIO_DIALECT, bearer(request.headers)),
     ),
     endpoints=(
         HttpEndpoint(

@@ -1,7 +1,7 @@
 """Twilio's settings."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from bridge.config.fields import Applies, Fault, Section, Text, setting
 
@@ -24,6 +24,15 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
     twilio_require_token: Annotated[
         bool, setting(Applies.LIVE, "ask each Twilio stream for a single-use token as well, as its parameter `token`")
     ] = True
+
+    twilio_sign_in: Annotated[
+        Literal["signature", "token", "either"],
+        setting(
+            Applies.LIVE,
+            "what opens a stream in Twilio's dialect: Twilio's signature, or a single-use token alone, as "
+            "SignalWire and sipgate's bridge need",
+        ),
+    ] = "signature"
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Signatures that could not be checked."""

@@ -11,8 +11,9 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from bridge.client.asterisk import AsteriskCarrier
-from bridge.client.phone import Phone, SocketWire
+from bridge.client.carriers.asterisk import AsteriskCarrier
+from bridge.client.carriers.dialling import SocketWire
+from bridge.client.phone import Phone
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.sound import match, resample, samples_of

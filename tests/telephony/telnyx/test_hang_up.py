@@ -12,7 +12,8 @@ from bridge.telephony.telnyx import carrier
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
 from tests.machine import scaled
-from tests.telephony.calling import SETTINGS, Caller, calling, dialling, gone, session_of, until
+from tests.telephony.calling import Caller, calling, dialling, gone, session_of, until
+from tests.telephony.rows import SETTINGS
 
 _CALL = "v3:abc/1"
 _REQUEST = "POST /v2/calls/v3%3Aabc%2F1/actions/hangup HTTP/1.1"

@@ -1,21 +1,20 @@
-"""Asterisk's side of its two protocols, after its source: chan_websocket with its queue, AudioSocket without any."""
+"""Asterisk's side of chan_websocket, after its source: a queue of frames, with XOFF and marks."""
 
 import json
+import secrets
+from base64 import b64encode
 from collections import deque
 from typing import Any
-from uuid import UUID
 
-from bridge.client.carriers import FRAME_MS, silence_of
-from bridge.telephony.asterisk.dialect import FORMATS
-from bridge.telephony.audiosocket.dialect import DTMF, HANG_UP, IDENTITY, SOUND_TYPES, frame
-from bridge.wire.audio import AudioFormat
+from bridge.client.carriers.contract import FRAME_MS, SimulatedCarrier, silence_of
+from bridge.client.carriers.dialling import Dialling, Simulator, Wire, choose, open_socket
+from bridge.telephony.asterisk.dialect import FORMATS, SUBPROTOCOL
 
-__all__ = ["AsteriskCarrier", "AudioSocketCarrier"]
+__all__ = ["ASTERISK", "AsteriskCarrier"]
 
 _MAX_FRAMES, _XOFF, _XON = 1000, 900, 800
 _MAX_CONTROL_BYTES = 128
 _MAX_SOUND_BYTES = 65_500
-_MAX_BURST = 10  # frames that AudioSocket's reader lets pass at once, 200 ms
 _PAUSE_FRAMES = 25  # silence that lies between two answers rather than in one
 _MARK, _BUFFERED = "MEDIA_MARK_PROCESSED", "MEDIA_BUFFERING_COMPLETED"
 
@@ -195,57 +194,14 @@ class AsteriskCarrier:
                                   for key, value in fields.items())])  # fmt: skip
 
 
-class AudioSocketCarrier:
-    """One AudioSocket connection; messages are whole frames."""
+async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
+    credentials = b64encode(f"asterisk:{dialling.secret}".encode()).decode()
+    wire = await open_socket(
+        dialling.socket, headers={"Authorization": f"Basic {credentials}"}, subprotocol=SUBPROTOCOL
+    )
+    call = dialling.call or f"pbx-{secrets.token_hex(4)}.{secrets.randbelow(1000)}"
+    codec, _ = choose(FORMATS, dialling.codec)
+    return AsteriskCarrier(call, codec=codec, is_json=True, variables=dict(dialling.parameters)), wire
 
-    def __init__(self, uuid: UUID, audio_format: AudioFormat) -> None:
-        self.audio_format = self.answer_format = audio_format
-        self.complaints: list[str] = []
-        self.late_frames = 0
-        self.has_hung_up = False
-        self._uuid = uuid
-        self._kind = next(kind for kind, known in SOUND_TYPES.items() if known is audio_format)
-        self._silence = silence_of(self.audio_format)
-        self._waiting: deque[bytes] = deque()
-        self._has_begun = False
 
-    def start(self) -> list[str | bytes]:
-        """Whose call it is."""
-        return [frame(IDENTITY, self._uuid.bytes)]
-
-    def speak(self, sound: bytes) -> list[str | bytes]:
-        """A frame of sound."""
-        return [frame(self._kind, sound)]
-
-    def press(self, key: str) -> list[str | bytes]:
-        """A frame with the key."""
-        return [frame(DTMF, key.encode())]
-
-    def receive(self, message: str | bytes) -> list[str | bytes]:
-        """Sound or hang-up; anything else, and sound of no length, ends the call."""
-        assert isinstance(message, bytes)
-        kind, sound = message[0], message[3:]
-        if kind == HANG_UP:
-            self.has_hung_up = True
-        elif not 0x10 <= kind <= 0x18 or not sound:
-            self.complaints.append(f"frame of type {kind:#04x}, {len(sound)} bytes")
-            self.has_hung_up = True
-        elif len(self._waiting) >= _MAX_BURST:
-            self.complaints.append("burst")
-        elif kind == self._kind:  # sound of another kind comes before ours is known, and is silence
-            self._waiting.append(sound)
-        return []
-
-    def play(self) -> tuple[bytes, list[str | bytes]]:
-        """The frame that came, or nothing to hear."""
-        if not self._has_begun:  # frames come at a pace of their own: a little ahead of them there is no waiting
-            self._has_begun = len(self._waiting) > 1
-        if self._has_begun and self._waiting:
-            played = self._waiting.popleft()
-            return played + self._silence[len(played) :], []
-        self.late_frames += self._has_begun
-        return self._silence, []
-
-    def hang_up(self) -> list[str | bytes]:
-        """There is no frame for it: the socket is closed."""
-        return []
+ASTERISK = Simulator(name="asterisk", variable="BRIDGE_ASTERISK_SECRET", connect=_connect)

@@ -1,0 +1,21 @@
+"""The table of simulated carriers: a new one is a file and a row here."""
+
+from bridge.client.carriers.asterisk import ASTERISK
+from bridge.client.carriers.audiosocket import AUDIOSOCKET
+from bridge.client.carriers.contract import SimulatedCarrier
+from bridge.client.carriers.dialling import Dialling, Simulator, Wire
+from bridge.client.carriers.telnyx import TELNYX
+from bridge.client.carriers.twilio import SIGNALWIRE, SIPGATE, TWILIO
+
+__all__ = ["CARRIERS", "SIMULATORS", "connect_carrier"]
+
+SIMULATORS: dict[str, Simulator] = {
+    simulator.name: simulator for simulator in (TWILIO, SIGNALWIRE, SIPGATE, TELNYX, ASTERISK, AUDIOSOCKET)
+}
+CARRIERS = tuple(SIMULATORS)
+"""Their names."""
+
+
+async def connect_carrier(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
+    """A connection on which nothing has been said yet; raises ``CallFailed``."""
+    return await SIMULATORS[dialling.carrier].connect(dialling)
