@@ -1,4 +1,6 @@
-"""The command line: ``bridge serve`` runs the daemon; ``bridge call`` and ``bridge bench`` call any Realtime server.
+"""The command line: ``bridge serve`` runs the daemon, ``bridge config`` says what settings it would have.
+
+``bridge call`` and ``bridge bench`` call any Realtime server.
 
 Only the command that was chosen is imported, so that ``bridge --help`` and ``bridge --version`` answer at once.
 """
@@ -106,6 +108,24 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_serve)
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    from bridge.config.flags import add_flags
+    from bridge.telephony.settings import carrier_sections
+
+    parser.description = "What a start with these settings would have, without starting anything."
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="say all that is wrong with a file, beside the environment and flags")
+    check.usage = "bridge config check FILE [--SETTING VALUE ...]"
+    check.add_argument("config", metavar="FILE", help="TOML file of settings")
+    check.set_defaults(run=_check_config)
+    show = commands.add_parser("show", help="show each setting and where it comes from; secrets are masked")
+    show.usage = "bridge config show [--config FILE] [--SETTING VALUE ...]"
+    show.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    show.set_defaults(run=_show_config)
+    for command in (check, show):
+        add_flags(command, carrier_sections())
+
+
 def _add_call(parser: argparse.ArgumentParser) -> None:
     from bridge.client.terminal import add_call_flags
 
@@ -124,6 +144,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = {
     "serve": ("run the daemon", _add_serve),
+    "config": ("check a file of settings, or show which settings count", _add_config),
     "call": ("make a call: say something to a Realtime server and hear its answer", _add_call),
     "bench": ("make many calls at once to a Realtime server, and measure", _add_bench),
 }
@@ -142,6 +163,34 @@ def _sources(arguments: argparse.Namespace) -> "Sources":
     from bridge.telephony.settings import carrier_sections
 
     return Sources(vars(arguments), os.environ, arguments.config, carrier_sections())
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from bridge.daemon import check
+
+    sources = _sources(arguments)
+    reading = sources.read()
+    faults = list(reading.faults) if reading.config is None else check(reading.config)
+    for name in sources.ignored:
+        print(f"bridge: {name} is Kubernetes' word on a service, and no setting", file=sys.stderr)
+    for fault in faults:
+        _complain(fault.message)
+    if not faults:
+        count = len(reading.origins)
+        print(f"{arguments.config} is fine: {count} setting{'' if count == 1 else 's'} beside the defaults.")
+    return 2 if faults else 0
+
+
+def _show_config(arguments: argparse.Namespace) -> int:
+    from bridge.config.show import shown
+
+    reading = _sources(arguments).read()
+    for fault in reading.faults:
+        _complain(fault.message)
+    if reading.config is None:
+        return 2
+    print(shown(reading.config, reading.origins), end="")
+    return 0
 
 
 def _call(arguments: argparse.Namespace) -> int:

@@ -34,14 +34,26 @@ from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS
 from bridge.upstream.factory import UpstreamFactory
+from bridge.upstream.plan import UpstreamPlan
 from bridge.webrtc.endpoint import Endpoint, media_host
 from bridge.wire.stats import DaemonStats
 
-__all__ = ["Daemon"]
+__all__ = ["Daemon", "check"]
 
 _CLOSE_MARGIN_S = 10.0  # each room has its own deadline; this is for what nobody foresaw
 
 _log = get_logger("daemon")
+
+
+def check(config: Config) -> list[ConfigError]:
+    """What a start would refuse beside what the settings themselves say: profiles, servers' addresses, the engine."""
+    faults = []
+    for judge in (lambda: UpstreamPlan.of(config.upstream), lambda: _choose_engine(config)):
+        try:
+            judge()
+        except ConfigError as fault:
+            faults.append(fault)
+    return faults
 
 
 class Daemon:
@@ -187,17 +199,9 @@ class Daemon:
     async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext], Engine]:
         """What makes a conversation's engine; the models that it needs are loaded when this returns."""
         settings = self._config.engine
-        if not self._config.upstream.uses_engine:
-            self.engine = "unused"
+        self.engine = _choose_engine(self._config)
+        if self.engine != "local":
             return lambda context: Engine(Parrot(), context)
-        lacking = [] if settings.engine == "parrot" else missing()
-        if lacking and settings.engine == "local":
-            advice = "pip install '.[local]'"
-            raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
-        if lacking or settings.engine == "parrot":
-            self.engine = "parrot"
-            return lambda context: Engine(Parrot(), context)
-        self.engine = "local"
         local = self._local
         if local is None:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
@@ -225,6 +229,18 @@ class Daemon:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"{'https' if settings.tls_cert else 'http'}://{host}:{self.port}/"
+
+
+def _choose_engine(config: Config) -> str:
+    """``local`` or ``parrot``, or ``unused``; raises ``ConfigError`` if what was asked for is not installed."""
+    if not config.upstream.uses_engine:
+        return "unused"
+    wanted = config.engine.engine
+    lacking = [] if wanted == "parrot" else missing()
+    if lacking and wanted == "local":
+        advice = "pip install '.[local]'"
+        raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
+    return "parrot" if lacking or wanted == "parrot" else "local"
 
 
 class _Surroundings:

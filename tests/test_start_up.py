@@ -54,7 +54,9 @@ def test_the_help_of_serve_imports_the_settings_alone() -> None:
     assert "bridge.daemon" not in modules
 
 
-@pytest.mark.parametrize(("command", "flag"), [("serve", "--config"), ("call", "--text"), ("bench", "--turns")])
+@pytest.mark.parametrize(
+    ("command", "flag"), [("serve", "--config"), ("config", "show"), ("call", "--text"), ("bench", "--turns")]
+)
 def test_each_command_has_its_own_help(command: str, flag: str) -> None:
     """``bridge COMMAND --help`` lists the flags of that command."""
     printed, _ = _run(_CONSOLE_SCRIPT, "bridge", command, "--help")

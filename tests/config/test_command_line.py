@@ -79,3 +79,107 @@ def test_a_wrong_setting_is_told_before_the_daemon_is_imported(tmp_path: Path) -
     )  # fmt: skip
     assert "port: must be a whole number from 0 to 65535, got 'x' (from flag --port)" in done.stderr
     assert not {"bridge.daemon", "aiortc", "numpy"} & set(done.stdout.split())
+
+
+def _settings(folder: Path, text: str) -> str:
+    path = folder / "bridge.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def _run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """The exit code, and what was printed and complained of."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    told = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, told.out, told.err
+
+
+def test_a_file_that_is_fine_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 0, and nothing is started."""
+    path = _settings(tmp_path, "port = 80\n[log]\nlevel = 'warn'\n")
+    assert _run(capsys, "config", "check", path) == (0, f"{path} is fine: 2 settings beside the defaults.\n", "")
+
+
+def test_a_file_is_checked_as_a_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that is wrong is told, a line each, with an exit code that a script understands."""
+    path = _settings(tmp_path, "port = 'x'\nmax_cals = 1\n[media]\nudp_port = -1\n")
+    code, out, complaints = _run(capsys, "config", "check", path)
+    assert (code, out) == (2, "")
+    assert [line.split(":")[1].strip() for line in complaints.splitlines()] == ["port", "max_cals", "udp_port"]
+    path = _settings(tmp_path, "host = '0.0.0.0'\nrecord_calls = true\n")
+    _, _, complaints = _run(capsys, "config", "check", path)
+    assert [line.split(":")[1].strip() for line in complaints.splitlines()] == ["host", "record_calls"]
+
+
+def test_what_a_start_would_refuse_is_refused_by_a_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A profile that is not there, and a server whose address is none, are known to the upstreams only."""
+    for text in ("upstream_profile = 'nope'", "upstream_ice_server = ['stun:']"):
+        code, _, complaints = _run(capsys, "config", "check", _settings(tmp_path, text))
+        assert code == 2
+        assert complaints.startswith(f"bridge: {text.partition(' ')[0]}: ")
+
+
+def test_a_check_sees_what_the_environment_adds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file whose key comes from the environment is fine there, and Kubernetes' variables are told."""
+    path = _settings(tmp_path, "host = '0.0.0.0'\n")
+    assert _run(capsys, "config", "check", path)[0] == 2
+    monkeypatch.setenv("BRIDGE_API_KEY", "sekrit")
+    monkeypatch.setenv("BRIDGE_PORT", "tcp://10.43.7.9:8080")
+    code, _, complaints = _run(capsys, "config", "check", path)
+    assert (code, complaints) == (0, "bridge: BRIDGE_PORT is Kubernetes' word on a service, and no setting\n")
+
+
+_SHOWN = """
+    port = 9000
+    upstream = "wss://a.example/v1/realtime?token=sekrit"
+    asterisk_url = "ws://user:sekrit@pbx.example:8088/media"
+    [telnyx]
+    secret = ["sekrit", "sekrit-too"]
+    [upstreams."q-w"]
+    url = "wss://b.example/v1/realtime"
+    key = "sekrit"
+    models = ["a\\tb"]
+"""
+
+
+def test_settings_are_shown_with_their_sources(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its value and where it comes from; no secret is shown, not even one in a URL."""
+    secret = tmp_path / "key"
+    secret.write_text("sekrit\n")
+    path = _settings(tmp_path, _SHOWN)
+    monkeypatch.setenv("BRIDGE_API_KEY_FILE", str(secret))
+    monkeypatch.setenv("BRIDGE_PORT", "9001")
+    code, out, complaints = _run(capsys, "config", "show", "--config", path, "--log-level", "debug")
+    assert (code, complaints) == (0, "")
+    assert "sekrit" not in out
+    lines = {line.partition(" =")[0]: re.sub(" {2,}", "  ", line) for line in out.splitlines()}
+    assert lines["port"] == "port = 9001  # environment BRIDGE_PORT"
+    assert lines["log_level"] == 'log_level = "debug"  # flag --log-level'
+    assert lines["max_calls"] == "max_calls = 200  # default"
+    assert lines["api_key"] == f'api_key = ["***"]  # file {secret}, environment BRIDGE_API_KEY_FILE'
+    assert lines["telnyx_secret"] == f'telnyx_secret = ["***", "***"]  # file {path}'
+    assert "# udp_port is unset  # default" in lines.values()
+
+
+def test_what_is_shown_is_a_file_of_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It can be read again, and gives the same settings but for the secrets."""
+    _, out, _ = _run(capsys, "config", "show", "--config", _settings(tmp_path, _SHOWN))
+    again = tmp_path / "again.toml"
+    again.write_text(out)
+    _, once_more, _ = _run(capsys, "config", "show", "--config", str(again))
+    values = [[line.partition("  #")[0] for line in text.splitlines()] for text in (out, once_more)]
+    assert values[0] == values[1]
+    assert 'models = ["a\\tb"]' in values[0]
+
+
+def test_settings_that_are_wrong_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong is told instead."""
+    code, out, complaints = _run(capsys, "config", "show", "--config", _settings(tmp_path, "port = 'x'"))
+    assert (code, out) == (2, "")
+    assert complaints.startswith("bridge: port: must be a whole number")

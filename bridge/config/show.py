@@ -1,0 +1,66 @@
+"""The settings as a TOML file that shows no secret, with where each value came from."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from bridge.config.config import Config
+from bridge.config.fields import Setting, settings_of
+
+__all__ = ["shown"]
+
+_MASKED = "***"
+_USER = re.compile(r"(?<=//)[^/@\s]+@")
+_QUERY = re.compile(r"\?.*")
+_SOURCE_COLUMN = 44
+
+
+def shown(config: Config, origins: Mapping[str, str]) -> str:
+    """All settings, a table for each section; ``origins`` are by setting, what is not in there has its default."""
+    lines: list[str] = []
+    for section in config.sections:
+        lines += ["", f"[{section.section}]"]
+        tables: list[str] = []
+        for name, one in settings_of([type(section)]).items():
+            value = getattr(section, name)
+            origin = origins.get(name, "default")
+            if one.is_table:
+                tables += _tables(name, value, origin)
+            else:
+                text = f"# {name} is unset" if value is None else f"{name} = {_literal(one, value)}"
+                lines.append(f"{text:<{_SOURCE_COLUMN}}  # {origin}")
+        lines += tables
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _tables(name: str, tables: Mapping[str, msgspec.Struct], origin: str) -> Iterator[str]:
+    for key, table in tables.items():
+        yield ""
+        yield f"{f'[{name}.{_text(key) if not key.isidentifier() else key}]':<{_SOURCE_COLUMN}}  # {origin}"
+        for field, value in msgspec.structs.asdict(table).items():
+            if value is not None:
+                yield f"{field} = {_plain(_MASKED if field == 'key' else value)}"
+
+
+def _literal(one: Setting, value: Any) -> str:
+    if one.is_secret:
+        value = (_MASKED,) * len(value) if one.is_list else _MASKED
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case tuple():
+            return f"[{', '.join(map(_plain, value))}]"
+    return _text(_QUERY.sub("?" + _MASKED, _USER.sub(f"{_MASKED}@", str(value))) if "//" in str(value) else str(value))
+
+
+def _text(value: str) -> str:
+    """A basic string of TOML, which is one of JSON (but for ``\\u007f``, which JSON leaves as it is)."""
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

@@ -1,0 +1,81 @@
+"""Who answers which model, and how they are dialled: what the settings say, checked and ready for use."""
+
+import os
+from dataclasses import dataclass
+
+from bridge.config import UpstreamSettings
+from bridge.upstream.resilient import RetryPolicy
+from bridge.upstream.target import Target, load_profile
+from bridge.webrtc.ice_full import IceServers
+
+__all__ = ["UpstreamPlan"]
+
+_OWN = ("local", "agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamPlan:
+    """A call keeps the plan that was there when it was opened."""
+
+    default: tuple[Target, ...]
+    """Who is tried for a call whose model nobody has claimed, in this order."""
+    by_model: dict[str, tuple[Target, ...]]
+    """Who is tried for the models that the settings give to somebody."""
+    default_model_setting: str
+    policy: RetryPolicy
+    ice_servers: IceServers
+    agent_wait_s: float
+
+    @classmethod
+    def of(cls, settings: UpstreamSettings) -> "UpstreamPlan":
+        """The plan; raises ``ConfigError`` if there is no such profile, or a server's address is none."""
+        named = {}
+        for name, given in settings.upstreams.items():
+            key = os.environ.get(given.key_env) if given.key_env is not None else given.key
+            profile = load_profile(given.profile, f"upstreams.{name}.profile")
+            named[name] = Target(name, given.url, key, profile, given.model)
+        default = _target(settings.upstream, named, key=settings.upstream_key, profile=settings.upstream_profile)
+        fallback = tuple(_target(name, named) for name in settings.upstream_fallback)
+        return cls(
+            default=(default, *fallback),
+            by_model={
+                model: (named[name], *fallback) for name, given in settings.upstreams.items() for model in given.models
+            },
+            default_model_setting=settings.default_model,
+            policy=RetryPolicy(
+                connect_s=settings.upstream_connect_timeout_s,
+                stall_s=settings.upstream_stall_s,
+                renew_s=settings.upstream_renew_s,
+                tries=settings.upstream_tries,
+            ),
+            ice_servers=IceServers.parse(settings.upstream_ice_server),
+            agent_wait_s=settings.agent_wait_s,
+        )
+
+    @property
+    def default_model(self) -> str:
+        """Of calls that name none."""
+        return self.default_model_of(self.default[0])
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """The models that a call may ask for by the settings, and the upstream of each; the default one first."""
+        named = {model: targets[0].name for model, targets in self.by_model.items()}
+        return {self.default_model: named.get(self.default_model, self.default[0].name), **named}
+
+    def targets(self, model: str) -> tuple[Target, ...]:
+        """Who is tried for a call of this model, in this order."""
+        return self.by_model.get(model, self.default)
+
+    def default_model_of(self, target: Target) -> str:
+        """The setting if somebody has set it, or given it an upstream; else what is usual at ``target``."""
+        setting = self.default_model_setting
+        if setting != UpstreamSettings().default_model or setting in self.by_model:
+            return setting
+        return target.profile.default_model or setting
+
+
+def _target(name: str, named: dict[str, Target], *, key: str | None = None, profile: str = "openai") -> Target:
+    if name in named:
+        return named[name]
+    return Target(name if name in _OWN else "upstream", name, key, load_profile(profile))
