@@ -260,7 +260,7 @@ class _Surroundings:
 
     def listeners(self) -> int:
         """How many sockets listen to them."""
-        return sum(session.attached for session in self._registry.sessions)
+        return sum(session.audience.count for session in self._registry.sessions)
 
     def settings(self) -> dict[str, str]:
         """Those that every caller may know."""

@@ -158,7 +158,11 @@ class FakeLeg:
         """Sound flows, and over ``sink`` events do."""
         self._owner.leg_connected()
         if sink is not None:
-            self._owner.channel_opened(sink)
+            self.open_channel(sink)
+
+    def open_channel(self, sink: Sink) -> None:
+        """Events flow over ``sink``."""
+        self._owner.channel_opened(sink)
 
     def speak(self, sound: bytes) -> None:
         """Into the microphone."""
@@ -231,6 +235,11 @@ class FakeUpstream:
         self.output_format = PCM16
 
     passage: PassingUpstream | None = None
+
+    def change(self, audio_format: AudioFormat) -> None:
+        """Another service takes over, which hears and speaks in this format."""
+        self.input_format = self.output_format = audio_format
+        self.downstream.upstream_changed()
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
         self.downstream = downstream

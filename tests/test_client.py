@@ -469,7 +469,7 @@ async def test_the_command_hangs_up_when_interrupted(daemon: Daemon, words_file:
         process.send_signal(signal.SIGINT)
         _, errors = await process.communicate()
     assert (process.returncode, errors) == (130, b"bridge call: Hung up.\n")
-    await session.closed.wait()
+    await session.lifetime.closed.wait()
 
 
 async def test_the_key_comes_from_the_environment(tmp_path: Path) -> None:

@@ -219,3 +219,79 @@ def test_programs_are_started_by_the_kit() -> None:
         if "create_subprocess" in (text := path.read_text()) or "subprocess.Popen" in text
     }
     assert starters == {"kit/process.py", "stages.py"}
+
+
+# Classes that wire others together. Each has a few parts and one job; what has more is a thing that nobody can hold in
+# mind. An algorithm that is one thing may have more: it does not belong here.
+WIRING = (
+    "session.session.Session",
+    "session.lifetime.CallLifetime",
+    "session.legs.Legs",
+    "session.legs.LegPort",
+    "session.audience.Audience",
+    "session.audio_router.AudioRouter",
+    "session.client_event_handler.ClientEventHandler",
+    "session.fanout.hub.Hub",
+    "session.fanout.listener.Listener",
+    "session.fanout.backlog.Backlog",
+)
+_MAX_ATTRIBUTES = 15
+_MAX_PUBLIC_METHODS = 20
+
+
+def _class_named(name: str) -> ast.ClassDef:
+    module, _, class_name = name.rpartition(".")
+    tree = ast.parse((_PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+
+
+def _methods(node: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def attributes_of(node: ast.ClassDef) -> set[str]:
+    """What ``__init__`` sets of ``self``."""
+    return {
+        target.attr
+        for method in _methods(node)
+        if method.name == "__init__"
+        for target in ast.walk(method)
+        if isinstance(target, ast.Attribute) and isinstance(target.ctx, ast.Store)
+        if isinstance(target.value, ast.Name) and target.value.id == "self"
+    }
+
+
+def public_methods_of(node: ast.ClassDef) -> set[str]:
+    """Methods and properties without an underscore."""
+    return {method.name for method in _methods(node) if not method.name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", WIRING)
+def test_no_class_wires_everything(name: str) -> None:
+    """Who wires others together has at most 15 attributes and 20 public methods."""
+    node = _class_named(name)
+    attributes, methods = attributes_of(node), public_methods_of(node)
+    assert len(attributes) <= _MAX_ATTRIBUTES, sorted(attributes)
+    assert len(methods) <= _MAX_PUBLIC_METHODS, sorted(methods)
+
+
+def test_attributes_and_methods_are_counted() -> None:
+    """Several targets, annotations and parts of tuples count; what is read, or set of another thing, does not."""
+    source = """
+class Thing:
+    size = 0
+    def __init__(self, other):
+        self.a, self._b = 1, 2
+        self.c: int = self.d.e
+        self.f = self.g = 3
+        other.h = 4
+    @property
+    def shown(self): ...
+    async def aclose(self): ...
+    def _hidden(self):
+        self.later = 5
+"""
+    (node,) = ast.parse(source).body
+    assert isinstance(node, ast.ClassDef)
+    assert attributes_of(node) == {"a", "_b", "c", "f", "g"}
+    assert public_methods_of(node) == {"shown", "aclose"}

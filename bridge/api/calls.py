@@ -68,15 +68,15 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
             raise
 
     def answer_offer(session: Session, offer: Offer, *, after: str | None = None) -> Response:
-        port = session.new_port()
+        port = session.legs.new_port()
         peer, answer = endpoint.accept(offer, port, session.context)
-        session.take_leg(peer, port, after=after)
+        session.legs.take(peer, port, after=after)
         return answered(session, offer, answer)
 
     def answered(session: Session, offer: Offer, answer: str) -> Response:
         headers = {"Location": f"/v1/realtime/calls/{session.info.id}"}
-        if session.comeback.is_possible:
-            headers[RESUME_KEY] = session.comeback.key
+        if session.lifetime.window.is_possible:
+            headers[RESUME_KEY] = session.lifetime.window.key
         if offer.warnings:
             headers[WARNING] = "; ".join(f"{warning.code}: {warning.message}" for warning in offer.warnings)
             log = session.context.logger("api")
@@ -89,12 +89,12 @@ def call_routes(registry: Registry, endpoint: Endpoint, keys: Keys) -> list[Rout
         grant, call_id = keys.admit(request.headers), request.path_params["call_id"]
         grant.require_owner()
         session = registry.find(call_id, grant.key_for(call_id))
-        session.comeback.require_key(request.headers.get(RESUME_KEY, ""))
+        session.lifetime.window.require_key(request.headers.get(RESUME_KEY, ""))
         sdp, _ = await _offer(request)
         offer = parse_offer(sdp)
         after = request.query_params.get("after")
-        session.require_event(after)
-        for leg in session.bearers:
+        session.audience.require_event(after)
+        for leg in session.legs.all:
             answer = endpoint.answer_again(leg, offer)
             if answer is not None:
                 return answered(session, offer, answer)

@@ -78,8 +78,8 @@ def _find_place(websocket: WebSocket, registry: Registry, keys: Keys) -> _Place:
     if "call_id" in query:
         grant.require_listener()
         session = registry.find(query["call_id"], grant.key_for(query["call_id"]))
-        session.require_room()
-        session.hub.require(choices)
+        session.audience.require_room()
+        session.audience.require_event(choices.after)
         return _Place(session, role, choices, is_beta, grant.key_id)
     grant.require_owner()
     update = TRANSCRIPTION if "intent" in query else None
@@ -94,11 +94,10 @@ def _owners_place(registry: Registry, query: QueryParams, grant: Grant, *, is_be
     """Of an owner who comes back to its session."""
     grant.require_owner()
     session = registry.find(query["session_id"], grant.key_id, param="session_id")
-    if session.info.transport != "websocket" or not session.comeback.is_possible:
+    if session.info.transport != "websocket" or not session.lifetime.window.is_possible:
         raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
     after = query.get("after")
-    if after is not None:
-        session.hub.replay.find(after)
+    session.audience.require_event(after)
     return _Place(session, ListenerRole.OWNER, Choices(after=after), is_beta, grant.key_id)
 
 
@@ -109,10 +108,10 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
     listener: Listener | None = None
     reason, failure = "client_closed", None
     try:
-        if session.closed.is_set():
+        if session.lifetime.closed.is_set():
             sink.close(1000, "call ended")
             return
-        listener = session.attach(sink, role=place.role, dialect=dialect, choices=place.choices)
+        listener = session.audience.attach(sink, role=place.role, dialect=dialect, choices=place.choices)
         while (message := await websocket.receive())["type"] == "websocket.receive":
             text = message.get("text")
             if text is None:
@@ -120,11 +119,11 @@ async def _serve(websocket: WebSocket, place: _Place) -> None:
                 continue
             if len(text) > MAX_TEXT_CHARS:
                 reason = "message_too_big"
-                session.refuse(listener, len(text))
+                session.refuse_long_text(listener, len(text))
                 return
-            async with session.turn:
+            async with session.send_lock:
                 sink.work.begin()  # the wait for the turn was nobody's work
-                for _ in session.receive_in_pieces(listener, text):
+                for _ in session.receive_client_text_in_pieces(listener, text):
                     await sink.work.rest(is_pause=True)
     except RequestError as error:  # right before the upgrade, and no more: the call is full, the gap too wide
         sink.send(EncodedMessage(encode(error_event(error))))

@@ -286,7 +286,7 @@ class Registry:
         try:
             async with asyncio.timeout(grace_s):
                 for session in self.sessions:
-                    await session.closed.wait()
+                    await session.lifetime.closed.wait()
         except TimeoutError:
             self.close_all("server_draining", code=_SERVICE_RESTART)
 
@@ -303,11 +303,11 @@ class Registry:
     async def _keep(self, session: Session, limit_s: float, idle_timeout_s: float | None) -> None:
         """Ends the session at its limits, and its upstream behind it."""
         deadline = asyncio.get_running_loop().time() + limit_s
-        while not session.closed.is_set():
+        while not session.lifetime.closed.is_set():
             left = min(deadline - self._now(), session.idle_left_s(idle_timeout_s))
             try:
                 async with asyncio.timeout(max(left, 0)):
-                    await session.closed.wait()
+                    await session.lifetime.closed.wait()
             except TimeoutError:
                 if self._now() >= deadline:
                     session.expire(limit_s)
@@ -323,7 +323,7 @@ class Registry:
 
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
-            result, reason = session.result
+            result, reason = session.lifetime.result
             if not any(other.info.key_id == session.info.key_id for other in self._sessions.values()):
                 self._kept_of_keys.pop(session.info.key_id, None)
             self.calls.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

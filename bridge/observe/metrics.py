@@ -163,7 +163,7 @@ class Metrics:
             on_lost=self._on.lost.labels(*transport).inc,
             on_resumed=lambda: self._came_back(call.id),
         )
-        session.subscribe(meter)
+        session.audience.subscribe(meter)
 
     def _came_back(self, call_id: str) -> None:
         """Its next leg begins at zero: what the one before has counted is added now."""

@@ -265,7 +265,7 @@ class Recorder:
         self._unfinished.add(recording)
         self._run(recording, lambda: self._open(recording), lambda: None)
         self._tell(recording, RecordingStarted(call_id=recording.call_id, recording_id=recording.id))
-        recording.subscription = session.subscribe(recording, PCM16)
+        recording.subscription = session.audience.subscribe(recording, PCM16)
         return recording
 
     def stop(self, call_id: str) -> Recording:
@@ -349,7 +349,7 @@ class Recorder:
 
     def _tell(self, recording: Recording, event: RecordingStarted | RecordingEnded) -> None:
         """Those of the call who know the bridge, and those who watch all calls."""
-        recording.session.hub.publish_own(event)
+        recording.session.audience.hub.publish_own(event)
         self._watchers.publish(event)
 
     def _hand_on(self) -> None:

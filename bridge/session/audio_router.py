@@ -22,6 +22,7 @@ from bridge.session.fanout.listener import Listener
 from bridge.session.fanout.replay import Replay
 from bridge.session.fanout.streams import SoundStream, StreamKind, SubscribedStream
 from bridge.session.fanout.subscription import Subscription, TrackName
+from bridge.session.playback_controller import PlaybackController
 from bridge.session.state import SessionState
 from bridge.wire.audio import OPUS, PCM16, AudioFormat
 from bridge.wire.client_events import (
@@ -46,23 +47,14 @@ _TICKS_HZ = 28_224_000  # every format's rate divides it
 class AudioRouter:
     """Both tracks, between those who bring sound and those who take it."""
 
-    def __init__(
-        self,
-        replay: Replay,
-        upstream: Upstream,
-        *,
-        play: Callable[[Part, bytes], None],
-        forward: Callable[[Part, PassedPacket], bool],
-    ) -> None:
+    def __init__(self, replay: Replay, upstream: Upstream, playback: PlaybackController) -> None:
+        self.owner_format = PCM16
+        """Of the owner's sound, if there is no leg."""
         self._upstream = upstream
-        self._play = play
-        self._forward = forward
+        self._playback = playback
         self._passage: PassingUpstream | None = None
         self._passed_response = ""  # which the leg hears by packets, and not by its sound
         self._leg: Leg | None = None
-        self._owner: Listener | None = None
-        self.inbound = PCM16
-        """The owner's format, where there is no leg."""
         self._input = Track("input", replay, on_unheard=self._pass_on)
         self._output = Track("output", replay, on_unheard=self._pass_on)
 
@@ -73,13 +65,26 @@ class AudioRouter:
             self._leg.passage.read_packets(None)
         self._leg = leg
         self._input.brings_packets(leg.passage is not None)
+        self._follow_formats()
         self._pass_on()
+
+    def settle_formats(self) -> None:
+        """The session, or who answers it, is another one now or is set in another way; nothing is asked per packet."""
+        self._follow_formats()
+        if self._upstream.passage is not self._passage:
+            self._pass_on()
+
+    def _follow_formats(self) -> None:
+        leg, upstream = self._leg, self._upstream
+        self._input.follow(self.owner_format if leg is None else leg.input_format, upstream.input_format)
+        self._output.follow(upstream.output_format, None if leg is None else leg.output_format)
 
     def follow_owner(self, owner: Listener, state: SessionState) -> None:
         """An owner's sound travels in the session's formats, which it may change at any time."""
         inbound = format_of(state.input.format)
-        if inbound is not self.inbound:
-            self.inbound, owner.half_sample = inbound, b""
+        if inbound is not self.owner_format:
+            self.owner_format, owner.half_sample = inbound, b""
+            self._follow_formats()
         outbound = format_of(state.output.format)
         if owner.audio != outbound.name:
             self._output.leave(owner)
@@ -133,7 +138,7 @@ class AudioRouter:
             self._passage.pass_answers_to(self._forward_answer, decodes=self._output.wants_samples, reader=reader)
 
     def _forward_answer(self, part: Part, passed: PassedPacket) -> bool:
-        is_passed = self._forward(part, passed)
+        is_passed = self._playback.forward(part, passed)
         self._passed_response = part.response_id if is_passed else ""
         return is_passed
 
@@ -142,20 +147,11 @@ class AudioRouter:
         self._turn_to(part)
         self._output.take_packet(packet)
 
-    def follow_upstream(self) -> None:
-        """The upstream has begun, or is another one now."""
-        if self._upstream.passage is not self._passage:
-            self._pass_on()
-
-    def receive(self, sound: bytes) -> None:
-        """The caller's, in the leg's format or in the owner's."""
-        self.follow_upstream()
-        upstream = self._upstream
-        source = self.inbound if self._leg is None else self._leg.input_format
-        self._input.follow(source, upstream.input_format)
+    def receive_caller_audio(self, sound: bytes) -> None:
+        """In the leg's format, or in the owner's."""
         due = self._input.push(sound)
         if self._passage is None:
-            upstream.receive_audio(due)
+            self._upstream.receive_audio(due)
 
     def append(self, listener: Listener, event: InputAudioBufferAppend) -> Iterator[bytes]:
         """The caller's sound in an event of ``listener``, a second at a time; raises ``BadEvent``.
@@ -173,25 +169,23 @@ class AudioRouter:
         except (binascii.Error, ValueError):
             raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
         sound = listener.half_sample + sound
-        odd_bytes = len(sound) % self.inbound.bytes_per_sample
+        odd_bytes = len(sound) % self.owner_format.bytes_per_sample
         listener.half_sample = sound[len(sound) - odd_bytes :]
         sound = sound[: len(sound) - odd_bytes]
-        piece_bytes = self.inbound.bytes_per_ms * 1000
+        piece_bytes = self.owner_format.bytes_per_ms * 1000
         for at in range(0, len(sound), piece_bytes):
             yield sound[at : at + piece_bytes]
 
     @staticmethod
-    def settle(listener: Listener, event: ClientEvent | OtherEvent) -> None:
+    def settle_samples(listener: Listener, event: ClientEvent | OtherEvent) -> None:
         """Half a sample that waits when ``listener`` ends the turn, or forgets it, belongs to no later one."""
         if isinstance(event, InputAudioBufferCommit | InputAudioBufferClear):
             listener.half_sample = b""
 
     def deliver(self, part: Part, sound: bytes) -> None:
         """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""
-        leg_format = None if self._leg is None else self._leg.output_format
         self._turn_to(part)
         self._output.brings_packets(part.response_id == self._passed_response)
-        self._output.follow(self._upstream.output_format, leg_format)
         self._to_leg(self._output.push(sound))
 
     def end(self) -> None:
@@ -219,7 +213,7 @@ class AudioRouter:
     def _to_leg(self, sound: bytes) -> None:
         part = self._output.part
         if sound and self._leg is not None and part is not None and part.response_id != self._passed_response:
-            self._play(part, sound)
+            self._playback.play(part, sound)
 
 
 class Track:

@@ -1,6 +1,6 @@
 """What clients say to a session; whatever is wrong with it is answered by an ``error`` event."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from structlog.typing import FilteringBoundLogger
 
@@ -11,6 +11,7 @@ from bridge.session.fanout.hub import Hub
 from bridge.session.fanout.listener import Listener
 from bridge.session.playback_controller import PlaybackController
 from bridge.session.request_tracker import RequestTracker
+from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.stats import ListenerRole
@@ -28,20 +29,20 @@ class ClientEventHandler:
         hub: Hub,
         upstream: Upstream,
         *,
-        sound: AudioRouter,
-        playing: PlaybackController,
-        require_bytes: Callable[[client.ClientMessage], None],
+        state: SessionState,
+        router: AudioRouter,
+        playback: PlaybackController,
         log: FilteringBoundLogger,
     ) -> None:
-        self.askers = RequestTracker()
+        self.requests = RequestTracker()
         self._hub = hub
         self._upstream = upstream
-        self._sound = sound
-        self._playing = playing
-        self._require_bytes = require_bytes
+        self._state = state
+        self._router = router
+        self._playback = playback
         self._log = log
 
-    def receive(self, listener: Listener, text: str, *, receive_audio: Callable[[bytes], None]) -> Iterator[None]:
+    def receive_text(self, listener: Listener, text: str) -> Iterator[None]:
         """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
         event_id = None
         try:
@@ -50,10 +51,10 @@ class ClientEventHandler:
             event_id = event.event_id
             listener.unreadable = 0
             if isinstance(event, client.InputAudioBufferAppend) and listener.role is not ListenerRole.OBSERVER:
-                for number, piece in enumerate(self._sound.append(listener, event)):
+                for number, piece in enumerate(self._router.append(listener, event)):
                     if number:
                         yield
-                    receive_audio(piece)
+                    self._router.receive_caller_audio(piece)
             else:
                 self._carry_out(listener, message)
         except Exception as failure:
@@ -83,31 +84,31 @@ class ClientEventHandler:
         self._hub.tell(listener, server.error_event(error))
         listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
 
-    def refuse(self, listener: Listener, size: int) -> None:
+    def refuse_long_text(self, listener: Listener, chars: int) -> None:
         """A message that is too long to be read: said, then closed."""
-        error = BadEvent(f"A message of {size} bytes is over the limit of 15 MiB.", code="event_too_large")
+        error = BadEvent(f"A message of {chars} bytes is over the limit of 15 MiB.", code="event_too_large")
         self._hub.tell(listener, server.error_event(error))
         listener.close(_TOO_BIG, "message over 15 MiB")
 
     def _carry_out(self, listener: Listener, message: client.ClientMessage) -> None:
         event = message.event
-        self._sound.settle(listener, event)
+        self._router.settle_samples(listener, event)
         if isinstance(event, client.FlowPause):
             listener.hold()
         elif isinstance(event, client.FlowResume):
             listener.release()
         elif isinstance(event, client.Mark):
-            self._playing.mark(listener, event.name)
+            self._playback.mark(listener, event.name)
         elif listener.role is ListenerRole.OBSERVER:
             raise Forbidden("This connection may listen only; client events need role=controller.")
         elif isinstance(event, client.OutputAudioBufferClear):
-            self._playing.clear_on_request()
+            self._playback.clear_on_request()
         else:
-            self._require_bytes(message)
-            self.askers.remember(listener, event)
+            self._state.require_bytes(message)
+            self.requests.remember(listener, event)
             try:
                 self._upstream.receive_event(message)
             except BadEvent:
-                self.askers.forget_last()
+                self.requests.forget_last()
                 listener.codec.refused(message)
                 raise

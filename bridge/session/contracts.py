@@ -30,6 +30,10 @@ class Downstream(Protocol):
         """A piece of the answer's sound, in the upstream's ``output_format``."""
         ...
 
+    def upstream_changed(self) -> None:
+        """Its ``input_format``, ``output_format`` or ``passage`` may be another one, although it has said nothing."""
+        ...
+
     def upstream_closed(self, error: BridgeError | None) -> None:
         """The upstream is gone."""
         ...

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from bridge.context import CallContext
 from bridge.errors import BridgeError
 from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import CallResult, CallState, CallWarning
+from bridge.wire.stats import CallResult, CallWarning
 
 __all__ = ["CallInfo", "result_of"]
 
@@ -35,7 +35,6 @@ class CallInfo:
     """Keys that the caller presses are written into the conversation."""
     warnings: tuple[CallWarning, ...] = ()
     """What of the call's beginning could not be used."""
-    state: CallState = CallState.CONNECTING
     metadata: dict[str, str] = field(init=False)
     """What a telephone call brought with it, or the application in a beta session, whose clients may change it."""
 

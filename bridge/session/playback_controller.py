@@ -10,16 +10,19 @@ takes no more, the rest of that response is not heard, its client is told, and t
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BadEvent, BridgeError
 from bridge.media.contracts import Leg
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Heard, Marked, Part, Played, Started
 from bridge.session.budget import Budget
+from bridge.session.contracts import Upstream
 from bridge.session.fanout.hub import Hub
 from bridge.session.fanout.listener import Listener
+from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
@@ -42,9 +45,9 @@ class _Waiting:
 
 
 class PlaybackController:
-    """``ask`` takes what the upstream must know: where an answer was cut. ``budget`` is the call's, for what waits."""
+    """``upstream`` is told where an answer was cut. ``budget`` is the call's, for what waits."""
 
-    def __init__(self, hub: Hub, budget: Budget, *, ask: Callable[[client.ConversationItemTruncate], None]) -> None:
+    def __init__(self, hub: Hub, budget: Budget, upstream: Upstream, *, log: FilteringBoundLogger) -> None:
         self.leg: Leg | None = None
         self.is_sounding = False
         """A response is being heard."""
@@ -54,7 +57,8 @@ class PlaybackController:
         self._part: Part | None = None
         self._part_bytes = 0
         """Of the part that was queued last."""
-        self._ask = ask
+        self._upstream = upstream
+        self._log = log
         self._cleared: deque[str] = deque(maxlen=_MAX_REMEMBERED)  # what is still under way of these is not heard
         self._done: deque[str] = deque(maxlen=_MAX_REMEMBERED)
         self._turn = ""  # whose sound goes to the leg
@@ -113,7 +117,7 @@ class PlaybackController:
         size += self._part_bytes if part == self._part else 0
         message = f"Too much sound waits to be heard: the rest of the response {part.response_id} is left out."
         self._hub.publish(server.error_event(BridgeError(message, code="playback_too_long")))
-        self._ask(
+        self._truncate(
             client.ConversationItemTruncate(
                 item_id=part.item_id,
                 content_index=part.content_index,
@@ -206,7 +210,7 @@ class PlaybackController:
         self._cleared.extend(dict.fromkeys(heard.part.response_id for heard in parts))
         self._hub.publish(server.OutputAudioBufferCleared(response_id=response_id))
         for heard in () if is_taken_back else parts:
-            self._ask(
+            self._truncate(
                 client.ConversationItemTruncate(
                     item_id=heard.part.item_id,
                     content_index=heard.part.content_index,
@@ -221,6 +225,22 @@ class PlaybackController:
         self._waiting.clear()
         self._waiting_bytes = 0
         return [Heard(part, 0) for part in dict.fromkeys(thing[0] for thing in things if not isinstance(thing, str))]
+
+    def _truncate(self, event: client.ConversationItemTruncate) -> None:
+        try:
+            self._upstream.receive_event(client.ClientMessage.of(event))
+        except BadEvent as error:  # the item is gone, or is none that can be cut
+            self._log.debug("session.truncate_refused", message=error.message)
+
+    def follow(self, event: server.ServerEvent, state: SessionState) -> None:
+        """What everybody was told may stop an answer, or be its end."""
+        if isinstance(event, server.InputAudioBufferSpeechStarted):
+            if state.lets_speech_interrupt:
+                self.clear()
+        elif isinstance(event, server.ResponseDone):
+            self.end(event.response.id)
+        elif isinstance(event, server.ConversationItemDeleted):
+            self.take_back(event.item_id)
 
     def take_back(self, item_id: str) -> None:
         """The item is deleted: what of it waits to be heard is not heard."""

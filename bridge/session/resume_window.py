@@ -5,11 +5,9 @@ import hmac
 import secrets
 from collections.abc import Callable
 
-from bridge.errors import BridgeError, Forbidden
-from bridge.media.contracts import Leg, LegOwner, Sink
-from bridge.media.playback import Played
+from bridge.errors import Forbidden
 
-__all__ = ["ResumeWindow", "LegPort"]
+__all__ = ["ResumeWindow"]
 
 
 class ResumeWindow:
@@ -53,55 +51,3 @@ class ResumeWindow:
     def _over(self) -> None:
         self._timer = None
         self._on_over()
-
-
-class LegPort:
-    """Between one leg and its session: of two legs only one is the call's, and nothing of the other passes.
-
-    ``on_connected`` is called before anything of the leg passes, ``on_closed`` when it is gone.
-    """
-
-    def __init__(
-        self,
-        owner: LegOwner,
-        *,
-        on_connected: Callable[["LegPort"], None],
-        on_closed: Callable[["LegPort", str, BridgeError | None], None],
-    ) -> None:
-        self.is_current = False
-        self.leg: Leg | None = None
-        self.after: str | None = None
-        """The event behind which its data channel goes on."""
-        self._owner = owner
-        self._on_connected = on_connected
-        self._on_closed = on_closed
-
-    def leg_connected(self) -> None:
-        """Sound can flow."""
-        self._on_connected(self)
-        if self.is_current:
-            self._owner.leg_connected()
-
-    def receive_leg_audio(self, sound: bytes) -> None:
-        """The caller's sound."""
-        if self.is_current:
-            self._owner.receive_leg_audio(sound)
-
-    def channel_opened(self, sink: Sink) -> None:
-        """The leg has a channel for events."""
-        if self.is_current:
-            self._owner.channel_opened(sink)
-
-    def receive_leg_text(self, text: str) -> None:
-        """A client event came over that channel."""
-        if self.is_current:
-            self._owner.receive_leg_text(text)
-
-    def played(self, event: Played) -> None:
-        """The leg's ledger."""
-        if self.is_current:
-            self._owner.played(event)
-
-    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The leg is gone; the session knows whether that matters."""
-        self._on_closed(self, reason, error)

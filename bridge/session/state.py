@@ -57,6 +57,11 @@ class SessionState:
         """Of all responses so far."""
         self.rate_limits: list[server.RateLimit] = []
 
+    def begin(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
+        """What the session is opened with; see ``wanted``."""
+        self.config = config
+        self.wanted = wanted or {}
+
     def follow(self, event: server.ServerEvent, body: server.Body | None = None) -> BadEvent | None:
         """Makes true what the upstream says; ``body`` is the event as it wrote it, if that is more.
 
@@ -106,6 +111,12 @@ class SessionState:
         """How turns are found; None where the client ends them itself."""
         turns = self.input.turn_detection
         return None if turns is UNSET else turns
+
+    @property
+    def lets_speech_interrupt(self) -> bool:
+        """Who begins to speak stops the answer that is being heard."""
+        turns = self.turn_detection
+        return turns is None or turns.interrupt_response
 
     @property
     def has_answers(self) -> bool:

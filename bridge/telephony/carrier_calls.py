@@ -115,9 +115,10 @@ class CarrierCalls:
         if leg is None:
             terms = self._terms(grant, started, trust.session, caller=line.sender)
             session = self._registry.open(terms, transport=name)
+            port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
             leg = self._legs[key] = CarrierLeg(
                 started,
-                session,
+                port,
                 self.clock,
                 context=session.context,
                 traits=line.dialect.traits,
@@ -125,7 +126,7 @@ class CarrierCalls:
                 limit_s=self._queue_limit_s,
                 on_closed=lambda closed: self._forget(key, closed),
             )
-            session.attach_leg(leg)
+            session.legs.take(leg, port)
         elif (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)

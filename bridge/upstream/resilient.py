@@ -252,6 +252,7 @@ class ResilientUpstream:
             self._tally(opened.target).lost += 1
             self._log.warning("upstream.lost", code=ending.code, message=ending.message)
             self._format, self._current = line.input_format, None
+            self._downstream.upstream_changed()
             self._relay.lose(ending)
             await self._reconsider(opened, ending)
             opened = await self._open()
@@ -362,6 +363,7 @@ class ResilientUpstream:
         is_renewal, self._current, self._opening = self._current is not None, opened, None
         self._name, self._lines = opened.target.name, self._lines + 1
         self._heard_at = now = self._loop.time()
+        self._downstream.upstream_changed()
         line, relay = opened.line, self._relay
         opened.answers = relay.answers
         session = opened.created.result()["session"]
@@ -400,6 +402,7 @@ class ResilientUpstream:
         successor = _Successor(self._downstream, is_live=relay.is_live, offset_ms=relay.offset_ms)
         engine.start(successor, self._state)
         self._engine = engine
+        self._downstream.upstream_changed()
         self._tell_engine(engine, told)
         sound = uncommitted + self._take_waiting_sound(engine.input_format)
         if sound:
@@ -459,6 +462,7 @@ class _Successor:
         self._is_live = is_live
         self._offset_ms = offset_ms
         self.deliver_audio = downstream.deliver_audio
+        self.upstream_changed = downstream.upstream_changed
         self.upstream_closed = downstream.upstream_closed
 
     def deliver(self, event: ServerEvent, body: Body | None = None) -> None:

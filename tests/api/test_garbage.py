@@ -212,12 +212,12 @@ async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
-        owner = session.attach(FakeSink(), role=ListenerRole.OWNER)
+        owner = session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         for text in texts:
             sink = FakeSink()
-            listener = session.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)
+            listener = session.audience.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)
             sink.forget()
-            session.receive(listener, text)
+            session.receive_client_text(listener, text)
             refused = [event for event in sink.of_type("error") if event["error"]["type"] == "invalid_request_error"]
             assert len(refused) <= 1, sink.events
             assert all(event["event_id"] and event["error"]["message"] for event in refused)
@@ -226,9 +226,11 @@ async def _converse(texts: list[str], *, dialect: Dialect) -> None:
                 assert not _is_json(text) or "\\ud" in text, text
             await asyncio.sleep(0)
             session.detach(listener)
-            assert not session.closed.is_set()
+            assert not session.lifetime.closed.is_set()
         sink = FakeSink()
-        session.receive(session.attach(sink, role=ListenerRole.CONTROLLER), '{"type": "input_audio_buffer.clear"}')
+        session.receive_client_text(
+            session.audience.attach(sink, role=ListenerRole.CONTROLLER), '{"type": "input_audio_buffer.clear"}'
+        )
         assert sink.types[-1] == "input_audio_buffer.cleared"
         assert owner.state is not ListenerState.CLOSED
         session.close("hangup")
@@ -255,11 +257,11 @@ async def test_every_depth(dialect: Dialect) -> None:
         async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
             session = registry.open(Terms(model="parrot"), transport="websocket")
             sink = FakeSink()
-            listener = session.attach(sink, role=ListenerRole.OWNER, dialect=dialect)
+            listener = session.audience.attach(sink, role=ListenerRole.OWNER, dialect=dialect)
             sink.forget()
             deep = f'{{"a": {"[" * depth}{"]" * depth}}}'
             tool = f'{{"type": "function", "name": "f", "parameters": {deep}}}'
-            session.receive(
+            session.receive_client_text(
                 listener, f'{{"type": "session.update", "session": {{"type": "realtime", "tools": [{tool}]}}}}'
             )
             (answer,) = sink.events
@@ -267,7 +269,7 @@ async def test_every_depth(dialect: Dialect) -> None:
             taken.add(answer["type"] == "session.updated")
             for spoken in Dialect:
                 other = FakeSink()
-                session.attach(other, role=ListenerRole.CONTROLLER, dialect=spoken)
+                session.audience.attach(other, role=ListenerRole.CONTROLLER, dialect=spoken)
                 assert other.types[0] == "session.created"
             session.close("hangup")
     assert taken == {False, True}

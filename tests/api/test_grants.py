@@ -55,7 +55,7 @@ async def test_agents_key_answers_the_call_that_it_is_for(serve_with: ServeWith)
         await first.until("session.created")
         await _open(stack, daemon, f"role=agent&call_id={a}", key, first=None)
         # The second one waits for call A, and call B's caller for somebody else.
-        assert [session.info.id for session in daemon.registry.sessions if session.config.id == b] == [b]
+        assert [session.info.id for session in daemon.registry.sessions if session.state.config.id == b] == [b]
         api = await _open(stack, daemon, f"role=agent&call_id={b}", _KEY)
         assert api.events[0]["session"]["id"] == b
 
@@ -182,7 +182,7 @@ async def test_owner_that_never_said_anything_is_not_waited_for(serve_with: Serv
         async with open_socket(daemon.url, "model=m") as silent:
             [session] = daemon.registry.sessions
             silent.connection.transport.abort()
-            await asyncio.wait_for(session.closed.wait(), scaled(10))
+            await asyncio.wait_for(session.lifetime.closed.wait(), scaled(10))
         assert daemon.registry.sessions == []
         async with open_socket(daemon.url, "model=m") as spoken:
             [session] = daemon.registry.sessions

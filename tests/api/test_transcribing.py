@@ -123,7 +123,7 @@ async def test_an_upstream_over_webrtc_is_asked_for_transcription(
                 await client.until(failed)
                 events = client.events
                 [theirs] = far.registry.sessions
-                assert (theirs.config.type, theirs.state.has_answers) == ("transcription", False)
+                assert (theirs.state.config.type, theirs.state.has_answers) == ("transcription", False)
         else:
             async with RealPeer(daemon.url, path="v1/realtime/calls?intent=transcription") as peer:
                 await peer.until("session.created")
@@ -132,6 +132,6 @@ async def test_an_upstream_over_webrtc_is_asked_for_transcription(
                 await peer.until(failed)
                 events = peer.events
                 [theirs] = far.registry.sessions
-                assert theirs.config.type == "transcription"
+                assert theirs.state.config.type == "transcription"
     assert events[0]["session"]["object"] == "realtime.transcription_session"
     assert not any(event["type"].startswith("response.") for event in events)

@@ -40,7 +40,7 @@ class House:
 
     def owned(self) -> tuple[Session, FakeSink]:
         session, sink = self.open(), FakeSink()
-        session.attach(sink, role=ListenerRole.OWNER)
+        session.audience.attach(sink, role=ListenerRole.OWNER)
         return session, sink
 
 
@@ -65,15 +65,15 @@ async def test_a_session_starts_with_its_configuration() -> None:
     house = House(call_limit_s=600)
     async with house.registry as registry:
         session = house.open()
-        config = session.config
+        config = session.state.config
         assert (config.id, config.model) == (session.info.session_id, "parrot")
         assert config.expires_at == int(session.info.started_at + 600)
         asked = registry.open(
             Terms(update=SessionRequest.of(SessionConfig(instructions="sing"))), transport="websocket"
-        ).config
+        ).state.config
         assert (asked.instructions, asked.tool_choice) == ("sing", "auto")
         given = SessionConfig(instructions="dance")
-        keyed = registry.open(Terms(config=SessionRequest.of(given)), transport="websocket").config
+        keyed = registry.open(Terms(config=SessionRequest.of(given)), transport="websocket").state.config
         assert (keyed.instructions, keyed.tool_choice) == ("dance", "auto")
 
 
@@ -96,8 +96,8 @@ async def test_a_key_may_shorten_a_call() -> None:
     async with house.registry as registry:
         short = registry.open(Terms(max_duration_s=0.01), transport="websocket")
         idle = registry.open(Terms(idle_timeout_s=0.01), transport="websocket")
-        await short.closed.wait()
-        await idle.closed.wait()
+        await short.lifetime.closed.wait()
+        await idle.lifetime.closed.wait()
 
 
 async def test_the_number_of_calls_is_limited() -> None:
@@ -119,8 +119,9 @@ async def test_a_closed_session_is_forgotten_and_its_upstream_closed() -> None:
     house = House()
     async with house.registry as registry:
         session = house.open("webrtc")
-        leg = FakeLeg(session)
-        session.attach_leg(leg)
+        port = session.legs.new_port()
+        leg = FakeLeg(port)
+        session.legs.take(leg, port)
         leg.connect()
         leg.vanish("peer_closed")
         assert registry.sessions == []
@@ -135,8 +136,9 @@ async def test_the_registry_ends_what_still_runs() -> None:
     async with house.registry:
         _, sink = house.owned()
         call = house.open("webrtc")
-        leg = FakeLeg(call)
-        call.attach_leg(leg)
+        port = call.legs.new_port()
+        leg = FakeLeg(port)
+        call.legs.take(leg, port)
     assert sink.closed == (1001, "server_stopped")
     assert leg.reason == "server_stopped"
     assert [upstream.closed for upstream in house.upstreams] == [1, 1]
@@ -176,7 +178,7 @@ async def test_a_call_ends_at_its_limit() -> None:
     house = House(call_limit_s=0.01)
     async with house.registry as registry:
         session, sink = house.owned()
-        await session.closed.wait()
+        await session.lifetime.closed.wait()
         assert sink.types[-1] == "error"
         assert sink.closed == (1001, "Your session hit the maximum duration of 0.01 seconds.")
         assert registry.sessions == []

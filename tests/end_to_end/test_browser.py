@@ -112,7 +112,7 @@ async def test_console_talks_and_hears(daemon: Daemon, page: Page) -> None:
     await expect(page.get_by_text("You wrote: Guten Tag").first).to_be_visible()
     await page.click("#hangup")
     await expect(page.locator("#state")).to_have_attribute("data-state", "closed")
-    await session.closed.wait()
+    await session.lifetime.closed.wait()
     await expect(page.locator("#calls .call")).to_have_count(0)
     await expect(page.locator("#error")).to_be_hidden()
 
@@ -137,7 +137,7 @@ async def test_plain_page_talks_and_hears(daemon: Daemon, page: Page) -> None:
     assert "response.created" in call["types"]
     assert call["connectMs"] < _CONNECT_LIMIT_MS
     for session in daemon.registry.sessions:
-        await session.closed.wait()
+        await session.lifetime.closed.wait()
 
 
 async def test_closed_page_ends_its_call(daemon: Daemon, page: Page) -> None:
@@ -146,4 +146,4 @@ async def test_closed_page_ends_its_call(daemon: Daemon, page: Page) -> None:
     await expect(page.locator("#state")).to_have_attribute("data-state", "connected")
     (session,) = daemon.registry.sessions
     await page.goto("about:blank")
-    await session.closed.wait()
+    await session.lifetime.closed.wait()

@@ -73,7 +73,7 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         assert 0 <= call["ofOurs"]["roundTripTime"] < 1
         assert call["ofTheirs"]["packetsSent"] > 20
         (session,) = daemon.registry.sessions
-        peer = session._playing.leg
+        peer = session.legs.current
         assert isinstance(peer, Peer)
         async with asyncio.timeout(scaled(15)):  # Chromium reports once it has had a report of ours, seconds apart
             while peer.rtp.reports.round_trip_ms is None:
@@ -84,7 +84,7 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
         redundant = peer.rtp.inbound.stats.redundant
         assert redundant > 20 if prefers_redundancy else redundant == 0
         await page.evaluate("window.peer.close()")
-        await session.closed.wait()
+        await session.lifetime.closed.wait()
 
 
 async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
@@ -92,7 +92,7 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
     async with Relay(daemon.endpoint) as relay, opened_page(daemon.url) as page:
         await page.evaluate(_CALL, {"from": daemon.endpoint.port, "to": relay.port})
         (session,) = daemon.registry.sessions
-        peer = session._playing.leg
+        peer = session.legs.current
         assert isinstance(peer, Peer)
         assert isinstance(peer.ice, IceLite)
         assert peer.ice._address == relay.outside[0]
@@ -114,4 +114,4 @@ async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
         assert peer.rtp.inbound.stats.packets > heard
         assert peer.rtp.inbound.stats.lost - lost_before < 5
         await page.evaluate("window.peer.close()")
-        await session.closed.wait()
+        await session.lifetime.closed.wait()

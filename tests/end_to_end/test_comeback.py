@@ -50,7 +50,7 @@ async def test_an_owner_comes_back_and_has_missed_nothing(daemon: Daemon) -> Non
                 await again.until("response.done", number=2)
                 await witness.until("response.done", number=2)
                 assert _ids(owner.events[1:] + again.events) == _ids(witness.events[1:])
-                assert daemon.registry.sessions[0].info.state == "connected"
+                assert daemon.registry.sessions[0].lifetime.state == "connected"
 
 
 async def test_an_owner_comes_back_to_its_sound(daemon: Daemon, short_pcm: bytes) -> None:
@@ -94,13 +94,13 @@ async def test_nobody_comes_back(serve_with: ServeWith) -> None:
             _break(owner)
             await owner.closed.wait()
         async with asyncio.timeout(scaled(5)):
-            await session.closed.wait()
+            await session.lifetime.closed.wait()
         assert daemon.registry.sessions == []
     async with serve_with(resume_grace_s=3600) as daemon:
         async with open_socket(daemon.url, "model=m"):
             session = daemon.registry.sessions[0]
         async with asyncio.timeout(scaled(5)):
-            await session.closed.wait()
+            await session.lifetime.closed.wait()
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ async def test_a_lost_call_whose_peer_never_comes_either(serve_with: ServeWith, 
             await sideband.until("bridge.call.lost")
             url = f"{daemon.url}v1/realtime/calls/{peer.call_id}"
             assert (await request("POST", url, headers=fields, body=offer)).status == 201
-            posted = session.seconds
+            posted = session.lifetime.seconds
             closed = await sideband.until("bridge.call.closed")
             assert (closed["result"], closed["reason"]) == ("client_error", "peer_lost")
-            assert session.seconds - posted > 1
+            assert session.lifetime.seconds - posted > 1
 
 
 async def test_a_resume_key_is_needed(daemon: Daemon, offer: str) -> None:

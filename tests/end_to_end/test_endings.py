@@ -30,7 +30,7 @@ def ended() -> Iterator[Ended]:
 async def _gone(daemon: Daemon) -> None:
     async with asyncio.timeout(_LIMIT_S):
         for session in daemon.registry.sessions:
-            await session.closed.wait()
+            await session.lifetime.closed.wait()
     assert daemon.registry.sessions == []
 
 

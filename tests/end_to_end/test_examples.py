@@ -44,7 +44,7 @@ async def test_python_listener(daemon: Daemon, tmp_path: Path, speech_pcm: bytes
                 if number == 20:
                     await owner.send({"type": "input_audio_buffer.clear"})
                     await owner.until("input_audio_buffer.cleared")
-                    cast(SocketSink, session.hub.listeners[-1]._sink)._transport.abort()
+                    cast(SocketSink, session.audience.hub.listeners[-1]._sink)._transport.abort()
             await owner.send({"type": "input_audio_buffer.clear"})
             await owner.until("input_audio_buffer.cleared", number=2)
             printed += [(await process.stdout.readline()).decode().strip() for _ in range(2)]
@@ -93,7 +93,9 @@ async def test_page_that_listens_compressed(daemon: Daemon, short_pcm: bytes, co
             await page.click("button")
             session = daemon.registry.find(peer.call_id)
             await until(
-                daemon, lambda: any(listener.audio == compression for listener in session.hub.listeners), "listener"
+                daemon,
+                lambda: any(listener.audio == compression for listener in session.audience.hub.listeners),
+                "listener",
             )
             await peer.speak(short_pcm)
             await peer.until("response.done")

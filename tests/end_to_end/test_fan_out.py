@@ -36,14 +36,14 @@ class _Call:
 
 def _record(session: Session, call: _Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps what the session gets from its peer, as long as it passes it on."""
-    receive = session.receive_leg_audio
+    receive = session._router.receive_caller_audio
 
     def receive_and_keep(pcm: bytes) -> None:
-        if session.info.state != "closed":
+        if session.lifetime.state != "closed":
             call.produced += pcm
         receive(pcm)
 
-    monkeypatch.setattr(session, "receive_leg_audio", receive_and_keep)
+    monkeypatch.setattr(session._router, "receive_caller_audio", receive_and_keep)
 
 
 def _formats(number: int) -> list[str]:
@@ -100,7 +100,7 @@ async def _drop_three_seconds(daemon: Daemon) -> tuple[EventSocket, EventSocket,
         query = f"call_id={session_id}&audio=pcm16"
         healthy, frozen = [await stack.enter_async_context(open_socket(daemon.url, query)) for _ in range(2)]
         session = daemon.registry.find(session_id)
-        figures = session.hub.listeners[-1]
+        figures = session.audience.hub.listeners[-1]
         frozen.freeze()
         sent = 0
         while figures.dropped_events < 3 and sent < _ENOUGH:
@@ -109,7 +109,7 @@ async def _drop_three_seconds(daemon: Daemon) -> tuple[EventSocket, EventSocket,
             await healthy.until("input_audio_buffer.append", number=sent)
         frozen.thaw()
         await frozen.wait(lambda: frozen.events[-1]["event_id"].endswith(f"_input_pcm16_{sent}"), "last append")
-    await session.closed.wait()
+    await session.lifetime.closed.wait()
     return healthy, frozen, sent
 
 
@@ -140,7 +140,7 @@ async def test_frozen_listener_is_closed_when_control_events_do_not_fit(daemon: 
         healthy, frozen = [
             await stack.enter_async_context(open_socket(daemon.url, f"call_id={session_id}")) for _ in range(2)
         ]
-        listeners = daemon.registry.find(session_id).hub.listeners
+        listeners = daemon.registry.find(session_id).audience.hub.listeners
         frozen.freeze()
         sent = 0
         while len(listeners) == 3 and sent < _ENOUGH:
@@ -159,5 +159,5 @@ async def test_the_kernel_keeps_little_for_a_listener(daemon: Daemon) -> None:
     """Unsent bytes wait where they can be counted and dropped, not by the megabyte where nobody sees them."""
     async with open_socket(daemon.url, "model=any") as owner:
         session = daemon.registry.find(owner.events[0]["session"]["id"])
-        line = cast(SocketSink, session.hub.listeners[0]._sink)._transport.get_extra_info("socket")
+        line = cast(SocketSink, session.audience.hub.listeners[0]._sink)._transport.get_extra_info("socket")
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 64 * 1024

@@ -112,7 +112,7 @@ async def test_memory_of_a_call_goes_with_it(serve_with: ServeWith) -> None:
             for _ in range(calls):
                 await _long_call(daemon)
                 for session in daemon.registry.sessions:
-                    await session.closed.wait()
+                    await session.lifetime.closed.wait()
             await _settled(daemon, {**_held(daemon), "sessions": 0})
             ours = tracemalloc.Filter(True, f"{Path(bridge.__file__).parent}/*")
             left = tracemalloc.take_snapshot().filter_traces([ours]).statistics("lineno")

@@ -61,7 +61,7 @@ async def _conversation(
         deleted = {f"item_{turn}" for turn in range(0, _TURNS, _DELETED_EVERY)}
         await client.wait(lambda: deleted <= {e["item_id"] for e in client.of("conversation.item.deleted")}, "deletion")
         (session,) = daemon.registry.sessions
-        (answering,) = (s for s in upstream.registry.sessions if not s.closed.is_set())
+        (answering,) = (s for s in upstream.registry.sessions if not s.lifetime.closed.is_set())
         ours, theirs = (_said(s.state.conversation.items()) for s in (session, answering))
         assert ours == theirs
         return ours, client.events

@@ -91,6 +91,9 @@ class Recorder:
         self.sounds[part.item_id] = self.sounds.get(part.item_id, b"") + pcm
         self._record({"type": AUDIO, "response_id": part.response_id, "item_id": part.item_id})
 
+    def upstream_changed(self) -> None:
+        pass
+
     def upstream_closed(self, error: BridgeError | None) -> None:
         self.closed.append(error)
         self._news.set()

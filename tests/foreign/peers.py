@@ -66,7 +66,7 @@ async def converse(
         if not peer_hangs_up:
             url = f"{daemon.url}v1/realtime/calls/{call_id}/hangup"
             assert (await request("POST", url, headers=headers)).status == 200
-        await session.closed.wait()
+        await session.lifetime.closed.wait()
         assert await listener.close_code() == 1000
     await log.until("peer.gone")
     assert log.of("error") == []

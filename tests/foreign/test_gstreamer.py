@@ -66,8 +66,8 @@ async def test_without_our_checks_its_consent_runs_out(monkeypatch: pytest.Monke
             inputs: dict[str, Any] = {"url": daemon.url, "key": _KEY, "pcm": speech["pcm"], "hangsUp": False}
             async with scenario("webrtcbin.py", "call", folder=FOLDER, command=command, turnsAtS=(0,), **inputs) as log:
                 session = daemon.registry.find((await log.until("peer.connected"))["call_id"])
-                await session.closed.wait()
-                assert session.result == (CallResult.CLIENT_ERROR, "peer_lost")
-                assert session.seconds >= _CONSENT_S
+                await session.lifetime.closed.wait()
+                assert session.lifetime.result == (CallResult.CLIENT_ERROR, "peer_lost")
+                assert session.lifetime.seconds >= _CONSENT_S
                 log.end_input()
                 await log.until("peer.gone")

@@ -104,7 +104,7 @@ async def test_it_carries_the_call(place: _Place, tmp_path: Path, short_pcm: byt
                 if service_hangs_up:
                     service.end_input()
                     assert await client.close_code() in (1000, 1001)
-            await session.closed.wait()
+            await session.lifetime.closed.wait()
             if not service_hangs_up:
                 await service.until("peer.gone")
                 service.end_input()

@@ -41,7 +41,7 @@ async def test_it_hears_and_answers(speech: dict[str, str], short_pcm: bytes, se
                     assert await client.close_code() in (1000, 1001)
             if not service_hangs_up:
                 await service.until("peer.gone")
-            await session.closed.wait()
+            await session.lifetime.closed.wait()
     assert client.of("error") == []
     assert match(heard_by(service.of("peer.heard")[0]), words).correlation > _LIKENESS
     assert match(samples_of(outbound_sound(client.events)), words).correlation > _LIKENESS

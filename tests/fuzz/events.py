@@ -55,17 +55,17 @@ async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
-        session.attach(FakeSink(), role=ListenerRole.OWNER)
+        session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         sink = FakeSink()
-        listener = session.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)
+        listener = session.audience.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)
         for text in texts:
             sink.forget()
-            session.receive(listener, text)
+            session.receive_client_text(listener, text)
             errors = [event["error"] for event in sink.of_type("error")]
             assert sum(error["type"] == "invalid_request_error" for error in errors) <= 1, errors
             assert all(error["message"] and error["code"] != "internal_error" for error in errors), errors
             await asyncio.sleep(0)
-            assert not session.closed.is_set()
+            assert not session.lifetime.closed.is_set()
         session.close("hangup")
 
 

@@ -112,7 +112,7 @@ async def test_a_real_call_leaves_its_figures(daemon: Daemon, short_pcm: bytes) 
         text, _ = await Exposition(daemon.observer.metrics, fresh_s=0).text("")
         assert peer.call_id not in text.decode()
         session = daemon.registry.find(peer.call_id)
-    await session.closed.wait()
+    await session.lifetime.closed.wait()
     assert running["bridge_calls"]["", "connected", "webrtc"] == 1
     assert running["bridge_listeners"]["peer",] == 1
     assert running["bridge_rtp_packets_received_total"][()] > 100

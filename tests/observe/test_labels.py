@@ -10,7 +10,7 @@ from bridge.observe.labels import CLOSE_REASONS, OTHER, bounded, transport_label
 from tools.sources import error_codes
 
 _PACKAGE = Path(__file__).parents[2] / "bridge"
-_ENDINGS = ("close", "hang_up", "_close", "leg_closed", "_waits")
+_ENDINGS = ("close", "hang_up", "_close", "leg_closed", "lose")
 
 
 def _reasons_in(path: Path) -> set[str]:

@@ -61,9 +61,10 @@ class House:
     def call(self, transport: str = "webrtc", figures: LegStats = _PEER) -> tuple[Session, Leg]:
         """A call whose caller is connected; the upstream's ``downstream`` is its session."""
         session = self.registry.open(Terms(model="parrot"), transport=transport)
-        leg = Leg(session)
+        port = session.legs.new_port()
+        leg = Leg(port)
         leg.figures = figures
-        session.attach_leg(leg)
+        session.legs.take(leg, port)
         leg.connect()
         return session, leg
 
@@ -81,7 +82,7 @@ async def house() -> AsyncIterator[House]:
 
 async def _over(session: Session) -> None:
     """Returns when the session has ended."""
-    await session.closed.wait()
+    await session.lifetime.closed.wait()
 
 
 async def test_what_can_be_foreseen_is_there_from_the_start(house: House) -> None:
@@ -123,7 +124,7 @@ async def test_a_call_that_failed_is_counted_by_whose_doing_it_was(house: House)
     """What a service calls its error is its own word, and no label."""
     session, leg = house.call()
     leg.vanish("peer_lost", PeerLost("gone"))
-    session.comeback.end()
+    session.lifetime.window.end()
     session.close("peer_lost", error=PeerLost("gone"))
     await _over(session)
     strange, _ = house.call()
@@ -158,8 +159,8 @@ async def test_a_leg_that_takes_the_place_of_another_begins_at_zero(house: House
     session, leg = house.call()
     await house.figures()
     leg.figures = replace(_PEER, packets=1400)
-    session.hub.publish_own(own.CallLost(call_id=session.info.id, reason="peer_lost", seconds=30))
-    session.hub.publish_own(own.CallResumed(call_id=session.info.id))
+    session.audience.hub.publish_own(own.CallLost(call_id=session.info.id, reason="peer_lost", seconds=30))
+    session.audience.hub.publish_own(own.CallResumed(call_id=session.info.id))
     leg.figures = replace(_PEER, packets=5)
     found = await house.figures()
     assert found["bridge_rtp_packets_received_total"] == {(): 1405}
@@ -225,7 +226,7 @@ async def test_who_plays_for_itself_has_its_answer_with_the_first_word(house: Ho
     """Over a WebSocket nobody says when sound is heard: the first word that was sent counts, or all of the sound."""
     for event in (server.OutputAudioTranscriptDelta(delta="Hello", **IDS), server.OutputAudioDone(**IDS)):
         session = house.registry.open(Terms(model="parrot"), transport="websocket")
-        session.attach(FakeSink(), role=ListenerRole.OWNER)
+        session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         session.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
         house.clock.now += 0.25
         session.deliver(event)
@@ -241,7 +242,7 @@ async def test_listeners_are_counted_by_role_and_what_they_missed_stays_counted(
     """Sound that was left out for a slow listener is not forgotten when the listener goes."""
     session, leg = house.call()
     sink = FakeSink(room=1)
-    slow = session.attach(sink, role=ListenerRole.OBSERVER, choices=Choices(audio=PCM16))
+    slow = session.audience.attach(sink, role=ListenerRole.OBSERVER, choices=Choices(audio=PCM16))
     for _ in range(200):
         leg.speak(bytes(100 * MS))
     dropped = slow.dropped_events

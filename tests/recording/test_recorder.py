@@ -87,8 +87,9 @@ class House:
 
     def call(self) -> tuple[Session, FakeLeg]:
         session = self.registry.open(Terms(model="parrot"), transport="webrtc")
-        leg = FakeLeg(session)
-        session.attach_leg(leg)
+        port = session.legs.new_port()
+        leg = FakeLeg(port)
+        session.legs.take(leg, port)
         leg.connect(FakeSink())
         return session, leg
 
@@ -179,7 +180,7 @@ async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm
         session, leg = house.call()
         ours, stock = FakeSink(), FakeSink()
         for sink, choices in ((ours, OURS), (stock, Choices())):
-            session.hub.add(Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=choices))
+            session.audience.hub.add(Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=choices))
         speak(leg, speech_pcm)
         first = house.recorder.start(session)
         assert house.recorder.start(session) is first
@@ -193,7 +194,7 @@ async def test_a_recording_begins_and_ends_on_request(tmp_path: Path, speech_pcm
         house.recorder.stop(session.info.id)
         assert (await house.ended(2))["reason"] == "requested"
         assert len(house.files()) == 4
-        assert session.info.state == "connected"
+        assert session.lifetime.state == "connected"
     told = {"bridge.recording.started": 2, "bridge.recording.ended": 2, "bridge.call.closed": 1}
     assert Counter(ours.types) == told
     assert stock.types == []
@@ -240,7 +241,7 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
     async with House(tmp_path, sound_format=sound_format) as house:
         session, leg = house.call()
         sink = FakeSink()
-        session.hub.add(
+        session.audience.hub.add(
             Listener(sink, role=ListenerRole.CONTROLLER, limits=Limits(), choices=Choices(events=OURS.events))
         )
         with _files_up_to(20_000):
@@ -253,9 +254,9 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "File too large", [])
         assert to_builtins(recording.stats())["state"] == "failed"
         assert all(name.endswith(".part") for name in house.files())
-        assert [listener.role for listener in session.hub.listeners] == ["peer", "controller"]
+        assert [listener.role for listener in session.audience.hub.listeners] == ["peer", "controller"]
         assert sink.types == ["bridge.recording.started", "bridge.recording.ended"]
-        assert session.info.state == "connected"
+        assert session.lifetime.state == "connected"
         speak(leg, speech_pcm)
         house.recorder.start(session)
         session.close("hangup")
@@ -323,7 +324,7 @@ async def test_a_recording_that_fails_by_itself_ends_alone(tmp_path: Path, monke
         leg.speak(bytes(20 * MS))
         ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "AttributeError", [])
-        assert session.info.state == "connected"
+        assert session.lifetime.state == "connected"
         assert session.stats().listeners[-1].role == "peer"
         await house.written()
     assert all(name.endswith(".part") for name in house.files())
@@ -360,7 +361,7 @@ async def test_a_disk_that_takes_nothing_ends_the_recording(tmp_path: Path, spee
             if recording.reason:
                 break
             downstream.deliver(server.InputAudioBufferCommitted(item_id="i" * 10_000))
-        assert (recording.reason, session.info.state) == ("disk_too_slow", "connected")
+        assert (recording.reason, session.lifetime.state) == ("disk_too_slow", "connected")
         gate.set()
         await asyncio.wrap_future(blocked)
         ended = await house.ended()

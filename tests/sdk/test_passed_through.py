@@ -18,8 +18,8 @@ class _Stage(Stage):
         super().__init__()
         self.ga, self.beta = FakeSink(), FakeSink()
         self.listeners: dict[str, Listener] = {
-            "ga": self.session.attach(self.ga, role=ListenerRole.CONTROLLER),
-            "beta": self.session.attach(self.beta, role=ListenerRole.CONTROLLER, dialect=Dialect.BETA),
+            "ga": self.session.audience.attach(self.ga, role=ListenerRole.CONTROLLER),
+            "beta": self.session.audience.attach(self.beta, role=ListenerRole.CONTROLLER, dialect=Dialect.BETA),
         }
         self.ga.forget()
         self.beta.forget()
@@ -41,7 +41,7 @@ def test_delivered_event(name: str) -> None:
 def test_every_event_fits_the_types_of_both_sdks(name: str) -> None:
     """With no field missing, whatever the event says."""
     stage = _Stage()
-    stage.session.hub.publish(every_server_event()[name])
+    stage.session.audience.hub.publish(every_server_event()[name])
     assert [GA.complaint(event) for event in stage.ga.events] == [None]
     assert [complaint for event in stage.beta.events if (complaint := BETA.complaint(event))] == []
 
@@ -52,7 +52,7 @@ def test_every_event_fits_the_types_of_both_sdks(name: str) -> None:
 def test_own_event(name: str) -> None:
     """What the bridge says of itself is said in either dialect; no SDK knows it, and all let it pass."""
     stage = _Stage()
-    stage.session.hub.publish(every_server_event()[name])
+    stage.session.audience.hub.publish(every_server_event()[name])
     assert (stage.ga.types, stage.beta.types) == ([name], [name])
     assert stage.ga.events == stage.beta.events
 
@@ -61,8 +61,8 @@ def test_beta_client_hears_of_its_conversation() -> None:
     """``conversation.created`` follows ``session.created``, for beta clients only."""
     stage = _Stage()
     ga, beta = FakeSink(), FakeSink()
-    stage.session.attach(ga, role=ListenerRole.CONTROLLER)
-    stage.session.attach(beta, role=ListenerRole.CONTROLLER, dialect=Dialect.BETA)
+    stage.session.audience.attach(ga, role=ListenerRole.CONTROLLER)
+    stage.session.audience.attach(beta, role=ListenerRole.CONTROLLER, dialect=Dialect.BETA)
     assert ga.types == ["session.created"]
     assert beta.types == ["session.created", "conversation.created"]
     assert BETA.complaint(beta.events[1]) is None

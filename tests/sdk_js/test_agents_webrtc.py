@@ -77,7 +77,7 @@ async def _hang_up(page: Page, daemon: Daemon) -> list[Event]:
     """Closes as an application does; everything that came, of which the SDK had nothing to complain."""
     (session,) = daemon.registry.sessions
     await page.evaluate("caller.session.close()")
-    await session.closed.wait()
+    await session.lifetime.closed.wait()
     assert await page.evaluate("caller.complaints") == []
     events: list[Event] = await page.evaluate("caller.events.all")
     return events

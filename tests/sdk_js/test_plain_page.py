@@ -38,7 +38,7 @@ async def test_page_of_the_documentation_talks_in_beta() -> None:
         async with Daemon(config) as daemon, opened_page(f"{origin}/page.html") as page:
             call: dict[str, Any] = await page.evaluate(_TALK, daemon.url)
             for session in daemon.registry.sessions:
-                await session.closed.wait()
+                await session.lifetime.closed.wait()
     assert call["status"] == 201
     assert call["token"]["client_secret"]["value"].startswith("ek_")
     assert call["energy"] > 0

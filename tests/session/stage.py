@@ -60,10 +60,14 @@ class Stage:
         self, role: str = "controller", audio: AudioFormat | None = None, room: int | None = None
     ) -> tuple[Listener, FakeSink]:
         sink = FakeSink(room)
-        return self.session.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
+        return self.session.audience.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
 
     def send(self, listener: Listener, event: JsonEvent) -> None:
-        self.session.receive(listener, json.dumps(event))
+        self.session.receive_client_text(listener, json.dumps(event))
+
+    def speak(self, sound: bytes) -> None:
+        """The caller's sound, in the owner's format."""
+        self.session._router.receive_caller_audio(sound)
 
     def answer(self, pcm: bytes, part: Part = PART) -> None:
         """The upstream's sound, in pieces."""
@@ -92,8 +96,9 @@ class Call(Stage):
         budget: Budget | None = None,
     ) -> None:
         super().__init__(transport="webrtc", max_listeners=max_listeners, limits=limits, budget=budget)
-        self.leg = FakeLeg(self.session, hangs=hangs, audio_format=leg_format)
-        self.session.attach_leg(self.leg)
+        port = self.session.legs.new_port()
+        self.leg = FakeLeg(port, hangs=hangs, audio_format=leg_format)
+        self.session.legs.take(self.leg, port)
         self.channel = FakeSink()
 
     def connect(self) -> "Call":

@@ -273,7 +273,7 @@ class _House:
     def open(self, key_id: str = "api") -> tuple[Session, FakeSink, Any]:
         session = self.registry.open(Terms(model="m", key_id=key_id), transport="websocket")
         sink = FakeSink()
-        return session, sink, session.attach(sink, role=ListenerRole.OWNER)
+        return session, sink, session.audience.attach(sink, role=ListenerRole.OWNER)
 
 
 def _create(size: int) -> str:
@@ -286,11 +286,11 @@ async def test_a_client_is_told_what_does_not_fit() -> None:
     house = _House()
     async with house.registry:
         session, sink, owner = house.open()
-        session.receive(owner, _create(1000))
-        session.receive(owner, _create(200_000))
+        session.receive_client_text(owner, _create(1000))
+        session.receive_client_text(owner, _create(200_000))
         [error] = sink.of_type("error")
         assert (error["error"]["code"], error["error"]["event_id"]) == ("conversation_too_large", "mine")
-        session.receive(owner, json.dumps({"type": "response.create"}))
+        session.receive_client_text(owner, json.dumps({"type": "response.create"}))
         assert [event.__class__.__name__ for event in house.upstreams[0].events] == [
             "ConversationItemCreate",
             "ResponseCreate",
@@ -368,13 +368,13 @@ async def test_a_refused_event_is_gone_at_once(text: str, refused_by: str) -> No
         elif refused_by == "budget":
             session.state.budget.charge(100_000)
         long = text % ('"' + "x" * 1_000_000 + '"')
-        session.receive(owner, long)
+        session.receive_client_text(owner, long)
         gc.collect()
         gc.disable()
         tracemalloc.start()
         try:
             for _ in range(10):
-                session.receive(owner, long)
+                session.receive_client_text(owner, long)
             kept, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

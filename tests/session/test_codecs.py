@@ -109,7 +109,7 @@ def test_a_dialect_that_comes_late(dialect: Dialect) -> None:
     stage.upstream.downstream.deliver(ConversationItemDeleted(item_id="item_1"))
     late = FakeSink()
     choices = Choices(after=after)
-    stage.session.attach(late, role=ListenerRole.CONTROLLER, dialect=dialect, choices=choices)
+    stage.session.audience.attach(late, role=ListenerRole.CONTROLLER, dialect=dialect, choices=choices)
     told: dict[Dialect, list[Any]] = {
         Dialect.GA: ["conversation.item.done", "conversation.item.deleted"],
         Dialect.BETA: ["conversation.item.deleted"],

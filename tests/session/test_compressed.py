@@ -86,8 +86,9 @@ class PassingService:
 
 def peer_call(*, limits: Limits | None = None) -> tuple[Stage, PeerLeg]:
     stage = Stage(transport="webrtc", limits=limits)
-    leg = PeerLeg(stage.session)
-    stage.session.attach_leg(leg)
+    port = stage.session.legs.new_port()
+    leg = PeerLeg(port)
+    stage.session.legs.take(leg, port)
     leg.connect()
     return stage, leg
 
@@ -96,7 +97,7 @@ def join(
     stage: Stage, audio: AudioFormat = OPUS, *, dialect: Dialect = Dialect.GA, room: int | None = None, **choices: Any
 ) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
-    listener = stage.session.attach(
+    listener = stage.session.audience.attach(
         sink, role=ListenerRole.OBSERVER, dialect=dialect, choices=Choices(audio=audio, **choices)
     )
     return listener, sink

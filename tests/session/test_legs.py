@@ -15,9 +15,9 @@ class Changing(Stage):
 
     def offer(self) -> FakeLeg:
         """A leg that is answered, and has still to connect."""
-        port = self.session.new_port()
+        port = self.session.legs.new_port()
         leg = FakeLeg(port)
-        self.session.take_leg(leg, port)
+        self.session.legs.take(leg, port)
         return leg
 
 
@@ -69,9 +69,9 @@ def test_of_two_offers_the_later_one_counts() -> None:
     call = Changing()
     second, third = call.offer(), call.offer()
     assert second.reason == "resumed"
-    assert call.session.bearers == [call.first, third]
+    assert call.session.legs.all == [call.first, third]
     third.connect()
-    assert call.session.bearers == [third]
+    assert call.session.legs.all == [third]
 
 
 def test_the_present_leg_goes_while_another_one_comes() -> None:
@@ -84,7 +84,7 @@ def test_the_present_leg_goes_while_another_one_comes() -> None:
     second.speak(bytes(960))
     assert (call.upstream.audio, call.ended) == (bytes(960), 0)
     second.vanish("peer_closed")
-    assert (call.ended, call.session.result) == (1, ("success", "peer_closed"))
+    assert (call.ended, call.session.lifetime.result) == (1, ("success", "peer_closed"))
 
 
 def test_nobody_is_left() -> None:
@@ -93,7 +93,7 @@ def test_nobody_is_left() -> None:
     second = call.offer()
     call.first.vanish("peer_lost", PeerLost("silence"))
     second.vanish("peer_not_connected", PeerNotConnected("nobody came"))
-    assert (call.ended, call.session.result) == (1, ("client_error", "peer_lost"))
+    assert (call.ended, call.session.lifetime.result) == (1, ("client_error", "peer_lost"))
 
 
 def test_the_end_ends_both() -> None:

@@ -85,7 +85,7 @@ def test_event_ids_are_unique() -> None:
     _, owner_sink = stage.attach("owner")
     _, sink = stage.attach(audio=PCM16)
     stage.answer(bytes(1000 * MS))
-    stage.session.receive_leg_audio(bytes(20 * MS))
+    stage.speak(bytes(20 * MS))
     stage.finish_answer()
     for reader in (owner_sink, sink):
         ids = [event["event_id"] for event in reader.events]
@@ -164,7 +164,7 @@ def test_a_listener_that_left_hears_no_more(speech_pcm: bytes) -> None:
     call.finish_answer()
     assert sink.messages == []
     assert sink.sent_when_closed == 0
-    assert not call.session.closed.is_set()
+    assert not call.session.lifetime.closed.is_set()
 
 
 # The owner's sound
@@ -371,7 +371,7 @@ def test_a_wrong_event_is_answered(text: str, event_id: str | None) -> None:
     """The error names the event by its id where it has one; the session lives on."""
     stage = Stage()
     owner, sink = stage.attach("owner")
-    stage.session.receive(owner, text)
+    stage.session.receive_client_text(owner, text)
     assert error_of(sink)["event_id"] == event_id
     stage.send(owner, {"type": "response.create"})
     assert len(stage.upstream.events) == 1
@@ -400,9 +400,9 @@ def test_listeners_are_limited_beside_the_owner() -> None:
     with pytest.raises(OverLimit, match="2 listeners"):
         stage.attach()
     with pytest.raises(OverLimit):
-        stage.session.require_room()
+        stage.session.audience.require_room()
     stage.session.detach(listener)
-    stage.session.require_room()
+    stage.session.audience.require_room()
     stage.attach()
 
 
@@ -421,11 +421,11 @@ def test_a_later_channel_takes_the_place_of_the_first() -> None:
     call = Call().connect()
     before = len(call.channel.messages)
     second = FakeSink()
-    call.session.channel_opened(second)
+    call.leg.open_channel(second)
     call.interrupt()
     assert second.types == ["session.created", "input_audio_buffer.speech_started"]
     assert len(call.channel.messages) == before
-    assert len(call.session.hub.listeners) == 1
+    assert len(call.session.audience.hub.listeners) == 1
     call.leg.say({"type": "response.create"})
     assert len(call.upstream.events) == 1
 
@@ -439,7 +439,7 @@ def test_a_slow_listener_loses_sound_and_nobody_else_does(speech_pcm: bytes) -> 
     _, slow = stage.attach(audio=PCM16, room=3)
     _, quick = stage.attach(audio=PCM16)
     for at in range(0, len(speech_pcm), 20 * MS):
-        stage.session.receive_leg_audio(speech_pcm[at : at + 20 * MS])
+        stage.speak(speech_pcm[at : at + 20 * MS])
     assert input_of(quick) == speech_pcm
     while slow.buffered_bytes:
         slow.read()

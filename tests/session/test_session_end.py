@@ -39,9 +39,9 @@ async def test_close_ends_everything(log: list[EventDict]) -> None:
     call.session.close("again", code=1011)
     assert [sink.closed for sink in sinks] == [(1001, "hangup")] * 2
     assert call.leg.reason == "hangup"
-    assert call.session.closed.is_set()
+    assert call.session.lifetime.closed.is_set()
     assert call.ended == 1
-    assert call.session.info.state == "closed"
+    assert call.session.lifetime.state == "closed"
     [line] = closing_lines(log)
     assert line.items() >= {"result": "success", "reason": "hangup", "call_id": "rtc_1", "sent": 0}.items()
     assert line["upstream"] == {"name": "fake", "lines": 1, "lost": 0, "answers": 0}
@@ -56,7 +56,7 @@ async def test_two_lines_per_call(log: list[EventDict]) -> None:
     call.answer(bytes(1000 * MS))
     call.leg.hear(100)
     call.interrupt()
-    call.session.receive(listener, "{")
+    call.session.receive_client_text(listener, "{")
     call.finish_answer()
     call.session.detach(listener)
     call.clock.now += 59.75
@@ -74,9 +74,9 @@ async def test_a_session_waits_for_its_leg() -> None:
     call.session.close("hangup")
     assert sink.closed == (1000, "hangup")
     assert call.leg.reason == "hangup"
-    assert not call.session.closed.is_set()
+    assert not call.session.lifetime.closed.is_set()
     call.leg.vanish("hangup")
-    assert call.session.closed.is_set()
+    assert call.session.lifetime.closed.is_set()
 
 
 async def test_a_listener_that_comes_too_late_is_closed() -> None:
@@ -95,7 +95,7 @@ async def test_the_owner_ends_its_session(log: list[EventDict]) -> None:
     _, sideband = stage.attach()
     stage.session.detach(owner)
     assert sideband.closed == (1000, "client_closed")
-    assert stage.session.closed.is_set()
+    assert stage.session.lifetime.closed.is_set()
     assert closing_lines(log)[0]["result"] == "success"
 
 
@@ -105,7 +105,7 @@ async def test_a_sideband_ends_nothing() -> None:
     listener, _ = call.attach()
     call.session.detach(listener)
     call.session.detach(listener)
-    assert not call.session.closed.is_set()
+    assert not call.session.lifetime.closed.is_set()
     assert call.leg.reason is None
 
 
@@ -220,7 +220,7 @@ async def test_describe() -> None:
         "dropped_events": 0,
     }
     in_full = to_builtins(call.session.stats(in_full=True))
-    assert in_full["session"] == msgspec.to_builtins(call.session.config)
+    assert in_full["session"] == msgspec.to_builtins(call.session.state.config)
     assert isinstance(listeners, list)
     assert [(listener["role"], listener["audio"]) for listener in listeners] == [
         ("peer", "none"),
@@ -250,7 +250,7 @@ def test_dropped_sound_is_in_the_closing_line(log: list[EventDict]) -> None:
     listener, sink = stage.attach(audio=PCM16, room=1)
     assert isinstance(sink, FakeSink)
     for _ in range(300):
-        stage.session.receive_leg_audio(bytes(20 * MS))
+        stage.speak(bytes(20 * MS))
     dropped = listener.dropped_events
     assert dropped > 0
     stage.session.detach(listener)

@@ -27,7 +27,7 @@ def join(
     stage: Stage, choices: Choices, *, role: str = "controller", dialect: Dialect = Dialect.GA, room: int | None = None
 ) -> tuple[Listener, FakeSink]:
     sink = FakeSink(room)
-    return stage.session.attach(sink, role=ListenerRole(role), dialect=dialect, choices=choices), sink
+    return stage.session.audience.attach(sink, role=ListenerRole(role), dialect=dialect, choices=choices), sink
 
 
 def frames(sink: FakeSink) -> list[BinarySound]:
@@ -254,7 +254,7 @@ def test_a_pause_has_the_limits_of_any_backlog(speech_pcm: bytes) -> None:
     listener, sink = join(stage, Choices(audio=PCM16))
     stage.send(listener, {"type": "bridge.flow.pause"})
     for at in range(0, 300 * MS, 20 * MS):
-        stage.session.receive_leg_audio(speech_pcm[at : at + 20 * MS])
+        stage.speak(speech_pcm[at : at + 20 * MS])
     stage.send(listener, {"type": "bridge.flow.resume"})
     [report] = sink.of_type("bridge.listener.dropped")
     assert (report["events"], report["audio_ms"]) == (10, 200)
@@ -423,7 +423,7 @@ def test_who_cannot_go_on_is_told_why() -> None:
         join(call, Choices(audio=PCM16, after=first))
     with pytest.raises(BadRequest):
         join(call, Choices(audio=PCM16, after="event_other_1"))
-    assert [listener.role for listener in call.session.hub.listeners] == ["peer"]
+    assert [listener.role for listener in call.session.audience.hub.listeners] == ["peer"]
 
 
 def test_the_id_in_the_reason_is_that_of_the_last_event_sent() -> None:
@@ -448,8 +448,8 @@ def test_what_is_the_bridges_own_is_for_those_who_know_it() -> None:
     call = Call().connect()
     _, stock = join(call, Choices())
     _, ours = join(call, Choices(events=EventFilter(["!response"])))
-    call.session.hub.publish_own(own.CallClosed(call_id="rtc_1", result=CallResult.SUCCESS, reason="none"))
-    call.session.hub.publish(server.InputAudioBufferCleared())
+    call.session.audience.hub.publish_own(own.CallClosed(call_id="rtc_1", result=CallResult.SUCCESS, reason="none"))
+    call.session.audience.hub.publish(server.InputAudioBufferCleared())
     assert "bridge.call.closed" in ours.types
     assert "bridge.call.closed" not in stock.types + call.channel.types
     _, again = join(call, Choices(after=ids(stock)[0]))

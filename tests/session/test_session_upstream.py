@@ -48,14 +48,14 @@ class Scene:
     def attach(self, role: str = "controller") -> tuple[Listener, FakeSink]:
         sink = FakeSink()
         audio = PCM16 if role == "controller" else None
-        return self.session.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
+        return self.session.audience.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
 
     def go_live(self) -> None:
         self.session.deliver(server.SessionCreated(session=self.upstream.state.config))
 
     def send(self, listener: Listener, event: JsonEvent) -> str:
         """Sends; the id under which the upstream knows it."""
-        self.session.receive(listener, json.dumps(event))
+        self.session.receive_client_text(listener, json.dumps(event))
         return str(self.upstream.events[-1].event_id)
 
 

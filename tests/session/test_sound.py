@@ -42,10 +42,10 @@ def test_equal_ends_pass_bytes_through(
     audio_format: AudioFormat, speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where leg and upstream speak one format, every byte arrives as it was, and nothing is resampled."""
-    monkeypatch.setattr(Resampler, "push", lambda *_: pytest.fail("resampled"))
     sound = audio_format.bytes_per_ms * 3000 * b"\x55"
     call = Call(leg_format=audio_format).connect()
-    call.upstream.input_format = call.upstream.output_format = audio_format
+    call.upstream.change(audio_format)
+    monkeypatch.setattr(Resampler, "push", lambda *_: pytest.fail("resampled"))
     speak(call, sound)
     call.answer(sound[::-1])
     call.finish_answer()
@@ -60,7 +60,7 @@ def test_ends_that_differ_understand_each_other(
 ) -> None:
     """Speech comes through both ways, the answer whole to its last sample."""
     call = Call(leg_format=leg_format).connect()
-    call.upstream.input_format = call.upstream.output_format = upstream_format
+    call.upstream.change(upstream_format)
     speak(call, encoded(leg_format, speech_pcm))
     call.answer(encoded(upstream_format, speech_pcm))
     call.finish_answer()
@@ -72,7 +72,7 @@ def test_ends_that_differ_understand_each_other(
 def test_a_listener_changes_nothing_for_the_ends(speech_pcm: bytes) -> None:
     """While leg and upstream pass µ-law through, a listener of PCM hears both sides, decoded for it alone."""
     call = Call(leg_format=G711_ULAW).connect()
-    call.upstream.input_format = call.upstream.output_format = G711_ULAW
+    call.upstream.change(G711_ULAW)
     _, sink = call.attach(audio=PCM16)
     sound = encoded(G711_ULAW, speech_pcm)
     speak(call, sound)
@@ -107,8 +107,8 @@ def test_formats_may_change_in_the_middle(speech_pcm: bytes) -> None:
     half = len(speech_pcm) // 4 * 2
     speak(call, speech_pcm[:half])
     call.answer(speech_pcm[:half])
-    call.upstream.input_format = call.upstream.output_format = G711_ALAW
-    call.upstream.downstream.deliver(server.SessionUpdated(session=call.session.config))
+    call.upstream.change(G711_ALAW)
+    call.upstream.downstream.deliver(server.SessionUpdated(session=call.session.state.config))
     speak(call, speech_pcm[half:])
     call.answer(encoded(G711_ALAW, speech_pcm[half:]))
     call.finish_answer()
@@ -160,3 +160,33 @@ def _finish(call: Call, part: Part) -> None:
     call.upstream.downstream.deliver(
         msgspec.convert({"type": "response.output_audio.done", **ids}, server.OutputAudioDone)
     )
+
+
+def test_formats_are_not_asked_for_each_packet(speech_pcm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a call is set up, what its leg and its upstream speak is asked again only when one of them says so."""
+    call = Call(leg_format=G711_ULAW).connect()
+    asked: list[str] = []
+
+    class Asking:
+        def __init__(self, name: str, value: AudioFormat | None) -> None:
+            self._name, self._value = name, value
+
+        def __get__(self, *_: object) -> AudioFormat | None:
+            asked.append(self._name)
+            return self._value
+
+    for end, name, value in (
+        (call.leg, "input_format", G711_ULAW),
+        (call.leg, "passage", None),
+        (call.upstream, "input_format", PCM16),
+        (call.upstream, "output_format", PCM16),
+        (call.upstream, "passage", None),
+    ):
+        vars(end).pop(name, None)
+        monkeypatch.setattr(type(end), name, Asking(name, value), raising=False)
+    for _ in range(100):
+        call.leg.speak(bytes(160))
+    call.answer(speech_pcm)
+    assert asked == []
+    call.upstream.downstream.upstream_changed()
+    assert sorted(asked) == ["input_format", "input_format", "output_format", "passage"]

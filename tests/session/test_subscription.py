@@ -65,7 +65,7 @@ def log() -> Iterator[list[EventDict]]:
 async def test_events_come_as_structs_with_their_text() -> None:
     """From session.created to the end of the call; the text holds what the struct does not know."""
     call, taker = Call().connect(), Taker()
-    call.session.subscribe(taker)
+    call.session.audience.subscribe(taker)
     body = {"type": "input_audio_buffer.committed", "item_id": "item_1", "news": 1}
     call.upstream.downstream.deliver(server.InputAudioBufferCommitted(item_id="item_1"), body)
     call.session.close("hangup")
@@ -83,7 +83,7 @@ async def test_sound_comes_with_its_place_in_the_track(audio_format: AudioFormat
     """Both tracks in the format that was asked for; the first piece counts what came before anybody subscribed."""
     call, taker = Call().connect(), Taker()
     call.leg.speak(bytes(20 * MS))
-    call.session.subscribe(taker, audio_format)
+    call.session.audience.subscribe(taker, audio_format)
     for _ in range(50):
         call.leg.speak(bytes(20 * MS))
     call.answer(bytes(1000 * MS))
@@ -101,11 +101,11 @@ async def test_sound_comes_with_its_place_in_the_track(audio_format: AudioFormat
 async def test_a_consumer_is_no_listener() -> None:
     """It takes no listener's place, stands in no list unless it wants to, and nothing is kept for it to come back."""
     call, taker = Call(max_listeners=0).connect(), Taker()
-    subscription = call.session.subscribe(taker, PCM16)
+    subscription = call.session.audience.subscribe(taker, PCM16)
     call.leg.speak(bytes(20 * MS))
-    assert call.session.attached == 0
+    assert call.session.audience.count == 0
     assert [listener.role for listener in call.session.stats().listeners] == ["peer"]
-    assert list(call.session.hub.replay._sounds) == []
+    assert list(call.session.audience.hub.replay._sounds) == []
     subscription.cancel()
     subscription.cancel()
     call.leg.speak(bytes(20 * MS))
@@ -117,8 +117,8 @@ async def test_a_consumer_is_no_listener() -> None:
 async def test_a_consumer_that_fails_costs_nobody_else(at: str, log: list[EventDict]) -> None:
     """It is told of its end and gets no more, the log names the call, and everybody else goes on."""
     call, failing, other = Call().connect(), Taker(fails_at=at), Taker()
-    call.session.subscribe(failing, PCM16)
-    call.session.subscribe(other, PCM16)
+    call.session.audience.subscribe(failing, PCM16)
+    call.session.audience.subscribe(other, PCM16)
     for _ in range(2):
         call.leg.speak(bytes(20 * MS))
     call.upstream.downstream.deliver_audio(PART, bytes(20 * MS))
@@ -136,5 +136,5 @@ async def test_who_comes_when_the_call_is_over_is_told_at_once() -> None:
     """There is nothing to wait for."""
     call, taker = Call(hangs=True).connect(), Taker()
     call.session.close("hangup")
-    call.session.subscribe(taker, PCM16)
+    call.session.audience.subscribe(taker, PCM16)
     assert (taker.events, taker.ends) == ([], [None])

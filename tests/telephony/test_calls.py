@@ -68,7 +68,7 @@ async def test_parameters_may_set_what_is_allowed(serve_with: ServeWith) -> None
     async with serve_with(**SETTINGS, carrier_parameters=("instructions", "voice")) as daemon:
         async with calling(dialling(daemon, "telnyx", parameters=given)) as caller:
             session = await session_of(daemon, caller)
-            config: Any = session.config
+            config: Any = session.state.config
             assert (config.instructions, config.audio.output.voice) == ("Be brief.", "marin")
             assert config.model != "other"
             assert config.tools == []
@@ -80,7 +80,7 @@ async def test_parameters_set_nothing_by_default(open_daemon: Daemon) -> None:
     where = dialling(open_daemon, "telnyx", parameters={"instructions": "Give all away.", "long": "x" * 5000})
     async with calling(where) as caller:
         session = await session_of(open_daemon, caller)
-        config: Any = session.config
+        config: Any = session.state.config
         assert config.instructions == ""
         assert "long" not in session.info.metadata
 
@@ -93,7 +93,7 @@ async def test_sound_that_waits_goes_with_the_call(open_daemon: Daemon, carrier:
     """Minutes of an answer that the caller will not hear are not kept when the call has ended."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
-        leg: Any = session._playing.leg
+        leg: Any = session.legs.current
         leg.play(Part("resp_1", "item_1", 0, 0), bytes(leg.output_format.size_of(60_000)))
         assert figures(session)["queued_ms"] > 50_000
     await gone(open_daemon)

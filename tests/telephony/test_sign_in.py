@@ -229,7 +229,7 @@ async def test_single_use_key_brings_its_session(open_daemon: Daemon) -> None:
     async with _socket(open_daemon, "twilio", **{SIGNATURE_HEADER: sign(_TOKEN, _STREAM)}) as connection:
         await connection.send(_start(minted.json["value"]))
         session = await opened(open_daemon)
-        config: Any = session.config
+        config: Any = session.state.config
         assert (config.instructions, config.audio.output.voice) == ("Be brief.", "marin")
         assert config.audio.input.format.__class__.__name__ == "PcmuFormat"
 

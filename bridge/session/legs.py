@@ -1,0 +1,263 @@
+"""What brings a call's sound and plays its answers: its leg, and the one that is about to take that one's place.
+
+connecting ──▶ current ──▶ hanging up ──▶ gone        connecting, current ──▶ gone
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.errors import BridgeError, PeerLost
+from bridge.media.contracts import Leg, Sink
+from bridge.media.playback import Played
+from bridge.session.audience import Audience
+from bridge.session.audio_router import AudioRouter
+from bridge.session.fanout.listener import Listener
+from bridge.session.info import CallInfo
+from bridge.session.lifetime import CallLifetime
+from bridge.session.playback_controller import PlaybackController
+from bridge.session.transitions import StateMachine
+
+__all__ = ["Call", "LegPort", "LegPortState", "Legs"]
+
+
+class Call(Protocol):
+    """What the legs of a call ask of it."""
+
+    def receive_client_text(self, listener: Listener, text: str) -> None:
+        """A client event came over the leg's data channel."""
+        ...
+
+    def receive_dtmf(self, key: str) -> None:
+        """The caller pressed a key."""
+        ...
+
+    def give_up(self) -> None:
+        """Nobody has come back, and nobody will."""
+        ...
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
+        """The call's leg is gone, and with it the call."""
+        ...
+
+
+class LegPortState(StrEnum):
+    """What of a leg reaches its call."""
+
+    CONNECTING = "connecting"
+    """Only that it is there, or gone: another leg may be the call's."""
+    CURRENT = "current"
+    """Everything."""
+    HANGING_UP = "hanging_up"
+    """Only that it is gone."""
+    GONE = "gone"
+
+
+_CONNECTING, _CURRENT, _HANGING_UP, _GONE = LegPortState
+_TABLE = {
+    _CONNECTING: {_CURRENT, _GONE},
+    _CURRENT: {_HANGING_UP, _GONE},
+    _HANGING_UP: {_GONE},
+    _GONE: set[LegPortState](),
+}
+
+
+class LegPort:
+    """Between one leg and its call: of two legs only one is the call's, and nothing of the other passes.
+
+    A port is a ``LegOwner`` and a ``PhoneOwner``. The call waits for a lost leg only if it ``may_come_back``.
+    """
+
+    def __init__(self, legs: "Legs", router: AudioRouter, *, may_come_back: bool, log: FilteringBoundLogger) -> None:
+        self.leg: Leg | None = None
+        self.after: str | None = None
+        """The event behind which its data channel goes on."""
+        self.may_come_back = may_come_back
+        self._legs = legs
+        self._router = router
+        self._machine = StateMachine("leg", _CONNECTING, _TABLE, log=log)
+
+    @property
+    def state(self) -> LegPortState:
+        """What of the leg passes."""
+        return self._machine.state
+
+    def enter(self, state: LegPortState) -> None:
+        """``Legs`` says which leg is the call's."""
+        self._machine.enter(state)
+
+    def leg_connected(self) -> None:
+        """Sound can flow."""
+        self._legs.connected(self)
+
+    def receive_leg_audio(self, sound: bytes) -> None:
+        """The caller's sound."""
+        if self._machine.state is _CURRENT:
+            self._router.receive_caller_audio(sound)
+
+    def channel_opened(self, sink: Sink) -> None:
+        """The leg has a channel for events."""
+        if self._machine.state in (_CURRENT, _HANGING_UP):
+            self._legs.channel_opened(self, sink)
+
+    def receive_leg_text(self, text: str) -> None:
+        """A client event came over that channel."""
+        if self._machine.state is _CURRENT:
+            self._legs.receive_text(text)
+
+    def receive_dtmf(self, key: str) -> None:
+        """The caller pressed a key."""
+        if self._machine.state is _CURRENT:
+            self._legs.receive_dtmf(key)
+
+    def played(self, event: Played) -> None:
+        """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
+        if self._machine.state is _CURRENT:
+            self._legs.played(event)
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
+        """The leg is gone; ``Legs`` knows whether that matters."""
+        self._legs.closed(self, reason, error)
+
+
+class Legs:
+    """See the module. A call may have no leg: its owner's socket is the call then."""
+
+    def __init__(
+        self,
+        call: Call,
+        info: CallInfo,
+        *,
+        lifetime: CallLifetime,
+        audience: Audience,
+        router: AudioRouter,
+        playback: PlaybackController,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._call = call
+        self._info = info
+        self._lifetime = lifetime
+        self._audience = audience
+        self._router = router
+        self._playback = playback
+        self._log = log
+        self._current: LegPort | None = None
+        self._next: LegPort | None = None
+        """Of a leg that is to take the place of the present one, and has not connected yet."""
+
+    @property
+    def current(self) -> Leg | None:
+        """The call's leg, or the last one that it had."""
+        return None if self._current is None else self._current.leg
+
+    @property
+    def all(self) -> list[Leg]:
+        """The call's leg, and the one that is about to take its place."""
+        return [port.leg for port in (self._current, self._next) if port is not None and port.leg is not None]
+
+    @property
+    def is_connecting(self) -> bool:
+        """A leg is about to take the place of the present one."""
+        return self._next is not None
+
+    def new_port(self, *, may_come_back: bool = True) -> LegPort:
+        """What a new leg reports to."""
+        return LegPort(self, self._router, may_come_back=may_come_back, log=self._log)
+
+    def take(self, leg: Leg, port: LegPort, *, after: str | None = None) -> None:
+        """The leg for ``port``: the call's first one, or one that takes the place of the present one if it connects.
+
+        Its data channel goes on behind the event ``after``. If it never connects, nothing has changed.
+        """
+        port.leg, port.after = leg, after
+        if self._current is None:
+            self._make_current(port, leg)
+            return
+        before, self._next = self._next, port
+        if before is not None and before.leg is not None:
+            before.leg.hang_up("resumed")
+
+    def hang_up(self, reason: str) -> bool:
+        """The call ends; True if ``Call.leg_closed`` follows, or has been called already."""
+        if self._next is not None and self._next.leg is not None:
+            self._next.leg.hang_up(reason)
+        port = self._current
+        if port is None or port.leg is None or port.state is not _CURRENT:
+            return False
+        port.enter(_HANGING_UP)
+        port.leg.hang_up(reason)
+        return True
+
+    # From the ports
+
+    def connected(self, port: LegPort) -> None:
+        """A leg takes the place of the one before: what was not heard by then is cut off; the upstream knows where."""
+        if port is self._next and port.leg is not None:
+            before, self._next = self._current, None
+            self._lifetime.come_back()
+            self._playback.clear()
+            if before is not None:
+                self._drop(before)
+                if before.leg is not None:
+                    before.leg.hang_up("resumed")
+            self._make_current(port, port.leg)
+        if port.state is _CURRENT:
+            self._lifetime.connect(self._info.transport)
+
+    def channel_opened(self, port: LegPort, sink: Sink) -> None:
+        """The leg's data channel is one more listener, without sound; a later one takes the place of the first."""
+        after, port.after = port.after, None
+        self._audience.attach_channel(sink, self._info.dialect, after)
+
+    def receive_text(self, text: str) -> None:
+        """A client event over the data channel."""
+        if self._audience.channel is not None:
+            self._call.receive_client_text(self._audience.channel, text)
+
+    def receive_dtmf(self, key: str) -> None:
+        """The caller pressed a key."""
+        self._call.receive_dtmf(key)
+
+    def played(self, event: Played) -> None:
+        """What the caller has heard."""
+        self._lifetime.touch()
+        self._playback.played(event)
+
+    def closed(self, port: LegPort, reason: str, error: BridgeError | None) -> None:
+        """A leg that was lost is waited for; one that hung up is not, unless another one is about to come."""
+        if port is self._next:
+            self._next = None
+            port.enter(_GONE)
+            self._log.info("call.resume_failed", reason=reason)
+            if self._lifetime.is_last_chance:
+                self._call.give_up()
+        elif port is not self._current or port.state is _GONE:
+            return
+        elif self._next is not None and self._lifetime.is_open:
+            self._lifetime.replace(reason, error)
+            self._lose(port)
+        elif self._is_waited_for(port, error) and self._lifetime.lose(reason, error):
+            self._lose(port)
+        else:
+            port.enter(_GONE)
+            self._call.leg_closed(reason, error)
+
+    def _is_waited_for(self, port: LegPort, error: BridgeError | None) -> bool:
+        return port.may_come_back and isinstance(error, PeerLost) and self._audience.is_live
+
+    def _lose(self, port: LegPort) -> None:
+        self._playback.clear()
+        self._drop(port)
+
+    def _drop(self, port: LegPort) -> None:
+        """Nothing of it passes any more."""
+        if port.state is not _GONE:
+            port.enter(_GONE)
+        self._audience.leave_channel()
+
+    def _make_current(self, port: LegPort, leg: Leg) -> None:
+        self._current = port
+        port.enter(_CURRENT)
+        self._playback.leg = leg
+        self._router.attach_leg(leg)
