@@ -25,8 +25,7 @@ from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import ConfigError
 from bridge.log import get_logger
-from bridge.observe.exposition import OPERATIONS
-from bridge.observe.observer import Observer
+from bridge.observe.observer import OPERATIONS, Observer
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.session.budget import KeepLimits
 from bridge.session.fanout.backlog import Limits
@@ -141,6 +140,8 @@ class Daemon:
             self.registry,
             self.stats,
             carriers=[carrier.name for carrier in self._carriers],
+            record_dir=config.recording.record_dir,
+            upstream_complaint=dialler.complaint,
             admit=lambda request: keys.admit(request.headers).require_admin(),
         )
         self.observer = await stack.enter_async_context(observer)

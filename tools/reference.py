@@ -15,7 +15,7 @@ import bridge.wire.binary
 from bridge.api.describe import asyncapi, openapi
 from bridge.config import settings_table
 from bridge.errors import BridgeError
-from bridge.observe.exposition import OPERATIONS
+from bridge.observe.observer import OPERATIONS
 from bridge.telephony.service import operations_of
 from bridge.telephony.settings import carrier_sections
 from bridge.wire.client_events import ClientEvent

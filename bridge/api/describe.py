@@ -151,7 +151,7 @@ _OPERATIONS = [
         status=101,
         query=WatchQuery,
     ),
-    Operation(method="get", path="/healthz", summary="Whether calls are taken.", response="text/plain", is_public=True),
+    Operation(method="get", path="/healthz", summary="That the process lives.", response="text/plain", is_public=True),
 ]
 
 

@@ -77,7 +77,7 @@ def new_app(
     cors = Middleware(Cors, keys=keys, allow_origins=access.allow_origin)
 
     async def health(request: Request) -> Response:
-        return PlainTextResponse("draining", 503) if registry.is_draining else PlainTextResponse("ok")
+        return PlainTextResponse("ok")
 
     sockets = Sockets(max_listeners_per_key)
     served: list[BaseRoute] = [

@@ -474,18 +474,24 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
     """What operators see from outside."""
 
     section: ClassVar[str] = "observe"
-    title: ClassVar[str] = "observation: metrics"
+    title: ClassVar[str] = "observation: metrics and readiness"
 
     metrics_port: Annotated[
         Port | None,
         setting(
             RESTART,
-            "TCP port of `/metrics` alone, where it takes no key; unset: it is on `port`, with an API key",
+            "TCP port of `/metrics`, `/readyz` and `/healthz`, where no key is asked for; unset: metrics are on "
+            "`port`, with an API key",
         ),
     ] = None
     metrics_host: Annotated[Text, setting(RESTART, "address to listen on for `metrics_port`: keep it private")] = (
         "127.0.0.1"
     )
+
+    ready_free_bytes: Annotated[
+        int,
+        setting(RESTART, "free bytes of `record_dir`'s disk below which `/readyz` answers 503", ge=0),
+    ] = 268_435_456
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """An address that is none."""

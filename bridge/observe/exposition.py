@@ -17,38 +17,29 @@ from starlette.routing import Route
 from bridge.api.operation import Operation
 from bridge.observe.metrics import Metrics
 
-__all__ = ["OPERATIONS", "Exposition"]
+__all__ = ["METRICS", "Exposition"]
 
 _PATH = "/metrics"
 _FRESH_S = 1.0
 
-OPERATIONS = [
-    Operation(
-        method="get",
-        path=_PATH,
-        summary="Metrics for Prometheus. With an API key only; or on a port of its own, without one.",
-        response="text/plain",
-    )
-]
-"""What is served here, for the description of the API."""
+METRICS = Operation(
+    method="get",
+    path=_PATH,
+    summary="Metrics for Prometheus. With an API key only; or on a port of its own, without one.",
+    response="text/plain",
+)
 
 
 class Exposition:
-    """``async with`` owns the thread; ``admit`` raises if the request may not see metrics."""
+    """Writes pages in ``thread``; each is good for ``fresh_s``."""
 
-    def __init__(self, metrics: Metrics, *, fresh_s: float = _FRESH_S) -> None:
+    def __init__(self, metrics: Metrics, thread: ThreadPoolExecutor, *, fresh_s: float = _FRESH_S) -> None:
         self._metrics = metrics
         self._fresh_s = fresh_s
         self._lock = asyncio.Lock()
         self._made_at = -float("inf")
         self._texts: dict[str, tuple[bytes, str]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
-
-    async def __aenter__(self) -> "Exposition":
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._thread.shutdown(wait=False)
+        self._thread = thread
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their media type, for a client that takes what ``accept`` says (RFC 9110 section 12.5.1)."""
@@ -65,7 +56,7 @@ class Exposition:
             return self._texts[content_type]
 
     def route(self, admit: Callable[[Request], object]) -> Route:
-        """The route of it."""
+        """The route of it; ``admit`` raises if the request may not see metrics."""
 
         async def serve(request: Request) -> Response:
             admit(request)

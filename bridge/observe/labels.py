@@ -28,6 +28,7 @@ CLOSE_REASONS = frozenset(
     {
         # As somebody wished, or because a limit was reached.
         "caller_hung_up",
+        "call_ended",
         "caller_closed",
         "cancelled",
         "channel_closed",

@@ -1,25 +1,32 @@
 """All that is observed of one daemon, put together: what subscribes, and what is served of it."""
 
-import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from bridge.calls.registry import Registry
 from bridge.config import ObserveSettings
-from bridge.observe.exposition import Exposition
+from bridge.observe.exposition import METRICS, Exposition
 from bridge.observe.metrics import Metrics
+from bridge.observe.readiness import READY, Probe, Readying, disk_probe
 from bridge.observe.requests import CountRequests
 from bridge.wire.stats import DaemonStats
 
-__all__ = ["Observer"]
+__all__ = ["OPERATIONS", "Observer"]
+
+_LIVE = "/healthz"
+
+OPERATIONS = [METRICS, READY]
+"""What is served of it, for the description of the API."""
 
 
 class Observer:
-    """Follows the calls of ``registry`` from the start; ``async with`` owns the threads that it uses."""
+    """Follows the calls of ``registry`` from the start; ``async with`` owns the thread that it uses."""
 
     def __init__(
         self,
@@ -28,6 +35,8 @@ class Observer:
         daemon: Callable[[], DaemonStats],
         *,
         carriers: Sequence[str],
+        record_dir: str | None,
+        upstream_complaint: Probe,
         admit: Callable[[Request], object],
     ) -> None:
         """``admit`` raises if a request at the daemon's own port may not see what concerns all calls."""
@@ -35,20 +44,24 @@ class Observer:
         registry.subscribe(self.metrics)
         self._has_own_port = settings.metrics_port is not None
         self._admit = admit
-        self._exposition = Exposition(self.metrics)
-        self._stack = contextlib.AsyncExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
+        self._exposition = Exposition(self.metrics, self._thread)
+        probes = {"upstream": upstream_complaint}
+        if record_dir is not None:
+            probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._thread)
+        self._readying = Readying(daemon, probes)
 
     async def __aenter__(self) -> "Observer":
-        await self._stack.enter_async_context(self._exposition)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._stack.aclose()
+        self._thread.shutdown(wait=False)
 
     @property
     def routes(self) -> list[Route]:
         """For the daemon's own port."""
-        return [] if self._has_own_port else [self._exposition.route(self._admit)]
+        ready = self._readying.route()
+        return [ready] if self._has_own_port else [ready, self._exposition.route(self._admit)]
 
     @property
     def middleware(self) -> list[Middleware]:
@@ -57,4 +70,10 @@ class Observer:
 
     def new_app(self) -> Starlette:
         """For a port of its own: whoever reaches it may see all of this."""
-        return Starlette(routes=[self._exposition.route(lambda request: None)])
+        live = Route(_LIVE, _say_ok, methods=["GET"])
+        return Starlette(routes=[self._exposition.route(lambda request: None), self._readying.route(), live])
+
+
+async def _say_ok(request: Request) -> Response:
+    """The process lives."""
+    return PlainTextResponse("ok")

@@ -12,6 +12,7 @@ from bridge.session.info import CallInfo
 from bridge.upstream.agent import AgentLine, Lobby
 from bridge.upstream.line import Line
 from bridge.upstream.plan import UpstreamPlan
+from bridge.upstream.probe import is_answering
 from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target
@@ -21,6 +22,8 @@ from bridge.webrtc.runner import PeerRunner
 from bridge.wire.stats import TargetStats
 
 __all__ = ["UpstreamFactory"]
+
+_PROBE_S = 2.0
 
 
 class UpstreamFactory:
@@ -88,6 +91,13 @@ class UpstreamFactory:
         targets = [*self._plan.default, *(target for targets in self._plan.by_model.values() for target in targets)]
         tallies = {target.name: self._tally(target) for target in targets if target.transport != "local"}
         return [tally.stats() for tally in tallies.values()]
+
+    async def complaint(self) -> str | None:
+        """What is wrong if none of those answers who are asked for calls without a model of their own; else None."""
+        for target in self._plan.default:
+            if await is_answering(target, timeout_s=_PROBE_S):
+                return None
+        return "No upstream answers."
 
     def _tally(self, target: Target) -> TargetTally:
         return self._tallies.setdefault(target.name, TargetTally(target.name))

@@ -39,7 +39,7 @@ async def _refused(*flags: str, **environ: str) -> str:
 async def _draining(url: str) -> None:
     """Returns when the daemon has got its signal."""
     async with asyncio.timeout(LIMIT_S):
-        while (await request("GET", f"{url}healthz")).status == 200:
+        while (await request("GET", f"{url}readyz")).status == 200:
             pass
 
 

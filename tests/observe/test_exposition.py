@@ -1,6 +1,7 @@
 """``GET /metrics`` of a live daemon: who may see it, in which form, and what a real call leaves there."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -22,8 +23,14 @@ _BEARER = {"Authorization": f"Bearer {_KEY}"}
 
 async def _figures(daemon: Daemon) -> Figures:
     """What the page says now: the daemon's own text may be a second old."""
-    text, _ = await Exposition(daemon.observer.metrics, fresh_s=0).text("")
-    return read(text.decode())
+    return read(await _text(daemon))
+
+
+async def _text(daemon: Daemon) -> str:
+    """The page as it is now."""
+    with ThreadPoolExecutor(1) as thread:
+        text, _ = await Exposition(daemon.observer.metrics, thread, fresh_s=0).text("")
+    return text.decode()
 
 
 def _openmetrics(text: str) -> list[str]:
@@ -109,8 +116,7 @@ async def test_a_real_call_leaves_its_figures(daemon: Daemon, short_pcm: bytes) 
         await peer.until("output_audio_buffer.started")
         await peer.until("response.done")
         running = await _figures(daemon)
-        text, _ = await Exposition(daemon.observer.metrics, fresh_s=0).text("")
-        assert peer.call_id not in text.decode()
+        assert peer.call_id not in await _text(daemon)
         session = daemon.registry.find(peer.call_id)
     await session.lifetime.closed.wait()
     assert running["bridge_calls"]["", "connected", "webrtc"] == 1
@@ -143,7 +149,8 @@ async def test_who_asks_often_gets_the_same_page() -> None:
         raise AssertionError(call_id)
 
     accepted = ("", "", "application/openmetrics-text", "")
-    async with Exposition(Metrics(find, stats), fresh_s=3600) as exposition:
+    with ThreadPoolExecutor(1) as thread:
+        exposition = Exposition(Metrics(find, stats), thread, fresh_s=3600)
         pages = await asyncio.gather(*map(exposition.text, accepted))
     assert reads == 1
     assert len({page for page, _ in pages}) == 2

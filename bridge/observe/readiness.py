@@ -1,0 +1,147 @@
+"""``GET /readyz``: whether a new call would be served, and if not, why. ``/healthz`` says only that the process lives.
+
+What the process knows of itself is asked each time. What has to be tried, an upstream or a disk, is tried at most once
+in a few seconds, however many ask, and within a bounded time.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge.api.operation import Operation
+from bridge.log import get_logger
+from bridge.wire.stats import DaemonStats
+
+__all__ = ["READY", "Check", "Readiness", "Readying", "disk_probe"]
+
+_log = get_logger("observe")
+
+_PATH = "/readyz"
+_FRESH_S = 5.0
+_LIMIT_S = 5.0
+
+Probe = Callable[[], Awaitable[str | None]]
+"""Tries something; what is wrong with it, None if nothing is."""
+
+
+class Check(Struct, frozen=True):
+    """One thing that a new call needs; ``reason`` says what is wrong with it, and is null if nothing is."""
+
+    name: str
+    is_ok: bool
+    reason: str | None = None
+
+
+class Readiness(Struct, frozen=True, kw_only=True):
+    """Whether a new call would be served: if each of the checks is well."""
+
+    object: str = "bridge.readiness"
+    is_ready: bool
+    checks: list[Check]
+
+
+READY = Operation(
+    method="get",
+    path=_PATH,
+    summary="Whether a new call would be served: 503 if not, with the same body, which says why.",
+    response=Readiness,
+    is_public=True,
+)
+
+
+class Readying:
+    """The checks of one daemon. ``probes`` have names; their last result counts for ``fresh_s``."""
+
+    def __init__(
+        self,
+        daemon: Callable[[], DaemonStats],
+        probes: dict[str, Probe],
+        *,
+        fresh_s: float = _FRESH_S,
+        limit_s: float = _LIMIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._daemon = daemon
+        self._probes = probes
+        self._fresh_s = fresh_s
+        self._limit_s = limit_s
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._probed: list[Check] = []
+        self._probed_at = -float("inf")
+        self._was_ready = True
+
+    async def report(self) -> Readiness:
+        """How it is now."""
+        async with self._lock:
+            if self._clock() - self._probed_at >= self._fresh_s:
+                async with asyncio.TaskGroup() as tasks:
+                    trying = [tasks.create_task(self._try(name, probe)) for name, probe in self._probes.items()]
+                self._probed = [task.result() for task in trying]
+                self._probed_at = self._clock()
+        stats = self._daemon()
+        draining = "The server is about to stop and takes no new calls." if stats.is_draining else None
+        late = f"The event loop is {stats.loop_lag_ms:.0f} ms late." if stats.is_overloaded else None
+        checks = [_check("draining", draining), _check("load", late), *self._probed]
+        report = Readiness(is_ready=all(check.is_ok for check in checks), checks=checks)
+        self._tell(report)
+        return report
+
+    def route(self) -> Route:
+        """The route of it; no key is asked for, since load balancers have none."""
+
+        async def serve(request: Request) -> Response:
+            report = await self.report()
+            headers = {"Cache-Control": "no-store"}
+            status = 200 if report.is_ready else 503
+            return Response(msgspec.json.encode(report), status, headers, media_type="application/json")
+
+        return Route(_PATH, serve, methods=["GET"])
+
+    async def _try(self, name: str, probe: Probe) -> Check:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                return _check(name, await probe())
+        except TimeoutError:
+            return _check(name, f"No answer within {self._limit_s:g} s.")
+        except Exception as error:
+            _log.error("observe.probe_failed", check=name, exc_info=error)
+            return _check(name, "The check itself failed; the server's log has the details.")
+
+    def _tell(self, report: Readiness) -> None:
+        if report.is_ready is self._was_ready:
+            return
+        self._was_ready = report.is_ready
+        if report.is_ready:
+            _log.info("observe.ready")
+        else:
+            _log.warning("observe.not_ready", reasons={one.name: one.reason for one in report.checks if not one.is_ok})
+
+
+def disk_probe(folder: str, free_bytes: int, thread: ThreadPoolExecutor) -> Probe:
+    """Asks, in ``thread``, whether the file system of ``folder`` has ``free_bytes`` left for us."""
+
+    def ask() -> str | None:
+        found = os.statvfs(folder)
+        left = found.f_bavail * found.f_frsize
+        return None if left >= free_bytes else f"The disk for recordings has {left // 2**20} MiB left."
+
+    async def probe() -> str | None:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, ask)
+        except OSError as error:
+            return f"The folder for recordings cannot be used: {error.strerror}."
+
+    return probe
+
+
+def _check(name: str, reason: str | None) -> Check:
+    return Check(name, reason is None, reason)
