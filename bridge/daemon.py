@@ -16,7 +16,10 @@ from bridge.api.gate import Gate
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
 from bridge.api.server import Server, new_app
-from bridge.calls.registry import Registry
+from bridge.calls.admission import LocalCallQuotas
+from bridge.calls.keys import LocalKeyStore
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.service import CallService
 from bridge.config import Config, ObserveSettings
 from bridge.context import CallContext
 from bridge.engine.assistant import Assistant
@@ -94,7 +97,7 @@ class Daemon:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
-        server, media, calls, listeners = config.server, config.media, config.calls, config.listeners
+        server, media, listeners = config.server, config.media, config.listeners
         listening = bind(server.host, server.port)
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
@@ -118,23 +121,13 @@ class Daemon:
         )
         self.registry = Registry(
             dialler.new_upstream,
+            _call_limits(config),
             is_relayed=dialler.is_relayed,
             default_model=dialler.default_model,
-            max_calls=calls.max_calls,
-            max_calls_per_key=calls.calls_per_key,
-            reserved_calls=calls.calls_in_reserve,
-            max_listeners_per_call=listeners.max_listeners_per_call,
-            call_limit_s=calls.call_limit_s,
-            resume_grace_s=calls.resume_grace_s,
-            max_loop_lag_ms=calls.max_loop_lag_ms,
-            keep=KeepLimits(
-                calls.conversation_bytes, calls.conversation_bytes_per_key, calls.conversation_bytes_in_all
-            ),
-            limits=Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes),
         )
         self._dialler = dialler
-        self.registry.subscribe(dialler.lobby)
-        keys = Keys(config.access.api_key, config.access.allow_origin)
+        self.registry.events.subscribe(dialler.lobby)
+        keys = Keys(config.access.api_key, config.access.allow_origin, LocalKeyStore())
         observer = Observer(
             config.observe,
             self.registry,
@@ -142,23 +135,32 @@ class Daemon:
             carriers=[carrier.name for carrier in self._carriers],
             record_dir=config.recording.record_dir,
             upstream_complaint=dialler.complaint,
-            admit=lambda request: keys.admit(request.headers).require_admin(),
+            admit=lambda request: keys.admit_admin(request.headers),
         )
         self.observer = await stack.enter_async_context(observer)
         recording = config.recording
+        recorder: Recorder | None = None
         if recording.record_dir is not None:  # before the registry, so that it outlives the calls
             recorder = Recorder(
-                recording.record_dir, sound_format=recording.record_format, watchers=self.registry.calls
+                recording.record_dir, sound_format=recording.record_format, announce=self.registry.events.publish
             )
-            self.registry.recorder = await stack.enter_async_context(recorder)
+            await stack.enter_async_context(recorder)
             if recording.record_calls:
-                self.registry.subscribe(EveryCall(recorder, self.registry.find))
+                self.registry.events.subscribe(EveryCall(recorder, self.registry.find))
         await stack.enter_async_context(self.endpoint)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
         self._gate = gate = Gate(server.max_pending, server.max_pending_per_address, server.trusted_proxies)
+        calls = CallService(
+            self.registry,
+            keys.store,
+            LocalCallQuotas(config.calls.calls_per_key),
+            webrtc=self.endpoint,
+            lobby=dialler.lobby,
+            recorder=recorder,
+        )
         telephony = Telephony(
             config.telephony,
-            self.registry,
+            calls,
             keys,
             gate,
             carriers=self._carriers,
@@ -169,13 +171,11 @@ class Daemon:
         app = new_app(
             server,
             config.access,
-            self.registry,
-            self.endpoint,
+            calls,
             keys,
-            dialler.lobby,
             models=dialler.models,
             max_listeners_per_key=listeners.max_listeners_per_key,
-            max_agents_per_key=calls.calls_per_key,
+            max_agents_per_key=config.calls.calls_per_key,
             routes=[*telephony.routes, *observer.routes],
             operations=[*telephony.operations, *OPERATIONS],
             middleware=observer.middleware,
@@ -212,10 +212,10 @@ class Daemon:
         """Of the process, apart from its calls."""
         registry = self.registry
         return DaemonStats(
-            is_draining=registry.is_draining,
-            is_overloaded=registry.lag.is_too_late,
-            loop_lag_ms=registry.lag.mean_ms,
-            kept_bytes=registry.kept_bytes,
+            is_draining=registry.admission.is_draining,
+            is_overloaded=registry.admission.lag.is_too_late,
+            loop_lag_ms=registry.admission.lag.mean_ms,
+            kept_bytes=registry.budgets.used_bytes,
             connections_refused=self._gate.refused,
             log_lines_dropped=self._log_lines_dropped(),
             endpoint=self.endpoint.stats(),
@@ -242,6 +242,20 @@ def _choose_engine(config: Config) -> str:
         advice = "pip install '.[local]'"
         raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
     return "parrot" if lacking or wanted == "parrot" else "local"
+
+
+def _call_limits(config: Config) -> CallLimits:
+    calls, listeners = config.calls, config.listeners
+    return CallLimits(
+        max_calls=calls.max_calls,
+        reserved_calls=calls.calls_in_reserve,
+        max_listeners_per_call=listeners.max_listeners_per_call,
+        call_limit_s=calls.call_limit_s,
+        resume_grace_s=calls.resume_grace_s,
+        max_loop_lag_ms=calls.max_loop_lag_ms,
+        backlog=Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes),
+        keep=KeepLimits(calls.conversation_bytes, calls.conversation_bytes_per_key, calls.conversation_bytes_in_all),
+    )
 
 
 class _Surroundings:

@@ -33,16 +33,17 @@ ALLOWED: dict[str, frozenset[str]] = {
     "context": frozenset({"log"}),
     "turns": frozenset(),
     "outgoing": frozenset(),
+    "sliced": frozenset({"turns"}),
     "wire": frozenset(),
     "media": frozenset({"wire"}),
     "session": _PURE | _TOP,
     "recording": _PURE | _TOP | {"session"},
-    "calls": _PURE | _TOP | {"session", "recording"},
     "webrtc": _PURE | _TOP,
-    "upstream": _PURE | _TOP | {"outgoing", "session", "webrtc", "calls"},
+    "calls": _PURE | _TOP | {"session", "webrtc", "recording"},
+    "upstream": _PURE | _TOP | {"outgoing", "sliced", "session", "webrtc", "calls"},
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
-    "api": _PURE | _TOP | {"outgoing", "session", "calls", "recording", "webrtc"},
-    "telephony": _PURE | _TOP | {"outgoing", "session", "calls"} | _SERVING,
+    "api": _PURE | _TOP | {"calls"},
+    "telephony": _PURE | _TOP | {"outgoing", "sliced", "session.resume_window", "calls"} | _SERVING,
     "observe": _PURE | _TOP | {"session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
@@ -155,7 +156,7 @@ def test_a_forbidden_arrow_is_seen_in_every_spelling() -> None:
 def test_a_granted_arrow_passes() -> None:
     """Its own room, ``errors``, a granted room and a granted part of a room are open."""
     for source in (
-        "from bridge.session.fanout.hub import Hub",
+        "from bridge.calls.service import CallService",
         "from bridge.api import gate",
         "from bridge.api.gate import Gate",
         "from bridge import __version__, errors",

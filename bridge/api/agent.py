@@ -1,12 +1,14 @@
-"""The WebSocket door for agents, ``/v1/realtime?role=agent``: whoever attaches here answers calls as the model."""
+"""The WebSocket endpoint for agents, ``/v1/realtime?role=agent``: whoever attaches here answers calls as the model."""
 
 from starlette.websockets import WebSocket
 
-from bridge.api.keys import Grant, Keys
-from bridge.api.socket import MAX_TEXT_CHARS, UNSUPPORTED_DATA, Sockets, SocketSink, accept, deny
-from bridge.calls.registry import Registry, unknown_call
+from bridge.api.attach import serve_place
+from bridge.api.keys import Keys
+from bridge.api.socket import Sockets, deny
+from bridge.calls.handles import SocketPlace
+from bridge.calls.keys import Grant
+from bridge.calls.service import CallService
 from bridge.errors import BadRequest, BridgeError
-from bridge.session.contracts import AgentLobby
 
 __all__ = ["AGENT", "serve_agent"]
 
@@ -14,54 +16,26 @@ AGENT = "agent"
 _ALLOWED = frozenset({"role", "call_id"})
 
 
-def _admit(websocket: WebSocket, registry: Registry, keys: Keys) -> tuple[Grant, str | None]:
-    """The agent's key, and the call that it comes for, None for any; raises ``BridgeError`` if it may not come."""
-    query = websocket.query_params
-    grant = keys.admit(websocket.headers)
-    grant.require_agent()
-    unknown = sorted(set(query) - _ALLOWED)
-    if unknown:
-        raise BadRequest(f"An agent chooses a call_id, or nothing; '{unknown[0]}' is not for it.", param=unknown[0])
-    call_id = query.get("call_id", grant.call_id)
-    if grant.call_id is not None and call_id != grant.call_id:
-        raise unknown_call(str(call_id))
-    if call_id is not None:
-        registry.find(call_id)
-    return grant, call_id
-
-
-async def serve_agent(websocket: WebSocket, registry: Registry, keys: Keys, lobby: AgentLobby, seats: Sockets) -> None:
+async def serve_agent(websocket: WebSocket, calls: CallService, keys: Keys, seats: Sockets) -> None:
     """From the request to the end of the socket; ``seats`` are counted by key, those with a call too."""
     try:
-        lobby.require_room()
-        grant, call_id = _admit(websocket, registry, keys)
+        grant = await keys.admit(websocket.headers)
+        place = await _find_place(websocket, calls, grant)
         if grant.is_minted:
             seats.require_room(grant.key_id)
-        keys.admit(websocket.headers, is_use=True)  # a refused request costs a single-use key nothing
+        await keys.store.spend(grant.token)  # a refused request costs a single-use key nothing
     except BridgeError as error:
         await deny(websocket, error)
         return
     with seats.one_more(grant.key_id):
-        await accept(websocket)
-        await _serve(websocket, registry, lobby, call_id)
+        await serve_place(websocket, place)
 
 
-async def _serve(websocket: WebSocket, registry: Registry, lobby: AgentLobby, call_id: str | None) -> None:
-    """From the upgrade to the end of the socket."""
-    sink = SocketSink.of(websocket.scope)
-    if call_id is not None and not registry.is_running(call_id):
-        sink.close(1000, "call ended")
-        return
-    seat = lobby.attach(sink, call_id)
-    try:
-        while (message := await websocket.receive())["type"] == "websocket.receive":
-            text = message.get("text")
-            if text is None:
-                seat.refuse_binary()
-                continue
-            if len(text) > MAX_TEXT_CHARS:
-                sink.close(UNSUPPORTED_DATA, "events are JSON text of at most 15 MiB")
-                return
-            seat.receive(text)
-    finally:
-        seat.detach()
+async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) -> SocketPlace:
+    """A place for the call that the URL or the key names, or for any; raises ``BridgeError`` if it may not come."""
+    query = websocket.query_params
+    grant.require_agent()
+    unknown = sorted(set(query) - _ALLOWED)
+    if unknown:
+        raise BadRequest(f"An agent chooses a call_id, or nothing; '{unknown[0]}' is not for it.", param=unknown[0])
+    return await calls.place_for_agent(grant, query.get("call_id", grant.call_id))

@@ -11,8 +11,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from bridge.calls.service import MAX_OFFER_BYTES
 from bridge.errors import BadRequest, RequestError
-from bridge.webrtc.sdp import MAX_SDP_BYTES
 from bridge.wire.checks import require_shallow
 from bridge.wire.client_events import decode_json
 
@@ -68,7 +68,7 @@ async def read_form(request: Request) -> dict[str, bytes]:
     Raises ``BadRequest`` where it is no form, or has more than 8 parts, or a part more than 1 KiB of headers.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
-    body = await read_body(request, MAX_SDP_BYTES + _MAX_JSON_BYTES)
+    body = await read_body(request, MAX_OFFER_BYTES + _MAX_JSON_BYTES)
     form = _Form(boundary)
     for start in range(0, len(body), _SLICE_BYTES):
         form.write(body[start : start + _SLICE_BYTES])

@@ -12,7 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.api.calls import RESUME_KEY, WARNING
-from bridge.api.keys import Keys, normal_origin
+from bridge.api.keys import Keys
+from bridge.calls.origins import normal_origin
 
 __all__ = ["Cors"]
 
@@ -28,15 +29,15 @@ class Cors:
         self._by_key = _cors(app, (), ".*")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_by_key = scope["type"] == "http" and self._is_by_key(Headers(scope=scope), scope["method"])
+        is_by_key = scope["type"] == "http" and await self._is_by_key(Headers(scope=scope), scope["method"])
         await (self._by_key if is_by_key else self._by_setting)(scope, receive, send)
 
-    def _is_by_key(self, headers: Headers, method: str) -> bool:
+    async def _is_by_key(self, headers: Headers, method: str) -> bool:
         if "origin" not in headers:
             return False
         if method == "OPTIONS" and "access-control-request-method" in headers:
-            return self._keys.is_named(headers["origin"])
-        return self._keys.names_page(headers)
+            return await self._keys.store.is_named(headers["origin"])
+        return await self._keys.names_page(headers)
 
 
 class _NormalCors(CORSMiddleware):

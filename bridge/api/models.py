@@ -26,11 +26,11 @@ def model_routes(owners: Mapping[str, str], keys: Keys) -> list[Route]:
     }
 
     async def list_models(request: Request) -> Response:
-        keys.admit(request.headers)
+        await keys.admit(request.headers)
         return JSONResponse({"object": "list", "data": list(models.values())})
 
     async def show_model(request: Request) -> Response:
-        keys.admit(request.headers)
+        await keys.admit(request.headers)
         model = request.path_params["model"]
         if model not in models:
             raise UnknownModel(f"The model '{model[:64]}' does not exist here.", param="model")

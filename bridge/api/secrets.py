@@ -1,11 +1,10 @@
-"""Doors where an application's server gets short-lived keys for its clients.
+"""Endpoints where an application's server gets short-lived keys for its clients.
 
 GA's ``client_secrets`` (many sessions until it expires), beta's ``sessions`` and ``transcription_sessions`` (a minute,
 one connection), and ``GET /session``, a token server for web pages, which is off unless origins are allowed.
 """
 
 import time
-from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -16,23 +15,25 @@ from starlette.routing import Route
 
 from bridge.api.allowance import Allowance
 from bridge.api.body import read_json
-from bridge.api.keys import Grant, Keys, Purpose
-from bridge.calls.registry import Registry, Terms
+from bridge.api.keys import Keys
+from bridge.calls.keys import Grant, KeyPurpose
+from bridge.calls.service import CallService
 from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, UnknownCall
 from bridge.wire.client_events import read_session
+from bridge.wire.codecs.codec import Dialect
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
 from bridge.wire.reading import bad_event
 from bridge.wire.sessions import SessionConfig, SessionRequest
 
-__all__ = ["BetaRequest", "BridgeCaps", "ClientSecretRequest", "read_request", "secret_routes", "whole_session"]
+__all__ = ["BetaRequest", "BridgeCaps", "ClientSecretRequest", "read_request", "secret_routes"]
 
-_PURPOSES: dict[str, Purpose] = {
-    "controller": "client",
-    "observer": "listener",
-    "agent": "agent",
-    "telephone": "telephone",
+_PURPOSES = {
+    "controller": KeyPurpose.CLIENT,
+    "observer": KeyPurpose.LISTENER,
+    "agent": KeyPurpose.AGENT,
+    "telephone": KeyPurpose.TELEPHONE,
 }
 
 _NOTHING = SessionRequest(SessionConfig(), {})
@@ -95,19 +96,19 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
+def secret_routes(keys: Keys, calls: CallService, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
     """The routes that mint keys; with ``serves_pages`` also for web pages that have none, so many to each address."""
     allowance = Allowance(page_keys_per_minute)
 
-    def admit_minter(request: Request) -> None:
-        keys.admit(request.headers).require_admin()
-        registry.require_accepting()  # a key of a server that stops would be good for nothing
+    async def admit_minter(request: Request) -> None:
+        await keys.admit_admin(request.headers)
+        calls.require_accepting()  # a key of a server that stops would be good for nothing
 
     async def client_secrets(request: Request) -> Response:
-        admit_minter(request)
+        await admit_minter(request)
         wanted, session = read_request(await read_json(request), ClientSecretRequest)
         caps = wanted.bridge
-        session = whole_session(session or _NOTHING, registry)
+        session = calls.complete_session(session or _NOTHING)
         grant = Grant(
             key_id=new_id("key"),
             config=session,
@@ -119,27 +120,27 @@ def secret_routes(keys: Keys, registry: Registry, *, serves_pages: bool, page_ke
             is_single_use=caps.single_use or caps.role == "telephone",
         )
         ttl_s = wanted.expires_after.seconds
-        value = keys.mint(grant, ttl_s=ttl_s)
+        value = await keys.store.mint(grant, ttl_s=ttl_s)
         shown = msgspec.to_builtins(session.config)
         return _secret({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
 
     async def sessions(request: Request) -> Response:
-        admit_minter(request)
-        return _secret(_mint_beta(keys, registry, await read_json(request)))
+        await admit_minter(request)
+        return _secret(await _mint_beta(keys, calls, await read_json(request)))
 
     async def transcription_sessions(request: Request) -> Response:
-        admit_minter(request)
-        return _secret(_mint_beta(keys, registry, await read_json(request), is_transcription=True))
+        await admit_minter(request)
+        return _secret(await _mint_beta(keys, calls, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
         if not serves_pages:
             raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
         origin = keys.admit_page(request.headers)
-        registry.require_accepting()
+        calls.require_accepting()
         allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
-            return _secret(_mint_beta(keys, registry, wanted, allowed_origins=(origin,)))
+            return _secret(await _mint_beta(keys, calls, wanted, allowed_origins=(origin,)))
         except BridgeError as error:
             return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
 
@@ -156,8 +157,8 @@ def _secret(content: dict[str, Any]) -> Response:
     return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 
-def _mint_beta(
-    keys: Keys, registry: Registry, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
+async def _mint_beta(
+    keys: Keys, calls: CallService, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
     if not isinstance(flat, dict):
@@ -165,32 +166,20 @@ def _mint_beta(
     ttl_s = _convert({"client_secret": flat.get("client_secret")}, BetaRequest).ttl_s
     beta = Beta()
     kind = "transcription" if is_transcription else "realtime"
-    session = whole_session(session_to_ga(flat, beta, kind=kind), registry)
+    session = calls.complete_session(session_to_ga(flat, beta, kind=kind))
     grant = Grant(
         key_id=new_id("key"),
-        purpose="page" if allowed_origins else "client",
+        purpose=KeyPurpose.PAGE if allowed_origins else KeyPurpose.CLIENT,
         config=session,
-        is_beta=True,
+        dialect=Dialect.BETA,
         temperature=beta.temperature,
         metadata=beta.metadata,
         is_single_use=True,
         allowed_origins=allowed_origins,
     )
-    value = keys.mint(grant, ttl_s=ttl_s)
+    value = await keys.store.mint(grant, ttl_s=ttl_s)
     shown = session_to_beta(msgspec.to_builtins(session.config), beta)
     return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + ttl_s}}
-
-
-def whole_session(wanted: SessionRequest, registry: Registry) -> SessionRequest:
-    """The request with a complete session; what the server alone sets stays the server's.
-
-    Raises ``BadEvent`` as ``Registry.require_known`` does.
-    """
-    fixed = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
-    wanted = replace(wanted, config=msgspec.structs.replace(wanted.config, **fixed))
-    terms = Terms(config=wanted)
-    registry.require_known(terms)
-    return replace(wanted, config=terms.session(new_id("sess"), 0, registry.default_model))
 
 
 def read_request(body: Any, kind: type[_S]) -> tuple[_S, SessionRequest | None]:

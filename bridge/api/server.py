@@ -32,12 +32,10 @@ from bridge.api.secrets import secret_routes
 from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
 from bridge.api.spellings import Spellings
 from bridge.api.watch import watch_route
-from bridge.calls.registry import Registry
+from bridge.calls.service import CallService
 from bridge.config import AccessSettings, ServerSettings
 from bridge.errors import BridgeError, RequestError, error_body
 from bridge.log import get_logger
-from bridge.session.contracts import AgentLobby
-from bridge.webrtc.endpoint import Endpoint
 
 __all__ = ["Server", "new_app"]
 
@@ -57,10 +55,8 @@ _CONSOLE_HEADERS = {
 def new_app(
     server: ServerSettings,
     access: AccessSettings,
-    registry: Registry,
-    endpoint: Endpoint,
+    calls: CallService,
     keys: Keys,
-    lobby: AgentLobby,
     *,
     models: Mapping[str, str],
     max_listeners_per_key: int,
@@ -81,12 +77,12 @@ def new_app(
 
     sockets = Sockets(max_listeners_per_key)
     served: list[BaseRoute] = [
-        realtime_route(registry, keys, lobby, sockets, Sockets(max_agents_per_key, what="agents")),
-        watch_route(registry, keys, sockets),
-        *call_routes(registry, endpoint, keys),
+        realtime_route(calls, keys, sockets, Sockets(max_agents_per_key, what="agents")),
+        watch_route(calls, keys, sockets),
+        *call_routes(calls, keys),
         *secret_routes(
             keys,
-            registry,
+            calls,
             serves_pages=access.page_keys and bool(access.allow_origin),
             page_keys_per_minute=access.page_keys_per_minute,
         ),

@@ -27,6 +27,7 @@ from websockets.protocol import State
 
 from bridge.api.gate import Pass
 from bridge.api.keys import subprotocols
+from bridge.calls.keys import API_KEY_ID
 from bridge.errors import BridgeError, OverLimit, error_body
 from bridge.media.contracts import SinkOwner
 from bridge.turns import UNIT_S, Share, Shares, Work
@@ -69,7 +70,6 @@ _NO_HANDSHAKE = (
     b"This is no WebSocket request"
 )
 _KEY_SHARE, _KEY_BURST_S = 0.25, 0.5  # of the event loop's time, for one minted key
-_OPERATOR = "api"  # what API keys do together is the operator's own business
 _SCOPE_KEY = "bridge.socket"
 
 
@@ -362,7 +362,7 @@ class Sockets:
 
     def share_of(self, key_id: str) -> Share | None:
         """What all sockets of a minted key may take of our time before they wait for their turn."""
-        return None if key_id == _OPERATOR else self._shares.of(key_id)
+        return None if key_id == API_KEY_ID else self._shares.of(key_id)
 
     def require_room(self, key_id: str) -> None:
         """Raises ``OverLimit`` where one more would be one too many."""

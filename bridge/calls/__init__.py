@@ -1,1 +1,3 @@
-"""Which calls there are, who may have them, and what they may take."""
+"""The one way to a call, its keys and limits; interfaces for what several processes may share."""
+
+__all__: list[str] = []

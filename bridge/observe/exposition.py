@@ -6,7 +6,7 @@ text for a second: asking costs others nothing.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client.exposition import choose_encoder
@@ -55,11 +55,11 @@ class Exposition:
                 self._texts[content_type] = written, content_type
             return self._texts[content_type]
 
-    def route(self, admit: Callable[[Request], object]) -> Route:
+    def route(self, admit: Callable[[Request], Awaitable[object]]) -> Route:
         """The route of it; ``admit`` raises if the request may not see metrics."""
 
         async def serve(request: Request) -> Response:
-            admit(request)
+            await admit(request)
             text, content_type = await self.text(request.headers.get("accept", ""))
             return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 

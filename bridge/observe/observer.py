@@ -1,6 +1,6 @@
 """All that is observed of one daemon, put together: what subscribes, and what is served of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
@@ -25,6 +25,10 @@ OPERATIONS = [METRICS, READY]
 """What is served of it, for the description of the API."""
 
 
+async def _admit_all(request: Request) -> None:
+    """Nothing is asked for."""
+
+
 class Observer:
     """Follows the calls of ``registry`` from the start; ``async with`` owns the thread that it uses."""
 
@@ -37,11 +41,11 @@ class Observer:
         carriers: Sequence[str],
         record_dir: str | None,
         upstream_complaint: Probe,
-        admit: Callable[[Request], object],
+        admit: Callable[[Request], Awaitable[object]],
     ) -> None:
         """``admit`` raises if a request at the daemon's own port may not see what concerns all calls."""
         self.metrics = Metrics(registry.find, daemon, carriers=carriers)
-        registry.subscribe(self.metrics)
+        registry.events.subscribe(self.metrics)
         self._has_own_port = settings.metrics_port is not None
         self._admit = admit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
@@ -71,7 +75,7 @@ class Observer:
     def new_app(self) -> Starlette:
         """For a port of its own: whoever reaches it may see all of this."""
         live = Route(_LIVE, _say_ok, methods=["GET"])
-        return Starlette(routes=[self._exposition.route(lambda request: None), self._readying.route(), live])
+        return Starlette(routes=[self._exposition.route(_admit_all), self._readying.route(), live])
 
 
 async def _say_ok(request: Request) -> Response:

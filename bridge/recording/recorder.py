@@ -17,7 +17,6 @@ from bridge.log import get_logger
 from bridge.media.stereo import StereoTimeline
 from bridge.recording.files import Format, RecordingFiles
 from bridge.recording.leftovers import finish_leftovers
-from bridge.session.fanout.hub import Hub
 from bridge.session.fanout.replay import DROPPED
 from bridge.session.fanout.subscription import Subscription, TrackName
 from bridge.session.session import Session
@@ -197,10 +196,11 @@ class Recording:
 class Recorder:
     """All recordings of a daemon. ``async with`` owns its thread and completes what is unfinished at the end."""
 
-    def __init__(self, folder: str, *, sound_format: Format, watchers: Hub) -> None:
+    def __init__(self, folder: str, *, sound_format: Format, announce: Callable[[ServerEvent], None]) -> None:
+        """``announce`` tells those who follow all calls."""
         self._path = folder
         self._format = sound_format
-        self._watchers = watchers
+        self._announce = announce
         self._recordings: dict[str, Recording] = {}
         self._unfinished: set[Recording] = set()
         self._all_done = asyncio.Event()
@@ -350,7 +350,7 @@ class Recorder:
     def _tell(self, recording: Recording, event: RecordingStarted | RecordingEnded) -> None:
         """Those of the call who know the bridge, and those who watch all calls."""
         recording.session.audience.hub.publish_own(event)
-        self._watchers.publish(event)
+        self._announce(event)
 
     def _hand_on(self) -> None:
         for recording in tuple(self._recordings.values()):

@@ -1,9 +1,9 @@
-"""Who answers a session, and where agents wait for one: the contracts of a session with its upstream."""
+"""Who answers a session: the contracts of a session with its upstream."""
 
 from typing import Protocol
 
 from bridge.errors import BridgeError
-from bridge.media.contracts import PassingUpstream, Sink
+from bridge.media.contracts import PassingUpstream
 from bridge.media.playback import Part
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
@@ -11,12 +11,7 @@ from bridge.wire.client_events import ClientMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.stats import UpstreamStats
 
-__all__ = [
-    "AgentLobby",
-    "AgentSeat",
-    "Downstream",
-    "Upstream",
-]
+__all__ = ["Downstream", "Upstream"]
 
 
 class Downstream(Protocol):
@@ -78,32 +73,4 @@ class Upstream(Protocol):
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""
-        ...
-
-
-class AgentSeat(Protocol):
-    """One agent's socket."""
-
-    def receive(self, text: str) -> None:
-        """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
-        ...
-
-    def refuse_binary(self) -> None:
-        """A binary message came, which carries no event."""
-        ...
-
-    def detach(self) -> None:
-        """The socket is gone."""
-        ...
-
-
-class AgentLobby(Protocol):
-    """Where agents wait for calls."""
-
-    def require_room(self) -> None:
-        """Raises ``OverLimit`` where too many wait already."""
-        ...
-
-    def attach(self, sink: Sink, call_id: str | None = None) -> AgentSeat:
-        """An agent has come; with ``call_id`` for that call alone."""
         ...

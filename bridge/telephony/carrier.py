@@ -13,9 +13,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from bridge.api.gate import Gate
-from bridge.api.keys import Grant, Keys
+from bridge.api.keys import Keys
 from bridge.api.operation import Operation
-from bridge.calls.registry import Registry
+from bridge.calls.keys import Grant
+from bridge.calls.service import CallService
 from bridge.config import Section, TelephonySettings
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import Dialect
@@ -37,18 +38,16 @@ class CarrierHost(Generic[S]):
     """The carrier's own."""
     telephony: TelephonySettings
     """Those of all carriers."""
-    registry: Registry
+    calls: CallService
     keys: Keys
     gate: Gate
-    calls: CarrierCalls
+    carrier_calls: CarrierCalls
     tasks: asyncio.TaskGroup
     """For what outlives a request; ended with the daemon."""
 
-    def admit_operator(self, request: Request) -> Grant:
+    async def admit_operator(self, request: Request) -> Grant:
         """Lets in whoever runs the bridge; clients' keys open no telephone lines (``Unauthorized``, ``Forbidden``)."""
-        grant = self.keys.admit(request.headers)
-        grant.require_admin()
-        return grant
+        return await self.keys.admit_admin(request.headers)
 
     def public_url(self, scheme: str, path: str) -> str:
         """The address of ``path`` as carriers know it; ``scheme``, http or ws, gets an s if ``public_url`` has one."""

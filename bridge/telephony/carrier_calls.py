@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from msgspec import UNSET
 
-from bridge.api.keys import Grant, Keys
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.keys import Grant, KeyStore, redeem_telephone_key
+from bridge.calls.service import CallService
+from bridge.calls.terms import Terms
 from bridge.config import TelephonySettings
 from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
@@ -75,8 +77,8 @@ class CarrierCalls:
     def __init__(
         self,
         settings: TelephonySettings,
-        registry: Registry,
-        keys: Keys,
+        calls: CallService,
+        keys: KeyStore,
         *,
         on_hang_up: Callable[[str, str, CallContext], None],
         queue_limit_s: int,
@@ -88,11 +90,12 @@ class CarrierCalls:
         """Of connections that had no call yet."""
         self._settings = settings
         self._queue_limit_s = queue_limit_s
-        self._registry = registry
+        self._calls = calls
         self._keys = keys
         self._on_hang_up = on_hang_up
         self._tally = Tally()
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
+        self._answering: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> "CarrierCalls":
         await self.clock.__aenter__()
@@ -106,30 +109,33 @@ class CarrierCalls:
         """How many there are, by dialect."""
         return Counter(name for name, _ in self._legs)
 
-    def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg:
+    async def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg:
         """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``."""
-        name = line.dialect.name
-        key = (name, started.call)
-        leg = self._legs.get(key)
-        grant = self._admit(started, leg, trust)
-        if leg is None:
-            terms = self._terms(grant, started, trust.session, caller=line.sender)
-            session = self._registry.open(terms, transport=name)
-            port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
-            leg = self._legs[key] = CarrierLeg(
-                started,
-                port,
-                self.clock,
-                context=session.context,
-                traits=line.dialect.traits,
-                grace_s=self._settings.carrier_grace_s,
-                limit_s=self._queue_limit_s,
-                on_closed=lambda closed: self._forget(key, closed),
-            )
-            session.legs.take(leg, port)
-        elif (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
+        key = (line.dialect.name, started.call)
+        async with self._answering.setdefault(key, asyncio.Lock()):  # of two connections of one call, one opens it
+            grant = await self._admit(started, self._legs.get(key), trust)
+            leg = self._legs.get(key) or await self._open(key, line, started, trust, grant)
+        if (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)
+        return leg
+
+    async def _open(
+        self, key: tuple[str, str], line: CarrierLine, started: CallStarted, trust: Trust, grant: Grant
+    ) -> CarrierLeg:
+        terms = self._terms(grant, started, trust.session, caller=line.sender)
+        call = await self._calls.open_with_carrier(terms, line.dialect.name)
+        leg = self._legs[key] = CarrierLeg(
+            started,
+            call.owner,
+            self.clock,
+            context=call.context,
+            traits=line.dialect.traits,
+            grace_s=self._settings.carrier_grace_s,
+            limit_s=self._queue_limit_s,
+            on_closed=lambda closed: self._forget(key, closed),
+        )
+        call.attach_leg(leg)
         return leg
 
     async def carry(
@@ -158,7 +164,7 @@ class CarrierCalls:
                             leg.handle_event(line, event)
                         elif isinstance(event, CallStarted):
                             call = event.call
-                            leg = self.answer(line, event, trust)
+                            leg = await self.answer(line, event, trust)
                             leg.context.bind_task()
                             start.reschedule(None)
                             if on_answered is not None:
@@ -197,7 +203,7 @@ class CarrierCalls:
             "telephony.refused", carrier=carrier, reason=error.code, message=error.message, count=count, **shown
         )
 
-    def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> Grant:
+    async def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> Grant:
         """What the call's token opens; raises ``Unauthorized``."""
         if trust.grant is not None:
             return trust.grant
@@ -214,7 +220,7 @@ class CarrierCalls:
             raise Forbidden(
                 "The call is there already, and this is not the token that it came with.", code="call_taken"
             )
-        return self._keys.redeem(token)
+        return await redeem_telephone_key(self._keys, token)
 
     def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, *, caller: str) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}

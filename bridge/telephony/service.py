@@ -20,7 +20,7 @@ from bridge.api.gate import Gate
 from bridge.api.keys import Keys, subprotocols
 from bridge.api.operation import Operation
 from bridge.api.socket import SocketSink
-from bridge.calls.registry import Registry
+from bridge.calls.service import CallService
 from bridge.config import Section, ServerSettings, TelephonySettings
 from bridge.context import CallContext, address_of
 from bridge.errors import BridgeError, error_body
@@ -60,7 +60,7 @@ class Telephony:
     def __init__(
         self,
         settings: TelephonySettings,
-        registry: Registry,
+        calls: CallService,
         keys: Keys,
         gate: Gate | None = None,
         *,
@@ -69,7 +69,7 @@ class Telephony:
         queue_limit_s: int = 600,
     ) -> None:
         """``of_carriers`` are the sections of the carriers; one that is not among them has its defaults."""
-        self.calls = CarrierCalls(settings, registry, keys, on_hang_up=self._hang_up, queue_limit_s=queue_limit_s)
+        self.calls = CarrierCalls(settings, calls, keys.store, on_hang_up=self._hang_up, queue_limit_s=queue_limit_s)
         self.ports: dict[str, int] = {}
         """TCP ports of carriers that have one of their own, by the carrier's name."""
         self._carriers = tuple(carriers)
@@ -81,10 +81,10 @@ class Telephony:
             carrier.name: CarrierHost(
                 settings=given.get(carrier.settings, carrier.settings()),
                 telephony=settings,
-                registry=registry,
+                calls=calls,
                 keys=keys,
                 gate=gate or Gate(server.max_pending, server.max_pending_per_address),
-                calls=self.calls,
+                carrier_calls=self.calls,
                 tasks=self._tasks,
             )
             for carrier in self._carriers
@@ -183,7 +183,7 @@ class Telephony:
         await self.calls.carry(line, receive, trust, on_answered=lambda leg: sink.let_in())
 
     async def _describe(self, request: Request) -> Response:
-        self._keys.admit(request.headers).require_admin()
+        await self._keys.admit_admin(request.headers)
         running = self.calls.running
         state = TelephonyState(
             endpoints={

@@ -12,8 +12,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
 from bridge.outgoing import TLS
-from bridge.session.sliced import SlicedConnection
 from bridge.session.state import SessionState
+from bridge.sliced import SlicedConnection
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.upstream.target import Target, Tongue
 from bridge.wire.audio import AudioFormat

@@ -4,7 +4,7 @@ import ast
 import inspect
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +17,10 @@ from bridge.api.describe import asyncapi
 from bridge.api.describe import openapi as openapi_of
 from bridge.api.keys import Keys
 from bridge.api.server import new_app
-from bridge.calls.registry import Registry
+from bridge.calls.admission import LocalCallQuotas
+from bridge.calls.keys import LocalKeyStore
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.service import CallService
 from bridge.config import AccessSettings, ServerSettings, TelephonySettings
 from bridge.daemon import Daemon
 from bridge.engine.parrot import Parrot
@@ -25,7 +28,6 @@ from bridge.engine.service import Engine
 from bridge.session.fanout.backlog import Limits
 from bridge.telephony.carrier import TELEPHONY
 from bridge.telephony.service import Telephony, operations_of
-from bridge.upstream.agent import Lobby
 from bridge.wire.choices import CHOICES
 from tests.end_to_end.web import open_socket, request
 from tests.sdk.every_event import every_server_event
@@ -75,16 +77,16 @@ async def test_documents_are_served(daemon: Daemon) -> None:
 
 def test_every_route_is_described() -> None:
     """Each route of the application is in the OpenAPI document with its methods, and nothing else is."""
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "limits": Limits()}
-    registry, keys = Registry(lambda info: Engine(Parrot(), info.context), **limits), Keys((), ())
-    telephony = Telephony(TelephonySettings(), registry, keys)
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "backlog": Limits()}
+    registry = Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits))
+    keys = Keys((), (), LocalKeyStore())
+    calls = CallService(registry, keys.store, LocalCallQuotas(1))
+    telephony = Telephony(TelephonySettings(), calls, keys)
     app = new_app(
         ServerSettings(),
         AccessSettings(),
-        registry,
-        cast(Any, None),
+        calls,
         keys,
-        Lobby(Limits()),
         models={},
         max_listeners_per_key=10,
         max_agents_per_key=10,

@@ -15,14 +15,17 @@ from starlette.applications import Starlette
 
 from bridge.api.keys import Keys
 from bridge.api.server import new_app
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.admission import LocalCallQuotas
+from bridge.calls.keys import LocalKeyStore
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.service import CallService
+from bridge.calls.terms import Terms
 from bridge.config import AccessSettings, ServerSettings
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import BadOffer
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import ListenerState
-from bridge.upstream.agent import Lobby
 from bridge.webrtc.sdp import parse_offer
 from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import ListenerRole
@@ -209,8 +212,8 @@ def run() -> Iterator[Callable[[Any], Any]]:
 
 async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     """Each message is answered by one error event at most; whatever it was, the session lives on."""
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "backlog": Limits()}
+    async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
         owner = session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         for text in texts:
@@ -251,10 +254,10 @@ def test_events_of_a_beta_client(run: Callable[[Any], Any], texts: list[str]) ->
 @pytest.mark.parametrize("dialect", list(Dialect))
 async def test_every_depth(dialect: Dialect) -> None:
     """However deep a message is nested, it is taken or refused; afterwards listeners of both dialects come in."""
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "backlog": Limits()}
     taken = set()
     for depth in range(700, 1010, 2):
-        async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
+        async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
             session = registry.open(Terms(model="parrot"), transport="websocket")
             sink = FakeSink()
             listener = session.audience.attach(sink, role=ListenerRole.OWNER, dialect=dialect)
@@ -349,16 +352,15 @@ async def _post(app: Starlette, path: str, content_type: str, body: bytes) -> tu
 
 
 async def _ask(path: str, content_type: str, body: bytes) -> None:
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
-        keys = Keys((), ())
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "backlog": Limits()}
+    async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
+        keys = Keys((), (), LocalKeyStore())
+        calls = CallService(registry, keys.store, LocalCallQuotas(1), webrtc=cast(Any, _NoEndpoint()))
         app = new_app(
             ServerSettings(),
             AccessSettings(),
-            registry,
-            cast(Any, _NoEndpoint()),
+            calls,
             keys,
-            Lobby(Limits()),
             models={},
             max_listeners_per_key=10,
             max_agents_per_key=10,

@@ -1,15 +1,16 @@
 """Keys: who is let in, for what, for how long, and from which page."""
 
+import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
 
-from bridge.api import keys as keys_module
-from bridge.api.keys import Grant, Keys, Purpose, subprotocols
+from bridge.api.keys import Keys, subprotocols
+from bridge.calls import keys as keys_module
+from bridge.calls.keys import Grant, KeyPurpose, LocalKeyStore, redeem_telephone_key
 from bridge.errors import Forbidden, OverLimit, Unauthorized
 from tests.fakes import FakeClock
 
@@ -23,7 +24,13 @@ def _headers(key: str | None = None, **fields: str) -> Headers:
 
 
 def _keys(clock: FakeClock | None = None, *, origins: tuple[str, ...] = ()) -> Keys:
-    return Keys((_KEY, "another"), origins, clock=clock or FakeClock())
+    return Keys((_KEY, "another"), origins, LocalKeyStore(clock=clock or FakeClock()))
+
+
+async def _use(keys: Keys, headers: Headers) -> Grant:
+    grant = await keys.admit(headers)
+    await keys.store.spend(grant.token)
+    return grant
 
 
 def _grant(**caps: Any) -> Grant:
@@ -39,9 +46,9 @@ def _grant(**caps: Any) -> Grant:
         {"sec_websocket_protocol": f"realtime, openai-insecure-api-key.{_KEY}, openai-beta.realtime-v1"},
     ],
 )
-def test_each_way_to_send_a_key(fields: dict[str, str]) -> None:
+async def test_each_way_to_send_a_key(fields: dict[str, str]) -> None:
     """Bearer, Azure's header, a browser's subprotocol."""
-    grant = _keys().admit(_headers(**fields))
+    grant = await _keys().admit(_headers(**fields))
     assert (grant.key_id, grant.is_minted, grant.role) == ("api", False, "controller")
 
 
@@ -59,10 +66,10 @@ def test_each_way_to_send_a_key(fields: dict[str, str]) -> None:
         {"sec_websocket_protocol": "openai-insecure-api-key."},
     ],
 )
-def test_without_the_right_key(fields: dict[str, str]) -> None:
+async def test_without_the_right_key(fields: dict[str, str]) -> None:
     """401, and the refusal says nothing of what was sent."""
     with pytest.raises(Unauthorized) as refused:
-        _keys().admit(_headers(**fields))
+        await _keys().admit(_headers(**fields))
     assert refused.value.code == "invalid_api_key"
     assert _KEY[:-1] not in refused.value.message
 
@@ -73,13 +80,13 @@ def test_subprotocols_over_several_headers() -> None:
     assert subprotocols(Headers(raw=raw)) == ["realtime", "b", "c"]
 
 
-def test_minted_key_opens_what_it_was_minted_for() -> None:
+async def test_minted_key_opens_what_it_was_minted_for() -> None:
     """The grant itself, as often as wanted where it is not for a single use."""
     keys = _keys()
     grant = _grant(purpose="listener", max_duration_s=5.0)
-    key = keys.mint(grant, ttl_s=60)
+    key = await keys.store.mint(grant, ttl_s=60)
     assert key.startswith("ek_")
-    assert [keys.admit(_headers(key), is_use=True) for _ in range(3)] == [grant] * 3
+    assert [await _use(keys, _headers(key)) for _ in range(3)] == [grant] * 3
     assert grant.is_minted
 
 
@@ -95,7 +102,7 @@ def test_minted_key_opens_what_it_was_minted_for() -> None:
     ],
 )
 def test_what_each_purpose_is_good_for(
-    purpose: Purpose, opens: bool, listens: bool, answers: bool, rules: bool
+    purpose: KeyPurpose, opens: bool, listens: bool, answers: bool, rules: bool
 ) -> None:
     """Each key opens what it is for, and nothing else; an API key opens everything."""
     grant = _grant(purpose=purpose)
@@ -112,94 +119,93 @@ def test_what_each_purpose_is_good_for(
 
 
 @pytest.mark.parametrize("purpose", ["page", "client", "listener", "agent", "telephone"])
-def test_a_carrier_redeems_telephones_keys_only(purpose: Purpose) -> None:
+async def test_a_carrier_redeems_telephones_keys_only(purpose: KeyPurpose) -> None:
     """A single-use key for anything else is no token, and is not spent by the attempt."""
     keys = _keys()
-    key = keys.mint(_grant(purpose=purpose, is_single_use=True), ttl_s=60)
+    key = await keys.store.mint(_grant(purpose=purpose, is_single_use=True), ttl_s=60)
     if purpose == "telephone":
-        assert keys.redeem(key).purpose == "telephone"
+        assert (await redeem_telephone_key(keys.store, key)).purpose == "telephone"
     for _ in range(2):
         with pytest.raises(Unauthorized) as refused:
-            keys.redeem(key)
+            (await redeem_telephone_key(keys.store, key))
         assert refused.value.code == "invalid_token"
     if purpose != "telephone":
-        assert keys.admit(_headers(key), is_use=True).purpose == purpose
+        assert (await _use(keys, _headers(key))).purpose == purpose
 
 
 @pytest.mark.parametrize(("at", "is_good"), [(0.0, True), (59.999, True), (60.0, False), (60.001, False), (1e9, False)])
-def test_expiry(at: float, is_good: bool) -> None:
+async def test_expiry(at: float, is_good: bool) -> None:
     """Good until the second at which it expires, and not at it."""
     clock = FakeClock()
     keys = _keys(clock)
-    key = keys.mint(_grant(), ttl_s=60)
+    key = await keys.store.mint(_grant(), ttl_s=60)
     clock.now = at
     if is_good:
-        assert keys.admit(_headers(key)) == _grant()
+        assert await keys.admit(_headers(key)) == _grant()
     else:
         with pytest.raises(Unauthorized):
-            keys.admit(_headers(key))
+            await keys.admit(_headers(key))
 
 
-def test_expired_key_is_an_api_key_nowhere() -> None:
+async def test_expired_key_is_an_api_key_nowhere() -> None:
     """Where no key is asked for, an old ``ek_`` key is refused all the same: it promised a session."""
     clock = FakeClock()
-    keys = Keys((), (), clock=clock)
-    key = keys.mint(_grant(), ttl_s=10)
+    keys = Keys((), (), LocalKeyStore(clock=clock))
+    key = await keys.store.mint(_grant(), ttl_s=10)
     clock.now = 11
     local = {"host": "localhost:8080"}
     with pytest.raises(Unauthorized):
-        keys.admit(_headers(key, **local))
-    assert keys.admit(_headers(**local)) == Grant()
-    keys.mint(_grant(), ttl_s=10)
+        await keys.admit(_headers(key, **local))
+    assert await keys.admit(_headers(**local)) == Grant()
+    await keys.store.mint(_grant(), ttl_s=10)
     with pytest.raises(Unauthorized):
-        keys.admit(_headers(key, **local))
+        await keys.admit(_headers(key, **local))
 
 
-def test_single_use_is_spent_by_use_only() -> None:
+async def test_single_use_is_spent_by_use_only() -> None:
     """Looking in does not count; the second use is refused."""
     keys = _keys()
-    key = keys.mint(_grant(is_single_use=True), ttl_s=60)
+    key = await keys.store.mint(_grant(is_single_use=True), ttl_s=60)
     for _ in range(3):
-        keys.admit(_headers(key))
-    keys.admit(_headers(key), is_use=True)
+        await keys.admit(_headers(key))
+    await _use(keys, _headers(key))
     with pytest.raises(Unauthorized):
-        keys.admit(_headers(key), is_use=True)
-    assert keys.admit(_headers(key)) == _grant(is_single_use=True)  # to hang up, or to attach to its own call
+        await _use(keys, _headers(key))
+    assert await keys.admit(_headers(key)) == _grant(is_single_use=True)  # to hang up, or to attach to its own call
 
 
-def test_single_use_under_a_thousand_redeems() -> None:
+async def test_single_use_under_a_thousand_redeems() -> None:
     """However many try at a time, one gets in."""
     keys = _keys()
-    key = keys.mint(_grant(is_single_use=True), ttl_s=60)
+    key = await keys.store.mint(_grant(is_single_use=True), ttl_s=60)
 
-    def redeem(_: int) -> bool:
+    async def redeem() -> bool:
         try:
-            keys.admit(_headers(key), is_use=True)
+            await _use(keys, _headers(key))
         except Unauthorized:
             return False
         return True
 
-    with ThreadPoolExecutor(32) as pool:
-        assert sum(pool.map(redeem, range(1000))) == 1
+    assert sum(await asyncio.gather(*(redeem() for _ in range(1000)))) == 1
 
 
-def test_as_many_as_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_as_many_as_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Minting is bounded; expired keys make room."""
     monkeypatch.setattr(keys_module, "_MAX_MINTED", 3)
     clock = FakeClock()
     keys = _keys(clock)
     for _ in range(3):
-        keys.mint(_grant(), ttl_s=10)
+        await keys.store.mint(_grant(), ttl_s=10)
     with pytest.raises(OverLimit):
-        keys.mint(_grant(), ttl_s=10)
+        await keys.store.mint(_grant(), ttl_s=10)
     clock.now = 10
-    assert keys.admit(_headers(keys.mint(_grant(), ttl_s=10))) == _grant()
+    assert await keys.admit(_headers(await keys.store.mint(_grant(), ttl_s=10))) == _grant()
 
 
-def test_keys_are_unlike_each_other() -> None:
+async def test_keys_are_unlike_each_other() -> None:
     """Each key is new, and long enough not to be guessed."""
     keys = _keys()
-    minted = {keys.mint(_grant(), ttl_s=10) for _ in range(1000)}
+    minted = {await keys.store.mint(_grant(), ttl_s=10) for _ in range(1000)}
     assert len(minted) == 1000
     assert min(map(len, minted)) >= 25
 
@@ -215,15 +221,15 @@ def test_keys_are_unlike_each_other() -> None:
         ("https://app.example.evil", False),
     ],
 )
-def test_web_origins(origin: str | None, is_allowed: bool) -> None:
+async def test_web_origins(origin: str | None, is_allowed: bool) -> None:
     """Listed pages and the bridge's own; who is no browser sends none."""
     keys = _keys(origins=(_PAGE,))
     headers = _headers(_KEY) if origin is None else _headers(_KEY, origin=origin)
     if is_allowed:
-        keys.admit(headers)
+        await keys.admit(headers)
     else:
         with pytest.raises(Forbidden) as refused:
-            keys.admit(headers)
+            await keys.admit(headers)
         assert refused.value.param == "Origin"
 
 
@@ -252,68 +258,68 @@ def test_web_origins(origin: str | None, is_allowed: bool) -> None:
         ("null", "null", False),
     ],
 )
-def test_own_pages(host: str, origin: str, is_own: bool) -> None:
+async def test_own_pages(host: str, origin: str, is_own: bool) -> None:
     """A page is the bridge's own by scheme, host and port: letters of any size, the scheme's port said or not."""
     headers = Headers({"host": host, "origin": origin, "authorization": f"Bearer {_KEY}"})
     if is_own:
-        _keys().admit(headers)
+        await _keys().admit(headers)
     else:
         with pytest.raises(Forbidden):
-            _keys().admit(headers)
+            await _keys().admit(headers)
 
 
 @pytest.mark.parametrize("listed", ["https://app.example", "https://app.example:443"])
 @pytest.mark.parametrize("origin", ["https://app.example", "https://app.example:443", "https://APP.example"])
-def test_listed_pages_however_written(listed: str, origin: str) -> None:
+async def test_listed_pages_however_written(listed: str, origin: str) -> None:
     """In the setting and in a key alike; a page of another port is another one."""
     keys = _keys(origins=(listed,))
-    keys.admit(_headers(_KEY, origin=origin))
+    await keys.admit(_headers(_KEY, origin=origin))
     assert keys.admit_page(_headers(origin=origin)) == "https://app.example"
-    key = keys.mint(_grant(allowed_origins=(listed,)), ttl_s=60)
-    keys.admit(_headers(key, origin=origin))
-    assert keys.is_named(origin)
-    assert keys.names_page(_headers(key, origin=origin))
+    key = await keys.store.mint(_grant(allowed_origins=(listed,)), ttl_s=60)
+    await keys.admit(_headers(key, origin=origin))
+    assert await keys.store.is_named(origin)
+    assert await keys.names_page(_headers(key, origin=origin))
     for other in ("https://app.example:80", "http://app.example", "https://app.example:4433"):
         for shown in (_KEY, key):
             with pytest.raises(Forbidden):
-                keys.admit(_headers(shown, origin=other))
+                await keys.admit(_headers(shown, origin=other))
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "file://", "https://app.example:8443"])
-def test_pages_of_every_origin(origin: str) -> None:
+async def test_pages_of_every_origin(origin: str) -> None:
     """Let in if the setting says so, but with a key only; a key that names its own pages is for those all the same."""
     keys = _keys(origins=("*",))
-    keys.admit(_headers(_KEY, origin=origin))
+    await keys.admit(_headers(_KEY, origin=origin))
     for headers in (_headers(origin=origin), _headers("wrong", origin=origin)):
         with pytest.raises(Unauthorized):
-            keys.admit(headers)
-    own = keys.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=60)
+            await keys.admit(headers)
+    own = await keys.store.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=60)
     with pytest.raises(Forbidden):
-        keys.admit(_headers(own, origin=origin))
+        await keys.admit(_headers(own, origin=origin))
     with pytest.raises(Forbidden):
         keys.admit_page(_headers(origin=origin))
 
 
-def test_key_with_origins_of_its_own() -> None:
+async def test_key_with_origins_of_its_own() -> None:
     """A key for one page is no good to another, even to a listed one, nor without any."""
     keys = _keys(origins=(_PAGE,))
     own = "https://own.example"
-    key = keys.mint(_grant(allowed_origins=(own,)), ttl_s=60)
-    keys.admit(_headers(key, origin=own))
+    key = await keys.store.mint(_grant(allowed_origins=(own,)), ttl_s=60)
+    await keys.admit(_headers(key, origin=own))
     for headers in (_headers(key), _headers(key, origin=_PAGE), _headers(key, origin="https://bridge.example")):
         with pytest.raises(Forbidden):
-            keys.admit(headers)
+            await keys.admit(headers)
 
 
-def test_open_daemon_answers_to_loopback_only() -> None:
+async def test_open_daemon_answers_to_loopback_only() -> None:
     """Without keys, a name that somebody made to point here is no name of ours."""
-    keys = Keys((), ())
+    keys = Keys((), (), LocalKeyStore())
     assert keys.is_open
     for host in ("localhost", "127.0.0.1:8080", "[::1]:8080"):
-        assert keys.admit(Headers({"host": host})) == Grant()
+        assert await keys.admit(Headers({"host": host})) == Grant()
     for host in ("evil.example", "", "127.0.0.1.evil.example"):
         with pytest.raises(Forbidden):
-            keys.admit(Headers({"host": host}))
+            await keys.admit(Headers({"host": host}))
 
 
 def test_token_server_is_for_listed_pages() -> None:
@@ -325,57 +331,57 @@ def test_token_server_is_for_listed_pages() -> None:
             keys.admit_page(headers)
 
 
-def test_no_key_is_kept_or_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_key_is_kept_or_told(caplog: pytest.LogCaptureFixture) -> None:
     """Neither the object's own state nor any message holds a key in clear."""
     caplog.set_level(logging.DEBUG)
     keys = _keys()
-    key = keys.mint(_grant(), ttl_s=60)
-    state = repr({name: getattr(keys, name) for name in vars(keys)})
+    key = await keys.store.mint(_grant(), ttl_s=60)
+    state = repr([vars(part) for part in (keys, keys.store, keys._api_keys)])
     for secret in (_KEY, "another", key):
         assert secret not in state
         assert secret not in caplog.text
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a]b", "[]:80"])
-def test_host_that_is_none(host: str) -> None:
+async def test_host_that_is_none(host: str) -> None:
     """A Host header or Origin that cannot be read is refused, never a fault of ours."""
     with pytest.raises(Forbidden):
-        Keys((), ()).admit(Headers({"host": host}))
+        await Keys((), (), LocalKeyStore()).admit(Headers({"host": host}))
     with pytest.raises(Forbidden):
-        _keys().admit(_headers(_KEY, origin=f"https://{host}"))
+        await _keys().admit(_headers(_KEY, origin=f"https://{host}"))
 
 
-def test_pages_that_keys_name() -> None:
+async def test_pages_that_keys_name() -> None:
     """An origin is named by as long as one key that names it; a page by its own key only, a while after its expiry."""
     clock = FakeClock()
     keys = _keys(clock)
     page, other = "https://own.example", "https://other.example"
-    first = keys.mint(_grant(allowed_origins=(page, other)), ttl_s=10)
-    second = keys.mint(_grant(allowed_origins=(page,)), ttl_s=1000)
-    plain = keys.mint(_grant(), ttl_s=1000)
-    assert keys.is_named(page)
-    assert keys.is_named(other)
-    assert keys.names_page(_headers(first, origin=other))
+    first = await keys.store.mint(_grant(allowed_origins=(page, other)), ttl_s=10)
+    second = await keys.store.mint(_grant(allowed_origins=(page,)), ttl_s=1000)
+    plain = await keys.store.mint(_grant(), ttl_s=1000)
+    assert await keys.store.is_named(page)
+    assert await keys.store.is_named(other)
+    assert await keys.names_page(_headers(first, origin=other))
     for key, origin in ((second, other), (plain, page), (_KEY, page), ("ek_none", page)):
-        assert not keys.names_page(_headers(key, origin=origin))
-    assert not keys.names_page(_headers(first))
+        assert not await keys.names_page(_headers(key, origin=origin))
+    assert not await keys.names_page(_headers(first))
     clock.now = 60.0
     with pytest.raises(Unauthorized):
-        keys.admit(_headers(first, origin=other))
-    assert keys.names_page(_headers(first, origin=other))  # and may read that 401
+        await keys.admit(_headers(first, origin=other))
+    assert await keys.names_page(_headers(first, origin=other))  # and may read that 401
     clock.now = 10 + 600.0
-    assert not keys.is_named(other)
-    assert not keys.names_page(_headers(first, origin=other))
-    assert keys.is_named(page)
+    assert not await keys.store.is_named(other)
+    assert not await keys.names_page(_headers(first, origin=other))
+    assert await keys.store.is_named(page)
 
 
-def test_remembered_keys_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_remembered_keys_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expired keys are forgotten early where a new one needs their place."""
     monkeypatch.setattr(keys_module, "_MAX_MINTED", 1)
     clock = FakeClock()
     keys = _keys(clock)
-    keys.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=10)
+    await keys.store.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=10)
     clock.now = 10
-    assert keys.is_named(_PAGE)
-    keys.mint(_grant(), ttl_s=10)
-    assert not keys.is_named(_PAGE)
+    assert await keys.store.is_named(_PAGE)
+    await keys.store.mint(_grant(), ttl_s=10)
+    assert not await keys.store.is_named(_PAGE)

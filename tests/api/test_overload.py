@@ -6,9 +6,9 @@ import time
 import pytest
 
 from bridge.calls.overload import LoopLag
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.terms import Terms
 from bridge.errors import Overloaded
-from bridge.session.fanout.backlog import Limits
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
 from tests.fakes import FakeUpstream
@@ -54,15 +54,11 @@ async def test_new_calls_are_refused_and_running_ones_live() -> None:
     """The error says when to come back; a call that runs goes on, and is found."""
     registry = Registry(
         lambda info: FakeUpstream(),
-        max_calls=5,
-        max_listeners_per_call=3,
-        call_limit_s=3600,
-        limits=Limits(),
-        max_loop_lag_ms=100,
+        CallLimits(max_calls=5, max_listeners_per_call=3, call_limit_s=3600, max_loop_lag_ms=100),
     )
     async with registry:
         running = registry.open(Terms(), transport="websocket")
-        _measure(registry.lag, 1000, times=5)
+        _measure(registry.admission.lag, 1000, times=5)
         with pytest.raises(Overloaded) as caught:
             registry.open(Terms(), transport="websocket")
         assert (caught.value.http_status, caught.value.code) == (503, "server_overloaded")

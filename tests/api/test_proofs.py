@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.api.describe import openapi
-from bridge.api.keys import Grant, Keys
+from bridge.calls.keys import Grant, KeyPurpose, LocalKeyStore, redeem_telephone_key
 from bridge.config import load
 from bridge.errors import ConfigError
 from bridge.webrtc.ice_full import IceServers
@@ -93,13 +93,13 @@ async def test_wall_clock_that_jumps(
 
 
 @pytest.mark.parametrize("jump_s", [-_HOUR_S, _HOUR_S])
-def test_keys_live_by_a_clock_that_does_not_jump(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
+async def test_keys_live_by_a_clock_that_does_not_jump(monkeypatch: pytest.MonkeyPatch, jump_s: float) -> None:
     """What the wall clock says concerns no key: it is good for as long as it was minted for."""
-    keys = Keys(("sk-1",), ())
-    key = keys.mint(Grant(key_id="key_1", purpose="telephone", is_single_use=True), ttl_s=_TTL_S)
+    keys = LocalKeyStore()
+    key = await keys.mint(Grant(key_id="key_1", purpose=KeyPurpose.TELEPHONE, is_single_use=True), ttl_s=_TTL_S)
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + jump_s)
-    assert keys.redeem(key).key_id == "key_1"
+    assert (await redeem_telephone_key(keys, key)).key_id == "key_1"
 
 
 async def test_turn_credentials_are_in_no_log(

@@ -7,9 +7,9 @@ import pytest
 from openai.types.websocket_reconnection import is_recoverable_close
 from structlog.testing import capture_logs
 
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.terms import Terms
 from bridge.errors import Draining, OverLimit, UnknownCall
-from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire.server_events import ServerEvent
@@ -25,10 +25,7 @@ class House:
         self.upstreams: list[FakeUpstream] = []
         self.registry = Registry(
             self._new_upstream,
-            max_calls=max_calls,
-            max_listeners_per_call=3,
-            call_limit_s=call_limit_s,
-            limits=Limits(),
+            CallLimits(max_calls=max_calls, max_listeners_per_call=3, call_limit_s=call_limit_s),
         )
 
     def _new_upstream(self, info: CallInfo) -> FakeUpstream:
@@ -75,19 +72,6 @@ async def test_a_session_starts_with_its_configuration() -> None:
         given = SessionConfig(instructions="dance")
         keyed = registry.open(Terms(config=SessionRequest.of(given)), transport="websocket").state.config
         assert (keyed.instructions, keyed.tool_choice) == ("dance", "auto")
-
-
-async def test_a_key_sees_its_own_calls_only() -> None:
-    """A call of another key is as unknown as one that does not exist; the API keys see all."""
-    house = House()
-    async with house.registry as registry:
-        mine = registry.open(Terms(key_id="key_1"), transport="webrtc")
-        other = registry.open(Terms(key_id="key_2"), transport="webrtc")
-        assert registry.of_key("key_1") == [mine]
-        assert registry.of_key("api") == [mine, other]
-        assert registry.find(mine.info.id, "key_1") is mine
-        with pytest.raises(UnknownCall):
-            registry.find(other.info.id, "key_1")
 
 
 async def test_a_key_may_shorten_a_call() -> None:
@@ -153,7 +137,7 @@ async def test_draining_takes_no_new_calls_and_lets_the_running_ones_end() -> No
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(registry.drain(3600))
             await asyncio.sleep(0)
-            assert registry.is_draining
+            assert registry.admission.is_draining
             with pytest.raises(Draining) as caught:
                 house.open()
             assert (caught.value.http_status, caught.value.code) == (503, "server_draining")
@@ -200,7 +184,7 @@ async def test_who_follows_all_calls_may_fail() -> None:
     house, follower = House(), _Follower()
     with capture_logs() as lines:
         async with house.registry:
-            house.registry.subscribe(follower)
+            house.registry.events.subscribe(follower)
             for _ in range(2):
                 house.open().close("hangup")
     assert follower.told == ["bridge.call.opened", "bridge.call.closed"] * 2

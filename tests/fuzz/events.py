@@ -6,7 +6,8 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.terms import Terms
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import BadEvent
@@ -52,8 +53,8 @@ def _of_client(events: list[Any]) -> list[bytes]:
 
 async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     """Each message is answered by one complaint at most; whatever it was, the session lives on."""
-    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "limits": Limits()}
-    async with Registry(lambda info: Engine(Parrot(), info.context), **limits) as registry:
+    limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "backlog": Limits()}
+    async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
         session = registry.open(Terms(model="parrot"), transport="websocket")
         session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         sink = FakeSink()

@@ -100,10 +100,10 @@ async def test_requests_are_counted_by_route_and_status(daemon: Daemon, offer: s
 async def test_a_fault_of_ours_is_counted(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw is answered with 500, and counted as such."""
 
-    def fail(key_id: str) -> None:
+    async def fail() -> None:
         raise RuntimeError("on purpose")
 
-    monkeypatch.setattr(daemon.registry, "of_key", fail)
+    monkeypatch.setattr(daemon.registry.directory, "list", fail)
     assert (await request("GET", f"{daemon.url}v1/calls")).status == 500
     assert (await _figures(daemon))["bridge_http_requests_total"] == {("GET", "/v1/calls", "500"): 1}
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.terms import Terms
 from bridge.errors import PeerLost, UpstreamError
 from bridge.media.playback import Part
 from bridge.observe.metrics import Metrics
-from bridge.session.fanout.backlog import Limits
 from bridge.session.session import Session
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
@@ -49,14 +49,10 @@ class House:
         self.upstream = FakeUpstream()
         self.registry = Registry(
             lambda info: self.upstream,
-            max_calls=5,
-            max_listeners_per_call=3,
-            call_limit_s=3600.0,
-            limits=Limits(),
-            resume_grace_s=30.0,
+            CallLimits(max_calls=5, max_listeners_per_call=3, call_limit_s=3600.0, resume_grace_s=30.0),
         )
         self.metrics = Metrics(self.registry.find, lambda: DAEMON, carriers=["twilio"], clock=self.clock)
-        self.registry.subscribe(self.metrics)
+        self.registry.events.subscribe(self.metrics)
 
     def call(self, transport: str = "webrtc", figures: LegStats = _PEER) -> tuple[Session, Leg]:
         """A call whose caller is connected; the upstream's ``downstream`` is its session."""
@@ -269,10 +265,10 @@ async def test_answers_are_counted_by_who_gave_them(house: House, monkeypatch: p
 
 async def test_recordings_are_counted(house: House) -> None:
     """Those that begin, and those that end, by the reason."""
-    house.registry.calls.publish(own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"))
+    house.registry.events.publish(own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"))
     for reason in ("failed", "whatever"):
         ended = own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason=reason, seconds=1.0, files=[])
-        house.registry.calls.publish(ended)
+        house.registry.events.publish(ended)
     found = await house.figures()
     assert found["bridge_recordings_started_total"] == {(): 1}
     assert (found["bridge_recordings_ended_total"]["failed",], found["bridge_recordings_ended_total"]["other",]) == (

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from msgspec import to_builtins
 
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.terms import Terms
 from bridge.errors import BadRequest, ConfigError
 from bridge.recording.files import RecordingFiles
 from bridge.recording.recorder import EveryCall, Recorder
@@ -62,10 +63,10 @@ class House:
     def __init__(self, folder: Path, *, sound_format: Any = "wav", records_all: bool = False) -> None:
         self.upstreams: list[FakeUpstream] = []
         self.registry = Registry(
-            self._new_upstream, max_calls=5, max_listeners_per_call=0, call_limit_s=3600.0, limits=Limits()
+            self._new_upstream, CallLimits(max_calls=5, max_listeners_per_call=0, call_limit_s=3600.0)
         )
         self.folder = folder
-        self.recorder = Recorder(str(folder), sound_format=sound_format, watchers=self.registry.calls)
+        self.recorder = Recorder(str(folder), sound_format=sound_format, announce=self.registry.events.publish)
         self._records_all = records_all
 
     def _new_upstream(self, info: CallInfo) -> FakeUpstream:
@@ -73,12 +74,12 @@ class House:
         return self.upstreams[-1]
 
     async def __aenter__(self) -> "House":
-        self.registry.recorder = await self.recorder.__aenter__()
+        await self.recorder.__aenter__()
         if self._records_all:
-            self.registry.subscribe(EveryCall(self.recorder, self.registry.find))
+            self.registry.events.subscribe(EveryCall(self.recorder, self.registry.find))
         await self.registry.__aenter__()
         self.watcher = Watcher()
-        self.registry.watch(self.watcher, Choices())
+        self.registry.events.watch(self.watcher, Choices(), [])
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

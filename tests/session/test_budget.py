@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from bridge.calls.registry import Registry, Terms
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.terms import Terms
 from bridge.errors import BadEvent
 from bridge.session import budget as budget_module
 from bridge.session.budget import Budget, KeepLimits, size_of
 from bridge.session.conversation import Conversation
-from bridge.session.fanout.backlog import Limits
 from bridge.session.session import Session
 from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight
@@ -259,11 +259,7 @@ class _House:
         keep = KeepLimits(of_conversation=100_000, of_key=150_000, of_process=220_000)
         self.registry = Registry(
             self._new_upstream,
-            max_calls=5,
-            max_listeners_per_call=3,
-            call_limit_s=3600,
-            limits=Limits(),
-            keep=keep,
+            CallLimits(max_calls=5, max_listeners_per_call=3, call_limit_s=3600, keep=keep),
         )
 
     def _new_upstream(self, info: object) -> FakeUpstream:
@@ -310,7 +306,7 @@ async def test_what_an_upstream_says_is_heard_all_the_same() -> None:
         assert [len(event["item"]["content"][0]["text"]) for event in heard] == [60_000] * 20
         assert {error["error"]["code"] for error in sink.of_type("error")} == {"conversation_too_large"}
         assert len(sink.of_type("error")) == 19
-        assert registry.kept_bytes < 110_000
+        assert registry.budgets.used_bytes < 110_000
 
 
 async def test_budgets_of_keys_and_of_the_process() -> None:
@@ -337,8 +333,8 @@ async def test_budgets_of_keys_and_of_the_process() -> None:
         assert keep(1, 90_000)
         for session, _, _ in opened:
             session.close("hangup")
-        assert registry.kept_bytes == 0
-        assert registry._kept_of_keys == {}
+        assert registry.budgets.used_bytes == 0
+        assert registry.budgets._of_keys == {}
 
 
 _DEEP = "[" * 5000 + "]" * 5000

@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bridge.session.sliced import SlicedConnection
+from bridge.sliced import SlicedConnection
 from tests.machine import scaled
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from bridge.api.keys import Grant
+from bridge.calls.keys import Grant, KeyPurpose
 from bridge.client.carriers.contract import silence_of
 from bridge.client.carriers.dialling import Dialling
 from bridge.client.phone import Phone, dial
@@ -36,8 +36,13 @@ def dialling(daemon: Daemon, carrier: str, **choices: Any) -> Dialling:
 
 def new_token(daemon: Daemon) -> str:
     """A telephone's key, as ``POST /v1/realtime/client_secrets`` mints it, for one call."""
-    grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
-    return daemon.telephony.calls._keys.mint(grant, ttl_s=60)
+    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True)
+    minting = daemon.telephony.calls._keys.mint(grant, ttl_s=60)
+    try:
+        minting.send(None)
+    except StopIteration as minted:  # keys of the process itself are made without a wait
+        return str(minted.value)
+    raise AssertionError("a daemon's own keys are waited for")
 
 
 def to_telephone(pcm: bytes, audio_format: AudioFormat) -> bytes:

@@ -36,16 +36,18 @@ _PROCESS_LOGGERS = {
     "daemon",
     "api.http",
     "api.server",
-    "log",
-    "webrtc.endpoint",
-    "webrtc.runner",
+    "calls.events",
     "calls.overload",
+    "calls.reaper",
+    "engine.local",
+    "log",
     "recording.recorder",
-    "calls.registry",
     "telephony.asterisk.carrier",
+    "telephony.audiosocket.connection",
     "telephony.carrier_calls",
     "telephony.hang_up",
-    "engine.local",
+    "webrtc.endpoint",
+    "webrtc.runner",
 }
 """The modules that have something to say which belongs to no call, or to none yet."""
 

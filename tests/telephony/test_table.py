@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from bridge.api.operation import Operation
+from bridge.calls.keys import Grant
 from bridge.config import Applies, Section, load, setting, settings_table
 from bridge.config.fields import Text
 from bridge.daemon import Daemon
@@ -109,7 +110,7 @@ def _row(flagman: _Flagman) -> Carrier[_SemaphoreSettings]:
         return Trust(is_admitted=True)
 
     async def answer(host: CarrierHost[_SemaphoreSettings], request: Request) -> Response:
-        return PlainTextResponse(f"hoist {len(host.registry.sessions)}")
+        return PlainTextResponse(f"hoist {len(await host.calls.list_calls(Grant()))}")
 
     return Carrier(
         name=_Semaphore.name,

@@ -65,11 +65,11 @@ def _new_dialect(request: HTTPConnection) -> Asterisk:
 
 async def _fetch(host: CarrierHost[AsteriskSettings], request: Request) -> Response:
     """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
-    grant = host.admit_operator(request)
+    grant = await host.admit_operator(request)
     if host.settings.asterisk_url is None:
         raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="endpoint_closed")
     wanted, session = read_request(await read_json(request), FetchRequest)
-    host.registry.require_room()
+    await host.calls.require_room()
     trust = Trust(grant=grant, session=session)
     connection = await fetch(f"{host.settings.asterisk_url.rstrip('/')}/{wanted.connection_id}")
     answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
@@ -85,7 +85,7 @@ async def _carry(
     """Whatever goes wrong with one call must not end the others."""
     line = CarrierLine(Asterisk(), connection, sender=connection.address)
     try:
-        await host.calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
+        await host.carrier_calls.carry(line, connection.receive, trust, on_answered=answered.set_result)
     except Exception as error:
         _log.error("telephony.call_failed", exc_info=error)
     finally:

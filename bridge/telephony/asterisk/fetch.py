@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 from bridge.context import address_of
 from bridge.errors import UpstreamError
 from bridge.outgoing import TLS
-from bridge.session.sliced import SlicedConnection
+from bridge.sliced import SlicedConnection
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL
 from bridge.telephony.leg import HANG_UP_CODES
 from bridge.telephony.tcp import notice_death

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bridge.api.body import read_json
-from bridge.api.keys import Grant
 from bridge.api.listen import bind
 from bridge.api.operation import Operation
-from bridge.api.secrets import read_request, whole_session
+from bridge.api.secrets import read_request
+from bridge.calls.keys import Grant, KeyPurpose
 from bridge.errors import Forbidden
 from bridge.telephony.audiosocket.connection import AudioSocketConnection
 from bridge.telephony.audiosocket.dialect import AudioSocket
@@ -49,21 +49,21 @@ async def _listen(host: CarrierHost[AudioSocketSettings]) -> asyncio.Server | No
     trust = Trust(needs_token=True, secrets=settings.audiosocket_uuid, checks=checks)
     listening = bind(settings.audiosocket_host, settings.audiosocket_port, setting="audiosocket_port")
     return await asyncio.get_running_loop().create_server(
-        lambda: AudioSocketConnection(host.calls, trust, host.gate), sock=listening
+        lambda: AudioSocketConnection(host.carrier_calls, trust, host.gate, host.tasks), sock=listening
     )
 
 
 async def _new_uuid(host: CarrierHost[AudioSocketSettings], request: Request) -> Response:
     """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
-    host.admit_operator(request)
+    await host.admit_operator(request)
     if host.settings.audiosocket_port is None:
         raise Forbidden("This endpoint is closed: audiosocket_port is not set.", code="endpoint_closed")
-    host.registry.require_accepting()
+    host.calls.require_accepting()
     wanted, session = read_request(await read_json(request), UuidRequest)
     uuid = str(uuid4())
-    config = whole_session(session, host.registry) if session is not None else None
-    grant = Grant(key_id=new_id("key"), purpose="telephone", config=config, is_single_use=True)
-    host.keys.mint(grant, ttl_s=wanted.seconds, key=uuid)
+    config = host.calls.complete_session(session) if session is not None else None
+    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, config=config, is_single_use=True)
+    await host.keys.store.mint(grant, ttl_s=wanted.seconds, key=uuid)
     return JSONResponse({"uuid": uuid, "expires_at": int(time.time()) + wanted.seconds})
 
 

@@ -1,16 +1,18 @@
 """AudioSocket's port: Asterisk connects, says which call it is, and gets a frame every 20 ms from then on."""
 
 import asyncio
+from collections import deque
 from dataclasses import replace
 from typing import cast
 
 from bridge.api.gate import Gate, Pass
 from bridge.context import address_of
-from bridge.errors import BridgeError, OverLimit, RequestError
+from bridge.errors import BridgeError, Draining, OverLimit, RequestError
+from bridge.log import get_logger
 from bridge.media.pacer import FRAME_MS
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
-from bridge.telephony.dialect import CallStarted, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, Trouble
 from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.tcp import notice_death
 from bridge.turns import Work
@@ -18,6 +20,8 @@ from bridge.wire.audio import pcm16_at
 from bridge.wire.ids import new_id
 
 __all__ = ["AudioSocketConnection"]
+
+_log = get_logger("telephony")
 
 _CLOSE_DEADLINE_S = 2.0
 _SLICE_BYTES = 2048  # some 680 of the smallest frames
@@ -27,7 +31,7 @@ _SILENCE = bytes(pcm16_at(8000).size_of(FRAME_MS))
 class AudioSocketConnection(asyncio.Protocol):
     """One TCP connection; everything happens in its callbacks."""
 
-    def __init__(self, calls: CarrierCalls, trust: Trust, gate: Gate) -> None:
+    def __init__(self, calls: CarrierCalls, trust: Trust, gate: Gate, tasks: asyncio.TaskGroup) -> None:
         self._gate = gate
         self._entry: Pass | None = None
         self._unparsed = bytearray()
@@ -37,6 +41,9 @@ class AudioSocketConnection(asyncio.Protocol):
         self._dialect = AudioSocket()
         self._frames = Splitter()
         self._leg: CarrierLeg | None = None
+        self._tasks = tasks
+        self._answering: asyncio.Task[None] | None = None
+        self._due: deque[CarrierEvent] = deque()  # of the last piece; it waits while a call is being opened
 
     # Its own silence, until there is a call: some versions send nothing before they have got something.
 
@@ -61,7 +68,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Frames, cut anywhere; what is more than a little is read by turns (see ``bridge.turns``)."""
-        if len(data) > _SLICE_BYTES or self._unparsed or not self._work.has_time:
+        if len(data) > _SLICE_BYTES or self._unparsed or self._answering is not None or not self._work.has_time:
             self._unparsed += data
             self._parse_later()
             return
@@ -76,10 +83,11 @@ class AudioSocketConnection(asyncio.Protocol):
             if not self._transport.is_reading():
                 self._transport.resume_reading()
         elif not self._is_waiting:
-            self._is_waiting = True
             if self._transport.is_reading():
                 self._transport.pause_reading()
-            self._work.next_turn(self._parse)
+            if self._answering is None:
+                self._is_waiting = True
+                self._work.next_turn(self._parse)
 
     def _parse(self) -> None:
         self._is_waiting = False
@@ -92,16 +100,21 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         for frame in self._frames.push(data):
+            self._due += self._dialect.decode_message(frame)
+        self._take_events()
+
+    def _take_events(self) -> None:
+        """All that are due; those behind the one that starts the call wait until it is there."""
+        while self._due and self._answering is None:
             if self._transport.is_closing():
+                self._due.clear()
                 return
-            try:
-                self._receive(frame)
-            except BridgeError as error:
-                self._refuse(error)
+            self._receive(self._due.popleft())
 
     def connection_lost(self, error: Exception | None) -> None:
         """Gone. Closing the socket is how Asterisk hangs up; with sound of ours unread, that is a reset."""
         self._unparsed.clear()
+        self._due.clear()
         self._settle()
         if self._leg is not None:
             self._leg.lost(self._line, is_hang_up=error is None or isinstance(error, ConnectionError))
@@ -126,17 +139,38 @@ class AudioSocketConnection(asyncio.Protocol):
 
     # Inside
 
-    def _receive(self, frame: bytes) -> None:
-        for event in self._dialect.decode_message(frame):
-            if self._leg is not None:
-                self._leg.handle_event(self._line, event)
-            elif isinstance(event, CallStarted):
-                self._settle()
-                if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
-                    event = replace(event, call=new_id("call"))
-                self._leg = self._calls.answer(self._line, event, self._trust)
-            elif isinstance(event, Trouble):
-                self._calls.faults[event.what] += 1
+    def _receive(self, event: CarrierEvent) -> None:
+        if self._leg is not None:
+            self._leg.handle_event(self._line, event)
+        elif isinstance(event, CallStarted):
+            if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
+                event = replace(event, call=new_id("call"))
+            answering = self._answer(event)
+            try:
+                self._answering = self._tasks.create_task(answering)
+            except RuntimeError:  # the daemon is closing its carriers
+                answering.close()
+                self._refuse(Draining("The server is about to stop and takes no new calls."))
+        elif isinstance(event, Trouble):
+            self._calls.faults[event.what] += 1
+
+    async def _answer(self, started: CallStarted) -> None:
+        """Opens the call; what has come behind its first frame is taken when it is there."""
+        try:
+            self._leg = await self._calls.answer(self._line, started, self._trust)
+        except BridgeError as error:
+            self._answering = None
+            self._refuse(error)
+            return
+        except Exception as error:  # one call's fault must not end the others
+            self._answering = None
+            _log.error("telephony.call_failed", exc_info=error)
+            self._refuse(BridgeError(f"{type(error).__name__} while the call was opened"))
+            return
+        self._answering = None
+        self._settle()
+        self._take_events()
+        self._parse_later()
 
     def _start_missed(self) -> None:
         self._refuse(RequestError(f"No call and no sound came within {START_TIMEOUT_S:g} s.", code="start_timeout"))
@@ -148,6 +182,9 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def _settle(self) -> None:
         self._start_due.cancel()
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
         self._calls.clock.members.discard(self)
         if self._entry is not None:
             self._entry.leave()

@@ -7,8 +7,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from bridge.api.body import read_body
-from bridge.api.keys import Grant
 from bridge.api.operation import Operation
+from bridge.calls.keys import Grant, KeyPurpose
 from bridge.context import address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
@@ -51,11 +51,13 @@ async def _answer(host: CarrierHost[TwilioSettings], request: Request) -> Respon
         _require_signature(host, "http", request, form)
     except BridgeError as error:
         call, sender = form.get("CallSid", ""), address_of(request.client)
-        host.calls.refuse(TWILIO_DIALECT.name, error, call=call, sender=sender, checks=_checks(host, "http", request))
+        host.carrier_calls.refuse(
+            TWILIO_DIALECT.name, error, call=call, sender=sender, checks=_checks(host, "http", request)
+        )
         raise
-    grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
-    host.registry.require_room(grant.key_id)
-    token = host.keys.mint(grant, ttl_s=_TOKEN_TTL_S)
+    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True)
+    await host.calls.require_room(grant.key_id)
+    token = await host.keys.store.mint(grant, ttl_s=_TOKEN_TTL_S)
     parameters = {TOKEN_PARAMETER: token}
     parameters |= {name.lower(): form[name] for name in _PASSED_ON if form.get(name)}
     return Response(write_twiml(host.public_url("ws", _PATH), parameters), media_type="text/xml")

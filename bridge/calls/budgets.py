@@ -1,0 +1,42 @@
+"""What the conversations of one process may keep: each one, all of one key together, and all of them."""
+
+from collections import Counter
+
+from bridge.calls.keys import API_KEY_ID
+from bridge.session.budget import Budget, KeepLimits
+
+__all__ = ["ConversationBudgets"]
+
+
+class ConversationBudgets:
+    """Gives each conversation its budget within its key's, and that within the process's."""
+
+    def __init__(self, limits: KeepLimits) -> None:
+        self._limits = limits
+        self._of_process = Budget(limits.of_process, what="All conversations of the server together")
+        self._of_keys: dict[str, Budget] = {}
+        self._calls: Counter[str] = Counter()
+
+    @property
+    def used_bytes(self) -> int:
+        """What all conversations keep."""
+        return self._of_process.used_bytes
+
+    def open(self, key_id: str) -> Budget:
+        """Of what one more conversation of the key may keep; ``close`` follows when its call is over."""
+        whole = self._of_process
+        if key_id != API_KEY_ID:
+            self._calls[key_id] += 1
+            of_key = self._of_keys.get(key_id)
+            if of_key is None:
+                of_key = whole.part(self._limits.of_key, what="All conversations of this key together")
+                self._of_keys[key_id] = of_key
+            whole = of_key
+        return whole.part(self._limits.of_conversation, what="This conversation")
+
+    def close(self, key_id: str) -> None:
+        """A call of the key is over; with the last one, the key is forgotten."""
+        self._calls[key_id] -= 1
+        if self._calls[key_id] <= 0:
+            del self._calls[key_id]
+            self._of_keys.pop(key_id, None)

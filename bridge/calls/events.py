@@ -1,0 +1,94 @@
+"""What happens to calls: which begin and end, and what is recorded of them, for those who follow all calls."""
+
+from typing import Protocol
+
+from bridge.log import get_logger
+from bridge.media.contracts import Sink
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.hub import Hub
+from bridge.session.fanout.listener import Listener
+from bridge.session.fanout.subscription import EventConsumer, EventSubscription
+from bridge.wire.choices import Choices
+from bridge.wire.ids import new_id
+from bridge.wire.own_events import CallsRunning
+from bridge.wire.server_events import ServerEvent
+from bridge.wire.stats import CallStats, ListenerRole
+
+__all__ = ["EventBus", "LocalEventBus"]
+
+_log = get_logger("registry")
+
+
+class EventBus(Protocol):
+    """Carries events of calls, perhaps between processes; nothing here waits."""
+
+    def publish(self, event: ServerEvent) -> None:
+        """Tells everybody."""
+        ...
+
+    def subscribe(self, consumer: EventConsumer) -> None:
+        """From now on the consumer is told of calls, for as long as the bus lives."""
+        ...
+
+    def require_known(self, choices: Choices) -> None:
+        """Raises ``ResumeGap`` or ``BadRequest`` if nobody can go on behind ``choices.after``."""
+        ...
+
+    def watch(self, sink: Sink, choices: Choices, running: list[CallStats]) -> Listener:
+        """One more socket that hears of calls: first those that are ``running``, or what came behind ``choices.after``.
+
+        Raises what ``require_known`` does.
+        """
+        ...
+
+    def answer(self, watcher: Listener, event: ServerEvent) -> None:
+        """Tells one watcher alone."""
+        ...
+
+    def leave(self, watcher: Listener) -> None:
+        """The watcher's socket is gone; may be called twice."""
+        ...
+
+
+class LocalEventBus:
+    """The ``EventBus`` of one process."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._hub = Hub(new_id("calls"), replay_bytes=limits.replay_bytes)
+
+    def publish(self, event: ServerEvent) -> None:
+        """See ``EventBus``."""
+        self._hub.publish(event)
+
+    def subscribe(self, consumer: EventConsumer) -> None:
+        """See ``EventBus``."""
+        self._hub.subscriptions.append(EventSubscription(consumer, log=_log))
+
+    def require_known(self, choices: Choices) -> None:
+        """See ``EventBus``."""
+        self._hub.require(choices)
+
+    def watch(self, sink: Sink, choices: Choices, running: list[CallStats]) -> Listener:
+        """See ``EventBus``."""
+        watcher = Listener(sink, role=ListenerRole.OBSERVER, limits=self._limits, choices=choices)
+        if choices.after is None:
+            self._hub.tell(watcher, CallsRunning(calls=running))
+        else:
+            self._hub.resume(watcher, choices.after)
+        self._hub.add(watcher)
+        return watcher
+
+    def answer(self, watcher: Listener, event: ServerEvent) -> None:
+        """See ``EventBus``."""
+        self._hub.tell(watcher, event)
+
+    def leave(self, watcher: Listener) -> None:
+        """See ``EventBus``."""
+        watcher.close(1000, "")
+        self._hub.remove(watcher)
+
+    def close(self, code: int, reason: str) -> None:
+        """Says goodbye to all watchers."""
+        for watcher in tuple(self._hub.listeners):
+            watcher.close(code, reason)

@@ -1,0 +1,117 @@
+"""What an endpoint holds of a call: a place for a socket, what the socket says and hears there, an offer's answer.
+
+A call may run in this process or in another one; these say no more of it than every endpoint needs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bridge.context import CallContext
+from bridge.errors import BridgeError
+from bridge.media.contracts import Leg, PhoneOwner, Sink
+from bridge.turns import Work
+from bridge.wire.stats import CallWarning
+
+__all__ = ["AgentLobby", "AgentSeat", "CallAnswer", "CarrierCall", "SocketHandle", "SocketPlace"]
+
+
+class SocketHandle(Protocol):
+    """A socket that has taken its place. What is wrong with a message is answered by an ``error`` event."""
+
+    async def receive_text(self, text: str, work: Work) -> None:
+        """One message. A long one is carried out in pieces, and others have their turn between them, as ``work`` says.
+
+        What other sockets of the call say waits until then.
+        """
+        ...
+
+    def refuse_binary(self) -> None:
+        """A binary message came, which carries no event."""
+        ...
+
+    def refuse_long(self, chars: int) -> None:
+        """A message came that is too long to be read; this closes the socket."""
+        ...
+
+    def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
+        """The socket is gone; ``error`` if that is somebody's fault.
+
+        If it broke without a goodbye (``is_lost``), whoever is the call may come back.
+        """
+        ...
+
+
+class SocketPlace(Protocol):
+    """What a socket is going to be, and where. Nothing has happened there yet."""
+
+    @property
+    def is_owner(self) -> bool:
+        """The socket is the call itself; it does not count as one of its listeners."""
+        ...
+
+    def bind_task(self) -> None:
+        """Puts the call's id on every line that the running task logs from now on."""
+        ...
+
+    async def attach(self, sink: Sink) -> SocketHandle | None:
+        """The socket takes the place; None if the call has ended meanwhile: then the socket is closed.
+
+        Raises ``RequestError`` if the place is gone: the call is full, or what the socket missed is kept no more.
+        """
+        ...
+
+    def give_up(self) -> None:
+        """No socket came; a call that was opened for it ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAnswer:
+    """The answer to an offer."""
+
+    call_id: str
+    sdp: str
+    resume_key: str = field(repr=False)
+    """With which the call's peer may come back; empty if it cannot."""
+    warnings: tuple[CallWarning, ...] = ()
+    """What of the offer could not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierCall:
+    """A call that a carrier has opened."""
+
+    context: CallContext
+    owner: PhoneOwner
+    """What the call's leg reports to."""
+    attach_leg: Callable[[Leg], None]
+    """Gives the call its leg."""
+
+
+class AgentSeat(Protocol):
+    """One agent's socket."""
+
+    def receive(self, text: str) -> None:
+        """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
+        ...
+
+    def refuse_binary(self) -> None:
+        """A binary message came, which carries no event."""
+        ...
+
+    def detach(self) -> None:
+        """The socket is gone."""
+        ...
+
+
+class AgentLobby(Protocol):
+    """Where agents wait for calls."""
+
+    def require_room(self) -> None:
+        """Raises ``OverLimit`` if too many wait already."""
+        ...
+
+    def attach(self, sink: Sink, call_id: str | None = None) -> AgentSeat:
+        """An agent has come; with ``call_id`` for that call alone."""
+        ...

@@ -1,0 +1,279 @@
+"""Keys: what each opens, the short-lived ``ek_`` keys minted for clients, and the server's own API keys.
+
+Keys are kept as keyed digests and compared in constant time; a minted key is found by its digest. A ``KeyStore`` may be
+shared by many processes, so it is asked with ``await``; a single use is spent in one step, by whoever is first.
+"""
+
+import hashlib
+import heapq
+import hmac
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Protocol
+
+from bridge.calls.origins import normal_origin
+from bridge.errors import Forbidden, OverLimit, Unauthorized
+from bridge.wire.codecs.codec import Dialect
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SessionRequest
+from bridge.wire.stats import ListenerRole
+
+__all__ = [
+    "API_KEY_ID",
+    "ApiKeys",
+    "Grant",
+    "KeyPurpose",
+    "KeyStore",
+    "LocalKeyStore",
+    "MintedKey",
+    "redeem_telephone_key",
+]
+
+API_KEY_ID = "api"
+"""The ``key_id`` of all API keys of the server together: what they do is the operator's own business."""
+
+_MAX_MINTED = 100_000
+_REMEMBERED_S = 600.0  # an expired key: the page that shows it may read that it has expired
+
+
+class KeyPurpose(StrEnum):
+    """What a key is for: an API key of the server's for everything, a minted one for exactly one of the others."""
+
+    API = "api"
+    PAGE = "page"
+    CLIENT = "client"
+    LISTENER = "listener"
+    AGENT = "agent"
+    TELEPHONE = "telephone"
+
+
+_FOR_CALLS = (KeyPurpose.PAGE, KeyPurpose.CLIENT)
+_FOR_LISTENING = (*_FOR_CALLS, KeyPurpose.LISTENER)
+_SAID = {
+    KeyPurpose.PAGE: "a web page that makes calls",
+    KeyPurpose.CLIENT: "a client that makes calls",
+    KeyPurpose.LISTENER: "listening to a call",
+    KeyPurpose.AGENT: "answering calls",
+    KeyPurpose.TELEPHONE: "one telephone call",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a key opens. The bridge's own API keys open everything; a minted key opens what it was minted for."""
+
+    key_id: str = API_KEY_ID
+    purpose: KeyPurpose = KeyPurpose.API
+    """Each endpoint takes the keys that are meant for it, and no others."""
+    config: SessionRequest | None = None
+    """The session that a minted key stands for."""
+    dialect: Dialect = Dialect.GA
+    """Of the session that the key stands for; whoever shows it speaks this one."""
+    temperature: float | None = None
+    """Of a beta session; GA has no place for it."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Of a beta session; GA has no place for it."""
+    call_id: str | None = None
+    """A call of somebody else that the key may attach to; for an agent, the only call that it may answer."""
+    max_duration_s: float | None = None
+    idle_timeout_s: float | None = None
+    allowed_origins: tuple[str, ...] = ()
+    is_single_use: bool = False
+    token: str = field(default="", compare=False, repr=False)
+    """By which the ``KeyStore`` knows the key, to spend it; empty for an API key. It opens nothing."""
+
+    @property
+    def is_minted(self) -> bool:
+        """An ``ek_`` key: it may not mint others, and sees its own calls only."""
+        return self.purpose != KeyPurpose.API
+
+    @property
+    def role(self) -> ListenerRole:
+        """The most that the key may be on a call that it attaches to."""
+        return ListenerRole.OBSERVER if self.purpose == KeyPurpose.LISTENER else ListenerRole.CONTROLLER
+
+    def is_for_page(self, origin: str) -> bool:
+        """The key names the page's web origin."""
+        page = normal_origin(origin)
+        return page != "" and page in map(normal_origin, self.allowed_origins)
+
+    def key_for(self, call_id: str) -> str:
+        """The key by which the call is looked up: the server's own for the call that this key was minted for."""
+        return API_KEY_ID if call_id == self.call_id else self.key_id
+
+    def require_owner_of(self, call_id: str) -> None:
+        """Raises ``Forbidden`` for a key that may attach to the call and has not opened it."""
+        if call_id == self.call_id:
+            raise Forbidden("This key is for attaching to the call; only a key that opened it, or an API key, ends it.")
+
+    def require_admin(self) -> None:
+        """Raises ``Forbidden`` for a minted key: what is asked for concerns all calls."""
+        if self.is_minted:
+            raise Forbidden("This takes an API key of the server; a key minted for a client is none.")
+
+    def require_owner(self) -> None:
+        """Raises ``Forbidden`` for a key that is not for opening calls and ending them."""
+        self._require(_FOR_CALLS, "it can neither open a call nor end one")
+
+    def require_listener(self) -> None:
+        """Raises ``Forbidden`` for a key that sees no calls."""
+        self._require(_FOR_LISTENING, "it cannot listen to calls")
+
+    def require_agent(self) -> None:
+        """Raises ``Forbidden`` for a key that is not for answering calls."""
+        if self.purpose not in (KeyPurpose.API, KeyPurpose.AGENT):
+            raise Forbidden("An agent needs an API key, or a client's key with role agent.", param="role")
+
+    def _require(self, purposes: tuple[KeyPurpose, ...], refusal: str) -> None:
+        if self.purpose not in (KeyPurpose.API, *purposes):
+            raise Forbidden(f"This key is for {_SAID[self.purpose]}; {refusal}.")
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A key that was found."""
+
+    grant: Grant
+    is_expired: bool
+
+    def require_valid(self) -> None:
+        """Raises ``Unauthorized`` if the key has expired."""
+        if self.is_expired:
+            raise _expired()
+
+
+class KeyStore(Protocol):
+    """Where minted keys are kept until they expire."""
+
+    async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
+        """A new key for ``grant``, good for ``ttl_s``; raises ``OverLimit`` if too many wait to be used.
+
+        ``key`` is for protocols that can carry no other; it must be as hard to guess.
+        """
+        ...
+
+    async def find(self, key: str) -> MintedKey | None:
+        """The key, also for a while after it has expired; None if it was never minted."""
+        ...
+
+    async def spend(self, token: str) -> None:
+        """Uses the key with this ``Grant.token``, in one step; an API key, whose token is empty, is not used up.
+
+        Raises ``Unauthorized`` if the key has expired, or was for a single use and has had it.
+        """
+        ...
+
+    async def is_named(self, origin: str) -> bool:
+        """Some key that is kept is for pages of the web origin ``origin``."""
+        ...
+
+
+@dataclass(slots=True)
+class _Kept:
+    grant: Grant
+    expires_at: float
+    uses: int = 0
+
+
+class LocalKeyStore:
+    """The ``KeyStore`` of one process: in memory, gone with it."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._salt = secrets.token_bytes(32)
+        self._kept: dict[str, _Kept] = {}
+        self._named: Counter[str] = Counter()  # origins of the pages that kept keys are for
+        self._expiries: list[tuple[float, str]] = []
+
+    async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
+        """See ``KeyStore``."""
+        now = self._clock()
+        self._forget(now - _REMEMBERED_S)
+        if len(self._kept) >= _MAX_MINTED:
+            self._forget(now)
+        if len(self._kept) >= _MAX_MINTED:
+            raise OverLimit("Too many keys are waiting to be used.")
+        key = key or new_id("ek")
+        token = _digest(key, self._salt).hex()
+        self._kept[token] = _Kept(replace(grant, token=token), now + ttl_s)
+        self._named.update(map(normal_origin, grant.allowed_origins))
+        heapq.heappush(self._expiries, (now + ttl_s, token))
+        return key
+
+    async def find(self, key: str) -> MintedKey | None:
+        """See ``KeyStore``."""
+        now = self._clock()
+        self._forget(now - _REMEMBERED_S)
+        kept = self._kept.get(_digest(key, self._salt).hex())
+        return None if kept is None else MintedKey(kept.grant, kept.expires_at <= now)
+
+    async def spend(self, token: str) -> None:
+        """See ``KeyStore``. Nothing is awaited between the look and the use."""
+        if not token:
+            return
+        kept = self._kept.get(token)
+        if kept is None or kept.expires_at <= self._clock():
+            raise _expired()
+        if kept.grant.is_single_use and kept.uses:
+            raise Unauthorized("The key was good for one connection, and has had it.")
+        kept.uses += 1
+
+    async def is_named(self, origin: str) -> bool:
+        """See ``KeyStore``."""
+        self._forget(self._clock() - _REMEMBERED_S)
+        return normal_origin(origin) in self._named
+
+    def _forget(self, before: float) -> None:
+        """Forgets the keys that had expired by then."""
+        while self._expiries and self._expiries[0][0] <= before:
+            origins = self._kept.pop(heapq.heappop(self._expiries)[1]).grant.allowed_origins
+            for origin in map(normal_origin, origins):
+                self._named[origin] -= 1
+                if not self._named[origin]:
+                    del self._named[origin]
+
+
+async def redeem_telephone_key(store: KeyStore, token: str) -> Grant:
+    """What a telephone's key opens that came in a carrier's message, and spends it; else ``Unauthorized``.
+
+    A key for anything else is none: it would pass by the web origins that it is for, and would be left in the
+    carrier's logs, still good.
+    """
+    minted = await store.find(token)
+    if minted is None or minted.grant.purpose != KeyPurpose.TELEPHONE:
+        raise Unauthorized("The token has expired, or was never issued here.", code="invalid_token")
+    try:
+        await store.spend(minted.grant.token)
+    except Unauthorized as error:
+        raise Unauthorized(error.message, code="invalid_token") from None
+    return minted.grant
+
+
+class ApiKeys:
+    """The server's own keys, as the settings name them."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._salt = secrets.token_bytes(32)
+        self._digests = [_digest(key, self._salt) for key in keys]
+
+    def __bool__(self) -> bool:
+        """There is one at least."""
+        return bool(self._digests)
+
+    def include(self, key: str) -> bool:
+        """Whether ``key`` is one of them, in a time that tells nothing of how close it is."""
+        digest = _digest(key, self._salt)
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+
+def _digest(key: str, salt: bytes) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=salt, digest_size=32).digest()
+
+
+def _expired() -> Unauthorized:
+    return Unauthorized("The key has expired, or was never issued here.")

@@ -1,0 +1,264 @@
+"""The one way to a call: to open it, attach to it, resume it, hang it up, list it and watch it, by a key for it.
+
+Every endpoint comes here and nowhere else. A key, a quota or a call may be in another process, so what looks for one is
+awaited; what happens in a call once a socket or a leg has its place is not.
+"""
+
+from dataclasses import replace
+
+from msgspec import UNSET
+from msgspec.structs import replace as with_fields
+
+from bridge.calls.admission import CallPlace, CallQuotas
+from bridge.calls.directory import unknown_call
+from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, SocketPlace
+from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
+from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
+from bridge.calls.registry import Registry
+from bridge.calls.terms import Terms
+from bridge.errors import BadRequest, NotImplementedHere
+from bridge.recording.recorder import Recorder
+from bridge.session.session import Session
+from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
+from bridge.wire.choices import STOCK, Choices
+from bridge.wire.codecs.codec import Dialect
+from bridge.wire.ids import new_id
+from bridge.wire.sessions import SessionRequest
+from bridge.wire.stats import CallStats, ListenerRole, RecordingStats
+
+__all__ = ["MAX_OFFER_BYTES", "CallService"]
+
+MAX_OFFER_BYTES = MAX_SDP_BYTES
+"""Of an offer's SDP; a longer one is refused."""
+
+
+class CallService:
+    """See the module. What a key may not do raises ``Forbidden``; a call that it may not see is ``UnknownCall``."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        keys: KeyStore,
+        quotas: CallQuotas,
+        *,
+        webrtc: Endpoint | None = None,
+        lobby: AgentLobby | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """``webrtc`` takes offers, ``lobby`` agents; ``recorder`` is None if calls are not recorded here."""
+        self._registry = registry
+        self._keys = keys
+        self._quotas = quotas
+        self._webrtc = webrtc
+        self._lobby = lobby
+        self._recorder = recorder
+
+    # What is known without looking for a call
+
+    @property
+    def default_model(self) -> str:
+        """Of a call that names none."""
+        return self._registry.default_model
+
+    @property
+    def is_draining(self) -> bool:
+        """No new calls are taken."""
+        return self._registry.admission.is_draining
+
+    def require_accepting(self) -> None:
+        """Raises ``Draining`` if nothing new is begun here."""
+        self._registry.admission.require_accepting()
+
+    def complete_session(self, wanted: SessionRequest) -> SessionRequest:
+        """The request with a complete session, for a key to stand for; what the server alone sets stays the server's.
+
+        Raises ``BadEvent`` for a session of which whoever is going to answer would not understand all.
+        """
+        fixed = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
+        wanted = replace(wanted, config=with_fields(wanted.config, **fixed))
+        terms = Terms(config=wanted)
+        self._registry.require_known(terms)
+        return replace(wanted, config=terms.session(new_id("sess"), 0, self.default_model))
+
+    # Opening
+
+    async def require_room(self, key_id: str = API_KEY_ID) -> None:
+        """Raises ``Draining``, ``Overloaded`` or ``OverLimit`` if a call of the key would be refused now."""
+        self._registry.admission.require_room(key_id)
+        await self._quotas.require_room(key_id)
+
+    async def open_with_offer(self, terms: Terms, sdp: bytes) -> CallAnswer:
+        """A call over WebRTC, and the answer that brings its peer here.
+
+        Raises ``BadOffer``, what ``require_room`` does, ``BadEvent``, and ``Unauthorized`` if the key is spent.
+        """
+        offer = parse_offer(sdp)
+        session = await self._open(replace(terms, warnings=offer.warnings), transport="webrtc")
+        try:
+            return self._answer(session, offer)
+        except BaseException:
+            session.close("internal_error")
+            raise
+
+    async def open_with_socket(self, terms: Terms) -> SocketPlace:
+        """A call over a WebSocket, and its owner's place; raises as ``open_with_offer`` does."""
+        session = await self._open(terms, transport="websocket")
+        return SessionPlace(session, ListenerRole.OWNER, STOCK, terms.dialect)
+
+    async def open_with_carrier(self, terms: Terms, carrier: str) -> CarrierCall:
+        """A call that ``carrier`` brings; raises as ``open_with_offer`` does."""
+        session = await self._open(terms, transport=carrier)
+        port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
+        return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))
+
+    async def _open(self, terms: Terms, *, transport: str) -> Session:
+        return self._registry.open(terms, transport=transport, place=await self._reserve(terms))
+
+    async def _reserve(self, terms: Terms) -> CallPlace:
+        """A place for the call. Its key is spent last: a request that is refused costs a single-use key nothing."""
+        place = self._registry.admission.reserve(terms.key_id)
+        try:
+            if terms.key_id != API_KEY_ID:
+                await self._quotas.take(terms.key_id)
+                place.holds(lambda: self._quotas.give_back(terms.key_id))
+            self._registry.require_known(terms)
+            await self._keys.spend(terms.token)
+        except BaseException:
+            place.release()
+            raise
+        return place
+
+    # Coming back
+
+    async def require_resumable(self, grant: Grant, call_id: str, resume_key: str) -> None:
+        """Raises unless the key may see the call, and this is the call's resume key."""
+        grant.require_owner()
+        session = await self._find(grant, call_id)
+        session.lifetime.window.require_key(resume_key)
+
+    async def resume_with_offer(
+        self, grant: Grant, call_id: str, resume_key: str, sdp: bytes, *, after: str | None = None
+    ) -> CallAnswer:
+        """The same call by another way: its peer's ICE restart, or another peer, as of a page that was loaded again.
+
+        Its data channel goes on behind the event ``after``. Raises what ``require_resumable`` does, ``BadOffer``, and
+        ``ResumeGap`` if what was missed is kept no more.
+        """
+        await self.require_resumable(grant, call_id, resume_key)
+        session = await self._find(grant, call_id)
+        offer = parse_offer(sdp)
+        session.audience.require_event(after)
+        for leg in session.legs.all:
+            answer = self._offers.answer_again(leg, offer)
+            if answer is not None:
+                return self._answered(session, offer, answer)
+        return self._answer(session, offer, after=after)
+
+    async def resume_with_socket(
+        self, grant: Grant, session_id: str, *, after: str | None, dialect: Dialect
+    ) -> SocketPlace:
+        """The place of an owner who comes back to its session, and goes on behind the event ``after``."""
+        grant.require_owner()
+        session = await self._find_for(grant.key_id, session_id, param="session_id")
+        if session.info.transport != "websocket" or not session.lifetime.window.is_possible:
+            raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
+        session.audience.require_event(after)
+        return SessionPlace(session, ListenerRole.OWNER, Choices(after=after), dialect)
+
+    @property
+    def _offers(self) -> Endpoint:
+        if self._webrtc is None:
+            raise NotImplementedHere("This server takes no offers.")
+        return self._webrtc
+
+    def _answer(self, session: Session, offer: Offer, *, after: str | None = None) -> CallAnswer:
+        port = session.legs.new_port()
+        peer, answer = self._offers.accept(offer, port, session.context)
+        session.legs.take(peer, port, after=after)
+        return self._answered(session, offer, answer)
+
+    def _answered(self, session: Session, offer: Offer, answer: str) -> CallAnswer:
+        log = session.context.logger("calls")
+        for warning in offer.warnings:
+            log.warning("call.warning", code=warning.code, message=warning.message)
+        resume_key = session.lifetime.window.key if session.lifetime.window.is_possible else ""
+        return CallAnswer(call_id=session.info.id, sdp=answer, resume_key=resume_key, warnings=offer.warnings)
+
+    # Attaching
+
+    async def place_for_listener(
+        self, grant: Grant, call_id: str, role: ListenerRole, choices: Choices, *, dialect: Dialect
+    ) -> SocketPlace:
+        """A place in a running call; raises ``OverLimit`` or, if ``choices.after`` is too old, ``ResumeGap``."""
+        grant.require_listener()
+        session = await self._find(grant, call_id)
+        session.audience.require_room()
+        session.audience.require_event(choices.after)
+        return SessionPlace(session, role, choices, dialect)
+
+    async def place_for_watcher(self, grant: Grant, choices: Choices) -> SocketPlace:
+        """A place beside all calls; raises ``ResumeGap`` if ``choices.after`` is too old."""
+        grant.require_admin()
+        self._registry.events.require_known(choices)
+        return WatcherPlace(self._registry, self._registry.events, choices)
+
+    async def place_for_agent(self, grant: Grant, call_id: str | None) -> SocketPlace:
+        """An agent's place, for a call or for any; raises ``OverLimit`` if too many wait already."""
+        grant.require_agent()
+        if self._lobby is None:
+            raise NotImplementedHere("This server takes no agents.")
+        self._lobby.require_room()
+        if grant.call_id is not None and call_id != grant.call_id:
+            raise unknown_call(str(call_id))
+        if call_id is not None:
+            await self._find_for(API_KEY_ID, call_id)
+        return AgentPlace(self._lobby, self._registry.directory, call_id)
+
+    # Running calls
+
+    async def list_calls(self, grant: Grant) -> list[CallStats]:
+        """The calls that the key may see, oldest first."""
+        grant.require_listener()
+        records = await self._registry.directory.list()
+        visible = {record.call_id for record in records if record.is_visible_to(grant.key_id)}
+        return [session.stats() for session in self._registry.sessions if session.info.id in visible]
+
+    async def show_call(self, grant: Grant, call_id: str) -> CallStats:
+        """One of them, with its configuration."""
+        grant.require_listener()
+        session = await self._find(grant, call_id)
+        return session.stats(in_full=True)
+
+    async def hang_up(self, grant: Grant, call_id: str) -> None:
+        """Ends the call."""
+        grant.require_owner()
+        session = await self._find(grant, call_id)
+        grant.require_owner_of(call_id)
+        session.close("hangup")
+
+    async def start_recording(self, grant: Grant, call_id: str) -> RecordingStats:
+        """Begins to record the call, or says that it is being recorded."""
+        recorder, session = await self._recorded(grant, call_id)
+        return recorder.start(session).stats()
+
+    async def stop_recording(self, grant: Grant, call_id: str) -> RecordingStats:
+        """Ends the call's recording; raises ``BadRequest`` if there is none."""
+        recorder, session = await self._recorded(grant, call_id)
+        return recorder.stop(session.info.id).stats()
+
+    async def _recorded(self, grant: Grant, call_id: str) -> tuple[Recorder, Session]:
+        grant.require_admin()
+        if self._recorder is None:
+            raise NotImplementedHere("Calls are not recorded here; see the setting record_dir.")
+        return self._recorder, await self._find(grant, call_id)
+
+    async def _find(self, grant: Grant, call_id: str) -> Session:
+        """A call that the key has opened, or that it was minted for."""
+        return await self._find_for(grant.key_for(call_id), call_id)
+
+    async def _find_for(self, key_id: str, call_id: str, *, param: str = "call_id") -> Session:
+        record = await self._registry.directory.find(call_id)
+        if record is None or not record.is_visible_to(key_id):
+            raise unknown_call(call_id, param=param)
+        return self._registry.find(call_id, param=param)

@@ -1,0 +1,63 @@
+"""What a new call starts with, and what it may do: from its key and its request."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bridge.calls.keys import API_KEY_ID
+from bridge.wire.codecs.codec import Dialect
+from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
+from bridge.wire.stats import CallWarning
+
+__all__ = ["Terms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """See the module."""
+
+    model: str | None = None
+    config: SessionRequest | None = None
+    """A whole session that a key stands for, and what of it was asked for."""
+    update: SessionRequest | None = None
+    """What the request asks for, laid over the default."""
+    dialect: Dialect = Dialect.GA
+    """Of whoever is the call."""
+    temperature: float | None = None
+    key_id: str = API_KEY_ID
+    token: str = field(default="", repr=False)
+    """Of the key that is used up by opening the call, as in ``Grant.token``."""
+    max_duration_s: float | None = None
+    idle_timeout_s: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the caller's side gave the call on its way, or the application in a beta session, for whoever lists it."""
+    warnings: tuple[CallWarning, ...] = ()
+    """What of the request could not be used, for whoever lists the call."""
+    dtmf_items: bool = False
+    """Keys that the caller presses are written into the conversation."""
+    caller: str = ""
+    """``host:port`` from which the call is asked for."""
+    carrier_ids: Mapping[str, str] = field(default_factory=dict)
+    """What a carrier calls the call."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """Values of ``metadata`` that open a door."""
+
+    @property
+    def wanted(self) -> SessionRequest:
+        """All that was asked for."""
+        asked = [request for request in (self.config, self.update) if request is not None]
+        return functools.reduce(SessionRequest.with_update, asked, SessionRequest(SessionConfig(), {}))
+
+    def session(self, session_id: str, expires_at: int, default_model: str) -> SessionConfig:
+        """The whole configuration of the session ``session_id``."""
+        wanted = self.wanted.config
+        new = default_transcription if wanted.type == "transcription" else default_session
+        whole = new(session_id=session_id, model=self.model or default_model, expires_at=expires_at)
+        return msgspec.structs.replace(merged(whole, wanted), id=session_id, expires_at=expires_at)
+
+    @property
+    def names_model(self) -> bool:
+        """The request or the key says which model is to answer."""
+        return self.model is not None or "model" in self.wanted.body
