@@ -1,6 +1,6 @@
 """The command line: ``bridge serve`` runs the daemon, ``bridge config`` says what settings it would have.
 
-``bridge call`` and ``bridge bench`` call any Realtime server.
+``bridge call``, ``bridge bench`` and ``bridge check`` call any Realtime server.
 
 Only the command that was chosen is imported, so that ``bridge --help`` and ``bridge --version`` answer at once.
 """
@@ -142,11 +142,21 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_bench)
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.check.command import DESCRIPTION, add_check_flags
+
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_check_flags(parser)
+    parser.set_defaults(run=_check)
+
+
 _COMMANDS = {
     "serve": ("run the daemon", _add_serve),
     "config": ("check a file of settings, or show which settings count", _add_config),
     "call": ("make a call: say something to a Realtime server and hear its answer", _add_call),
     "bench": ("make many calls at once to a Realtime server, and measure", _add_bench),
+    "check": ("ask a Realtime server, row by row, what it does of the protocol", _add_check),
 }
 
 
@@ -207,6 +217,14 @@ def _bench(arguments: argparse.Namespace) -> int:
 
     log.configure("auto", "error")
     return run_bench(arguments, os.environ, _new_runner)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bridge import log
+    from bridge.client.check.command import run_check
+
+    log.configure("auto", "error")
+    return run_check(arguments, os.environ, _new_runner)
 
 
 def _new_runner() -> "asyncio.Runner":

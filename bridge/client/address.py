@@ -19,6 +19,7 @@ from bridge.errors import BridgeError
 __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_URL",
+    "NO_REDIRECTS",
     "Address",
     "CallFailed",
     "authorization",
@@ -50,6 +51,11 @@ class CallFailed(BridgeError):
 
     code = "call_failed"
 
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        """Of HTTP, if the server refused with one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -59,6 +65,8 @@ class Address:
     """Takes WebRTC offers."""
     socket: str
     """Takes WebSockets: a session of its own."""
+    model: str
+    """Who is asked for."""
 
     def carrier(self, name: str) -> tuple[str, str]:
         """Takes a telephone carrier: by HTTP, and by WebSocket."""
@@ -91,7 +99,7 @@ def parse_address(url: str, model: str | None = None) -> Address:
     def at(scheme: str, endpoint: str) -> str:
         return urlunsplit((scheme, parts.netloc, f"{root}{endpoint}", urlencode(query), ""))
 
-    return Address(at(http, "/realtime/calls"), at(ws, "/realtime"))
+    return Address(at(http, "/realtime/calls"), at(ws, "/realtime"), query["model"])
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
@@ -110,7 +118,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+NO_REDIRECTS = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+"""Opens URLs, and goes nowhere else."""
 
 
 def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> tuple[bytes, str | None]:
@@ -121,7 +130,7 @@ def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> 
     headers = {"Content-Type": "application/sdp", "Accept": "application/sdp", **authorization(api_key)}
     request = urllib.request.Request(url, data=sdp.encode(), headers=headers)
     try:
-        with _opener.open(request, timeout=timeout_s) as response:
+        with NO_REDIRECTS.open(request, timeout=timeout_s) as response:
             location = urlsplit(response.headers.get("Location") or "").path
             return response.read(_MAX_ANSWER_BYTES), location.rstrip("/").rpartition("/")[2] or None
     except Exception as error:
@@ -137,7 +146,7 @@ def post_body(url: str, body: bytes, *, headers: Mapping[str, str], timeout_s: f
     """Sends a body, a form's unless ``headers`` say what it is; what is answered. Raises ``CallFailed``. It blocks."""
     request = urllib.request.Request(url, data=body, headers=dict(headers))
     try:
-        with _opener.open(request, timeout=timeout_s) as response:
+        with NO_REDIRECTS.open(request, timeout=timeout_s) as response:
             return bytes(response.read(_MAX_ANSWER_BYTES))
     except Exception as error:
         raise explain(error, url) from None
@@ -193,4 +202,4 @@ def _refused(status: int, body: bytes, place: str) -> CallFailed:
     except (ValueError, KeyError, TypeError):
         pass  # not in OpenAI's form
     advice = f" ({_ADVICE[status]})" if status in _ADVICE else ""
-    return CallFailed(f"{place} refused with HTTP {status}{words}{advice}.", code=code)
+    return CallFailed(f"{place} refused with HTTP {status}{words}{advice}.", code=code, status=status)

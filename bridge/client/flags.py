@@ -9,9 +9,10 @@ from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
 from bridge.client.call import Plan
 from bridge.client.sound import read_sound
 
-__all__ = ["add_server_flags", "check_out", "read_plan", "transport_of"]
+__all__ = ["KEY_VARIABLES", "add_server_flags", "check_out", "read_plan", "transport_of"]
 
-_KEY_VARIABLES = ("BRIDGE_API_KEY", "OPENAI_API_KEY")
+KEY_VARIABLES = ("BRIDGE_API_KEY", "OPENAI_API_KEY")
+"""Of the environment; the first that is set holds the key."""
 
 
 def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> None:
@@ -31,7 +32,7 @@ def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> Non
         help="default: websocket where the URL begins with ws: or wss:, else webrtc",
     )
     add("--model", help=f"default: {DEFAULT_MODEL}")
-    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in _KEY_VARIABLES)}")
+    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in KEY_VARIABLES)}")
     add("--instructions", metavar="TEXT", help="instructions for the session")
     parser.set_defaults(usage_error=parser.error)
 
@@ -49,7 +50,7 @@ def read_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan
         url=arguments.url,
         transport=transport_of(arguments),
         model=arguments.model,
-        api_key=arguments.api_key or next((environ[name] for name in _KEY_VARIABLES if environ.get(name)), None),
+        api_key=arguments.api_key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None),
         pcm=read_sound(arguments.sound) if arguments.sound is not None else b"",
         instructions=arguments.instructions,
     )

@@ -8,13 +8,14 @@ finds the end of the turn.
 import asyncio
 import json
 from binascii import a2b_base64, b2a_base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 from msgspec.structs import asdict
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from bridge.client.address import Address, CallFailed, authorization, explain, post_offer
 from bridge.client.sound import BYTES_PER_MS
@@ -146,8 +147,12 @@ class ClientWebRtcLine:
 
     async def send(self, event: dict[str, Any]) -> None:
         """Sends a client event over the data channel."""
+        self.send_text(json.dumps(event).encode())
+
+    def send_text(self, text: bytes) -> None:
+        """Sends a text over the data channel, as it is."""
         if self._sink is not None:
-            self._sink.send(EncodedMessage(json.dumps(event).encode()))
+            self._sink.send(EncodedMessage(text))
 
     async def speak(self, pcm: bytes, rest: bytes) -> None:
         """Hands the peer all of the sound, which it plays in real time, and silence as it is needed."""
@@ -220,16 +225,18 @@ class SocketLine:
 
     is_paced = False
 
-    def __init__(self, owner: ClientLineOwner) -> None:
+    def __init__(self, owner: ClientLineOwner, headers: Mapping[str, str] | None = None) -> None:
+        """``headers`` go with the request, beside the key."""
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
+        self._headers = headers
 
     @asynccontextmanager
     async def open(self, address: Address, api_key: str | None, *, sound_s: float) -> AsyncIterator[None]:
         """Connects and waits for the session; closes at the end. Raises ``CallFailed``."""
         self.requested_at = asyncio.get_running_loop().time()
-        async with await open_socket(address.socket, api_key) as self._socket:
+        async with await open_socket(address.socket, api_key, headers=self._headers) as self._socket:
             try:
                 async with asyncio.timeout(_OPEN_TIMEOUT_S):
                     while _report(self._owner, await self._socket.recv()) != "session.created":
@@ -289,12 +296,15 @@ class _Connect(connect):
         return exc
 
 
-async def open_socket(url: str, api_key: str | None) -> ClientConnection:
+async def open_socket(
+    url: str, api_key: str | None, *, headers: Mapping[str, str] | None = None, subprotocols: Sequence[str] = ()
+) -> ClientConnection:
     """A WebSocket to ``url``; raises ``CallFailed``."""
     try:
         return await _Connect(
             url,
-            additional_headers=authorization(api_key),
+            additional_headers={**authorization(api_key), **(headers or {})},
+            subprotocols=[Subprotocol(name) for name in subprotocols] or None,
             compression=None,
             max_size=_MAX_MESSAGE_BYTES,
             open_timeout=_OPEN_TIMEOUT_S,

@@ -1,0 +1,133 @@
+"""``bridge check``: its flags, what it says before and behind the rows, and the files that it writes."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
+from bridge.client.check import report
+from bridge.client.check.rows import ROWS
+from bridge.client.check.runner import Outcome, chosen, run, speech_s
+from bridge.client.check.steps import Row
+from bridge.client.check.target import Target
+from bridge.client.flags import KEY_VARIABLES, check_out
+from bridge.client.screen import BOLD, Bar, painter, printable
+from bridge.client.sound import PHRASE, read_sound
+
+__all__ = ["DESCRIPTION", "add_check_flags", "run_check"]
+
+DESCRIPTION = """\
+Asks any Realtime server, row by row, what it does of the protocol, and says what was sent, what was wanted and what
+came. A row passes, fails, or is not supported: the server says itself that it does not do this.
+
+The exit code is 0 if no row failed.
+"""
+_INTERRUPTED = 130  # as shells count a SIGINT
+_MAX_SPEECH_S = 120.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_GROUPS = tuple(dict.fromkeys(row.group for row in ROWS))
+
+
+def add_check_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``bridge check``."""
+    add = parser.add_argument
+    add("url", nargs="?", default=DEFAULT_URL, metavar="URL", help=f"server or API root (default: {DEFAULT_URL})")
+    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in KEY_VARIABLES)}")
+    add("--model", help=f"default: {DEFAULT_MODEL}")
+    add("--dialect", choices=("ga", "beta"), default="ga", help="the form of the protocol (default: ga)")
+    add("--transport", choices=("websocket", "webrtc"), default="websocket", help="default: websocket")
+    add(
+        "--only",
+        action="append",
+        default=[],
+        metavar="GROUP",
+        help=f"a group ({', '.join(_GROUPS)}) or a row; may be given again",
+    )
+    add(
+        "--max-seconds",
+        type=float,
+        default=_MAX_SPEECH_S,
+        metavar="S",
+        help=f"most speech that is sent, in seconds; rows beyond are not run (default: {_MAX_SPEECH_S:g})",
+    )
+    add("--jobs", type=int, choices=range(1, 17), default=1, metavar="N", help="rows at a time, to 16 (default: 1)")
+    add("--list", action="store_true", help="say which rows there are, and connect to nothing")
+    add("--json", metavar="FILE", help="write everything as JSON")
+    add("--junit", metavar="FILE", help="write a JUnit report")
+    add("--html", metavar="FILE", help="write one page that stands alone")
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run_check(
+    arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
+) -> int:
+    """Runs the rows that the flags choose; 0 if none failed."""
+    target = Target(
+        arguments.url,
+        arguments.api_key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None),
+        arguments.model,
+        arguments.dialect,
+        arguments.transport,
+    )
+    known = {*_GROUPS, *(row.id for row in ROWS)}
+    if unknown := [name for name in arguments.only if name not in known]:
+        arguments.usage_error(f"--only {unknown[0]}: there is no such group or row; --list shows them")
+    rows = chosen(target, arguments.only)
+    paint = painter(sys.stdout)
+    if arguments.list:
+        for row in rows:
+            sys.stdout.write(f"{row.id:<32} {row.says}\n")
+        return 0
+    if not rows:
+        arguments.usage_error(f"no such row is for {target.dialect} over {target.transport}")
+    outcomes: list[Outcome] = []
+    try:
+        for file in (arguments.json, arguments.junit, arguments.html):
+            check_out(file)
+        sys.stdout.write(f"{paint(BOLD, _announce(target, rows))}\n\n")
+        phrase = read_sound(PHRASE)
+        with Bar(total=len(rows), desc="rows", unit="row") as bar, new_runner() as runner:
+
+            def told(outcome: Outcome) -> None:
+                outcomes.append(outcome)
+                bar.update(1)
+                for text in report.line(outcome, paint):
+                    bar.write(text, file=sys.stdout)
+                sys.stdout.flush()
+
+            runner.run(run(target, rows, phrase, max_speech_s=arguments.max_seconds, jobs=arguments.jobs, told=told))
+    except CallFailed as failure:
+        return _complain(failure.message)
+    except KeyboardInterrupt:
+        _write(arguments, target, outcomes)
+        return _INTERRUPTED
+    sys.stdout.write(f"\n{paint(BOLD, report.summary(outcomes))}\n")
+    return _write(arguments, target, outcomes) or int(any(outcome.verdict == "fail" for outcome in outcomes))
+
+
+def _announce(target: Target, rows: Sequence[Row]) -> str:
+    place = target.address.socket.partition("?")[0]
+    transport = "WebRTC" if target.transport == "webrtc" else "WebSocket"
+    words = f"{len(rows)} rows against {place}, {target.dialect} over {transport}, {speech_s(rows):.0f} s of speech."
+    is_here = urlsplit(place).hostname in _LOOPBACK
+    return printable(words if is_here else f"{words} A service that charges for sessions or speech charges for this.")
+
+
+def _write(arguments: argparse.Namespace, target: Target, outcomes: Sequence[Outcome]) -> int:
+    """The files that are asked for; 1 if one cannot be written."""
+    writers = {"json": report.as_json, "junit": report.as_junit, "html": report.as_html}
+    try:
+        for name, write in writers.items():
+            if path := getattr(arguments, name):
+                Path(path).write_text(write(target, outcomes))
+    except OSError as error:
+        return _complain(f"{error.filename} cannot be written: {error.strerror}.")
+    return 0
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"bridge check: {printable(message)}\n")
+    return 1

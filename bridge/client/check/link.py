@@ -1,0 +1,221 @@
+"""One connection to the server that is checked: what was sent over it, what came, and when."""
+
+import asyncio
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from time import monotonic
+from typing import Any, Protocol
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from bridge.client.bell import Bell
+from bridge.client.check.target import Target
+from bridge.client.lines import ClientWebRtcLine, open_socket
+from bridge.client.sound import BYTES_PER_MS, is_silent
+from bridge.wire.message import EncodedMessage
+
+__all__ = ["Link", "PeerLink", "SocketLink", "open_link", "open_socket_link"]
+
+_FRAME_MS = 20
+_DELTAS = ("response.output_audio.delta", "response.audio.delta")
+_MOST_EVENTS = 20_000
+
+
+class Link:
+    """What both transports have in common: events by the order in which they came."""
+
+    call_id: str | None = None
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.heard_ms = 0.0
+        """Of sound that is no silence."""
+        self.close_code: int | None = None
+        """Once the connection has ended; 1006 if it did without a word."""
+        self.bell = Bell()
+        self.strays: list[str] = []
+        """What came and was no event."""
+        self.is_speaking = False
+        self._came_at = monotonic()
+
+    @property
+    def quiet_s(self) -> float:
+        """Since the last message came."""
+        return monotonic() - self._came_at
+
+    def take(self, text: str | bytes) -> None:
+        """A message came."""
+        self._came_at = monotonic()
+        try:
+            event = json.loads(text)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            self.strays.append(f"a message that is no event: {text[:80]!r}")
+        elif len(self.events) < _MOST_EVENTS:
+            self.events.append(event)
+            if event["type"] in _DELTAS:
+                self._count_delta(event)
+        self.bell.ring()
+
+    def take_sound(self, pcm: bytes) -> None:
+        """Sound came over a track."""
+        if not is_silent(pcm):
+            self.heard_ms += len(pcm) / BYTES_PER_MS
+            self.bell.ring()
+
+    def _count_delta(self, event: dict[str, Any]) -> None:
+        try:
+            self.heard_ms += len(b64decode(event.get("delta", ""), validate=True)) / BYTES_PER_MS
+        except (Base64Error, TypeError, ValueError):
+            self.strays.append(f"{event['type']} whose delta is no base64")
+
+    async def send(self, message: str | bytes) -> None:
+        """Sends a message as it is."""
+        raise NotImplementedError
+
+    async def speak(self, pcm: bytes) -> None:
+        """Speaks in real time, then is silent in real time, until it is cancelled."""
+        raise NotImplementedError
+
+    async def ping(self) -> None:
+        """Returns when the server has answered a ping."""
+        raise NotImplementedError
+
+
+class SocketLink(Link):
+    """A WebSocket."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        super().__init__()
+        self._socket = socket
+        self.subprotocol = socket.subprotocol
+
+    async def read(self) -> None:
+        """Takes what comes, until the socket is closed."""
+        try:
+            while True:
+                self.take(await self._socket.recv())
+        except ConnectionClosed as closed:
+            self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
+            self.bell.ring()
+
+    async def send(self, message: str | bytes) -> None:
+        """Sends a text or a binary message; on a closed socket, nothing."""
+        with suppress(ConnectionClosed):
+            await self._socket.send(message)
+
+    async def speak(self, pcm: bytes) -> None:
+        """Appends 20 ms of sound each 20 ms."""
+        size, clock = _FRAME_MS * BYTES_PER_MS, asyncio.get_running_loop().time
+        due, at = clock(), 0
+        while True:
+            due += _FRAME_MS / 1000
+            await asyncio.sleep(max(0.0, due - clock()))
+            frame = pcm[at : at + size].ljust(size, b"\0")
+            at += size
+            await self.send(json.dumps({"type": "input_audio_buffer.append", "audio": b64encode(frame).decode()}))
+
+    async def ping(self) -> None:
+        """Returns when the pong has come."""
+        await (await self._socket.ping())
+
+
+class _Sink(Protocol):
+    def send(self, message: EncodedMessage) -> None: ...
+
+
+class PeerLink(Link):
+    """A WebRTC peer; it is its line's owner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = ClientWebRtcLine(self)
+
+    @property
+    def call_id(self) -> str | None:  # type: ignore[override]
+        """What the server calls the call."""
+        return self.line.call_id
+
+    async def send(self, message: str | bytes) -> None:
+        """Sends a text over the data channel."""
+        self.line.send_text(message if isinstance(message, bytes) else message.encode())
+
+    async def speak(self, pcm: bytes) -> None:
+        """Plays the sound, and silence behind it."""
+        self.is_speaking = True
+        try:
+            await self.line.speak(pcm, b"")
+        finally:
+            self.is_speaking = False
+
+    # What the line reports
+
+    def receive_event(self, event: dict[str, Any]) -> None:
+        """A server event came."""
+        self.take(json.dumps(event))
+
+    def receive_audio(self, pcm: bytes) -> None:
+        """The track's sound."""
+        self.take_sound(pcm)
+
+    def speaking(self, spoken_ms: int) -> None:
+        """Nobody wants to know."""
+
+    def spoken(self) -> None:
+        """Nor this."""
+
+    def wants_silence(self) -> bool:
+        """As long as the phrase's turn has not ended."""
+        return self.is_speaking
+
+    def line_lost(self, message: str, code: str) -> None:
+        """The call is over."""
+        self.close_code = 1006
+        self.bell.ring()
+
+
+@asynccontextmanager
+async def open_link(target: Target, tasks: asyncio.TaskGroup) -> AsyncIterator[Link]:
+    """A connection of the target's transport, in its dialect, read in ``tasks``; raises ``CallFailed``."""
+    if target.transport == "websocket":
+        async with open_socket_link(target, tasks) as link:
+            yield link
+        return
+    peer = PeerLink()
+    address = target.address
+    if target.is_beta:  # beta's offers go where its WebSockets go
+        address = replace(address, calls=address.calls.replace("/realtime/calls", "/realtime"))
+    async with peer.line.open(address, target.api_key, sound_s=60):
+        yield peer
+
+
+@asynccontextmanager
+async def open_socket_link(
+    target: Target,
+    tasks: asyncio.TaskGroup,
+    url: str | None = None,
+    *,
+    key: str | None = None,
+    subprotocols: tuple[str, ...] = (),
+) -> AsyncIterator[SocketLink]:
+    """A WebSocket to ``url``, or for a session of its own; raises ``CallFailed``."""
+    shown = None if subprotocols and key else (key or target.api_key)
+    socket = await open_socket(
+        url or target.socket_url(), shown, headers=_without_key(target), subprotocols=subprotocols
+    )
+    link = SocketLink(socket)
+    tasks.create_task(link.read())
+    try:
+        yield link
+    finally:
+        await socket.close()
+
+
+def _without_key(target: Target) -> dict[str, str]:
+    return {name: value for name, value in target.headers().items() if name != "Authorization"}

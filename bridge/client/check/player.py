@@ -1,0 +1,441 @@
+"""Plays the steps of one row, and says in words what was wrong."""
+
+import asyncio
+import json
+import secrets
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from bridge.client.address import CallFailed
+from bridge.client.check import beta
+from bridge.client.check.link import Link, open_link, open_socket_link
+from bridge.client.check.sdp import answer_flaws, new_offer
+from bridge.client.check.steps import (
+    AnswerFits,
+    Append,
+    Attach,
+    Closed,
+    Connect,
+    Expect,
+    HangUp,
+    Hear,
+    Never,
+    Offer,
+    Order,
+    Ping,
+    Refused,
+    Request,
+    Row,
+    Send,
+    SendRaw,
+    Speak,
+    Step,
+)
+from bridge.client.check.target import Reply, Target
+from bridge.client.check.values import at, mismatch, resolved, shortened
+from bridge.media.convert import SoundEncoder
+from bridge.wire.audio import G711_ALAW, G711_ULAW
+
+__all__ = ["Mismatch", "NotSupported", "Player"]
+
+_OPEN_WITHIN_S = 20.0
+_ERROR_WITHIN_S = 5.0
+_CLOSES_WITHIN_S = 5.0
+_AFTER_AN_ERROR_S = 0.3  # the event that was asked for may still come
+_AFTER_THE_LAST_S = 2.0
+"""If the event is not as it should be, and nothing else comes for so long, no other one is waited for."""
+_ABSENT_STATUSES = (403, 404, 405, 501)
+"""With these a server says that it does not do, or does not allow, what an optional row asks for."""
+_FORM = "checkboundary"
+
+
+class Mismatch(Exception):
+    """What came is not what should have come; the message is one sentence for a person."""
+
+
+class NotSupported(Exception):
+    """The server says that it does not do this."""
+
+
+class Player:
+    """One row on one server. ``sent`` and ``links`` tell afterwards what went over the line."""
+
+    def __init__(self, target: Target, row: Row, phrase: bytes) -> None:
+        self.sent: list[str] = []
+        self.links: list[Link] = []
+        self._target = target
+        self._row = row
+        self._phrase = phrase
+        self._kept: dict[str, Any] = {}
+        self._mark = 0
+        """Events before it came before the last event was sent."""
+        self._last_id = ""
+        self._tasks = asyncio.TaskGroup()
+        self._stack = AsyncExitStack()
+        self._answer = ""
+
+    async def play(self) -> None:
+        """All steps; raises ``Mismatch``, ``NotSupported``, or ``CallFailed`` if no connection could be made."""
+        try:
+            async with self._tasks, self._stack:
+                await self._play()
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _play(self) -> None:
+        if self._row.opens:
+            async with asyncio.timeout(_OPEN_WITHIN_S):
+                self.links.append(await self._stack.enter_async_context(open_link(self._target, self._tasks)))
+            await self._until(lambda: self._came("session.created"), _OPEN_WITHIN_S, "session.created did not come")
+        for step in self._row.steps:
+            await self._take(step)
+        strays = [stray for link in self.links for stray in link.strays]
+        if strays:
+            raise Mismatch(strays[0])
+
+    async def _take(self, step: Step) -> None:
+        match step:
+            case Send():
+                await self._send(step.event)
+            case SendRaw(message=message):
+                self._last_id = ""
+                await self._put(message, shown=f"{message[:100]!r}")
+            case Expect():
+                await self._expect(step)
+            case Refused():
+                await self._refused(step)
+            case Order(kinds=kinds):
+                self._order(kinds)
+            case Never():
+                await self._never(step)
+            case Speak():
+                await self._speak(step)
+            case Append():
+                await self._append(step)
+            case Hear():
+                words = f"only {round(self._link.heard_ms)} ms of sound came, wanted: {step.milliseconds} ms"
+                await self._until(lambda: self._link.heard_ms >= step.milliseconds, step.within_s, words)
+            case Closed():
+                await self._until(lambda: self._link.close_code is not None, step.within_s, "the connection stays open")
+                if self._link.close_code not in step.codes:
+                    raise Mismatch(f"closed with {self._link.close_code}; wanted: {' or '.join(map(str, step.codes))}")
+            case Ping():
+                try:
+                    async with asyncio.timeout(step.within_s):
+                        await self._link.ping()
+                except TimeoutError:
+                    raise Mismatch("the ping was not answered") from None
+            case Request():
+                await self._request(step)
+            case Offer():
+                await self._offer(step)
+            case AnswerFits():
+                if found := answer_flaws(self._answer):
+                    raise Mismatch(found[0])
+            case Connect():
+                await self._connect(step)
+            case Attach():
+                await self._attach()
+            case HangUp():
+                await self._hang_up()
+
+    @property
+    def _link(self) -> Link:
+        if not self.links:
+            raise Mismatch("there is no connection")
+        return self.links[0]
+
+    # Events
+
+    async def _send(self, event: dict[str, Any]) -> None:
+        event = resolved(event, self._kept)
+        if self._target.is_beta:
+            event = beta.client_event(event)
+        self._last_id = f"event_check_{secrets.token_hex(6)}"
+        event = {"event_id": self._last_id, **event}
+        await self._put(json.dumps(event), shown=shortened(event, 400))
+
+    async def _put(self, message: str | bytes, *, shown: str) -> None:
+        self._mark = len(self._link.events)
+        self.sent.append(shown)
+        await self._link.send(message)
+
+    def _named(self, kind: str) -> str:
+        return beta.kind(kind) if self._target.is_beta else kind
+
+    def _came(self, kind: str, link: Link | None = None) -> bool:
+        return any(event["type"] == self._named(kind) for event in (link or self._link).events)
+
+    async def _expect(self, step: Expect) -> None:
+        kind = self._named(step.kind)
+        wanted = resolved(dict(step.fields), self._kept)
+        if self._target.is_beta:
+            wanted = beta.fields(wanted)
+        link = self.links[1] if step.on == "side" and len(self.links) > 1 else self._link
+        is_first = kind == "session.created"
+        flaw = ""
+
+        def found() -> dict[str, Any] | None:
+            nonlocal flaw
+            for event in link.events[0 if is_first or step.on == "side" else self._mark :]:
+                if event["type"] == kind:
+                    flaws = [words for path, value in wanted.items() if (words := mismatch(event, path, value))]
+                    if not flaws:
+                        return event
+                    flaw = f"{kind}: {flaws[0]}"
+            return None
+
+        refused = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(step.within_s):
+                while (event := found()) is None:
+                    error = self._error()
+                    if error is None:
+                        refused = asyncio.get_running_loop().time()
+                    elif asyncio.get_running_loop().time() - refused > _AFTER_AN_ERROR_S:
+                        self._give_up(kind, error)
+                    if flaw and link.quiet_s > _AFTER_THE_LAST_S:
+                        raise Mismatch(flaw)
+                    if step.unless and self._came(step.unless, link):
+                        raise NotSupported(f"{step.unless} came instead of {kind}")
+                    await link.bell.until(_once())
+                    if link.close_code is not None and found() is None:
+                        raise Mismatch(flaw or f"the connection was closed ({link.close_code}) instead of {kind}")
+        except TimeoutError:
+            raise Mismatch(flaw or f"{kind} did not come within {step.within_s:g} s; {self._listing(link)}") from None
+        for name, path in step.keep.items():
+            self._kept[name] = at(event, path)
+
+    def _error(self) -> dict[str, Any] | None:
+        """The error that answers the last event, if one has come."""
+        for event in self._link.events[self._mark :]:
+            if event["type"] == "error" and isinstance(event.get("error"), dict):
+                named = event["error"].get("event_id")
+                if named is None or named == self._last_id:
+                    error: dict[str, Any] = event["error"]
+                    return error
+        return None
+
+    def _give_up(self, kind: str, error: dict[str, Any]) -> None:
+        words = f"an error came instead of {kind}: {error.get('code') or error.get('type')}: {error.get('message')}"
+        if self._row.is_optional:
+            raise NotSupported(words)
+        raise Mismatch(words)
+
+    async def _refused(self, step: Refused) -> None:
+        await self._until(
+            lambda: any(event["type"] == "error" for event in self._link.events[self._mark :]),
+            _ERROR_WITHIN_S,
+            "no error came",
+        )
+        errors = [event.get("error") for event in self._link.events[self._mark :] if event["type"] == "error"]
+        error = next((each for each in errors if isinstance(each, dict)), None)
+        if error is None:
+            raise Mismatch("the error event has no error object")
+        if step.names_event and error.get("event_id") != self._last_id:
+            raise Mismatch(f"error.event_id is {shortened(error.get('event_id'))}; wanted: that of the event refused")
+        if step.codes and error.get("code") not in step.codes:
+            raise Mismatch(f"error.code is {shortened(error.get('code'))}; wanted: {' or '.join(step.codes)}")
+        if step.param is not None and error.get("param") != step.param:
+            raise Mismatch(f"error.param is {shortened(error.get('param'))}; wanted: {step.param}")
+        if self._link.close_code is not None:
+            raise Mismatch(f"the connection was closed ({self._link.close_code}) after the error")
+
+    def _order(self, kinds: tuple[str, ...]) -> None:
+        came = [event["type"] for event in self._link.events]
+        names = [self._named(kind) for kind in kinds]
+        missing = [name for name in names if name not in came]
+        if missing:
+            raise Mismatch(f"{missing[0]} did not come; {self._listing(self._link)}")
+        places = [came.index(name) for name in names]
+        for before, behind, place, next_place in zip(names, names[1:], places, places[1:], strict=False):
+            if next_place < place:
+                raise Mismatch(f"{behind} came before {before}")
+
+    async def _never(self, step: Never) -> None:
+        kind = self._named(step.kind)
+        before = sum(event["type"] == kind for event in self._link.events[: self._mark])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(step.seconds):
+                await self._link.bell.until(lambda: sum(e["type"] == kind for e in self._link.events) > before)
+        if sum(event["type"] == kind for event in self._link.events) > before:
+            raise Mismatch(f"{kind} came, and should not")
+
+    async def _until(self, holds: Callable[[], bool], within_s: float, words: str) -> None:
+        link = self._link
+        try:
+            async with asyncio.timeout(within_s):
+                await link.bell.until(lambda: holds() or bool(link.strays))
+            if link.strays:
+                raise Mismatch(link.strays[0])
+        except TimeoutError:
+            raise Mismatch(f"{words} within {within_s:g} s; {self._listing(link)}") from None
+
+    def _listing(self, link: Link) -> str:
+        kinds = list(dict.fromkeys(event["type"] for event in link.events[self._mark :]))
+        return f"what came: {', '.join(kinds) or 'nothing'}"
+
+    # Sound
+
+    async def _speak(self, step: Speak) -> None:
+        self._mark = len(self._link.events)
+        self.sent.append("the phrase, spoken in real time")
+        speaking = self._tasks.create_task(self._link.speak(self._phrase))
+        try:
+            kind = self._named(step.until)
+            await self._until(
+                lambda: any(event["type"] == kind for event in self._link.events[self._mark :]),
+                step.within_s,
+                f"{kind} did not come",
+            )
+        finally:
+            speaking.cancel()
+
+    async def _append(self, step: Append) -> None:
+        pcm = self._phrase[: step.milliseconds * 48]
+        if step.codec == "audio/pcm":
+            sound = pcm
+        else:
+            encoder = SoundEncoder(G711_ULAW if step.codec == "audio/pcmu" else G711_ALAW)
+            sound = encoder.push(pcm) + encoder.flush()
+        self.sent.append(f"{step.milliseconds} ms of the phrase as {step.codec}")
+        for start in range(0, len(sound), 4800):
+            audio = b64encode(sound[start : start + 4800]).decode()
+            await self._link.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+
+    # HTTP and connections
+
+    async def _request(self, step: Request) -> None:
+        path = resolved_path(step.path, self._kept)
+        body = step.body if step.json is None else json.dumps(resolved(step.json, self._kept)).encode()
+        headers = {**({"Content-Type": "application/json"} if step.json is not None else {}), **step.headers}
+        self.sent.append(f"{step.method} {path} {shortened(step.json, 300) if step.json else ''}".strip())
+        key = None if step.key is None else str(resolved(step.key, self._kept))
+        url = self._target.http_url(path)
+        reply = await self._target.request(step.method, url, body=body, headers=headers, key=key)
+        self._judge(reply, step.statuses, resolved(dict(step.fields), self._kept))
+        for name, part in step.has_headers.items():
+            if part not in reply.headers.get(name.lower(), "").lower():
+                self._fail(f"the header {name} is {shortened(reply.headers.get(name.lower()))}; wanted in it: {part}")
+        for name, path in step.keep.items():
+            self._kept[name] = at(reply.json, path)
+        for name, header in step.keep_header.items():
+            self._kept[name] = reply.headers.get(header.lower(), "")
+
+    def _judge(self, reply: Reply, statuses: tuple[int, ...], fields: dict[str, Any]) -> None:
+        if reply.status not in statuses:
+            said = shortened(reply.body[:200].decode("utf-8", "replace"), 200)
+            words = f"HTTP {reply.status}; wanted: {' or '.join(map(str, statuses))}; it says {said}"
+            if self._row.is_optional and reply.status in _ABSENT_STATUSES:
+                raise NotSupported(words)
+            raise Mismatch(words)
+        for path, wanted in fields.items():
+            if words := mismatch(reply.json, path, wanted):
+                raise Mismatch(words)
+
+    def _fail(self, words: str) -> None:
+        if self._row.is_optional:
+            raise NotSupported(words)
+        raise Mismatch(words)
+
+    async def _offer(self, step: Offer) -> None:
+        sdp = new_offer()
+        headers, body = {"Content-Type": "application/sdp"}, sdp.encode()
+        if step.as_form:
+            headers = {"Content-Type": f"multipart/form-data; boundary={_FORM}"}
+            session = json.dumps({"type": "realtime", "model": self._target.address.model})
+            body = _form({"sdp": ("application/sdp", sdp), "session": ("application/json", session)})
+        self.sent.append("POST /realtime/calls, an offer like Chromium's" + (", in a form" if step.as_form else ""))
+        url = self._target.address.calls
+        reply = await self._target.request("POST", url, body=body, headers=headers)
+        self._judge(reply, (201,), {})
+        if not reply.headers.get("content-type", "").startswith("application/sdp"):
+            raise Mismatch(f"Content-Type is {shortened(reply.headers.get('content-type'))}; wanted: application/sdp")
+        location = reply.headers.get("location", "")
+        call_id = location.rstrip("/").rpartition("/")[2]
+        if not call_id:
+            raise Mismatch("there is no Location, by which the call could be found")
+        self._answer = reply.body.decode("utf-8", "replace")
+        self._stack.push_async_callback(self._drop, call_id)
+
+    async def _drop(self, call_id: str) -> None:
+        """Nobody will come to this call."""
+        with suppress(CallFailed):
+            await self._target.request("POST", self._target.http_url(f"/realtime/calls/{call_id}/hangup"))
+
+    async def _connect(self, step: Connect) -> None:
+        key = None if step.key is None else str(resolved(step.key, self._kept))
+        subprotocols = step.subprotocols
+        if step.as_subprotocol and key:
+            subprotocols = (*subprotocols, f"openai-insecure-api-key.{key}")
+        self.sent.append(f"WebSocket {shortened(dict(step.query)) if step.query else ''}".strip())
+        url = self._target.socket_url(step.query)
+        try:
+            link = await self._stack.enter_async_context(
+                open_socket_link(self._target, self._tasks, url, key=key, subprotocols=subprotocols)
+            )
+        except CallFailed as failure:
+            if failure.status == step.status:
+                code = step.fields.get("error.code")
+                if code is not None and failure.code != code:
+                    raise Mismatch(f"error.code is {shortened(failure.code)}; wanted: {code}") from None
+                return
+            words = f"the WebSocket is refused: {failure.message}; wanted: HTTP {step.status}"
+            if self._row.is_optional and failure.status in _ABSENT_STATUSES:
+                raise NotSupported(words) from None
+            raise Mismatch(words) from None
+        self.links.append(link)
+        if step.status != 101:
+            await self._until(lambda: self._came("error") or link.close_code is not None, 2, "the WebSocket is opened")
+            raise Mismatch(f"the WebSocket is opened first; wanted: HTTP {step.status}")
+        if step.subprotocols and link.subprotocol != step.subprotocols[0]:
+            raise Mismatch(f"the subprotocol is {shortened(link.subprotocol)}; wanted: {step.subprotocols[0]}")
+
+    async def _attach(self) -> None:
+        call_id = self._link.call_id
+        if not call_id:
+            raise NotSupported("the server names no call in Location, so nobody can attach to it")
+        self.sent.append("a second WebSocket with call_id")
+        try:
+            side = await self._stack.enter_async_context(
+                open_socket_link(self._target, self._tasks, self._target.socket_url({"call_id": call_id}))
+            )
+        except CallFailed as failure:
+            raise NotSupported(f"attaching is refused: {failure.message}") from None
+        self.links.append(side)
+
+    async def _hang_up(self) -> None:
+        call_id = self._link.call_id
+        if not call_id:
+            raise Mismatch("the server names no call in Location, so it cannot be hung up")
+        path = f"/realtime/calls/{call_id}/hangup"
+        self.sent.append(f"POST {path}")
+        reply = await self._target.request("POST", self._target.http_url(path))
+        self._judge(reply, (200,), {})
+        await self._until(lambda: self._link.close_code is not None, _CLOSES_WITHIN_S, "the peer was not told")
+
+
+def resolved_path(path: str, kept: dict[str, Any]) -> str:
+    """A path whose ``$name`` segments are what was kept."""
+    return "/".join(str(resolved(part, kept)) for part in path.split("/"))
+
+
+def _once() -> Callable[[], bool]:
+    """True at the second look: lets one change, or a twentieth of a second, pass."""
+    looks = iter((False,))
+    return lambda: next(looks, True)
+
+
+def _form(parts: dict[str, tuple[str, str]]) -> bytes:
+    lines = []
+    for name, (content_type, text) in parts.items():
+        lines += [
+            f"--{_FORM}",
+            f'Content-Disposition: form-data; name="{name}"',
+            f"Content-Type: {content_type}",
+            "",
+            text,
+        ]
+    return "\r\n".join([*lines, f"--{_FORM}--", ""]).encode()

@@ -1,0 +1,64 @@
+"""Rows of what is wrong with an event."""
+
+from bridge.client.check.rows.common import SERVER, update
+from bridge.client.check.steps import Expect, Refused, Row, Send, SendRaw
+
+__all__ = ["ROWS"]
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        id="errors.no_json",
+        says="A message that is no JSON is answered by an error, and the session goes on.",
+        source=SERVER,
+        steps=(
+            SendRaw("this is no JSON"),
+            Refused(names_event=False),
+            update(instructions="Go on."),
+            Expect("session.updated"),
+        ),
+    ),
+    Row(
+        id="errors.no_type",
+        says="An event without a type is answered by an error.",
+        source=SERVER,
+        steps=(SendRaw('{"event_id": "event_check"}'), Refused(names_event=False)),
+    ),
+    Row(
+        id="errors.unknown_type",
+        says="An event of an unknown type is answered by an error that names the event.",
+        source=SERVER,
+        steps=(Send({"type": "check.unknown"}), Refused(("invalid_value", "unknown_event_type"))),
+    ),
+    Row(
+        id="errors.missing_field",
+        says="An event without a field that it needs is refused, and the error names the field.",
+        source=SERVER,
+        steps=(
+            Send({"type": "conversation.item.retrieve"}),
+            Refused(("missing_required_parameter",), param="item_id"),
+        ),
+    ),
+    Row(
+        id="errors.bad_base64",
+        says="Sound that is no base64 is refused, and the error names the field.",
+        source=SERVER,
+        steps=(Send({"type": "input_audio_buffer.append", "audio": "%%%"}), Refused(param="audio")),
+        transports=("websocket",),
+    ),
+    Row(
+        id="errors.array",
+        says="JSON that is no object is answered by an error.",
+        source=SERVER,
+        steps=(SendRaw("[1, 2, 3]"), Refused(names_event=False)),
+    ),
+    Row(
+        id="errors.many",
+        says="After ten errors the session still goes on.",
+        source=SERVER,
+        steps=(
+            *(step for _ in range(10) for step in (Send({"type": "check.unknown"}), Refused())),
+            update(instructions="Go on."),
+            Expect("session.updated"),
+        ),
+    ),
+)

@@ -1,0 +1,155 @@
+"""Runs the rows, one after the other, and says of each how it went."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from time import monotonic
+from typing import Any, Literal
+
+from bridge.client.address import CallFailed
+from bridge.client.check.player import Mismatch, NotSupported, Player
+from bridge.client.check.rows import ROWS
+from bridge.client.check.shapes import SHAPES, flaws
+from bridge.client.check.steps import Row
+from bridge.client.check.target import Target
+from bridge.client.check.values import shortened
+
+__all__ = ["Outcome", "Verdict", "chosen", "run", "speech_s"]
+
+Verdict = Literal["pass", "fail", "not_supported", "not_run"]
+_MOST_SHOWN = 40  # events of a row
+_SHAPES_SOURCE = "Realtime API reference, server events; what stock SDKs require"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one row."""
+
+    id: str
+    says: str
+    source: str
+    verdict: Verdict
+    why: str = ""
+    """What was wrong, or why it was not run."""
+    sent: list[str] = field(default_factory=list)
+    came: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def chosen(target: Target, only: Sequence[str] = ()) -> list[Row]:
+    """The rows for the target's dialect and transport; of ``only`` groups or ids, if any are named."""
+    return [
+        row
+        for row in ROWS
+        if target.dialect in row.dialects
+        and target.transport in row.transports
+        and (not row.needs_key or target.api_key)
+        and (not only or row.group in only or row.id in only)
+    ]
+
+
+def speech_s(rows: Iterable[Row]) -> float:
+    """Seconds of speech that the rows cost."""
+    return sum(row.speech_s for row in rows)
+
+
+async def run(
+    target: Target,
+    rows: Sequence[Row],
+    phrase: bytes,
+    *,
+    max_speech_s: float = 600.0,
+    jobs: int = 1,
+    told: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """The outcome of each row, and behind them one for each kind of event that came; ``told`` hears of each at once.
+
+    So many ``jobs`` run at a time. A row that would cost more speech than is left of ``max_speech_s`` is not run.
+    Raises ``CallFailed`` if nothing can be reached at all.
+    """
+    shapes = _Shapes(is_beta=target.is_beta)
+    turn = asyncio.Semaphore(jobs)
+
+    async def play(row: Row, *, is_over: bool) -> Outcome:
+        if is_over:
+            outcome = Outcome(row.id, row.says, row.source, "not_run", "it would cost more speech than --max-seconds")
+        else:
+            async with turn:
+                outcome = await _played(target, row, phrase, shapes)
+        told(outcome)
+        return outcome
+
+    tasks = []
+    left_s = max_speech_s
+    try:
+        async with asyncio.TaskGroup() as group:
+            for row in rows:
+                is_over = row.speech_s > left_s
+                left_s -= 0.0 if is_over else row.speech_s
+                tasks.append(group.create_task(play(row, is_over=is_over)))
+    except* CallFailed as failures:
+        raise failures.exceptions[0] from None
+    outcomes = [task.result() for task in tasks]
+    for outcome in shapes.outcomes():
+        outcomes.append(outcome)
+        told(outcome)
+    return outcomes
+
+
+async def _played(target: Target, row: Row, phrase: bytes, shapes: "_Shapes") -> Outcome:
+    player = Player(target, row, phrase)
+    began = monotonic()
+    verdict: Verdict = "pass"
+    why = ""
+    try:
+        await player.play()
+    except Mismatch as mismatch:
+        verdict, why = "fail", str(mismatch)
+    except NotSupported as missing:
+        verdict, why = "not_supported", str(missing)
+    except CallFailed as failure:
+        if failure.code in ("nothing_listens", "unknown_host", "unreachable"):
+            raise
+        verdict, why = "fail", failure.message
+    except TimeoutError:
+        verdict, why = "fail", "no connection was made in time"
+    came = []
+    for link in player.links:
+        shapes.look_at(link.events)
+        came += [shortened(event, 240) for event in link.events]
+    if len(came) > _MOST_SHOWN:
+        came = [*came[:_MOST_SHOWN], f"… and {len(came) - _MOST_SHOWN} more"]
+    return Outcome(row.id, row.says, row.source, verdict, why, player.sent, came, round(monotonic() - began, 2))
+
+
+class _Shapes:
+    """What every event that came, in whatever row, lacked."""
+
+    def __init__(self, *, is_beta: bool) -> None:
+        self._is_beta = is_beta
+        self._flaws: dict[str, tuple[str, str]] = {}
+        self._seen: dict[str, int] = {}
+
+    def look_at(self, events: Iterable[dict[str, Any]]) -> None:
+        """The events of one connection."""
+        for event in events:
+            kind = event["type"]
+            self._seen[kind] = self._seen.get(kind, 0) + 1
+            if kind not in self._flaws and (found := flaws(event, is_beta=self._is_beta)):
+                self._flaws[kind] = (found[0], shortened(event, 400))
+
+    def outcomes(self) -> list[Outcome]:
+        """One for each kind of event that came."""
+        found = []
+        for kind, count in sorted(self._seen.items()):
+            flaw, shown = self._flaws.get(kind, ("", ""))
+            known = "" if kind in SHAPES or self._is_beta else " (a kind that is not known here: only its event_id)"
+            says = f"Each {kind} has the fields that clients need{known}."
+            came = [shown] if flaw else [f"{count} of them"]
+            verdict: Verdict = "fail" if flaw else "pass"
+            found.append(Outcome(f"events.{kind}", says, _SHAPES_SOURCE, verdict, flaw, [], came))
+        return found

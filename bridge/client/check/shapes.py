@@ -1,0 +1,99 @@
+"""The fields that every server event must have, in each dialect.
+
+Written from the types of the stock SDKs (``openai.types.realtime``, ``openai.types.beta.realtime``) and what they
+refuse or pass over: an event without them reaches no application. An unknown event is nobody's fault.
+"""
+
+from collections.abc import Mapping
+
+from bridge.client.check.values import ID, NUMBER, TEXT, OneOf, Want, mismatch
+
+__all__ = ["BETA_NAMES", "SHAPES", "flaws"]
+
+_STRING = Want("a text", str)
+_LIST = Want("a list", list)
+_OBJECT = Want("an object", dict)
+_INDEX = {"output_index": NUMBER, "content_index": NUMBER}
+_PART = {"response_id": ID, "item_id": ID, **_INDEX}
+_OUTPUT = {"response_id": ID, "output_index": NUMBER}
+_RESPONSE = {
+    "response.id": ID,
+    "response.object": "realtime.response",
+    "response.status": TEXT,
+    "response.output": _LIST,
+}
+_ITEM = {"item.id": ID, "item.type": TEXT}
+_CALL = {"response_id": ID, "item_id": ID, "output_index": NUMBER, "call_id": ID}
+_SESSION = {"session": _OBJECT, "session.id": ID}
+
+SHAPES: dict[str, Mapping[str, object]] = {
+    "error": {"error.type": TEXT, "error.message": TEXT},
+    "session.created": _SESSION,
+    "session.updated": _SESSION,
+    "conversation.created": {"conversation.id": ID},
+    "conversation.item.added": _ITEM,
+    "conversation.item.done": _ITEM,
+    "conversation.item.retrieved": _ITEM,
+    "conversation.item.deleted": {"item_id": ID},
+    "conversation.item.truncated": {"item_id": ID, "content_index": NUMBER, "audio_end_ms": NUMBER},
+    "conversation.item.input_audio_transcription.delta": {"item_id": ID},
+    "conversation.item.input_audio_transcription.completed": {
+        "item_id": ID,
+        "content_index": NUMBER,
+        "transcript": _STRING,
+        "usage.type": OneOf(("tokens", "duration")),
+    },
+    "conversation.item.input_audio_transcription.failed": {"item_id": ID, "content_index": NUMBER, "error": _OBJECT},
+    "input_audio_buffer.committed": {"item_id": ID},
+    "input_audio_buffer.cleared": {},
+    "input_audio_buffer.speech_started": {"item_id": ID, "audio_start_ms": NUMBER},
+    "input_audio_buffer.speech_stopped": {"item_id": ID, "audio_end_ms": NUMBER},
+    "output_audio_buffer.started": {"response_id": ID},
+    "output_audio_buffer.stopped": {"response_id": ID},
+    "output_audio_buffer.cleared": {"response_id": ID},
+    "response.created": _RESPONSE,
+    "response.done": _RESPONSE,
+    "response.output_item.added": {**_OUTPUT, **_ITEM},
+    "response.output_item.done": {**_OUTPUT, **_ITEM},
+    "response.content_part.added": {**_PART, "part.type": OneOf(("audio", "text"))},
+    "response.content_part.done": {**_PART, "part.type": OneOf(("audio", "text"))},
+    "response.output_text.delta": {**_PART, "delta": _STRING},
+    "response.output_text.done": {**_PART, "text": _STRING},
+    "response.output_audio_transcript.delta": {**_PART, "delta": _STRING},
+    "response.output_audio_transcript.done": {**_PART, "transcript": _STRING},
+    "response.output_audio.delta": {**_PART, "delta": TEXT},
+    "response.output_audio.done": _PART,
+    "response.function_call_arguments.delta": {**_CALL, "delta": _STRING},
+    "response.function_call_arguments.done": {**_CALL, "name": TEXT, "arguments": _STRING},
+    "rate_limits.updated": {"rate_limits": _LIST},
+}
+"""By GA's name of the event: each field's path, and what it must be. All have an ``event_id`` beside these."""
+
+BETA_NAMES = {
+    "conversation.item.added": "conversation.item.created",
+    "response.output_text.delta": "response.text.delta",
+    "response.output_text.done": "response.text.done",
+    "response.output_audio_transcript.delta": "response.audio_transcript.delta",
+    "response.output_audio_transcript.done": "response.audio_transcript.done",
+    "response.output_audio.delta": "response.audio.delta",
+    "response.output_audio.done": "response.audio.done",
+}
+"""GA's names that are others in beta; ``conversation.item.done`` is not known there."""
+_GA_NAMES = {beta: ga for ga, beta in BETA_NAMES.items()}
+_NO_EVENT_ID = ("input_audio_buffer.dtmf_event_received",)
+_NOT_IN_BETA = {"response.function_call_arguments.done": ("name",)}
+
+
+def flaws(event: dict[str, object], *, is_beta: bool) -> list[str]:
+    """What a server event lacks, in words; an event that is not known here has no flaw but a missing ``event_id``."""
+    kind = str(event.get("type"))
+    found = [] if kind in _NO_EVENT_ID else [mismatch(event, "event_id", ID)]
+    name = _GA_NAMES.get(kind, kind) if is_beta else kind
+    passed_over = _NOT_IN_BETA.get(name, ()) if is_beta else ()
+    if not is_beta and kind in _GA_NAMES:
+        found.append(f"{kind} is beta's name of {_GA_NAMES[kind]}")
+    if is_beta and kind in BETA_NAMES:
+        found.append(f"{kind} is GA's name of {BETA_NAMES[kind]}")
+    fields = SHAPES.get(name, {})
+    found += [mismatch(event, path, wanted) for path, wanted in fields.items() if path not in passed_over]
+    return [words for words in found if words]

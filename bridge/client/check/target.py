@@ -1,0 +1,107 @@
+"""The server that is checked, and what is asked of it over HTTP."""
+
+import asyncio
+import json
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from bridge.client.address import NO_REDIRECTS, Address, authorization, explain, parse_address
+from bridge.client.check.steps import Dialect, Transport
+
+__all__ = ["Reply", "Target"]
+
+_TIMEOUT_S = 15.0
+_MAX_BODY_BYTES = 1024 * 1024
+BETA_HEADERS = {"OpenAI-Beta": "realtime=v1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP response; ``headers`` by names in lower case, ``json`` is None if the body is no JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where it is, and how it is spoken to."""
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    model: str | None = None
+    dialect: Dialect = "ga"
+    transport: Transport = "websocket"
+
+    @property
+    def address(self) -> Address:
+        """Its endpoints; raises ``CallFailed`` if the URL is none."""
+        return parse_address(self.url, self.model)
+
+    @property
+    def is_beta(self) -> bool:
+        """It is spoken to in beta's words."""
+        return self.dialect == "beta"
+
+    def headers(self, key: str | None = None) -> dict[str, str]:
+        """Of every request: the key, and the dialect."""
+        return {**authorization(key or self.api_key), **(BETA_HEADERS if self.is_beta else {})}
+
+    def socket_url(self, query: Mapping[str, str] | None = None) -> str:
+        """A WebSocket's URL: with the model, or with another query in its place."""
+        if query is None:
+            return self.address.socket
+        parts = urlsplit(self.address.socket)
+        rest = [(name, value) for name, value in parse_qsl(parts.query) if name != "model"]
+        return urlunsplit(parts._replace(query=urlencode([*rest, *query.items()])))
+
+    def http_url(self, path: str) -> str:
+        """A path below the API's root; the model goes with an offer alone."""
+        parts = urlsplit(self.address.calls)
+        query = [(name, value) for name, value in parse_qsl(parts.query) if name != "model"]
+        root = parts.path.removesuffix("/realtime/calls")
+        return urlunsplit(parts._replace(path=f"{root}{path}", query=urlencode(query)))
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> Reply:
+        """One request; whatever its status is. Raises ``CallFailed`` if there is no response."""
+        request = urllib.request.Request(
+            url, data=body, method=method, headers={**self.headers(key), **dict(headers or {})}
+        )
+        return await asyncio.to_thread(_ask, request)
+
+
+def _ask(request: urllib.request.Request) -> Reply:
+    try:
+        with NO_REDIRECTS.open(request, timeout=_TIMEOUT_S) as response:
+            return Reply(response.status, _lower(response.headers), response.read(_MAX_BODY_BYTES))
+    except HTTPError as error:
+        with error:
+            return Reply(error.code, _lower(error.headers), error.read(_MAX_BODY_BYTES))
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise explain(error, request.full_url) from None
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
