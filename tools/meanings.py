@@ -49,10 +49,13 @@ LOG_EVENTS = {
     "telephony.hang_up_failed": "A carrier's API did not hang up. The caller may still be on the line.",
     "telephony.refused": "Carrier connections that were refused; `count` of them in the last second.",
     "upstream.failed": "A fault between the bridge and an upstream. The call ends.",
+    "upstream.greeting": "The first upstream has set the session, and clients were told `session.created`. At `debug`.",
+    "upstream.line_state": "A connection to an upstream is in another state. At `debug`.",
     "upstream.lost": "An upstream's connection broke, or it fell silent. The next one is dialled.",
     "upstream.own_event_refused": "An upstream refused an event that the bridge had made.",
     "upstream.refused": "One upstream was given up. The next in the list is tried.",
     "upstream.renewal_failed": "The connection that should replace an old one could not be made. It is tried again.",
     "upstream.renewed": "A connection was replaced before its service would have ended it.",
+    "upstream.state": "A call's upstream is in another state: `live`, `reopening`, `local`. At `debug`.",
     "upstream.retry": "An upstream did not answer. It is tried again in `in_s` seconds.",
 }

@@ -67,6 +67,11 @@ def log_lines() -> list[LogLine]:
                     func=ast.Attribute(attr=level, value=owner), args=[ast.Constant(value=str(event)), *_]
                 ) if level in _LEVELS and "log" in ast.unparse(owner):
                     found[event, level] |= {keyword.arg or "…" for keyword in call.keywords} - {"exc_info"}
+                case ast.Call(func=ast.Name(id="StateMachine")):
+                    events = [keyword.value for keyword in call.keywords if keyword.arg == "event"]
+                    for name in events:
+                        if isinstance(name, ast.Constant):
+                            found[str(name.value), "debug"] |= {"before", "state", "…"}
     return [LogLine(event, level, sorted(keys)) for (event, level), keys in sorted(found.items())]
 
 

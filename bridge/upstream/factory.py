@@ -15,7 +15,7 @@ from bridge.upstream.plan import UpstreamPlan
 from bridge.upstream.probe import is_answering
 from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.tally import TargetTally
-from bridge.upstream.target import Target
+from bridge.upstream.target import Target, Transport
 from bridge.upstream.webrtc import WebRtcLine
 from bridge.upstream.websocket import WebSocketLine
 from bridge.webrtc.runner import PeerRunner
@@ -68,20 +68,20 @@ class UpstreamFactory:
 
     def is_relayed(self, model: str) -> bool:
         """Calls for ``model`` are answered by somebody else than the embedded engine."""
-        return self._plan.targets(model)[0].transport != "local"
+        return self._plan.targets(model)[0].transport is not Transport.LOCAL
 
     def new_upstream(self, info: CallInfo) -> Upstream:
         """Who is going to answer the call."""
         plan = self._plan
         targets = plan.targets(info.model)
-        if targets[0].transport == "local":
+        if targets[0].transport is Transport.LOCAL:
             return self._new_engine(info.context)
         return ResilientUpstream(
             targets,
             new_line=lambda target: self._new_line(plan, target, info),
             new_engine=lambda: self._new_engine(info.context),
             spawn=self._spawn,
-            patience=plan.policy,
+            policy=plan.policy,
             context=info.context,
             tally=self._tally,
         )
@@ -89,7 +89,7 @@ class UpstreamFactory:
     def stats(self) -> list[TargetStats]:
         """Of each upstream that calls may be answered by, over all calls; the embedded engine is never dialled."""
         targets = [*self._plan.default, *(target for targets in self._plan.by_model.values() for target in targets)]
-        tallies = {target.name: self._tally(target) for target in targets if target.transport != "local"}
+        tallies = {target.name: self._tally(target) for target in targets if target.transport is not Transport.LOCAL}
         return [tally.stats() for tally in tallies.values()]
 
     async def complaint(self) -> str | None:
@@ -103,11 +103,11 @@ class UpstreamFactory:
         return self._tallies.setdefault(target.name, TargetTally(target.name))
 
     def _new_line(self, plan: UpstreamPlan, target: Target, info: CallInfo) -> Line:
-        if target.transport == "agent":
+        if target.transport is Transport.AGENT:
             return AgentLine(self.lobby, info.id, timeout_s=plan.agent_wait_s)
         timeout_s = plan.policy.connect_s
         model = info.model if info.names_model else plan.default_model_of(target)
-        if target.transport == "websocket":
+        if target.transport is Transport.WEBSOCKET:
             return WebSocketLine(target, model, timeout_s=timeout_s, is_transcription=info.is_transcription)
         return WebRtcLine(
             target,

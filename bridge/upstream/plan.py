@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from bridge.config import UpstreamSettings
-from bridge.upstream.resilient import RetryPolicy
+from bridge.upstream.opener import RetryPolicy
 from bridge.upstream.target import Target, load_profile
 from bridge.webrtc.ice_full import IceServers
 

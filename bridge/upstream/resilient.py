@@ -1,88 +1,88 @@
 """An upstream that is dialled: chosen from the configuration, tried again, replaced when it is lost.
 
 Theory of operation. One task a call opens a line and hands over what comes on it, until the line ends. What clients
-send goes out at once while a line is up, and waits in a bounded queue while none is. ``Relay`` knows what is said on
-both sides, and what a new line must be told.
+send goes out at once while a line is up, and waits in a bounded ``Backlog`` while none is. ``Relay`` knows what is said
+on both sides, and what a new line must be told.
 
-    opening ──session.created──▶ live ──line lost──▶ reopening ──session.created──▶ live
-       └──────────── no target answers ────────────────────┴──▶ over, with the last target's own error
+    opening ──greeted──▶ live ──line lost──▶ reopening ──greeted──▶ live
+       ├───────────── the next target is ``local`` ─────┴──▶ local (the embedded engine goes on)
+       └───────────── no target answers ────────────────┴──▶ over, with the last target's own error
+    any of them ──aclose()──▶ closing ──▶ over
 
 When a line is lost, responses in progress are brought to their end and clients are told (``upstream_reconnecting``). A
 line that has lasted so long that the service would soon end it is replaced unheard, at a moment when nothing is under
-way. A target named ``local`` is the embedded engine: it finds the session's state and goes on with it.
+way: the call stays live.
 """
 
 import asyncio
 import contextlib
-import random
-from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from bridge.context import CallContext
-from bridge.errors import BadEvent, BridgeError, UpstreamError
+from bridge.errors import BridgeError, UpstreamError
 from bridge.media.contracts import PassingUpstream
-from bridge.media.convert import SoundEncoder
 from bridge.media.playback import Part
-from bridge.session.budget import size_of
 from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
+from bridge.states import StateMachine
+from bridge.upstream.backlog import Backlog
 from bridge.upstream.line import Line
+from bridge.upstream.managed_line import LineState, ManagedLine
+from bridge.upstream.opener import STALLED, LineOpener, OpenedLine, RetryPolicy
 from bridge.upstream.relay import Relay
+from bridge.upstream.takeover import take_over
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target
 from bridge.wire import client_events as client
-from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
-from bridge.wire.relayed import understood
-from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.server_events import Body
 from bridge.wire.stats import UpstreamStats
 
-__all__ = ["ResilientUpstream", "RetryPolicy"]
+__all__ = ["ResilientUpstream", "UpstreamState"]
 
-_MAX_WAITING = 256  # client events while no line is up
-_MAX_WAITING_BYTES = 2 * 24_000 * 30  # of sound, likewise: 30 s; the oldest goes first
-_BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
-_MAX_RETRY_AFTER_S = 10.0  # whoever asks for more has to be asked by somebody else
 _WATCH_S = 0.5
-_STALLED = "upstream_stalled"
 _RENEW_AGAIN_S = 30.0
-_STEADY_S = 10.0  # whoever lasts so long, or gives an answer, was worth dialling
 _ANSWER_S = 10.0  # what was not answered by then needs no answer
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long is waited for what, and how often it is tried; seconds."""
+class UpstreamState(Enum):
+    """See the module."""
 
-    connect_s: float = 10.0
-    stall_s: float = 15.0
-    """Without a word while one is owed."""
-    renew_s: float = 3300.0
-    """After which a line is replaced before its service ends it."""
-    tries: int = 3
-    """Of each target."""
+    OPENING = "opening"
+    LIVE = "live"
+    REOPENING = "reopening"
+    LOCAL = "local"
+    CLOSING = "closing"
+    OVER = "over"
 
 
-@dataclass(slots=True, eq=False)
-class _Opened:
-    """A line that is up, or on its way."""
+_AT_ANY_TIME = frozenset({UpstreamState.CLOSING, UpstreamState.OVER})
+_TRANSITIONS = {
+    UpstreamState.OPENING: _AT_ANY_TIME | {UpstreamState.LIVE, UpstreamState.LOCAL},
+    UpstreamState.LIVE: _AT_ANY_TIME | {UpstreamState.LIVE, UpstreamState.REOPENING},
+    UpstreamState.REOPENING: _AT_ANY_TIME | {UpstreamState.LIVE, UpstreamState.LOCAL},
+    UpstreamState.LOCAL: _AT_ANY_TIME,
+    UpstreamState.CLOSING: frozenset({UpstreamState.OVER}),
+    UpstreamState.OVER: frozenset[UpstreamState](),
+}
 
-    target: Target
-    line: Line
-    created: "asyncio.Future[Body]"
-    ended: "asyncio.Task[UpstreamError | None] | None" = None
-    opened_at: float = 0.0
-    answers: int = 0
-    """How many had been given when it was taken."""
-    early: list[Body | tuple[Part, bytes]] = field(default_factory=list)
-    """What came behind ``session.created`` before the line was taken."""
+
+@dataclass(slots=True)
+class _Figures:
+    """Of all lines of the call."""
+
+    name: str = ""
+    """Of the target whose line there is, or was last."""
+    lines: int = 0
+    lost: int = 0
 
 
 class ResilientUpstream:
-    """See the module; an ``Upstream`` and a ``LineOwner``."""
+    """See the module; an ``Upstream``, and the ``LineHearer`` of the line that it has."""
 
     def __init__(
         self,
@@ -91,33 +91,20 @@ class ResilientUpstream:
         new_line: Callable[[Target], Line],
         new_engine: Callable[[], Upstream],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        patience: RetryPolicy,
+        policy: RetryPolicy,
         context: CallContext,
         tally: Callable[[Target], TargetTally],
     ) -> None:
         self._context = context
-        self._tally = tally
         self._log = context.logger("upstream")
-        self._targets = targets
-        self._new_line = new_line
+        self._states = StateMachine(UpstreamState.OPENING, _TRANSITIONS, log=self._log, event="upstream.state")
+        self._policy = policy
+        self._opener = LineOpener(targets, new_line=new_line, policy=policy, tally=tally, log=self._log)
         self._new_engine = new_engine
         self._spawn = spawn
-        self._patience = patience
-        self._over = asyncio.Event()
-        self._closing = asyncio.Event()
-        self._current: _Opened | None = None
-        self._opening: _Opened | None = None
+        self._current: ManagedLine | None = None
         self._engine: Upstream | None = None
-        self._format = PCM16
-        """Of the caller's sound, as the last line took it."""
-        self._waiting: deque[Body] = deque()
-        self._waiting_sound = bytearray()
-        self._heard_at = 0.0
-        self._name = ""
-        """Of the target whose line there is, or was last."""
-        self._lines = self._lost = 0
-        self._strikes = 0
-        """How many lines in a row were of no use."""
+        self._figures = _Figures()
 
     # Upstream
 
@@ -125,8 +112,8 @@ class ResilientUpstream:
         """Begins to dial; ``session.created`` follows when somebody answers."""
         self._downstream = downstream
         self._state = state
+        self._backlog = Backlog(state.budget)
         self._relay = Relay(downstream, state, self._log)
-        self._loop = asyncio.get_running_loop()
         self._spawn(self._run())
 
     @property
@@ -139,7 +126,7 @@ class ResilientUpstream:
         """The present line's; between lines, the last one's."""
         if self._engine is not None:
             return self._engine.input_format
-        return self._current.line.input_format if self._current is not None else self._format
+        return self._current.line.input_format if self._current is not None else self._backlog.input_format
 
     @property
     def output_format(self) -> AudioFormat:
@@ -165,12 +152,9 @@ class ResilientUpstream:
         if isinstance(item, dict) and item.get("id") is None:
             body["item"] = {**item, "id": new_id("item")}  # so that its answer can be told
         if self._current is not None:
-            self._relay.ask(self._current.line, body, self._loop.time())
-        elif len(self._waiting) < _MAX_WAITING:
-            self._state.budget.charge(size_of(body))
-            self._waiting.append(body)
+            self._relay.ask(self._current.line, body, _now())
         else:
-            raise BadEvent("Too many events wait for the upstream.", code="upstream_busy")
+            self._backlog.add(body)
 
     def receive_audio(self, sound: bytes) -> None:
         """The caller's sound, in ``input_format``."""
@@ -179,23 +163,26 @@ class ResilientUpstream:
         elif self._current is not None:
             self._relay.push(self._current.line, sound)
         else:
-            self._waiting_sound += sound
-            del self._waiting_sound[:-_MAX_WAITING_BYTES]
+            self._backlog.add_audio(sound)
 
     def stats(self) -> UpstreamStats:
         """Over all lines; those of the engine are added, if it has taken over."""
-        answers = self._relay.answers
+        figures, answers = self._figures, self._relay.answers
+        name = figures.name
         if self._engine is not None:
             engine = self._engine.stats()
-            return UpstreamStats(name=engine.name, lines=self._lines, lost=self._lost, answers=answers + engine.answers)
-        return UpstreamStats(name=self._name, lines=self._lines, lost=self._lost, answers=answers)
+            name, answers = engine.name, answers + engine.answers
+        return UpstreamStats(name=name, lines=figures.lines, lost=figures.lost, answers=answers)
 
     async def aclose(self) -> None:
         """Ends the call with the upstream; may be called twice."""
-        self._closing.set()
+        if self._states.may_become(UpstreamState.CLOSING):
+            self._states.become(UpstreamState.CLOSING)
         if self._engine is not None:
             await self._engine.aclose()
-        await self._over.wait()
+            if self._states.may_become(UpstreamState.OVER):
+                self._states.become(UpstreamState.OVER)
+        await self._states.until(UpstreamState.OVER)
 
     # The life of it
 
@@ -205,7 +192,7 @@ class ResilientUpstream:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                closing = group.create_task(self._closing.wait())
+                closing = group.create_task(self._states.until(UpstreamState.CLOSING))
                 living = group.create_task(self._live())
                 await asyncio.wait((closing, living), return_when=asyncio.FIRST_COMPLETED)
                 closing.cancel()
@@ -218,14 +205,20 @@ class ResilientUpstream:
         finally:
             self._current = None
             self._relay.close()
-            self._waiting.clear()
-            self._waiting_sound.clear()
-            self._over.set()
-            if not self._closing.is_set() and self._engine is None:
-                self._downstream.upstream_closed(error)
+            self._backlog.clear()
+            self._end(error)
+
+    def _end(self, error: BridgeError | None) -> None:
+        """There are no lines any more; unless somebody has asked for the end, the session is told of it."""
+        is_local, is_wanted = (self._states.current is state for state in (UpstreamState.LOCAL, UpstreamState.CLOSING))
+        if not self._states.may_become(UpstreamState.OVER) or (is_local and error is None):
+            return  # the engine goes on until it is closed
+        self._states.become(UpstreamState.OVER)
+        if not is_wanted:
+            self._downstream.upstream_closed(error)
 
     async def _live(self) -> UpstreamError | None:
-        """From the first line to the end of the last; why there is no further one, None where that is in good order."""
+        """From the first line to the end of the last; why there is no further one, None if that is in good order."""
         try:
             await self._live_on_lines()
         except UpstreamError as error:
@@ -235,263 +228,111 @@ class ResilientUpstream:
     async def _live_on_lines(self) -> None:
         opened = await self._open()
         while opened is not None:
-            self._take(opened)
-            line = opened.line
+            managed = opened.managed
+            self._take(managed, opened.session)
             try:
-                ending = await self._until_over(opened)
+                ending = await self._until_over(managed)
             finally:
-                await line.aclose()
-            if isinstance(ending, _Opened):
+                is_expired = managed.state is LineState.EXPIRED
+                await managed.aclose()
+            if isinstance(ending, OpenedLine):
                 opened = ending
                 continue
             if ending is None:
-                if not self._relay.is_wanted:
+                if not self._relay.owes_answer and not is_expired:
                     return
                 ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
-            self._lost += 1
-            self._tally(opened.target).lost += 1
-            self._log.warning("upstream.lost", code=ending.code, message=ending.message)
-            self._format, self._current = line.input_format, None
-            self._downstream.upstream_changed()
-            self._relay.lose(ending)
-            await self._reconsider(opened, ending)
+            await self._lose(managed, ending)
             opened = await self._open()
 
-    async def _reconsider(self, lost: _Opened, ending: UpstreamError) -> None:
-        """A target whose lines are of no use time and again is not dialled any more; raises ``ending`` for the last."""
-        is_steady = self._loop.time() - lost.opened_at >= _STEADY_S and ending.code != _STALLED
-        is_of_use = is_steady or self._relay.answers > lost.answers
-        self._strikes = 0 if is_of_use else self._strikes + 1
-        if not ending.is_transient or self._strikes >= self._patience.tries:
-            self._strikes = 0
-            self._targets = tuple(target for target in self._targets if target is not lost.target)
-            if not self._targets:
-                raise ending
-        elif self._strikes > 1:
-            await asyncio.sleep(_delay_s(ending, self._strikes - 2) or 0)
+    async def _lose(self, managed: ManagedLine, ending: UpstreamError) -> None:
+        """A line is lost: clients are told; raises ``ending`` if there is no target that could be dialled instead."""
+        self._figures.lost += 1
+        self._log.warning("upstream.lost", code=ending.code, message=ending.message)
+        self._backlog.input_format, self._current = managed.line.input_format, None
+        self._downstream.upstream_changed()
+        self._states.become(UpstreamState.REOPENING, code=ending.code)
+        self._relay.lose(ending)
+        has_answered = self._relay.answers > managed.answers_before
+        wait_s = self._opener.judge(
+            managed.target, ending, lasted_s=_now() - managed.opened_at, has_answered=has_answered
+        )
+        if wait_s:
+            await asyncio.sleep(wait_s)
 
-    async def _open(self) -> _Opened | None:
-        """The first target that answers; None where that is the engine. Raises the last one's error."""
-        failure: UpstreamError | None = None
-        for target in self._targets:
-            if target.transport == "local":
-                self._hand_to_engine()
-                return None
-            for number in range(self._patience.tries):
-                try:
-                    return await self._open_one(target)
-                except UpstreamError as error:
-                    failure = error
-                delay_s = _delay_s(failure, number)
-                if delay_s is None or number + 1 == self._patience.tries:
-                    break
-                self._log.info("upstream.retry", upstream=target.name, url=target.shown_url, code=failure.code,
-                               message=failure.message, in_s=round(delay_s, 2))  # fmt: skip
-                await asyncio.sleep(delay_s)
-            self._tally(target).given_up += 1
-            self._log.warning("upstream.refused", upstream=target.name, url=target.shown_url,
-                              code=failure and failure.code, message=failure and failure.message)  # fmt: skip
-        assert failure is not None, "a dial has targets"
-        raise failure
+    async def _open(self) -> OpenedLine | None:
+        """The next line; None if the engine has taken over. Raises the last target's ``UpstreamError``."""
+        opened = await self._opener.open(self._state, self._group)
+        if opened is None:
+            self._states.become(UpstreamState.LOCAL)
+            self._engine = self._new_engine()
+            self._downstream.upstream_changed()
+            take_over(self._engine, self._downstream, self._state, self._relay, self._backlog)
+        return opened
 
-    async def _open_one(self, target: Target) -> _Opened:
-        """A line to the target, on which ``session.created`` has come; raises ``UpstreamError``."""
-        line = self._new_line(target)
-        opened = self._opening = _Opened(target, line, self._loop.create_future())
-        is_good = False
-        tally = self._tally(target)
-        tally.dials += 1
-        try:
-            await line.open(self, self._state)
-            async with asyncio.timeout(self._patience.connect_s):
-                opened.ended = self._group.create_task(line.run())
-                await asyncio.wait((opened.created, opened.ended), return_when=asyncio.FIRST_COMPLETED)
-                if not opened.created.done():
-                    raise opened.ended.result() or UpstreamError("The upstream closed before it said anything.")
-            opened.created.result()
-            opened.opened_at = self._loop.time()
-            is_good = True
-            return opened
-        except TimeoutError:
-            message = f"The upstream did not answer within {self._patience.connect_s:g} s."
-            raise UpstreamError(message, code="upstream_timeout") from None
-        finally:
-            if not is_good:
-                tally.failures += 1
-                self._opening = None
-                opened.created.cancel()
-                await line.aclose()
-
-    async def _until_over(self, opened: _Opened) -> UpstreamError | _Opened | None:
+    async def _until_over(self, managed: ManagedLine) -> UpstreamError | OpenedLine | None:
         """Until the line ends or stalls (its error), or is to be replaced (by the line that is returned)."""
-        assert opened.ended is not None
-        patience, relay = self._patience, self._relay
-        renew_at = opened.opened_at + patience.renew_s
+        policy, relay = self._policy, self._relay
+        renew_at = managed.opened_at + policy.renew_s
         owed_since = None
         while True:
-            await asyncio.wait((opened.ended,), timeout=_WATCH_S)
-            if opened.ended.done():
-                return opened.ended.result()
-            now = self._loop.time()
+            if await managed.wait_ended(_WATCH_S):
+                return managed.ending
+            now = _now()
             relay.forget_unanswered(now - _ANSWER_S)
             owed_since = (owed_since or now) if relay.owes_answer else None
-            if owed_since is not None and now - max(self._heard_at, owed_since) > patience.stall_s:
-                return UpstreamError("The upstream has fallen silent.", code=_STALLED)
+            if owed_since is not None and now - max(managed.heard_at, owed_since) > policy.stall_s:
+                return UpstreamError("The upstream has fallen silent.", code=STALLED)
             if now >= renew_at and relay.is_idle:
                 fresh = await self._renew()
                 if fresh is not None:
                     return fresh
-                renew_at = self._loop.time() + min(_RENEW_AGAIN_S, patience.renew_s)
+                renew_at = _now() + min(_RENEW_AGAIN_S, policy.renew_s)
 
-    async def _renew(self) -> _Opened | None:
-        """A line to take over from one that is about to be too old; None where that must wait."""
+    async def _renew(self) -> OpenedLine | None:
+        """A line to take over from one that is about to be too old; None if that must wait."""
         try:
-            fresh = await self._open_one(self._targets[0])
+            fresh = await self._opener.open_anew(self._state, self._group)
         except UpstreamError as error:
             self._log.warning("upstream.renewal_failed", code=error.code)
             return None
         if self._relay.is_idle:
             self._log.info("upstream.renewed")
-            self._tally(fresh.target).renewals += 1
+            self._opener.count_renewal(fresh)
             return fresh
-        self._opening = None
-        await fresh.line.aclose()
+        await fresh.managed.aclose()
         return None
 
-    def _take(self, opened: _Opened) -> None:
+    def _take(self, managed: ManagedLine, session: Body) -> None:
         """From now on this is the line; what waited for it goes out, sound first, since a commit may be waiting."""
-        is_renewal, self._current, self._opening = self._current is not None, opened, None
-        self._name, self._lines = opened.target.name, self._lines + 1
-        self._heard_at = now = self._loop.time()
+        is_renewal, self._current = self._current is not None, managed
+        self._states.become(UpstreamState.LIVE, upstream=managed.target.name)
+        self._figures.name, self._figures.lines = managed.target.name, self._figures.lines + 1
+        line, relay, now = managed.line, self._relay, _now()
+        managed.answers_before = relay.answers
+        managed.take(self)
         self._downstream.upstream_changed()
-        line, relay = opened.line, self._relay
-        opened.answers = relay.answers
-        session = opened.created.result()["session"]
         if relay.is_live:
             relay.brief(line, session, now, is_renewal=is_renewal)
         else:
             relay.greet(line, session, now)
-        sound = self._take_waiting_sound(line.input_format)
+        sound = self._backlog.take_audio(line.input_format)
         if sound:
             relay.push(line, sound)
-        for body in self._take_waiting():
+        for body in self._backlog.take():
             relay.ask(line, body, now)
-        for early in opened.early:
-            if isinstance(early, dict):
-                relay.hear(early)
-            else:
-                self._downstream.deliver_audio(*early)
+        managed.replay_early()
 
-    def _take_waiting(self) -> list[Body]:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._state.budget.charge(-sum(map(size_of, waiting)))
-        return waiting
+    # LineHearer
 
-    def _take_waiting_sound(self, audio_format: AudioFormat) -> bytes:
-        sound, self._waiting_sound = bytes(self._waiting_sound), bytearray()
-        if audio_format is self._format:
-            return sound
-        encoder = SoundEncoder(audio_format, self._format)
-        return encoder.push(sound) + encoder.flush()
-
-    def _hand_to_engine(self) -> None:
-        """The embedded engine goes on from the session's state."""
-        engine, relay = self._new_engine(), self._relay
-        told, uncommitted, again = relay.hand_over(engine.input_format)
-        successor = _Successor(self._downstream, is_live=relay.is_live, offset_ms=relay.offset_ms)
-        engine.start(successor, self._state)
-        self._engine = engine
-        self._downstream.upstream_changed()
-        self._tell_engine(engine, told)
-        sound = uncommitted + self._take_waiting_sound(engine.input_format)
-        if sound:
-            engine.receive_audio(sound)
-        self._tell_engine(engine, [*again, *self._take_waiting()])
-
-    def _tell_engine(self, engine: Upstream, bodies: list[Body]) -> None:
-        for body in bodies:
-            try:
-                engine.receive_event(client.message_of(body))
-            except BadEvent as error:
-                if not self._relay.is_own(body["event_id"]):
-                    self._downstream.deliver(server.error_event(error, event_id=body["event_id"]))
-
-    # What comes over a line
-
-    def received(self, line: Line, body: Body) -> None:
+    def hear(self, body: Body) -> None:
         """An event of the upstream's."""
-        self._heard_at = self._loop.time()
-        opening = self._opening
-        if opening is not None and line is opening.line:
-            self._received_while_opening(opening, body)
-        elif self._current is not None and line is self._current.line:
-            self._relay.hear(body)
+        self._relay.hear(body)
 
-    def received_audio(self, line: Line, part: Part, sound: bytes) -> None:
+    def hear_audio(self, part: Part, sound: bytes) -> None:
         """A piece of the answer."""
-        self._heard_at = self._loop.time()
-        opening = self._opening
-        if self._current is not None and line is self._current.line:
-            self._downstream.deliver_audio(part, sound)
-        elif opening is not None and line is opening.line and len(opening.early) < _MAX_WAITING:
-            opening.early.append((part, sound))
-
-    def passed_audio(self, line: Line) -> None:
-        """A piece that went another way; whoever plays has not fallen silent."""
-        self._heard_at = self._loop.time()
-
-    def _received_while_opening(self, opening: _Opened, body: Body) -> None:
-        if opening.created.done():
-            if len(opening.early) < _MAX_WAITING:
-                opening.early.append(body)
-            return
-        if body["type"] == "session.created" and isinstance(body.get("session"), dict):
-            opening.created.set_result(body)
-        elif body["type"] == "error":
-            event = understood(body)
-            if isinstance(event, server.Error):
-                opening.created.set_exception(_as_error(event.error))
+        self._downstream.deliver_audio(part, sound)
 
 
-class _Successor:
-    """The engine's way to the session: where that is live already, it is updated and not created anew."""
-
-    def __init__(self, downstream: Downstream, *, is_live: bool, offset_ms: int) -> None:
-        self._downstream = downstream
-        self._is_live = is_live
-        self._offset_ms = offset_ms
-        self.deliver_audio = downstream.deliver_audio
-        self.upstream_changed = downstream.upstream_changed
-        self.upstream_closed = downstream.upstream_closed
-
-    def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
-        """As it is, but for the first one, and for times: they count from the session's first sound."""
-        if self._is_live and isinstance(event, server.SessionCreated):
-            event = server.SessionUpdated(session=event.session)
-        elif isinstance(event, server.InputAudioBufferSpeechStarted):
-            event.audio_start_ms += self._offset_ms
-        elif isinstance(event, server.InputAudioBufferSpeechStopped):
-            event.audio_end_ms += self._offset_ms
-        elif isinstance(event, server.InputAudioBufferTimeoutTriggered):
-            event.audio_start_ms += self._offset_ms
-            event.audio_end_ms += self._offset_ms
-        self._downstream.deliver(event, body)
-
-
-def _delay_s(error: UpstreamError, number: int) -> float | None:
-    """How long to wait before the next try; None where that is of no use."""
-    if not error.is_transient:
-        return None
-    if error.retry_after_s is not None:
-        return error.retry_after_s if error.retry_after_s <= _MAX_RETRY_AFTER_S else None
-    delay_s = min(_BACKOFF_S * 2.0**number, _MAX_BACKOFF_S)
-    return delay_s * random.uniform(1 - _BACKOFF_SPREAD, 1 + _BACKOFF_SPREAD)
-
-
-def _as_error(detail: server.ErrorDetail) -> UpstreamError:
-    """An error with which a service greets instead of a session."""
-    return UpstreamError(
-        detail.message, code=detail.code, param=detail.param, type=detail.type,
-        is_transient=detail.type == "server_error",
-    )  # fmt: skip
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib import resources
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -15,9 +16,29 @@ from bridge.wire.dialects.beta_upstream import client_to_beta, server_to_ga
 from bridge.wire.server_events import Body
 from bridge.wire.sessions import Format, format_of
 
-__all__ = ["Profile", "Target", "Tongue", "load_profile", "profile_names"]
+__all__ = ["Profile", "Target", "Tongue", "Transport", "load_profile", "profile_names"]
 
 _Rate = Annotated[int, Meta(ge=8000, le=48000)]
+
+
+class Transport(Enum):
+    """What a line runs over."""
+
+    WEBSOCKET = "websocket"
+    WEBRTC = "webrtc"
+    LOCAL = "local"
+    """The embedded engine, which needs no line."""
+    AGENT = "agent"
+    """Whoever attaches to the bridge and answers."""
+
+
+_TRANSPORTS = {
+    "ws": Transport.WEBSOCKET,
+    "wss": Transport.WEBSOCKET,
+    "http": Transport.WEBRTC,
+    "https": Transport.WEBRTC,
+}
+"""By the scheme of the URL."""
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,11 +145,9 @@ class Target:
     """What the model is called there; None: as the client calls it."""
 
     @property
-    def transport(self) -> str:
-        """``websocket``, ``webrtc``, ``local`` or ``agent``."""
-        return {"ws": "websocket", "wss": "websocket", "http": "webrtc", "https": "webrtc"}.get(
-            urlsplit(self.url).scheme, self.url
-        )
+    def transport(self) -> Transport:
+        """What a line to it runs over; raises ``ValueError`` for a URL that is none of an upstream."""
+        return _TRANSPORTS.get(urlsplit(self.url).scheme) or Transport(self.url)
 
     @property
     def shown_url(self) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.session.state import SessionState
-from bridge.upstream.resilient import ResilientUpstream, RetryPolicy
+from bridge.upstream.opener import RetryPolicy
+from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Profile, Target
 from bridge.upstream.websocket import WebSocketLine
@@ -20,9 +21,9 @@ from tests.fakes import CONTEXT, JsonEvent
 from tests.machine import scaled
 from tests.upstream.service import Service
 
-__all__ = ["PATIENCE", "Dialled", "dialled"]
+__all__ = ["POLICY", "Dialled", "dialled"]
 
-PATIENCE = RetryPolicy(connect_s=scaled(2.0), stall_s=5.0, renew_s=60.0, tries=3)
+POLICY = RetryPolicy(connect_s=scaled(2.0), stall_s=5.0, renew_s=60.0, tries=3)
 _LIMIT_S = scaled(8.0)
 
 
@@ -61,7 +62,7 @@ class Dialled:
 @asynccontextmanager
 async def dialled(
     *services: Service | str,
-    patience: RetryPolicy = PATIENCE,
+    policy: RetryPolicy = POLICY,
     wanted: JsonEvent | None = None,
     profile: Profile | None = None,
     **changes: Any,
@@ -80,7 +81,7 @@ async def dialled(
             new_line=lambda target: WebSocketLine(target, "m", timeout_s=scaled(2.0)),
             new_engine=lambda: Engine(Parrot(), CONTEXT),
             spawn=group.create_task,
-            patience=replace(patience, **changes),
+            policy=replace(policy, **changes),
             context=CONTEXT,
             tally=lambda target: tallies[target.name],
         )

@@ -52,7 +52,7 @@ async def test_each_upstream_is_dialled_by_its_own_default(names_model: bool, qu
     info = CallInfo(CONTEXT, transport="websocket", model="asked", started_at=0.0, names_model=names_model)
     dial = dialler.new_upstream(info)
     assert isinstance(dial, ResilientUpstream)
-    lines = [dial._new_line(target) for target in dial._targets]
+    lines = [dial._opener._new_line(target) for target in dial._opener._targets]
     addresses = [line._address for line in lines if isinstance(line, WebSocketLine)]
     assert [address.partition("?")[2] for address in addresses] == queries
 

@@ -8,7 +8,7 @@ import pytest
 from bridge.errors import BadEvent
 from tests.engine.talk import SPOKEN_ANSWER, silence, without_repeats
 from tests.machine import scaled
-from tests.upstream.dialled import PATIENCE, dialled
+from tests.upstream.dialled import POLICY, dialled
 from tests.upstream.service import Refusal, Service, Visit
 
 GONE = Refusal(403, code="account_closed", message="No more.")
@@ -110,7 +110,7 @@ async def test_a_renewal_that_fails_is_tried_again() -> None:
     told = asyncio.Event()
     async with (
         Service.serving(old, UNAVAILABLE, fresh) as service,
-        dialled(service, patience=replace(PATIENCE, renew_s=0.1)) as call,
+        dialled(service, policy=replace(POLICY, renew_s=0.1)) as call,
     ):
         await call.until("session.created")
         async with asyncio.timeout(scaled(5)):
@@ -137,7 +137,7 @@ async def test_a_renewal_waits_for_an_answer_that_begins_meanwhile() -> None:
     asked, knocked = asyncio.Event(), asyncio.Event()
     async with (
         Service.serving(old, slow) as service,
-        dialled(service, patience=replace(PATIENCE, renew_s=0.1)) as call,
+        dialled(service, policy=replace(POLICY, renew_s=0.1)) as call,
     ):
         await call.until("session.created")
         async with asyncio.timeout(scaled(5)):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.upstream.resilient import RetryPolicy
+from bridge.upstream.opener import RetryPolicy
 from tests.engine.talk import AUDIO, silence
 from tests.machine import scaled
 from tests.upstream.dialled import dialled
@@ -188,7 +188,7 @@ async def test_an_upstream_that_falls_silent() -> None:
 
     async with (
         Service.serving(silent, successor) as service,
-        dialled(service, patience=QUICK) as call,
+        dialled(service, policy=QUICK) as call,
     ):
         await call.until("session.created")
         call.send("response.create", event_id="event_mine")
@@ -207,7 +207,7 @@ async def test_an_upstream_that_is_always_silent() -> None:
 
     async with (
         Service.serving(silent) as service,
-        dialled(service, "local", patience=QUICK, tries=2) as call,
+        dialled(service, "local", policy=QUICK, tries=2) as call,
     ):
         await call.until("session.created")
         call.type("anybody?", "item_a")
@@ -292,7 +292,7 @@ async def test_a_line_is_replaced_before_it_is_too_old() -> None:
 
     async with (
         Service.serving(first, successor) as service,
-        dialled(service, patience=QUICK, renew_s=0.1) as call,
+        dialled(service, policy=QUICK, renew_s=0.1) as call,
     ):
         await call.until("session.created")
         call.type("hello", "item_a")

@@ -89,7 +89,7 @@ def test_the_key_goes_where_the_server_looks() -> None:
 def test_the_transport_is_the_urls() -> None:
     """WebSocket, WebRTC, or one of the two that are no URL."""
     given = ("ws://a", "wss://a", "http://a", "https://a", "local", "agent")
-    assert [Target("t", url).transport for url in given] == [
+    assert [Target("t", url).transport.value for url in given] == [
         "websocket", "websocket", "webrtc", "webrtc", "local", "agent",
     ]  # fmt: skip
 

@@ -1,0 +1,194 @@
+"""A line and its state, from the first dial to its end.
+
+    connecting ──session.created──▶ greeted ──taken by the call──▶ live ──session_expired──▶ expired
+        └──────────────────────────────┴──────────────────────────────┴───────────────────────┴──▶ ended
+
+What comes on a line before the call takes it is kept, in order, and heard then. ``session_expired`` is what services
+say shortly before they hang up on a session that is too old.
+"""
+
+import asyncio
+from enum import Enum
+from typing import Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.errors import UpstreamError
+from bridge.media.playback import Part
+from bridge.session.state import SessionState
+from bridge.states import StateMachine
+from bridge.upstream.line import Line
+from bridge.upstream.target import Target
+from bridge.wire import server_events as server
+from bridge.wire.relayed import understood
+from bridge.wire.server_events import Body
+
+__all__ = ["SESSION_EXPIRED", "LineHearer", "LineState", "ManagedLine"]
+
+SESSION_EXPIRED = "session_expired"
+"""The code of the error by which a service says that the session is too old for it."""
+
+_MAX_EARLY = 256  # events and pieces of sound behind ``session.created``, before the line is taken
+
+
+class LineState(Enum):
+    """See the module."""
+
+    CONNECTING = "connecting"
+    GREETED = "greeted"
+    LIVE = "live"
+    EXPIRED = "expired"
+    ENDED = "ended"
+
+
+_TRANSITIONS = {
+    LineState.CONNECTING: frozenset({LineState.GREETED, LineState.ENDED}),
+    LineState.GREETED: frozenset({LineState.LIVE, LineState.ENDED}),
+    LineState.LIVE: frozenset({LineState.EXPIRED, LineState.ENDED}),
+    LineState.EXPIRED: frozenset({LineState.ENDED}),
+    LineState.ENDED: frozenset[LineState](),
+}
+_IN_USE = (LineState.LIVE, LineState.EXPIRED)
+
+
+class LineHearer(Protocol):
+    """Who hears what comes over a line that has been taken."""
+
+    def hear(self, body: Body) -> None:
+        """An event of the upstream's."""
+        ...
+
+    def hear_audio(self, part: Part, sound: bytes) -> None:
+        """A piece of the answer's sound."""
+        ...
+
+
+class ManagedLine:
+    """See the module; the ``LineOwner`` of its line."""
+
+    def __init__(self, target: Target, line: Line, *, log: FilteringBoundLogger) -> None:
+        self.target = target
+        self.line = line
+        self.opened_at = self.heard_at = 0.0
+        """By the event loop's clock: when the upstream greeted, and when anything came from it last."""
+        self.answers_before = 0
+        """How many responses had been given when the call took it."""
+        self._states = StateMachine(LineState.CONNECTING, _TRANSITIONS, log=log, event="upstream.line_state")
+        self._now = asyncio.get_running_loop().time
+        self._created: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Task[UpstreamError | None] | None = None
+        self._early: list[Body | tuple[Part, bytes]] = []
+        self._hearer: LineHearer | None = None
+
+    @property
+    def state(self) -> LineState:
+        """The state that it is in."""
+        return self._states.current
+
+    async def open(self, session: SessionState, group: asyncio.TaskGroup, *, within_s: float) -> Body:
+        """Dials; the session as the upstream says that it is. Raises ``UpstreamError``, and has ended then.
+
+        The line runs in ``group``. Once it is connected, the greeting has ``within_s`` to come.
+        """
+        try:
+            await self.line.open(self, session)
+            async with asyncio.timeout(within_s):
+                self._ended = group.create_task(self.line.run())
+                await asyncio.wait((self._created, self._ended), return_when=asyncio.FIRST_COMPLETED)
+                if not self._created.done():
+                    raise self._ended.result() or UpstreamError("The upstream closed before it said anything.")
+            created: Body = self._created.result()["session"]
+        except TimeoutError:
+            await self.aclose()
+            message = f"The upstream did not answer within {within_s:g} s."
+            raise UpstreamError(message, code="upstream_timeout") from None
+        except BaseException:
+            await self.aclose()
+            raise
+        self.opened_at = self._now()
+        return created
+
+    def take(self, hearer: LineHearer) -> None:
+        """From now on ``hearer`` hears what comes. ``replay_early`` is to follow."""
+        self._states.become(LineState.LIVE)
+        self._hearer, self.heard_at = hearer, self._now()
+
+    def replay_early(self) -> None:
+        """The hearer is told what came before the line was taken."""
+        early, self._early = self._early, []
+        for one in early:
+            if isinstance(one, dict):
+                self._hear(one)
+            elif self._hearer is not None:
+                self._hearer.hear_audio(*one)
+
+    async def wait_ended(self, timeout_s: float) -> bool:
+        """Whether it has ended by itself, which is waited for so long."""
+        assert self._ended is not None, "it has been opened"
+        await asyncio.wait((self._ended,), timeout=timeout_s)
+        return self._ended.done()
+
+    @property
+    def ending(self) -> UpstreamError | None:
+        """Why it ended; None if the service hung up in good order."""
+        assert self._ended is not None, "it has been opened"
+        return self._ended.result()
+
+    async def aclose(self) -> None:
+        """Ends it, within a bounded time; may be called twice."""
+        if self._states.may_become(LineState.ENDED):
+            self._states.become(LineState.ENDED)
+        self._created.cancel()
+        self._early.clear()
+        await self.line.aclose()
+
+    # LineOwner
+
+    def received(self, line: Line, body: Body) -> None:
+        """An event of the upstream's."""
+        self.heard_at = self._now()
+        if self.state is LineState.CONNECTING:
+            self._greet(body)
+        elif self.state is LineState.GREETED:
+            if len(self._early) < _MAX_EARLY:
+                self._early.append(body)
+        elif self.state in _IN_USE:
+            self._hear(body)
+
+    def received_audio(self, line: Line, part: Part, sound: bytes) -> None:
+        """A piece of the answer."""
+        self.heard_at = self._now()
+        if self._hearer is not None and self.state in _IN_USE:
+            self._hearer.hear_audio(part, sound)
+        elif self.state is LineState.GREETED and len(self._early) < _MAX_EARLY:
+            self._early.append((part, sound))
+
+    def passed_audio(self, line: Line) -> None:
+        """A piece that went another way; whoever plays has not fallen silent."""
+        self.heard_at = self._now()
+
+    def _greet(self, body: Body) -> None:
+        if self._created.done():
+            return  # it has greeted with an error
+        if body["type"] == "session.created" and isinstance(body.get("session"), dict):
+            self._states.become(LineState.GREETED)
+            self._created.set_result(body)
+        elif body["type"] == "error":
+            event = understood(body)
+            if isinstance(event, server.Error):
+                self._created.set_exception(_as_error(event.error))
+
+    def _hear(self, body: Body) -> None:
+        error = body.get("error") if body["type"] == "error" else None
+        if isinstance(error, dict) and error.get("code") == SESSION_EXPIRED and self.state is LineState.LIVE:
+            self._states.become(LineState.EXPIRED)
+        if self._hearer is not None:
+            self._hearer.hear(body)
+
+
+def _as_error(detail: server.ErrorDetail) -> UpstreamError:
+    """An error with which a service greets instead of a session."""
+    return UpstreamError(
+        detail.message, code=detail.code, param=detail.param, type=detail.type,
+        is_transient=detail.type == "server_error",
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""Opens the lines of one call: which target is dialled, how often it is tried, and when it is given up."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from bridge.errors import UpstreamError
+from bridge.session.state import SessionState
+from bridge.upstream.line import Line
+from bridge.upstream.managed_line import ManagedLine
+from bridge.upstream.tally import TargetTally
+from bridge.upstream.target import Target, Transport
+from bridge.wire.server_events import Body
+
+__all__ = ["STALLED", "LineOpener", "OpenedLine", "RetryPolicy", "retry_delay_s"]
+
+STALLED = "upstream_stalled"
+"""The code of an upstream that owes an answer and says nothing."""
+
+_BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
+_MAX_RETRY_AFTER_S = 10.0  # a service that asks for more time is given up for the next one
+_STEADY_S = 10.0  # a line that lasts so long, or gives an answer, was worth dialling
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long is waited for what, and how often it is tried; seconds."""
+
+    connect_s: float = 10.0
+    stall_s: float = 15.0
+    """Without a word while one is owed."""
+    renew_s: float = 3300.0
+    """After which a line is replaced before its service ends it."""
+    tries: int = 3
+    """Of each target."""
+
+
+def retry_delay_s(error: UpstreamError, number: int) -> float | None:
+    """How long to wait after try ``number``, counted from 0; None if another try is of no use."""
+    if not error.is_transient:
+        return None
+    if error.retry_after_s is not None:
+        return error.retry_after_s if error.retry_after_s <= _MAX_RETRY_AFTER_S else None
+    delay_s = min(_BACKOFF_S * 2.0**number, _MAX_BACKOFF_S)
+    return delay_s * random.uniform(1 - _BACKOFF_SPREAD, 1 + _BACKOFF_SPREAD)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedLine:
+    """A line on which the upstream has greeted."""
+
+    managed: ManagedLine
+    session: Body
+    """As the upstream says that it is."""
+
+
+class LineOpener:
+    """Knows the targets that are left; one whose lines are of no use time and again is not dialled any more."""
+
+    def __init__(
+        self,
+        targets: tuple[Target, ...],
+        *,
+        new_line: Callable[[Target], Line],
+        policy: RetryPolicy,
+        tally: Callable[[Target], TargetTally],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._targets = targets
+        self._new_line = new_line
+        self._policy = policy
+        self._tally = tally
+        self._log = log
+        self._strikes = 0
+        """How many lines in a row were of no use."""
+
+    async def open(self, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine | None:
+        """A line to the first target that answers, which runs in ``group``; None if the engine is next.
+
+        Raises the last target's ``UpstreamError`` if none answers.
+        """
+        failure: UpstreamError | None = None
+        for target in self._targets:
+            if target.transport is Transport.LOCAL:
+                return None
+            for number in range(self._policy.tries):
+                try:
+                    return await self._open_line(target, session, group)
+                except UpstreamError as error:
+                    failure = error
+                delay_s = retry_delay_s(failure, number)
+                if delay_s is None or number + 1 == self._policy.tries:
+                    break
+                self._log.info("upstream.retry", upstream=target.name, url=target.shown_url, code=failure.code,
+                               message=failure.message, in_s=round(delay_s, 2))  # fmt: skip
+                await asyncio.sleep(delay_s)
+            self._tally(target).given_up += 1
+            self._log.warning("upstream.refused", upstream=target.name, url=target.shown_url,
+                              code=failure and failure.code, message=failure and failure.message)  # fmt: skip
+        assert failure is not None, "a call has targets"
+        raise failure
+
+    async def open_anew(self, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
+        """One more line, to the first target, tried once; raises ``UpstreamError``."""
+        return await self._open_line(self._targets[0], session, group)
+
+    async def _open_line(self, target: Target, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
+        managed = ManagedLine(target, self._new_line(target), log=self._log.bind(upstream=target.name))
+        tally = self._tally(target)
+        tally.dials += 1
+        try:
+            created = await managed.open(session, group, within_s=self._policy.connect_s)
+        except BaseException:
+            tally.failures += 1
+            raise
+        return OpenedLine(managed, created)
+
+    def count_renewal(self, fresh: OpenedLine) -> None:
+        """The line takes the place of one that was too old."""
+        self._tally(fresh.managed.target).renewals += 1
+
+    def judge(self, target: Target, ending: UpstreamError, *, lasted_s: float, has_answered: bool) -> float:
+        """A line to ``target`` was lost: how many seconds to wait before the next dial.
+
+        Raises ``ending`` if no target is left.
+        """
+        self._tally(target).lost += 1
+        is_steady = lasted_s >= _STEADY_S and ending.code != STALLED
+        self._strikes = 0 if is_steady or has_answered else self._strikes + 1
+        if not ending.is_transient or self._strikes >= self._policy.tries:
+            self._strikes = 0
+            self._targets = tuple(one for one in self._targets if one is not target)
+            if not self._targets:
+                raise ending
+        elif self._strikes > 1:
+            return retry_delay_s(ending, self._strikes - 2) or 0.0
+        return 0.0

@@ -1,0 +1,64 @@
+"""State machines: one setter, which follows the table, logs and wakes whoever waits."""
+
+import asyncio
+from enum import Enum
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.log import get_logger
+from bridge.states import StateMachine
+from tests.machine import scaled
+
+
+class Light(Enum):
+    RED = "red"
+    GREEN = "green"
+    DARK = "dark"
+
+
+_WAYS = {
+    Light.RED: frozenset({Light.GREEN, Light.DARK}),
+    Light.GREEN: frozenset({Light.RED, Light.DARK}),
+    Light.DARK: frozenset[Light](),
+}
+
+
+def _light() -> StateMachine[Light]:
+    return StateMachine(Light.RED, _WAYS, log=get_logger("test").bind(call_id="rtc_1"), event="light.state")
+
+
+def test_a_change_is_logged_with_where_it_came_from() -> None:
+    """At debug, under the machine's event, with what the logger is bound to and what the caller adds."""
+    with capture_logs() as lines:
+        _light().become(Light.GREEN, why="a car")
+    [line] = lines
+    assert line == {
+        "event": "light.state", "log_level": "debug", "state": "green", "before": "red", "why": "a car",
+        "call_id": "rtc_1", "room": "test",
+    }  # fmt: skip
+
+
+def test_what_the_table_does_not_have_is_a_fault() -> None:
+    """The state stays as it is, and nothing is logged."""
+    light = _light()
+    light.become(Light.DARK)
+    with capture_logs() as lines, pytest.raises(RuntimeError, match="from dark to red"):
+        light.become(Light.RED)
+    assert light.current is Light.DARK
+    assert not light.may_become(Light.GREEN)
+    assert lines == []
+
+
+async def test_whoever_waits_for_a_state_is_woken_by_it_alone() -> None:
+    """A wait ends in the state that it is for, at once if that is the present one."""
+    light = _light()
+    assert await light.until(Light.RED) is Light.RED
+    async with asyncio.timeout(scaled(5)), asyncio.TaskGroup() as group:
+        waiting = group.create_task(light.until(Light.DARK))
+        await asyncio.sleep(0)
+        light.become(Light.GREEN)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        light.become(Light.DARK)
+    assert waiting.result() is Light.DARK
