@@ -122,6 +122,10 @@ class Tongue:
         self._besides = _over(self._besides, set_here)
         return {**body, "session": {**session, **self._besides}}
 
+    def decode(self, body: Body) -> list[Body]:
+        """A server's event as GA has it: one, or two, or none."""
+        return self._profile.decode(body)
+
 
 def _over(base: Body, update: Body) -> Body:
     """``base`` with every field of ``update``, objects field by field."""

@@ -133,7 +133,7 @@ class WebSocketLine:
     def _receive(self, text: bytes | str) -> None:
         message = decode_relayed(text)
         if not isinstance(message, AudioDelta):
-            for body in self._target.profile.decode(message):
+            for body in self._tongue.decode(message):
                 self._owner.received(self, body)
             return
         try:
