@@ -111,15 +111,15 @@ class LineSession:
             body["session"] = self._as_ours(body["session"])
             self._downstream.deliver(understood(body), body)
 
-    def hear_refusal(self, event: server.Error) -> None:
+    def hear_refusal(self, event: server.Error, body: Body) -> None:
         """The session is not set as it should be; its owner must know, and how it is set instead."""
-        event.error.event_id = None
+        event.error.event_id = body["error"]["event_id"] = None
         if not self.is_live:
             self._go_live()
-            self._downstream.deliver(event)
+            self._downstream.deliver(event, body)
             return
         self._quiet_updates = 0
-        self._downstream.deliver(event)
+        self._downstream.deliver(event, body)
         self.hear_update({"type": "session.updated", "event_id": "", "session": self._created})
 
     def _update(self, session: Body) -> Body:

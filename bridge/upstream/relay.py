@@ -5,6 +5,7 @@ Whatever was asked and not yet answered is remembered (``Pending``), as is what 
 all of it at once (``brief``), without waiting for answers: those that repeat what clients know are not passed on.
 """
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import UpstreamError
@@ -153,7 +154,7 @@ class Relay:
         event = understood(body)
         self._pending.follow(event, answers_turns=self._state.answers_turns)
         if isinstance(event, server.Error):
-            self._hear_error(event)
+            self._hear_error(event, body)
         elif body["type"] == "session.updated" and isinstance(body.get("session"), dict):
             self._line_session.hear_update(body)
         elif body["type"] != "session.created":
@@ -165,17 +166,18 @@ class Relay:
                     self._shift(body)
                 self._downstream.deliver(event, body)
 
-    def _hear_error(self, event: server.Error) -> None:
+    def _hear_error(self, event: server.Error, body: Body) -> None:
         """To whoever made it; if that was the bridge itself, to its log."""
         error = event.error
+        body["error"] = {**msgspec.to_builtins(error), **body["error"]}  # with all that clients may count on
         if error.code == SESSION_EXPIRED:
             return  # the service's own limit, of which the line knows; the session outlives it
         if self._line_session.is_update(error.event_id) or (error.event_id is None and not self.is_live):
-            self._line_session.hear_refusal(event)
+            self._line_session.hear_refusal(event, body)
         elif self.is_own(error.event_id):
             self._log.info("upstream.own_event_refused", code=error.code, message=error.message)
         else:
-            self._downstream.deliver(event)
+            self._downstream.deliver(event, body)
 
     def _finish_half_told(self) -> None:
         """An item that was added is done, even if whoever would have said so is gone."""

@@ -81,6 +81,49 @@ async def test_every_event_arrives_as_it_was_written(serve_with: ServeWith) -> N
         assert client.of("session.updated")[-1]["session"]["beta_fields"] == {"chat_mode": "video"}
 
 
+_PLACE: Event = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+_SAID: list[Event] = [
+    {"type": "input_audio_buffer.smelled", "odour": {"kind": "coffee"}},
+    {"type": "response.created", "response": {"id": "resp_1", "status": "thinking", "output": [], "effort": 3}},
+    {"type": "response.output_item.added", "response_id": "resp_1", "output_index": 0,
+     "item": {"id": "item_1", "type": "hologram", "shape": "cube"}},
+    {"type": "conversation.item.added", "previous_item_id": None,
+     "item": {"id": "item_1", "type": "hologram", "shape": "cube"}},
+    {"type": "conversation.item.added", "previous_item_id": "item_1",
+     "item": {"id": "item_2", "type": "message", "role": "narrator", "phase": "final",
+              "content": [{"type": "output_text", "text": "a", "mood": "calm"}, {"type": "output_odour", "of": "tea"}]}},
+    {"type": "response.content_part.added", **_PLACE, "part": {"type": "odour", "of": "tea"}},
+    {"type": "response.output_text.delta", **_PLACE, "delta": "a", "logprobs": [{"token": "a", "logprob": -0.1}]},
+    {"type": "response.output_odour.delta", **_PLACE, "delta": "te"},
+    {"type": "rate_limits.updated", "rate_limits": [{"name": "odours", "limit": 1, "window": "day"}]},
+    {"type": "error", "error": {"type": "odour_error", "code": "too_strong", "message": "Open a window.",
+                                "param": None, "event_id": None, "hint": {"window": "left"}}},
+    {"type": "response.done", "response": {"id": "resp_1", "status": "evaporated", "output": [], "effort": 3,
+                                           "usage": {"total_tokens": 1, "odour_tokens": 1}}},
+]  # fmt: skip
+"""What a service of the day after tomorrow says."""
+
+
+async def test_every_server_event_arrives_as_it_was_written(serve_with: ServeWith) -> None:
+    """Unknown events, fields, items, content, states and kinds of errors reach a client, in order and whole."""
+
+    async def modern(visit: Visit) -> None:
+        await visit.greet()
+        await visit.hear("session.close")
+        for event in _SAID:
+            await visit.say(event["type"], **{name: value for name, value in event.items() if name != "type"})
+        await visit.until_closed()
+
+    async with (
+        Service.serving(modern) as service,
+        serve_with(upstream=service.url) as daemon,
+        open_socket(daemon.url, "model=any") as client,
+    ):
+        await client.send({"type": "session.close"})
+        await client.until("response.done")
+        assert _written(client.events)[1:] == _SAID
+
+
 async def test_null_arrives_as_it_was_written(serve_with: ServeWith) -> None:
     """It is for the service to say what null means to it."""
     sent: list[Event] = [
