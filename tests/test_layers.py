@@ -10,7 +10,7 @@ import pytest
 _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
-_TOP = frozenset({"config", "context", "log", "states", "turns"})
+_TOP = frozenset({"config", "context", "log", "turns"})
 
 # Of the HTTP server, what a carrier's endpoints are made of.
 _SERVING = frozenset(f"api.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
@@ -34,7 +34,6 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset(),
     "log": frozenset(),
     "context": frozenset({"log"}),
-    "states": frozenset(),
     "turns": frozenset(),
     "outgoing": frozenset(),
     "sliced": frozenset({"turns"}),

@@ -68,10 +68,10 @@ def log_lines() -> list[LogLine]:
                 ) if level in _LEVELS and "log" in ast.unparse(owner):
                     found[event, level] |= {keyword.arg or "…" for keyword in call.keywords} - {"exc_info"}
                 case ast.Call(func=ast.Name(id="StateMachine")):
-                    events = [keyword.value for keyword in call.keywords if keyword.arg == "event"]
-                    for name in events:
-                        if isinstance(name, ast.Constant):
-                            found[str(name.value), "debug"] |= {"before", "state", "…"}
+                    named = [str(word.value.value) for word in call.keywords
+                             if word.arg == "event" and isinstance(word.value, ast.Constant)]  # fmt: skip
+                    for event in named or ["session.state"]:  # which is the default
+                        found[event, "debug"] |= {"after", "before", "thing"}
     return [LogLine(event, level, sorted(keys)) for (event, level), keys in sorted(found.items())]
 
 

@@ -7,13 +7,13 @@ the last one was; what it answers is passed on, unless clients are not to notice
 """
 
 from collections import deque
-from enum import Enum
+from enum import StrEnum
 
 from structlog.typing import FilteringBoundLogger
 
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
-from bridge.states import StateMachine
+from bridge.session.transitions import StateMachine
 from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
 from bridge.wire.relayed import understood
@@ -41,7 +41,7 @@ class BridgeEvents:
         return event_id in self._ids
 
 
-class GreetingState(Enum):
+class GreetingState(StrEnum):
     """Whether clients have heard ``session.created``."""
 
     GREETING = "greeting"
@@ -63,7 +63,9 @@ class LineSession:
         self._downstream = downstream
         self._state = state
         self._own = own
-        self._greeting = StateMachine(GreetingState.GREETING, _TRANSITIONS, log=log, event="upstream.greeting")
+        self._greeting = StateMachine(
+            "greeting", GreetingState.GREETING, _TRANSITIONS, log=log, event="upstream.greeting"
+        )
         self._session: Body = {}
         """The configuration as an upstream said it last, with whatever the bridge does not know of."""
         self._created: Body = {}
@@ -76,7 +78,7 @@ class LineSession:
     @property
     def is_live(self) -> bool:
         """Clients have heard ``session.created``."""
-        return self._greeting.current is GreetingState.LIVE
+        return self._greeting.state is GreetingState.LIVE
 
     def greet(self, created: Body) -> Body | None:
         """The update that asks the first line for what the session was opened with; None if that is nothing.
@@ -127,7 +129,7 @@ class LineSession:
         return {"type": "session.update", "event_id": self._update_id, "session": session}
 
     def _go_live(self) -> None:
-        self._greeting.become(GreetingState.LIVE)
+        self._greeting.enter(GreetingState.LIVE)
         body = {"type": "session.created", "session": self._as_ours(self._session)}
         event = understood(body)
         if isinstance(event, server.SessionCreated):

@@ -8,7 +8,7 @@ say shortly before they hang up on a session that is too old.
 """
 
 import asyncio
-from enum import Enum
+from enum import StrEnum
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
 from bridge.session.state import SessionState
-from bridge.states import StateMachine
+from bridge.session.transitions import StateMachine
 from bridge.upstream.line import Line
 from bridge.upstream.target import Target
 from bridge.wire import server_events as server
@@ -31,7 +31,7 @@ SESSION_EXPIRED = "session_expired"
 _MAX_EARLY = 256  # events and pieces of sound behind ``session.created``, before the line is taken
 
 
-class LineState(Enum):
+class LineState(StrEnum):
     """See the module."""
 
     CONNECTING = "connecting"
@@ -73,7 +73,9 @@ class ManagedLine:
         """By the event loop's clock: when the upstream greeted, and when anything came from it last."""
         self.answers_before = 0
         """How many responses had been given when the call took it."""
-        self._states = StateMachine(LineState.CONNECTING, _TRANSITIONS, log=log, event="upstream.line_state")
+        self._states = StateMachine(
+            "upstream line", LineState.CONNECTING, _TRANSITIONS, log=log, event="upstream.line_state"
+        )
         self._now = asyncio.get_running_loop().time
         self._created: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Task[UpstreamError | None] | None = None
@@ -83,7 +85,7 @@ class ManagedLine:
     @property
     def state(self) -> LineState:
         """The state that it is in."""
-        return self._states.current
+        return self._states.state
 
     async def open(self, session: SessionState, group: asyncio.TaskGroup, *, within_s: float) -> Body:
         """Dials; the session as the upstream says that it is. Raises ``UpstreamError``, and has ended then.
@@ -110,7 +112,7 @@ class ManagedLine:
 
     def take(self, hearer: LineHearer) -> None:
         """From now on ``hearer`` hears what comes. ``replay_early`` is to follow."""
-        self._states.become(LineState.LIVE)
+        self._states.enter(LineState.LIVE)
         self._hearer, self.heard_at = hearer, self._now()
 
     def replay_early(self) -> None:
@@ -136,8 +138,8 @@ class ManagedLine:
 
     async def aclose(self) -> None:
         """Ends it, within a bounded time; may be called twice."""
-        if self._states.may_become(LineState.ENDED):
-            self._states.become(LineState.ENDED)
+        if self._states.may_enter(LineState.ENDED):
+            self._states.enter(LineState.ENDED)
         self._created.cancel()
         self._early.clear()
         await self.line.aclose()
@@ -171,7 +173,7 @@ class ManagedLine:
         if self._created.done():
             return  # it has greeted with an error
         if body["type"] == "session.created" and isinstance(body.get("session"), dict):
-            self._states.become(LineState.GREETED)
+            self._states.enter(LineState.GREETED)
             self._created.set_result(body)
         elif body["type"] == "error":
             event = understood(body)
@@ -181,7 +183,7 @@ class ManagedLine:
     def _hear(self, body: Body) -> None:
         error = body.get("error") if body["type"] == "error" else None
         if isinstance(error, dict) and error.get("code") == SESSION_EXPIRED and self.state is LineState.LIVE:
-            self._states.become(LineState.EXPIRED)
+            self._states.enter(LineState.EXPIRED)
         if self._hearer is not None:
             self._hearer.hear(body)
 

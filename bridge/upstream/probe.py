@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit, urlunsplit
 
 from bridge.outgoing import HTTPError, new_client
-from bridge.upstream.target import Target
+from bridge.upstream.target import Target, Transport
 
 __all__ = ["is_answering"]
 
@@ -16,7 +16,7 @@ async def is_answering(target: Target, *, timeout_s: float) -> bool:
 
     The embedded engine always does. So does ``agent``: agents may come when a call does.
     """
-    if target.transport in ("local", "agent"):
+    if target.transport in (Transport.LOCAL, Transport.AGENT):
         return True
     parts = urlsplit(target.shown_url)
     url = urlunsplit(parts._replace(scheme=_SCHEMES.get(parts.scheme, parts.scheme)))

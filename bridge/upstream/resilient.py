@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from bridge.context import CallContext
@@ -27,7 +27,7 @@ from bridge.media.contracts import PassingUpstream
 from bridge.media.playback import Part
 from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
-from bridge.states import StateMachine
+from bridge.session.transitions import StateMachine
 from bridge.upstream.backlog import Backlog
 from bridge.upstream.line import Line
 from bridge.upstream.managed_line import LineState, ManagedLine
@@ -49,7 +49,7 @@ _RENEW_AGAIN_S = 30.0
 _ANSWER_S = 10.0  # what was not answered by then needs no answer
 
 
-class UpstreamState(Enum):
+class UpstreamState(StrEnum):
     """See the module."""
 
     OPENING = "opening"
@@ -97,7 +97,9 @@ class ResilientUpstream:
     ) -> None:
         self._context = context
         self._log = context.logger("upstream")
-        self._states = StateMachine(UpstreamState.OPENING, _TRANSITIONS, log=self._log, event="upstream.state")
+        self._states = StateMachine(
+            "upstream", UpstreamState.OPENING, _TRANSITIONS, log=self._log, event="upstream.state"
+        )
         self._policy = policy
         self._opener = LineOpener(targets, new_line=new_line, policy=policy, tally=tally, log=self._log)
         self._new_engine = new_engine
@@ -176,12 +178,12 @@ class ResilientUpstream:
 
     async def aclose(self) -> None:
         """Ends the call with the upstream; may be called twice."""
-        if self._states.may_become(UpstreamState.CLOSING):
-            self._states.become(UpstreamState.CLOSING)
+        if self._states.may_enter(UpstreamState.CLOSING):
+            self._states.enter(UpstreamState.CLOSING)
         if self._engine is not None:
             await self._engine.aclose()
-            if self._states.may_become(UpstreamState.OVER):
-                self._states.become(UpstreamState.OVER)
+            if self._states.may_enter(UpstreamState.OVER):
+                self._states.enter(UpstreamState.OVER)
         await self._states.until(UpstreamState.OVER)
 
     # The life of it
@@ -210,10 +212,10 @@ class ResilientUpstream:
 
     def _end(self, error: BridgeError | None) -> None:
         """There are no lines any more; unless somebody has asked for the end, the session is told of it."""
-        is_local, is_wanted = (self._states.current is state for state in (UpstreamState.LOCAL, UpstreamState.CLOSING))
-        if not self._states.may_become(UpstreamState.OVER) or (is_local and error is None):
+        is_local, is_wanted = (self._states.state is state for state in (UpstreamState.LOCAL, UpstreamState.CLOSING))
+        if not self._states.may_enter(UpstreamState.OVER) or (is_local and error is None):
             return  # the engine goes on until it is closed
-        self._states.become(UpstreamState.OVER)
+        self._states.enter(UpstreamState.OVER)
         if not is_wanted:
             self._downstream.upstream_closed(error)
 
@@ -251,7 +253,7 @@ class ResilientUpstream:
         self._log.warning("upstream.lost", code=ending.code, message=ending.message)
         self._backlog.input_format, self._current = managed.line.input_format, None
         self._downstream.upstream_changed()
-        self._states.become(UpstreamState.REOPENING, code=ending.code)
+        self._states.enter(UpstreamState.REOPENING)
         self._relay.lose(ending)
         has_answered = self._relay.answers > managed.answers_before
         wait_s = self._opener.judge(
@@ -264,7 +266,7 @@ class ResilientUpstream:
         """The next line; None if the engine has taken over. Raises the last target's ``UpstreamError``."""
         opened = await self._opener.open(self._state, self._group)
         if opened is None:
-            self._states.become(UpstreamState.LOCAL)
+            self._states.enter(UpstreamState.LOCAL)
             self._engine = self._new_engine()
             self._downstream.upstream_changed()
             take_over(self._engine, self._downstream, self._state, self._relay, self._backlog)
@@ -306,7 +308,7 @@ class ResilientUpstream:
     def _take(self, managed: ManagedLine, session: Body) -> None:
         """From now on this is the line; what waited for it goes out, sound first, since a commit may be waiting."""
         is_renewal, self._current = self._current is not None, managed
-        self._states.become(UpstreamState.LIVE, upstream=managed.target.name)
+        self._states.enter(UpstreamState.LIVE)
         self._figures.name, self._figures.lines = managed.target.name, self._figures.lines + 1
         line, relay, now = managed.line, self._relay, _now()
         managed.answers_before = relay.answers

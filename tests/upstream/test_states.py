@@ -11,7 +11,7 @@ from tests.upstream.service import Refusal, Service, Visit
 
 
 def _states(lines: Sequence[Mapping[str, Any]], event: str) -> list[str]:
-    return [line["state"] for line in lines if line["event"] == event]
+    return [line["after"] for line in lines if line["event"] == event]
 
 
 async def test_a_loss_that_the_engine_makes_good() -> None:

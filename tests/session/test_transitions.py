@@ -1,17 +1,17 @@
-"""State machines: one setter, which follows the table, logs and wakes whoever waits."""
+"""State machines: one way to change, which follows the table, logs and wakes whoever waits."""
 
 import asyncio
-from enum import Enum
+from enum import StrEnum
 
 import pytest
 from structlog.testing import capture_logs
 
 from bridge.log import get_logger
-from bridge.states import StateMachine
+from bridge.session.transitions import StateMachine
 from tests.machine import scaled
 
 
-class Light(Enum):
+class Light(StrEnum):
     RED = "red"
     GREEN = "green"
     DARK = "dark"
@@ -25,16 +25,16 @@ _WAYS = {
 
 
 def _light() -> StateMachine[Light]:
-    return StateMachine(Light.RED, _WAYS, log=get_logger("test").bind(call_id="rtc_1"), event="light.state")
+    return StateMachine("light", Light.RED, _WAYS, log=get_logger("test").bind(call_id="rtc_1"), event="light.state")
 
 
 def test_a_change_is_logged_with_where_it_came_from() -> None:
-    """At debug, under the machine's event, with what the logger is bound to and what the caller adds."""
+    """At debug, under the machine's event, with what the logger is bound to."""
     with capture_logs() as lines:
-        _light().become(Light.GREEN, why="a car")
+        _light().enter(Light.GREEN)
     [line] = lines
     assert line == {
-        "event": "light.state", "log_level": "debug", "state": "green", "before": "red", "why": "a car",
+        "event": "light.state", "log_level": "debug", "thing": "light", "before": "red", "after": "green",
         "call_id": "rtc_1", "room": "test",
     }  # fmt: skip
 
@@ -42,11 +42,11 @@ def test_a_change_is_logged_with_where_it_came_from() -> None:
 def test_what_the_table_does_not_have_is_a_fault() -> None:
     """The state stays as it is, and nothing is logged."""
     light = _light()
-    light.become(Light.DARK)
-    with capture_logs() as lines, pytest.raises(RuntimeError, match="from dark to red"):
-        light.become(Light.RED)
-    assert light.current is Light.DARK
-    assert not light.may_become(Light.GREEN)
+    light.enter(Light.DARK)
+    with capture_logs() as lines, pytest.raises(RuntimeError, match="cannot become red while it is dark"):
+        light.enter(Light.RED)
+    assert light.state is Light.DARK
+    assert not light.may_enter(Light.GREEN)
     assert lines == []
 
 
@@ -57,8 +57,8 @@ async def test_whoever_waits_for_a_state_is_woken_by_it_alone() -> None:
     async with asyncio.timeout(scaled(5)), asyncio.TaskGroup() as group:
         waiting = group.create_task(light.until(Light.DARK))
         await asyncio.sleep(0)
-        light.become(Light.GREEN)
+        light.enter(Light.GREEN)
         await asyncio.sleep(0)
         assert not waiting.done()
-        light.become(Light.DARK)
+        light.enter(Light.DARK)
     assert waiting.result() is Light.DARK
