@@ -16,8 +16,8 @@ from bridge.api.gate import Gate
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
 from bridge.api.server import Server, new_app
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalKeyAllowance, Quotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.config import Config, ObserveSettings
@@ -153,7 +153,7 @@ class Daemon:
         calls = CallService(
             self.registry,
             keys.store,
-            LocalCallQuotas(config.calls.calls_per_key),
+            Quotas.local(calls=config.calls.calls_per_key, listeners=listeners.max_listeners_per_key),
             webrtc=self.endpoint,
             lobby=dialler.lobby,
             recorder=recorder,
@@ -174,8 +174,7 @@ class Daemon:
             calls,
             keys,
             models=dialler.models,
-            max_listeners_per_key=listeners.max_listeners_per_key,
-            max_agents_per_key=config.calls.calls_per_key,
+            allowance=LocalKeyAllowance(config.access.page_keys_per_minute),
             routes=[*telephony.routes, *observer.routes],
             operations=[*telephony.operations, *OPERATIONS],
             middleware=observer.middleware,

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.api.allowance import Allowance
 from bridge.api.body import read_json
 from bridge.api.keys import Keys
 from bridge.calls.keys import Grant, KeyPurpose
+from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
 from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, UnknownCall
@@ -96,9 +96,8 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys, calls: CallService, *, serves_pages: bool, page_keys_per_minute: int) -> list[Route]:
-    """The routes that mint keys; with ``serves_pages`` also for web pages that have none, so many to each address."""
-    allowance = Allowance(page_keys_per_minute)
+def secret_routes(keys: Keys, calls: CallService, *, serves_pages: bool, allowance: KeyAllowance) -> list[Route]:
+    """The routes that mint keys; with ``serves_pages`` also for web pages that have none, within the ``allowance``."""
 
     async def admit_minter(request: Request) -> None:
         await keys.admit_admin(request.headers)
@@ -137,7 +136,7 @@ def secret_routes(keys: Keys, calls: CallService, *, serves_pages: bool, page_ke
             raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
         origin = keys.admit_page(request.headers)
         calls.require_accepting()
-        allowance.take(request.client.host if request.client is not None else "")
+        await allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
             return _secret(await _mint_beta(keys, calls, wanted, allowed_origins=(origin,)))

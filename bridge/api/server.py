@@ -29,9 +29,10 @@ from bridge.api.operation import Operation
 from bridge.api.proxies import Forwarded
 from bridge.api.realtime import realtime_route
 from bridge.api.secrets import secret_routes
-from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
+from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket
 from bridge.api.spellings import Spellings
 from bridge.api.watch import watch_route
+from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
 from bridge.config import AccessSettings, ServerSettings
 from bridge.errors import BridgeError, RequestError, error_body
@@ -59,15 +60,15 @@ def new_app(
     keys: Keys,
     *,
     models: Mapping[str, str],
-    max_listeners_per_key: int,
-    max_agents_per_key: int,
+    allowance: KeyAllowance,
     routes: Sequence[BaseRoute] = (),
     operations: Sequence[Operation] = (),
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
 
-    ``models`` are those that may be asked for, and who answers for each. ``middleware`` is put around the router,
+    ``models`` are those that may be asked for, and who answers for each; ``allowance`` is that of pages which get keys
+    without showing one. ``middleware`` is put around the router,
     behind all that corrects and judges requests.
     """
     cors = Middleware(Cors, keys=keys, allow_origins=access.allow_origin)
@@ -75,16 +76,15 @@ def new_app(
     async def health(request: Request) -> Response:
         return PlainTextResponse("ok")
 
-    sockets = Sockets(max_listeners_per_key)
     served: list[BaseRoute] = [
-        realtime_route(calls, keys, sockets, Sockets(max_agents_per_key, what="agents")),
-        watch_route(calls, keys, sockets),
+        realtime_route(calls, keys),
+        watch_route(calls, keys),
         *call_routes(calls, keys),
         *secret_routes(
             keys,
             calls,
             serves_pages=access.page_keys and bool(access.allow_origin),
-            page_keys_per_minute=access.page_keys_per_minute,
+            allowance=allowance,
         ),
         *model_routes(models, keys),
         *routes,

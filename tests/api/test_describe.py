@@ -17,8 +17,8 @@ from bridge.api.describe import asyncapi
 from bridge.api.describe import openapi as openapi_of
 from bridge.api.keys import Keys
 from bridge.api.server import new_app
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalKeyAllowance, Quotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.config import AccessSettings, ServerSettings, TelephonySettings
@@ -80,7 +80,7 @@ def test_every_route_is_described() -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "backlog": Limits()}
     registry = Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits))
     keys = Keys((), (), LocalKeyStore())
-    calls = CallService(registry, keys.store, LocalCallQuotas(1))
+    calls = CallService(registry, keys.store, Quotas.local(calls=1))
     telephony = Telephony(TelephonySettings(), calls, keys)
     app = new_app(
         ServerSettings(),
@@ -88,8 +88,7 @@ def test_every_route_is_described() -> None:
         calls,
         keys,
         models={},
-        max_listeners_per_key=10,
-        max_agents_per_key=10,
+        allowance=LocalKeyAllowance(10),
         routes=telephony.routes,
     )
     served = {

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 
 from bridge.api.keys import Keys
 from bridge.api.server import new_app
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalKeyAllowance, Quotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
@@ -355,15 +355,14 @@ async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "backlog": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
         keys = Keys((), (), LocalKeyStore())
-        calls = CallService(registry, keys.store, LocalCallQuotas(1), webrtc=cast(Any, _NoEndpoint()))
+        calls = CallService(registry, keys.store, Quotas.local(calls=1), webrtc=cast(Any, _NoEndpoint()))
         app = new_app(
             ServerSettings(),
             AccessSettings(),
             calls,
             keys,
             models={},
-            max_listeners_per_key=10,
-            max_agents_per_key=10,
+            allowance=LocalKeyAllowance(10),
         )
         status, answer = await _post(app, path, content_type, body)
         assert status in (200, 400, 413, 415), (status, answer)
