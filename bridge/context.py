@@ -42,9 +42,9 @@ class CallContext:
     trace_id: str | None = None
     """Of the distributed trace that the call is a part of (W3C Trace Context, section 3.2.2.3)."""
 
-    def logger(self, room: str) -> FilteringBoundLogger:
-        """A logger of ``room`` that writes ``call_id``, and ``trace_id`` if there is one, on each line."""
-        return get_logger(room).bind(**self._keys)
+    def logger(self, room: str, **keys: Any) -> FilteringBoundLogger:
+        """A logger of ``room`` that writes ``call_id``, ``trace_id`` if there is one, and ``keys`` on each line."""
+        return get_logger(room, **self._keys, **keys)
 
     def bind_task(self) -> None:
         """Puts the same on every line that the running task writes from now on, those of libraries included."""

@@ -6,21 +6,29 @@ ConfigError ◀── start ──▶ serving ──stop()──▶ draining (50
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
+from starlette.requests import Request
 
+from bridge import log as logging
+from bridge.api.allowance import Allowance
 from bridge.api.gate import Gate
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
+from bridge.api.proxies import TrustedProxies
+from bridge.api.reload import OPERATIONS as RELOAD_OPERATIONS
+from bridge.api.reload import reload_route
 from bridge.api.server import Server, new_app
+from bridge.api.socket import Sockets
+from bridge.api.tls import ServedCertificate, new_tls_context
+from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
-from bridge.calls.quotas import LocalKeyAllowance, Quotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.config import Config, ObserveSettings
+from bridge.config.reload import Changes
 from bridge.context import CallContext
 from bridge.engine.assistant import Assistant
 from bridge.engine.local import Local, missing
@@ -30,6 +38,7 @@ from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.observe.observer import OPERATIONS, Observer
 from bridge.recording.recorder import EveryCall, Recorder
+from bridge.reload import Reloader, Renewal
 from bridge.session.budget import KeepLimits
 from bridge.session.fanout.backlog import Limits
 from bridge.telephony.carrier import Carrier
@@ -68,27 +77,33 @@ class Daemon:
         local: Local | None = None,
         carriers: Sequence[Carrier[Any]] = CARRIERS,
         log_lines_dropped: Callable[[], int] = lambda: 0,
+        read_settings: Callable[[], Config] | None = None,
     ) -> None:
         """``local`` are models that are loaded already, and not this daemon's to close.
 
-        ``log_lines_dropped`` says how many lines of the log nobody will see.
+        ``log_lines_dropped`` says how many lines of the log nobody will see. ``read_settings`` reads the settings once
+        more, and raises ``ConfigError``; without it they stay as they are.
         """
+        self._read_settings = read_settings or (lambda: config)
         self._log_lines_dropped = log_lines_dropped
         self._config = config
         self._carriers = carriers
         self._local = local
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
+        self._is_open = False
 
     async def __aenter__(self) -> "Daemon":
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self._stack = stack.pop_all()
+        self._is_open = True
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
             await self.registry.drain(self._config.server.drain_s)
+            self._is_open = False
             async with asyncio.timeout(self._config.server.close_deadline_s + _CLOSE_MARGIN_S):
                 await self._stack.aclose()
         except Exception as error:  # a stop has no other way to go
@@ -117,7 +132,7 @@ class Daemon:
             config.upstream,
             self.endpoint.runner,
             new_engine=lambda context: self._new_engine(context),
-            agent_limits=Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms),
+            agent_limits=_backlog(config),
         )
         self.registry = Registry(
             dialler.new_upstream,
@@ -127,7 +142,11 @@ class Daemon:
         )
         self._dialler = dialler
         self.registry.events.subscribe(dialler.lobby)
-        keys = Keys(config.access.api_key, config.access.allow_origin, LocalKeyStore())
+        self._keys = keys = Keys(config.access.api_key, config.access.allow_origin, LocalKeyStore())
+
+        def admit_operator(request: Request) -> Awaitable[object]:
+            return keys.admit_admin(request.headers)
+
         observer = Observer(
             config.observe,
             self.registry,
@@ -135,7 +154,7 @@ class Daemon:
             carriers=[carrier.name for carrier in self._carriers],
             record_dir=config.recording.record_dir,
             upstream_complaint=dialler.complaint,
-            admit=lambda request: keys.admit_admin(request.headers),
+            admit=admit_operator,
         )
         self.observer = await stack.enter_async_context(observer)
         recording = config.recording
@@ -149,11 +168,13 @@ class Daemon:
                 self.registry.events.subscribe(EveryCall(recorder, self.registry.find))
         await stack.enter_async_context(self.endpoint)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
-        self._gate = gate = Gate(server.max_pending, server.max_pending_per_address, server.trusted_proxies)
+        self._proxies = TrustedProxies(server.trusted_proxies)
+        self._gate = gate = Gate(server.max_pending, server.max_pending_per_address, self._proxies)
+        self._quotas = LocalCallQuotas(config.calls.calls_per_key)
         calls = CallService(
             self.registry,
             keys.store,
-            Quotas.local(calls=config.calls.calls_per_key, listeners=listeners.max_listeners_per_key),
+            self._quotas,
             webrtc=self.endpoint,
             lobby=dialler.lobby,
             recorder=recorder,
@@ -168,22 +189,29 @@ class Daemon:
             queue_limit_s=int(media.outbound_queue_s),
         )
         self.telephony = await stack.enter_async_context(telephony)
+        self._listeners = Sockets(listeners.max_listeners_per_key)
+        self._agents = Sockets(config.calls.calls_per_key, what="agents")
+        self._page_keys = Allowance(config.access.page_keys_limit)
+        self._reloader = Reloader(config, self._read_settings, self._apply, has_engine=self.engine != "unused")
         app = new_app(
-            server,
-            config.access,
             calls,
             keys,
             models=dialler.models,
-            allowance=LocalKeyAllowance(config.access.page_keys_per_minute),
-            routes=[*telephony.routes, *observer.routes],
-            operations=[*telephony.operations, *OPERATIONS],
+            proxies=self._proxies,
+            listeners=self._listeners,
+            agents=self._agents,
+            page_keys=self._page_keys,
+            routes=[*telephony.routes, *observer.routes, reload_route(admit_operator, self._reloader.reload)],
+            operations=[*telephony.operations, *OPERATIONS, *RELOAD_OPERATIONS],
             middleware=observer.middleware,
         )
-        servers = [Server(app, listening, server, gate)]
+        self._certificate: ServedCertificate | None = None
+        if server.tls_cert is not None and server.tls_key is not None:
+            self._certificate = ServedCertificate(new_tls_context(server.tls_cert, server.tls_key))
+        servers = [Server(app, listening, server, gate, certificate=self._certificate)]
         if for_metrics is not None:
-            plain = msgspec.structs.replace(server, tls_cert=None, tls_key=None)
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
-            servers.append(Server(observer.new_app(), for_metrics, plain, own_gate))
+            servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
         for http in servers:
             self._tasks.create_task(http.run())
@@ -205,7 +233,51 @@ class Daemon:
         local = self._local
         if local is None:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
-        return lambda context: Engine(Assistant(local, _Surroundings(_told(self._config), self.registry)), context)
+        return lambda context: Engine(
+            Assistant(local, _Surroundings(lambda: _told(self._config), self.registry)), context
+        )
+
+    async def reload(self) -> Changes:
+        """Reads the settings again, and puts to use what can be; after a ``ConfigError`` nothing has changed."""
+        return await self._reloader.reload()
+
+    def reload_soon(self) -> None:
+        """The same beside everything else; what is wrong is in the log."""
+        if self._is_open:
+            self._tasks.create_task(self._reload_contained())
+
+    async def _reload_contained(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError:
+            pass  # it is logged
+        except Exception as error:
+            _log.error("config.reload_failed", exc_info=error)
+
+    def _apply(self, renewal: Renewal) -> None:
+        """All that a room is told of changed settings; what is not here needs a restart."""
+        self._config = config = renewal.config
+        logging.set_level(config.log.log_level)
+        server, media, access = config.server, config.media, config.access
+        self._keys.apply(access.api_key, access.allow_origin)
+        self._page_keys.limit = access.page_keys_limit
+        if self._certificate is not None and renewal.certificate is not None:
+            self._certificate.use(renewal.certificate)
+        self._proxies.trust(server.trusted_proxies)
+        self._gate.limit, self._gate.limit_per_address = server.max_pending, server.max_pending_per_address
+        queue_limit_s = int(media.outbound_queue_s)
+        self.endpoint.apply(
+            connect_timeout_s=media.connect_timeout_s,
+            peer_timeout_s=media.peer_timeout_s,
+            queue_limit_s=queue_limit_s,
+        )
+        self.telephony.apply(config.telephony, config.carriers, queue_limit_s=queue_limit_s)
+        self.registry.apply(_call_limits(config))
+        self._quotas.limit = self._agents.limit = config.calls.calls_per_key
+        self._listeners.limit = config.listeners.max_listeners_per_key
+        self._dialler.lobby.limits = _backlog(config)
+        self._dialler.use(renewal.plan)
+        self.registry.default_model = self._dialler.default_model
 
     def stats(self) -> DaemonStats:
         """Of the process, apart from its calls."""
@@ -243,6 +315,11 @@ def _choose_engine(config: Config) -> str:
     return "parrot" if lacking or wanted == "parrot" else "local"
 
 
+def _backlog(config: Config) -> Limits:
+    listeners = config.listeners
+    return Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes)
+
+
 def _call_limits(config: Config) -> CallLimits:
     calls, listeners = config.calls, config.listeners
     return CallLimits(
@@ -252,7 +329,7 @@ def _call_limits(config: Config) -> CallLimits:
         call_limit_s=calls.call_limit_s,
         resume_grace_s=calls.resume_grace_s,
         max_loop_lag_ms=calls.max_loop_lag_ms,
-        backlog=Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes),
+        backlog=_backlog(config),
         keep=KeepLimits(calls.conversation_bytes, calls.conversation_bytes_per_key, calls.conversation_bytes_in_all),
     )
 
@@ -260,7 +337,7 @@ def _call_limits(config: Config) -> CallLimits:
 class _Surroundings:
     """What the engine can tell of the bridge that it runs in."""
 
-    def __init__(self, settings: Mapping[str, str], registry: Registry) -> None:
+    def __init__(self, settings: Callable[[], dict[str, str]], registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
 
@@ -278,7 +355,7 @@ class _Surroundings:
 
     def settings(self) -> dict[str, str]:
         """Those that every caller may know."""
-        return dict(self._settings)
+        return self._settings()
 
 
 def _told(config: Config) -> dict[str, str]:

@@ -78,9 +78,12 @@ class BridgeError(Exception):
 
 
 class ConfigError(BridgeError):
-    """A setting that stops the start."""
+    """A setting that stops the start, or is not taken when the settings are read again; ``param`` names it."""
 
     code = "invalid_config"
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message, param=param)
 
 
 class RequestError(BridgeError):

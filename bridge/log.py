@@ -20,7 +20,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-__all__ = ["LineWriter", "Tally", "configure", "get_logger"]
+__all__ = ["LineWriter", "Tally", "configure", "get_logger", "set_level"]
 
 _LONGEST_VALUE = 2000
 _REDACTED = "[redacted]"
@@ -67,7 +67,6 @@ def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = No
     """Write all logs to ``stream`` (standard error); ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
     stream = cast(TextIO, stream or sys.stderr)
     is_console = format == "console" or (format == "auto" and stream.isatty())
-    threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         _Tracebacks(),
         structlog.contextvars.merge_contextvars,
@@ -78,18 +77,28 @@ def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = No
     ending = _console(stream) if is_console else _json()
     structlog.configure(
         processors=[*shared, *ending],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    _route_standard_logging(
-        [structlog.stdlib.add_logger_name, *shared], ending, stream, max(threshold, logging.WARNING)
-    )
+    _route_standard_logging([structlog.stdlib.add_logger_name, *shared], ending, stream)
+    set_level(level)
 
 
-def get_logger(room: str) -> FilteringBoundLogger:
-    """The logger of one room; may be made at import time, before ``configure``."""
-    return cast(FilteringBoundLogger, structlog.get_logger(room=room))
+def set_level(level: str) -> None:
+    """From now on, only lines of ``level`` and above are written; those of libraries from WARNING up."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))
+    root = logging.getLogger()
+    root.setLevel(max(threshold, logging.WARNING))
+
+
+def get_logger(room: str, **keys: Any) -> FilteringBoundLogger:
+    """The logger of one room, with ``keys`` on each line; may be made at import time, before ``configure``.
+
+    It asks for the level with each line. What its ``bind`` gives keeps the level of that moment: give ``keys`` here to
+    what lives long.
+    """
+    return cast(FilteringBoundLogger, structlog.get_logger(room=room, **keys))
 
 
 class LineWriter:
@@ -215,11 +224,10 @@ def _json() -> list[Processor]:
     ]
 
 
-def _route_standard_logging(before: list[Processor], ending: list[Processor], stream: TextIO, level: int) -> None:
+def _route_standard_logging(before: list[Processor], ending: list[Processor], stream: TextIO) -> None:
     """Make the root logger write as we do; a handler from an earlier call is replaced."""
     handler = _StormHandler(stream)
     handler.name = _HANDLER_NAME
-    handler.setLevel(level)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -230,7 +238,6 @@ def _route_standard_logging(before: list[Processor], ending: list[Processor], st
     for earlier in [h for h in root.handlers if h.name == _HANDLER_NAME]:
         root.removeHandler(earlier)
     root.addHandler(handler)
-    root.setLevel(level)
 
 
 class _Tracebacks:

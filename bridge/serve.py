@@ -37,7 +37,7 @@ def serve(config: Config, sources: Sources) -> int:
         if ignored := sources.ignored:
             _log.warning("config.variables_ignored", variables=ignored)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_run_daemon(config, lambda: stream.dropped))
+            code = runner.run(_run_daemon(config, sources, lambda: stream.dropped))
             _leave_within(_LEAVE_S, code)
     return code
 
@@ -59,11 +59,13 @@ def _leave_within(seconds: float, code: int) -> None:
     timer.start()
 
 
-async def _run_daemon(config: Config, log_lines_dropped: Callable[[], int]) -> int:
-    """Serves until SIGTERM or SIGINT; a second one ends the grace period."""
+async def _run_daemon(config: Config, sources: Sources, log_lines_dropped: Callable[[], int]) -> int:
+    """Serves until SIGTERM or SIGINT; a second one ends the grace period. SIGHUP reads the settings again."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    async with Daemon(config, log_lines_dropped=log_lines_dropped) as daemon:
+    is_changed = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # models take seconds to load
+    async with Daemon(config, log_lines_dropped=log_lines_dropped, read_settings=sources.load) as daemon:
 
         def on_signal() -> None:
             if stop.is_set():
@@ -72,6 +74,17 @@ async def _run_daemon(config: Config, log_lines_dropped: Callable[[], int]) -> i
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal)
+        has_terminal = sys.stdin.isatty()
+
+        def on_hang_up() -> None:
+            if has_terminal and not os.isatty(sys.stdin.fileno()):  # it is the terminal that has gone
+                on_signal()
+            else:
+                daemon.reload_soon()
+
+        loop.add_signal_handler(signal.SIGHUP, on_hang_up)
+        if is_changed.is_set():
+            daemon.reload_soon()
         gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
         _greet(config, daemon)
         await stop.wait()

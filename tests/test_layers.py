@@ -50,6 +50,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "observe": _PURE | _TOP | {"session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
+ALLOWED["reload"] = frozenset({"config", "log", "api.tls", "upstream.plan"})
 ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}
 ALLOWED["serve"] = _TOP | {"daemon"}
 ALLOWED["cli"] = frozenset(ALLOWED)

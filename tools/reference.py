@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import bridge.wire.binary
 from bridge.api.describe import asyncapi, openapi
+from bridge.api.reload import OPERATIONS as RELOAD_OPERATIONS
 from bridge.config import settings_table
 from bridge.errors import BridgeError
 from bridge.observe.observer import OPERATIONS
@@ -64,7 +65,7 @@ def main() -> int:
 
 
 def _openapi() -> Mapping[str, Any]:
-    return openapi([*operations_of(), *OPERATIONS])
+    return openapi([*operations_of(), *OPERATIONS, *RELOAD_OPERATIONS])
 
 
 def _http() -> str:

@@ -7,30 +7,32 @@ opens nothing: it lets a browser send the request, which is then judged by its o
 its cookies or its place.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.keys import Keys
-from bridge.calls.origins import normal_origin
 
 __all__ = ["Cors"]
-
-_LOOPBACK_ORIGIN = r"https?://(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?"
 
 
 class Cors:
     """The middleware: Starlette's, told for each request whether a key speaks for its page."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, allow_origins: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
         self._keys = keys
-        self._by_setting = _cors(app, allow_origins, _LOOPBACK_ORIGIN if keys.is_open else None)
-        self._by_key = _cors(app, (), ".*")
+        self._by_setting = _cors(app, keys.lets_page_in)
+        self._by_key = _cors(app, lambda origin: True)
+        self._for_all = _cors(app, None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_by_key = scope["type"] == "http" and await self._is_by_key(Headers(scope=scope), scope["method"])
-        await (self._by_key if is_by_key else self._by_setting)(scope, receive, send)
+        by_setting = self._for_all if self._keys.lets_every_page_in else self._by_setting
+        await (self._by_key if is_by_key else by_setting)(scope, receive, send)
 
     async def _is_by_key(self, headers: Headers, method: str) -> bool:
         if "origin" not in headers:
@@ -40,21 +42,24 @@ class Cors:
         return await self._keys.names_page(headers)
 
 
-class _NormalCors(CORSMiddleware):
-    """Starlette's, which compares origins as text."""
+class _Asking(CORSMiddleware):
+    """Starlette's, which asks for each request whether pages of its origin may read the answer."""
+
+    def __init__(self, app: ASGIApp, allows: Callable[[str], bool], **options: Any) -> None:
+        super().__init__(app, **options)
+        self._allows = allows
 
     def is_allowed_origin(self, origin: str) -> bool:
         """Whether pages of ``origin`` may read the answers."""
-        return super().is_allowed_origin(normal_origin(origin))
+        return self._allows(origin)
 
 
-def _cors(app: ASGIApp, origins: tuple[str, ...], pattern: str | None) -> CORSMiddleware:
-    return _NormalCors(
-        app,
-        allow_origins=[normal_origin(origin) or origin for origin in origins],
-        allow_origin_regex=pattern,
-        allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
-        allow_private_network=True,  # the origin is allowed already, wherever the bridge is
-        expose_headers=["Location", "Retry-After", RESUME_KEY, WARNING],
-    )
+def _cors(app: ASGIApp, allows: Callable[[str], bool] | None) -> CORSMiddleware:
+    """Without ``allows``, pages of every origin may read the answers."""
+    options: dict[str, Any] = {
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
+        "allow_private_network": True,  # the origin is allowed already, wherever the bridge is
+        "expose_headers": ["Location", "Retry-After", RESUME_KEY, WARNING],
+    }
+    return CORSMiddleware(app, allow_origins=["*"], **options) if allows is None else _Asking(app, allows, **options)

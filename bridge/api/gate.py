@@ -1,7 +1,7 @@
 """Who may be connected without having shown anything yet: so many at one address, and so many in all."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from bridge.api.proxies import TrustedProxies
 from bridge.turns import Share, Shares
@@ -29,13 +29,13 @@ class Pass:
 class Gate:
     """Counts connections from their first byte until they are let in, or gone."""
 
-    def __init__(self, limit: int, limit_per_address: int, trusted_proxies: Iterable[str] = ()) -> None:
+    def __init__(self, limit: int, limit_per_address: int, proxies: TrustedProxies | None = None) -> None:
         """Behind one address of a proxy is everybody, so it counts in all only."""
         self.refused = 0
         """Connections that were one too many."""
-        self._limit = limit
-        self._limit_per_address = limit_per_address
-        self._proxies = TrustedProxies(trusted_proxies)
+        self.limit = limit
+        self.limit_per_address = limit_per_address
+        self._proxies = proxies or TrustedProxies()
         self._waiting: Counter[str] = Counter()
         self._total = 0
         self._shares = Shares(_SHARE, _BURST_S)
@@ -43,8 +43,8 @@ class Gate:
     def enter(self, address: str) -> Pass | None:
         """One more; None where it would be one too many."""
         is_proxy = self._proxies.is_trusted(address)
-        is_over = self._waiting.get(address, 0) >= self._limit_per_address and not is_proxy
-        if self._total >= self._limit or is_over:
+        is_over = self._waiting.get(address, 0) >= self.limit_per_address and not is_proxy
+        if self._total >= self.limit or is_over:
             self.refused += 1
             return None
         self._total += 1

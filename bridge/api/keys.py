@@ -31,6 +31,10 @@ class Keys:
     def __init__(self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...], store: KeyStore) -> None:
         self.store = store
         """Of minted keys."""
+        self.apply(api_keys, allow_origins)
+
+    def apply(self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...]) -> None:
+        """From now on requests come in by these, and minted keys as before; connections that are open stay."""
         self._api_keys = ApiKeys(api_keys)
         self._allow_origins = frozenset(map(normal_origin, allow_origins)) - {""}
         self._allows_all = bool(api_keys) and ANY_ORIGIN in allow_origins  # then keys alone protect the bridge
@@ -39,6 +43,17 @@ class Keys:
     def is_open(self) -> bool:
         """No key is asked for."""
         return not self._api_keys
+
+    @property
+    def lets_every_page_in(self) -> bool:
+        """Web origins do not count, because keys protect the bridge."""
+        return self._allows_all
+
+    def lets_page_in(self, origin: str) -> bool:
+        """The settings let pages of ``origin`` in, whatever key they show; without API keys also those of loopback."""
+        normal = normal_origin(origin)
+        is_own = self.is_open and normal.startswith(("http://", "https://")) and is_loopback(_hostname(normal))
+        return normal in self._allow_origins or is_own
 
     async def admit(self, headers: Headers) -> Grant:
         """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. A single use is not spent by this."""

@@ -21,5 +21,7 @@ def bind(host: str, port: int, *, setting: str = "port") -> socket.socket:
         advice = (
             f"; end the program that uses it, or choose another {setting}" if error.errno == errno.EADDRINUSE else ""
         )
-        raise ConfigError(f"{setting}: cannot listen on TCP {host}:{port}: {error.strerror}{advice}") from error
+        raise ConfigError(
+            f"{setting}: cannot listen on TCP {host}:{port}: {error.strerror}{advice}", param=setting
+        ) from error
     return listening

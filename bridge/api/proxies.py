@@ -24,7 +24,11 @@ _ADDRESS = re.compile(r"\[?(?P<address>[0-9A-Fa-f:.]+?)\]?(?P<port>(?<=[\].0-9])
 class TrustedProxies:
     """Addresses and networks whose connections carry other clients' requests."""
 
-    def __init__(self, trusted: Iterable[str]) -> None:
+    def __init__(self, trusted: Iterable[str] = ()) -> None:
+        self.trust(trusted)
+
+    def trust(self, trusted: Iterable[str]) -> None:
+        """From now on these, and no others."""
         self._networks = [_network(network) for network in trusted]
 
     def is_trusted(self, address: str) -> bool:
@@ -52,9 +56,9 @@ class TrustedProxies:
 class Forwarded:
     """ASGI middleware: client, scheme and host of a request as the client knows them."""
 
-    def __init__(self, app: ASGIApp, trusted: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
         self._app = app
-        self._proxies = TrustedProxies(trusted)
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, corrected if a trusted proxy brought it."""

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from bridge.api.allowance import Allowance
 from bridge.api.calls import call_routes
 from bridge.api.cors import Cors
 from bridge.api.describe import description_routes
@@ -26,15 +27,15 @@ from bridge.api.http import BoundedHttp
 from bridge.api.keys import Keys
 from bridge.api.models import model_routes
 from bridge.api.operation import Operation
-from bridge.api.proxies import Forwarded
+from bridge.api.proxies import Forwarded, TrustedProxies
 from bridge.api.realtime import realtime_route
 from bridge.api.secrets import secret_routes
-from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket
+from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
 from bridge.api.spellings import Spellings
+from bridge.api.tls import ServedCertificate
 from bridge.api.watch import watch_route
-from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
-from bridge.config import AccessSettings, ServerSettings
+from bridge.config import ServerSettings
 from bridge.errors import BridgeError, RequestError, error_body
 from bridge.log import get_logger
 
@@ -54,38 +55,33 @@ _CONSOLE_HEADERS = {
 
 
 def new_app(
-    server: ServerSettings,
-    access: AccessSettings,
     calls: CallService,
     keys: Keys,
     *,
-    models: Mapping[str, str],
-    allowance: KeyAllowance,
+    models: Callable[[], Mapping[str, str]],
+    listeners: Sockets,
+    agents: Sockets,
+    page_keys: Allowance,
+    proxies: TrustedProxies,
     routes: Sequence[BaseRoute] = (),
     operations: Sequence[Operation] = (),
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
 
-    ``models`` are those that may be asked for, and who answers for each; ``allowance`` is that of pages which get keys
-    without showing one. ``middleware`` is put around the router,
+    ``models`` tells which may be asked for, and who answers for each. ``middleware`` is put around the router,
     behind all that corrects and judges requests.
     """
-    cors = Middleware(Cors, keys=keys, allow_origins=access.allow_origin)
+    cors = Middleware(Cors, keys=keys)
 
     async def health(request: Request) -> Response:
         return PlainTextResponse("ok")
 
     served: list[BaseRoute] = [
-        realtime_route(calls, keys),
-        watch_route(calls, keys),
+        realtime_route(calls, keys, listeners, agents),
+        watch_route(calls, keys, listeners),
         *call_routes(calls, keys),
-        *secret_routes(
-            keys,
-            calls,
-            serves_pages=access.page_keys and bool(access.allow_origin),
-            allowance=allowance,
-        ),
+        *secret_routes(keys, calls, page_keys),
         *model_routes(models, keys),
         *routes,
         *description_routes(operations),
@@ -93,7 +89,7 @@ def new_app(
         *_console_routes(),
     ]
     handlers = {BridgeError: _refuse, HTTPException: _no_door}
-    forwarded = Middleware(Forwarded, trusted=server.trusted_proxies)
+    forwarded = Middleware(Forwarded, proxies=proxies)
     whole = [Middleware(Spellings), forwarded, cors, Middleware(_Contain), *middleware]
     app = Starlette(routes=served, middleware=whole, exception_handlers=handlers)
     app.router.default = _nothing_here
@@ -103,7 +99,16 @@ def new_app(
 class Server:
     """uvicorn without its signal handlers: the daemon decides when it stops."""
 
-    def __init__(self, app: Starlette, listening: socket.socket, settings: ServerSettings, gate: Gate) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        listening: socket.socket,
+        settings: ServerSettings,
+        gate: Gate,
+        *,
+        certificate: ServedCertificate | None = None,
+    ) -> None:
+        """``certificate`` turns HTTPS on."""
         self._socket = listening
         self._server = _Uvicorn(
             uvicorn.Config(
@@ -117,8 +122,7 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # uvicorn believes whoever is on loopback
-                ssl_certfile=settings.tls_cert,
-                ssl_keyfile=settings.tls_key,
+                ssl_context_factory=None if certificate is None else lambda config, default: certificate.context,
                 timeout_graceful_shutdown=max(1, round(settings.close_deadline_s)),
             )
         )

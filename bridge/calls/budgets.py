@@ -17,6 +17,11 @@ class ConversationBudgets:
         self._of_keys: dict[str, Budget] = {}
         self._calls: Counter[str] = Counter()
 
+    def apply(self, limits: KeepLimits) -> None:
+        """From now on all of them together may keep so much; the other limits are those of new conversations."""
+        self._limits = limits
+        self._of_process.limit_bytes = limits.of_process
+
     @property
     def used_bytes(self) -> int:
         """What all conversations keep."""

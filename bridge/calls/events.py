@@ -57,6 +57,10 @@ class LocalEventBus:
         self._limits = limits
         self._hub = Hub(new_id("calls"), replay_bytes=limits.replay_bytes)
 
+    def apply(self, limits: Limits) -> None:
+        """New watchers have these limits; what is kept of calls for those that come back stays as it is."""
+        self._limits = limits
+
     def publish(self, event: ServerEvent) -> None:
         """See ``EventBus``."""
         self._hub.publish(event)

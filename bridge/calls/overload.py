@@ -26,19 +26,20 @@ class LoopLag:
         self.mean_ms = 0.0
         """The lateness of the last seconds."""
         self.is_too_late = False
-        self._limit_ms = limit_ms
+        self.limit_ms = limit_ms
         self._timer: asyncio.TimerHandle | None = None
 
     def measure(self, late_ms: float, since_s: float = _TICK_S) -> None:
         """A timer was called ``late_ms`` after it was due; the one before was called ``since_s`` earlier."""
         weight = 1 - math.exp(-since_s / _MEMORY_S)
         self.mean_ms += weight * (late_ms - self.mean_ms)
-        if not self._limit_ms:
+        if not self.limit_ms:
+            self.is_too_late = False
             return
-        if not self.is_too_late and self.mean_ms > self._limit_ms:
+        if not self.is_too_late and self.mean_ms > self.limit_ms:
             self.is_too_late = True
             _log.warning("registry.overloaded", loop_lag_ms=round(self.mean_ms))
-        elif self.is_too_late and self.mean_ms < self._limit_ms * _RELIEF:
+        elif self.is_too_late and self.mean_ms < self.limit_ms * _RELIEF:
             self.is_too_late = False
             _log.info("registry.relieved", loop_lag_ms=round(self.mean_ms))
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from bridge.calls.directory import CallDirectory
 from bridge.calls.events import EventBus
 from bridge.calls.handles import AgentLobby, AgentSeat, SocketHandle
-from bridge.calls.quotas import Reservation
 from bridge.calls.registry import Registry
 from bridge.errors import BridgeError, Forbidden
 from bridge.media.contracts import Sink
@@ -31,7 +30,6 @@ class SessionPlace:
     role: ListenerRole
     choices: Choices
     dialect: Dialect
-    reservation: Reservation
 
     @property
     def is_owner(self) -> bool:
@@ -48,20 +46,18 @@ class SessionPlace:
             sink.close(_NORMAL, _CALL_ENDED)
             return None
         listener = self.session.audience.attach(sink, role=self.role, dialect=self.dialect, choices=self.choices)
-        return _SessionSocket(self.session, listener, self.reservation)
+        return _SessionSocket(self.session, listener)
 
     def give_up(self) -> None:
         """See ``SocketPlace``."""
-        self.reservation.release()
         if self.is_owner:
             self.session.close("client_closed")
 
 
 class _SessionSocket:
-    def __init__(self, session: Session, listener: Listener, reservation: Reservation) -> None:
+    def __init__(self, session: Session, listener: Listener) -> None:
         self._session = session
         self._listener = listener
-        self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
@@ -80,7 +76,6 @@ class _SessionSocket:
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
-        self._reservation.release()
         self._session.detach(self._listener, reason, error=error, is_lost=is_lost)
 
 
@@ -91,7 +86,6 @@ class WatcherPlace:
     registry: Registry
     events: EventBus
     choices: Choices
-    reservation: Reservation
     is_owner = False
 
     def bind_task(self) -> None:
@@ -100,18 +94,16 @@ class WatcherPlace:
     async def attach(self, sink: Sink) -> SocketHandle:
         """See ``SocketPlace``."""
         running = [session.stats() for session in self.registry.sessions]
-        return _WatcherSocket(self.events, self.events.watch(sink, self.choices, running), self.reservation)
+        return _WatcherSocket(self.events, self.events.watch(sink, self.choices, running))
 
     def give_up(self) -> None:
-        """See ``SocketPlace``."""
-        self.reservation.release()
+        """Nothing was begun."""
 
 
 class _WatcherSocket:
-    def __init__(self, events: EventBus, watcher: Listener, reservation: Reservation) -> None:
+    def __init__(self, events: EventBus, watcher: Listener) -> None:
         self._events = events
         self._watcher = watcher
-        self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
@@ -129,7 +121,6 @@ class _WatcherSocket:
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
-        self._reservation.release()
         self._events.leave(self._watcher)
 
 
@@ -140,7 +131,6 @@ class AgentPlace:
     lobby: AgentLobby
     directory: CallDirectory
     call_id: str | None
-    reservation: Reservation
     is_owner = False
 
     def bind_task(self) -> None:
@@ -151,18 +141,16 @@ class AgentPlace:
         if self.call_id is not None and await self.directory.find(self.call_id) is None:
             sink.close(_NORMAL, _CALL_ENDED)
             return None
-        return _AgentSocket(sink, self.lobby.attach(sink, self.call_id), self.reservation)
+        return _AgentSocket(sink, self.lobby.attach(sink, self.call_id))
 
     def give_up(self) -> None:
-        """See ``SocketPlace``."""
-        self.reservation.release()
+        """Nothing was begun."""
 
 
 class _AgentSocket:
-    def __init__(self, sink: Sink, seat: AgentSeat, reservation: Reservation) -> None:
+    def __init__(self, sink: Sink, seat: AgentSeat) -> None:
         self._sink = sink
         self._seat = seat
-        self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
@@ -178,5 +166,4 @@ class _AgentSocket:
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
-        self._reservation.release()
         self._seat.detach()

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.calls.admission import Admission
+from bridge.calls.admission import Admission, CallPlace
 from bridge.calls.budgets import ConversationBudgets
 from bridge.calls.directory import CallDirectory, CallRecord, LocalCallDirectory, unknown_call
 from bridge.calls.events import LocalEventBus
-from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
 from bridge.calls.terms import Terms
 from bridge.context import CallContext
@@ -80,7 +79,7 @@ class Registry:
         self._is_relayed = is_relayed
         self._reaper = CallReaper()
         self._sessions: dict[str, Session] = {}
-        self._reservations: dict[str, Reservation] = {}
+        self._places: dict[str, CallPlace] = {}
 
     async def __aenter__(self) -> "Registry":
         await self._reaper.__aenter__()
@@ -92,6 +91,14 @@ class Registry:
         await self._reaper.__aexit__()
         self.admission.lag.stop()
         self.events.close(_GOING_AWAY, "server_stopped")
+
+    def apply(self, limits: CallLimits) -> None:
+        """From now on these limits count: for how many calls there may be at once, for the rest with new calls."""
+        self._limits = limits
+        self.admission.limit(limits.max_calls, limits.reserved_calls)
+        self.admission.lag.limit_ms = limits.max_loop_lag_ms
+        self.budgets.apply(limits.keep)
+        self.events.apply(limits.backlog)
 
     @property
     def sessions(self) -> list[Session]:
@@ -114,21 +121,21 @@ class Registry:
         if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
             raise complaint.anew()
 
-    def open(self, terms: Terms, *, transport: str, reservation: Reservation | None = None) -> Session:
-        """A new session; the id of a WebSocket's own is its call's id, too. A place is reserved if none is given.
+    def open(self, terms: Terms, *, transport: str, place: CallPlace | None = None) -> Session:
+        """A new session; the id of a WebSocket's own is its call's id, too. ``place`` is reserved, or one is taken now.
 
         Raises ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
         """
-        reservation = reservation or self.admission.reserve(terms.key_id)
+        place = place or self.admission.reserve(terms.key_id)
         try:
             self.admission.require_accepting()  # it may have begun to stop since the place was reserved
             self.require_known(terms)
-            return self._open(terms, transport, reservation)
+            return self._open(terms, transport, place)
         except BaseException:
-            reservation.release()
+            place.release()
             raise
 
-    def _open(self, terms: Terms, transport: str, reservation: Reservation) -> Session:
+    def _open(self, terms: Terms, transport: str, place: CallPlace) -> Session:
         limits = self._limits
         limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
         started_at = time.time()
@@ -156,7 +163,7 @@ class Registry:
             warnings=terms.warnings,
         )
         upstream = self._new_upstream(info)
-        reservation.holds(lambda: self.budgets.close(terms.key_id))
+        place.holds(lambda: self.budgets.close(terms.key_id))
         session = Session(
             info,
             upstream,
@@ -167,7 +174,7 @@ class Registry:
             resume_grace_s=limits.resume_grace_s,
             budget=self.budgets.open(terms.key_id),
         )
-        self._sessions[info.id], self._reservations[info.id] = session, reservation
+        self._sessions[info.id], self._places[info.id] = session, place
         self.directory.add(CallRecord(call_id=info.id, key_id=info.key_id))
         self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=terms.idle_timeout_s, on_gone=self._forget)
         session.start(config, terms.wanted.body)
@@ -195,7 +202,7 @@ class Registry:
 
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
-            self._reservations.pop(session.info.id).release()
+            self._places.pop(session.info.id).release()
             self.directory.remove(session.info.id)
             result, reason = session.lifetime.result
             self.events.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

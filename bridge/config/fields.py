@@ -7,7 +7,7 @@ and the file need no other.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
@@ -92,6 +92,10 @@ class Section(Struct, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """What is wrong with these settings, each by itself in its limits, together or beside those of other rooms."""
         yield from ()
+
+    def fixed_against(self, new: Self) -> set[str]:
+        """The settings that cannot become those of ``new`` without a restart, beside those that never can."""
+        return set()
 
     def __repr__(self) -> str:
         """All settings, but of the secret ones only how many there are."""

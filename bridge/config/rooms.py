@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from msgspec import Struct
 
@@ -114,6 +114,10 @@ class ServerSettings(Section, frozen=True, kw_only=True):
             advice = f"set {flag_of('api_key')} or {variable_of('api_key')}, or listen on 127.0.0.1"
             yield Fault("host", f"others can reach {self.host} and no api_key is set: {advice}")
 
+    def fixed_against(self, new: Self) -> set[str]:
+        """A certificate can be replaced; HTTPS cannot be turned on or off."""
+        return {"tls_cert", "tls_key"} if (self.tls_cert is None) is not (new.tls_cert is None) else set()
+
     def _certificate_faults(self) -> Iterator[Fault]:
         both = (("tls_cert", self.tls_cert), ("tls_key", self.tls_key))
         for name, path in both:
@@ -156,6 +160,11 @@ class AccessSettings(Section, frozen=True, kw_only=True):
     page_keys_per_minute: Annotated[
         int, setting(LIVE, "keys that `GET /session` gives to one address; an IPv6 /64 counts as one", ge=1)
     ] = 60
+
+    @property
+    def page_keys_limit(self) -> int:
+        """``page_keys_per_minute``, or 0 if pages get none."""
+        return self.page_keys_per_minute if self.page_keys and self.allow_origin else 0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Keys that look minted, origins that no browser sends, pages of everybody's that would get in."""
@@ -496,7 +505,7 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """An address that is none."""
         if self.metrics_host != "localhost" and not is_address(self.metrics_host):
-            yield Fault("metrics_host", f"expected an IP address or localhost, got {self.metrics_host}")
+            yield Fault("metrics_host", f"must be an IP address or localhost, got {self.metrics_host!r}")
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ class Recording:
         self.id = new_id("rec")
         self.call_id = session.info.id
         self.name = f"{self.call_id}-{self.id}"
-        self.log = session.context.logger("recorder").bind(recording_id=self.id)
+        self.log = session.context.logger("recorder", recording_id=self.id)
         self.reason = ""
         """Why it ended; empty while it runs."""
         self.session = session

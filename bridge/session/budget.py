@@ -38,7 +38,7 @@ class Budget:
 
     def __init__(self, limit_bytes: int | None = None, *, what: str = "", whole: "Budget | None" = None) -> None:
         self.used_bytes = 0
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._what = what
         self._whole = whole
 
@@ -48,12 +48,12 @@ class Budget:
 
     def refusal(self, size: int, *, spare: bool = False) -> BadEvent | None:
         """Why ``size`` bytes do not fit here or in a wider budget; ``spare``: leaving room for answers."""
-        if self._limit_bytes is not None:
-            left = self._limit_bytes - self.used_bytes
+        if self.limit_bytes is not None:
+            left = self.limit_bytes - self.used_bytes
             if spare:
-                left -= min(_FOR_ANSWERS_BYTES, self._limit_bytes // 8)
+                left -= min(_FOR_ANSWERS_BYTES, self.limit_bytes // 8)
             if size > left:
-                room = f"{self._limit_bytes} bytes, of which {max(0, left)} are left"
+                room = f"{self.limit_bytes} bytes, of which {max(0, left)} are left"
                 return BadEvent(f"{self._what} may keep {room}; this has {size}.", code=_CODE, param="item")
         return None if self._whole is None else self._whole.refusal(size, spare=spare)
 

@@ -30,9 +30,9 @@ S = TypeVar("S", bound=Section)
 """A carrier's settings."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CarrierHost(Generic[S]):
-    """What a carrier's functions may use of the daemon."""
+    """What a carrier's functions may use of the daemon. Its settings may change: read them each time."""
 
     settings: S
     """The carrier's own."""

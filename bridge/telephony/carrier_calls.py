@@ -97,6 +97,11 @@ class CarrierCalls:
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
         self._answering: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
+    def apply(self, settings: TelephonySettings, *, queue_limit_s: int) -> None:
+        """New calls have these settings from now on."""
+        self._settings = settings
+        self._queue_limit_s = queue_limit_s
+
     async def __aenter__(self) -> "CarrierCalls":
         await self.clock.__aenter__()
         return self

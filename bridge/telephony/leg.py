@@ -124,7 +124,7 @@ class CarrierLeg:
         self.context = context
         self.audio = CarrierPlayout(started.output_format, traits, limit_s=limit_s)
         self.faults: Counter[str] = Counter()
-        self._log = context.logger("telephony").bind(carrier_ids=dict(context.carrier_ids))
+        self._log = context.logger("telephony", carrier_ids=dict(context.carrier_ids))
         self._state = StateMachine("telephone leg", LegState.CONNECTING, _NEXT, log=self._log)
         self._started = started
         self._owner = owner

@@ -89,9 +89,25 @@ class Telephony:
             )
             for carrier in self._carriers
         }
-        made = {carrier.name: carrier.new_hang_up(self._hosts[carrier.name].settings) for carrier in self._carriers}
-        self._hang_ups = {name: hang_up for name, hang_up in made.items() if hang_up is not None}
+        self._hang_ups = {
+            carrier.name: carrier.new_hang_up(self._hosts[carrier.name].settings) for carrier in self._carriers
+        }
+        self._failed_before = 0  # by ways to hang up that were replaced
         self._stack = contextlib.AsyncExitStack()
+
+    def apply(self, settings: TelephonySettings, of_carriers: Iterable[Section], *, queue_limit_s: int) -> None:
+        """From now on these settings count: for signing in and hanging up at once, for the rest with new calls."""
+        self.calls.apply(settings, queue_limit_s=queue_limit_s)
+        given = {type(section): section for section in of_carriers}
+        for carrier in self._carriers:
+            host = self._hosts[carrier.name]
+            host.telephony = settings
+            new = given.get(carrier.settings, carrier.settings())
+            if new != host.settings:
+                host.settings = new
+                hang_up = self._hang_ups[carrier.name]
+                self._failed_before += 0 if hang_up is None else hang_up.failures
+                self._hang_ups[carrier.name] = carrier.new_hang_up(new)
 
     async def __aenter__(self) -> "Telephony":
         async with contextlib.AsyncExitStack() as stack:
@@ -130,7 +146,8 @@ class Telephony:
             refused=dict(self.calls.refused),
             faults=dict(self.calls.faults),
             late_ticks=self.calls.clock.late_ticks,
-            hang_ups_failed=sum(hang_up.failures for hang_up in self._hang_ups.values()),
+            hang_ups_failed=self._failed_before
+            + sum(way.failures for way in self._hang_ups.values() if way is not None),
         )
 
     async def _listen(self, carrier: Carrier[Any], stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
@@ -199,8 +216,8 @@ class Telephony:
 
     def _hang_up(self, carrier: str, call: str, context: CallContext) -> None:
         """What closing the connection does not do by itself."""
-        if carrier in self._hang_ups:
-            self._tasks.create_task(_hang_up_for(context, self._hang_ups[carrier], call))
+        if (hang_up := self._hang_ups[carrier]) is not None:
+            self._tasks.create_task(_hang_up_for(context, hang_up, call))
 
 
 async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None:

@@ -46,7 +46,8 @@ class Lobby:
     """Where agents wait for calls, and calls for agents; first come, first served."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
+        """Of agents that come from now on."""
         self._seats: deque[Seat] = deque()
         self._wishes: deque[_Wish] = deque()
 
@@ -62,7 +63,7 @@ class Lobby:
 
     def attach(self, sink: Sink, call_id: str | None = None) -> "Seat":
         """An agent has come; with ``call_id`` for that call alone."""
-        seat = Seat(sink, self, call_id, limits=self._limits)
+        seat = Seat(sink, self, call_id, limits=self.limits)
         for wish in self._wishes:
             if call_id in (None, wish.call_id) and not wish.seat.done():
                 self._wishes.remove(wish)

@@ -50,7 +50,6 @@ class UpstreamFactory:
         """Of calls that name none."""
         return self._plan.default_model
 
-    @property
     def models(self) -> dict[str, str]:
         """The models that a call may ask for by the settings, and the upstream of each; the default one first."""
         return self._plan.owners

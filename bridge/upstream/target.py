@@ -189,7 +189,7 @@ def load_profile(name: str, setting: str = "upstream_profile") -> Profile:
     profile = _PROFILES.get(name)
     if profile is None:
         names = ", ".join(sorted(_PROFILES))
-        raise ConfigError(f"{setting}: expected one of {names}, got {name}", param=setting)
+        raise ConfigError(f"{setting}: must be one of {names}, got {name!r}", param=setting)
     return profile
 
 

@@ -69,6 +69,12 @@ class Endpoint:
             self.mux.close()
             _log.info("peer.socket_closed", **asdict(self.stats()))
 
+    def apply(self, *, connect_timeout_s: float, peer_timeout_s: float, queue_limit_s: int) -> None:
+        """From now on these limits count: the first and the last one for new peers, the other one for all."""
+        self._queue_limit_s = queue_limit_s
+        self._runner.connect_timeout_s = connect_timeout_s
+        self._runner.peer_timeout_s = peer_timeout_s
+
     @property
     def runner(self) -> PeerRunner:
         """Runs peers that are dialled as well."""
@@ -138,7 +144,7 @@ def _bind(host: str, port: int) -> socket.socket:
         udp.bind((host, port))
     except OSError as error:
         udp.close()
-        raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}") from error
+        raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}", param="udp_port") from error
     return udp
 
 

@@ -38,18 +38,22 @@ class IceServers:
         for url in urls:
             match = _SERVER.fullmatch(url)
             if match is None:
-                raise ConfigError("upstream_ice_server: expected stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT")
+                raise _fault("must be stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT, got a value that is not shown")
             kind, user, password, host, port = match.groups()
             if kind == "turn" and user is None:  # RFC 8656 section 5: servers ask for credentials
-                raise ConfigError("upstream_ice_server: expected turn:USER:PASSWORD@HOST:PORT, got no user")
+                raise _fault("must be turn:USER:PASSWORD@HOST:PORT, got no user")
             if port is not None and not 0 < int(port) < 65_536:
-                raise ConfigError(f"upstream_ice_server: expected a port from 1 to 65535, got {port}")
+                raise _fault(f"must have a port from 1 to 65535, got {port}")
             if kind in found:
-                raise ConfigError(f"upstream_ice_server: one {kind} server is all that can be used")
+                raise _fault(f"must have one {kind} server at most")
             found[kind] = (host.strip("[]"), int(port or _DEFAULT_PORT))
             if kind == "turn":
                 found |= {"turn_username": user, "turn_password": password}
         return cls(**found)
+
+
+def _fault(reason: str) -> ConfigError:
+    return ConfigError(f"upstream_ice_server: {reason}", param="upstream_ice_server")
 
 
 class _Connection(aioice.Connection):

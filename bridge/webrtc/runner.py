@@ -37,8 +37,8 @@ class PeerRunner:
         """With which all peers' sound is encoded."""
         self._busy_s = 0.0
         self._slots: list[list[Peer]] = [[] for _ in range(_SLOTS)]
-        self._connect_timeout_s = connect_timeout_s
-        self._peer_timeout_s = peer_timeout_s
+        self.connect_timeout_s = connect_timeout_s
+        self.peer_timeout_s = peer_timeout_s
         self._close_deadline_s = close_deadline_s
         self._tasks = asyncio.TaskGroup()
         self._timer: asyncio.TimerHandle | None = None
@@ -74,7 +74,7 @@ class PeerRunner:
         slot = min(self._slots, key=len)
         slot.append(peer)
         life = peer.run(
-            connect_timeout_s=self._connect_timeout_s,
+            connect_timeout_s=self.connect_timeout_s,
             close_deadline_s=self._close_deadline_s,
             open_channel=open_channel,
         )
@@ -127,7 +127,7 @@ class PeerRunner:
             if is_report:
                 peer.rtp.report(now)
             if is_watch:
-                peer.watch(self._judged_until, self._peer_timeout_s)
+                peer.watch(self._judged_until, self.peer_timeout_s)
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

@@ -1,6 +1,7 @@
 """The gate: so many strangers at one address, and so many in all."""
 
 from bridge.api.gate import Gate
+from bridge.api.proxies import TrustedProxies
 
 
 def test_each_address_has_its_limit() -> None:
@@ -28,13 +29,13 @@ def test_all_together_have_a_limit() -> None:
 
 def test_a_proxy_has_the_limit_of_all() -> None:
     """Behind one address of a trusted proxy is everybody."""
-    gate = Gate(3, 1, ["10.0.0.0/8"])
+    gate = Gate(3, 1, TrustedProxies(["10.0.0.0/8"]))
     assert [gate.enter("10.1.2.3") is not None for _ in range(4)] == [True, True, True, False]
 
 
 def test_an_address_has_one_share() -> None:
     """Connections of one address share what they may take of our time; those of a proxy do not."""
-    gate = Gate(9, 9, ["10.0.0.0/8"])
+    gate = Gate(9, 9, TrustedProxies(["10.0.0.0/8"]))
     first, second, other, proxied = (gate.enter(name) for name in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "10.0.0.1"))
     assert first is not None
     assert second is not None

@@ -130,7 +130,7 @@ async def test_turn_credentials_are_in_no_log(
 )
 def test_ice_servers_that_can_never_work(given: str) -> None:
     """A relay without a user, and a port that is none, are refused at the start."""
-    with pytest.raises(ConfigError, match="upstream_ice_server: expected"):
+    with pytest.raises(ConfigError, match="upstream_ice_server: must"):
         IceServers.parse([given])
 
 

@@ -86,7 +86,7 @@ async def _seen(peer: str, kind: str = "http", **headers: str) -> Scope:
     fields = {"host": "inside:8080", **headers}
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in fields.items()]
     scope = {"type": kind, "scheme": "ws" if kind == "websocket" else "http", "client": (peer, 4711), "headers": raw}
-    await Forwarded(app, ["10.0.0.0/8"])(scope, receive, send)
+    await Forwarded(app, TrustedProxies(["10.0.0.0/8"]))(scope, receive, send)
     return seen[0]
 
 

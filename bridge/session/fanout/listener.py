@@ -1,7 +1,11 @@
 """One who hears a call over a socket of its own.
 
-While its socket is full, or its client wants nothing, what comes is kept in a backlog. ``TRANSITIONS`` is the table of
-its states; docs/internals/call-states.md has the picture.
+                      ┌── socket full ──▶ full ──┐ client pauses
+    flowing ◀─▶ ──────┤                          ├──▶ held and full
+                      └── client pauses ──▶ held ┘ socket full          from each of them ──▶ closed
+
+In all states but the first what comes is kept in the backlog; it goes out when neither the socket nor the client
+stands in its way.
 """
 
 from enum import StrEnum
@@ -19,7 +23,7 @@ from bridge.wire.ids import new_id
 from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import ListenerRole, ListenerStats
 
-__all__ = ["TRANSITIONS", "Listener", "ListenerState"]
+__all__ = ["Listener", "ListenerState"]
 
 _log = get_logger("session")
 
@@ -40,7 +44,7 @@ class ListenerState(StrEnum):
 
 
 _FLOWING, _FULL, _HELD, _HELD_AND_FULL, _CLOSED = ListenerState
-TRANSITIONS = {
+_TABLE = {
     _FLOWING: {_FULL, _HELD, _CLOSED},
     _FULL: {_FLOWING, _HELD_AND_FULL, _CLOSED},
     _HELD: {_FLOWING, _HELD_AND_FULL, _CLOSED},
@@ -81,7 +85,7 @@ class Listener:
         """What its last append ended with in the middle of a sample."""
         self._sink = sink
         self._backlog = Backlog(limits, codec)
-        self._machine = StateMachine("listener", _FLOWING, TRANSITIONS, log=log)
+        self._machine = StateMachine("listener", _FLOWING, _TABLE, log=log)
         sink.attach(self)
 
     @property

@@ -45,12 +45,15 @@ async def _listen(host: CarrierHost[AudioSocketSettings]) -> asyncio.Server | No
     settings = host.settings
     if settings.audiosocket_port is None:
         return None
-    checks = f"{counted('audiosocket_uuid', settings.audiosocket_uuid)}, single-use UUIDs"
-    trust = Trust(needs_token=True, secrets=settings.audiosocket_uuid, checks=checks)
     listening = bind(settings.audiosocket_host, settings.audiosocket_port, setting="audiosocket_port")
     return await asyncio.get_running_loop().create_server(
-        lambda: AudioSocketConnection(host.carrier_calls, trust, host.gate, host.tasks), sock=listening
+        lambda: AudioSocketConnection(host.carrier_calls, _trust(host.settings), host.gate, host.tasks), sock=listening
     )
+
+
+def _trust(settings: AudioSocketSettings) -> Trust:
+    checks = f"{counted('audiosocket_uuid', settings.audiosocket_uuid)}, single-use UUIDs"
+    return Trust(needs_token=True, secrets=settings.audiosocket_uuid, checks=checks)
 
 
 async def _new_uuid(host: CarrierHost[AudioSocketSettings], request: Request) -> Response:

@@ -1,0 +1,312 @@
+"""Settings that are read again while the daemon runs: what changes, when, and what a mistake does."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from bridge.config import Applies, Config, of_flat
+from bridge.config.fields import settings_of
+from bridge.config.reload import Changes, changed
+from bridge.config.rooms import ROOMS, NamedUpstream
+from bridge.daemon import Daemon
+from bridge.errors import ConfigError
+from bridge.log import get_logger, set_level
+from tests.end_to_end.web import request
+from tests.settings import SECTIONS, config_for_tests
+
+_SETTINGS = settings_of((*ROOMS, *SECTIONS))
+
+
+@pytest.fixture(autouse=True)
+def _level_stays() -> Iterator[None]:
+    """The log of other tests is not this one's to change."""
+    before = structlog.get_config()["wrapper_class"]
+    yield
+    structlog.configure(wrapper_class=before)
+
+
+class _Source:
+    """What the sources of a daemon's settings say, and may say later."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.config = config_for_tests(**settings)
+
+    def says(self, **settings: Any) -> None:
+        """From now on."""
+        self.config = config_for_tests(**settings)
+
+    def read(self) -> Config:
+        """As a file is read; what no single value can say is checked as well."""
+        for name, reason in self.config.faults():
+            raise ConfigError(f"{name}: {reason} (from a test)", param=name)
+        return self.config
+
+
+def _daemon(source: _Source) -> Daemon:
+    return Daemon(source.config, read_settings=source.read)
+
+
+# What differs
+
+
+def test_what_needs_a_restart_is_kept_as_it_is() -> None:
+    """The new settings have the old values of what cannot change, and all that differs is named."""
+    old = of_flat({"port": 1, "max_calls": 1, "call_limit_s": 1.0, "log_level": "info"}, SECTIONS)
+    read = of_flat({"port": 2, "max_calls": 2, "call_limit_s": 2.0, "telnyx_secret": ("s",)}, SECTIONS)
+    new, changes = changed(old, read)
+    assert changes == Changes(live=("max_calls", "telnyx_secret"), new_calls=("call_limit_s",), restart=("port",))
+    assert new == of_flat({"port": 1, "max_calls": 2, "call_limit_s": 2.0, "telnyx_secret": ("s",)}, SECTIONS)
+
+
+def test_nothing_differs() -> None:
+    """The same settings are no change."""
+    config = of_flat({"port": 1}, SECTIONS)
+    new, changes = changed(config, of_flat({"port": 1}, SECTIONS))
+    assert new == config
+    assert changes == Changes()
+
+
+def test_https_cannot_be_turned_on() -> None:
+    """A certificate can be replaced by another one, but the port speaks what it spoke at the start."""
+    plain = of_flat({}, SECTIONS)
+    one = of_flat({"tls_cert": "a", "tls_key": "b"}, SECTIONS)
+    other = of_flat({"tls_cert": "c", "tls_key": "d"}, SECTIONS)
+    assert changed(plain, one)[1].restart == ("tls_cert", "tls_key")
+    assert changed(one, plain)[1].restart == ("tls_cert", "tls_key")
+    assert changed(one, other)[1].live == ("tls_cert", "tls_key")
+
+
+# Each setting that may change is put to use
+
+_QWEN = {"qwen": NamedUpstream(url="wss://qwen.example/realtime", models=("q",))}
+_UUID = "0b8f4c60-6f0a-4b52-9b50-6f4f3c1f3f11"
+
+
+def _host(name: str) -> Callable[[Daemon], Any]:
+    return lambda daemon: daemon.telephony._hosts[name].settings
+
+
+_PROBES: dict[str, tuple[Any, Callable[[Daemon], object], object]] = {
+    "trusted_proxies": (("10.0.0.0/8",), lambda d: d._gate._proxies.is_trusted("10.1.2.3"), True),
+    "max_pending": (7, lambda d: d._gate.limit, 7),
+    "max_pending_per_address": (7, lambda d: d._gate.limit_per_address, 7),
+    "drain_s": (7.0, lambda d: d._config.server.drain_s, 7.0),
+    "api_key": (("k", "l"), lambda d: d._keys._api_keys.include("l"), True),
+    "allow_origin": (("https://a.example",), lambda d: d._keys.lets_page_in("https://a.example"), True),
+    "page_keys": (True, lambda d: d._page_keys.limit, 60),
+    "page_keys_per_minute": (7, lambda d: d._page_keys.limit, 7),
+    "connect_timeout_s": (7.0, lambda d: d.endpoint.runner.connect_timeout_s, 7.0),
+    "peer_timeout_s": (7.0, lambda d: d.endpoint.runner.peer_timeout_s, 7.0),
+    "outbound_queue_s": (
+        7.0,
+        lambda d: (d.endpoint._queue_limit_s, d.telephony.calls._queue_limit_s),
+        (7, 7),
+    ),
+    "max_calls": (70, lambda d: d.registry.admission._max_calls, 70),
+    "max_calls_per_key": (7, lambda d: (d._quotas.limit, d._agents.limit), (7, 7)),
+    "reserved_calls": (7, lambda d: d.registry.admission._max_calls_of_clients, 193),
+    "max_loop_lag_ms": (7.0, lambda d: d.registry.admission.lag.limit_ms, 7.0),
+    "call_limit_s": (7.0, lambda d: d.registry._limits.call_limit_s, 7.0),
+    "resume_grace_s": (7.0, lambda d: d.registry._limits.resume_grace_s, 7.0),
+    "conversation_bytes": (70_000, lambda d: d.registry.budgets._limits.of_conversation, 70_000),
+    "conversation_bytes_per_key": (70_000, lambda d: d.registry.budgets._limits.of_key, 70_000),
+    "conversation_bytes_in_all": (70_000, lambda d: d.registry.budgets._of_process.limit_bytes, 70_000),
+    "max_listeners_per_call": (7, lambda d: d.registry._limits.max_listeners_per_call, 7),
+    "max_listeners_per_key": (7, lambda d: d._listeners.limit, 7),
+    "listener_backlog_bytes": (
+        7000,
+        lambda d: {
+            limits.backlog_bytes
+            for limits in (d.registry._limits.backlog, d.registry.events._limits, d._dialler.lobby.limits)
+        },
+        {7000},
+    ),
+    "listener_backlog_ms": (700, lambda d: d.registry._limits.backlog.backlog_ms, 700),
+    "replay_bytes": (7000, lambda d: d.registry._limits.backlog.replay_bytes, 7000),
+    "upstream": (
+        "wss://a.example/v1/realtime",
+        lambda d: d._dialler._plan.default[0].url,
+        "wss://a.example/v1/realtime",
+    ),
+    "upstream_key": ("k", lambda d: d._dialler._plan.default[0].key, "k"),
+    "upstream_profile": ("qwen", lambda d: d.registry.default_model, "qwen3.5-omni-flash-realtime"),
+    "default_model": ("mine", lambda d: (d.registry.default_model, *d._dialler.models()), ("mine", "mine")),
+    "upstream_fallback": (("agent",), lambda d: d._dialler._plan.default[1].name, "agent"),
+    "upstreams": (_QWEN, lambda d: d._dialler.is_relayed("q"), True),
+    "upstream_connect_timeout_s": (7.0, lambda d: d._dialler._plan.policy.connect_s, 7.0),
+    "upstream_stall_s": (7.0, lambda d: d._dialler._plan.policy.stall_s, 7.0),
+    "upstream_renew_s": (7.0, lambda d: d._dialler._plan.policy.renew_s, 7.0),
+    "upstream_tries": (7, lambda d: d._dialler._plan.policy.tries, 7),
+    "agent_wait_s": (7.0, lambda d: d._dialler._plan.agent_wait_s, 7.0),
+    "upstream_ice_server": (("stun:s.example:7",), lambda d: d._dialler._plan.ice_servers.stun, ("s.example", 7)),
+    "public_url": (
+        "https://b.example",
+        lambda d: d.telephony._hosts["twilio"].public_url("ws", "/x"),
+        "wss://b.example/x",
+    ),
+    "carrier_grace_s": (7.0, lambda d: d.telephony.calls._settings.carrier_grace_s, 7.0),
+    "carrier_parameters": (("voice",), lambda d: d.telephony.calls._settings.carrier_parameters, ("voice",)),
+    "dtmf_items": (True, lambda d: d.telephony.calls._settings.dtmf_items, True),
+    "twilio_auth_token": (("s",), lambda d: _host("twilio")(d).twilio_auth_token, ("s",)),
+    "twilio_require_token": (False, lambda d: _host("twilio")(d).twilio_require_token, False),
+    "twilio_sign_in": ("token", lambda d: _host("twilio")(d).twilio_sign_in, "token"),
+    "telnyx_secret": (("s",), lambda d: _host("telnyx")(d).telnyx_secret, ("s",)),
+    "telnyx_api_key": ("k", lambda d: d.telephony._hang_ups["telnyx"] is not None, True),
+    "asterisk_secret": (("s",), lambda d: _host("asterisk")(d).asterisk_secret, ("s",)),
+    "asterisk_url": (
+        "ws://a.example:8088/media",
+        lambda d: _host("asterisk")(d).asterisk_url,
+        "ws://a.example:8088/media",
+    ),
+    "audiosocket_uuid": ((_UUID,), lambda d: _host("audiosocket")(d).audiosocket_uuid, (_UUID,)),
+    "log_level": ("error", lambda d: get_logger("x").is_enabled_for(30), False),
+}
+_ELSEWHERE = {"tls_cert", "tls_key"}  # tests/end_to_end/test_reload.py
+_BESIDE: dict[str, dict[str, Any]] = {
+    "trusted_proxies": {"api_key": ("k",)},
+    "page_keys": {"allow_origin": ("https://a.example",)},
+    "page_keys_per_minute": {"allow_origin": ("https://a.example",), "page_keys": True},
+    "upstream_profile": {"upstream": "wss://a.example/v1/realtime"},
+    "upstream_key": {"upstream": "wss://a.example/v1/realtime"},
+    "twilio_auth_token": {"public_url": "https://b.example"},
+}
+
+
+def test_no_setting_is_forgotten() -> None:
+    """Each that says that it applies without a restart is tried below."""
+    changing = {name for name, one in _SETTINGS.items() if one.applies is not Applies.RESTART}
+    assert changing == _PROBES.keys() | _ELSEWHERE
+
+
+@pytest.mark.parametrize("name", _PROBES)
+async def test_a_changed_setting_is_put_to_use(name: str) -> None:
+    """Whoever needs it has the new value, and the answer names it; before, it was another one."""
+    value, probe, expected = _PROBES[name]
+    beside = _BESIDE.get(name, {})
+    source = _Source(**beside)
+    async with _daemon(source) as daemon:
+        if name not in ("public_url", "upstream_fallback"):  # not there before
+            assert probe(daemon) != expected
+        source.says(**beside, **{name: value})
+        changes = await daemon.reload()
+        named = changes.live if _SETTINGS[name].applies is Applies.LIVE else changes.new_calls
+        assert (named, changes.restart) == ((name,), ())
+        assert probe(daemon) == expected
+        source.says()  # without a grace period, and as quiet as before
+        await daemon.reload()
+
+
+# What a mistake does
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"record_calls": True}, "record_calls"),
+        ({"upstream_profile": "nope"}, "upstream_profile"),
+        ({"upstream_ice_server": ("stun:",)}, "upstream_ice_server"),
+        ({"upstream": "nobody"}, "upstream"),
+    ],
+)
+async def test_a_mistake_changes_nothing(wrong: dict[str, Any], name: str) -> None:
+    """However late it is found, nothing of what was read beside it counts, and the field is named."""
+    source = _Source()
+    async with _daemon(source) as daemon:
+        source.says(max_calls=7, api_key=("new",), **wrong)
+        reply = await request("POST", f"{daemon.url}v1/config/reload")
+        assert (reply.status, reply.json["error"]["code"]) == (400, "invalid_config")
+        assert reply.json["error"]["param"] == name
+        assert reply.json["error"]["type"] == "invalid_request_error"
+        assert daemon.registry.admission._max_calls == 200
+        assert (await request("GET", f"{daemon.url}v1/calls")).status == 200
+        source.says(max_calls=7)
+        reply = await request("POST", f"{daemon.url}v1/config/reload")
+        assert reply.json == {"object": "config.reload", "live": ["max_calls"], "new_calls": [], "restart": []}
+
+
+async def test_what_needs_a_restart_is_judged_beside_what_does_not() -> None:
+    """A key cannot go with a change to loopback that has not happened yet."""
+    source = _Source(host="0.0.0.0", advertise=("127.0.0.1",), api_key=("k",))
+    async with _daemon(source) as daemon:
+        source.says()
+        with pytest.raises(ConfigError, match=r"^host: others can reach 0\.0\.0\.0 and no api_key is set") as refused:
+            await daemon.reload()
+        assert refused.value.param == "host"
+        assert not daemon._keys.is_open
+
+
+async def test_the_engine_is_not_loaded_for_a_reload() -> None:
+    """A bridge that started without it goes on with the upstream that it has, and says what needs a restart."""
+    source = _Source(upstream="agent")
+    async with _daemon(source) as daemon:
+        source.says(max_calls=7)
+        changes = await daemon.reload()
+        assert (changes.live, changes.restart) == (("max_calls",), ("upstream",))
+        assert daemon._dialler._plan.default[0].name == "agent"
+
+
+async def test_two_reloads_come_one_after_the_other() -> None:
+    """The second one finds nothing more to change."""
+    source = _Source()
+    async with _daemon(source) as daemon:
+        source.says(max_calls=7)
+        first, second = await asyncio.gather(daemon.reload(), daemon.reload())
+        assert (first.live, second.live) == (("max_calls",), ())
+
+
+# Who may ask for it
+
+
+async def test_a_reload_takes_an_api_key() -> None:
+    """No key, a wrong one and a minted one are refused; keys that the reload brings count from then on."""
+    source = _Source(api_key=("old",))
+    async with _daemon(source) as daemon:
+
+        async def asked(path: str, key: str | None) -> int:
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            return (await request("POST", f"{daemon.url}{path}", headers=headers)).status
+
+        headers = {"Authorization": "Bearer old", "Content-Type": "application/json"}
+        reply = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=headers, body="{}")
+        minted = reply.json["value"]
+        source.says(api_key=("new", "newer"))
+        assert [await asked("v1/config/reload", key) for key in (None, "new", minted)] == [401, 401, 403]
+        assert await asked("v1/config/reload", "old") == 200
+        assert [await asked("v1/config/reload", key) for key in ("old", "new", "newer")] == [401, 200, 200]
+        assert await asked("v1/realtime/calls", minted) == 400  # it opens what it opened, to whoever brings an offer
+
+
+async def test_pages_of_a_new_origin_may_read_answers() -> None:
+    """CORS and the check of origins follow the settings, there and back, also to every origin."""
+    source = _Source(api_key=("k",))
+    async with _daemon(source) as daemon:
+
+        async def allowed() -> tuple[int, str | None]:
+            headers = {"Authorization": "Bearer k", "Origin": "https://a.example"}
+            reply = await request("GET", f"{daemon.url}v1/calls", headers=headers)
+            return reply.status, reply.headers.get("access-control-allow-origin")
+
+        assert await allowed() == (403, None)
+        source.says(api_key=("k",), allow_origin=("https://a.example",))
+        await daemon.reload()
+        assert await allowed() == (200, "https://a.example")
+        source.says(api_key=("k",), allow_origin=("*",))
+        await daemon.reload()
+        assert await allowed() == (200, "*")
+        source.says(api_key=("k",))
+        await daemon.reload()
+        assert await allowed() == (403, None)
+
+
+def test_the_level_counts_for_loggers_that_are_there() -> None:
+    """A running call's logger writes what the new level says, with its keys."""
+    log = get_logger("room", call_id="rtc_1")
+    with structlog.testing.capture_logs() as lines:
+        set_level("error")
+        log.info("before")
+        set_level("info")
+        log.info("after")
+    assert lines == [{"event": "after", "log_level": "info", "room": "room", "call_id": "rtc_1"}]
