@@ -246,7 +246,7 @@ class FakeUpstream:
         self.state = state
         downstream.deliver(server.SessionCreated(session=state.config))
 
-    def receive_event(self, message: client.ClientMessage) -> None:
+    def receive_client_event(self, message: client.ClientMessage) -> None:
         if self.refusal is not None:
             raise self.refusal
         event = message.known
@@ -260,7 +260,7 @@ class FakeUpstream:
                 )
             )
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_caller_audio(self, sound: bytes) -> None:
         self.audio += sound
 
     def stats(self) -> UpstreamStats:

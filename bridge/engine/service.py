@@ -79,7 +79,7 @@ class Engine:
         """What it speaks, likewise."""
         return PCM16
 
-    def receive_event(self, message: client.ClientMessage) -> None:
+    def receive_client_event(self, message: client.ClientMessage) -> None:
         """A client event; raises ``BadEvent`` if it cannot be done, or if not all of it is known here."""
         event = message.known
         if isinstance(event, client.SessionUpdate):
@@ -106,7 +106,7 @@ class Engine:
             if answer is not None:
                 answer.cancel("client_cancelled")
 
-    def receive_audio(self, pcm: bytes) -> None:
+    def receive_caller_audio(self, pcm: bytes) -> None:
         """The caller's sound, PCM16 24 kHz mono."""
         self._intake.push(pcm)
 

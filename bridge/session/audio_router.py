@@ -151,7 +151,7 @@ class AudioRouter:
         """In the leg's format, or in the owner's."""
         due = self._input.push(sound)
         if self._passage is None:
-            self._upstream.receive_audio(due)
+            self._upstream.receive_caller_audio(due)
 
     def append(self, listener: Listener, event: InputAudioBufferAppend) -> Iterator[bytes]:
         """The caller's sound in an event of ``listener``, a second at a time; raises ``BadEvent``.

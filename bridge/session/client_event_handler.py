@@ -107,7 +107,7 @@ class ClientEventHandler:
             self._state.require_bytes(message)
             self.requests.remember(listener, event)
             try:
-                self._upstream.receive_event(message)
+                self._upstream.receive_client_event(message)
             except BadEvent:
                 self.requests.forget_last()
                 listener.codec.refused(message)

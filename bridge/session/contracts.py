@@ -59,11 +59,11 @@ class Upstream(Protocol):
         """In which it delivers the answer's, likewise."""
         ...
 
-    def receive_event(self, message: ClientMessage) -> None:
+    def receive_client_event(self, message: ClientMessage) -> None:
         """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` if it cannot be done."""
         ...
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_caller_audio(self, sound: bytes) -> None:
         """A piece of the caller's sound, in ``input_format``."""
         ...
 

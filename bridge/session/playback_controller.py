@@ -228,7 +228,7 @@ class PlaybackController:
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
         try:
-            self._upstream.receive_event(client.ClientMessage.of(event))
+            self._upstream.receive_client_event(client.ClientMessage.of(event))
         except BadEvent as error:  # the item is gone, or is none that can be cut
             self._log.debug("session.truncate_refused", message=error.message)
 

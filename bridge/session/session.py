@@ -160,7 +160,7 @@ class Session:
         if self.info.dtmf_items:
             text = items.InputText(text=f"(pressed {key} on the telephone's keypad)")
             message = items.Message(role="user", content=[text])
-            self._upstream.receive_event(client.ClientMessage.of(client.ConversationItemCreate(item=message)))
+            self._upstream.receive_client_event(client.ClientMessage.of(client.ConversationItemCreate(item=message)))
 
     # What the upstream says
 

@@ -137,10 +137,10 @@ class ResilientUpstream:
             return self._engine.output_format
         return self._current.line.output_format if self._current is not None else PCM16
 
-    def receive_event(self, message: client.ClientMessage) -> None:
+    def receive_client_event(self, message: client.ClientMessage) -> None:
         """A client event; raises ``BadEvent`` if too many wait."""
         if self._engine is not None:
-            self._engine.receive_event(message)
+            self._engine.receive_client_event(message)
             return
         event = message.event
         if event.event_id is None:
@@ -158,10 +158,10 @@ class ResilientUpstream:
         else:
             self._backlog.add(body)
 
-    def receive_audio(self, sound: bytes) -> None:
+    def receive_caller_audio(self, sound: bytes) -> None:
         """The caller's sound, in ``input_format``."""
         if self._engine is not None:
-            self._engine.receive_audio(sound)
+            self._engine.receive_caller_audio(sound)
         elif self._current is not None:
             self._relay.push(self._current.line, sound)
         else:

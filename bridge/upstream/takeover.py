@@ -20,7 +20,7 @@ def take_over(engine: Upstream, downstream: Downstream, state: SessionState, rel
     def tell(bodies: list[Body]) -> None:
         for body in bodies:
             try:
-                engine.receive_event(client.message_of(body))
+                engine.receive_client_event(client.message_of(body))
             except BadEvent as error:
                 if not relay.is_own(body["event_id"]):
                     downstream.deliver(server.error_event(error, event_id=body["event_id"]))
@@ -28,7 +28,7 @@ def take_over(engine: Upstream, downstream: Downstream, state: SessionState, rel
     tell(told)
     sound = uncommitted + backlog.take_audio(engine.input_format)
     if sound:
-        engine.receive_audio(sound)
+        engine.receive_caller_audio(sound)
     tell([*again, *backlog.take()])
 
 

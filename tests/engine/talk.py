@@ -137,7 +137,7 @@ class Talk:
     def send(self, name: str, **fields: Any) -> None:
         if name == "session.update":
             fields["session"] = {"type": "realtime", **fields["session"]}
-        self.engine.receive_event(read_client_message(json.dumps({"type": name, **fields})))
+        self.engine.receive_client_event(read_client_message(json.dumps({"type": name, **fields})))
 
     def refusal(self, name: str, **fields: Any) -> BadEvent:
         """Sends what must be refused, and changes nothing that can be seen."""
@@ -150,7 +150,7 @@ class Talk:
     def speak(self, pcm: bytes, *, piece_ms: int = 20) -> None:
         self.spoken += pcm
         for at in range(0, len(pcm), piece_ms * MS):
-            self.engine.receive_audio(pcm[at : at + piece_ms * MS])
+            self.engine.receive_caller_audio(pcm[at : at + piece_ms * MS])
 
     def type(self, text: str) -> str:
         """A typed message; its id."""

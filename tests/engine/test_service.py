@@ -245,7 +245,7 @@ async def test_commits_share_nothing(speech_pcm: bytes) -> None:
     talk = Talk(audio=MANUAL)
     edges = [0, 5_001 * 2, 10_009 * 2, 15_022 * 2]
     for start, end in itertools.pairwise(edges):
-        talk.engine.receive_audio(speech_pcm[start:end])
+        talk.engine.receive_caller_audio(speech_pcm[start:end])
         talk.send("input_audio_buffer.commit")
     committed = [talk.sound_of(event["item_id"]) or b"" for event in talk.said.of_type("input_audio_buffer.committed")]
     together = b"".join(committed)

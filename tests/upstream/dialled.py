@@ -39,7 +39,7 @@ class Dialled:
     def send(self, name: str, **fields: Any) -> None:
         """A client event, as a GA client writes it."""
         text = json.dumps({"type": name, **fields})
-        self.upstream.receive_event(read_client_message(text))
+        self.upstream.receive_client_event(read_client_message(text))
 
     def type(self, words: str, item_id: str) -> None:
         """A typed message."""

@@ -151,7 +151,7 @@ async def test_who_speaks_early_is_heard() -> None:
 
     released, heard = asyncio.Event(), asyncio.Event()
     async with Service.serving(late) as service, dialled(service) as call:
-        call.upstream.receive_audio(bytes(960))
+        call.upstream.receive_caller_audio(bytes(960))
         call.send("input_audio_buffer.commit", event_id="event_a")
         call.type("hello", "item_a")
         await service.visit(1)

@@ -28,13 +28,13 @@ async def test_the_engine_hears_what_the_caller_was_saying(speech_pcm: bytes) ->
     spoken = asyncio.Event()
     async with Service.serving(cut_in_turn, GONE) as service, dialled(service, "local") as call:
         await call.until("session.created")
-        call.upstream.receive_audio(silence(3000))
+        call.upstream.receive_caller_audio(silence(3000))
         await call.until("input_audio_buffer.speech_started")
         for at in range(0, 48 * 2200, 960):
-            call.upstream.receive_audio(speech_pcm[at : at + 960])
+            call.upstream.receive_caller_audio(speech_pcm[at : at + 960])
         spoken.set()
         await call.until("session.updated")
-        call.upstream.receive_audio(silence(1000))
+        call.upstream.receive_caller_audio(silence(1000))
         done = await call.until("response.done")
         assert done["response"]["status"] == "completed"
         started = call.said.of_type("input_audio_buffer.speech_started")[-1]["audio_start_ms"]
@@ -56,7 +56,7 @@ async def test_the_engine_answers_a_turn_that_was_only_committed(speech_pcm: byt
 
     async with Service.serving(cut_behind_commit, GONE) as service, dialled(service, "local") as call:
         await call.until("session.created")
-        call.upstream.receive_audio(speech_pcm[: 48 * 1000])
+        call.upstream.receive_caller_audio(speech_pcm[: 48 * 1000])
         await call.until("response.done")
         added, answer = (event["item"] for event in call.said.of_type("conversation.item.added"))
         assert (added["id"], added["content"][0]["type"]) == ("item_a", "input_audio")
@@ -90,7 +90,7 @@ async def test_too_much_waits() -> None:
         with pytest.raises(BadEvent) as caught:
             call.type("hello", "item_256")
         assert caught.value.code == "upstream_busy"
-        call.upstream.receive_audio(silence(40_000))
+        call.upstream.receive_caller_audio(silence(40_000))
         await call.until_over()
 
 

@@ -127,9 +127,9 @@ async def test_a_turn_that_is_being_spoken_is_heard_again() -> None:
     sounds: list[bytes] = []
     async with Service.serving(cut_in_turn, listening) as service, dialled(service) as call:
         await call.until("session.created")
-        call.upstream.receive_audio(silence(4000))
+        call.upstream.receive_caller_audio(silence(4000))
         await call.until("input_audio_buffer.speech_started")
-        call.upstream.receive_audio(b"\1\0" * 24 * 500)
+        call.upstream.receive_caller_audio(b"\1\0" * 24 * 500)
         heard.set()
         again = await call.until("input_audio_buffer.speech_started", 2)
         [sound] = sounds
@@ -148,7 +148,7 @@ async def test_a_spoken_question_without_words_is_told_as_sound() -> None:
 
     async with Service.serving(cut_after_turn, successor) as service, dialled(service) as call:
         await call.until("session.created")
-        call.upstream.receive_audio(b"\2\0" * 24 * 300)
+        call.upstream.receive_caller_audio(b"\2\0" * 24 * 300)
         await call.until("response.done")
         told = service.visits[1].events
         assert [event["type"] for event in told] == ["session.update", "conversation.item.create", "response.create"]
@@ -299,7 +299,7 @@ async def test_a_line_is_replaced_before_it_is_too_old() -> None:
         await call.until("conversation.item.done")
         second = await service.visit(2)
         await service.visits[0].socket.wait_closed()
-        call.upstream.receive_audio(silence(20))
+        call.upstream.receive_caller_audio(silence(20))
         call.type("still there?", "item_b")
         await call.until("conversation.item.done", 2)
         assert call.said.types == [

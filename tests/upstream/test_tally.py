@@ -45,7 +45,7 @@ async def test_a_renewal_is_no_loss() -> None:
         await call.until("session.created")
         await service.visit(2)
         await service.visits[0].socket.wait_closed()
-        call.upstream.receive_audio(silence(20))
+        call.upstream.receive_caller_audio(silence(20))
         [(dials, failures, lost, renewals, given_up)] = _counts(call)
         assert dials >= 2
         assert (failures, lost, given_up) == (0, 0, 0)

@@ -60,7 +60,7 @@ async def test_a_service_that_does_not_listen() -> None:
     async with Service.serving(deaf, successor) as service, dialled(service) as call:
         await call.until("session.created")
         for _ in range(500):
-            call.upstream.receive_audio(silence(1000))
+            call.upstream.receive_caller_audio(silence(1000))
         error = (await call.until("error"))["error"]
         assert "does not read" in error["message"]
         released.set()

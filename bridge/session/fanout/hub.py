@@ -6,8 +6,10 @@ counted and told by an event; control events are never dropped, and a listener f
 left is closed with 1013. It may come back and go on behind the last event that it has had: see ``replay``.
 """
 
+from collections.abc import Mapping
+
 from bridge.session.fanout.listener import Listener
-from bridge.session.fanout.replay import Kept, Replay, told_by
+from bridge.session.fanout.replay import Kept, Replay, Told, told_by
 from bridge.session.fanout.subscription import EventSubscription, Subscription
 from bridge.wire.choices import Choices
 from bridge.wire.codecs.codec import Codec, Dialect
@@ -18,6 +20,7 @@ from bridge.wire.server_events import Body, ServerEvent
 __all__ = ["Hub"]
 
 _REPLAY_BYTES = 1024 * 1024
+_NOT_TOLD: Mapping[Dialect, Told | None] = {}  # in no other dialect: thousands of events are kept so
 
 
 class Hub:
@@ -79,7 +82,9 @@ class Hub:
         """Listeners first: they hear of an event before they hear what those inside the process make of it."""
         said = self._numbered(event, body)
         kind, text = GA.encode(said)
-        others = {codec.dialect: told_by(codec, said, event.event_id) for codec in self._codecs}
+        others: Mapping[Dialect, Told | None] = _NOT_TOLD
+        if self._codecs:
+            others = {codec.dialect: told_by(codec, said, event.event_id) for codec in self._codecs}
         kept = Kept(self.replay.number, kind, EncodedMessage(text, event_id=event.event_id), others, is_own)
         self.replay.keep(kept)
         _give(kept, tuple(self.listeners))
