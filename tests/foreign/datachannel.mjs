@@ -8,9 +8,8 @@ const SSRC = 4242;
 const RTP_HEADER_BYTES = 12;
 const OPUS = 111;
 
-export async function call() {
+export async function call(events = new PrintedEvents()) {
     const connection = new ndc.PeerConnection("caller", { iceServers: [], bindAddress: "127.0.0.1" });
-    const events = new PrintedEvents();
     const audio = new ndc.Audio("audio", "SendRecv");
     audio.addOpusCodec(OPUS);
     audio.addSSRC(SSRC, "caller", "stream", "voice");
@@ -40,6 +39,7 @@ export async function call() {
         callId,
         events,
         gone: Promise.race([gone, closed]),
+        send: (event) => channel.sendMessage(JSON.stringify(event)),
         speak: ({ packets }) => line.speak(packets),
         heard: () => ({ packets: line.packets }),
         close() {

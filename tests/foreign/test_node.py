@@ -10,6 +10,7 @@ from tests.end_to_end.sound import PLAYED_LIKENESS, match, samples_of, stretched
 from tests.foreign.peers import FOLDER, LIKENESS, converse, heard_by
 from tests.sdk_js.node import scenario
 from tests.settings import config_for_tests
+from tests.webrtc.relay import Relay
 
 pytestmark = pytest.mark.usefixtures("node_packages")
 
@@ -46,3 +47,20 @@ async def test_libwebrtc_over_ipv6(speech: dict[str, str], short_pcm: bytes) -> 
     config = config_for_tests(host="::1")
     async with Daemon(config) as daemon:
         await _talk(daemon, "wrtc", speech, short_pcm, peer_hangs_up=True)
+
+
+@pytest.mark.parametrize("peer", ["wrtc", "werift", "datachannel"])
+async def test_large_events_while_packets_are_lost(daemon: Daemon, peer: str) -> None:
+    """Three packets in a hundred are lost: 1 MB of events goes up, 2 MB comes down, whole and in order."""
+    async with Relay(daemon.endpoint, seed=3, loss=0.03) as relay:
+        way = {"from": daemon.endpoint.port, "to": relay.port}
+        async with scenario(
+            "large.mjs", peer, folder=FOLDER, url=daemon.url, events=16, chars=60_000, relay=way
+        ) as log:
+            told = await log.until("peer.told")
+            (running,) = daemon.endpoint.peers
+            faults = set(running.faults + running._secure.faults)
+        assert relay.lost > 20
+    assert told["errors"] == []
+    assert told["added"] == told["done"] == [True] * 16
+    assert faults <= {"sctp_no_room"}

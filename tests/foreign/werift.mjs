@@ -22,9 +22,8 @@ export function connected() {
     return { connection, voice, line, gone };
 }
 
-export async function call() {
+export async function call(events = new PrintedEvents()) {
     const { connection, voice, line, gone } = connected();
-    const events = new PrintedEvents();
     connection.addTransceiver(voice, { direction: "sendrecv" });
     const channel = connection.createDataChannel("oai-events");
     channel.onMessage.subscribe((data) => events.add(JSON.parse(String(data))));
@@ -42,6 +41,7 @@ export async function call() {
         callId,
         events,
         gone: Promise.race([gone, closed]),
+        send: (event) => channel.send(JSON.stringify(event)),
         speak: ({ packets }) => line.speak(packets),
         heard: () => ({ packets: line.packets }),
         async close() {

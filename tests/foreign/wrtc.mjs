@@ -9,10 +9,9 @@ import { PrintedEvents, paced, post } from "./peer.mjs";
 const RATE_HZ = 48_000;
 const SAMPLES = 480; // what the source takes at a time, 10 ms
 
-export async function call() {
+export async function call(events = new PrintedEvents()) {
     const connection = new wrtc.RTCPeerConnection();
     const source = new wrtc.nonstandard.RTCAudioSource();
-    const events = new PrintedEvents();
     const heard = [];
     const closed = new Promise((resolve) => {
         connection.onconnectionstatechange = () => {
@@ -55,6 +54,7 @@ export async function call() {
         callId,
         events,
         gone,
+        send: (event) => channel.send(JSON.stringify(event)),
         async speak({ pcm: path }) {
             const pcm = fs.readFileSync(path);
             await paced(Math.ceil(pcm.length / (4 * SAMPLES)), (number) => {
