@@ -1,12 +1,22 @@
-"""HTTP requests that the bridge itself makes: whom it trusts, and a client that is whole before the first call."""
+"""HTTP requests that the bridge itself makes: whom it trusts, a client that is whole at once, and what answers mean."""
 
 import importlib
+import random
 import ssl
 from collections.abc import Mapping
+from typing import Any
 
 import httpx2
+import msgspec
 
-__all__ = ["TLS", "HTTPError", "new_client"]
+from bridge.errors import UpstreamError
+
+__all__ = ["TLS", "HTTPError", "new_client", "refusal", "retry_delay_s"]
+
+_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MAX_RETRY_AFTER_S = 86_400.0
+_BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
+_LONGEST_WAIT_S = 10.0  # a service that asks for more time is given up
 
 TLS = ssl.create_default_context()
 """Trusts whom the system trusts."""
@@ -30,3 +40,39 @@ def new_client(
     return httpx2.AsyncClient(
         verify=TLS, timeout=timeout_s, headers=headers, trust_env=trust_env, follow_redirects=False
     )
+
+
+def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
+    """What a service's HTTP answer means, in its own words where it has any."""
+    error: Any = None
+    try:
+        error = msgspec.json.decode(body).get("error")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
+        pass
+    if not isinstance(error, dict):
+        error = {}
+    return UpstreamError(
+        str(error.get("message") or f"The upstream answered with HTTP status {status}."),
+        code=str(error.get("code") or f"upstream_http_{status}"),
+        type=str(error.get("type") or "server_error"),
+        is_transient=status in _TRANSIENT_STATUS,
+        retry_after_s=_seconds(retry_after),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The number that the header holds; its other form, a date, is not worth reading."""
+    try:
+        return min(max(float(retry_after or ""), 0.0), _MAX_RETRY_AFTER_S)
+    except ValueError:
+        return None
+
+
+def retry_delay_s(error: UpstreamError, number: int) -> float | None:
+    """How long to wait after try ``number``, counted from 0; None if another try is of no use."""
+    if not error.is_transient:
+        return None
+    if error.retry_after_s is not None:
+        return error.retry_after_s if error.retry_after_s <= _LONGEST_WAIT_S else None
+    delay_s = min(_BACKOFF_S * 2.0**number, _MAX_BACKOFF_S)
+    return delay_s * random.uniform(1 - _BACKOFF_SPREAD, 1 + _BACKOFF_SPREAD)

@@ -239,6 +239,23 @@ WIRING = (
     "session.fanout.hub.Hub",
     "session.fanout.listener.Listener",
     "session.fanout.backlog.Backlog",
+    "upstream.factory.UpstreamFactory",
+    "upstream.resilient.ResilientUpstream",
+    "upstream.managed_line.ManagedLine",
+    "upstream.opener.LineOpener",
+    "upstream.relay.Relay",
+    "upstream.line_session.LineSession",
+    "upstream.pending.Pending",
+    "upstream.recall.Recall",
+    "upstream.in_flight.InFlight",
+    "upstream.heard_answer.HeardAnswer",
+    "upstream.webrtc.WebRtcLine",
+    "upstream.websocket.WebSocketLine",
+    "upstream.agent.AgentLine",
+    "engine.service.Engine",
+    "engine.answer.EngineAnswer",
+    "engine.output_writer.OutputWriter",
+    "engine.intake.EngineInput",
 )
 _MAX_ATTRIBUTES = 15
 _MAX_PUBLIC_METHODS = 20

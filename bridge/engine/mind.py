@@ -1,6 +1,7 @@
 """What an engine has to answer, in what form it may, and who does: a parrot or an assistant."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +15,7 @@ from bridge.session.state import SessionState
 from bridge.wire import items
 from bridge.wire.sessions import FunctionTool, ToolChoice
 
-__all__ = ["ToolCall", "Content", "Matter", "Mind", "Speech", "Spoken", "Text"]
+__all__ = ["ToolCall", "Content", "Matter", "Mind", "Speech", "Spoken", "Text", "Thought", "ThoughtCall"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,40 @@ class ToolCall:
     arguments: str
 
 
-Content = Speech | Spoken | Text | ToolCall
+@dataclass(frozen=True, slots=True)
+class ThoughtCall:
+    """A function call in a thought."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+class Thought(ABC):
+    """An answer that is still being thought: its words come piece by piece, then the calls that it makes."""
+
+    say: "Callable[[str], asyncio.Future[bytes]] | None" = None
+    """Makes the sound of one sentence; None if the answer is written."""
+    incomplete_reason: str | None = None
+    """Why there is not more of it: ``max_output_tokens``, ``content_filter``; valid behind the last words."""
+    usage: items.Usage | None = None
+    """What it cost, if that is known; valid behind the last words."""
+
+    @property
+    @abstractmethod
+    def calls(self) -> "Sequence[ThoughtCall]":
+        """All calls, in order; valid behind the last words."""
+
+    @abstractmethod
+    def next_words(self) -> "asyncio.Future[str | None]":
+        """The next words, None behind the last ones; it has a ``BridgeError`` if there are none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nobody wants to know more; may be called twice."""
+
+
+Content = Speech | Spoken | Text | Thought | ToolCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What was heard and said in one conversation, by item: the sound, and the words that were understood in it."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from bridge.session.budget import Budget
 from bridge.wire.audio import SESSION_HZ
@@ -22,6 +23,8 @@ class Recordings:
         self._sounds: OrderedDict[str, bytes] = OrderedDict()
         self._durations_ms: dict[str, int] = {}
         self._words: dict[str, str] = {}
+        self._spoken: dict[str, list[tuple[int, int, str]]] = {}
+        """Of the engine's own items: from where to where each piece of their words sounds, in bytes."""
 
     def keep(self, item_id: str, sound: bytes) -> None:
         """Remembers the whole sound of an item."""
@@ -35,6 +38,7 @@ class Recordings:
     def cut(self, item_id: str, size: int) -> None:
         """Of an item's sound, what is behind ``size`` bytes was never heard."""
         if item_id in self._durations_ms:
+            self._hear(item_id, size)
             self._durations_ms[item_id] = min(self._durations_ms[item_id], size // BYTES_PER_MS)
         if item_id in self._sounds:
             kept = self._sounds[item_id][:size]
@@ -51,6 +55,7 @@ class Recordings:
         self._drop(item_id)
         self._durations_ms.pop(item_id, None)
         self._words.pop(item_id, None)
+        self._spoken.pop(item_id, None)
 
     def sound(self, item_id: object) -> bytes:
         """An item's sound, empty where there is none any more."""
@@ -65,8 +70,33 @@ class Recordings:
         if item_id in self._durations_ms:
             self._words[item_id] = words
 
+    def speak(
+        self, item_id: str, spoken: Sequence[tuple[int, str]], size: int, *, heard_bytes: int | None = None
+    ) -> None:
+        """Remembers where in an item's sound of ``size`` bytes each piece of its words begins.
+
+        Of these, only what is before ``heard_bytes`` was heard.
+        """
+        ends = [*(start for start, _ in spoken[1:]), size]
+        self._spoken[item_id] = [(start, end, words) for (start, words), end in zip(spoken, ends, strict=True)]
+        if heard_bytes is not None:
+            self._hear(item_id, heard_bytes)
+
+    def _hear(self, item_id: str, size: int) -> None:
+        """Of an item's words those count that were heard: of a piece that was cut, as many as of its sound."""
+        if item_id not in self._spoken:
+            return
+        heard = ""
+        for start, end, words in self._spoken[item_id]:
+            if size >= end:
+                heard += words
+            elif size > start:
+                length = len(words) * (size - start) // (end - start)
+                heard += words[: length + 1].rpartition(" ")[0]  # a word ends with the space behind it
+        self._words[item_id] = heard.strip()
+
     def words(self, item_id: object) -> str:
-        """What was understood, empty where nothing was."""
+        """What was understood of a caller's item, or was heard of one of the engine's that was cut."""
         return self._words.get(str(item_id), "")
 
     def _drop(self, item_id: str) -> None:

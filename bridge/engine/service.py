@@ -15,6 +15,7 @@ from bridge.context import CallContext
 from bridge.engine.answer import EngineAnswer
 from bridge.engine.intake import EngineInput
 from bridge.engine.mind import Matter, Mind
+from bridge.engine.output_writer import OutputWriter
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundDecoder
@@ -152,7 +153,7 @@ class Engine:
         if not isinstance(turns, ServerVad) or turns.idle_timeout_ms is None:
             return
         loop = asyncio.get_running_loop()
-        heard_s = max(loop.time(), (answer.sound_began_s or 0) + answer.audio_ms / 1000)
+        heard_s = max(loop.time(), (answer.writer.sound_began_s or 0) + answer.writer.audio_ms / 1000)
         start_ms = self._intake.now_ms + round(1000 * (heard_s - loop.time()))
         self._idle = loop.call_at(heard_s + turns.idle_timeout_ms / 1000, self._idled, start_ms)
 
@@ -228,14 +229,14 @@ class Engine:
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
         self._state.require_audio(event.item_id, event.content_index)
-        answer = next((known for known in self._answers.values() if known.item_id == event.item_id), None)
-        length_ms = answer.audio_ms if answer is not None else self._recordings.duration_ms(event.item_id)
+        answer = next((known for known in self._answers.values() if known.writer.item_id == event.item_id), None)
+        length_ms = answer.writer.audio_ms if answer is not None else self._recordings.duration_ms(event.item_id)
         if event.audio_end_ms > length_ms:
             raise BadEvent(
                 f"Audio content of {length_ms}ms is already shorter than {event.audio_end_ms}ms", param="audio_end_ms"
             )
         if answer is not None:
-            answer.cut(event.audio_end_ms * BYTES_PER_MS)
+            answer.writer.cut(event.audio_end_ms * BYTES_PER_MS)
         else:
             self._recordings.cut(event.item_id, event.audio_end_ms * BYTES_PER_MS)
         self._downstream.deliver(
@@ -266,10 +267,14 @@ class Engine:
         self._answers[response.id] = answer = EngineAnswer(
             functools.partial(self._mind.content, matter),
             response,
+            OutputWriter(
+                response,
+                None if wanted.is_beside else self._state.conversation,
+                self._downstream,
+                self._recordings,
+            ),
             unheard=self._intake.unheard,
-            conversation=None if wanted.is_beside else self._state.conversation,
             downstream=self._downstream,
-            recordings=self._recordings,
             input_tokens=self._input_tokens(history),
             on_done=self._answered,
             log=self._log,

@@ -1,13 +1,13 @@
 """Opens the lines of one call: which target is dialled, how often it is tried, and when it is given up."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import UpstreamError
+from bridge.outgoing import retry_delay_s
 from bridge.session.state import SessionState
 from bridge.upstream.line import Line
 from bridge.upstream.managed_line import ManagedLine
@@ -15,13 +15,11 @@ from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target, Transport
 from bridge.wire.server_events import Body
 
-__all__ = ["STALLED", "LineOpener", "OpenedLine", "RetryPolicy", "retry_delay_s"]
+__all__ = ["STALLED", "LineOpener", "OpenedLine", "RetryPolicy"]
 
 STALLED = "upstream_stalled"
 """The code of an upstream that owes an answer and says nothing."""
 
-_BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
-_MAX_RETRY_AFTER_S = 10.0  # a service that asks for more time is given up for the next one
 _STEADY_S = 10.0  # a line that lasts so long, or gives an answer, was worth dialling
 
 
@@ -36,16 +34,6 @@ class RetryPolicy:
     """After which a line is replaced before its service ends it."""
     tries: int = 3
     """Of each target."""
-
-
-def retry_delay_s(error: UpstreamError, number: int) -> float | None:
-    """How long to wait after try ``number``, counted from 0; None if another try is of no use."""
-    if not error.is_transient:
-        return None
-    if error.retry_after_s is not None:
-        return error.retry_after_s if error.retry_after_s <= _MAX_RETRY_AFTER_S else None
-    delay_s = min(_BACKOFF_S * 2.0**number, _MAX_BACKOFF_S)
-    return delay_s * random.uniform(1 - _BACKOFF_SPREAD, 1 + _BACKOFF_SPREAD)
 
 
 @dataclass(frozen=True, slots=True)

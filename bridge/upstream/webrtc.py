@@ -8,14 +8,13 @@ from bridge.context import CallContext
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
 from bridge.media.contracts import Sink
 from bridge.media.playback import Marked, Started, Stopped
-from bridge.outgoing import HTTPError, new_client
+from bridge.outgoing import HTTPError, new_client, refusal
 from bridge.session.state import SessionState
 from bridge.upstream.answer_passage import AnswerPassage
 from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner
 from bridge.upstream.spoken_queue import QUEUE_S, SpokenQueue
 from bridge.upstream.target import Target, Tongue
-from bridge.upstream.websocket import refusal
 from bridge.webrtc.dial import dial
 from bridge.webrtc.ice_full import IceServers
 from bridge.webrtc.peer import Peer

@@ -2,16 +2,15 @@
 
 import binascii
 from binascii import b2a_base64
-from typing import Any, cast
+from typing import cast
 
-import msgspec
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
-from bridge.outgoing import TLS
+from bridge.outgoing import TLS, refusal
 from bridge.session.state import SessionState
 from bridge.sliced import SlicedConnection
 from bridge.upstream.line import LineOwner, WholeSamples
@@ -20,17 +19,15 @@ from bridge.wire.audio import AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
 
-__all__ = ["WebSocketLine", "refusal"]
+__all__ = ["WebSocketLine"]
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_BUFFERED_BYTES = 8 * 1024 * 1024  # 80 s of sound, or the largest append: a service that takes no more is gone
 _PING_S = 10.0
 _CLOSE_TIMEOUT_S = 1.0
 _APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
-_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NORMAL = 1000
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 4000})  # trying again would end the same way
-_MAX_RETRY_AFTER_S = 86_400.0
 
 
 class WebSocketLine:
@@ -144,32 +141,6 @@ class WebSocketLine:
         sound = self._samples.join(part, sound, self.output_format)
         if sound:
             self._owner.received_audio(self, part, sound)
-
-
-def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
-    """What a service's HTTP answer means, in its own words where it has any."""
-    error: Any = None
-    try:
-        error = msgspec.json.decode(body).get("error")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError):
-        pass
-    if not isinstance(error, dict):
-        error = {}
-    return UpstreamError(
-        str(error.get("message") or f"The upstream answered with HTTP status {status}."),
-        code=str(error.get("code") or f"upstream_http_{status}"),
-        type=str(error.get("type") or "server_error"),
-        is_transient=status in _TRANSIENT_STATUS,
-        retry_after_s=_seconds(retry_after),
-    )
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """The number that the header holds; its other form, a date, is not worth reading."""
-    try:
-        return min(max(float(retry_after or ""), 0.0), _MAX_RETRY_AFTER_S)
-    except ValueError:
-        return None
 
 
 def _ending(error: ConnectionClosed) -> UpstreamError | None:

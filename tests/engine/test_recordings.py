@@ -41,3 +41,23 @@ def test_the_oldest_sound_goes_first() -> None:
     kept.keep("e", 3 * SECOND)
     assert [kept.sound(name) for name in "bcde"] == [b""] * 4
     assert kept.duration_ms("e") == 3000
+
+
+def test_what_was_heard_of_words_that_were_cut() -> None:
+    """Pieces whose sound was heard whole, and of the one that was cut, as many whole words as of its sound."""
+    for heard_ms, words in ((2000, "One two. Three four."), (1500, "One two. Three"), (1000, "One two."), (100, "")):
+        kept = Recordings(10_000)
+        kept.keep("item_1", bytes(2000 * BYTES_PER_MS))
+        kept.speak("item_1", [(0, "One two. "), (1000 * BYTES_PER_MS, "Three four.")], 2000 * BYTES_PER_MS)
+        assert kept.words("item_1") == ""
+        kept.cut("item_1", heard_ms * BYTES_PER_MS)
+        assert kept.words("item_1") == words
+        late = Recordings(10_000)
+        late.keep("item_1", bytes(heard_ms * BYTES_PER_MS))
+        late.speak(
+            "item_1",
+            [(0, "One two. "), (1000 * BYTES_PER_MS, "Three four.")],
+            2000 * BYTES_PER_MS,
+            heard_bytes=heard_ms * BYTES_PER_MS,
+        )
+        assert late.words("item_1") == words

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import UpstreamError
-from bridge.upstream.websocket import refusal
+from bridge.outgoing import refusal
 from tests.engine.talk import AUDIO, silence
 from tests.upstream.dialled import dialled
 from tests.upstream.scripts import IDS, successor

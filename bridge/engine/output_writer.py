@@ -1,0 +1,179 @@
+"""What a response of the engine writes: one item after the other, each with all its events in their order."""
+
+import asyncio
+from typing import Any
+
+from msgspec import UNSET
+
+from bridge.engine.recordings import Recordings
+from bridge.media.playback import Part as SoundPart
+from bridge.session.contracts import Downstream
+from bridge.session.conversation import Conversation
+from bridge.wire import items
+from bridge.wire import server_events as server
+from bridge.wire.audio import SESSION_HZ
+from bridge.wire.ids import new_id
+
+__all__ = ["OutputWriter"]
+
+_PIECE_MS = 200
+_PIECE_BYTES = 2 * SESSION_HZ * _PIECE_MS // 1000
+
+
+class OutputWriter:
+    """Delivers the items of ``response``; they are placed into ``conversation`` unless that is None."""
+
+    def __init__(
+        self,
+        response: items.Response,
+        conversation: Conversation | None,
+        downstream: Downstream,
+        recordings: Recordings,
+    ) -> None:
+        self.done: list[items.Item] = []
+        """The items that are written to their end, or as far as they got."""
+        self.sound_began_s: float | None = None
+        """When the first sound was delivered, by the event loop's clock."""
+        self._response = response
+        self._conversation = conversation
+        self._downstream = downstream
+        self._recordings = recordings
+        self._item: items.Message | items.FunctionCall | None = None
+        self._previous: str | None = None
+        self._pcm = bytearray()
+        self._heard_bytes: int | None = None  # of it; all, as far as is known
+        self._spoken: list[tuple[int, str]] = []
+        """Where the sound of each piece of the transcript begins, in bytes."""
+
+    @property
+    def audio_ms(self) -> int:
+        """How much sound has been delivered, in whole ms."""
+        return len(self._pcm) * 1000 // (2 * SESSION_HZ)
+
+    @property
+    def item_id(self) -> str:
+        """The item that is being written; empty if there is none."""
+        return str(self._item.id) if self._item is not None else ""
+
+    @property
+    def words(self) -> str:
+        """All that was written or said."""
+        open_items = [] if self._item is None else [self._item]
+        return " ".join(map(_words, [*self.done, *open_items]))
+
+    def cut(self, size: int) -> None:
+        """Of the present item's sound, what is behind ``size`` bytes was never heard."""
+        self._heard_bytes = size
+
+    def say(self, words: str, sound: bytes) -> list[bytes]:
+        """The transcript of a piece of speech, told at once; its sound in pieces, for ``play``."""
+        part = self._part(items.OutputAudio)
+        part.transcript = f"{part.transcript or ''}{words}"
+        self._spoken.append((len(self._pcm), words))
+        self._downstream.deliver(server.OutputAudioTranscriptDelta(**self._ids(), delta=words))
+        return [sound[at : at + _PIECE_BYTES] for at in range(0, len(sound), _PIECE_BYTES)]
+
+    def play(self, piece: bytes) -> None:
+        """A piece of the sound of what was said last."""
+        if self.sound_began_s is None:
+            self.sound_began_s = asyncio.get_running_loop().time()
+        self._pcm += piece
+        self._downstream.deliver_audio(SoundPart(self._response.id, self.item_id, len(self.done), 0), piece)
+
+    def write(self, text: str) -> None:
+        """A piece of an answer in text."""
+        part = self._part(items.OutputText)
+        part.text += text
+        self._downstream.deliver(server.OutputTextDelta(**self._ids(), delta=text))
+
+    def call(self, name: str, arguments: str, call_id: str | None = None) -> None:
+        """A function call, an item of its own."""
+        self.finish()
+        item = items.FunctionCall(call_id=call_id or new_id("call"), name=name, arguments="")
+        self._add(item)
+        item.arguments = arguments
+        self._downstream.deliver(
+            server.FunctionCallArgumentsDelta(**self._place(), call_id=str(item.call_id), delta=arguments)
+        )
+
+    def finish(self, *, is_complete: bool = True) -> None:
+        """All the ``done`` events of the item that is being written, if one is."""
+        item = self._item
+        if item is None:
+            return
+        if isinstance(item, items.FunctionCall):
+            call_id = str(item.call_id)
+            self._downstream.deliver(
+                server.FunctionCallArgumentsDone(
+                    **self._place(), call_id=call_id, name=item.name, arguments=item.arguments
+                )
+            )
+        else:
+            self._finish_part(item)
+        if self._pcm and isinstance(item, items.Message) and self._conversation is not None:
+            # Else nobody can ask for it, nor delete it.
+            self._recordings.keep(self.item_id, bytes(self._pcm[: self._heard_bytes]))
+            self._recordings.speak(self.item_id, self._spoken, len(self._pcm), heard_bytes=self._heard_bytes)
+        item.status = "completed" if is_complete else "incomplete"
+        deliver = self._downstream.deliver
+        deliver(server.OutputItemDone(response_id=self._response.id, output_index=len(self.done), item=item))
+        if self._conversation is not None:
+            deliver(server.ConversationItemDone(previous_item_id=self._previous, item=item))
+        self.done.append(item)
+        self._item, self._heard_bytes = None, None
+
+    def _part(self, kind: Any) -> Any:
+        """The content part of the message that is being written; a new message, if none is."""
+        item = self._item
+        if isinstance(item, items.Message) and isinstance(item.content[0], kind):
+            return item.content[0]
+        self.finish()
+        part = kind(text="") if kind is items.OutputText else kind(transcript="")
+        message = items.Message(role="assistant", content=[])
+        self._add(message)
+        message.content.append(part)
+        shown = items.ContentPart(type="text", text="") if kind is items.OutputText else _shown("")
+        self._downstream.deliver(server.ContentPartAdded(**self._ids(), part=shown))
+        return part
+
+    def _add(self, item: items.Message | items.FunctionCall) -> None:
+        item.status, previous = "in_progress", None
+        if self._conversation is not None:
+            previous = self._conversation.place(item)
+        else:
+            item.id, item.object = new_id("item"), "realtime.item"
+        self._item, self._previous = item, previous
+        deliver = self._downstream.deliver
+        deliver(server.OutputItemAdded(response_id=self._response.id, output_index=len(self.done), item=item))
+        if self._conversation is not None:
+            deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
+
+    def _finish_part(self, item: items.Message) -> None:
+        ids, deliver, part = self._ids(), self._downstream.deliver, item.content[0]
+        if isinstance(part, items.OutputText):
+            deliver(server.OutputTextDone(**ids, text=part.text))
+            deliver(server.ContentPartDone(**ids, part=items.ContentPart(type="text", text=part.text)))
+        elif isinstance(part, items.OutputAudio):
+            transcript = part.transcript or ""
+            deliver(server.OutputAudioDone(**ids))
+            deliver(server.OutputAudioTranscriptDone(**ids, transcript=transcript))
+            deliver(server.ContentPartDone(**ids, part=_shown(transcript)))
+
+    def _place(self) -> dict[str, Any]:
+        return {"response_id": self._response.id, "item_id": self.item_id, "output_index": len(self.done)}
+
+    def _ids(self) -> dict[str, Any]:
+        return {**self._place(), "content_index": 0}
+
+
+def _shown(transcript: str) -> items.ContentPart:
+    return items.ContentPart(type="audio", transcript=transcript)
+
+
+def _words(item: items.Item) -> str:
+    if isinstance(item, items.FunctionCall):
+        return item.arguments
+    part = item.content[0] if isinstance(item, items.Message) and item.content else None
+    if isinstance(part, items.OutputText):
+        return part.text
+    return part.transcript or "" if isinstance(part, items.OutputAudio) and part.transcript is not UNSET else ""
