@@ -13,7 +13,6 @@ from typing import Any
 from starlette.requests import Request
 
 from bridge import log as logging
-from bridge.api.allowance import Allowance
 from bridge.api.gate import Gate
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
@@ -21,10 +20,9 @@ from bridge.api.proxies import TrustedProxies
 from bridge.api.reload import OPERATIONS as RELOAD_OPERATIONS
 from bridge.api.reload import reload_route
 from bridge.api.server import Server, new_app
-from bridge.api.socket import Sockets
 from bridge.api.tls import ServedCertificate, new_tls_context
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.config import Config, ObserveSettings
@@ -170,7 +168,7 @@ class Daemon:
         self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
         self._proxies = TrustedProxies(server.trusted_proxies)
         self._gate = gate = Gate(server.max_pending, server.max_pending_per_address, self._proxies)
-        self._quotas = LocalCallQuotas(config.calls.calls_per_key)
+        self._quotas = LocalQuotas.of(calls=config.calls.calls_per_key, listeners=listeners.max_listeners_per_key)
         calls = CallService(
             self.registry,
             keys.store,
@@ -189,17 +187,13 @@ class Daemon:
             queue_limit_s=int(media.outbound_queue_s),
         )
         self.telephony = await stack.enter_async_context(telephony)
-        self._listeners = Sockets(listeners.max_listeners_per_key)
-        self._agents = Sockets(config.calls.calls_per_key, what="agents")
-        self._page_keys = Allowance(config.access.page_keys_limit)
+        self._page_keys = LocalKeyAllowance(config.access.page_keys_limit)
         self._reloader = Reloader(config, self._read_settings, self._apply, has_engine=self.engine != "unused")
         app = new_app(
             calls,
             keys,
             models=dialler.models,
             proxies=self._proxies,
-            listeners=self._listeners,
-            agents=self._agents,
             page_keys=self._page_keys,
             routes=[*telephony.routes, *observer.routes, reload_route(admit_operator, self._reloader.reload)],
             operations=[*telephony.operations, *OPERATIONS, *RELOAD_OPERATIONS],
@@ -273,8 +267,7 @@ class Daemon:
         )
         self.telephony.apply(config.telephony, config.carriers, queue_limit_s=queue_limit_s)
         self.registry.apply(_call_limits(config))
-        self._quotas.limit = self._agents.limit = config.calls.calls_per_key
-        self._listeners.limit = config.listeners.max_listeners_per_key
+        self._quotas.limit_to(calls=config.calls.calls_per_key, listeners=config.listeners.max_listeners_per_key)
         self._dialler.lobby.limits = _backlog(config)
         self._dialler.use(renewal.plan)
         self.registry.default_model = self._dialler.default_model

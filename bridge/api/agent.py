@@ -4,7 +4,7 @@ from starlette.websockets import WebSocket
 
 from bridge.api.attach import serve_place
 from bridge.api.keys import Keys
-from bridge.api.socket import Sockets, deny
+from bridge.api.socket import deny
 from bridge.calls.handles import SocketPlace
 from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
@@ -16,19 +16,15 @@ AGENT = "agent"
 _ALLOWED = frozenset({"role", "call_id"})
 
 
-async def serve_agent(websocket: WebSocket, calls: CallService, keys: Keys, seats: Sockets) -> None:
-    """From the request to the end of the socket; ``seats`` are counted by key, those with a call too."""
+async def serve_agent(websocket: WebSocket, calls: CallService, keys: Keys) -> None:
+    """From the request to the end of the socket."""
     try:
         grant = await keys.admit(websocket.headers)
         place = await _find_place(websocket, calls, grant)
-        if grant.is_minted:
-            seats.require_room(grant.key_id)
-        await keys.store.spend(grant.token)  # a refused request costs a single-use key nothing
     except BridgeError as error:
         await deny(websocket, error)
         return
-    with seats.one_more(grant.key_id):
-        await serve_place(websocket, place)
+    await serve_place(websocket, place)
 
 
 async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) -> SocketPlace:

@@ -1,6 +1,5 @@
 """The WebSocket endpoint ``/v1/realtime``: a session of its own (``model=``), a listener (``call_id=``)."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 from starlette.datastructures import QueryParams
@@ -11,7 +10,7 @@ from bridge.api.agent import AGENT, serve_agent
 from bridge.api.attach import serve_place
 from bridge.api.calls import TRANSCRIPTION, terms_of
 from bridge.api.keys import Keys, dialect_of
-from bridge.api.socket import Sockets, SocketSink, deny
+from bridge.api.socket import KeyShares, SocketSink, deny
 from bridge.calls.handles import SocketPlace
 from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
@@ -27,25 +26,24 @@ _OF_AN_OWNER = ("session_id", "after")
 _OF_A_LISTENER = ("call_id", "role")
 
 
-def realtime_route(calls: CallService, keys: Keys, sockets: Sockets, seats: Sockets) -> WebSocketRoute:
+def realtime_route(calls: CallService, keys: Keys) -> WebSocketRoute:
     """The route; what is wrong with a request is said before the upgrade, as an HTTP error."""
+
+    shares = KeyShares()
 
     async def realtime(websocket: WebSocket) -> None:
         if websocket.query_params.get("role") == AGENT:
-            await serve_agent(websocket, calls, keys, seats)
+            await serve_agent(websocket, calls, keys)
             return
         try:
             grant = await keys.admit(websocket.headers)
             place = await _find_place(websocket, calls, grant)
-            if not place.is_owner:
-                sockets.require_room(grant.key_id)
         except BridgeError as error:
             await deny(websocket, error)
             return
-        SocketSink.of(websocket.scope).work.share.join(sockets.share_of(grant.key_id))
+        SocketSink.of(websocket.scope).work.share.join(shares.of(grant.key_id))
         place.bind_task()
-        with nullcontext() if place.is_owner else sockets.one_more(grant.key_id):
-            await serve_place(websocket, place)
+        await serve_place(websocket, place)
 
     return WebSocketRoute("/v1/realtime", realtime)
 

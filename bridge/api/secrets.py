@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bridge.api.allowance import Allowance
 from bridge.api.body import read_json
 from bridge.api.keys import Keys
 from bridge.calls.keys import Grant, KeyPurpose
+from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
 from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, UnknownCall
@@ -96,8 +96,8 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys, calls: CallService, allowance: Allowance) -> list[Route]:
-    """The routes that mint keys; within ``allowance`` also for web pages that have none."""
+def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance) -> list[Route]:
+    """The routes that mint keys; within the ``allowance`` also for web pages that have none."""
 
     async def admit_minter(request: Request) -> None:
         await keys.admit_admin(request.headers)
@@ -132,11 +132,11 @@ def secret_routes(keys: Keys, calls: CallService, allowance: Allowance) -> list[
         return _secret(await _mint_beta(keys, calls, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
-        if not allowance.limit:
+        if not allowance.is_open:
             raise UnknownCall("There is no token server here; it needs page_keys and allow_origin.", code="not_found")
         origin = keys.admit_page(request.headers)
         calls.require_accepting()
-        allowance.take(request.client.host if request.client is not None else "")
+        await allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
             return _secret(await _mint_beta(keys, calls, wanted, allowed_origins=(origin,)))

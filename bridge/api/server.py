@@ -18,7 +18,6 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from bridge.api.allowance import Allowance
 from bridge.api.calls import call_routes
 from bridge.api.cors import Cors
 from bridge.api.describe import description_routes
@@ -30,10 +29,11 @@ from bridge.api.operation import Operation
 from bridge.api.proxies import Forwarded, TrustedProxies
 from bridge.api.realtime import realtime_route
 from bridge.api.secrets import secret_routes
-from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket, Sockets
+from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket
 from bridge.api.spellings import Spellings
 from bridge.api.tls import ServedCertificate
 from bridge.api.watch import watch_route
+from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
 from bridge.config import ServerSettings
 from bridge.errors import BridgeError, RequestError, error_body
@@ -59,9 +59,7 @@ def new_app(
     keys: Keys,
     *,
     models: Callable[[], Mapping[str, str]],
-    listeners: Sockets,
-    agents: Sockets,
-    page_keys: Allowance,
+    page_keys: KeyAllowance,
     proxies: TrustedProxies,
     routes: Sequence[BaseRoute] = (),
     operations: Sequence[Operation] = (),
@@ -69,7 +67,8 @@ def new_app(
 ) -> Starlette:
     """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
 
-    ``models`` tells which may be asked for, and who answers for each. ``middleware`` is put around the router,
+    ``models`` tells which may be asked for, and who answers for each; ``page_keys`` how many keys pages get that show
+    none. ``middleware`` is put around the router,
     behind all that corrects and judges requests.
     """
     cors = Middleware(Cors, keys=keys)
@@ -78,8 +77,8 @@ def new_app(
         return PlainTextResponse("ok")
 
     served: list[BaseRoute] = [
-        realtime_route(calls, keys, listeners, agents),
-        watch_route(calls, keys, listeners),
+        realtime_route(calls, keys),
+        watch_route(calls, keys),
         *call_routes(calls, keys),
         *secret_routes(keys, calls, page_keys),
         *model_routes(models, keys),

@@ -10,9 +10,6 @@ has not been let in yet can send small messages only.
 import asyncio
 import socket
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 from starlette.responses import JSONResponse
@@ -28,7 +25,7 @@ from websockets.protocol import State
 from bridge.api.gate import Pass
 from bridge.api.keys import subprotocols
 from bridge.calls.keys import API_KEY_ID
-from bridge.errors import BridgeError, OverLimit, error_body
+from bridge.errors import BridgeError, error_body
 from bridge.media.contracts import SinkOwner
 from bridge.turns import UNIT_S, Share, Shares, Work
 from bridge.wire.message import EncodedMessage, frame_of
@@ -38,8 +35,8 @@ __all__ = [
     "MAX_TEXT_CHARS",
     "UNSUPPORTED_DATA",
     "BridgeWebSocket",
+    "KeyShares",
     "SocketSink",
-    "Sockets",
     "accept",
     "deny",
 ]
@@ -351,33 +348,15 @@ async def accept(websocket: WebSocket) -> None:
     await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in subprotocols(websocket.headers) else None)
 
 
-class Sockets:
-    """How many sockets of one kind, ``what``, each key has, over all calls."""
+class KeyShares:
+    """What all sockets of one key together may take of our time before they wait for their turn."""
 
-    def __init__(self, limit: int, *, what: str = "listeners") -> None:
-        self.limit = limit
-        self._what = what
-        self._taken: Counter[str] = Counter()
+    def __init__(self) -> None:
         self._shares = Shares(_KEY_SHARE, _KEY_BURST_S)
 
-    def share_of(self, key_id: str) -> Share | None:
-        """What all sockets of a minted key may take of our time before they wait for their turn."""
+    def of(self, key_id: str) -> Share | None:
+        """Of this minted key; API keys have no such limit."""
         return None if key_id == API_KEY_ID else self._shares.of(key_id)
-
-    def require_room(self, key_id: str) -> None:
-        """Raises ``OverLimit`` where one more would be one too many."""
-        if self._taken[key_id] >= self.limit:
-            raise OverLimit(f"This key has {self.limit} {self._what} already, which is the limit.")
-
-    @contextmanager
-    def one_more(self, key_id: str) -> Iterator[None]:
-        """Counts the socket for as long as it is there."""
-        self._taken[key_id] += 1
-        try:
-            yield
-        finally:
-            self._taken[key_id] -= 1
-            self._taken += Counter()  # forgets keys that have none
 
 
 def _fits(reason: str) -> str:

@@ -8,7 +8,7 @@ from starlette.websockets import WebSocket
 
 from bridge.api.attach import serve_place
 from bridge.api.keys import Keys
-from bridge.api.socket import Sockets, deny
+from bridge.api.socket import deny
 from bridge.calls.service import CallService
 from bridge.errors import BridgeError
 from bridge.wire.choices import parse_choices
@@ -18,7 +18,7 @@ __all__ = ["watch_route"]
 _CHOICES = ("events", "after")
 
 
-def watch_route(calls: CallService, keys: Keys, sockets: Sockets) -> WebSocketRoute:
+def watch_route(calls: CallService, keys: Keys) -> WebSocketRoute:
     """The route, for API keys only: what a minted key may see, it is told elsewhere."""
 
     async def watch(websocket: WebSocket) -> None:
@@ -27,11 +27,9 @@ def watch_route(calls: CallService, keys: Keys, sockets: Sockets) -> WebSocketRo
             grant.require_admin()
             choices = parse_choices(websocket.query_params.multi_items(), allowed=_CHOICES)
             place = await calls.place_for_watcher(grant, choices)
-            sockets.require_room(grant.key_id)
         except BridgeError as error:
             await deny(websocket, error)
             return
-        with sockets.one_more(grant.key_id):
-            await serve_place(websocket, place)
+        await serve_place(websocket, place)
 
     return WebSocketRoute("/v1/calls/events", watch)

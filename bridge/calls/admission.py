@@ -1,34 +1,17 @@
-"""Whether one more call may begin: in this process by its limits and its load, of each key by its quota.
+"""Whether one more call may begin in this process, by its limits and its load.
 
 A place is reserved before anything else is asked or spent, so that no two calls are let into the last one, however long
 the answer takes; it is given back when the call is over, or was not opened after all.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol
 
 from bridge.calls.keys import API_KEY_ID
 from bridge.calls.overload import LoopLag
+from bridge.calls.quotas import Reservation
 from bridge.errors import Draining, OverLimit
 
-__all__ = ["Admission", "CallPlace", "CallQuotas", "LocalCallQuotas"]
-
-
-class CallPlace:
-    """One call's place; ``release`` gives it back."""
-
-    def __init__(self) -> None:
-        self._on_release: list[Callable[[], None]] = []
-
-    def holds(self, give_back: Callable[[], None]) -> None:
-        """The place takes one more thing with it, which ``give_back`` returns."""
-        self._on_release.append(give_back)
-
-    def release(self) -> None:
-        """The call is over, or was not opened; may be called twice."""
-        while self._on_release:
-            self._on_release.pop()()
+__all__ = ["Admission"]
 
 
 class Admission:
@@ -63,57 +46,17 @@ class Admission:
         if key_id != API_KEY_ID and self._calls[True] >= self._max_calls_of_clients:
             raise _too_many(f"The server has {self._max_calls_of_clients} calls of clients")
 
-    def reserve(self, key_id: str = API_KEY_ID) -> CallPlace:
+    def reserve(self, key_id: str = API_KEY_ID) -> Reservation:
         """A place for a call of the key; raises what ``require_room`` does."""
         self.require_room(key_id)
         is_client = key_id != API_KEY_ID
         self._calls[is_client] += 1
-        place = CallPlace()
-        place.holds(lambda: self._give_back(is_client))
-        return place
+        reservation = Reservation()
+        reservation.holds(lambda: self._give_back(is_client))
+        return reservation
 
     def _give_back(self, is_client: bool) -> None:
         self._calls[is_client] -= 1
-
-
-class CallQuotas(Protocol):
-    """How many calls each minted key may have at a time, wherever they run. API keys have no quota."""
-
-    async def require_room(self, key_id: str) -> None:
-        """Raises ``OverLimit`` if one more call of the key would be refused."""
-        ...
-
-    async def take(self, key_id: str) -> None:
-        """Counts one more call of the key, or raises ``OverLimit``; both in one step."""
-        ...
-
-    def give_back(self, key_id: str) -> None:
-        """A call of the key is over. It returns at once; what it has to tell others, it tells later."""
-        ...
-
-
-class LocalCallQuotas:
-    """The ``CallQuotas`` of one process: ``limit`` for each key."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._taken: Counter[str] = Counter()
-
-    async def require_room(self, key_id: str) -> None:
-        """See ``CallQuotas``."""
-        if key_id != API_KEY_ID and self._taken[key_id] >= self.limit:
-            raise _too_many(f"This key has {self.limit} calls")
-
-    async def take(self, key_id: str) -> None:
-        """See ``CallQuotas``."""
-        await self.require_room(key_id)
-        self._taken[key_id] += 1
-
-    def give_back(self, key_id: str) -> None:
-        """See ``CallQuotas``."""
-        self._taken[key_id] -= 1
-        if self._taken[key_id] <= 0:
-            del self._taken[key_id]
 
 
 def _too_many(what: str) -> OverLimit:

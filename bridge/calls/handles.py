@@ -62,7 +62,7 @@ class SocketPlace(Protocol):
         ...
 
     def give_up(self) -> None:
-        """No socket came; a call that was opened for it ends."""
+        """No socket came: what the place has taken is given back, and a call that was opened for it ends."""
         ...
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from bridge.calls.directory import CallDirectory
 from bridge.calls.events import EventBus
 from bridge.calls.handles import AgentLobby, AgentSeat, SocketHandle
+from bridge.calls.quotas import Reservation
 from bridge.calls.registry import Registry
 from bridge.errors import BridgeError, Forbidden
 from bridge.media.contracts import Sink
@@ -30,6 +31,7 @@ class SessionPlace:
     role: ListenerRole
     choices: Choices
     dialect: Dialect
+    reservation: Reservation
 
     @property
     def is_owner(self) -> bool:
@@ -46,18 +48,20 @@ class SessionPlace:
             sink.close(_NORMAL, _CALL_ENDED)
             return None
         listener = self.session.audience.attach(sink, role=self.role, dialect=self.dialect, choices=self.choices)
-        return _SessionSocket(self.session, listener)
+        return _SessionSocket(self.session, listener, self.reservation)
 
     def give_up(self) -> None:
         """See ``SocketPlace``."""
+        self.reservation.release()
         if self.is_owner:
             self.session.close("client_closed")
 
 
 class _SessionSocket:
-    def __init__(self, session: Session, listener: Listener) -> None:
+    def __init__(self, session: Session, listener: Listener, reservation: Reservation) -> None:
         self._session = session
         self._listener = listener
+        self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
@@ -76,6 +80,7 @@ class _SessionSocket:
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
+        self._reservation.release()
         self._session.detach(self._listener, reason, error=error, is_lost=is_lost)
 
 
@@ -86,6 +91,7 @@ class WatcherPlace:
     registry: Registry
     events: EventBus
     choices: Choices
+    reservation: Reservation
     is_owner = False
 
     def bind_task(self) -> None:
@@ -94,16 +100,18 @@ class WatcherPlace:
     async def attach(self, sink: Sink) -> SocketHandle:
         """See ``SocketPlace``."""
         running = [session.stats() for session in self.registry.sessions]
-        return _WatcherSocket(self.events, self.events.watch(sink, self.choices, running))
+        return _WatcherSocket(self.events, self.events.watch(sink, self.choices, running), self.reservation)
 
     def give_up(self) -> None:
-        """Nothing was begun."""
+        """See ``SocketPlace``."""
+        self.reservation.release()
 
 
 class _WatcherSocket:
-    def __init__(self, events: EventBus, watcher: Listener) -> None:
+    def __init__(self, events: EventBus, watcher: Listener, reservation: Reservation) -> None:
         self._events = events
         self._watcher = watcher
+        self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
@@ -121,6 +129,7 @@ class _WatcherSocket:
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
+        self._reservation.release()
         self._events.leave(self._watcher)
 
 
@@ -131,6 +140,7 @@ class AgentPlace:
     lobby: AgentLobby
     directory: CallDirectory
     call_id: str | None
+    reservation: Reservation
     is_owner = False
 
     def bind_task(self) -> None:
@@ -141,16 +151,18 @@ class AgentPlace:
         if self.call_id is not None and await self.directory.find(self.call_id) is None:
             sink.close(_NORMAL, _CALL_ENDED)
             return None
-        return _AgentSocket(sink, self.lobby.attach(sink, self.call_id))
+        return _AgentSocket(sink, self.lobby.attach(sink, self.call_id), self.reservation)
 
     def give_up(self) -> None:
-        """Nothing was begun."""
+        """See ``SocketPlace``."""
+        self.reservation.release()
 
 
 class _AgentSocket:
-    def __init__(self, sink: Sink, seat: AgentSeat) -> None:
+    def __init__(self, sink: Sink, seat: AgentSeat, reservation: Reservation) -> None:
         self._sink = sink
         self._seat = seat
+        self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
@@ -166,4 +178,5 @@ class _AgentSocket:
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
+        self._reservation.release()
         self._seat.detach()

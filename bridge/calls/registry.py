@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.calls.admission import Admission, CallPlace
+from bridge.calls.admission import Admission
 from bridge.calls.budgets import ConversationBudgets
 from bridge.calls.directory import CallDirectory, CallRecord, LocalCallDirectory, unknown_call
 from bridge.calls.events import LocalEventBus
+from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
 from bridge.calls.terms import Terms
 from bridge.context import CallContext
@@ -79,7 +80,7 @@ class Registry:
         self._is_relayed = is_relayed
         self._reaper = CallReaper()
         self._sessions: dict[str, Session] = {}
-        self._places: dict[str, CallPlace] = {}
+        self._reservations: dict[str, Reservation] = {}
 
     async def __aenter__(self) -> "Registry":
         await self._reaper.__aenter__()
@@ -121,21 +122,21 @@ class Registry:
         if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
             raise complaint.anew()
 
-    def open(self, terms: Terms, *, transport: str, place: CallPlace | None = None) -> Session:
-        """A new session; the id of a WebSocket's own is its call's id, too. ``place`` is reserved, or one is taken now.
+    def open(self, terms: Terms, *, transport: str, reservation: Reservation | None = None) -> Session:
+        """A new session; the id of a WebSocket's own is its call's id, too. A place is reserved if none is given.
 
         Raises ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
         """
-        place = place or self.admission.reserve(terms.key_id)
+        reservation = reservation or self.admission.reserve(terms.key_id)
         try:
             self.admission.require_accepting()  # it may have begun to stop since the place was reserved
             self.require_known(terms)
-            return self._open(terms, transport, place)
+            return self._open(terms, transport, reservation)
         except BaseException:
-            place.release()
+            reservation.release()
             raise
 
-    def _open(self, terms: Terms, transport: str, place: CallPlace) -> Session:
+    def _open(self, terms: Terms, transport: str, reservation: Reservation) -> Session:
         limits = self._limits
         limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
         started_at = time.time()
@@ -163,7 +164,7 @@ class Registry:
             warnings=terms.warnings,
         )
         upstream = self._new_upstream(info)
-        place.holds(lambda: self.budgets.close(terms.key_id))
+        reservation.holds(lambda: self.budgets.close(terms.key_id))
         session = Session(
             info,
             upstream,
@@ -174,7 +175,7 @@ class Registry:
             resume_grace_s=limits.resume_grace_s,
             budget=self.budgets.open(terms.key_id),
         )
-        self._sessions[info.id], self._places[info.id] = session, place
+        self._sessions[info.id], self._reservations[info.id] = session, reservation
         self.directory.add(CallRecord(call_id=info.id, key_id=info.key_id))
         self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=terms.idle_timeout_s, on_gone=self._forget)
         session.start(config, terms.wanted.body)
@@ -202,7 +203,7 @@ class Registry:
 
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
-            self._places.pop(session.info.id).release()
+            self._reservations.pop(session.info.id).release()
             self.directory.remove(session.info.id)
             result, reason = session.lifetime.result
             self.events.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

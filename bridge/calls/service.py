@@ -9,11 +9,11 @@ from dataclasses import replace
 from msgspec import UNSET
 from msgspec.structs import replace as with_fields
 
-from bridge.calls.admission import CallPlace, CallQuotas
 from bridge.calls.directory import unknown_call
 from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
+from bridge.calls.quotas import Quotas, Reservation
 from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
 from bridge.errors import BadRequest, NotImplementedHere
@@ -40,7 +40,7 @@ class CallService:
         self,
         registry: Registry,
         keys: KeyStore,
-        quotas: CallQuotas,
+        quotas: Quotas,
         *,
         webrtc: Endpoint | None = None,
         lobby: AgentLobby | None = None,
@@ -60,11 +60,6 @@ class CallService:
     def default_model(self) -> str:
         """Of a call that names none."""
         return self._registry.default_model
-
-    @property
-    def is_draining(self) -> bool:
-        """No new calls are taken."""
-        return self._registry.admission.is_draining
 
     def require_accepting(self) -> None:
         """Raises ``Draining`` if nothing new is begun here."""
@@ -86,7 +81,7 @@ class CallService:
     async def require_room(self, key_id: str = API_KEY_ID) -> None:
         """Raises ``Draining``, ``Overloaded`` or ``OverLimit`` if a call of the key would be refused now."""
         self._registry.admission.require_room(key_id)
-        await self._quotas.require_room(key_id)
+        await self._quotas.calls.require_room(key_id)
 
     async def open_with_offer(self, terms: Terms, sdp: bytes) -> CallAnswer:
         """A call over WebRTC, and the answer that brings its peer here.
@@ -104,7 +99,7 @@ class CallService:
     async def open_with_socket(self, terms: Terms) -> SocketPlace:
         """A call over a WebSocket, and its owner's place; raises as ``open_with_offer`` does."""
         session = await self._open(terms, transport="websocket")
-        return SessionPlace(session, ListenerRole.OWNER, STOCK, terms.dialect)
+        return SessionPlace(session, ListenerRole.OWNER, STOCK, terms.dialect, Reservation())
 
     async def open_with_carrier(self, terms: Terms, carrier: str) -> CarrierCall:
         """A call that ``carrier`` brings; raises as ``open_with_offer`` does."""
@@ -113,21 +108,19 @@ class CallService:
         return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))
 
     async def _open(self, terms: Terms, *, transport: str) -> Session:
-        return self._registry.open(terms, transport=transport, place=await self._reserve(terms))
+        return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))
 
-    async def _reserve(self, terms: Terms) -> CallPlace:
+    async def _reserve(self, terms: Terms) -> Reservation:
         """A place for the call. Its key is spent last: a request that is refused costs a single-use key nothing."""
-        place = self._registry.admission.reserve(terms.key_id)
+        reservation = self._registry.admission.reserve(terms.key_id)
         try:
-            if terms.key_id != API_KEY_ID:
-                await self._quotas.take(terms.key_id)
-                place.holds(lambda: self._quotas.give_back(terms.key_id))
+            await self._quotas.calls.take(terms.key_id, reservation)
             self._registry.require_known(terms)
             await self._keys.spend(terms.token)
         except BaseException:
-            place.release()
+            reservation.release()
             raise
-        return place
+        return reservation
 
     # Coming back
 
@@ -164,7 +157,7 @@ class CallService:
         if session.info.transport != "websocket" or not session.lifetime.window.is_possible:
             raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
         session.audience.require_event(after)
-        return SessionPlace(session, ListenerRole.OWNER, Choices(after=after), dialect)
+        return SessionPlace(session, ListenerRole.OWNER, Choices(after=after), dialect, Reservation())
 
     @property
     def _offers(self) -> Endpoint:
@@ -195,16 +188,23 @@ class CallService:
         session = await self._find(grant, call_id)
         session.audience.require_room()
         session.audience.require_event(choices.after)
-        return SessionPlace(session, role, choices, dialect)
+        reservation = Reservation()
+        await self._quotas.listeners.take(grant.key_id, reservation)
+        return SessionPlace(session, role, choices, dialect, reservation)
 
     async def place_for_watcher(self, grant: Grant, choices: Choices) -> SocketPlace:
         """A place beside all calls; raises ``ResumeGap`` if ``choices.after`` is too old."""
         grant.require_admin()
         self._registry.events.require_known(choices)
-        return WatcherPlace(self._registry, self._registry.events, choices)
+        reservation = Reservation()
+        await self._quotas.listeners.take(grant.key_id, reservation)
+        return WatcherPlace(self._registry, self._registry.events, choices, reservation)
 
     async def place_for_agent(self, grant: Grant, call_id: str | None) -> SocketPlace:
-        """An agent's place, for a call or for any; raises ``OverLimit`` if too many wait already."""
+        """An agent's place, for a call or for any; raises ``OverLimit`` if too many wait already.
+
+        Its key is spent last: a request that is refused costs a single-use key nothing.
+        """
         grant.require_agent()
         if self._lobby is None:
             raise NotImplementedHere("This server takes no agents.")
@@ -213,7 +213,14 @@ class CallService:
             raise unknown_call(str(call_id))
         if call_id is not None:
             await self._find_for(API_KEY_ID, call_id)
-        return AgentPlace(self._lobby, self._registry.directory, call_id)
+        reservation = Reservation()
+        try:
+            await self._quotas.agents.take(grant.key_id, reservation)
+            await self._keys.spend(grant.token)
+        except BaseException:
+            reservation.release()
+            raise
+        return AgentPlace(self._lobby, self._registry.directory, call_id, reservation)
 
     # Running calls
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.api.allowance import Allowance
+from bridge.calls.quotas import LocalKeyAllowance
 from bridge.errors import OverLimit
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
@@ -11,28 +11,28 @@ from tests.fakes import FakeClock
 _PAGE = "https://app.example"
 
 
-def test_each_address_has_its_own() -> None:
+async def test_each_address_has_its_own() -> None:
     """One that has had enough is refused until the minute is over; the others are not."""
     clock = FakeClock(100.0)
-    allowance = Allowance(2, clock=clock)
+    allowance = LocalKeyAllowance(2, clock=clock)
     for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1", ""):
-        allowance.take(address)
+        await allowance.take(address)
     clock.now += 59
     with pytest.raises(OverLimit) as caught:
-        allowance.take("192.0.2.1")
+        await allowance.take("192.0.2.1")
     assert caught.value.headers["Retry-After"]
-    allowance.take("192.0.2.2")
+    await allowance.take("192.0.2.2")
     clock.now += 1
-    allowance.take("192.0.2.1")
+    await allowance.take("192.0.2.1")
 
 
-def test_a_network_of_ipv6_is_one_address() -> None:
+async def test_a_network_of_ipv6_is_one_address() -> None:
     """Whoever has one address of a /64 has all of them."""
-    allowance = Allowance(1, clock=FakeClock(0.0))
-    allowance.take("2001:db8:0:1::1")
+    allowance = LocalKeyAllowance(1, clock=FakeClock(0.0))
+    await allowance.take("2001:db8:0:1::1")
     with pytest.raises(OverLimit):
-        allowance.take("2001:db8:0:1:ffff::2")
-    allowance.take("2001:db8:0:2::1")
+        await allowance.take("2001:db8:0:1:ffff::2")
+    await allowance.take("2001:db8:0:2::1")
 
 
 async def test_pages_get_so_many_keys(serve_with: ServeWith) -> None:

@@ -13,15 +13,13 @@ from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
 
 from bridge.api import realtime
-from bridge.api.allowance import Allowance
 from bridge.api.describe import asyncapi
 from bridge.api.describe import openapi as openapi_of
 from bridge.api.keys import Keys
 from bridge.api.proxies import TrustedProxies
 from bridge.api.server import new_app
-from bridge.api.socket import Sockets
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.config import TelephonySettings
@@ -83,15 +81,13 @@ def test_every_route_is_described() -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 1.0, "backlog": Limits()}
     registry = Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits))
     keys = Keys((), (), LocalKeyStore())
-    calls = CallService(registry, keys.store, LocalCallQuotas(1))
+    calls = CallService(registry, keys.store, LocalQuotas.of(calls=1))
     telephony = Telephony(TelephonySettings(), calls, keys)
     app = new_app(
         calls,
         keys,
         models=dict,
-        listeners=Sockets(10),
-        agents=Sockets(10),
-        page_keys=Allowance(10),
+        page_keys=LocalKeyAllowance(10),
         proxies=TrustedProxies(),
         routes=telephony.routes,
     )

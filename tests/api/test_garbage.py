@@ -13,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from bridge.api.allowance import Allowance
 from bridge.api.keys import Keys
 from bridge.api.proxies import TrustedProxies
 from bridge.api.server import new_app
-from bridge.api.socket import Sockets
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
@@ -357,14 +355,12 @@ async def _ask(path: str, content_type: str, body: bytes) -> None:
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 1, "call_limit_s": 60.0, "backlog": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
         keys = Keys((), (), LocalKeyStore())
-        calls = CallService(registry, keys.store, LocalCallQuotas(1), webrtc=cast(Any, _NoEndpoint()))
+        calls = CallService(registry, keys.store, LocalQuotas.of(calls=1), webrtc=cast(Any, _NoEndpoint()))
         app = new_app(
             calls,
             keys,
             models=dict,
-            listeners=Sockets(10),
-            agents=Sockets(10),
-            page_keys=Allowance(10),
+            page_keys=LocalKeyAllowance(10),
             proxies=TrustedProxies(),
         )
         status, answer = await _post(app, path, content_type, body)

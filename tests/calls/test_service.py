@@ -4,15 +4,17 @@ import asyncio
 
 import pytest
 
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.handles import SocketHandle, SocketPlace
 from bridge.calls.keys import Grant, KeyPurpose, LocalKeyStore
+from bridge.calls.quotas import LocalKeyQuota, Quotas, Reservation
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
 from bridge.errors import BridgeError, Draining, Forbidden, OverLimit, Unauthorized, UnknownCall
+from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.turns import Work
+from bridge.upstream.agent import Lobby
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.codecs.codec import Dialect
 from bridge.wire.stats import ListenerRole
@@ -34,28 +36,41 @@ class _SlowKeyStore(LocalKeyStore):
         await super().spend(token)
 
 
-class _SlowQuotas(LocalCallQuotas):
+class _SlowQuota(LocalKeyQuota):
     """Counts in one step, after a while."""
 
-    async def take(self, key_id: str) -> None:
+    async def take(self, key_id: str, reservation: Reservation) -> None:
         await asyncio.sleep(0)
-        await super().take(key_id)
+        await super().take(key_id, reservation)
 
 
 class _House:
     """A service whose keys and quotas take their time."""
 
-    def __init__(self, *, max_calls: int = 20, max_calls_per_key: int = 10, max_listeners: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        max_calls: int = 20,
+        max_calls_per_key: int = 10,
+        max_listeners: int = 3,
+        max_listeners_per_key: int = 9,
+    ) -> None:
         limits = CallLimits(max_calls=max_calls, max_listeners_per_call=max_listeners, call_limit_s=3600.0)
         self.registry = Registry(self._new_upstream, limits)
         self.keys = _SlowKeyStore()
-        self.calls = CallService(self.registry, self.keys, _SlowQuotas(max_calls_per_key))
+        quotas = Quotas(
+            _SlowQuota(max_calls_per_key, what="calls", code="too_many_calls"),
+            _SlowQuota(max_listeners_per_key, what="listeners already", counts_api_keys=True),
+            _SlowQuota(2, what="agents already"),
+        )
+        self.lobby = Lobby(Limits())
+        self.calls = CallService(self.registry, self.keys, quotas, lobby=self.lobby)
 
     def _new_upstream(self, info: CallInfo) -> FakeUpstream:
         return FakeUpstream()
 
-    async def mint(self, key_id: str, *, is_single_use: bool = False) -> Grant:
-        grant = Grant(key_id=key_id, purpose=KeyPurpose.CLIENT, is_single_use=is_single_use)
+    async def mint(self, key_id: str, *, is_single_use: bool = False, purpose: KeyPurpose = KeyPurpose.CLIENT) -> Grant:
+        grant = Grant(key_id=key_id, purpose=purpose, is_single_use=is_single_use)
         minted = await self.keys.find(await self.keys.mint(grant, ttl_s=60))
         assert minted is not None
         return minted.grant
@@ -233,6 +248,77 @@ async def test_the_last_listener_is_let_in_once() -> None:
         assert await places[0].attach(FakeSink()) is not None
         with pytest.raises(OverLimit):
             await places[1].attach(FakeSink())
+
+
+async def test_each_key_has_so_many_listeners() -> None:
+    """Over all calls, watchers included; each that is gone, or did not come, makes room for another."""
+    house = _House(max_listeners=9, max_listeners_per_key=2)
+
+    async def place(call_id: str) -> SocketPlace:
+        return await house.calls.place_for_listener(_API, call_id, ListenerRole.OBSERVER, STOCK, dialect=Dialect.GA)
+
+    async with house.registry:
+        call_ids = [(await house.owned())[0] for _ in range(2)]
+        listening = await (await place(call_ids[0])).attach(FakeSink())
+        watching = await house.calls.place_for_watcher(_API, Choices())
+        assert listening is not None
+        with pytest.raises(OverLimit, match="This key has 2 listeners"):
+            await place(call_ids[1])
+        listening.detach("client_closed")
+        listening.detach("client_closed")
+        other = await place(call_ids[1])
+        with pytest.raises(OverLimit):
+            await house.calls.place_for_watcher(_API, Choices())
+        watching.give_up()
+        other.give_up()
+        assert [await place(call_ids[0]) for _ in range(2)]
+        with pytest.raises(OverLimit):
+            await place(call_ids[0])
+
+
+async def test_each_key_has_so_many_agents() -> None:
+    """However many come at once; a refusal leaves a single-use key as it is, and API keys have no such limit."""
+    house = _House()
+    async with house.registry:
+        grant = await house.mint("key_1", purpose=KeyPurpose.AGENT)
+        found = await asyncio.gather(
+            *(house.calls.place_for_agent(grant, None) for _ in range(5)), return_exceptions=True
+        )
+        places = [place for place in found if not isinstance(place, BaseException)]
+        assert len(places) == 2
+        assert sum(isinstance(refusal, OverLimit) for refusal in found) == 3
+        once = await house.mint("key_1", is_single_use=True, purpose=KeyPurpose.AGENT)
+        with pytest.raises(OverLimit):
+            await house.calls.place_for_agent(once, None)
+        handles = [await place.attach(FakeSink()) for place in places]
+        assert house.lobby.waiting == 2
+        for handle in handles:
+            assert handle is not None
+            handle.detach("client_closed")
+        assert house.lobby.waiting == 0
+        await house.calls.place_for_agent(once, None)
+        with pytest.raises(Unauthorized):
+            await house.calls.place_for_agent(once, None)
+        for _ in range(4):
+            await house.calls.place_for_agent(_API, None)
+        await house.calls.place_for_agent(grant, None)  # what was refused holds no place
+
+
+async def test_an_agent_comes_for_a_call_that_there_is() -> None:
+    """A call that is unknown is refused, one that ends during the upgrade closes the socket; a key names one call."""
+    house = _House()
+    async with house.registry:
+        call_id, _, _ = await house.owned()
+        with pytest.raises(UnknownCall):
+            await house.calls.place_for_agent(_API, "rtc_nobody")
+        with pytest.raises(UnknownCall):
+            await house.calls.place_for_agent(Grant(key_id="key_1", purpose=KeyPurpose.AGENT, call_id="rtc_1"), call_id)
+        place = await house.calls.place_for_agent(_API, call_id)
+        await house.calls.hang_up(_API, call_id)
+        sink = FakeSink()
+        assert await place.attach(sink) is None
+        assert sink.closed == (1000, "call ended")
+        assert house.lobby.waiting == 0
 
 
 async def test_what_a_socket_says_and_how_it_leaves() -> None:

@@ -106,7 +106,7 @@ _PROBES: dict[str, tuple[Any, Callable[[Daemon], object], object]] = {
         (7, 7),
     ),
     "max_calls": (70, lambda d: d.registry.admission._max_calls, 70),
-    "max_calls_per_key": (7, lambda d: (d._quotas.limit, d._agents.limit), (7, 7)),
+    "max_calls_per_key": (7, lambda d: (d._quotas.calls.limit, d._quotas.agents.limit), (7, 7)),
     "reserved_calls": (7, lambda d: d.registry.admission._max_calls_of_clients, 193),
     "max_loop_lag_ms": (7.0, lambda d: d.registry.admission.lag.limit_ms, 7.0),
     "call_limit_s": (7.0, lambda d: d.registry._limits.call_limit_s, 7.0),
@@ -115,7 +115,7 @@ _PROBES: dict[str, tuple[Any, Callable[[Daemon], object], object]] = {
     "conversation_bytes_per_key": (70_000, lambda d: d.registry.budgets._limits.of_key, 70_000),
     "conversation_bytes_in_all": (70_000, lambda d: d.registry.budgets._of_process.limit_bytes, 70_000),
     "max_listeners_per_call": (7, lambda d: d.registry._limits.max_listeners_per_call, 7),
-    "max_listeners_per_key": (7, lambda d: d._listeners.limit, 7),
+    "max_listeners_per_key": (7, lambda d: d._quotas.listeners.limit, 7),
     "listener_backlog_bytes": (
         7000,
         lambda d: {

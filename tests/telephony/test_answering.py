@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from bridge.api.gate import Gate
-from bridge.calls.admission import LocalCallQuotas
 from bridge.calls.handles import CarrierCall
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.quotas import LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
@@ -77,7 +77,7 @@ class _House:
             lambda info: self._new_upstream(), CallLimits(max_calls=5, max_listeners_per_call=1, call_limit_s=3600.0)
         )
         keys = LocalKeyStore()
-        self.service = _SlowService(self.registry, keys, LocalCallQuotas(5))
+        self.service = _SlowService(self.registry, keys, LocalQuotas.of(calls=5))
         self.service.may, self.service.asked = asyncio.Event(), asyncio.Semaphore(0)
         self.calls = CarrierCalls(TelephonySettings(), self.service, keys, on_hang_up=self._hung_up, queue_limit_s=600)
         self.port = 0

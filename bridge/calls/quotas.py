@@ -1,0 +1,163 @@
+"""How much each key may have at a time, and each address without one, in all processes together.
+
+What is taken is counted in one step with the look whether there is any left, by whoever keeps the count.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import Protocol
+
+from bridge.calls.keys import API_KEY_ID
+from bridge.errors import OverLimit
+
+__all__ = ["KeyAllowance", "KeyQuota", "LocalKeyAllowance", "LocalKeyQuota", "LocalQuotas", "Quotas", "Reservation"]
+
+_WINDOW_S = 60.0
+_OWN_BITS = 64  # of an IPv6 address; whoever has one has all of them
+
+
+class Reservation:
+    """What was taken for one call or one socket; ``release`` gives all of it back."""
+
+    def __init__(self) -> None:
+        self._on_release: list[Callable[[], None]] = []
+
+    def holds(self, give_back: Callable[[], None]) -> None:
+        """One more thing was taken, which ``give_back`` returns."""
+        self._on_release.append(give_back)
+
+    def release(self) -> None:
+        """The call or the socket is gone, or did not come; may be called twice."""
+        while self._on_release:
+            self._on_release.pop()()
+
+
+class KeyQuota(Protocol):
+    """How many of one thing each key may have at a time, wherever they are."""
+
+    async def require_room(self, key_id: str) -> None:
+        """Raises ``OverLimit`` if one more would be refused."""
+        ...
+
+    async def take(self, key_id: str, reservation: Reservation) -> None:
+        """Counts one more for as long as the reservation is held, or raises ``OverLimit``; both in one step.
+
+        Giving back returns at once; what has to be told to others is told later.
+        """
+        ...
+
+
+class LocalKeyQuota:
+    """The ``KeyQuota`` of one process: ``limit`` for each key; API keys have none, unless ``counts_api_keys``."""
+
+    def __init__(self, limit: int, *, what: str, code: str | None = None, counts_api_keys: bool = False) -> None:
+        """``what`` is named in the refusal, ``code`` its code if it is not ``rate_limit_exceeded``."""
+        self.limit = limit
+        self._what = what
+        self._code = code
+        self._counts_api_keys = counts_api_keys
+        self._taken: Counter[str] = Counter()
+
+    async def require_room(self, key_id: str) -> None:
+        """See ``KeyQuota``."""
+        if self._counts(key_id) and self._taken[key_id] >= self.limit:
+            raise OverLimit(f"This key has {self.limit} {self._what}, which is the limit.", code=self._code)
+
+    async def take(self, key_id: str, reservation: Reservation) -> None:
+        """See ``KeyQuota``. Nothing is awaited between the look and the count."""
+        await self.require_room(key_id)
+        if self._counts(key_id):
+            self._taken[key_id] += 1
+            reservation.holds(lambda: self._give_back(key_id))
+
+    def _counts(self, key_id: str) -> bool:
+        return self._counts_api_keys or key_id != API_KEY_ID
+
+    def _give_back(self, key_id: str) -> None:
+        self._taken[key_id] -= 1
+        if not self._taken[key_id]:
+            del self._taken[key_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """All that is counted by key."""
+
+    calls: KeyQuota
+    listeners: KeyQuota
+    """Sockets that are attached to calls, or watch them."""
+    agents: KeyQuota
+    """Those with a call too."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalQuotas(Quotas):
+    """Those of one process. API keys are limited in listeners alone; another key has as many agents as calls."""
+
+    calls: LocalKeyQuota
+    listeners: LocalKeyQuota
+    agents: LocalKeyQuota
+
+    @classmethod
+    def of(cls, *, calls: int, listeners: int = 2000) -> "LocalQuotas":
+        """So many for each key."""
+        return cls(
+            LocalKeyQuota(calls, what="calls", code="too_many_calls"),
+            LocalKeyQuota(listeners, what="listeners already", counts_api_keys=True),
+            LocalKeyQuota(calls, what="agents already"),
+        )
+
+    def limit_to(self, *, calls: int, listeners: int) -> None:
+        """From now on so many; those that are there stay."""
+        self.calls.limit = self.agents.limit = calls
+        self.listeners.limit = listeners
+
+
+class KeyAllowance(Protocol):
+    """How many keys a client gets who shows none: so many in a minute to each address."""
+
+    @property
+    def is_open(self) -> bool:
+        """There are any at all."""
+        ...
+
+    async def take(self, address: str) -> None:
+        """One more for ``address``; raises ``OverLimit``. Counted in one step with the look."""
+        ...
+
+
+class LocalKeyAllowance:
+    """The ``KeyAllowance`` of one process: ``limit`` a minute, counted from the first in a minute that anybody took."""
+
+    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._since = clock()
+        self._taken: Counter[str | int] = Counter()
+
+    @property
+    def is_open(self) -> bool:
+        """See ``KeyAllowance``."""
+        return self.limit > 0
+
+    async def take(self, address: str) -> None:
+        """See ``KeyAllowance``."""
+        now = self._clock()
+        if now - self._since >= _WINDOW_S:
+            self._since = now
+            self._taken.clear()
+        holder = _holder(address)
+        if self._taken[holder] >= self.limit:
+            raise OverLimit(f"This address has had {self.limit} in the last minute, which is the limit.")
+        self._taken[holder] += 1
+
+
+def _holder(address: str) -> str | int:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address  # of no network
+    return int(parsed) >> _OWN_BITS if isinstance(parsed, IPv6Address) else address
