@@ -322,6 +322,8 @@ def _call_limits(config: Config) -> CallLimits:
         call_limit_s=calls.call_limit_s,
         resume_grace_s=calls.resume_grace_s,
         max_loop_lag_ms=calls.max_loop_lag_ms,
+        ended_calls=calls.ended_calls,
+        ended_calls_age_s=calls.ended_calls_age_s,
         backlog=_backlog(config),
         keep=KeepLimits(calls.conversation_bytes, calls.conversation_bytes_per_key, calls.conversation_bytes_in_all),
     )

@@ -53,6 +53,7 @@ CALL_STATS = CallStats(
     legs=[],
     peer=None,
     upstream=UpstreamStats(name="local", lines=0, lost=0, answers=0),
+    key_id="api",
     setup_ms=None,
     dropped_events=0,
 )

@@ -31,6 +31,7 @@ WARNING = "Bridge-Warning"
 RESUME_KEY = "Bridge-Resume-Key"
 """The header that brings the call's resume key, and that shows it again."""
 
+_MAX_QUERY_CHARS = 256
 _SDP, _FORM = "application/sdp", "multipart/form-data"
 
 
@@ -74,7 +75,13 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         return Response(status_code=200)
 
     async def list_calls(request: Request) -> Response:
-        return json_response(CallList(data=await calls.list_calls(await keys.admit(request.headers))))
+        grant = await keys.admit(request.headers)
+        ended, wanted = (request.query_params.get(name, "") for name in ("ended", "q"))
+        if ended not in ("", "0", "1"):
+            raise BadRequest("'ended' is 0 or 1.", param="ended")
+        if len(wanted) > _MAX_QUERY_CHARS:
+            raise BadRequest(f"'q' has up to {_MAX_QUERY_CHARS} characters.", param="q")
+        return json_response(CallList(data=await calls.list_calls(grant, wanted, ended=ended == "1")))
 
     async def show_call(request: Request) -> Response:
         return json_response(await calls.show_call(await keys.admit(request.headers), request.path_params["call_id"]))

@@ -21,6 +21,7 @@ from bridge.api.secrets import BetaRequest, ClientSecretRequest
 from bridge.api.shapes import (
     BetaSession,
     CallList,
+    CallListQuery,
     CallQuery,
     ClientSecret,
     ErrorBody,
@@ -129,7 +130,13 @@ _OPERATIONS = [
     ),
     Operation(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
     Operation(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),
-    Operation(method="get", path="/v1/calls", summary="The running calls.", response=CallList),
+    Operation(
+        method="get",
+        path="/v1/calls",
+        summary="The running calls, or with `ended=1` the last ones that are over.",
+        response=CallList,
+        query=CallListQuery,
+    ),
     Operation(method="get", path="/v1/calls/{call_id}", summary="One running call.", response=CallStats),
     Operation(
         method="post",

@@ -14,6 +14,7 @@ __all__ = [
     "BetaKey",
     "BetaSession",
     "CallList",
+    "CallListQuery",
     "CallQuery",
     "ClientSecret",
     "ErrorBody",
@@ -57,7 +58,7 @@ class OfferForm(Struct, frozen=True):
 
 
 class CallList(Struct, frozen=True):
-    """All calls that the key may see."""
+    """Calls that the key may see: running ones from the oldest on, ended ones from the last on."""
 
     data: list[CallStats]
     object: str = "list"
@@ -102,6 +103,25 @@ class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.
     timestamp: (
         Annotated[int, _meaning("of Opus (at 48 kHz) and MP3: samples of the track before these")] | UnsetType
     ) = UNSET
+
+
+class CallListQuery(Struct, frozen=True):
+    """Which calls are to be listed."""
+
+    ended: Annotated[Literal["0", "1"], _meaning("1 lists the last calls that are over, not those that run")] | None = (
+        "0"
+    )
+    q: (
+        Annotated[
+            str,
+            msgspec.Meta(max_length=256),
+            _meaning(
+                "only calls that have this in their id, their carrier's ids, their caller's address, a value of their "
+                "metadata, or the id of their key; a telephone number is found however it is written"
+            ),
+        ]
+        | None
+    ) = None
 
 
 class CallQuery(Struct, frozen=True):

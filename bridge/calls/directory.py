@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.calls.keys import API_KEY_ID
+from bridge.calls.search import matches
+from bridge.context import CallContext
 from bridge.errors import UnknownCall
 
 __all__ = ["CallDirectory", "CallRecord", "LocalCallDirectory", "unknown_call"]
+
+_MAX_METADATA = 16
+_MAX_SEARCHED_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +24,19 @@ class CallRecord:
     call_id: str
     key_id: str
     """The key that opened it."""
+    found_by: tuple[str, ...] = ()
+    """By what else it can be searched for: ids, addresses, telephone numbers. No secret is among them."""
+
+    @classmethod
+    def of(cls, context: CallContext, key_id: str) -> "CallRecord":
+        """That of the call that ``context`` is of; what a caller may make as long as it likes is cut."""
+        metadata = [value[:_MAX_SEARCHED_CHARS] for value in context.metadata.values() if value not in context.secrets]
+        texts = (context.session_id, key_id, context.caller, *context.carrier_ids.values(), *metadata[:_MAX_METADATA])
+        return cls(call_id=context.call_id, key_id=key_id, found_by=tuple(filter(None, texts)))
+
+    def is_found_by(self, query: str) -> bool:
+        """It is what somebody looks for who has this much of it; see ``search.matches``."""
+        return matches(query, (self.call_id, *self.found_by))
 
     def is_visible_to(self, key_id: str) -> bool:
         """The key has opened the call, or sees all."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bridge.calls.admission import Admission
 from bridge.calls.budgets import ConversationBudgets
 from bridge.calls.directory import CallDirectory, CallRecord, LocalCallDirectory, unknown_call
+from bridge.calls.ended import LocalEndedCalls
 from bridge.calls.events import LocalEventBus
 from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
@@ -45,6 +46,10 @@ class CallLimits:
     """For which a lost owner or peer is waited for; 0 ends the call at once."""
     max_loop_lag_ms: float = 0.0
     """Of the event loop, above which no new call is taken; 0 for no limit."""
+    ended_calls: int = 1000
+    """That are remembered."""
+    ended_calls_age_s: float = 86_400.0
+    """For which each of them is."""
     backlog: Limits = Limits()
     """Of each listener."""
     keep: KeepLimits = KeepLimits()
@@ -73,6 +78,8 @@ class Registry:
         self.budgets = ConversationBudgets(limits.keep)
         self.directory = directory or LocalCallDirectory()
         """Where other processes may look for this one's calls."""
+        self.ended = LocalEndedCalls(limits.ended_calls, limits.ended_calls_age_s)
+        """Calls that are over."""
         self.events = LocalEventBus(limits.backlog)
         """Who hears of calls that begin and end."""
         self._new_upstream = new_upstream
@@ -80,7 +87,7 @@ class Registry:
         self._is_relayed = is_relayed
         self._reaper = CallReaper()
         self._sessions: dict[str, Session] = {}
-        self._reservations: dict[str, Reservation] = {}
+        self._records: dict[str, tuple[CallRecord, Reservation]] = {}
 
     async def __aenter__(self) -> "Registry":
         await self._reaper.__aenter__()
@@ -100,6 +107,7 @@ class Registry:
         self.admission.lag.limit_ms = limits.max_loop_lag_ms
         self.budgets.apply(limits.keep)
         self.events.apply(limits.backlog)
+        self.ended.limit_to(limits.ended_calls, limits.ended_calls_age_s)
 
     @property
     def sessions(self) -> list[Session]:
@@ -175,8 +183,9 @@ class Registry:
             resume_grace_s=limits.resume_grace_s,
             budget=self.budgets.open(terms.key_id),
         )
-        self._sessions[info.id], self._reservations[info.id] = session, reservation
-        self.directory.add(CallRecord(call_id=info.id, key_id=info.key_id))
+        record = CallRecord.of(context, info.key_id)
+        self._sessions[info.id], self._records[info.id] = session, (record, reservation)
+        self.directory.add(record)
         self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=terms.idle_timeout_s, on_gone=self._forget)
         session.start(config, terms.wanted.body)
         self.events.publish(CallOpened(call=session.stats()))
@@ -203,7 +212,9 @@ class Registry:
 
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
-            self._reservations.pop(session.info.id).release()
+            record, reservation = self._records.pop(session.info.id)
+            reservation.release()
             self.directory.remove(session.info.id)
             result, reason = session.lifetime.result
+            self.ended.add(record, session.stats(), result, reason)
             self.events.publish(CallClosed(call_id=session.info.id, result=result, reason=reason))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from msgspec import UNSET
 from msgspec.structs import replace as with_fields
 
-from bridge.calls.directory import unknown_call
+from bridge.calls.directory import CallRecord, unknown_call
 from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
@@ -224,12 +224,20 @@ class CallService:
 
     # Running calls
 
-    async def list_calls(self, grant: Grant) -> list[CallStats]:
-        """The calls that the key may see, oldest first."""
+    async def list_calls(self, grant: Grant, query: str = "", *, ended: bool = False) -> list[CallStats]:
+        """The calls that the key may see: those that run, oldest first, or that have ``ended``, the last one first.
+
+        With a ``query`` only those that ``search.matches`` finds by an id, an address, metadata or their key.
+        """
         grant.require_listener()
-        records = await self._registry.directory.list()
-        visible = {record.call_id for record in records if record.is_visible_to(grant.key_id)}
-        return [session.stats() for session in self._registry.sessions if session.info.id in visible]
+
+        def is_wanted(record: CallRecord) -> bool:
+            return record.is_visible_to(grant.key_id) and (not query or record.is_found_by(query))
+
+        if ended:
+            return [call.stats for call in await self._registry.ended.list() if is_wanted(call.record)]
+        wanted = {record.call_id for record in filter(is_wanted, await self._registry.directory.list())}
+        return [session.stats() for session in self._registry.sessions if session.info.id in wanted]
 
     async def show_call(self, grant: Grant, call_id: str) -> CallStats:
         """One of them, with its configuration."""

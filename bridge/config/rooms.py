@@ -258,6 +258,12 @@ class CallSettings(Section, frozen=True, kw_only=True):
         float,
         setting(NEW_CALLS, "time in which a lost owner or peer may come back, in seconds; 0: none", ge=0, le=3600),
     ] = 30.0
+    ended_calls: Annotated[
+        int, setting(LIVE, "ended calls that `GET /v1/calls?ended=1` lists; 0: none", ge=0, le=100_000)
+    ] = 1000
+    ended_calls_age_s: Annotated[
+        float, setting(LIVE, "for how long it lists each of them, in seconds", ge=1, le=604_800)
+    ] = 86_400.0
     conversation_bytes: Annotated[
         int, setting(NEW_CALLS, "bytes of text, sound and pictures that one conversation may keep", ge=65_536)
     ] = 33_554_432

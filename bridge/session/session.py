@@ -302,6 +302,7 @@ class Session:
             legs=self._bearers(),
             peer=None if leg is None else leg.stats(),
             upstream=self._upstream.stats(),
+            key_id=info.key_id,
             setup_ms=self.lifetime.setup_ms,
             dropped_events=self.audience.dropped_events,
             session=self.state.session if in_full else UNSET,

@@ -187,7 +187,7 @@ class RecordingStats(Struct, frozen=True, kw_only=True):
 
 
 class CallStats(Struct, frozen=True, kw_only=True):
-    """A running call."""
+    """A call that runs, or one that is over: then with its end, its last figures, and no listeners."""
 
     id: str
     object: str = "realtime.call"
@@ -204,8 +204,12 @@ class CallStats(Struct, frozen=True, kw_only=True):
     legs: list[BearerStats]
     peer: Annotated[LegStats | None, Meta(description="the `quality` of the leg, if there is one")]
     upstream: UpstreamStats
+    key_id: Annotated[str, Meta(description="of the key that opened it; `api` for an API key")]
     setup_ms: Annotated[int | None, Meta(description="from the request until sound could flow; null before that")]
     dropped_events: Annotated[int, Meta(description="left out for slow listeners, those included that are gone")]
+    ended_at: Annotated[float, Meta(description="Unix time")] | UnsetType = UNSET
+    result: CallResult | UnsetType = UNSET
+    reason: Annotated[str, Meta(description="a slug, such as `hangup`")] | UnsetType = UNSET
     session: (
         Annotated[dict[str, Any], Meta(extra_json_schema={"$ref": "#/components/schemas/SessionConfig"})] | UnsetType
     ) = UNSET

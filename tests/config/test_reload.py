@@ -106,6 +106,8 @@ _PROBES: dict[str, tuple[Any, Callable[[Daemon], object], object]] = {
         (7, 7),
     ),
     "max_calls": (70, lambda d: d.registry.admission._max_calls, 70),
+    "ended_calls": (7, lambda d: d.registry.ended._limit, 7),
+    "ended_calls_age_s": (7.0, lambda d: d.registry.ended._max_age_s, 7.0),
     "max_calls_per_key": (7, lambda d: (d._quotas.calls.limit, d._quotas.agents.limit), (7, 7)),
     "reserved_calls": (7, lambda d: d.registry.admission._max_calls_of_clients, 193),
     "max_loop_lag_ms": (7.0, lambda d: d.registry.admission.lag.limit_ms, 7.0),

@@ -1,0 +1,73 @@
+"""Calls that are over: the last ones, with their figures and how they ended, for whoever asks afterwards."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from msgspec.structs import replace
+
+from bridge.calls.directory import CallRecord
+from bridge.wire.stats import CallResult, CallStats
+
+__all__ = ["EndedCall", "EndedCalls", "LocalEndedCalls"]
+
+_MAX_METADATA = 16
+_MAX_VALUE_CHARS = 256
+
+
+class EndedCall(NamedTuple):
+    """A call that is over: whose it was and what it is found by, and its last figures."""
+
+    record: CallRecord
+    stats: CallStats
+
+
+class EndedCalls(Protocol):
+    """Remembers calls that are over, for a while."""
+
+    def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
+        """A call has ended. It returns at once."""
+        ...
+
+    async def list(self) -> list[EndedCall]:
+        """Those that are remembered; the last one that ended comes first."""
+        ...
+
+
+class LocalEndedCalls:
+    """The ``EndedCalls`` of one process: up to ``limit`` calls, each for up to ``max_age_s``."""
+
+    def __init__(self, limit: int, max_age_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._calls: deque[tuple[float, EndedCall]] = deque()
+        self.limit_to(limit, max_age_s)
+
+    def limit_to(self, limit: int, max_age_s: float) -> None:
+        """From now on so many are remembered, for so long."""
+        self._limit, self._max_age_s = limit, max_age_s
+        self._forget()
+
+    def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
+        """See ``EndedCalls``. What a caller may make as long as it likes is cut, and nobody listens any more."""
+        metadata = list(stats.metadata.items())[:_MAX_METADATA]
+        kept = replace(
+            stats,
+            metadata={name[:_MAX_VALUE_CHARS]: value[:_MAX_VALUE_CHARS] for name, value in metadata},
+            listeners=[],
+            ended_at=time.time(),
+            result=result,
+            reason=reason,
+        )
+        self._calls.append((self._clock(), EndedCall(record, kept)))
+        self._forget()
+
+    async def list(self) -> list[EndedCall]:
+        """See ``EndedCalls``."""
+        self._forget()
+        return [call for _, call in reversed(self._calls)]
+
+    def _forget(self) -> None:
+        before = self._clock() - self._max_age_s
+        while self._calls and (self._calls[0][0] <= before or len(self._calls) > self._limit):
+            self._calls.popleft()
