@@ -1,6 +1,7 @@
 """Prometheus itself, as Debian has it: it scrapes a live daemon, and its tools judge what they get."""
 
 import asyncio
+import json
 import re
 import shutil
 import socket
@@ -38,6 +39,14 @@ def _tool(name: str) -> str:
     found = shutil.which(name)
     assert found, f"needs {name}: make foreign"
     return found
+
+
+def _queries() -> list[str]:
+    """Those of the dashboard's panels, for all instances and a usual interval."""
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "bridge.json").read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
+    assert len(found) > 20
+    return [each.replace("$__rate_interval", "1m").replace("$instance", ".*") for each in found]
 
 
 async def _page(daemon: Daemon) -> bytes:
@@ -101,6 +110,9 @@ async def test_prometheus_scrapes_a_live_daemon(tmp_path: Path) -> None:
         [group] = (await prometheus.ask("rules"))["groups"]
         assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
         assert len(group["rules"]) > 10
+        for expression in _queries():
+            answer = await prometheus.ask(f"query?query={quote(expression)}")
+            assert answer["resultType"] == "vector", expression
 
 
 async def test_promtool_finds_nothing_to_complain_about(tmp_path: Path) -> None:
@@ -118,13 +130,13 @@ async def test_the_alerts_fire() -> None:
     assert (code, "SUCCESS" in out) == (0, True), out + complaints
 
 
-async def test_the_alerts_are_about_metrics_that_there_are() -> None:
-    """A rule about a name that nobody exports would never fire; and each alert is tried in both ways."""
+async def test_alerts_and_panels_are_about_metrics_that_there_are() -> None:
+    """A rule about a name that nobody exports would never fire, a panel stay empty; each alert is tried both ways."""
     async with Daemon(config_for_tests(api_key=(_KEY,))) as daemon:
         exported = set(_NAME.findall((await _page(daemon)).decode()))
     rules, tried = (_RULES / "alerts.yml").read_text(), (_RULES / "alerts_test.yml").read_text()
     expressions = re.findall(r"^        expr: (.*?)^        (?:for|labels):", rules, re.DOTALL | re.MULTILINE)
     alerts = re.findall(r"- alert: (\w+)", rules)
     assert len(expressions) == len(alerts) > 10
-    assert {name for text in expressions for name in _NAME.findall(text)} - exported == set()
+    assert {name for text in [*expressions, *_queries()] for name in _NAME.findall(text)} - exported == set()
     assert {alert: len(re.findall(rf"alertname: {alert}\b", tried)) for alert in alerts} == dict.fromkeys(alerts, 2)
