@@ -10,13 +10,10 @@ import pytest
 _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
-_TOP = frozenset({"config", "context", "log", "turns"})
+_TOP = frozenset({"config", "context", "log", "resume_window", "state_machine", "turns"})
 
 # Of the HTTP server, what a carrier's endpoints are made of.
 _SERVING = frozenset(f"api.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
-
-# Of the session, tools that a leg is made with, and nothing that is of a call.
-_OF_SESSION = frozenset({"session.resume_window", "session.transitions"})
 
 # Each carrier's words and the checks of its sign-in: pure, so that its simulator may speak them too.
 _DIALECT_FILES = [
@@ -34,6 +31,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset(),
     "log": frozenset(),
     "context": frozenset({"log"}),
+    "resume_window": frozenset(),
+    "state_machine": frozenset(),
     "turns": frozenset(),
     "outgoing": frozenset(),
     "sliced": frozenset({"turns"}),
@@ -46,7 +45,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "upstream": _PURE | _TOP | {"outgoing", "sliced", "session", "webrtc", "calls"},
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"calls"},
-    "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _OF_SESSION | _SERVING,
+    "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
     "observe": _PURE | _TOP | {"session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }

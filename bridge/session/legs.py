@@ -17,7 +17,7 @@ from bridge.session.fanout.listener import Listener
 from bridge.session.info import CallInfo
 from bridge.session.lifetime import CallLifetime
 from bridge.session.playback_controller import PlaybackController
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 
 __all__ = ["Call", "LegPort", "LegPortState", "Legs"]
 

@@ -15,10 +15,10 @@ from enum import StrEnum
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError
+from bridge.resume_window import ResumeWindow
 from bridge.session.fanout.hub import Hub
 from bridge.session.info import CallInfo, result_of
-from bridge.session.resume_window import ResumeWindow
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from bridge.wire.own_events import CallClosed, CallLost, CallResumed
 from bridge.wire.stats import CallResult, CallState, CallStatus
 

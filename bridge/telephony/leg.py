@@ -18,8 +18,8 @@ from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, PeerError, PeerLost
 from bridge.media.contracts import PhoneOwner
 from bridge.media.playback import Heard, Part, Played
-from bridge.session.resume_window import ResumeWindow
-from bridge.session.transitions import StateMachine
+from bridge.resume_window import ResumeWindow
+from bridge.state_machine import StateMachine
 from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock
 from bridge.telephony.playout import CarrierPlayout

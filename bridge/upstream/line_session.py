@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
 from bridge.wire.relayed import understood

@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
 from bridge.session.state import SessionState
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from bridge.upstream.line import Line
 from bridge.upstream.target import Target
 from bridge.wire import server_events as server

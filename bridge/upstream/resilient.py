@@ -27,7 +27,7 @@ from bridge.media.contracts import PassingUpstream
 from bridge.media.playback import Part
 from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from bridge.upstream.backlog import Backlog
 from bridge.upstream.line import Line
 from bridge.upstream.managed_line import LineState, ManagedLine

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from bridge.log import get_logger
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import Listener, ListenerState
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import ListenerRole
 from tests.fakes import FakeSink

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.log import get_logger
 from bridge.media.contracts import Sink
 from bridge.session.fanout.backlog import Backlog, Limits
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.codecs.codec import Codec
 from bridge.wire.codecs.ga import GA

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.log import get_logger
-from bridge.session.transitions import StateMachine
+from bridge.state_machine import StateMachine
 from tests.machine import scaled
 
 
