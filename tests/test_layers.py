@@ -235,6 +235,7 @@ WIRING = (
     "session.audience.Audience",
     "session.audio_router.AudioRouter",
     "session.client_event_handler.ClientEventHandler",
+    "session.playback_controller.PlaybackController",
     "session.fanout.hub.Hub",
     "session.fanout.listener.Listener",
     "session.fanout.backlog.Backlog",

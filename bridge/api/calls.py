@@ -17,9 +17,9 @@ from bridge.context import address_of
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.wire.checks import require_shallow
 from bridge.wire.client_events import decode_json, read_session
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.stats import Dialect
 
 __all__ = ["RESUME_KEY", "TRANSCRIPTION", "WARNING", "call_routes", "terms_of"]
 

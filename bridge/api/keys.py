@@ -14,7 +14,7 @@ from bridge.calls.keys import ApiKeys, Grant, KeyStore
 from bridge.calls.origins import PORTS, normal_origin
 from bridge.config import ANY_ORIGIN, MINTED_PREFIX, is_loopback
 from bridge.errors import Forbidden, Unauthorized
-from bridge.wire.codecs.codec import Dialect
+from bridge.wire.stats import Dialect
 
 __all__ = ["Keys", "dialect_of", "subprotocols"]
 

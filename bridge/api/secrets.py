@@ -21,11 +21,11 @@ from bridge.calls.service import CallService
 from bridge.config import ORIGIN_PATTERN
 from bridge.errors import BadRequest, BridgeError, UnknownCall
 from bridge.wire.client_events import read_session
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
 from bridge.wire.reading import bad_event
 from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.stats import Dialect
 
 __all__ = ["BetaRequest", "BridgeCaps", "ClientSecretRequest", "read_request", "secret_routes"]
 

@@ -17,10 +17,9 @@ from typing import Protocol
 
 from bridge.calls.origins import normal_origin
 from bridge.errors import Forbidden, OverLimit, Unauthorized
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 
 __all__ = [
     "API_KEY_ID",

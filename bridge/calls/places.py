@@ -13,9 +13,8 @@ from bridge.session.fanout.listener import Listener
 from bridge.session.session import Session
 from bridge.turns import Work
 from bridge.wire.choices import Choices
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.server_events import error_event
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 
 __all__ = ["AgentPlace", "SessionPlace", "WatcherPlace"]
 

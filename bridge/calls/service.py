@@ -22,10 +22,9 @@ from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.wire.choices import STOCK, Choices
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
-from bridge.wire.stats import CallStats, ListenerRole, RecordingStats
+from bridge.wire.stats import CallStats, Dialect, ListenerRole, RecordingStats
 
 __all__ = ["MAX_OFFER_BYTES", "CallService"]
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bridge.calls.keys import API_KEY_ID
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
-from bridge.wire.stats import CallWarning
+from bridge.wire.stats import CallWarning, Dialect
 
 __all__ = ["Terms"]
 

@@ -25,7 +25,7 @@ from bridge.wire.choices import TRACKS
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallOpened, ListenerDropped, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import OutputAudioBufferCleared, ServerEvent, encode
-from bridge.wire.stats import ListenerRole, ListenerStats, RecordingState, RecordingStats
+from bridge.wire.stats import Dialect, Framing, ListenerRole, ListenerStats, RecordingState, RecordingStats
 
 __all__ = ["EveryCall", "Recorder", "Recording"]
 
@@ -111,13 +111,13 @@ class Recording:
         return ListenerStats(
             id=self._listener_id,
             role=ListenerRole.RECORDER,
-            dialect="ga",
+            dialect=Dialect.GA,
             audio=PCM16.name,
             chunk_ms=None,
             chunk_size=None,
             tracks=list(TRACKS),
             events=None,
-            framing="binary",
+            framing=Framing.BINARY,
             is_held=False,
             last_event_id=self._last_event_id,
             backlog_bytes=self.buffered_bytes,

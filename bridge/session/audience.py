@@ -18,11 +18,11 @@ from bridge.session.lifetime import CallLifetime, CallPhase
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
 from bridge.wire.choices import STOCK, Choices
-from bridge.wire.codecs.codec import Dialect, Opening
+from bridge.wire.codecs.codec import Opening
 from bridge.wire.codecs.ga import GA
 from bridge.wire.codecs.table import Codecs
 from bridge.wire.own_events import CallClosed
-from bridge.wire.stats import ListenerRole, ListenerStats
+from bridge.wire.stats import Dialect, ListenerRole, ListenerStats
 
 __all__ = ["Audience"]
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError
-from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import CallResult, CallWarning
+from bridge.wire.stats import CallResult, CallWarning, Dialect
 
 __all__ = ["CallInfo", "result_of"]
 

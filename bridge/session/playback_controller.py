@@ -52,8 +52,8 @@ class PlaybackController:
         self.is_sounding = False
         """A response is being heard."""
         self._hub = hub
-        self._budget = budget
-        self._charged_bytes = 0
+        self._kept = Budget(whole=budget)
+        """What waits to be heard."""
         self._part: Part | None = None
         self._part_bytes = 0
         """Of the part that was queued last."""
@@ -100,14 +100,15 @@ class PlaybackController:
         return True
 
     def _has_room(self, size: int, leg: Leg) -> bool:
-        waiting = self._charged_bytes + size
-        return waiting <= _ALWAYS_MS * leg.output_format.bytes_per_ms or self._budget.refusal(size) is None
+        waiting = self._kept.used_bytes + size
+        return waiting <= _ALWAYS_MS * leg.output_format.bytes_per_ms or self._kept.refusal(size) is None
 
     def _settle(self) -> None:
         """The budget counts what waits now: some of what waited has been heard."""
         waiting = self._waiting_bytes + (0 if self.leg is None else self.leg.waiting_bytes)
-        self._budget.charge(waiting - self._charged_bytes)
-        self._charged_bytes = waiting
+        more = waiting - self._kept.used_bytes
+        if more:
+            self._kept.charge(more)
 
     def _cut_short(self, part: Part, leg: Leg) -> None:
         """Of this response nothing is heard any more but what is queued, or waits for its turn."""

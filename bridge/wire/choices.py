@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import StrEnum
 
 from bridge.errors import BadRequest
 from bridge.wire.audio import (
@@ -20,8 +19,9 @@ from bridge.wire.audio import (
 )
 from bridge.wire.dialects.beta import BETA_TYPES
 from bridge.wire.own_events import server_event_types
+from bridge.wire.stats import Framing
 
-__all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "Framing", "parse_choices"]
+__all__ = ["CHOICES", "STOCK", "TRACKS", "Choices", "EventFilter", "parse_choices"]
 
 TRACKS = ("input", "output")
 CHOICES = (
@@ -46,14 +46,6 @@ _LENGTHS = ("latency", "chunk_ms", "chunk_size")
 _OF_SOUND = ("rate", "channels", "compression", *_LENGTHS, "tracks", "framing")
 _SOUND_EVENTS = ("input_audio_buffer.append", "response.output_audio.delta", "response.audio.delta")
 _MAX_FILTER_CHARS = 4096
-
-
-class Framing(StrEnum):
-    """How sound comes to a listener."""
-
-    JSON = "json"
-    BINARY = "binary"
-    """In frames as ``bridge.wire.binary`` has them."""
 
 
 class EventFilter:

@@ -17,7 +17,9 @@ __all__ = [
     "CallWarning",
     "CarrierLegStats",
     "DaemonStats",
+    "Dialect",
     "EndpointStats",
+    "Framing",
     "LegStats",
     "ListenerRole",
     "ListenerStats",
@@ -70,6 +72,21 @@ class ListenerRole(StrEnum):
     AGENT = "agent"
     """It is the model."""
     RECORDER = "recorder"
+
+
+class Dialect(StrEnum):
+    """The protocols that a client may speak."""
+
+    GA = "ga"
+    BETA = "beta"
+
+
+class Framing(StrEnum):
+    """How sound comes to a listener."""
+
+    JSON = "json"
+    BINARY = "binary"
+    """In frames as ``bridge.wire.binary`` has them."""
 
 
 class RecordingState(StrEnum):
@@ -142,13 +159,13 @@ class ListenerStats(Struct, frozen=True, kw_only=True):
 
     id: str
     role: ListenerRole
-    dialect: str
+    dialect: Dialect
     audio: str
     chunk_ms: int | None
     chunk_size: int | None
     tracks: list[str]
     events: list[str] | None
-    framing: str
+    framing: Framing
     is_held: bool
     last_event_id: str
     backlog_bytes: int

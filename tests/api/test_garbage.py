@@ -27,8 +27,7 @@ from bridge.errors import BadOffer
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import ListenerState
 from bridge.webrtc.sdp import parse_offer
-from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 from tests.fakes import FakeSink
 
 _OFFER = (Path(__file__).parents[1] / "webrtc/offers/chrome.sdp").read_bytes()

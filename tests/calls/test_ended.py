@@ -4,12 +4,12 @@ from msgspec.structs import replace
 
 from bridge.calls.directory import CallRecord
 from bridge.calls.ended import LocalEndedCalls
-from bridge.wire.stats import CallResult, CallStats, ListenerRole, ListenerStats
+from bridge.wire.stats import CallResult, CallStats, Dialect, Framing, ListenerRole, ListenerStats
 from tests.fakes import CALL_STATS, FakeClock
 
 _LISTENER = ListenerStats(
-    id="lst_1", role=ListenerRole.OBSERVER, dialect="ga", audio="none", chunk_ms=None, chunk_size=None, tracks=[],
-    events=None, framing="json", is_held=False, last_event_id="", backlog_bytes=0, dropped_events=0, dropped_ms=0,
+    id="lst_1", role=ListenerRole.OBSERVER, dialect=Dialect.GA, audio="none", chunk_ms=None, chunk_size=None, tracks=[],
+    events=None, framing=Framing.JSON, is_held=False, last_event_id="", backlog_bytes=0, dropped_events=0, dropped_ms=0,
 )  # fmt: skip
 
 

@@ -16,8 +16,7 @@ from bridge.session.info import CallInfo
 from bridge.turns import Work
 from bridge.upstream.agent import Lobby
 from bridge.wire.choices import STOCK, Choices
-from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 from tests.fakes import FakeSink, FakeUpstream
 
 _API = Grant()

@@ -16,11 +16,10 @@ from bridge.session.state import SessionState
 from bridge.upstream.relay import Relay
 from bridge.upstream.target import Profile, load_profile
 from bridge.wire.audio import PCM16, AudioFormat
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 from tests.api.test_garbage import _BETA_EVENTS, _GA_EVENTS
 from tests.engine.talk import Recorder
 from tests.fakes import CONTEXT, FakeSink

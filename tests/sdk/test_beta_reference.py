@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from bridge.daemon import Daemon
-from bridge.wire.codecs.codec import Dialect
+from bridge.wire.stats import Dialect
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import encode

@@ -3,8 +3,7 @@
 import pytest
 
 from bridge.session.fanout.listener import Listener
-from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 from tests.fakes import FakeSink
 from tests.sdk.every_event import BETA_NAMES, DELIVERED, every_server_event
 from tests.sdk.stock import BETA, GA

@@ -12,7 +12,7 @@ from bridge.session.fanout.listener import Listener
 from bridge.wire.audio import PCM16
 from bridge.wire.choices import Choices
 from bridge.wire.client_events import ClientMessage, OutputAudioBufferClear
-from bridge.wire.codecs.codec import Dialect, EncodedEvent, Opening
+from bridge.wire.codecs.codec import EncodedEvent, Opening
 from bridge.wire.codecs.ga import GA, JsonSound
 from bridge.wire.codecs.table import Codecs
 from bridge.wire.items import InputText, Message
@@ -23,7 +23,7 @@ from bridge.wire.server_events import (
     InputAudioBufferCleared,
     ServerEvent,
 )
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import Dialect, ListenerRole
 from tests.fakes import FakeSink
 from tests.session.stage import Stage
 

@@ -16,9 +16,8 @@ from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import Listener
 from bridge.wire.audio import G711_ULAW, OPUS, PCM16, SESSION_HZ, AudioFormat, mp3_at
 from bridge.wire.binary import BinarySound, unpack_sound
-from bridge.wire.choices import Choices, Framing
-from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import ListenerRole
+from bridge.wire.choices import Choices
+from bridge.wire.stats import Dialect, Framing, ListenerRole
 from tests.fakes import FakeLeg, FakeSink, JsonEvent, RtpSender, likeness
 from tests.media.test_compress import decode_mp3
 from tests.session.stage import MS, PART, Call, Stage

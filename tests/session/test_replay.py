@@ -4,8 +4,8 @@ import pytest
 
 from bridge.errors import BadRequest, ResumeGap
 from bridge.session.fanout.replay import Kept, KeptSound, Replay, Told
-from bridge.wire.codecs.codec import Dialect
 from bridge.wire.message import EncodedMessage
+from bridge.wire.stats import Dialect
 
 PREFIX = "event_abc_"
 INPUT = f"{PREFIX}input_pcm16_"

@@ -15,9 +15,8 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.binary import BinarySound, unpack_sound
-from bridge.wire.choices import Choices, EventFilter, Framing
-from bridge.wire.codecs.codec import Dialect
-from bridge.wire.stats import CallResult, ListenerRole
+from bridge.wire.choices import Choices, EventFilter
+from bridge.wire.stats import CallResult, Dialect, Framing, ListenerRole
 from tests.fakes import FakeSink, JsonEvent
 from tests.sdk.every_event import every_server_event
 from tests.session.stage import MS, PART, Call, Stage

@@ -6,7 +6,8 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.wire.audio import G711_ALAW, G711_ULAW, OPUS, PCM16, mp3_at, pcm16_at, stereo_at
-from bridge.wire.choices import STOCK, Choices, EventFilter, Framing, parse_choices
+from bridge.wire.choices import STOCK, Choices, EventFilter, parse_choices
+from bridge.wire.stats import Framing
 
 
 def chosen(query: str) -> Choices:

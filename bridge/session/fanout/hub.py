@@ -12,10 +12,11 @@ from bridge.session.fanout.listener import Listener
 from bridge.session.fanout.replay import Kept, Replay, Told, told_by
 from bridge.session.fanout.subscription import EventSubscription, Subscription
 from bridge.wire.choices import Choices
-from bridge.wire.codecs.codec import Codec, Dialect
+from bridge.wire.codecs.codec import Codec
 from bridge.wire.codecs.ga import GA
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.stats import Dialect
 
 __all__ = ["Hub"]
 

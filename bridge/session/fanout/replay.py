@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.wire.codecs.codec import Codec, Dialect
+from bridge.wire.codecs.codec import Codec
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.stats import Dialect
 
 __all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay", "Told", "told_by"]
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from bridge.wire.client_events import ClientMessage, ResponseCreate
-from bridge.wire.codecs.codec import Dialect, EncodedEvent, Opening
+from bridge.wire.codecs.codec import EncodedEvent, Opening
 from bridge.wire.codecs.ga import GA, JsonSound
 from bridge.wire.dialects.beta import AUDIO_DELTA, Beta, read_client_message, to_beta
 from bridge.wire.server_events import Body, ConversationCreated, ServerEvent, encode
+from bridge.wire.stats import Dialect
 
 __all__ = ["BetaCodec"]
 

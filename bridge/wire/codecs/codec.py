@@ -1,7 +1,6 @@
 """What a codec is: between the bridge's events and sound, and what one kind of client reads and writes."""
 
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from bridge.wire.audio import AudioFormat
@@ -9,15 +8,9 @@ from bridge.wire.client_events import ClientMessage
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig
+from bridge.wire.stats import Dialect
 
-__all__ = ["Codec", "Dialect", "EncodedEvent", "Opening", "PartOfAnswer", "SoundCodec", "SoundWriter"]
-
-
-class Dialect(StrEnum):
-    """The protocols that a client may speak."""
-
-    GA = "ga"
-    BETA = "beta"
+__all__ = ["Codec", "EncodedEvent", "Opening", "PartOfAnswer", "SoundCodec", "SoundWriter"]
 
 
 class EncodedEvent(NamedTuple):

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from bridge.wire.audio import AudioFormat
 from bridge.wire.client_events import ClientMessage, read_client_message
-from bridge.wire.codecs.codec import Dialect, EncodedEvent, Opening, PartOfAnswer
+from bridge.wire.codecs.codec import EncodedEvent, Opening, PartOfAnswer
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent, SessionCreated, encode
+from bridge.wire.stats import Dialect
 
 __all__ = ["GA", "GaCodec", "JsonSound"]
 

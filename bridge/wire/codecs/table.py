@@ -3,12 +3,12 @@
 from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
-from bridge.wire.choices import Framing
 from bridge.wire.codecs.beta import BetaCodec
 from bridge.wire.codecs.binary import BINARY_SOUND
-from bridge.wire.codecs.codec import Codec, Dialect, SoundCodec
+from bridge.wire.codecs.codec import Codec, SoundCodec
 from bridge.wire.codecs.ga import GA
 from bridge.wire.dialects.beta import Beta
+from bridge.wire.stats import Dialect, Framing
 
 __all__ = ["Codecs", "sound_codec"]
 
