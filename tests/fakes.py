@@ -20,7 +20,7 @@ from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, SESSION_HZ, AudioFormat
 from bridge.wire.message import EncodedMessage
-from bridge.wire.stats import CallState, CallStats, CallStatus, LegStats, UpstreamStats
+from bridge.wire.stats import WEBRTC, CallState, CallStats, CallStatus, LegStats, UpstreamStats
 
 __all__ = [
     "CALL_STATS",
@@ -42,7 +42,7 @@ CALL_STATS = CallStats(
     id="rtc_1",
     session_id="sess_1",
     state=CallState.CONNECTED,
-    transport="webrtc",
+    transport=WEBRTC,
     model="parrot",
     started_at=0.0,
     metadata={},

@@ -24,6 +24,7 @@ from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened
+from bridge.wire.stats import WEBSOCKET, Transport
 
 __all__ = ["CallLimits", "NewUpstream", "Registry"]
 
@@ -130,7 +131,7 @@ class Registry:
         if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
             raise complaint.anew()
 
-    def open(self, terms: Terms, *, transport: str, reservation: Reservation | None = None) -> Session:
+    def open(self, terms: Terms, *, transport: Transport, reservation: Reservation | None = None) -> Session:
         """A new session; the id of a WebSocket's own is its call's id, too. A place is reserved if none is given.
 
         Raises ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
@@ -144,14 +145,14 @@ class Registry:
             reservation.release()
             raise
 
-    def _open(self, terms: Terms, transport: str, reservation: Reservation) -> Session:
+    def _open(self, terms: Terms, transport: Transport, reservation: Reservation) -> Session:
         limits = self._limits
         limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
         started_at = time.time()
         session_id = new_id("sess")
         config = terms.session(session_id, int(started_at + limit_s), self.default_model)
         context = CallContext(
-            call_id=session_id if transport == "websocket" else new_id("rtc"),
+            call_id=session_id if transport == WEBSOCKET else new_id("rtc"),
             session_id=session_id,
             caller=terms.caller,
             carrier_ids=dict(terms.carrier_ids),

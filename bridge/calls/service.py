@@ -24,7 +24,7 @@ from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
-from bridge.wire.stats import CallStats, Dialect, ListenerRole, RecordingStats
+from bridge.wire.stats import WEBRTC, WEBSOCKET, CallStats, Dialect, ListenerRole, RecordingStats, Transport
 
 __all__ = ["MAX_OFFER_BYTES", "CallService"]
 
@@ -88,7 +88,7 @@ class CallService:
         Raises ``BadOffer``, what ``require_room`` does, ``BadEvent``, and ``Unauthorized`` if the key is spent.
         """
         offer = parse_offer(sdp)
-        session = await self._open(replace(terms, warnings=offer.warnings), transport="webrtc")
+        session = await self._open(replace(terms, warnings=offer.warnings), transport=WEBRTC)
         try:
             return self._answer(session, offer)
         except BaseException:
@@ -97,16 +97,16 @@ class CallService:
 
     async def open_with_socket(self, terms: Terms) -> SocketPlace:
         """A call over a WebSocket, and its owner's place; raises as ``open_with_offer`` does."""
-        session = await self._open(terms, transport="websocket")
+        session = await self._open(terms, transport=WEBSOCKET)
         return SessionPlace(session, ListenerRole.OWNER, STOCK, terms.dialect, Reservation())
 
-    async def open_with_carrier(self, terms: Terms, carrier: str) -> CarrierCall:
+    async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
         """A call that ``carrier`` brings; raises as ``open_with_offer`` does."""
         session = await self._open(terms, transport=carrier)
         port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
         return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))
 
-    async def _open(self, terms: Terms, *, transport: str) -> Session:
+    async def _open(self, terms: Terms, *, transport: Transport) -> Session:
         return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))
 
     async def _reserve(self, terms: Terms) -> Reservation:
@@ -153,7 +153,7 @@ class CallService:
         """The place of an owner who comes back to its session, and goes on behind the event ``after``."""
         grant.require_owner()
         session = await self._find_for(grant.key_id, session_id, param="session_id")
-        if session.info.transport != "websocket" or not session.lifetime.window.is_possible:
+        if session.info.transport != WEBSOCKET or not session.lifetime.window.is_possible:
             raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
         session.audience.require_event(after)
         return SessionPlace(session, ListenerRole.OWNER, Choices(after=after), dialect, Reservation())

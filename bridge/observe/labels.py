@@ -1,6 +1,6 @@
 """Values of labels: few, and known beforehand. What a stranger, a service or a carrier says is never one."""
 
-from bridge.wire.stats import CallResult, CallState, ListenerRole
+from bridge.wire.stats import WEBRTC, WEBSOCKET, CallResult, CallState, ListenerRole, Transport
 
 __all__ = [
     "CLOSE_REASONS",
@@ -89,6 +89,6 @@ def bounded(value: str, known: frozenset[str]) -> str:
     return value if value in known else OTHER
 
 
-def transport_labels(transport: str) -> tuple[str, str]:
+def transport_labels(transport: Transport) -> tuple[str, str]:
     """The labels ``transport`` and ``carrier`` of a call: a telephone call's transport is its carrier's name."""
-    return (transport, "") if transport in ("webrtc", "websocket") else ("telephone", transport)
+    return (transport, "") if transport in (WEBRTC, WEBSOCKET) else ("telephone", transport)

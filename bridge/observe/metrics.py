@@ -22,7 +22,7 @@ from bridge.observe.instruments import BY_TRANSPORT, Instruments
 from bridge.session.session import Session
 from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats
+from bridge.wire.stats import WEBRTC, WEBSOCKET, CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats
 
 __all__ = ["Metrics"]
 
@@ -97,7 +97,7 @@ class Metrics:
         self._find = find
         self._daemon = daemon
         self._clock = clock
-        self._transports = [("webrtc", ""), ("websocket", ""), *(("telephone", name) for name in carriers)]
+        self._transports = [(WEBRTC, ""), (WEBSOCKET, ""), *(("telephone", name) for name in carriers)]
         self._on = Instruments(self.registry)
         self._meters: dict[str, CallMeter] = {}
         self._totals: dict[str, Tally[tuple[str, ...]]] = {
@@ -121,7 +121,7 @@ class Metrics:
             on.resumed.labels(transport, carrier)
             for result in labels.RESULTS:
                 on.closed.labels(transport, carrier, result)
-            for one in _OF_LEGS if transport != "websocket" else ():
+            for one in _OF_LEGS if transport != WEBSOCKET else ():
                 self._totals[one.name][transport, carrier] = 0
             for one in _OF_CARRIERS if carrier else ():
                 self._totals[one.name][(carrier,)] = 0
@@ -157,7 +157,7 @@ class Metrics:
         meter = self._meters[call.id] = CallMeter(
             session.stats,
             clock=self._clock,
-            is_played_here=call.transport != "websocket",
+            is_played_here=call.transport != WEBSOCKET,
             on_first_sound=self._on.first_sound.labels(*transport).observe,
             on_answered=lambda name, seconds: self._on.latency.labels(name).observe(seconds),
             on_lost=self._on.lost.labels(*transport).inc,
@@ -303,7 +303,7 @@ def _of_daemon(stats: DaemonStats) -> Iterator[Metric]:
     )
     yield CounterMetricFamily("bridge_log_lines_dropped", "Lines that nobody will see.", stats.log_lines_dropped)
     late = CounterMetricFamily("bridge_late_ticks", "Of 20 ms, left out by a clock of sound.", labels=["clock"])
-    late.add_metric(["webrtc"], stats.endpoint.late_ticks)
+    late.add_metric([WEBRTC], stats.endpoint.late_ticks)
     late.add_metric(["telephony"], stats.telephony.late_ticks)
     yield late
     yield _counts("bridge_datagrams_dropped", "Datagrams of no use.", ("reason",), stats.endpoint.datagrams_dropped)

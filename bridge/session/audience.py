@@ -22,7 +22,7 @@ from bridge.wire.codecs.codec import Opening
 from bridge.wire.codecs.ga import GA
 from bridge.wire.codecs.table import Codecs
 from bridge.wire.own_events import CallClosed
-from bridge.wire.stats import Dialect, ListenerRole, ListenerStats
+from bridge.wire.stats import WEBSOCKET, Dialect, ListenerRole, ListenerStats
 
 __all__ = ["Audience"]
 
@@ -167,7 +167,7 @@ class Audience:
                 raise
         self.hub.add(listener)
         if listener is self.owner and self._lifetime.phase is not CallPhase.CONNECTED:
-            self._lifetime.connect("websocket")
+            self._lifetime.connect(WEBSOCKET)
 
     @property
     def _opening(self) -> Opening:

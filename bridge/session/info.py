@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError
-from bridge.wire.stats import CallResult, CallWarning, Dialect
+from bridge.wire.stats import CallResult, CallWarning, Dialect, Transport
 
 __all__ = ["CallInfo", "result_of"]
 
@@ -16,7 +16,7 @@ class CallInfo:
     """What is known of a session from outside."""
 
     context: CallContext
-    transport: str
+    transport: Transport
     model: str
     started_at: float
     """Unix time."""

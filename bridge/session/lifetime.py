@@ -20,7 +20,7 @@ from bridge.session.fanout.hub import Hub
 from bridge.session.info import CallInfo, result_of
 from bridge.state_machine import StateMachine
 from bridge.wire.own_events import CallClosed, CallLost, CallResumed
-from bridge.wire.stats import CallResult, CallState, CallStatus
+from bridge.wire.stats import CallResult, CallState, CallStatus, Transport
 
 __all__ = ["CallLifetime", "CallPhase"]
 
@@ -132,7 +132,7 @@ class CallLifetime:
         """How long it may stay as it is before it counts as idle; infinite without a timeout."""
         return math.inf if idle_timeout_s is None else self._active_at + idle_timeout_s - self._clock()
 
-    def connect(self, transport: str) -> None:
+    def connect(self, transport: Transport) -> None:
         """Sound can flow, over ``transport``."""
         if self._machine.state is not _CONNECTED:
             self._machine.enter(_CONNECTED)

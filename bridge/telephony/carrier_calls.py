@@ -36,6 +36,7 @@ from bridge.wire.sessions import (
     SessionConfig,
     SessionRequest,
 )
+from bridge.wire.stats import Transport
 
 __all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust"]
 
@@ -129,7 +130,7 @@ class CarrierCalls:
         self, key: tuple[str, str], line: CarrierLine, started: CallStarted, trust: Trust, grant: Grant
     ) -> CarrierLeg:
         terms = self._terms(grant, started, trust.session, caller=line.sender)
-        call = await self._calls.open_with_carrier(terms, line.dialect.name)
+        call = await self._calls.open_with_carrier(terms, Transport(line.dialect.name))
         leg = self._legs[key] = CarrierLeg(
             started,
             call.owner,

@@ -4,11 +4,13 @@
 """
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NewType
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 __all__ = [
+    "WEBRTC",
+    "WEBSOCKET",
     "BearerStats",
     "CallResult",
     "CallState",
@@ -28,8 +30,16 @@ __all__ = [
     "RecordingStats",
     "TargetStats",
     "TelephonyStats",
+    "Transport",
     "UpstreamStats",
 ]
+
+
+Transport = NewType("Transport", str)
+"""How a call came: ``WEBRTC``, ``WEBSOCKET``, or the name of its carrier."""
+
+WEBRTC = Transport("webrtc")
+WEBSOCKET = Transport("websocket")
 
 
 class CallState(StrEnum):
@@ -148,7 +158,7 @@ class CarrierLegStats(LegStats, frozen=True, kw_only=True):
 class BearerStats(Struct, frozen=True):
     """Who brings the caller's sound: a leg, or its owner's socket; ``input`` and ``output`` are its formats."""
 
-    kind: str
+    kind: Transport
     input: str
     output: str
     quality: LegStats | None
@@ -210,7 +220,7 @@ class CallStats(Struct, frozen=True, kw_only=True):
     object: str = "realtime.call"
     session_id: str
     state: CallState
-    transport: str
+    transport: Annotated[Transport, Meta(description="`webrtc`, `websocket`, or a carrier's name")]
     model: str
     started_at: Annotated[float, Meta(description="Unix time")]
     metadata: dict[str, str]

@@ -27,7 +27,7 @@ from bridge.errors import BadOffer
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import ListenerState
 from bridge.webrtc.sdp import parse_offer
-from bridge.wire.stats import Dialect, ListenerRole
+from bridge.wire.stats import WEBSOCKET, Dialect, ListenerRole
 from tests.fakes import FakeSink
 
 _OFFER = (Path(__file__).parents[1] / "webrtc/offers/chrome.sdp").read_bytes()
@@ -213,7 +213,7 @@ async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     """Each message is answered by one error event at most; whatever it was, the session lives on."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "backlog": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
-        session = registry.open(Terms(model="parrot"), transport="websocket")
+        session = registry.open(Terms(model="parrot"), transport=WEBSOCKET)
         owner = session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         for text in texts:
             sink = FakeSink()
@@ -257,7 +257,7 @@ async def test_every_depth(dialect: Dialect) -> None:
     taken = set()
     for depth in range(700, 1010, 2):
         async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
-            session = registry.open(Terms(model="parrot"), transport="websocket")
+            session = registry.open(Terms(model="parrot"), transport=WEBSOCKET)
             sink = FakeSink()
             listener = session.audience.attach(sink, role=ListenerRole.OWNER, dialect=dialect)
             sink.forget()

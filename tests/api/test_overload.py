@@ -9,6 +9,7 @@ from bridge.calls.overload import LoopLag
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
 from bridge.errors import Overloaded
+from bridge.wire.stats import WEBSOCKET
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
 from tests.fakes import FakeUpstream
@@ -57,10 +58,10 @@ async def test_new_calls_are_refused_and_running_ones_live() -> None:
         CallLimits(max_calls=5, max_listeners_per_call=3, call_limit_s=3600, max_loop_lag_ms=100),
     )
     async with registry:
-        running = registry.open(Terms(), transport="websocket")
+        running = registry.open(Terms(), transport=WEBSOCKET)
         _measure(registry.admission.lag, 1000, times=5)
         with pytest.raises(Overloaded) as caught:
-            registry.open(Terms(), transport="websocket")
+            registry.open(Terms(), transport=WEBSOCKET)
         assert (caught.value.http_status, caught.value.code) == (503, "server_overloaded")
         assert int(caught.value.headers["Retry-After"]) > 0
         assert registry.find(running.info.id) is running

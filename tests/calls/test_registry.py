@@ -14,7 +14,7 @@ from bridge.session.info import CallInfo
 from bridge.session.session import Session
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import WEBRTC, WEBSOCKET, ListenerRole, Transport
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 
 
@@ -32,7 +32,7 @@ class House:
         self.upstreams.append(FakeUpstream())
         return self.upstreams[-1]
 
-    def open(self, transport: str = "websocket") -> Session:
+    def open(self, transport: Transport = WEBSOCKET) -> Session:
         return self.registry.open(Terms(model="parrot"), transport=transport)
 
     def owned(self) -> tuple[Session, FakeSink]:
@@ -45,7 +45,7 @@ async def test_a_call_is_found_by_its_id() -> None:
     """A WebRTC call has a call id, a socket session only its session's; an unknown one is refused."""
     house = House()
     async with house.registry as registry:
-        call, session = house.open("webrtc"), house.open()
+        call, session = house.open(WEBRTC), house.open()
         assert call.info.id.startswith("rtc_")
         assert registry.find(call.info.id) is call
         assert session.info.id == session.info.session_id
@@ -66,11 +66,11 @@ async def test_a_session_starts_with_its_configuration() -> None:
         assert (config.id, config.model) == (session.info.session_id, "parrot")
         assert config.expires_at == int(session.info.started_at + 600)
         asked = registry.open(
-            Terms(update=SessionRequest.of(SessionConfig(instructions="sing"))), transport="websocket"
+            Terms(update=SessionRequest.of(SessionConfig(instructions="sing"))), transport=WEBSOCKET
         ).state.config
         assert (asked.instructions, asked.tool_choice) == ("sing", "auto")
         given = SessionConfig(instructions="dance")
-        keyed = registry.open(Terms(config=SessionRequest.of(given)), transport="websocket").state.config
+        keyed = registry.open(Terms(config=SessionRequest.of(given)), transport=WEBSOCKET).state.config
         assert (keyed.instructions, keyed.tool_choice) == ("dance", "auto")
 
 
@@ -78,8 +78,8 @@ async def test_a_key_may_shorten_a_call() -> None:
     """The longest duration of the key ends the call before the server's own limit; so does its idle timeout."""
     house = House()
     async with house.registry as registry:
-        short = registry.open(Terms(max_duration_s=0.01), transport="websocket")
-        idle = registry.open(Terms(idle_timeout_s=0.01), transport="websocket")
+        short = registry.open(Terms(max_duration_s=0.01), transport=WEBSOCKET)
+        idle = registry.open(Terms(idle_timeout_s=0.01), transport=WEBSOCKET)
         await short.lifetime.closed.wait()
         await idle.lifetime.closed.wait()
 
@@ -88,7 +88,7 @@ async def test_the_number_of_calls_is_limited() -> None:
     """One more than allowed is refused with 429; when a call has ended, its place is free."""
     house = House(max_calls=2)
     async with house.registry as registry:
-        first, _ = house.open(), house.open("webrtc")
+        first, _ = house.open(), house.open(WEBRTC)
         with pytest.raises(OverLimit, match="2 calls") as caught:
             house.open()
         assert (caught.value.http_status, caught.value.code) == (429, "too_many_calls")
@@ -102,7 +102,7 @@ async def test_a_closed_session_is_forgotten_and_its_upstream_closed() -> None:
     """Nothing is left of a call that ended."""
     house = House()
     async with house.registry as registry:
-        session = house.open("webrtc")
+        session = house.open(WEBRTC)
         port = session.legs.new_port()
         leg = FakeLeg(port)
         session.legs.take(leg, port)
@@ -119,7 +119,7 @@ async def test_the_registry_ends_what_still_runs() -> None:
     house = House()
     async with house.registry:
         _, sink = house.owned()
-        call = house.open("webrtc")
+        call = house.open(WEBRTC)
         port = call.legs.new_port()
         leg = FakeLeg(port)
         call.legs.take(leg, port)

@@ -19,7 +19,7 @@ from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.dialects.beta import Beta, to_beta
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
-from bridge.wire.stats import Dialect, ListenerRole
+from bridge.wire.stats import WEBSOCKET, Dialect, ListenerRole
 from tests.api.test_garbage import _BETA_EVENTS, _GA_EVENTS
 from tests.engine.talk import Recorder
 from tests.fakes import CONTEXT, FakeSink
@@ -54,7 +54,7 @@ async def _converse(texts: list[str], *, dialect: Dialect) -> None:
     """Each message is answered by one complaint at most; whatever it was, the session lives on."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "backlog": Limits()}
     async with Registry(lambda info: Engine(Parrot(), info.context), CallLimits(**limits)) as registry:
-        session = registry.open(Terms(model="parrot"), transport="websocket")
+        session = registry.open(Terms(model="parrot"), transport=WEBSOCKET)
         session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         sink = FakeSink()
         listener = session.audience.attach(sink, role=ListenerRole.CONTROLLER, dialect=dialect)

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.errors import PeerError, UpstreamError
 from bridge.observe.labels import CLOSE_REASONS, OTHER, bounded, transport_labels
+from bridge.wire.stats import Transport
 from tools.sources import error_codes
 
 _PACKAGE = Path(__file__).parents[2] / "bridge"
@@ -42,7 +43,7 @@ def test_every_error_that_ends_calls_is_known() -> None:
     ("transport", "labels"),
     [("webrtc", ("webrtc", "")), ("websocket", ("websocket", "")), ("telnyx", ("telephone", "telnyx"))],
 )
-def test_a_telephone_call_has_a_carrier(transport: str, labels: tuple[str, str]) -> None:
+def test_a_telephone_call_has_a_carrier(transport: Transport, labels: tuple[str, str]) -> None:
     """What came another way has none."""
     assert transport_labels(transport) == labels
 

@@ -17,7 +17,16 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16
 from bridge.wire.choices import Choices
-from bridge.wire.stats import CarrierLegStats, LegStats, ListenerRole, PeerStats, UpstreamStats
+from bridge.wire.stats import (
+    WEBRTC,
+    WEBSOCKET,
+    CarrierLegStats,
+    LegStats,
+    ListenerRole,
+    PeerStats,
+    Transport,
+    UpstreamStats,
+)
 from tests.fakes import FakeClock, FakeLeg, FakeSink, FakeUpstream
 from tests.observe.figures import DAEMON, Figures, figures_of
 from tests.session.stage import IDS, MS, PART
@@ -54,7 +63,7 @@ class House:
         self.metrics = Metrics(self.registry.find, lambda: DAEMON, carriers=["twilio"], clock=self.clock)
         self.registry.events.subscribe(self.metrics)
 
-    def call(self, transport: str = "webrtc", figures: LegStats = _PEER) -> tuple[Session, Leg]:
+    def call(self, transport: Transport = WEBRTC, figures: LegStats = _PEER) -> tuple[Session, Leg]:
         """A call whose caller is connected; the upstream's ``downstream`` is its session."""
         session = self.registry.open(Terms(model="parrot"), transport=transport)
         port = session.legs.new_port()
@@ -100,7 +109,9 @@ async def test_what_can_be_foreseen_is_there_from_the_start(house: House) -> Non
     ("transport", "labels"),
     [("webrtc", ("", "webrtc")), ("websocket", ("", "websocket")), ("twilio", ("twilio", "telephone"))],
 )
-async def test_a_call_is_counted_by_the_way_it_came(house: House, transport: str, labels: tuple[str, str]) -> None:
+async def test_a_call_is_counted_by_the_way_it_came(
+    house: House, transport: Transport, labels: tuple[str, str]
+) -> None:
     """A telephone call's carrier is a label of its own."""
     session, _ = house.call(transport)
     found = await house.figures()
@@ -177,8 +188,8 @@ async def test_the_quality_of_callers_is_sampled_at_each_collection(house: House
 
 async def test_a_telephone_call_has_figures_of_its_own(house: House) -> None:
     """By carrier: what came, how late the carrier plays, how often its connection came back, what is queued."""
-    house.call("twilio", _CARRIER)
-    house.call("twilio", replace(_CARRIER, queued_ms=1600))
+    house.call(Transport("twilio"), _CARRIER)
+    house.call(Transport("twilio"), replace(_CARRIER, queued_ms=1600))
     found = await house.figures()
     assert found["bridge_telephony_messages_received_total"] == {("twilio",): 140}
     assert found["bridge_telephony_late_seconds_total"] == {("twilio",): 1.0}
@@ -221,7 +232,7 @@ async def test_a_turn_that_the_caller_goes_on_with_is_not_measured(house: House)
 async def test_who_plays_for_itself_has_its_answer_with_the_first_word(house: House) -> None:
     """Over a WebSocket nobody says when sound is heard: the first word that was sent counts, or all of the sound."""
     for event in (server.OutputAudioTranscriptDelta(delta="Hello", **IDS), server.OutputAudioDone(**IDS)):
-        session = house.registry.open(Terms(model="parrot"), transport="websocket")
+        session = house.registry.open(Terms(model="parrot"), transport=WEBSOCKET)
         session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
         session.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
         house.clock.now += 0.25

@@ -29,7 +29,7 @@ from bridge.session.session import Session
 from bridge.wire import server_events as server
 from bridge.wire.choices import Choices, EventFilter
 from bridge.wire.message import EncodedMessage
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import WEBRTC, ListenerRole
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
 from tests.machine import scaled
 from tests.session.stage import MS, PART
@@ -87,7 +87,7 @@ class House:
         await self.recorder.__aexit__(None, None, None)
 
     def call(self) -> tuple[Session, FakeLeg]:
-        session = self.registry.open(Terms(model="parrot"), transport="webrtc")
+        session = self.registry.open(Terms(model="parrot"), transport=WEBRTC)
         port = session.legs.new_port()
         leg = FakeLeg(port)
         session.legs.take(leg, port)

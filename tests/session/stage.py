@@ -15,7 +15,7 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.choices import Choices
 from bridge.wire.sessions import default_session
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import WEBRTC, WEBSOCKET, ListenerRole, Transport
 from tests.fakes import FakeClock, FakeLeg, FakeSink, FakeUpstream, JsonEvent
 
 __all__ = ["IDS", "MS", "PART", "Call", "Stage"]
@@ -31,7 +31,7 @@ class Stage:
     def __init__(
         self,
         *,
-        transport: str = "websocket",
+        transport: Transport = WEBSOCKET,
         max_listeners: int = 10,
         limits: Limits | None = None,
         budget: Budget | None = None,
@@ -95,7 +95,7 @@ class Call(Stage):
         leg_format: AudioFormat = PCM16,
         budget: Budget | None = None,
     ) -> None:
-        super().__init__(transport="webrtc", max_listeners=max_listeners, limits=limits, budget=budget)
+        super().__init__(transport=WEBRTC, max_listeners=max_listeners, limits=limits, budget=budget)
         port = self.session.legs.new_port()
         self.leg = FakeLeg(port, hangs=hangs, audio_format=leg_format)
         self.session.legs.take(self.leg, port)

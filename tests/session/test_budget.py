@@ -21,7 +21,7 @@ from bridge.upstream.pending import Pending
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.sessions import SessionConfig
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import WEBSOCKET, ListenerRole
 from tests.fakes import FakeSink, FakeUpstream
 
 _KB = 1024
@@ -267,7 +267,7 @@ class _House:
         return self.upstreams[-1]
 
     def open(self, key_id: str = "api") -> tuple[Session, FakeSink, Any]:
-        session = self.registry.open(Terms(model="m", key_id=key_id), transport="websocket")
+        session = self.registry.open(Terms(model="m", key_id=key_id), transport=WEBSOCKET)
         sink = FakeSink()
         return session, sink, session.audience.attach(sink, role=ListenerRole.OWNER)
 

@@ -17,7 +17,7 @@ from bridge.session.fanout.listener import Listener
 from bridge.wire.audio import G711_ULAW, OPUS, PCM16, SESSION_HZ, AudioFormat, mp3_at
 from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices
-from bridge.wire.stats import Dialect, Framing, ListenerRole
+from bridge.wire.stats import WEBRTC, Dialect, Framing, ListenerRole
 from tests.fakes import FakeLeg, FakeSink, JsonEvent, RtpSender, likeness
 from tests.media.test_compress import decode_mp3
 from tests.session.stage import MS, PART, Call, Stage
@@ -84,7 +84,7 @@ class PassingService:
 
 
 def peer_call(*, limits: Limits | None = None) -> tuple[Stage, PeerLeg]:
-    stage = Stage(transport="webrtc", limits=limits)
+    stage = Stage(transport=WEBRTC, limits=limits)
     port = stage.session.legs.new_port()
     leg = PeerLeg(port)
     stage.session.legs.take(leg, port)

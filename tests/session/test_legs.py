@@ -1,6 +1,7 @@
 """A call's leg and the one that is to take its place: only who is connected counts."""
 
 from bridge.errors import PeerLost, PeerNotConnected
+from bridge.wire.stats import WEBRTC
 from tests.fakes import FakeLeg, FakeSink
 from tests.session.stage import MS, PART, Stage
 
@@ -9,7 +10,7 @@ class Changing(Stage):
     """A call whose legs come by ports, as WebRTC's do."""
 
     def __init__(self) -> None:
-        super().__init__(transport="webrtc")
+        super().__init__(transport=WEBRTC)
         self.first, self.channel = self.offer(), FakeSink()
         self.first.connect(self.channel)
 

@@ -15,7 +15,7 @@ from bridge.wire.choices import Choices
 from bridge.wire.client_events import ClientMessage
 from bridge.wire.items import Message, OutputText
 from bridge.wire.sessions import default_session
-from bridge.wire.stats import ListenerRole
+from bridge.wire.stats import WEBSOCKET, ListenerRole
 from tests.fakes import CONTEXT, FakeClock, FakeSink, FakeUpstream, JsonEvent
 
 
@@ -34,7 +34,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.upstream = SlowUpstream()
-        info = CallInfo(CONTEXT, transport="websocket", model="m", started_at=0.0)
+        info = CallInfo(CONTEXT, transport=WEBSOCKET, model="m", started_at=0.0)
         self.session = Session(
             info,
             self.upstream,

@@ -24,6 +24,7 @@ from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.leg import CarrierLine
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 from bridge.wire.audio import G711_ULAW
+from bridge.wire.stats import Transport
 from tests.fakes import FakeUpstream
 from tests.machine import scaled
 
@@ -38,7 +39,7 @@ class _SlowService(CallService):
     may: asyncio.Event
     asked: asyncio.Semaphore
 
-    async def open_with_carrier(self, terms: Terms, carrier: str) -> CarrierCall:
+    async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
         self.asked.release()
         await self.may.wait()
         return await super().open_with_carrier(terms, carrier)

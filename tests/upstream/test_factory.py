@@ -11,6 +11,7 @@ from bridge.session.info import CallInfo
 from bridge.upstream.factory import UpstreamFactory
 from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.websocket import WebSocketLine
+from bridge.wire.stats import WEBSOCKET
 from tests.fakes import CONTEXT
 
 _QWEN = NamedUpstream(url="wss://qwen.example/realtime", profile="qwen")
@@ -49,7 +50,7 @@ async def test_each_upstream_is_dialled_by_its_own_default(names_model: bool, qu
     """A fallback of another make is not asked for the first one's model, unless the call names it."""
     upstreams = {"qwen": _QWEN, "spare": NamedUpstream(url="wss://spare.example/v1/realtime")}
     dialler = _dialler(upstream="qwen", upstream_fallback=("spare",), upstreams=upstreams)
-    info = CallInfo(CONTEXT, transport="websocket", model="asked", started_at=0.0, names_model=names_model)
+    info = CallInfo(CONTEXT, transport=WEBSOCKET, model="asked", started_at=0.0, names_model=names_model)
     dial = dialler.new_upstream(info)
     assert isinstance(dial, ResilientUpstream)
     lines = [dial._opener._new_line(target) for target in dial._opener._targets]

@@ -29,7 +29,8 @@ _FIELDS = {
     RecordingStats: {"id", "object", "call_id", "state", "seconds"},
     EndpointStats: {"peers", "late_ticks", "datagrams_dropped"},
     CallStats: {"id", "object", "session_id", "state", "transport", "model", "started_at", "metadata", "warnings"}
-    | {"status", "seconds", "listeners", "legs", "peer", "session", "upstream", "setup_ms", "dropped_events"},
+    | {"status", "seconds", "listeners", "legs", "peer", "session", "upstream", "setup_ms", "dropped_events"}
+    | {"key_id", "ended_at", "result", "reason"},
     UpstreamStats: {"name", "lines", "lost", "answers"},
     TargetStats: {"name", "dials", "failures", "lost", "renewals", "given_up"},
 }
@@ -41,11 +42,11 @@ def test_no_field_is_lost_or_renamed(kind: type[msgspec.Struct]) -> None:
     assert set(kind.__struct_encode_fields__) == _FIELDS[kind]
 
 
-def test_a_call_without_its_session_does_not_name_it() -> None:
-    """The list of calls leaves out what only one call alone tells; a leg's own figures come whole."""
+def test_a_running_call_does_not_name_its_session_nor_its_end() -> None:
+    """The list of calls leaves out what one call alone tells, or one that is over; a leg's own figures come whole."""
     leg = CarrierLegStats(
         sent=1, queued_ms=0, overflow_ms=0, faults=0, is_connected=True, messages=7, late_ms=0, returns=0
     )
     told = msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(CALL_STATS, peer=leg)))
-    assert told.keys() == _FIELDS[CallStats] - {"session"}
+    assert told.keys() == _FIELDS[CallStats] - {"session", "ended_at", "result", "reason"}
     assert (told["object"], told["peer"].keys()) == ("realtime.call", _FIELDS[CarrierLegStats])
