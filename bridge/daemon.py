@@ -120,6 +120,7 @@ class Daemon:
         self.endpoint = Endpoint(
             media_host(server.host, media.advertise),
             _udp_port(config, self.port),
+            tcp_port=media.ice_tcp_port,
             advertise=media.advertise,
             connect_timeout_s=media.connect_timeout_s,
             peer_timeout_s=media.peer_timeout_s,
@@ -214,7 +215,7 @@ class Daemon:
         await stack.enter_async_context(self.registry)
         for http in servers:
             await http.wait_started()
-        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port,
+        _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
                   media_addresses=self.endpoint.addresses, upstream=_shown(config.upstream.upstream),
                   engine=self.engine, is_open=not config.access.api_key)  # fmt: skip
 

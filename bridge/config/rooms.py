@@ -192,6 +192,10 @@ class MediaSettings(Section, frozen=True, kw_only=True):
         Port | None,
         setting(RESTART, "UDP port of all media; unset: the number of the TCP port, 0 picks a free one"),
     ] = None
+    ice_tcp_port: Annotated[
+        Port | None,
+        setting(RESTART, "TCP port of media where no UDP gets through (ICE-TCP); unset: none, 0 picks a free one"),
+    ] = None
     advertise: Annotated[
         tuple[Text, ...],
         setting(RESTART, "IP address that peers are told to send media to; unset: those on which media listens"),

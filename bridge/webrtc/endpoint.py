@@ -37,6 +37,7 @@ class Endpoint:
         host: str,
         port: int,
         *,
+        tcp_port: int | None = None,
         advertise: tuple[str, ...] = (),
         connect_timeout_s: float = 10,
         peer_timeout_s: float = 10,
@@ -44,6 +45,8 @@ class Endpoint:
         queue_limit_s: int = 600,
     ) -> None:
         self.port = port
+        self.tcp_port = tcp_port
+        """Of media over TCP; None if there is none."""
         self._host = host
         self._advertise = advertise
         self._queue_limit_s = queue_limit_s
@@ -58,6 +61,14 @@ class Endpoint:
         udp = _bind(self._host, self.port)
         self.port = udp.getsockname()[1]
         MediaSocket(udp, self.mux)
+        if self.tcp_port is not None:
+            try:
+                listening = _bind_tcp(self._host, self.tcp_port)
+                self.tcp_port = listening.getsockname()[1]
+                await self.mux.new_tcp(check_within_s=self._runner.connect_timeout_s).listen(listening)
+            except BaseException:
+                self.mux.close()
+                raise
         self.addresses = self._advertise or local_addresses(self._host)
         await self._runner.__aenter__()
         return self
@@ -127,6 +138,7 @@ class Endpoint:
                 fingerprint=peer.fingerprint,
                 addresses=self.addresses,
                 port=self.port,
+                tcp_port=self.tcp_port,
                 ssrc=peer.rtp.outbound.ssrc,
                 setup=peer.negotiation.dtls_role.setup,
             )
@@ -146,6 +158,20 @@ def _bind(host: str, port: int) -> socket.socket:
         udp.close()
         raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}", param="udp_port") from error
     return udp
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    """A bound TCP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
+    tcp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    tcp.setblocking(False)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        tcp.bind((host, port))
+    except OSError as error:
+        tcp.close()
+        message = f"ice_tcp_port: cannot bind TCP {host}:{port}: {error.strerror}"
+        raise ConfigError(message, param="ice_tcp_port") from error
+    return tcp
 
 
 def media_host(host: str, advertise: tuple[str, ...] = ()) -> str:

@@ -27,6 +27,7 @@ from bridge.turns import Work
 
 __all__ = [
     "CONSENT_INTERVAL_S",
+    "MAX_DATAGRAM_BYTES",
     "Address",
     "AgentTable",
     "Credentials",
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 Address = tuple[Any, ...]
-"""As sockets have it: (host, port), for IPv6 (host, port, flow, scope)."""
+"""As sockets have it: (host, port), for IPv6 (host, port, flow, scope); of a TCP connection (host, port, ``"tcp"``)."""
 
 
 class PacketKind(enum.Enum):
@@ -64,7 +65,8 @@ PacketHandler = Callable[[PacketKind, bytes, float], bool]
 Sender = Callable[[bytes, Address], None]
 """Sends a datagram to an address, or loses it."""
 
-_MAX_DATAGRAM_BYTES = 1500
+MAX_DATAGRAM_BYTES = 1500
+"""What is longer is none of ours."""
 _QUEUED_DTLS = 512  # datagrams; more than our SCTP window of 1,200-byte packets
 _ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
 _PROBE_AGAIN_S = 0.1
@@ -81,7 +83,7 @@ _RTP, _RTCP, _DTLS, _STUN = PacketKind.RTP, PacketKind.RTCP, PacketKind.DTLS, Pa
 
 def packet_kind(datagram: bytes) -> PacketKind | None:
     """What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4); None if it is nothing."""
-    if not 0 < len(datagram) <= _MAX_DATAGRAM_BYTES:
+    if not 0 < len(datagram) <= MAX_DATAGRAM_BYTES:
         return None
     first = datagram[0]
     if 127 < first < 192:
@@ -359,6 +361,12 @@ class IceLite(IceAgent):
             self._table.forget_ufrag(self.ufrag)
             self.credentials, self.renewed = self.renewed, None
         self.connected.set()
+
+    def left(self, address: Address) -> None:
+        """The peer's connection from ``address`` is gone; until its next check, from wherever, nothing is sent."""
+        self.addresses.pop(address, None)
+        if address == self._address:
+            self._address = self._send_datagram = None
 
     def is_at(self, address: Address, now: float) -> bool:
         """The peer is there, and was heard from there a moment ago."""

@@ -1,4 +1,4 @@
-"""One UDP socket for the media of all calls: who a datagram belongs to.
+"""One UDP socket, and one TCP port if wanted, for the media of all calls: who a datagram belongs to.
 
 A STUN binding request finds its agent by the local half of its USERNAME and is answered once its MESSAGE-INTEGRITY
 checks (RFC 8445 section 7.3); only then does its source address belong to that agent. Any other datagram finds its
@@ -16,6 +16,7 @@ from typing import cast
 from aioice import stun
 
 from bridge.webrtc.ice import Address, IceLite, PacketKind, Sender, packet_kind
+from bridge.webrtc.tcp import TCP, IceTcp
 
 __all__ = ["Mux"]
 
@@ -34,6 +35,7 @@ class Mux(asyncio.DatagramProtocol):
         self._by_address: dict[Address, IceLite] = {}
         self._by_ssrc: dict[bytes, list[IceLite]] = {}
         self._transport: asyncio.DatagramTransport | None = None
+        self._tcp: IceTcp | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is bound."""
@@ -43,12 +45,20 @@ class Mux(asyncio.DatagramProtocol):
         """An ICMP error or a full buffer: the packet is lost, which everything above expects of UDP."""
         self.drops["send_error"] += 1
 
+    def new_tcp(self, *, check_within_s: float) -> IceTcp:
+        """A TCP port beside the socket, which closes with it."""
+        self._tcp = IceTcp(self.datagram_received, self._connection_ended, self.drops, check_within_s=check_within_s)
+        return self._tcp
+
     def new_agent(self) -> IceLite:
         """An agent on this socket, until it is closed."""
         return IceLite(self)
 
     def sender_for(self, address: Address) -> Sender:
-        """What sends to this address: the socket itself, past the mux; before it is bound nothing is sent."""
+        """What sends to this address: the socket or the connection itself; before it is bound nothing is sent."""
+        if address[-1] == TCP:
+            line = self._tcp.lines.get(address) if self._tcp is not None else None
+            return self._lose if line is None else line.sendto
         return self._lose if self._transport is None else self._transport.sendto
 
     @staticmethod
@@ -70,7 +80,9 @@ class Mux(asyncio.DatagramProtocol):
         agent.receive_datagram(kind, data, addr, self._clock())
 
     def close(self) -> None:
-        """Closes the socket."""
+        """Closes the socket, and the TCP port."""
+        if self._tcp is not None:
+            self._tcp.close()
         if self._transport is not None:
             self._transport.close()
 
@@ -91,7 +103,7 @@ class Mux(asyncio.DatagramProtocol):
                 self._agents.pop(credentials.ufrag, None)
         for address in agent.addresses:
             if self._by_address.get(address) is agent:
-                del self._by_address[address]
+                self._leave(address)
         agent.addresses.clear()
         for ssrc in [ssrc for ssrc, agents in self._by_ssrc.items() if agent in agents]:
             self.release(agent, ssrc)
@@ -119,9 +131,22 @@ class Mux(asyncio.DatagramProtocol):
             oldest = next(iter(agent.addresses))
             del agent.addresses[oldest]
             if self._by_address.get(oldest) is agent:
-                del self._by_address[oldest]
+                self._leave(oldest)
         agent.addresses[addr] = None
         self._by_address[addr] = agent
+        if self._tcp is not None and addr[-1] == TCP:
+            self._tcp.admit(addr)
+
+    def _leave(self, address: Address) -> None:
+        """The address is nobody's any more."""
+        del self._by_address[address]
+        if self._tcp is not None and address[-1] == TCP:
+            self._tcp.close_line(address)
+
+    def _connection_ended(self, address: Address) -> None:
+        agent = self._by_address.pop(address, None)
+        if agent is not None:
+            agent.left(address)
 
     def _has_moved(self, packet: bytes, addr: Address) -> bool:
         """Whether the packet is that of a peer that was elsewhere until now."""

@@ -294,6 +294,8 @@ class AnswerParameters:
     port: int
     ssrc: int
     setup: SetupRole = SetupRole.PASSIVE
+    tcp_port: int | None = None
+    """Of passive TCP candidates (RFC 6544), if there are any."""
     version: int = 1
     """Goes up with each answer of one call (RFC 8866 section 5.2)."""
 
@@ -493,11 +495,17 @@ def _application_lines() -> list[str]:
 
 
 def _candidate_lines(ours: AnswerParameters) -> list[str]:
-    """All candidates at once."""
-    return [
+    """All candidates at once, UDP first."""
+    lines = [
         f"a=candidate:{index} 1 udp {_priority(index)} {address} {ours.port} typ host"
         for index, address in enumerate(ours.addresses, 1)
     ]
+    if ours.tcp_port is not None:
+        lines += [
+            f"a=candidate:{index} 1 tcp {_tcp_priority(index)} {address} {ours.tcp_port} typ host tcptype passive"
+            for index, address in enumerate(ours.addresses, len(ours.addresses) + 1)
+        ]
+    return lines
 
 
 def _transport_lines(ours: AnswerParameters) -> list[str]:
@@ -514,6 +522,11 @@ def _transport_lines(ours: AnswerParameters) -> list[str]:
 def _priority(index: int) -> int:
     """RFC 8445 section 5.1.2.1 for a host candidate of component 1; earlier addresses are preferred."""
     return (126 << 24) + ((65_535 - index) << 8) + 255
+
+
+def _tcp_priority(index: int) -> int:
+    """RFC 6544 section 4.2 for a passive candidate: behind every one of UDP, the type preference is lower."""
+    return (90 << 24) + ((4 << 13 | 8_191 - index) << 8) + 255
 
 
 def _sections(body: bytes) -> tuple[Media, list[Media]]:

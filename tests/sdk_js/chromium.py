@@ -3,7 +3,7 @@
 import functools
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +14,7 @@ from playwright.async_api import Page, async_playwright
 from tests.sdk_js.node import FOLDER
 
 _SPEECH = Path(__file__).parents[1] / "data" / "speech.wav"
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -47,13 +47,13 @@ def page_server(folder: Path = FOLDER) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def opened_page(address: str) -> AsyncIterator[Page]:
+async def opened_page(address: str, *, executable: str | None = None, flags: Sequence[str] = ()) -> AsyncIterator[Page]:
     """A page in a browser of its own; an error that the page does not catch fails the test."""
-    executable = next(filter(None, map(shutil.which, _NAMES)), None)
-    assert executable, f"needs one of {', '.join(_NAMES)}: make chromium"
+    executable = executable or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    assert executable, f"needs one of {', '.join(CHROMIUM_NAMES)}: make chromium"
     errors: list[str] = []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=executable, args=[*_FLAGS, *flags])
         page = await browser.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)

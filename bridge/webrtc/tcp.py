@@ -1,0 +1,228 @@
+"""Media over TCP, for networks that let no UDP out: passive candidates (RFC 6544), each datagram framed (RFC 4571).
+
+A peer connects to one port, and its datagrams are those that would have come over UDP: the mux takes them with the
+same checks, by the connection's address. What a stranger may do is less: a connection has to begin with a STUN check,
+an agent's check has to succeed on it soon, and of those that have not shown one there are few, altogether and from one
+host. What a peer does not read in time is lost, as with UDP: nothing is ever waited for.
+"""
+
+import asyncio
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, cast
+
+from bridge.webrtc.ice import MAX_DATAGRAM_BYTES, Address, PacketKind, packet_kind
+
+__all__ = ["MAX_STRANGERS", "MAX_STRANGERS_OF_A_HOST", "TCP", "IceTcp", "TcpLine"]
+
+TCP = "tcp"
+"""Ends the address of a connection, so that it is never that of a UDP socket."""
+MAX_STRANGERS = 256
+"""Connections on which no agent's check has succeeded yet."""
+MAX_STRANGERS_OF_A_HOST = 16
+_MAX_WAITING_BYTES = 64 * 1024  # to be sent on one connection: a second of sound and some events; more is lost
+_BATCH = 32  # datagrams that are handled before others have their turn
+_LENGTH = struct.Struct("!H")
+
+Taker = Callable[[bytes, Address], None]
+"""Takes one datagram, and the connection's address."""
+
+
+class IceTcp:
+    """The port. Datagrams go to ``take``; ``gone`` is told of connections that have ended.
+
+    ``admit`` is called when a check has succeeded on a connection, ``close_line`` when its agent has no use for it.
+    ``drops`` counts connections that were refused or closed, by reason.
+    """
+
+    def __init__(
+        self, take: Taker, gone: Callable[[Address], None], drops: Counter[str], *, check_within_s: float
+    ) -> None:
+        self.lines: dict[Address, TcpLine] = {}
+        self.check_within_s = check_within_s
+        """The time in which a connection must have shown a check."""
+        self._strangers: Counter[str] = Counter()
+        self._take = take
+        self._gone = gone
+        self._drops = drops
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, listening: socket.socket) -> None:
+        """Accepts on a bound socket, which it closes at the end."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: TcpLine(self), sock=listening, backlog=MAX_STRANGERS)
+
+    def close(self) -> None:
+        """Closes the port and every connection; may be called twice."""
+        if self._server is not None:
+            self._server.close()
+        for line in tuple(self.lines.values()):
+            line.abort()
+
+    def admit(self, address: Address) -> None:
+        """A check has succeeded on the connection."""
+        line = self.lines.get(address)
+        if line is not None and line.admit():
+            self._forget_stranger(address)
+
+    def close_line(self, address: Address) -> None:
+        """Nobody has a use for the connection any more; what was sent last still goes out."""
+        line = self.lines.get(address)
+        if line is not None:
+            line.close()
+
+    # What connections tell
+
+    def opened(self, line: "TcpLine", address: Address) -> bool:
+        """Whether there is room for one more."""
+        host = address[0]
+        if self._strangers.total() >= MAX_STRANGERS or self._strangers[host] >= MAX_STRANGERS_OF_A_HOST:
+            self._drops["tcp_too_many"] += 1
+            return False
+        self._strangers[host] += 1
+        self.lines[address] = line
+        return True
+
+    def received(self, datagram: bytes, address: Address) -> None:
+        """One datagram has come."""
+        self._take(datagram, address)
+
+    def dropped(self, reason: str) -> None:
+        """A connection is closed for what it did, or what was sent on it is lost."""
+        self._drops[reason] += 1
+
+    def ended(self, line: "TcpLine", address: Address) -> None:
+        """The connection is gone."""
+        if self.lines.pop(address, None) is not None:
+            if not line.is_admitted:
+                self._forget_stranger(address)
+            self._gone(address)
+
+    def _forget_stranger(self, address: Address) -> None:
+        self._strangers[address[0]] -= 1
+        if not self._strangers[address[0]]:
+            del self._strangers[address[0]]
+
+
+class TcpLine(asyncio.Protocol):
+    """One connection: datagrams with their lengths in front (RFC 4571 section 2)."""
+
+    def __init__(self, port: IceTcp) -> None:
+        self.is_admitted = False
+        self._port = port
+        self._address: Address = ()
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._received, self._at = b"", 0
+        self._is_resuming = False
+        self._has_begun = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody has connected."""
+        self._transport = made = cast(asyncio.Transport, transport)
+        peer: tuple[Any, ...] = made.get_extra_info("peername") or ("", 0)
+        self._address = (*peer[:2], TCP)
+        if not self._port.opened(self, self._address):
+            made.abort()
+            return
+        made.set_write_buffer_limits(high=_MAX_WAITING_BYTES)
+        made.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._port.check_within_s, self._refuse, "tcp_no_check")
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes have come: a datagram, a part of one, or many."""
+        self._received += data
+        if not self._is_resuming:
+            self._hand_over()
+
+    def eof_received(self) -> None:
+        """The peer sends nothing any more: the connection closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._received, self._at = b"", 0
+        self._port.ended(self, self._address)
+
+    def sendto(self, datagram: bytes, address: Address) -> None:
+        """Sends a datagram, or loses it if too much waits already."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > _MAX_WAITING_BYTES:
+            self._port.dropped("tcp_slow")
+            return
+        transport.write(_LENGTH.pack(len(datagram)) + datagram)
+
+    def admit(self) -> bool:
+        """A check has succeeded here; False if one had before."""
+        if self.is_admitted:
+            return False
+        self.is_admitted = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        return True
+
+    def close(self) -> None:
+        """Closes it when what waits has been sent, and at once if nobody reads that; may be called twice."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = asyncio.get_running_loop().call_later(self._port.check_within_s, self.abort)
+
+    def abort(self) -> None:
+        """Closes it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _hand_over(self) -> None:
+        """A batch of what has come; the rest when others have had their turn, and nothing is read before that."""
+        data = self._received
+        for _ in range(_BATCH):
+            start = self._at + 2
+            if len(data) < start:
+                break
+            (length,) = _LENGTH.unpack_from(data, self._at)
+            if length > MAX_DATAGRAM_BYTES:
+                self._refuse("tcp_framing")
+                return
+            if len(data) < start + length:
+                break
+            datagram = data[start : start + length]
+            self._at = start + length
+            if not self._has_begun and packet_kind(datagram) is not PacketKind.STUN:
+                self._refuse("tcp_framing")
+                return
+            self._has_begun = True
+            if length:  # an empty one says nothing
+                self._port.received(datagram, self._address)
+            if self._transport is None or self._transport.is_closing():
+                return
+        else:
+            self._is_resuming = True
+            self._pause()
+            asyncio.get_running_loop().call_soon(self._resume)
+            return
+        self._received, self._at = data[self._at :], 0
+
+    def _pause(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        self._is_resuming = False
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._hand_over()
+        if not self._is_resuming:
+            self._transport.resume_reading()
+
+    def _refuse(self, reason: str) -> None:
+        self._received, self._at = b"", 0
+        self._port.dropped(reason)
+        self.abort()
