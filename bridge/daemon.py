@@ -28,8 +28,8 @@ from bridge.calls.service import CallService
 from bridge.config import Config, ObserveSettings
 from bridge.config.reload import Changes
 from bridge.context import CallContext
-from bridge.engine.assistant import Assistant
 from bridge.engine.local import Local, missing
+from bridge.engine.minds import new_mind_factory
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import ConfigError
@@ -223,14 +223,14 @@ class Daemon:
         """What makes a conversation's engine; the models that it needs are loaded when this returns."""
         settings = self._config.engine
         self.engine = _choose_engine(self._config)
-        if self.engine != "local":
+        if self.engine == "unused":
             return lambda context: Engine(Parrot(), context)
-        local = self._local
-        if local is None:
+        local = self._local if self.engine == "local" else None
+        if self.engine == "local" and local is None:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
-        return lambda context: Engine(
-            Assistant(local, _Surroundings(lambda: _told(self._config), self.registry)), context
-        )
+        around = _Surroundings(lambda: _told(self._config), self.registry)
+        new_mind = await new_mind_factory(settings, local, around, stack)
+        return lambda context: Engine(new_mind(), context)
 
     async def reload(self) -> Changes:
         """Reads the settings again, and puts to use what can be; after a ``ConfigError`` nothing has changed."""

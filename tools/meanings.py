@@ -19,6 +19,7 @@ LOG_EVENTS = {
     "daemon.stopped": "Everything is closed.",
     "engine.answer_failed": "A fault in the embedded engine, while it gave an answer.",
     "engine.hearing_failed": "A fault in the embedded engine, while it recognised speech.",
+    "engine.llm_retry": "The language model's server did not answer a request. It is asked again in `in_s` seconds.",
     "engine.loaded": "The embedded engine's models are in memory.",
     "engine.voice_replaced": "A session asked for a voice that the embedded engine does not have.",
     "api.bad_request": "Requests that are not HTTP, or that break a limit; `count` of them in the last second.",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from bridge.config.addresses import can_be_sent_to, is_address, is_loopback, is_network
 from bridge.config.fields import (
@@ -59,6 +59,8 @@ ANY_ORIGIN = "*"
 
 # The public origin, and perhaps a path before ours, that a proxy adds.
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_Temperature = Annotated[float, Meta(ge=0, le=2)]
+_HTTP_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 _UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
 
 _OWN_UPSTREAMS = ("local", "agent")
@@ -360,6 +362,37 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     engine_whisper: Annotated[
         Text | None, setting(RESTART, "folder of another Whisper model for it, in CTranslate2's form")
     ] = None
+    engine_llm_url: Annotated[
+        Text | None,
+        setting(
+            RESTART,
+            "language model that thinks for the engine: base URL of a server of chat completions, "
+            "as `http://127.0.0.1:11434/v1`; unset: its own rules",
+        ),
+    ] = None
+    engine_llm_key: Annotated[Text | None, setting(RESTART, "key that `engine_llm_url` asks for", is_secret=True)] = (
+        None
+    )
+    engine_llm_model: Annotated[
+        Text | None, setting(RESTART, "what the model is called there; unset: as the client calls it")
+    ] = None
+    engine_llm_temperature: Annotated[
+        _Temperature | None, setting(RESTART, "how freely it chooses its words, 0 to 2; unset: as its server has it")
+    ] = None
+    engine_timeout_s: Annotated[
+        float,
+        setting(
+            RESTART,
+            "silence of a server that works for the engine, until it counts as lost, in seconds",
+            ge=0.1,
+            le=600,
+        ),
+    ] = 30.0
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Servers that cannot be asked."""
+        if self.engine_llm_url is not None and not _HTTP_URL.fullmatch(self.engine_llm_url):
+            yield Fault("engine_llm_url", f"expected http(s)://host/v1, got {self.engine_llm_url[:100]}")
 
 
 class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -84,8 +84,8 @@ class Local:
         """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` where too many wait."""
         return self._ears.submit(functools.partial(_recognise, self._whisper, pcm, language))
 
-    def say(self, sentence: str, *, speed: float = 1.0) -> "asyncio.Future[bytes]":
-        """One sentence as PCM16 24 kHz mono; ``OverLimit`` where too many wait."""
+    def say(self, sentence: str, *, speed: float = 1.0, voice: object = None) -> "asyncio.Future[bytes]":
+        """One sentence as PCM16 24 kHz mono; ``OverLimit`` if too many wait. There is no other ``voice`` than one."""
         return self._mouth.submit(functools.partial(self._voice.say, sentence, speed=speed))
 
     def note_voice(self, asked: object, log: FilteringBoundLogger) -> None:

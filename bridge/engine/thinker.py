@@ -1,0 +1,85 @@
+"""The engine with a language model for a mind: it hears and speaks with whatever ears and voice there are."""
+
+import asyncio
+import functools
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from bridge.engine.chat import chat_messages, chat_tool_choice, chat_tools
+from bridge.engine.hearing import HeardTurn
+from bridge.engine.llm import ChatServer
+from bridge.engine.mind import Content, Matter
+from bridge.errors import NotImplementedHere
+from bridge.wire.sessions import ChosenTool
+
+__all__ = ["Ears", "Thinker", "Voice"]
+
+_STILL_THERE = "(The caller has been silent for a while. Ask whether they are still there.)"
+
+
+class Ears(Protocol):
+    """Who understands speech."""
+
+    def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
+        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
+        ...
+
+
+class Voice(Protocol):
+    """Who speaks."""
+
+    def say(self, sentence: str, *, speed: float = 1.0, voice: object = None) -> "asyncio.Future[bytes]":
+        """One sentence as PCM16 24 kHz mono, in the session's ``voice`` if there is one of that name."""
+        ...
+
+
+class Thinker:
+    """A ``Mind``. Without ``ears`` spoken words are not understood, without a ``voice`` every answer is text."""
+
+    keeps_ms = 60_000
+
+    def __init__(self, server: ChatServer, *, ears: Ears | None, voice: Voice | None) -> None:
+        self._server = server
+        self._ears = ears
+        self._voice = voice
+        self.can_hear = ears is not None
+
+    def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
+        """Understands one stretch of sound."""
+        if self._ears is None:
+            raise NotImplementedHere("The embedded engine has no speech recognition.")
+        return self._ears.listen(pcm, language=language)
+
+    def content(self, matter: Matter) -> Content:
+        """Asks the language model; the answer follows word by word."""
+        thought = self._server.think(_request(matter), model=str(matter.state.config.model), log=matter.log)
+        if self._voice is not None and not matter.is_text:
+            output = matter.state.output
+            wanted = matter.wanted.audio.output if matter.wanted.audio is not UNSET else UNSET
+            voice = output.voice if wanted is UNSET or wanted.voice is UNSET else wanted.voice
+            speed = output.speed if output.speed is not UNSET else 1.0
+            thought.say = functools.partial(self._voice.say, speed=speed, voice=None if voice is UNSET else voice)
+        return thought
+
+
+def _request(matter: Matter) -> dict[str, Any]:
+    """What of a response chat completions have words for."""
+    config, wanted = matter.state.config, matter.wanted
+    instructions = wanted.instructions if wanted.instructions is not UNSET else config.instructions
+    messages = chat_messages(matter.history, instructions or "", matter.recordings.words)
+    if matter.is_idle:
+        messages.append({"role": "system", "content": _STILL_THERE})
+    request: dict[str, Any] = {"messages": messages}
+    if matter.functions:
+        request["tools"] = chat_tools(matter.functions)
+        choice = matter.choice
+        if choice != "auto" and not (isinstance(choice, ChosenTool) and choice.type != "function"):
+            request["tool_choice"] = chat_tool_choice(choice)
+        parallel = wanted.parallel_tool_calls if wanted.parallel_tool_calls is not UNSET else config.parallel_tool_calls
+        if parallel is not UNSET:
+            request["parallel_tool_calls"] = parallel
+    limit = wanted.max_output_tokens if wanted.max_output_tokens is not UNSET else config.max_output_tokens
+    if isinstance(limit, int):
+        request["max_tokens"] = limit
+    return request
