@@ -245,7 +245,7 @@ class FakeUpstream:
     def start(self, downstream: Downstream, state: SessionState) -> None:
         self.downstream = downstream
         self.state = state
-        downstream.deliver(server.SessionCreated(session=state.config))
+        downstream.deliver_event(server.SessionCreated(session=state.config))
 
     def receive_client_event(self, message: client.ClientMessage) -> None:
         if self.refusal is not None:
@@ -253,9 +253,9 @@ class FakeUpstream:
         event = message.known
         self.events.append(event)
         if isinstance(event, client.SessionUpdate):
-            self.downstream.deliver(server.SessionUpdated(session=self.state.updated(event.session)))
+            self.downstream.deliver_event(server.SessionUpdated(session=self.state.updated(event.session)))
         elif isinstance(event, client.ConversationItemTruncate):
-            self.downstream.deliver(
+            self.downstream.deliver_event(
                 server.ConversationItemTruncated(
                     item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
                 )

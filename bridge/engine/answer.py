@@ -98,8 +98,8 @@ class EngineAnswer:
 
     def _run(self) -> _Steps:
         """The whole answer; each ``yield`` gives what is waited for, None standing for an interval."""
-        self._downstream.deliver(server.ResponseCreated(response=self.response))
-        self._downstream.deliver(server.RateLimitsUpdated(rate_limits=[]))
+        self._downstream.deliver_event(server.ResponseCreated(response=self.response))
+        self._downstream.deliver_event(server.RateLimitsUpdated(rate_limits=[]))
         yield from self._unheard
         content = self._think()
         if isinstance(content, Thought):
@@ -194,5 +194,5 @@ class EngineAnswer:
             output_text=len(self.writer.words.split()),
             output_audio=self.writer.audio_ms * _OUTPUT_TOKENS_PER_S // 1000,
         )
-        self._downstream.deliver(server.ResponseDone(response=response))
+        self._downstream.deliver_event(server.ResponseDone(response=response))
         self._on_done(self)

@@ -132,7 +132,7 @@ class EngineInput:
     def clear(self) -> None:
         """Forgets what is in the buffer, and an open turn."""
         self._forget()
-        self._downstream.deliver(server.InputAudioBufferCleared())
+        self._downstream.deliver_event(server.InputAudioBufferCleared())
 
     def stop(self) -> None:
         """Nobody wants to know any more."""
@@ -148,7 +148,7 @@ class EngineInput:
         self._turn_item_id = new_id("item")
         self._take_until(start_ms)
         self._hearing = self._new_hearing() if self._mind.can_hear else None
-        self._downstream.deliver(
+        self._downstream.deliver_event(
             server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
         )
         self._on_start()
@@ -178,13 +178,15 @@ class EngineInput:
 
     def _stopped(self, edge: SpeechStopped) -> None:
         end_ms = self._detector_start_ms + edge.audio_end_ms
-        self._downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id))
+        self._downstream.deliver_event(
+            server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id)
+        )
         sound = self._take_until(end_ms)
         try:
             self._commit(sound, self._turn_item_id)
             self._on_turn()
         except BadEvent as error:  # there is no client event to refuse
-            self._downstream.deliver(server.error_event(error))
+            self._downstream.deliver_event(server.error_event(error))
 
     # Items
 
@@ -218,14 +220,14 @@ class EngineInput:
         item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
         previous = self._state.conversation.place(item)
         self._recordings.keep(item_id, sound)
-        deliver = self._downstream.deliver
+        deliver = self._downstream.deliver_event
         deliver(server.InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
         deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
         deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
 
     def _tell_failure(self, item_id: str, code: str, message: str) -> None:
         error = server.TranscriptionError(code=code, message=message)
-        self._downstream.deliver(server.InputAudioTranscriptionFailed(item_id=item_id, error=error))
+        self._downstream.deliver_event(server.InputAudioTranscriptionFailed(item_id=item_id, error=error))
 
     # Hearing
 

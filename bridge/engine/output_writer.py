@@ -70,7 +70,7 @@ class OutputWriter:
         part = self._part(items.OutputAudio)
         part.transcript = f"{part.transcript or ''}{words}"
         self._spoken.append((len(self._pcm), words))
-        self._downstream.deliver(server.OutputAudioTranscriptDelta(**self._ids(), delta=words))
+        self._downstream.deliver_event(server.OutputAudioTranscriptDelta(**self._ids(), delta=words))
         return [sound[at : at + _PIECE_BYTES] for at in range(0, len(sound), _PIECE_BYTES)]
 
     def play(self, piece: bytes) -> None:
@@ -84,7 +84,7 @@ class OutputWriter:
         """A piece of an answer in text."""
         part = self._part(items.OutputText)
         part.text += text
-        self._downstream.deliver(server.OutputTextDelta(**self._ids(), delta=text))
+        self._downstream.deliver_event(server.OutputTextDelta(**self._ids(), delta=text))
 
     def call(self, name: str, arguments: str, call_id: str | None = None) -> None:
         """A function call, an item of its own."""
@@ -92,7 +92,7 @@ class OutputWriter:
         item = items.FunctionCall(call_id=call_id or new_id("call"), name=name, arguments="")
         self._add(item)
         item.arguments = arguments
-        self._downstream.deliver(
+        self._downstream.deliver_event(
             server.FunctionCallArgumentsDelta(**self._place(), call_id=str(item.call_id), delta=arguments)
         )
 
@@ -103,7 +103,7 @@ class OutputWriter:
             return
         if isinstance(item, items.FunctionCall):
             call_id = str(item.call_id)
-            self._downstream.deliver(
+            self._downstream.deliver_event(
                 server.FunctionCallArgumentsDone(
                     **self._place(), call_id=call_id, name=item.name, arguments=item.arguments
                 )
@@ -115,7 +115,7 @@ class OutputWriter:
             self._recordings.keep(self.item_id, bytes(self._pcm[: self._heard_bytes]))
             self._recordings.speak(self.item_id, self._spoken, len(self._pcm), heard_bytes=self._heard_bytes)
         item.status = "completed" if is_complete else "incomplete"
-        deliver = self._downstream.deliver
+        deliver = self._downstream.deliver_event
         deliver(server.OutputItemDone(response_id=self._response.id, output_index=len(self.done), item=item))
         if self._conversation is not None:
             deliver(server.ConversationItemDone(previous_item_id=self._previous, item=item))
@@ -133,7 +133,7 @@ class OutputWriter:
         self._add(message)
         message.content.append(part)
         shown = items.ContentPart(type="text", text="") if kind is items.OutputText else _shown("")
-        self._downstream.deliver(server.ContentPartAdded(**self._ids(), part=shown))
+        self._downstream.deliver_event(server.ContentPartAdded(**self._ids(), part=shown))
         return part
 
     def _add(self, item: items.Message | items.FunctionCall) -> None:
@@ -143,13 +143,13 @@ class OutputWriter:
         else:
             item.id, item.object = new_id("item"), "realtime.item"
         self._item, self._previous = item, previous
-        deliver = self._downstream.deliver
+        deliver = self._downstream.deliver_event
         deliver(server.OutputItemAdded(response_id=self._response.id, output_index=len(self.done), item=item))
         if self._conversation is not None:
             deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
 
     def _finish_part(self, item: items.Message) -> None:
-        ids, deliver, part = self._ids(), self._downstream.deliver, item.content[0]
+        ids, deliver, part = self._ids(), self._downstream.deliver_event, item.content[0]
         if isinstance(part, items.OutputText):
             deliver(server.OutputTextDone(**ids, text=part.text))
             deliver(server.ContentPartDone(**ids, part=items.ContentPart(type="text", text=part.text)))

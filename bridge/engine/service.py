@@ -63,7 +63,7 @@ class Engine:
             on_turn=self._turn_ended,
             log=self._log,
         )
-        downstream.deliver(server.SessionCreated(session=state.config))
+        downstream.deliver_event(server.SessionCreated(session=state.config))
 
     @property
     def passage(self) -> None:
@@ -84,7 +84,7 @@ class Engine:
         """A client event; raises ``BadEvent`` if it cannot be done, or if not all of it is known here."""
         event = message.known
         if isinstance(event, client.SessionUpdate):
-            self._downstream.deliver(server.SessionUpdated(session=self._state.updated(event.session)))
+            self._downstream.deliver_event(server.SessionUpdated(session=self._state.updated(event.session)))
             self._intake.configure()
         elif isinstance(event, client.InputAudioBufferCommit):
             self._intake.commit()
@@ -97,7 +97,7 @@ class Engine:
         elif isinstance(event, client.ConversationItemDelete):
             self._state.conversation.find(event.item_id)
             self._recordings.forget(event.item_id)
-            self._downstream.deliver(server.ConversationItemDeleted(item_id=event.item_id))
+            self._downstream.deliver_event(server.ConversationItemDeleted(item_id=event.item_id))
         elif isinstance(event, client.ConversationItemTruncate):
             self._truncate(event)
         elif isinstance(event, client.ResponseCreate):
@@ -166,7 +166,7 @@ class Engine:
         ):
             return
         item_id, end_ms = new_id("item"), self._intake.now_ms
-        self._downstream.deliver(
+        self._downstream.deliver_event(
             server.InputAudioBufferTimeoutTriggered(
                 audio_start_ms=min(start_ms, end_ms), audio_end_ms=end_ms, item_id=item_id
             )
@@ -175,7 +175,7 @@ class Engine:
             self._intake.commit_silence(item_id)
             self._respond(items.ResponseConfig(), is_idle=True)
         except BadEvent as error:  # there is no client event to refuse
-            self._downstream.deliver(server.error_event(error))
+            self._downstream.deliver_event(server.error_event(error))
 
     def _forget_idleness(self) -> None:
         if self._idle is not None:
@@ -192,8 +192,8 @@ class Engine:
         previous = self._state.conversation.place(item, after=event.previous_item_id)
         if sound:
             self._recordings.keep(str(item.id), sound)
-        self._downstream.deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
-        self._downstream.deliver(server.ConversationItemDone(previous_item_id=previous, item=item))
+        self._downstream.deliver_event(server.ConversationItemAdded(previous_item_id=previous, item=item))
+        self._downstream.deliver_event(server.ConversationItemDone(previous_item_id=previous, item=item))
 
     def _taken_sound(self, item: items.Item) -> bytes:
         """The sound of an item that brings its own, taken out of it; events do not carry it."""
@@ -225,7 +225,7 @@ class Engine:
                 for part in item.content
             ]
             item = msgspec.structs.replace(item, content=content)
-        self._downstream.deliver(server.ConversationItemRetrieved(item=item))
+        self._downstream.deliver_event(server.ConversationItemRetrieved(item=item))
 
     def _truncate(self, event: client.ConversationItemTruncate) -> None:
         self._state.require_audio(event.item_id, event.content_index)
@@ -239,7 +239,7 @@ class Engine:
             answer.writer.cut(event.audio_end_ms * BYTES_PER_MS)
         else:
             self._recordings.cut(event.item_id, event.audio_end_ms * BYTES_PER_MS)
-        self._downstream.deliver(
+        self._downstream.deliver_event(
             server.ConversationItemTruncated(
                 item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
             )

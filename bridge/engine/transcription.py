@@ -64,7 +64,7 @@ class TurnTranscription:
             delta = f" {heard.text}" if self._words else heard.text
             self._words.append(delta)
             if self._downstream is not None:
-                self._downstream.deliver(server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=delta))
+                self._downstream.deliver_event(server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=delta))
         elif heard.is_speech:
             self._is_unintelligible = True
 
@@ -77,10 +77,10 @@ class TurnTranscription:
             error = server.TranscriptionError(
                 code="audio_unintelligible", message="The audio could not be transcribed."
             )
-            self._downstream.deliver(server.InputAudioTranscriptionFailed(item_id=self._item_id, error=error))
+            self._downstream.deliver_event(server.InputAudioTranscriptionFailed(item_id=self._item_id, error=error))
             return
         seconds = round(self._recordings.duration_ms(self._item_id) / 1000, 3)
-        self._downstream.deliver(
+        self._downstream.deliver_event(
             server.InputAudioTranscriptionCompleted(
                 item_id=self._item_id, transcript=words, usage={"type": "duration", "seconds": seconds}
             )

@@ -182,7 +182,7 @@ class AudioRouter:
         if isinstance(event, InputAudioBufferCommit | InputAudioBufferClear):
             listener.half_sample = b""
 
-    def deliver(self, part: Part, sound: bytes) -> None:
+    def deliver_answer(self, part: Part, sound: bytes) -> None:
         """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""
         self._turn_to(part)
         self._output.brings_packets(part.response_id == self._passed_response)

@@ -17,7 +17,7 @@ __all__ = ["Downstream", "Upstream"]
 class Downstream(Protocol):
     """What an upstream reports to."""
 
-    def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
+    def deliver_event(self, event: ServerEvent, body: Body | None = None) -> None:
         """A server event, sound excepted; ``body`` where it holds more than ``event`` knows of."""
         ...
 

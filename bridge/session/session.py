@@ -3,8 +3,8 @@
 Everything runs in the event loop's callbacks, nothing waits. Sound comes in from the leg or as append events of the
 owner; it goes to the upstream and to whoever listens to the input track. Client events come from sockets and from the
 leg's data channel; those that the session itself answers are few, the rest goes to the upstream. What the upstream
-says (``deliver``, ``deliver_audio``) changes the state and goes to all listeners, its sound to the leg and to those who
-asked for it. The session adds what only it can know: what the caller has really heard.
+says (``deliver_event``, ``deliver_audio``) changes the state and goes to all listeners, its sound to the leg and to
+those who asked for it. The session adds what only it can know: what the caller has really heard.
 
 A session consists of parts, each with one job. It makes them, and does itself only what takes several of them.
 
@@ -156,7 +156,7 @@ class Session:
         if not self.lifetime.is_open:
             return
         received_at = int(self.info.started_at + self.lifetime.seconds)
-        self.deliver(server.DtmfEventReceived(event=key, received_at=received_at))
+        self.deliver_event(server.DtmfEventReceived(event=key, received_at=received_at))
         if self.info.dtmf_items:
             text = items.InputText(text=f"(pressed {key} on the telephone's keypad)")
             message = items.Message(role="user", content=[text])
@@ -164,7 +164,7 @@ class Session:
 
     # What the upstream says
 
-    def deliver(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
+    def deliver_event(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
         """A server event for everyone; ``body`` is what is said of it if that is more than ``event`` knows."""
         not_kept = self.state.follow(event, body)
         self.lifetime.touch()
@@ -192,7 +192,7 @@ class Session:
     def deliver_audio(self, part: Part, sound: bytes) -> None:
         """The answer's sound, in the upstream's format: to the leg at the caller's pace, to listeners at once."""
         self.state.has_spoken = True
-        self._router.deliver(part, sound)
+        self._router.deliver_answer(part, sound)
 
     def upstream_changed(self) -> None:
         """Another one answers from now on, or the same in another way."""

@@ -111,17 +111,17 @@ class LineSession:
             self._quiet_updates -= 1
         else:
             body["session"] = self._as_ours(body["session"])
-            self._downstream.deliver(understood(body), body)
+            self._downstream.deliver_event(understood(body), body)
 
     def hear_refusal(self, event: server.Error, body: Body) -> None:
         """The session is not set as it should be; its owner must know, and how it is set instead."""
         event.error.event_id = body["error"]["event_id"] = None
         if not self.is_live:
             self._go_live()
-            self._downstream.deliver(event, body)
+            self._downstream.deliver_event(event, body)
             return
         self._quiet_updates = 0
-        self._downstream.deliver(event, body)
+        self._downstream.deliver_event(event, body)
         self.hear_update({"type": "session.updated", "event_id": "", "session": self._created})
 
     def _update(self, session: Body) -> Body:
@@ -133,9 +133,9 @@ class LineSession:
         body = {"type": "session.created", "session": self._as_ours(self._session)}
         event = understood(body)
         if isinstance(event, server.SessionCreated):
-            self._downstream.deliver(event, body)
+            self._downstream.deliver_event(event, body)
         else:
-            self._downstream.deliver(server.SessionCreated(session=self._state.config))
+            self._downstream.deliver_event(server.SessionCreated(session=self._state.config))
 
     def _as_ours(self, session: Body) -> Body:
         """The upstream's session under the id and the expiry of the bridge's."""

@@ -141,11 +141,11 @@ class Relay:
     def lose(self, error: UpstreamError) -> None:
         """The line is gone: what it owed its hearers is made good, and they are told."""
         for event in self._in_flight.end(error):
-            self._downstream.deliver(event)
+            self._downstream.deliver_event(event)
         self._finish_half_told()
         if self.is_live:
             notice = UpstreamError(f"{error.message} Reconnecting.", code="upstream_reconnecting")
-            self._downstream.deliver(server.error_event(notice))
+            self._downstream.deliver_event(server.error_event(notice))
 
     def hear(self, body: Body) -> None:
         """One event of the upstream's, to whom it concerns, with what the bridge does not know of it."""
@@ -164,7 +164,7 @@ class Relay:
             if self._told_items.follow(event):
                 if self.offset_ms and isinstance(event, _TIMED):
                     self._shift(body)
-                self._downstream.deliver(event, body)
+                self._downstream.deliver_event(event, body)
 
     def _hear_error(self, event: server.Error, body: Body) -> None:
         """To whoever made it; if that was the bridge itself, to its log."""
@@ -177,14 +177,14 @@ class Relay:
         elif self.is_own(error.event_id):
             self._log.info("upstream.own_event_refused", code=error.code, message=error.message)
         else:
-            self._downstream.deliver(event, body)
+            self._downstream.deliver_event(event, body)
 
     def _finish_half_told(self) -> None:
         """An item that was added is done, even if whoever would have said so is gone."""
         for item_id in self._told_items.take_half_told():
             item = self._state.conversation.get(item_id)
             if item is not None:
-                self._downstream.deliver(server.ConversationItemDone(item=item))
+                self._downstream.deliver_event(server.ConversationItemDone(item=item))
 
     def _shift(self, body: Body) -> None:
         """Times count from the session's first sound, whichever line heard it."""

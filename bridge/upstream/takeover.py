@@ -23,7 +23,7 @@ def take_over(engine: Upstream, downstream: Downstream, state: SessionState, rel
                 engine.receive_client_event(client.message_of(body))
             except BadEvent as error:
                 if not relay.is_own(body["event_id"]):
-                    downstream.deliver(server.error_event(error, event_id=body["event_id"]))
+                    downstream.deliver_event(server.error_event(error, event_id=body["event_id"]))
 
     tell(told)
     sound = uncommitted + backlog.take_audio(engine.input_format)
@@ -43,7 +43,7 @@ class _Successor:
         self.upstream_changed = downstream.upstream_changed
         self.upstream_closed = downstream.upstream_closed
 
-    def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
+    def deliver_event(self, event: ServerEvent, body: Body | None = None) -> None:
         """As it is, but for the first one, and for times: they count from the session's first sound."""
         if self._is_live and isinstance(event, server.SessionCreated):
             event = server.SessionUpdated(session=event.session)
@@ -54,4 +54,4 @@ class _Successor:
         elif isinstance(event, server.InputAudioBufferTimeoutTriggered):
             event.audio_start_ms += self._offset_ms
             event.audio_end_ms += self._offset_ms
-        self._downstream.deliver(event, body)
+        self._downstream.deliver_event(event, body)

@@ -82,7 +82,7 @@ class Recorder:
         self.closed: list[BridgeError | None] = []
         self._news = asyncio.Event()
 
-    def deliver(self, event: ServerEvent, body: Body | None = None) -> None:
+    def deliver_event(self, event: ServerEvent, body: Body | None = None) -> None:
         self.state.follow(event)
         self._record(json.loads(encode(event if body is None else body)))
 

@@ -203,7 +203,7 @@ async def test_a_turn_takes_from_the_end_of_speech_to_the_first_sound_that_is_he
     _, leg = house.call()
     downstream = house.upstream.downstream
     house.clock.now += 2.0
-    downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
+    downstream.deliver_event(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
     house.clock.now += 0.7
     downstream.deliver_audio(PART, bytes(400 * MS))
     leg.hear(200)
@@ -221,9 +221,9 @@ async def test_a_turn_that_the_caller_goes_on_with_is_not_measured(house: House)
     """Who speaks again before an answer came has not ended the turn."""
     _, leg = house.call()
     downstream = house.upstream.downstream
-    downstream.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
+    downstream.deliver_event(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
     house.clock.now += 5.0
-    downstream.deliver(server.InputAudioBufferSpeechStarted(audio_start_ms=2000, item_id="item_b"))
+    downstream.deliver_event(server.InputAudioBufferSpeechStarted(audio_start_ms=2000, item_id="item_b"))
     downstream.deliver_audio(PART, bytes(400 * MS))
     leg.hear(200)
     assert sum((await house.figures())["bridge_turn_latency_seconds_count"].values()) == 0
@@ -234,11 +234,11 @@ async def test_who_plays_for_itself_has_its_answer_with_the_first_word(house: Ho
     for event in (server.OutputAudioTranscriptDelta(delta="Hello", **IDS), server.OutputAudioDone(**IDS)):
         session = house.registry.open(Terms(model="parrot"), transport=WEBSOCKET)
         session.audience.attach(FakeSink(), role=ListenerRole.OWNER)
-        session.deliver(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
+        session.deliver_event(server.InputAudioBufferSpeechStopped(audio_end_ms=900, item_id="item_a"))
         house.clock.now += 0.25
-        session.deliver(event)
+        session.deliver_event(event)
         house.clock.now += 1.0
-        session.deliver(server.OutputAudioDone(**IDS))
+        session.deliver_event(server.OutputAudioDone(**IDS))
     found = await house.figures()
     assert found["bridge_turn_latency_seconds_count"]["fake",] == 2
     assert found["bridge_turn_latency_seconds_sum"]["fake",] == pytest.approx(0.5)

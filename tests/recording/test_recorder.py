@@ -127,7 +127,7 @@ async def test_both_sides_and_every_event(tmp_path: Path, speech_pcm: bytes) -> 
         recording = house.recorder.start(session)
         speak(leg, speech_pcm)
         house.upstreams[0].downstream.deliver_audio(PART, speech_pcm[::-1])
-        house.upstreams[0].downstream.deliver(server.InputAudioBufferCommitted(item_id="item_1"))
+        house.upstreams[0].downstream.deliver_event(server.InputAudioBufferCommitted(item_id="item_1"))
         session.close("hangup")
         ended = await house.ended()
         assert ended["reason"] == "call_ended"
@@ -168,7 +168,7 @@ async def test_what_is_written_while_the_call_runs(tmp_path: Path) -> None:
             tick = house.recorder._tick
             assert tick is not None
             assert tick.when() - house.recorder.now() <= 0.25
-            house.upstreams[0].downstream.deliver(server.InputAudioBufferCommitted(item_id=f"item_{number}"))
+            house.upstreams[0].downstream.deliver_event(server.InputAudioBufferCommitted(item_id=f"item_{number}"))
             tick.cancel()
             house.recorder._hand_on()
             await house.written()
@@ -217,7 +217,7 @@ async def test_what_was_cut_for_the_caller_is_not_in_the_recording(tmp_path: Pat
         house.recorder.start(session)
         downstream = house.upstreams[0].downstream
         downstream.deliver_audio(PART, np.full(24 * 5000, 1000, "<i2").tobytes())
-        downstream.deliver(server.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="item_2"))
+        downstream.deliver_event(server.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="item_2"))
         session.close("hangup")
         _, right = house.sides((await house.ended())["files"][0])
     assert np.count_nonzero(np.frombuffer(right, "<i2")) < 24 * 1000
@@ -361,7 +361,7 @@ async def test_a_disk_that_takes_nothing_ends_the_recording(tmp_path: Path, spee
         for _ in range(200):
             if recording.reason:
                 break
-            downstream.deliver(server.InputAudioBufferCommitted(item_id="i" * 10_000))
+            downstream.deliver_event(server.InputAudioBufferCommitted(item_id="i" * 10_000))
         assert (recording.reason, session.lifetime.state) == ("disk_too_slow", "connected")
         gate.set()
         await asyncio.wrap_future(blocked)

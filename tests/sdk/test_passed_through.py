@@ -28,7 +28,7 @@ class _Stage(Stage):
 def test_delivered_event(name: str) -> None:
     """A GA client gets it as the SDK has it; a beta client too, or not at all where its SDK has no such event."""
     stage = _Stage()
-    stage.upstream.downstream.deliver(every_server_event()[name])
+    stage.upstream.downstream.deliver_event(every_server_event()[name])
     assert stage.ga.types == [name]
     assert [GA.complaint(event) for event in stage.ga.events] == [None]
     in_beta = BETA_NAMES[name]
@@ -71,7 +71,7 @@ def test_beta_client_hears_of_its_conversation() -> None:
 def test_rate_limits() -> None:
     """``rate_limits.updated`` with its limits, as an upstream with limits tells them."""
     stage = _Stage()
-    stage.upstream.downstream.deliver(every_server_event()["rate_limits.updated"])
+    stage.upstream.downstream.deliver_event(every_server_event()["rate_limits.updated"])
     for sink in (stage.ga, stage.beta):
         [event] = sink.of_type("rate_limits.updated")
         assert event["rate_limits"] == [{"name": "requests", "limit": 10, "remaining": 9, "reset_seconds": 1.5}]

@@ -75,12 +75,12 @@ class Stage:
             self.upstream.downstream.deliver_audio(part, pcm[at : at + 200 * MS])
 
     def finish_answer(self, response_id: str = "resp_1") -> None:
-        self.upstream.downstream.deliver(server.OutputAudioDone(**IDS))
+        self.upstream.downstream.deliver_event(server.OutputAudioDone(**IDS))
         response = items.Response(id=response_id, status="completed", output_modalities=["audio"])
-        self.upstream.downstream.deliver(server.ResponseDone(response=response))
+        self.upstream.downstream.deliver_event(server.ResponseDone(response=response))
 
     def interrupt(self) -> None:
-        self.upstream.downstream.deliver(server.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="item_2"))
+        self.upstream.downstream.deliver_event(server.InputAudioBufferSpeechStarted(audio_start_ms=0, item_id="item_2"))
 
 
 class Call(Stage):

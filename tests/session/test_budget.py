@@ -301,7 +301,7 @@ async def test_what_an_upstream_says_is_heard_all_the_same() -> None:
         _, sink, _ = house.open()
         for number in range(20):
             added = server.ConversationItemAdded(item=_message("x" * 60_000, f"item_{number}"))
-            house.upstreams[0].downstream.deliver(added)
+            house.upstreams[0].downstream.deliver_event(added)
         heard = sink.of_type("conversation.item.added")
         assert [len(event["item"]["content"][0]["text"]) for event in heard] == [60_000] * 20
         assert {error["error"]["code"] for error in sink.of_type("error")} == {"conversation_too_large"}
@@ -321,7 +321,7 @@ async def test_budgets_of_keys_and_of_the_process() -> None:
                 session.state.budget.require(size)
             except BadEvent:
                 return False
-            house.upstreams[number].downstream.deliver(server.ConversationItemAdded(item=item))
+            house.upstreams[number].downstream.deliver_event(server.ConversationItemAdded(item=item))
             return True
 
         opened = [house.open("key_1"), house.open("key_1"), house.open("key_2"), house.open("api")]

@@ -105,8 +105,8 @@ def test_a_dialect_that_comes_late(dialect: Dialect) -> None:
     _, sink = stage.attach("owner")
     after = sink.events[0]["event_id"]
     item = Message(id="item_1", role="user", content=[InputText(text="Hi")])
-    stage.upstream.downstream.deliver(ConversationItemDone(item=item, previous_item_id=None))
-    stage.upstream.downstream.deliver(ConversationItemDeleted(item_id="item_1"))
+    stage.upstream.downstream.deliver_event(ConversationItemDone(item=item, previous_item_id=None))
+    stage.upstream.downstream.deliver_event(ConversationItemDeleted(item_id="item_1"))
     late = FakeSink()
     choices = Choices(after=after)
     stage.session.audience.attach(late, role=ListenerRole.CONTROLLER, dialect=dialect, choices=choices)

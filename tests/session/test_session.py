@@ -69,7 +69,7 @@ def test_everyone_hears_session_created_first() -> None:
     owner, owner_sink = stage.attach("owner")
     stage.send(owner, {"type": "session.update", "session": {"type": "realtime", "instructions": "sing"}})
     _, late_sink = stage.attach()
-    stage.upstream.downstream.deliver(server.InputAudioBufferCleared())
+    stage.upstream.downstream.deliver_event(server.InputAudioBufferCleared())
     assert owner_sink.types == ["session.created", "session.updated", "input_audio_buffer.cleared"]
     assert late_sink.types == ["session.created", "input_audio_buffer.cleared"]
     assert owner_sink.events[0]["session"]["instructions"] == ""

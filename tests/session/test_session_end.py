@@ -203,6 +203,7 @@ async def test_describe() -> None:
     listeners = described.pop("listeners")
     assert described == {
         "id": "rtc_1",
+        "key_id": "api",
         "object": "realtime.call",
         "session_id": call.session.info.session_id,
         "state": "connected",

@@ -46,7 +46,7 @@ def happen(call: Call, speech: bytes, times: int = 1) -> None:
     for number in range(times):
         for at in range(0, 200 * MS, 20 * MS):
             call.leg.speak(speech[at : at + 20 * MS])
-        call.upstream.downstream.deliver(server.InputAudioBufferCommitted(item_id=f"item_{number}"))
+        call.upstream.downstream.deliver_event(server.InputAudioBufferCommitted(item_id=f"item_{number}"))
         call.answer(speech[: 600 * MS])
         call.finish_answer()
 
@@ -220,8 +220,8 @@ def test_a_beta_listener_names_beta_events() -> None:
     """The filter speaks the listener's dialect."""
     stage = Stage()
     _, sink = join(stage, Choices(events=EventFilter(["conversation.item.created"])), dialect=Dialect.BETA)
-    stage.upstream.downstream.deliver(every_server_event()["conversation.item.added"])
-    stage.upstream.downstream.deliver(server.InputAudioBufferCleared())
+    stage.upstream.downstream.deliver_event(every_server_event()["conversation.item.added"])
+    stage.upstream.downstream.deliver_event(server.InputAudioBufferCleared())
     assert sink.types == ["session.created", "conversation.created", "conversation.item.created"]
 
 
@@ -237,12 +237,12 @@ def test_a_pause_holds_everything_back(role: str, dialect: Dialect) -> None:
     sink.forget()
     stage.send(listener, {"type": "bridge.flow.pause"})
     for number in range(5):
-        stage.upstream.downstream.deliver(server.ConversationItemDeleted(item_id=f"item_{number}"))
+        stage.upstream.downstream.deliver_event(server.ConversationItemDeleted(item_id=f"item_{number}"))
     assert sink.messages == []
     assert to_builtins(listener.stats())["is_held"] is True
     stage.send(listener, {"type": "bridge.flow.resume"})
     assert [event["item_id"] for event in sink.events] == [f"item_{number}" for number in range(5)]
-    stage.upstream.downstream.deliver(server.ConversationItemDeleted(item_id="item_5"))
+    stage.upstream.downstream.deliver_event(server.ConversationItemDeleted(item_id="item_5"))
     assert sink.events[-1]["item_id"] == "item_5"
     assert stage.upstream.events == []
 
@@ -269,7 +269,7 @@ def test_a_full_socket_and_a_pause_both_count() -> None:
     sink.read()
     stage.send(listener, {"type": "bridge.flow.pause"})
     sink.fill()
-    stage.upstream.downstream.deliver(server.InputAudioBufferCleared())
+    stage.upstream.downstream.deliver_event(server.InputAudioBufferCleared())
     stage.send(listener, {"type": "bridge.flow.resume"})
     assert sink.types == ["session.created"]
     sink.read()
@@ -417,7 +417,7 @@ def test_who_cannot_go_on_is_told_why() -> None:
     call = Call(limits=Limits(replay_bytes=1000)).connect()
     first = ids(call.channel)[0]
     for number in range(50):
-        call.upstream.downstream.deliver(server.ConversationItemDeleted(item_id=f"item_{number}"))
+        call.upstream.downstream.deliver_event(server.ConversationItemDeleted(item_id=f"item_{number}"))
     with pytest.raises(ResumeGap):
         join(call, Choices(audio=PCM16, after=first))
     with pytest.raises(BadRequest):
@@ -431,7 +431,7 @@ def test_the_id_in_the_reason_is_that_of_the_last_event_sent() -> None:
     _, slow = join(stage, Choices(), room=20)
     _, steady = join(stage, Choices())
     for number in range(200):
-        stage.upstream.downstream.deliver(server.ConversationItemDeleted(item_id=f"item_{number}"))
+        stage.upstream.downstream.deliver_event(server.ConversationItemDeleted(item_id=f"item_{number}"))
     assert slow.closed is not None
     code, reason = slow.closed
     assert code == 1013

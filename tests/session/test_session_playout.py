@@ -55,7 +55,7 @@ def test_stopped_comes_with_done_where_all_was_heard_before() -> None:
 def test_a_silent_response_is_neither_started_nor_stopped() -> None:
     """Text and function calls are not heard, and nothing is said about hearing them."""
     call = Call().connect()
-    call.upstream.downstream.deliver(
+    call.upstream.downstream.deliver_event(
         server.ResponseDone(response=Response(id="resp_1", status="completed", output_modalities=["text"]))
     )
     call.leg.hear(100)

@@ -24,7 +24,7 @@ def sound(part: Part, duration_ms: int) -> bytes:
 
 def done(call: Call, part: Part) -> None:
     """The part's sound is complete, and so is its response."""
-    call.upstream.downstream.deliver(
+    call.upstream.downstream.deliver_event(
         server.OutputAudioDone(
             response_id=part.response_id,
             item_id=part.item_id,
@@ -33,7 +33,7 @@ def done(call: Call, part: Part) -> None:
         )
     )
     response = items.Response(id=part.response_id, status="completed", output_modalities=["audio"])
-    call.upstream.downstream.deliver(server.ResponseDone(response=response))
+    call.upstream.downstream.deliver_event(server.ResponseDone(response=response))
 
 
 def interleave(call: Call, *parts: Part, pieces: int = 10) -> None:

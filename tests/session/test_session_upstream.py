@@ -51,7 +51,7 @@ class Scene:
         return self.session.audience.attach(sink, role=ListenerRole(role), choices=Choices(audio=audio)), sink
 
     def go_live(self) -> None:
-        self.session.deliver(server.SessionCreated(session=self.upstream.state.config))
+        self.session.deliver_event(server.SessionCreated(session=self.upstream.state.config))
 
     def send(self, listener: Listener, event: JsonEvent) -> str:
         """Sends; the id under which the upstream knows it."""
@@ -102,12 +102,12 @@ def test_an_error_is_for_whoever_made_it() -> None:
         named = {"event_id": given} if given else {}
         event_id = scene.send(listener, {"type": "response.cancel", **named})
         detail = server.ErrorDetail(type="invalid_request_error", message="no", event_id=event_id)
-        scene.session.deliver(server.Error(error=detail))
+        scene.session.deliver_event(server.Error(error=detail))
         [error] = sink.of_type("error")
         assert error["error"]["event_id"] == given
     assert len(first_sink.of_type("error")) == len(second_sink.of_type("error")) == 1
     other = server.ErrorDetail(type="server_error", message="all", event_id=None)
-    scene.session.deliver(server.Error(error=other))
+    scene.session.deliver_event(server.Error(error=other))
     assert len(first_sink.of_type("error")) == len(second_sink.of_type("error")) == 2
 
 
@@ -120,7 +120,7 @@ def test_an_item_is_for_whoever_asked() -> None:
     scene.send(second, {"type": "conversation.item.retrieve", "item_id": "item_b"})
     for item_id in ("item_b", "item_a", "item_c"):
         item = Message(id=item_id, role="assistant", content=[OutputText(text="hi")])
-        scene.session.deliver(server.ConversationItemRetrieved(item=item))
+        scene.session.deliver_event(server.ConversationItemRetrieved(item=item))
     name = "conversation.item.retrieved"
     assert [event["item"]["id"] for event in first_sink.of_type(name)] == ["item_a", "item_c"]
     assert [event["item"]["id"] for event in second_sink.of_type(name)] == ["item_b", "item_c"]
@@ -132,6 +132,6 @@ def test_what_an_upstream_says_beyond_the_protocol_is_passed_on() -> None:
     _, sink = scene.attach()
     scene.go_live()
     body = {"type": "input_audio_buffer.cleared", "event_id": "event_theirs", "new": {"a": [1]}}
-    scene.session.deliver(server.InputAudioBufferCleared(), body)
+    scene.session.deliver_event(server.InputAudioBufferCleared(), body)
     assert sink.events[1]["new"] == {"a": [1]}
     assert sink.events[1]["event_id"] == "event_" + sink.events[0]["event_id"].split("_")[1] + "_2"

@@ -108,7 +108,7 @@ def test_formats_may_change_in_the_middle(speech_pcm: bytes) -> None:
     speak(call, speech_pcm[:half])
     call.answer(speech_pcm[:half])
     call.upstream.change(G711_ALAW)
-    call.upstream.downstream.deliver(server.SessionUpdated(session=call.session.state.config))
+    call.upstream.downstream.deliver_event(server.SessionUpdated(session=call.session.state.config))
     speak(call, speech_pcm[half:])
     call.answer(encoded(G711_ALAW, speech_pcm[half:]))
     call.finish_answer()
@@ -151,13 +151,13 @@ def test_an_answer_that_ends_without_a_word_is_whole(speech_pcm: bytes) -> None:
     call = Call(leg_format=G711_ULAW).connect()
     call.answer(speech_pcm)
     response = items.Response(id="resp_1", status="completed", output_modalities=["audio"])
-    call.upstream.downstream.deliver(server.ResponseDone(response=response))
+    call.upstream.downstream.deliver_event(server.ResponseDone(response=response))
     assert len(call.leg.played) == pytest.approx(len(speech_pcm) / 6, abs=1)
 
 
 def _finish(call: Call, part: Part) -> None:
     ids = {"response_id": part.response_id, "item_id": part.item_id, "output_index": 0, "content_index": 0}
-    call.upstream.downstream.deliver(
+    call.upstream.downstream.deliver_event(
         msgspec.convert({"type": "response.output_audio.done", **ids}, server.OutputAudioDone)
     )
 

@@ -67,7 +67,7 @@ async def test_events_come_as_structs_with_their_text() -> None:
     call, taker = Call().connect(), Taker()
     call.session.audience.subscribe(taker)
     body = {"type": "input_audio_buffer.committed", "item_id": "item_1", "news": 1}
-    call.upstream.downstream.deliver(server.InputAudioBufferCommitted(item_id="item_1"), body)
+    call.upstream.downstream.deliver_event(server.InputAudioBufferCommitted(item_id="item_1"), body)
     call.session.close("hangup")
     assert taker.types == ["session.created", "input_audio_buffer.committed", "bridge.call.closed"]
     told = [json.loads(text) for text in taker.texts]

@@ -41,7 +41,9 @@ _PROCESS_LOGGERS = {
     "calls.reaper",
     "engine.local",
     "log",
+    "observe.readiness",
     "recording.recorder",
+    "reload",
     "telephony.asterisk.carrier",
     "telephony.audiosocket.connection",
     "telephony.carrier_calls",
@@ -157,8 +159,10 @@ async def test_every_line_of_a_call_over_webrtc(
                 "POST", f"{daemon.url}v1/realtime/calls", headers={"Content-Type": "application/sdp"}, body=offer
             )
             [session] = daemon.registry.sessions
-            monkeypatch.setattr(session, "receive_leg_text", _fail)
-            monkeypatch.setattr(session, "leg_connected", lambda: logging.getLogger("aiortc").warning("library speaks"))
+            monkeypatch.setattr(session.legs, "receive_text", _fail)
+            monkeypatch.setattr(
+                session.legs, "connected", lambda _: logging.getLogger("aiortc").warning("library speaks")
+            )
             call_ids.append(session.info.id)
             return reply.body
 
