@@ -14,6 +14,7 @@ from bridge.log import get_logger
 from bridge.media.opus import COMPLEXITY, LEAST_COMPLEXITY
 from bridge.media.pacer import FRAME_MS, Pacer
 from bridge.webrtc.peer import Peer
+from bridge.webrtc.udp import MAX_AGE_S
 
 __all__ = ["PeerRunner"]
 
@@ -23,6 +24,8 @@ _SLOTS = 10
 _REPORT_ROUNDS = 100 // FRAME_MS
 _WATCH_ROUNDS = 1000 // FRAME_MS
 _WEIGHED_TURNS = 500  # a second
+_STALL_S = 0.25  # a longer time between two turns is the process's doing, not the peers'
+_MAX_STOOD_STILL_S = 60.0
 _BUSY, _CALM = 0.35, 0.2  # of the time; further apart than what the change of complexity makes
 
 
@@ -44,12 +47,14 @@ class PeerRunner:
         self._timer: asyncio.TimerHandle | None = None
         self._pacer = Pacer(slots=_SLOTS)
         self._judged_until = 0.0
+        self._turned_at = 0.0
+        self._stood_still_s = 0.0
         self._turns = 0
 
     async def __aenter__(self) -> "PeerRunner":
         self._loop = asyncio.get_running_loop()
         await self._tasks.__aenter__()
-        self._judged_until = self._loop.time()
+        self._judged_until = self._turned_at = self._loop.time()
         self._timer = self._loop.call_at(self._pacer.start(self._judged_until), self._turn)
         return self
 
@@ -116,9 +121,7 @@ class PeerRunner:
         if behind := self._pacer.begin(now):
             for peer in self.peers:
                 peer.rtp.outbound.skip(behind)
-        # After the process stood still, packets wait in the socket: the time by which silence and loss are judged
-        # catches up at twice its pace, and they are read meanwhile.
-        self._judged_until = min(now, self._judged_until + 2 * self._pacer.step_s)
+        self._judge(now)
         rounds, number = divmod(self._turns, _SLOTS)
         self._turns += 1
         is_report, is_watch = rounds % _REPORT_ROUNDS == 0, rounds % _WATCH_ROUNDS == 0
@@ -127,7 +130,22 @@ class PeerRunner:
             if is_report:
                 peer.rtp.report(now)
             if is_watch:
-                peer.watch(self._judged_until, self.peer_timeout_s)
+                peer.watch(now - self._stood_still_s, self.peer_timeout_s)
+
+    def _judge(self, now: float) -> None:
+        """After the process stood still, packets wait in the socket, and nobody is judged by what was not read yet.
+
+        The time by which loss is judged catches up at twice its pace, and they are read meanwhile. It is never further
+        behind than the oldest sound that is still read. Who was silent is judged without the time that was stood still,
+        which is forgotten as time goes on.
+        """
+        elapsed_s, self._turned_at = now - self._turned_at, now
+        pace_s = min(max(elapsed_s, self._pacer.step_s), FRAME_MS / 1000)
+        self._judged_until = max(min(now, self._judged_until + 2 * pace_s), now - MAX_AGE_S)
+        if elapsed_s > _STALL_S:
+            self._stood_still_s = min(self._stood_still_s + elapsed_s - _STALL_S, _MAX_STOOD_STILL_S)
+        else:
+            self._stood_still_s = max(0.0, self._stood_still_s - elapsed_s)
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 from bridge.webrtc.runner import PeerRunner
+from bridge.webrtc.udp import MAX_AGE_S
 from tests.webrtc.calling import WITHIN_S
 
 
@@ -26,6 +27,8 @@ class Ticked:
 
     def __init__(self) -> None:
         self.ticks: list[float] = []
+        self.judged: list[float] = []
+        self.watched: list[float] = []
         self.reports = 0
         self.rtp = self
         self.outbound = Outbound()
@@ -41,13 +44,15 @@ class Ticked:
 
     def tick(self, now: float) -> None:
         self.ticks.append(asyncio.get_running_loop().time())
+        self.judged.append(now)
         if len(self.ticks) == 30:
             self.enough.set()
 
     def report(self, now: float) -> None:
         self.reports += 1
 
-    def watch(self, now: float, timeout_s: float) -> None: ...
+    def watch(self, now: float, timeout_s: float) -> None:
+        self.watched.append(now)
 
 
 async def test_peers_take_turns() -> None:
@@ -113,3 +118,31 @@ async def test_a_process_that_stood_still() -> None:
         assert (runner.late_ticks, peer.outbound.skipped) == (50, 50)
         runner._advance(runner._pacer.due + 0.020 * 4)
         assert (runner.late_ticks, peer.outbound.skipped) == (50, 50)
+
+
+async def test_a_machine_that_is_busy_all_the_time() -> None:
+    """If the clock is late again and again, it judges loss half a second late at most, and silence at once."""
+    async with PeerRunner() as runner:
+        peer = Ticked()
+        runner.run(peer)  # type: ignore[arg-type]
+        now = runner._pacer.due
+        for _ in range(6000):
+            now += 0.15  # more than it catches up with
+            runner._advance(now)
+        assert now - peer.judged[-1] <= MAX_AGE_S + 10 * 0.15
+        assert now - peer.watched[-1] <= 500 * 0.15  # it looks every 500 turns
+        runner._judge(now)
+        assert now - runner._judged_until <= MAX_AGE_S
+        assert runner._stood_still_s == 0
+
+
+async def test_a_process_that_was_stopped_for_long() -> None:
+    """Peers are not lost for a silence that nobody could hear: that time is taken off, and forgotten in as long."""
+    async with PeerRunner() as runner:
+        began = runner._turned_at
+        runner._judge(began + 15)
+        assert 0 <= began + 15 - runner._stood_still_s - began <= 0.3
+        for step in range(1, 1501):
+            runner._judge(began + 15 + step * 0.01)
+        assert runner._stood_still_s == 0
+        assert runner._judged_until == began + 30
