@@ -84,7 +84,8 @@ class _Watched:
 @contextlib.asynccontextmanager
 async def _daemon(max_calls: int) -> AsyncIterator[_Watched]:
     flags = ("--port", "0", "--udp-port", "0", "--engine", "parrot", "--max-calls", str(max_calls), "--drain-s", "0",
-             "--public-url", PUBLIC_URL, "--twilio-auth-token", TWILIO_TOKEN, "--log-level", "error")  # fmt: skip
+             "--public-url", PUBLIC_URL, "--twilio-auth-token", TWILIO_TOKEN, "--log-level", "error",
+             "--max-loop-lag-ms", "0")  # fmt: skip
     async with serving(*flags, program="benchmarks.counted") as program:
         yield _Watched(program)
 
