@@ -146,7 +146,7 @@ def terms_of(grant: Grant, update: SessionRequest | None, *, model: str | None, 
 
 
 def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
-    """What a form asks for, in the dialect of its door; None if it asks for nothing, as null does."""
+    """What a form asks for, in the dialect of its endpoint; None if it asks for nothing, as null does."""
     session = decode_json(text)
     if session is None:
         return None

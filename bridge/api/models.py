@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from bridge.api.body import json_response
 from bridge.api.keys import Keys
+from bridge.api.shapes import Model, ModelList
 from bridge.errors import UnknownModel
 
 __all__ = ["model_routes"]
@@ -21,23 +23,17 @@ def model_routes(owners: Callable[[], Mapping[str, str]], keys: Keys) -> list[Ro
     """The routes; they take every key that opens something here. ``owners`` tells who answers, by model."""
     created = int(time.time())
 
-    def models() -> dict[str, dict[str, object]]:
-        return {
-            model: {"id": model, "object": "model", "created": created, "owned_by": owner}
-            for model, owner in owners().items()
-        }
-
     async def list_models(request: Request) -> Response:
         await keys.admit(request.headers)
-        return JSONResponse({"object": "list", "data": list(models().values())})
+        return json_response(ModelList([Model(model, created, owner) for model, owner in owners().items()]))
 
     async def show_model(request: Request) -> Response:
         await keys.admit(request.headers)
         model = request.path_params["model"]
-        known = models()
-        if model not in known:
+        owner = owners().get(model)
+        if owner is None:
             raise UnknownModel(f"The model '{model[:64]}' does not exist here.", param="model")
-        return JSONResponse(known[model])
+        return json_response(Model(model, created, owner))
 
     return [
         Route("/v1/models", list_models, methods=["GET"]),

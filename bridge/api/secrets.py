@@ -82,7 +82,7 @@ class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
     allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
     """Web origins, as browsers write them: ``scheme://host[:port]``."""
     role: Literal["controller", "observer", "agent", "telephone"] = "controller"
-    """What the key is for; one for a telephone opens one call, at the carriers' doors alone."""
+    """What the key is for; one for a telephone opens one call, at the carriers' endpoints alone."""
     call_id: str | None = None
     """A running call that the key may attach to, beside those that it opens itself; an agent answers that one only."""
     single_use: bool = False

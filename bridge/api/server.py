@@ -1,4 +1,4 @@
-"""The HTTP and WebSocket server: uvicorn on one TCP port, with the routes of all doors."""
+"""The HTTP and WebSocket server: uvicorn on one TCP port, with the routes of all endpoints."""
 
 import asyncio
 import socket
@@ -87,7 +87,7 @@ def new_app(
         Route("/healthz", health, methods=["GET"]),
         *_console_routes(),
     ]
-    handlers = {BridgeError: _refuse, HTTPException: _no_door}
+    handlers = {BridgeError: _refuse, HTTPException: _not_served}
     forwarded = Middleware(Forwarded, proxies=proxies)
     whole = [Middleware(Spellings), forwarded, cors, Middleware(_Contain), *middleware]
     app = Starlette(routes=served, middleware=whole, exception_handlers=handlers)
@@ -214,7 +214,7 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     await WebSocket(scope, receive, send).send_denial_response(response)
 
 
-async def _no_door(request: Request, error: Exception) -> Response:
+async def _not_served(request: Request, error: Exception) -> Response:
     """There is nothing at this path, or not by this method."""
     assert isinstance(error, HTTPException)
     refusal = RequestError(f"{request.method} {request.url.path} is not served here.", code="not_found")

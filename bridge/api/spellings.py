@@ -1,8 +1,8 @@
-"""The doors under other addresses: doubled and trailing slashes, and what Azure's clients call them.
+"""The endpoints under other addresses: doubled and trailing slashes, and what Azure's clients call them.
 
-Azure OpenAI has the same doors below ``/openai/v1``, and those of its preview, which speaks the beta dialect, beside
-that. There the URL says ``deployment`` for the model and ``api-version``, and may hold the key, which goes from the URL
-into the headers before anybody could write it down.
+Azure OpenAI has the same endpoints below ``/openai/v1``, and those of its preview, which speaks the beta dialect,
+beside that. There the URL says ``deployment`` for the model and ``api-version``, and may hold the key, which goes from
+the URL into the headers before anybody could write it down.
 """
 
 import re
@@ -24,7 +24,7 @@ _KEY, _MODEL, _DEPLOYMENT, _VERSION = "api-key", "model", "deployment", "api-ver
 
 
 class Spellings:
-    """The middleware: what is behind it sees each door by its one address; ``raw_path`` stays as it came."""
+    """The middleware: what is behind it sees each endpoint by its one address; ``raw_path`` stays as it came."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,9 +37,9 @@ def _respelled(scope: Scope) -> Scope:
     path = _SLASHES.sub("/", scope["path"]).rstrip("/") or "/"
     if path in _PREVIEW:
         return _of_azure(scope, _PREVIEW[path], _BETA)
-    door = _AZURE.sub("/v1/", path)
-    if door != path:
-        return _of_azure(scope, door)
+    ours = _AZURE.sub("/v1/", path)
+    if ours != path:
+        return _of_azure(scope, ours)
     return {**scope, "path": path} if path != scope["path"] else scope
 
 

@@ -41,7 +41,7 @@ class Terms:
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
     """What a carrier calls the call."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Values of ``metadata`` that open a door."""
+    """Values of ``metadata`` that are a key to something."""
 
     @property
     def wanted(self) -> SessionRequest:

@@ -1,4 +1,4 @@
-"""Doors of calls: the dialect that an offer asks for, and the session that a form brings."""
+"""Endpoints of calls: the dialect that an offer asks for, and the session that a form brings."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ async def _session(daemon: Daemon, reply: Reply, **headers: str) -> Any:
     ],
 )
 async def test_dialect_of_the_data_channel(daemon: Daemon, path: str, headers: dict[str, str], is_beta: bool) -> None:
-    """Beta behind beta's door, and for whoever says so in the header at either; GA for the rest."""
+    """Beta at beta's endpoint, and for whoever says so in the header at either; GA for the rest."""
     async with RealPeer(daemon.url, path=path, headers=headers) as peer:
         await peer.until("session.created")
         session = peer.of("session.created")[0]["session"]

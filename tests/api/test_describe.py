@@ -135,7 +135,7 @@ def _socket_query() -> dict[str, Any]:
 
 
 def test_query_of_the_socket_is_described() -> None:
-    """In both documents, and each name that the door reads from its URL is there, with nothing else."""
+    """In both documents, and each name that the endpoint reads from its URL is there, with nothing else."""
     read = {name for node in ast.walk(ast.parse(inspect.getsource(realtime))) for name in _names_read(node, "query")}
     assert read | set(CHOICES) == _socket_query().keys() != set()
     parameters = openapi()["paths"]["/v1/realtime"]["get"]["parameters"]
@@ -157,7 +157,7 @@ def _names_read(node: ast.AST, mapping: str) -> Iterator[str]:
         yield name
 
 
-async def test_described_values_are_those_that_the_door_takes(daemon: Daemon) -> None:
+async def test_described_values_are_those_that_the_endpoint_takes(daemon: Daemon) -> None:
     """Each value of a choice opens a socket; one that is not in the list is refused by name."""
     choices = {name: schema["enum"] for name, schema in _socket_query().items() if "enum" in schema}
     assert choices.keys() >= {"intent", "audio", "role"}

@@ -1,4 +1,4 @@
-"""What minted keys may not do at the doors: another's call, too many calls, too many seats, a server that stops."""
+"""What minted keys may not do at the endpoints: another's call, too many calls, too many seats, a server that stops."""
 
 import asyncio
 import json
