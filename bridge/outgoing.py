@@ -11,7 +11,7 @@ import msgspec
 
 from bridge.errors import UpstreamError
 
-__all__ = ["TLS", "HTTPError", "new_client", "refusal", "retry_delay_s"]
+__all__ = ["TLS", "Client", "HTTPError", "new_client", "refusal", "retry_delay_s"]
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_S = 86_400.0
@@ -20,6 +20,9 @@ _LONGEST_WAIT_S = 10.0  # a service that asks for more time is given up
 
 TLS = ssl.create_default_context()
 """Trusts whom the system trusts."""
+
+Client = httpx2.AsyncClient
+"""What ``new_client`` makes."""
 
 HTTPError = httpx2.HTTPError
 """What a request raises if there is no answer."""

@@ -70,8 +70,8 @@ class CarrierSocket(Generic[S]):
     """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""
     new_dialect: Callable[[HTTPConnection], Dialect]
     """The dialect of one connection."""
-    subprotocol: str | None = None
-    """Chosen if it is offered."""
+    subprotocols: tuple[str, ...] = ()
+    """The first that is offered is chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Hanging up by a carrier's HTTP API, if closing a stream leaves the caller on the line, at somebody's cost."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from bridge.log import get_logger
-from bridge.outgoing import HTTPError, new_client
+from bridge.outgoing import Client, HTTPError, new_client
 
 __all__ = ["HttpHangUp"]
 
@@ -19,14 +20,29 @@ _GONE = (404, 422)  # the call is not there, or over: just what was wanted
 
 
 class HttpHangUp:
-    """``POST`` of an empty JSON object to ``url``, in which ``{call}`` stands for the carrier's id of the call."""
+    """A request to ``url``, in which ``{call}`` stands for the carrier's id of the call, with ``body`` as JSON if any.
 
-    def __init__(self, carrier: str, url: str, headers: Mapping[str, str]) -> None:
+    ``authorize`` makes the headers that are new for each call, such as a token that was just signed or fetched.
+    """
+
+    def __init__(
+        self,
+        carrier: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "POST",
+        body: Any = None,
+        authorize: Callable[[Client], Awaitable[Mapping[str, str]]] | None = None,
+    ) -> None:
         self.failures = 0
         """Calls that may still be up."""
         self._carrier = carrier
         self._url = url
-        self._headers = dict(headers)
+        self._headers = dict(headers or {})
+        self._method = method
+        self._body = body
+        self._authorize = authorize
 
     async def hang_up(self, call: str) -> None:
         """Ends the call, with a few tries; never raises."""
@@ -37,8 +53,9 @@ class HttpHangUp:
                 if number:
                     await asyncio.sleep(_PAUSE_S * number)
                 try:
-                    response = await http.post(url, json={})
-                except HTTPError as error:
+                    headers = await self._authorize(http) if self._authorize is not None else {}
+                    response = await http.request(self._method, url, json=self._body, headers=headers)
+                except (HTTPError, ValueError) as error:
                     problem = type(error).__name__
                     continue
                 if response.is_success or response.status_code in _GONE:
@@ -47,4 +64,4 @@ class HttpHangUp:
                 if response.status_code not in _AGAIN:
                     break
         self.failures += 1
-        _log.warning("telephony.hang_up_failed", carrier=self._carrier, problem=problem)
+        _log.warning("telephony.hang_up_failed", carrier=self._carrier, carrier_call_id=call[:256], problem=problem)

@@ -184,8 +184,8 @@ class Telephony:
         if not dialect.traits.takes_pings:
             sink.send_no_pings()
             notice_death(sink.transport.get_extra_info("socket"))
-        is_offered = socket.subprotocol in subprotocols(websocket.headers)
-        await websocket.accept(socket.subprotocol if is_offered else None)
+        offered = subprotocols(websocket.headers)
+        await websocket.accept(next((name for name in socket.subprotocols if name in offered), None))
 
         async def receive() -> str | bytes | None:
             message = await websocket.receive()

@@ -122,7 +122,7 @@ def _row(flagman: _Flagman) -> Carrier[_SemaphoreSettings]:
             sign_in=sign_in,
             checks=lambda host, request: "the flag",
             new_dialect=lambda request: _Semaphore(),
-            subprotocol="flags",
+            subprotocols=("flags",),
         ),
         endpoints=(
             HttpEndpoint(

@@ -104,7 +104,7 @@ ASTERISK = Carrier(
         sign_in=_sign_in,
         checks=_checks,
         new_dialect=_new_dialect,
-        subprotocol=SUBPROTOCOL,
+        subprotocols=(SUBPROTOCOL,),
     ),
     endpoints=(
         HttpEndpoint(

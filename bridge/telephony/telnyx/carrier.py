@@ -36,7 +36,7 @@ def _new_hang_up(settings: TelnyxSettings) -> HttpHangUp | None:
     if settings.telnyx_api_key is None:
         return None
     headers = {"Authorization": f"Bearer {settings.telnyx_api_key}"}
-    return HttpHangUp(TELNYX_DIALECT.name, f"{_API}/calls/{{call}}/actions/hangup", headers)
+    return HttpHangUp(TELNYX_DIALECT.name, f"{_API}/calls/{{call}}/actions/hangup", headers, body={})
 
 
 TELNYX = Carrier(

@@ -1,0 +1,43 @@
+"""A carrier's socket that is opened by a secret, or by a telephone's key, wherever the carrier can show one."""
+
+from typing import Any
+
+from starlette.requests import HTTPConnection
+
+from bridge.telephony.carrier import CarrierHost, CarrierSocket
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.json_dialect import JsonDialect, JsonSpec
+from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, bearer, counted, require_secrets
+
+__all__ = ["secret_socket", "shown_token"]
+
+
+def secret_socket(spec: JsonSpec, setting: str, *, what: str, subprotocols: tuple[str, ...] = ()) -> CarrierSocket[Any]:
+    """The socket of a dialect that is data. What opens it is a value of ``setting``, or a telephone's key.
+
+    Either comes as HTTP Basic password, as Bearer, as ``?token=``, or as the parameter ``token`` of the start. It is
+    judged when the call starts, before any sound.
+    """
+
+    def checks(host: CarrierHost[Any], request: HTTPConnection) -> str:
+        return f"{counted(setting, getattr(host.settings, setting))}, {TELEPHONES_KEYS}"
+
+    def sign_in(host: CarrierHost[Any], request: HTTPConnection) -> Trust:
+        secrets = require_secrets(setting, getattr(host.settings, setting))
+        return Trust(secrets=secrets, checks=checks(host, request))
+
+    return CarrierSocket(
+        what=what,
+        opened_by="its secret or a single-use token, by HTTP Basic, Bearer, `?token=`, or in the first message",
+        sign_in=sign_in,
+        checks=checks,
+        new_dialect=lambda request: JsonDialect(spec, shown_token(request), request.query_params),
+        subprotocols=subprotocols,
+    )
+
+
+def shown_token(request: HTTPConnection) -> str | None:
+    """What the upgrade shows: the password of HTTP Basic, a Bearer token, or ``?token=``."""
+    headers = request.headers
+    return basic_password(headers) or bearer(headers) or request.query_params.get(TOKEN_PARAMETER)

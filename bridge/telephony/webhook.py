@@ -1,0 +1,105 @@
+"""An incoming call's webhook: it is signed in, and answered with a document that streams the call here.
+
+The document brings a token that is good for this one stream.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.api.body import read_body
+from bridge.api.keys import Grant
+from bridge.api.operation import Operation
+from bridge.context import address_of
+from bridge.errors import BadRequest, BridgeError, Forbidden
+from bridge.telephony.carrier import TELEPHONY, CarrierHost, HttpEndpoint
+from bridge.wire.ids import new_id
+
+__all__ = ["fields_of_form", "fields_of_json", "new_stream_token", "webhook"]
+
+_TOKEN_TTL_S = 60.0  # between our answer to the webhook and the stream's start
+_MAX_BODY_BYTES = 65_536
+_MAX_FIELDS = 200
+
+
+def new_stream_token(host: CarrierHost[Any]) -> str:
+    """A single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken."""
+    grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
+    host.registry.require_room(grant.key_id)
+    return host.keys.mint(grant, ttl_s=_TOKEN_TTL_S)
+
+
+def webhook(
+    name: str,
+    *,
+    title: str,
+    document: str,
+    read: Callable[[bytes], Mapping[str, str]],
+    sign_in: Callable[[CarrierHost[Any], Request, bytes, Mapping[str, str]], None],
+    write: Callable[[str, str, Mapping[str, str]], str],
+    checks: Callable[[CarrierHost[Any], Request], str],
+    call_field: str,
+    media_type: str = "application/json",
+    request_type: str = "application/json",
+    method: Literal["get", "post"] = "post",
+    require: Callable[[CarrierHost[Any], Request], None] = lambda host, request: None,
+) -> HttpEndpoint[Any]:
+    """The operation ``method /v1/telephony/name``.
+
+    ``require`` refuses what can be refused before a byte of the body is read. ``read`` gives the fields of the body,
+    ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the stream's address, its token and the fields.
+    ``checks`` says for the log what was compared; ``call_field`` is the field with the carrier's id of the call.
+    """
+    path = f"{TELEPHONY}/{name}"
+
+    async def answer(host: CarrierHost[Any], request: Request) -> Response:
+        fields: Mapping[str, str] = {}
+        try:
+            require(host, request)
+            if host.telephony.public_url is None:
+                raise Forbidden("This endpoint is closed: public_url is not set.", code="endpoint_closed")
+            body = await read_body(request, _MAX_BODY_BYTES)
+            fields = read(body) if body else dict(request.query_params)
+            sign_in(host, request, body, fields)
+        except BridgeError as error:
+            call, sender = fields.get(call_field, ""), address_of(request.client)
+            host.calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
+            raise
+        token = new_stream_token(host)
+        return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
+
+    operation = Operation(
+        method=method,
+        path=path,
+        summary=f"{title}'s webhook of an incoming call; answered with {document} that streams it here.",
+        request=request_type if method == "post" else None,
+        response=media_type,
+        is_public=True,
+    )
+    return HttpEndpoint(operation=operation, handle=answer)
+
+
+def fields_of_form(body: bytes) -> dict[str, str]:
+    """The fields of an ``application/x-www-form-urlencoded`` body; raises ``BadRequest``."""
+    try:
+        text = body.decode("utf-8", "replace")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError:
+        raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.", code="invalid_form", param="body") from None
+
+
+def fields_of_json(body: bytes) -> dict[str, str]:
+    """The texts and numbers of a JSON object, or of the first of a list; raises ``BadRequest``."""
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise BadRequest("The body is not JSON.", code="invalid_json", param="body") from None
+    if isinstance(said, list):
+        said = said[0] if said else {}
+    if not isinstance(said, dict):
+        raise BadRequest("The body is not a JSON object.", code="invalid_json", param="body")
+    return {name: str(value) for name, value in said.items() if isinstance(value, str | int | float)}
