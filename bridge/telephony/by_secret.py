@@ -13,23 +13,28 @@ from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, bearer, co
 __all__ = ["secret_socket", "shown_token"]
 
 
-def secret_socket(spec: JsonSpec, setting: str, *, what: str, subprotocols: tuple[str, ...] = ()) -> CarrierSocket[Any]:
+def secret_socket(
+    spec: JsonSpec, setting: str, *, what: str, subprotocols: tuple[str, ...] = (), is_secret_shown: bool = True
+) -> CarrierSocket[Any]:
     """The socket of a dialect that is data. What opens it is a value of ``setting``, or a telephone's key.
 
-    Either comes as HTTP Basic password, as Bearer, as ``?token=``, or as the parameter ``token`` of the start. It is
-    judged when the call starts, before any sound.
+    If ``is_secret_shown`` is unset, the setting signs other things, and only a key opens it. Either comes as HTTP Basic
+    password, as Bearer, as ``?token=``, or as the parameter ``token`` of the start. It is judged when the call starts,
+    before any sound.
     """
 
     def checks(host: CarrierHost[Any], request: HTTPConnection) -> str:
-        return f"{counted(setting, getattr(host.settings, setting))}, {TELEPHONES_KEYS}"
+        shown = f"{counted(setting, getattr(host.settings, setting))}, " if is_secret_shown else ""
+        return f"{shown}{TELEPHONES_KEYS}"
 
     def sign_in(host: CarrierHost[Any], request: HTTPConnection) -> Trust:
         secrets = require_secrets(setting, getattr(host.settings, setting))
-        return Trust(secrets=secrets, checks=checks(host, request))
+        return Trust(secrets=secrets if is_secret_shown else (), checks=checks(host, request))
 
     return CarrierSocket(
         what=what,
-        opened_by="its secret or a single-use token, by HTTP Basic, Bearer, `?token=`, or in the first message",
+        opened_by=("its secret or a " if is_secret_shown else "a ")
+        + "single-use token, by HTTP Basic, Bearer, `?token=`, or in the first message",
         sign_in=sign_in,
         checks=checks,
         new_dialect=lambda request: JsonDialect(spec, shown_token(request), request.query_params),

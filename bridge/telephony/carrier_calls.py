@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -43,6 +44,7 @@ __all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust"]
 _log = get_logger("telephony")
 
 START_TIMEOUT_S = 10.0
+_HUNG_UP_S = 60.0  # carriers give up dialling again long before
 _MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is far shorter
 _MAX_PARAMETERS = 50
 _MAX_SHOWN = 256
@@ -96,6 +98,8 @@ class CarrierCalls:
         self._on_hang_up = on_hang_up
         self._tally = Tally()
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
+        self._hung_up: dict[tuple[str, str], float] = {}
+        """When the bridge ended a call of a carrier that will try to connect it again."""
         self._answering: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def apply(self, settings: TelephonySettings, *, queue_limit_s: int) -> None:
@@ -129,6 +133,8 @@ class CarrierCalls:
     async def _open(
         self, key: tuple[str, str], line: CarrierLine, started: CallStarted, trust: Trust, grant: Grant
     ) -> CarrierLeg:
+        if self._hung_up.get(key, -inf) > self.clock.now - _HUNG_UP_S:
+            raise Forbidden("This call was hung up.", code="call_over")
         terms = self._terms(grant, started, trust.session, caller=line.sender)
         call = await self._calls.open_with_carrier(terms, Transport(line.dialect.name))
         leg = self._legs[key] = CarrierLeg(
@@ -257,5 +263,9 @@ class CarrierCalls:
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
+        if leg.state is not LegState.ENDED and leg.audio.traits.redials:
+            now = self.clock.now
+            self._hung_up = {known: at for known, at in self._hung_up.items() if at > now - _HUNG_UP_S}
+            self._hung_up[key] = now
         if leg.state is not LegState.ENDED:
             self._on_hang_up(*key, leg.context)

@@ -7,8 +7,10 @@ knows is refused, with ``BadRequest``.
 """
 
 import binascii
+import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from bridge.wire.audio import AudioFormat
 
@@ -176,7 +178,12 @@ def is_callers(track: str | None) -> bool:
 
 
 def parameters_of(given: Any) -> dict[str, str]:
-    """What the application gave a call: carriers send an object, a list of name and value, or null if it is nothing."""
+    """What the application gave a call: carriers send an object, a list of name and value, or null if it is nothing.
+
+    Some send a text: of JSON, or of ``name=value`` with commas or semicolons between them.
+    """
+    if isinstance(given, str):
+        given = _parameters_in(given)
     if isinstance(given, list):
         given = {
             str(entry["name"]): entry.get("value") for entry in given if isinstance(entry, dict) and "name" in entry
@@ -184,6 +191,16 @@ def parameters_of(given: Any) -> dict[str, str]:
     if not isinstance(given, dict):
         return {}
     return {str(name): str(value) for name, value in given.items() if value is not None}
+
+
+def _parameters_in(text: str) -> Any:
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    pairs = (part.partition("=") for part in text.replace(";", ",").split(","))
+    return {unquote(name.strip()): unquote(value.strip()) for name, equals, value in pairs if equals}
 
 
 def pressed(key: str) -> list[CarrierEvent]:

@@ -47,7 +47,7 @@ class CarrierPlayout:
         """For how long the carrier had nothing to play although we had."""
         self.overflow_ms = 0
         self._format = audio_format
-        self._traits = traits
+        self.traits = traits
         self._frame_bytes = audio_format.size_of(FRAME_MS)
         self._piece_frames = max(1, min(traits.piece_ms // FRAME_MS, traits.max_message_bytes // self._frame_bytes))
         self._least_bytes = max(self._frame_bytes, audio_format.size_of(traits.min_piece_ms))
@@ -72,7 +72,7 @@ class CarrierPlayout:
         if self._is_flushing and not self._queue:  # of the answer before, which was empty by then
             self._is_flushing = False
         self._queue += sound
-        self._has_tail_due = self._traits.tail_ms > 0
+        self._has_tail_due = self.traits.tail_ms > 0
         self.playback.queue(part, len(sound) // self._format.bytes_per_sample)
         return True
 
@@ -88,7 +88,7 @@ class CarrierPlayout:
 
     def tick(self, now: float) -> tuple[list[Piece], list[Played]]:
         """What is to be sent now, and what is taken for heard because the carrier does not say."""
-        if not self._traits.has_marks and not self._traits.lead_ms:
+        if not self.traits.has_marks and not self.traits.lead_ms:
             return self._frame_now()
         events: list[Played] = []
         while self._sent and now > self._sent[0].due + self._overdue_s:
@@ -96,7 +96,7 @@ class CarrierPlayout:
         if self._was_waiting and now > self._empty_at:
             self.late_ms += round(1000 * (now - self._empty_at))
         pieces = []
-        while self._empty_at - now < self._traits.lead_ms / 1000 and (taken := self._take(now)):
+        while self._empty_at - now < self.traits.lead_ms / 1000 and (taken := self._take(now)):
             pieces.append(taken)
         self._was_waiting = len(self._queue) >= self._least_bytes
         return pieces, events
@@ -132,7 +132,7 @@ class CarrierPlayout:
         self._forget()
         self._queue += waiting
         self._is_flushing = was_flushing
-        self._has_tail_due = self._traits.tail_ms > 0 and bool(waiting)
+        self._has_tail_due = self.traits.tail_ms > 0 and bool(waiting)
 
     @property
     def queued_ms(self) -> int:
@@ -154,14 +154,14 @@ class CarrierPlayout:
     def _take(self, now: float) -> Piece | None:
         """The next piece, noted with the time of its end; a first frame goes alone, so that its mark is soon back."""
         is_first = now >= self._empty_at
-        frames = 1 if is_first and not self._traits.min_piece_ms else self._piece_frames
+        frames = 1 if is_first and not self.traits.min_piece_ms else self._piece_frames
         if len(self._queue) < self._least_bytes and not self._is_flushing:
             return None
         sound, samples = self._cut(frames)
         if not sound:
             if not (self._has_tail_due and self._is_flushing):
                 return None
-            sound = self._silence * (self._traits.tail_ms // FRAME_MS)
+            sound = self._silence * (self.traits.tail_ms // FRAME_MS)
             self._has_tail_due = False
         if is_first:
             self._empty_at = now
@@ -174,8 +174,8 @@ class CarrierPlayout:
 
     def _mark_behind(self, sound: bytes, *, is_first: bool) -> str | None:
         self._unmarked_ms += self._format.ms_of(len(sound))
-        is_due = is_first or self._unmarked_ms >= self._traits.mark_ms or len(self._queue) < self._frame_bytes
-        if not (is_due and self._traits.has_marks):
+        is_due = is_first or self._unmarked_ms >= self.traits.mark_ms or len(self._queue) < self._frame_bytes
+        if not (is_due and self.traits.has_marks):
             return None
         self._unmarked_ms = 0
         self._number += 1
@@ -184,7 +184,7 @@ class CarrierPlayout:
     def _frame_now(self) -> tuple[list[Piece], list[Played]]:
         sound, samples = self._cut(1)
         events = self.playback.play(samples)
-        if not sound and not self._traits.wants_silence:
+        if not sound and not self.traits.wants_silence:
             return [], events
         return [Piece(sound or self._silence, None)], events
 

@@ -5,9 +5,13 @@ from typing import Any
 from bridge.telephony.asterisk.carrier import ASTERISK
 from bridge.telephony.audiosocket.carrier import AUDIOSOCKET
 from bridge.telephony.carrier import Carrier
+from bridge.telephony.infobip.carrier import INFOBIP
+from bridge.telephony.plivo.carrier import PLIVO
 from bridge.telephony.telnyx.carrier import TELNYX
 from bridge.telephony.twilio.carrier import TWILIO
+from bridge.telephony.vobiz.carrier import VOBIZ
+from bridge.telephony.vonage.carrier import VONAGE
 
 __all__ = ["CARRIERS"]
 
-CARRIERS: tuple[Carrier[Any], ...] = (TWILIO, TELNYX, ASTERISK, AUDIOSOCKET)
+CARRIERS: tuple[Carrier[Any], ...] = (TWILIO, TELNYX, VONAGE, INFOBIP, PLIVO, VOBIZ, ASTERISK, AUDIOSOCKET)

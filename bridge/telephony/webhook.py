@@ -3,6 +3,7 @@
 The document brings a token that is good for this one stream.
 """
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -26,11 +27,14 @@ _MAX_BODY_BYTES = 65_536
 _MAX_FIELDS = 200
 
 
-def new_stream_token(host: CarrierHost[Any]) -> str:
-    """A single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken."""
+def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False) -> str:
+    """A single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
+
+    With ``is_plain`` it has letters and digits alone.
+    """
     grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
     host.registry.require_room(grant.key_id)
-    return host.keys.mint(grant, ttl_s=_TOKEN_TTL_S)
+    return host.keys.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
 
 
 def webhook(
@@ -47,12 +51,14 @@ def webhook(
     request_type: str = "application/json",
     method: Literal["get", "post"] = "post",
     require: Callable[[CarrierHost[Any], Request], None] = lambda host, request: None,
+    is_token_plain: bool = False,
 ) -> HttpEndpoint[Any]:
     """The operation ``method /v1/telephony/name``.
 
     ``require`` refuses what can be refused before a byte of the body is read. ``read`` gives the fields of the body,
-    ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the stream's address, its token and the fields.
-    ``checks`` says for the log what was compared; ``call_field`` is the field with the carrier's id of the call.
+    ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the
+    stream's address, its token and the fields. ``checks`` says for the log what was compared; ``call_field`` is the
+    field with the carrier's id of the call. With ``is_token_plain`` the token has letters and digits alone.
     """
     path = f"{TELEPHONY}/{name}"
 
@@ -69,7 +75,7 @@ def webhook(
             call, sender = fields.get(call_field, ""), address_of(request.client)
             host.calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
             raise
-        token = new_stream_token(host)
+        token = new_stream_token(host, is_plain=is_token_plain)
         return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
 
     operation = Operation(

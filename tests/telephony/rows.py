@@ -23,8 +23,14 @@ class Row:
     """What opens it."""
     secret: str = ""
     """What it shows; empty: a telephone's key, new for each call."""
+    wrong: str = "wrong"
+    """What is no secret of it."""
     refusals: tuple[str, ...] = ("invalid_token",)
     """With what a wrong secret is refused."""
+    takes_tokens: bool = True
+    """A telephone's key opens it, once."""
+    is_secret_shown: bool = False
+    """The secret stands where else a telephone's key does."""
     keys: str = _KEYS
     """That its callers can press."""
     takes_keys: bool = False
@@ -49,6 +55,18 @@ _OF_TWILIO = (
     '{"event":"start","start":{}}', b"\x00\x01", "x" * 70_000,
     '{"event":"media","streamSid":"other","media":{"payload":"/w=="}}',
 )  # fmt: skip
+_OF_VONAGE = (
+    "", "{", "[]", '{"event":"whatever"}', '{"event":"websocket:dtmf","digit":"x"}', '{"event":"websocket:dtmf"}',
+    '{"event":"websocket:notify","payload":{"name":"never-sent"}}', '{"event":"websocket:notify"}', b"odd", b"",
+    '{"event":"websocket:connected","content-type":"audio/l16;rate=16000"}', b"x" * 70_000,
+)  # fmt: skip
+_OF_PLIVO = (
+    "", "{", "null", '{"event":"whatever"}', '{"event":"media"}', '{"event":"media","media":{"payload":"%"}}',
+    '{"event":"playedStream","name":"never-sent"}', '{"event":"dtmf","dtmf":{"digit":"?"}}', '{"event":"playFailed"}',
+    '{"event":"error","reason":"x"}', '{"event":"start","start":{}}', b"\x00\x01", "x" * 70_000,
+)  # fmt: skip
+_PLIVO_TOKEN = "00112233445566778899aabbccddeeff"
+_VONAGE_SECRET = "fedcba9876543210fedcba9876543210"
 _TWILIO_TOKEN = "0123456789abcdef0123456789abcdef"
 
 ROWS: dict[str, Row] = {
@@ -72,6 +90,7 @@ ROWS: dict[str, Row] = {
         ),
         Row(
             name="telnyx",
+            is_secret_shown=True,
             settings={"telnyx_secret": ("tel-secret",)},
             secret="tel-secret",
             garbage=(
@@ -82,7 +101,38 @@ ROWS: dict[str, Row] = {
             ),
         ),
         Row(
+            name="vonage",
+            settings={"vonage_signature_secret": (_VONAGE_SECRET,)},
+            secret=_VONAGE_SECRET,
+            refusals=("invalid_signature",),
+            garbage=_OF_VONAGE,
+        ),
+        Row(
+            name="infobip",
+            is_secret_shown=True,
+            settings={"infobip_secret": ("inf-secret",)},
+            secret="inf-secret",
+            garbage=_OF_VONAGE,
+        ),
+        Row(
+            name="plivo",
+            settings={"plivo_auth_token": (_PLIVO_TOKEN,)},
+            secret=_PLIVO_TOKEN,
+            refusals=("invalid_signature",),
+            takes_keys=True,
+            garbage=_OF_PLIVO,
+        ),
+        Row(
+            name="vobiz",
+            settings={"vobiz_auth_token": (_PLIVO_TOKEN,)},
+            secret=_PLIVO_TOKEN,
+            refusals=("invalid_signature",),
+            has_word=True,
+            garbage=_OF_PLIVO,
+        ),
+        Row(
             name="asterisk",
+            takes_tokens=False,
             settings={"asterisk_secret": ("ast-secret",)},
             secret="ast-secret",
             refusals=("invalid_secret",),
@@ -95,8 +145,10 @@ ROWS: dict[str, Row] = {
         ),
         Row(
             name="audiosocket",
+            takes_tokens=False,
             settings={"audiosocket_port": 0, "audiosocket_uuid": ("40325ec2-5efd-4bd3-805f-53576e581d13",)},
             secret="40325ec2-5efd-4bd3-805f-53576e581d13",
+            wrong="00000000-5efd-4bd3-805f-53576e581d13",
             has_word=True,
             comes_back=False,
             garbage=(

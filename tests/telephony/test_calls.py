@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from bridge.client import CallFailed
 from bridge.client.carriers.dialling import SocketWire
 from bridge.client.carriers.table import CARRIERS, connect_carrier
 from bridge.daemon import Daemon
@@ -22,6 +24,7 @@ from tests.telephony.calling import (
     figures,
     from_telephone,
     gone,
+    new_token,
     opened,
     session_of,
     until,
@@ -83,6 +86,40 @@ async def test_parameters_set_nothing_by_default(open_daemon: Daemon) -> None:
         config: Any = session.state.config
         assert config.instructions == ""
         assert "long" not in session.info.metadata
+
+
+# Who is let in
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+async def test_a_wrong_secret_opens_no_call(open_daemon: Daemon, carrier: Any) -> None:
+    """Whatever the carrier shows is judged before any sound; the refusal is counted, and no session was opened."""
+    row = ROWS[carrier]
+    with suppress(CallFailed):  # if its webhook or its upgrade was refused
+        async with calling(dialling(open_daemon, carrier, secret=row.wrong)) as caller:
+            await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
+    refused = open_daemon.telephony.calls.refused
+    assert [refused[f"{row.transport}.{code}"] for code in row.refusals] == [1] * len(row.refusals)
+    assert refused.total() == len(row.refusals)
+    assert open_daemon.registry.sessions == []
+
+
+@pytest.mark.parametrize("carrier", rows_that(takes_tokens=True))
+async def test_a_token_opens_one_call(open_daemon: Daemon, carrier: Any) -> None:
+    """A second call that shows the token of the first is refused, although the first is over."""
+    row = ROWS[carrier]
+    where = dialling(open_daemon, carrier, call="call-1")
+    if row.is_secret_shown:  # in place of the secret, which is good again and again
+        where = replace(where, secret=new_token(open_daemon))
+    async with calling(where) as first:
+        await session_of(open_daemon, first)
+    await gone(open_daemon)
+    brought: Any = getattr(first.phone.carrier, "parameters", {})
+    token = {"token": brought["token"]} if "token" in brought else {}
+    async with calling(replace(where, call="call-2", parameters=token)) as second:
+        await asyncio.wait_for(second.phone.ended.wait(), _LIMIT_S)
+    assert open_daemon.telephony.calls.refused[f"{row.transport}.invalid_token"] == 1
+    assert open_daemon.registry.sessions == []
 
 
 # Hanging up

@@ -2,25 +2,30 @@
 
 import copy
 import json
+import pkgutil
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bridge.telephony
 from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.dialect import CarrierEvent, Dialect
-from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
-from bridge.telephony.twilio.dialect import TWILIO_DIALECT
+from bridge.telephony.json_dialect import JsonDialect, JsonSpec
 
-_DIALECTS: list[Callable[[], Dialect]] = [
-    Asterisk,
-    *(partial(JsonDialect, spec) for spec in (TWILIO_DIALECT, TELNYX_DIALECT)),
+_SPECS = [
+    spec
+    for package in pkgutil.iter_modules(bridge.telephony.__path__, "bridge.telephony.")
+    if package.ispkg
+    for spec in vars(import_module(f"{package.name}.dialect")).values()
+    if isinstance(spec, JsonSpec) and package.name.endswith(f".{spec.name}")
 ]
+_DIALECTS: list[Callable[[], Dialect]] = [Asterisk, *(partial(JsonDialect, spec) for spec in _SPECS)]
 _SAMPLES: list[Any] = [
     {"event": "connected", "protocol": "Call", "version": "1.0.0"},
     {
@@ -37,6 +42,15 @@ _SAMPLES: list[Any] = [
             "media_format": {"encoding": "PCMU", "sample_rate": 8000},
         },
     },
+    {"event": "websocket:connected", "content-type": "audio/l16;rate=16000", "uuid": "u", "token": "t"},
+    {"event": "websocket:notify", "payload": {"name": "b1"}},
+    {"event": "websocket:dtmf", "digit": "5", "dtmf": {"digit": "5"}},
+    {
+        "event": "start",
+        "start": {"callId": "c", "streamId": "s", "mediaFormat": {"encoding": "audio/x-mulaw"}},
+        "extra_headers": "token=t;a=1",
+    },
+    {"event": "playedStream", "streamId": "s", "name": "b1"},
     {"event": "media", "media": {"track": "inbound", "chunk": "1", "payload": "/w=="}},
     {"event": "dtmf", "dtmf": {"digit": "5"}},
     {"event": "mark", "mark": {"name": "b1"}},

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -16,7 +16,19 @@ from bridge.client.address import DEFAULT_URL, CallFailed, explain, parse_addres
 from bridge.client.carriers.contract import SimulatedCarrier
 from bridge.wire.audio import AudioFormat
 
-__all__ = ["Connect", "Dialling", "Simulator", "SocketWire", "Wire", "choose", "open_socket", "post_webhook", "reset"]
+__all__ = [
+    "TIMEOUT_S",
+    "Connect",
+    "Dialling",
+    "Simulator",
+    "SocketWire",
+    "Wire",
+    "choose",
+    "open_socket",
+    "post_json",
+    "post_webhook",
+    "reset",
+]
 
 TIMEOUT_S = 10.0
 
@@ -174,8 +186,3 @@ def choose(known: Mapping[str, AudioFormat], codec: str | None) -> tuple[str, Au
     if name not in known:
         raise CallFailed(f"This carrier has no codec {name}; it is one of {', '.join(known)}.")
     return name, known[name]
-
-
-def parameters_in(dialling: Dialling, given: Mapping[str, Any]) -> dict[str, str]:
-    """What the answer document gave the call, and what the caller wants beside it."""
-    return {**{name: str(value) for name, value in given.items()}, **dialling.parameters}

@@ -4,13 +4,16 @@ from bridge.client.carriers.asterisk import ASTERISK
 from bridge.client.carriers.audiosocket import AUDIOSOCKET
 from bridge.client.carriers.contract import SimulatedCarrier
 from bridge.client.carriers.dialling import Dialling, Simulator, Wire
+from bridge.client.carriers.plivo import PLIVO, VOBIZ
 from bridge.client.carriers.telnyx import TELNYX
 from bridge.client.carriers.twilio import SIGNALWIRE, SIPGATE, TWILIO
+from bridge.client.carriers.vonage import INFOBIP, VONAGE
 
 __all__ = ["CARRIERS", "SIMULATORS", "connect_carrier"]
 
 SIMULATORS: dict[str, Simulator] = {
-    simulator.name: simulator for simulator in (TWILIO, SIGNALWIRE, SIPGATE, TELNYX, ASTERISK, AUDIOSOCKET)
+    simulator.name: simulator
+    for simulator in (TWILIO, SIGNALWIRE, SIPGATE, TELNYX, VONAGE, INFOBIP, PLIVO, VOBIZ, ASTERISK, AUDIOSOCKET)
 }
 CARRIERS = tuple(SIMULATORS)
 """Their names."""

@@ -1,0 +1,1 @@
+"""Infobip calls on a WebSocket, in Vonage's dialect."""

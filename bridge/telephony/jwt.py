@@ -1,0 +1,131 @@
+"""JSON Web Tokens (RFC 7519) by which carriers sign: HS256 with a shared secret, RS256 with a key of theirs or ours."""
+
+import base64
+import binascii
+import hmac
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from bridge.errors import Forbidden
+
+__all__ = ["Replays", "read_jwks", "read_jwt", "signed_hs256", "signed_rs256", "write_rs256"]
+
+_MAX_CHARS = 8192
+_MAX_AGE_S = 300.0
+_MAX_REMEMBERED = 100_000
+
+Verify = Callable[[Mapping[str, Any], bytes, bytes], bool]
+"""Whether the signature, of a token with this header and this signed part, is right."""
+
+
+def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
+    """The claims of a token whose signature is right and whose time is now; else ``Forbidden``.
+
+    ``iat`` and ``nbf`` may be 5 minutes off, ``exp`` must not be over; each counts if it is there, and one of ``iat``
+    and ``exp`` must be.
+    """
+    try:
+        if len(token) > _MAX_CHARS:
+            raise ValueError
+        head, body, signature = token.split(".")
+        header, claims = (msgspec.json.decode(_decoded(part), type=dict[str, Any]) for part in (head, body))
+        is_right = verify(header, f"{head}.{body}".encode(), _decoded(signature))
+    except (ValueError, msgspec.DecodeError, RecursionError, UnicodeError):
+        raise Forbidden("The token is no JSON Web Token.", code="invalid_signature") from None
+    if not is_right:
+        raise Forbidden("The token's signature is not of this secret.", code="invalid_signature")
+    times = {name: claims[name] for name in ("iat", "nbf", "exp") if claims.get(name) is not None}
+    is_in_time = all(isinstance(at, int | float) for at in times.values()) and not (
+        times.get("iat", now) < now - _MAX_AGE_S
+        or max(times.get("iat", now), times.get("nbf", now)) > now + _MAX_AGE_S
+        or times.get("exp", now + 1) <= now
+    )
+    if not is_in_time or not times.keys() & {"iat", "exp"}:
+        raise Forbidden("The token is not of this time; are the clocks right?", code="expired_signature")
+    return claims
+
+
+def signed_hs256(secrets: Iterable[str]) -> Verify:
+    """Signed with one of the secrets (RFC 7518 section 3.2)."""
+    keys = tuple(secret.encode() for secret in secrets)
+
+    def verify(header: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
+        matches = [hmac.compare_digest(hmac.digest(key, signed, "sha256"), signature) for key in keys]
+        return header.get("alg") == "HS256" and any(matches)
+
+    return verify
+
+
+def signed_rs256(keys: Mapping[str, RSAPublicKey]) -> Verify:
+    """Signed with the key that the header names by its ``kid`` (RFC 7518 section 3.3)."""
+
+    def verify(header: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
+        key = keys.get(str(header.get("kid")))
+        if key is None or header.get("alg") != "RS256":
+            return False
+        try:
+            key.verify(signature, signed, PKCS1v15(), SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
+    return verify
+
+
+def read_jwks(document: bytes) -> dict[str, RSAPublicKey]:
+    """The RSA keys of a key set (RFC 7517) by their ``kid``; raises ``ValueError`` if it is none."""
+    keys = {}
+    try:
+        for entry in msgspec.json.decode(document, type=dict[str, Any])["keys"]:
+            if entry.get("kty") == "RSA":
+                n, e = (int.from_bytes(_decoded(entry[name])) for name in ("n", "e"))
+                keys[str(entry.get("kid"))] = RSAPublicNumbers(e, n).public_key()
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"This is no key set: {type(error).__name__}.") from None
+    return keys
+
+
+def write_rs256(claims: Mapping[str, Any], private_key: str) -> str:
+    """A token of ours, signed with a private key in PEM; raises ``ValueError`` if that is none."""
+    key = load_pem_private_key(private_key.encode(), None)
+    if not isinstance(key, RSAPrivateKey):
+        raise ValueError("the key is no RSA key")
+    parts = ({"alg": "RS256", "typ": "JWT"}, dict(claims))
+    signed = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
+    return f"{signed}.{_encoded(key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
+
+
+class Replays:
+    """What was shown once and is not good again, for as long as it would be."""
+
+    def __init__(self, *, keep_s: float = 2 * _MAX_AGE_S) -> None:
+        self._keep_s = keep_s
+        self._until: dict[str, float] = {}
+
+    def require_new(self, shown: str, *, now: float) -> None:
+        """Raises ``Forbidden`` if it was shown before, or if so much is remembered that nothing more can be."""
+        if len(self._until) >= _MAX_REMEMBERED:
+            self._until = {known: until for known, until in self._until.items() if until > now}
+        if self._until.get(shown, now) > now or len(self._until) >= _MAX_REMEMBERED:
+            raise Forbidden("The signature was used before.", code="replayed_signature")
+        self._until[shown] = now + self._keep_s
+
+
+def _decoded(part: str) -> bytes:
+    """Base64url without its padding (RFC 7515 section 2)."""
+    try:
+        return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()

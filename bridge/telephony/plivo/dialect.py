@@ -1,0 +1,69 @@
+"""Plivo's audio streaming, and Vobiz', which is the same: JSON both ways, µ-law at 8 kHz in base64.
+
+There is no ``connected``. What the application gave as ``extraHeaders`` stands beside ``start``. ``playedStream``
+answers a ``checkpoint`` when all before it has been played, and never one that ``clearAudio`` threw away. A connection
+that we close is taken for one that broke, and is opened again: the HTTP API hangs up, or at Vobiz the word ``stop``.
+PCM16 is not asked for: in which byte order it comes Plivo does not say, and Vobiz has another one for each direction.
+"""
+
+from collections.abc import Mapping
+from xml.sax.saxutils import escape, quoteattr
+
+from bridge.telephony.dialect import Traits
+from bridge.telephony.json_dialect import JsonSpec, Meaning
+from bridge.wire.audio import G711_ULAW
+
+__all__ = ["PLIVO_DIALECT", "write_plivo_xml"]
+
+PLIVO_DIALECT = JsonSpec(
+    name="plivo",
+    title="Plivo",
+    traits=Traits(lead_ms=1000, max_message_bytes=12_000, redials=True),
+    meanings={
+        "start": Meaning.START,
+        "media": Meaning.SOUND,
+        "dtmf": Meaning.KEY,
+        "playedStream": Meaning.PLAYED,
+        "clearedAudio": Meaning.NOTHING,
+        "playFailed": Meaning.COMPLAINT,
+        "error": Meaning.COMPLAINT,
+        "stop": Meaning.END,
+    },
+    start="start",
+    call=("start.callId",),
+    stream=("start.streamId", "streamId"),
+    message_stream="streamId",
+    needs_stream=True,
+    ids={"callId": ("start.callId",), "streamId": ("start.streamId", "streamId")},
+    parameters=("start.customParameters", "extra_headers"),
+    encoding="start.mediaFormat.encoding",
+    rate="start.mediaFormat.sampleRate",
+    encodings={"audio/x-mulaw": G711_ULAW},
+    types={G711_ULAW.media_type: "audio/x-mulaw"},
+    payload=("media.payload",),
+    track="media.track",
+    key=("dtmf.digit",),
+    mark=("name",),
+    complaint=("reason",),
+    sound='{"event":"playAudio","media":{"contentType":<type>,"sampleRate":<rate>,"payload":"<payload>"}}',
+    set_mark='{"event":"checkpoint","streamId":<stream>,"name":<name>}',
+    clear_all='{"event":"clearAudio","streamId":<stream>}',
+    send_key='{"event":"sendDTMF","dtmf":<key>}',
+)
+
+
+def write_plivo_xml(url: str, parameters: Mapping[str, str]) -> str:
+    """What an incoming call is answered with: a stream to ``url`` both ways, which the call lasts as long as.
+
+    ``parameters`` become ``extraHeaders``, which takes letters and digits alone: other characters are left out.
+    """
+    given = ",".join(f"{name}={''.join(filter(_is_plain, value))}" for name, value in parameters.items())
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<Response><Stream bidirectional="true" keepCallAlive="true" contentType="audio/x-mulaw;rate=8000" '
+        f"extraHeaders={quoteattr(given)}>{escape(url)}</Stream></Response>\n"
+    )
+
+
+def _is_plain(character: str) -> bool:
+    return character.isascii() and character.isalnum()

@@ -1,0 +1,1 @@
+"""Vobiz audio streams, in Plivo's dialect."""

@@ -1,0 +1,19 @@
+"""Vobiz' settings."""
+
+from typing import Annotated, ClassVar
+
+from bridge.config.fields import Applies, Section, Text, setting
+
+__all__ = ["VobizSettings"]
+
+
+class VobizSettings(Section, frozen=True, kw_only=True):
+    """Vobiz audio streams."""
+
+    section: ClassVar[str] = "vobiz"
+    title: ClassVar[str] = "telephony: Vobiz"
+
+    vobiz_auth_token: Annotated[
+        tuple[Text, ...], setting(Applies.LIVE, "auth token of a Vobiz account; opens its endpoint", is_secret=True)
+    ] = ()
+    vobiz_auth_id: Annotated[Text | None, setting(Applies.LIVE, "auth id of that account, to hang up with")] = None

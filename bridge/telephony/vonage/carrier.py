@@ -1,0 +1,124 @@
+"""Vonage's row: a signed webhook that is answered with an NCCO, and the WebSocket that this opens."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from starlette.requests import HTTPConnection, Request
+
+from bridge.errors import Forbidden
+from bridge.outgoing import Client
+from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.json_dialect import JsonDialect
+from bridge.telephony.jwt import Replays, read_jwt, signed_hs256, write_rs256
+from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
+from bridge.telephony.vonage.dialect import VONAGE_DIALECT, write_ncco
+from bridge.telephony.vonage.settings import VonageSettings
+from bridge.telephony.webhook import fields_of_json, webhook
+
+__all__ = ["VONAGE"]
+
+_API = "https://api.nexmo.com/v1"
+_TOKEN_S = 60
+_PASSED_ON = ("uuid", "conversation_uuid", "from", "to")
+_replays = Replays()
+
+
+def _sign_in(host: CarrierHost[VonageSettings], request: HTTPConnection) -> Trust:
+    """By Vonage's signed token if there is one, else by a telephone's key: as Bearer, or in the first message."""
+    require_secrets("vonage_signature_secret", host.settings.vonage_signature_secret)
+    checks = _checks(host, request)
+    if _is_jwt(bearer(request.headers)):
+        _require_signed(host, request)
+        return Trust(is_admitted=True, checks=checks)
+    return Trust(needs_token=True, checks=checks)
+
+
+def _is_jwt(token: str | None) -> bool:
+    return token is not None and token.count(".") == 2
+
+
+def _require_signed(host: CarrierHost[VonageSettings], request: HTTPConnection) -> dict[str, Any]:
+    secrets = require_secrets("vonage_signature_secret", host.settings.vonage_signature_secret)
+    token = bearer(request.headers)
+    if token is None:
+        raise Forbidden("The request is not signed.", code="missing_signature")
+    now = time.time()
+    claims = read_jwt(token, signed_hs256(secrets), now=now)
+    wanted = host.settings.vonage_application_id
+    if wanted is not None and claims.get("application_id") != wanted:
+        raise Forbidden("The token is of another application.", code="invalid_signature")
+    _replays.require_new(str(claims.get("jti") or token), now=now)
+    return claims
+
+
+def _sign_webhook_in(
+    host: CarrierHost[VonageSettings], request: Request, body: bytes, fields: Mapping[str, str]
+) -> None:
+    given = _require_signed(host, request).get("payload_hash")
+    if body and not (isinstance(given, str) and hmac.compare_digest(given.encode(), _hash_of(body).encode())):
+        raise Forbidden("The signature is not of this body.", code="invalid_signature")
+
+
+def _hash_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _checks(host: CarrierHost[VonageSettings], request: HTTPConnection) -> str:
+    return f"{counted('vonage_signature_secret', host.settings.vonage_signature_secret)}, {TELEPHONES_KEYS}"
+
+
+def _new_dialect(request: HTTPConnection) -> JsonDialect:
+    shown = bearer(request.headers)
+    return JsonDialect(VONAGE_DIALECT, None if _is_jwt(shown) else shown, request.query_params)
+
+
+def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
+    return write_ncco(url, {TOKEN_PARAMETER: token} | {name: fields[name] for name in _PASSED_ON if name in fields})
+
+
+def _new_hang_up(settings: VonageSettings) -> HttpHangUp | None:
+    key, application = settings.vonage_private_key, settings.vonage_application_id
+    if key is None:
+        return None
+
+    async def authorize(http: Client) -> dict[str, str]:
+        now = int(time.time())
+        claims = {"application_id": application, "iat": now, "exp": now + _TOKEN_S, "jti": str(uuid4())}
+        return {"Authorization": f"Bearer {write_rs256(claims, key)}"}
+
+    body = {"action": "hangup"}
+    return HttpHangUp(VONAGE_DIALECT.name, f"{_API}/calls/{{call}}", method="PUT", body=body, authorize=authorize)
+
+
+VONAGE = Carrier(
+    name=VONAGE_DIALECT.name,
+    settings=VonageSettings,
+    is_open=lambda settings: bool(settings.vonage_signature_secret),
+    socket=CarrierSocket(
+        what="Vonage's Voice API",
+        opened_by="Vonage's signed token, or a single-use token as Bearer or in the first message",
+        sign_in=_sign_in,
+        checks=_checks,
+        new_dialect=_new_dialect,
+    ),
+    endpoints=(
+        webhook(
+            VONAGE_DIALECT.name,
+            title="Vonage",
+            document="an NCCO",
+            read=fields_of_json,
+            sign_in=_sign_webhook_in,
+            write=_write,
+            checks=_checks,
+            call_field="uuid",
+        ),
+    ),
+    new_hang_up=_new_hang_up,
+)

@@ -1,0 +1,52 @@
+"""Vonage's WebSocket: raw PCM16 in binary messages of exactly 20 ms both ways, JSON text beside them.
+
+The first text is ``websocket:connected``, with everything that the NCCO gave as ``headers`` beside it. A message of
+another size than 20 ms makes Vonage stop listening. ``notify`` is sent back when all before it has been played; whether
+one is sent back for what ``clear`` threw away is not documented, and not relied on. No word hangs up.
+"""
+
+import json
+from collections.abc import Mapping
+
+from bridge.telephony.dialect import Traits
+from bridge.telephony.json_dialect import JsonSpec, Meaning
+
+__all__ = ["VONAGE_DIALECT", "write_ncco"]
+
+RATE_HZ = 16_000
+"""That the NCCO asks for: 8000 and 16000 are documented, 24000 is in Vonage's SDK."""
+
+VONAGE_DIALECT = JsonSpec(
+    name="vonage",
+    title="Vonage",
+    traits=Traits(lead_ms=1000, piece_ms=20),
+    meanings={
+        "websocket:connected": Meaning.START,
+        "websocket:dtmf": Meaning.KEY,
+        "websocket:notify": Meaning.PLAYED,
+        "websocket:cleared": Meaning.NOTHING,
+    },
+    is_sound_binary=True,
+    call=("uuid", "call_uuid"),
+    ids={"uuid": ("uuid", "call_uuid"), "conversation_uuid": ("conversation_uuid",)},
+    takes_rest=True,
+    encoding="content-type",
+    encodings={"audio/l16": None},
+    pcm_hz=(8_000, 16_000, 24_000),
+    default_hz=RATE_HZ,
+    key=("digit", "dtmf.digit"),
+    mark=("payload.name",),
+    set_mark='{"action":"notify","payload":{"name":<name>}}',
+    clear_all='{"action":"clear"}',
+)
+
+
+def write_ncco(url: str, parameters: Mapping[str, str]) -> str:
+    """What an incoming call is answered with: a WebSocket to ``url``, whose first message has the parameters."""
+    endpoint = {
+        "type": "websocket",
+        "uri": url,
+        "content-type": f"audio/l16;rate={RATE_HZ}",
+        "headers": dict(parameters),
+    }
+    return json.dumps([{"action": "connect", "endpoint": [endpoint]}], separators=(",", ":"))

@@ -1,0 +1,35 @@
+"""Vonage's settings."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from bridge.config.fields import Applies, Fault, Section, Text, setting
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+
+__all__ = ["VonageSettings"]
+
+
+class VonageSettings(Section, frozen=True, kw_only=True):
+    """Vonage Voice API."""
+
+    section: ClassVar[str] = "vonage"
+    title: ClassVar[str] = "telephony: Vonage"
+
+    vonage_signature_secret: Annotated[
+        tuple[Text, ...],
+        setting(Applies.LIVE, "signature secret of a Vonage account; opens its endpoint", is_secret=True),
+    ] = ()
+    vonage_application_id: Annotated[
+        Text | None, setting(Applies.LIVE, "id of the Vonage application whose calls are taken; unset: any")
+    ] = None
+    vonage_private_key: Annotated[
+        Text | None,
+        setting(Applies.LIVE, "private key (PEM) of that application, to hang up with", is_secret=True),
+    ] = None
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """A key without the application that it is of."""
+        if self.vonage_private_key is not None and self.vonage_application_id is None:
+            yield Fault("vonage_private_key", "needs vonage_application_id as well")
