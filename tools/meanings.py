@@ -52,6 +52,7 @@ LOG_EVENTS = {
     "telephony.carrier_complains": "A carrier said that something it was sent is wrong.",
     "telephony.handler_failed": "A fault in what a carrier's message set off. The call ends.",
     "telephony.hang_up_failed": "A carrier's API did not hang up. The caller may still be on the line.",
+    "telephony.keys_failed": "The keys by which a carrier signs could not be fetched. Nobody is let in by them until they are.",
     "telephony.refused": "Carrier connections that were refused; `count` of them in the last second.",
     "upstream.failed": "A fault between the bridge and an upstream. The call ends.",
     "upstream.greeting": "The first upstream has set the session, and clients were told `session.created`. At `debug`.",

@@ -142,8 +142,11 @@ def post_form(url: str, form: Mapping[str, str], *, headers: Mapping[str, str], 
     return post_body(url, urlencode(form).encode(), headers=headers, timeout_s=timeout_s)
 
 
-def post_body(url: str, body: bytes, *, headers: Mapping[str, str], timeout_s: float) -> bytes:
-    """Sends a body, a form's unless ``headers`` say what it is; what is answered. Raises ``CallFailed``. It blocks."""
+def post_body(url: str, body: bytes | None, *, headers: Mapping[str, str], timeout_s: float) -> bytes:
+    """Sends a body, a form's unless ``headers`` say what it is, or with None just asks (GET); what is answered.
+
+    Raises ``CallFailed``. It blocks.
+    """
     request = urllib.request.Request(url, data=body, headers=dict(headers))
     try:
         with NO_REDIRECTS.open(request, timeout=timeout_s) as response:

@@ -1,16 +1,18 @@
-"""A carrier's socket that is opened by a secret, or by a telephone's key, wherever the carrier can show one."""
+"""A carrier's socket and webhook that are opened by a secret, or by a telephone's key, wherever one can be shown."""
 
 from typing import Any
 
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
-from bridge.telephony.carrier import CarrierHost, CarrierSocket
+from bridge.errors import Unauthorized
+from bridge.telephony.carrier import CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.json_dialect import JsonDialect, JsonSpec
-from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, bearer, counted, require_secrets
+from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, bearer, counted, is_one_of, require_secrets
+from bridge.telephony.webhook import webhook
 
-__all__ = ["secret_socket", "shown_token"]
+__all__ = ["password_webhook", "secret_socket", "shown_token"]
 
 
 def secret_socket(
@@ -46,3 +48,25 @@ def shown_token(request: HTTPConnection) -> str | None:
     """What the upgrade shows: the password of HTTP Basic, a Bearer token, or ``?token=``."""
     headers = request.headers
     return basic_password(headers) or bearer(headers) or request.query_params.get(TOKEN_PARAMETER)
+
+
+def password_webhook(spec: JsonSpec, setting: str, *, write: Any, **more: Any) -> HttpEndpoint[Any]:
+    """A webhook (see ``webhook``) that shows a value of ``setting`` as the password of HTTP Basic."""
+
+    def require(host: CarrierHost[Any], request: Request) -> None:
+        secrets = require_secrets(setting, getattr(host.settings, setting))
+        password = basic_password(request.headers)
+        if password is None:
+            raise Unauthorized("Give the password by HTTP Basic authentication.", code="missing_secret")
+        if not is_one_of(password, secrets):
+            raise Unauthorized("The password is not valid here.", code="invalid_secret")
+
+    return webhook(
+        spec.name,
+        title=spec.title,
+        require=require,
+        sign_in=lambda host, request, body, fields: None,
+        write=write,
+        checks=lambda host, request: counted(setting, getattr(host.settings, setting)),
+        **more,
+    )

@@ -64,7 +64,7 @@ class CarrierSocket(Generic[S]):
     """What it carries, for the description of the API."""
     opened_by: str
     """What a connection has to show, for the description of the API."""
-    sign_in: Callable[[CarrierHost[S], HTTPConnection], Trust]
+    sign_in: Callable[[CarrierHost[S], HTTPConnection], Trust | Awaitable[Trust]]
     """Judges the upgrade, before it is accepted; raises ``BridgeError``."""
     checks: Callable[[CarrierHost[S], HTTPConnection], str]
     """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""

@@ -20,10 +20,11 @@ from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
 from bridge.config import TelephonySettings
 from bridge.context import CallContext
-from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized
+from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized, UnknownCall
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
 from bridge.telephony.dialect import CallStarted, Trouble
+from bridge.telephony.jwt import Replays
 from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState
 from bridge.telephony.sign_in import is_one_of
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
@@ -91,6 +92,8 @@ class CarrierCalls:
         """By carrier and reason: ``NAME.invalid_signature``."""
         self.faults: Counter[str] = Counter()
         """Of connections that had no call yet."""
+        self.replays = Replays()
+        """What was shown by carriers that sign, and is not good again."""
         self._settings = settings
         self._queue_limit_s = queue_limit_s
         self._calls = calls
@@ -118,6 +121,17 @@ class CarrierCalls:
     def running(self) -> Counter[str]:
         """How many there are, by dialect."""
         return Counter(name for name, _ in self._legs)
+
+    def is_running(self, carrier: str, call: str) -> bool:
+        """Whether the carrier's call with this id of its own is here."""
+        return (carrier, call) in self._legs
+
+    def find(self, call_id: str) -> CarrierLeg:
+        """The leg of the call with this id of ours; raises ``UnknownCall`` if no telephone call has it."""
+        for leg in self._legs.values():
+            if leg.context.call_id == call_id:
+                return leg
+        raise UnknownCall("There is no telephone call with this id.", param="call_id")
 
     async def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg:
         """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``."""

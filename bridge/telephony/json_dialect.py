@@ -2,8 +2,9 @@
 
 A carrier of this kind is a ``JsonSpec``: where in a message each value stands, what each kind of message means, and the
 texts that the carrier gets. A path is the names on the way to a value, with dots between them; of several paths the
-first that leads to a value counts. A text to the carrier has slots: ``<stream>``, ``<name>`` (of a mark), ``<key>``,
-``<type>`` and ``<rate>`` (of the answer's sound), ``<chunk>`` and ``<ms>`` (its number and its time), ``<payload>``.
+first that leads to a value counts. A text to the carrier has slots: ``<stream>``, ``<sid>`` (how the start calls that
+field), ``<name>`` (of a mark), ``<key>``, ``<type>`` and ``<rate>`` (of the answer's sound), ``<chunk>`` and ``<ms>``
+(its number and its time), ``<payload>``.
 """
 
 import json
@@ -85,7 +86,7 @@ class JsonSpec:
     """An object that the start must have; empty: none."""
     call: tuple[str, ...]
     stream: tuple[str, ...] = ()
-    message_stream: str = ""
+    message_stream: tuple[str, ...] = ()
     """Of which stream any other message is."""
     needs_stream: bool = False
     ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -134,17 +135,26 @@ class JsonSpec:
 class JsonDialect:
     """One connection on which the dialect of ``spec`` is spoken.
 
-    ``token`` is what its upgrade has shown, ``query`` the parameters of its address.
+    ``token`` is what its upgrade has shown, ``query`` the parameters of its address, ``of_upgrade`` what stands in its
+    headers for what others say in the start.
     """
 
-    def __init__(self, spec: JsonSpec, token: str | None = None, query: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        spec: JsonSpec,
+        token: str | None = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        of_upgrade: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = spec.name
         self.traits = spec.traits
         self._spec = spec
         self._token = token
         self._query = dict(query or {})
+        self._of_upgrade = dict(of_upgrade or {})
         self._is_started = False
-        self._stream = ""
+        self._stream = self._stream_field = ""
         self._slots: dict[str, str] = {}
         self._head = self._tail = ""
         self._answer_format: AudioFormat | None = None
@@ -195,7 +205,7 @@ class JsonDialect:
                 return [Trouble("second_start")] if self._is_started else self._start(said)
         if not self._is_started:
             return [Trouble("message_before_start")]
-        stream = _at(said, path(spec.message_stream)) if spec.message_stream else None
+        stream = _first(said, spec.message_stream)
         if stream not in (None, self._stream):
             return [Trouble("other_stream")]
         match meaning:
@@ -215,19 +225,22 @@ class JsonDialect:
 
     def _start(self, said: dict[str, Any]) -> list[CarrierEvent]:
         spec = self._spec
+        said = {**said, **self._of_upgrade}
         stream = _first_text(said, spec.stream) or ""
         if (spec.start and not isinstance(_at(said, path(spec.start)), dict)) or (spec.needs_stream and not stream):
             return [Trouble("malformed_message")]
         parameters = self._parameters(said)
         encoding, rate = _text(_at(said, path(spec.encoding))), _text(_at(said, path(spec.rate)))
         rate = self._query.get(spec.rate_query) or rate
-        audio_format = self._format_of(encoding, rate, (spec.encoding or spec.rate).rpartition(".")[0] or spec.encoding)
+        audio_format = self._format_of(encoding, rate, (spec.encoding or spec.rate).rpartition(".")[0] or spec.rate)
         answer_format = None
         if spec.answer is not None:
             codec, hz = (parameters.pop(name, None) or self._query.get(name) for name in spec.answer)
             answer_format = self._format_of(codec, hz, spec.answer[0])
         token = parameters.pop(TOKEN_PARAMETER, None) or _first_text(said, spec.tokens) or self._token
         self._is_started, self._stream = True, stream
+        named = (place for place in spec.stream if _text(_at(said, path(place))))
+        self._stream_field = next(named, "").rpartition(".")[2]
         self._can_hang_up = not spec.hang_up_if or _at(said, path(spec.hang_up_if)) is not None
         self._fill(answer_format or audio_format)
         call = _first_text(said, spec.call) or stream or new_id("call")
@@ -292,7 +305,12 @@ class JsonDialect:
         self._answer_format = audio_format
         rate = str(audio_format.rate_hz)
         of_type = self._spec.types.get(audio_format.media_type, "").replace("<rate>", rate)
-        self._slots = {"<stream>": _quoted(self._stream), "<type>": _quoted(of_type), "<rate>": rate}
+        self._slots = {
+            "<sid>": _quoted(self._stream_field),
+            "<stream>": _quoted(self._stream),
+            "<type>": _quoted(of_type),
+            "<rate>": rate,
+        }
         self._head, _, self._tail = self._filled(self._spec.sound).partition(_PAYLOAD)
 
     def _filled(self, text: str, **more: str) -> str:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bridge.errors import Forbidden
 
-__all__ = ["Replays", "read_jwks", "read_jwt", "signed_hs256", "signed_rs256", "write_rs256"]
+__all__ = ["Replays", "key_id_of", "read_jwks", "read_jwt", "signed_hs256", "signed_rs256", "write_rs256"]
 
 _MAX_CHARS = 8192
 _MAX_AGE_S = 300.0
@@ -51,6 +51,15 @@ def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
     if not is_in_time or not times.keys() & {"iat", "exp"}:
         raise Forbidden("The token is not of this time; are the clocks right?", code="expired_signature")
     return claims
+
+
+def key_id_of(token: str) -> str:
+    """The ``kid`` of a token's header, of which nothing is checked; empty if it has none."""
+    try:
+        header = msgspec.json.decode(_decoded(token[:_MAX_CHARS].split(".")[0]), type=dict[str, Any])
+    except (ValueError, msgspec.DecodeError, RecursionError, UnicodeError):
+        return ""
+    return str(header.get("kid", ""))
 
 
 def signed_hs256(secrets: Iterable[str]) -> Verify:
@@ -106,7 +115,7 @@ def write_rs256(claims: Mapping[str, Any], private_key: str) -> str:
 class Replays:
     """What was shown once and is not good again, for as long as it would be."""
 
-    def __init__(self, *, keep_s: float = 2 * _MAX_AGE_S) -> None:
+    def __init__(self, *, keep_s: float = 3600.0) -> None:
         self._keep_s = keep_s
         self._until: dict[str, float] = {}
 

@@ -7,31 +7,35 @@ closing the socket before any sound went either way; each refusal is counted by 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from bridge.api.body import read_json
 from bridge.api.gate import Gate
 from bridge.api.keys import Keys, subprotocols
 from bridge.api.operation import Operation
+from bridge.api.secrets import read_request
 from bridge.api.socket import SocketSink
 from bridge.calls.service import CallService
 from bridge.config import Section, ServerSettings, TelephonySettings
 from bridge.context import CallContext, address_of
 from bridge.errors import BridgeError, error_body
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
-from bridge.telephony.carrier_calls import CarrierCalls
+from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.leg import HANG_UP_CODES, CarrierLine
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
 from bridge.wire.stats import TelephonyStats
 
-__all__ = ["CarrierState", "Telephony", "TelephonyState", "operations_of"]
+__all__ = ["CarrierState", "DtmfRequest", "DtmfSent", "Telephony", "TelephonyState", "operations_of"]
+
+_DTMF_PATH = f"{TELEPHONY}/calls/{{call_id}}/dtmf"
 
 
 class CarrierState(Struct, frozen=True):
@@ -52,6 +56,20 @@ class TelephonyState(Struct, frozen=True, kw_only=True):
     """Of 20 ms, left out because the process stood still."""
     hang_ups_failed: int
     """Calls that a carrier's API did not end."""
+
+
+class DtmfRequest(Struct, frozen=True):
+    """The body of ``POST /v1/telephony/calls/{call_id}/dtmf``."""
+
+    keys: Annotated[str, Meta(pattern="^[0-9*#A-D]{1,64}$")]
+    """To be pressed one after another."""
+
+
+class DtmfSent(Struct, frozen=True, kw_only=True):
+    """The keys that were sent to the carrier."""
+
+    object: str = "telephony.dtmf"
+    keys: str
 
 
 class Telephony:
@@ -125,7 +143,10 @@ class Telephony:
     @property
     def routes(self) -> list[BaseRoute]:
         """What the HTTP server serves of it."""
-        routes: list[BaseRoute] = [Route(TELEPHONY, self._describe, methods=["GET"])]
+        routes: list[BaseRoute] = [
+            Route(TELEPHONY, self._describe, methods=["GET"]),
+            Route(_DTMF_PATH, self._press_keys, methods=["POST"]),
+        ]
         for carrier in self._carriers:
             for endpoint in carrier.endpoints:
                 operation = endpoint.operation
@@ -174,7 +195,8 @@ class Telephony:
         sender = address_of(websocket.client)
         host = self._hosts[name]
         try:
-            trust = socket.sign_in(host, websocket)
+            signed_in = socket.sign_in(host, websocket)
+            trust = signed_in if isinstance(signed_in, Trust) else await signed_in
         except BridgeError as error:
             self.calls.refuse(name, error, sender=sender, checks=socket.checks(host, websocket))
             await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status))
@@ -214,6 +236,13 @@ class Telephony:
         )
         return JSONResponse(msgspec.to_builtins(state))
 
+    async def _press_keys(self, request: Request) -> Response:
+        """The caller's side hears keys, as if somebody had pressed them here."""
+        self._keys.admit(request.headers).require_admin()
+        wanted, _ = read_request(await read_json(request), DtmfRequest)
+        self.calls.find(request.path_params["call_id"]).press_keys(wanted.keys)
+        return JSONResponse({"object": "telephony.dtmf", "keys": wanted.keys})
+
     def _hang_up(self, carrier: str, call: str, context: CallContext) -> None:
         """What closing the connection does not do by itself."""
         if (hang_up := self._hang_ups[carrier]) is not None:
@@ -228,7 +257,14 @@ async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None
 def operations_of(carriers: Sequence[Carrier[Any]] = CARRIERS) -> list[Operation]:
     """The operations below ``/v1/telephony``, for the description of the API."""
     state = Operation(method="get", path=TELEPHONY, summary="The carriers' endpoints.", response=TelephonyState)
-    operations = [state]
+    keys = Operation(
+        method="post",
+        path=_DTMF_PATH,
+        summary="Presses keys (DTMF) on a telephone call, if its carrier has a word for that.",
+        request=DtmfRequest,
+        response=DtmfSent,
+    )
+    operations = [state, keys]
     for carrier in carriers:
         operations += (endpoint.operation for endpoint in carrier.endpoints)
         if (socket := carrier.socket) is not None:

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from bridge.telephony.acs.carrier import ACS
 from bridge.telephony.asterisk.carrier import ASTERISK
 from bridge.telephony.audiosocket.carrier import AUDIOSOCKET
+from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.carrier import Carrier
+from bridge.telephony.exotel.carrier import EXOTEL
 from bridge.telephony.infobip.carrier import INFOBIP
+from bridge.telephony.jambonz.carrier import JAMBONZ
 from bridge.telephony.plivo.carrier import PLIVO
 from bridge.telephony.telnyx.carrier import TELNYX
 from bridge.telephony.twilio.carrier import TWILIO
@@ -14,4 +18,17 @@ from bridge.telephony.vonage.carrier import VONAGE
 
 __all__ = ["CARRIERS"]
 
-CARRIERS: tuple[Carrier[Any], ...] = (TWILIO, TELNYX, VONAGE, INFOBIP, PLIVO, VOBIZ, ASTERISK, AUDIOSOCKET)
+CARRIERS: tuple[Carrier[Any], ...] = (
+    TWILIO,
+    TELNYX,
+    VONAGE,
+    INFOBIP,
+    PLIVO,
+    VOBIZ,
+    JAMBONZ,
+    ACS,
+    BANDWIDTH,
+    EXOTEL,
+    ASTERISK,
+    AUDIOSOCKET,
+)

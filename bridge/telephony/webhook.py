@@ -52,15 +52,16 @@ def webhook(
     method: Literal["get", "post"] = "post",
     require: Callable[[CarrierHost[Any], Request], None] = lambda host, request: None,
     is_token_plain: bool = False,
+    below: str = "",
 ) -> HttpEndpoint[Any]:
-    """The operation ``method /v1/telephony/name``.
+    """The operation ``method /v1/telephony/name``, with ``below`` behind it.
 
     ``require`` refuses what can be refused before a byte of the body is read. ``read`` gives the fields of the body,
     ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the
     stream's address, its token and the fields. ``checks`` says for the log what was compared; ``call_field`` is the
     field with the carrier's id of the call. With ``is_token_plain`` the token has letters and digits alone.
     """
-    path = f"{TELEPHONY}/{name}"
+    path = f"{TELEPHONY}/{name}"  # of the stream
 
     async def answer(host: CarrierHost[Any], request: Request) -> Response:
         fields: Mapping[str, str] = {}
@@ -80,7 +81,7 @@ def webhook(
 
     operation = Operation(
         method=method,
-        path=path,
+        path=f"{path}{below}",
         summary=f"{title}'s webhook of an incoming call; answered with {document} that streams it here.",
         request=request_type if method == "post" else None,
         response=media_type,

@@ -131,6 +131,47 @@ ROWS: dict[str, Row] = {
             garbage=_OF_PLIVO,
         ),
         Row(
+            name="jambonz",
+            settings={"jambonz_secret": ("jam-secret",)},
+            secret="jam-secret",
+            refusals=("invalid_secret",),
+            has_word=True,
+            garbage=(
+                "", "{", "[]", '{"event":"whatever"}', '{"event":"dtmf"}', '{"event":"dtmf","dtmf":"x"}', b"odd", b"",
+                '{"type":"mark"}', '{"type":"mark","data":{"name":"never-sent","event":"playout"}}',
+                '{"msg":"buffer overrun"}', b"x" * 70_000,
+            ),
+        ),
+        Row(
+            name="acs",
+            settings={"acs_audience": ("11111111-0000-4000-8000-00000000000a",)},
+            garbage=(
+                "", "{", "null", '{"kind":"Whatever"}', '{"kind":"AudioData"}', '{"Kind":"DtmfData","DtmfData":{}}',
+                '{"kind":"AudioData","audioData":{"data":"%"}}', '{"kind":"DtmfData","dtmfData":{"data":"x"}}',
+                '{"kind":"AudioMetadata","audioMetadata":{}}', b"\x00", "x" * 70_000,
+            ),
+        ),
+        Row(
+            name="bandwidth",
+            settings={"bandwidth_secret": ("band-secret",)},
+            secret="band-secret",
+            refusals=("invalid_secret",),
+            keys="",
+            garbage=(
+                "", "{", "null", '{"eventType":"whatever"}', '{"eventType":"media"}', '{"event":"media"}',
+                '{"eventType":"media","payload":"%"}', '{"eventType":"start","metadata":{}}', b"\x00", "x" * 70_000,
+            ),
+        ),
+        Row(
+            name="exotel",
+            settings={"exotel_secret": ("exo-secret",)},
+            secret="exo-secret",
+            refusals=("invalid_secret",),
+            garbage=tuple(
+                said.replace("streamSid", "stream_sid") if isinstance(said, str) else said for said in _OF_TWILIO
+            ),
+        ),
+        Row(
             name="asterisk",
             takes_tokens=False,
             settings={"asterisk_secret": ("ast-secret",)},

@@ -44,6 +44,7 @@ _PROCESS_LOGGERS = {
     "observe.readiness",
     "recording.recorder",
     "reload",
+    "telephony.acs.carrier",
     "telephony.asterisk.carrier",
     "telephony.audiosocket.connection",
     "telephony.carrier_calls",

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,9 @@ __all__ = [
     "Simulator",
     "SocketWire",
     "Wire",
+    "basic",
     "choose",
+    "get_json",
     "open_socket",
     "post_json",
     "post_webhook",
@@ -178,6 +181,16 @@ async def post_json(url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     """What a webhook answers to JSON; raises ``CallFailed``."""
     headers = {"Content-Type": "application/json", **headers}
     return await asyncio.to_thread(post_body, url, body, headers=headers, timeout_s=TIMEOUT_S)
+
+
+async def get_json(url: str, headers: Mapping[str, str]) -> bytes:
+    """What a webhook answers to GET; raises ``CallFailed``."""
+    return await asyncio.to_thread(post_body, url, None, headers=headers, timeout_s=TIMEOUT_S)
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of HTTP Basic authentication (RFC 7617)."""
+    return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def choose(known: Mapping[str, AudioFormat], codec: str | None) -> tuple[str, AudioFormat]:

@@ -1,9 +1,13 @@
 """The table of simulated carriers: a new one is a file and a row here."""
 
+from bridge.client.carriers.acs import ACS
 from bridge.client.carriers.asterisk import ASTERISK
 from bridge.client.carriers.audiosocket import AUDIOSOCKET
+from bridge.client.carriers.bandwidth import BANDWIDTH
 from bridge.client.carriers.contract import SimulatedCarrier
 from bridge.client.carriers.dialling import Dialling, Simulator, Wire
+from bridge.client.carriers.exotel import EXOTEL
+from bridge.client.carriers.jambonz import JAMBONZ
 from bridge.client.carriers.plivo import PLIVO, VOBIZ
 from bridge.client.carriers.telnyx import TELNYX
 from bridge.client.carriers.twilio import SIGNALWIRE, SIPGATE, TWILIO
@@ -13,7 +17,22 @@ __all__ = ["CARRIERS", "SIMULATORS", "connect_carrier"]
 
 SIMULATORS: dict[str, Simulator] = {
     simulator.name: simulator
-    for simulator in (TWILIO, SIGNALWIRE, SIPGATE, TELNYX, VONAGE, INFOBIP, PLIVO, VOBIZ, ASTERISK, AUDIOSOCKET)
+    for simulator in (
+        TWILIO,
+        SIGNALWIRE,
+        SIPGATE,
+        TELNYX,
+        VONAGE,
+        INFOBIP,
+        PLIVO,
+        VOBIZ,
+        JAMBONZ,
+        ACS,
+        BANDWIDTH,
+        EXOTEL,
+        ASTERISK,
+        AUDIOSOCKET,
+    )
 }
 CARRIERS = tuple(SIMULATORS)
 """Their names."""

@@ -12,7 +12,6 @@ from bridge.telephony.by_secret import secret_socket
 from bridge.telephony.carrier import Carrier, CarrierHost, HttpEndpoint
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
-from bridge.telephony.jwt import Replays
 from bridge.telephony.plivo.dialect import PLIVO_DIALECT, write_plivo_xml
 from bridge.telephony.plivo.settings import PlivoSettings
 from bridge.telephony.plivo.sign_in import is_signed_v3
@@ -23,7 +22,6 @@ __all__ = ["PLIVO", "plivo_webhook"]
 
 _API = "https://api.plivo.com/v1"
 _PASSED_ON = {"From": "from", "To": "to"}
-_replays = Replays()
 
 
 def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEndpoint[Any]:
@@ -47,7 +45,7 @@ def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEn
         if not is_signed_v3(secrets_of(host), address(host, request), signatures, nonce, form if body else None):
             message = f"The signature is not of this address and these secrets; is public_url what {title} was told?"
             raise Forbidden(message, code="invalid_signature")
-        _replays.require_new(f"{name} {nonce}", now=time.time())
+        host.calls.replays.require_new(f"{name} {nonce}", now=time.time())
 
     def checks(host: CarrierHost[Any], request: Request) -> str:
         return f"public_url signed by {counted(setting, getattr(host.settings, setting))}"

@@ -33,7 +33,7 @@ TELNYX_DIALECT = JsonSpec(
     start="start",
     call=("start.call_control_id", "start.call_session_id"),
     stream=("stream_id",),
-    message_stream="stream_id",
+    message_stream=("stream_id",),
     ids={
         "call_control_id": ("start.call_control_id",),
         "call_session_id": ("start.call_session_id",),

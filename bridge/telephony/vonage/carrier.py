@@ -16,7 +16,7 @@ from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.jwt import Replays, read_jwt, signed_hs256, write_rs256
+from bridge.telephony.jwt import read_jwt, signed_hs256, write_rs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.vonage.dialect import VONAGE_DIALECT, write_ncco
 from bridge.telephony.vonage.settings import VonageSettings
@@ -27,7 +27,6 @@ __all__ = ["VONAGE"]
 _API = "https://api.nexmo.com/v1"
 _TOKEN_S = 60
 _PASSED_ON = ("uuid", "conversation_uuid", "from", "to")
-_replays = Replays()
 
 
 def _sign_in(host: CarrierHost[VonageSettings], request: HTTPConnection) -> Trust:
@@ -54,7 +53,7 @@ def _require_signed(host: CarrierHost[VonageSettings], request: HTTPConnection) 
     wanted = host.settings.vonage_application_id
     if wanted is not None and claims.get("application_id") != wanted:
         raise Forbidden("The token is of another application.", code="invalid_signature")
-    _replays.require_new(str(claims.get("jti") or token), now=now)
+    host.calls.replays.require_new(f"{VONAGE_DIALECT.name} {claims.get('jti') or token}", now=now)
     return claims
 
 

@@ -1,0 +1,70 @@
+"""Azure Communication Services' bidirectional audio: a buffer without marks."""
+
+import json
+from uuid import uuid4
+
+from bridge.client.carriers.contract import BufferingCarrier, SimulatedCarrier, in_base64, text_of
+from bridge.client.carriers.dialling import Dialling, Simulator, Wire, choose, open_socket
+from bridge.wire.audio import AudioFormat, pcm16_at
+
+__all__ = ["ACS", "AcsCarrier"]
+
+_FORMATS = {"pcm24KMono": pcm16_at(24000), "pcm16KMono": pcm16_at(16000)}
+
+
+class AcsCarrier(BufferingCarrier):
+    """One stream; it writes the names of fields as Microsoft's samples do, and reads them in any case."""
+
+    def __init__(self, audio_format: AudioFormat) -> None:
+        super().__init__(audio_format)
+        self._subscription = str(uuid4())
+
+    def start(self) -> list[str | bytes]:
+        """``AudioMetadata``."""
+        metadata = {
+            "subscriptionId": self._subscription,
+            "encoding": "PCM",
+            "sampleRate": self.audio_format.rate_hz,
+            "channels": 1,
+            "length": self.audio_format.size_of(20),
+        }
+        return [text_of({"kind": "AudioMetadata", "audioMetadata": metadata})]
+
+    def speak(self, sound: bytes) -> list[str | bytes]:
+        """``AudioData``."""
+        is_silent = not any(sound)
+        data = {"Timestamp": "2026-01-01T00:00:00.020Z", "ParticipantRawID": "4:+15550001111", "Data": in_base64(sound)}
+        return [text_of({"Kind": "AudioData", "AudioData": {**data, "Silent": is_silent}})]
+
+    def press(self, key: str) -> list[str | bytes]:
+        """``DtmfData``."""
+        return [text_of({"kind": "DtmfData", "dtmfData": {"data": key}})]
+
+    def receive(self, message: str | bytes) -> list[str | bytes]:
+        """``AudioData`` or ``StopAudio``."""
+        try:
+            match json.loads(message):
+                case {"kind": "AudioData", "audioData": {"data": str(data)}, "stopAudio": None}:
+                    self.add(data)
+                case {"kind": "StopAudio", "audioData": None, "stopAudio": {}}:
+                    self.buffer.clear()
+                case _:
+                    raise ValueError
+        except ValueError:
+            self.complaints.append(f"unknown message {str(message)[:60]}")
+        return []
+
+    def echo(self, marks: list[str]) -> list[str | bytes]:
+        """There are no marks."""
+        return []
+
+
+async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
+    """Who answers with Call Automation has put a token into ``transportUrl``: Azure's own key is not to be had here."""
+    _, audio_format = choose(_FORMATS, dialling.codec)
+    headers = {"x-ms-call-connection-id": dialling.call or str(uuid4()), "x-ms-call-correlation-id": str(uuid4())}
+    wire = await open_socket(f"{dialling.socket}?token={dialling.secret}", headers=headers)
+    return AcsCarrier(audio_format), wire
+
+
+ACS = Simulator(name="acs", variable="", connect=_connect)

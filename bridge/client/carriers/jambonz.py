@@ -1,0 +1,107 @@
+"""jambonz' verb ``listen``, streaming both ways, as mod_audio_fork does it."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+from bridge.client.address import CallFailed
+from bridge.client.carriers.contract import BufferingCarrier, SimulatedCarrier, text_of
+from bridge.client.carriers.dialling import Dialling, Simulator, Wire, basic, open_socket, post_json
+from bridge.wire.audio import pcm16_at
+
+__all__ = ["JAMBONZ", "JambonzCarrier"]
+
+_MAX_MARKS = 30
+_PREBUFFER_MS = 80
+
+
+class JambonzCarrier(BufferingCarrier):
+    """One fork: nothing is heard before 80 ms are there, nor are the last 80 ms, and the 31st mark is dropped."""
+
+    def __init__(self, call_sid: str, rate_hz: int, metadata: dict[str, str]) -> None:
+        super().__init__(pcm16_at(rate_hz))
+        self.parameters = metadata
+        self._call_sid = call_sid
+        self._held = bytearray()
+
+    def start(self) -> list[str | bytes]:
+        """The call's attributes, and the metadata beside them."""
+        call = {
+            "sampleRate": self.audio_format.rate_hz,
+            "mixType": "mono",
+            "callSid": self._call_sid,
+            "direction": "inbound",
+            "from": "+15550001111",
+            "to": "+15550002222",
+            "callId": "sip-1@192.0.2.1",
+            "accountSid": "ac-1",
+            "applicationSid": "app-1",
+        }
+        return [text_of({**call, **self.parameters})]
+
+    def speak(self, sound: bytes) -> list[str | bytes]:
+        """A binary message."""
+        return [sound]
+
+    def press(self, key: str) -> list[str | bytes]:
+        """``dtmf``, with its duration in RTP units."""
+        return [text_of({"event": "dtmf", "dtmf": key, "duration": "1600"})]
+
+    def receive(self, message: str | bytes) -> list[str | bytes]:
+        """Sound, or a command."""
+        if isinstance(message, bytes):
+            self._held += message
+            size = self.answer_format.size_of(_PREBUFFER_MS)
+            if len(self._held) > size:
+                self.buffer.add(bytes(self._held[:-size]))
+                del self._held[:-size]
+            return []
+        try:
+            match json.loads(message):
+                case {"type": "mark", "data": {"name": str(name)}}:
+                    return self._mark(name)
+                case {"type": "killAudio"}:
+                    self._held.clear()
+                    return self._tell(self.buffer.clear(), "cleared")
+                case {"type": "disconnect"}:
+                    self.has_hung_up = True
+                    return []
+        except ValueError:
+            pass
+        self.complaints.append(f"unknown command {message[:60]}")
+        return []
+
+    def _mark(self, name: str) -> list[str | bytes]:
+        if self.buffer.marks >= _MAX_MARKS:
+            self.complaints.append("too many marks")
+            return []
+        return self.echo(self.buffer.mark(name))
+
+    def echo(self, marks: list[str]) -> list[str | bytes]:
+        """``mark``."""
+        return self._tell(marks, "playout")
+
+    def _tell(self, marks: list[str], event: str) -> list[str | bytes]:
+        return [text_of({"type": "mark", "data": {"name": mark, "event": event}}) for mark in marks]
+
+
+async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
+    """First the application's webhook, by HTTP Basic, then what ``listen`` says."""
+    call_sid = dialling.call or str(uuid4())
+    body = json.dumps({"call_sid": call_sid, "direction": "inbound", "from": "1555", "to": "1556"}).encode()
+    answer = await post_json(dialling.http, body, basic("jambonz", dialling.secret))
+    verb: Any = {}
+    try:
+        verb = next(verb for verb in json.loads(answer) if verb["verb"] == "listen")
+        both = verb["bidirectionalAudio"]
+        is_right = both == {"enabled": True, "streaming": True, "sampleRate": verb["sampleRate"]} and verb["passDtmf"]
+    except (ValueError, KeyError, TypeError, StopIteration):
+        is_right = False
+    if not is_right:
+        raise CallFailed("The webhook answered with something else than verbs that listen and stream back.")
+    wire = await open_socket(dialling.socket, headers={}, subprotocol="audio.jambonz.org")
+    rate_hz = int(dialling.codec or verb["sampleRate"])
+    return JambonzCarrier(call_sid, rate_hz, {**verb["metadata"], **dialling.parameters}), wire
+
+
+JAMBONZ = Simulator(name="jambonz", variable="BRIDGE_JAMBONZ_SECRET", connect=_connect)

@@ -1,0 +1,41 @@
+"""Azure Communication Services: JSON both ways, PCM16 little-endian in base64, names in any case.
+
+``AudioMetadata`` is the start; which call it is of stands in a header of the upgrade, which the bridge hands in as a
+parameter. There are no marks and no word at the end: the bridge's clock tells what was heard, and is kept little ahead.
+"""
+
+from bridge.telephony.dialect import Traits
+from bridge.telephony.json_dialect import JsonSpec, Meaning
+
+__all__ = ["ACS_DIALECT", "CALL_HEADER", "CORRELATION_HEADER"]
+
+CALL_HEADER, CORRELATION_HEADER = "x-ms-call-connection-id", "x-ms-call-correlation-id"
+
+ACS_DIALECT = JsonSpec(
+    name="acs",
+    title="Azure Communication Services",
+    traits=Traits(lead_ms=200, has_marks=False),
+    tag=("kind",),
+    is_any_case=True,
+    meanings={
+        "audiometadata": Meaning.START,
+        "audiodata": Meaning.SOUND,
+        "dtmfdata": Meaning.KEY,
+    },
+    start="audiometadata",
+    call=(CALL_HEADER, "audiometadata.subscriptionid"),
+    ids={
+        CALL_HEADER: (CALL_HEADER,),
+        CORRELATION_HEADER: (CORRELATION_HEADER,),
+        "subscriptionId": ("audiometadata.subscriptionid",),
+    },
+    encoding="audiometadata.encoding",
+    rate="audiometadata.samplerate",
+    encodings={"pcm": None},
+    pcm_hz=(16_000, 24_000),
+    default_hz=16_000,
+    payload=("audiodata.data",),
+    key=("dtmfdata.data",),
+    sound='{"kind":"AudioData","audioData":{"data":"<payload>"},"stopAudio":null}',
+    clear_all='{"kind":"StopAudio","audioData":null,"stopAudio":{}}',
+)

@@ -1,0 +1,1 @@
+"""Bandwidth's StartStream, both ways."""

@@ -1,0 +1,56 @@
+"""Bandwidth's ``<StartStream mode="bidirectional">``: JSON both ways; the answer may have a format of its own.
+
+The caller's sound is µ-law. The answer is µ-law as well, unless the stream's parameters ask for PCM16. There are no
+marks and no keys; what was heard the bridge's clock tells. When the stream closes, the document goes on behind it.
+"""
+
+from collections.abc import Mapping
+from xml.sax.saxutils import quoteattr
+
+from bridge.telephony.dialect import Traits
+from bridge.telephony.json_dialect import JsonSpec, Meaning
+from bridge.wire.audio import G711_ULAW, PCM16
+
+__all__ = ["ANSWER_ENCODING", "ANSWER_RATE", "BANDWIDTH_DIALECT", "write_bxml"]
+
+ANSWER_ENCODING, ANSWER_RATE = "answer_encoding", "answer_rate"
+"""Parameters of the stream that choose the answer's format: ``audio/pcm`` at 8000, 16000 or 24000 Hz."""
+
+BANDWIDTH_DIALECT = JsonSpec(
+    name="bandwidth",
+    title="Bandwidth",
+    traits=Traits(lead_ms=200, has_marks=False),
+    tag=("eventType",),
+    meanings={"start": Meaning.START, "media": Meaning.SOUND, "stop": Meaning.END},
+    start="metadata",
+    call=("metadata.callId",),
+    stream=("metadata.streamId",),
+    ids={"callId": ("metadata.callId",), "streamId": ("metadata.streamId",)},
+    parameters=("streamParams",),
+    encoding="metadata.tracks.0.mediaFormat.encoding",
+    rate="metadata.tracks.0.mediaFormat.sampleRate",
+    encodings={"audio/pcmu": G711_ULAW, "audio/pcm": None},
+    pcm_hz=(8_000, 16_000, 24_000),
+    answer=(ANSWER_ENCODING, ANSWER_RATE),
+    types={
+        G711_ULAW.media_type: "audio/pcmu",
+        PCM16.media_type: "audio/pcm;rate=<rate>;channels=1;bit-depth=16;endian=little;encoding=signed",
+    },
+    payload=("payload",),
+    track="track",
+    sound='{"eventType":"playAudio","media":{"contentType":<type>,"payload":"<payload>"}}',
+    clear_all='{"eventType":"clear"}',
+)
+
+
+def write_bxml(url: str, parameters: Mapping[str, str]) -> str:
+    """What an incoming call is answered with: a stream to ``url`` both ways, until either side ends it."""
+    given = "".join(
+        f"<StreamParam name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<Response><StartStream name="bridge" mode="bidirectional" tracks="inbound" '
+        f"destination={quoteattr(url)}>{given}</StartStream>"
+        '<StopStream name="bridge" wait="true"/></Response>\n'
+    )

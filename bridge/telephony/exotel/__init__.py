@@ -1,0 +1,1 @@
+"""Exotel AgentStream: the Voicebot applet and Connect streams."""

@@ -1,0 +1,23 @@
+"""Exotel's settings."""
+
+from typing import Annotated, ClassVar
+
+from bridge.config.fields import Applies, Section, Text, setting
+
+__all__ = ["ExotelSettings"]
+
+
+class ExotelSettings(Section, frozen=True, kw_only=True):
+    """Exotel AgentStream."""
+
+    section: ClassVar[str] = "exotel"
+    title: ClassVar[str] = "telephony: Exotel"
+
+    exotel_secret: Annotated[
+        tuple[Text, ...],
+        setting(
+            Applies.LIVE,
+            "password in the address that Exotel is given (`wss://exotel:PASSWORD@…`); opens its endpoint",
+            is_secret=True,
+        ),
+    ] = ()

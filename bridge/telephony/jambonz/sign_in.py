@@ -1,0 +1,21 @@
+"""jambonz' signature of a webhook: hex HMAC-SHA256 of the time and the body, as ``t=…,v1=…``."""
+
+import hmac
+from collections.abc import Iterable
+
+__all__ = ["is_signed"]
+
+_MAX_AGE_S = 300
+_MAX_SIGNATURES = 8
+
+
+def is_signed(secrets: Iterable[str], header: str, body: bytes, *, now: float) -> bool:
+    """Whether one of the ``v1`` in the header is that of the body, not longer than 5 minutes ago."""
+    parts = [part.strip().partition("=") for part in header.split(",")[: _MAX_SIGNATURES + 1]]
+    at = next((value for name, _, value in parts if name == "t"), "")
+    if not (at.isascii() and at.isdigit() and len(at) <= 12) or abs(now - int(at)) > _MAX_AGE_S:
+        return False
+    shown = [value.encode("utf-8", "surrogatepass") for name, _, value in parts if name == "v1"]
+    expected = [hmac.digest(key.encode(), at.encode() + b"." + body, "sha256").hex().encode() for key in secrets]
+    matches = [hmac.compare_digest(given, known) for given in shown for known in expected]
+    return any(matches)
