@@ -70,6 +70,8 @@ class CarrierSocket(Generic[S]):
     """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""
     new_dialect: Callable[[HTTPConnection], Dialect]
     """The dialect of one connection."""
+    is_prefix: bool = False
+    """Whatever the carrier writes behind the path is the same endpoint."""
     subprotocols: tuple[str, ...] = ()
     """The first that is offered is chosen."""
 

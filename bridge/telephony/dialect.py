@@ -23,6 +23,7 @@ __all__ = [
     "Flow",
     "MarkPlayed",
     "CallStarted",
+    "Reply",
     "Traits",
     "Trouble",
     "decode_sound",
@@ -96,7 +97,14 @@ class Trouble:
     detail: str = ""
 
 
-CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the protocol wants to be answered at once, whatever becomes of the call."""
+
+    messages: tuple[str | bytes, ...]
+
+
+CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble | Reply
 """``bytes`` is the caller's sound in the format of ``CallStarted``."""
 
 
@@ -116,6 +124,8 @@ class Traits:
     """How far marks are apart, if there is more to play."""
     tail_ms: int = 0
     """Of silence behind an answer: it holds the last sound back until more comes."""
+    says_goodbye: bool = False
+    """When we have hung up it has the last word, and closes the connection itself."""
     redials: bool = False
     """It takes a connection that we close for one that broke, and connects again: a call that was hung up stays so."""
     wants_silence: bool = False

@@ -12,6 +12,7 @@ the carrier had not confirmed as played is then sent again. One clock of 20 ms p
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
 from bridge.context import CallContext
@@ -33,6 +34,7 @@ HANG_UP_CODES = (1000, 1005)
 
 _MAX_BUFFERED_BYTES = 256 * 1024
 _NORMAL = 1000
+_GOODBYE_S = 10.0  # in which a carrier closes that has the last word
 
 
 class Connection(Protocol):
@@ -191,7 +193,7 @@ class CarrierLeg:
                 self.faults[what] += 1
                 if detail:
                     self._log.debug("telephony.carrier_complains", what=what, detail=detail)
-            case said.CallStarted():
+            case said.CallStarted() | said.Reply():  # the latter is written before it gets here
                 self.faults["second_start"] += 1
 
     def lost(self, line: CarrierLine, *, is_hang_up: bool) -> None:
@@ -320,7 +322,10 @@ class CarrierLeg:
         self._state.enter(state)
         self._clock.members.discard(self)
         self._resume_window.end()
-        if self._line is not None:
+        if self._line is not None and state is LegState.CLOSED and self.audio.traits.says_goodbye:
+            self._line.write(self._line.dialect.encode_hang_up())
+            self._clock.call_later(_GOODBYE_S, partial(self._line.close, _NORMAL, reason))
+        elif self._line is not None:
             self._line.hang_up(reason)
         self._on_closed(self)
         self._owner.leg_closed(reason, error)

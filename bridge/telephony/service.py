@@ -153,7 +153,10 @@ class Telephony:
                 handle = self._bound(carrier.name, endpoint.handle)
                 routes.append(Route(operation.path, handle, methods=[operation.method.upper()]))
             if carrier.socket is not None:
-                routes.append(WebSocketRoute(_path(carrier), self._socket(carrier.name, carrier.socket)))
+                serve = self._socket(carrier.name, carrier.socket)
+                routes.append(WebSocketRoute(_path(carrier), serve))
+                if carrier.socket.is_prefix:
+                    routes.append(WebSocketRoute(f"{_path(carrier)}/{{rest:path}}", serve))
         return routes
 
     @property

@@ -8,6 +8,7 @@ from bridge.telephony.audiosocket.carrier import AUDIOSOCKET
 from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.exotel.carrier import EXOTEL
+from bridge.telephony.genesys.carrier import GENESYS
 from bridge.telephony.infobip.carrier import INFOBIP
 from bridge.telephony.jambonz.carrier import JAMBONZ
 from bridge.telephony.plivo.carrier import PLIVO
@@ -29,6 +30,7 @@ CARRIERS: tuple[Carrier[Any], ...] = (
     ACS,
     BANDWIDTH,
     EXOTEL,
+    GENESYS,
     ASTERISK,
     AUDIOSOCKET,
 )

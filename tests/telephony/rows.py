@@ -37,6 +37,8 @@ class Row:
     """The bridge can press keys there."""
     has_word: bool = False
     """The bridge says that it hangs up, and does not just close."""
+    has_buffer: bool = True
+    """What comes early waits there, so that no delay of the bridge's is heard."""
     comes_back: bool = True
     """A connection that broke can be followed by another one of the same call."""
     garbage: tuple[str | bytes, ...] = ()
@@ -66,6 +68,7 @@ _OF_PLIVO = (
     '{"event":"error","reason":"x"}', '{"event":"start","start":{}}', b"\x00\x01", "x" * 70_000,
 )  # fmt: skip
 _PLIVO_TOKEN = "00112233445566778899aabbccddeeff"
+_GENESYS_SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 _VONAGE_SECRET = "fedcba9876543210fedcba9876543210"
 _TWILIO_TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -109,6 +112,7 @@ ROWS: dict[str, Row] = {
         ),
         Row(
             name="infobip",
+            has_buffer=False,
             is_secret_shown=True,
             settings={"infobip_secret": ("inf-secret",)},
             secret="inf-secret",
@@ -172,6 +176,17 @@ ROWS: dict[str, Row] = {
             ),
         ),
         Row(
+            name="genesys",
+            settings={"genesys_api_key": ("a2V5LTE=",), "genesys_client_secret": (_GENESYS_SECRET,)},
+            secret=f"a2V5LTE=:{_GENESYS_SECRET}",
+            wrong="a2V5LTE=:d3Jvbmc=",
+            refusals=("invalid_signature",),
+            takes_tokens=False,
+            has_word=True,
+            comes_back=False,
+            garbage=("", "{", "[]", '{"type":"x"}', '{"type":"x","seq":1,"version":"3"}', "x" * 70_000, b""),
+        ),
+        Row(
             name="asterisk",
             takes_tokens=False,
             settings={"asterisk_secret": ("ast-secret",)},
@@ -186,6 +201,7 @@ ROWS: dict[str, Row] = {
         ),
         Row(
             name="audiosocket",
+            has_buffer=False,
             takes_tokens=False,
             settings={"audiosocket_port": 0, "audiosocket_uuid": ("40325ec2-5efd-4bd3-805f-53576e581d13",)},
             secret="40325ec2-5efd-4bd3-805f-53576e581d13",

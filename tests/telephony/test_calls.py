@@ -194,6 +194,7 @@ async def test_bridge_hangs_up(open_daemon: Daemon, carrier: Any) -> None:
         await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
         assert caller.phone.carrier.has_hung_up == ROWS[carrier].has_word
         if isinstance(caller.phone.wire, SocketWire):
+            await caller.phone.wire.close()
             assert caller.phone.wire.connection.close_code == 1000
 
 

@@ -14,7 +14,7 @@ from bridge.daemon import Daemon
 from tests.end_to_end.sound import PLAYED_LIKENESS, match, resample, samples_of, stretched_likeness
 from tests.processes import clean_environ, ran
 from tests.telephony.calling import dialling
-from tests.telephony.rows import SETTINGS
+from tests.telephony.rows import ROWS, SETTINGS
 
 
 async def _call(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
@@ -62,11 +62,11 @@ async def test_a_call_as_each_carrier(open_daemon: Daemon, words_file: str, shor
         code, out, _ = call.result()
         told = json.loads(out)
         assert (code, told["result"], told["transport"]) == (0, "answered", carrier)
-        assert told["error"] is None or carrier == "audiosocket"  # whose clock is another process's
+        assert told["error"] is None or not ROWS[carrier].has_buffer  # whose clock is another process's
         assert told["answer_s"] > 1.5
         assert told["first_audio_ms"] > 0
         heard = samples_of(read_sound(path))
-        if carrier == "audiosocket":
+        if not ROWS[carrier].has_buffer:
             assert stretched_likeness(heard, spoken) > PLAYED_LIKENESS
         else:
             assert match(heard, spoken).correlation > 0.9, carrier
@@ -96,5 +96,5 @@ async def test_what_is_wrong_is_said(open_daemon: Daemon, words_file: str) -> No
     for (arguments, code, words), call in zip(cases, tried, strict=True):
         got: Any = call.result()
         assert got[0] == code, arguments
-        assert words in got[2].splitlines()[-1]
+        assert words in got[2]
         assert "hush" not in got[1] + got[2]

@@ -16,6 +16,7 @@ from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.json_dialect import JsonDialect, JsonSpec
 
 _SPECS = [
@@ -25,7 +26,7 @@ _SPECS = [
     for spec in vars(import_module(f"{package.name}.dialect")).values()
     if isinstance(spec, JsonSpec) and package.name.endswith(f".{spec.name}")
 ]
-_DIALECTS: list[Callable[[], Dialect]] = [Asterisk, *(partial(JsonDialect, spec) for spec in _SPECS)]
+_DIALECTS: list[Callable[[], Dialect]] = [Asterisk, Genesys, *(partial(JsonDialect, spec) for spec in _SPECS)]
 _SAMPLES: list[Any] = [
     {"event": "connected", "protocol": "Call", "version": "1.0.0"},
     {
@@ -50,6 +51,24 @@ _SAMPLES: list[Any] = [
         "start": {"callId": "c", "streamId": "s", "mediaFormat": {"encoding": "audio/x-mulaw"}},
         "extra_headers": "token=t;a=1",
     },
+    {
+        "version": "2",
+        "type": "open",
+        "seq": 1,
+        "id": "i",
+        "parameters": {
+            "conversationId": "c",
+            "participant": {},
+            "media": [{"format": "PCMU", "channels": ["external"], "rate": 8000}],
+            "inputVariables": {"a": 1},
+        },
+    },
+    {"version": "2", "type": "dtmf", "seq": 2, "serverseq": 0, "id": "i", "parameters": {"digit": "5"}},
+    {"kind": "AudioMetadata", "audioMetadata": {"encoding": "PCM", "sampleRate": 16000}},
+    {"kind": "AudioData", "audioData": {"data": "AAA="}},
+    {"eventType": "start", "metadata": {"callId": "c", "tracks": [{"mediaFormat": {"encoding": "audio/PCMU"}}]}},
+    {"sampleRate": 16000, "callSid": "c", "token": "t"},
+    {"type": "mark", "data": {"name": "b1", "event": "playout"}},
     {"event": "playedStream", "streamId": "s", "name": "b1"},
     {"event": "media", "media": {"track": "inbound", "chunk": "1", "payload": "/w=="}},
     {"event": "dtmf", "dtmf": {"digit": "5"}},

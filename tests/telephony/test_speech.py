@@ -11,6 +11,7 @@ from tests.end_to_end.event_log import inbound_sound, outbound_sound, stream_num
 from tests.end_to_end.sound import match, resample, samples_of
 from tests.end_to_end.web import open_socket, request
 from tests.telephony.calling import Caller, calling, dialling, session_of
+from tests.telephony.rows import ROWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -28,7 +29,7 @@ async def test_speech_through_each_dialect(open_daemon: Daemon, short_pcm: bytes
         calls = {name: tasks.create_task(_converse(dialling(open_daemon, name), short_pcm)) for name in CARRIERS}
     for name, call in calls.items():
         caller = call.result()
-        if name == "audiosocket":
+        if not ROWS[name].has_buffer:
             assert caller.likeness(short_pcm) > 0.9
             continue
         rate_hz = caller.answer_format.rate_hz

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 from bridge.client.address import CallFailed
-from bridge.client.carriers.contract import BufferingCarrier, SimulatedCarrier, text_of
+from bridge.client.carriers.contract import BufferingCarrier, SimulatedCarrier, silence_of, text_of
 from bridge.client.carriers.dialling import Dialling, Simulator, Wire, basic, open_socket, post_json
 from bridge.wire.audio import pcm16_at
 
@@ -22,7 +22,6 @@ class JambonzCarrier(BufferingCarrier):
         super().__init__(pcm16_at(rate_hz))
         self.parameters = metadata
         self._call_sid = call_sid
-        self._held = bytearray()
 
     def start(self) -> list[str | bytes]:
         """The call's attributes, and the metadata beside them."""
@@ -50,18 +49,13 @@ class JambonzCarrier(BufferingCarrier):
     def receive(self, message: str | bytes) -> list[str | bytes]:
         """Sound, or a command."""
         if isinstance(message, bytes):
-            self._held += message
-            size = self.answer_format.size_of(_PREBUFFER_MS)
-            if len(self._held) > size:
-                self.buffer.add(bytes(self._held[:-size]))
-                del self._held[:-size]
+            self.buffer.add(message)
             return []
         try:
             match json.loads(message):
                 case {"type": "mark", "data": {"name": str(name)}}:
                     return self._mark(name)
                 case {"type": "killAudio"}:
-                    self._held.clear()
                     return self._tell(self.buffer.clear(), "cleared")
                 case {"type": "disconnect"}:
                     self.has_hung_up = True
@@ -70,6 +64,12 @@ class JambonzCarrier(BufferingCarrier):
             pass
         self.complaints.append(f"unknown command {message[:60]}")
         return []
+
+    def play(self) -> tuple[bytes, list[str | bytes]]:
+        """A frame, if so much is there; else it waits for more."""
+        if self.buffer.queued_ms < _PREBUFFER_MS:
+            return silence_of(self.answer_format), []
+        return super().play()
 
     def _mark(self, name: str) -> list[str | bytes]:
         if self.buffer.marks >= _MAX_MARKS:

@@ -7,6 +7,7 @@ from bridge.client.carriers.bandwidth import BANDWIDTH
 from bridge.client.carriers.contract import SimulatedCarrier
 from bridge.client.carriers.dialling import Dialling, Simulator, Wire
 from bridge.client.carriers.exotel import EXOTEL
+from bridge.client.carriers.genesys import GENESYS
 from bridge.client.carriers.jambonz import JAMBONZ
 from bridge.client.carriers.plivo import PLIVO, VOBIZ
 from bridge.client.carriers.telnyx import TELNYX
@@ -30,6 +31,7 @@ SIMULATORS: dict[str, Simulator] = {
         ACS,
         BANDWIDTH,
         EXOTEL,
+        GENESYS,
         ASTERISK,
         AUDIOSOCKET,
     )

@@ -1,0 +1,1 @@
+"""Genesys Audio Connector, in AudioHook's protocol."""
