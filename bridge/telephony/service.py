@@ -241,7 +241,7 @@ class Telephony:
 
     async def _press_keys(self, request: Request) -> Response:
         """The caller's side hears keys, as if somebody had pressed them here."""
-        self._keys.admit(request.headers).require_admin()
+        await self._keys.admit_admin(request.headers)
         wanted, _ = read_request(await read_json(request), DtmfRequest)
         self.calls.find(request.path_params["call_id"]).press_keys(wanted.keys)
         return JSONResponse({"object": "telephony.dtmf", "keys": wanted.keys})

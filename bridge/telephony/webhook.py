@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.api.body import read_body
-from bridge.api.keys import Grant
 from bridge.api.operation import Operation
+from bridge.calls.keys import Grant, KeyPurpose
 from bridge.context import address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.telephony.carrier import TELEPHONY, CarrierHost, HttpEndpoint
@@ -27,14 +27,14 @@ _MAX_BODY_BYTES = 65_536
 _MAX_FIELDS = 200
 
 
-def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False) -> str:
+async def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False) -> str:
     """A single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
 
     With ``is_plain`` it has letters and digits alone.
     """
-    grant = Grant(key_id=new_id("key"), purpose="telephone", is_single_use=True)
-    host.registry.require_room(grant.key_id)
-    return host.keys.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
+    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True)
+    await host.calls.require_room(grant.key_id)
+    return await host.keys.store.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
 
 
 def webhook(
@@ -74,9 +74,9 @@ def webhook(
             sign_in(host, request, body, fields)
         except BridgeError as error:
             call, sender = fields.get(call_field, ""), address_of(request.client)
-            host.calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
+            host.carrier_calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
             raise
-        token = new_stream_token(host, is_plain=is_token_plain)
+        token = await new_stream_token(host, is_plain=is_token_plain)
         return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
 
     operation = Operation(

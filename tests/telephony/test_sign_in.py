@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from bridge.client import CallFailed
 from bridge.client.phone import dial
 from bridge.daemon import Daemon
 from bridge.telephony.audiosocket.dialect import frame
+from bridge.telephony.table import CARRIERS
 from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, sign
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import Reply, open_socket, request
@@ -91,25 +93,21 @@ def _telnyx_start(**fields: Any) -> str:
 
 
 async def test_endpoints_are_closed_by_default(daemon: Daemon) -> None:
-    """Without its secret each refuses before the upgrade, and AudioSocket has no port; all of it is counted."""
-    for name in ("twilio", "telnyx", "asterisk"):
-        assert await _refusal(daemon, name) == (403, "endpoint_closed")
-    signed = {SIGNATURE_HEADER: sign("", f"{_PUBLIC}{_PATH}", _FORM)}
-    assert (await _webhook(daemon, _FORM, **signed)).status == 403
-    fetch = await request("POST", f"{daemon.url}v1/telephony/asterisk", body='{"connection_id": "a"}')
-    assert (fetch.status, fetch.json["error"]["code"]) == (403, "endpoint_closed")
-    uuid = await request("POST", f"{daemon.url}v1/telephony/audiosocket")
-    assert (uuid.status, uuid.json["error"]["code"]) == (403, "endpoint_closed")
+    """Without its secret each carrier's socket and webhook refuse, AudioSocket has no port, and all is counted."""
+    expected: Counter[str] = Counter()
+    for carrier in CARRIERS:
+        if carrier.socket is not None:
+            assert await _refusal(daemon, carrier.name) == (403, "endpoint_closed")
+            expected[f"{carrier.name}.endpoint_closed"] += 1
+        for endpoint in carrier.endpoints:
+            url = f"{daemon.url.rstrip('/')}{endpoint.operation.path}"
+            reply = await request(endpoint.operation.method.upper(), url, body='{"connection_id": "a"}')
+            assert (reply.status, reply.json["error"]["code"]) == (403, "endpoint_closed")
+            expected[f"{carrier.name}.endpoint_closed"] += carrier.name not in ("asterisk", "audiosocket")
     assert daemon.telephony.ports == {}
     told = (await request("GET", f"{daemon.url}v1/telephony")).json
-    assert told["endpoints"] == {
-        name: {"is_open": False, "calls": 0} for name in ("twilio", "telnyx", "asterisk", "audiosocket")
-    }
-    assert told["refused"] == {
-        "twilio.endpoint_closed": 2,
-        "telnyx.endpoint_closed": 1,
-        "asterisk.endpoint_closed": 1,
-    }
+    assert told["endpoints"] == {carrier.name: {"is_open": False, "calls": 0} for carrier in CARRIERS}
+    assert told["refused"] == {name: count for name, count in expected.items() if count}
     assert daemon.registry.sessions == []
 
 

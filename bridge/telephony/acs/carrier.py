@@ -68,14 +68,16 @@ async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> T
     token = bearer(request.headers)
     if token is None or token.count(".") != 2:
         return Trust(needs_token=True, checks=checks)
-    keys = await _keys.setdefault(host.calls, _Keys()).of(host.settings.acs_jwks_url, token)
+    keys = await _keys.setdefault(host.carrier_calls, _Keys()).of(host.settings.acs_jwks_url, token)
     now = time.time()
     claims = read_jwt(token, signed_rs256(keys), now=now)
     given = claims.get("aud")
     if claims.get("iss") != _ISSUER or not set(given if isinstance(given, list) else [given]) & set(audiences):
         raise Forbidden("The token is not Azure's for this resource.", code="invalid_signature")
-    if not host.calls.is_running(ACS_DIALECT.name, request.headers.get(CALL_HEADER, "")):  # it may come back with it
-        host.calls.replays.require_new(f"{ACS_DIALECT.name} {token}", now=now)
+    if not host.carrier_calls.is_running(
+        ACS_DIALECT.name, request.headers.get(CALL_HEADER, "")
+    ):  # it may come back with it
+        host.carrier_calls.replays.require_new(f"{ACS_DIALECT.name} {token}", now=now)
     return Trust(is_admitted=True, checks=checks)
 
 

@@ -32,7 +32,7 @@ def _sign_in(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> Tru
         authority=_authority(host, request),
         now=now,
     )
-    host.calls.replays.require_new(f"{Genesys.name} {nonce}", now=now)
+    host.carrier_calls.replays.require_new(f"{Genesys.name} {nonce}", now=now)
     return Trust(is_admitted=True, checks=_checks(host, request))
 
 

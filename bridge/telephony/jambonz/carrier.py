@@ -26,7 +26,7 @@ def _sign_in(host: CarrierHost[JambonzSettings], request: Request, body: bytes, 
         now = time.time()
         if not is_signed(host.settings.jambonz_webhook_secret, signature, body, now=now):
             raise Forbidden("The signature is not of this body and these secrets.", code="invalid_signature")
-        host.calls.replays.require_new(f"{JAMBONZ_DIALECT.name} {signature}", now=now)
+        host.carrier_calls.replays.require_new(f"{JAMBONZ_DIALECT.name} {signature}", now=now)
     elif password is None:
         raise Unauthorized("Sign the webhook, or give the password by HTTP Basic.", code="missing_secret")
     elif not is_one_of(password, host.settings.jambonz_secret):

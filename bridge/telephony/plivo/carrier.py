@@ -45,7 +45,7 @@ def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEn
         if not is_signed_v3(secrets_of(host), address(host, request), signatures, nonce, form if body else None):
             message = f"The signature is not of this address and these secrets; is public_url what {title} was told?"
             raise Forbidden(message, code="invalid_signature")
-        host.calls.replays.require_new(f"{name} {nonce}", now=time.time())
+        host.carrier_calls.replays.require_new(f"{name} {nonce}", now=time.time())
 
     def checks(host: CarrierHost[Any], request: Request) -> str:
         return f"public_url signed by {counted(setting, getattr(host.settings, setting))}"

@@ -53,8 +53,12 @@ def _require_signed(host: CarrierHost[VonageSettings], request: HTTPConnection) 
     wanted = host.settings.vonage_application_id
     if wanted is not None and claims.get("application_id") != wanted:
         raise Forbidden("The token is of another application.", code="invalid_signature")
-    host.calls.replays.require_new(f"{VONAGE_DIALECT.name} {claims.get('jti') or token}", now=now)
+    host.carrier_calls.replays.require_new(f"{VONAGE_DIALECT.name} {claims.get('jti') or token}", now=now)
     return claims
+
+
+def _require_open(host: CarrierHost[VonageSettings], request: Request) -> None:
+    require_secrets("vonage_signature_secret", host.settings.vonage_signature_secret)
 
 
 def _sign_webhook_in(
@@ -112,6 +116,7 @@ VONAGE = Carrier(
             VONAGE_DIALECT.name,
             title="Vonage",
             document="an NCCO",
+            require=_require_open,
             read=fields_of_json,
             sign_in=_sign_webhook_in,
             write=_write,
