@@ -132,6 +132,7 @@ class Daemon:
             self.endpoint.runner,
             new_engine=lambda context: self._new_engine(context),
             agent_limits=_backlog(config),
+            on_change=lambda event: self.registry.events.publish(event),
         )
         self.registry = Registry(
             dialler.new_upstream,

@@ -47,7 +47,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"calls"},
     "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
-    "observe": _PURE | _TOP | {"session", "calls", "api.operation"},
+    "observe": _PURE | _TOP | {"outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["reload"] = frozenset({"config", "log", "api.tls", "upstream.plan"})

@@ -64,4 +64,8 @@ LOG_EVENTS = {
     "upstream.renewed": "A connection was replaced before its service would have ended it.",
     "upstream.state": "A call's upstream is in another state: `live`, `reopening`, `local`. At `debug`.",
     "upstream.retry": "An upstream did not answer. It is tried again in `in_s` seconds.",
+    "webhook.dead": "A webhook was given up after `webhook_retry_s`, or found the queue full; `count` of them.",
+    "webhook.failed": "A fault while a webhook was sent. It is tried again.",
+    "webhook.refused": "A receiver did not take a webhook. It is tried again.",
+    "webhook.unwritten": "The queue of webhooks could not be written. A restart may lose or repeat some.",
 }

@@ -7,6 +7,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import Metric
 
 from bridge.observe.metrics import Metrics
+from bridge.observe.webhooks import WebhookStats, families_of
 from bridge.session.session import Session
 from bridge.wire.stats import DaemonStats, EndpointStats, TelephonyStats
 from tools.schemas import cell
@@ -30,6 +31,7 @@ _OURS = re.compile("bridge_")
 def metrics_table() -> str:
     """Name, type, labels and meaning of each metric of the bridge's own, by name."""
     metrics = Metrics(_no_call, lambda: _IDLE, carriers=["NAME"])
+    metrics.sources.append(lambda: families_of(WebhookStats()))
     asyncio.run(metrics.collect_all())
     families = sorted((one for one in metrics.registry.collect() if _OURS.match(one.name)), key=lambda one: one.name)
     rows = [

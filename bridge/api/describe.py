@@ -72,6 +72,8 @@ _OF_CALLS = [
     "bridge.call.closed",
     "bridge.recording.started",
     "bridge.recording.ended",
+    "bridge.upstream.down",
+    "bridge.upstream.up",
     "error",
 ]
 _RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}

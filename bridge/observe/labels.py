@@ -62,6 +62,8 @@ CLOSE_REASONS = frozenset(
         "agent_lost",
         "bad_answer",
         "call_taken",
+        "llm_broke_off",
+        "llm_unreachable",
         "no_agent",
         "upstream_busy",
         "upstream_error",

@@ -9,7 +9,7 @@ what it has counted since it was last read is added to totals that outlive it. L
 import asyncio
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -105,6 +105,8 @@ class Metrics:
         }
         self._answers: Tally[str] = Tally()
         self._dropped_events = 0
+        self.sources: list[Callable[[], Iterable[Metric]]] = []
+        """What else there is to tell, asked at each collection."""
         self.unit = _UNIT
         """Calls and listeners that are read before others have their turn."""
         self._collect_s = 0.0
@@ -223,6 +225,8 @@ class Metrics:
             self._on.latency.labels(name)
             self._answers[name] += 0
         self._families = [*self._of_calls(levels), *self._of_totals(), *_of_daemon(daemon)]
+        for source in self.sources:
+            self._families += source()
         self._collect_s += time.thread_time() - began_s
         self._families.append(
             CounterMetricFamily(

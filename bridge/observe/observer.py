@@ -1,5 +1,6 @@
 """All that is observed of one daemon, put together: what subscribes, and what is served of it."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,9 @@ from bridge.observe.exposition import METRICS, Exposition
 from bridge.observe.metrics import Metrics
 from bridge.observe.readiness import READY, Probe, Readying, disk_probe
 from bridge.observe.requests import CountRequests
+from bridge.observe.webhook_request import deliver, key_of
+from bridge.observe.webhook_store import Delivery
+from bridge.observe.webhooks import Webhooks
 from bridge.wire.stats import DaemonStats
 
 __all__ = ["OPERATIONS", "Observer"]
@@ -54,11 +58,20 @@ class Observer:
         if record_dir is not None:
             probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._thread)
         self._readying = Readying(daemon, probes)
+        self.webhooks = _webhooks_of(settings, registry)
+        """None if nobody is told."""
+        if self.webhooks is not None:
+            registry.events.subscribe(self.webhooks)
+            self.metrics.sources.append(self.webhooks.families)
 
     async def __aenter__(self) -> "Observer":
+        if self.webhooks is not None:
+            await self.webhooks.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        if self.webhooks is not None:
+            await self.webhooks.__aexit__()
         self._thread.shutdown(wait=False)
 
     @property
@@ -76,6 +89,31 @@ class Observer:
         """For a port of its own: whoever reaches it may see all of this."""
         live = Route(_LIVE, _say_ok, methods=["GET"])
         return Starlette(routes=[self._exposition.route(_admit_all), self._readying.route(), live])
+
+
+def _webhooks_of(settings: ObserveSettings, registry: Registry) -> Webhooks | None:
+    if settings.webhook_queue is None or not settings.webhook_url:
+        return None
+    keys = list(map(key_of, settings.webhook_secret))
+
+    async def send(delivery: Delivery) -> str | None:
+        return await deliver(
+            delivery.url,
+            delivery.event_id,
+            delivery.body,
+            keys=keys,
+            timestamp=int(time.time()),
+            allow_private=settings.webhook_private,
+        )
+
+    return Webhooks(
+        settings.webhook_queue,
+        settings.webhook_url,
+        send,
+        find=registry.find,
+        max_waiting=settings.webhook_queue_events,
+        retry_s=settings.webhook_retry_s,
+    )
 
 
 async def _say_ok(request: Request) -> Response:

@@ -19,6 +19,7 @@ from bridge.upstream.target import Target, Transport
 from bridge.upstream.webrtc import WebRtcLine
 from bridge.upstream.websocket import WebSocketLine
 from bridge.webrtc.runner import PeerRunner
+from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import TargetStats
 
 __all__ = ["UpstreamFactory"]
@@ -36,8 +37,10 @@ class UpstreamFactory:
         *,
         new_engine: Callable[[CallContext], Upstream],
         agent_limits: Limits | None = None,
+        on_change: Callable[[ServerEvent], object] = lambda event: None,
     ) -> None:
-        """``agent_limits`` say what may wait for an agent."""
+        """``agent_limits`` say what may wait for an agent; ``on_change`` hears of upstreams that go down or come up."""
+        self._on_change = on_change
         self.lobby = Lobby(agent_limits or Limits())
         self._new_engine = new_engine
         self._runner = runner
@@ -99,7 +102,7 @@ class UpstreamFactory:
         return "No upstream answers."
 
     def _tally(self, target: Target) -> TargetTally:
-        return self._tallies.setdefault(target.name, TargetTally(target.name))
+        return self._tallies.setdefault(target.name, TargetTally(target.name, self._on_change))
 
     def _new_line(self, plan: UpstreamPlan, target: Target, info: CallInfo) -> Line:
         if target.transport is Transport.AGENT:

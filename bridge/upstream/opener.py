@@ -85,9 +85,10 @@ class LineOpener:
                 self._log.info("upstream.retry", upstream=target.name, url=target.shown_url, code=failure.code,
                                message=failure.message, in_s=round(delay_s, 2))  # fmt: skip
                 await asyncio.sleep(delay_s)
-            self._tally(target).given_up += 1
+            assert failure is not None, "each target is tried at least once"
+            self._tally(target).give_up(failure)
             self._log.warning("upstream.refused", upstream=target.name, url=target.shown_url,
-                              code=failure and failure.code, message=failure and failure.message)  # fmt: skip
+                              code=failure.code, message=failure.message)  # fmt: skip
         assert failure is not None, "a call has targets"
         raise failure
 
@@ -101,9 +102,10 @@ class LineOpener:
         tally.dials += 1
         try:
             created = await managed.open(session, group, within_s=self._policy.connect_s)
-        except BaseException:
+        except UpstreamError:  # a caller who hangs up meanwhile is no failure of the target's
             tally.failures += 1
             raise
+        tally.answer()
         return OpenedLine(managed, created)
 
     def count_renewal(self, fresh: OpenedLine) -> None:

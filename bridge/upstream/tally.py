@@ -1,5 +1,10 @@
 """How often an upstream of the settings was dialled, and what came of it, over all calls."""
 
+from collections.abc import Callable
+
+from bridge.errors import UpstreamError
+from bridge.wire.own_events import UpstreamDown, UpstreamUp
+from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import TargetStats
 
 __all__ = ["TargetTally"]
@@ -8,7 +13,8 @@ __all__ = ["TargetTally"]
 class TargetTally:
     """The counts of one upstream; those who dial it add to them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, tell: Callable[[ServerEvent], object] = lambda event: None) -> None:
+        """``tell`` hears when the upstream goes down, and when it is up again."""
         self.dials = 0
         """Tries to open a connection."""
         self.failures = 0
@@ -20,6 +26,21 @@ class TargetTally:
         self.given_up = 0
         """How often a call turned to the next upstream, or ended, without it."""
         self._name = name
+        self._tell = tell
+        self._is_down = False
+
+    def give_up(self, error: UpstreamError) -> None:
+        """A call goes on without it. If it refused only what that call asked for, it is not down."""
+        self.given_up += 1
+        if error.is_transient and not self._is_down:
+            self._is_down = True
+            self._tell(UpstreamDown(upstream=self._name, code=error.code))
+
+    def answer(self) -> None:
+        """It has given a call its session."""
+        if self._is_down:
+            self._is_down = False
+            self._tell(UpstreamUp(upstream=self._name))
 
     def stats(self) -> TargetStats:
         """The counts until now."""

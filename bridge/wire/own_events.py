@@ -13,6 +13,8 @@ __all__ = [
     "MarkReached",
     "RecordingEnded",
     "RecordingStarted",
+    "UpstreamDown",
+    "UpstreamUp",
     "server_event_types",
 ]
 
@@ -67,6 +69,22 @@ class RecordingEnded(ServerEvent, kw_only=True, tag="bridge.recording.ended"):
     seconds: float
     files: list[str]
     error: str | None = None
+
+
+class UpstreamDown(ServerEvent, kw_only=True, tag="bridge.upstream.down"):
+    """A call has given an upstream of the settings up, after one before had been answered; for those who watch calls.
+
+    ``code`` says why. Told once, until it answers again.
+    """
+
+    upstream: str
+    code: str
+
+
+class UpstreamUp(ServerEvent, kw_only=True, tag="bridge.upstream.up"):
+    """An upstream that was down has answered a call; for those who watch calls."""
+
+    upstream: str
 
 
 class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):

@@ -7,7 +7,11 @@ import pytest
 from bridge.config import NamedUpstream, UpstreamSettings
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
+from bridge.errors import UpstreamError
 from bridge.upstream.factory import UpstreamFactory
+from bridge.upstream.tally import TargetTally
+from bridge.wire.own_events import UpstreamDown, UpstreamUp
+from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import TargetStats
 from tests.engine.talk import silence
 from tests.upstream.dialled import Dialled, dialled
@@ -50,6 +54,21 @@ async def test_a_renewal_is_no_loss() -> None:
         assert dials >= 2
         assert (failures, lost, given_up) == (0, 0, 0)
         assert renewals >= 1
+
+
+def test_going_down_is_told_once_and_so_is_coming_up() -> None:
+    """However many calls give it up meanwhile; one that asked for what it does not have says nothing of it."""
+    told: list[ServerEvent] = []
+    tally = TargetTally("cloud", told.append)
+    tally.answer()
+    tally.give_up(UpstreamError("No such model.", code="model_not_found", is_transient=False))
+    assert told == []
+    for _ in range(3):
+        tally.give_up(UpstreamError("Nobody there.", code="upstream_lost"))
+    for _ in range(2):
+        tally.answer()
+    assert told == [UpstreamDown(upstream="cloud", code="upstream_lost"), UpstreamUp(upstream="cloud")]
+    assert tally.stats().given_up == 4
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (own.MarkReached(name="here", status="played"), "bridge.mark", {"name", "status"}),
     (own.CallsRunning(calls=[]), "bridge.calls", {"calls"}),
     (own.CallOpened(call=CALL_STATS), "bridge.call.opened", {"call"}),
+    (own.UpstreamDown(upstream="cloud", code="upstream_lost"), "bridge.upstream.down", {"upstream", "code"}),
+    (own.UpstreamUp(upstream="cloud"), "bridge.upstream.up", {"upstream"}),
     (
         own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
         "bridge.recording.started",

@@ -1,0 +1,89 @@
+"""One webhook as an HTTP request: signed as Standard Webhooks has it, and sent to where it may go.
+
+https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp`` and ``webhook-signature``, which is the
+HMAC-SHA256 of ``id.timestamp.body``. A receiver's name is looked up here, and what is connected to is the address that
+was judged: a name that leads elsewhere a moment later (DNS rebinding) leads nowhere.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit, urlunsplit
+
+from bridge import __version__
+from bridge.outgoing import HTTPError, new_client
+
+__all__ = ["deliver", "key_of", "signature"]
+
+_PREFIX = "whsec_"
+_PORTS = {"http": 80, "https": 443}
+_TIMEOUT_S = 10.0
+
+
+def key_of(secret: str) -> bytes:
+    """The key that a secret stands for: base64 behind ``whsec_``, else its own bytes. Raises ``ValueError``."""
+    if not secret.startswith(_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("it is not base64 behind whsec_") from None
+
+
+def signature(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> str:
+    """The header ``webhook-signature``: one signature for each key, so that keys can be replaced one after another."""
+    signed = f"{event_id}.{timestamp}.".encode() + body
+    made = (base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys)
+    return " ".join(f"v1,{each}" for each in made)
+
+
+async def deliver(
+    url: str, event_id: str, body: bytes, *, keys: Sequence[bytes], timestamp: int, allow_private: bool
+) -> str | None:
+    """Sends one event once; what went wrong in a few words, None if the receiver has taken it (any status 2xx)."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            address, host = await _judged(url, allow_private=allow_private)
+            headers = {
+                "Content-Type": "application/json",
+                "Host": host,
+                "User-Agent": f"bridge/{__version__}",
+                "webhook-id": event_id,
+                "webhook-timestamp": str(timestamp),
+                "webhook-signature": signature(keys, event_id, timestamp, body),
+            }
+            name = {"sni_hostname": urlsplit(url).hostname}
+            async with (
+                new_client(_TIMEOUT_S, headers, trust_env=False) as client,
+                client.stream("POST", address, content=body, extensions=name) as response,
+            ):
+                return None if response.is_success else f"status {response.status_code}"
+    except TimeoutError:
+        return "timeout"
+    except (HTTPError, OSError) as error:
+        return str(error) or type(error).__name__
+
+
+async def _judged(url: str, *, allow_private: bool) -> tuple[str, str]:
+    """The URL with an address in place of its host, and what the header ``Host`` says; raises ``OSError``."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(each[4][0]).partition("%")[0] for each in found]
+    for address in addresses:
+        if not allow_private and not _is_public(address):
+            raise OSError(f"{host} is a private address; see the setting webhook_private")
+    address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+    return urlunsplit(parts._replace(netloc=f"{address}:{port}")), parts.netloc.rpartition("@")[2]
+
+
+def _is_public(address: str) -> bool:
+    parsed = ip_address(address)
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return (mapped or parsed).is_global and not (mapped or parsed).is_multicast

@@ -1,0 +1,330 @@
+"""Webhooks: what is told, in which order, and that nothing is lost while nobody takes it."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.daemon import Daemon
+from bridge.errors import ConfigError
+from bridge.observe.webhook_request import deliver, key_of
+from bridge.observe.webhook_store import Delivery, WebhookStore
+from bridge.observe.webhooks import Webhooks
+from bridge.session.session import Session
+from bridge.wire.own_events import UpstreamDown, UpstreamUp
+from tests.end_to_end.web import open_socket, request
+from tests.fakes import FakeClock
+from tests.machine import scaled
+from tests.observe.receiver import SECRET, Receiver
+from tests.settings import config_for_tests
+from tests.upstream.service import Refusal, Service
+
+_LIMIT_S = scaled(10.0)
+
+
+def _settings(folder: Path, *urls: str, **more: Any) -> dict[str, Any]:
+    hooks = {"webhook_url": urls, "webhook_secret": (SECRET,), "webhook_queue": str(folder / "hooks.db")}
+    return {**hooks, "webhook_private": True, **more}
+
+
+async def _one_call(daemon: Daemon) -> str:
+    """A call over a WebSocket, from its beginning to its end; its id."""
+    async with open_socket(daemon.url, "model=any") as caller:
+        return str(caller.events[0]["session"]["id"])
+
+
+class Post:
+    """Webhooks whose receiver does what the test says, with a clock of the test's own."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.clock = FakeClock(1_000_000.0)
+        self.sent: list[Delivery] = []
+        """In the order of attempts."""
+        self.answer: Callable[[Delivery], str | None] = lambda delivery: None
+        self._news = asyncio.Event()
+        settings = {"max_waiting": 100, "retry_s": 3600.0, **settings}
+        self.webhooks = Webhooks(
+            str(folder / "hooks.db"),
+            ["https://a.example/"],
+            self._send,
+            find=self._find,
+            clock=self.clock,
+            wall_clock=self.clock,
+            **settings,
+        )
+
+    def tell(self, *names: str) -> None:
+        """Each of these upstreams goes down."""
+        for name in names:
+            self.webhooks.event(UpstreamDown(upstream=name, code="upstream_lost"), b"")
+
+    def told(self) -> list[str]:
+        """Of which upstream each attempt was."""
+        return [delivery.subject for delivery in self.sent]
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(_LIMIT_S):
+            while not is_so():
+                self.webhooks._news.set()  # the clock is the test's: who waits looks at it again
+                await asyncio.sleep(0)
+
+    async def settle(self) -> None:
+        """Whoever is due has been tried when this returns."""
+        self.webhooks._news.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def _send(self, delivery: Delivery) -> str | None:
+        self.sent.append(delivery)
+        return self.answer(delivery)
+
+    def _find(self, call_id: str) -> Session:
+        raise LookupError(call_id)
+
+
+async def test_a_call_is_told_from_its_beginning_to_its_end(tmp_path: Path) -> None:
+    """A stock SDK verifies each event; the last one has the call's figures; secrets of the URL are not in the body."""
+    async with Receiver.receiving() as receiver:
+        async with Daemon(config_for_tests(**_settings(tmp_path, receiver.url))) as daemon:
+            call_id = await _one_call(daemon)
+            opened, closed = await receiver.until(2)
+    assert (opened.type, closed.type) == ("call.opened", "call.closed")
+    assert opened.id != closed.id
+    assert opened.data.call_id == closed.data.call_id == call_id
+    told = [json.loads(each.body) for each in receiver.taken]
+    assert told[0].keys() == {"id", "object", "created_at", "type", "data"}
+    assert told[0]["data"]["transport"] == "websocket"
+    assert (told[1]["data"]["result"], told[1]["data"]["reason"]) == ("success", "client_closed")
+    assert told[1]["data"]["stats"]["upstream"]["name"] == "local"
+    assert receiver.taken[0].path == "/hooks?token=x"
+
+
+async def test_a_forged_signature_is_found_out(tmp_path: Path) -> None:
+    """What was changed on its way, or signed with another secret, is refused by the stock SDK."""
+    async with Receiver.receiving() as receiver:
+        arguments: dict[str, Any] = {"timestamp": int(time.time()), "allow_private": True}
+        assert await deliver(receiver.url, "evt_1", b'{"type":"x"}', keys=[key_of(SECRET)], **arguments) is None
+        assert await deliver(receiver.url, "evt_2", b'{"type":"x"}', keys=[b"other"], **arguments) is None
+        assert await deliver(receiver.url, "evt_3", b'{"type":"x"}', keys=[b"old", key_of(SECRET)], **arguments) is None
+    good, bad, rotated = receiver.taken
+    assert good.event.type == rotated.event.type == "x"
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        _ = bad.event
+
+
+async def test_a_recording_is_told_when_its_files_are_complete(tmp_path: Path) -> None:
+    """Between the beginning and the end of the day: its files by name."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    more = {"record_dir": str(folder), "record_calls": True}
+    async with Receiver.receiving() as receiver:
+        async with Daemon(config_for_tests(**_settings(tmp_path, receiver.url, **more))) as daemon:
+            await _one_call(daemon)
+            events = {event.type: event for event in await receiver.until(3)}
+    assert events.keys() == {"call.opened", "call.closed", "recording.completed"}
+    assert sorted(events["recording.completed"].data.files) == sorted(path.name for path in folder.iterdir())
+
+
+async def test_an_upstream_that_goes_down_is_told_once(tmp_path: Path) -> None:
+    """The next call, which the fallback answers as well, tells nothing more of it."""
+    async with Service.serving(Refusal(503)) as service:
+        url = service.url
+    settings = {"upstream": url, "upstream_fallback": ("local",), "upstream_tries": 1}
+    async with Receiver.receiving() as receiver:
+        async with Daemon(config_for_tests(**_settings(tmp_path, receiver.url, **settings))) as daemon:
+            for _ in range(2):
+                await _one_call(daemon)
+            kinds = [event.type for event in await receiver.until(5)]
+    assert sorted(kinds) == ["call.closed", "call.closed", "call.opened", "call.opened", "upstream.down"]
+    down = next(json.loads(each.body) for each in receiver.taken if b"upstream.down" in each.body)
+    assert down["data"].keys() == {"upstream", "code"}
+    assert down["data"]["upstream"] == "upstream"
+
+
+async def test_a_receiver_that_is_down_for_a_minute_loses_none(tmp_path: Path) -> None:
+    """Everything comes, in the order of each call, however often it had to be tried."""
+    post = Post(tmp_path)
+    async with post.webhooks as webhooks:
+        post.answer = lambda delivery: "no route to host"
+        for _ in range(20):
+            post.tell("a", "b")
+            webhooks.event(UpstreamUp(upstream="a"), b"")
+        await post.until(lambda: webhooks.stats.failures == 2)
+        for _ in range(120):
+            post.clock.now += 0.5
+            await post.settle()
+        assert (webhooks.stats.delivered, webhooks.stats.waiting) == (0, 60)
+        assert 8 <= webhooks.stats.failures <= 20  # after 1, 2, 4, 8, 16 and 32 s, for two upstreams
+        post.sent.clear()
+        post.answer = lambda delivery: None
+        post.clock.now += 600
+        await post.until(lambda: webhooks.stats.waiting == 0)
+    assert (webhooks.stats.delivered, webhooks.stats.dead) == (60, 0)
+    assert [delivery.type for delivery in post.sent if delivery.subject == "a"] == ["upstream.down", "upstream.up"] * 20
+    for name in ("a", "b"):
+        numbers = [delivery.number for delivery in post.sent if delivery.subject == name]
+        assert numbers == sorted(numbers)
+
+
+async def test_one_that_is_not_taken_holds_up_its_own_call_alone(tmp_path: Path) -> None:
+    """What follows of the same call waits for it; what happens to others does not."""
+    post = Post(tmp_path)
+    async with post.webhooks as webhooks:
+        post.answer = lambda delivery: "status 500" if delivery.subject == "a" else None
+        post.tell("a", "a", "b", "c")
+        await post.until(lambda: webhooks.stats.delivered == 2 and webhooks.stats.failures == 1)
+        assert sorted(post.told()) == ["a", "b", "c"]
+        post.answer = lambda delivery: None
+        post.clock.now += 2
+        await post.until(lambda: webhooks.stats.waiting == 0)
+    assert post.told()[3:] == ["a", "a"]
+
+
+async def test_a_restart_loses_none(tmp_path: Path) -> None:
+    """What was not delivered waits in the file, in its order, under the same ids, and who may read it is its owner."""
+    before = Post(tmp_path)
+    async with before.webhooks as webhooks:
+        before.answer = lambda delivery: "refused"
+        before.tell("a", "a", "b")
+        await before.until(lambda: webhooks.stats.failures == 2)
+    assert (tmp_path / "hooks.db").stat().st_mode & 0o777 == 0o600
+    after = Post(tmp_path)
+    async with after.webhooks as webhooks:
+        await after.until(lambda: webhooks.stats.delivered == 3)
+    assert sorted(after.told()) == ["a", "a", "b"]
+    assert {each.event_id for each in before.sent} < {each.event_id for each in after.sent}
+    assert [each.attempts for each in after.sent if each.subject == "b"] == [1]
+    empty = Post(tmp_path)
+    async with empty.webhooks as webhooks:
+        assert webhooks.stats.waiting == 0
+
+
+async def test_a_daemon_that_is_stopped_tells_the_rest_when_it_runs_again(tmp_path: Path) -> None:
+    """The end of calls that a stop cuts is told by the next process."""
+    async with Receiver.receiving() as receiver:
+        port, url = receiver.port, receiver.url
+    async with Daemon(config_for_tests(**_settings(tmp_path, url))) as daemon:
+        call_id = await _one_call(daemon)
+    async with Receiver.receiving(port) as receiver:
+        async with Daemon(config_for_tests(**_settings(tmp_path, url))):
+            opened, closed = await receiver.until(2)
+    assert (opened.type, closed.type) == ("call.opened", "call.closed")
+    assert opened.data.call_id == closed.data.call_id == call_id
+
+
+async def test_what_nobody_takes_for_long_is_a_dead_letter(tmp_path: Path) -> None:
+    """It is counted, told in the log, kept in the file, and the next event of the same call has its turn."""
+    post = Post(tmp_path, retry_s=3600.0)
+    with capture_logs() as lines:
+        async with post.webhooks as webhooks:
+            post.answer = lambda delivery: "status 500"
+            post.tell("a")
+            await post.until(lambda: webhooks.stats.failures == 1)
+            post.clock.now += 3601
+            await post.until(lambda: webhooks.stats.dead == 1)
+            post.answer = lambda delivery: None
+            post.tell("a")
+            await post.until(lambda: webhooks.stats.delivered == 1)
+    dead = [line for line in lines if line["event"] == "webhook.dead"]
+    assert [(line["type"], line["problem"], line["url"]) for line in dead] == [
+        ("upstream.down", "status 500", "https://a.example/")
+    ]
+    with closing(sqlite3.connect(tmp_path / "hooks.db")) as file:
+        assert file.execute("SELECT count(*) FROM deliveries WHERE died_at IS NOT NULL").fetchone() == (1,)
+
+
+async def test_who_says_gone_is_told_nothing_more_of_it(tmp_path: Path) -> None:
+    """410 is final."""
+    post = Post(tmp_path)
+    async with post.webhooks as webhooks:
+        post.answer = lambda delivery: "status 410"
+        post.tell("a")
+        await post.until(lambda: webhooks.stats.waiting == 0)
+        assert webhooks.stats.dead == 1
+
+
+async def test_the_queue_is_bounded(tmp_path: Path) -> None:
+    """What finds it full is counted and lost; what waits is kept."""
+    post = Post(tmp_path, max_waiting=3)
+    async with post.webhooks as webhooks:
+        post.answer = lambda delivery: "refused"
+        post.tell("a", "b", "c", "d", "e")
+        await post.until(lambda: webhooks.stats.failures == 3)
+        assert (webhooks.stats.waiting, webhooks.stats.dead) == (3, 2)
+    assert sorted(set(post.told())) == ["a", "b", "c"]
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """It would lead an event, and its signature, wherever somebody likes."""
+    async with Receiver.receiving(refuses=(302,)) as receiver:
+        problem = await deliver(receiver.url, "evt_1", b"{}", keys=[b"k"], timestamp=1, allow_private=True)
+        assert problem == "status 302"
+        assert receiver.taken == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "[fd00::1]", "0.0.0.0"],
+)
+async def test_a_private_address_is_no_receiver(host: str) -> None:
+    """Unless the settings allow it: nothing is connected to."""
+    problem = await deliver(f"http://{host}:9/", "evt_1", b"{}", keys=[b"k"], timestamp=1, allow_private=False)
+    assert problem is not None
+    assert problem.endswith("is a private address; see the setting webhook_private")
+
+
+async def test_a_receiver_that_is_not_there_is_a_problem_and_no_fault() -> None:
+    """As is a name that nobody has."""
+    async with Receiver.receiving() as receiver:
+        url = receiver.url
+    for each in (url, "http://no-such-host.invalid/"):
+        assert await deliver(each, "evt_1", b"{}", keys=[b"k"], timestamp=1, allow_private=True)
+
+
+async def test_two_processes_share_no_queue(tmp_path: Path) -> None:
+    """The second one would deliver everything twice; nor is a file of something else one."""
+    path = tmp_path / "hooks.db"
+    async with Post(tmp_path).webhooks:
+        with pytest.raises(ConfigError, match="database is locked"):
+            async with Post(tmp_path).webhooks:
+                pass
+    path.write_text("something else, which is long enough to be told from an empty file" * 20)
+    with pytest.raises(ConfigError, match="webhook_queue"):
+        await asyncio.to_thread(WebhookStore, str(path))
+
+
+async def test_metrics_tell_of_webhooks(tmp_path: Path) -> None:
+    """How many were delivered, refused, lost, and wait."""
+    async with Receiver.receiving(refuses=(500,)) as receiver:
+        async with Daemon(config_for_tests(**_settings(tmp_path, receiver.url))) as daemon:
+            await _one_call(daemon)
+            await receiver.until(2)
+            text = (await request("GET", f"{daemon.url}metrics")).body.decode()
+    assert "bridge_webhook_failures_total 1.0" in text
+    for name in ("bridge_webhooks_delivered_total", "bridge_webhooks_dead_total", "bridge_webhooks_waiting"):
+        assert f"\n{name} " in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"webhook_url": ("ftp://a.example/",)}, "webhook_url: expected https"),
+        ({"webhook_url": ("http://a.example/",)}, "webhook_url: expected https, or webhook_private"),
+        ({"webhook_url": ("https://a.example/",)}, "webhook_url: needs webhook_secret"),
+        ({"webhook_url": ("https://a.example/",), "webhook_secret": ("s",)}, "webhook_url: needs webhook_queue"),
+        ({"webhook_secret": ("whsec_!",)}, "webhook_secret: expected base64"),
+    ],
+)
+def test_settings_that_could_never_work_are_refused(settings: dict[str, Any], words: str) -> None:
+    """At the start, by their names; a secret is not shown."""
+    faults = [f"{fault.setting}: {fault.reason}" for fault in config_for_tests(**settings).faults()]
+    assert any(words in fault for fault in faults)
+    assert "whsec_" not in "".join(faults).replace("behind whsec_", "")
