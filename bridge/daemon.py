@@ -299,9 +299,11 @@ class Daemon:
 
 
 def _choose_engine(config: Config) -> str:
-    """``local`` or ``parrot``, or ``unused``; raises ``ConfigError`` if what was asked for is not installed."""
+    """``local``, ``parrot``, ``remote`` or ``unused``; raises ``ConfigError`` if what was asked for is not installed."""
     if not config.upstream.uses_engine:
         return "unused"
+    if config.engine.engine_stt_url is not None and config.engine.engine_tts_url is not None:
+        return "remote"  # it hears and speaks elsewhere
     wanted = config.engine.engine
     lacking = [] if wanted == "parrot" else missing()
     if lacking and wanted == "local":

@@ -382,6 +382,25 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     engine_llm_temperature: Annotated[
         _Temperature | None, setting(RESTART, "how freely it chooses its words, 0 to 2; unset: as its server has it")
     ] = None
+    engine_stt_url: Annotated[
+        Text | None,
+        setting(RESTART, "server that hears for the engine: base URL of `/audio/transcriptions`; unset: its own model"),
+    ] = None
+    engine_stt_key: Annotated[Text | None, setting(RESTART, "key that `engine_stt_url` asks for", is_secret=True)] = (
+        None
+    )
+    engine_stt_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "whisper-1"
+    engine_tts_url: Annotated[
+        Text | None,
+        setting(RESTART, "server that speaks for the engine: base URL of `/audio/speech`; unset: its own voice"),
+    ] = None
+    engine_tts_key: Annotated[Text | None, setting(RESTART, "key that `engine_tts_url` asks for", is_secret=True)] = (
+        None
+    )
+    engine_tts_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "tts-1"
+    engine_tts_voice: Annotated[
+        Text | None, setting(RESTART, "voice in which it speaks; unset: the one that the session names")
+    ] = None
     engine_timeout_s: Annotated[
         float,
         setting(
@@ -394,8 +413,14 @@ class EngineSettings(Section, frozen=True, kw_only=True):
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Servers that cannot be asked."""
-        if self.engine_llm_url is not None and not _HTTP_URL.fullmatch(self.engine_llm_url):
-            yield Fault("engine_llm_url", f"expected http(s)://host/v1, got {self.engine_llm_url[:100]}")
+        for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
+            url = getattr(self, name)
+            if url is not None and not _HTTP_URL.fullmatch(url):
+                yield Fault(name, f"expected http(s)://host/v1, got {url[:100]}")
+        has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
+        if has_one and self.engine_llm_url is None and self.engine == "parrot":
+            name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
+            yield Fault(name, "the parrot neither hears nor speaks: set both URLs, or engine_llm_url as well")
 
 
 class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

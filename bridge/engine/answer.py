@@ -12,14 +12,18 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.engine.mind import Content, Speech, Spoken, Text, Thought, ToolCall
 from bridge.engine.output_writer import OutputWriter
+from bridge.engine.pieces import Pieces
 from bridge.engine.prose import sentences
 from bridge.errors import BridgeError, UpstreamError, error_body
 from bridge.session.contracts import Downstream
 from bridge.wire import items
 from bridge.wire import server_events as server
+from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["EngineAnswer"]
 
+_PIECE_MS = 200
+_PIECE_BYTES = 2 * SESSION_HZ * _PIECE_MS // 1000
 _INTERVAL_S = 0.010  # a piece every so often: 20 times as fast as it plays
 _OUTPUT_TOKENS_PER_S = 20  # of sound, as OpenAI counts
 _END = object()
@@ -75,6 +79,8 @@ class EngineAnswer:
             self._timer.cancel()
         if self._future is not None:
             self._future.remove_done_callback(self._step)
+            if self._future.done() and not self._future.cancelled():
+                self._future.exception()  # nobody else is going to ask
         self._steps.close()
 
     def _step(self, _: object = None) -> None:
@@ -113,7 +119,8 @@ class EngineAnswer:
         elif isinstance(content, Text):
             yield from self._write(content.text)
         elif isinstance(content, Speech):
-            yield from self._play(self.writer.say(content.transcript, content.pcm))
+            self.writer.say(content.transcript)
+            yield from self._play(content.pcm)
         else:
             yield from self._speak(content)
         self._finish("completed", None)
@@ -123,13 +130,18 @@ class EngineAnswer:
         sound = content.say(content.pieces[0])
         try:
             for at, piece in enumerate(content.pieces, 1):
-                yield sound
-                pcm = sound.result()
-                if at < len(content.pieces):
-                    sound = content.say(content.pieces[at])
-                yield from self._play(self.writer.say(piece, pcm))
+                waiting = sound.next()
+                yield waiting
+                following = content.say(content.pieces[at]) if at < len(content.pieces) else None
+                try:
+                    yield from self._utter(piece, waiting.result(), sound)
+                except BaseException:
+                    if following is not None:
+                        following.close()
+                    raise
+                sound = following or sound
         finally:
-            sound.cancel()
+            sound.close()
 
     def _follow(self, thought: Thought) -> "Generator[asyncio.Future[Any] | None, None, str | None]":
         """Says or writes what comes, as it comes; why it is not complete, None if it is.
@@ -139,7 +151,7 @@ class EngineAnswer:
         unsaid = ""
         try:
             while True:
-                waiting = thought.next_words()
+                waiting = thought.words.next()
                 yield waiting
                 words = waiting.result()
                 if words is None:
@@ -149,30 +161,38 @@ class EngineAnswer:
                     continue
                 *whole, unsaid = sentences(unsaid + words) or [""]
                 for sentence in whole:
-                    yield from self._say(thought, sentence)
+                    yield from self._say(thought.say, sentence)
             if unsaid and thought.say is not None:
-                yield from self._say(thought, unsaid)
+                yield from self._say(thought.say, unsaid)
             for call in thought.calls:
                 self.writer.call(call.name, call.arguments, call.call_id)
                 yield None
             self._usage = thought.usage
             return thought.incomplete_reason
         finally:
-            thought.close()
+            thought.words.close()
 
-    def _say(self, thought: Thought, sentence: str) -> _Steps:
-        assert thought.say is not None
-        sound = thought.say(sentence)
+    def _say(self, say: Callable[[str], Pieces[bytes]], sentence: str) -> _Steps:
+        sound = say(sentence)
         try:
-            yield sound
-            pcm = sound.result()
+            waiting = sound.next()
+            yield waiting
+            yield from self._utter(sentence, waiting.result(), sound)
         finally:
-            sound.cancel()
-        yield from self._play(self.writer.say(sentence, pcm))
+            sound.close()
 
-    def _play(self, pieces: Sequence[bytes]) -> _Steps:
-        for piece in pieces:
-            self.writer.play(piece)
+    def _utter(self, words: str, pcm: bytes | None, sound: Pieces[bytes]) -> _Steps:
+        """The words as soon as there is sound of them, and all sound as it comes; ``pcm`` is the first of it."""
+        self.writer.say(words)
+        while pcm is not None:
+            yield from self._play(pcm)
+            waiting = sound.next()
+            yield waiting
+            pcm = waiting.result()
+
+    def _play(self, pcm: bytes) -> _Steps:
+        for at in range(0, len(pcm), _PIECE_BYTES):
+            self.writer.play(pcm[at : at + _PIECE_BYTES])
             yield None
 
     def _write(self, text: str) -> _Steps:

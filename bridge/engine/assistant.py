@@ -5,13 +5,11 @@ import functools
 from random import Random
 
 import msgspec
-from msgspec import UNSET
 
 from bridge.engine import instructions, rules
 from bridge.engine.hearing import HeardTurn
-from bridge.engine.local import Local
-from bridge.engine.mind import Content, Matter, Spoken, Text, ToolCall
-from bridge.engine.prose import can_speak, sentences
+from bridge.engine.mind import Content, Ears, Matter, Spoken, Text, ToolCall, Voice
+from bridge.engine.prose import sentences
 from bridge.wire import items
 from bridge.wire.sessions import ChosenTool
 
@@ -26,14 +24,15 @@ class Assistant:
     keeps_ms = 60_000
     can_hear = True
 
-    def __init__(self, local: Local, around: rules.Surroundings) -> None:
-        self._local = local
+    def __init__(self, ears: Ears, voice: Voice, around: rules.Surroundings, *, seed: int | None = None) -> None:
+        self._ears = ears
+        self._voice = voice
         self._around = around
-        self._random = Random(local.seed)
+        self._random = Random(seed)
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
         """Understands one stretch of sound."""
-        return self._local.listen(pcm, language=language)
+        return self._ears.listen(pcm, language=language)
 
     def content(self, matter: Matter) -> Content:
         """The rules' answer, as it is wanted: spoken, written, or as a call."""
@@ -42,13 +41,10 @@ class Assistant:
             return ToolCall(decided.name, decided.arguments)
         if matter.is_text:
             return Text(decided.text)
-        if not can_speak(decided.text):
+        if not self._voice.can_speak(decided.text):
             return Text(_UNSPEAKABLE.format(decided.text))
-        output = matter.state.output
-        if output.voice is not UNSET:
-            self._local.note_voice(output.voice, matter.log)
-        speed = output.speed if output.speed is not UNSET else 1.0
-        return Spoken(sentences(decided.text), functools.partial(self._local.say, speed=speed))
+        say = functools.partial(self._voice.speak, speed=matter.speed, voice=matter.voice, log=matter.log)
+        return Spoken(sentences(decided.text), say)
 
     def _topic(self, matter: Matter) -> rules.Topic:
         tools, choice = matter.functions, matter.choice

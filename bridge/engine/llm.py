@@ -5,7 +5,6 @@ with an error that says so.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,6 +14,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from bridge.engine.mind import Thought, ThoughtCall
+from bridge.engine.pieces import Pieces
 from bridge.errors import BridgeError, UpstreamError
 from bridge.outgoing import HTTPError, new_client, refusal, retry_delay_s
 from bridge.wire import items
@@ -172,14 +172,15 @@ class ChatThought(Thought):
     ) -> None:
         self._stream = stream
         self._log = log
-        self._words: deque[str] = deque()
-        """That nobody has taken yet; bounded, as the whole stream is."""
-        self._waiting: asyncio.Future[str | None] | None = None
         self._calls: dict[int, _Call] = {}
-        self._is_over = False
-        self._error: BridgeError | None = None
-        """Why it is over, if that is before its end."""
-        self._task = spawn(self._run())
+        self._words: Pieces[str] = Pieces()
+        """Bounded, as the whole stream is."""
+        self._words.task = spawn(self._run())
+
+    @property
+    def words(self) -> Pieces[str]:
+        """See ``Thought``; closing it cancels the request."""
+        return self._words
 
     @property
     def calls(self) -> Sequence[ThoughtCall]:
@@ -190,46 +191,17 @@ class ChatThought(Thought):
             if call.name
         ]
 
-    def next_words(self) -> "asyncio.Future[str | None]":
-        """See ``Thought``."""
-        self._waiting = asyncio.get_running_loop().create_future()
-        self._offer()
-        return self._waiting
-
-    def close(self) -> None:
-        """Cancels the request."""
-        self._waiting = None
-        self._task.cancel()
-
     async def _run(self) -> None:
         try:
             async for chunk in self._stream():
                 self._take(chunk)
-                self._offer()
         except BridgeError as error:
-            self._end(error)
+            self._words.end(error)
         except Exception as error:
             self._log.error("engine.answer_failed", exc_info=error)
-            self._end(UpstreamError("The engine failed to understand the language model."))
+            self._words.end(UpstreamError("The engine failed to understand the language model."))
         else:
-            self._end(None)
-
-    def _end(self, error: BridgeError | None) -> None:
-        self._error, self._is_over = error, True
-        self._offer()
-
-    def _offer(self) -> None:
-        """Whoever waits gets what there is."""
-        waiting = self._waiting
-        if waiting is None or waiting.done():
-            return
-        if self._words:
-            waiting.set_result("".join(self._words))
-            self._words.clear()
-        elif self._is_over and self._error is not None:
-            waiting.set_exception(self._error)
-        elif self._is_over:
-            waiting.set_result(None)
+            self._words.end()
 
     def _take(self, chunk: Body) -> None:
         usage = chunk.get("usage")
@@ -241,7 +213,7 @@ class ChatThought(Thought):
         if isinstance(said, dict):
             words = said.get("content") or said.get("refusal")
             if isinstance(words, str) and words:
-                self._words.append(words)
+                self._words.put(words)
             for at, call in enumerate(said.get("tool_calls") or ()):
                 if isinstance(call, dict):
                     self._take_call(at, call)

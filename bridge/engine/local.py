@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import UNSET
 from structlog.typing import FilteringBoundLogger
 from tqdm import tqdm
 
 from bridge.engine.hearing import HeardTurn
 from bridge.engine.mel import RATE_HZ
+from bridge.engine.pieces import Pieces
+from bridge.engine.prose import can_speak
 from bridge.engine.worker import Worker
 from bridge.log import get_logger
 from bridge.media.resample import Resampler
@@ -84,9 +87,19 @@ class Local:
         """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` where too many wait."""
         return self._ears.submit(functools.partial(_recognise, self._whisper, pcm, language))
 
-    def say(self, sentence: str, *, speed: float = 1.0, voice: object = None) -> "asyncio.Future[bytes]":
-        """One sentence as PCM16 24 kHz mono; ``OverLimit`` if too many wait. There is no other ``voice`` than one."""
+    def say(self, sentence: str, *, speed: float = 1.0) -> "asyncio.Future[bytes]":
+        """One sentence as PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
         return self._mouth.submit(functools.partial(self._voice.say, sentence, speed=speed))
+
+    def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
+        """The same as a ``Voice`` does it; there is one voice, whichever is asked for."""
+        if voice is not UNSET:
+            self.note_voice(voice, log)
+        return Pieces.of(self.say(sentence, speed=speed))
+
+    def can_speak(self, text: str) -> bool:
+        """Whether something of it can be heard, and no word of another script is in it."""
+        return can_speak(text)
 
     def note_voice(self, asked: object, log: FilteringBoundLogger) -> None:
         """Says once that there is one voice only, whatever is asked for."""

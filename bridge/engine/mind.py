@@ -10,12 +10,25 @@ from msgspec import UNSET
 from structlog.typing import FilteringBoundLogger
 
 from bridge.engine.hearing import HeardTurn
+from bridge.engine.pieces import Pieces
 from bridge.engine.recordings import Recordings
 from bridge.session.state import SessionState
 from bridge.wire import items
 from bridge.wire.sessions import FunctionTool, ToolChoice
 
-__all__ = ["ToolCall", "Content", "Matter", "Mind", "Speech", "Spoken", "Text", "Thought", "ThoughtCall"]
+__all__ = [
+    "Content",
+    "Ears",
+    "Matter",
+    "Mind",
+    "ToolCall",
+    "Voice",
+    "Speech",
+    "Spoken",
+    "Text",
+    "Thought",
+    "ThoughtCall",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +44,7 @@ class Spoken:
     """Words to be spoken piece by piece; the pieces together are the transcript."""
 
     pieces: Sequence[str]
-    say: "Callable[[str], asyncio.Future[bytes]]"
+    say: Callable[[str], Pieces[bytes]]
     """Makes the sound of one piece."""
 
 
@@ -62,7 +75,7 @@ class ThoughtCall:
 class Thought(ABC):
     """An answer that is still being thought: its words come piece by piece, then the calls that it makes."""
 
-    say: "Callable[[str], asyncio.Future[bytes]] | None" = None
+    say: Callable[[str], Pieces[bytes]] | None = None
     """Makes the sound of one sentence; None if the answer is written."""
     incomplete_reason: str | None = None
     """Why there is not more of it: ``max_output_tokens``, ``content_filter``; valid behind the last words."""
@@ -74,13 +87,10 @@ class Thought(ABC):
     def calls(self) -> "Sequence[ThoughtCall]":
         """All calls, in order; valid behind the last words."""
 
+    @property
     @abstractmethod
-    def next_words(self) -> "asyncio.Future[str | None]":
-        """The next words, None behind the last ones; it has a ``BridgeError`` if there are none."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Nobody wants to know more; may be called twice."""
+    def words(self) -> Pieces[str]:
+        """What is to be said. Closing it ends the thought."""
 
 
 Content = Speech | Spoken | Text | Thought | ToolCall
@@ -109,10 +119,43 @@ class Matter:
         return [] if self.choice == "none" else named
 
     @property
+    def voice(self) -> object:
+        """In which the answer is to be spoken: the response's own, or the session's; ``UNSET`` if neither says."""
+        audio = self.wanted.audio
+        own = audio.output if audio is not UNSET else UNSET
+        return self.state.output.voice if own is UNSET or own.voice is UNSET else own.voice
+
+    @property
+    def speed(self) -> float:
+        """How fast, 1 being the usual."""
+        speed = self.state.output.speed
+        return 1.0 if speed is UNSET else speed
+
+    @property
     def choice(self) -> ToolChoice:
         """Whether one has to be called."""
         choice = self.wanted.tool_choice if self.wanted.tool_choice is not UNSET else self.state.config.tool_choice
         return choice if choice is not UNSET else "auto"
+
+
+class Ears(Protocol):
+    """Who understands speech."""
+
+    def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
+        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
+        ...
+
+
+class Voice(Protocol):
+    """Who speaks."""
+
+    def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
+        """One sentence as PCM16 24 kHz mono, in the session's ``voice`` if there is one of that name."""
+        ...
+
+    def can_speak(self, text: str) -> bool:
+        """Whether it can be heard at all; what cannot is written."""
+        ...
 
 
 class Mind(Protocol):

@@ -1,5 +1,6 @@
 """Which mind the engine has, and which ears and voice: chosen from the settings, ready for use."""
 
+import functools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -7,9 +8,10 @@ from bridge.config import EngineSettings
 from bridge.engine.assistant import Assistant
 from bridge.engine.llm import ChatServer
 from bridge.engine.local import Local
-from bridge.engine.mind import Mind
+from bridge.engine.mind import Ears, Mind, Voice
 from bridge.engine.parrot import Parrot
 from bridge.engine.rules import Surroundings
+from bridge.engine.speech_server import HearingServer, VoiceServer
 from bridge.engine.thinker import Thinker
 
 __all__ = ["new_mind_factory"]
@@ -19,17 +21,38 @@ async def new_mind_factory(
     settings: EngineSettings, local: Local | None, around: Surroundings, stack: AsyncExitStack
 ) -> Callable[[], Mind]:
     """What makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
-    if settings.engine_llm_url is not None:
-        server = await stack.enter_async_context(
-            ChatServer(
-                settings.engine_llm_url,
-                key=settings.engine_llm_key,
-                model=settings.engine_llm_model,
-                temperature=settings.engine_llm_temperature,
-                timeout_s=settings.engine_timeout_s,
-            )
+    ears: Ears | None = local
+    voice: Voice | None = local
+    timeout_s = settings.engine_timeout_s
+    if settings.engine_stt_url is not None:
+        hearing = HearingServer(
+            settings.engine_stt_url,
+            key=settings.engine_stt_key,
+            model=settings.engine_stt_model,
+            timeout_s=timeout_s,
         )
-        return lambda: Thinker(server, ears=local, voice=local)
-    if local is None:
+        await stack.enter_async_context(hearing)
+        ears = hearing
+    if settings.engine_tts_url is not None:
+        speaking = VoiceServer(
+            settings.engine_tts_url,
+            key=settings.engine_tts_key,
+            model=settings.engine_tts_model,
+            voice=settings.engine_tts_voice,
+            timeout_s=timeout_s,
+        )
+        await stack.enter_async_context(speaking)
+        voice = speaking
+    if settings.engine_llm_url is not None:
+        server = ChatServer(
+            settings.engine_llm_url,
+            key=settings.engine_llm_key,
+            model=settings.engine_llm_model,
+            temperature=settings.engine_llm_temperature,
+            timeout_s=timeout_s,
+        )
+        await stack.enter_async_context(server)
+        return lambda: Thinker(server, ears=ears, voice=voice)
+    if ears is None or voice is None:
         return Parrot
-    return lambda: Assistant(local, around)
+    return functools.partial(Assistant, ears, voice, around, seed=settings.engine_seed if local is None else local.seed)

@@ -16,9 +16,6 @@ from bridge.wire.ids import new_id
 
 __all__ = ["OutputWriter"]
 
-_PIECE_MS = 200
-_PIECE_BYTES = 2 * SESSION_HZ * _PIECE_MS // 1000
-
 
 class OutputWriter:
     """Delivers the items of ``response``; they are placed into ``conversation`` unless that is None."""
@@ -65,13 +62,12 @@ class OutputWriter:
         """Of the present item's sound, what is behind ``size`` bytes was never heard."""
         self._heard_bytes = size
 
-    def say(self, words: str, sound: bytes) -> list[bytes]:
-        """The transcript of a piece of speech, told at once; its sound in pieces, for ``play``."""
+    def say(self, words: str) -> None:
+        """The transcript of a piece of speech, told at once; its sound is to follow by ``play``."""
         part = self._part(items.OutputAudio)
         part.transcript = f"{part.transcript or ''}{words}"
         self._spoken.append((len(self._pcm), words))
         self._downstream.deliver_event(server.OutputAudioTranscriptDelta(**self._ids(), delta=words))
-        return [sound[at : at + _PIECE_BYTES] for at in range(0, len(sound), _PIECE_BYTES)]
 
     def play(self, piece: bytes) -> None:
         """A piece of the sound of what was said last."""

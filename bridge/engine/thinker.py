@@ -2,36 +2,20 @@
 
 import asyncio
 import functools
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import UNSET
 
 from bridge.engine.chat import chat_messages, chat_tool_choice, chat_tools
 from bridge.engine.hearing import HeardTurn
 from bridge.engine.llm import ChatServer
-from bridge.engine.mind import Content, Matter
+from bridge.engine.mind import Content, Ears, Matter, Voice
 from bridge.errors import NotImplementedHere
 from bridge.wire.sessions import ChosenTool
 
-__all__ = ["Ears", "Thinker", "Voice"]
+__all__ = ["Thinker"]
 
 _STILL_THERE = "(The caller has been silent for a while. Ask whether they are still there.)"
-
-
-class Ears(Protocol):
-    """Who understands speech."""
-
-    def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
-        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
-        ...
-
-
-class Voice(Protocol):
-    """Who speaks."""
-
-    def say(self, sentence: str, *, speed: float = 1.0, voice: object = None) -> "asyncio.Future[bytes]":
-        """One sentence as PCM16 24 kHz mono, in the session's ``voice`` if there is one of that name."""
-        ...
 
 
 class Thinker:
@@ -55,11 +39,7 @@ class Thinker:
         """Asks the language model; the answer follows word by word."""
         thought = self._server.think(_request(matter), model=str(matter.state.config.model), log=matter.log)
         if self._voice is not None and not matter.is_text:
-            output = matter.state.output
-            wanted = matter.wanted.audio.output if matter.wanted.audio is not UNSET else UNSET
-            voice = output.voice if wanted is UNSET or wanted.voice is UNSET else wanted.voice
-            speed = output.speed if output.speed is not UNSET else 1.0
-            thought.say = functools.partial(self._voice.say, speed=speed, voice=None if voice is UNSET else voice)
+            thought.say = functools.partial(self._voice.speak, speed=matter.speed, voice=matter.voice, log=matter.log)
         return thought
 
 

@@ -37,7 +37,7 @@ async def meet(models: Local) -> AsyncIterator[Meet]:
     talks = []
 
     def begin(**session: object) -> Talk:
-        talks.append(Talk(Assistant(models, Bridge()), **session))
+        talks.append(Talk(Assistant(models, models, Bridge(), seed=models.seed), **session))
         return talks[-1]
 
     yield begin

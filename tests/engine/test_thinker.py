@@ -11,6 +11,7 @@ import pytest
 from bridge.engine.hearing import HeardTurn
 from bridge.engine.llm import ChatServer
 from bridge.engine.local import Local
+from bridge.engine.pieces import Pieces
 from bridge.engine.thinker import Thinker
 from tests.engine.chat_service import ChatService, Reply, Script, call_function, refuse, say
 from tests.engine.talk import AUDIO, MS, SPOKEN_ANSWER, WRITTEN_ANSWER, Talk, silence, without_repeats
@@ -34,9 +35,12 @@ class Senses:
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
         return _done(HeardTurn("What is the weather?", is_speech=True))
 
-    def say(self, sentence: str, *, speed: float = 1.0, voice: object = None) -> "asyncio.Future[bytes]":
+    def speak(self, sentence: str, *, speed: float, voice: object, log: object) -> Pieces[bytes]:
         self.said.append(sentence)
-        return _done(b"\x01\x01" * (len(sentence.split()) * 100 * MS // 2))
+        return Pieces.of(_done(b"\x01\x01" * (len(sentence.split()) * 100 * MS // 2)))
+
+    def can_speak(self, text: str) -> bool:
+        return True
 
 
 def _done(result: Any) -> "asyncio.Future[Any]":

@@ -1,0 +1,205 @@
+"""Ears and a voice behind URLs: servers of OpenAI's ``/audio/transcriptions`` and ``/audio/speech``, each on its own.
+
+A request that brings nothing is tried again, as an upstream is.
+"""
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncIterator, Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from bridge.engine.hearing import HeardTurn
+from bridge.engine.pieces import Pieces
+from bridge.errors import BridgeError, OverLimit, UpstreamError
+from bridge.log import get_logger
+from bridge.outgoing import HTTPError, new_client, refusal, retry_delay_s
+from bridge.wire.audio import SESSION_HZ
+
+__all__ = ["HearingServer", "VoiceServer"]
+
+_log = get_logger("engine")
+
+_MAX_REQUESTS = 200  # of all sessions together
+_MAX_SPEECH_BYTES = 2 * SESSION_HZ * 300  # of one sentence: five minutes are no sentence
+_MAX_TEXT_BYTES = 1024 * 1024
+_RIFF = b"RIFF"
+_PROTOCOL = "upstream_protocol"
+
+
+class _Server:
+    """What both have in common. ``async with`` owns the connections and what is asked."""
+
+    def __init__(self, what: str, url: str, *, key: str | None, timeout_s: float, tries: int) -> None:
+        self._what = what
+        self._url = url
+        self._tries = tries
+        self._client = new_client(timeout_s, {} if key is None else {"Authorization": f"Bearer {key}"})
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.__aexit__(None, None, None)
+        await self._client.__aexit__(kind, error, trace)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _require_room(self) -> None:
+        if len(self._running) >= _MAX_REQUESTS:
+            raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its {self._what}.")
+
+    async def _answer(self, log: FilteringBoundLogger, **request: Any) -> AsyncIterator[bytes]:
+        """The body of the answer, piece by piece; raises ``UpstreamError``."""
+        for number in range(self._tries):
+            has_begun = False
+            try:
+                async for piece in self._request(request):
+                    has_begun = True
+                    yield piece
+                return
+            except UpstreamError as error:
+                delay_s = retry_delay_s(error, number)
+                if has_begun or delay_s is None or number + 1 == self._tries:
+                    raise
+                log.info("engine.speech_retry", what=self._what, code=error.code, message=error.message,
+                         in_s=round(delay_s, 2))  # fmt: skip
+            await asyncio.sleep(delay_s)
+
+    async def _request(self, request: dict[str, Any]) -> AsyncIterator[bytes]:
+        try:
+            async with self._client.stream("POST", self._url, **request) as response:
+                if response.status_code != 200:
+                    body = b""
+                    async for piece in response.aiter_bytes():
+                        body = (body + piece)[:_MAX_TEXT_BYTES]
+                    raise refusal(response.status_code, body, response.headers.get("Retry-After"))
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except HTTPError as error:
+            reason = str(error) or type(error).__name__
+            message = f"The server of the engine's {self._what} cannot be reached: {reason}"
+            raise UpstreamError(message, code=f"{self._what}_unreachable") from error
+
+
+class VoiceServer(_Server):
+    """A ``Voice``: ``/audio/speech``, whose PCM is played as it comes."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        model: str = "tts-1",
+        voice: str | None = None,
+        timeout_s: float = 30.0,
+        tries: int = 3,
+    ) -> None:
+        """``voice`` is used whichever a session asks for."""
+        super().__init__("voice", f"{url.rstrip('/')}/audio/speech", key=key, timeout_s=timeout_s, tries=tries)
+        self._model = model
+        self._voice = voice
+
+    def can_speak(self, text: str) -> bool:
+        """It is for the server to say what it cannot."""
+        return bool(text.strip())
+
+    def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
+        """One sentence; ``OverLimit`` if too many wait."""
+        self._require_room()
+        sound: Pieces[bytes] = Pieces()
+        chosen = self._voice or (voice if isinstance(voice, str) else "alloy")
+        body: dict[str, Any] = {"model": self._model, "input": sentence, "voice": chosen, "response_format": "pcm"}
+        if speed != 1.0:
+            body["speed"] = speed
+        sound.task = self._spawn(self._speak(sound, body, log))
+        return sound
+
+    async def _speak(self, sound: Pieces[bytes], body: dict[str, Any], log: FilteringBoundLogger) -> None:
+        rest, total = b"", 0
+        try:
+            async for piece in self._answer(log, json=body):
+                if not total and piece.startswith(_RIFF):
+                    raise UpstreamError("The voice's server sent a WAV file instead of PCM.", code=_PROTOCOL)
+                total += len(piece)
+                if total > _MAX_SPEECH_BYTES:
+                    raise UpstreamError("The voice's server sent too much sound.", code=_PROTOCOL)
+                piece = rest + piece
+                whole = len(piece) // 2 * 2  # a sample is cut wherever a packet ends
+                sound.put(piece[:whole])
+                rest = piece[whole:]
+        except BridgeError as error:
+            sound.end(error)
+        except Exception as error:
+            log.error("engine.answer_failed", exc_info=error)
+            sound.end(UpstreamError("The engine failed to speak."))
+        else:
+            sound.end()
+
+
+class HearingServer(_Server):
+    """``Ears``: ``/audio/transcriptions``, to which each stretch of speech goes as a WAV file."""
+
+    def __init__(
+        self, url: str, *, key: str | None = None, model: str = "whisper-1", timeout_s: float = 30.0, tries: int = 3
+    ) -> None:
+        super().__init__(
+            "hearing", f"{url.rstrip('/')}/audio/transcriptions", key=key, timeout_s=timeout_s, tries=tries
+        )
+        self._model = model
+
+    def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
+        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
+        self._require_room()
+        heard: asyncio.Future[HeardTurn] = asyncio.get_running_loop().create_future()
+        task = self._spawn(self._listen(heard, pcm, language))
+        heard.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        return heard
+
+    async def _listen(self, heard: "asyncio.Future[HeardTurn]", pcm: bytes, language: str | None) -> None:
+        try:
+            words = await self._words(pcm, language)
+            if not heard.done():
+                heard.set_result(HeardTurn(words, is_speech=bool(words)))
+        except Exception as error:
+            if not heard.done():
+                heard.set_exception(error)
+        finally:
+            heard.cancel()
+
+    async def _words(self, pcm: bytes, language: str | None) -> str:
+        fields = {"model": self._model, "response_format": "json"} | ({"language": language} if language else {})
+        answer = b""
+        async for piece in self._answer(_log, data=fields, files={"file": ("speech.wav", _wav(pcm), "audio/wav")}):
+            answer += piece
+            if len(answer) > _MAX_TEXT_BYTES:
+                raise UpstreamError("The transcript is too long.", code=_PROTOCOL)
+        try:
+            text = msgspec.json.decode(answer)["text"]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+            raise UpstreamError("The server of the engine's hearing sent no transcript.", code=_PROTOCOL) from None
+        return str(text).strip()
+
+
+def _wav(pcm: bytes) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(SESSION_HZ)
+        writer.writeframes(pcm)
+    return file.getvalue()

@@ -1,0 +1,117 @@
+"""Ears and a voice behind URLs: real speech goes there and comes back, and what goes wrong is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.engine.assistant import Assistant
+from bridge.engine.local import Local
+from bridge.engine.speech_server import HearingServer, VoiceServer
+from bridge.errors import OverLimit
+from tests.engine.speech_service import SpeechService
+from tests.engine.talk import MS, Talk, silence
+from tests.engine.test_wit import Bridge
+from tests.machine import scaled
+
+_LIMIT_S = scaled(30.0)
+_BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_SPENT = b'HTTP/1.1 402 Pay\r\nConnection: close\r\n\r\n{"error": {"message": "No credit.", "code": "spent"}}'
+_WAV = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nRIFF\x00\x00\x00\x00WAVE"
+_NO_JSON = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>"
+
+Say = Callable[[str], bytes]
+
+
+@pytest.fixture
+async def service(models: Local) -> AsyncIterator[SpeechService]:
+    async with SpeechService.serving(models) as service:
+        yield service
+
+
+@pytest.fixture
+async def talk(service: SpeechService) -> AsyncIterator[Talk]:
+    """A conversation with the engine's rules, whose ears and voice are the service."""
+    async with (
+        HearingServer(service.url, model="ear-1", timeout_s=scaled(5.0)) as ears,
+        VoiceServer(service.url, model="mouth-1", timeout_s=scaled(5.0)) as voice,
+    ):
+        transcription = {"model": "whisper-1", "language": "en"}
+        audio: dict[str, Any] = {"input": {"transcription": transcription}, "output": {"voice": "marin", "speed": 1.25}}
+        talk = Talk(Assistant(ears, voice, Bridge(), seed=0), audio=audio)
+        async with asyncio.timeout(_LIMIT_S):
+            yield talk
+        await talk.engine.aclose()
+
+
+async def test_a_question_is_heard_and_answered_there(talk: Talk, service: SpeechService, say: Say) -> None:
+    """The caller's speech becomes words at one URL, the answer's words speech at the other."""
+    talk.speak(silence(300) + say("Repeat after me, the sky is blue.") + silence(900))
+    response = await talk.answer()
+    [heard] = talk.said.of_type("conversation.item.input_audio_transcription.completed")
+    assert heard["transcript"] == "Repeat after me, the sky is blue."
+    assert response["output"][0]["content"] == [{"type": "output_audio", "transcript": "The sky is blue."}]
+    assert service.heard[-1] == {"model": "ear-1", "response_format": "json", "language": "en"}
+    [spoken] = service.spoken
+    assert spoken == {"model": "mouth-1", "input": "The sky is blue.", "voice": "marin", "response_format": "pcm",
+                      "speed": 1.25}  # fmt: skip
+    assert talk.said.sounds[response["output"][0]["id"]] == say("The sky is blue.")
+
+
+async def test_what_passes_is_asked_again(talk: Talk, service: SpeechService) -> None:
+    """A voice that is busy for a moment costs time, and no answer."""
+    service.faults = [_BUSY]
+    talk.type("Repeat after me, hello.")
+    talk.send("response.create")
+    response = await talk.answer()
+    assert response["status"] == "completed"
+    assert len(talk.said.sounds[response["output"][0]["id"]]) > 100 * MS
+
+
+@pytest.mark.parametrize(("fault", "code"), [(_SPENT, "spent"), (_WAV, "upstream_protocol")])
+async def test_a_voice_that_fails_is_told(talk: Talk, service: SpeechService, fault: bytes, code: str) -> None:
+    """The response fails with the server's own code; the next one may be spoken."""
+    service.faults = [fault]
+    talk.type("Repeat after me, hello.")
+    talk.send("response.create")
+    response = await talk.answer()
+    assert (response["status"], response["status_details"]["error"]["code"]) == ("failed", code)
+    talk.send("response.create")
+    assert (await talk.answer(2))["status"] == "completed"
+
+
+@pytest.mark.parametrize("fault", [_SPENT, _NO_JSON])
+async def test_ears_that_fail_are_told(talk: Talk, service: SpeechService, say: Say, fault: bytes) -> None:
+    """Transcription fails, as the client is told, and the answer says that nothing was understood."""
+    talk.send("session.update", session={"audio": {"input": {"turn_detection": None}}})
+    service.faults = [fault]
+    with capture_logs() as lines:
+        talk.speak(say("Repeat after me, the sky is blue."))
+        talk.send("input_audio_buffer.commit")
+        talk.send("response.create")
+        response = await talk.answer()
+    await talk.said.until("conversation.item.input_audio_transcription.failed")
+    assert "Sorry" in response["output"][0]["content"][0]["transcript"]
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["engine.hearing_failed"]
+
+
+async def test_an_interruption_ends_the_request(talk: Talk, service: SpeechService) -> None:
+    """A cancelled answer asks for no further sentence."""
+    talk.type("Repeat after me, " + "one more thing. " * 20)
+    talk.send("response.create")
+    await talk.said.until("response.output_audio_transcript.delta")
+    talk.send("response.cancel")
+    assert (await talk.answer())["status"] == "cancelled"
+    assert len(service.spoken) < 20
+
+
+async def test_only_so_many_wait(service: SpeechService) -> None:
+    """Of all sessions together; the next one is refused at once."""
+    async with HearingServer(service.url, timeout_s=scaled(5.0)) as ears:
+        waiting = [ears.listen(silence(100)) for _ in range(200)]
+        with pytest.raises(OverLimit):
+            ears.listen(silence(100))
+        for future in waiting:
+            future.cancel()
