@@ -299,7 +299,7 @@ class Daemon:
 
 
 def _choose_engine(config: Config) -> str:
-    """``local``, ``parrot``, ``remote`` or ``unused``; raises ``ConfigError`` if what was asked for is not installed."""
+    """``local``, ``parrot``, ``remote`` or ``unused``; raises ``ConfigError`` if what was chosen is not installed."""
     if not config.upstream.uses_engine:
         return "unused"
     if config.engine.engine_stt_url is not None and config.engine.engine_tts_url is not None:
