@@ -173,6 +173,8 @@ async def test_every_line_of_a_call_over_webrtc(
             await gone(daemon)
     found = _read(lines)
     assert {"call.closed", "peer.handler_failed", "library speaks"} <= found.keys()
+    of_the_daemon = [line for line in found.pop("peer.state") if "call_id" in line]  # the caller's peer has no call
+    assert {line["call_id"] for line in of_the_daemon} == set(call_ids)
     assert {line.get("call_id") for named in found.values() for line in named} == set(call_ids)
 
 
