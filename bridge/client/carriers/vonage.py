@@ -104,7 +104,8 @@ async def _connect_vonage(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     """First the answer webhook, signed, then the WebSocket of the NCCO that it is answered with."""
     call = {"uuid": dialling.call or str(uuid4()), "conversation_uuid": f"CON-{uuid4()}"}
     body = json.dumps({"from": "15550001111", "to": "15550002222", **call}).encode()
-    token = signed_token(dialling.secret, payload_hash=hashlib.sha256(body).hexdigest())
+    application = dialling.parameters.get("application_id", "11111111-0000-4000-8000-000000000009")
+    token = signed_token(dialling.secret, application_id=application, payload_hash=hashlib.sha256(body).hexdigest())
     answer = await post_json(dialling.http, body, {"Authorization": f"Bearer {token}"})
     try:
         [action] = json.loads(answer)

@@ -1,0 +1,138 @@
+"""Calls that the bridge ends are hung up by the carrier's HTTP API, if closing the stream does not do it."""
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from bridge.telephony import hang_up
+from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.web import request
+from tests.telephony.calling import calling, dialling, opened, until
+from tests.telephony.rows import SETTINGS
+
+_KEY = rsa.generate_private_key(65537, 2048)
+_PEM = _KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+class _Api:
+    """Answers each request with the next status; the last one stays."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.url = ""
+        self._statuses = list(statuses)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["_Api"]:
+        """On a port of its own."""
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
+        body = await reader.readexactly(int(fields.get("content-length", "0")))
+        self.requests.append((head[0], fields, body))
+        status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
+        writer.close()
+        await writer.wait_closed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    carrier: str
+    settings: dict[str, Any]
+    line: str
+    """The request, for the call ``call/1``."""
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    url_setting: str = ""
+    """The setting with the API's address; empty: it is fixed, as ``_API``."""
+
+
+_WAYS = [
+    _Way(
+        carrier="plivo",
+        settings={"plivo_auth_id": "MA1"},
+        line="DELETE /Account/MA1/Call/call%2F1/ HTTP/1.1",
+        headers={"authorization": "Basic TUExOjAwMTEyMjMzNDQ1NTY2Nzc4ODk5YWFiYmNjZGRlZWZm"},
+    ),
+    _Way(
+        carrier="vobiz",
+        settings={"vobiz_auth_id": "MA1"},
+        line="DELETE /Account/MA1/Call/call%2F1/ HTTP/1.1",
+        headers={"x-auth-id": "MA1", "x-auth-token": "00112233445566778899aabbccddeeff"},
+    ),
+    _Way(
+        carrier="vonage",
+        settings={"vonage_application_id": "app-1", "vonage_private_key": _PEM},
+        line="PUT /calls/call%2F1 HTTP/1.1",
+        body=b'{"action":"hangup"}',
+    ),
+    _Way(
+        carrier="infobip",
+        settings={"infobip_api_key": "KEY"},
+        line="POST /calls/1/calls/call%2F1/hangup HTTP/1.1",
+        headers={"authorization": "App KEY"},
+        body=b"{}",
+        url_setting="infobip_url",
+    ),
+]
+
+
+@asynccontextmanager
+async def _ended(serve_with: ServeWith, way: _Way, api: _Api) -> AsyncIterator[Callable[[], Any]]:
+    """A call that the bridge has ended; yields what tells how many hang-ups have failed."""
+    settings = SETTINGS | way.settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hang_up, "_PAUSE_S", 0.0)
+        if way.url_setting:
+            settings[way.url_setting] = api.url
+        else:
+            patch.setattr(importlib.import_module(f"bridge.telephony.{way.carrier}.carrier"), "_API", api.url)
+        async with serve_with(**settings) as daemon:
+            given = {"application_id": "app-1"} if way.carrier == "vonage" else {}
+            async with calling(dialling(daemon, way.carrier, call="call/1", parameters=given)):
+                session = await opened(daemon)
+                await request("DELETE", f"{daemon.url}v1/realtime/calls/{session.info.id}")
+                await until(daemon, lambda: bool(api.requests), "hang-up")
+
+            async def failures() -> int:
+                return int((await request("GET", f"{daemon.url}v1/telephony")).json["hang_ups_failed"])
+
+            yield failures
+
+
+@pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.carrier)
+async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith, way: _Way) -> None:
+    """Once, with the account's key; whatever characters the call's id has. That it is gone already is just as good."""
+    for status in (204, 404):
+        async with _Api(status).serving() as api, _ended(serve_with, way, api) as failures:
+            assert await failures() == 0
+        [(line, headers, body)] = api.requests
+        assert (line, body.replace(b" ", b"")) == (way.line, way.body)
+        assert way.headers.items() <= headers.items()
+        if way.carrier == "vonage":
+            token = headers["authorization"].removeprefix("Bearer ")
+            claims = jwt.decode(token, _KEY.public_key(), algorithms=["RS256"])
+            assert claims.keys() == {"application_id", "iat", "exp", "jti"}
+
+
+@pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.carrier)
+async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) -> None:
+    """A busy API is asked three times, one that refuses the key once; both are counted."""
+    for status, tries in ((503, 3), (401, 1)):
+        async with _Api(status).serving() as api, _ended(serve_with, way, api) as failures:
+            while await failures() < 1:
+                pass
+        assert len(api.requests) == tries
