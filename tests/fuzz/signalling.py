@@ -12,6 +12,7 @@ from bridge.errors import BadOffer, BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter, frame
 from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
@@ -132,6 +133,10 @@ def _asterisk(data: bytes) -> None:
     _converse(Asterisk, data)
 
 
+def _genesys(data: bytes) -> None:
+    _converse(Genesys, data)
+
+
 def _audiosocket_seeds() -> list[bytes]:
     identity = frame(1, bytes(16))
     return [identity + frame(0x10, bytes(320)) + frame(3, b"5") + frame(0), identity + frame(0x12, bytes(640)),
@@ -154,5 +159,6 @@ TARGETS = {
     "twilio": Target(_twilio, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
     "telnyx": Target(_telnyx, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
     "asterisk": Target(_asterisk, _asterisk_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
+    "genesys": Target(_genesys, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
     "audiosocket": Target(_audiosocket, _audiosocket_seeds, everyday_runs=5_000),
 }

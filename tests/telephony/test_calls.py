@@ -216,6 +216,21 @@ async def test_a_stream_without_media_is_no_success(open_daemon: Daemon, carrier
     assert (listener.events[-1]["result"], listener.events[-1]["reason"]) == ("client_error", "no_media")
 
 
+@pytest.mark.parametrize("carrier", ["plivo", "vobiz"])
+async def test_a_call_that_was_hung_up_is_not_dialled_again(open_daemon: Daemon, carrier: Any) -> None:
+    """A carrier that takes our closing for a broken line connects once more, and is refused, whatever it shows."""
+    where = dialling(open_daemon, carrier, call="call-1")
+    async with calling(where) as first:
+        session = await session_of(open_daemon, first)
+        await request("DELETE", f"{open_daemon.url}v1/realtime/calls/{session.info.id}")
+        await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
+    async with calling(where) as again:
+        await asyncio.wait_for(again.phone.ended.wait(), _LIMIT_S)
+    assert open_daemon.telephony.calls.refused == {f"{carrier}.call_over": 1}
+    async with calling(replace(where, call="call-2")) as other:
+        await session_of(open_daemon, other)
+
+
 async def test_calls_end_with_the_daemon(serve_with: ServeWith) -> None:
     """Nothing is left behind, whatever the carrier."""
     async with serve_with(**SETTINGS) as daemon:
