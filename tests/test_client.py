@@ -27,6 +27,7 @@ from bridge.client.sound import is_silent, read_sound, sounding_end, write_sound
 from bridge.client.terminal import Terminal, add_call_flags
 from bridge.config import Config
 from bridge.daemon import Daemon
+from tests.machine import scaled
 from tests.processes import IGNORING_INTERRUPTS, clean_environ, ran, started
 from tests.settings import config_for_tests
 
@@ -363,10 +364,31 @@ async def test_an_event_that_is_refused_ends_the_call(daemon: Daemon) -> None:
 
 async def test_patience_has_an_end(daemon: Daemon) -> None:
     """A server that hears no speech does not answer, and the caller says so."""
-    call = Call(Plan(daemon.url, transport="websocket", pcm=10 * _SILENT, timeout_s=0.6))
-    with pytest.raises(CallFailed, match=r"within 0\.6 s: the server noticed no speech"):
+    call = Call(Plan(daemon.url, transport="websocket", pcm=10 * _SILENT, timeout_s=scaled(1.0)))
+    with pytest.raises(CallFailed, match=r"within [0-9.]+ s: the server noticed no speech"):
         await call.run()
     assert daemon.registry.sessions == []
+
+
+async def test_a_call_that_fails_tells_how_much_was_said() -> None:
+    """What was not said by then does not count; where nobody answers that is all of it."""
+
+    async def hang_up_soon(socket: ServerConnection) -> None:
+        await socket.send(json.dumps({"type": "session.created", "session": {}}))
+        for _ in range(5):
+            await socket.recv()
+        await socket.close(1011)
+
+    async with serve(hang_up_soon, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        call = Call(Plan(f"ws://127.0.0.1:{port}", transport="websocket", pcm=3000 * _LOUD))
+        with pytest.raises(CallFailed, match="closed the socket"):
+            await call.run()
+        assert 0.1 <= call.summary().spoken_s < 60
+    nobody = Call(Plan(f"ws://127.0.0.1:{port}", transport="websocket", pcm=_LOUD))
+    with pytest.raises(CallFailed):
+        await nobody.run()
+    assert nobody.summary().spoken_s == 0
 
 
 async def test_a_server_of_the_beta_dialect_is_understood() -> None:

@@ -103,10 +103,11 @@ class BoundedHttp(HttpToolsProtocol):
     is_ending = False
     """The last answer is on its way; nothing more is parsed."""
 
-    def __init__(self, *args: Any, gate: Gate, **options: Any) -> None:
+    def __init__(self, *args: Any, gate: Gate, entry: Pass | None = None, **options: Any) -> None:
+        """``entry`` is that of a connection which was let through to the gate already."""
         super().__init__(*args, **options)
         self._gate = gate
-        self._entry: Pass | None = None
+        self._entry = entry
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there; it has to come to the point."""
@@ -122,7 +123,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._discarded_bytes = 0
         self._due: asyncio.TimerHandle | None = None
         self._set_due(_HEAD_TIMEOUT_S)
-        self._entry = self._gate.enter(self.client[0] if self.client else "")
+        if self._entry is None:
+            self._entry = self._gate.enter(self.client[0] if self.client else "")
         if self._entry is None:
             self.transport.write(_TOO_MANY)
             self.end()

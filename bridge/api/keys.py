@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from bridge.calls.keys import ApiKeys, Grant, KeyStore
+from bridge.calls.keys import ApiKeys, Grant, KeyStore, MintedKey
 from bridge.calls.origins import PORTS, normal_origin
 from bridge.config import ANY_ORIGIN, MINTED_PREFIX, is_loopback
 from bridge.errors import Forbidden, Unauthorized
@@ -22,7 +22,6 @@ _BEARER = "bearer "
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
 _KEY_HEADERS = ("api-key", "x-api-key")
 _BETA_HEADER, _BETA_SUBPROTOCOL = "realtime=v1", "openai-beta.realtime-v1"
-_NO_GRANT = Grant()
 
 
 class Keys:
@@ -56,10 +55,17 @@ class Keys:
         return normal in self._allow_origins or is_own
 
     async def admit(self, headers: Headers) -> Grant:
-        """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. A single use is not spent by this."""
+        """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. A single use is not spent by this.
+
+        The key is judged first: if it is wrong, no other origin helps.
+        """
         key = _presented(headers)
         minted = await self.store.find(key) if key else None
-        self._check_origin(headers, minted.grant if minted else _NO_GRANT)
+        grant = self._grant_of(key, minted)
+        self._check_origin(headers, grant)
+        return grant
+
+    def _grant_of(self, key: str | None, minted: MintedKey | None) -> Grant:
         if minted is not None:
             minted.require_valid()
             return minted.grant

@@ -32,6 +32,7 @@ from bridge.api.secrets import secret_routes
 from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket
 from bridge.api.spellings import Spellings
 from bridge.api.tls import ServedCertificate
+from bridge.api.tls_listener import TlsListener
 from bridge.api.watch import watch_route
 from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
@@ -123,7 +124,8 @@ class Server:
                 proxy_headers=False,  # uvicorn believes whoever is on loopback
                 ssl_context_factory=None if certificate is None else lambda config, default: certificate.context,
                 timeout_graceful_shutdown=max(1, round(settings.close_deadline_s)),
-            )
+            ),
+            gate,
         )
 
     async def run(self) -> None:
@@ -132,6 +134,7 @@ class Server:
             await self._server.serve(sockets=[self._socket])
         finally:
             self._server.cut()
+            await self._server.wait_cut()
 
     async def wait_started(self) -> None:
         """Returns when connections are accepted."""
@@ -143,12 +146,32 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
         super().__init__(config)
         self.is_serving = asyncio.Event()
+        self.servers: list[Any] = []
+        self._gate = gate
+        self._listeners: list[TlsListener] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, but for TLS."""
+        new_protocol = partial(
+            cast(Any, self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        backlog = self.config.backlog
+        for listening in sockets or ():
+            if self.config.ssl is not None:
+                listener = TlsListener(listening, self.config.ssl, self._gate, new_protocol)
+                await listener.start(backlog)
+                self.servers.append(listener)
+                self._listeners.append(listener)
+            else:
+                loop = asyncio.get_running_loop()
+                self.servers.append(await loop.create_server(new_protocol, sock=listening, backlog=backlog))
+        self.started = True
         self.is_serving.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -167,7 +190,7 @@ class _Uvicorn(uvicorn.Server):
 
     def cut(self) -> None:
         """Closes whatever is open still, at once."""
-        for server in getattr(self, "servers", ()):  # none where the start has failed
+        for server in self.servers:
             server.close()
         connections, tasks = list(self.server_state.connections), list(self.server_state.tasks)
         if connections or tasks:
@@ -176,6 +199,11 @@ class _Uvicorn(uvicorn.Server):
             self._guarded(connection.transport.abort)
         for task in tasks:
             task.cancel()
+
+    async def wait_cut(self) -> None:
+        """Returns when no handshake is left."""
+        for listener in self._listeners:
+            await listener.wait_closed()
 
     def _guarded(self, end: Callable[[], object]) -> None:
         """One connection that cannot be ended must not keep the others."""

@@ -56,6 +56,7 @@ class Summary:
     first_audio_ms: int | None
     """From the last audible sound of the caller to the first of the answer."""
     spoken_s: float
+    """How much of the sound had been said by the end of the call."""
     answer_s: float
     text: str
     """The answer's text, or its transcript."""
@@ -97,6 +98,7 @@ class Call:
         self._watcher = watcher
         self._listening: Listening | None = None
         self._events = 0
+        self._spoken_ms = 0
         self._sent_ids: set[str] = set()
         self._connect_ms: int | None = None
         self._failure = ""
@@ -143,7 +145,7 @@ class Call:
             call_id=self._line.call_id,
             connect_ms=self._connect_ms,
             first_audio_ms=first_audio_ms,
-            spoken_s=round(self.plan.sound_s, 2),
+            spoken_s=round(self._spoken_ms / 1000, 2),
             answer_s=round(len(answer.pcm) / BYTES_PER_MS / 1000, 2),
             text=answer.text,
             function_calls=list(answer.function_calls.values()),
@@ -236,11 +238,13 @@ class Call:
 
     def speaking(self, spoken_ms: int) -> None:
         """So much of the sound has been spoken."""
+        self._spoken_ms = spoken_ms
         if self._watcher is not None and self.answer.spoken_at is None:
             self._watcher.progress("speaking", spoken_ms / 1000, self.plan.sound_s)
 
     def spoken(self) -> None:
         """Everything has been said."""
+        self._spoken_ms = round(1000 * self.plan.sound_s)
         self.answer.finish_speaking(self._now())
         if self.plan.pcm:
             self._note("finished speaking")

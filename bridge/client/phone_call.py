@@ -46,6 +46,7 @@ class PhoneCall:
         self._heard = bytearray()
         self._connect_ms: int | None = None
         self._first_audio_ms: int | None = None
+        self._spoken_s = 0.0
         self._failure = ""
         self._began = 0.0
 
@@ -75,7 +76,7 @@ class PhoneCall:
             call_id=None,
             connect_ms=self._connect_ms,
             first_audio_ms=self._first_audio_ms,
-            spoken_s=round(len(self.plan.pcm) / BYTES_PER_MS / 1000, 2),
+            spoken_s=round(self._spoken_s, 2),
             answer_s=round(len(self.answer) / BYTES_PER_MS / 1000, 2),
             text="",
             function_calls=[],
@@ -118,11 +119,13 @@ class PhoneCall:
             if frame:
                 spoken_at = self._now()
                 self._progress(audio_format.ms_of(min(at + len(silence), len(spoken))) / 1000)
-            elif not is_silent(heard):
-                loud_at = self._now()
-                if start is None:
-                    start = len(self._heard) - len(heard)
-                    self._first_audio_ms = round(1000 * (loud_at - spoken_at))
+            else:
+                self._spoken_s = len(self.plan.pcm) / BYTES_PER_MS / 1000
+                if not is_silent(heard):
+                    loud_at = self._now()
+                    if start is None:
+                        start = len(self._heard) - len(heard)
+                        self._first_audio_ms = round(1000 * (loud_at - spoken_at))
             if phone.ended.is_set() or (start is not None and self._now() - loud_at > _SILENCE_S):
                 break
         if start is not None:
@@ -130,6 +133,7 @@ class PhoneCall:
             self.answer = sound[: sounding_end(sound)]
 
     def _progress(self, spoken_s: float) -> None:
+        self._spoken_s = spoken_s
         if self._watcher is not None:
             self._watcher.progress("speaking", spoken_s, len(self.plan.pcm) / BYTES_PER_MS / 1000)
 

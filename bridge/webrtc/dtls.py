@@ -255,11 +255,13 @@ class _Sctp(RTCSctpTransport):
             self._faults["sctp_no_room"] += 1  # as if it were lost: it comes again (RFC 9260 section 6.2)
             return
         await super()._receive_data_chunk(chunk)
-        if self._sack_misordered:
-            return
-        # Nothing is missing, so all that is held is one message: its pieces have consecutive TSNs (section 6.9).
+        # If nothing is missing, all that is held is one message: its pieces have consecutive TSNs (section 6.9). If
+        # something is, there may be as much besides as our window takes; what fills the gaps is in it as well.
+        is_missing = bool(self._sack_misordered)
+        max_bytes = _MAX_MESSAGE_BYTES + WINDOW_BYTES * is_missing
+        max_pieces = _MAX_PIECES + _MAX_PIECES * is_missing
         pieces = stream.reassembly if (stream := self._inbound_streams.get(chunk.stream_id)) else []
-        if WINDOW_BYTES - self._advertised_rwnd > _MAX_MESSAGE_BYTES or len(pieces) > _MAX_PIECES:
+        if WINDOW_BYTES - self._advertised_rwnd > max_bytes or len(pieces) > max_pieces:
             self._end_over_limit("unfinished messages")
 
     def _is_full(self, stream: sctp.InboundStream | None) -> bool:

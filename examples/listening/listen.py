@@ -1,6 +1,9 @@
-"""Writes what the caller says to a WAV file, prints every other event, and goes on where its line broke.
+"""Writes what the caller of a call says to a WAV file, prints the names of all other events, and reconnects if need be.
 
-pip install websockets; python listen.py ws://127.0.0.1:8080 rtc_… caller.wav
+    pip install websockets
+    python listen.py ws://127.0.0.1:8080 CALL_ID caller.wav
+
+CALL_ID: the console shows it, `curl http://127.0.0.1:8080/v1/calls` lists all. BRIDGE_API_KEY may hold a key.
 """
 
 import asyncio
@@ -36,4 +39,6 @@ async def listen(server: str, call_id: str, path: str) -> None:
                     print("line broke:", error, file=sys.stderr)
 
 
-asyncio.run(listen(*sys.argv[1:4]))
+if len(sys.argv) != 4:
+    sys.exit(f"usage: python {sys.argv[0]} SERVER CALL_ID FILE\n\n{__doc__}")
+asyncio.run(listen(*sys.argv[1:]))

@@ -74,6 +74,18 @@ async def test_without_the_right_key(fields: dict[str, str]) -> None:
     assert _KEY[:-1] not in refused.value.message
 
 
+@pytest.mark.parametrize("key", [None, "wrong", "ek_unknown", "expired"])
+async def test_a_wrong_key_of_a_wrong_origin(key: str | None) -> None:
+    """The key is what is wrong first: with another origin it would be refused as well."""
+    clock = FakeClock()
+    keys = _keys(clock)
+    if key == "expired":
+        key = await keys.store.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=1)
+        clock.now += 2
+    with pytest.raises(Unauthorized):
+        await keys.admit(_headers(key, origin="https://evil.example"))
+
+
 def test_subprotocols_over_several_headers() -> None:
     """A list may be split over lines, with any space."""
     raw = [(b"sec-websocket-protocol", b"realtime ,"), (b"sec-websocket-protocol", b" b,, c")]

@@ -60,6 +60,15 @@ async def test_python_listener(daemon: Daemon, tmp_path: Path, speech_pcm: bytes
         assert sound.readframes(sound.getnframes()) == speech_pcm
 
 
+async def test_python_listener_says_what_it_takes() -> None:
+    """Started without the call's id, it tells how it is used and where the id comes from."""
+    code, _, complaint = await ran(sys.executable, str(_FOLDER / "listen.py"), "ws://127.0.0.1:8080")
+    assert code == 1
+    assert complaint.startswith("usage: python ")
+    assert "SERVER CALL_ID FILE" in complaint
+    assert "v1/calls" in complaint
+
+
 @pytest.mark.browser
 @pytest.mark.timeout(60)
 async def test_page_that_listens(daemon: Daemon, short_pcm: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,15 +32,22 @@ class Reply:
         return json.loads(self.body)
 
 
-async def request(method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | str = b"") -> Reply:
-    """Sends one request and reads the whole answer."""
+async def request(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | str = b"",
+    tls: ssl.SSLContext | None = None,
+) -> Reply:
+    """Sends one request, over ``tls`` if it is given, and reads the whole answer."""
     parts = urlsplit(url)
     content = body.encode() if isinstance(body, str) else body
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = {"Host": parts.netloc, "Connection": "close", "Content-Length": str(len(content)), **(headers or {})}
     head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     async with asyncio.timeout(_LIMIT_S):
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
         try:
             writer.write(head.encode() + b"\r\n" + content)
             answer = await reader.read()

@@ -5,11 +5,10 @@ import socket
 import time
 
 from tests.hostile.attacker import under_way
-from tests.hostile.stage import KEY, Address
+from tests.hostile.stage import KEY, WAITS, Address
 
-__all__ = ["flood", "hold", "huge_first_messages", "pipelined"]
+__all__ = ["flood", "handshakes", "hold", "huge_first_messages", "pipelined"]
 
-_TIMEOUT_S = 10.0
 _UNDER_WAY_BYTES = 2**20
 _MASK = bytes(4)  # masked by zeros, the payload stays as it is
 _TEXT, _CONTINUATION, _PING, _PONG = 0x1, 0x0, 0x9, 0xA
@@ -31,7 +30,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
 
 def upgraded(address: Address, path: str, key: str | None) -> socket.socket:
     """A WebSocket that the daemon has accepted."""
-    connection = socket.create_connection(("127.0.0.1", address.port), timeout=_TIMEOUT_S)
+    connection = address.connect()
     shown = f"Authorization: Bearer {key}\r\n" if key else ""
     connection.sendall(
         f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -77,6 +76,8 @@ def flood(
             try:
                 if not connection.recv(2**20):
                     unsent.pop(connection)
+            except WAITS:
+                pass
             except OSError:
                 unsent.pop(connection, None)
         for connection in writable:
@@ -90,13 +91,25 @@ def flood(
                 if not is_under_way and taken >= _UNDER_WAY_BYTES:
                     is_under_way = True
                     under_way()
-            except BlockingIOError:
+            except WAITS:
                 pass
             except OSError:
                 unsent.pop(connection)
     for connection in connections:
         connection.close()
     return taken
+
+
+def handshakes(address: Address, count: int) -> int:
+    """Connections that shake hands over TLS, and close; how many did."""
+    done = 0
+    for _ in range(count):
+        try:
+            address.connect().close()
+        except OSError:
+            continue
+        done += 1
+    return done
 
 
 def huge_first_messages(address: Address, path: str, sockets: int, megabytes: int) -> int:
@@ -121,7 +134,7 @@ def huge_first_messages(address: Address, path: str, sockets: int, megabytes: in
 def pipelined(address: Address, sockets: int, seconds: float) -> int:
     """Requests that are sent ahead without end; the bytes of the answers."""
     chunk = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500
-    connections = [socket.create_connection(("127.0.0.1", address.port), timeout=_TIMEOUT_S) for _ in range(sockets)]
+    connections = [address.connect() for _ in range(sockets)]
     for connection in connections:
         connection.setblocking(False)
     came = 0
@@ -133,7 +146,7 @@ def pipelined(address: Address, sockets: int, seconds: float) -> int:
         for connection in writable:
             try:
                 connection.send(chunk)
-            except BlockingIOError:
+            except WAITS:
                 pass
     for connection in connections:
         connection.close()
@@ -150,6 +163,8 @@ _HELD = {
     "admitted_body": f"POST /v1/realtime/calls HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
     "Content-Type: application/sdp\r\nContent-Length: 9000\r\n\r\nv=0".encode(),
     "nothing": b"",
+    "no_hello": b"",
+    "half_hello": bytes.fromhex("160301020001000001fc0303"),  # of a TLS handshake (RFC 8446 section 4.1.2)
     "line_ends": b"\r\n",
 }
 
@@ -158,7 +173,7 @@ def hold(address: Address, kinds: list[str], count: int, seconds: float, trickle
     """Connections that say something and then next to nothing, ``count`` of each kind; what is open in the end."""
     connections: list[tuple[str, socket.socket]] = []
     for kind in kinds * count:
-        connection = socket.create_connection(("127.0.0.1", address.port), timeout=_TIMEOUT_S)
+        connection = address.connect(is_plain=kind.endswith("_hello"))
         connection.sendall(_HELD[kind])
         connection.setblocking(False)
         connections.append((kind, connection))
@@ -178,7 +193,7 @@ def _is_open(kind: str, connection: socket.socket, trickle: str) -> bool:
             connection.send(b"\r\n" if kind == "line_ends" else trickle.encode())
         while connection.recv(65_536):
             pass
-    except BlockingIOError:
+    except WAITS:
         return True
     except OSError:
         pass

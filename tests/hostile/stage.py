@@ -1,10 +1,11 @@
 """What a test of an attack is made of: a live daemon, an innocent call beside it, and an attacker in its own process.
 
-Theory of operation. The innocent call is an owner's WebSocket that appends 20 ms of sound every 20 ms, and a listener
-that hears it. The attacker's process is started first and waits; then the call is measured on the quiet machine, then
-the attacker is let loose and the call is measured again, until the attacker has done what it came for. What counts is
-the longest time in which the listener heard nothing, without the time in which the daemon or the test was ready to run
-and the machine had no processor for it: the kernel tells it, and a busy machine is nobody's attack.
+Theory of operation. The innocent call is an owner's WebSocket that appends 20 ms of sound every 20 ms, or a peer that
+sends them, and a listener that hears it. The attacker's process is started first and waits; then the call is measured
+on the quiet machine, then the attacker is let loose and the call is measured again, until the attacker has done what it
+came for. What counts is the longest time in which the listener heard nothing, without the time in which the daemon or
+the test was ready to run and the machine had no processor for it: the kernel tells it, and a busy machine is nobody's
+attack.
 
     async def test_it(target: Target) -> None:
         outcome = await attacked(target, some_attack, 1000)
@@ -15,14 +16,17 @@ and the machine had no processor for it: the kernel tells it, and a busy machine
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -33,12 +37,15 @@ import psutil
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks.kit.load import LoadPeer, Weather
+from bridge.webrtc.dtls import new_certificate
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 
 __all__ = [
     "KEY",
     "OPERATOR",
+    "WAITS",
     "Address",
     "Innocent",
     "Outcome",
@@ -61,7 +68,11 @@ MAX_LEFT_MB = 40
 """More than before, soon after the attack: what the allocator keeps for the next one."""
 
 _ROOT = Path(__file__).parents[2]
-_READY = re.compile(r"bridge is ready: http://127\.0\.0\.1:(\d+)/  media: UDP (\d+)")
+_READY = re.compile(r"bridge is ready: https?://\[?([^/]+?)\]?:(\d+)/  media: UDP (\d+)")
+WAITS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What says that a socket, with TLS or without, has nothing to read or no room to write."""
+
+_TIMEOUT_S = 10.0
 _START_LIMIT_S = scaled(20.0)
 _QUIET_S = 2.0
 _AFTERWARDS_S = 0.5
@@ -70,6 +81,7 @@ _BACK_LIMIT_S = scaled(10.0)
 _FRAME_S = 0.020
 _SOUND = base64.b64encode(bytes(range(240)) * 4).decode()  # 20 ms of PCM16 at 24 kHz
 _APPEND = json.dumps({"type": "input_audio_buffer.append", "audio": _SOUND})
+_NO_TURNS = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
 _SAMPLE_S = 0.05
 _MB = 1024 * 1024
 
@@ -81,6 +93,27 @@ class Address:
     port: int
     udp_port: int
     audiosocket_port: int = 0
+    host: str = "127.0.0.1"
+    certificate: str = ""
+    """The path of the one that it shows over TLS."""
+
+    @property
+    def origin(self) -> str:
+        """As a URL begins."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.certificate else ''}://{host}:{self.port}"
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """A context that trusts it; None without TLS."""
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+
+    def connect(self, *, is_plain: bool = False) -> socket.socket:
+        """A connection by which HTTP may be spoken; ``is_plain`` leaves TLS out."""
+        connection = socket.create_connection((self.host, self.port), timeout=_TIMEOUT_S)
+        if not self.certificate or is_plain:
+            return connection
+        return ssl.create_default_context(cafile=self.certificate).wrap_socket(connection, server_hostname="localhost")
 
 
 class Target:
@@ -95,7 +128,7 @@ class Target:
     @property
     def url(self) -> str:
         """Of HTTP and WebSocket."""
-        return f"http://127.0.0.1:{self.address.port}/"
+        return f"{self.address.origin}/"
 
     @property
     def is_running(self) -> bool:
@@ -144,7 +177,10 @@ def serve(log: Path, *flags: str, stderr: int | None = None) -> Iterator[Target]
         line = process.stdout.readline()
         ready = _READY.match(line)
         assert ready, line + log.read_text()
-        yield Target(process, Address(int(ready[1]), int(ready[2]), _audiosocket_port(process.pid, int(ready[1]))), log)
+        port = int(ready[2])
+        certificate = flags[flags.index("--tls-cert") + 1] if "--tls-cert" in flags else ""
+        address = Address(port, int(ready[3]), _audiosocket_port(process.pid, port), ready[1], certificate)
+        yield Target(process, address, log)
     finally:
         if process.poll() is None:
             process.kill()
@@ -159,12 +195,20 @@ def _audiosocket_port(pid: int, http_port: int) -> int:
 
 
 class Innocent:
-    """A call whose sound reaches a listener; it notes when."""
+    """A call whose sound reaches a listener; it notes when. ``say`` is told the number of each frame of 20 ms."""
 
-    def __init__(self, call_id: str, owner: ClientConnection, listener: ClientConnection, daemon_pid: int) -> None:
+    def __init__(
+        self,
+        call_id: str,
+        say: Callable[[int], Awaitable[None]],
+        is_open: Callable[[], bool],
+        listener: ClientConnection,
+        daemon_pid: int,
+    ) -> None:
         self.call_id = call_id
         self._pids = daemon_pid, os.getpid()
-        self._owner = owner
+        self._say = say
+        self._is_open = is_open
         self._listener = listener
         self._heard: list[tuple[float, float]] = []  # when, and by how much the machine had delayed us until then
 
@@ -173,10 +217,10 @@ class Innocent:
         loop = asyncio.get_running_loop()
         due = loop.time()
         with contextlib.suppress(ConnectionClosed):
-            while True:
+            for number in itertools.count():
                 due += _FRAME_S
                 await asyncio.sleep(due - loop.time())
-                await self._owner.send(_APPEND)
+                await self._say(number)
 
     async def listen(self) -> None:
         """Until cancelled, or cut off: notes when each piece of sound has come."""
@@ -199,8 +243,8 @@ class Innocent:
 
     @property
     def is_alive(self) -> bool:
-        """Neither of its sockets is closed."""
-        return self._owner.close_code is None and self._listener.close_code is None
+        """Neither the caller nor the listener is gone."""
+        return self._is_open() and self._listener.close_code is None
 
 
 def _delayed_s(pid: int) -> float:
@@ -212,25 +256,68 @@ def _delayed_s(pid: int) -> float:
 
 
 @asynccontextmanager
-async def innocent_call(target: Target) -> AsyncIterator[Innocent]:
+async def innocent_call(target: Target, transport: str = "websocket") -> AsyncIterator[Innocent]:
     """A call that is speaking, with somebody who hears it."""
-    async with open_socket(target.url, "model=any", additional_headers=OPERATOR) as owner:
-        call_id = owner.events[0]["session"]["id"]
-        session = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
-        await owner.send({"type": "session.update", "session": session})
-        await owner.until("session.updated")
+    call = _websocket_call if transport == "websocket" else _webrtc_call
+    async with call(target) as (call_id, say, is_open):
         address = f"{target.url.replace('http', 'ws', 1)}v1/realtime?call_id={call_id}&audio=pcm16"
+        options: dict[str, Any] = {"compression": None, "proxy": None, "additional_headers": OPERATOR}
         async with (
-            connect(address, compression=None, proxy=None, additional_headers=OPERATOR) as listener,
+            connect(address, ssl=target.address.tls, **options) as listener,
             asyncio.TaskGroup() as tasks,
         ):
-            innocent = Innocent(call_id, owner.connection, listener, target.process.pid)
+            innocent = Innocent(call_id, say, is_open, listener, target.process.pid)
             running = [tasks.create_task(innocent.speak()), tasks.create_task(innocent.listen())]
             try:
                 yield innocent
             finally:
                 for task in running:
                     task.cancel()
+
+
+_Caller = tuple[str, Callable[[int], Awaitable[None]], Callable[[], bool]]
+"""The call's id, what says a frame of sound, and whether it is still there."""
+
+
+@asynccontextmanager
+async def _websocket_call(target: Target) -> AsyncIterator[_Caller]:
+    async with open_socket(target.url, "model=any", additional_headers=OPERATOR, ssl=target.address.tls) as owner:
+        await owner.send({"type": "session.update", "session": _NO_TURNS})
+        await owner.until("session.updated")
+        connection = owner.connection
+
+        async def say(_: int) -> None:
+            await connection.send(_APPEND)
+
+        yield owner.events[0]["session"]["id"], say, lambda: connection.close_code is None
+
+
+@asynccontextmanager
+async def _webrtc_call(target: Target) -> AsyncIterator[_Caller]:
+    call_ids = []
+
+    async def signal_offer(offer: str) -> bytes:
+        headers = {**OPERATOR, "Content-Type": "application/sdp"}
+        reply = await request("POST", f"{target.url}v1/realtime/calls", headers=headers, body=offer)
+        assert reply.status == 201, reply
+        call_ids.append(reply.headers["location"].rpartition("/")[2])
+        return reply.body
+
+    peer = LoadPeer(new_certificate(), 0, Weather())
+    await peer.connect("127.0.0.1", signal_offer)
+    loop = asyncio.get_running_loop()
+
+    async def say(number: int) -> None:
+        peer.send_frame(number)
+        peer.keep_alive(loop.time())
+
+    try:
+        async with open_socket(target.url, f"call_id={call_ids[0]}", additional_headers=OPERATOR) as beside:
+            await beside.send({"type": "session.update", "session": _NO_TURNS})
+            await beside.until("session.updated")
+        yield call_ids[0], say, lambda: not peer.faults
+    finally:
+        await peer.aclose()
 
 
 @dataclass(slots=True)
@@ -258,13 +345,16 @@ class Outcome:
         assert self.left_mb <= MAX_LEFT_MB, self
 
 
-async def attacked(target: Target, attack: Callable[..., Any], *arguments: Any) -> Outcome:
+async def attacked(
+    target: Target, attack: Callable[..., Any], *arguments: Any, transport: str = "websocket"
+) -> Outcome:
     """Lets ``attack(target.address, *arguments)`` run in a process of its own beside an innocent call.
 
-    ``attack`` is a function of a module; the arguments, and what it returns, are JSON.
+    ``attack`` is a function of a module; the arguments, and what it returns, are JSON. ``transport`` is the innocent
+    call's: ``websocket`` or ``webrtc``.
     """
     loop = asyncio.get_running_loop()
-    async with attacker(target, attack, *arguments) as attacking, innocent_call(target) as innocent:
+    async with attacker(target, attack, *arguments) as attacking, innocent_call(target, transport) as innocent:
         before_mb = target.rss_mb
         began = innocent.now()
         await asyncio.sleep(_QUIET_S)
@@ -358,5 +448,5 @@ async def _left_mb(target: Target, before_mb: float) -> float:
 
 
 async def _is_listed(target: Target, call_id: str) -> bool:
-    reply = await request("GET", f"{target.url}v1/calls", headers=OPERATOR)
+    reply = await request("GET", f"{target.url}v1/calls", headers=OPERATOR, tls=target.address.tls)
     return call_id in [call["id"] for call in reply.json["data"]]

@@ -15,10 +15,6 @@ __all__ = ["audiosocket_flood", "audiosocket_hold", "endless_head", "forms", "ga
 _TIMEOUT_S = 10.0
 
 
-def _connect(address: Address) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", address.port), timeout=_TIMEOUT_S)
-
-
 def _push(connection: socket.socket, pieces: Iterable[bytes]) -> int:
     """Sends until all is sent or nobody takes any more; the bytes that were taken."""
     taken = 0
@@ -53,7 +49,7 @@ def endless_head(address: Address, kind: str, megabytes: int, connections: int) 
     }[kind]
     seen = []
     for _ in range(connections):
-        with _connect(address) as connection:
+        with address.connect() as connection:
             taken = _push(connection, [start, *[piece] * (megabytes * 2**20 // len(piece))])
             seen.append((_status(connection), taken))
             time.sleep(0)
@@ -64,7 +60,7 @@ def garbage_requests(address: Address, count: int) -> dict[str, int]:
     """Requests that are none, a connection for each; how often each status came."""
     seen: Counter[str] = Counter()
     for _ in range(count):
-        with _connect(address) as connection:
+        with address.connect() as connection:
             _push(connection, [b"\x00garbage of some length that is no request\r\n\r\n"])
             seen[str(_status(connection))] += 1
     return seen
@@ -79,7 +75,7 @@ def forms(address: Address, key: str, kind: str, count: int) -> dict[str, int]:
             f"POST /v1/realtime/calls HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
             f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        with _connect(address) as connection:
+        with address.connect() as connection:
             _push(connection, [head.encode("latin-1"), body])
             seen[str(_status(connection))] += 1
     return seen

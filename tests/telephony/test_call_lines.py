@@ -36,6 +36,7 @@ _PROCESS_LOGGERS = {
     "daemon",
     "api.http",
     "api.server",
+    "api.tls_listener",
     "calls.events",
     "calls.overload",
     "calls.reaper",

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from bridge.client import CallFailed
 from bridge.client.carriers.table import CARRIERS, SIMULATORS
+from bridge.client.phone_call import PhoneCall, PhonePlan
 from bridge.client.sound import read_sound, write_sound
 from bridge.daemon import Daemon
 from tests.end_to_end.sound import PLAYED_LIKENESS, match, resample, samples_of, stretched_likeness
@@ -98,3 +100,11 @@ async def test_what_is_wrong_is_said(open_daemon: Daemon, words_file: str) -> No
         assert got[0] == code, arguments
         assert words in got[2]
         assert "hush" not in got[1] + got[2]
+
+
+async def test_a_call_that_is_hung_up_tells_how_much_was_said(open_daemon: Daemon, speech_pcm: bytes) -> None:
+    """What was still to be said does not count."""
+    call = PhoneCall(PhonePlan(dialling(open_daemon, "telnyx", secret="wrong"), pcm=20 * speech_pcm))
+    with pytest.raises(CallFailed, match="hung up"):
+        await call.run()
+    assert call.summary().spoken_s < len(20 * speech_pcm) / 48_000

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiortc import rtcsctptransport as sctp
+from aiortc.utils import uint32_gte
 
 from bridge.media.playback import Part
 from bridge.webrtc.dtls import WINDOW_BYTES, is_well_formed
@@ -277,6 +278,39 @@ async def test_messages_that_never_end(calls: Calls) -> None:
     """Unfinished messages are held up to a bound; over it the call ends."""
     size = 1000
     await send_by(calls.victim, calls.victim.pieces(WINDOW_BYTES // size + 10, bytes(size)), 1)
+    await is_ended(calls, "sctp_over_limit")
+
+
+def has_come(caller: Caller, tsn: int) -> bool:
+    """Everything up to this TSN has come to the peer of ``caller``, or it has ended the call."""
+    association = caller.peer._secure._sctp
+    assert association is not None
+    return caller.owner.ended is not None or uint32_gte(association._last_received_tsn or 0, tsn)
+
+
+@pytest.mark.parametrize("size", [1000, 1])
+@pytest.mark.parametrize("kind", ["message", "messages"])
+async def test_a_gap_hides_nothing(calls: Calls, kind: str, size: int) -> None:
+    """While a packet is missing, what comes in order is bounded as well: one message without end, or many too early."""
+    victim, count = calls.victim, 900 if size > 1 else 3000
+    first, stream = victim.association._local_tsn, victim.channel.id or 0
+    sequence = victim.association._outbound_stream_seq.get(stream, 0)
+    far = data_chunk((first + 60_000) % 2**32, b"far ahead", stream=stream, sequence=sequence + 9)
+    if kind == "message":
+        chunks = victim.pieces(count, bytes(size))
+    else:
+        chunks = [
+            data_chunk((first + n) % 2**32, bytes(size), stream=stream, sequence=sequence + 5) for n in range(count)
+        ]
+    await victim.send_sctp(far)
+    per_packet = 1 if size > 1 else 40
+    for at in range(0, count, per_packet):
+        await victim.send_sctp(*chunks[at : at + per_packet])
+        last = (first + at + len(chunks[at : at + per_packet]) - 1) % 2**32
+        while victim.owner.ended is None and not has_come(victim, last):  # noqa: ASYNC110 (no event tells of it)
+            await asyncio.sleep(0)
+        if victim.owner.ended is not None:
+            break
     await is_ended(calls, "sctp_over_limit")
 
 
