@@ -3,7 +3,7 @@
     leg or owner ──▶ input track ──▶ listeners' streams, then the upstream
     upstream ──▶ output track ──▶ listeners' streams, then the leg
 
-Where nobody wants another format than the one that comes, bytes pass through as they are. Opus for listeners is made
+If nobody wants another format than the one that comes, bytes pass through as they are. Opus for listeners is made
 once for all of them. If it comes as Opus, from a caller or from an upstream whose answers are passed on, they get the
 very packets, and nothing is decoded or encoded for them.
 """

@@ -18,7 +18,7 @@ class Downstream(Protocol):
     """What an upstream reports to."""
 
     def deliver_event(self, event: ServerEvent, body: Body | None = None) -> None:
-        """A server event, sound excepted; ``body`` where it holds more than ``event`` knows of."""
+        """A server event, sound excepted; ``body`` if it holds more than ``event`` knows of."""
         ...
 
     def deliver_audio(self, part: Part, sound: bytes) -> None:
@@ -39,7 +39,7 @@ class Upstream(Protocol):
 
     @property
     def passage(self) -> PassingUpstream | None:
-        """Where Opus may pass as it is; another one whenever the upstream is replaced."""
+        """What Opus may pass through as it is, if anything; another one whenever the upstream is replaced."""
         ...
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
@@ -56,7 +56,7 @@ class Upstream(Protocol):
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which it delivers the answer's, likewise."""
+        """In which it delivers the answer's sound; may change whenever the session's configuration does."""
         ...
 
     def receive_client_event(self, message: ClientMessage) -> None:

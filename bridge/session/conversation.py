@@ -49,7 +49,7 @@ class Conversation:
         return [self._items[item_id] for item_id in self._order]
 
     def require_room(self) -> None:
-        """Raises ``BadEvent`` where no item fits any more."""
+        """Raises ``BadEvent`` if no item fits any more."""
         if len(self._order) >= _MAX_ITEMS:
             raise BadEvent(f"The conversation has {_MAX_ITEMS} items, which is the limit; delete some first.")
 
@@ -57,7 +57,7 @@ class Conversation:
         """Makes ``item`` complete and finds its place behind ``after`` (``root``: in front; None: last).
 
         Completed are id, object, status, and a function call's call_id. Returns the id of the item before it; raises
-        ``BadEvent`` where it cannot stand there. It is not in the conversation before ``insert``.
+        ``BadEvent`` if it cannot stand there. It is not in the conversation before ``insert``.
         """
         if item.id is UNSET:
             item.id = new_id("item")
@@ -118,7 +118,7 @@ class Conversation:
         return self._items.get(item_id)
 
     def find(self, item_id: str, *, param: str = "item_id") -> Item:
-        """The item; raises ``BadEvent``, which names ``param``, where there is none of this id."""
+        """The item; raises ``BadEvent``, which names ``param``, if there is none of this id."""
         item = self._items.get(item_id)
         if item is None:
             raise BadEvent(f"There is no item '{item_id}'.", param=param)

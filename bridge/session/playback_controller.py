@@ -1,6 +1,6 @@
 """What the caller hears of a session: the leg that plays, what it has played, and who waits to know.
 
-Only where there is a leg does the server play; an owner's client plays for itself, and knows for itself.
+The server plays only if there is a leg; an owner's client plays for itself, and knows for itself.
 
 Responses may be given at the same time, as one beside the conversation is. The caller hears one after the other, each
 whole: the first to sound has its turn until it is done, and the others wait here.
@@ -146,7 +146,7 @@ class PlaybackController:
                 self._turn = response_id
 
     def forward(self, part: Part, passed: PassedPacket) -> bool:
-        """A packet of an answer, as it came; False where the leg takes only sound, or is still playing some."""
+        """A packet of an answer, as it came; False if the leg takes only sound, or is still playing some."""
         if part.response_id in self._cleared:
             return True
         passage = None if self.leg is None else self.leg.passage
@@ -180,7 +180,7 @@ class PlaybackController:
     def mark(self, listener: Listener, name: str) -> None:
         """Comes back when the sound before it has been played; raises ``BadEvent``."""
         if self.leg is None:
-            raise BadEvent("Only where the server plays does it know of marks; here the client does.", param="type")
+            raise BadEvent("Marks are known to whoever plays: in this session that is the client.", param="type")
         if len(self._marks) >= _MAX_MARKS:
             raise BadEvent(f"{_MAX_MARKS} marks are waiting, which is the limit.")
         mark_id = new_id("mark")

@@ -40,7 +40,7 @@ class RequestTracker:
         self._asked.pop()
 
     def find(self, event: server.ServerEvent) -> Listener | None:
-        """Whom alone ``event`` is for; None where it is for everyone."""
+        """Whom alone ``event`` is for; None if it is for everyone."""
         for asked in self._asked:
             if isinstance(event, server.Error):
                 if asked.event_id != event.error.event_id:

@@ -108,7 +108,7 @@ class SessionState:
 
     @property
     def turn_detection(self) -> TurnDetection | None:
-        """How turns are found; None where the client ends them itself."""
+        """How turns are found; None if the client ends them itself."""
         turns = self.input.turn_detection
         return None if turns is UNSET else turns
 
@@ -139,7 +139,7 @@ class SessionState:
     def updated(self, update: SessionConfig) -> SessionConfig:
         """The configuration with ``update`` laid over it; what the server alone sets is left as it is.
 
-        Raises ``BadEvent`` for what cannot be changed, and where the whole would not go together.
+        Raises ``BadEvent`` for what cannot be changed, and if the whole would not go together.
         """
         self._require_type(update)
         self._require_model(update)
@@ -198,13 +198,13 @@ class SessionState:
         return active.id
 
     def require_audio(self, item_id: str, content_index: int) -> None:
-        """Raises ``BadEvent`` where there is no assistant's sound to truncate."""
+        """Raises ``BadEvent`` if there is no assistant's sound to truncate."""
         part = _content(self.conversation.find(item_id), content_index)
         if not isinstance(part, items.OutputAudio):
             raise BadEvent("Only an assistant's audio can be truncated.", param="item_id")
 
     def require_answerable(self, item: items.Item) -> None:
-        """Raises ``BadEvent`` where ``item`` answers what nobody asked."""
+        """Raises ``BadEvent`` if ``item`` answers what nobody asked."""
         if isinstance(item, items.McpApprovalResponse):
             raise BadEvent(
                 f"There is no approval request '{item.approval_request_id}'.", param="item.approval_request_id"

@@ -68,7 +68,7 @@ class Backlog:
         return self._control_bytes <= limits.backlog_bytes
 
     def take(self, last_event_id: str) -> EncodedMessage:
-        """The oldest; where sound was dropped, a report behind ``last_event_id`` stands in its place."""
+        """The oldest; if sound was dropped, a report behind ``last_event_id`` stands in its place."""
         is_sound = bool(self._sound) and (not self._control or self._sound[0][0] < self._control[0][0])
         if self._unreported_events and (is_sound or not self._sound):
             report = ListenerDropped(

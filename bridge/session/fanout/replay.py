@@ -2,7 +2,7 @@
 
 Control events are numbered through the session, and the newest are kept; so is the newest sound of every stream that
 somebody hears or has just heard. Both are bounded in bytes, control events in number too. What was told to one listener
-alone is not kept. Where control events are missing there is no resuming; missing sound shows in its numbers.
+alone is not kept. If control events are missing, nobody can resume from there; missing sound shows in its numbers.
 """
 
 from collections import deque
@@ -96,7 +96,7 @@ class _History:
                 self._runs.popleft()
 
     def behind(self, number: int) -> int | None:
-        """The control event before a sound event; None where that is not known any more."""
+        """The control event before a sound event; None if that is not known any more."""
         return next((behind for first, behind in reversed(self._runs) if first <= number), None)
 
 
@@ -168,7 +168,7 @@ class Replay:
         self._bytes = self._sound_bytes = 0
 
     def find(self, event_id: str) -> Place:
-        """The place behind an event; raises ``BadRequest`` where there was none, ``ResumeGap`` where it is too old."""
+        """The place behind an event; raises ``BadRequest`` if there was none, ``ResumeGap`` if it is too old."""
         stream, _, digits = event_id.removesuffix(DROPPED).rpartition("_")
         if not event_id.startswith(self.prefix) or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
             raise BadRequest(f"No event of this call is called '{event_id[:64]}'.", param="after")
