@@ -12,7 +12,6 @@ from typing import Any
 
 from starlette.requests import Request
 
-from bridge import log as logging
 from bridge.api.gate import Gate
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
@@ -23,7 +22,7 @@ from bridge.api.server import Server, new_app
 from bridge.api.tls import ServedCertificate, new_tls_context
 from bridge.calls.keys import LocalKeyStore
 from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
-from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.registry import Registry
 from bridge.calls.service import CallService
 from bridge.config import Config, ObserveSettings
 from bridge.config.reload import Changes
@@ -36,9 +35,7 @@ from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.observe.observer import OPERATIONS, Observer
 from bridge.recording.recorder import EveryCall, Recorder
-from bridge.reload import Reloader, Renewal
-from bridge.session.budget import KeepLimits
-from bridge.session.fanout.backlog import Limits
+from bridge.reload import Reloader, Rooms, backlog_limits, call_limits
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS
@@ -100,7 +97,7 @@ class Daemon:
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
-            await self.registry.drain(self._config.server.drain_s)
+            await self.registry.drain(self._reloader.config.server.drain_s)
             self._is_open = False
             async with asyncio.timeout(self._config.server.close_deadline_s + _CLOSE_MARGIN_S):
                 await self._stack.aclose()
@@ -131,18 +128,17 @@ class Daemon:
             config.upstream,
             self.endpoint.runner,
             new_engine=lambda context: self._new_engine(context),
-            agent_limits=_backlog(config),
+            agent_limits=backlog_limits(config),
             on_change=lambda event: self.registry.events.publish(event),
         )
         self.registry = Registry(
             dialler.new_upstream,
-            _call_limits(config),
+            call_limits(config),
             is_relayed=dialler.is_relayed,
             default_model=dialler.default_model,
         )
-        self._dialler = dialler
         self.registry.events.subscribe(dialler.lobby)
-        self._keys = keys = Keys(config.access.api_key, config.access.allow_origin, LocalKeyStore())
+        keys = Keys(config.access.api_key, config.access.allow_origin, LocalKeyStore())
 
         def admit_operator(request: Request) -> Awaitable[object]:
             return keys.admit_admin(request.headers)
@@ -167,14 +163,13 @@ class Daemon:
             if recording.record_calls:
                 self.registry.events.subscribe(EveryCall(recorder, self.registry.find))
         await stack.enter_async_context(self.endpoint)
-        self._new_engine = await self._engine(stack)  # it takes seconds: settings are judged before
-        self._proxies = TrustedProxies(server.trusted_proxies)
-        self._gate = gate = Gate(server.max_pending, server.max_pending_per_address, self._proxies)
-        self._quotas = LocalQuotas.of(calls=config.calls.calls_per_key, listeners=listeners.max_listeners_per_key)
+        proxies = TrustedProxies(server.trusted_proxies)
+        gate = Gate(server.max_pending, server.max_pending_per_address, proxies)
+        quotas = LocalQuotas.of(calls=config.calls.calls_per_key, listeners=listeners.max_listeners_per_key)
         calls = CallService(
             self.registry,
             keys.store,
-            self._quotas,
+            quotas,
             webrtc=self.endpoint,
             lobby=dialler.lobby,
             recorder=recorder,
@@ -189,22 +184,35 @@ class Daemon:
             queue_limit_s=int(media.outbound_queue_s),
         )
         self.telephony = await stack.enter_async_context(telephony)
-        self._page_keys = LocalKeyAllowance(config.access.page_keys_limit)
-        self._reloader = Reloader(config, self._read_settings, self._apply, has_engine=self.engine != "unused")
+        self._new_engine = await self._engine(stack)  # it takes seconds: settings and ports are tried before
+        page_keys = LocalKeyAllowance(config.access.page_keys_limit)
+        certificate: ServedCertificate | None = None
+        if server.tls_cert is not None and server.tls_key is not None:
+            certificate = ServedCertificate(new_tls_context(server.tls_cert, server.tls_key))
+        rooms = Rooms(
+            keys=keys,
+            page_keys=page_keys,
+            certificate=certificate,
+            proxies=proxies,
+            gate=gate,
+            endpoint=self.endpoint,
+            telephony=telephony,
+            registry=self.registry,
+            quotas=quotas,
+            upstreams=dialler,
+        )
+        self._reloader = Reloader(config, self._read_settings, rooms, has_engine=self.engine != "unused")
         app = new_app(
             calls,
             keys,
             models=dialler.models,
-            proxies=self._proxies,
-            page_keys=self._page_keys,
+            proxies=proxies,
+            page_keys=page_keys,
             routes=[*telephony.routes, *observer.routes, reload_route(admit_operator, self._reloader.reload)],
             operations=[*telephony.operations, *OPERATIONS, *RELOAD_OPERATIONS],
             middleware=observer.middleware,
         )
-        self._certificate: ServedCertificate | None = None
-        if server.tls_cert is not None and server.tls_key is not None:
-            self._certificate = ServedCertificate(new_tls_context(server.tls_cert, server.tls_key))
-        servers = [Server(app, listening, server, gate, certificate=self._certificate)]
+        servers = [Server(app, listening, server, gate, certificate=certificate)]
         if for_metrics is not None:
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
@@ -214,6 +222,7 @@ class Daemon:
             stack.callback(http.stop)
         await stack.enter_async_context(dialler)
         await stack.enter_async_context(self.registry)
+        await telephony.accept()
         for http in servers:
             await http.wait_started()
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
@@ -229,7 +238,7 @@ class Daemon:
         local = self._local if self.engine == "local" else None
         if self.engine == "local" and local is None:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
-        around = _Surroundings(lambda: _told(self._config), self.registry)
+        around = _Surroundings(lambda: _told(self._reloader.config), self.registry)
         new_mind = await new_mind_factory(settings, local, around, stack)
         return lambda context: Engine(new_mind(), context)
 
@@ -250,30 +259,6 @@ class Daemon:
         except Exception as error:
             _log.error("config.reload_failed", exc_info=error)
 
-    def _apply(self, renewal: Renewal) -> None:
-        """All that a room is told of changed settings; what is not here needs a restart."""
-        self._config = config = renewal.config
-        logging.set_level(config.log.log_level)
-        server, media, access = config.server, config.media, config.access
-        self._keys.apply(access.api_key, access.allow_origin)
-        self._page_keys.limit = access.page_keys_limit
-        if self._certificate is not None and renewal.certificate is not None:
-            self._certificate.use(renewal.certificate)
-        self._proxies.trust(server.trusted_proxies)
-        self._gate.limit, self._gate.limit_per_address = server.max_pending, server.max_pending_per_address
-        queue_limit_s = int(media.outbound_queue_s)
-        self.endpoint.apply(
-            connect_timeout_s=media.connect_timeout_s,
-            peer_timeout_s=media.peer_timeout_s,
-            queue_limit_s=queue_limit_s,
-        )
-        self.telephony.apply(config.telephony, config.carriers, queue_limit_s=queue_limit_s)
-        self.registry.apply(_call_limits(config))
-        self._quotas.limit_to(calls=config.calls.calls_per_key, listeners=config.listeners.max_listeners_per_key)
-        self._dialler.lobby.limits = _backlog(config)
-        self._dialler.use(renewal.plan)
-        self.registry.default_model = self._dialler.default_model
-
     def stats(self) -> DaemonStats:
         """Of the process, apart from its calls."""
         registry = self.registry
@@ -282,11 +267,11 @@ class Daemon:
             is_overloaded=registry.admission.lag.is_too_late,
             loop_lag_ms=registry.admission.lag.mean_ms,
             kept_bytes=registry.budgets.used_bytes,
-            connections_refused=self._gate.refused,
+            connections_refused=self._reloader.rooms.gate.refused,
             log_lines_dropped=self._log_lines_dropped(),
             endpoint=self.endpoint.stats(),
             telephony=self.telephony.stats(),
-            targets=self._dialler.stats(),
+            targets=self._reloader.rooms.upstreams.stats(),
         )
 
     @property
@@ -310,27 +295,6 @@ def _choose_engine(config: Config) -> str:
         advice = "pip install '.[local]'"
         raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
     return "parrot" if lacking or wanted == "parrot" else "local"
-
-
-def _backlog(config: Config) -> Limits:
-    listeners = config.listeners
-    return Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes)
-
-
-def _call_limits(config: Config) -> CallLimits:
-    calls, listeners = config.calls, config.listeners
-    return CallLimits(
-        max_calls=calls.max_calls,
-        reserved_calls=calls.calls_in_reserve,
-        max_listeners_per_call=listeners.max_listeners_per_call,
-        call_limit_s=calls.call_limit_s,
-        resume_grace_s=calls.resume_grace_s,
-        max_loop_lag_ms=calls.max_loop_lag_ms,
-        ended_calls=calls.ended_calls,
-        ended_calls_age_s=calls.ended_calls_age_s,
-        backlog=_backlog(config),
-        keep=KeepLimits(calls.conversation_bytes, calls.conversation_bytes_per_key, calls.conversation_bytes_in_all),
-    )
 
 
 class _Surroundings:

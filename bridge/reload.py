@@ -5,14 +5,24 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bridge.api.tls import new_tls_context
+from bridge.api.gate import Gate
+from bridge.api.keys import Keys
+from bridge.api.proxies import TrustedProxies
+from bridge.api.tls import ServedCertificate, new_tls_context
+from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
+from bridge.calls.registry import CallLimits, Registry
 from bridge.config import Config
 from bridge.config.reload import Changes, changed
 from bridge.errors import ConfigError
-from bridge.log import get_logger
+from bridge.log import get_logger, set_level
+from bridge.session.budget import KeepLimits
+from bridge.session.fanout.backlog import Limits
+from bridge.telephony.service import Telephony
+from bridge.upstream.factory import UpstreamFactory
 from bridge.upstream.plan import UpstreamPlan
+from bridge.webrtc.endpoint import Endpoint
 
-__all__ = ["Reloader", "Renewal"]
+__all__ = ["Reloader", "Renewal", "Rooms", "backlog_limits", "call_limits"]
 
 _log = get_logger("config")
 
@@ -30,16 +40,78 @@ class Renewal:
     """None if HTTPS is not served here."""
 
 
-class Reloader:
-    """Reads with ``read``, which raises ``ConfigError`` and may take its time, and hands what is good to ``apply``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """Whoever is told of changed settings; what is not told here needs a restart."""
 
-    def __init__(
-        self, config: Config, read: Callable[[], Config], apply: Callable[[Renewal], None], *, has_engine: bool
-    ) -> None:
+    keys: Keys
+    page_keys: LocalKeyAllowance
+    certificate: ServedCertificate | None
+    proxies: TrustedProxies
+    gate: Gate
+    endpoint: Endpoint
+    telephony: Telephony
+    registry: Registry
+    quotas: LocalQuotas
+    upstreams: UpstreamFactory
+
+    def apply(self, renewal: Renewal) -> None:
+        """From now on it counts."""
+        config = renewal.config
+        server, access, media = config.server, config.access, config.media
+        set_level(config.log.log_level)
+        self.keys.apply(access.api_key, access.allow_origin)
+        self.page_keys.limit = access.page_keys_limit
+        if self.certificate is not None and renewal.certificate is not None:
+            self.certificate.use(renewal.certificate)
+        self.proxies.trust(server.trusted_proxies)
+        self.gate.limit, self.gate.limit_per_address = server.max_pending, server.max_pending_per_address
+        queue_limit_s = int(media.outbound_queue_s)
+        self.endpoint.apply(
+            connect_timeout_s=media.connect_timeout_s,
+            peer_timeout_s=media.peer_timeout_s,
+            queue_limit_s=queue_limit_s,
+        )
+        self.telephony.apply(config.telephony, config.carriers, queue_limit_s=queue_limit_s)
+        self.registry.apply(call_limits(config))
+        self.quotas.limit_to(calls=config.calls.calls_per_key, listeners=config.listeners.max_listeners_per_key)
+        self.upstreams.lobby.limits = backlog_limits(config)
+        self.upstreams.use(renewal.plan)
+        self.registry.default_model = self.upstreams.default_model
+
+
+def backlog_limits(config: Config) -> Limits:
+    """Of each listener."""
+    listeners = config.listeners
+    return Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes)
+
+
+def call_limits(config: Config) -> CallLimits:
+    """What calls may take."""
+    calls, listeners = config.calls, config.listeners
+    return CallLimits(
+        max_calls=calls.max_calls,
+        reserved_calls=calls.calls_in_reserve,
+        max_listeners_per_call=listeners.max_listeners_per_call,
+        call_limit_s=calls.call_limit_s,
+        resume_grace_s=calls.resume_grace_s,
+        max_loop_lag_ms=calls.max_loop_lag_ms,
+        ended_calls=calls.ended_calls,
+        ended_calls_age_s=calls.ended_calls_age_s,
+        backlog=backlog_limits(config),
+        keep=KeepLimits(calls.conversation_bytes, calls.conversation_bytes_per_key, calls.conversation_bytes_in_all),
+    )
+
+
+class Reloader:
+    """Reads with ``read``, which raises ``ConfigError`` and may take its time, and tells ``rooms`` what is good."""
+
+    def __init__(self, config: Config, read: Callable[[], Config], rooms: Rooms, *, has_engine: bool) -> None:
         """``has_engine``: the embedded engine is there, so that it can be told to answer."""
-        self._config = config
+        self.config = config
+        """What counts now."""
+        self.rooms = rooms
         self._read = read
-        self._apply = apply
         self._has_engine = has_engine
         self._lock = asyncio.Lock()
         self._reading: asyncio.Future[tuple[Renewal, Changes]] | None = None
@@ -52,8 +124,8 @@ class Reloader:
             except ConfigError as error:
                 _log.error("config.reload_refused", problem=error.message, setting=error.param)
                 raise
-            self._config = renewal.config
-            self._apply(renewal)
+            self.config = renewal.config
+            self.rooms.apply(renewal)
             _log.info(
                 "config.reloaded",
                 live=list(changes.live),
@@ -78,7 +150,7 @@ class Reloader:
     def _prepare(self) -> tuple[Renewal, Changes]:
         read = self._read()
         needs_engine = read.upstream.uses_engine and not self._has_engine
-        config, changes = changed(self._config, read, read.upstream.__struct_fields__ if needs_engine else ())
+        config, changes = changed(self.config, read, read.upstream.__struct_fields__ if needs_engine else ())
         for name, reason in config.faults():  # of new settings beside those that need a restart
             raise ConfigError(f"{name}: {reason} (until a restart)", param=name)
         server = config.server

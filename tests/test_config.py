@@ -1,6 +1,7 @@
 """Settings: where they come from, what they may be, and how a bad one is told."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from bridge.config import (
 )
 from bridge.config import add_flags as add_flags_of
 from bridge.config import load as load_with
-from bridge.config.fields import settings_of
+from bridge.config.fields import Setting, settings_of
 from bridge.config.load import Sources
 from bridge.config.rooms import ROOMS
+from bridge.config.words import must_be
 from bridge.errors import ConfigError
 from bridge.telephony.asterisk.settings import AsteriskSettings
 from bridge.telephony.settings import carrier_sections
@@ -443,3 +445,12 @@ def test_the_table_has_a_row_for_each_setting() -> None:
     assert "| `--max-calls` | `BRIDGE_MAX_CALLS` | 200 | live | " in table
     assert "| `--call-limit-s` | `BRIDGE_CALL_LIMIT_S` | 3600 | new_calls | " in table
     assert "| `--port` | `BRIDGE_PORT` | 8080 | restart | " in table
+
+
+@pytest.mark.parametrize("one", _SETTINGS.values(), ids=_SETTINGS)
+def test_every_setting_can_say_what_it_must_be(one: Setting) -> None:
+    """In words that a person understands, without the names of Python's types."""
+    if not one.is_table:
+        said = must_be(one)
+        assert said.startswith("must be ")
+        assert not re.search(r"\b(int|float|str|bool|None|null)\b", said)

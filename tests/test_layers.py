@@ -50,8 +50,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "observe": _PURE | _TOP | {"outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
-ALLOWED["reload"] = frozenset({"config", "log", "api.tls", "upstream.plan"})
-ALLOWED["daemon"] = frozenset(ALLOWED) - {"client"}
+ALLOWED["daemon"] = ALLOWED["reload"] = frozenset({*ALLOWED, "reload"}) - {"client"}
 ALLOWED["serve"] = _TOP | {"daemon"}
 ALLOWED["cli"] = frozenset(ALLOWED)
 ALLOWED["__main__"] = frozenset({"cli"})

@@ -416,7 +416,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
         for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
             url = getattr(self, name)
             if url is not None and not _HTTP_URL.fullmatch(url):
-                yield Fault(name, f"expected http(s)://host/v1, got {url[:100]}")
+                yield Fault(name, f"must be http(s)://host/v1, got {url[:100]!r}")
         has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
         if has_one and self.engine_llm_url is None and self.engine == "parrot":
             name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
@@ -598,15 +598,15 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
         """An address that is none, and webhooks that could not be sent as they should."""
         for url in self.webhook_url:
             if not _WEBHOOK_URL.fullmatch(url):
-                yield Fault("webhook_url", f"expected https://host, perhaps with a path, got {url[:100]}")
+                yield Fault("webhook_url", f"must be https://host, perhaps with a path, got {url[:100]!r}")
             elif not url.startswith("https:") and not self.webhook_private:
-                yield Fault("webhook_url", f"expected https, or webhook_private as well, got {url[:100]}")
+                yield Fault("webhook_url", f"must be https, or webhook_private as well, got {url[:100]!r}")
         if self.webhook_url and not self.webhook_secret:
             yield Fault("webhook_url", "needs webhook_secret as well: a receiver must know who tells it")
         if self.webhook_url and self.webhook_queue is None:
             yield Fault("webhook_url", "needs webhook_queue as well, the path of a file")
         if not all(map(_is_webhook_secret, self.webhook_secret)):
-            yield Fault("webhook_secret", "expected base64 behind whsec_, got a value that is not shown")
+            yield Fault("webhook_secret", "must be base64 behind whsec_, got a value that is not shown")
         if self.metrics_host != "localhost" and not is_address(self.metrics_host):
             yield Fault("metrics_host", f"must be an IP address or localhost, got {self.metrics_host!r}")
 

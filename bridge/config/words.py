@@ -6,7 +6,18 @@ from difflib import get_close_matches
 from typing import Any
 
 import msgspec
-from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, Metadata, StrType, Type, UnionType, type_info
+from msgspec.inspect import (
+    BoolType,
+    FloatType,
+    IntType,
+    LiteralType,
+    Metadata,
+    NoneType,
+    StrType,
+    Type,
+    UnionType,
+    type_info,
+)
 
 from bridge.config.fields import Setting
 
@@ -55,7 +66,7 @@ def _said(kind: Type, words: tuple[str, ...]) -> str:
         case Metadata():
             return _said(kind.type, words)
         case UnionType():
-            return _said(kind.types[0], words)
+            return _said(next(one for one in kind.types if not isinstance(one, NoneType)), words)
         case LiteralType() | BoolType():
             return f"{', '.join(words[:-1])} or {words[-1]}"
         case IntType():

@@ -114,6 +114,6 @@ class Carrier(Generic[S]):
     socket: CarrierSocket[S] | None = None
     endpoints: tuple[HttpEndpoint[S], ...] = ()
     listen: Callable[[CarrierHost[S]], Awaitable[asyncio.Server | None]] | None = None
-    """Opens a TCP port of its own, if it is set; raises ``ConfigError``."""
+    """Opens a TCP port of its own, if it is set, whose server does not serve yet; raises ``ConfigError``."""
     new_hang_up: Callable[[S], HangUp | None] = _no_hang_up
     """How its calls are ended if closing the connection is not enough, and the settings allow it."""

@@ -73,7 +73,7 @@ class DtmfSent(Struct, frozen=True, kw_only=True):
 
 
 class Telephony:
-    """All carriers of one daemon; ``async with`` opens their ports and runs the clock of their calls."""
+    """All carriers of one daemon; ``async with`` opens their ports and runs the clock, ``accept`` takes calls there."""
 
     def __init__(
         self,
@@ -131,11 +131,17 @@ class Telephony:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.calls)
             servers = [await self._listen(carrier, stack) for carrier in self._carriers]
+            self._servers = [server for server in servers if server is not None]
             await stack.enter_async_context(self._tasks)  # behind all that may fail: a group wraps what it sees
-            for server in filter(None, servers):
+            for server in self._servers:
                 stack.callback(server.close)  # before the tasks are waited for
             self._stack = stack.pop_all()
         return self
+
+    async def accept(self) -> None:
+        """From now on the carriers' own ports take calls; until then, connections wait there."""
+        for server in self._servers:
+            await server.start_serving()
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()

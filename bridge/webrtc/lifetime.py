@@ -5,17 +5,16 @@ new ──first check──▶ handshaking ──DTLS──▶ connected ──�
 """
 
 import asyncio
-from enum import StrEnum
+import enum
 
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError
-from bridge.state_machine import StateMachine
 
 __all__ = ["PeerLifetime", "PeerState"]
 
 
-class PeerState(StrEnum):
+class PeerState(enum.Enum):
     """What a peer does."""
 
     NEW = "new"
@@ -30,12 +29,12 @@ class PeerState(StrEnum):
     """Its transport is gone."""
 
 
-_TABLE = {
+_NEXT: dict[PeerState, frozenset[PeerState]] = {
     PeerState.NEW: frozenset({PeerState.HANDSHAKING, PeerState.CLOSING}),
     PeerState.HANDSHAKING: frozenset({PeerState.CONNECTED, PeerState.CLOSING}),
     PeerState.CONNECTED: frozenset({PeerState.CLOSING}),
     PeerState.CLOSING: frozenset({PeerState.CLOSED}),
-    PeerState.CLOSED: frozenset[PeerState](),
+    PeerState.CLOSED: frozenset(),
 }
 
 
@@ -43,18 +42,14 @@ class PeerLifetime:
     """A peer's state, and the first reason for its end."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
+        self.state = PeerState.NEW
         self.reason = ""
         """A slug; empty while nobody has ended it."""
         self.error: BridgeError | None = None
         """What made it end, if that was nobody's wish."""
         self.closing = asyncio.Event()
         self.closed = asyncio.Event()
-        self._machine = StateMachine("peer", PeerState.NEW, _TABLE, log=log, event="peer.state")
-
-    @property
-    def state(self) -> PeerState:
-        """The state that it is in."""
-        return self._machine.state
+        self._log = log
 
     @property
     def is_ending(self) -> bool:
@@ -62,8 +57,11 @@ class PeerLifetime:
         return self.closing.is_set()
 
     def become(self, state: PeerState) -> None:
-        """The one way to another state; raises ``RuntimeError`` for one that does not follow."""
-        self._machine.enter(state)
+        """The one way to another state; raises ``ValueError`` for one that does not follow."""
+        if state not in _NEXT[self.state]:
+            raise ValueError(f"a peer that is {self.state.value} does not become {state.value}")
+        self._log.debug("peer.state", before=self.state.value, state=state.value)
+        self.state = state
         if state is PeerState.CLOSING:
             self.closing.set()
         elif state is PeerState.CLOSED:

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
-from bridge.config import Applies, Config, of_flat
-from bridge.config.fields import settings_of
+from bridge.config import Applies, Config, TelephonySettings, of_flat
+from bridge.config.fields import Setting, settings_of
 from bridge.config.reload import Changes, changed
 from bridge.config.rooms import ROOMS, NamedUpstream
 from bridge.daemon import Daemon
 from bridge.errors import ConfigError
 from bridge.log import get_logger, set_level
+from bridge.reload import Reloader
+from bridge.telephony.carrier import Carrier
+from bridge.telephony.table import CARRIERS
 from tests.end_to_end.web import request
 from tests.settings import SECTIONS, config_for_tests
 
@@ -82,89 +86,88 @@ def test_https_cannot_be_turned_on() -> None:
 # Each setting that may change is put to use
 
 _QWEN = {"qwen": NamedUpstream(url="wss://qwen.example/realtime", models=("q",))}
-_UUID = "0b8f4c60-6f0a-4b52-9b50-6f4f3c1f3f11"
 
 
-def _host(name: str) -> Callable[[Daemon], Any]:
-    return lambda daemon: daemon.telephony._hosts[name].settings
-
-
-_PROBES: dict[str, tuple[Any, Callable[[Daemon], object], object]] = {
-    "trusted_proxies": (("10.0.0.0/8",), lambda d: d._gate._proxies.is_trusted("10.1.2.3"), True),
-    "max_pending": (7, lambda d: d._gate.limit, 7),
-    "max_pending_per_address": (7, lambda d: d._gate.limit_per_address, 7),
-    "drain_s": (7.0, lambda d: d._config.server.drain_s, 7.0),
-    "api_key": (("k", "l"), lambda d: d._keys._api_keys.include("l"), True),
-    "allow_origin": (("https://a.example",), lambda d: d._keys.lets_page_in("https://a.example"), True),
-    "page_keys": (True, lambda d: d._page_keys.limit, 60),
-    "page_keys_per_minute": (7, lambda d: d._page_keys.limit, 7),
-    "connect_timeout_s": (7.0, lambda d: d.endpoint.runner.connect_timeout_s, 7.0),
-    "peer_timeout_s": (7.0, lambda d: d.endpoint.runner.peer_timeout_s, 7.0),
+_PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
+    "trusted_proxies": (("10.0.0.0/8",), lambda r: r.rooms.gate._proxies.is_trusted("10.1.2.3"), True),
+    "max_pending": (7, lambda r: r.rooms.gate.limit, 7),
+    "max_pending_per_address": (7, lambda r: r.rooms.gate.limit_per_address, 7),
+    "drain_s": (7.0, lambda r: r.config.server.drain_s, 7.0),
+    "api_key": (("k", "l"), lambda r: r.rooms.keys._api_keys.include("l"), True),
+    "allow_origin": (("https://a.example",), lambda r: r.rooms.keys.lets_page_in("https://a.example"), True),
+    "page_keys": (True, lambda r: r.rooms.page_keys.limit, 60),
+    "page_keys_per_minute": (7, lambda r: r.rooms.page_keys.limit, 7),
+    "connect_timeout_s": (7.0, lambda r: r.rooms.endpoint.runner.connect_timeout_s, 7.0),
+    "peer_timeout_s": (7.0, lambda r: r.rooms.endpoint.runner.peer_timeout_s, 7.0),
     "outbound_queue_s": (
         7.0,
-        lambda d: (d.endpoint._queue_limit_s, d.telephony.calls._queue_limit_s),
+        lambda r: (r.rooms.endpoint._queue_limit_s, r.rooms.telephony.calls._queue_limit_s),
         (7, 7),
     ),
-    "max_calls": (70, lambda d: d.registry.admission._max_calls, 70),
-    "ended_calls": (7, lambda d: d.registry.ended._limit, 7),
-    "ended_calls_age_s": (7.0, lambda d: d.registry.ended._max_age_s, 7.0),
-    "max_calls_per_key": (7, lambda d: (d._quotas.calls.limit, d._quotas.agents.limit), (7, 7)),
-    "reserved_calls": (7, lambda d: d.registry.admission._max_calls_of_clients, 193),
-    "max_loop_lag_ms": (7.0, lambda d: d.registry.admission.lag.limit_ms, 7.0),
-    "call_limit_s": (7.0, lambda d: d.registry._limits.call_limit_s, 7.0),
-    "resume_grace_s": (7.0, lambda d: d.registry._limits.resume_grace_s, 7.0),
-    "conversation_bytes": (70_000, lambda d: d.registry.budgets._limits.of_conversation, 70_000),
-    "conversation_bytes_per_key": (70_000, lambda d: d.registry.budgets._limits.of_key, 70_000),
-    "conversation_bytes_in_all": (70_000, lambda d: d.registry.budgets._of_process.limit_bytes, 70_000),
-    "max_listeners_per_call": (7, lambda d: d.registry._limits.max_listeners_per_call, 7),
-    "max_listeners_per_key": (7, lambda d: d._quotas.listeners.limit, 7),
+    "max_calls": (70, lambda r: r.rooms.registry.admission._max_calls, 70),
+    "ended_calls": (7, lambda r: r.rooms.registry.ended._limit, 7),
+    "ended_calls_age_s": (7.0, lambda r: r.rooms.registry.ended._max_age_s, 7.0),
+    "max_calls_per_key": (
+        7,
+        lambda r: (r.rooms.quotas.calls.limit, r.rooms.quotas.agents.limit),
+        (7, 7),
+    ),
+    "reserved_calls": (7, lambda r: r.rooms.registry.admission._max_calls_of_clients, 193),
+    "max_loop_lag_ms": (7.0, lambda r: r.rooms.registry.admission.lag.limit_ms, 7.0),
+    "call_limit_s": (7.0, lambda r: r.rooms.registry._limits.call_limit_s, 7.0),
+    "resume_grace_s": (7.0, lambda r: r.rooms.registry._limits.resume_grace_s, 7.0),
+    "conversation_bytes": (70_000, lambda r: r.rooms.registry.budgets._limits.of_conversation, 70_000),
+    "conversation_bytes_per_key": (70_000, lambda r: r.rooms.registry.budgets._limits.of_key, 70_000),
+    "conversation_bytes_in_all": (70_000, lambda r: r.rooms.registry.budgets._of_process.limit_bytes, 70_000),
+    "max_listeners_per_call": (7, lambda r: r.rooms.registry._limits.max_listeners_per_call, 7),
+    "max_listeners_per_key": (7, lambda r: r.rooms.quotas.listeners.limit, 7),
     "listener_backlog_bytes": (
         7000,
-        lambda d: {
+        lambda r: {
             limits.backlog_bytes
-            for limits in (d.registry._limits.backlog, d.registry.events._limits, d._dialler.lobby.limits)
+            for limits in (
+                r.rooms.registry._limits.backlog,
+                r.rooms.registry.events._limits,
+                r.rooms.upstreams.lobby.limits,
+            )
         },
         {7000},
     ),
-    "listener_backlog_ms": (700, lambda d: d.registry._limits.backlog.backlog_ms, 700),
-    "replay_bytes": (7000, lambda d: d.registry._limits.backlog.replay_bytes, 7000),
+    "listener_backlog_ms": (700, lambda r: r.rooms.registry._limits.backlog.backlog_ms, 700),
+    "replay_bytes": (7000, lambda r: r.rooms.registry._limits.backlog.replay_bytes, 7000),
     "upstream": (
         "wss://a.example/v1/realtime",
-        lambda d: d._dialler._plan.default[0].url,
+        lambda r: r.rooms.upstreams._plan.default[0].url,
         "wss://a.example/v1/realtime",
     ),
-    "upstream_key": ("k", lambda d: d._dialler._plan.default[0].key, "k"),
-    "upstream_profile": ("qwen", lambda d: d.registry.default_model, "qwen3.5-omni-flash-realtime"),
-    "default_model": ("mine", lambda d: (d.registry.default_model, *d._dialler.models()), ("mine", "mine")),
-    "upstream_fallback": (("agent",), lambda d: d._dialler._plan.default[1].name, "agent"),
-    "upstreams": (_QWEN, lambda d: d._dialler.is_relayed("q"), True),
-    "upstream_connect_timeout_s": (7.0, lambda d: d._dialler._plan.policy.connect_s, 7.0),
-    "upstream_stall_s": (7.0, lambda d: d._dialler._plan.policy.stall_s, 7.0),
-    "upstream_renew_s": (7.0, lambda d: d._dialler._plan.policy.renew_s, 7.0),
-    "upstream_tries": (7, lambda d: d._dialler._plan.policy.tries, 7),
-    "agent_wait_s": (7.0, lambda d: d._dialler._plan.agent_wait_s, 7.0),
-    "upstream_ice_server": (("stun:s.example:7",), lambda d: d._dialler._plan.ice_servers.stun, ("s.example", 7)),
+    "upstream_key": ("k", lambda r: r.rooms.upstreams._plan.default[0].key, "k"),
+    "upstream_profile": ("qwen", lambda r: r.rooms.registry.default_model, "qwen3.5-omni-flash-realtime"),
+    "default_model": (
+        "mine",
+        lambda r: (r.rooms.registry.default_model, *r.rooms.upstreams.models()),
+        ("mine", "mine"),
+    ),
+    "upstream_fallback": (("agent",), lambda r: r.rooms.upstreams._plan.default[1].name, "agent"),
+    "upstreams": (_QWEN, lambda r: r.rooms.upstreams.is_relayed("q"), True),
+    "upstream_connect_timeout_s": (7.0, lambda r: r.rooms.upstreams._plan.policy.connect_s, 7.0),
+    "upstream_stall_s": (7.0, lambda r: r.rooms.upstreams._plan.policy.stall_s, 7.0),
+    "upstream_renew_s": (7.0, lambda r: r.rooms.upstreams._plan.policy.renew_s, 7.0),
+    "upstream_tries": (7, lambda r: r.rooms.upstreams._plan.policy.tries, 7),
+    "agent_wait_s": (7.0, lambda r: r.rooms.upstreams._plan.agent_wait_s, 7.0),
+    "upstream_ice_server": (
+        ("stun:s.example:7",),
+        lambda r: r.rooms.upstreams._plan.ice_servers.stun,
+        ("s.example", 7),
+    ),
     "public_url": (
         "https://b.example",
-        lambda d: d.telephony._hosts["twilio"].public_url("ws", "/x"),
+        lambda r: r.rooms.telephony._hosts["twilio"].public_url("ws", "/x"),
         "wss://b.example/x",
     ),
-    "carrier_grace_s": (7.0, lambda d: d.telephony.calls._settings.carrier_grace_s, 7.0),
-    "carrier_parameters": (("voice",), lambda d: d.telephony.calls._settings.carrier_parameters, ("voice",)),
-    "dtmf_items": (True, lambda d: d.telephony.calls._settings.dtmf_items, True),
-    "twilio_auth_token": (("s",), lambda d: _host("twilio")(d).twilio_auth_token, ("s",)),
-    "twilio_require_token": (False, lambda d: _host("twilio")(d).twilio_require_token, False),
-    "twilio_sign_in": ("token", lambda d: _host("twilio")(d).twilio_sign_in, "token"),
-    "telnyx_secret": (("s",), lambda d: _host("telnyx")(d).telnyx_secret, ("s",)),
-    "telnyx_api_key": ("k", lambda d: d.telephony._hang_ups["telnyx"] is not None, True),
-    "asterisk_secret": (("s",), lambda d: _host("asterisk")(d).asterisk_secret, ("s",)),
-    "asterisk_url": (
-        "ws://a.example:8088/media",
-        lambda d: _host("asterisk")(d).asterisk_url,
-        "ws://a.example:8088/media",
-    ),
-    "audiosocket_uuid": ((_UUID,), lambda d: _host("audiosocket")(d).audiosocket_uuid, (_UUID,)),
-    "log_level": ("error", lambda d: get_logger("x").is_enabled_for(30), False),
+    "carrier_grace_s": (7.0, lambda r: r.rooms.telephony.calls._settings.carrier_grace_s, 7.0),
+    "carrier_parameters": (("voice",), lambda r: r.rooms.telephony.calls._settings.carrier_parameters, ("voice",)),
+    "dtmf_items": (True, lambda r: r.rooms.telephony.calls._settings.dtmf_items, True),
+    "log_level": ("error", lambda r: get_logger("x").is_enabled_for(30), False),
 }
 _ELSEWHERE = {"tls_cert", "tls_key"}  # tests/end_to_end/test_reload.py
 _BESIDE: dict[str, dict[str, Any]] = {
@@ -173,13 +176,12 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "page_keys_per_minute": {"allow_origin": ("https://a.example",), "page_keys": True},
     "upstream_profile": {"upstream": "wss://a.example/v1/realtime"},
     "upstream_key": {"upstream": "wss://a.example/v1/realtime"},
-    "twilio_auth_token": {"public_url": "https://b.example"},
 }
 
 
 def test_no_setting_is_forgotten() -> None:
-    """Each that says that it applies without a restart is tried below."""
-    changing = {name for name, one in _SETTINGS.items() if one.applies is not Applies.RESTART}
+    """Each that says that it applies without a restart is tried below, those of carriers in a test of their own."""
+    changing = {name for name, one in settings_of(ROOMS).items() if one.applies is not Applies.RESTART}
     assert changing == _PROBES.keys() | _ELSEWHERE
 
 
@@ -191,14 +193,39 @@ async def test_a_changed_setting_is_put_to_use(name: str) -> None:
     source = _Source(**beside)
     async with _daemon(source) as daemon:
         if name not in ("public_url", "upstream_fallback"):  # not there before
-            assert probe(daemon) != expected
+            assert probe(daemon._reloader) != expected
         source.says(**beside, **{name: value})
         changes = await daemon.reload()
         named = changes.live if _SETTINGS[name].applies is Applies.LIVE else changes.new_calls
         assert (named, changes.restart) == ((name,), ())
-        assert probe(daemon) == expected
+        assert probe(daemon._reloader) == expected
         source.says()  # without a grace period, and as quiet as before
         await daemon.reload()
+
+
+def _another(one: Setting) -> Any:
+    """A value of its type that is not its default."""
+    words = [word for word in one.words if word not in ("true", "false", one.field.default)]
+    if one.words and not words:
+        return not one.field.default
+    value = words[0] if words else "x"
+    return (value,) if one.is_list else value
+
+
+@pytest.mark.parametrize("carrier", CARRIERS, ids=lambda carrier: carrier.name)
+async def test_changed_settings_of_a_carrier_are_put_to_use(carrier: Carrier[Any]) -> None:
+    """Whatever the carrier's functions ask for next is new, and so is what its calls are hung up with."""
+    async with Daemon(config_for_tests()) as daemon:
+        telephony = daemon.telephony
+        for name, one in settings_of([carrier.settings]).items():
+            if one.applies is Applies.RESTART:
+                continue
+            hang_up = telephony._hang_ups[carrier.name]
+            new = replace(carrier.settings(), **{name: _another(one)})
+            telephony.apply(TelephonySettings(public_url="https://b.example"), [new], queue_limit_s=600)
+            host = telephony._hosts[carrier.name]
+            assert (host.settings, host.telephony.public_url) == (new, "https://b.example")
+            assert hang_up is None or telephony._hang_ups[carrier.name] is not hang_up
 
 
 # What a mistake does
@@ -237,7 +264,7 @@ async def test_what_needs_a_restart_is_judged_beside_what_does_not() -> None:
         with pytest.raises(ConfigError, match=r"^host: others can reach 0\.0\.0\.0 and no api_key is set") as refused:
             await daemon.reload()
         assert refused.value.param == "host"
-        assert not daemon._keys.is_open
+        assert not daemon._reloader.rooms.keys.is_open
 
 
 async def test_the_engine_is_not_loaded_for_a_reload() -> None:
@@ -247,7 +274,7 @@ async def test_the_engine_is_not_loaded_for_a_reload() -> None:
         source.says(max_calls=7)
         changes = await daemon.reload()
         assert (changes.live, changes.restart) == (("max_calls",), ("upstream",))
-        assert daemon._dialler._plan.default[0].name == "agent"
+        assert daemon._reloader.rooms.upstreams._plan.default[0].name == "agent"
 
 
 async def test_two_reloads_come_one_after_the_other() -> None:

@@ -18,7 +18,7 @@ __all__ = ["COMMAND", "LIMIT_S", "READY", "Serving", "serving"]
 
 COMMAND = (sys.executable, "-m", "bridge", "serve", "--max-loop-lag-ms", "0")  # other tests use the processor, too
 READY = re.compile(
-    r"bridge is ready: (http://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  engine: (parrot|local)(  \(no API key .*\))?\n"
+    r"bridge is ready: (https?://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  engine: (parrot|local)(  \(no API key .*\))?\n"
 )
 LIMIT_S = scaled(15.0)
 
@@ -59,13 +59,18 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    log: Path, *flags: str, before: tuple[str, ...] = (), engine: str = "parrot", **environ: str
+    log: Path,
+    *flags: str,
+    before: tuple[str, ...] = (),
+    engine: str = "parrot",
+    stdin: int | None = None,
+    **environ: str,
 ) -> AsyncIterator[Serving]:
     """A daemon on free ports that logs into the file ``log``; killed in the end, if it still runs."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         command = (*before, *COMMAND, "--port", "0", "--engine", engine, *flags)
-        starting = started(*command, environ=clean_environ(**environ), stderr=descriptor)
+        starting = started(*command, environ=clean_environ(**environ), stdin=stdin, stderr=descriptor)
         async with starting as process:
             assert process.stdout is not None
             line = await asyncio.wait_for(process.stdout.readline(), LIMIT_S)

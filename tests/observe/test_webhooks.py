@@ -316,11 +316,11 @@ async def test_metrics_tell_of_webhooks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"webhook_url": ("ftp://a.example/",)}, "webhook_url: expected https"),
-        ({"webhook_url": ("http://a.example/",)}, "webhook_url: expected https, or webhook_private"),
+        ({"webhook_url": ("ftp://a.example/",)}, "webhook_url: must be https"),
+        ({"webhook_url": ("http://a.example/",)}, "webhook_url: must be https, or webhook_private"),
         ({"webhook_url": ("https://a.example/",)}, "webhook_url: needs webhook_secret"),
         ({"webhook_url": ("https://a.example/",), "webhook_secret": ("s",)}, "webhook_url: needs webhook_queue"),
-        ({"webhook_secret": ("whsec_!",)}, "webhook_secret: expected base64"),
+        ({"webhook_secret": ("whsec_!",)}, "webhook_secret: must be base64"),
     ],
 )
 def test_settings_that_could_never_work_are_refused(settings: dict[str, Any], words: str) -> None:

@@ -29,4 +29,4 @@ class AcsSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Keys from anywhere would be no proof."""
         if not self.acs_jwks_url.startswith(("https://", "http://127.0.0.1")):
-            yield Fault("acs_jwks_url", f"expected https://host/path, got {self.acs_jwks_url}")
+            yield Fault("acs_jwks_url", f"must be https://host/path, got {self.acs_jwks_url!r}")

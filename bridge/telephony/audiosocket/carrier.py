@@ -46,9 +46,12 @@ async def _listen(host: CarrierHost[AudioSocketSettings]) -> asyncio.Server | No
     if settings.audiosocket_port is None:
         return None
     listening = bind(settings.audiosocket_host, settings.audiosocket_port, setting="audiosocket_port")
-    return await asyncio.get_running_loop().create_server(
-        lambda: AudioSocketConnection(host.carrier_calls, _trust(host.settings), host.gate, host.tasks), sock=listening
-    )
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: _connection(host), sock=listening, start_serving=False)
+
+
+def _connection(host: CarrierHost[AudioSocketSettings]) -> AudioSocketConnection:
+    return AudioSocketConnection(host.carrier_calls, _trust(host.settings), host.gate, host.tasks)
 
 
 def _trust(settings: AudioSocketSettings) -> Trust:

@@ -33,4 +33,4 @@ class InfobipSettings(Section, frozen=True, kw_only=True):
         if (self.infobip_api_key is None) != (self.infobip_url is None):
             yield Fault("infobip_api_key", "goes together with infobip_url")
         if self.infobip_url is not None and not self.infobip_url.startswith(("https://", "http://127.0.0.1")):
-            yield Fault("infobip_url", f"expected https://host, got {self.infobip_url}")
+            yield Fault("infobip_url", f"must be https://host, got {self.infobip_url!r}")
