@@ -110,6 +110,7 @@ ROWS: tuple[Row, ...] = (
         transports=("websocket",),
         dialects=("ga",),
         opens=False,
+        is_optional=True,
         needs_key=True,
     ),
     Row(
