@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import secrets
 from base64 import b64encode
 from collections.abc import Callable
@@ -49,6 +50,7 @@ _AFTER_THE_LAST_S = 2.0
 _ABSENT_STATUSES = (403, 404, 405, 501)
 """With these a server says that it does not do, or does not allow, what an optional row asks for."""
 _FORM = "checkboundary"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Mismatch(Exception):
@@ -68,7 +70,7 @@ class Player:
         self._target = target
         self._row = row
         self._phrase = phrase
-        self._kept: dict[str, Any] = {}
+        self._kept: dict[str, Any] = {"model": target.address.model}
         self._mark = 0
         """Events before it came before the last event was sent."""
         self._last_id = ""
@@ -369,6 +371,10 @@ class Player:
         key = None if step.key is None else str(resolved(step.key, self._kept))
         subprotocols = step.subprotocols
         if step.as_subprotocol and key:
+            if not _TOKEN.fullmatch(key):
+                raise Mismatch(
+                    "the short-lived key has characters that no subprotocol may have (RFC 7230 section 3.2.6)"
+                )
             subprotocols = (*subprotocols, f"openai-insecure-api-key.{key}")
         self.sent.append(f"WebSocket {shortened(dict(step.query)) if step.query else ''}".strip())
         url = self._target.socket_url(step.query)
