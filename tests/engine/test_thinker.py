@@ -130,6 +130,15 @@ async def test_sentences_are_spoken_as_they_come() -> None:
         assert len(talk.said.sounds[response["output"][0]["id"]]) == 600 * MS
 
 
+async def test_what_has_no_sound_is_not_asked_of_the_voice() -> None:
+    """White space and pictures are in the transcript alone, which is whole."""
+    senses = Senses()
+    async with _meeting(say("\n\n", "Done.\n", "👍\n", "Bye."), senses=senses) as (talk, _):
+        response = await _ask(talk, "Hello")
+        assert _text(response) == "\n\nDone.\n👍\nBye."
+        assert [sentence.strip() for sentence in senses.said] == ["Done.", "Bye."]
+
+
 async def test_a_spoken_turn_is_asked_by_its_words(speech_pcm: bytes) -> None:
     """What the ears understood is what the model is told; later it is told its own answer too."""
     async with _meeting(say("Sunny."), senses=Senses(), session=_MANUAL) as (talk, service):
