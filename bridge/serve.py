@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import json
 import os
 import signal
 import sys
@@ -93,11 +94,15 @@ async def _run_daemon(config: Config, sources: Sources, log_lines_dropped: Calla
 
 
 def _greet(config: Config, daemon: Daemon) -> None:
-    """The one line for a person: where to look."""
+    """The one line on standard output: where to look; for a person, or as JSON if the log was asked for as JSON."""
     note = "" if config.access.api_key else "  (no API key set: serving this machine only)"
     media = f"media: UDP {daemon.endpoint.port}"
+    line = f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}"
+    if config.log.log_format == "json":
+        told = {"event": "daemon.ready", "url": daemon.url, "udp_port": daemon.endpoint.port, "engine": daemon.engine}
+        line = json.dumps({**told, "is_open": not config.access.api_key})
     try:
-        sys.stdout.write(f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}\n")
+        sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except OSError:  # nobody reads it; Python would try again at its end, and fail
         with open(os.devnull, "w") as nothing:

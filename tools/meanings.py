@@ -26,6 +26,7 @@ LOG_EVENTS = {
     "api.bad_request": "Requests that are not HTTP, or that break a limit; `count` of them in the last second.",
     "api.cut": "Connections that did not close in time at a stop, and were cut.",
     "api.handshake_failed": "A fault of ours in a handshake of TLS. The connection is gone.",
+    "api.refused": "Requests that were answered with 401, 403, 429 or 503; `count` of them in the last second.",
     "api.request_failed": "A fault while a request was answered. The client got 500 or close code 1011.",
     "api.shutdown_failed": "The HTTP server did not stop in good order.",
     "log.dropped": "Lines that were dropped, because standard error was not read fast enough.",

@@ -28,6 +28,7 @@ from bridge.api.models import model_routes
 from bridge.api.operation import Operation
 from bridge.api.proxies import Forwarded, TrustedProxies
 from bridge.api.realtime import realtime_route
+from bridge.api.refusals import tell_refusal
 from bridge.api.secrets import secret_routes
 from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket
 from bridge.api.spellings import Spellings
@@ -251,6 +252,7 @@ async def _not_served(request: Request, error: Exception) -> Response:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, BridgeError)
+    tell_refusal(error, request.scope)
     return JSONResponse({"error": error_body(error)}, error.http_status, error.headers)
 
 

@@ -24,6 +24,7 @@ from websockets.protocol import State
 
 from bridge.api.gate import Pass
 from bridge.api.keys import subprotocols
+from bridge.api.refusals import tell_refusal
 from bridge.calls.keys import API_KEY_ID
 from bridge.errors import BridgeError, error_body
 from bridge.media.contracts import SinkOwner
@@ -339,6 +340,7 @@ class SocketSink:
 
 async def deny(websocket: WebSocket, error: BridgeError) -> None:
     """An HTTP error in place of the upgrade."""
+    tell_refusal(error, websocket.scope)
     await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status, error.headers))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import signal
 import socket
@@ -72,6 +73,18 @@ async def test_says_where_it_serves(log: Path) -> None:
         await daemon.stop()
         assert daemon.process.stdout is not None
         assert await daemon.process.stdout.read() == b""
+
+
+async def test_says_where_it_serves_as_json() -> None:
+    """If the log was asked for as JSON, whoever collects both streams finds nothing else."""
+    command = (*COMMAND, "--port", "0", "--engine", "parrot", "--log-format", "json")
+    async with started(*command, environ=clean_environ()) as process:
+        assert process.stdout is not None
+        told = json.loads(await asyncio.wait_for(process.stdout.readline(), LIMIT_S))
+        assert told.keys() == {"event", "url", "udp_port", "engine", "is_open"}
+        assert (await request("GET", told["url"])).status == 200
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), LIMIT_S) == 0
 
 
 async def test_needs_nothing_that_is_optional() -> None:
@@ -332,4 +345,4 @@ async def test_log_tells_two_lines_a_call_and_no_secret(log: Path, short_pcm: by
         assert closed["event"] == "call.closed"
         assert closed["result"] == "success"
         assert closed["seconds"] >= 0
-    assert daemon.complaints() == []
+    assert [(line["event"], line["status"]) for line in daemon.complaints()] == [("api.refused", 401)]
