@@ -68,7 +68,7 @@ class BridgeReceiver:
     def receive(self, packet: bytes, now: float) -> list[Piece]:
         if self._position is None:
             self._position = position_of(packet)
-        return self._pieces(self._inbound.receive(packet, now), now)
+        return self._pieces(self._inbound.receive_rtp(packet, now), now)
 
     def poll(self, now: float) -> list[Piece]:
         return self._pieces(self._inbound.poll(now), now)

@@ -28,7 +28,7 @@ _PY_SPY = str(Path(sys.executable).with_name("py-spy"))
 _RATE_HZ = 500
 _STAGES = (
     ("write to the WebSocket", r"SocketSink\.(send|write) "),
-    ("send a datagram", r"(Mux|IceLite|IceFull)\.send "),
+    ("send a datagram", r"(MediaSocket|TcpLine)\.sendto |(IceLite|IceFull)\.send "),
     ("Opus: decode", r"OpusDecoder\."),
     ("Opus: encode", r"OpusEncoder\."),
     ("SRTP", r"pylibsrtp/"),

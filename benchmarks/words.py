@@ -138,7 +138,7 @@ class Measurement:
                 polled += _POLL_S
             payload = encoder.encode(pcm[number * _FRAME_BYTES : (number + 1) * _FRAME_BYTES])
             packet = pack_rtp(payload, payload_type=_OPUS, sequence=number, rtp_timestamp=number * 960, ssrc=1)
-            heard += inbound.receive(packet, float(arrival))
+            heard += inbound.receive_rtp(packet, float(arrival))
         return heard
 
     def _recognise(self, pcm: bytes) -> str:

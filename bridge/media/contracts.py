@@ -59,17 +59,17 @@ class Leg(Protocol):
 
     @property
     def passage(self) -> "PassingLeg | None":
-        """Where Opus may pass as it is."""
+        """What passes Opus on as it is; None if the leg's sound is not Opus. It does not change."""
         ...
 
     @property
     def input_format(self) -> AudioFormat:
-        """In which the caller's sound comes from it."""
+        """In which the caller's sound comes from it; it does not change."""
         ...
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which the answer's sound goes to it."""
+        """In which the answer's sound goes to it; it does not change."""
         ...
 
     def play(self, part: Part, sound: bytes) -> bool:
@@ -92,7 +92,7 @@ class Leg(Protocol):
     def mark(self, mark_id: str) -> bool:
         """Sets a mark behind all that is queued: ``LegOwner.played`` says when it is reached; ``clear`` takes it away.
 
-        True where nothing is left to play.
+        True if nothing is left to play.
         """
         ...
 
@@ -102,7 +102,7 @@ class Leg(Protocol):
 
     @property
     def failure(self) -> BridgeError | None:
-        """What makes the call a failure even if it ends as somebody wished; None where all is well."""
+        """What makes the call a failure even if it ends as somebody wished; None if all is well."""
         ...
 
     def stats(self) -> LegStats:
@@ -122,15 +122,15 @@ class PassingLeg(Protocol):
         ...
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
-        """An answer's packet, to be heard at once; False where it cannot be."""
+        """An answer's packet, to be heard at once; False if it cannot be."""
         ...
 
 
 class PassingUpstream(Protocol):
-    """An upstream of the same kind."""
+    """An upstream between whose packets and a leg's Opus passes as it is."""
 
     def forward(self, passed: PassedPacket) -> bool:
-        """The caller's packet; False where it cannot be sent."""
+        """The caller's packet; False if it cannot be sent."""
         ...
 
     def pass_answers_to(
@@ -140,7 +140,7 @@ class PassingUpstream(Protocol):
         decodes: bool,
         reader: Callable[[Part, PassedPacket], None] | None = None,
     ) -> None:
-        """Answers' packets go to ``taker``; their sound is delivered only with ``decodes``, or where it says False.
+        """Answers' packets go to ``taker``; their sound is delivered only with ``decodes``, or if it says False.
 
         Those that are passed go to ``reader`` as well, in order, and before they are decoded.
         """
@@ -171,7 +171,7 @@ class LegOwner(Protocol):
         ...
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The leg is gone; ``reason`` is a slug, ``error`` is set where that was nobody's wish."""
+        """The leg is gone; ``reason`` is a slug, ``error`` is set if that was nobody's wish."""
         ...
 
 

@@ -18,7 +18,7 @@ _IS_VOICE = 0x80
 
 
 class HeaderExtensions:
-    """Those that were negotiated, by their ids; None where they were not."""
+    """Those that were negotiated, by their ids; None if they were not."""
 
     def __init__(self, *, mid: str = "", mid_id: int | None = None, level_id: int | None = None) -> None:
         name = mid.encode()

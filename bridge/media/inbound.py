@@ -102,12 +102,12 @@ class _Held:
 
 
 class InboundAudio:
-    """One peer's microphone: ``receive`` and ``poll`` give PCM16 mono at ``rate_hz`` as it becomes due."""
+    """One peer's microphone: ``receive_rtp`` and ``poll`` give PCM16 mono at ``rate_hz`` as it becomes due."""
 
     def __init__(self, decoder: Decoder, *, payload_type: int, rate_hz: int) -> None:
         self.stats = InboundStats()
         self.red_payload_type: int | None = None
-        """Set where redundancy was negotiated."""
+        """Set if redundancy was negotiated."""
         self.taker: PassedPacketTaker | None = None
         """Gets every packet as it comes, whatever becomes of it here."""
         self.reader: PacketReader | None = None
@@ -142,7 +142,7 @@ class InboundAudio:
         self._debt_at = 0.0
         self._left_out = 0  # of the present pause
 
-    def receive(self, packet: bytes, now: float) -> bytes:
+    def receive_rtp(self, packet: bytes, now: float) -> bytes:
         """Takes one decrypted RTP packet; returns the sound that became due, often 20 ms, perhaps none."""
         header = parse_rtp(packet)
         if header is None:
@@ -408,7 +408,7 @@ class InboundAudio:
         return self._conceal(gap, held.payload) if gap else b""
 
     def _hold_copies(self, copies: Redundancy, sequence: int, rtp_timestamp: int, now: float) -> None:
-        """Puts what a packet says of those before it in their places, where they are missing."""
+        """Puts what a packet says of those before it in their places, if they are missing."""
         for back, (offset, payload) in enumerate(reversed(copies), 1):
             place = (sequence - back) & 0xFFFF
             if (place - self._next_sequence) & 0xFFFF >= _MAX_HELD:

@@ -2,9 +2,9 @@
 
 PyAV's wheel ships libopus as a shared library; its C API does what FFmpeg's wrapper hides: it decodes to 24 kHz mono
 without a resampler, conceals a lost packet, reads the in-band FEC of the next one, and lets FEC, DTX, bitrate and
-complexity be set. Where that library is not found, ``opus_av`` does the same work with PyAV's codec contexts.
+complexity be set. If that library is not found, ``opus_av`` does the same work with PyAV's codec contexts.
 
-The encoder has two ways. Where packets are lost, or bits are few, it is SILK with in-band FEC at 32 kbit/s. Where none
+The encoder has two ways. If packets are lost, or bits are few, it is SILK with in-band FEC at 32 kbit/s. Where none
 are lost it is CELT at 64 kbit/s: a quarter of the time, and closer to the source.
 
 The C state lives in a buffer that the Python object owns, so there is nothing to free and nothing to leak.
@@ -59,7 +59,7 @@ class Decoder(Protocol):
     """Opus packets in, PCM16 little-endian mono out."""
 
     def decode(self, payload: bytes) -> bytes:
-        """The sound of one packet; raises ``MediaError`` where it is not Opus."""
+        """The sound of one packet; raises ``MediaError`` if it is not Opus."""
         ...
 
     def has_fec(self, payload: bytes) -> bool:
@@ -109,7 +109,7 @@ def frame_ms(payload: bytes) -> float:
 
 @cache
 def find_libopus() -> ctypes.CDLL | None:
-    """libopus from PyAV's wheel, else the system's; None where there is neither."""
+    """libopus from PyAV's wheel, else the system's; None if there is neither."""
     package = os.path.dirname(av.__file__)
     patterns = (
         os.path.join(os.path.dirname(package), "av.libs", "libopus*.so*"),
@@ -168,7 +168,7 @@ class OpusDecoder:
         self._state_address = ctypes.addressof(self._state)
 
     def decode(self, payload: bytes) -> bytes:
-        """The sound of one packet; raises ``MediaError`` where it is not Opus."""
+        """The sound of one packet; raises ``MediaError`` if it is not Opus."""
         if not payload:  # libopus would take it for a loss
             raise MediaError("libopus: an empty packet")
         return self._run(payload, len(payload), self._max_samples, 0)

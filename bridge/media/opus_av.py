@@ -1,4 +1,4 @@
-"""Opus by PyAV's codec contexts: the fallback where libopus itself cannot be reached.
+"""Opus by PyAV's codec contexts: the fallback if libopus itself cannot be reached.
 
 FFmpeg's wrapper always decodes to 48 kHz and knows no FEC, and a packet of the TOC byte alone makes it conceal 20 ms.
 """
@@ -30,7 +30,7 @@ class AvDecoder:
         self._toc = _TOC_CELT_FULLBAND_20_MS
 
     def decode(self, payload: bytes) -> bytes:
-        """The sound of one packet; raises ``MediaError`` where it is not Opus."""
+        """The sound of one packet; raises ``MediaError`` if it is not Opus."""
         if not payload:  # FFmpeg would take it for the end of the stream, for good
             raise MediaError("libopus: an empty packet")
         try:
@@ -88,16 +88,16 @@ class AvEncoder:
         return b"".join(bytes(packet) for packet in self._context.encode(frame))
 
     def set_packet_loss(self, percent: int) -> None:
-        """FFmpeg takes it at the start only."""
+        """FFmpeg takes the loss at the start only."""
 
     def set_dtx(self, is_on: bool) -> None:
-        """The same."""
+        """FFmpeg takes DTX at the start only."""
 
     def limit_bitrate(self, bitrate: int) -> None:
-        """The same."""
+        """FFmpeg takes the bitrate at the start only."""
 
     def set_complexity(self, complexity: int) -> None:
-        """The same."""
+        """FFmpeg takes the complexity at the start only."""
 
 
 def _new_decoder() -> AudioCodecContext:

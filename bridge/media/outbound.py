@@ -100,7 +100,7 @@ class OutboundAudio:
         return self._queued_bytes + _PIECE_BYTES * len(self._queue) + PART_BYTES * self.playback.parts
 
     def clear(self) -> tuple[str, list[Heard]] | None:
-        """Silence from the next tick on; says what was cut and where, None where nothing was left."""
+        """Silence from the next tick on; says what was cut and where, None if nothing was left."""
         self._queue.clear()
         self._queued_bytes = 0
         self._head, self._head_at = b"", 0
@@ -150,7 +150,7 @@ class OutboundAudio:
         return packet, events
 
     def forward(self, passed: PassedPacket) -> tuple[int, bytes]:
-        """Another stream's packet as one of ours, and its number; where a stream begins, it goes on where ours is.
+        """Another stream's packet as one of ours, and its number; a stream that begins goes on from where ours is.
 
         Gaps stay gaps and late packets stay late: the receiver sees the network as it was.
         """

@@ -40,7 +40,7 @@ class PassedPacket(NamedTuple):
 
 
 PassedPacketTaker = Callable[[PassedPacket], bool]
-"""Takes a packet; False where it cannot be sent on any more."""
+"""Takes a packet; False if it cannot be sent on any more."""
 
 
 PacketReader = Callable[[PassedPacket], None]
@@ -74,7 +74,7 @@ class PacketClock:
     def place(self, packet: PassedPacket) -> Placed | None:
         """Takes the next packet in order; None for what is no Opus.
 
-        RTP time that passes without packets is a pause, or a loss where sequence numbers are missing (RFC 3550
+        RTP time that passes without packets is a pause, or a loss if sequence numbers are missing (RFC 3550
         section 5.1). A sender that begins anew goes on where the last one was.
         """
         samples = packet_samples(packet.payload, CLOCK_HZ)
@@ -115,7 +115,7 @@ class MuteDecoder:
         self._rate_hz = rate_hz
 
     def decode(self, payload: bytes) -> bytes:
-        """Silence for one packet; raises ``MediaError`` where it is not Opus."""
+        """Silence for one packet; raises ``MediaError`` if it is not Opus."""
         samples = packet_samples(payload, self._rate_hz)
         if not samples:
             raise MediaError("an Opus packet without a length")

@@ -115,7 +115,7 @@ class Playback:
     def mark(self, mark_id: str) -> bool:
         """Sets a mark behind all that is queued; ``play`` tells when it is reached, ``clear`` takes it away.
 
-        True where nothing is left to play: then it is reached, and not told again.
+        True if nothing is left to play: then it is reached, and not told again.
         """
         if all(entry.played_samples == entry.queued_samples for entry in self._entries):
             return True
@@ -137,7 +137,7 @@ class Playback:
     def clear(self) -> tuple[str, list[Heard]] | None:
         """Throws away what was not played; the response that was cut, and where each of its parts was.
 
-        None where nothing was left to play.
+        None if nothing was left to play.
         """
         cut = [Heard(entry.part, entry.played_samples * 1000 // self._rate_hz)
                for entry in self._entries if entry.played_samples < entry.queued_samples]  # fmt: skip

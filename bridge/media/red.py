@@ -9,7 +9,7 @@ _MAX_BLOCKS = 8  # far more than anyone sends
 
 
 def parse_red(packet: bytes, start: int, end: int, *, payload_type: int) -> tuple[int, Redundancy] | None:
-    """Where the packet's own payload begins, and what is redundant in it; None where it is not well-formed.
+    """Where the packet's own payload begins, and what is redundant in it; None if it is not well-formed.
 
     The own payload reaches to ``end``. A block of another payload type is passed over, but the own one must be of
     ``payload_type``.

@@ -18,7 +18,7 @@ _MAX_ROUND_TRIP = 60 * 0x10000  # more is no round trip but another's clock
 
 
 class Reports:
-    """``due`` gives the packets to send, ``receive`` takes those that came; neither of them encrypted."""
+    """``due`` gives the packets to send, ``receive_rtcp`` takes those that came; neither of them encrypted."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Reports:
         """The last report, with a BYE."""
         return self._report(now, is_leaving=True)
 
-    def receive(self, packet: bytes, now: float) -> list[int]:
+    def receive_rtcp(self, packet: bytes, now: float) -> list[int]:
         """Takes a compound packet; returns the sequence numbers of ours that the peer asks for again."""
         received = parse_rtcp(packet)
         if received is None:

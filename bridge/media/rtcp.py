@@ -27,7 +27,7 @@ class ReportBlock:
     fraction_lost: int
     """Since the report before, of 256."""
     lost: int
-    """Since the start; negative where doubles outnumber losses."""
+    """Since the start; negative if doubles outnumber losses."""
     highest_sequence: int
     """With its cycles in the upper 16 bits."""
     jitter: int
@@ -62,7 +62,7 @@ class Received:
 
 
 def parse_rtcp(packet: bytes) -> Received | None:
-    """What a compound packet says; None where its lengths contradict one another."""
+    """What a compound packet says; None if its lengths contradict one another."""
     received = Received()
     at, end = 0, len(packet)
     while at < end:

@@ -16,7 +16,7 @@ RtpHeader = tuple[int, int, int, int, int, int]
 
 
 def parse_rtp(packet: bytes) -> RtpHeader | None:
-    """The header of ``packet``; None where it is not a well-formed RTP packet."""
+    """The header of ``packet``; None if it is not a well-formed RTP packet."""
     if len(packet) < 12:
         return None
     first, second, sequence, rtp_timestamp, ssrc = _HEADER.unpack_from(packet)
@@ -46,5 +46,5 @@ def pack_rtp(
 
 
 def timestamp_difference(a: int, b: int) -> int:
-    """``a - b`` on the 32-bit circle, in clock ticks; negative where ``a`` is the earlier one."""
+    """``a - b`` on the 32-bit circle, in clock ticks; negative if ``a`` is the earlier one."""
     return ((a - b + 0x80000000) & MAX_UINT32) - 0x80000000

@@ -1,6 +1,6 @@
 """What a sender's RTP clock is worth: the rate that it really runs at, and how far the sound is behind real time.
 
-RTP time tells where a packet's sound belongs, to the sample, but only where the sender counts as RFC 7587 says. Some
+RTP time tells where a packet's sound belongs, to the sample, but only if the sender counts as RFC 7587 says. Some
 gateways step 160, 320 or 480 ticks for a packet of 20 ms, others 1920, or count at random. A step that comes again and
 again, and that real time does not bear out, is the sender's own way to count 20 ms. What neither rule explains is held
 against real time: the sound that was given, less the time that passed.

@@ -1,7 +1,7 @@
 """Both sides of a call on one timeline: the caller left, the answer right, each where it was heard.
 
 Sound comes with its place in its own track. The caller's is laid where the clock says it was spoken, and after that
-sample by sample; where its track falls behind the clock, it was silent. The answer's comes faster than it plays: it is
+sample by sample; if its track falls behind the clock, it was silent. The answer's comes faster than it plays: it is
 laid behind what is still playing, and cut where it was cut for the caller.
 """
 
@@ -17,7 +17,7 @@ _MAX_WAITING_S = 600.0  # of an answer that has still to be heard; more is left 
 
 
 class _Channel:
-    """Samples from ``base`` on; silence where nothing was laid."""
+    """Samples from ``base`` on; silence if nothing was laid there."""
 
     def __init__(self) -> None:
         self.base = 0

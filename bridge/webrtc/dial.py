@@ -70,7 +70,7 @@ async def dial(
 
 
 async def _carry(ice: IceFull, peer: Peer, answer: Offer) -> None:
-    """Connects the agent; where it fails, so does the peer."""
+    """Connects the agent; if it fails, so does the peer."""
     try:
         await ice.connect(answer.ice_ufrag, answer.ice_pwd, answer.candidates)
     except PeerError as error:

@@ -150,7 +150,7 @@ class SecureTransport:
 
 
 class _Dtls(RTCDtlsTransport):
-    """A transport to which sending after the end is nothing: late SCTP timers would raise where nobody listens.
+    """A transport to which sending after the end is nothing: late SCTP timers would raise with nobody to catch it.
 
     The end is the goodbye; that the state says so comes some turns of the loop later.
     """

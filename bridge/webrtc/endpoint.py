@@ -146,7 +146,7 @@ class Endpoint:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A bound UDP socket; raises ``ConfigError`` naming the setting where it cannot be had."""
+    """A bound UDP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
     udp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     udp.setblocking(False)
     with suppress(OSError):  # the kernel's own limit then holds

@@ -162,7 +162,7 @@ class IceAgent:
         return self._dtls.dropped
 
     def claim(self, ssrc: bytes) -> None:
-        """The peer's packets have this SSRC; where they come in by one socket with others', they are known by it."""
+        """The peer's packets have this SSRC, by which they are known on a socket that others share."""
 
     def release(self, ssrc: bytes) -> None:
         """No more packets of the peer's have this SSRC."""

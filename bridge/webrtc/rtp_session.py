@@ -131,7 +131,7 @@ class RtpSession:
             self._ice.last_authenticated = now
             if is_rtp:
                 inbound = self.inbound
-                pcm = inbound.receive(packet, now)
+                pcm = inbound.receive_rtp(packet, now)
                 if pcm and not inbound.is_mute:
                     self._owner.receive_leg_audio(pcm)
             else:
@@ -155,7 +155,7 @@ class RtpSession:
 
     def _take_report(self, packet: bytes, now: float) -> None:
         """The peer's RTCP; what it asks for again is sent as it was."""
-        missing = self.reports.receive(packet, now)
+        missing = self.reports.receive_rtcp(packet, now)
         if missing and self._sent is not None:
             round_trip_s = (self.reports.round_trip_ms or 0.0) / 1000
             for datagram in self._sent.again(missing, now, round_trip_s=round_trip_s):

@@ -1,7 +1,7 @@
 """Runs peers: a task for each one's life, and one clock for the sound of all.
 
 The clock has ten slots in its 20 ms, and each peer has its place in one of them: encoding takes longer than all else,
-so no packet that comes in waits for more than a tenth of the peers to be served. Where it takes much of the process's
+so no packet that comes in waits for more than a tenth of the peers to be served. If it takes much of the process's
 time, all encoders try less hard, until it takes little: a quarter of the time for a tenth of a point of quality.
 """
 

@@ -74,7 +74,7 @@ def _rtp(data: bytes) -> None:
     now, size = 1000.0, 0
     for gap, packet in _pieces(data):
         now += gap / 100
-        size += len(inbound.receive(packet, now)) + len(inbound.poll(now))
+        size += len(inbound.receive_rtp(packet, now)) + len(inbound.poll(now))
     size += len(inbound.poll(now + 1))
     assert size % 2 == 0
     assert size / 2 / _HZ * 1000 <= 1000 * (now + 1 - 1000.0) + _MOST_AT_ONCE_MS, size
@@ -99,7 +99,7 @@ def _red_seeds() -> list[bytes]:
 @cache
 def _media() -> tuple[InboundAudio, OutboundAudio]:
     inbound = InboundAudio(new_decoder(_HZ), payload_type=_OPUS, rate_hz=_HZ)
-    inbound.receive(RtpSender(ssrc=_THEIR_SSRC).send(_payloads()[0]), 1000.0)
+    inbound.receive_rtp(RtpSender(ssrc=_THEIR_SSRC).send(_payloads()[0]), 1000.0)
     outbound = OutboundAudio(
         new_encoder(_HZ), rate_hz=_HZ, payload_type=_OPUS, ssrc=_OUR_SSRC, sequence=1, rtp_timestamp=1, limit_s=1
     )
@@ -109,7 +109,7 @@ def _media() -> tuple[InboundAudio, OutboundAudio]:
 def _rtcp(data: bytes) -> None:
     inbound, outbound = _media()
     reports = Reports(inbound, outbound, cname="bridge", spread=lambda least, most: least)
-    missing = reports.receive(data, 1001.0)
+    missing = reports.receive_rtcp(data, 1001.0)
     assert len(missing) <= 500
     assert all(0 <= sequence <= 0xFFFF for sequence in missing)
     reports.due(1010.0)

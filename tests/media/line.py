@@ -99,7 +99,7 @@ class Line:
             arrivals.append((self._polled_at, b""))
             self._polled_at += POLL_S
         for at, packet in sorted(arrivals, key=lambda arrival: arrival[0]):
-            pcm = self.inbound.receive(packet, at) if packet else self.inbound.poll(at)
+            pcm = self.inbound.receive_rtp(packet, at) if packet else self.inbound.poll(at)
             size = len(pcm)  # a failure must not print gigabytes
             assert size < MOST_AT_ONCE
             self.heard += pcm

@@ -27,7 +27,7 @@ def test_what_comes_in_order_is_heard_on_arrival(frame_ms: int, layout: str, spe
     inbound, decoder = new_inbound(), new_decoder(RATE_HZ)
     heard = b""
     for number, packet in enumerate(sender.talk(speech_pcm)):
-        pcm = inbound.receive(packet, START_S + number * frame_ms / 1000)
+        pcm = inbound.receive_rtp(packet, START_S + number * frame_ms / 1000)
         assert pcm == decoder.decode(packet[12:])
         assert len(pcm) == sender.frame_bytes
         heard += pcm
@@ -214,7 +214,7 @@ def test_a_pause_is_as_long_as_it_was(pause_ms: int, is_polled: bool, speech_pcm
         sent = [(packet, number * 0.020) for number, packet in enumerate(first)]
         resumed = len(first) * 0.020 + pause_ms / 1000
         sent += [(packet, resumed + number * 0.020) for number, packet in enumerate(sender.talk(speech_pcm))]
-        heard = b"".join(inbound.receive(packet, START_S + at) for packet, at in sent)
+        heard = b"".join(inbound.receive_rtp(packet, START_S + at) for packet, at in sent)
     silence = bytes(2 * RATE_HZ * pause_ms // 1000)
     same = RtpSender()
     first_heard, second_heard = straight(same, speech_pcm), b""

@@ -230,4 +230,4 @@ def test_a_wrong_clock_touches_no_sample(speech_pcm: bytes) -> None:
     decoder = new_decoder(RATE_HZ)
     inbound = new_inbound()
     for number, packet in enumerate(RtpSender(step=160).talk(speech_pcm[: 100 * FRAME_BYTES])):
-        assert inbound.receive(packet, 5.0 + number * 0.020) == decoder.decode(packet[12:])
+        assert inbound.receive_rtp(packet, 5.0 + number * 0.020) == decoder.decode(packet[12:])

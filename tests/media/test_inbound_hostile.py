@@ -84,9 +84,9 @@ def test_malformed_and_foreign_packets_disturb_nothing(speech_pcm: bytes) -> Non
     heard = b""
     for number, packet in enumerate(sender.talk(speech_pcm)):
         now = START_S + number * 0.020
-        heard += inbound.receive(packet, now)
+        heard += inbound.receive_rtp(packet, now)
         for foreign in (b"", b"\x80", other.send(b"\xf8"), comfort.send(b"\x7f")):
-            assert inbound.receive(foreign, now) == b""
+            assert inbound.receive_rtp(foreign, now) == b""
     assert heard == straight(RtpSender(), speech_pcm)
     stats = inbound.stats
     assert stats.malformed == stats.foreign == 2 * stats.packets
@@ -134,7 +134,7 @@ def test_a_stray_changes_nothing(strays: int, rtp_timestamp: int, speech_pcm: by
     line.talk(speech_pcm)
     stray = RtpSender(sequence=100, rtp_timestamp=rtp_timestamp)
     for packet in stray.talk(speech_pcm)[:strays]:
-        assert line.inbound.receive(packet, START_S + line.rtp_ms / 1000) == b""
+        assert line.inbound.receive_rtp(packet, START_S + line.rtp_ms / 1000) == b""
     line.pause(1000)
     line.talk(speech_pcm)
     line.finish()
@@ -171,7 +171,7 @@ def test_any_sender_is_survived(steps: list[tuple[float, int, int, int, str]]) -
             rtp_timestamp=rtp_timestamp,
             ssrc=ssrc,
         )
-        heard += len(inbound.receive(packet, now))
+        heard += len(inbound.receive_rtp(packet, now))
         assert heard / (2 * RATE_HZ) <= now - START_S + len(steps) * 1.3
         assert 0.020 <= inbound.wait_s <= 0.120
 
@@ -219,7 +219,7 @@ def test_nobody_speaks_sixty_times_as_fast_as_time(step: int, stride: int, speec
     payload = long_packet()
     heard = 0
     for number in range(5000):
-        heard += len(inbound.receive(sender.send(payload), START_S + number * 0.002))
+        heard += len(inbound.receive_rtp(sender.send(payload), START_S + number * 0.002))
         sender.sequence = (sender.sequence + stride - 1) & 0xFFFF
         if number % 10 == 0:
             heard += len(inbound.poll(START_S + number * 0.002))
@@ -229,7 +229,7 @@ def test_nobody_speaks_sixty_times_as_fast_as_time(step: int, stride: int, speec
     line = RtpSender(sequence=sender.sequence, rtp_timestamp=sender.rtp_timestamp)
     decoded_ms = inbound.stats.decoded_ms
     for number, packet in enumerate(line.talk(speech_pcm)):
-        inbound.receive(packet, START_S + 10 + number * 0.020)
+        inbound.receive_rtp(packet, START_S + 10 + number * 0.020)
     assert inbound.stats.decoded_ms - decoded_ms > 3500, "who keeps to real time again is heard again"
 
 
@@ -238,5 +238,5 @@ def test_five_seconds_at_once_are_heard(speech_pcm: bytes) -> None:
     sender, inbound = RtpSender(), new_inbound()
     packets = sender.talk(speech_pcm * 3)
     for number, packet in enumerate(packets):
-        inbound.receive(packet, START_S + max(number, 250) * 0.020)
+        inbound.receive_rtp(packet, START_S + max(number, 250) * 0.020)
     assert (inbound.stats.too_fast, inbound.stats.decoded_ms) == (0, 20 * len(packets))

@@ -104,7 +104,7 @@ def turn_end_ms(packets: list[bytes], spoken_ms: float, *, frame_ms: int = 20) -
     while now < START_S + 10:
         pcm = b""
         if at < len(packets):
-            pcm = inbound.receive(packets[at], now)
+            pcm = inbound.receive_rtp(packets[at], now)
             at += 1
         pcm += inbound.poll(now)
         if any(isinstance(edge, SpeechStopped) for edge in detector.push(pcm)):
@@ -128,7 +128,7 @@ def test_dtx_ends_the_turn_in_time(speech_pcm: bytes) -> None:
         inbound = new_inbound()
         now = START_S
         for packet in packets:
-            inbound.receive(packet, now)
+            inbound.receive_rtp(packet, now)
             now += 0.020
         assert not inbound.poll(now + 0.150)
         assert inbound.poll(now + 0.190)
@@ -141,7 +141,7 @@ def test_a_stream_that_stops_in_a_pause_is_silent_soon(level_db: float | None, s
     inbound = new_inbound()
     now = START_S
     for packet in RtpSender().talk(spoken if level_db is None else with_noise(spoken, level_db)):
-        inbound.receive(packet, now)
+        inbound.receive_rtp(packet, now)
         now += 0.020
     assert not inbound.poll(now + 0.150)
     assert inbound.poll(now + 0.190)

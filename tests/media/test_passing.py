@@ -113,7 +113,7 @@ def test_what_comes_in_is_passed_and_counted(speech_pcm: bytes) -> None:
     heard[1].pass_to(take, decodes=False)
     lengths = []
     for number, packet in enumerate(packets):
-        pieces = [inbound.receive(packet, number * 0.02) for inbound in heard]
+        pieces = [inbound.receive_rtp(packet, number * 0.02) for inbound in heard]
         lengths.append([len(piece) for piece in pieces])
         assert heard[1].is_mute is (number < 19)
         if number < 19:
@@ -137,7 +137,7 @@ def test_packets_are_read_in_order(speech_pcm: bytes) -> None:
         inbound.reader = read.append
         order = [0, 1, 3, 2, 4, 4, 6, 5, *range(8, 30)]  # 7 never comes
         for number, at in enumerate(order):
-            inbound.receive(packets[at], number * 0.02)
+            inbound.receive_rtp(packets[at], number * 0.02)
         inbound.poll(len(order) * 0.02 + 1)
         assert [packet.sequence for packet in read] == [*range(7), *range(8, 30)]
         assert [packet.payload for packet in read] == payloads[:7] + payloads[8:]

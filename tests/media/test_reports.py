@@ -55,14 +55,14 @@ class Talk:
                 self.link.send(packet, now)
             for at, arrived in self.link.receive(now):
                 self.arrived += 1
-                self.hearer.inbound.receive(arrived, at)
+                self.hearer.inbound.receive_rtp(arrived, at)
             self.hearer.inbound.poll(now)
             for end, other in ((self.speaker, self.hearer), (self.hearer, self.speaker)):
                 report = end.reports.due(now)
                 if report is not None:
                     under_way.append((now + self.delay_s, other, report))
             for at, end, report in [each for each in under_way if each[0] <= now]:
-                assert end.reports.receive(report, at) == []
+                assert end.reports.receive_rtcp(report, at) == []
             under_way = [each for each in under_way if each[0] > now]
 
 
@@ -170,7 +170,7 @@ def test_reports_of_others_change_nothing() -> None:
     """A block about another's stream, a time from the future and garbage are none of ours."""
     end = End(1)
     for block in (ReportBlock(2, 255, 0, 0, 0, 0, 0), ReportBlock(1, 0, 0, 0, 0, 5 * 0x10000 + 9, 0)):
-        assert end.reports.receive(write_report(9, "x", sender=None, block=block), 5.0) == []
+        assert end.reports.receive_rtcp(write_report(9, "x", sender=None, block=block), 5.0) == []
     assert (end.reports.remote_lost_percent, end.reports.round_trip_ms) == (0, None)
-    assert end.reports.receive(b"\x81\xc9\0\1" + bytes(4), 5.0) == []
+    assert end.reports.receive_rtcp(b"\x81\xc9\0\1" + bytes(4), 5.0) == []
     assert end.reports.malformed == 1

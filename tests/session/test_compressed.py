@@ -39,7 +39,7 @@ class PeerLeg(FakeLeg):
     def send(self, packets: list[bytes]) -> None:
         """Packets arrive, 20 ms apart."""
         for packet in packets:
-            pcm = self.inbound.receive(packet, self.now)
+            pcm = self.inbound.receive_rtp(packet, self.now)
             self.now += 0.02
             if pcm and not self.inbound.is_mute:
                 self._owner.receive_leg_audio(pcm)
