@@ -28,7 +28,6 @@ from benchmarks.kit.output import run
 from benchmarks.kit.process import Program, serving
 from benchmarks.kit.sampling import cpu_s
 from benchmarks.soak_calls import PUBLIC_URL, TWILIO_TOKEN, Callers
-from bridge import log as logging
 
 __all__ = ["main", "measure", "trend"]
 
@@ -195,7 +194,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", metavar="FILE", type=Path, help="writes the figures there")
     arguments = parser.parse_args()
-    logging.configure("auto", "error")
     figures = run(measure(arguments.calls, arguments.minutes, every_s=arguments.every_s, seed=arguments.seed))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")

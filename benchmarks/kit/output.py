@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
+from bridge import log
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -21,7 +23,8 @@ _Result = TypeVar("_Result")
 
 
 def run(measuring: Coroutine[Any, Any, _Result]) -> _Result:
-    """Runs it in the event loop that the daemon has, too."""
+    """Runs it in the event loop that the daemon has, too; of the log, which would stand among figures, errors alone."""
+    log.configure("auto", "error")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measuring)
 
