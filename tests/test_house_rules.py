@@ -88,6 +88,17 @@ def test_only_the_command_line_prints() -> None:
     assert prints == []
 
 
+def test_no_logger_keeps_a_level() -> None:
+    """What ``bind`` gives never hears of another level; ``get_logger`` and a call's ``logger`` take keys instead."""
+    bound = [
+        f"{name}:{call.lineno}"
+        for name, tree in _trees("bridge")
+        for call in _calls(tree)
+        if isinstance(call.func, ast.Attribute) and call.func.attr in ("bind", "new") and call.keywords
+    ]
+    assert bound == []
+
+
 def test_every_task_has_an_owner() -> None:
     """Tasks live in a TaskGroup, but for those listed with a reason."""
     bare = [

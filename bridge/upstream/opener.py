@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from structlog.typing import FilteringBoundLogger
-
+from bridge.context import CallContext
 from bridge.errors import UpstreamError
 from bridge.outgoing import retry_delay_s
 from bridge.session.state import SessionState
@@ -55,13 +54,14 @@ class LineOpener:
         new_line: Callable[[Target], Line],
         policy: RetryPolicy,
         tally: Callable[[Target], TargetTally],
-        log: FilteringBoundLogger,
+        context: CallContext,
     ) -> None:
         self._targets = targets
         self._new_line = new_line
         self._policy = policy
         self._tally = tally
-        self._log = log
+        self._context = context
+        self._log = context.logger("upstream")
         self._strikes = 0
         """How many lines in a row were of no use."""
 
@@ -97,7 +97,9 @@ class LineOpener:
         return await self._open_line(self._targets[0], session, group)
 
     async def _open_line(self, target: Target, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
-        managed = ManagedLine(target, self._new_line(target), log=self._log.bind(upstream=target.name))
+        managed = ManagedLine(
+            target, self._new_line(target), log=self._context.logger("upstream", upstream=target.name)
+        )
         tally = self._tally(target)
         tally.dials += 1
         try:

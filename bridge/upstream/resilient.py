@@ -101,7 +101,7 @@ class ResilientUpstream:
             "upstream", UpstreamState.OPENING, _TRANSITIONS, log=self._log, event="upstream.state"
         )
         self._policy = policy
-        self._opener = LineOpener(targets, new_line=new_line, policy=policy, tally=tally, log=self._log)
+        self._opener = LineOpener(targets, new_line=new_line, policy=policy, tally=tally, context=context)
         self._new_engine = new_engine
         self._spawn = spawn
         self._current: ManagedLine | None = None
