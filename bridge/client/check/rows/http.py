@@ -1,7 +1,9 @@
 """Rows of HTTP: keys, offers, their answers, and who may connect."""
 
+from typing import Any
+
 from bridge.client.check.rows.common import GUIDE, REFERENCE
-from bridge.client.check.steps import AnswerFits, Connect, Expect, Offer, Request, Row
+from bridge.client.check.steps import AnswerFits, Connect, Dialect, Expect, Offer, Request, Row, Transport
 from bridge.client.check.values import ANY, ID, NUMBER, TEXT, OneOf
 
 __all__ = ["ROWS"]
@@ -19,28 +21,28 @@ _MINTED = Request(
     keep={"secret": "value"},
 )
 
+
+def _row(*, over: Transport = "websocket", dialects: tuple[Dialect, ...] = ("ga",), **more: Any) -> Row:
+    """A row that makes its own connections, if any; asked once, in the runs of one transport."""
+    return Row(transports=(over,), dialects=dialects, opens=False, **more)
+
+
 ROWS: tuple[Row, ...] = (
-    Row(
+    _row(
         id="keys.mint",
         says="POST /realtime/client_secrets gives a short-lived key, its end and its session.",
         source=_SECRETS,
         steps=(_MINTED,),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
-    Row(
+    _row(
         id="keys.minted_opens",
         says="A short-lived key opens a WebSocket.",
         source=_SECRETS,
         steps=(_MINTED, Connect(key="$secret"), Expect("session.created")),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
-    Row(
+    _row(
         id="keys.minted_in_browser",
         says="A browser shows its key as a subprotocol, and the subprotocol realtime is selected.",
         source=GUIDE.format("WebSocket"),
@@ -49,12 +51,9 @@ ROWS: tuple[Row, ...] = (
             Connect(key="$secret", subprotocols=("realtime",), as_subprotocol=True),
             Expect("session.created"),
         ),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
-    Row(
+    _row(
         id="keys.minted_session",
         says="The session of a short-lived key has the settings that it was minted with.",
         source=_SECRETS,
@@ -69,12 +68,9 @@ ROWS: tuple[Row, ...] = (
             Connect(key="$secret"),
             Expect("session.created", {"session.instructions": "Be brief."}),
         ),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
-    Row(
+    _row(
         id="keys.beta_mint",
         says="POST /realtime/sessions gives a flat session with a client_secret.",
         source=REFERENCE.format("sessions (beta)"),
@@ -88,12 +84,10 @@ ROWS: tuple[Row, ...] = (
                 fields={"client_secret.value": ID, "client_secret.expires_at": NUMBER, "modalities": ANY},
             ),
         ),
-        transports=("websocket",),
-        dialects=("beta",),
-        opens=False,
         is_optional=True,
+        dialects=("beta",),
     ),
-    Row(
+    _row(
         id="keys.wrong_http",
         says="A wrong key is refused with 401 invalid_api_key over HTTP.",
         source=REFERENCE.format("authentication"),
@@ -107,40 +101,32 @@ ROWS: tuple[Row, ...] = (
                 fields={**_ERROR, "error.code": "invalid_api_key"},
             ),
         ),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
         needs_key=True,
     ),
-    Row(
+    _row(
         id="keys.wrong_socket",
         says="A wrong key is refused with 401 when a WebSocket is opened.",
         source=REFERENCE.format("authentication"),
         steps=(Connect(key=_NO_KEY, status=401),),
-        transports=("websocket",),
-        opens=False,
         needs_key=True,
+        dialects=("ga", "beta"),
     ),
-    Row(
+    _row(
         id="calls.offer",
         says="An offer is answered with 201, an SDP answer and the call's Location.",
         source=_CALLS,
         steps=(Offer(), AnswerFits()),
-        transports=("webrtc",),
-        dialects=("ga",),
-        opens=False,
+        over="webrtc",
     ),
-    Row(
+    _row(
         id="calls.form",
         says="An offer may come in a form, with its session.",
         source=_CALLS,
         steps=(Offer(as_form=True), AnswerFits()),
-        transports=("webrtc",),
-        dialects=("ga",),
-        opens=False,
+        over="webrtc",
     ),
-    Row(
+    _row(
         id="calls.no_offer",
         says="A body that is no SDP is refused with 400 and an error object.",
         source=_CALLS,
@@ -154,11 +140,9 @@ ROWS: tuple[Row, ...] = (
                 fields=_ERROR,
             ),
         ),
-        transports=("webrtc",),
-        dialects=("ga",),
-        opens=False,
+        over="webrtc",
     ),
-    Row(
+    _row(
         id="calls.location_exposed",
         says="A page of another origin may read Location.",
         source="Fetch standard, CORS; @openai/agents-realtime reads it",
@@ -172,50 +156,37 @@ ROWS: tuple[Row, ...] = (
                 has_headers={"Access-Control-Expose-Headers": "location"},
             ),
         ),
-        transports=("webrtc",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
+        over="webrtc",
     ),
-    Row(
+    _row(
         id="calls.unknown",
         says="Attaching to a call that is not there is refused with 404.",
         source="observed: call_id_not_found",
         steps=(Connect(query={"call_id": "rtc_that_is_not"}, status=404, fields={"error.code": "call_id_not_found"}),),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
-    Row(
+    _row(
         id="calls.hang_up_unknown",
         says="Hanging up a call that is not there is refused with 404.",
         source=_CALLS,
         steps=(Request("POST", "/realtime/calls/rtc_that_is_not/hangup", (404,), fields=_ERROR),),
-        transports=("webrtc",),
-        dialects=("ga",),
-        opens=False,
+        over="webrtc",
     ),
-    Row(
+    _row(
         id="models.list",
         says="GET /models lists models.",
         source=REFERENCE.format("models"),
         steps=(Request("GET", "/models", (200,), fields={"object": "list", "data.0.id": ID}),),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
-    Row(
+    _row(
         id="calls.not_there",
         says="A path that is not there is answered with 404, and no page for people.",
         source=REFERENCE.format("errors"),
         steps=(
             Request("GET", "/realtime/that_is_not", (404,), fields={"error.type": OneOf(("invalid_request_error",))}),
         ),
-        transports=("websocket",),
-        dialects=("ga",),
-        opens=False,
         is_optional=True,
     ),
 )
