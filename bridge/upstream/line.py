@@ -1,4 +1,4 @@
-"""One connection to a Realtime service, whatever it runs over. ``Dial`` decides what is said on it."""
+"""One connection to a Realtime service, whatever it runs over. ``ManagedLine`` follows its state."""
 
 from typing import Protocol
 
