@@ -6,7 +6,7 @@ from typing import cast
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import broadcast
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
@@ -30,6 +30,13 @@ _NORMAL = 1000
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 4000})  # trying again would end the same way
 
 
+class _Connect(connect):
+    """Follows no redirect: it would take the key, and what the caller says, to where no operator sent it."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class WebSocketLine:
     """See ``Line``."""
 
@@ -50,7 +57,7 @@ class WebSocketLine:
         self._owner = owner
         self._state = state
         try:
-            connection = await connect(
+            connection = await _Connect(
                 self._address,
                 create_connection=SlicedConnection,
                 additional_headers=self._target.headers | {"OpenAI-Beta": "realtime=v1"}
@@ -74,8 +81,6 @@ class WebSocketLine:
             ) from error
         except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
             raise UpstreamError(f"The upstream cannot be reached: {_reason(error)}", code="upstream_lost") from error
-        except InvalidURI as error:
-            raise UpstreamError("The upstream redirected to what is no URL.", is_transient=False) from error
 
     async def run(self) -> UpstreamError | None:
         """Hands over what comes, until the end."""

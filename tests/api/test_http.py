@@ -71,3 +71,21 @@ async def test_host_header(daemon: Daemon, hosts: list[str], status: int) -> Non
 async def test_old_client_without_a_host(daemon: Daemon) -> None:
     """HTTP/1.0 knows no Host header."""
     assert (await _answer(daemon, "GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/v1/realtime?model=any"])
+async def test_compression_is_never_agreed_on(daemon: Daemon, path: str) -> None:
+    """Whatever a client offers: no answer and no socket is compressed, so nothing that comes in has to be unpacked."""
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+    how = upgrade if "realtime" in path else "Connection: close\r\nAccept-Encoding: gzip, deflate, br\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{how}\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    finally:
+        writer.close()
+    assert head.startswith((b"http/1.1 200", b"http/1.1 101"))
+    assert b"content-encoding" not in head
+    assert b"sec-websocket-extensions" not in head

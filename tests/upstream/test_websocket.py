@@ -67,20 +67,32 @@ async def test_a_service_that_does_not_listen() -> None:
         await call.until("session.updated")
 
 
-async def test_a_redirection_to_nowhere() -> None:
-    """No URL, no service; it is not tried again."""
+@pytest.mark.parametrize("location", ["gopher://nowhere", "ws://127.0.0.1:{port}/v1/realtime"])
+async def test_no_redirect_is_followed(location: str) -> None:
+    """The key goes nowhere but to the upstream of the settings; it is not tried again."""
+    visits = []
 
     async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 302 Found\r\nLocation: gopher://nowhere\r\nContent-Length: 0\r\n\r\n")
+        target = location.format(port=elsewhere.sockets[0].getsockname()[1])
+        writer.write(f"HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
         writer.close()
 
-    async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async with (
+        await asyncio.start_server(note, "127.0.0.1", 0) as elsewhere,
+        await asyncio.start_server(redirect, "127.0.0.1", 0) as server,
+    ):
         url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
         async with dialled(url) as call:
             error = await call.until_over()
             assert isinstance(error, UpstreamError)
             assert not error.is_transient
+            assert "302" in error.message
+    assert visits == []
 
 
 @pytest.mark.parametrize(
