@@ -64,6 +64,7 @@ CLOSE_REASONS = frozenset(
         "call_taken",
         "llm_broke_off",
         "llm_unreachable",
+        "voice_unreachable",
         "no_agent",
         "upstream_busy",
         "upstream_error",
