@@ -15,9 +15,10 @@ from bridge.session.state import SessionState
 from bridge.sliced import SlicedConnection
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.upstream.target import Target, Tongue
-from bridge.wire.audio import AudioFormat
+from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
+from bridge.wire.sessions import SessionConfig
 
 __all__ = ["WebSocketLine"]
 
@@ -51,6 +52,9 @@ class WebSocketLine:
         self._socket: SlicedConnection | None = None
         self._fault: UpstreamError | None = None
         self._samples = WholeSamples()
+        self._config: SessionConfig | None = None
+        """That for which the formats are."""
+        self._input_format = self._output_format = PCM16
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Connects; raises ``UpstreamError``."""
@@ -101,12 +105,23 @@ class WebSocketLine:
     @property
     def input_format(self) -> AudioFormat:
         """In which it takes the caller's sound."""
-        return self._target.profile.input_format(self._state.input.format)
+        if self._state.config is not self._config:
+            self._settle_formats()
+        return self._input_format
 
     @property
     def output_format(self) -> AudioFormat:
         """In which it gives the answer's."""
-        return self._target.profile.output_format(self._state.output.format)
+        if self._state.config is not self._config:
+            self._settle_formats()
+        return self._output_format
+
+    def _settle_formats(self) -> None:
+        """Once for each configuration, and not for each piece of sound."""
+        state, profile = self._state, self._target.profile
+        self._config = state.config
+        self._input_format = profile.input_format(state.input.format)
+        self._output_format = profile.output_format(state.output.format)
 
     def send(self, body: Body) -> None:
         """A GA client event."""

@@ -5,16 +5,17 @@ new ──first check──▶ handshaking ──DTLS──▶ connected ──�
 """
 
 import asyncio
-import enum
+from enum import StrEnum
 
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError
+from bridge.state_machine import StateMachine
 
 __all__ = ["PeerLifetime", "PeerState"]
 
 
-class PeerState(enum.Enum):
+class PeerState(StrEnum):
     """What a peer does."""
 
     NEW = "new"
@@ -29,12 +30,12 @@ class PeerState(enum.Enum):
     """Its transport is gone."""
 
 
-_NEXT: dict[PeerState, frozenset[PeerState]] = {
+_TABLE = {
     PeerState.NEW: frozenset({PeerState.HANDSHAKING, PeerState.CLOSING}),
     PeerState.HANDSHAKING: frozenset({PeerState.CONNECTED, PeerState.CLOSING}),
     PeerState.CONNECTED: frozenset({PeerState.CLOSING}),
     PeerState.CLOSING: frozenset({PeerState.CLOSED}),
-    PeerState.CLOSED: frozenset(),
+    PeerState.CLOSED: frozenset[PeerState](),
 }
 
 
@@ -42,14 +43,18 @@ class PeerLifetime:
     """A peer's state, and the first reason for its end."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
-        self.state = PeerState.NEW
         self.reason = ""
         """A slug; empty while nobody has ended it."""
         self.error: BridgeError | None = None
         """What made it end, if that was nobody's wish."""
         self.closing = asyncio.Event()
         self.closed = asyncio.Event()
-        self._log = log
+        self._machine = StateMachine("peer", PeerState.NEW, _TABLE, log=log, event="peer.state")
+
+    @property
+    def state(self) -> PeerState:
+        """The state that it is in."""
+        return self._machine.state
 
     @property
     def is_ending(self) -> bool:
@@ -57,11 +62,8 @@ class PeerLifetime:
         return self.closing.is_set()
 
     def become(self, state: PeerState) -> None:
-        """The one way to another state; raises ``ValueError`` for one that does not follow."""
-        if state not in _NEXT[self.state]:
-            raise ValueError(f"a peer that is {self.state.value} does not become {state.value}")
-        self._log.debug("peer.state", before=self.state.value, state=state.value)
-        self.state = state
+        """The one way to another state; raises ``RuntimeError`` for one that does not follow."""
+        self._machine.enter(state)
         if state is PeerState.CLOSING:
             self.closing.set()
         elif state is PeerState.CLOSED:

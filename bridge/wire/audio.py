@@ -48,13 +48,12 @@ class AudioFormat:
     bytes_per_ms: int = field(init=False)
     """How many bytes one millisecond takes; exact in every format that the protocol names, not at 44.1 kHz."""
 
+    is_compressed: bool = field(init=False)
+    """It comes in packets."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "bytes_per_ms", self.rate_hz * self.bytes_per_sample // 1000)
-
-    @property
-    def is_compressed(self) -> bool:
-        """It comes in packets."""
-        return not self.bytes_per_sample
+        object.__setattr__(self, "is_compressed", not self.bytes_per_sample)
 
     def size_of(self, ms: int) -> int:
         """How many bytes ``ms`` milliseconds take, in whole samples; exact at every rate for multiples of 20 ms."""
