@@ -17,11 +17,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from bridge.client import CallFailed, Plan
-from bridge.client.bench import Bench, CallRecord, Failure, Load, Report, Turn
+from bridge.client.bench import Bench, BenchRecord, Failure, Load, Report, Turn
 from bridge.client.bench.command import add_bench_flags, run_bench
 from bridge.client.bench.gaps import Gaps
 from bridge.client.bench.lag import Lag
-from bridge.client.bench.report import Spread, Told, report
+from bridge.client.bench.report import Complaint, Spread, report
 from bridge.client.bench.table import table
 from bridge.client.screen import painter
 from bridge.client.sound import PHRASE, read_sound, write_sound
@@ -55,7 +55,7 @@ def hello_file(hello: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path
 
 
-async def _measured(plan: Plan, **load: Any) -> tuple[list[CallRecord], Report]:
+async def _measured(plan: Plan, **load: Any) -> tuple[list[BenchRecord], Report]:
     bench = Bench(plan, Load(**{"ramp_per_s": 50, **load}))
     await bench.run()
     return bench.records, bench.report()
@@ -105,7 +105,7 @@ def _lag(*late_ms: float) -> Lag:
 
 def test_times_become_percentiles() -> None:
     """Of what was measured; what was not is in none."""
-    calls = [CallRecord(number, result="came_through", connect_ms=number + 1.0) for number in range(100)]
+    calls = [BenchRecord(number, result="came_through", connect_ms=number + 1.0) for number in range(100)]
     calls[0].turns = [Turn(first_sound_ms=500.0, is_answered=True, answer_s=1.0, gap_ms=40.0), Turn(is_early=True)]
     told = report(calls, _lag(0.0))
     assert told.connect_ms == Spread(100, 50.5, 95.0, 99.0, 100.0)
@@ -117,21 +117,21 @@ def test_times_become_percentiles() -> None:
 
 def test_failures_are_counted_by_their_codes() -> None:
     """The most frequent first, in the words of the first time; one failure is enough for all of it."""
-    calls = [CallRecord(number, result="failed", failure=Failure("lost", f"No. {number}")) for number in range(3)]
+    calls = [BenchRecord(number, result="failed", failure=Failure("lost", f"No. {number}")) for number in range(3)]
     calls[0].failure = Failure("timeout", "No. 0")
-    calls.append(CallRecord(3, result="came_through", complaints=[Failure("odd", "What?"), Failure("odd", "Eh?")]))
-    told = report([*calls, CallRecord(4)], _lag())
-    assert told.failures == [Told("lost", 2, "No. 1"), Told("timeout", 1, "No. 0")]
-    assert told.complaints == [Told("odd", 2, "What?")]
+    calls.append(BenchRecord(3, result="came_through", complaints=[Failure("odd", "What?"), Failure("odd", "Eh?")]))
+    told = report([*calls, BenchRecord(4)], _lag())
+    assert told.failures == [Complaint("lost", 2, "No. 1"), Complaint("timeout", 1, "No. 0")]
+    assert told.complaints == [Complaint("odd", 2, "What?")]
     assert (told.result, told.came_through, told.failed, told.unfinished) == ("failed", 1, 3, 1)
-    assert report([CallRecord(0)], _lag()).result == "unfinished"
+    assert report([BenchRecord(0)], _lag()).result == "unfinished"
 
 
 @pytest.mark.parametrize(("late_ms", "is_late"), [([1.0] * 99 + [30.0], False), ([30.0, 30.0] + [1.0] * 98, True),
                                                   ([0.0] * 999 + [250.0], True)])  # fmt: skip
 def test_a_client_that_was_late_says_so(late_ms: list[float], is_late: bool) -> None:
     """By more than a packet's time in a hundredth of its ticks, or by much once."""
-    told = report([CallRecord(0)], _lag(*late_ms))
+    told = report([BenchRecord(0)], _lag(*late_ms))
     assert told.client.was_late == is_late
     assert ("It was late itself" in "".join(table(told, painter(io.StringIO())))) == is_late
 
@@ -139,7 +139,7 @@ def test_a_client_that_was_late_says_so(late_ms: list[float], is_late: bool) -> 
 def test_the_table_tells_what_was_measured() -> None:
     """No row without a figure, and nothing that a server writes can drive the terminal."""
     turn = Turn(first_sound_ms=512.3, is_answered=True, answer_s=1.0)
-    call = CallRecord(0, result="came_through", turns=[turn], packets=99, lost=1)
+    call = BenchRecord(0, result="came_through", turns=[turn], packets=99, lost=1)
     call.complaints.append(Failure("odd\x1b[2J", "gone\n"))
     call.refusal = Failure("unknown", "No.")
     lines = list(table(report([call], _lag(0.0)), painter(io.StringIO())))
@@ -276,8 +276,8 @@ async def test_a_server_that_hangs_up_in_mid_call_fails_that_call_alone() -> Non
     async with _server(talk, {"type": "realtime"}) as url:
         records, told = await _measured(Plan(url, transport="websocket", pcm=2 * _LOUD), calls=3, turns=1)
     assert (told.came_through, told.failed) == (2, 1)
-    assert told.complaints == [Told("out_of_memory", 1, "Too much.")]
-    assert told.failures == [Told("closed_1011", 1, "The server closed the socket (1011 sorry). Too much.")]
+    assert told.complaints == [Complaint("out_of_memory", 1, "Too much.")]
+    assert told.failures == [Complaint("closed_1011", 1, "The server closed the socket (1011 sorry). Too much.")]
     [failed] = [record for record in records if record.result == "failed"]
     assert [turn.is_answered for turn in failed.turns] == [False]
 

@@ -76,6 +76,16 @@ def test_every_module_states_its_public_names() -> None:
     assert [name for name, tree in _trees("bridge") if len(tree.body) > 1 and not _defines_all(tree)] == []
 
 
+def test_no_public_class_name_stands_twice() -> None:
+    """Who reads or searches for a name finds one thing."""
+    named: dict[str, list[str]] = {}
+    for name, tree in _trees("bridge"):
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(node.name, []).append(str(name))
+    assert {name: places for name, places in named.items() if len(places) > 1} == {}
+
+
 def test_only_the_command_line_prints() -> None:
     """A daemon's output is its log."""
     prints = [

@@ -238,7 +238,7 @@ WIRING = (
     "session.playback_controller.PlaybackController",
     "session.fanout.hub.Hub",
     "session.fanout.listener.Listener",
-    "session.fanout.backlog.Backlog",
+    "session.fanout.backlog.ListenerBacklog",
     "upstream.factory.UpstreamFactory",
     "upstream.resilient.ResilientUpstream",
     "upstream.managed_line.ManagedLine",

@@ -21,7 +21,7 @@ from bridge.config.rooms import ROOMS
 from bridge.config.words import fault_of_table, must_be
 from bridge.errors import ConfigError
 
-__all__ = ["Reading", "Sources", "load", "of_flat"]
+__all__ = ["SettingsReading", "Sources", "load", "of_flat"]
 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _KUBERNETES_NAME = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
@@ -53,7 +53,7 @@ def of_flat(values: Mapping[str, Any], carriers: Iterable[type[Section]] = ()) -
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SettingsReading:
     """What the sources say."""
 
     config: Config | None = None
@@ -79,7 +79,7 @@ class Sources:
             raise reading.faults[0]
         return reading.config
 
-    def read(self) -> Reading:
+    def read(self) -> SettingsReading:
         """The settings as they are now, or all that is wrong with them."""
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -95,10 +95,10 @@ class Sources:
         except ConfigError as fault:
             faults.append(fault)
         if faults:
-            return Reading(faults=tuple(faults))
+            return SettingsReading(faults=tuple(faults))
         config = of_flat(values, self.carriers)
         faults += (_refusal(name, reason, origins.get(name, "default")) for name, reason in config.faults())
-        return Reading(None if faults else config, tuple(faults), origins)
+        return SettingsReading(None if faults else config, tuple(faults), origins)
 
     @property
     def ignored(self) -> list[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from bridge.engine import instructions, rules
 from bridge.engine.hearing import HeardTurn
-from bridge.engine.mind import Content, Ears, Matter, Spoken, Text, ToolCall, Voice
+from bridge.engine.mind import Content, Ears, Matter, Speaker, Spoken, Text, ToolCall
 from bridge.engine.prose import sentences
 from bridge.wire import items
 from bridge.wire.sessions import ChosenTool
@@ -24,7 +24,7 @@ class Assistant:
     keeps_ms = 60_000
     can_hear = True
 
-    def __init__(self, ears: Ears, voice: Voice, around: rules.Surroundings, *, seed: int | None = None) -> None:
+    def __init__(self, ears: Ears, voice: Speaker, around: rules.Surroundings, *, seed: int | None = None) -> None:
         self._ears = ears
         self._voice = voice
         self._around = around

@@ -22,7 +22,7 @@ __all__ = [
     "Matter",
     "Mind",
     "ToolCall",
-    "Voice",
+    "Speaker",
     "Speech",
     "Spoken",
     "Text",
@@ -146,7 +146,7 @@ class Ears(Protocol):
         ...
 
 
-class Voice(Protocol):
+class Speaker(Protocol):
     """Who speaks."""
 
     def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:

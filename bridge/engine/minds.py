@@ -8,7 +8,7 @@ from bridge.config import EngineSettings
 from bridge.engine.assistant import Assistant
 from bridge.engine.llm import ChatServer
 from bridge.engine.local import Local
-from bridge.engine.mind import Ears, Mind, Voice
+from bridge.engine.mind import Ears, Mind, Speaker
 from bridge.engine.parrot import Parrot
 from bridge.engine.rules import Surroundings
 from bridge.engine.speech_server import HearingServer, VoiceServer
@@ -22,7 +22,7 @@ async def new_mind_factory(
 ) -> Callable[[], Mind]:
     """What makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
     ears: Ears | None = local
-    voice: Voice | None = local
+    voice: Speaker | None = local
     timeout_s = settings.engine_timeout_s
     if settings.engine_stt_url is not None:
         hearing = HearingServer(

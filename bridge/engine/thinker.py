@@ -9,7 +9,7 @@ from msgspec import UNSET
 from bridge.engine.chat import chat_messages, chat_tool_choice, chat_tools
 from bridge.engine.hearing import HeardTurn
 from bridge.engine.llm import ChatServer
-from bridge.engine.mind import Content, Ears, Matter, Voice
+from bridge.engine.mind import Content, Ears, Matter, Speaker
 from bridge.errors import NotImplementedHere
 from bridge.wire.sessions import ChosenTool
 
@@ -23,7 +23,7 @@ class Thinker:
 
     keeps_ms = 60_000
 
-    def __init__(self, server: ChatServer, *, ears: Ears | None, voice: Voice | None) -> None:
+    def __init__(self, server: ChatServer, *, ears: Ears | None, voice: Speaker | None) -> None:
         self._server = server
         self._ears = ears
         self._voice = voice

@@ -19,10 +19,10 @@ from bridge.session.lifetime import CallLifetime
 from bridge.session.playback_controller import PlaybackController
 from bridge.state_machine import StateMachine
 
-__all__ = ["Call", "LegPort", "LegPortState", "Legs"]
+__all__ = ["LegsOwner", "LegPort", "LegPortState", "Legs"]
 
 
-class Call(Protocol):
+class LegsOwner(Protocol):
     """What the legs of a call ask of it."""
 
     def receive_client_text(self, listener: Listener, text: str) -> None:
@@ -126,7 +126,7 @@ class Legs:
 
     def __init__(
         self,
-        call: Call,
+        call: LegsOwner,
         info: CallInfo,
         *,
         lifetime: CallLifetime,
@@ -179,7 +179,7 @@ class Legs:
             before.leg.hang_up("resumed")
 
     def hang_up(self, reason: str) -> bool:
-        """The call ends; True if ``Call.leg_closed`` follows, or has been called already."""
+        """The call ends; True if ``LegsOwner.leg_closed`` follows, or has been called already."""
         if self._next is not None and self._next.leg is not None:
             self._next.leg.hang_up(reason)
         port = self._current

@@ -19,7 +19,7 @@ from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
 from bridge.config import Section, TelephonySettings
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
-from bridge.telephony.dialect import Dialect
+from bridge.telephony.dialect import CarrierDialect
 
 __all__ = ["TELEPHONY", "Carrier", "CarrierHost", "CarrierSocket", "HangUp", "HttpEndpoint"]
 
@@ -68,7 +68,7 @@ class CarrierSocket(Generic[S]):
     """Judges the upgrade, before it is accepted; raises ``BridgeError``."""
     checks: Callable[[CarrierHost[S], HTTPConnection], str]
     """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""
-    new_dialect: Callable[[HTTPConnection], Dialect]
+    new_dialect: Callable[[HTTPConnection], CarrierDialect]
     """The dialect of one connection."""
     is_prefix: bool = False
     """Whatever the carrier writes behind the path is the same endpoint."""

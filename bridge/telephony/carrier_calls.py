@@ -23,7 +23,7 @@ from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized, UnknownCall
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
-from bridge.telephony.dialect import CallStarted, Reply, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierReply, Trouble
 from bridge.telephony.jwt import Replays
 from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState
 from bridge.telephony.sign_in import is_one_of
@@ -186,7 +186,7 @@ class CarrierCalls:
                         self.faults["message_too_big"] += 1
                         continue
                     for event in line.dialect.decode_message(message):
-                        if isinstance(event, Reply):
+                        if isinstance(event, CarrierReply):
                             line.write(list(event.messages))
                         elif leg is not None:
                             leg.handle_event(line, event)

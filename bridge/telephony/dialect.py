@@ -17,13 +17,13 @@ from bridge.wire.audio import AudioFormat
 __all__ = [
     "TOKEN_PARAMETER",
     "CarrierEvent",
-    "Dialect",
+    "CarrierDialect",
     "Dtmf",
     "Ended",
     "Flow",
     "MarkPlayed",
     "CallStarted",
-    "Reply",
+    "CarrierReply",
     "Traits",
     "Trouble",
     "decode_sound",
@@ -98,13 +98,13 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CarrierReply:
     """What the protocol wants to be answered at once, whatever becomes of the call."""
 
     messages: tuple[str | bytes, ...]
 
 
-CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble | Reply
+CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble | CarrierReply
 """``bytes`` is the caller's sound in the format of ``CallStarted``."""
 
 
@@ -136,7 +136,7 @@ class Traits:
     """Of sound in one message to it."""
 
 
-class Dialect(Protocol):
+class CarrierDialect(Protocol):
     """What is spoken on one connection: the carrier's messages as events, and the messages that it gets."""
 
     @property

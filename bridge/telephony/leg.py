@@ -80,7 +80,7 @@ _NEXT: dict[LegState, frozenset[LegState]] = {
 class CarrierLine:
     """A connection and the dialect that is spoken on it."""
 
-    def __init__(self, dialect: said.Dialect, connection: Connection, *, sender: str = "") -> None:
+    def __init__(self, dialect: said.CarrierDialect, connection: Connection, *, sender: str = "") -> None:
         self.dialect = dialect
         self.has_flow = True
         """The carrier takes sound for now."""
@@ -193,7 +193,7 @@ class CarrierLeg:
                 self.faults[what] += 1
                 if detail:
                     self._log.debug("telephony.carrier_complains", what=what, detail=detail)
-            case said.CallStarted() | said.Reply():  # the latter is written before it gets here
+            case said.CallStarted() | said.CarrierReply():  # the latter is written before it gets here
                 self.faults["second_start"] += 1
 
     def lost(self, line: CarrierLine, *, is_hang_up: bool) -> None:

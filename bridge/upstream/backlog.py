@@ -8,13 +8,13 @@ from bridge.session.budget import Budget, size_of
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.server_events import Body
 
-__all__ = ["Backlog"]
+__all__ = ["UpstreamBacklog"]
 
 _MAX_EVENTS = 256
 _MAX_SOUND_BYTES = 2 * 24_000 * 30  # 30 s of PCM16 at 24 kHz; the oldest goes first
 
 
-class Backlog:
+class UpstreamBacklog:
     """Client events, counted by ``budget``, and the caller's sound."""
 
     def __init__(self, budget: Budget) -> None:

@@ -1,17 +1,17 @@
 """An upstream that is dialled: chosen from the configuration, tried again, replaced when it is lost.
 
 Theory of operation. One task a call opens a line and hands over what comes on it, until the line ends. What clients
-send goes out at once while a line is up, and waits in a bounded ``Backlog`` while none is. ``Relay`` knows what is said
-on both sides, and what a new line must be told.
+send goes out at once while a line is up, and waits in a bounded ``UpstreamBacklog`` while none is. ``Relay`` knows
+what is said on both sides, and what a new line must be told.
 
     opening ──greeted──▶ live ──line lost──▶ reopening ──greeted──▶ live
        ├───────────── the next target is ``local`` ─────┴──▶ local (the embedded engine goes on)
        └───────────── no target answers ────────────────┴──▶ over, with the last target's own error
     any of them ──aclose()──▶ closing ──▶ over
 
-When a line is lost, responses in progress are brought to their end and clients are told (``upstream_reconnecting``). A
-line that has lasted so long that the service would soon end it is replaced unheard, at a moment when nothing is under
-way: the call stays live.
+When a line is lost, responses in progress are brought to their end and clients are told (``upstream_reconnecting``).
+A line that has lasted so long that the service would soon end it is replaced unheard, at a moment when nothing is
+under way: the call stays live.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from bridge.media.playback import Part
 from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
 from bridge.state_machine import StateMachine
-from bridge.upstream.backlog import Backlog
+from bridge.upstream.backlog import UpstreamBacklog
 from bridge.upstream.line import Line
 from bridge.upstream.managed_line import LineState, ManagedLine
 from bridge.upstream.opener import STALLED, LineOpener, OpenedLine, RetryPolicy
@@ -114,7 +114,7 @@ class ResilientUpstream:
         """Begins to dial; ``session.created`` follows when somebody answers."""
         self._downstream = downstream
         self._state = state
-        self._backlog = Backlog(state.budget)
+        self._backlog = UpstreamBacklog(state.budget)
         self._relay = Relay(downstream, state, self._log)
         self._spawn(self._run())
 

@@ -3,7 +3,7 @@
 from bridge.errors import BadEvent
 from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
-from bridge.upstream.backlog import Backlog
+from bridge.upstream.backlog import UpstreamBacklog
 from bridge.upstream.relay import Relay
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
@@ -12,7 +12,9 @@ from bridge.wire.server_events import Body, ServerEvent
 __all__ = ["take_over"]
 
 
-def take_over(engine: Upstream, downstream: Downstream, state: SessionState, relay: Relay, backlog: Backlog) -> None:
+def take_over(
+    engine: Upstream, downstream: Downstream, state: SessionState, relay: Relay, backlog: UpstreamBacklog
+) -> None:
     """Starts the engine, which goes on from the session's state, and tells it what was asked and not answered."""
     told, uncommitted, again = relay.hand_over(engine.input_format)
     engine.start(_Successor(downstream, is_live=relay.is_live, offset_ms=relay.offset_ms), state)

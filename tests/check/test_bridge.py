@@ -7,7 +7,7 @@ import pytest
 
 from bridge.client.check.runner import chosen, run
 from bridge.client.check.steps import Dialect, Transport
-from bridge.client.check.target import Target
+from bridge.client.check.target import CheckTarget
 from bridge.client.sound import PHRASE, read_sound
 from bridge.daemon import Daemon
 from bridge.engine.local import Local
@@ -36,7 +36,7 @@ async def daemon(models: Local) -> AsyncIterator[Daemon]:
 @pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 async def test_every_row_passes(daemon: Daemon, dialect: Dialect, transport: Transport) -> None:
     """No row fails and none is missing; one page may not be allowed in, which is a setting."""
-    target = Target(daemon.url, _KEY, dialect=dialect, transport=transport)
+    target = CheckTarget(daemon.url, _KEY, dialect=dialect, transport=transport)
     outcomes = await run(target, chosen(target), read_sound(PHRASE), jobs=_JOBS)
     assert {outcome.id: outcome.why for outcome in outcomes if outcome.verdict not in ("pass", "not_supported")} == {}
     missing = {outcome.id for outcome in outcomes if outcome.verdict == "not_supported"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.client.check.runner import Outcome, chosen, run
-from bridge.client.check.target import Target
+from bridge.client.check.target import CheckTarget
 from bridge.client.sound import PHRASE, read_sound
 from bridge.daemon import Daemon
 from tests.check.mutant import Event, Fault, mutant
@@ -256,7 +256,7 @@ async def daemon() -> AsyncIterator[Daemon]:
 
 async def _checked(url: str, row: str) -> dict[str, Outcome]:
     transport: Any = "webrtc" if row.startswith("calls.") else "websocket"
-    target = Target(url, _KEY, transport=transport)
+    target = CheckTarget(url, _KEY, transport=transport)
     outcomes = await run(target, chosen(target, [row]), read_sound(PHRASE))
     return {outcome.id: outcome for outcome in outcomes}
 

@@ -11,7 +11,7 @@ from bridge.api.body import _boundary, _Form
 from bridge.errors import BadOffer, BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter, frame
-from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.dialect import CarrierDialect, CarrierEvent
 from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
@@ -99,7 +99,7 @@ def _asterisk_seeds() -> list[bytes]:
     return [*_carrier_seeds(), *words, b"\n".join(words)]
 
 
-def _converse(new: Callable[[], Dialect], data: bytes) -> None:
+def _converse(new: Callable[[], CarrierDialect], data: bytes) -> None:
     """Messages, one a line, as text if they are text; then everything that we may say."""
     dialect = new()
     codes = ["unsupported_format"]

@@ -15,7 +15,7 @@ import bridge.telephony
 from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
-from bridge.telephony.dialect import CarrierEvent, Dialect
+from bridge.telephony.dialect import CarrierDialect, CarrierEvent
 from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.json_dialect import JsonDialect, JsonSpec
 
@@ -26,7 +26,7 @@ _SPECS = [
     for spec in vars(import_module(f"{package.name}.dialect")).values()
     if isinstance(spec, JsonSpec) and package.name.endswith(f".{spec.name}")
 ]
-_DIALECTS: list[Callable[[], Dialect]] = [Asterisk, Genesys, *(partial(JsonDialect, spec) for spec in _SPECS)]
+_DIALECTS: list[Callable[[], CarrierDialect]] = [Asterisk, Genesys, *(partial(JsonDialect, spec) for spec in _SPECS)]
 _SAMPLES: list[Any] = [
     {"event": "connected", "protocol": "Call", "version": "1.0.0"},
     {
@@ -131,7 +131,7 @@ _MESSAGES = st.lists(
 def test_no_message_crashes_a_dialect(messages: list[str | bytes]) -> None:
     """In any order; only a format that is not served is refused, and what is said back can be sent."""
     for new in _DIALECTS:
-        dialect: Dialect = new()
+        dialect: CarrierDialect = new()
         refusals: list[str] = []
         for message in messages:
             try:

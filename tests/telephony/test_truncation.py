@@ -17,7 +17,7 @@ from bridge.client.carriers.vonage import InfobipCarrier, VonageCarrier
 from bridge.media.playback import Part
 from bridge.telephony.acs.dialect import ACS_DIALECT
 from bridge.telephony.bandwidth.dialect import BANDWIDTH_DIALECT
-from bridge.telephony.dialect import CallStarted, Dialect, MarkPlayed, Reply
+from bridge.telephony.dialect import CallStarted, CarrierDialect, CarrierReply, MarkPlayed
 from bridge.telephony.exotel.dialect import EXOTEL_DIALECT
 from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.infobip.dialect import INFOBIP_DIALECT
@@ -31,7 +31,7 @@ from bridge.wire.audio import G711_ULAW, pcm16_at
 _PART = Part("resp_1", "item_1", 0, 0)
 _TICK_S = 0.02
 _L16 = "audio/l16;rate=16000"
-_PAIRS: dict[str, tuple[Callable[[], Any], Callable[[], Dialect]]] = {
+_PAIRS: dict[str, tuple[Callable[[], Any], Callable[[], CarrierDialect]]] = {
     "vonage": (partial(VonageCarrier, _L16, {"uuid": "u"}), partial(JsonDialect, VONAGE_DIALECT)),
     "infobip": (partial(InfobipCarrier, _L16, {"callId": "c"}), partial(JsonDialect, INFOBIP_DIALECT)),
     "plivo": (partial(PlivoCarrier, "c", "token=t"), partial(JsonDialect, PLIVO_DIALECT)),
@@ -75,14 +75,14 @@ def test_an_answer_is_cut_where_it_was_heard_to(name: str, ticks: int) -> None:
     assert carrier.complaints == []
 
 
-def _told(dialect: Dialect, carrier: SimulatedCarrier, messages: list[str | bytes]) -> list[Any]:
+def _told(dialect: CarrierDialect, carrier: SimulatedCarrier, messages: list[str | bytes]) -> list[Any]:
     """What messages of the carrier's mean; what is answered to them is given to it."""
     events = [event for message in messages for event in dialect.decode_message(message)]
     for event in events:
-        if isinstance(event, Reply):
+        if isinstance(event, CarrierReply):
             for text in event.messages:
                 carrier.receive(text)
-    return [event for event in events if not isinstance(event, Reply)]
+    return [event for event in events if not isinstance(event, CarrierReply)]
 
 
 def _played(audio: CarrierPlayout, events: list[Any], now: float) -> None:

@@ -8,7 +8,7 @@ report = bench.report()         # figures; ``bench.records`` has each call's
 """
 
 from bridge.client.bench.load import Bench, Load
-from bridge.client.bench.record import CallRecord, Failure, Turn
+from bridge.client.bench.record import BenchRecord, Failure, Turn
 from bridge.client.bench.report import Report
 
-__all__ = ["Bench", "CallRecord", "Failure", "Load", "Report", "Turn"]
+__all__ = ["Bench", "BenchRecord", "Failure", "Load", "Report", "Turn"]

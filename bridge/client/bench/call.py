@@ -9,7 +9,7 @@ from bridge.client.address import CallFailed, explain, parse_address
 from bridge.client.answer import Answer
 from bridge.client.bell import Bell
 from bridge.client.bench.gaps import Gaps
-from bridge.client.bench.record import CallRecord, Failure, Turn
+from bridge.client.bench.record import BenchRecord, Failure, Turn
 from bridge.client.call import Plan
 from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
 from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
@@ -24,7 +24,7 @@ _LEAD_S = 0.1  # sound may be so much earlier than the event that announces it
 class BenchCall:
     """``run`` makes the call, once, and writes down in ``record`` how it goes; a failure is no exception."""
 
-    def __init__(self, plan: Plan, record: CallRecord, *, patience_s: float, runner: PeerRunner | None) -> None:
+    def __init__(self, plan: Plan, record: BenchRecord, *, patience_s: float, runner: PeerRunner | None) -> None:
         self.record = record
         self._plan = plan
         self._address = parse_address(plan.url, plan.model)

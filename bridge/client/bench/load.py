@@ -12,7 +12,7 @@ from typing import Literal
 from bridge.client.address import parse_address
 from bridge.client.bench.call import BenchCall
 from bridge.client.bench.lag import Lag
-from bridge.client.bench.record import CallRecord
+from bridge.client.bench.record import BenchRecord
 from bridge.client.bench.report import Report, report
 from bridge.client.call import Plan
 from bridge.client.lines import new_runner
@@ -47,7 +47,7 @@ class Bench:
         self.plan = plan
         self.load = load
         self.lag = Lag()
-        self.records = [CallRecord(number) for number in range(load.calls)]
+        self.records = [BenchRecord(number) for number in range(load.calls)]
         self._watch = watch
         self._connected: set[int] = set()
         self._spoken_from: float | None = None
@@ -81,19 +81,19 @@ class Bench:
         """The figures of what has happened so far."""
         return report(self.records, self.lag)
 
-    def _note_connected(self, record: CallRecord) -> None:
+    def _note_connected(self, record: BenchRecord) -> None:
         self._connected.add(record.number)
         if len(self._connected) == self.load.calls and self._spoken_from is None:
             self._spoken_from = time.monotonic()
 
-    def _may_speak(self, record: CallRecord) -> bool:
+    def _may_speak(self, record: BenchRecord) -> bool:
         """When all are connected; not all at once, but spread over about a turn, so that they get out of step."""
         if self._spoken_from is None:
             return False
         wait_s = _TURN * self.plan.sound_s * record.number / self.load.calls
         return time.monotonic() >= self._spoken_from + wait_s
 
-    def _is_over(self, record: CallRecord) -> bool:
+    def _is_over(self, record: BenchRecord) -> bool:
         if self.load.seconds is None:
             return len(record.turns) >= self.load.turns
         spoken_s = time.monotonic() - (self._spoken_from or 0.0)

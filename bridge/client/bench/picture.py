@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bridge.client.bench.record import CallRecord
+from bridge.client.bench.record import BenchRecord
 from bridge.client.bench.report import Report
 
 __all__ = ["draw"]
@@ -21,7 +21,7 @@ _TIMES = (
 )
 
 
-def draw(records: Sequence[CallRecord], report: Report, title: str, path: str) -> None:
+def draw(records: Sequence[BenchRecord], report: Report, title: str, path: str) -> None:
     """Writes the picture; its form is that of ``path``."""
     turns = [turn for record in records for turn in record.turns]
     values = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["CallRecord", "Failure", "Turn"]
+__all__ = ["BenchRecord", "Failure", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Turn:
 
 
 @dataclass(slots=True)
-class CallRecord:
+class BenchRecord:
     """One call, as far as it came."""
 
     number: int

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 
 from bridge.client.bench.lag import Lag
-from bridge.client.bench.record import CallRecord, Failure
+from bridge.client.bench.record import BenchRecord, Failure
 
-__all__ = ["Client", "Report", "Spread", "Told", "report"]
+__all__ = ["Client", "Report", "Spread", "Complaint", "report"]
 
 _LATE_MS = 20.0  # a packet's time
 _LATE_SHARE = 0.01  # of the ticks: more shows in the 99th percentiles
@@ -28,7 +28,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Complaint:
     """What went wrong, how often, and in the words of the first time."""
 
     code: str
@@ -78,16 +78,16 @@ class Report:
     packets: int | None
     lost: int | None
     jitter_ms: Spread | None
-    failures: list[Told]
+    failures: list[Complaint]
     """What ended calls."""
-    complaints: list[Told]
+    complaints: list[Complaint]
     """The ``error`` events that came."""
     refusal: Failure | None
     """What ``session.update`` was refused with."""
     client: Client
 
 
-def report(records: list[CallRecord], lag: Lag) -> Report:
+def report(records: list[BenchRecord], lag: Lag) -> Report:
     """The figures of the calls, as far as they came."""
     turns = [turn for record in records for turn in record.turns]
     answered = [turn for turn in turns if turn.is_answered]
@@ -129,14 +129,14 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(len(known), p50, p95, p99, round(max(known), 1))
 
 
-def _told(failures: Iterable[Failure]) -> list[Told]:
+def _told(failures: Iterable[Failure]) -> list[Complaint]:
     """By code, the most frequent first."""
     first: dict[str, str] = {}
     counts: dict[str, int] = {}
     for failure in failures:
         first.setdefault(failure.code, failure.message)
         counts[failure.code] = counts.get(failure.code, 0) + 1
-    return [Told(code, count, first[code]) for code, count in sorted(counts.items(), key=lambda each: -each[1])]
+    return [Complaint(code, count, first[code]) for code, count in sorted(counts.items(), key=lambda each: -each[1])]
 
 
 def _client(lag: Lag) -> Client:

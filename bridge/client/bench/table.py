@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from textwrap import wrap
 
-from bridge.client.bench.report import Report, Spread, Told
+from bridge.client.bench.report import Complaint, Report, Spread
 from bridge.client.screen import BOLD, DIM, RED, Painter, printable
 
 __all__ = ["table"]
@@ -94,7 +94,7 @@ def _client(report: Report) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _told(told: Told) -> str:
+def _told(told: Complaint) -> str:
     advice = _ADVICE.get(told.code)
     message = printable(told.message).rstrip(".")
     return f"{told.count} × {printable(told.code)}: {message}" + (f" ({advice})" if advice else "")

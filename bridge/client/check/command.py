@@ -12,7 +12,7 @@ from bridge.client.check import report
 from bridge.client.check.rows import ROWS
 from bridge.client.check.runner import Outcome, chosen, run, speech_s
 from bridge.client.check.steps import Row
-from bridge.client.check.target import Target
+from bridge.client.check.target import CheckTarget
 from bridge.client.flags import KEY_VARIABLES, check_out
 from bridge.client.screen import BOLD, Bar, painter, printable
 from bridge.client.sound import PHRASE, read_sound
@@ -65,7 +65,7 @@ def run_check(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
     """Runs the rows that the flags choose; 0 if none failed."""
-    target = Target(
+    target = CheckTarget(
         arguments.url,
         arguments.api_key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None),
         arguments.model,
@@ -108,7 +108,7 @@ def run_check(
     return _write(arguments, target, outcomes) or int(any(outcome.verdict == "fail" for outcome in outcomes))
 
 
-def _announce(target: Target, rows: Sequence[Row]) -> str:
+def _announce(target: CheckTarget, rows: Sequence[Row]) -> str:
     place = target.address.socket.partition("?")[0]
     transport = "WebRTC" if target.transport == "webrtc" else "WebSocket"
     words = f"{len(rows)} rows against {place}, {target.dialect} over {transport}, {speech_s(rows):.0f} s of speech."
@@ -116,7 +116,7 @@ def _announce(target: Target, rows: Sequence[Row]) -> str:
     return printable(words if is_here else f"{words} A service that charges for sessions or speech charges for this.")
 
 
-def _write(arguments: argparse.Namespace, target: Target, outcomes: Sequence[Outcome]) -> int:
+def _write(arguments: argparse.Namespace, target: CheckTarget, outcomes: Sequence[Outcome]) -> int:
     """The files that are asked for; 1 if one cannot be written."""
     writers = {"json": report.as_json, "junit": report.as_junit, "html": report.as_html}
     try:

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from bridge.client.bell import Bell
-from bridge.client.check.target import Target
+from bridge.client.check.target import CheckTarget
 from bridge.client.lines import ClientWebRtcLine, open_socket
 from bridge.client.sound import BYTES_PER_MS, is_silent
 from bridge.wire.message import EncodedMessage
@@ -181,7 +181,7 @@ class PeerLink(Link):
 
 
 @asynccontextmanager
-async def open_link(target: Target, tasks: asyncio.TaskGroup) -> AsyncIterator[Link]:
+async def open_link(target: CheckTarget, tasks: asyncio.TaskGroup) -> AsyncIterator[Link]:
     """A connection of the target's transport, in its dialect, read in ``tasks``; raises ``CallFailed``."""
     if target.transport == "websocket":
         async with open_socket_link(target, tasks) as link:
@@ -197,7 +197,7 @@ async def open_link(target: Target, tasks: asyncio.TaskGroup) -> AsyncIterator[L
 
 @asynccontextmanager
 async def open_socket_link(
-    target: Target,
+    target: CheckTarget,
     tasks: asyncio.TaskGroup,
     url: str | None = None,
     *,
@@ -217,5 +217,5 @@ async def open_socket_link(
         await socket.close()
 
 
-def _without_key(target: Target) -> dict[str, str]:
+def _without_key(target: CheckTarget) -> dict[str, str]:
     return {name: value for name, value in target.headers().items() if name != "Authorization"}

@@ -19,13 +19,13 @@ from bridge.client.check.steps import (
     Attach,
     Closed,
     Connect,
+    EndCall,
     Expect,
-    HangUp,
     Hear,
     Never,
-    Offer,
     Order,
     Ping,
+    PostOffer,
     Refused,
     Request,
     Row,
@@ -34,7 +34,7 @@ from bridge.client.check.steps import (
     Speak,
     Step,
 )
-from bridge.client.check.target import Reply, Target
+from bridge.client.check.target import CheckTarget, HttpReply
 from bridge.client.check.values import at, mismatch, resolved, shortened
 from bridge.media.convert import SoundEncoder
 from bridge.wire.audio import G711_ALAW, G711_ULAW
@@ -64,7 +64,7 @@ class NotSupported(Exception):
 class Player:
     """One row on one server. ``sent`` and ``links`` tell afterwards what went over the line."""
 
-    def __init__(self, target: Target, row: Row, phrase: bytes) -> None:
+    def __init__(self, target: CheckTarget, row: Row, phrase: bytes) -> None:
         self.sent: list[str] = []
         self.links: list[Link] = []
         self._target = target
@@ -131,7 +131,7 @@ class Player:
                     raise Mismatch("the ping was not answered") from None
             case Request():
                 await self._request(step)
-            case Offer():
+            case PostOffer():
                 await self._offer(step)
             case AnswerFits():
                 if found := answer_flaws(self._answer):
@@ -140,7 +140,7 @@ class Player:
                 await self._connect(step)
             case Attach():
                 await self._attach()
-            case HangUp():
+            case EndCall():
                 await self._hang_up()
 
     @property
@@ -326,7 +326,7 @@ class Player:
         for name, header in step.keep_header.items():
             self._kept[name] = reply.headers.get(header.lower(), "")
 
-    def _judge(self, reply: Reply, statuses: tuple[int, ...], fields: dict[str, Any]) -> None:
+    def _judge(self, reply: HttpReply, statuses: tuple[int, ...], fields: dict[str, Any]) -> None:
         if reply.status not in statuses:
             said = shortened(reply.body[:200].decode("utf-8", "replace"), 200)
             words = f"HTTP {reply.status}; wanted: {' or '.join(map(str, statuses))}; it says {said}"
@@ -342,7 +342,7 @@ class Player:
             raise NotSupported(words)
         raise Mismatch(words)
 
-    async def _offer(self, step: Offer) -> None:
+    async def _offer(self, step: PostOffer) -> None:
         sdp = new_offer()
         headers, body = {"Content-Type": "application/sdp"}, sdp.encode()
         if step.as_form:

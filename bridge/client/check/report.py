@@ -10,7 +10,7 @@ from xml.sax.saxutils import quoteattr
 
 from bridge import __version__
 from bridge.client.check.runner import Outcome, Verdict
-from bridge.client.check.target import Target
+from bridge.client.check.target import CheckTarget
 from bridge.client.screen import BOLD, DIM, RED, Painter, printable
 
 __all__ = ["as_html", "as_json", "as_junit", "line", "summary"]
@@ -38,7 +38,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(f"{counts[verdict]} {words}" for verdict, words in _WORDS.items() if counts[verdict])
 
 
-def as_json(target: Target, outcomes: Sequence[Outcome]) -> str:
+def as_json(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
     """Everything, for programs."""
     document: dict[str, Any] = {
         **_head(target),
@@ -48,7 +48,7 @@ def as_json(target: Target, outcomes: Sequence[Outcome]) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def as_junit(target: Target, outcomes: Sequence[Outcome]) -> str:
+def as_junit(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
     """For CI: a test case for each row."""
     counts = Counter(outcome.verdict for outcome in outcomes)
     skipped = counts["not_supported"] + counts["not_run"]
@@ -68,7 +68,7 @@ def as_junit(target: Target, outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*lines, "</testsuite>", ""])
 
 
-def as_html(target: Target, outcomes: Sequence[Outcome]) -> str:
+def as_html(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
     """One page that stands alone: what was sent, what was wanted and why, and what came."""
     rows = "\n".join(_row(outcome) for outcome in outcomes)
     head = _head(target)
@@ -91,7 +91,7 @@ def _row(outcome: Outcome) -> str:
     )
 
 
-def _head(target: Target) -> dict[str, str]:
+def _head(target: CheckTarget) -> dict[str, str]:
     return {
         "url": _place(target),
         "dialect": target.dialect,
@@ -102,7 +102,7 @@ def _head(target: Target) -> dict[str, str]:
     }
 
 
-def _place(target: Target) -> str:
+def _place(target: CheckTarget) -> str:
     """Without its query, which may hold a key."""
     return target.address.socket.partition("?")[0]
 

@@ -11,7 +11,7 @@ from bridge.client.check.player import Mismatch, NotSupported, Player
 from bridge.client.check.rows import ROWS
 from bridge.client.check.shapes import SHAPES, flaws
 from bridge.client.check.steps import Row
-from bridge.client.check.target import Target
+from bridge.client.check.target import CheckTarget
 from bridge.client.check.values import shortened
 
 __all__ = ["Outcome", "Verdict", "chosen", "run", "speech_s"]
@@ -40,7 +40,7 @@ class Outcome:
         return asdict(self)
 
 
-def chosen(target: Target, only: Sequence[str] = ()) -> list[Row]:
+def chosen(target: CheckTarget, only: Sequence[str] = ()) -> list[Row]:
     """The rows for the target's dialect and transport; of ``only`` groups or ids, if any are named."""
     return [
         row
@@ -58,7 +58,7 @@ def speech_s(rows: Iterable[Row]) -> float:
 
 
 async def run(
-    target: Target,
+    target: CheckTarget,
     rows: Sequence[Row],
     phrase: bytes,
     *,
@@ -100,7 +100,7 @@ async def run(
     return outcomes
 
 
-async def _played(target: Target, row: Row, phrase: bytes, shapes: "_Shapes") -> Outcome:
+async def _played(target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes") -> Outcome:
     player = Player(target, row, phrase)
     began = monotonic()
     verdict: Verdict = "pass"

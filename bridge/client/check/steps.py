@@ -12,10 +12,10 @@ __all__ = [
     "Connect",
     "Dialect",
     "Expect",
-    "HangUp",
+    "EndCall",
     "Hear",
     "Never",
-    "Offer",
+    "PostOffer",
     "Order",
     "Ping",
     "Refused",
@@ -147,7 +147,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PostOffer:
     """A browser's offer is posted, raw or in a form; its answer is kept, and so is the call's ``$location``."""
 
     as_form: bool = False
@@ -180,7 +180,7 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
-class HangUp:
+class EndCall:
     """The call is ended over HTTP, and its peer is told."""
 
 
@@ -197,11 +197,11 @@ Step = (
     | Closed
     | Ping
     | Request
-    | Offer
+    | PostOffer
     | AnswerFits
     | Connect
     | Attach
-    | HangUp
+    | EndCall
 )
 
 

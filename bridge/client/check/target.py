@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from bridge.client.address import NO_REDIRECTS, Address, authorization, explain, parse_address
 from bridge.client.check.steps import Dialect, Transport
 
-__all__ = ["Reply", "Target"]
+__all__ = ["HttpReply", "CheckTarget"]
 
 _TIMEOUT_S = 15.0
 _MAX_BODY_BYTES = 1024 * 1024
@@ -21,7 +21,7 @@ BETA_HEADERS = {"OpenAI-Beta": "realtime=v1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An HTTP response; ``headers`` by names in lower case, ``json`` is None if the body is no JSON."""
 
     status: int
@@ -38,7 +38,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CheckTarget:
     """Where it is, and how it is spoken to."""
 
     url: str
@@ -84,7 +84,7 @@ class Target:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
-    ) -> Reply:
+    ) -> HttpReply:
         """One request; whatever its status is. Raises ``CallFailed`` if there is no response."""
         request = urllib.request.Request(
             url, data=body, method=method, headers={**self.headers(key), **dict(headers or {})}
@@ -92,13 +92,13 @@ class Target:
         return await asyncio.to_thread(_ask, request)
 
 
-def _ask(request: urllib.request.Request) -> Reply:
+def _ask(request: urllib.request.Request) -> HttpReply:
     try:
         with NO_REDIRECTS.open(request, timeout=_TIMEOUT_S) as response:
-            return Reply(response.status, _lower(response.headers), response.read(_MAX_BODY_BYTES))
+            return HttpReply(response.status, _lower(response.headers), response.read(_MAX_BODY_BYTES))
     except HTTPError as error:
         with error:
-            return Reply(error.code, _lower(error.headers), error.read(_MAX_BODY_BYTES))
+            return HttpReply(error.code, _lower(error.headers), error.read(_MAX_BODY_BYTES))
     except (OSError, ssl.SSLError, ValueError) as error:
         raise explain(error, request.full_url) from None
 

@@ -9,7 +9,7 @@ from bridge.wire.codecs.ga import GA
 from bridge.wire.message import EncodedMessage
 from bridge.wire.own_events import ListenerDropped
 
-__all__ = ["Backlog", "Limits"]
+__all__ = ["ListenerBacklog", "Limits"]
 
 _ANSWER_FACTOR = 16
 _LARGE_BYTES = 64 * 1024  # a single large event is no sign of a slow reader: it counts as so much
@@ -27,7 +27,7 @@ class Limits:
     """Of events, and as many of sound, that are kept of each call for those who come back."""
 
 
-class Backlog:
+class ListenerBacklog:
     """One listener's; control events and sound leave it in the order in which they came."""
 
     def __init__(self, limits: Limits, codec: Codec = GA) -> None:

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.log import get_logger
 from bridge.media.contracts import Sink
-from bridge.session.fanout.backlog import Backlog, Limits
+from bridge.session.fanout.backlog import Limits, ListenerBacklog
 from bridge.state_machine import StateMachine
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.codecs.codec import Codec
@@ -84,7 +84,7 @@ class Listener:
         self.half_sample = b""
         """What its last append ended with in the middle of a sample."""
         self._sink = sink
-        self._backlog = Backlog(limits, codec)
+        self._backlog = ListenerBacklog(limits, codec)
         self._machine = StateMachine("listener", _FLOWING, _TABLE, log=log)
         sink.attach(self)
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Ended, Reply, Traits, Trouble, pressed
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierReply, Ended, Traits, Trouble, pressed
 from bridge.wire.audio import G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["Genesys"]
@@ -97,8 +97,8 @@ class Genesys:
     def _broken(self, what: str) -> list[CarrierEvent]:
         return [self._reply("disconnect", reason="error", info=what), Ended("protocol_error")]
 
-    def _reply(self, kind: str, **parameters: Any) -> Reply:
-        return Reply((self._message(kind, parameters),))
+    def _reply(self, kind: str, **parameters: Any) -> CarrierReply:
+        return CarrierReply((self._message(kind, parameters),))
 
     def _message(self, kind: str, parameters: dict[str, Any]) -> str:
         self._said_seq += 1

@@ -12,7 +12,7 @@ from bridge.client.carriers.dialling import open_socket
 from bridge.client.carriers.genesys import signed_headers
 from bridge.daemon import Daemon
 from bridge.errors import BadRequest, Forbidden
-from bridge.telephony.dialect import CallStarted, Dtmf, Ended, Reply, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierReply, Dtmf, Ended, Trouble
 from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.genesys.sign_in import base_of, read_signature
 from bridge.wire.audio import G711_ULAW, pcm16_at
@@ -131,7 +131,7 @@ def _open(seq: int = 1, conversation: str = "c-1", **more: Any) -> str:
 
 
 def _answered(events: list[Any]) -> list[dict[str, Any]]:
-    return [json.loads(text) for event in events if isinstance(event, Reply) for text in event.messages]
+    return [json.loads(text) for event in events if isinstance(event, CarrierReply) for text in event.messages]
 
 
 def test_open() -> None:

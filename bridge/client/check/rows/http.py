@@ -3,7 +3,7 @@
 from typing import Any
 
 from bridge.client.check.rows.common import GUIDE, REFERENCE
-from bridge.client.check.steps import AnswerFits, Connect, Dialect, Expect, Offer, Request, Row, Transport
+from bridge.client.check.steps import AnswerFits, Connect, Dialect, Expect, PostOffer, Request, Row, Transport
 from bridge.client.check.values import ANY, ID, NUMBER, TEXT, OneOf
 
 __all__ = ["ROWS"]
@@ -116,14 +116,14 @@ ROWS: tuple[Row, ...] = (
         id="calls.offer",
         says="An offer is answered with 201, an SDP answer and the call's Location.",
         source=_CALLS,
-        steps=(Offer(), AnswerFits()),
+        steps=(PostOffer(), AnswerFits()),
         over="webrtc",
     ),
     _row(
         id="calls.form",
         says="An offer may come in a form, with its session.",
         source=_CALLS,
-        steps=(Offer(as_form=True), AnswerFits()),
+        steps=(PostOffer(as_form=True), AnswerFits()),
         over="webrtc",
     ),
     _row(

@@ -1,7 +1,7 @@
 """Rows of what is particular about WebRTC."""
 
 from bridge.client.check.rows.common import CLIENT, GUIDE, REFERENCE, SPOKEN, update
-from bridge.client.check.steps import Attach, Expect, HangUp, Never, Order, Row, Send
+from bridge.client.check.steps import Attach, EndCall, Expect, Never, Order, Row, Send
 from bridge.client.check.values import ID
 
 __all__ = ["ROWS"]
@@ -42,7 +42,7 @@ ROWS: tuple[Row, ...] = (
         id="webrtc.hang_up",
         says="A call that is hung up over HTTP ends for its peer.",
         source=REFERENCE.format("calls"),
-        steps=(HangUp(),),
+        steps=(EndCall(),),
         transports=("webrtc",),
     ),
     Row(
