@@ -133,5 +133,5 @@ def test_every_profile_is_in_the_guide() -> None:
     """Whoever looks for a server finds its name there; a wrong name is refused with the right ones."""
     text = _GUIDE.read_text()
     assert [name for name in profile_names() if f"`{name}`" not in text] == []
-    with pytest.raises(ConfigError, match="azure-preview.*got opneai"):
+    with pytest.raises(ConfigError, match="azure-preview.*got 'opneai'"):
         load_profile("opneai")
