@@ -73,12 +73,13 @@ async def _connect(page: Page, daemon: Daemon, **inputs: Any) -> str:
     return str(call["callId"])
 
 
-async def _hang_up(page: Page, daemon: Daemon) -> list[Event]:
-    """Closes as an application does; everything that came, of which the SDK had nothing to complain."""
+async def _hang_up(page: Page, daemon: Daemon, *, but: str = "") -> list[Event]:
+    """Closes as an application does; everything that came, of which the SDK had nothing to complain, ``but`` this."""
     (session,) = daemon.registry.sessions
     await page.evaluate("caller.session.close()")
     await session.lifetime.closed.wait()
-    assert await page.evaluate("caller.complaints") == []
+    complaints = await page.evaluate("caller.complaints")
+    assert [complaint for complaint in complaints if not but or but not in str(complaint)] == []
     events: list[Event] = await page.evaluate("caller.events.all")
     return events
 
@@ -134,7 +135,8 @@ async def test_page_interrupts_the_answer(daemon: Daemon, page: Page) -> None:
     truncated = await _until(page, "conversation.item.truncated")
     await _until(page, "conversation.item.retrieved")  # the SDK asks for what is left of the item
     await page.evaluate("caller.hearsNothing()")
-    events = await _hang_up(page, daemon)
+    # The answer may be made to its end before the SDK cancels it: it is played for longer than it takes to make.
+    events = await _hang_up(page, daemon, but="response_cancel_not_active")
     assert cleared["response_id"] == started["response_id"]
     assert 0 < truncated["audio_end_ms"] < 4400
     assert "output_audio_buffer.stopped" not in _types(events)
