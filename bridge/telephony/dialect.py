@@ -7,10 +7,11 @@ knows is refused, with ``BadRequest``.
 """
 
 import binascii
-import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote
+
+import msgspec
 
 from bridge.wire.audio import AudioFormat
 
@@ -200,14 +201,22 @@ def parameters_of(given: Any) -> dict[str, str]:
         }
     if not isinstance(given, dict):
         return {}
-    return {str(name): str(value) for name, value in given.items() if value is not None}
+    return {str(name): _shown(value) for name, value in given.items() if value is not None}
+
+
+def _shown(value: Any) -> str:
+    """A value as text; what is nested too deeply to be written is none."""
+    try:
+        return str(value)
+    except RecursionError:
+        return ""
 
 
 def _parameters_in(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
+            return msgspec.json.decode(text)  # which takes no half of a surrogate, that could be written nowhere
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
     pairs = (part.partition("=") for part in text.replace(";", ",").split(","))
     return {unquote(name.strip()): unquote(value.strip()) for name, equals, value in pairs if equals}

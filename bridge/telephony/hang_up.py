@@ -16,6 +16,7 @@ _TIMEOUT_S = 5.0
 _TRIES = 3
 _PAUSE_S = 0.5
 _AGAIN = (429, 500, 502, 503, 504)
+_MAX_CALL_ID = 256
 _GONE = (404, 422)  # the call is not there, or over: just what was wanted
 
 
@@ -45,7 +46,21 @@ class HttpHangUp:
         self._authorize = authorize
 
     async def hang_up(self, call: str) -> None:
-        """Ends the call, with a few tries; never raises."""
+        """Ends the call, with a few tries; never raises.
+
+        An id of nothing but dots would be a step up in the path, so it is refused, as one is that nobody would make.
+        """
+        is_odd = not call.strip(".") or len(call) > _MAX_CALL_ID
+        try:
+            problem = "odd_call_id" if is_odd else await self._ask(call)
+        except Exception as error:  # whatever is wrong with one call must not end the others
+            problem = type(error).__name__
+        if problem:
+            self.failures += 1
+            _log.warning("telephony.hang_up_failed", carrier=self._carrier, carrier_call_id=call[:256], problem=problem)
+
+    async def _ask(self, call: str) -> str:
+        """What was wrong in the end, if anything."""
         problem = ""
         url = self._url.format(call=quote(call, safe=""))
         async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
@@ -59,9 +74,8 @@ class HttpHangUp:
                     problem = type(error).__name__
                     continue
                 if response.is_success or response.status_code in _GONE:
-                    return
+                    return ""
                 problem = f"HTTP {response.status_code}"
                 if response.status_code not in _AGAIN:
                     break
-        self.failures += 1
-        _log.warning("telephony.hang_up_failed", carrier=self._carrier, carrier_call_id=call[:256], problem=problem)
+        return problem

@@ -199,7 +199,7 @@ class JsonDialect:
                 self._token = _first_text(said, spec.greeting_tokens) or self._token
                 return []
             case Meaning.COMPLAINT:
-                words = " ".join(str(_at(said, place) or "") for place in map(path, spec.complaint))
+                words = " ".join(_text(_at(said, place)) or "" for place in map(path, spec.complaint))
                 return [Trouble("carrier_error", words[:100])]
             case Meaning.START:
                 return [Trouble("second_start")] if self._is_started else self._start(said)

@@ -131,9 +131,12 @@ class Replays:
 def _decoded(part: str) -> bytes:
     """Base64url without its padding (RFC 7515 section 2)."""
     try:
-        return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+        decoded = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from None
+    if _encoded(decoded) != part:  # another spelling of the same bytes would be new to who remembers what was shown
+        raise ValueError("base64url has one spelling")
+    return decoded
 
 
 def _encoded(part: bytes) -> str:

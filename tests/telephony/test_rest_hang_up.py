@@ -11,8 +11,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from structlog.testing import capture_logs
 
 from bridge.telephony import hang_up
+from bridge.telephony.hang_up import HttpHangUp
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
 from tests.telephony.calling import calling, dialling, opened, until
@@ -136,3 +138,29 @@ async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) ->
             while await failures() < 1:
                 pass
         assert len(api.requests) == tries
+
+
+@pytest.mark.parametrize(
+    "call", [".", "..", "", "é" * 12_000, "x" * 257], ids=["dot", "dots", "none", "long", "longer"]
+)
+async def test_an_odd_id_ends_no_call(call: str) -> None:
+    """An id that would lead elsewhere, or is longer than any, is not asked for, and is counted as a failure."""
+    async with _Api(204).serving() as api:
+        way = HttpHangUp("plivo", api.url + "/v1/Account/MA1/Call/{call}/", method="DELETE")
+        await way.hang_up(call)
+    assert api.requests == []
+    assert way.failures == 1
+
+
+async def test_a_key_that_cannot_be_used_fails_alone() -> None:
+    """Whatever goes wrong on the way to the carrier ends no other call."""
+
+    async def authorize(http: Any) -> Any:
+        raise TypeError("Password was not given but private key is encrypted")
+
+    async with _Api(204).serving() as api:
+        way = HttpHangUp("vonage", api.url + "/v1/calls/{call}", authorize=authorize)
+        with capture_logs() as lines:
+            await way.hang_up("call-1")
+    assert (api.requests, way.failures) == ([], 1)
+    assert [(line["event"], line["problem"]) for line in lines] == [("telephony.hang_up_failed", "TypeError")]

@@ -45,7 +45,8 @@ class _Keys:
             is_due = time.monotonic() - self._fetched_at.get(url, -_REFRESH_S) >= _REFRESH_S
             if is_due and key_id_of(token) not in keys:
                 self._fetched_at[url] = time.monotonic()
-                keys = self._keys[url] = await _fetch(url)
+                if fetched := await _fetch(url):  # else those that are known are as good as they were
+                    keys = self._keys[url] = fetched
             if not keys:
                 raise Overloaded("Azure's keys cannot be had, and nothing can be checked without them.")
             return keys

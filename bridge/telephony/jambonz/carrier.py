@@ -1,5 +1,6 @@
 """jambonz' row: a webhook that is answered with verbs, and the stream that ``listen`` opens."""
 
+import hashlib
 import time
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from bridge.telephony.carrier import Carrier, CarrierHost
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.jambonz.dialect import JAMBONZ_DIALECT, SUBPROTOCOLS, write_verbs
 from bridge.telephony.jambonz.settings import JambonzSettings
-from bridge.telephony.jambonz.sign_in import is_signed
+from bridge.telephony.jambonz.sign_in import is_signed, signed_at
 from bridge.telephony.sign_in import basic_password, counted, is_one_of, require_secrets
 from bridge.telephony.webhook import fields_of_json, webhook
 
@@ -26,7 +27,8 @@ def _sign_in(host: CarrierHost[JambonzSettings], request: Request, body: bytes, 
         now = time.time()
         if not is_signed(host.settings.jambonz_webhook_secret, signature, body, now=now):
             raise Forbidden("The signature is not of this body and these secrets.", code="invalid_signature")
-        host.carrier_calls.replays.require_new(f"{JAMBONZ_DIALECT.name} {signature}", now=now)
+        shown = f"{JAMBONZ_DIALECT.name} {signed_at(signature)} {hashlib.sha256(body).hexdigest()}"
+        host.carrier_calls.replays.require_new(shown, now=now)
     elif password is None:
         raise Unauthorized("Sign the webhook, or give the password by HTTP Basic.", code="missing_secret")
     elif not is_one_of(password, host.settings.jambonz_secret):

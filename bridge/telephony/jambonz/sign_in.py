@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Iterable
 
-__all__ = ["is_signed"]
+__all__ = ["is_signed", "signed_at"]
 
 _MAX_AGE_S = 300
 _MAX_SIGNATURES = 8
@@ -11,11 +11,20 @@ _MAX_SIGNATURES = 8
 
 def is_signed(secrets: Iterable[str], header: str, body: bytes, *, now: float) -> bool:
     """Whether one of the ``v1`` in the header is that of the body, not longer than 5 minutes ago."""
-    parts = [part.strip().partition("=") for part in header.split(",")[: _MAX_SIGNATURES + 1]]
-    at = next((value for name, _, value in parts if name == "t"), "")
+    parts = _parts(header)
+    at = signed_at(header)
     if not (at.isascii() and at.isdigit() and len(at) <= 12) or abs(now - int(at)) > _MAX_AGE_S:
         return False
     shown = [value.encode("utf-8", "surrogatepass") for name, _, value in parts if name == "v1"]
     expected = [hmac.digest(key.encode(), at.encode() + b"." + body, "sha256").hex().encode() for key in secrets]
     matches = [hmac.compare_digest(given, known) for given in shown for known in expected]
     return any(matches)
+
+
+def signed_at(header: str) -> str:
+    """The time that was signed, as it stands in the header; with the body it says which request this is."""
+    return next((value for name, _, value in _parts(header) if name == "t"), "")
+
+
+def _parts(header: str) -> list[tuple[str, str, str]]:
+    return [part.strip().partition("=") for part in header.split(",")[: _MAX_SIGNATURES + 1]]

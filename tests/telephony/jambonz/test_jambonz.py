@@ -60,6 +60,8 @@ async def test_signed_webhook(serve_with: ServeWith, monkeypatch: pytest.MonkeyP
     async with serve_with(**SETTINGS, jambonz_webhook_secret=(_SECRET,)) as daemon:
         assert await _code(daemon, signed) == ["answer", "listen", "hangup"]
         assert await _code(daemon, signed) == "replayed_signature"
+        respelled = {"Jambonz-Signature": f"x, t=1700000000, v1={_SIGNATURE}"}
+        assert await _code(daemon, respelled) == "replayed_signature"
         assert await _code(daemon, {"Jambonz-Signature": "t=1700000000,v1=00"}) == "invalid_signature"
         assert await _code(daemon, {}) == "missing_secret"
         assert await _code(daemon, {"Authorization": "Basic eDp3cm9uZw=="}) == "invalid_secret"

@@ -83,6 +83,8 @@ def test_start_without_what_is_optional() -> None:
         ({"customParameters": {"a": None, "n": 1}}, {"n": "1"}),
         ({"customParameters": [{"name": "n", "value": 1}]}, {"n": "1"}),
         ({"customParameters": ""}, {}),
+        ({"customParameters": '{"n": 1}'}, {"n": "1"}),
+        ({"customParameters": '{"n": "\\ud800"}'}, {}),
         ({"mediaFormat": None, "customParameters": {}}, {}),
         ({"mediaFormat": {"encoding": None, "sampleRate": None, "channels": None}, "customParameters": {}}, {}),
         ({"tracks": None, "accountSid": None, "streamSid": None, "customParameters": {}}, {}),

@@ -80,6 +80,7 @@ def _signed(header: Any, claims: Any) -> str:
         _signed({"alg": "HS256"}, []),
         _signed({"alg": "HS256"}, {}),
         _signed({"alg": "HS256"}, {"iat": "now"}),
+        f"{_VECTOR}=",
         _signed({"alg": "HS256"}, {"iat": 1700000000, "exp": 1699999999}),
         _signed({"alg": "HS256"}, {"iat": 1700000000, "nbf": 1700009999}),
     ],
