@@ -188,8 +188,12 @@ class Registry:
         self._sessions[info.id], self._records[info.id] = session, (record, reservation)
         self.directory.add(record)
         self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=terms.idle_timeout_s, on_gone=self._forget)
-        session.start(config, terms.wanted.body)
-        self.events.publish(CallOpened(call=session.stats()))
+        try:
+            session.start(config, terms.wanted.body)
+            self.events.publish(CallOpened(call=session.stats()))
+        except BaseException:
+            session.close("internal_error")  # nobody else knows of it
+            raise
         return session
 
     def close_all(self, reason: str, *, code: int) -> None:

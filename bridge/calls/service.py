@@ -139,6 +139,8 @@ class CallService:
         """
         await self.require_resumable(grant, call_id, resume_key)
         session = await self._find(grant, call_id)
+        if not session.lifetime.is_open:
+            raise unknown_call(call_id)  # it is just ending, and takes nobody any more
         offer = parse_offer(sdp)
         session.audience.require_event(after)
         for leg in session.legs.all:

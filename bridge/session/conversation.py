@@ -82,6 +82,8 @@ class Conversation:
         if len(item_id) > _MAX_ID_CHARS:
             return BadEvent(f"An item's id has more than {_MAX_ID_CHARS} characters.", param="item.id")
         if item_id not in self._items:
+            if len(self._order) >= _MAX_ITEMS:
+                self._drop(self._order.pop(0))
             if previous_item_id in (None, _ROOT):
                 at = 0
             elif previous_item_id in self._items:
@@ -89,8 +91,6 @@ class Conversation:
             else:
                 at = len(self._order)
             self._order.insert(at, item_id)
-            if len(self._order) > _MAX_ITEMS:
-                self._drop(self._order.pop(0))
         return self._keep(item_id, item)
 
     def resized(self, item_id: str) -> BadEvent | None:

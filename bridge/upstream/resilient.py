@@ -231,12 +231,20 @@ class ResilientUpstream:
         opened = await self._open()
         while opened is not None:
             managed = opened.managed
-            self._take(managed, opened.session)
+            ending: UpstreamError | OpenedLine | None = None
             try:
+                if self._is_closing:
+                    return
+                self._take(managed, opened.session)
                 ending = await self._until_over(managed)
             finally:
                 is_expired = managed.state is LineState.EXPIRED
-                await managed.aclose()
+                try:
+                    await managed.aclose()
+                except BaseException:  # the call ends meanwhile: nobody else knows of the line that was to take over
+                    if isinstance(ending, OpenedLine):
+                        await ending.managed.aclose()
+                    raise
             if isinstance(ending, OpenedLine):
                 opened = ending
                 continue
@@ -244,8 +252,15 @@ class ResilientUpstream:
                 if not self._relay.owes_answer and not is_expired:
                     return
                 ending = UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
+            if self._is_closing:
+                return
             await self._lose(managed, ending)
             opened = await self._open()
+
+    @property
+    def _is_closing(self) -> bool:
+        """The end was asked for, and is under way."""
+        return self._states.state is UpstreamState.CLOSING
 
     async def _lose(self, managed: ManagedLine, ending: UpstreamError) -> None:
         """A line is lost: clients are told; raises ``ending`` if there is no target that could be dialled instead."""
@@ -265,7 +280,7 @@ class ResilientUpstream:
     async def _open(self) -> OpenedLine | None:
         """The next line; None if the engine has taken over. Raises the last target's ``UpstreamError``."""
         opened = await self._opener.open(self._state, self._group)
-        if opened is None:
+        if opened is None and not self._is_closing:
             self._states.enter(UpstreamState.LOCAL)
             self._engine = self._new_engine()
             self._downstream.upstream_changed()

@@ -10,12 +10,15 @@ from structlog.testing import capture_logs
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
 from bridge.errors import Draining, OverLimit, UnknownCall
+from bridge.session.contracts import Downstream
 from bridge.session.info import CallInfo
 from bridge.session.session import Session
+from bridge.session.state import SessionState
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
 from bridge.wire.stats import WEBRTC, WEBSOCKET, ListenerRole, Transport
 from tests.fakes import FakeLeg, FakeSink, FakeUpstream
+from tests.machine import scaled
 
 
 class House:
@@ -189,3 +192,22 @@ async def test_who_follows_all_calls_may_fail() -> None:
                 house.open().close("hangup")
     assert follower.told == ["bridge.call.opened", "bridge.call.closed"] * 2
     assert [line["event"] for line in lines].count("registry.consumer_failed") == 4
+
+
+class _Broken(FakeUpstream):
+    """One that cannot begin."""
+
+    def start(self, downstream: Downstream, state: SessionState) -> None:
+        raise RuntimeError("no")
+
+
+async def test_a_call_that_cannot_begin_is_not_there() -> None:
+    """Whatever fails behind the registration, nothing is left of the call, nor of its place."""
+    limits = CallLimits(max_calls=1, max_listeners_per_call=3, call_limit_s=3600.0)
+    async with Registry(lambda info: _Broken(), limits) as registry:
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                registry.open(Terms(model="parrot"), transport=WEBSOCKET)
+            async with asyncio.timeout(scaled(5)):
+                while registry.sessions:  # noqa: ASYNC110 (until the reaper has seen it)
+                    await asyncio.sleep(0)

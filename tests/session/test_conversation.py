@@ -105,6 +105,17 @@ def test_anothers_items_are_taken_as_they_come() -> None:
     assert ids(conversation) == [f"item_{number}" for number in range(2000)]
 
 
+def test_an_item_in_front_of_a_full_conversation() -> None:
+    """It takes the place of the oldest one, and is not dropped itself."""
+    conversation = Conversation()
+    for number in range(2000):
+        conversation.insert(message(id=f"item_{number}"), f"item_{number - 1}")
+    for name in ("item_front", "item_next"):
+        assert conversation.insert(message(id=name), None) is None
+        assert ids(conversation)[0] == name
+        assert len(ids(conversation)) == 2000
+
+
 def test_refusals_change_nothing() -> None:
     """A second item of one id, and one behind an unknown one, are refused and leave no trace."""
     conversation = Conversation()
