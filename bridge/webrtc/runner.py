@@ -139,9 +139,8 @@ class PeerRunner:
         behind than the oldest sound that is still read. Who was silent is judged without the time that was stood still,
         which is forgotten as time goes on.
         """
+        self._judged_until = max(min(now, self._judged_until + 2 * self._pacer.step_s), now - MAX_AGE_S)
         elapsed_s, self._turned_at = now - self._turned_at, now
-        pace_s = min(max(elapsed_s, self._pacer.step_s), FRAME_MS / 1000)
-        self._judged_until = max(min(now, self._judged_until + 2 * pace_s), now - MAX_AGE_S)
         if elapsed_s > _STALL_S:
             self._stood_still_s = min(self._stood_still_s + elapsed_s - _STALL_S, _MAX_STOOD_STILL_S)
         else:

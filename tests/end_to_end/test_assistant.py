@@ -86,7 +86,7 @@ async def test_ten_turns_are_understood_and_answered(daemon: Daemon, say: Say) -
             await peer.until("conversation.item.input_audio_transcription.completed", number=number)
             await _heard_out(peer, number)
     said = [event["transcript"] for event in peer.of("conversation.item.input_audio_transcription.completed")]
-    assert said == [words for words, _ in TURNS]
+    assert [text.rstrip(".?") for text in said] == [words.rstrip(".?") for words, _ in TURNS]  # the tone is a guess
     assert [answer[: len(expected)] for answer, (_, expected) in zip(_answers(peer), TURNS, strict=True)] == [
         expected for _, expected in TURNS
     ]

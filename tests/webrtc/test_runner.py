@@ -142,7 +142,7 @@ async def test_a_process_that_was_stopped_for_long() -> None:
         began = runner._turned_at
         runner._judge(began + 15)
         assert 0 <= began + 15 - runner._stood_still_s - began <= 0.3
-        for step in range(1, 1501):
-            runner._judge(began + 15 + step * 0.01)
+        for step in range(1, 7501):
+            runner._judge(began + 15 + step * 0.002)
         assert runner._stood_still_s == 0
         assert runner._judged_until == began + 30
