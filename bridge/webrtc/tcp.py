@@ -76,8 +76,11 @@ class IceTcp:
     # What connections tell
 
     def opened(self, line: "TcpLine", address: Address) -> bool:
-        """Whether there is room for one more."""
+        """Whether there is room for one more, and no other with the peer's address, at another local one."""
         host = address[0]
+        if address in self.lines:
+            self._drops["tcp_twice"] += 1
+            return False
         if self._strangers.total() >= MAX_STRANGERS or self._strangers[host] >= MAX_STRANGERS_OF_A_HOST:
             self._drops["tcp_too_many"] += 1
             return False
@@ -95,7 +98,8 @@ class IceTcp:
 
     def ended(self, line: "TcpLine", address: Address) -> None:
         """The connection is gone."""
-        if self.lines.pop(address, None) is not None:
+        if self.lines.get(address) is line:
+            del self.lines[address]
             if not line.is_admitted:
                 self._forget_stranger(address)
             self._gone(address)

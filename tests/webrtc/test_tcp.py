@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -146,6 +146,40 @@ async def test_few_strangers_of_a_host(endpoint: Endpoint) -> None:
     finally:
         for line in lines:
             await line.close()
+
+
+async def test_one_source_at_two_local_addresses() -> None:
+    """A second connection from a peer's address and port is refused; the first goes on, and no place stays taken."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.setblocking(False)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind((LOOPBACK, 0))
+        other.bind(one.getsockname())
+        async with Endpoint("0.0.0.0", 0, tcp_port=0) as endpoint, AsyncExitStack() as opened:
+            agent = endpoint.mux.new_agent()
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(one, (LOOPBACK, endpoint.tcp_port))
+            first = Line(*await asyncio.open_connection(sock=one))
+            opened.push_async_callback(first.close)
+            first.send(framed(bytes(check(agent))))
+            await first.datagram()
+            await loop.sock_connect(other, ("127.0.0.2", endpoint.tcp_port))
+            second = Line(*await asyncio.open_connection(sock=other))
+            opened.push_async_callback(second.close)
+            second.send(framed(bytes(check(agent))))
+            assert await second.is_closed()
+            assert endpoint.mux.drops == {"tcp_twice": 1}
+            agent.send(_DTLS)
+            assert await first.datagram() == _DTLS
+            await second.close()
+            await first.close()
+            async with asyncio.timeout(WITHIN_S):
+                while agent.addresses:  # noqa: ASYNC110 (there is no event for it)
+                    await asyncio.sleep(0)
+            port = endpoint.mux._tcp
+            assert port is not None
+            assert not port._strangers
 
 
 async def test_a_peer_that_does_not_read(endpoint: Endpoint) -> None:
