@@ -94,6 +94,14 @@ def test_an_empty_variable_is_an_unset_one() -> None:
     assert load({}, {"BRIDGE_UDP_PORT": "", "BRIDGE_API_KEY": ""}, None) == _DEFAULTS
 
 
+@pytest.mark.parametrize("text", [",", " ", " , "])
+def test_a_list_of_nothing_is_refused(text: str) -> None:
+    """A variable that is set and names nothing is a mistake: it would leave the bridge without keys."""
+    assert _refusal(environ={"BRIDGE_API_KEY": text}) == (
+        "api_key: is set and names nothing (from environment BRIDGE_API_KEY)"
+    )
+
+
 def test_strangers_in_the_namespace_and_the_environment_are_left_alone() -> None:
     """The command's own arguments and other programs' variables are not settings."""
     assert load({"command": "serve", "config": None, "port": None}, {"PATH": "/bin", "BRIDGES": "2"}, None) == _DEFAULTS

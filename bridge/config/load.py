@@ -174,6 +174,8 @@ class Sources:
         value = given.value
         if setting.is_list and isinstance(value, str) and given.is_text:
             value = [part for part in map(str.strip, value.split(",")) if part]
+            if not value:
+                raise _refusal(given.name, "is set and names nothing", given.origin)
         if setting.words and isinstance(value, str):
             value = setting.aliases.get(value.lower(), value.lower())
         try:

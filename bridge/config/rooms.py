@@ -171,6 +171,10 @@ class AccessSettings(Section, frozen=True, kw_only=True):
         """``page_keys_per_minute``, or 0 if pages get none."""
         return self.page_keys_per_minute if self.page_keys and self.allow_origin else 0
 
+    def fixed_against(self, new: Self) -> set[str]:
+        """Keys can be replaced; that no key is asked for any more takes a restart."""
+        return {"api_key"} if self.api_key and not new.api_key else set()
+
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Keys that look minted, origins that no browser sends, pages of everybody's that would get in."""
         if any(key.startswith(MINTED_PREFIX) for key in self.api_key):

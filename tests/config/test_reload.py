@@ -83,6 +83,16 @@ def test_https_cannot_be_turned_on() -> None:
     assert changed(one, other)[1].live == ("tls_cert", "tls_key")
 
 
+def test_a_reload_does_not_open_the_bridge() -> None:
+    """Keys can be replaced, but that none is asked for any more needs a restart; the old ones count until then."""
+    locked = of_flat({"api_key": ("a",)}, SECTIONS)
+    new, changes = changed(locked, of_flat({}, SECTIONS))
+    assert (changes.live, changes.restart) == ((), ("api_key",))
+    assert new == locked
+    assert changed(locked, of_flat({"api_key": ("b",)}, SECTIONS))[1].live == ("api_key",)
+    assert changed(of_flat({}, SECTIONS), locked)[1].live == ("api_key",)
+
+
 # Each setting that may change is put to use
 
 _QWEN = {"qwen": NamedUpstream(url="wss://qwen.example/realtime", models=("q",))}
@@ -256,14 +266,13 @@ async def test_a_mistake_changes_nothing(wrong: dict[str, Any], name: str) -> No
         assert reply.json == {"object": "config.reload", "live": ["max_calls"], "new_calls": [], "restart": []}
 
 
-async def test_what_needs_a_restart_is_judged_beside_what_does_not() -> None:
-    """A key cannot go with a change to loopback that has not happened yet."""
+async def test_a_key_stays_beside_a_host_that_needs_a_restart() -> None:
+    """A key cannot go with a change to loopback that has not happened yet: both wait for a restart."""
     source = _Source(host="0.0.0.0", advertise=("127.0.0.1",), api_key=("k",))
     async with _daemon(source) as daemon:
         source.says()
-        with pytest.raises(ConfigError, match=r"^host: others can reach 0\.0\.0\.0 and no api_key is set") as refused:
-            await daemon.reload()
-        assert refused.value.param == "host"
+        changes = await daemon.reload()
+        assert changes.restart == ("host", "api_key", "advertise")
         assert not daemon._reloader.rooms.keys.is_open
 
 
