@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 from aiortc.rtcdtlstransport import generate_certificate
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from bridge.config import (
     AccessSettings,
@@ -29,6 +29,7 @@ from bridge.errors import ConfigError
 from bridge.telephony.asterisk.settings import AsteriskSettings
 from bridge.telephony.settings import carrier_sections
 from bridge.telephony.telnyx.settings import TelnyxSettings
+from bridge.telephony.vonage.settings import VonageSettings
 
 _CARRIERS = carrier_sections()
 _SETTINGS = settings_of((*ROOMS, *_CARRIERS))
@@ -334,19 +335,37 @@ def test_keys_are_never_shown(tmp_path: Path) -> None:
 
 
 def test_secrets_may_come_from_files(tmp_path: Path) -> None:
-    """One a line, named by flag, environment or file; a later source still wins."""
-    path = tmp_path / "secret"
+    """One a line if there may be several, named by flag, environment or file; a later source still wins."""
+    path, single = tmp_path / "secret", tmp_path / "single"
     path.write_text("one\ntwo\n")
+    single.write_text("one\n")
     file = _file(tmp_path, f'api_key_file = "{path}"\ntelnyx_secret = ["old"]\n')
     parser = argparse.ArgumentParser()
     add_flags(parser)
     typed = vars(parser.parse_args(["--asterisk-secret-file", str(path)]))
-    environ = {"BRIDGE_TELNYX_SECRET_FILE": str(path), "BRIDGE_UPSTREAM_KEY_FILE": str(path)}
+    environ = {"BRIDGE_TELNYX_SECRET_FILE": str(path), "BRIDGE_UPSTREAM_KEY_FILE": str(single)}
     config = load(typed, environ, str(file))
     assert config.upstream.upstream_key == "one"
     assert config.access.api_key == config.of(AsteriskSettings).asterisk_secret == ("one", "two")
     assert config.of(TelnyxSettings).telnyx_secret == ("one", "two")
     assert load({"api_key": ["flag"]}, {}, str(file)).access.api_key == ("flag",)
+
+
+def test_a_private_key_may_come_from_a_file(tmp_path: Path) -> None:
+    """All its lines count; what is no RSA key, or has a password, is refused by the setting's name."""
+    path = tmp_path / "key.pem"
+    environ = {"BRIDGE_VONAGE_APPLICATION_ID": "app-1", "BRIDGE_VONAGE_PRIVATE_KEY_FILE": str(path)}
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    path.write_text(pem)
+    assert load({}, environ, None).of(VonageSettings).vonage_private_key == pem.strip()
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
+    curve = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for bad in (locked, curve, b"-----BEGIN"):
+        path.write_bytes(bad)
+        assert _refusal(environ=environ).startswith(
+            "vonage_private_key: must be an RSA key as PEM, without a password (from "
+        )
 
 
 def test_a_bad_secret_file_is_named(tmp_path: Path) -> None:

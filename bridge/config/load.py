@@ -156,14 +156,14 @@ class Sources:
         if not self._is_secret_file(given.name):
             return given
         try:
-            lines = Path(str(given.value)).read_text().split()
+            text = Path(str(given.value)).read_text().strip()
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise _refusal(given.name, f"cannot read {given.value}: {reason}", given.origin) from None
-        if not lines:
+        if not text:
             raise _refusal(given.name, f"{given.value} is empty", given.origin)
         name = given.name.removesuffix(FILE_SUFFIX)
-        value = lines if self._settings[name].is_list else lines[0]
+        value = text.split() if self._settings[name].is_list else text
         return _Given(name, value, f"file {given.value}, {given.origin}", is_text=False)
 
     def _converted(self, given: "_Given") -> Any:

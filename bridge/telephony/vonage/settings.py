@@ -3,6 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
 from bridge.config.fields import Applies, Fault, Section, Text, setting
 
 if TYPE_CHECKING:
@@ -30,6 +34,17 @@ class VonageSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A key without the application that it is of."""
-        if self.vonage_private_key is not None and self.vonage_application_id is None:
+        """A key that nothing can be signed with, or without the application that it is of."""
+        if self.vonage_private_key is None:
+            return
+        if self.vonage_application_id is None:
             yield Fault("vonage_private_key", "needs vonage_application_id as well")
+        if not _is_rsa_key(self.vonage_private_key):
+            yield Fault("vonage_private_key", "must be an RSA key as PEM, without a password")
+
+
+def _is_rsa_key(pem: str) -> bool:
+    try:
+        return isinstance(load_pem_private_key(pem.encode(), None), RSAPrivateKey)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
