@@ -368,6 +368,18 @@ def test_a_private_key_may_come_from_a_file(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["engine_llm_url", "upstream", "upstream_fallback", "public_url", "webhook_url", "asterisk_url", "infobip_url"],
+)
+def test_a_refused_address_shows_no_password(name: str) -> None:
+    """Its user, password and query are masked."""
+    url = "ftp://user:pass/word@host.example/v1?token=hidden"
+    beside = {"BRIDGE_INFOBIP_API_KEY": "k"} if name == "infobip_url" else {}
+    line = _refusal(environ={f"BRIDGE_{name.upper()}": url, **beside})
+    assert "'ftp://***@host.example/v1?***'" in line
+
+
 def test_a_bad_secret_file_is_named(tmp_path: Path) -> None:
     """With what is wrong with it, and nothing of what stands in it."""
     missing, empty, binary = tmp_path / "missing", tmp_path / "empty", tmp_path / "binary"

@@ -27,6 +27,7 @@ from bridge.config.fields import (
     setting,
     variable_of,
 )
+from bridge.config.words import masked
 
 if TYPE_CHECKING:
     from bridge.config.config import Config
@@ -420,7 +421,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
         for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
             url = getattr(self, name)
             if url is not None and not _HTTP_URL.fullmatch(url):
-                yield Fault(name, f"must be http(s)://host/v1, got {url[:100]!r}")
+                yield Fault(name, f"must be http(s)://host/v1, got {masked(url)[:100]!r}")
         has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
         if has_one and self.engine_llm_url is None and self.engine == "parrot":
             name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
@@ -509,7 +510,7 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
         for name, given in (("upstream", (self.upstream,)), ("upstream_fallback", self.upstream_fallback)):
             for one in given:
                 if one not in names and not _UPSTREAM_URL.fullmatch(one):
-                    reason = f"must be {', '.join(names)} or a URL (ws, wss, http, https), got {one[:100]!r}"
+                    reason = f"must be {', '.join(names)} or a URL (ws, wss, http, https), got {masked(one)[:100]!r}"
                     yield Fault(name, reason)
         owners: dict[str, str] = {}
         for name, table in self.upstreams.items():
@@ -520,7 +521,7 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
                     reason = f"{name}.models: calls for {model[:100]} go to {owners[model]} already"
                     yield Fault("upstreams", reason)
             if table.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(table.url):
-                reason = f"{name}.url must be a URL (ws, wss, http, https), got {table.url[:100]!r}"
+                reason = f"{name}.url must be a URL (ws, wss, http, https), got {masked(table.url)[:100]!r}"
                 yield Fault("upstreams", reason)
             if table.key_env is not None and not os.environ.get(table.key_env):
                 yield Fault("upstreams", f"{name}.key_env names {table.key_env}, which the environment does not have")
@@ -551,7 +552,7 @@ class TelephonySettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """An address that is none."""
         if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
-            yield Fault("public_url", f"must be https://host, perhaps with a path, got {self.public_url!r}")
+            yield Fault("public_url", f"must be https://host, perhaps with a path, got {masked(self.public_url)!r}")
 
 
 class ObserveSettings(Section, frozen=True, kw_only=True):
@@ -602,9 +603,9 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
         """An address that is none, and webhooks that could not be sent as they should."""
         for url in self.webhook_url:
             if not _WEBHOOK_URL.fullmatch(url):
-                yield Fault("webhook_url", f"must be https://host, perhaps with a path, got {url[:100]!r}")
+                yield Fault("webhook_url", f"must be https://host, perhaps with a path, got {masked(url)[:100]!r}")
             elif not url.startswith("https:") and not self.webhook_private:
-                yield Fault("webhook_url", f"must be https, or webhook_private as well, got {url[:100]!r}")
+                yield Fault("webhook_url", f"must be https, or webhook_private as well, got {masked(url)[:100]!r}")
         if self.webhook_url and not self.webhook_secret:
             yield Fault("webhook_url", "needs webhook_secret as well: a receiver must know who tells it")
         if self.webhook_url and self.webhook_queue is None:

@@ -1,6 +1,5 @@
 """The settings as a TOML file that shows no secret, with where each value came from."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,12 +7,11 @@ import msgspec
 
 from bridge.config.config import Config
 from bridge.config.fields import Setting, settings_of
+from bridge.config.words import masked
 
 __all__ = ["shown"]
 
 _MASKED = "***"
-_USER = re.compile(r"(?<=//)[^/@\s]+@")
-_QUERY = re.compile(r"\?.*")
 _SOURCE_COLUMN = 44
 
 
@@ -58,7 +56,7 @@ def _plain(value: Any) -> str:
             return repr(value)
         case tuple():
             return f"[{', '.join(map(_plain, value))}]"
-    return _text(_QUERY.sub("?" + _MASKED, _USER.sub(f"{_MASKED}@", str(value))) if "//" in str(value) else str(value))
+    return _text(masked(str(value)) if "//" in str(value) else str(value))
 
 
 def _text(value: str) -> str:

@@ -21,7 +21,10 @@ from msgspec.inspect import (
 
 from bridge.config.fields import Setting
 
-__all__ = ["fault_of_table", "must_be"]
+__all__ = ["fault_of_table", "masked", "must_be"]
+
+_USER = re.compile(r"(?<=//)[^@\s?]+@")
+_QUERY = re.compile(r"\?.*", re.DOTALL)
 
 _NAMES = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 _NAMES |= {"array": "a list", "object": "a table"}
@@ -34,6 +37,11 @@ def must_be(setting: Setting) -> str:
             f"must be a list of {', '.join(setting.words)}" if setting.words else 'must be a list, such as ["a", "b"]'
         )
     return f"must be {_said(type_info(setting.field.type), setting.words)}"
+
+
+def masked(url: str) -> str:
+    """The URL with ``***`` in place of its user, password and query, which may hold secrets."""
+    return _QUERY.sub("?***", _USER.sub("***@", url))
 
 
 def fault_of_table(tables: Any, kind: type[msgspec.Struct]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from bridge.config.fields import Applies, Fault, Section, Text, setting
+from bridge.config.words import masked
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -29,4 +30,4 @@ class AcsSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Keys from anywhere would be no proof."""
         if not self.acs_jwks_url.startswith(("https://", "http://127.0.0.1")):
-            yield Fault("acs_jwks_url", f"must be https://host/path, got {self.acs_jwks_url!r}")
+            yield Fault("acs_jwks_url", f"must be https://host/path, got {masked(self.acs_jwks_url)!r}")

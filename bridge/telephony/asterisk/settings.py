@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from bridge.config.fields import Applies, Fault, Section, Text, setting
+from bridge.config.words import masked
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -29,4 +30,4 @@ class AsteriskSettings(Section, frozen=True, kw_only=True):
     def faults(self, config: "Config") -> Iterator[Fault]:
         """An address that is none of a WebSocket."""
         if self.asterisk_url is not None and not self.asterisk_url.startswith(("ws://", "wss://")):
-            yield Fault("asterisk_url", f"must be ws://host:8088/media, got {self.asterisk_url!r}")
+            yield Fault("asterisk_url", f"must be ws://host:8088/media, got {masked(self.asterisk_url)!r}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from bridge.config.fields import Applies, Fault, Section, Text, setting
+from bridge.config.words import masked
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -33,4 +34,4 @@ class InfobipSettings(Section, frozen=True, kw_only=True):
         if (self.infobip_api_key is None) != (self.infobip_url is None):
             yield Fault("infobip_api_key", "goes together with infobip_url")
         if self.infobip_url is not None and not self.infobip_url.startswith(("https://", "http://127.0.0.1")):
-            yield Fault("infobip_url", f"must be https://host, got {self.infobip_url!r}")
+            yield Fault("infobip_url", f"must be https://host, got {masked(self.infobip_url)!r}")
