@@ -27,6 +27,7 @@ _log = get_logger("engine")
 _MAX_REQUESTS = 200  # of all sessions together
 _MAX_SPEECH_BYTES = 2 * SESSION_HZ * 300  # of one sentence: five minutes are no sentence
 _MAX_TEXT_BYTES = 1024 * 1024
+_MAX_REFUSAL_BYTES = 64 * 1024
 _RIFF = b"RIFF"
 _PROTOCOL = "upstream_protocol"
 
@@ -86,7 +87,9 @@ class _Server:
                 if response.status_code != 200:
                     body = b""
                     async for piece in response.aiter_bytes():
-                        body = (body + piece)[:_MAX_TEXT_BYTES]
+                        body += piece
+                        if len(body) > _MAX_REFUSAL_BYTES:  # its beginning says why, if anything does
+                            break
                     raise refusal(response.status_code, body, response.headers.get("Retry-After"))
                 async for piece in response.aiter_bytes():
                     yield piece

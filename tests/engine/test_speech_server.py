@@ -19,6 +19,10 @@ from tests.machine import scaled
 _LIMIT_S = scaled(30.0)
 _BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _SPENT = b'HTTP/1.1 402 Pay\r\nConnection: close\r\n\r\n{"error": {"message": "No credit.", "code": "spent"}}'
+_ENDLESS = (
+    b"HTTP/1.1 402 Pay\r\nContent-Length: 1000000000\r\n\r\n"
+    b'{"error": {"message": "No credit.", "code": "spent"}}' + b" " * 200_000
+)
 _WAV = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nRIFF\x00\x00\x00\x00WAVE"
 _NO_JSON = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>"
 
@@ -70,7 +74,7 @@ async def test_what_passes_is_asked_again(talk: Talk, service: SpeechService) ->
     assert len(talk.said.sounds[response["output"][0]["id"]]) > 100 * MS
 
 
-@pytest.mark.parametrize(("fault", "code"), [(_SPENT, "spent"), (_WAV, "upstream_protocol")])
+@pytest.mark.parametrize(("fault", "code"), [(_SPENT, "spent"), (_ENDLESS, "spent"), (_WAV, "upstream_protocol")])
 async def test_a_voice_that_fails_is_told(talk: Talk, service: SpeechService, fault: bytes, code: str) -> None:
     """The response fails with the server's own code; the next one may be spoken."""
     service.faults = [fault]

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -287,6 +290,33 @@ async def test_a_receiver_that_is_not_there_is_a_problem_and_no_fault() -> None:
         url = receiver.url
     for each in (url, "http://no-such-host.invalid/"):
         assert await deliver(each, "evt_1", b"{}", keys=[b"k"], timestamp=1, allow_private=True)
+
+
+async def test_a_name_that_nobody_answers_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked up once at a time, beside the event loop's own look-ups, and other receivers do not wait for it."""
+    asked: list[str] = []
+    answered = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *more: Any, **options: Any) -> Any:
+        asked.append(host)
+        if host == "silent.example":
+            answered.wait(_LIMIT_S)
+        return look_up("127.0.0.1", *more, **options)
+
+    monkeypatch.setattr("bridge.observe.webhook_request.socket.getaddrinfo", getaddrinfo)
+    more: dict[str, Any] = {"keys": [b"k"], "timestamp": 1, "allow_private": True}
+    async with Receiver.receiving() as receiver, asyncio.TaskGroup() as tasks:
+        port = urlsplit(receiver.url).port
+        silent = [
+            tasks.create_task(deliver(f"http://silent.example:{port}/", f"evt_{number}", b"{}", **more))
+            for number in range(12)
+        ]
+        assert await deliver(f"http://answered.example:{port}/", "evt", b"{}", **more) is None
+        assert sorted(asked) == ["answered.example", "silent.example"]
+        answered.set()
+    assert [task.result() for task in silent] == [None] * 12
+    assert len(asked) == 2
 
 
 async def test_two_processes_share_no_queue(tmp_path: Path) -> None:
