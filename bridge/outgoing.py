@@ -1,22 +1,25 @@
 """HTTP requests that the bridge itself makes: whom it trusts, a client that is whole at once, and what answers mean."""
 
+import asyncio
 import importlib
 import random
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
 
 from bridge.errors import UpstreamError
 
-__all__ = ["TLS", "Client", "HTTPError", "new_client", "refusal", "retry_delay_s"]
+__all__ = ["TLS", "Client", "HTTPError", "new_client", "refusal", "retry_delay_s", "tried_again"]
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_S = 86_400.0
 _BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
 _LONGEST_WAIT_S = 10.0  # a service that asks for more time is given up
+
+_T = TypeVar("_T")
 
 TLS = ssl.create_default_context()
 """Trusts whom the system trusts."""
@@ -79,3 +82,26 @@ def retry_delay_s(error: UpstreamError, number: int) -> float | None:
         return error.retry_after_s if error.retry_after_s <= _LONGEST_WAIT_S else None
     delay_s = min(_BACKOFF_S * 2.0**number, _MAX_BACKOFF_S)
     return delay_s * random.uniform(1 - _BACKOFF_SPREAD, 1 + _BACKOFF_SPREAD)
+
+
+async def tried_again(
+    request: Callable[[], AsyncIterator[_T]], tries: int, told: Callable[[UpstreamError, float], None]
+) -> AsyncIterator[_T]:
+    """What ``request`` gives, piece by piece; if it fails before the first, it is made again, ``tries`` times in all.
+
+    ``told`` hears of each failure that passes, and in how many seconds the next try is made. Raises the last
+    ``UpstreamError``, or one that no other try would cure.
+    """
+    for number in range(tries):
+        has_begun = False
+        try:
+            async for piece in request():
+                has_begun = True
+                yield piece
+            return
+        except UpstreamError as error:
+            delay_s = retry_delay_s(error, number)
+            if has_begun or delay_s is None or number + 1 == tries:
+                raise
+            told(error, delay_s)
+        await asyncio.sleep(delay_s)

@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.engine.mind import Thought, ThoughtCall
 from bridge.engine.pieces import Pieces
 from bridge.errors import BridgeError, UpstreamError
-from bridge.outgoing import HTTPError, new_client, refusal, retry_delay_s
+from bridge.outgoing import HTTPError, new_client, refusal, tried_again
 from bridge.wire import items
 from bridge.wire.ids import new_id
 
@@ -72,21 +72,13 @@ class ChatServer:
             body["temperature"] = self._temperature
         return ChatThought(lambda: self._stream({**body, **request}, log), spawn=self._tasks.create_task, log=log)
 
-    async def _stream(self, body: Body, log: FilteringBoundLogger) -> AsyncIterator[Body]:
+    def _stream(self, body: Body, log: FilteringBoundLogger) -> AsyncIterator[Body]:
         """The chunks of an answer; raises ``UpstreamError``."""
-        for number in range(self._tries):
-            has_begun = False
-            try:
-                async for chunk in self._request(body):
-                    has_begun = True
-                    yield chunk
-                return
-            except UpstreamError as error:
-                delay_s = retry_delay_s(error, number)
-                if has_begun or delay_s is None or number + 1 == self._tries:
-                    raise
-                log.info("engine.llm_retry", code=error.code, message=error.message, in_s=round(delay_s, 2))
-            await asyncio.sleep(delay_s)
+
+        def told(error: UpstreamError, delay_s: float) -> None:
+            log.info("engine.llm_retry", code=error.code, message=error.message, in_s=round(delay_s, 2))
+
+        return tried_again(lambda: self._request(body), self._tries, told)
 
     async def _request(self, body: Body) -> AsyncIterator[Body]:
         try:

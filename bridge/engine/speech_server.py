@@ -17,7 +17,7 @@ from bridge.engine.hearing import HeardTurn
 from bridge.engine.pieces import Pieces
 from bridge.errors import BridgeError, OverLimit, UpstreamError
 from bridge.log import get_logger
-from bridge.outgoing import HTTPError, new_client, refusal, retry_delay_s
+from bridge.outgoing import HTTPError, new_client, refusal, tried_again
 from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["HearingServer", "VoiceServer"]
@@ -64,22 +64,14 @@ class _Server:
         if len(self._running) >= _MAX_REQUESTS:
             raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its {self._what}.")
 
-    async def _answer(self, log: FilteringBoundLogger, **request: Any) -> AsyncIterator[bytes]:
+    def _answer(self, log: FilteringBoundLogger, **request: Any) -> AsyncIterator[bytes]:
         """The body of the answer, piece by piece; raises ``UpstreamError``."""
-        for number in range(self._tries):
-            has_begun = False
-            try:
-                async for piece in self._request(request):
-                    has_begun = True
-                    yield piece
-                return
-            except UpstreamError as error:
-                delay_s = retry_delay_s(error, number)
-                if has_begun or delay_s is None or number + 1 == self._tries:
-                    raise
-                log.info("engine.speech_retry", what=self._what, code=error.code, message=error.message,
-                         in_s=round(delay_s, 2))  # fmt: skip
-            await asyncio.sleep(delay_s)
+
+        def told(error: UpstreamError, delay_s: float) -> None:
+            log.info("engine.speech_retry", what=self._what, code=error.code, message=error.message,
+                     in_s=round(delay_s, 2))  # fmt: skip
+
+        return tried_again(lambda: self._request(request), self._tries, told)
 
     async def _request(self, request: dict[str, Any]) -> AsyncIterator[bytes]:
         try:
