@@ -173,6 +173,9 @@ class EngineAnswer:
             thought.words.close()
 
     def _say(self, say: Callable[[str], Pieces[bytes]], sentence: str) -> _Steps:
+        if not any(map(str.isalnum, sentence)):
+            self.writer.say(sentence)  # white space, or a picture: there is nothing to be heard
+            return
         sound = say(sentence)
         try:
             waiting = sound.next()

@@ -1,4 +1,4 @@
-"""What an engine has to answer, in what form it may, and who does: a parrot or an assistant."""
+"""What an engine has to answer, in what form it may, and who does: a mind, with ears and a voice."""
 
 import asyncio
 from abc import ABC, abstractmethod

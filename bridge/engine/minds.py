@@ -5,14 +5,14 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from bridge.config import EngineSettings
-from bridge.engine.assistant import Assistant
 from bridge.engine.llm import ChatServer
+from bridge.engine.llm_responder import LlmResponder
 from bridge.engine.local import Local
 from bridge.engine.mind import Ears, Mind, Speaker
 from bridge.engine.parrot import Parrot
+from bridge.engine.rule_responder import RuleResponder
 from bridge.engine.rules import Surroundings
 from bridge.engine.speech_server import HearingServer, VoiceServer
-from bridge.engine.thinker import Thinker
 
 __all__ = ["new_mind_factory"]
 
@@ -52,7 +52,9 @@ async def new_mind_factory(
             timeout_s=timeout_s,
         )
         await stack.enter_async_context(server)
-        return lambda: Thinker(server, ears=ears, voice=voice)
+        return lambda: LlmResponder(server, ears=ears, voice=voice)
     if ears is None or voice is None:
         return Parrot
-    return functools.partial(Assistant, ears, voice, around, seed=settings.engine_seed if local is None else local.seed)
+    return functools.partial(
+        RuleResponder, ears, voice, around, seed=settings.engine_seed if local is None else local.seed
+    )

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.engine.assistant import Assistant
 from bridge.engine.local import Local
+from bridge.engine.rule_responder import RuleResponder
 from bridge.engine.speech_server import HearingServer, VoiceServer
 from bridge.errors import OverLimit
 from tests.engine.speech_service import SpeechService
 from tests.engine.talk import MS, Talk, silence
-from tests.engine.test_wit import Bridge
+from tests.engine.test_rules import Bridge
 from tests.machine import scaled
 
 _LIMIT_S = scaled(30.0)
@@ -44,7 +44,7 @@ async def talk(service: SpeechService) -> AsyncIterator[Talk]:
     ):
         transcription = {"model": "whisper-1", "language": "en"}
         audio: dict[str, Any] = {"input": {"transcription": transcription}, "output": {"voice": "marin", "speed": 1.25}}
-        talk = Talk(Assistant(ears, voice, Bridge(), seed=0), audio=audio)
+        talk = Talk(RuleResponder(ears, voice, Bridge(), seed=0), audio=audio)
         async with asyncio.timeout(_LIMIT_S):
             yield talk
         await talk.engine.aclose()

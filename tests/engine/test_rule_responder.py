@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bridge.engine.assistant import Assistant
 from bridge.engine.local import Local
+from bridge.engine.rule_responder import RuleResponder
 from tests.engine.talk import AUDIO, MS, SPOKEN_ANSWER, Talk, silence, turns, without_repeats
-from tests.engine.test_wit import Bridge
+from tests.engine.test_rules import Bridge
 
 TRANSCRIBED = {"transcription": {"model": "whisper-1"}}
 MANUAL: dict[str, Any] = {"input": {**TRANSCRIBED, "turn_detection": None}}
@@ -37,7 +37,7 @@ async def meet(models: Local) -> AsyncIterator[Meet]:
     talks = []
 
     def begin(**session: object) -> Talk:
-        talks.append(Talk(Assistant(models, models, Bridge(), seed=models.seed), **session))
+        talks.append(Talk(RuleResponder(models, models, Bridge(), seed=models.seed), **session))
         return talks[-1]
 
     yield begin
@@ -335,7 +335,7 @@ async def test_a_turn_that_is_too_long_to_keep_is_answered(
     meet: Meet, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sound cannot be had any more; its words can."""
-    monkeypatch.setattr(Assistant, "keeps_ms", 500)
+    monkeypatch.setattr(RuleResponder, "keeps_ms", 500)
     talk = meet(audio={"input": TRANSCRIBED})
     talk.speak(say("What time is it?") + PAUSE)
     await talk.answer()

@@ -13,12 +13,12 @@ from bridge.engine.mind import Content, Ears, Matter, Speaker
 from bridge.errors import NotImplementedHere
 from bridge.wire.sessions import ChosenTool
 
-__all__ = ["Thinker"]
+__all__ = ["LlmResponder"]
 
 _STILL_THERE = "(The caller has been silent for a while. Ask whether they are still there.)"
 
 
-class Thinker:
+class LlmResponder:
     """A ``Mind``. Without ``ears`` spoken words are not understood, without a ``voice`` every answer is text."""
 
     keeps_ms = 60_000

@@ -10,9 +10,9 @@ import pytest
 
 from bridge.engine.hearing import HeardTurn
 from bridge.engine.llm import ChatServer
+from bridge.engine.llm_responder import LlmResponder
 from bridge.engine.local import Local
 from bridge.engine.pieces import Pieces
-from bridge.engine.thinker import Thinker
 from tests.engine.chat_service import ChatService, Reply, Script, call_function, refuse, say
 from tests.engine.talk import AUDIO, MS, SPOKEN_ANSWER, WRITTEN_ANSWER, Talk, silence, without_repeats
 from tests.machine import scaled
@@ -59,7 +59,7 @@ async def _meeting(
         ChatService.serving(*scripts) as service,
         ChatServer(service.url, **{"timeout_s": scaled(5.0), **settings}) as server,
     ):
-        talk = Talk(Thinker(server, ears=senses, voice=senses), **session)
+        talk = Talk(LlmResponder(server, ears=senses, voice=senses), **session)
         try:
             async with asyncio.timeout(_LIMIT_S):
                 yield talk, service
@@ -128,6 +128,15 @@ async def test_sentences_are_spoken_as_they_come() -> None:
             t for t in SPOKEN_ANSWER if t != AUDIO
         ]
         assert len(talk.said.sounds[response["output"][0]["id"]]) == 600 * MS
+
+
+async def test_what_has_no_sound_is_not_asked_of_the_voice() -> None:
+    """White space and pictures are in the transcript alone, which is whole."""
+    senses = Senses()
+    async with _meeting(say("\n\n", "Done.\n", "👍\n", "Bye."), senses=senses) as (talk, _):
+        response = await _ask(talk, "Hello")
+        assert _text(response) == "\n\nDone.\n👍\nBye."
+        assert [sentence.strip() for sentence in senses.said] == ["Done.", "Bye."]
 
 
 async def test_a_spoken_turn_is_asked_by_its_words(speech_pcm: bytes) -> None:
@@ -308,7 +317,7 @@ async def test_what_goes_wrong_is_said(script: Script, code: str, message: str) 
 async def test_nobody_there() -> None:
     """A port on which nothing listens."""
     async with ChatServer("http://127.0.0.1:9/v1", tries=1, timeout_s=scaled(2.0)) as server:
-        talk = Talk(Thinker(server, ears=None, voice=None), **_TEXT)
+        talk = Talk(LlmResponder(server, ears=None, voice=None), **_TEXT)
         response = await _ask(talk, "Hello")
         assert response["status_details"]["error"]["code"] == "llm_unreachable"
 

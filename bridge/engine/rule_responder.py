@@ -1,4 +1,4 @@
-"""The engine that hears, thinks a little and speaks: the models, the rules, and one conversation between them."""
+"""The mind that answers by rules: it hears and speaks with whatever ears and voice there are."""
 
 import asyncio
 import functools
@@ -13,12 +13,12 @@ from bridge.engine.prose import sentences
 from bridge.wire import items
 from bridge.wire.sessions import ChosenTool
 
-__all__ = ["Assistant"]
+__all__ = ["RuleResponder"]
 
 _UNSPEAKABLE = "{}\n\n(The engine's voice cannot speak this, so it is written.)"
 
 
-class Assistant:
+class RuleResponder:
     """A ``Mind`` with ears and a voice."""
 
     keeps_ms = 60_000
