@@ -1,6 +1,6 @@
 """What brings a call's sound and plays its answers: its leg, and the one that is about to take that one's place.
 
-connecting ──▶ current ──▶ hanging up ──▶ gone        connecting, current ──▶ gone
+Each leg reports to a port. ``TRANSITIONS`` is the table of its states; docs/internals/call-states.md has the picture.
 """
 
 from enum import StrEnum
@@ -19,7 +19,7 @@ from bridge.session.lifetime import CallLifetime
 from bridge.session.playback_controller import PlaybackController
 from bridge.state_machine import StateMachine
 
-__all__ = ["LegsOwner", "LegPort", "LegPortState", "Legs"]
+__all__ = ["TRANSITIONS", "LegPort", "LegPortState", "Legs", "LegsOwner"]
 
 
 class LegsOwner(Protocol):
@@ -55,7 +55,7 @@ class LegPortState(StrEnum):
 
 
 _CONNECTING, _CURRENT, _HANGING_UP, _GONE = LegPortState
-_TABLE = {
+TRANSITIONS = {
     _CONNECTING: {_CURRENT, _GONE},
     _CURRENT: {_HANGING_UP, _GONE},
     _HANGING_UP: {_GONE},
@@ -76,7 +76,7 @@ class LegPort:
         self.may_come_back = may_come_back
         self._legs = legs
         self._router = router
-        self._machine = StateMachine("leg", _CONNECTING, _TABLE, log=log)
+        self._machine = StateMachine("leg", _CONNECTING, TRANSITIONS, log=log)
 
     @property
     def state(self) -> LegPortState:

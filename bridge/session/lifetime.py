@@ -1,10 +1,6 @@
 """How long a call lives: from the request until nothing of it is left, with the times in which it is waited for.
 
-connecting ◀──▶ connected ──▶ lost ──window over──▶ overdue      from each of them ──close──▶ closing ──▶ closed
-    ▲               │          │                      │
-    │               ▼          │ somebody comes back  │ while another leg is still connecting, it is waited for
-    └────────── replacing      │                      │
-    └──────────────────────────┴──────────────────────┘
+``TRANSITIONS`` is the table of its states; docs/internals/call-states.md has the picture.
 """
 
 import asyncio
@@ -22,7 +18,7 @@ from bridge.state_machine import StateMachine
 from bridge.wire.own_events import CallClosed, CallLost, CallResumed
 from bridge.wire.stats import CallResult, CallState, CallStatus, Transport
 
-__all__ = ["CallLifetime", "CallPhase"]
+__all__ = ["NORMAL", "TRANSITIONS", "CallLifetime", "CallPhase"]
 
 NORMAL = 1000
 """The close code of an end that somebody wished for (RFC 6455 section 7.4.1)."""
@@ -46,8 +42,8 @@ class CallPhase(StrEnum):
 
 
 _CONNECTING, _CONNECTED, _REPLACING, _LOST, _OVERDUE, _CLOSING, _CLOSED = CallPhase
-_TABLE = {
-    _CONNECTING: {_CONNECTED, _REPLACING, _LOST, _CLOSING},
+TRANSITIONS = {
+    _CONNECTING: {_CONNECTED, _REPLACING, _CLOSING},
     _CONNECTED: {_REPLACING, _LOST, _CLOSING},
     _REPLACING: {_CONNECTING, _CLOSING},
     _LOST: {_CONNECTING, _OVERDUE, _CLOSING},
@@ -95,7 +91,7 @@ class CallLifetime:
         self._clock = clock
         self._began_at = self._active_at = clock()
         self._log = log
-        self._machine = StateMachine("call", _CONNECTING, _TABLE, log=log)
+        self._machine = StateMachine("call", _CONNECTING, TRANSITIONS, log=log)
 
     @property
     def phase(self) -> CallPhase:
@@ -145,7 +141,7 @@ class CallLifetime:
 
     def lose(self, reason: str, error: BridgeError | None) -> bool:
         """The connection of whoever is the call broke; False if it is not waited for."""
-        if not self.window.is_possible or self._machine.state not in (_CONNECTING, _CONNECTED):
+        if not self.window.is_possible or self._machine.state is not _CONNECTED:
             return False
         self._machine.enter(_LOST)
         self.lost_because = reason, error

@@ -35,6 +35,7 @@ class Stage:
         max_listeners: int = 10,
         limits: Limits | None = None,
         budget: Budget | None = None,
+        resume_grace_s: float = 0.0,
     ) -> None:
         self.upstream = FakeUpstream()
         self.ended = 0
@@ -49,6 +50,7 @@ class Stage:
             on_closed=self._on_closed,
             clock=self.clock,
             budget=budget,
+            resume_grace_s=resume_grace_s,
         )
         self.session.start(default_session(session_id="sess_1", model="parrot", expires_at=0))
 

@@ -1,11 +1,7 @@
 """One who hears a call over a socket of its own.
 
-                      ┌── socket full ──▶ full ──┐ client pauses
-    flowing ◀─▶ ──────┤                          ├──▶ held and full
-                      └── client pauses ──▶ held ┘ socket full          from each of them ──▶ closed
-
-In all states but the first what comes is kept in the backlog; it goes out when neither the socket nor the client
-stands in its way.
+While its socket is full, or its client wants nothing, what comes is kept in a backlog. ``TRANSITIONS`` is the table of
+its states; docs/internals/call-states.md has the picture.
 """
 
 from enum import StrEnum
@@ -23,7 +19,7 @@ from bridge.wire.ids import new_id
 from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import ListenerRole, ListenerStats
 
-__all__ = ["Listener", "ListenerState"]
+__all__ = ["TRANSITIONS", "Listener", "ListenerState"]
 
 _log = get_logger("session")
 
@@ -44,7 +40,7 @@ class ListenerState(StrEnum):
 
 
 _FLOWING, _FULL, _HELD, _HELD_AND_FULL, _CLOSED = ListenerState
-_TABLE = {
+TRANSITIONS = {
     _FLOWING: {_FULL, _HELD, _CLOSED},
     _FULL: {_FLOWING, _HELD_AND_FULL, _CLOSED},
     _HELD: {_FLOWING, _HELD_AND_FULL, _CLOSED},
@@ -85,7 +81,7 @@ class Listener:
         """What its last append ended with in the middle of a sample."""
         self._sink = sink
         self._backlog = ListenerBacklog(limits, codec)
-        self._machine = StateMachine("listener", _FLOWING, _TABLE, log=log)
+        self._machine = StateMachine("listener", _FLOWING, TRANSITIONS, log=log)
         sink.attach(self)
 
     @property
