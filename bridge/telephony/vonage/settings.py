@@ -3,10 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
 from bridge.config.fields import Applies, Fault, Section, Text, setting
 
 if TYPE_CHECKING:
@@ -44,6 +40,11 @@ class VonageSettings(Section, frozen=True, kw_only=True):
 
 
 def _is_rsa_key(pem: str) -> bool:
+    # Imported where a key is set: whoever asks for the help of the settings does not wait for it.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     try:
         return isinstance(load_pem_private_key(pem.encode(), None), RSAPrivateKey)
     except (ValueError, TypeError, UnsupportedAlgorithm):
