@@ -256,6 +256,10 @@ WIRING = (
     "engine.answer.EngineAnswer",
     "engine.output_writer.OutputWriter",
     "engine.intake.EngineInput",
+    "observe.observer.Observer",
+    "observe.webhooks.Webhooks",
+    "telephony.carrier_calls.CarrierCalls",
+    "telephony.service.Telephony",
 )
 _MAX_ATTRIBUTES = 15
 _MAX_PUBLIC_METHODS = 20

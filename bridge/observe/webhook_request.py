@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import socket
 from collections.abc import Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -21,11 +21,26 @@ from urllib.parse import urlsplit, urlunsplit
 from bridge import __version__
 from bridge.outgoing import HTTPError, new_client
 
-__all__ = ["deliver", "key_of", "signature"]
+__all__ = ["deliver", "is_public", "key_of", "signature"]
 
 _PREFIX = "whsec_"
 _PORTS = {"http": 80, "https": 443}
 _TIMEOUT_S = 10.0
+_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052 section 2.1
+_SPECIAL = tuple(
+    map(
+        ip_network,
+        (
+            "192.88.99.0/24",  # relays of 6to4
+            "::/96",  # IPv4-compatible, which nobody uses any more
+            "64:ff9b:1::/48",  # NAT64 within a network (RFC 8215)
+            "3fff::/20",  # examples in documents (RFC 9637)
+            "5f00::/16",  # segments of routes (RFC 9602)
+            "fec0::/10",  # site-local
+        ),
+    )
+)
+"""Not for the public, although not every version of Python says so."""
 
 _Place = tuple[asyncio.AbstractEventLoop, str, int]
 _looking: "dict[_Place, asyncio.Future[list[Any]]]" = {}
@@ -82,7 +97,7 @@ async def _judged(url: str, *, allow_private: bool) -> tuple[str, str]:
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     addresses = await _addresses_of(host, port)
     for address in addresses:
-        if not allow_private and not _is_public(address):
+        if not allow_private and not is_public(address):
             raise OSError(f"{host} is a private address; see the setting webhook_private")
     address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
     return urlunsplit(parts._replace(netloc=f"{address}:{port}")), parts.netloc.rpartition("@")[2]
@@ -124,7 +139,19 @@ def _look_up(place: _Place, looking: "asyncio.Future[list[Any]]") -> None:
         loop.call_soon_threadsafe(settle)
 
 
-def _is_public(address: str) -> bool:
+def is_public(address: str) -> bool:
+    """Whether anybody may have this address; where one holds another that a router or the kernel unpacks, both."""
     parsed = ip_address(address)
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_global and not (mapped or parsed).is_multicast
+    if any(parsed.version == network.version and parsed in network for network in _SPECIAL):
+        return False
+    inner = _unpacked(parsed) if isinstance(parsed, IPv6Address) else None
+    if inner is not None:
+        return is_public(str(inner))
+    return parsed.is_global and not parsed.is_multicast
+
+
+def _unpacked(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address in one of ::ffff:0:0/96 (mapped), of 64:ff9b::/96 (NAT64) or of 2002::/16 (6to4)."""
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour

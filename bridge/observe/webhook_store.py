@@ -6,6 +6,7 @@ delivered stays in it for a while as a dead letter.
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.errors import ConfigError
@@ -87,8 +88,21 @@ class WebhookStore:
         self._file.execute("UPDATE deliveries SET attempts = attempts + 1 WHERE number = ?", (number,))
 
     def died(self, number: int, now: float) -> None:
-        """It is not tried any more; the oldest dead letters make room."""
+        """It is not tried any more."""
         self._file.execute("UPDATE deliveries SET died_at = ? WHERE number = ?", (now, number))
+        self._bury()
+
+    def give_up_others(self, urls: Sequence[str], now: float) -> int:
+        """What waits for receivers that are not among ``urls`` is not tried any more; how many that were."""
+        named = ", ".join("?" * len(urls))
+        cursor = self._file.execute(
+            f"UPDATE deliveries SET died_at = ? WHERE died_at IS NULL AND url NOT IN ({named})", (now, *urls)
+        )
+        self._bury()
+        return cursor.rowcount
+
+    def _bury(self) -> None:
+        """The oldest dead letters make room."""
         self._file.execute(
             "DELETE FROM deliveries WHERE number IN (SELECT number FROM deliveries WHERE died_at IS NOT NULL "
             "ORDER BY died_at DESC, number DESC LIMIT -1 OFFSET ?)",

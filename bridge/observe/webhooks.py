@@ -7,26 +7,23 @@ and the next event of the same call has its turn. The queue is bounded: what com
 """
 
 import asyncio
-import heapq
-import itertools
 import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from bridge.log import Tally, get_logger
+from bridge.observe.webhook_lanes import Lane, WebhookLanes
 from bridge.observe.webhook_store import Delivery, WebhookStore
+from bridge.observe.webhook_teller import Telling, WebhookTeller
 from bridge.session.session import Session
 from bridge.wire.ids import new_id
-from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, UpstreamDown, UpstreamUp
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import CallStats
 
 __all__ = ["Send", "WebhookStats", "Webhooks", "families_of"]
 
@@ -35,6 +32,7 @@ _log = get_logger("observe")
 _WORKERS = 8
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _SPREAD = 1.0, 300.0, 0.2
 _GONE = "status 410"  # RFC 9110 section 15.5.11: the receiver wants no more of it
+_NOT_ASKED = "webhook_url does not name the receiver any more."
 _CLOSE_S = 5.0
 
 Send = Callable[[Delivery], Awaitable[str | None]]
@@ -51,16 +49,6 @@ class WebhookStats:
     dead: int = 0
     """Events that were given up, or found the queue full."""
     waiting: int = 0
-
-
-@dataclass(slots=True, order=True)
-class _Lane:
-    """What one receiver is to be told of one subject, in order."""
-
-    due: float
-    number: int
-    """Of two that are due at the same time, the older one comes first."""
-    deliveries: deque[Delivery] = field(compare=False)
 
 
 class Webhooks:
@@ -82,16 +70,12 @@ class Webhooks:
         self._path = path
         self._urls = urls
         self._send = send
-        self._find = find
+        self._teller = WebhookTeller(find)
+        self._lanes = WebhookLanes(clock)
         self._max_waiting = max_waiting
         self._retry_s = retry_s
         self._clock = clock
         self._wall_clock = wall_clock
-        self._calls: dict[str, Session] = {}
-        self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._due: list[_Lane] = []  # a heap of those that no worker has
-        self._numbers = itertools.count()
-        self._news = asyncio.Event()
         self._tally = Tally()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="webhooks")
         self._tasks = asyncio.TaskGroup()
@@ -104,11 +88,12 @@ class Webhooks:
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
-        known = set(self._urls)
+        left = await self._in_thread(self._store.give_up_others, list(self._urls), self._wall_clock())
+        if left:
+            self._lose(_NOT_ASKED, "any", left)
         for delivery in await self._in_thread(self._store.waiting):
-            if delivery.url in known:  # else nobody asks for it any more
-                self.stats.waiting += 1
-                self._enqueue(delivery)
+            self.stats.waiting += 1
+            self._lanes.add(delivery)
         await self._tasks.__aenter__()
         self._workers = [self._tasks.create_task(self._work()) for _ in range(_WORKERS)]
         return self
@@ -129,38 +114,23 @@ class Webhooks:
 
     def event(self, event: ServerEvent, text: bytes) -> None:
         """What all who follow all calls are told."""
-        match event:
-            case CallOpened(call=call):
-                session = self._calls[call.id] = self._find(call.id)
-                self._tell("call.opened", call.id, _known(call, session.context.secrets))
-            case CallClosed(call_id=call_id):
-                session = self._calls.pop(call_id)
-                stats = msgspec.to_builtins(session.stats())
-                stats["metadata"] = _without(stats["metadata"], session.context.secrets)
-                ending = {"call_id": call_id, "result": str(event.result), "reason": event.reason}
-                self._tell("call.closed", call_id, {**ending, "stats": stats})
-            case RecordingEnded(call_id=call_id, error=error):
-                told = msgspec.to_builtins(event)
-                kept = ("call_id", "recording_id", "reason", "seconds", "files", "error")
-                kind = "recording.completed" if error is None else "recording.failed"
-                self._tell(kind, call_id, {name: told[name] for name in kept})
-            case UpstreamDown(upstream=name, code=code):
-                self._tell("upstream.down", name, {"upstream": name, "code": code})
-            case UpstreamUp(upstream=name):
-                self._tell("upstream.up", name, {"upstream": name})
+        telling = self._teller.tell(event)
+        if telling is not None:
+            self._tell(telling)
 
     def families(self) -> Iterator[Metric]:
         """For ``Metrics``."""
         return families_of(self.stats)
 
-    def _tell(self, kind: str, subject: str, data: Mapping[str, Any]) -> None:
+    def _tell(self, telling: Telling) -> None:
+        kind = telling.type
         if self.stats.waiting + len(self._urls) > self._max_waiting:
             self._lose("The queue is full.", kind, len(self._urls))
             return
         event_id, now = new_id("evt"), self._wall_clock()
-        event = {"id": event_id, "object": "event", "created_at": int(now), "type": kind, "data": data}
+        event = {"id": event_id, "object": "event", "created_at": int(now), "type": kind, "data": telling.data}
         body = msgspec.json.encode(event)
-        deliveries = [Delivery(0, url, subject, event_id, kind, body, now) for url in self._urls]
+        deliveries = [Delivery(0, url, telling.subject, event_id, kind, body, now) for url in self._urls]
         self.stats.waiting += len(deliveries)
 
         def written(future: "Future[None]") -> None:
@@ -172,26 +142,13 @@ class Webhooks:
         if (error := future.exception()) is not None:  # a full disk: it is told all the same, if all goes well
             _log.error("webhook.unwritten", error=str(error))
         for delivery in deliveries:
-            self._enqueue(delivery)
-
-    def _enqueue(self, delivery: Delivery) -> None:
-        place = delivery.url, delivery.subject
-        lane = self._lanes.get(place)
-        if lane is not None:
-            lane.deliveries.append(delivery)
-            return
-        lane = self._lanes[place] = _Lane(self._clock(), next(self._numbers), deque([delivery]))
-        self._wait(lane)
-
-    def _wait(self, lane: _Lane) -> None:
-        heapq.heappush(self._due, lane)
-        self._news.set()
+            self._lanes.add(delivery)
 
     # The workers
 
     async def _work(self) -> None:
         while True:
-            lane = await self._next()
+            lane = await self._lanes.take()
             delivery = lane.deliveries[0]
             problem = await self._sent(delivery)
             if problem is None:
@@ -205,8 +162,7 @@ class Webhooks:
                 delivery.attempts += 1
                 self._report(delivery, problem)
                 self._write(self._store.failed, delivery.number)
-                lane.due = self._clock() + _wait_s(delivery.attempts)
-                self._wait(lane)
+                self._lanes.try_again(lane, in_s=_wait_s(delivery.attempts))
 
     async def _sent(self, delivery: Delivery) -> str | None:
         try:
@@ -215,16 +171,11 @@ class Webhooks:
             _log.error("webhook.failed", exc_info=error)
             return type(error).__name__
 
-    def _done(self, lane: _Lane, settle: Callable[..., None], *arguments: object) -> None:
+    def _done(self, lane: Lane, settle: Callable[..., None], *arguments: object) -> None:
         """The first of the lane is settled: the next one has its turn."""
         self._write(settle, *arguments)
         self.stats.waiting -= 1
-        settled = lane.deliveries.popleft()
-        if lane.deliveries:
-            lane.due = self._clock()
-            self._wait(lane)
-        else:
-            del self._lanes[settled.url, settled.subject]
+        self._lanes.settle(lane)
 
     def _write(self, work: Callable[..., None], *arguments: object) -> None:
         """Behind what was written before; nobody waits for it. If it fails, something may be told once more."""
@@ -234,19 +185,6 @@ class Webhooks:
                 _log.error("webhook.unwritten", error=str(error))
 
         self._thread.submit(work, *arguments).add_done_callback(done)
-
-    async def _next(self) -> _Lane:
-        """The lane that is due first, once it is due."""
-        while True:
-            left_s = self._due[0].due - self._clock() if self._due else None
-            if left_s is not None and left_s <= 0:
-                return heapq.heappop(self._due)
-            self._news.clear()
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._news.wait()
-            except TimeoutError:
-                pass
 
     def _is_too_old(self, delivery: Delivery) -> bool:
         return self._wall_clock() - delivery.created_at >= self._retry_s
@@ -270,24 +208,6 @@ def families_of(stats: WebhookStats) -> Iterator[Metric]:
     yield CounterMetricFamily("bridge_webhook_failures", "Attempts that nobody took.", stats.failures)
     yield CounterMetricFamily("bridge_webhooks_dead", "Webhooks that were given up, or lost.", stats.dead)
     yield GaugeMetricFamily("bridge_webhooks_waiting", "Webhooks that are still to be delivered.", stats.waiting)
-
-
-def _known(call: CallStats, secrets: Iterable[str]) -> dict[str, Any]:
-    """What is known of a call when it begins."""
-    return {
-        "call_id": call.id,
-        "session_id": call.session_id,
-        "transport": call.transport,
-        "model": call.model,
-        "started_at": call.started_at,
-        "metadata": _without(call.metadata, secrets),
-    }
-
-
-def _without(metadata: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """Less what opens a door."""
-    hidden = frozenset(secrets)
-    return {name: value for name, value in metadata.items() if value not in hidden}
 
 
 def _wait_s(attempts: int) -> float:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from bridge.daemon import Daemon
 from bridge.errors import ConfigError
-from bridge.observe.webhook_request import deliver, key_of
+from bridge.observe.webhook_request import deliver, is_public, key_of
 from bridge.observe.webhook_store import Delivery, WebhookStore
 from bridge.observe.webhooks import Webhooks
 from bridge.session.session import Session
@@ -47,7 +47,7 @@ async def _one_call(daemon: Daemon) -> str:
 class Post:
     """Webhooks whose receiver does what the test says, with a clock of the test's own."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, url: str = "https://a.example/", **settings: Any) -> None:
         self.clock = FakeClock(1_000_000.0)
         self.sent: list[Delivery] = []
         """In the order of attempts."""
@@ -56,7 +56,7 @@ class Post:
         settings = {"max_waiting": 100, "retry_s": 3600.0, **settings}
         self.webhooks = Webhooks(
             str(folder / "hooks.db"),
-            ["https://a.example/"],
+            [url],
             self._send,
             find=self._find,
             clock=self.clock,
@@ -76,12 +76,12 @@ class Post:
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(_LIMIT_S):
             while not is_so():
-                self.webhooks._news.set()  # the clock is the test's: who waits looks at it again
+                self.webhooks._lanes.look()  # the clock is the test's: who waits looks at it again
                 await asyncio.sleep(0)
 
     async def settle(self) -> None:
         """Whoever is due has been tried when this returns."""
-        self.webhooks._news.set()
+        self.webhooks._lanes.look()
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -210,6 +210,26 @@ async def test_a_restart_loses_none(tmp_path: Path) -> None:
         assert webhooks.stats.waiting == 0
 
 
+async def test_what_waits_for_a_receiver_that_is_not_named_any_more_is_given_up(tmp_path: Path) -> None:
+    """It is counted, said once, and becomes a dead letter: the file does not keep it for ever."""
+    before = Post(tmp_path, "https://old.example/")
+    async with before.webhooks as webhooks:
+        before.answer = lambda delivery: "refused"
+        before.tell("a", "b")
+        await before.until(lambda: webhooks.stats.failures == 2)
+    after = Post(tmp_path)
+    with capture_logs() as lines:
+        async with after.webhooks as webhooks:
+            assert (webhooks.stats.waiting, webhooks.stats.dead) == (0, 2)
+    (dead,) = [line for line in lines if line["event"] == "webhook.dead"]
+    assert dead["problem"] == "webhook_url does not name the receiver any more."
+    again = Post(tmp_path, "https://old.example/")
+    async with again.webhooks as webhooks:
+        assert (webhooks.stats.waiting, webhooks.stats.dead) == (0, 0)
+    with closing(sqlite3.connect(tmp_path / "hooks.db")) as file:
+        assert file.execute("SELECT count(*) FROM deliveries WHERE died_at IS NOT NULL").fetchone() == (2,)
+
+
 async def test_a_daemon_that_is_stopped_tells_the_rest_when_it_runs_again(tmp_path: Path) -> None:
     """The end of calls that a stop cuts is told by the next process."""
     async with Receiver.receiving() as receiver:
@@ -275,13 +295,26 @@ async def test_a_redirect_is_not_followed() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "[fd00::1]", "0.0.0.0"],
+    [
+        *("127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1", "192.88.99.1"),
+        *("[::1]", "[fd00::1]", "[fe80::1]", "[fec0::1]", "[ff02::1]", "[::ffff:10.0.0.1]", "[::10.0.0.1]"),
+        *("[64:ff9b::10.0.0.1]", "[64:ff9b::169.254.169.254]", "[64:ff9b:1::10.0.0.1]", "[2002:a00:1::1]"),
+        *("[2002:7f00:1::]", "[2001:0:a00:1::1]", "[2001:db8::1]"),
+    ],
 )
 async def test_a_private_address_is_no_receiver(host: str) -> None:
     """Unless the settings allow it: nothing is connected to."""
     problem = await deliver(f"http://{host}:9/", "evt_1", b"{}", keys=[b"k"], timestamp=1, allow_private=False)
     assert problem is not None
     assert problem.endswith("is a private address; see the setting webhook_private")
+
+
+@pytest.mark.parametrize(
+    "address", ["93.184.215.14", "2606:2800:21f::1", "64:ff9b::93.184.215.14", "2002:5db8:d70e::1", "::ffff:5db8:d70e"]
+)
+def test_a_public_address_is_a_receiver(address: str) -> None:
+    """Written as an IPv4 address, as one of IPv6, or as an IPv4 address inside one of IPv6."""
+    assert is_public(address)
 
 
 async def test_a_receiver_that_is_not_there_is_a_problem_and_no_fault() -> None:

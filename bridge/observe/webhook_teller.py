@@ -1,0 +1,73 @@
+"""What webhooks tell of what happens: the name of each event, whom it is about, and what is said of it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bridge.session.session import Session
+from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, UpstreamDown, UpstreamUp
+from bridge.wire.server_events import ServerEvent
+from bridge.wire.stats import CallStats
+
+__all__ = ["Telling", "WebhookTeller"]
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """One event as receivers get it; those of the same ``subject`` come to them in their order."""
+
+    type: str
+    subject: str
+    data: Mapping[str, Any]
+
+
+class WebhookTeller:
+    """Remembers the calls that run: what is told of their end is more than the event of it says."""
+
+    def __init__(self, find: Callable[[str], Session]) -> None:
+        self._find = find
+        self._calls: dict[str, Session] = {}
+
+    def tell(self, event: ServerEvent) -> Telling | None:
+        """What is to be told of an event that all who follow all calls get; None if it is nothing."""
+        match event:
+            case CallOpened(call=call):
+                session = self._calls[call.id] = self._find(call.id)
+                return Telling("call.opened", call.id, _known(call, session.context.secrets))
+            case CallClosed(call_id=call_id):
+                session = self._calls.pop(call_id)
+                stats = msgspec.to_builtins(session.stats())
+                stats["metadata"] = _without(stats["metadata"], session.context.secrets)
+                ending = {"call_id": call_id, "result": str(event.result), "reason": event.reason}
+                return Telling("call.closed", call_id, {**ending, "stats": stats})
+            case RecordingEnded(call_id=call_id, error=error):
+                told = msgspec.to_builtins(event)
+                kept = ("call_id", "recording_id", "reason", "seconds", "files", "error")
+                kind = "recording.completed" if error is None else "recording.failed"
+                return Telling(kind, call_id, {name: told[name] for name in kept})
+            case UpstreamDown(upstream=name, code=code):
+                return Telling("upstream.down", name, {"upstream": name, "code": code})
+            case UpstreamUp(upstream=name):
+                return Telling("upstream.up", name, {"upstream": name})
+            case _:
+                return None
+
+
+def _known(call: CallStats, secrets: Iterable[str]) -> dict[str, Any]:
+    """What is known of a call when it begins."""
+    return {
+        "call_id": call.id,
+        "session_id": call.session_id,
+        "transport": call.transport,
+        "model": call.model,
+        "started_at": call.started_at,
+        "metadata": _without(call.metadata, secrets),
+    }
+
+
+def _without(metadata: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
+    """Less what opens a door."""
+    hidden = frozenset(secrets)
+    return {name: value for name, value in metadata.items() if value not in hidden}
