@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 
 from bridge.api.gate import Gate
+from bridge.api.ice_servers import TurnServers
 from bridge.api.keys import Keys
 from bridge.api.listen import bind
 from bridge.api.proxies import TrustedProxies
@@ -189,7 +190,9 @@ class Daemon:
         certificate: ServedCertificate | None = None
         if server.tls_cert is not None and server.tls_key is not None:
             certificate = ServedCertificate(new_tls_context(server.tls_cert, server.tls_key))
+        turn = TurnServers(config.turn)
         rooms = Rooms(
+            turn=turn,
             keys=keys,
             page_keys=page_keys,
             certificate=certificate,
@@ -207,6 +210,7 @@ class Daemon:
             keys,
             models=dialler.models,
             proxies=proxies,
+            turn=turn,
             page_keys=page_keys,
             routes=[*telephony.routes, *observer.routes, reload_route(admit_operator, self._reloader.reload)],
             operations=[*telephony.operations, *OPERATIONS, *RELOAD_OPERATIONS],

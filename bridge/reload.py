@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.api.gate import Gate
+from bridge.api.ice_servers import TurnServers
 from bridge.api.keys import Keys
 from bridge.api.proxies import TrustedProxies
 from bridge.api.tls import ServedCertificate, new_tls_context
@@ -44,6 +45,7 @@ class Renewal:
 class Rooms:
     """Whoever is told of changed settings; what is not told here needs a restart."""
 
+    turn: TurnServers
     keys: Keys
     page_keys: LocalKeyAllowance
     certificate: ServedCertificate | None
@@ -61,6 +63,7 @@ class Rooms:
         server, access, media = config.server, config.access, config.media
         set_level(config.log.log_level)
         self.keys.apply(access.api_key, access.allow_origin)
+        self.turn.apply(config.turn)
         self.page_keys.limit = access.page_keys_limit
         if self.certificate is not None and renewal.certificate is not None:
             self.certificate.use(renewal.certificate)

@@ -60,6 +60,6 @@ def _cors(app: ASGIApp, allows: Callable[[str], bool] | None) -> CORSMiddleware:
         "allow_methods": ["GET", "POST", "DELETE"],
         "allow_headers": ["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
         "allow_private_network": True,  # the origin is allowed already, wherever the bridge is
-        "expose_headers": ["Location", "Retry-After", RESUME_KEY, WARNING],
+        "expose_headers": ["Location", "Link", "Retry-After", RESUME_KEY, WARNING],
     }
     return CORSMiddleware(app, allow_origins=["*"], **options) if allows is None else _Asking(app, allows, **options)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from bridge import __version__
 from bridge.api.calls import RESUME_KEY, WARNING
+from bridge.api.ice_servers import IceServerList
 from bridge.api.operation import LOCATION, Operation
 from bridge.api.secrets import BetaRequest, ClientSecretRequest
 from bridge.api.shapes import (
@@ -129,6 +130,12 @@ _OPERATIONS = [
         response=BetaSession,
         query=PageQuery,
         is_public=True,
+    ),
+    Operation(
+        method="get",
+        path="/v1/realtime/ice_servers",
+        summary="The TURN servers for a caller, with credentials that expire. With a key that may make calls.",
+        response=IceServerList,
     ),
     Operation(method="get", path="/v1/models", summary="The models that the upstreams answer for.", response=ModelList),
     Operation(method="get", path="/v1/models/{model}", summary="One of them.", response=Model),

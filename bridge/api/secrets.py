@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bridge.api.body import read_json
+from bridge.api.ice_servers import NO_STORE, TurnServers
 from bridge.api.keys import Keys
 from bridge.calls.keys import Grant, KeyPurpose
 from bridge.calls.quotas import KeyAllowance
@@ -96,8 +97,11 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
-def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance) -> list[Route]:
-    """The routes that mint keys; within the ``allowance`` also for web pages that have none."""
+def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn: TurnServers) -> list[Route]:
+    """The routes that mint keys; within the ``allowance`` also for web pages that have none.
+
+    ``turn`` are the TURN servers that are told of beside a key.
+    """
 
     async def admit_minter(request: Request) -> None:
         await keys.admit_admin(request.headers)
@@ -121,15 +125,16 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance) -> li
         ttl_s = wanted.expires_after.seconds
         value = await keys.store.mint(grant, ttl_s=ttl_s)
         shown = msgspec.to_builtins(session.config)
-        return _secret({"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown})
+        told = {"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown}
+        return _secret(told | _ice_servers(turn, grant, ttl_s))
 
     async def sessions(request: Request) -> Response:
         await admit_minter(request)
-        return _secret(await _mint_beta(keys, calls, await read_json(request)))
+        return _secret(await _mint_beta(keys, calls, turn, await read_json(request)))
 
     async def transcription_sessions(request: Request) -> Response:
         await admit_minter(request)
-        return _secret(await _mint_beta(keys, calls, await read_json(request), is_transcription=True))
+        return _secret(await _mint_beta(keys, calls, turn, await read_json(request), is_transcription=True))
 
     async def session_for_page(request: Request) -> Response:
         if not allowance.is_open:
@@ -139,7 +144,7 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance) -> li
         await allowance.take(request.client.host if request.client is not None else "")
         try:
             wanted = {key: value for key, value in request.query_params.items() if key in ("model", "voice")}
-            return _secret(await _mint_beta(keys, calls, wanted, allowed_origins=(origin,)))
+            return _secret(await _mint_beta(keys, calls, turn, wanted, allowed_origins=(origin,)))
         except BridgeError as error:
             return JSONResponse({"error": "Failed to create session", "message": error.message}, 500)
 
@@ -153,11 +158,24 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance) -> li
 
 def _secret(content: dict[str, Any]) -> Response:
     """An answer with a key in it: for nobody to store."""
-    return JSONResponse(content, headers={"Cache-Control": "no-store"})
+    return JSONResponse(content, headers=NO_STORE)
+
+
+def _ice_servers(turn: TurnServers, grant: Grant, ttl_s: int) -> dict[str, Any]:
+    """For a key that makes calls over WebRTC, where there is a TURN server."""
+    may_call = grant.purpose in (KeyPurpose.CLIENT, KeyPurpose.PAGE)
+    servers = turn.ice_servers(grant.key_id, ttl_s=ttl_s) if may_call else []
+    return {"iceServers": msgspec.to_builtins(servers)} if servers else {}
 
 
 async def _mint_beta(
-    keys: Keys, calls: CallService, flat: Any, *, is_transcription: bool = False, allowed_origins: tuple[str, ...] = ()
+    keys: Keys,
+    calls: CallService,
+    turn: TurnServers,
+    flat: Any,
+    *,
+    is_transcription: bool = False,
+    allowed_origins: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
     if not isinstance(flat, dict):
@@ -178,7 +196,8 @@ async def _mint_beta(
     )
     value = await keys.store.mint(grant, ttl_s=ttl_s)
     shown = session_to_beta(msgspec.to_builtins(session.config), beta)
-    return {**shown, "client_secret": {"value": value, "expires_at": int(time.time()) + ttl_s}}
+    secret = {"value": value, "expires_at": int(time.time()) + ttl_s}
+    return {**shown, "client_secret": secret} | _ice_servers(turn, grant, ttl_s)
 
 
 def read_request(body: Any, kind: type[_S]) -> tuple[_S, SessionRequest | None]:

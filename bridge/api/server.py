@@ -23,6 +23,7 @@ from bridge.api.cors import Cors
 from bridge.api.describe import description_routes
 from bridge.api.gate import Gate
 from bridge.api.http import BoundedHttp
+from bridge.api.ice_servers import TurnServers, ice_server_route
 from bridge.api.keys import Keys
 from bridge.api.models import model_routes
 from bridge.api.operation import Operation
@@ -63,6 +64,7 @@ def new_app(
     models: Callable[[], Mapping[str, str]],
     page_keys: KeyAllowance,
     proxies: TrustedProxies,
+    turn: TurnServers,
     routes: Sequence[BaseRoute] = (),
     operations: Sequence[Operation] = (),
     middleware: Sequence[Middleware] = (),
@@ -70,7 +72,7 @@ def new_app(
     """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
 
     ``models`` tells which may be asked for, and who answers for each; ``page_keys`` how many keys pages get that show
-    none. ``middleware`` is put around the router,
+    none, ``turn`` which TURN servers callers are told of. ``middleware`` is put around the router,
     behind all that corrects and judges requests.
     """
     cors = Middleware(Cors, keys=keys)
@@ -82,7 +84,8 @@ def new_app(
         realtime_route(calls, keys),
         watch_route(calls, keys),
         *call_routes(calls, keys),
-        *secret_routes(keys, calls, page_keys),
+        *secret_routes(keys, calls, page_keys, turn),
+        ice_server_route(keys, turn),
         *model_routes(models, keys),
         *routes,
         *description_routes(operations),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from bridge.api.ice_servers import IceServer
 from bridge.wire.audio import COMPRESSED, FORMATS
 from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
@@ -33,15 +34,17 @@ def _meaning(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
 
 
+_TURN = _meaning("where there is a TURN server: the configuration of a page's `RTCPeerConnection`")
 _Model = Annotated[str, _meaning("the model of the new session; an `ek_` key has its own")]
 
 
-class ClientSecret(Struct, frozen=True):
+class ClientSecret(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
     """A key for clients."""
 
     value: str
     expires_at: int
     session: SessionConfig
+    ice_servers: Annotated[list[IceServer], _TURN] | UnsetType = UNSET
 
 
 class ErrorBody(Struct, frozen=True):
@@ -87,10 +90,11 @@ class BetaKey(Struct, frozen=True):
     expires_at: int
 
 
-class BetaSession(Struct, frozen=True):
+class BetaSession(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
     """A flat session as beta has it; its key is what it was asked for."""
 
     client_secret: BetaKey
+    ice_servers: Annotated[list[IceServer], _TURN] | UnsetType = UNSET
 
 
 class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.append"):

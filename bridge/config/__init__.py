@@ -22,6 +22,7 @@ from bridge.config.rooms import (
     TelephonySettings,
     UpstreamSettings,
 )
+from bridge.config.turn import TurnSettings
 
 __all__ = [
     "ANY_ORIGIN",
@@ -42,6 +43,7 @@ __all__ = [
     "Section",
     "ServerSettings",
     "TelephonySettings",
+    "TurnSettings",
     "UpstreamSettings",
     "add_flags",
     "is_loopback",

@@ -19,6 +19,7 @@ from bridge.config.rooms import (
     TelephonySettings,
     UpstreamSettings,
 )
+from bridge.config.turn import TurnSettings
 
 __all__ = ["Config"]
 
@@ -31,6 +32,7 @@ class Config(Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     access: AccessSettings = AccessSettings()
     media: MediaSettings = MediaSettings()
+    turn: TurnSettings = TurnSettings()
     calls: CallSettings = CallSettings()
     listeners: ListenerSettings = ListenerSettings()
     upstream: UpstreamSettings = UpstreamSettings()

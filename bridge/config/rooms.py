@@ -27,6 +27,7 @@ from bridge.config.fields import (
     setting,
     variable_of,
 )
+from bridge.config.turn import TurnSettings
 from bridge.config.words import masked
 
 if TYPE_CHECKING:
@@ -644,6 +645,7 @@ ROOMS: tuple[type[Section], ...] = (
     ServerSettings,
     AccessSettings,
     MediaSettings,
+    TurnSettings,
     CallSettings,
     ListenerSettings,
     UpstreamSettings,

@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 from bridge.api import realtime
 from bridge.api.describe import asyncapi
 from bridge.api.describe import openapi as openapi_of
+from bridge.api.ice_servers import TurnServers
 from bridge.api.keys import Keys
 from bridge.api.proxies import TrustedProxies
 from bridge.api.server import new_app
@@ -22,7 +23,7 @@ from bridge.calls.keys import LocalKeyStore
 from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
-from bridge.config import TelephonySettings
+from bridge.config import TelephonySettings, TurnSettings
 from bridge.daemon import Daemon
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
@@ -89,6 +90,7 @@ def test_every_route_is_described() -> None:
         models=dict,
         page_keys=LocalKeyAllowance(10),
         proxies=TrustedProxies(),
+        turn=TurnServers(TurnSettings()),
         routes=telephony.routes,
     )
     served = {

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
+from bridge.api.ice_servers import TurnServers
 from bridge.api.keys import Keys
 from bridge.api.proxies import TrustedProxies
 from bridge.api.server import new_app
@@ -21,6 +22,7 @@ from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
+from bridge.config import TurnSettings
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import BadOffer
@@ -361,6 +363,7 @@ async def _ask(path: str, content_type: str, body: bytes) -> None:
             models=dict,
             page_keys=LocalKeyAllowance(10),
             proxies=TrustedProxies(),
+            turn=TurnServers(TurnSettings()),
         )
         status, answer = await _post(app, path, content_type, body)
         assert status in (200, 400, 413, 415), (status, answer)

@@ -114,6 +114,13 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
         lambda r: (r.rooms.endpoint._queue_limit_s, r.rooms.telephony.calls._queue_limit_s),
         (7, 7),
     ),
+    "turn_url": (
+        ("turn:t.example:7", "turns:t.example"),
+        lambda r: r.rooms.turn.ice_servers("me")[0].urls,
+        ["turn:t.example:7", "turns:t.example"],
+    ),
+    "turn_secret": ("t", lambda r: r.rooms.turn._secret, b"t"),
+    "turn_ttl_s": (77, lambda r: r.rooms.turn.ttl_s, 77),
     "max_calls": (70, lambda r: r.rooms.registry.admission._max_calls, 70),
     "ended_calls": (7, lambda r: r.rooms.registry.ended._limit, 7),
     "ended_calls_age_s": (7.0, lambda r: r.rooms.registry.ended._max_age_s, 7.0),
@@ -182,6 +189,8 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
 _ELSEWHERE = {"tls_cert", "tls_key"}  # tests/end_to_end/test_reload.py
 _BESIDE: dict[str, dict[str, Any]] = {
     "trusted_proxies": {"api_key": ("k",)},
+    "turn_url": {"turn_url": ("turn:s.example",), "turn_secret": "s"},
+    "turn_secret": {"turn_url": ("turn:s.example",), "turn_secret": "s"},
     "page_keys": {"allow_origin": ("https://a.example",)},
     "page_keys_per_minute": {"allow_origin": ("https://a.example",), "page_keys": True},
     "upstream_profile": {"upstream": "wss://a.example/v1/realtime"},
@@ -204,7 +213,7 @@ async def test_a_changed_setting_is_put_to_use(name: str) -> None:
     async with _daemon(source) as daemon:
         if name not in ("public_url", "upstream_fallback"):  # not there before
             assert probe(daemon._reloader) != expected
-        source.says(**beside, **{name: value})
+        source.says(**{**beside, name: value})
         changes = await daemon.reload()
         named = changes.live if _SETTINGS[name].applies is Applies.LIVE else changes.new_calls
         assert (named, changes.restart) == ((name,), ())

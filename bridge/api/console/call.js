@@ -92,7 +92,9 @@ export class Call extends EventTarget {
 
   async #connect(model) {
     this.#become("connecting", "connecting");
-    const peer = (this.#peer = new RTCPeerConnection());
+    const iceServers = await this.#iceServers();
+    if (this.state === "closed") return;
+    const peer = (this.#peer = new RTCPeerConnection({ iceServers }));
     const channel = (this.#channel = peer.createDataChannel("oai-events"));
     channel.onopen = () => this.#tell("open", null);
     channel.onmessage = ({ data }) => this.#receive(data);
@@ -110,6 +112,16 @@ export class Call extends EventTarget {
     this.#noPath = onlyLoopback ? ONLY_LOOPBACK : "no path to the server's UDP port";
     this.#connectTimer = setTimeout(() => this.hangUp(`no connection within 15 s: ${this.#noPath}`), ANSWER_TIMEOUT_MS);
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
+  }
+
+  /** The TURN servers that the bridge tells of; a server without any, or another one that knows none, is no error. */
+  async #iceServers() {
+    try {
+      const response = await fetch(address("v1/realtime/ice_servers"), { headers: authorization(this.#key), signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
+      return response.ok ? ((await response.json()).iceServers ?? []) : [];
+    } catch {
+      return []; // the offer, which follows, tells what is wrong
+    }
   }
 
   async #postOffer(sdp, model) {

@@ -1,0 +1,90 @@
+"""TURN servers for callers, with credentials that the bridge makes and that expire.
+
+The bridge and the TURN server share a secret, and never speak to each other: a user name is the time at which it
+expires and who it is for, its password an HMAC of it. coturn calls this ``use-auth-secret``, others TURN REST.
+"""
+
+import base64
+import hashlib
+import hmac
+import time
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge.api.body import json_response
+from bridge.api.keys import Keys
+from bridge.config import TurnSettings
+
+__all__ = ["NO_STORE", "IceServer", "IceServerList", "TurnServers", "ice_server_route"]
+
+NO_STORE = {"Cache-Control": "no-store"}
+"""Headers of an answer with a secret in it: for nobody to store."""
+
+
+class IceServer(Struct, frozen=True):
+    """One entry of ``RTCConfiguration.iceServers``, as browsers take it."""
+
+    urls: list[str]
+    username: str
+    credential: str
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"IceServer(urls={self.urls!r}, username={self.username!r})"
+
+
+class IceServerList(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
+    """Whole, it is what ``new RTCPeerConnection`` takes."""
+
+    ice_servers: Annotated[list[IceServer], Meta(description="empty if there is no TURN server")]
+
+
+class TurnServers:
+    """The TURN servers that callers are told of; none if none is set."""
+
+    def __init__(self, settings: TurnSettings) -> None:
+        self.apply(settings)
+
+    def apply(self, settings: TurnSettings) -> None:
+        """Credentials are made from these from now on; those that are out stay good for as long as they are."""
+        self._urls = settings.turn_url
+        self._secret = (settings.turn_secret or "").encode()
+        self.ttl_s = settings.turn_ttl_s
+
+    def ice_servers(self, user: str, *, ttl_s: int = 0) -> list[IceServer]:
+        """For ``RTCConfiguration.iceServers``: one entry with credentials of ``user``'s own, or none.
+
+        ``user`` is the id of a key or of a call, with which a TURN server's log says who it was. The credentials are
+        good for ``ttl_s`` at least, so that they outlive the key that they come with.
+        """
+        if not self._urls:
+            return []
+        username = f"{int(time.time()) + max(self.ttl_s, ttl_s)}:{user}"
+        digest = hmac.digest(self._secret, username.encode(), hashlib.sha1)
+        return [IceServer(list(self._urls), username, base64.b64encode(digest).decode())]
+
+    def link_headers(self, user: str) -> list[str]:
+        """The same as values of ``Link`` headers, one for each address (RFC 9725 section 4.6)."""
+        return [
+            f'<{url}>; rel="ice-server"; username="{server.username}"; credential="{server.credential}"; '
+            'credential-type="password"'
+            for server in self.ice_servers(user)
+            for url in server.urls
+        ]
+
+
+def ice_server_route(keys: Keys, turn: TurnServers) -> Route:
+    """Where whoever may make calls asks for TURN servers: a page with its key, the console, a native client."""
+
+    async def ice_servers(request: Request) -> Response:
+        grant = await keys.admit(request.headers)
+        grant.require_owner()
+        response = json_response(IceServerList(turn.ice_servers(grant.key_id)))
+        response.headers.update(NO_STORE)
+        return response
+
+    return Route("/v1/realtime/ice_servers", ice_servers, methods=["GET"])
