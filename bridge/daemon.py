@@ -226,6 +226,7 @@ class Daemon:
             stack.callback(http.stop)
         await stack.enter_async_context(dialler)
         await stack.enter_async_context(self.registry)
+        await stack.enter_async_context(observer.load)
         await telephony.accept()
         for http in servers:
             await http.wait_started()

@@ -28,6 +28,7 @@ turns any of them into OpenAI's error object.
 from typing import Any, ClassVar
 
 __all__ = [
+    "REFUSED_CODE",
     "BadEvent",
     "BadOffer",
     "BadRequest",
@@ -53,6 +54,9 @@ __all__ = [
 
 
 _RETRY_AFTER_S = "5"
+
+REFUSED_CODE = "bridge.refused_code"
+"""Under which an ASGI scope holds the code of the error that answers it, for whoever counts requests."""
 
 
 class BridgeError(Exception):

@@ -33,6 +33,7 @@ LOG_EVENTS = {
     "observe.not_ready": "`GET /readyz` was asked, and says since then why new calls would not be served.",
     "observe.probe_failed": "A fault in one of the checks of `GET /readyz`.",
     "observe.ready": "All checks of `GET /readyz` are well again.",
+    "observe.sample_failed": "A fault while a sample for `GET /v1/load` was taken. The next one is taken all the same.",
     "peer.complexity": "All Opus encoders changed their complexity, because encoding took more or less time.",
     "peer.handler_failed": "A fault in what a peer's packet or event set off. The call ends.",
     "peer.socket_closed": "The UDP socket's counters at the stop: datagrams that were dropped, and why.",

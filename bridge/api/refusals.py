@@ -9,7 +9,7 @@ import time
 from starlette.types import Scope
 
 from bridge.context import address_of
-from bridge.errors import BridgeError
+from bridge.errors import REFUSED_CODE, BridgeError
 from bridge.log import Tally, get_logger
 
 __all__ = ["tell_refusal"]
@@ -25,6 +25,7 @@ _tally = Tally()
 
 def tell_refusal(error: BridgeError, scope: Scope) -> None:
     """``error`` answers the request of ``scope``."""
+    scope[REFUSED_CODE] = error.code
     if error.http_status not in _TOLD:
         return
     route = getattr(scope.get("route"), "path", _UNMATCHED)

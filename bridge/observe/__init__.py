@@ -1,1 +1,1 @@
-"""What operators see of a running daemon: metrics, readiness, webhooks. It subscribes; nothing below knows of it."""
+"""What operators see of a running daemon: metrics, its last hour, readiness, webhooks. Nothing below knows of it."""

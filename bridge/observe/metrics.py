@@ -24,7 +24,7 @@ from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, Recor
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import WEBRTC, WEBSOCKET, CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats
 
-__all__ = ["Metrics"]
+__all__ = ["Levels", "Metrics", "Waits"]
 
 _UNIT = 200
 _MS = 0.001
@@ -72,7 +72,7 @@ class Calls(Protocol):
 
 
 @dataclass(slots=True)
-class _Levels:
+class Levels:
     """What the running calls are like, all together."""
 
     calls: Tally[tuple[str, str, str]] = field(default_factory=Tally)
@@ -80,6 +80,23 @@ class _Levels:
     backlog_bytes: int = 0
     queued_ms: int = 0
     longest_queue_ms: int = 0
+    jitters_ms: list[float] = field(default_factory=list)
+    """Of each WebRTC caller who has sent something."""
+    round_trips_ms: list[float] = field(default_factory=list)
+    """Of each of them to whom it is known."""
+
+
+@dataclass(slots=True)
+class Waits:
+    """How long callers waited for answers, since the start."""
+
+    count: int = 0
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One more answer."""
+        self.count += 1
+        self.sum_s += seconds
 
 
 class Metrics:
@@ -104,6 +121,7 @@ class Metrics:
             one.name: Tally() for one in (*_OF_PEERS, *_OF_CARRIERS, *_OF_LEGS)
         }
         self._answers: Tally[str] = Tally()
+        self.waits = Waits()
         self._dropped_events = 0
         self.sources: list[Callable[[], Iterable[Metric]]] = []
         """What else there is to tell, asked at each collection."""
@@ -161,11 +179,15 @@ class Metrics:
             clock=self._clock,
             is_played_here=call.transport != WEBSOCKET,
             on_first_sound=self._on.first_sound.labels(*transport).observe,
-            on_answered=lambda name, seconds: self._on.latency.labels(name).observe(seconds),
+            on_answered=self._answered,
             on_lost=self._on.lost.labels(*transport).inc,
             on_resumed=lambda: self._came_back(call.id),
         )
         session.audience.subscribe(meter)
+
+    def _answered(self, upstream: str, seconds: float) -> None:
+        self._on.latency.labels(upstream).observe(seconds)
+        self.waits.add(seconds)
 
     def _came_back(self, call_id: str) -> None:
         """Its next leg begins at zero: what the one before has counted is added now."""
@@ -206,20 +228,35 @@ class Metrics:
         for one in sums:
             self._totals[one.name][values] += meter.grown(one.field, getattr(leg, one.field))
 
-    async def collect_all(self) -> None:
-        """Reads all calls, some at a time, and the process: the ``registry`` then has what they say."""
+    async def read_calls(self) -> Levels:
+        """What the calls are like now, read some at a time; what they have counted is in the totals then."""
         began_s = time.thread_time()
-        levels = _Levels()
+        levels = Levels()
         read = 0
         for meter in tuple(self._meters.values()):
             stats = self._add(meter)
-            self._level(levels, stats)
+            _level(levels, stats)
             read += 1 + len(stats.listeners)
             if read > self.unit:
                 read = 0
                 self._collect_s += time.thread_time() - began_s
                 await asyncio.sleep(0)
                 began_s = time.thread_time()
+        self._collect_s += time.thread_time() - began_s
+        return levels
+
+    def total(self, name: str) -> float:
+        """A figure of the calls' legs, over all calls since the start, in the unit in which legs count it."""
+        return self._totals[name].total()
+
+    async def collect_all(self) -> None:
+        """Reads all calls and the process: the ``registry`` then has what they say."""
+        levels = await self.read_calls()
+        began_s = time.thread_time()
+        for jitter_ms in levels.jitters_ms:
+            self._on.jitter.observe(jitter_ms * _MS)
+        for round_trip_ms in levels.round_trips_ms:
+            self._on.round_trip.observe(round_trip_ms * _MS)
         daemon = self._daemon()
         for name in (_ENGINE, *(target.name for target in daemon.targets)):
             self._on.latency.labels(name)
@@ -234,21 +271,6 @@ class Metrics:
             )
         )
 
-    def _level(self, levels: _Levels, stats: CallStats) -> None:
-        if stats.state is not CallState.CLOSED:
-            levels.calls[*labels.transport_labels(stats.transport), str(stats.state)] += 1
-        for listener in stats.listeners:
-            levels.listeners[listener.role] += 1
-            levels.backlog_bytes += listener.backlog_bytes
-        leg = stats.peer
-        if leg is not None:
-            levels.queued_ms += leg.queued_ms
-            levels.longest_queue_ms = max(levels.longest_queue_ms, leg.queued_ms)
-        if isinstance(leg, PeerStats) and leg.packets:
-            self._on.jitter.observe(leg.jitter_ms * _MS)
-            if leg.round_trip_ms is not None:
-                self._on.round_trip.observe(leg.round_trip_ms * _MS)
-
     def collect(self) -> list[Metric]:
         """For ``registry``: what ``collect_all`` has found."""
         return self._families
@@ -257,7 +279,7 @@ class Metrics:
         """For ``registry``: nothing is collected to know the names."""
         return []
 
-    def _of_calls(self, levels: _Levels) -> Iterator[Metric]:
+    def _of_calls(self, levels: Levels) -> Iterator[Metric]:
         calls = GaugeMetricFamily("bridge_calls", "Calls that run, by state.", labels=[*BY_TRANSPORT, "state"])
         for transport, carrier in self._transports:
             for state in labels.STATES:
@@ -293,6 +315,23 @@ class Metrics:
         for name, count in self._answers.items():
             answers.add_metric([name], count)
         yield answers
+
+
+def _level(levels: Levels, stats: CallStats) -> None:
+    """Adds one call."""
+    if stats.state is not CallState.CLOSED:
+        levels.calls[*labels.transport_labels(stats.transport), str(stats.state)] += 1
+    for listener in stats.listeners:
+        levels.listeners[listener.role] += 1
+        levels.backlog_bytes += listener.backlog_bytes
+    leg = stats.peer
+    if leg is not None:
+        levels.queued_ms += leg.queued_ms
+        levels.longest_queue_ms = max(levels.longest_queue_ms, leg.queued_ms)
+    if isinstance(leg, PeerStats) and leg.packets:
+        levels.jitters_ms.append(leg.jitter_ms)
+        if leg.round_trip_ms is not None:
+            levels.round_trips_ms.append(leg.round_trip_ms)
 
 
 def _of_daemon(stats: DaemonStats) -> Iterator[Metric]:

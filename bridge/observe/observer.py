@@ -13,6 +13,7 @@ from starlette.routing import Route
 from bridge.calls.registry import Registry
 from bridge.config import ObserveSettings
 from bridge.observe.exposition import METRICS, Exposition
+from bridge.observe.load import LOAD, LoadHistory
 from bridge.observe.metrics import Metrics
 from bridge.observe.readiness import READY, Probe, Readying, disk_probe
 from bridge.observe.requests import CountRequests
@@ -25,7 +26,7 @@ __all__ = ["OPERATIONS", "Observer"]
 
 _LIVE = "/healthz"
 
-OPERATIONS = [METRICS, READY]
+OPERATIONS = [METRICS, READY, LOAD]
 """What is served of it, for the description of the API."""
 
 
@@ -54,6 +55,8 @@ class Observer:
         self._admit = admit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
         self._exposition = Exposition(self.metrics, self._thread)
+        self.load = LoadHistory(self.metrics, daemon, self._thread)
+        """Entered by itself, once ``daemon`` can be asked."""
         probes = {"upstream": upstream_complaint}
         if record_dir is not None:
             probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._thread)
@@ -77,13 +80,17 @@ class Observer:
     @property
     def routes(self) -> list[Route]:
         """For the daemon's own port."""
-        ready = self._readying.route()
-        return [ready] if self._has_own_port else [ready, self._exposition.route(self._admit)]
+        always = [self._readying.route(), self.load.route(self._admit)]
+        return always if self._has_own_port else [*always, self._exposition.route(self._admit)]
 
     @property
     def middleware(self) -> list[Middleware]:
         """Around the daemon's router."""
-        return [Middleware(CountRequests, count=self.metrics.count_request)]
+        return [Middleware(CountRequests, count=self._count_request)]
+
+    def _count_request(self, route: str, method: str, status: int, code: str) -> None:
+        self.metrics.count_request(route, method, status)
+        self.load.count_refusal(status, code)
 
     def new_app(self) -> Starlette:
         """For a port of its own: whoever reaches it may see all of this."""

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.observe.labels import METHODS, bounded
+from bridge.errors import REFUSED_CODE
+from bridge.observe.labels import METHODS, OTHER, bounded
 
 __all__ = ["CountRequests", "UNMATCHED"]
 
@@ -15,12 +16,14 @@ _UPGRADED, _CLOSED_BEFORE, _FAILED = 101, 403, 500
 
 
 class CountRequests:
-    """ASGI middleware around the router: ``count`` gets route, method and status once for each request.
+    """ASGI middleware around the router: ``count`` gets route, method, status and error code once for each request.
+
+    The code is ``other`` unless an error of the bridge's own answers the request.
 
     A WebSocket counts when it is answered: 101, or the status of its refusal (RFC 6455 section 4.2.2).
     """
 
-    def __init__(self, app: ASGIApp, count: Callable[[str, str, int], None]) -> None:
+    def __init__(self, app: ASGIApp, count: Callable[[str, str, int, str], None]) -> None:
         self._app = app
         self._count = count
 
@@ -36,7 +39,7 @@ class CountRequests:
             if not is_counted:
                 is_counted = True
                 route = getattr(scope.get("route"), "path", UNMATCHED)
-                self._count(route, bounded(scope.get("method", "GET"), METHODS), status)
+                self._count(route, bounded(scope.get("method", "GET"), METHODS), status, scope.get(REFUSED_CODE, OTHER))
 
         async def note(message: Message) -> None:
             match message["type"]:

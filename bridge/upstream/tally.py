@@ -27,19 +27,19 @@ class TargetTally:
         """How often a call turned to the next upstream, or ended, without it."""
         self._name = name
         self._tell = tell
-        self._is_down = False
+        self._down: str | None = None
 
     def give_up(self, error: UpstreamError) -> None:
         """A call goes on without it. If it refused only what that call asked for, it is not down."""
         self.given_up += 1
-        if error.is_transient and not self._is_down:
-            self._is_down = True
+        if error.is_transient and self._down is None:
+            self._down = error.code
             self._tell(UpstreamDown(upstream=self._name, code=error.code))
 
     def answer(self) -> None:
         """It has given a call its session."""
-        if self._is_down:
-            self._is_down = False
+        if self._down is not None:
+            self._down = None
             self._tell(UpstreamUp(upstream=self._name))
 
     def stats(self) -> TargetStats:
@@ -51,4 +51,5 @@ class TargetTally:
             lost=self.lost,
             renewals=self.renewals,
             given_up=self.given_up,
+            down=self._down,
         )

@@ -201,6 +201,7 @@ class TargetStats(Struct, frozen=True, kw_only=True):
     lost: Annotated[int, Meta(description="connections that broke, or fell silent, in a call")]
     renewals: Annotated[int, Meta(description="connections that were replaced before their service ended them")]
     given_up: Annotated[int, Meta(description="how often a call turned to the next upstream, or ended, without it")]
+    down: Annotated[str | None, Meta(description="the code with which it was given up, until it answers again")] = None
 
 
 class RecordingStats(Struct, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ _PROCESS_LOGGERS = {
     "engine.local",
     "engine.speech_server",
     "log",
+    "observe.load",
     "observe.readiness",
     "observe.webhooks",
     "recording.recorder",

@@ -65,8 +65,10 @@ def test_going_down_is_told_once_and_so_is_coming_up() -> None:
     assert told == []
     for _ in range(3):
         tally.give_up(UpstreamError("Nobody there.", code="upstream_lost"))
+    assert tally.stats().down == "upstream_lost"
     for _ in range(2):
         tally.answer()
+    assert tally.stats().down is None
     assert told == [UpstreamDown(upstream="cloud", code="upstream_lost"), UpstreamUp(upstream="cloud")]
     assert tally.stats().given_up == 4
 

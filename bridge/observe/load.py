@@ -1,0 +1,229 @@
+"""``GET /v1/load``: how the last hour was, as samples, for a page that draws it. Whoever has Prometheus has more.
+
+Theory of operation. Every five seconds the calls are read as the metrics read them, some at a time, and what has grown
+since then becomes one sample of a ring that holds an hour: nothing here is done for a packet. A page that comes back
+says which sample it has had last, and gets the ones behind it.
+"""
+
+import asyncio
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bridge import __version__
+from bridge.api.operation import Operation
+from bridge.errors import BadRequest
+from bridge.log import get_logger
+from bridge.observe.labels import OTHER
+from bridge.observe.metrics import Metrics
+from bridge.wire.stats import DaemonStats
+
+__all__ = ["LOAD", "LoadHistory", "LoadQuery", "LoadReport", "LoadSample"]
+
+_log = get_logger("observe")
+
+_PATH = "/v1/load"
+_EVERY_S = 5.0
+_KEPT_S = 3600.0
+_MOST_REASONS = 64
+_REFUSING = frozenset({401, 403, 429, 503})
+_CONNECTION_LIMIT = "connection_limit"
+_NOT_A_NUMBER = "'after' is a number: the time of a sample."
+
+
+class LoadSample(Struct, frozen=True, kw_only=True):
+    """The process at one time; what is counted, is counted since the sample before."""
+
+    at: Annotated[float, Meta(description="Unix time")]
+    calls: int
+    listeners: int
+    loop_lag_ms: float
+    processor_percent: Annotated[float, Meta(description="of one core, that the process took")]
+    memory_bytes: Annotated[int, Meta(description="resident; 0 where the system does not tell")]
+    packets: Annotated[int, Meta(description="of WebRTC callers, that came")]
+    lost: Annotated[int, Meta(description="that never came")]
+    late: Annotated[int, Meta(description="that came too late to be played")]
+    concealed_ms: Annotated[int, Meta(description="of callers' sound, guessed in place of what was lost")]
+    round_trip_ms: Annotated[float | None, Meta(description="to WebRTC callers, the mean; null without any")]
+    worst_round_trip_ms: float | None
+    queued_ms: Annotated[int, Meta(description="of the call that has most of an answer still to play")]
+    answers: Annotated[int, Meta(description="whose first sound was played")]
+    answer_ms: Annotated[float | None, Meta(description="from the end of speech to that sound, the mean")]
+    refused: Annotated[dict[str, int], Meta(description="what was refused with 401, 403, 429 or 503, by its reason")]
+
+
+class LoadReport(Struct, frozen=True, kw_only=True):
+    """The samples of the last hour, and the process as it is now."""
+
+    object: str = "bridge.load"
+    version: str
+    started_at: Annotated[float, Meta(description="Unix time")]
+    now: Annotated[float, Meta(description="Unix time")]
+    every_s: Annotated[float, Meta(description="between two samples")]
+    samples: Annotated[list[LoadSample], Meta(description="the oldest first")]
+    refused: Annotated[dict[str, int], Meta(description="since the start, by the reason")]
+    daemon: DaemonStats
+
+
+class LoadQuery(Struct, frozen=True):
+    """Which samples are wanted."""
+
+    after: Annotated[float, Meta(description="the time of a sample: only later ones are sent")] | None = None
+
+
+LOAD = Operation(
+    method="get",
+    path=_PATH,
+    summary="How the last hour was: a sample every five seconds, and the process as it is now. With an API key only.",
+    response=LoadReport,
+    query=LoadQuery,
+)
+
+
+class LoadHistory:
+    """See the module. ``async with`` owns the task that takes the samples; what blocks is done in ``thread``."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        daemon: Callable[[], DaemonStats],
+        thread: ThreadPoolExecutor,
+        *,
+        every_s: float = _EVERY_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._metrics = metrics
+        self._daemon = daemon
+        self._thread = thread
+        self._every_s = every_s
+        self._clock = clock
+        self._samples: deque[LoadSample] = deque(maxlen=max(1, round(_KEPT_S / every_s)))
+        self._refused: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
+        self._busy_s, self._at = time.process_time(), clock()
+        self._started_at = self._at
+        self._tasks = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> "LoadHistory":
+        await self._tasks.__aenter__()
+        self._sampling = self._tasks.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._sampling.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    def count_refusal(self, status: int, code: str) -> None:
+        """One more request was answered by ``status``; ``code`` says why, if it is an error of the bridge's own."""
+        if status in _REFUSING:
+            self._refused[code if code in self._refused or len(self._refused) < _MOST_REASONS else OTHER] += 1
+
+    async def sample(self) -> None:
+        """Takes one now."""
+        daemon = self._daemon()
+        levels = await self._metrics.read_calls()
+        memory_bytes = await asyncio.get_running_loop().run_in_executor(self._thread, _memory_bytes)
+        refused = self._all_refused(daemon)
+        totals = Counter(
+            packets=round(self._metrics.total("bridge_rtp_packets_received")),
+            lost=round(self._metrics.total("bridge_rtp_packets_lost")),
+            late=round(self._metrics.total("bridge_rtp_packets_late")),
+            concealed_ms=round(self._metrics.total("bridge_rtp_concealed_seconds")),
+            answers=self._metrics.waits.count,
+            waited_ms=round(1000 * self._metrics.waits.sum_s),
+            **{f"refused {reason}": count for reason, count in refused.items()},
+        )
+        grown, self._before = totals - self._before, totals  # a Counter's difference has what is above zero alone
+        busy_s, at = time.process_time(), self._clock()
+        elapsed_s = max(at - self._at, 1e-3)
+        percent = 100 * (busy_s - self._busy_s) / elapsed_s
+        self._busy_s, self._at = busy_s, at
+        trips_ms = levels.round_trips_ms
+        self._samples.append(
+            LoadSample(
+                at=at,
+                calls=levels.calls.total(),
+                listeners=levels.listeners.total(),
+                loop_lag_ms=round(daemon.loop_lag_ms, 2),
+                processor_percent=round(percent, 1),
+                memory_bytes=memory_bytes,
+                packets=grown["packets"],
+                lost=grown["lost"],
+                late=grown["late"],
+                concealed_ms=grown["concealed_ms"],
+                round_trip_ms=round(sum(trips_ms) / len(trips_ms), 1) if trips_ms else None,
+                worst_round_trip_ms=round(max(trips_ms), 1) if trips_ms else None,
+                queued_ms=levels.longest_queue_ms,
+                answers=grown["answers"],
+                answer_ms=round(grown["waited_ms"] / grown["answers"], 1) if grown["answers"] else None,
+                refused={reason: grown[f"refused {reason}"] for reason in refused if grown[f"refused {reason}"]},
+            )
+        )
+
+    def report(self, after: float | None = None) -> LoadReport:
+        """What is known now; of the samples those that are later than ``after``."""
+        daemon = self._daemon()
+        return LoadReport(
+            version=__version__,
+            started_at=self._started_at,
+            now=self._clock(),
+            every_s=self._every_s,
+            samples=[sample for sample in self._samples if after is None or sample.at > after],
+            refused=dict(self._all_refused(daemon)),
+            daemon=daemon,
+        )
+
+    def route(self, admit: Callable[[Request], Awaitable[object]]) -> Route:
+        """The route of it; ``admit`` raises if the request may not see what concerns all calls."""
+
+        async def serve(request: Request) -> Response:
+            await admit(request)
+            body = msgspec.json.encode(self.report(_after(request)))
+            return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+        return Route(_PATH, serve, methods=["GET"])
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.sample()
+            except Exception as error:
+                _log.error("observe.sample_failed", exc_info=error)
+            await asyncio.sleep(self._every_s)
+
+    def _all_refused(self, daemon: DaemonStats) -> Counter[str]:
+        """By the reason; a carrier's have its name in front, as ``twilio.invalid_signature``."""
+        refused = self._refused + Counter(daemon.telephony.refused)
+        if daemon.connections_refused:
+            refused[_CONNECTION_LIMIT] = daemon.connections_refused
+        return refused
+
+
+def _after(request: Request) -> float | None:
+    said = request.query_params.get("after")
+    if said is None:
+        return None
+    try:
+        after = float(said)
+    except ValueError:
+        raise BadRequest(_NOT_A_NUMBER, param="after") from None
+    if after != after:  # it is the one value of a float that is not itself
+        raise BadRequest(_NOT_A_NUMBER, param="after")
+    return after
+
+
+def _memory_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as told:
+            return int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
