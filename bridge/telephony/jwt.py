@@ -5,6 +5,7 @@ import binascii
 import hmac
 import json
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bridge.errors import Forbidden
 
-__all__ = ["Replays", "key_id_of", "read_jwks", "read_jwt", "signed_hs256", "signed_rs256", "write_rs256"]
+__all__ = ["Replays", "ends_at", "key_id_of", "read_jwks", "read_jwt", "signed_hs256", "signed_rs256", "write_rs256"]
 
 _MAX_CHARS = 8192
 _MAX_AGE_S = 300.0
@@ -51,6 +52,11 @@ def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
     if not is_in_time or not times.keys() & {"iat", "exp"}:
         raise Forbidden("The token is not of this time; are the clocks right?", code="expired_signature")
     return claims
+
+
+def ends_at(claims: Mapping[str, Any]) -> float:
+    """When a token that was read ends by itself; 0 if it does not say so."""
+    return float(claims.get("exp") or 0.0)
 
 
 def key_id_of(token: str) -> str:
@@ -113,19 +119,34 @@ def write_rs256(claims: Mapping[str, Any], private_key: str) -> str:
 
 
 class Replays:
-    """What was shown once and is not good again, for as long as it would be."""
+    """What was shown once and is not good again, for as long as it would be. Only its hash is kept, whatever it is."""
 
     def __init__(self, *, keep_s: float = 3600.0) -> None:
         self._keep_s = keep_s
-        self._until: dict[str, float] = {}
+        self._shown: dict[bytes, tuple[float, bytes]] = {}
+        """Until when, and for which call."""
 
-    def require_new(self, shown: str, *, now: float) -> None:
-        """Raises ``Forbidden`` if it was shown before, or if so much is remembered that nothing more can be."""
-        if len(self._until) >= _MAX_REMEMBERED:
-            self._until = {known: until for known, until in self._until.items() if until > now}
-        if self._until.get(shown, now) > now or len(self._until) >= _MAX_REMEMBERED:
+    def require_new(
+        self, shown: str, *, now: float, until: float = 0.0, call: str = "", may_return: bool = False
+    ) -> None:
+        """Raises ``Forbidden`` if it was shown before, or if so much is remembered that nothing more can be.
+
+        With ``may_return`` it is good again for the ``call`` that it was shown for. ``until`` is when it ends by
+        itself, if that is later than ``keep_s`` from now.
+        """
+        if len(self._shown) >= _MAX_REMEMBERED:
+            self._shown = {known: entry for known, entry in self._shown.items() if entry[0] > now}
+        of_shown, of_call = _hash(shown), _hash(call)
+        known_until, known_call = self._shown.get(of_shown, (now, b""))
+        if known_until > now and not (may_return and known_call == of_call):
             raise Forbidden("The signature was used before.", code="replayed_signature")
-        self._until[shown] = now + self._keep_s
+        if len(self._shown) >= _MAX_REMEMBERED and of_shown not in self._shown:
+            raise Forbidden("Too many signatures are remembered; try again later.", code="replayed_signature")
+        self._shown[of_shown] = (max(now + self._keep_s, until), of_call)
+
+
+def _hash(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _decoded(part: str) -> bytes:

@@ -17,7 +17,7 @@ from bridge.telephony.by_secret import shown_token
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.jwt import key_id_of, read_jwks, read_jwt, signed_rs256
+from bridge.telephony.jwt import ends_at, key_id_of, read_jwks, read_jwt, signed_rs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 
 __all__ = ["ACS"]
@@ -75,10 +75,14 @@ async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> T
     given = claims.get("aud")
     if claims.get("iss") != _ISSUER or not set(given if isinstance(given, list) else [given]) & set(audiences):
         raise Forbidden("The token is not Azure's for this resource.", code="invalid_signature")
-    if not host.carrier_calls.is_running(
-        ACS_DIALECT.name, request.headers.get(CALL_HEADER, "")
-    ):  # it may come back with it
-        host.carrier_calls.replays.require_new(f"{ACS_DIALECT.name} {token}", now=now)
+    call = request.headers.get(CALL_HEADER, "")
+    host.carrier_calls.replays.require_new(
+        f"{ACS_DIALECT.name} {token}",
+        now=now,
+        until=ends_at(claims),
+        call=call,
+        may_return=host.carrier_calls.is_running(ACS_DIALECT.name, call),  # its own, whose connection broke
+    )
     return Trust(is_admitted=True, checks=checks)
 
 

@@ -14,7 +14,7 @@ from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.plivo.dialect import PLIVO_DIALECT, write_plivo_xml
 from bridge.telephony.plivo.settings import PlivoSettings
-from bridge.telephony.plivo.sign_in import is_signed_v3
+from bridge.telephony.plivo.sign_in import signed_v3
 from bridge.telephony.sign_in import counted, require_secrets
 from bridge.telephony.webhook import fields_of_form, webhook
 
@@ -42,10 +42,11 @@ def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEn
 
     def sign_in(host: CarrierHost[Any], request: Request, body: bytes, form: Mapping[str, str]) -> None:
         signatures, nonce = request.headers[header], request.headers.get(f"{header}-nonce", "")
-        if not is_signed_v3(secrets_of(host), address(host, request), signatures, nonce, form if body else None):
+        signed = signed_v3(secrets_of(host), address(host, request), signatures, nonce, form if body else None)
+        if signed is None:
             message = f"The signature is not of this address and these secrets; is public_url what {title} was told?"
             raise Forbidden(message, code="invalid_signature")
-        host.carrier_calls.replays.require_new(f"{name} {nonce}", now=time.time())
+        host.carrier_calls.replays.require_new(f"{name} {signed}", now=time.time())
 
     def checks(host: CarrierHost[Any], request: Request) -> str:
         return f"public_url signed by {counted(setting, getattr(host.settings, setting))}"

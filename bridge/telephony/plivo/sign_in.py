@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-__all__ = ["is_signed_v3", "sign_v3"]
+__all__ = ["sign_v3", "signed_v3"]
 
 _MAX_SIGNATURES = 8
 
@@ -16,21 +16,37 @@ def sign_v3(secret: str, url: str, nonce: str, form: Mapping[str, str] | None = 
     Between an address without a query and the fields of a form stands ``mark``: Plivo's SDK writes ``?``, its documents
     have ``.``.
     """
+    return _sign(secret, _text(url, nonce, form, mark=mark))
+
+
+def signed_v3(
+    secrets: Iterable[str], url: str, signatures: str, nonce: str, form: Mapping[str, str] | None = None
+) -> str | None:
+    """What was signed, if one of the signatures, which have commas between them, is that of the request to ``url``.
+
+    The text says which request this is, and is not good twice. The nonce alone does not say so: there is nothing but a
+    dot between the last field and it, and a field may have dots, so that the same text has several readings.
+    """
+    known = [
+        (text, _sign(secret, text))
+        for mark in "?."
+        for text in [_text(url, nonce, form, mark=mark)]
+        for secret in secrets
+    ]
+    shown = [given.strip().encode("utf-8", "surrogatepass") for given in signatures.split(",")[:_MAX_SIGNATURES]]
+    matches = [text for text, signature in known for given in shown if hmac.compare_digest(given, signature.encode())]
+    return matches[0] if matches and nonce else None
+
+
+def _text(url: str, nonce: str, form: Mapping[str, str] | None, *, mark: str) -> str:
     parts = urlsplit(url)
     query = "&".join(f"{name}={value}" for name, value in sorted(parse_qsl(parts.query, keep_blank_values=True)))
-    signed = urlunsplit(parts._replace(query=query))
+    text = urlunsplit(parts._replace(query=query))
     if form:
         fields = "".join(f"{name}{value}" for name, value in sorted(form.items()))
-        signed += f".{fields}" if query else f"{mark}{fields}"
-    digest = hmac.digest(secret.encode(), f"{signed}.{nonce}".encode(), "sha256")
-    return base64.b64encode(digest).decode()
+        text += f".{fields}" if query else f"{mark}{fields}"
+    return f"{text}.{nonce}"
 
 
-def is_signed_v3(
-    secrets: Iterable[str], url: str, signatures: str, nonce: str, form: Mapping[str, str] | None = None
-) -> bool:
-    """Whether one of the signatures, which have commas between them, is that of the request to ``url``."""
-    expected = [sign_v3(secret, url, nonce, form, mark=mark).encode() for secret in secrets for mark in "?."]
-    shown = [given.strip().encode("utf-8", "surrogatepass") for given in signatures.split(",")[:_MAX_SIGNATURES]]
-    matches = [hmac.compare_digest(given, known) for given in shown for known in expected]
-    return bool(nonce) and any(matches)
+def _sign(secret: str, text: str) -> str:
+    return base64.b64encode(hmac.digest(secret.encode(), text.encode("utf-8", "surrogatepass"), "sha256")).decode()

@@ -16,7 +16,7 @@ from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.jwt import read_jwt, signed_hs256, write_rs256
+from bridge.telephony.jwt import ends_at, read_jwt, signed_hs256, write_rs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.vonage.dialect import VONAGE_DIALECT, write_ncco
 from bridge.telephony.vonage.settings import VonageSettings
@@ -53,7 +53,8 @@ def _require_signed(host: CarrierHost[VonageSettings], request: HTTPConnection) 
     wanted = host.settings.vonage_application_id
     if wanted is not None and claims.get("application_id") != wanted:
         raise Forbidden("The token is of another application.", code="invalid_signature")
-    host.carrier_calls.replays.require_new(f"{VONAGE_DIALECT.name} {claims.get('jti') or token}", now=now)
+    shown = f"{VONAGE_DIALECT.name} {claims.get('jti') or token}"
+    host.carrier_calls.replays.require_new(shown, now=now, until=ends_at(claims))
     return claims
 
 
@@ -64,8 +65,8 @@ def _require_open(host: CarrierHost[VonageSettings], request: Request) -> None:
 def _sign_webhook_in(
     host: CarrierHost[VonageSettings], request: Request, body: bytes, fields: Mapping[str, str]
 ) -> None:
-    given = _require_signed(host, request).get("payload_hash")
-    if body and not (isinstance(given, str) and hmac.compare_digest(given.encode(), _hash_of(body).encode())):
+    given = _require_signed(host, request).get("payload_hash")  # which a token for the socket does not have
+    if not (isinstance(given, str) and hmac.compare_digest(given.encode(), _hash_of(body).encode())):
         raise Forbidden("The signature is not of this body.", code="invalid_signature")
 
 

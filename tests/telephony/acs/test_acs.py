@@ -112,6 +112,21 @@ async def test_signed_token(serve_with: ServeWith) -> None:
         assert daemon.registry.sessions == []
 
 
+async def test_a_token_is_for_one_call(serve_with: ServeWith) -> None:
+    """One that was used for a call is not let into another that is running, by whose id it asks."""
+    async with _serving(serve_with, json.dumps(_SET).encode()) as (daemon, _):
+        used = _token()
+        async with _socket(daemon, used, "call-1") as connection:
+            await connection.send(_START)
+            await opened(daemon)
+        await gone(daemon)
+        async with _socket(daemon, _token(), "call-2") as connection:
+            await connection.send(_START)
+            await opened(daemon)
+            assert await _refusal(daemon, used, "call-2") == (403, "replayed_signature")
+            assert await _refusal(daemon, used, "call-1") == (403, "replayed_signature")
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"keys":[]}'])
 async def test_without_keys_nobody_is_let_in(serve_with: ServeWith, body: bytes) -> None:
     """What cannot be checked is refused, and can be tried again."""

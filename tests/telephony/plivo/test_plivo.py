@@ -11,7 +11,7 @@ from bridge.errors import BadRequest
 from bridge.telephony.dialect import CallStarted, Dtmf, Ended, MarkPlayed, Trouble
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.plivo.dialect import PLIVO_DIALECT, write_plivo_xml
-from bridge.telephony.plivo.sign_in import is_signed_v3, sign_v3
+from bridge.telephony.plivo.sign_in import sign_v3, signed_v3
 from bridge.telephony.vobiz.dialect import VOBIZ_DIALECT
 from bridge.wire.audio import G711_ULAW
 
@@ -49,8 +49,10 @@ def _start(**more: Any) -> str:
 )
 def test_signature_vectors(url: str, form: dict[str, str] | None, signature: str) -> None:
     """Each is recognised, among others and of several secrets; of another secret, nonce or address it is none."""
-    assert is_signed_v3([_TOKEN], url, signature, _NONCE, form)
-    assert is_signed_v3(["another", _TOKEN], url, f"x,{signature}", _NONCE, form)
+    signed = signed_v3([_TOKEN], url, signature, _NONCE, form)
+    assert signed is not None
+    assert signed.endswith(f".{_NONCE}")
+    assert signed_v3(["another", _TOKEN], url, f"x,{signature}", _NONCE, form) == signed
     for secrets, place, shown, nonce in (
         (["another"], url, signature, _NONCE),
         ([], url, signature, _NONCE),
@@ -60,7 +62,7 @@ def test_signature_vectors(url: str, form: dict[str, str] | None, signature: str
         ([_TOKEN], url, "", _NONCE),
         ([_TOKEN], url, "\ud800é", _NONCE),
     ):
-        assert not is_signed_v3(secrets, place, shown, nonce, form)
+        assert signed_v3(secrets, place, shown, nonce, form) is None
 
 
 @pytest.mark.parametrize("headers", ["token=abc;lang=en", "token=abc,lang=en", '{"token":"abc","lang":"en"}'])

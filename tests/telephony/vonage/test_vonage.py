@@ -122,6 +122,30 @@ def test_what_was_shown_once_is_not_good_again() -> None:
     with pytest.raises(BridgeError, match="used before"):
         replays.require_new("a", now=699.0)
     replays.require_new("a", now=701.0)
+    replays.require_new("c", now=100.0, until=9000.0)
+    with pytest.raises(BridgeError, match="used before"):
+        replays.require_new("c", now=8999.0)
+
+
+def test_what_is_remembered_is_small() -> None:
+    """Tokens may be long, and are secrets as long as they last: their hash is kept, and nothing of themselves."""
+    replays = Replays()
+    replays.require_new("x" * 8000, now=100.0, call="y" * 8000)
+    kept = repr(vars(replays))
+    assert len(kept) < 1000
+    assert "xx" not in kept
+
+
+def test_what_was_shown_for_a_call_is_for_no_other() -> None:
+    """A call may come back with it, while it is there; another may not come with it, and then the first still may."""
+    replays = Replays()
+    replays.require_new("a", now=100.0, call="c1")
+    for call, may_return, is_good in (("c2", True, False), ("c1", False, False), ("c1", True, True), ("", True, False)):
+        if is_good:
+            replays.require_new("a", now=101.0, call=call, may_return=may_return)
+        else:
+            with pytest.raises(BridgeError, match="used before"):
+                replays.require_new("a", now=101.0, call=call, may_return=may_return)
 
 
 # The webhook
