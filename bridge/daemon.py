@@ -25,7 +25,7 @@ from bridge.calls.keys import LocalKeyStore
 from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
 from bridge.calls.registry import Registry
 from bridge.calls.service import CallService
-from bridge.config import Config, ObserveSettings
+from bridge.config import Config, ObserveSettings, is_loopback
 from bridge.config.reload import Changes
 from bridge.context import CallContext
 from bridge.engine.local import Local, missing
@@ -115,10 +115,12 @@ class Daemon:
         for_metrics = _bound(config.observe, stack)
         self.metrics_port: int | None = None if for_metrics is None else for_metrics.getsockname()[1]
         """Of metrics alone, if they have one."""
+        takes_media = media.ice_tcp_on_port and not is_loopback(server.host)
         self.endpoint = Endpoint(
             media_host(server.host, media.advertise),
             _udp_port(config, self.port),
             tcp_port=media.ice_tcp_port,
+            shared_tcp_port=self.port if takes_media else None,
             advertise=media.advertise,
             connect_timeout_s=media.connect_timeout_s,
             peer_timeout_s=media.peer_timeout_s,
@@ -216,7 +218,8 @@ class Daemon:
             operations=[*telephony.operations, *OPERATIONS, *RELOAD_OPERATIONS],
             middleware=observer.middleware,
         )
-        servers = [Server(app, listening, server, gate, certificate=certificate)]
+        new_media_line = self.endpoint.new_tcp_line if takes_media else None
+        servers = [Server(app, listening, server, gate, certificate=certificate, new_media_line=new_media_line)]
         if for_metrics is not None:
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
@@ -231,6 +234,7 @@ class Daemon:
         for http in servers:
             await http.wait_started()
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
+                  ice_tcp_on_port=takes_media,
                   media_addresses=self.endpoint.addresses, upstream=_shown(config.upstream.upstream),
                   engine=self.engine, is_open=not config.access.api_key)  # fmt: skip
 

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from bridge.api.gate import Gate, Pass
+from bridge.api.media_lines import NewMediaLine, begins_media
 from bridge.api.socket import BridgeWebSocket
 from bridge.errors import RequestError, error_body
 from bridge.log import Tally, get_logger
@@ -103,11 +104,22 @@ class BoundedHttp(HttpToolsProtocol):
     is_ending = False
     """The last answer is on its way; nothing more is parsed."""
 
-    def __init__(self, *args: Any, gate: Gate, entry: Pass | None = None, **options: Any) -> None:
-        """``entry`` is that of a connection which was let through to the gate already."""
+    def __init__(
+        self,
+        *args: Any,
+        gate: Gate,
+        entry: Pass | None = None,
+        new_media_line: NewMediaLine | None = None,
+        **options: Any,
+    ) -> None:
+        """``entry`` is that of a connection which was let through to the gate already.
+
+        ``new_media_line`` makes what takes over if media comes instead of HTTP.
+        """
         super().__init__(*args, **options)
         self._gate = gate
         self._entry = entry
+        self._new_media_line = new_media_line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there; it has to come to the point."""
@@ -149,6 +161,11 @@ class BoundedHttp(HttpToolsProtocol):
             if self._discarded_bytes > _LINGER_BYTES:
                 self.transport.abort()
             return
+        if self._new_media_line is not None:
+            new_line, self._new_media_line = self._new_media_line, None  # the first bytes say it
+            if begins_media(data):
+                self._hand_over_media(new_line(), data)
+                return
         self._unparsed += data
         if self._is_waiting:
             return
@@ -273,6 +290,17 @@ class BoundedHttp(HttpToolsProtocol):
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.data_received(b"".join([*head, b"\r\n"]))
+
+    def _hand_over_media(self, line: asyncio.Protocol, data: bytes) -> None:
+        """Another protocol takes over, which counts strangers for itself and has deadlines of its own."""
+        self._set_due(None)
+        self.connections.discard(self)
+        if self._entry is not None:
+            self._entry.leave()
+        self.transport.set_protocol(line)
+        line.connection_made(self.transport)
+        if not self.transport.is_closing():
+            line.data_received(data)
 
     def _stop_parsing(self, status: int, message: str) -> None:
         self._refusal = status, message

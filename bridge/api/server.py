@@ -25,6 +25,7 @@ from bridge.api.gate import Gate
 from bridge.api.http import BoundedHttp
 from bridge.api.ice_servers import TurnServers, ice_server_route
 from bridge.api.keys import Keys
+from bridge.api.media_lines import NewMediaLine
 from bridge.api.models import model_routes
 from bridge.api.operation import Operation
 from bridge.api.proxies import Forwarded, TrustedProxies
@@ -111,13 +112,15 @@ class Server:
         gate: Gate,
         *,
         certificate: ServedCertificate | None = None,
+        new_media_line: NewMediaLine | None = None,
     ) -> None:
-        """``certificate`` turns HTTPS on."""
+        """``certificate`` turns HTTPS on. With ``new_media_line``, connections that bring media are taken as well."""
+        of_http = new_media_line if certificate is None else None  # inside of TLS there is none
         self._socket = listening
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http=cast(Any, partial(BoundedHttp, gate=gate)),
+                http=cast(Any, partial(BoundedHttp, gate=gate, new_media_line=of_http)),
                 ws=BridgeWebSocket,
                 ws_max_size=MAX_FIRST_BYTES,
                 ws_per_message_deflate=False,
@@ -130,6 +133,7 @@ class Server:
                 timeout_graceful_shutdown=max(1, round(settings.close_deadline_s)),
             ),
             gate,
+            new_media_line,
         )
 
     async def run(self) -> None:
@@ -150,8 +154,9 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
+    def __init__(self, config: uvicorn.Config, gate: Gate, new_media_line: NewMediaLine | None) -> None:
         super().__init__(config)
+        self._new_media_line = new_media_line
         self.is_serving = asyncio.Event()
         self.servers: list[Any] = []
         self._gate = gate
@@ -168,7 +173,7 @@ class _Uvicorn(uvicorn.Server):
         backlog = self.config.backlog
         for listening in sockets or ():
             if self.config.ssl is not None:
-                listener = TlsListener(listening, self.config.ssl, self._gate, new_protocol)
+                listener = TlsListener(listening, self.config.ssl, self._gate, new_protocol, self._new_media_line)
                 await listener.start(backlog)
                 self.servers.append(listener)
                 self._listeners.append(listener)

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 
 from bridge.api.gate import Gate, Pass
+from bridge.api.media_lines import NewMediaLine, begins_media, peek
 from bridge.log import get_logger
 
 __all__ = ["TlsListener"]
@@ -25,7 +26,8 @@ _ACCEPT_AGAIN_S = 1.0  # after the process has run out of descriptors, as asynci
 class TlsListener:
     """Accepts connections at ``listening``, which is bound, and shakes hands; what comes then is ``new_protocol``'s.
 
-    That is called with ``entry``, by which the connection is counted, and leaves it when it is lost.
+    That is called with ``entry``, by which the connection is counted, and leaves it when it is lost. A connection that
+    begins as media does, without TLS, is ``new_media_line``'s.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class TlsListener:
         context: ssl.SSLContext,
         gate: Gate,
         new_protocol: Callable[..., asyncio.Protocol],
+        new_media_line: NewMediaLine | None = None,
     ) -> None:
         self._socket = listening
         self._context = context
         self._gate = gate
         self._new_protocol = new_protocol
+        self._new_media_line = new_media_line
         self._handshakes = asyncio.TaskGroup()
         self._under_way: set[asyncio.Task[None]] = set()
         self._again: asyncio.TimerHandle | None = None
@@ -93,6 +97,9 @@ class TlsListener:
     async def _shake_hands(self, connection: socket.socket, entry: Pass) -> None:
         """Until the protocol has been told of the connection."""
         try:
+            if await self._takes_media(connection):
+                entry.leave()
+                return
             await self._loop.connect_accepted_socket(
                 lambda: self._new_protocol(entry=entry),
                 connection,
@@ -108,3 +115,18 @@ class TlsListener:
         except BaseException:
             entry.leave()
             raise
+
+    async def _takes_media(self, connection: socket.socket) -> bool:
+        """Whether the connection brings media, and is handed over; raises ``OSError`` if nothing comes."""
+        if self._new_media_line is None:
+            return False
+        try:
+            async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
+                first = await peek(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if not first or not begins_media(first):
+            return False
+        await self._loop.connect_accepted_socket(self._new_media_line, connection)
+        return True

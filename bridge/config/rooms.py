@@ -207,6 +207,10 @@ class MediaSettings(Section, frozen=True, kw_only=True):
         Port | None,
         setting(RESTART, "TCP port of media where no UDP gets through (ICE-TCP); unset: none, 0 picks a free one"),
     ] = None
+    ice_tcp_on_port: Annotated[
+        bool,
+        setting(RESTART, "take such media on `port` as well, beside HTTP, unless `host` is loopback"),
+    ] = True
     advertise: Annotated[
         tuple[Text, ...],
         setting(RESTART, "IP address that peers are told to send media to; unset: those on which media listens"),

@@ -38,15 +38,20 @@ class Endpoint:
         port: int,
         *,
         tcp_port: int | None = None,
+        shared_tcp_port: int | None = None,
         advertise: tuple[str, ...] = (),
         connect_timeout_s: float = 10,
         peer_timeout_s: float = 10,
         close_deadline_s: float = 2,
         queue_limit_s: int = 600,
     ) -> None:
+        """``tcp_port`` is a port of media's own. What listens on ``shared_tcp_port`` is somebody else, who hands
+        connections of media over to ``new_tcp_line``.
+        """
         self.port = port
         self.tcp_port = tcp_port
-        """Of media over TCP; None if there is none."""
+        """Of media over TCP alone; None if there is none."""
+        self._shared_tcp_port = shared_tcp_port
         self._host = host
         self._advertise = advertise
         self._queue_limit_s = queue_limit_s
@@ -61,11 +66,12 @@ class Endpoint:
         udp = _bind(self._host, self.port)
         self.port = udp.getsockname()[1]
         MediaSocket(udp, self.mux)
+        self._tcp = self.mux.new_tcp(check_within_s=self._runner.connect_timeout_s)
         if self.tcp_port is not None:
             try:
                 listening = _bind_tcp(self._host, self.tcp_port)
                 self.tcp_port = listening.getsockname()[1]
-                await self.mux.new_tcp(check_within_s=self._runner.connect_timeout_s).listen(listening)
+                await self._tcp.listen(listening)
             except BaseException:
                 self.mux.close()
                 raise
@@ -95,6 +101,10 @@ class Endpoint:
     def peers(self) -> set[Peer]:
         """Those that connect or run."""
         return self._runner.peers
+
+    def new_tcp_line(self) -> asyncio.Protocol:
+        """What speaks on a connection to the shared TCP port that begins as media does."""
+        return self._tcp.new_line()
 
     def stats(self) -> EndpointStats:
         """Of the socket and the clock that all peers share."""
@@ -138,7 +148,7 @@ class Endpoint:
                 fingerprint=peer.fingerprint,
                 addresses=self.addresses,
                 port=self.port,
-                tcp_port=self.tcp_port,
+                tcp_ports=tuple(port for port in (self.tcp_port, self._shared_tcp_port) if port is not None),
                 ssrc=peer.rtp.outbound.ssrc,
                 setup=peer.negotiation.dtls_role.setup,
             )

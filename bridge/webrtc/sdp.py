@@ -294,8 +294,8 @@ class AnswerParameters:
     port: int
     ssrc: int
     setup: SetupRole = SetupRole.PASSIVE
-    tcp_port: int | None = None
-    """Of passive TCP candidates (RFC 6544), if there are any."""
+    tcp_ports: tuple[int, ...] = ()
+    """Of passive TCP candidates (RFC 6544), the preferred one first."""
     version: int = 1
     """Goes up with each answer of one call (RFC 8866 section 5.2)."""
 
@@ -500,11 +500,11 @@ def _candidate_lines(ours: AnswerParameters) -> list[str]:
         f"a=candidate:{index} 1 udp {_priority(index)} {address} {ours.port} typ host"
         for index, address in enumerate(ours.addresses, 1)
     ]
-    if ours.tcp_port is not None:
-        lines += [
-            f"a=candidate:{index} 1 tcp {_tcp_priority(index)} {address} {ours.tcp_port} typ host tcptype passive"
-            for index, address in enumerate(ours.addresses, len(ours.addresses) + 1)
-        ]
+    over_tcp = [(address, port) for port in ours.tcp_ports for address in ours.addresses]
+    lines += [
+        f"a=candidate:{index} 1 tcp {_tcp_priority(index)} {address} {port} typ host tcptype passive"
+        for index, (address, port) in enumerate(over_tcp, len(ours.addresses) + 1)
+    ]
     return lines
 
 

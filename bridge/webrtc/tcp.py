@@ -1,9 +1,9 @@
 """Media over TCP, for networks that let no UDP out: passive candidates (RFC 6544), each datagram framed (RFC 4571).
 
-A peer connects to one port, and its datagrams are those that would have come over UDP: the mux takes them with the
-same checks, by the connection's address. What a stranger may do is less: a connection has to begin with a STUN check,
-an agent's check has to succeed on it soon, and of those that have not shown one there are few, altogether and from one
-host. What a peer does not read in time is lost, as with UDP: nothing is ever waited for.
+A peer connects to a port of media's own, or to the one of HTTP, and its datagrams are those that would have come over
+UDP: the mux takes them with the same checks, by the connection's address. What a stranger may do is less: a connection
+has to begin with a STUN check, an agent's check has to succeed on it soon, and of those that have not shown one there
+are few, altogether and from one host. What a peer does not read in time is lost, as with UDP: nothing is waited for.
 """
 
 import asyncio
@@ -52,7 +52,11 @@ class IceTcp:
     async def listen(self, listening: socket.socket) -> None:
         """Accepts on a bound socket, which it closes at the end."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: TcpLine(self), sock=listening, backlog=MAX_STRANGERS)
+        self._server = await loop.create_server(self.new_line, sock=listening, backlog=MAX_STRANGERS)
+
+    def new_line(self) -> "TcpLine":
+        """What speaks on one connection, whoever has accepted it."""
+        return TcpLine(self)
 
     def close(self) -> None:
         """Closes the port and every connection; may be called twice."""

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,8 @@ _CALL = """async (key) => {
 }"""
 
 
-async def test_chromium_without_udp(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{"ice_tcp_port": 0, "ice_tcp_on_port": False}, {}], ids=["own-port", "http-port"])
+async def test_chromium_without_udp(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Its packets come over ICE-TCP, its microphone is heard, it hears the bridge, and it hangs up."""
     found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     assert found, "needs Chromium: make chromium"
@@ -53,7 +55,7 @@ async def test_chromium_without_udp(tmp_path: Path) -> None:
         browser = tmp_path / "chromium"
         browser.write_text(f'#!/bin/sh\nexec {" ".join(inside(namespace))} {found} "$@"\n')
         browser.chmod(0o755)
-        async with Daemon(config_for_tests(host=host, api_key=(_KEY,), ice_tcp_port=0)) as daemon:
+        async with Daemon(config_for_tests(host=host, api_key=(_KEY,), **settings)) as daemon:
             trusted = f"--unsafely-treat-insecure-origin-as-secure={daemon.url.rstrip('/')}"
             async with opened_page(daemon.url, executable=str(browser), flags=[trusted]) as page:
                 call = await page.evaluate(_CALL, _KEY)
