@@ -6,11 +6,13 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
+from urllib.request import getproxies
 
 import httpx2
 import msgspec
 
 from bridge.errors import UpstreamError
+from bridge.names import until_answered
 
 __all__ = ["TLS", "Client", "HTTPError", "new_client", "refusal", "retry_delay_s", "tried_again"]
 
@@ -43,8 +45,21 @@ def new_client(
     Each step of a request (connect, send, wait for the next bytes) may take ``timeout_s``. ``trust_env`` obeys the
     environment's proxy variables.
     """
+
+    async def answered(request: httpx2.Request) -> None:
+        try:
+            await until_answered(request.url.host, request.url.port or 443, timeout_s)
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(str(error), request=request) from error
+
+    is_direct = not (trust_env and getproxies())  # a proxy looks names up itself
     return httpx2.AsyncClient(
-        verify=TLS, timeout=timeout_s, headers=headers, trust_env=trust_env, follow_redirects=False
+        verify=TLS,
+        timeout=timeout_s,
+        headers=headers,
+        trust_env=trust_env,
+        follow_redirects=False,
+        event_hooks={"request": [answered] if is_direct else []},
     )
 
 

@@ -35,7 +35,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "resume_window": frozenset(),
     "state_machine": frozenset(),
     "turns": frozenset(),
-    "outgoing": frozenset(),
+    "names": frozenset(),
+    "outgoing": frozenset({"names"}),
     "sliced": frozenset({"turns"}),
     "wire": frozenset(),
     "media": frozenset({"wire"}),
@@ -43,11 +44,11 @@ ALLOWED: dict[str, frozenset[str]] = {
     "recording": _PURE | _TOP | {"session"},
     "webrtc": _PURE | _TOP,
     "calls": _PURE | _TOP | {"session", "webrtc", "recording"},
-    "upstream": _PURE | _TOP | {"outgoing", "sliced", "session", "webrtc", "calls"},
+    "upstream": _PURE | _TOP | {"names", "outgoing", "sliced", "session", "webrtc", "calls"},
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"calls"},
     "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
-    "observe": _PURE | _TOP | {"outgoing", "session", "calls", "api.operation"},
+    "observe": _PURE | _TOP | {"names", "outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = ALLOWED["reload"] = frozenset({*ALLOWED, "reload"}) - {"client"}

@@ -8,17 +8,14 @@ was judged: a name that leads elsewhere a moment later (DNS rebinding) leads now
 import asyncio
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
-import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from threading import Thread
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from bridge import __version__
+from bridge.names import addresses_of
 from bridge.outgoing import HTTPError, new_client
 
 __all__ = ["deliver", "is_public", "key_of", "signature"]
@@ -41,10 +38,6 @@ _SPECIAL = tuple(
     )
 )
 """Not for the public, although not every version of Python says so."""
-
-_Place = tuple[asyncio.AbstractEventLoop, str, int]
-_looking: "dict[_Place, asyncio.Future[list[Any]]]" = {}
-"""Look-ups under way: no more than there are receivers in the settings."""
 
 
 def key_of(secret: str) -> bytes:
@@ -95,48 +88,12 @@ async def _judged(url: str, *, allow_private: bool) -> tuple[str, str]:
     """The URL with an address in place of its host, and what the header ``Host`` says; raises ``OSError``."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-    addresses = await _addresses_of(host, port)
+    addresses = await addresses_of(host, port)
     for address in addresses:
         if not allow_private and not is_public(address):
             raise OSError(f"{host} is a private address; see the setting webhook_private")
     address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
     return urlunsplit(parts._replace(netloc=f"{address}:{port}")), parts.netloc.rpartition("@")[2]
-
-
-async def _addresses_of(host: str, port: int) -> list[str]:
-    """Looks a name up in a thread of its own, one for each name; raises ``OSError``.
-
-    The few threads of the event loop are those that calls wait for: names that nobody answers for would fill them.
-    """
-    loop = asyncio.get_running_loop()
-    place = loop, host, port
-    looking = _looking.get(place)
-    if looking is None:
-        looking = _looking[place] = loop.create_future()
-        looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody waits any more
-        Thread(target=_look_up, args=(place, looking), daemon=True, name=f"look-up {host}").start()
-    found = await asyncio.shield(looking)
-    return [str(each[4][0]).partition("%")[0] for each in found]
-
-
-def _look_up(place: _Place, looking: "asyncio.Future[list[Any]]") -> None:
-    loop, host, port = place
-    found: list[Any] = []
-    failure: OSError | None = None
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        failure = error if isinstance(error, OSError) else OSError(f"{host} is no name")
-
-    def settle() -> None:
-        del _looking[place]
-        if failure is not None:
-            looking.set_exception(failure)
-        else:
-            looking.set_result(found)
-
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-        loop.call_soon_threadsafe(settle)
 
 
 def is_public(address: str) -> bool:

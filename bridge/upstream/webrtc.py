@@ -8,6 +8,7 @@ from bridge.context import CallContext
 from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
 from bridge.media.contracts import Sink
 from bridge.media.playback import Marked, Started, Stopped
+from bridge.names import until_answered
 from bridge.outgoing import HTTPError, new_client, refusal
 from bridge.session.state import SessionState
 from bridge.upstream.answer_passage import AnswerPassage
@@ -71,6 +72,8 @@ class WebRtcLine:
         self._owner = owner
         try:
             async with asyncio.timeout(self._timeout_s):
+                for server in filter(None, (self._ice_servers.stun, self._ice_servers.turn)):
+                    await until_answered(*server, self._timeout_s)
                 self._peer = peer = await self._stack.enter_async_context(
                     dial(
                         self._runner,

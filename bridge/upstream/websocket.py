@@ -7,9 +7,12 @@ from typing import cast
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
 
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
+from bridge.names import until_answered
 from bridge.outgoing import TLS, refusal
 from bridge.session.state import SessionState
 from bridge.sliced import SlicedConnection
@@ -61,6 +64,7 @@ class WebSocketLine:
         self._owner = owner
         self._state = state
         try:
+            await self._until_named()
             connection = await _Connect(
                 self._address,
                 create_connection=SlicedConnection,
@@ -85,6 +89,12 @@ class WebSocketLine:
             ) from error
         except (OSError, TimeoutError, InvalidHandshake, EOFError) as error:
             raise UpstreamError(f"The upstream cannot be reached: {_reason(error)}", code="upstream_lost") from error
+
+    async def _until_named(self) -> None:
+        """Raises ``TimeoutError`` if no name server answers; a proxy looks names up itself."""
+        uri = parse_uri(self._address)
+        if get_proxy(uri) is None:
+            await until_answered(uri.host, uri.port, self._timeout_s)
 
     async def run(self) -> UpstreamError | None:
         """Hands over what comes, until the end."""

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.hostile.attacker import under_way
 from tests.hostile.stage import OPERATOR, Address
 
-__all__ = ["abandoned_calls", "big_items", "costly_messages", "minting"]
+__all__ = ["abandoned_calls", "big_items", "costly_messages", "dials", "minting"]
 
 _OPTIONS = {"compression": None, "proxy": None, "max_size": None, "additional_headers": OPERATOR}
 
@@ -147,3 +147,22 @@ async def _costly_messages(address: Address, message: str, count: int, dialect: 
                 answer = json.loads(await socket.recv())
             seen[answer["error"]["code"] if answer["type"] == "error" else answer["type"]] += 1
     return dict(seen)
+
+
+def dials(address: Address, models: list[str]) -> tuple[list[str], float]:
+    """One call to each model; what each was told in the end, and how long the slowest waited, in seconds."""
+    return asyncio.run(_dials(address, models))
+
+
+async def _dials(address: Address, models: list[str]) -> tuple[list[str], float]:
+    async def told(model: str) -> tuple[str, float]:
+        began = time.monotonic()
+        async with connect(f"ws://127.0.0.1:{address.port}/v1/realtime?model={model}", **_OPTIONS) as socket:  # type: ignore[arg-type]
+            event = json.loads(await socket.recv())
+            while event["type"] != "error":
+                event = json.loads(await socket.recv())
+        return event["error"]["code"], time.monotonic() - began
+
+    under_way()
+    codes, seconds = zip(*await asyncio.gather(*map(told, models)), strict=True)
+    return list(codes), max(seconds)

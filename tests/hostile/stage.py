@@ -26,7 +26,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -158,10 +158,13 @@ class Target:
 
 
 @contextmanager
-def serve(log: Path, *flags: str, stderr: int | None = None) -> Iterator[Target]:
-    """A daemon on free ports of loopback, killed in the end if it still runs; logs to ``log``, or to ``stderr``."""
+def serve(log: Path, *flags: str, stderr: int | None = None, within: Sequence[str] = ()) -> Iterator[Target]:
+    """A daemon on free ports of loopback, killed in the end if it still runs; logs to ``log``, or to ``stderr``.
+
+    ``within`` is a command that becomes the one behind it, in surroundings that it makes.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
-    command = [sys.executable, "-m", "bridge", "serve", "--port", "0", "--engine", "parrot", *flags]
+    command = [*within, sys.executable, "-m", "bridge", "serve", "--port", "0", "--engine", "parrot", *flags]
     log.touch()
     with open(log, "a") as file:  # appends: several may write here, one after the other
         process = subprocess.Popen(

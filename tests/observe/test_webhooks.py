@@ -337,7 +337,7 @@ async def test_a_name_that_nobody_answers_for(monkeypatch: pytest.MonkeyPatch) -
             answered.wait(_LIMIT_S)
         return look_up("127.0.0.1", *more, **options)
 
-    monkeypatch.setattr("bridge.observe.webhook_request.socket.getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("bridge.names.socket.getaddrinfo", getaddrinfo)
     more: dict[str, Any] = {"keys": [b"k"], "timestamp": 1, "allow_private": True}
     async with Receiver.receiving() as receiver, asyncio.TaskGroup() as tasks:
         port = urlsplit(receiver.url).port
