@@ -10,6 +10,9 @@
     │  ├─ UnknownCall            404
     │  ├─ UnknownModel           404
     │  ├─ ResumeGap              410: what a listener wants to go on from is kept no more
+    │  ├─ NotTheState            412: what the request is about has changed since (If-Match)
+    │  ├─ NotTheMediaType        415: the body is of another kind than is taken here
+    │  ├─ NoCondition            428: the request has to say which state it is about (If-Match)
     │  ├─ NotImplementedHere      501: part of the protocol, and no part of this server
     │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
     │  └─ OverLimit              429
@@ -37,7 +40,10 @@ __all__ = [
     "Draining",
     "Forbidden",
     "MediaError",
+    "NoCondition",
     "NotImplementedHere",
+    "NotTheMediaType",
+    "NotTheState",
     "OverLimit",
     "Overloaded",
     "PeerError",
@@ -142,6 +148,27 @@ class ResumeGap(RequestError):
 
     code = "resume_gap"
     http_status = 410
+
+
+class NotTheState(RequestError):
+    """What the request is about has changed since, or is gone."""
+
+    code = "precondition_failed"
+    http_status = 412
+
+
+class NotTheMediaType(RequestError):
+    """The body is of another kind than is taken here."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
+class NoCondition(RequestError):
+    """The request has to say which state it is about."""
+
+    code = "precondition_required"
+    http_status = 428
 
 
 class BadEvent(RequestError):

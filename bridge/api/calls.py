@@ -8,7 +8,19 @@ from starlette.routing import Route
 
 from bridge.api.body import json_response, read_body, read_form
 from bridge.api.keys import Keys, dialect_of
+from bridge.api.patching import (
+    ACCEPT_PATCH,
+    ETAG,
+    FRAGMENT,
+    SDP,
+    condition_of,
+    ice_answer,
+    media_type,
+    read_fragment,
+    tagged,
+)
 from bridge.api.shapes import CallList
+from bridge.calls.conditions import IfMatch
 from bridge.calls.handles import CallAnswer
 from bridge.calls.keys import Grant
 from bridge.calls.service import MAX_OFFER_BYTES, CallService
@@ -32,7 +44,7 @@ RESUME_KEY = "Bridge-Resume-Key"
 """The header that brings the call's resume key, and that shows it again."""
 
 _MAX_QUERY_CHARS = 256
-_SDP, _FORM = "application/sdp", "multipart/form-data"
+_FORM = "multipart/form-data"
 
 
 def call_routes(calls: CallService, keys: Keys) -> list[Route]:
@@ -70,6 +82,17 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         after = request.query_params.get("after")
         return _answered(await calls.resume_with_offer(grant, call_id, resume_key, sdp, after=after))
 
+    async def patch(request: Request) -> Response:
+        grant, call_id = await keys.admit(request.headers), request.path_params["call_id"]
+        await calls.require_patchable(grant, call_id)  # before a byte of the body is read
+        if media_type(request) == SDP:
+            condition = IfMatch.parse(request.headers["if-match"]) if "if-match" in request.headers else None
+            sdp, _ = await _offer(request)
+            return _answered(await calls.renegotiate(grant, call_id, sdp, condition), status=200)
+        condition = condition_of(request)
+        fragment = await read_fragment(request, others=f", or another offer as {SDP}")
+        return ice_answer(await calls.patch_ice(grant, call_id, fragment, condition))
+
     async def hang_up(request: Request) -> Response:
         await calls.hang_up(await keys.admit(request.headers), request.path_params["call_id"])
         return Response(status_code=200)
@@ -105,6 +128,7 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         Route(f"{call}/hangup", hang_up, methods=["POST"]),
         Route(call, hang_up, methods=["DELETE"]),
         Route(call, resume, methods=["POST"]),
+        Route(call, patch, methods=["PATCH"]),
         *(Route(f"{call}/{verb}", refuse_sip, methods=["POST"]) for verb in ("accept", "reject", "refer")),
         Route("/v1/calls", list_calls, methods=["GET"]),
         Route("/v1/calls/{call_id}", show_call, methods=["GET"]),
@@ -113,13 +137,17 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
     ]
 
 
-def _answered(answer: CallAnswer) -> Response:
-    headers = {"Location": f"/v1/realtime/calls/{answer.call_id}"}
+def _answered(answer: CallAnswer, status: int = 201) -> Response:
+    headers = {
+        "Location": f"/v1/realtime/calls/{answer.call_id}",
+        ETAG: tagged(answer.tag),
+        ACCEPT_PATCH: f"{FRAGMENT}, {SDP}",
+    }
     if answer.resume_key:
         headers[RESUME_KEY] = answer.resume_key
     if answer.warnings:
         headers[WARNING] = "; ".join(f"{warning.code}: {warning.message}" for warning in answer.warnings)
-    return Response(answer.sdp, 201, headers, media_type=_SDP)
+    return Response(answer.sdp, status, headers, media_type=SDP)
 
 
 def terms_of(grant: Grant, update: SessionRequest | None, *, model: str | None, dialect: Dialect) -> Terms:
@@ -160,11 +188,11 @@ def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
 
 async def _offer(request: Request) -> tuple[bytes, bytes | None]:
     """The SDP and perhaps a session as JSON, from a raw body or a form."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == _SDP:
+    content_type = media_type(request)
+    if content_type == SDP:
         return await read_body(request, MAX_OFFER_BYTES, too_long=BadOffer, param="sdp"), None
     if content_type != _FORM:
-        raise BadRequest(f"Send the offer as Content-Type: {_SDP}, or in a {_FORM}.", param="Content-Type")
+        raise BadRequest(f"Send the offer as Content-Type: {SDP}, or in a {_FORM}.", param="Content-Type")
     parts = await read_form(request)
     if "sdp" not in parts:
         raise BadOffer("The form has no part 'sdp'.", param="sdp")

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.keys import Keys
+from bridge.api.patching import ACCEPT_PATCH, ETAG
 
 __all__ = ["Cors"]
 
@@ -57,9 +58,9 @@ class _Asking(CORSMiddleware):
 def _cors(app: ASGIApp, allows: Callable[[str], bool] | None) -> CORSMiddleware:
     """Without ``allows``, pages of every origin may read the answers."""
     options: dict[str, Any] = {
-        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_methods": ["GET", "POST", "PATCH", "DELETE"],
         "allow_headers": ["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
         "allow_private_network": True,  # the origin is allowed already, wherever the bridge is
-        "expose_headers": ["Location", "Link", "Retry-After", RESUME_KEY, WARNING],
+        "expose_headers": ["Location", "Link", "Retry-After", ETAG, ACCEPT_PATCH, RESUME_KEY, WARNING],
     }
     return CORSMiddleware(app, allow_origins=["*"], **options) if allows is None else _Asking(app, allows, **options)

@@ -18,6 +18,7 @@ from bridge import __version__
 from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.ice_servers import IceServerList
 from bridge.api.operation import LOCATION, Operation
+from bridge.api.patching import ACCEPT_PATCH, ETAG, FRAGMENT, SDP
 from bridge.api.secrets import BetaRequest, ClientSecretRequest
 from bridge.api.shapes import (
     BetaSession,
@@ -49,7 +50,6 @@ _SPELLINGS = (
     "`/v1/realtime` in the beta dialect, with `deployment` for the model. There `api-version` is left aside, and the "
     "key may stand in the URL as `api-key`. Doubled and trailing slashes do no harm."
 )
-_SDP = "application/sdp"
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
@@ -79,9 +79,13 @@ _OF_CALLS = [
 ]
 _RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
 _WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
+_ICE = {
+    ETAG: "Of the ICE session; a fragment says with `If-Match` which one it is about.",
+    ACCEPT_PATCH: "With which media types the session takes `PATCH`.",
+}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
-    "request": _SDP, "status": 201, "response": _SDP, "query": CallQuery, "headers": LOCATION | _RESUME | _WARNING
+    "request": SDP, "status": 201, "response": SDP, "query": CallQuery, "headers": LOCATION | _ICE | _RESUME | _WARNING
 }  # fmt: skip
 _CALL = "/v1/realtime/calls/{call_id}"
 _OPERATIONS = [
@@ -101,6 +105,15 @@ _OPERATIONS = [
         path=_CALL,
         summary="The same call by another way: an ICE restart, another peer. With its `Bridge-Resume-Key`.",
         **_OFFER | {"query": ResumeQuery},
+    ),
+    Operation(
+        method="patch",
+        path=_CALL,
+        summary="More candidates (204) or an ICE restart (200), with `If-Match`; or another offer of the same peer.",
+        request=FRAGMENT,
+        other_request=SDP,
+        response=FRAGMENT,
+        headers=_ICE,
     ),
     *(
         Operation(
@@ -212,9 +225,11 @@ def _description(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any
         "responses": {str(operation.status): done, "default": refused},
     }
     if operation.request is not None:
-        described["requestBody"] = {"required": operation.request == _SDP, **_content(operation.request, by_kind)}
-    if operation.request == _SDP:
-        encoding = {"sdp": {"contentType": _SDP}, "session": {"contentType": "application/json"}}
+        described["requestBody"] = {"required": operation.request == SDP, **_content(operation.request, by_kind)}
+    if operation.other_request is not None:
+        described["requestBody"]["content"] |= _content(operation.other_request, by_kind)["content"]
+    if operation.request == SDP:
+        encoding = {"sdp": {"contentType": SDP}, "session": {"contentType": "application/json"}}
         form = {"schema": by_kind[OfferForm], "encoding": encoding}
         described["requestBody"]["content"]["multipart/form-data"] = form
     parameters = _query_parameters(operation.query) if operation.query is not None else []

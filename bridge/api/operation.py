@@ -20,6 +20,8 @@ class Operation:
     path: str
     summary: str
     request: Any = None
+    other_request: str | None = None
+    """A media type that may be sent instead."""
     status: int = 200
     response: Any = None
     query: type[Struct] | None = None

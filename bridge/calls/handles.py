@@ -13,7 +13,7 @@ from bridge.media.contracts import Leg, PhoneOwner, Sink
 from bridge.turns import Work
 from bridge.wire.stats import CallWarning
 
-__all__ = ["AgentLobby", "AgentSeat", "CallAnswer", "CarrierCall", "SocketHandle", "SocketPlace"]
+__all__ = ["AgentLobby", "AgentSeat", "CallAnswer", "CarrierCall", "IceAnswer", "SocketHandle", "SocketPlace"]
 
 
 class SocketHandle(Protocol):
@@ -76,6 +76,16 @@ class CallAnswer:
     """With which the call's peer may come back; empty if it cannot."""
     warnings: tuple[CallWarning, ...] = ()
     """What of the offer could not be used."""
+    tag: str = ""
+    """Of its ICE session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IceAnswer:
+    """The answer to an ICE restart: the bridge's own fragment, and the new ICE session's tag."""
+
+    fragment: str = field(repr=False)
+    tag: str
 
 
 @dataclass(frozen=True, slots=True)

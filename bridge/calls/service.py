@@ -9,24 +9,26 @@ from dataclasses import replace
 from msgspec import UNSET
 from msgspec.structs import replace as with_fields
 
+from bridge.calls.conditions import IfMatch, newest_tag, patch_peer
 from bridge.calls.directory import CallRecord, unknown_call
-from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, SocketPlace
+from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, IceAnswer, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
 from bridge.calls.quotas import Quotas, Reservation
 from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
-from bridge.errors import BadRequest, NotImplementedHere
+from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.recording.recorder import Recorder
 from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.fragment import MAX_FRAGMENT_BYTES, parse_fragment
 from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
 from bridge.wire.stats import WEBRTC, WEBSOCKET, CallStats, Dialect, ListenerRole, RecordingStats, Transport
 
-__all__ = ["MAX_OFFER_BYTES", "CallService"]
+__all__ = ["MAX_FRAGMENT_BYTES", "MAX_OFFER_BYTES", "CallService"]
 
 MAX_OFFER_BYTES = MAX_SDP_BYTES
 """Of an offer's SDP; a longer one is refused."""
@@ -143,11 +145,55 @@ class CallService:
             raise unknown_call(call_id)  # it is just ending, and takes nobody any more
         offer = parse_offer(sdp)
         session.audience.require_event(after)
+        return self._answer_again(session, offer) or self._answer(session, offer, after=after)
+
+    # Another word of the same peer
+
+    async def require_patchable(self, grant: Grant, call_id: str) -> None:
+        """Raises unless the key has opened the call, and may still say something of its peer."""
+        await self._find_own(grant, call_id)
+
+    async def patch_ice(self, grant: Grant, call_id: str, body: bytes, condition: IfMatch) -> IceAnswer | None:
+        """A peer's SDP fragment: more candidates, for which there is no answer, or an ICE restart.
+
+        Raises ``BadRequest``, and ``NotTheState`` or ``NoCondition`` as ``condition`` says.
+        """
+        fragment = parse_fragment(body)
+        session = await self._find_own(grant, call_id)
+        return patch_peer(self._offers, session.legs.all, fragment, condition)
+
+    async def renegotiate(self, grant: Grant, call_id: str, sdp: bytes, condition: IfMatch | None) -> CallAnswer:
+        """Another offer of the call's own peer: sound added, removed or held, an ICE restart.
+
+        Raises ``BadOffer`` if it is another peer's; that one comes back with the call's resume key.
+        """
+        offer = parse_offer(sdp)
+        session = await self._find_own(grant, call_id)
+        if condition is not None:
+            condition.require(newest_tag(self._offers, session.legs.all))
+        answer = self._answer_again(session, offer)
+        if answer is None:
+            raise BadOffer(
+                "The offer is not of the peer connection that this call has. Another one takes its place by "
+                f"POST /v1/realtime/calls/{call_id} with the call's Bridge-Resume-Key.",
+                param="sdp",
+            )
+        return answer
+
+    async def _find_own(self, grant: Grant, call_id: str) -> Session:
+        grant.require_owner()
+        session = await self._find(grant, call_id)
+        grant.require_owner_of(call_id)
+        if session.info.transport != WEBRTC:
+            raise BadRequest("This call is not over WebRTC: there is no ICE session to change.", param="call_id")
+        return session
+
+    def _answer_again(self, session: Session, offer: Offer) -> CallAnswer | None:
         for leg in session.legs.all:
             answer = self._offers.answer_again(leg, offer)
             if answer is not None:
                 return self._answered(session, offer, answer)
-        return self._answer(session, offer, after=after)
+        return None
 
     async def resume_with_socket(
         self, grant: Grant, session_id: str, *, after: str | None, dialect: Dialect
@@ -177,7 +223,13 @@ class CallService:
         for warning in offer.warnings:
             log.warning("call.warning", code=warning.code, message=warning.message)
         resume_key = session.lifetime.window.key if session.lifetime.window.is_possible else ""
-        return CallAnswer(call_id=session.info.id, sdp=answer, resume_key=resume_key, warnings=offer.warnings)
+        return CallAnswer(
+            call_id=session.info.id,
+            sdp=answer,
+            resume_key=resume_key,
+            warnings=offer.warnings,
+            tag=newest_tag(self._offers, session.legs.all) or "",
+        )
 
     # Attaching
 

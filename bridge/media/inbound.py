@@ -108,6 +108,8 @@ class InboundAudio:
         self.stats = InboundStats()
         self.red_payload_type: int | None = None
         """Set if redundancy was negotiated."""
+        self.payload_type = payload_type
+        """Of Opus; 0 if the peer sends no sound, or not yet."""
         self.taker: PassedPacketTaker | None = None
         """Gets every packet as it comes, whatever becomes of it here."""
         self.reader: PacketReader | None = None
@@ -116,7 +118,6 @@ class InboundAudio:
         """What comes out is nobody's sound."""
         self._decoder = self._ears = decoder
         self._mute = MuteDecoder(rate_hz)
-        self._payload_type = payload_type
         self._ticks_per_sample = CLOCK_HZ // rate_hz
         self._ssrc: int | None = None
         self._base = (0, 0, 0)  # at the timeline's start: its sequence number, how many were passed and came by then
@@ -154,11 +155,11 @@ class InboundAudio:
             return b""
         payload_type, sequence, rtp_timestamp, ssrc, start, end = header
         copies: Redundancy | None = None
-        if payload_type != self._payload_type:
+        if payload_type != self.payload_type:
             if payload_type != self.red_payload_type:
                 self.stats.foreign += 1
                 return b""
-            parsed = parse_red(packet, start, end, payload_type=self._payload_type)
+            parsed = parse_red(packet, start, end, payload_type=self.payload_type)
             if parsed is None:
                 self.stats.malformed += 1
                 return b""

@@ -41,7 +41,8 @@ class OutboundAudio:
         self._bytes_per_ms = 2 * rate_hz // 1000
         self._rate_hz = rate_hz
         self._limit_bytes = 2 * rate_hz * limit_s
-        self._payload_type = payload_type
+        self.payload_type = payload_type
+        """Of Opus; 0 if the peer hears no sound, or not yet."""
         self.ssrc = ssrc
         self._extensions: HeaderExtensions | None = None
         self._sequence = sequence
@@ -136,7 +137,7 @@ class OutboundAudio:
             return None, events
         packet = pack_rtp(
             payload,
-            payload_type=self._payload_type,
+            payload_type=self.payload_type,
             sequence=self._sequence,
             rtp_timestamp=rtp_timestamp,
             ssrc=self.ssrc,
@@ -168,7 +169,7 @@ class OutboundAudio:
         self.payload_bytes += len(passed.payload)
         packet = pack_rtp(
             passed.payload,
-            payload_type=self._payload_type,
+            payload_type=self.payload_type,
             sequence=sequence,
             rtp_timestamp=rtp_timestamp,
             ssrc=self.ssrc,

@@ -10,10 +10,11 @@ from msgspec.structs import asdict
 
 from bridge.config import is_loopback
 from bridge.context import CallContext
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, NotTheState
 from bridge.log import get_logger
 from bridge.media.contracts import Leg, LegOwner
 from bridge.webrtc.dtls import new_certificate
+from bridge.webrtc.fragment import IceFragment, write_fragment
 from bridge.webrtc.ice import Credentials, IceLite
 from bridge.webrtc.mux import Mux
 from bridge.webrtc.peer import Peer
@@ -140,18 +141,41 @@ class Endpoint:
         peer.renegotiate(offer)
         return self._answer(peer, peer.ice.offered(offer.ice_ufrag, offer.ice_pwd))
 
+    @staticmethod
+    def ice_tag(peer: Leg) -> str | None:
+        """A name of ``peer``'s present ICE session, another one after each restart; None if it has none, or is gone."""
+        if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or peer.lifetime.is_ending:
+            return None
+        return peer.ice.newest.ufrag
+
+    def take_fragment(self, peer: Leg, fragment: IceFragment) -> str | None:
+        """The fragment that answers one of ``peer``'s with new credentials, an ICE restart; None if it has none.
+
+        Raises ``NotTheState`` if its credentials are those from before a restart, or the peer is gone.
+        """
+        if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or peer.lifetime.is_ending:
+            raise NotTheState("The peer is gone.", param="If-Match")
+        newest, current = peer.ice.newest, peer.ice.credentials
+        if not fragment.credentials or (newest.remote_ufrag, newest.remote_pwd) in fragment.credentials:
+            return None
+        if (current.remote_ufrag, current.remote_pwd) in fragment.credentials:
+            raise NotTheState("The fragment is of an ICE session that another one has followed.", param="ice-ufrag")
+        offered = peer.ice.offered(*fragment.credentials[0])
+        return write_fragment(peer.negotiation.remote, self._parameters(peer, offered))
+
     def _answer(self, peer: Peer, credentials: Credentials) -> str:
-        return peer.answer(
-            AnswerParameters(
-                ice_ufrag=credentials.ufrag,
-                ice_pwd=credentials.pwd,
-                fingerprint=peer.fingerprint,
-                addresses=self.addresses,
-                port=self.port,
-                tcp_ports=tuple(port for port in (self.tcp_port, self._shared_tcp_port) if port is not None),
-                ssrc=peer.rtp.outbound.ssrc,
-                setup=peer.negotiation.dtls_role.setup,
-            )
+        return peer.answer(self._parameters(peer, credentials))
+
+    def _parameters(self, peer: Peer, credentials: Credentials) -> AnswerParameters:
+        return AnswerParameters(
+            ice_ufrag=credentials.ufrag,
+            ice_pwd=credentials.pwd,
+            fingerprint=peer.fingerprint,
+            addresses=self.addresses,
+            port=self.port,
+            tcp_ports=tuple(port for port in (self.tcp_port, self._shared_tcp_port) if port is not None),
+            ssrc=peer.rtp.outbound.ssrc,
+            setup=peer.negotiation.dtls_role.setup,
         )
 
 

@@ -317,6 +317,11 @@ class IceLite(IceAgent):
         """Our password."""
         return self.credentials.pwd
 
+    @property
+    def newest(self) -> Credentials:
+        """Of the last restart, whether or not its peer has come."""
+        return self.renewed or self.credentials
+
     def expect(self, ufrag: str, pwd: str) -> None:
         """The peer's half of the credentials, with which it answers our checks."""
         self.credentials = replace(self.credentials, remote_ufrag=ufrag, remote_pwd=pwd)

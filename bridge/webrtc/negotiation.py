@@ -33,7 +33,7 @@ class Negotiation:
         if (ours.application is None) is not (offer.application is None):
             raise BadOffer("A running call neither gets nor loses its data channel; make a new one.", param="m")
         for before, now in ((ours.inbound, offer.inbound), (ours.outbound, offer.outbound)):
-            if now is not None and (before is None or before.opus != now.opus):
+            if now is not None and before is not None and before.opus != now.opus:
                 raise BadOffer("A running call's Opus keeps its payload type (RFC 3264 section 8.3.2).", param="rtpmap")
         self.remote = offer
 

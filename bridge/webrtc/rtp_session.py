@@ -78,9 +78,12 @@ class RtpSession:
         self.hears = remote.receives_audio
         self._has_audio = remote.audio is not None
         self.inbound.red_payload_type = remote.inbound.red if remote.inbound is not None else None
+        if remote.inbound is not None:
+            self.inbound.payload_type = remote.inbound.opus
         wanted = remote.outbound
         if wanted is None:
             return
+        self.outbound.payload_type = wanted.opus
         extensions = wanted.extensions
         self.outbound.negotiate(
             extensions=HeaderExtensions(

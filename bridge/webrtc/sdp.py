@@ -27,6 +27,7 @@ __all__ = [
     "Offer",
     "OfferParameters",
     "SetupRole",
+    "candidate_lines",
     "parse_offer",
     "parse_remote",
     "write_answer",
@@ -415,7 +416,7 @@ def write_answer(offer: Offer, ours: AnswerParameters) -> str:
             lines += _application_lines()
         else:
             lines += _unused_lines(media)
-        lines += _candidate_lines(ours) if is_accepted else []
+        lines += candidate_lines(ours) if is_accepted else []
         lines += _transport_lines(ours)
     return "\r\n".join(lines) + "\r\n"
 
@@ -494,7 +495,7 @@ def _application_lines() -> list[str]:
     return [f"a=sctp-port:{_SCTP_PORT}", f"a=max-message-size:{MAX_MESSAGE_BYTES}"]
 
 
-def _candidate_lines(ours: AnswerParameters) -> list[str]:
+def candidate_lines(ours: AnswerParameters) -> list[str]:
     """All candidates at once, UDP first."""
     lines = [
         f"a=candidate:{index} 1 udp {_priority(index)} {address} {ours.port} typ host"

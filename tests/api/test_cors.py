@@ -57,7 +57,7 @@ async def test_page_that_a_key_names_reads_its_answers(serve_with: ServeWith) ->
             assert (reply.status, _reader(reply)) == (status, _NAMED)
             assert (
                 reply.headers["access-control-expose-headers"]
-                == "Location, Retry-After, Bridge-Resume-Key, Bridge-Warning"
+                == "Location, Link, Retry-After, ETag, Accept-Patch, Bridge-Resume-Key, Bridge-Warning"
             )
             assert "Origin" in reply.headers["vary"]
 

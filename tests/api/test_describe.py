@@ -129,7 +129,8 @@ def test_offer_and_its_call(path: str) -> None:
         ("model", "query"),
         ("intent", "query"),
     ]
-    assert operation["responses"]["201"]["headers"].keys() == {"Location", "Bridge-Resume-Key", "Bridge-Warning"}
+    headers = {"Location", "ETag", "Accept-Patch", "Bridge-Resume-Key", "Bridge-Warning"}
+    assert operation["responses"]["201"]["headers"].keys() == headers
 
 
 def _socket_query() -> dict[str, Any]:

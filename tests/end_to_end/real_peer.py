@@ -81,8 +81,17 @@ class Microphone(MediaStreamTrack):
 class RealPeer(EventLog):
     """One caller. ``async with`` makes the call and waits until its data channel is open."""
 
-    def __init__(self, url: str, *, path: str = "v1/realtime/calls", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        path: str = "v1/realtime/calls",
+        headers: Mapping[str, str] | None = None,
+        has_sound: bool = True,
+    ) -> None:
+        """``has_sound=False`` offers a data channel alone; ``offer_sound`` adds the microphone later."""
         super().__init__()
+        self._has_sound = has_sound
         self.microphone = Microphone()
         self.gone = asyncio.Event()
         self.connect_s = 0.0
@@ -138,6 +147,16 @@ class RealPeer(EventLog):
         """A client event over the data channel."""
         self._channel.send(json.dumps(event))
 
+    async def offer_sound(self) -> str:
+        """Another offer, with the microphone."""
+        self._connection.addTrack(self.microphone)
+        await self._connection.setLocalDescription(await self._connection.createOffer())
+        return self.offer
+
+    async def take_answer(self, answer: str) -> None:
+        """The answer to it."""
+        await self._connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+
     async def hang_up(self) -> None:
         """Closes the peer connection without a word over HTTP; may be called twice."""
         await self._connection.close()
@@ -155,7 +174,8 @@ class RealPeer(EventLog):
 
     async def _connect(self) -> None:
         connection = self._connection
-        connection.addTrack(self.microphone)
+        if self._has_sound:
+            connection.addTrack(self.microphone)
         await connection.setLocalDescription(await connection.createOffer())
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -26,7 +26,9 @@ __all__ = ["TARGETS", "main"]
 
 _ROOM_OF = {
     **dict.fromkeys(("binary", "red", "rtcp", "rtp", "stun"), "media"),
-    **dict.fromkeys(("asterisk", "audiosocket", "form", "genesys", "sdp", "telnyx", "twilio"), "signalling"),
+    **dict.fromkeys(
+        ("asterisk", "audiosocket", "form", "fragment", "genesys", "sdp", "telnyx", "twilio"), "signalling"
+    ),
     **dict.fromkeys(("client_beta", "client_ga", "server_beta", "server_ga"), "events"),
 }
 TARGETS = sorted(_ROOM_OF)

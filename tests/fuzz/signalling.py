@@ -16,6 +16,7 @@ from bridge.telephony.genesys.dialect import Genesys
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import TELNYX_DIALECT
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
+from bridge.webrtc.fragment import parse_fragment
 from bridge.webrtc.sdp import AnswerParameters, Fingerprint, parse_offer, parse_remote, write_answer
 from tests.fuzz.oracle import Target, lines_changed, values_changed
 from tests.telephony.test_garbage import _SAMPLES
@@ -47,6 +48,25 @@ def _sdp(data: bytes) -> None:
     assert answer.count("\r\nm=") == len(offer.media)
     assert len(answer) < 20_000 + 4 * len(data)
     assert parse_remote(answer.encode()).ice_ufrag == _ANSWER.ice_ufrag
+
+
+# SDP fragments
+
+
+def _fragment_seeds() -> list[bytes]:
+    head = b"a=ice-lite\r\na=group:BUNDLE 0 1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n"
+    pair = b"a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n"
+    host = b"a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw network-id 1\r\n"
+    relay = b"a=candidate:2 1 tcp 5 2001:db8::1 9 typ relay raddr 192.0.2.1 rport 9 tcptype active\r\n"
+    return [head + pair + host + relay + b"a=end-of-candidates\r\n", pair + head, host * 3]
+
+
+def _fragment(data: bytes) -> None:
+    """It is read or refused; what is read has whole credentials, and no more candidates than lines."""
+    with suppress(BadRequest):
+        fragment = parse_fragment(data)
+        assert all(ufrag and pwd for ufrag, pwd in fragment.credentials)
+        assert len(fragment.candidates) <= data.count(b"\n") + 1
 
 
 # Forms
@@ -155,6 +175,7 @@ def _audiosocket(data: bytes) -> None:
 
 TARGETS = {
     "sdp": Target(_sdp, _sdp_seeds, lines_changed(_sdp_seeds()), everyday_runs=4_000),
+    "fragment": Target(_fragment, _fragment_seeds, lines_changed(_fragment_seeds()), everyday_runs=4_000),
     "form": Target(_form, _form_seeds, lines_changed(_form_seeds()), everyday_runs=12_000),
     "twilio": Target(_twilio, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),
     "telnyx": Target(_telnyx, _carrier_seeds, values_changed(_carrier_seeds()), everyday_runs=15_000),

@@ -82,6 +82,8 @@ async def test_hold(endpoint: Endpoint, place_call: Placing) -> None:
     answer = again(caller, held)
     assert answer is not None
     assert "a=recvonly" in answer
+    await caller.works()  # what was on its way, such as the silence of the beginning, has come
+    ear.rtp.clear()
     caller.peer.play(PART, bytes(9600))
     await caller.works()
     assert ear.rtp == []

@@ -1,0 +1,61 @@
+"""Which ICE session a request is about: entity-tags and ``If-Match``, as RFC 9725 section 4.3.1 has them.
+
+Requests of one peer may overtake each other. The tag names the ICE session, so that candidates of the one before a
+restart do not count for the one after it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bridge.calls.handles import IceAnswer
+from bridge.errors import NoCondition, NotTheState
+from bridge.media.contracts import Leg
+from bridge.webrtc.endpoint import Endpoint
+from bridge.webrtc.fragment import IceFragment
+
+__all__ = ["IfMatch", "newest_tag", "patch_peer"]
+
+_ANY = "*"
+_TAG = re.compile(r'(W/)?"([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class IfMatch:
+    """A request's ``If-Match`` (RFC 9110 section 13.1.1)."""
+
+    tags: frozenset[str]
+    """Strong entity-tags, without their quotes; ``*`` stands for any."""
+
+    @classmethod
+    def parse(cls, header: str | None) -> "IfMatch":
+        """What the header says; raises ``NoCondition`` if it is absent.
+
+        ``*`` in quotes is taken for any too: the RFC's own example has it so.
+        """
+        if header is None:
+            advice = "Say with If-Match which ICE session this is about: its ETag, or * for a restart."
+            raise NoCondition(advice, param="If-Match")
+        if header.strip() == _ANY:
+            return cls(frozenset({_ANY}))
+        return cls(frozenset(tag for is_weak, tag in _TAG.findall(header) if not is_weak))
+
+    def require(self, tag: str | None) -> None:
+        """Raises ``NotTheState`` unless the ICE session ``tag``, None if there is none, is one that is meant."""
+        if tag is None or self.tags.isdisjoint({_ANY, tag}):
+            raise NotTheState("No ICE session of this peer has that entity-tag now.", param="If-Match")
+
+
+def newest_tag(endpoint: Endpoint, legs: Sequence[Leg]) -> str | None:
+    """The tag of the present ICE session: that of the leg which came last."""
+    return endpoint.ice_tag(legs[-1]) if legs else None
+
+
+def patch_peer(endpoint: Endpoint, legs: Sequence[Leg], fragment: IceFragment, condition: IfMatch) -> IceAnswer | None:
+    """Gives a fragment to the leg that came last; what answers it, if it is an ICE restart.
+
+    Raises ``NotTheState``.
+    """
+    condition.require(newest_tag(endpoint, legs))
+    answer = endpoint.take_fragment(legs[-1], fragment)
+    return None if answer is None else IceAnswer(fragment=answer, tag=newest_tag(endpoint, legs) or "")
