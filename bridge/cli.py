@@ -1,6 +1,7 @@
 """The command line: ``bridge serve`` runs the daemon, ``bridge config`` says what settings it would have.
 
-``bridge call``, ``bridge bench`` and ``bridge check`` call any Realtime server.
+``bridge call``, ``bridge bench`` and ``bridge check`` call any Realtime server. ``bridge calls``, ``bridge listen`` and
+``bridge hangup`` are for who runs a bridge.
 
 Only the command that was chosen is imported, so that ``bridge --help`` and ``bridge --version`` answer at once.
 """
@@ -10,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bridge import __version__
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from bridge.config.load import Sources
 
-__all__ = ["main"]
+__all__ = ["main", "whole_parser"]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,15 +56,34 @@ def _heed_interrupts() -> None:
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     """All commands by name, and the flags of the one that ``words`` choose: the first of them that is no flag."""
-    parser = _Parser(prog="bridge", description="A WebRTC-to-WebSocket bridge for the Realtime API.")
-    parser.add_argument("--version", action="version", version=f"bridge {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     chosen = next((word for word in words if not word.startswith("-")), None)
+    return _parser_of(lambda name: name == chosen)
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """All commands with all of their flags, for what completes and what describes them: it imports every command."""
+    return _parser_of(lambda name: True)
+
+
+def _parser_of(is_wanted: Callable[[str], bool]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="bridge", usage="bridge COMMAND [FLAGS]", add_help=False)
+    _describe(parser, f"A WebRTC-to-WebSocket bridge for the Realtime API.\n\n{_list_of_commands()}")
+    parser.add_argument("-h", "--help", action="help", help="show this; bridge COMMAND --help shows a command's flags")
+    parser.add_argument("--version", action="version", version=f"bridge {__version__}", help="show the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="bridge", help=argparse.SUPPRESS)
     for name, (meaning, add_flags) in _COMMANDS.items():
         command = commands.add_parser(name, help=meaning)
-        if name == chosen:
+        if is_wanted(name):
             add_flags(command)
     return parser
+
+
+def _list_of_commands() -> str:
+    """Each command with what it is for, by task."""
+    lines: list[str] = []
+    for task, commands in _TASKS.items():
+        lines += [f"{task}:", *(f"  {name:<9} {meaning}" for name, (meaning, _) in commands.items()), ""]
+    return "\n".join(lines)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,11 +134,13 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "What a start with these settings would have, without starting anything."
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    check = commands.add_parser("check", help="say all that is wrong with a file, beside the environment and flags")
+    meaning = "Says all that is wrong with a file, beside the environment and flags. It starts nothing."
+    check = commands.add_parser("check", help="say all that is wrong with a file", description=meaning)
     check.usage = "bridge config check FILE [--SETTING VALUE ...]"
     check.add_argument("config", metavar="FILE", help="TOML file of settings")
     check.set_defaults(run=_check_config)
-    show = commands.add_parser("show", help="show each setting and where it comes from; secrets are masked")
+    meaning = "Shows each setting and where it comes from. Secrets are masked."
+    show = commands.add_parser("show", help="show each setting and where it comes from", description=meaning)
     show.usage = "bridge config show [--config FILE] [--SETTING VALUE ...]"
     show.add_argument("--config", metavar="FILE", help="TOML file of settings")
     show.set_defaults(run=_show_config)
@@ -136,8 +158,7 @@ def _add_call(parser: argparse.ArgumentParser) -> None:
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     from bridge.client.bench.command import DESCRIPTION, add_bench_flags
 
-    parser.description = DESCRIPTION
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    _describe(parser, DESCRIPTION)
     add_bench_flags(parser)
     parser.set_defaults(run=_bench)
 
@@ -145,19 +166,60 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 def _add_check(parser: argparse.ArgumentParser) -> None:
     from bridge.client.check.command import DESCRIPTION, add_check_flags
 
-    parser.description = DESCRIPTION
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    _describe(parser, DESCRIPTION)
     add_check_flags(parser)
     parser.set_defaults(run=_check)
 
 
-_COMMANDS = {
-    "serve": ("run the daemon", _add_serve),
-    "config": ("check a file of settings, or show which settings count", _add_config),
-    "call": ("make a call: say something to a Realtime server and hear its answer", _add_call),
-    "bench": ("make many calls at once to a Realtime server, and measure", _add_bench),
-    "check": ("ask a Realtime server, row by row, what it does of the protocol", _add_check),
+def _add_calls(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.operators.calls import CALLS, add_calls_flags
+
+    _describe(parser, CALLS)
+    add_calls_flags(parser)
+    parser.set_defaults(run=_calls)
+
+
+def _add_listen(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.operators.listen import LISTEN, add_listen_flags
+
+    _describe(parser, LISTEN)
+    add_listen_flags(parser)
+    parser.set_defaults(run=_listen)
+
+
+def _add_hang_up(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.operators.calls import HANG_UP, add_hang_up_flags
+
+    _describe(parser, HANG_UP)
+    add_hang_up_flags(parser)
+    parser.set_defaults(run=_hang_up)
+
+
+def _describe(parser: argparse.ArgumentParser, description: str) -> None:
+    """Shows ``description`` with the lines that it has."""
+    parser.description = description
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+_Command = tuple[str, Callable[[argparse.ArgumentParser], None]]
+
+_TASKS: dict[str, dict[str, _Command]] = {
+    "run a bridge": {
+        "serve": ("run the daemon", _add_serve),
+        "config": ("check a file of settings, or show which settings count", _add_config),
+    },
+    "look after its calls": {
+        "calls": ("list the calls, and say what is wrong with one", _add_calls),
+        "listen": ("listen to a running call: transcript, and both sides as sound", _add_listen),
+        "hangup": ("end a running call", _add_hang_up),
+    },
+    "call a Realtime server, this one or any other": {
+        "call": ("make a call: say something and hear the answer", _add_call),
+        "bench": ("make many calls at once, and measure", _add_bench),
+        "check": ("ask, row by row, what it does of the protocol", _add_check),
+    },
 }
+_COMMANDS = {name: command for commands in _TASKS.values() for name, command in commands.items()}
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -225,6 +287,24 @@ def _check(arguments: argparse.Namespace) -> int:
 
     log.configure("auto", "error")
     return run_check(arguments, os.environ, _new_runner)
+
+
+def _calls(arguments: argparse.Namespace) -> int:
+    from bridge.client.operators.calls import run_calls
+
+    return run_calls(arguments, os.environ)
+
+
+def _listen(arguments: argparse.Namespace) -> int:
+    from bridge.client.operators.listen import run_listen
+
+    return run_listen(arguments, os.environ, _new_runner)
+
+
+def _hang_up(arguments: argparse.Namespace) -> int:
+    from bridge.client.operators.calls import run_hang_up
+
+    return run_hang_up(arguments, os.environ)
 
 
 def _new_runner() -> "asyncio.Runner":

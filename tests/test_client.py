@@ -132,7 +132,7 @@ def test_the_url_says_how_to_call(arguments: list[str], transport: str) -> None:
     """A WebSocket's URL is called over WebSocket, every other over WebRTC, unless it is said."""
     parser = argparse.ArgumentParser()
     add_call_flags(parser)
-    assert transport_of(parser.parse_args(arguments)) == transport
+    assert transport_of(parser.parse_args(arguments), {}) == transport
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://me:secret@h", "http://h:port", "http://[h"])

@@ -74,11 +74,24 @@ class Address:
         path = f"{ws.path.removesuffix('/realtime')}/telephony/{name}"
         return urlunsplit((http.scheme, http.netloc, path, "", "")), urlunsplit((ws.scheme, ws.netloc, path, "", ""))
 
-    def listener(self, call_id: str) -> str:
-        """Takes a WebSocket that listens to a call with its sound."""
+    def listener(self, call_id: str, **choices: str) -> str:
+        """Takes a WebSocket that listens to a call with its sound; ``choices`` are the others of its URL."""
         parts = urlsplit(self.socket)
         query = [(key, value) for key, value in parse_qsl(parts.query) if key != "model"]
-        return urlunsplit(parts._replace(query=urlencode([*query, ("call_id", call_id), ("audio", "pcm16")])))
+        asked = {"call_id": call_id, "audio": "pcm16", **choices}
+        return urlunsplit(parts._replace(query=urlencode([*query, *asked.items()])))
+
+    def resource(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """Another resource of the same API: ``path`` stands behind its root (``…/v1``)."""
+        parts = urlsplit(self.calls)
+        root = parts.path.removesuffix(_ENDPOINTS[0])
+        return urlunsplit((parts.scheme, parts.netloc, f"{root}{path}", urlencode(query or {}), ""))
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: below it are the pages that are not of the API."""
+        parts = urlsplit(self.calls)
+        return f"{parts.scheme}://{parts.netloc}"
 
 
 def parse_address(url: str, model: str | None = None) -> Address:

@@ -19,7 +19,7 @@ from bridge.client.address import CallFailed
 from bridge.client.call import Call, Summary
 from bridge.client.carriers.dialling import Dialling
 from bridge.client.carriers.table import CARRIERS, SIMULATORS
-from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of
+from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of, url_of
 from bridge.client.phone_call import PhoneCall, PhonePlan
 from bridge.client.screen import BOLD, DIM, RED, Bar, painter, printable
 from bridge.client.sound import read_sound, write_sound
@@ -58,6 +58,10 @@ _SHOWN = frozenset(
 
 def add_call_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``bridge call``."""
+    parser.usage = "bridge call [URL] --in FILE [FLAGS]"
+    parser.description = (
+        "Makes a call, says what is in a file or a text, and waits for the answer. It shows what happens, and figures."
+    )
     add_server_flags(parser, sound_help="sound file to speak, in any format and at any rate")
     add = parser.add_argument
     add("--text", help="typed message, sent before the sound; without --in it is answered at once")
@@ -97,7 +101,7 @@ def run_call(
         )
     if arguments.sound is None and arguments.text is None:
         arguments.usage_error("say something: give --in FILE or --text MESSAGE")
-    if arguments.listen and transport_of(arguments) != "webrtc":
+    if arguments.listen and transport_of(arguments, environ) != "webrtc":
         arguments.usage_error("--listen needs a call that can be joined: --transport webrtc")
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout, shows_all=arguments.events)
     call: Call | PhoneCall | None = None
@@ -138,7 +142,7 @@ def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Ph
     variable = SIMULATORS[arguments.carrier].variable
     dialling = Dialling(
         carrier=arguments.carrier,
-        url=arguments.url,
+        url=url_of(arguments, environ),
         secret=arguments.secret or environ.get(variable, "").partition(",")[0],
         public_url=arguments.public_url or environ.get("BRIDGE_PUBLIC_URL"),
         codec=arguments.codec,

@@ -27,6 +27,8 @@ __all__ = ["SettingsReading", "Sources", "load", "of_flat"]
 _KUBERNETES_NAME = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
+_OF_CLIENTS = frozenset({"BRIDGE_URL"})  # where the commands that ask a bridge find it
+
 
 def load(
     argv_values: Mapping[str, Any],
@@ -121,7 +123,8 @@ class Sources:
             yield from self._of_file(self.config_path)
         for variable, text in self.environ.items():
             # An empty variable is an unset one: that is how container tools pass on what nobody set.
-            if variable.startswith(PREFIX) and text and not _is_of_kubernetes(variable, text):
+            is_ours = variable.startswith(PREFIX) and variable not in _OF_CLIENTS
+            if is_ours and text and not _is_of_kubernetes(variable, text):
                 yield _Given(variable.removeprefix(PREFIX).lower(), text, f"environment {variable}")
         for name, value in self.argv_values.items():
             if (name in self._settings or self._is_secret_file(name)) and value is not None:

@@ -53,6 +53,12 @@ _OF_PEERS = (
 )
 _OF_CARRIERS = (
     _Sum("bridge_telephony_messages_received", "Messages with callers' sound that came from carriers.", "messages"),
+    _Sum(
+        "bridge_telephony_input_late_seconds",
+        "Of telephone callers' sound, what came late, in bursts after a pause.",
+        "input_late_ms",
+        _MS,
+    ),
     _Sum("bridge_telephony_late_seconds", "By which carriers played later than they should.", "late_ms", _MS),
     _Sum("bridge_telephony_returns", "Connections of carriers that were lost and came back.", "returns"),
 )

@@ -91,6 +91,8 @@ class JsonSpec:
     needs_stream: bool = False
     ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
+    numbers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Who calls whom, which become parameters as well: the call is found by them. Parameters of that name win."""
     takes_rest: bool = False
     """Everything else at the top of the start is a parameter, too."""
     tokens: tuple[str, ...] = ()
@@ -249,7 +251,8 @@ class JsonDialect:
 
     def _parameters(self, said: dict[str, Any]) -> dict[str, str]:
         spec = self._spec
-        parameters: dict[str, str] = {}
+        numbers = {name: _first_text(said, places) for name, places in spec.numbers.items()}
+        parameters: dict[str, str] = {name: number for name, number in numbers.items() if number}
         if spec.takes_rest:
             known = {*spec.tag, spec.encoding, spec.rate}
             parameters |= {

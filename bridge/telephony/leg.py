@@ -23,6 +23,7 @@ from bridge.resume_window import ResumeWindow
 from bridge.state_machine import StateMachine
 from bridge.telephony import dialect as said
 from bridge.telephony.clock import Clock
+from bridge.telephony.lateness import InputLateness
 from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 from bridge.wire.stats import CarrierLegStats
@@ -125,6 +126,7 @@ class CarrierLeg:
     ) -> None:
         self.context = context
         self.audio = CarrierPlayout(started.output_format, traits, limit_s=limit_s)
+        self.input_lateness = InputLateness(started.audio_format)
         self.faults: Counter[str] = Counter()
         self._log = context.logger("telephony", carrier_ids=dict(context.carrier_ids))
         self._state = StateMachine("telephone leg", LegState.CONNECTING, _NEXT, log=self._log)
@@ -179,6 +181,7 @@ class CarrierLeg:
         match event:
             case bytes():
                 self._messages += 1
+                self.input_lateness.add(len(event), self._clock.now)
                 self._owner.receive_leg_audio(event)
             case said.MarkPlayed(mark):
                 self._report(self.audio.played(mark, self._clock.now))
@@ -281,6 +284,7 @@ class CarrierLeg:
             messages=self._messages,
             sent=self.audio.frames,
             queued_ms=self.audio.queued_ms,
+            input_late_ms=self.input_lateness.late_ms,
             late_ms=self.audio.late_ms,
             overflow_ms=self.audio.overflow_ms,
             returns=self._returns,

@@ -151,6 +151,9 @@ class CarrierLegStats(LegStats, frozen=True, kw_only=True):
 
     is_connected: bool
     messages: Annotated[int, Meta(description="of the caller's sound")]
+    input_late_ms: Annotated[
+        int, Meta(description="of the caller's sound, what came late, in a burst after a pause of 0.1 s or more")
+    ]
     late_ms: Annotated[int, Meta(description="by which the carrier played later than it should")]
     returns: Annotated[int, Meta(description="how often the carrier's connection was lost and came back")]
 

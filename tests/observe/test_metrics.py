@@ -37,7 +37,15 @@ _PEER = PeerStats(
     remote_lost_percent=0.0, remote_jitter_ms=0.0, moves=1, datagrams_dropped=0,
 )  # fmt: skip
 _CARRIER = CarrierLegStats(
-    sent=50, queued_ms=400, overflow_ms=0, faults=0, is_connected=True, messages=70, late_ms=500, returns=1
+    sent=50,
+    queued_ms=400,
+    overflow_ms=0,
+    faults=0,
+    is_connected=True,
+    messages=70,
+    input_late_ms=800,
+    late_ms=500,
+    returns=1,
 )
 
 
@@ -193,6 +201,7 @@ async def test_a_telephone_call_has_figures_of_its_own(house: House) -> None:
     found = await house.figures()
     assert found["bridge_telephony_messages_received_total"] == {("twilio",): 140}
     assert found["bridge_telephony_late_seconds_total"] == {("twilio",): 1.0}
+    assert found["bridge_telephony_input_late_seconds_total"] == {("twilio",): 1.6}
     assert found["bridge_telephony_returns_total"] == {("twilio",): 2}
     assert found["bridge_playback_queued_seconds"] == {(): 2.0}
     assert found["bridge_playback_queued_longest_seconds"] == {(): 1.6}

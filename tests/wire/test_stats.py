@@ -22,7 +22,7 @@ _FIELDS = {
     | {"packets", "lost", "late", "too_fast", "doubles", "recovered", "concealed_ms", "silence_ms", "jitter_ms"}
     | {"reorder_ms", "held", "round_trip_ms", "passed_on", "resent", "remote_lost_percent", "remote_jitter_ms"}
     | {"moves", "datagrams_dropped"},
-    CarrierLegStats: _LEG | {"is_connected", "messages", "late_ms", "returns"},
+    CarrierLegStats: _LEG | {"is_connected", "messages", "input_late_ms", "late_ms", "returns"},
     ListenerStats: {"id", "role", "dialect", "audio", "chunk_ms", "chunk_size", "tracks", "events", "framing"}
     | {"is_held", "last_event_id", "backlog_bytes", "dropped_events", "dropped_ms"},
     BearerStats: {"kind", "input", "output", "quality"},
@@ -45,7 +45,15 @@ def test_no_field_is_lost_or_renamed(kind: type[msgspec.Struct]) -> None:
 def test_a_running_call_does_not_name_its_session_nor_its_end() -> None:
     """The list of calls leaves out what one call alone tells, or one that is over; a leg's own figures come whole."""
     leg = CarrierLegStats(
-        sent=1, queued_ms=0, overflow_ms=0, faults=0, is_connected=True, messages=7, late_ms=0, returns=0
+        sent=1,
+        queued_ms=0,
+        overflow_ms=0,
+        faults=0,
+        is_connected=True,
+        messages=7,
+        input_late_ms=0,
+        late_ms=0,
+        returns=0,
     )
     told = msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(CALL_STATS, peer=leg)))
     assert told.keys() == _FIELDS[CallStats] - {"session", "ended_at", "result", "reason"}

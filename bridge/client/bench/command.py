@@ -45,6 +45,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 def add_bench_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``bridge bench``."""
+    parser.usage = "bridge bench [URL] [FLAGS]"
     add_server_flags(
         parser, sound_help='sound file to speak, in any format (default: "Hello, please count to five.", 1.6 s)'
     )

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
+from bridge.client.address import DEFAULT_MODEL, CallFailed
 from bridge.client.check import report
 from bridge.client.check.rows import ROWS
 from bridge.client.check.runner import Outcome, chosen, run, speech_s
 from bridge.client.check.steps import Row
 from bridge.client.check.target import CheckTarget
-from bridge.client.flags import KEY_VARIABLES, check_out
+from bridge.client.flags import add_where_flags, check_out, key_of, url_of
 from bridge.client.screen import BOLD, Bar, painter, printable
 from bridge.client.sound import PHRASE, read_sound
 
@@ -33,9 +33,9 @@ _GROUPS = tuple(dict.fromkeys(row.group for row in ROWS))
 
 def add_check_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of ``bridge check``."""
+    parser.usage = "bridge check [URL] [FLAGS]"
+    add_where_flags(parser, url_help="server or API root")
     add = parser.add_argument
-    add("url", nargs="?", default=DEFAULT_URL, metavar="URL", help=f"server or API root (default: {DEFAULT_URL})")
-    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in KEY_VARIABLES)}")
     add("--model", help=f"default: {DEFAULT_MODEL}")
     add("--dialect", choices=("ga", "beta"), default="ga", help="the form of the protocol (default: ga)")
     add("--transport", choices=("websocket", "webrtc"), default="websocket", help="default: websocket")
@@ -58,20 +58,17 @@ def add_check_flags(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write everything as JSON")
     add("--junit", metavar="FILE", help="write a JUnit report")
     add("--html", metavar="FILE", help="write one page that stands alone")
-    parser.set_defaults(usage_error=parser.error)
 
 
 def run_check(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
     """Runs the rows that the flags choose; 0 if none failed."""
-    target = CheckTarget(
-        arguments.url,
-        arguments.api_key or next((environ[name] for name in KEY_VARIABLES if environ.get(name)), None),
-        arguments.model,
-        arguments.dialect,
-        arguments.transport,
-    )
+    try:
+        key = key_of(arguments, environ)
+    except CallFailed as failure:
+        return _complain(failure.message)
+    target = CheckTarget(url_of(arguments, environ), key, arguments.model, arguments.dialect, arguments.transport)
     known = {*_GROUPS, *(row.id for row in ROWS)}
     if unknown := [name for name in arguments.only if name not in known]:
         arguments.usage_error(f"--only {unknown[0]}: there is no such group or row; --list shows them")

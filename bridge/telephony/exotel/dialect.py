@@ -35,6 +35,7 @@ EXOTEL_DIALECT = JsonSpec(
         "stream_sid": ("stream_sid", "streamSid", "start.stream_sid", "start.streamSid"),
     },
     parameters=("start.custom_parameters", "start.customParameters"),
+    numbers={"from": ("start.from",), "to": ("start.to",)},
     encoding="start.media_format.encoding",
     rate="start.media_format.sample_rate",
     rate_query="sample-rate",

@@ -40,6 +40,7 @@ TELNYX_DIALECT = JsonSpec(
         "stream_id": ("stream_id",),
     },
     parameters=("start.custom_parameters",),
+    numbers={"from": ("start.from",), "to": ("start.to",)},
     tokens=("start.stream_auth_token",),
     greeting_tokens=(AUTH_TOKEN_HEADER, f"connected.{AUTH_TOKEN_HEADER}"),
     encoding="start.media_format.encoding",

@@ -46,6 +46,14 @@ def test_the_address_decides_the_rate(query: dict[str, str], media_format: dict[
     assert started == CallStarted("c1", pcm16_at(rate_hz), {}, "t", ids=ids)
 
 
+def test_a_call_is_found_by_its_numbers() -> None:
+    """Who calls whom comes in the start, beside the parameters."""
+    start = {"stream_sid": "s1", "call_sid": "c1", "from": "09876543210", "to": "08012345678"}
+    [started] = _dialect().decode_message(json.dumps({"event": "start", "stream_sid": "s1", "start": start}))
+    assert isinstance(started, CallStarted)
+    assert started.parameters == {"from": "09876543210", "to": "08012345678"}
+
+
 @pytest.mark.parametrize("name", ["stream_sid", "streamSid"])
 def test_messages_both_ways(name: str) -> None:
     """Sound is numbered by texts; the stream's id is called as the start called it."""

@@ -25,6 +25,7 @@ _START: dict[str, Any] = {
     "media_format": {"encoding": "PCMU", "sample_rate": 8000, "channels": 1},
 }
 
+_NUMBERS = {"from": "+15550001111", "to": "+15550002222"}
 _IDS = {"call_control_id": "v3:abc", "call_session_id": "s-1", "stream_id": _STREAM}
 
 
@@ -51,7 +52,7 @@ def test_start() -> None:
     """``connected`` says nothing, ``start`` has the call."""
     dialect = _dialect()
     assert dialect.decode_message('{"event":"connected","version":"1.0.0"}') == []
-    assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, _IDS)]
+    assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, _NUMBERS, None, G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_codec_of_the_answer(codec: str, rate: str | None, answer_format: AudioF
     """As the application asked Telnyx for it, told on the URL or in the parameters, by Telnyx's own names."""
     told = {ANSWER_CODEC: codec} | ({ANSWER_RATE: rate} if rate is not None else {})
     by_url, by_parameters = _dialect(query=told), _dialect()
-    expected = [CallStarted("v3:abc", G711_ALAW, {}, None, answer_format, _IDS)]
+    expected = [CallStarted("v3:abc", G711_ALAW, _NUMBERS, None, answer_format, _IDS)]
     start = {"media_format": {"encoding": "PCMA", "sample_rate": 8000}}
     assert by_url.decode_message(_start(**start)) == expected
     assert by_parameters.decode_message(_start(**start, custom_parameters=told)) == expected
@@ -107,9 +108,10 @@ def test_other_codecs_of_the_answer_are_refused(codec: str, rate: str) -> None:
 def test_null_is_as_if_it_were_not_there(name: str) -> None:
     """In ``start``, and for the track of sound."""
     dialect = _dialect()
+    numbers = {known: number for known, number in _NUMBERS.items() if known != name}
     ids = {known: "" if known == name else value for known, value in _IDS.items()}
     assert dialect.decode_message(_start(**{name: None})) == [
-        CallStarted("v3:abc", G711_ULAW, {}, None, G711_ULAW, ids)
+        CallStarted("v3:abc", G711_ULAW, numbers, None, G711_ULAW, ids)
     ]
     for track in (None, "inbound_track", "inbound"):
         assert dialect.decode_message(_said("media", media={"track": track, "payload": "/w=="})) == [b"\xff"]
@@ -131,15 +133,16 @@ def test_other_codecs_are_refused(encoding: str, rate: int) -> None:
         ({"custom_parameters": {"token": "t", "a": 1}}, {"a": "1"}, "t"),
         ({"custom_parameters": [{"name": "token", "value": "t"}, {"name": "a", "value": "1"}]}, {"a": "1"}, "t"),
         ({"stream_auth_token": "t"}, {}, "t"),
+        ({"custom_parameters": {"from": "the queue"}}, {"from": "the queue"}, None),
         ({"custom_parameters": None}, {}, None),
         ({"custom_parameters": {"a": None, "b": 1}}, {"b": "1"}, None),
         ({"custom_parameters": [{"name": "a", "value": None}, {"name": None}, 7]}, {}, None),
     ],
 )
 def test_parameters_and_token(given: dict[str, Any], parameters: dict[str, str], token: str | None) -> None:
-    """As an object or as a list; the token comes with them, or in a field of its own."""
+    """As an object or as a list; the token comes with them, or in a field of its own. They win over the numbers."""
     assert _dialect().decode_message(_start(**given)) == [
-        CallStarted("v3:abc", G711_ULAW, parameters, token, G711_ULAW, _IDS)
+        CallStarted("v3:abc", G711_ULAW, _NUMBERS | parameters, token, G711_ULAW, _IDS)
     ]
 
 
@@ -149,10 +152,10 @@ def test_token_of_the_upgrade_and_of_connected() -> None:
     for connected in ({name: "c"}, {"connected": {name: "c"}}):
         dialect = _dialect()
         dialect.decode_message(json.dumps({"event": "connected", **connected}))
-        assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "c", G711_ULAW, _IDS)]
+        assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, _NUMBERS, "c", G711_ULAW, _IDS)]
     dialect = _dialect("h")
     dialect.decode_message('{"event":"connected","version":"1.0.0"}')
-    assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, {}, "h", G711_ULAW, _IDS)]
+    assert dialect.decode_message(_start()) == [CallStarted("v3:abc", G711_ULAW, _NUMBERS, "h", G711_ULAW, _IDS)]
 
 
 @pytest.mark.parametrize("length", [1, 160, 161, 1600, 8000])

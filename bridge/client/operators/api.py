@@ -1,0 +1,122 @@
+"""The bridge's HTTP API as whoever runs it asks it: with an API key, from a terminal, one request at a time."""
+
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from bridge.client.address import NO_REDIRECTS, CallFailed, authorization, explain, parse_address
+
+__all__ = ["BridgeApi", "CallRow", "Reply", "UpstreamRow"]
+
+_TIMEOUT_S = 10.0
+_MAX_BYTES = 256 * 1024 * 1024  # 100,000 ended calls, of which the settings allow no more
+_NOT_FOUND = "call_id_not_found"
+_OF_CALLERS = ("from", "caller", "caller_id", "callerid", "ani")
+"""What carriers call the caller's number, in small letters."""
+
+
+class UpstreamRow(Struct, frozen=True, kw_only=True):
+    """Who answers a call."""
+
+    name: str = ""
+    lost: int = 0
+
+
+class CallRow(Struct, frozen=True, kw_only=True):
+    """What ``GET /v1/calls`` says of a call, as far as a person is told of it; an older bridge may leave some out."""
+
+    id: str
+    state: str = ""
+    transport: str = ""
+    started_at: float = 0.0
+    seconds: float = 0.0
+    metadata: dict[str, str] = {}
+    listeners: list[Any] = []
+    peer: dict[str, float | bool | None] | None = None
+    """Figures of what bears the caller's sound."""
+    upstream: UpstreamRow = UpstreamRow()
+    dropped_events: int = 0
+    ended_at: float | None = None
+    result: str = ""
+    reason: str = ""
+
+    @property
+    def caller(self) -> str:
+        """The caller's telephone number, if the carrier has told it."""
+        named = {name.lower(): value for name, value in self.metadata.items()}
+        return next((named[name] for name in _OF_CALLERS if named.get(name)), "")
+
+
+class _CallList(Struct, frozen=True):
+    data: list[CallRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a request brought."""
+
+    body: bytes = field(repr=False)
+    headers: Message
+
+
+class BridgeApi:
+    """The API behind any URL of a bridge; every method may raise ``CallFailed``. It blocks."""
+
+    def __init__(self, url: str, api_key: str | None, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self.address = parse_address(url)
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+
+    def list_calls(self, query: str = "", *, ended: bool = False) -> bytes:
+        """The calls that run, or that have ``ended``, as the bridge's JSON; only those that ``query`` finds."""
+        asked = {"ended": "1" if ended else "0", **({"q": query} if query else {})}
+        return self.ask("GET", self.address.resource("/calls", asked)).body
+
+    def calls(self, query: str = "", *, ended: bool = False) -> list[CallRow]:
+        """The same, read."""
+        return self.read_calls(self.list_calls(query, ended=ended))
+
+    def read_calls(self, body: bytes) -> list[CallRow]:
+        """What ``list_calls`` has brought."""
+        try:
+            return msgspec.json.decode(body, type=_CallList).data
+        except msgspec.DecodeError as error:
+            words = f"{self.address.origin} answers, but not as a bridge does ({error}): is the URL right?"
+            raise CallFailed(words, code="no_bridge") from None
+
+    def hang_up(self, call_id: str) -> None:
+        """Ends the call."""
+        url = self.address.resource(f"/realtime/calls/{quote(call_id, safe='')}/hangup")
+        try:
+            self.ask("POST", url)
+        except CallFailed as failure:
+            if failure.code != _NOT_FOUND:
+                raise
+            words = (
+                f"No call {call_id} is running: `bridge calls` lists those that are, `bridge calls --ended` the others."
+            )
+            raise CallFailed(words, code=failure.code, status=failure.status) from None
+
+    def get(self, path: str) -> Reply:
+        """A page that is not of the API, such as ``/readyz``; a refusal raises ``CallFailed`` with its status."""
+        return self.ask("GET", f"{self.address.origin}{path}")
+
+    def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
+        """One request with the key."""
+        request = urllib.request.Request(
+            url,
+            method=method,
+            data=b"" if method == "POST" else None,
+            headers={**authorization(self._api_key), **(headers or {})},
+        )
+        try:
+            with NO_REDIRECTS.open(request, timeout=self._timeout_s) as response:
+                return Reply(response.read(_MAX_BYTES), response.headers)
+        except Exception as error:
+            raise explain(error, url) from None

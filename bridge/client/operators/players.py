@@ -1,0 +1,79 @@
+"""Programs that play sound from their standard input, as systems have them; one is a process beside the listener."""
+
+import asyncio
+import shlex
+import shutil
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from bridge.client.address import CallFailed
+from bridge.wire.audio import SESSION_HZ
+
+__all__ = ["PlayerProcess", "playing"]
+
+_HZ = str(SESSION_HZ)
+_PLAYERS = (
+    ("pw-cat", "--playback", "--rate", _HZ, "--channels", "2", "--format", "s16", "-"),
+    ("paplay", "--raw", "--rate", _HZ, "--channels", "2", "--format", "s16le"),
+    ("aplay", "-q", "-t", "raw", "-r", _HZ, "-c", "2", "-f", "S16_LE", "-"),
+    ("ffplay", "-loglevel", "error", "-nodisp", "-autoexit", "-f", "s16le", "-ar", _HZ, "-ac", "2", "-i", "-"),
+    ("play", "-q", "-t", "raw", "-r", _HZ, "-c", "2", "-e", "signed", "-b", "16", "-"),
+)
+"""PipeWire's, PulseAudio's, ALSA's, FFmpeg's and SoX', in this order: each takes stereo PCM16 at 24 kHz."""
+
+_WRITE_TIMEOUT_S = 2.0
+_END_TIMEOUT_S = 5.0
+
+
+class PlayerProcess:
+    """A program that plays; one that has ended, or takes nothing for two seconds, is not written to any more."""
+
+    def __init__(self, process: Process, name: str) -> None:
+        self.name = name
+        self.is_gone = False
+        self._process = process
+
+    async def write(self, stereo: bytes) -> None:
+        """Hands sound on; never raises."""
+        pipe = self._process.stdin
+        if self.is_gone or pipe is None:
+            return
+        try:
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                pipe.write(stereo)
+                await pipe.drain()
+        except (OSError, TimeoutError):
+            self.is_gone = True
+
+
+@asynccontextmanager
+async def playing(command: str | None) -> AsyncIterator[PlayerProcess]:
+    """The first player that this machine has, or ``command``; at the end of the block it plays what it has, and ends.
+
+    Raises ``CallFailed`` if there is none.
+    """
+    words = shlex.split(command) if command else next((row for row in _PLAYERS if shutil.which(row[0])), ())
+    if not words:
+        names = ", ".join(row[0] for row in _PLAYERS)
+        raise CallFailed(f"No player was found ({names}): install one, name one by --player, or use --save FILE.wav.")
+    try:
+        process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL)
+    except OSError as error:
+        raise CallFailed(f"{words[0]} cannot be started: {error.strerror}.") from None
+    try:
+        yield PlayerProcess(process, words[0])
+    finally:
+        await _end(process)
+
+
+async def _end(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(_END_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
