@@ -1,9 +1,11 @@
-"""Simultaneous telephone calls on one core: ``python -m benchmarks.telephony [--calls 100] [--seconds 20]``.
+"""Simultaneous telephone calls on one core: ``python -m benchmarks.telephony [--calls 100] [--seconds 20] [--as all]``.
 
-Starts ``bridge serve`` as a process of its own, on the last core, and plays so many Twilio calls to it from this one,
-on the others: each caller says a sentence, hears it back, and begins again, all of them out of step. The carrier's side
-buffers and plays as Twilio does and counts what came too late: a frame that was not there when it was to be played,
-though more of the same answer followed. The embedded engine listens to every call and answers all of them.
+Starts ``bridge serve`` as a process of its own, on the last core, and plays so many calls to it from this one, on the
+others: each caller says a sentence, hears it back, and begins again, all of them out of step. They are Twilio's, or
+with ``--as all`` of each carrier that there is, in turn, or of those that are named. The carrier's side buffers and
+plays as that carrier does and counts what came too late: a frame that was not there when it was to be played, though
+more of the same answer followed. Who has no buffer (``unbuffered``) hears each delay, of this process's own clock as
+well, and is counted apart. The embedded engine listens to every call and answers all of them.
 """
 
 import argparse
@@ -14,34 +16,41 @@ import json
 import os
 import sys
 import urllib.request
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from tqdm import tqdm
 
+from benchmarks.kit.carriers import CARRIERS, Lines
 from benchmarks.kit.output import run
 from benchmarks.kit.process import serving
 from benchmarks.kit.sampling import cpu_s, kept_from_core_s, rss_mb
 from benchmarks.kit.sound import speech
 from bridge.client.carriers.contract import silence_of
-from bridge.client.carriers.dialling import Dialling
 from bridge.client.phone import Phone, dial
 from bridge.media.convert import SoundEncoder
-from bridge.wire.audio import G711_ULAW, SESSION_HZ
+from bridge.wire.audio import SESSION_HZ, AudioFormat
 
 __all__ = ["main", "measure"]
 
 _SENTENCE_S, _PAUSE_S = 2.2, 3.8  # the pause holds the turn's end and the answer
 _FRAME_S = 0.02
-_TOKEN, _PUBLIC = "benchmark-token", "https://bridge.example.com"
+_UNBUFFERED = ("infobip", "audiosocket")  # get each frame at its time
 _STARTS_PER_S = 20
 _SLOTS = 4
 
 
 @dataclass(slots=True)
 class _Caller:
+    carrier: str
     phone: Phone
     ahead: int
     """By so many frames of the others."""
+    sentence: Sequence[bytes]
+    silence: bytes
+    """Of the answer."""
     heard: int = 0
     """Frames of the answers."""
 
@@ -52,24 +61,36 @@ def _late_ms(url: str) -> int:
         return sum(call["peer"]["late_ms"] for call in json.load(response)["data"])
 
 
-def _sentence() -> list[bytes]:
-    """Frames of µ-law: a few words, and the pause in which they are answered."""
+@cache
+def _sentence(audio_format: AudioFormat) -> list[bytes]:
+    """Frames of a few words, and the pause in which they are answered."""
     pcm = speech()[: int(_SENTENCE_S * SESSION_HZ) * 2]
-    encoder = SoundEncoder(G711_ULAW)
-    silence = silence_of(G711_ULAW)
-    sound = encoder.push(pcm) + encoder.flush() + silence * int(_PAUSE_S / _FRAME_S)
-    return [sound[at : at + len(silence)] for at in range(0, len(sound) - len(silence) + 1, len(silence))]
+    encoder = SoundEncoder(audio_format)
+    silence = silence_of(audio_format)
+    sound = encoder.push(pcm) + encoder.flush()
+    sound += silence[: -len(sound) % len(silence)] + silence * int(_PAUSE_S / _FRAME_S)
+    return [sound[at : at + len(silence)] for at in range(0, len(sound), len(silence))]
 
 
-async def measure(calls: int, seconds: float, *, shows_progress: bool = True) -> dict[str, float]:
+def _late(callers: list[_Caller]) -> Counter[str]:
+    """Late frames so far, by carrier."""
+    late: Counter[str] = Counter()
+    for caller in callers:
+        late[caller.carrier] += caller.phone.carrier.late_frames
+    return late
+
+
+async def measure(
+    calls: int, seconds: float, *, carriers: Sequence[str] = ("twilio",), shows_progress: bool = True
+) -> dict[str, object]:
     """The figures, after so many seconds with all calls up."""
-    sentence, silence = _sentence(), silence_of(G711_ULAW)
+    lines = Lines()
     callers: list[_Caller] = []
     stop = asyncio.Event()
     cores = sorted(os.sched_getaffinity(0))
     core, others = cores[-1], cores[:-1] or cores
     stall_s = 0.0
-    flags = ("--max-calls", str(calls), "--engine", "parrot", "--public-url", _PUBLIC, "--twilio-auth-token", _TOKEN)
+    flags = ("--max-calls", str(calls), "--engine", "parrot", *lines.flags)
 
     async def talk() -> None:
         """One clock for all callers, who speak in slots as carriers' packets come: not all at the same moment."""
@@ -83,8 +104,8 @@ async def measure(calls: int, seconds: float, *, shows_progress: bool = True) ->
             stall_s = max(stall_s, loop.time() - due)
             await asyncio.sleep(due - loop.time())
             for caller in callers[slot % _SLOTS :: _SLOTS]:
-                frame = sentence[(slot // _SLOTS + caller.ahead) % len(sentence)]
-                caller.heard += await caller.phone.tick(frame) != silence
+                frame = caller.sentence[(slot // _SLOTS + caller.ahead) % len(caller.sentence)]
+                caller.heard += await caller.phone.tick(frame) != caller.silence
 
     os.sched_setaffinity(0, others)
     with contextlib.suppress(PermissionError):  # first in line for the cores, and the daemon after us
@@ -97,15 +118,18 @@ async def measure(calls: int, seconds: float, *, shows_progress: bool = True) ->
         ):
             process = daemon.figures
             tasks.create_task(talk())
-            dialling = Dialling(carrier="twilio", url=daemon.url, secret=_TOKEN, public_url=_PUBLIC)
             for number in tqdm(range(calls), desc="dialling", unit="call", disable=None if shows_progress else True):
+                carrier = carriers[number % len(carriers)]
+                dialling = await asyncio.to_thread(lines.dialling, carrier, daemon.url)
                 phone = await up.enter_async_context(dial(dialling))
-                callers.append(_Caller(phone, ahead=number * len(sentence) // calls))
+                sentence, silence = _sentence(phone.carrier.audio_format), silence_of(phone.carrier.answer_format)
+                ahead = number * len(sentence) // calls
+                callers.append(_Caller(carrier, phone, ahead=ahead, sentence=sentence, silence=silence))
                 await asyncio.sleep(1 / _STARTS_PER_S)
             await asyncio.sleep(_SENTENCE_S)
             waited_s = kept_from_core_s(process)
             before, heard = cpu_s(process), sum(caller.heard for caller in callers)
-            late = sum(caller.phone.carrier.late_frames for caller in callers)
+            late = _late(callers)
             stall_s, began = 0.0, asyncio.get_running_loop().time()
             with tqdm(total=round(seconds), desc="speaking", unit="s", disable=None if shows_progress else True) as bar:
                 for _ in range(round(seconds)):
@@ -113,11 +137,14 @@ async def measure(calls: int, seconds: float, *, shows_progress: bool = True) ->
                     bar.update()
             elapsed = asyncio.get_running_loop().time() - began
             after = cpu_s(process)
-            figures = {
+            late = _late(callers) - late
+            figures: dict[str, object] = {
+                "carriers": len(set(carriers)),
                 "calls": sum(not caller.phone.ended.is_set() for caller in callers),
                 "seconds": round(elapsed, 1),
                 "frames_heard": sum(caller.heard for caller in callers) - heard,
-                "late_frames": sum(caller.phone.carrier.late_frames for caller in callers) - late,
+                "late_frames": sum(count for name, count in late.items() if name not in _UNBUFFERED),
+                "late_frames_unbuffered": sum(late[name] for name in _UNBUFFERED),
                 "late_ms_by_the_bridge": await asyncio.to_thread(_late_ms, daemon.url),
                 "complaints": sum(len(caller.phone.carrier.complaints) for caller in callers),
                 "carriers_stall_ms": round(1000 * stall_s),
@@ -139,8 +166,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Simultaneous telephone calls on one core.")
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument(
+        "--as",
+        dest="carriers",
+        default="twilio",
+        metavar="NAMES",
+        help=f"whose calls, with commas between them, or all: {', '.join(CARRIERS)}",
+    )
     arguments = parser.parse_args()
-    figures = run(measure(arguments.calls, arguments.seconds))
+    carriers = CARRIERS if arguments.carriers == "all" else tuple(arguments.carriers.split(","))
+    if unknown := sorted(set(carriers) - set(CARRIERS)):
+        parser.error(f"--as: no carrier is called {', '.join(unknown)}")
+    figures = run(measure(arguments.calls, arguments.seconds, carriers=carriers))
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
