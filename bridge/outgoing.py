@@ -14,7 +14,17 @@ import msgspec
 from bridge.errors import UpstreamError
 from bridge.names import until_answered
 
-__all__ = ["TLS", "Client", "HTTPError", "new_client", "refusal", "retry_delay_s", "tried_again"]
+__all__ = [
+    "TLS",
+    "Client",
+    "HTTPError",
+    "HTTPStatusError",
+    "Request",
+    "new_client",
+    "refusal",
+    "retry_delay_s",
+    "tried_again",
+]
 
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_S = 86_400.0
@@ -31,6 +41,12 @@ Client = httpx2.AsyncClient
 
 HTTPError = httpx2.HTTPError
 """What a request raises if there is no answer."""
+
+HTTPStatusError = httpx2.HTTPStatusError
+"""What ``raise_for_status`` raises."""
+
+Request = httpx2.Request
+"""What a function that signs requests gets and gives."""
 
 # httpx2 reads these from the disk with its first request, which would stop all sound for 30 ms; so they come at once.
 for _name in ("httpcore2", "anyio._backends._asyncio"):

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bridge.log import get_logger
-from bridge.outgoing import Client, HTTPError, new_client
+from bridge.outgoing import Client, HTTPError, HTTPStatusError, Request, new_client
 
 __all__ = ["HttpHangUp"]
 
@@ -23,7 +23,8 @@ _GONE = (404, 422)  # the call is not there, or over: just what was wanted
 class HttpHangUp:
     """A request to ``url``, in which ``{call}`` stands for the carrier's id of the call, with ``body`` as JSON if any.
 
-    ``authorize`` makes the headers that are new for each call, such as a token that was just signed or fetched.
+    ``authorize`` makes the headers that are new for each call, such as a token that was just signed or fetched;
+    ``sign`` puts a signature of the request into it.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class HttpHangUp:
         method: str = "POST",
         body: Any = None,
         authorize: Callable[[Client], Awaitable[Mapping[str, str]]] | None = None,
+        sign: Callable[[Request], Request] | None = None,
     ) -> None:
         self.failures = 0
         """Calls that may still be up."""
@@ -44,6 +46,7 @@ class HttpHangUp:
         self._method = method
         self._body = body
         self._authorize = authorize
+        self._sign = sign
 
     async def hang_up(self, call: str) -> None:
         """Ends the call, with a few tries; never raises.
@@ -69,7 +72,12 @@ class HttpHangUp:
                     await asyncio.sleep(_PAUSE_S * number)
                 try:
                     headers = await self._authorize(http) if self._authorize is not None else {}
-                    response = await http.request(self._method, url, json=self._body, headers=headers)
+                    response = await http.request(self._method, url, json=self._body, headers=headers, auth=self._sign)
+                except HTTPStatusError as error:  # of the request for a token
+                    problem = f"HTTP {error.response.status_code} for a token"
+                    if error.response.status_code not in _AGAIN:
+                        break
+                    continue
                 except (HTTPError, ValueError) as error:
                     problem = type(error).__name__
                     continue

@@ -1,6 +1,5 @@
 """Calls that the bridge ends are hung up by the carrier's HTTP API, if closing the stream does not do it."""
 
-import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,40 +13,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from structlog.testing import capture_logs
 
 from bridge.telephony import hang_up
+from bridge.telephony.bandwidth.carrier import BANDWIDTH
+from bridge.telephony.bandwidth.settings import BandwidthSettings
 from bridge.telephony.hang_up import HttpHangUp
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
 from tests.telephony.calling import calling, dialling, opened, until
+from tests.telephony.fake_api import FakeApi
 from tests.telephony.rows import SETTINGS
 
 _KEY = rsa.generate_private_key(65537, 2048)
 _PEM = _KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-class _Api:
-    """Answers each request with the next status; the last one stays."""
-
-    def __init__(self, *statuses: int) -> None:
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.url = ""
-        self._statuses = list(statuses)
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator["_Api"]:
-        """On a port of its own."""
-        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            yield self
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        fields = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
-        body = await reader.readexactly(int(fields.get("content-length", "0")))
-        self.requests.append((head[0], fields, body))
-        status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
-        writer.close()
-        await writer.wait_closed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +65,24 @@ _WAYS = [
         body=b"{}",
         url_setting="infobip_url",
     ),
+    _Way(
+        carrier="bandwidth",
+        settings={"bandwidth_account_id": "A1", "bandwidth_client_id": "id", "bandwidth_client_secret": "secret"},
+        line="POST /accounts/A1/calls/call%2F1 HTTP/1.1",
+        headers={"authorization": "Bearer T"},
+        body=b'{"state":"completed"}',
+    ),
+    _Way(
+        carrier="acs",
+        settings={"acs_access_key": "MDEyMzQ1Njc4OWFiY2RlZg=="},
+        line="POST /calling/callConnections/call%2F1:terminate?api-version=2024-09-15 HTTP/1.1",
+        url_setting="acs_endpoint",
+    ),
 ]
 
 
 @asynccontextmanager
-async def _ended(serve_with: ServeWith, way: _Way, api: _Api) -> AsyncIterator[Callable[[], Any]]:
+async def _ended(serve_with: ServeWith, way: _Way, api: FakeApi) -> AsyncIterator[Callable[[], Any]]:
     """A call that the bridge has ended; yields what tells how many hang-ups have failed."""
     settings = SETTINGS | way.settings
     with pytest.MonkeyPatch.context() as patch:
@@ -101,7 +90,9 @@ async def _ended(serve_with: ServeWith, way: _Way, api: _Api) -> AsyncIterator[C
         if way.url_setting:
             settings[way.url_setting] = api.url
         else:
-            patch.setattr(importlib.import_module(f"bridge.telephony.{way.carrier}.carrier"), "_API", api.url)
+            module = importlib.import_module(f"bridge.telephony.{way.carrier}.carrier")
+            patch.setattr(module, "_API", api.url)
+            patch.setattr(module, "_TOKEN_URL", f"{api.url}/oauth2/token", raising=False)
         async with serve_with(**settings) as daemon:
             given = {"application_id": "app-1"} if way.carrier == "vonage" else {}
             async with calling(dialling(daemon, way.carrier, call="call/1", parameters=given)):
@@ -119,7 +110,7 @@ async def _ended(serve_with: ServeWith, way: _Way, api: _Api) -> AsyncIterator[C
 async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith, way: _Way) -> None:
     """Once, with the account's key; whatever characters the call's id has. That it is gone already is just as good."""
     for status in (204, 404):
-        async with _Api(status).serving() as api, _ended(serve_with, way, api) as failures:
+        async with FakeApi(status).serving() as api, _ended(serve_with, way, api) as failures:
             assert await failures() == 0
         [(line, headers, body)] = api.requests
         assert (line, body.replace(b" ", b"")) == (way.line, way.body)
@@ -134,10 +125,30 @@ async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith, way
 async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) -> None:
     """A busy API is asked three times, one that refuses the key once; both are counted."""
     for status, tries in ((503, 3), (401, 1)):
-        async with _Api(status).serving() as api, _ended(serve_with, way, api) as failures:
+        async with FakeApi(status).serving() as api, _ended(serve_with, way, api) as failures:
             while await failures() < 1:
                 pass
         assert len(api.requests) == tries
+
+
+async def test_a_token_serves_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bandwidth's: it is fetched once for many calls; if none is to be had, the call's hang-up has failed, at once."""
+    settings = BandwidthSettings(bandwidth_account_id="A1", bandwidth_client_id="id", bandwidth_client_secret="s")
+    async with FakeApi(200).serving() as api:
+        monkeypatch.setattr("bridge.telephony.bandwidth.carrier._API", api.url)
+        monkeypatch.setattr("bridge.telephony.bandwidth.carrier._TOKEN_URL", f"{api.url}/oauth2/token")
+        way = BANDWIDTH.new_hang_up(settings)
+        assert way is not None
+        for call in ("call-1", "call-2"):
+            await way.hang_up(call)
+        assert (len(api.requests), api.tokens, way.failures) == (2, 1, 0)
+        refused = BANDWIDTH.new_hang_up(settings)
+        assert refused is not None
+        api.token_status = 401
+        with capture_logs() as lines:
+            await refused.hang_up("call-3")
+        assert (len(api.requests), api.tokens, refused.failures) == (2, 2, 1)
+        assert [line["problem"] for line in lines] == ["HTTP 401 for a token"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +156,7 @@ async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) ->
 )
 async def test_an_odd_id_ends_no_call(call: str) -> None:
     """An id that would lead elsewhere, or is longer than any, is not asked for, and is counted as a failure."""
-    async with _Api(204).serving() as api:
+    async with FakeApi(204).serving() as api:
         way = HttpHangUp("plivo", api.url + "/v1/Account/MA1/Call/{call}/", method="DELETE")
         await way.hang_up(call)
     assert api.requests == []
@@ -158,7 +169,7 @@ async def test_a_key_that_cannot_be_used_fails_alone() -> None:
     async def authorize(http: Any) -> Any:
         raise TypeError("Password was not given but private key is encrypted")
 
-    async with _Api(204).serving() as api:
+    async with FakeApi(204).serving() as api:
         way = HttpHangUp("vonage", api.url + "/v1/calls/{call}", authorize=authorize)
         with capture_logs() as lines:
             await way.hang_up("call-1")

@@ -1,6 +1,10 @@
-"""The row of Azure Communication Services: a stream that is opened by a token which Azure has signed."""
+"""The row of Azure Communication Services: a stream that is opened by a token which Azure has signed.
+
+Closing it leaves the caller in silence: the API hangs up, if the resource's access key is set.
+"""
 
 import asyncio
+import base64
 import time
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary
@@ -11,11 +15,13 @@ from starlette.requests import HTTPConnection
 from bridge.errors import Forbidden, Overloaded
 from bridge.log import get_logger
 from bridge.outgoing import HTTPError, new_client
+from bridge.telephony.acs.api import signed_by
 from bridge.telephony.acs.dialect import ACS_DIALECT, CALL_HEADER, CORRELATION_HEADER
 from bridge.telephony.acs.settings import AcsSettings
 from bridge.telephony.by_secret import shown_token
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
+from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.jwt import ends_at, key_id_of, read_jwks, read_jwt, signed_rs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
@@ -25,6 +31,7 @@ __all__ = ["ACS"]
 _log = get_logger("telephony")
 
 _ISSUER = "https://acscallautomation.communication.azure.com"
+_API_VERSION = "2024-09-15"
 _FETCH_TIMEOUT_S = 3.0
 _REFRESH_S = 60.0
 _MAX_KEYS_BYTES = 65_536
@@ -97,6 +104,13 @@ def _new_dialect(request: HTTPConnection) -> JsonDialect:
     return JsonDialect(ACS_DIALECT, shown if is_key else None, request.query_params, of_upgrade=ids)
 
 
+def _new_hang_up(settings: AcsSettings) -> HttpHangUp | None:
+    if settings.acs_endpoint is None or settings.acs_access_key is None:
+        return None
+    url = f"{settings.acs_endpoint.rstrip('/')}/calling/callConnections/{{call}}:terminate?api-version={_API_VERSION}"
+    return HttpHangUp(ACS_DIALECT.name, url, sign=signed_by(base64.b64decode(settings.acs_access_key)))
+
+
 _keys: WeakKeyDictionary[CarrierCalls, _Keys] = WeakKeyDictionary()  # one of each daemon
 
 ACS = Carrier(
@@ -110,4 +124,5 @@ ACS = Carrier(
         checks=_checks,
         new_dialect=_new_dialect,
     ),
+    new_hang_up=_new_hang_up,
 )

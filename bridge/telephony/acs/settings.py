@@ -1,5 +1,6 @@
 """The settings of Azure Communication Services."""
 
+import base64
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -27,7 +28,25 @@ class AcsSettings(Section, frozen=True, kw_only=True):
         setting(Applies.LIVE, "where the keys are published by which Azure signs its connections"),
     ] = "https://acscallautomation.communication.azure.com/calling/keys"
 
+    acs_endpoint: Annotated[
+        Text | None,
+        setting(
+            Applies.LIVE,
+            "`https://NAME.communication.azure.com`, to hang up with: closing a stream leaves the caller there",
+        ),
+    ] = None
+    acs_access_key: Annotated[
+        Text | None, setting(Applies.LIVE, "access key of that resource, by which requests are signed", is_secret=True)
+    ] = None
+
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Keys from anywhere would be no proof."""
-        if not self.acs_jwks_url.startswith(("https://", "http://127.0.0.1")):
-            yield Fault("acs_jwks_url", f"must be https://host/path, got {masked(self.acs_jwks_url)!r}")
+        """Keys from anywhere would be no proof; what cannot sign would end no call."""
+        for name, url in (("acs_jwks_url", self.acs_jwks_url), ("acs_endpoint", self.acs_endpoint)):
+            if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
+                yield Fault(name, f"must be https://host{'/path' if 'jwks' in name else ''}, got {masked(url)!r}")
+        if (self.acs_endpoint is None) != (self.acs_access_key is None):
+            yield Fault("acs_access_key", "goes together with acs_endpoint")
+        try:
+            base64.b64decode(self.acs_access_key or "", validate=True)
+        except ValueError:
+            yield Fault("acs_access_key", "must be base64, as Azure's portal shows it")

@@ -1,21 +1,67 @@
-"""Bandwidth's row: a webhook with a password that is answered with BXML, and the stream that this starts."""
+"""Bandwidth's row: a webhook with a password that is answered with BXML, and the stream that this starts.
 
+With our BXML a call ends when its stream is closed; the API, if it is set, ends one that another document goes on with.
+"""
+
+import time
 from collections.abc import Mapping
 
+import msgspec
+
+from bridge.outgoing import Client
 from bridge.telephony.bandwidth.dialect import BANDWIDTH_DIALECT, write_bxml
 from bridge.telephony.bandwidth.settings import BandwidthSettings
 from bridge.telephony.by_secret import password_webhook, secret_socket
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.webhook import fields_of_json
 
 __all__ = ["BANDWIDTH"]
 
 _PASSED_ON = ("from", "to")
+_API = "https://voice.bandwidth.com/api/v2"
+_TOKEN_URL = "https://api.bandwidth.com/api/v1/oauth2/token"
+_SPARE_S = 60.0  # a token that ends sooner is fetched anew
+
+
+class _Token(msgspec.Struct, frozen=True):
+    access_token: str
+    expires_in: float = 0.0
+
+
+class _Tokens:
+    """The API's tokens, by the account's credential (OAuth 2 client credentials); each serves until it ends."""
+
+    def __init__(self, client_id: str, secret: str) -> None:
+        self._credential = (client_id, secret)
+        self._token = ""
+        self._until = 0.0
+
+    async def headers(self, http: Client) -> dict[str, str]:
+        """Of a request; raises ``HTTPError`` or ``ValueError`` if there is no token."""
+        if time.monotonic() > self._until - _SPARE_S:
+            form = {"grant_type": "client_credentials"}
+            response = await http.post(_TOKEN_URL, data=form, auth=self._credential)
+            try:
+                token = msgspec.json.decode(response.raise_for_status().content, type=_Token)
+            except msgspec.DecodeError:
+                raise ValueError("this is no token") from None
+            self._token, self._until = token.access_token, time.monotonic() + token.expires_in
+        return {"Authorization": f"Bearer {self._token}"}
 
 
 def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
     return write_bxml(url, {TOKEN_PARAMETER: token} | {name: fields[name] for name in _PASSED_ON if name in fields})
+
+
+def _new_hang_up(settings: BandwidthSettings) -> HttpHangUp | None:
+    account, client = settings.bandwidth_account_id, settings.bandwidth_client_id
+    if account is None or client is None or settings.bandwidth_client_secret is None:
+        return None
+    tokens = _Tokens(client, settings.bandwidth_client_secret)
+    url = f"{_API}/accounts/{account}/calls/{{call}}"
+    return HttpHangUp(BANDWIDTH_DIALECT.name, url, body={"state": "completed"}, authorize=tokens.headers)
 
 
 BANDWIDTH = Carrier(
@@ -34,4 +80,5 @@ BANDWIDTH = Carrier(
             media_type="application/xml",
         ),
     ),
+    new_hang_up=_new_hang_up,
 )

@@ -1,8 +1,12 @@
 """The settings of the carrier Bandwidth."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from bridge.config.fields import Applies, Section, Text, setting
+from bridge.config.fields import Applies, Fault, Section, Text, setting
+
+if TYPE_CHECKING:
+    from bridge.config import Config
 
 __all__ = ["BandwidthSettings"]
 
@@ -21,3 +25,18 @@ class BandwidthSettings(Section, frozen=True, kw_only=True):
             is_secret=True,
         ),
     ] = ()
+    bandwidth_account_id: Annotated[
+        Text | None, setting(Applies.LIVE, "id of the Bandwidth account, to hang up with its API as well")
+    ] = None
+    bandwidth_client_id: Annotated[Text | None, setting(Applies.LIVE, "client id of an API credential of it")] = None
+    bandwidth_client_secret: Annotated[
+        Text | None, setting(Applies.LIVE, "client secret of that credential", is_secret=True)
+    ] = None
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Half of what a hang-up needs."""
+        names = ("bandwidth_account_id", "bandwidth_client_id", "bandwidth_client_secret")
+        missing = [name for name in names if getattr(self, name) is None]
+        if missing and len(missing) < len(names):
+            given = next(name for name in names if name not in missing)
+            yield Fault(given, f"needs {' and '.join(missing)} as well")
