@@ -8,14 +8,15 @@ response starts and stops being heard, and where it was cut.
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 __all__ = ["PART_BYTES", "Heard", "Marked", "Part", "Playback", "Played", "Started", "Stopped"]
 
 PART_BYTES = 1024
 """About what the ledger takes for each part that it remembers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One part of one item's sound."""
 
     response_id: str

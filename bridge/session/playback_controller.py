@@ -74,7 +74,6 @@ class PlaybackController:
             return
         if not self._turn and response_id not in self._done:
             self._turn = response_id
-        self._settle()
         if not self._has_room(len(sound), self.leg):
             self._cut_short(part, self.leg)
             return
@@ -100,8 +99,11 @@ class PlaybackController:
         return True
 
     def _has_room(self, size: int, leg: Leg) -> bool:
-        waiting = self._kept.used_bytes + size
-        return waiting <= _ALWAYS_MS * leg.output_format.bytes_per_ms or self._kept.refusal(size) is None
+        always = _ALWAYS_MS * leg.output_format.bytes_per_ms - size
+        if self._kept.used_bytes <= always:  # as it was with the last piece; what has been heard since makes it less
+            return True
+        self._settle()
+        return self._kept.used_bytes <= always or self._kept.refusal(size) is None
 
     def _settle(self) -> None:
         """The budget counts what waits now: some of what waited has been heard."""
