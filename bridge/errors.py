@@ -9,6 +9,7 @@
     │  ├─ Forbidden              403: known, but not allowed
     │  ├─ UnknownCall            404
     │  ├─ UnknownModel           404
+    │  ├─ NotAcceptable          406: the answer is of a kind that the client does not take
     │  ├─ ResumeGap              410: what a listener wants to go on from is kept no more
     │  ├─ NotTheState            412: what the request is about has changed since (If-Match)
     │  ├─ NotTheMediaType        415: the body is of another kind than is taken here
@@ -41,6 +42,7 @@ __all__ = [
     "Forbidden",
     "MediaError",
     "NoCondition",
+    "NotAcceptable",
     "NotImplementedHere",
     "NotTheMediaType",
     "NotTheState",
@@ -121,6 +123,11 @@ class Unauthorized(RequestError):
     code = "invalid_api_key"
     http_status = 401
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """How a key is shown (RFC 6750 section 3)."""
+        return {"WWW-Authenticate": 'Bearer realm="bridge"'}
+
 
 class Forbidden(RequestError):
     """Known, but not allowed to."""
@@ -148,6 +155,13 @@ class ResumeGap(RequestError):
 
     code = "resume_gap"
     http_status = 410
+
+
+class NotAcceptable(RequestError):
+    """The answer is of a kind that the client does not take."""
+
+    code = "not_acceptable"
+    http_status = 406
 
 
 class NotTheState(RequestError):

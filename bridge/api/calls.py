@@ -84,6 +84,7 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
 
     async def patch(request: Request) -> Response:
         grant, call_id = await keys.admit(request.headers), request.path_params["call_id"]
+        grant.require_owner()
         await calls.require_patchable(grant, call_id)  # before a byte of the body is read
         if media_type(request) == SDP:
             condition = IfMatch.parse(request.headers["if-match"]) if "if-match" in request.headers else None
@@ -94,7 +95,9 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         return ice_answer(await calls.patch_ice(grant, call_id, fragment, condition))
 
     async def hang_up(request: Request) -> Response:
-        await calls.hang_up(await keys.admit(request.headers), request.path_params["call_id"])
+        grant = await keys.admit(request.headers)
+        grant.require_owner()
+        await calls.hang_up(grant, request.path_params["call_id"])
         return Response(status_code=200)
 
     async def list_calls(request: Request) -> Response:

@@ -10,13 +10,14 @@ its cookies or its place.
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.keys import Keys
-from bridge.api.patching import ACCEPT_PATCH, ETAG
+from bridge.api.patching import ACCEPT_PATCH, ETAG, SDP
+from bridge.api.whip import ACCEPT_POST, is_endpoint
 
 __all__ = ["Cors"]
 
@@ -32,6 +33,8 @@ class Cors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_by_key = scope["type"] == "http" and await self._is_by_key(Headers(scope=scope), scope["method"])
+        if scope["type"] == "http" and scope["method"] == "OPTIONS" and is_endpoint(scope["path"]):
+            send = _says_what_is_posted(send)
         by_setting = self._for_all if self._keys.lets_every_page_in else self._by_setting
         await (self._by_key if is_by_key else by_setting)(scope, receive, send)
 
@@ -41,6 +44,17 @@ class Cors:
         if method == "OPTIONS" and "access-control-request-method" in headers:
             return await self._keys.store.is_named(headers["origin"])
         return await self._keys.names_page(headers)
+
+
+def _says_what_is_posted(send: Send) -> Send:
+    """A preflight too is told which bodies an endpoint of WHIP or WHEP takes (RFC 9725 section 4.2)."""
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).setdefault(ACCEPT_POST, SDP)
+        await send(message)
+
+    return tell
 
 
 class _Asking(CORSMiddleware):

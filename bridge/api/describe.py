@@ -18,7 +18,7 @@ from bridge import __version__
 from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.ice_servers import IceServerList
 from bridge.api.operation import LOCATION, Operation
-from bridge.api.patching import ACCEPT_PATCH, ETAG, FRAGMENT, SDP
+from bridge.api.patching import FRAGMENT, ICE_HEADERS, SDP
 from bridge.api.secrets import BetaRequest, ClientSecretRequest
 from bridge.api.shapes import (
     BetaSession,
@@ -36,6 +36,7 @@ from bridge.api.shapes import (
     SocketQuery,
     WatchQuery,
 )
+from bridge.api.whip import OPERATIONS as WHIP_OPERATIONS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
 from bridge.wire.stats import CallStats, CarrierLegStats, LegStats, PeerStats, RecordingStats
@@ -79,13 +80,10 @@ _OF_CALLS = [
 ]
 _RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
 _WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
-_ICE = {
-    ETAG: "Of the ICE session; a fragment says with `If-Match` which one it is about.",
-    ACCEPT_PATCH: "With which media types the session takes `PATCH`.",
-}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
 _OFFER: dict[str, Any] = {
-    "request": SDP, "status": 201, "response": SDP, "query": CallQuery, "headers": LOCATION | _ICE | _RESUME | _WARNING
+    "request": SDP, "takes_form": True, "status": 201, "response": SDP,
+    "query": CallQuery, "headers": LOCATION | ICE_HEADERS | _RESUME | _WARNING
 }  # fmt: skip
 _CALL = "/v1/realtime/calls/{call_id}"
 _OPERATIONS = [
@@ -113,7 +111,7 @@ _OPERATIONS = [
         request=FRAGMENT,
         other_request=SDP,
         response=FRAGMENT,
-        headers=_ICE,
+        headers=ICE_HEADERS,
     ),
     *(
         Operation(
@@ -194,7 +192,7 @@ def description_routes(operations: Sequence[Operation]) -> list[Route]:
 
 def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
     """The HTTP endpoints, and ``operations`` besides."""
-    described = [*_OPERATIONS, *operations]
+    described = [*_OPERATIONS, *WHIP_OPERATIONS, *operations]
     kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
     ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
     schemas, components = _described(ordered)
@@ -228,7 +226,7 @@ def _description(operation: Operation, by_kind: dict[Any, Any]) -> dict[str, Any
         described["requestBody"] = {"required": operation.request == SDP, **_content(operation.request, by_kind)}
     if operation.other_request is not None:
         described["requestBody"]["content"] |= _content(operation.other_request, by_kind)["content"]
-    if operation.request == SDP:
+    if operation.takes_form:
         encoding = {"sdp": {"contentType": SDP}, "session": {"contentType": "application/json"}}
         form = {"schema": by_kind[OfferForm], "encoding": encoding}
         described["requestBody"]["content"]["multipart/form-data"] = form

@@ -22,6 +22,8 @@ class Operation:
     request: Any = None
     other_request: str | None = None
     """A media type that may be sent instead."""
+    takes_form: bool = False
+    """The SDP may come in a form as well, beside a session."""
     status: int = 200
     response: Any = None
     query: type[Struct] | None = None

@@ -13,6 +13,7 @@ __all__ = [
     "ACCEPT_PATCH",
     "ETAG",
     "FRAGMENT",
+    "ICE_HEADERS",
     "SDP",
     "condition_of",
     "ice_answer",
@@ -26,6 +27,11 @@ ETAG = "ETag"
 """The header that names the ICE session."""
 ACCEPT_PATCH = "Accept-Patch"
 """The header that says with which bodies a session is patched (RFC 5789 section 3.1)."""
+ICE_HEADERS = {
+    ETAG: "Of the ICE session; a fragment says with `If-Match` which one it is about.",
+    ACCEPT_PATCH: "With which media types the session takes `PATCH`.",
+}
+"""Both, with their meaning."""
 
 
 def media_type(request: Request) -> str:

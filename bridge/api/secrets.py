@@ -35,6 +35,7 @@ _PURPOSES = {
     "observer": KeyPurpose.LISTENER,
     "agent": KeyPurpose.AGENT,
     "telephone": KeyPurpose.TELEPHONE,
+    "publisher": KeyPurpose.PUBLISHER,
 }
 
 _NOTHING = SessionRequest(SessionConfig(), {})
@@ -82,8 +83,9 @@ class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
     """Web origins, as browsers write them: ``scheme://host[:port]``."""
-    role: Literal["controller", "observer", "agent", "telephone"] = "controller"
-    """What the key is for; one for a telephone opens one call, at the carriers' endpoints alone."""
+    role: Literal["controller", "observer", "agent", "telephone", "publisher"] = "controller"
+    """What the key is for; one for a telephone opens one call, at the carriers' endpoints alone, one for a publisher
+    calls by WHIP alone."""
     call_id: str | None = None
     """A running call that the key may attach to, beside those that it opens itself; an agent answers that one only."""
     single_use: bool = False

@@ -48,9 +48,11 @@ class KeyPurpose(StrEnum):
     LISTENER = "listener"
     AGENT = "agent"
     TELEPHONE = "telephone"
+    PUBLISHER = "publisher"
 
 
 _FOR_CALLS = (KeyPurpose.PAGE, KeyPurpose.CLIENT)
+_FOR_OWN_CALLS = (*_FOR_CALLS, KeyPurpose.PUBLISHER)
 _FOR_LISTENING = (*_FOR_CALLS, KeyPurpose.LISTENER)
 _SAID = {
     KeyPurpose.PAGE: "a web page that makes calls",
@@ -58,6 +60,7 @@ _SAID = {
     KeyPurpose.LISTENER: "listening to a call",
     KeyPurpose.AGENT: "answering calls",
     KeyPurpose.TELEPHONE: "one telephone call",
+    KeyPurpose.PUBLISHER: "publishing sound by WHIP",
 }
 
 
@@ -117,6 +120,14 @@ class Grant:
     def require_owner(self) -> None:
         """Raises ``Forbidden`` for a key that is not for opening calls and ending them."""
         self._require(_FOR_CALLS, "it can neither open a call nor end one")
+
+    def require_opener(self) -> None:
+        """Raises ``Forbidden`` for a key that opens no calls, and so has none to change or to end."""
+        self._require(_FOR_OWN_CALLS, "it can neither change a call nor end one")
+
+    def require_publisher(self) -> None:
+        """Raises ``Forbidden`` for a key that is not for publishing."""
+        self._require((KeyPurpose.PUBLISHER,), "it publishes nothing by WHIP")
 
     def require_listener(self) -> None:
         """Raises ``Forbidden`` for a key that sees no calls."""

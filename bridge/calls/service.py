@@ -22,6 +22,7 @@ from bridge.recording.recorder import Recorder
 from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.fragment import MAX_FRAGMENT_BYTES, parse_fragment
+from bridge.webrtc.one_way import as_published
 from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.ids import new_id
@@ -93,6 +94,22 @@ class CallService:
         session = await self._open(replace(terms, warnings=offer.warnings), transport=WEBRTC)
         try:
             return self._answer(session, offer)
+        except BaseException:
+            session.close("internal_error")
+            raise
+
+    async def open_to_publish(self, terms: Terms, sdp: bytes) -> CallAnswer:
+        """A call whose caller speaks by WHIP: it hears nothing, has no data channel, and comes back by no other way.
+
+        Raises as ``open_with_offer`` does.
+        """
+        offer = as_published(parse_offer(sdp))
+        session = await self._open(replace(terms, warnings=offer.warnings), transport=WEBRTC)
+        try:
+            port = session.legs.new_port(may_come_back=False)
+            peer, answer = self._offers.accept(offer, port, session.context, is_publisher=True)
+            session.legs.take(peer, port)
+            return self._answered(session, offer, answer)
         except BaseException:
             session.close("internal_error")
             raise
@@ -181,7 +198,7 @@ class CallService:
         return answer
 
     async def _find_own(self, grant: Grant, call_id: str) -> Session:
-        grant.require_owner()
+        grant.require_opener()
         session = await self._find(grant, call_id)
         grant.require_owner_of(call_id)
         if session.info.transport != WEBRTC:
@@ -300,7 +317,7 @@ class CallService:
 
     async def hang_up(self, grant: Grant, call_id: str) -> None:
         """Ends the call."""
-        grant.require_owner()
+        grant.require_opener()
         session = await self._find(grant, call_id)
         grant.require_owner_of(call_id)
         session.close("hangup")

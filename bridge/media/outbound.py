@@ -205,6 +205,11 @@ class OutboundAudio:
         self._talking = False
         self._rtp_timestamp = (self._rtp_timestamp + ticks * _TICKS) & MAX_UINT32
 
+    def pass_time(self) -> list[Played]:
+        """Lets a tick pass of which the peer itself hears nothing, although what is queued is heard, by others."""
+        self.skip(1)
+        return self.playback.play(len(self._next_frame()) // 2) if self._queued_bytes else []
+
     def _next_frame(self) -> bytes:
         """Up to 20 ms from the queue; large pieces are read in place, not moved."""
         missing = self._frame_bytes

@@ -113,8 +113,13 @@ class Endpoint:
             peers=len(self.peers), late_ticks=self._runner.late_ticks, datagrams_dropped=dict(self.mux.drops)
         )
 
-    def accept(self, offer: Offer, owner: LegOwner, context: CallContext | None = None) -> tuple[Peer, str]:
-        """A peer for ``offer``, running, and the SDP answer that brings it here; ``context`` is that of its call."""
+    def accept(
+        self, offer: Offer, owner: LegOwner, context: CallContext | None = None, *, is_publisher: bool = False
+    ) -> tuple[Peer, str]:
+        """A peer for ``offer``, running, and the SDP answer that brings it here; ``context`` is that of its call.
+
+        Of one that ``is_publisher``, answers are played although it hears nothing.
+        """
         agent = self.mux.new_agent()
         agent.expect(offer.ice_ufrag, offer.ice_pwd)
         peer = Peer(
@@ -124,6 +129,7 @@ class Endpoint:
             inbound_opus=offer.inbound.opus if offer.inbound is not None else 0,
             outbound_opus=offer.outbound.opus if offer.outbound is not None else 0,
             queue_limit_s=self._queue_limit_s,
+            is_publisher=is_publisher,
             context=context,
         )
         # The peer drives the retransmissions, unless it does not want to.

@@ -43,9 +43,13 @@ class Peer:
         outbound_opus: int,
         queue_limit_s: int,
         is_microphone: bool = False,
+        is_publisher: bool = False,
         context: CallContext | None = None,
     ) -> None:
-        """``context`` is that of the call; a client's own peer has none."""
+        """``context`` is that of the call; a client's own peer has none.
+
+        A peer that ``is_publisher`` hears nothing, but answers are played for as long as they take.
+        """
         self.ice = ice
         self.faults: Counter[str] = Counter()
         self.lifetime = PeerLifetime(logger_of("webrtc", context))
@@ -56,6 +60,7 @@ class Peer:
             outbound_opus=outbound_opus,
             queue_limit_s=queue_limit_s,
             is_microphone=is_microphone,
+            is_publisher=is_publisher,
             faults=self.faults,
             on_failure=self._handler_failed,
         )
@@ -205,7 +210,8 @@ class Peer:
 
     def play(self, part: Part, pcm: bytes) -> bool:
         """Queues sound, at any speed; False if that was too much. A peer that takes no sound drops it."""
-        return not self.rtp.hears or self.rtp.outbound.push(part, pcm)
+        is_played = self.rtp.hears or self.rtp.is_publisher
+        return not is_played or self.rtp.outbound.push(part, pcm)
 
     @property
     def waiting_bytes(self) -> int:

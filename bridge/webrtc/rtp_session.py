@@ -44,6 +44,7 @@ class RtpSession:
         outbound_opus: int,
         queue_limit_s: int,
         is_microphone: bool,
+        is_publisher: bool,
         faults: Counter[str],
         on_failure: Callable[[Exception], None],
     ) -> None:
@@ -64,6 +65,8 @@ class RtpSession:
         """Packets that came twice, or behind 128 others: SRTP takes neither."""
         self.hears = False
         """The peer wants to hear."""
+        self.is_publisher = is_publisher
+        """The peer hears nothing, and answers take their time all the same: others hear them."""
         self._has_audio = False
         self._sent: SentPackets | None = None
         self._keys: SrtpKeys | None = None
@@ -177,7 +180,10 @@ class RtpSession:
                 self._owner.receive_leg_audio(pcm)
             outbound = self.outbound
             if outbound.is_idle or not self.hears:
-                outbound.skip(1)
+                if self.is_publisher:
+                    self._pass_time()
+                else:
+                    outbound.skip(1)
                 return
             sequence = outbound.next_sequence
             packet, events = outbound.tick()
@@ -187,6 +193,10 @@ class RtpSession:
                 self._owner.played(event)
         except Exception as error:
             self._on_failure(error)
+
+    def _pass_time(self) -> None:
+        for event in self.outbound.pass_time():
+            self._owner.played(event)
 
     def report(self, now: float) -> None:
         """Every 100 ms: sends the RTCP report that is due, if there is any sound to report on."""

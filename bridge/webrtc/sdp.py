@@ -17,6 +17,7 @@ __all__ = [
     "CNAME",
     "MAX_MESSAGE_BYTES",
     "MAX_SDP_BYTES",
+    "MUX_ONLY",
     "OFFERED_OPUS",
     "AnswerParameters",
     "AudioSection",
@@ -40,6 +41,8 @@ MAX_MESSAGE_BYTES = 262_144
 _DEFAULT_MAX_MESSAGE_BYTES = 65_536  # RFC 8841 section 6.1
 CNAME = "bridge"
 """What our streams are called, in SDP and RTCP alike."""
+MUX_ONLY = "rtcp-mux-only"
+"""The attribute of a section whose RTCP comes with its RTP, and in no other way (RFC 8858)."""
 OFFERED_OPUS = 111
 """The payload type of Opus in our own offers; the one that Chromium uses."""
 _MAX_MEDIA = 16
@@ -463,7 +466,7 @@ def _audio_lines(offer: Offer, audio: AudioSection, ours: AnswerParameters) -> l
         direction = Direction.RECVONLY if audio is offer.inbound else Direction.SENDONLY
     lines = [
         f"a={direction}",
-        "a=rtcp-mux",
+        *_mux_lines(audio.media),
         f"a=rtpmap:{opus} {audio.encoding}",
         f"a=fmtp:{opus} minptime=10;useinbandfec=1",
         "a=ptime:20",
@@ -488,7 +491,12 @@ def _unused_lines(media: Media) -> list[str]:
         for payload_type, value in media.by_format(name).items()
         if _PRINTABLE.match(value)
     ]
-    return ["a=inactive", "a=rtcp-mux", *codecs]
+    return ["a=inactive", *_mux_lines(media), *codecs]
+
+
+def _mux_lines(media: Media) -> list[str]:
+    """RTCP comes with RTP; who says that it can do nothing else is told the same (RFC 8858 section 3)."""
+    return ["a=rtcp-mux"] if media.value(MUX_ONLY) is None else ["a=rtcp-mux", f"a={MUX_ONLY}"]
 
 
 def _application_lines() -> list[str]:

@@ -1,0 +1,43 @@
+"""Offers of those who only speak, or only hear: WHIP's publishers and WHEP's players.
+
+Whatever such an offer says of the other direction, the answer says that it is not used; a data channel is rejected,
+because it would let its owner steer the call. Of two sections of sound nobody could say which one is meant, so the
+offer is refused as a whole: a part of a stream is worse than an error (RFC 9725 section 4.4.3).
+"""
+
+from dataclasses import replace
+
+from bridge.errors import BadOffer
+from bridge.webrtc.sdp import MUX_ONLY, Offer
+
+__all__ = ["as_played", "as_published"]
+
+
+def as_published(offer: Offer) -> Offer:
+    """The offer of one who speaks and hears nothing; raises ``BadOffer`` if it does not speak."""
+    if not offer.sends_audio:
+        raise BadOffer("A publisher sends sound: its audio section is sendonly, or sendrecv.", param="sendonly")
+    _require_one(offer, "sendonly")
+    return _alone(replace(offer, outbound=None))
+
+
+def as_played(offer: Offer) -> Offer:
+    """The offer of one who hears and says nothing; raises ``BadOffer`` if it does not hear."""
+    if not offer.receives_audio:
+        raise BadOffer("A player takes sound: its audio section is recvonly, or sendrecv.", param="recvonly")
+    _require_one(offer, "recvonly")
+    return _alone(replace(offer, inbound=None))
+
+
+def _require_one(offer: Offer, direction: str) -> None:
+    sounds = [media for media in offer.media if media.kind == "audio" and not media.is_rejected]
+    if len(sounds) > 1:
+        raise BadOffer(f"The offer has {len(sounds)} audio sections; there is one, {direction}.", param="m")
+
+
+def _alone(offer: Offer) -> Offer:
+    """Without its data channel, and with what each accepted section has to say (RFC 9725 section 4.4.1)."""
+    accepted = tuple(media for media in offer.accepted if media is not offer.application)
+    for media in accepted:
+        media.add(MUX_ONLY, "")
+    return replace(offer, application=None, accepted=accepted)
