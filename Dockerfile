@@ -3,11 +3,11 @@
 #
 # BRIDGE_API_KEY is a must: without a key the daemon serves loopback only, and refuses to start here.
 # BRIDGE_ADVERTISE is the address at which peers reach this machine; inside, only the container's own is known.
-# With --build-arg EXTRAS=[local] the embedded engine hears and speaks; that is 380 MB more.
+# With --build-arg EXTRAS=[cluster,local] the embedded engine hears and speaks; that is 380 MB more.
 # The stop timeout leaves room for the drain (10 s by default). With TLS on, replace the health check.
 
 FROM python:3.13-slim AS build
-ARG EXTRAS=""
+ARG EXTRAS="[cluster]"
 WORKDIR /src
 RUN python -m venv /opt/bridge
 COPY pyproject.toml README.md LICENSE ./

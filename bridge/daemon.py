@@ -5,10 +5,11 @@ ConfigError ◀── start ──▶ serving ──stop()──▶ draining (50
 
 import asyncio
 import contextlib
+import importlib.util
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
@@ -21,10 +22,9 @@ from bridge.api.reload import OPERATIONS as RELOAD_OPERATIONS
 from bridge.api.reload import reload_route
 from bridge.api.server import Server, new_app
 from bridge.api.tls import ServedCertificate, new_tls_context
-from bridge.calls.keys import LocalKeyStore
-from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
-from bridge.calls.registry import Registry
+from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
+from bridge.calls.shared import KeyLimits, SharedParts
 from bridge.config import Config, ObserveSettings, is_loopback
 from bridge.config.reload import Changes
 from bridge.context import CallContext
@@ -44,6 +44,9 @@ from bridge.upstream.factory import UpstreamFactory
 from bridge.upstream.plan import UpstreamPlan
 from bridge.webrtc.endpoint import Endpoint, media_host
 from bridge.wire.stats import DaemonStats
+
+if TYPE_CHECKING:
+    from bridge.cluster.member import Member
 
 __all__ = ["Daemon", "check"]
 
@@ -134,14 +137,25 @@ class Daemon:
             agent_limits=backlog_limits(config),
             on_change=lambda event: self.registry.events.publish(event),
         )
+        limits = call_limits(config)
+        of_keys = KeyLimits(
+            calls=config.calls.calls_per_key,
+            listeners=listeners.max_listeners_per_key,
+            page_keys=config.access.page_keys_limit,
+        )
+        member = _member(config, self.port, limits, of_keys)
+        parts = SharedParts.of_process(limits, of_keys) if member is None else member.parts
         self.registry = Registry(
             dialler.new_upstream,
-            call_limits(config),
+            limits,
             is_relayed=dialler.is_relayed,
             default_model=dialler.default_model,
+            ended=parts.ended,
+            events=parts.events,
+            new_call_id=parts.new_call_id,
         )
         self.registry.events.subscribe(dialler.lobby)
-        keys = Keys(config.access.api_key, config.access.allow_origin, LocalKeyStore())
+        keys = Keys(config.access.api_key, config.access.allow_origin, parts.keys)
 
         def admit_operator(request: Request) -> Awaitable[object]:
             return keys.admit_admin(request.headers)
@@ -152,10 +166,13 @@ class Daemon:
             self.stats,
             carriers=[carrier.name for carrier in self._carriers],
             record_dir=config.recording.record_dir,
-            upstream_complaint=dialler.complaint,
+            probes={"upstream": dialler.complaint, **({} if member is None else {"redis": member.complaint})},
             admit=admit_operator,
         )
         self.observer = await stack.enter_async_context(observer)
+        if member is not None:
+            observer.metrics.sources.append(member.families)
+            await stack.enter_async_context(member)
         recording = config.recording
         recorder: Recorder | None = None
         if recording.record_dir is not None:  # before the registry, so that it outlives the calls
@@ -168,14 +185,14 @@ class Daemon:
         await stack.enter_async_context(self.endpoint)
         proxies = TrustedProxies(server.trusted_proxies)
         gate = Gate(server.max_pending, server.max_pending_per_address, proxies)
-        quotas = LocalQuotas.of(calls=config.calls.calls_per_key, listeners=listeners.max_listeners_per_key)
         calls = CallService(
             self.registry,
             keys.store,
-            quotas,
+            parts.quotas,
             webrtc=self.endpoint,
             lobby=dialler.lobby,
             recorder=recorder,
+            neighbours=parts.neighbours,
         )
         telephony = Telephony(
             config.telephony,
@@ -188,7 +205,6 @@ class Daemon:
         )
         self.telephony = await stack.enter_async_context(telephony)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings and ports are tried before
-        page_keys = LocalKeyAllowance(config.access.page_keys_limit)
         certificate: ServedCertificate | None = None
         if server.tls_cert is not None and server.tls_key is not None:
             certificate = ServedCertificate(new_tls_context(server.tls_cert, server.tls_key))
@@ -196,14 +212,14 @@ class Daemon:
         rooms = Rooms(
             turn=turn,
             keys=keys,
-            page_keys=page_keys,
+            page_keys=parts.page_keys,
             certificate=certificate,
             proxies=proxies,
             gate=gate,
             endpoint=self.endpoint,
             telephony=telephony,
             registry=self.registry,
-            quotas=quotas,
+            quotas=parts.quotas,
             upstreams=dialler,
         )
         self._reloader = Reloader(config, self._read_settings, rooms, has_engine=self.engine != "unused")
@@ -213,10 +229,20 @@ class Daemon:
             models=dialler.models,
             proxies=proxies,
             turn=turn,
-            page_keys=page_keys,
-            routes=[*telephony.routes, *observer.routes, reload_route(admit_operator, self._reloader.reload)],
-            operations=[*telephony.operations, *OPERATIONS, *RELOAD_OPERATIONS],
-            middleware=observer.middleware,
+            page_keys=parts.page_keys,
+            routes=[
+                *telephony.routes,
+                *observer.routes,
+                reload_route(admit_operator, self._reloader.reload),
+                *([] if member is None else member.routes(calls, admit_operator)),
+            ],
+            operations=[
+                *telephony.operations,
+                *OPERATIONS,
+                *RELOAD_OPERATIONS,
+                *(() if member is None else member.operations),
+            ],
+            middleware=[*([] if member is None else [member.middleware(self.registry)]), *observer.middleware],
         )
         new_media_line = self.endpoint.new_tcp_line if takes_media else None
         servers = [Server(app, listening, server, gate, certificate=certificate, new_media_line=new_media_line)]
@@ -349,6 +375,20 @@ def _bound(settings: ObserveSettings, stack: contextlib.AsyncExitStack) -> socke
     listening = bind(settings.metrics_host, settings.metrics_port, setting="metrics_port")
     stack.callback(listening.close)
     return listening
+
+
+def _member(config: Config, port: int, limits: CallLimits, of_keys: KeyLimits) -> "Member | None":
+    """This process's part in a cluster; None if it is by itself, and then nothing of the cluster is imported."""
+    if config.cluster.redis_url is None:
+        return None
+    if importlib.util.find_spec("redis") is None:
+        raise ConfigError("redis_url: needs redis: pip install 'bridge-realtime[cluster]'", param="redis_url")
+    from bridge.cluster.member import Member
+
+    scheme = "https" if config.server.tls_cert else "http"
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
+    url = config.cluster.node_url or f"{scheme}://{host}:{port}"
+    return Member(config.cluster, url.rstrip("/"), limits, of_keys)
 
 
 def _shown(upstream: str) -> str:

@@ -19,6 +19,7 @@
     │  └─ OverLimit              429
     ├─ Draining                  503: the daemon takes no new calls
     ├─ Overloaded                503: it takes none for now
+    ├─ CannotCheck               503: what must be looked up is kept elsewhere, and cannot be asked for now
     ├─ PeerError                 the WebRTC side of one call
     │  ├─ PeerNotConnected       the offer's peer never came
     │  └─ PeerLost               it came, and went silent
@@ -37,6 +38,7 @@ __all__ = [
     "BadOffer",
     "BadRequest",
     "BridgeError",
+    "CannotCheck",
     "ConfigError",
     "Draining",
     "Forbidden",
@@ -225,6 +227,15 @@ class Overloaded(BridgeError):
     """The daemon has too much to do to take anything new."""
 
     code = "server_overloaded"
+    http_status = 503
+    close_code = 1013
+    retryable = True
+
+
+class CannotCheck(BridgeError):
+    """What a request depends on is kept outside of this process, which cannot ask there for now."""
+
+    code = "cannot_check"
     http_status = 503
     close_code = 1013
     retryable = True

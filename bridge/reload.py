@@ -10,7 +10,7 @@ from bridge.api.ice_servers import TurnServers
 from bridge.api.keys import Keys
 from bridge.api.proxies import TrustedProxies
 from bridge.api.tls import ServedCertificate, new_tls_context
-from bridge.calls.quotas import LocalKeyAllowance, LocalQuotas
+from bridge.calls.quotas import KeyAllowance, Quotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.config import Config
 from bridge.config.reload import Changes, changed
@@ -47,14 +47,14 @@ class Rooms:
 
     turn: TurnServers
     keys: Keys
-    page_keys: LocalKeyAllowance
+    page_keys: KeyAllowance
     certificate: ServedCertificate | None
     proxies: TrustedProxies
     gate: Gate
     endpoint: Endpoint
     telephony: Telephony
     registry: Registry
-    quotas: LocalQuotas
+    quotas: Quotas
     upstreams: UpstreamFactory
 
     def apply(self, renewal: Renewal) -> None:

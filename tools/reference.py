@@ -14,6 +14,7 @@ from typing import Any, get_args
 import bridge.wire.binary
 from bridge.api.describe import asyncapi, openapi
 from bridge.api.reload import OPERATIONS as RELOAD_OPERATIONS
+from bridge.cluster.member import OPERATIONS as NODE_OPERATIONS
 from bridge.config import settings_table
 from bridge.errors import BridgeError
 from bridge.observe.observer import OPERATIONS
@@ -66,7 +67,7 @@ def main() -> int:
 
 
 def _openapi() -> Mapping[str, Any]:
-    return openapi([*operations_of(), *OPERATIONS, *RELOAD_OPERATIONS])
+    return openapi([*operations_of(), *OPERATIONS, *RELOAD_OPERATIONS, *NODE_OPERATIONS])
 
 
 def _http() -> str:

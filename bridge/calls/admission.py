@@ -32,6 +32,21 @@ class Admission:
         self._max_calls = max_calls
         self._max_calls_of_clients = max(0, max_calls - reserved_calls)
 
+    @property
+    def calls(self) -> int:
+        """That have a place now."""
+        return self._calls.total()
+
+    @property
+    def max_calls(self) -> int:
+        """That may have one."""
+        return self._max_calls
+
+    @property
+    def is_full(self) -> bool:
+        """There is no place for one more."""
+        return self.calls >= self._max_calls
+
     def require_accepting(self) -> None:
         """Raises ``Draining`` if nothing new is begun here."""
         if self.is_draining:
@@ -41,7 +56,7 @@ class Admission:
         """Raises ``Draining``, ``Overloaded`` or ``OverLimit`` if this process would refuse a call of the key."""
         self.require_accepting()
         self.lag.require_time()
-        if self._calls.total() >= self._max_calls:
+        if self.is_full:
             raise _too_many(f"The server has {self._max_calls} calls")
         if key_id != API_KEY_ID and self._calls[True] >= self._max_calls_of_clients:
             raise _too_many(f"The server has {self._max_calls_of_clients} calls of clients")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bridge.calls.directory import CallRecord
 from bridge.wire.stats import CallResult, CallStats
 
-__all__ = ["EndedCall", "EndedCalls", "LocalEndedCalls"]
+__all__ = ["EndedCall", "EndedCalls", "LocalEndedCalls", "as_ended"]
 
 _MAX_METADATA = 16
 _MAX_VALUE_CHARS = 256
@@ -23,6 +23,19 @@ class EndedCall(NamedTuple):
     stats: CallStats
 
 
+def as_ended(stats: CallStats, result: CallResult, reason: str) -> CallStats:
+    """What is remembered: what a caller may make as long as it likes is cut, and nobody listens any more."""
+    metadata = list(stats.metadata.items())[:_MAX_METADATA]
+    return replace(
+        stats,
+        metadata={name[:_MAX_VALUE_CHARS]: value[:_MAX_VALUE_CHARS] for name, value in metadata},
+        listeners=[],
+        ended_at=time.time(),
+        result=result,
+        reason=reason,
+    )
+
+
 class EndedCalls(Protocol):
     """Remembers calls that are over, for a while."""
 
@@ -32,6 +45,10 @@ class EndedCalls(Protocol):
 
     async def list(self) -> list[EndedCall]:
         """Those that are remembered; the last one that ended comes first."""
+        ...
+
+    def limit_to(self, limit: int, max_age_s: float) -> None:
+        """From now on so many are remembered, for so long."""
         ...
 
 
@@ -49,17 +66,8 @@ class LocalEndedCalls:
         self._forget()
 
     def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
-        """See ``EndedCalls``. What a caller may make as long as it likes is cut, and nobody listens any more."""
-        metadata = list(stats.metadata.items())[:_MAX_METADATA]
-        kept = replace(
-            stats,
-            metadata={name[:_MAX_VALUE_CHARS]: value[:_MAX_VALUE_CHARS] for name, value in metadata},
-            listeners=[],
-            ended_at=time.time(),
-            result=result,
-            reason=reason,
-        )
-        self._calls.append((self._clock(), EndedCall(record, kept)))
+        """See ``EndedCalls``."""
+        self._calls.append((self._clock(), EndedCall(record, as_ended(stats, result, reason))))
         self._forget()
 
     async def list(self) -> list[EndedCall]:

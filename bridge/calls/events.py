@@ -49,6 +49,14 @@ class EventBus(Protocol):
         """The watcher's socket is gone; may be called twice."""
         ...
 
+    def apply(self, limits: Limits) -> None:
+        """New watchers have these limits; what is kept of calls for those that come back stays as it is."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Says goodbye to all watchers."""
+        ...
+
 
 class LocalEventBus:
     """The ``EventBus`` of one process."""
@@ -58,7 +66,7 @@ class LocalEventBus:
         self._hub = Hub(new_id("calls"), replay_bytes=limits.replay_bytes)
 
     def apply(self, limits: Limits) -> None:
-        """New watchers have these limits; what is kept of calls for those that come back stays as it is."""
+        """See ``EventBus``."""
         self._limits = limits
 
     def publish(self, event: ServerEvent) -> None:
@@ -93,6 +101,6 @@ class LocalEventBus:
         self._hub.remove(watcher)
 
     def close(self, code: int, reason: str) -> None:
-        """Says goodbye to all watchers."""
+        """See ``EventBus``."""
         for watcher in tuple(self._hub.listeners):
             watcher.close(code, reason)

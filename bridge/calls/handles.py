@@ -11,9 +11,18 @@ from bridge.context import CallContext
 from bridge.errors import BridgeError
 from bridge.media.contracts import Leg, PhoneOwner, Sink
 from bridge.turns import Work
-from bridge.wire.stats import CallWarning
+from bridge.wire.stats import CallStats, CallWarning
 
-__all__ = ["AgentLobby", "AgentSeat", "CallAnswer", "CarrierCall", "IceAnswer", "SocketHandle", "SocketPlace"]
+__all__ = [
+    "AgentLobby",
+    "AgentSeat",
+    "CallAnswer",
+    "CarrierCall",
+    "IceAnswer",
+    "Neighbours",
+    "SocketHandle",
+    "SocketPlace",
+]
 
 
 class SocketHandle(Protocol):
@@ -97,6 +106,14 @@ class CarrierCall:
     """What the call's leg reports to."""
     attach_leg: Callable[[Leg], None]
     """Gives the call its leg."""
+
+
+class Neighbours(Protocol):
+    """Other processes, each with calls of its own."""
+
+    async def list_calls(self, key_id: str, query: str) -> list[CallStats]:
+        """Their calls that the key may see and ``query`` finds; those of a process that does not answer are missing."""
+        ...
 
 
 class AgentSeat(Protocol):

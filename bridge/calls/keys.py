@@ -23,20 +23,27 @@ from bridge.wire.stats import Dialect, ListenerRole
 
 __all__ = [
     "API_KEY_ID",
+    "MAX_MINTED",
+    "REMEMBERED_S",
     "ApiKeys",
     "Grant",
     "KeyPurpose",
     "KeyStore",
     "LocalKeyStore",
     "MintedKey",
+    "expired_key",
+    "key_digest",
     "redeem_telephone_key",
+    "spent_key",
 ]
 
 API_KEY_ID = "api"
 """The ``key_id`` of all API keys of the server together: what they do is the operator's own business."""
 
-_MAX_MINTED = 100_000
-_REMEMBERED_S = 600.0  # an expired key: the page that shows it may read that it has expired
+MAX_MINTED = 100_000
+"""Keys that may wait to be used in one process."""
+REMEMBERED_S = 600.0
+"""For which an expired key is known: the page that shows it may read that it has expired."""
 
 
 class KeyPurpose(StrEnum):
@@ -153,7 +160,7 @@ class MintedKey:
     def require_valid(self) -> None:
         """Raises ``Unauthorized`` if the key has expired."""
         if self.is_expired:
-            raise _expired()
+            raise expired_key()
 
 
 class KeyStore(Protocol):
@@ -202,13 +209,13 @@ class LocalKeyStore:
     async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
         """See ``KeyStore``."""
         now = self._clock()
-        self._forget(now - _REMEMBERED_S)
-        if len(self._kept) >= _MAX_MINTED:
+        self._forget(now - REMEMBERED_S)
+        if len(self._kept) >= MAX_MINTED:
             self._forget(now)
-        if len(self._kept) >= _MAX_MINTED:
+        if len(self._kept) >= MAX_MINTED:
             raise OverLimit("Too many keys are waiting to be used.")
         key = key or new_id("ek")
-        token = _digest(key, self._salt).hex()
+        token = key_digest(key, self._salt).hex()
         self._kept[token] = _Kept(replace(grant, token=token), now + ttl_s)
         self._named.update(map(normal_origin, grant.allowed_origins))
         heapq.heappush(self._expiries, (now + ttl_s, token))
@@ -217,8 +224,8 @@ class LocalKeyStore:
     async def find(self, key: str) -> MintedKey | None:
         """See ``KeyStore``."""
         now = self._clock()
-        self._forget(now - _REMEMBERED_S)
-        kept = self._kept.get(_digest(key, self._salt).hex())
+        self._forget(now - REMEMBERED_S)
+        kept = self._kept.get(key_digest(key, self._salt).hex())
         return None if kept is None else MintedKey(kept.grant, kept.expires_at <= now)
 
     async def spend(self, token: str) -> None:
@@ -227,14 +234,14 @@ class LocalKeyStore:
             return
         kept = self._kept.get(token)
         if kept is None or kept.expires_at <= self._clock():
-            raise _expired()
+            raise expired_key()
         if kept.grant.is_single_use and kept.uses:
-            raise Unauthorized("The key was good for one connection, and has had it.")
+            raise spent_key()
         kept.uses += 1
 
     async def is_named(self, origin: str) -> bool:
         """See ``KeyStore``."""
-        self._forget(self._clock() - _REMEMBERED_S)
+        self._forget(self._clock() - REMEMBERED_S)
         return normal_origin(origin) in self._named
 
     def _forget(self, before: float) -> None:
@@ -268,7 +275,7 @@ class ApiKeys:
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._salt = secrets.token_bytes(32)
-        self._digests = [_digest(key, self._salt) for key in keys]
+        self._digests = [key_digest(key, self._salt) for key in keys]
 
     def __bool__(self) -> bool:
         """There is one at least."""
@@ -276,14 +283,21 @@ class ApiKeys:
 
     def include(self, key: str) -> bool:
         """Whether ``key`` is one of them, in a time that tells nothing of how close it is."""
-        digest = _digest(key, self._salt)
+        digest = key_digest(key, self._salt)
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return any(matches)
 
 
-def _digest(key: str, salt: bytes) -> bytes:
+def key_digest(key: str, salt: bytes) -> bytes:
+    """By which a key is known without being kept."""
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=salt, digest_size=32).digest()
 
 
-def _expired() -> Unauthorized:
+def spent_key() -> Unauthorized:
+    """The refusal of a key for a single use that has had it."""
+    return Unauthorized("The key was good for one connection, and has had it.")
+
+
+def expired_key() -> Unauthorized:
+    """The refusal of a minted key that is good no more, or never was."""
     return Unauthorized("The key has expired, or was never issued here.")

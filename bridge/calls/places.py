@@ -1,12 +1,12 @@
 """Places for sockets in this process: in a session, beside all calls, among the agents."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bridge.calls.directory import CallDirectory
 from bridge.calls.events import EventBus
 from bridge.calls.handles import AgentLobby, AgentSeat, SocketHandle
 from bridge.calls.quotas import Reservation
-from bridge.calls.registry import Registry
 from bridge.errors import BridgeError, Forbidden
 from bridge.media.contracts import Sink
 from bridge.session.fanout.listener import Listener
@@ -14,7 +14,7 @@ from bridge.session.session import Session
 from bridge.turns import Work
 from bridge.wire.choices import Choices
 from bridge.wire.server_events import error_event
-from bridge.wire.stats import Dialect, ListenerRole
+from bridge.wire.stats import CallStats, Dialect, ListenerRole
 
 __all__ = ["AgentPlace", "SessionPlace", "WatcherPlace"]
 
@@ -87,7 +87,8 @@ class _SessionSocket:
 class WatcherPlace:
     """Of one who hears of all calls, and says nothing."""
 
-    registry: Registry
+    running: Callable[[], Awaitable[list[CallStats]]]
+    """All calls of which the events tell."""
     events: EventBus
     choices: Choices
     reservation: Reservation
@@ -98,7 +99,7 @@ class WatcherPlace:
 
     async def attach(self, sink: Sink) -> SocketHandle:
         """See ``SocketPlace``."""
-        running = [session.stats() for session in self.registry.sessions]
+        running = await self.running() if self.choices.after is None else []
         return _WatcherSocket(self.events, self.events.watch(sink, self.choices, running), self.reservation)
 
     def give_up(self) -> None:

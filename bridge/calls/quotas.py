@@ -13,7 +13,18 @@ from typing import Protocol
 from bridge.calls.keys import API_KEY_ID
 from bridge.errors import OverLimit
 
-__all__ = ["KeyAllowance", "KeyQuota", "LocalKeyAllowance", "LocalKeyQuota", "LocalQuotas", "Quotas", "Reservation"]
+__all__ = [
+    "KeyAllowance",
+    "KeyQuota",
+    "LocalKeyAllowance",
+    "LocalKeyQuota",
+    "LocalQuotas",
+    "Quotas",
+    "Reservation",
+    "holder_of",
+    "over_allowance",
+    "over_quota",
+]
 
 _WINDOW_S = 60.0
 _OWN_BITS = 64  # of an IPv6 address; whoever has one has all of them
@@ -37,6 +48,9 @@ class Reservation:
 
 class KeyQuota(Protocol):
     """How many of one thing each key may have at a time, wherever they are."""
+
+    limit: int
+    """For each key; those that are there stay if it is lowered."""
 
     async def require_room(self, key_id: str) -> None:
         """Raises ``OverLimit`` if one more would be refused."""
@@ -64,7 +78,7 @@ class LocalKeyQuota:
     async def require_room(self, key_id: str) -> None:
         """See ``KeyQuota``."""
         if self._counts(key_id) and self._taken[key_id] >= self.limit:
-            raise OverLimit(f"This key has {self.limit} {self._what}, which is the limit.", code=self._code)
+            raise over_quota(self.limit, self._what, self._code)
 
     async def take(self, key_id: str, reservation: Reservation) -> None:
         """See ``KeyQuota``. Nothing is awaited between the look and the count."""
@@ -92,14 +106,15 @@ class Quotas:
     agents: KeyQuota
     """Those with a call too."""
 
+    def limit_to(self, *, calls: int, listeners: int) -> None:
+        """From now on so many; those that are there stay."""
+        self.calls.limit = self.agents.limit = calls
+        self.listeners.limit = listeners
+
 
 @dataclass(frozen=True, slots=True)
 class LocalQuotas(Quotas):
     """Those of one process. API keys are limited in listeners alone; another key has as many agents as calls."""
-
-    calls: LocalKeyQuota
-    listeners: LocalKeyQuota
-    agents: LocalKeyQuota
 
     @classmethod
     def of(cls, *, calls: int, listeners: int = 2000) -> "LocalQuotas":
@@ -110,14 +125,11 @@ class LocalQuotas(Quotas):
             LocalKeyQuota(calls, what="agents already"),
         )
 
-    def limit_to(self, *, calls: int, listeners: int) -> None:
-        """From now on so many; those that are there stay."""
-        self.calls.limit = self.agents.limit = calls
-        self.listeners.limit = listeners
-
 
 class KeyAllowance(Protocol):
     """How many keys a client gets who shows none: so many in a minute to each address."""
+
+    limit: int
 
     @property
     def is_open(self) -> bool:
@@ -127,6 +139,16 @@ class KeyAllowance(Protocol):
     async def take(self, address: str) -> None:
         """One more for ``address``; raises ``OverLimit``. Counted in one step with the look."""
         ...
+
+
+def over_quota(limit: int, what: str, code: str | None) -> OverLimit:
+    """The refusal of a key that has as many as it may."""
+    return OverLimit(f"This key has {limit} {what}, which is the limit.", code=code)
+
+
+def over_allowance(limit: int) -> OverLimit:
+    """The refusal of an address that has had as many keys as it may."""
+    return OverLimit(f"This address has had {limit} in the last minute, which is the limit.")
 
 
 class LocalKeyAllowance:
@@ -149,13 +171,14 @@ class LocalKeyAllowance:
         if now - self._since >= _WINDOW_S:
             self._since = now
             self._taken.clear()
-        holder = _holder(address)
+        holder = holder_of(address)
         if self._taken[holder] >= self.limit:
-            raise OverLimit(f"This address has had {self.limit} in the last minute, which is the limit.")
+            raise over_allowance(self.limit)
         self._taken[holder] += 1
 
 
-def _holder(address: str) -> str | int:
+def holder_of(address: str) -> str | int:
+    """Who has an address: the address itself, or the network of 64 bits that an IPv6 address is in."""
     try:
         parsed = ip_address(address)
     except ValueError:

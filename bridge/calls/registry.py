@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from bridge.calls.admission import Admission
 from bridge.calls.budgets import ConversationBudgets
 from bridge.calls.directory import CallDirectory, CallRecord, LocalCallDirectory, unknown_call
-from bridge.calls.ended import LocalEndedCalls
-from bridge.calls.events import LocalEventBus
+from bridge.calls.ended import EndedCalls, LocalEndedCalls
+from bridge.calls.events import EventBus, LocalEventBus
 from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
 from bridge.calls.terms import Terms
@@ -68,7 +68,14 @@ class Registry:
         default_model: str = "",
         is_relayed: Callable[[str], bool] = lambda model: False,
         directory: CallDirectory | None = None,
+        ended: EndedCalls | None = None,
+        events: EventBus | None = None,
+        new_call_id: Callable[[str], str] = new_id,
     ) -> None:
+        """``directory``, ``ended`` and ``events`` are those of this process alone if they are not given.
+
+        ``new_call_id`` makes an id that begins with what it is given.
+        """
         self.default_model = default_model
         """Of a call that names none."""
         self.admission = Admission(
@@ -79,11 +86,12 @@ class Registry:
         self.budgets = ConversationBudgets(limits.keep)
         self.directory = directory or LocalCallDirectory()
         """Where other processes may look for this one's calls."""
-        self.ended = LocalEndedCalls(limits.ended_calls, limits.ended_calls_age_s)
+        self.ended: EndedCalls = ended or LocalEndedCalls(limits.ended_calls, limits.ended_calls_age_s)
         """Calls that are over."""
-        self.events = LocalEventBus(limits.backlog)
+        self.events: EventBus = events or LocalEventBus(limits.backlog)
         """Who hears of calls that begin and end."""
         self._new_upstream = new_upstream
+        self._new_call_id = new_call_id
         self._limits = limits
         self._is_relayed = is_relayed
         self._reaper = CallReaper()
@@ -114,6 +122,10 @@ class Registry:
     def sessions(self) -> list[Session]:
         """Those that run or connect, oldest first."""
         return list(self._sessions.values())
+
+    def has(self, call_id: str) -> bool:
+        """The call runs or connects in this process."""
+        return call_id in self._sessions
 
     def find(self, call_id: str, *, param: str = "call_id") -> Session:
         """The session; raises ``UnknownCall`` naming ``param``."""
@@ -149,10 +161,10 @@ class Registry:
         limits = self._limits
         limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
         started_at = time.time()
-        session_id = new_id("sess")
+        session_id = self._new_call_id("sess") if transport == WEBSOCKET else new_id("sess")
         config = terms.session(session_id, int(started_at + limit_s), self.default_model)
         context = CallContext(
-            call_id=session_id if transport == WEBSOCKET else new_id("rtc"),
+            call_id=session_id if transport == WEBSOCKET else self._new_call_id("rtc"),
             session_id=session_id,
             caller=terms.caller,
             carrier_ids=dict(terms.carrier_ids),

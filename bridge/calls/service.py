@@ -11,7 +11,7 @@ from msgspec.structs import replace as with_fields
 
 from bridge.calls.conditions import IfMatch, newest_tag, patch_peer
 from bridge.calls.directory import CallRecord, unknown_call
-from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, IceAnswer, SocketPlace
+from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, IceAnswer, Neighbours, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
 from bridge.calls.quotas import Quotas, Reservation
@@ -47,14 +47,19 @@ class CallService:
         webrtc: Endpoint | None = None,
         lobby: AgentLobby | None = None,
         recorder: Recorder | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """``webrtc`` takes offers, ``lobby`` agents; ``recorder`` is None if calls are not recorded here."""
+        """``webrtc`` takes offers, ``lobby`` agents; ``recorder`` is None if calls are not recorded here.
+
+        ``neighbours`` are other processes that have calls of their own.
+        """
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
         self._webrtc = webrtc
         self._lobby = lobby
         self._recorder = recorder
+        self._neighbours = neighbours
 
     # What is known without looking for a call
 
@@ -268,7 +273,7 @@ class CallService:
         self._registry.events.require_known(choices)
         reservation = Reservation()
         await self._quotas.listeners.take(grant.key_id, reservation)
-        return WatcherPlace(self._registry, self._registry.events, choices, reservation)
+        return WatcherPlace(lambda: self.list_calls(grant), self._registry.events, choices, reservation)
 
     async def place_for_agent(self, grant: Grant, call_id: str | None) -> SocketPlace:
         """An agent's place, for a call or for any; raises ``OverLimit`` if too many wait already.
@@ -294,8 +299,12 @@ class CallService:
 
     # Running calls
 
-    async def list_calls(self, grant: Grant, query: str = "", *, ended: bool = False) -> list[CallStats]:
+    async def list_calls(
+        self, grant: Grant, query: str = "", *, ended: bool = False, is_here: bool = False
+    ) -> list[CallStats]:
         """The calls that the key may see: those that run, oldest first, or that have ``ended``, the last one first.
+
+        With ``is_here`` only those that run in this process.
 
         With a ``query`` only those that ``search.matches`` finds by an id, an address, metadata or their key.
         """
@@ -307,7 +316,11 @@ class CallService:
         if ended:
             return [call.stats for call in await self._registry.ended.list() if is_wanted(call.record)]
         wanted = {record.call_id for record in filter(is_wanted, await self._registry.directory.list())}
-        return [session.stats() for session in self._registry.sessions if session.info.id in wanted]
+        own = [session.stats() for session in self._registry.sessions if session.info.id in wanted]
+        if self._neighbours is None or is_here:
+            return own
+        others = await self._neighbours.list_calls(grant.key_id, query)
+        return sorted((*own, *others), key=lambda call: call.started_at)
 
     async def show_call(self, grant: Grant, call_id: str) -> CallStats:
         """One of them, with its configuration."""

@@ -1,6 +1,7 @@
 """Settings: one Struct for each room, read from a TOML file, the environment and flags, and checked together."""
 
 from bridge.config.addresses import is_loopback
+from bridge.config.cluster import ClusterSettings
 from bridge.config.config import Config
 from bridge.config.fields import Applies, Fault, Section, setting
 from bridge.config.flags import add_flags, settings_table
@@ -31,6 +32,7 @@ __all__ = [
     "AccessSettings",
     "Applies",
     "CallSettings",
+    "ClusterSettings",
     "Config",
     "EngineSettings",
     "Fault",

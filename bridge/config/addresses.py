@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address, ip_network
 
-__all__ = ["can_be_sent_to", "is_address", "is_loopback", "is_network"]
+__all__ = ["can_be_sent_to", "is_address", "is_loopback", "is_network", "is_unspecified"]
 
 
 def is_loopback(host: str) -> bool:
@@ -35,3 +35,8 @@ def can_be_sent_to(address: str) -> bool:
     """Whether others can send to it; an interface's name behind ``%`` means something on this machine alone."""
     parsed = ip_address(address)
     return not parsed.is_unspecified and not parsed.is_multicast and "%" not in address
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether it stands for all addresses of a machine, and so for none that others could connect to."""
+    return is_address(host) and ip_address(host).is_unspecified

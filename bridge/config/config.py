@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from bridge.config.cluster import ClusterSettings
 from bridge.config.fields import Fault, Section
 from bridge.config.rooms import (
     AccessSettings,
@@ -35,6 +36,7 @@ class Config(Struct, frozen=True, kw_only=True):
     turn: TurnSettings = TurnSettings()
     calls: CallSettings = CallSettings()
     listeners: ListenerSettings = ListenerSettings()
+    cluster: ClusterSettings = ClusterSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     engine: EngineSettings = EngineSettings()
     recording: RecordingSettings = RecordingSettings()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from msgspec import Meta, Struct
 
 from bridge.config.addresses import can_be_sent_to, is_address, is_loopback, is_network
+from bridge.config.cluster import ClusterSettings
 from bridge.config.fields import (
     Applies,
     Count,
@@ -652,6 +653,7 @@ ROOMS: tuple[type[Section], ...] = (
     TurnSettings,
     CallSettings,
     ListenerSettings,
+    ClusterSettings,
     UpstreamSettings,
     EngineSettings,
     RecordingSettings,

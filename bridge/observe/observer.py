@@ -1,7 +1,7 @@
 """All that is observed of one daemon, put together: what subscribes, and what is served of it."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
@@ -45,10 +45,13 @@ class Observer:
         *,
         carriers: Sequence[str],
         record_dir: str | None,
-        upstream_complaint: Probe,
+        probes: Mapping[str, Probe],
         admit: Callable[[Request], Awaitable[object]],
     ) -> None:
-        """``admit`` raises if a request at the daemon's own port may not see what concerns all calls."""
+        """``probes`` try what calls need from outside.
+
+        ``admit`` raises if a request at the daemon's own port may not see what concerns all calls.
+        """
         self.metrics = Metrics(registry.find, daemon, carriers=carriers)
         registry.events.subscribe(self.metrics)
         self._has_own_port = settings.metrics_port is not None
@@ -57,7 +60,7 @@ class Observer:
         self._exposition = Exposition(self.metrics, self._thread)
         self.load = LoadHistory(self.metrics, daemon, self._thread)
         """Entered by itself, once ``daemon`` can be asked."""
-        probes = {"upstream": upstream_complaint}
+        probes = dict(probes)
         if record_dir is not None:
             probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._thread)
         self._readying = Readying(daemon, probes)

@@ -204,7 +204,7 @@ async def test_single_use_under_a_thousand_redeems() -> None:
 
 async def test_as_many_as_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Minting is bounded; expired keys make room."""
-    monkeypatch.setattr(keys_module, "_MAX_MINTED", 3)
+    monkeypatch.setattr(keys_module, "MAX_MINTED", 3)
     clock = FakeClock()
     keys = _keys(clock)
     for _ in range(3):
@@ -390,7 +390,7 @@ async def test_pages_that_keys_name() -> None:
 
 async def test_remembered_keys_take_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Expired keys are forgotten early where a new one needs their place."""
-    monkeypatch.setattr(keys_module, "_MAX_MINTED", 1)
+    monkeypatch.setattr(keys_module, "MAX_MINTED", 1)
     clock = FakeClock()
     keys = _keys(clock)
     await keys.store.mint(_grant(allowed_origins=(_PAGE,)), ttl_s=10)

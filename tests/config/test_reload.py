@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -122,8 +122,8 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
     "turn_secret": ("t", lambda r: r.rooms.turn._secret, b"t"),
     "turn_ttl_s": (77, lambda r: r.rooms.turn.ttl_s, 77),
     "max_calls": (70, lambda r: r.rooms.registry.admission._max_calls, 70),
-    "ended_calls": (7, lambda r: r.rooms.registry.ended._limit, 7),
-    "ended_calls_age_s": (7.0, lambda r: r.rooms.registry.ended._max_age_s, 7.0),
+    "ended_calls": (7, lambda r: cast(Any, r.rooms.registry.ended)._limit, 7),
+    "ended_calls_age_s": (7.0, lambda r: cast(Any, r.rooms.registry.ended)._max_age_s, 7.0),
     "max_calls_per_key": (
         7,
         lambda r: (r.rooms.quotas.calls.limit, r.rooms.quotas.agents.limit),
@@ -144,7 +144,7 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
             limits.backlog_bytes
             for limits in (
                 r.rooms.registry._limits.backlog,
-                r.rooms.registry.events._limits,
+                cast(Any, r.rooms.registry.events)._limits,
                 r.rooms.upstreams.lobby.limits,
             )
         },

@@ -1,0 +1,81 @@
+"""Where Redis is: one server, one that sentinels name, or a Redis Cluster, by one URL."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
+
+from bridge.errors import ConfigError
+
+__all__ = ["RedisAddress", "RedisClient"]
+
+RedisClient = Redis | RedisCluster
+"""What commands are sent with."""
+
+_PORTS = {"sentinel": 26379}
+_PORT = 6379
+# redis looks its own version up on the disk with each connection, unless it is told.
+_DRIVER = DriverInfo(lib_version=redis.__version__)
+_TRIES = 1  # beside the first: a connection of the pool may have been closed since it was used last
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """``url`` as the setting ``redis_url`` has it."""
+
+    url: str
+
+    def new_client(self, timeout_s: float) -> RedisClient:
+        """A client that connects when it is used; raises ``ConfigError`` if the URL says nothing of use."""
+        retry = Retry(NoBackoff(), _TRIES)
+        try:
+            parts = urlsplit(self.url)
+            base, _, kind = parts.scheme.partition("+")
+            if not kind:
+                return Redis.from_url(
+                    self.url,
+                    socket_timeout=timeout_s,
+                    socket_connect_timeout=timeout_s,
+                    retry=retry,
+                    driver_info=_DRIVER,
+                )
+            hosts = list(_hosts(parts.netloc.rpartition("@")[2], _PORTS.get(kind, _PORT)))
+            login: dict[str, Any] = {
+                "username": unquote(parts.username) if parts.username else None,
+                "password": unquote(parts.password) if parts.password else None,
+                "ssl": base == "rediss",
+                "socket_timeout": timeout_s,
+                "socket_connect_timeout": timeout_s,
+                "driver_info": _DRIVER,
+            }
+            if kind == "cluster":
+                return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts], retry=retry, **login)
+            service, _, database = parts.path.lstrip("/").partition("/")
+            if not service:
+                raise ValueError("the name of the service is missing behind the sentinels")
+            bounds = {
+                "socket_timeout": timeout_s,
+                "socket_connect_timeout": timeout_s,
+                "driver_info": _DRIVER,
+            }
+            sentinels = Sentinel(hosts, sentinel_kwargs=bounds)  # type: ignore[no-untyped-call]
+            client: Redis = sentinels.master_for(service, db=int(database or 0), retry=retry, **login)
+            return client
+        except ValueError as error:
+            raise ConfigError(f"redis_url: {error}", param="redis_url") from None
+
+
+def _hosts(netloc: str, port: int) -> Iterator[tuple[str, int]]:
+    for place in netloc.split(","):
+        parts = urlsplit(f"//{place}")
+        if not parts.hostname:
+            raise ValueError("a host is missing")
+        yield parts.hostname, parts.port or port

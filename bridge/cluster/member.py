@@ -1,0 +1,206 @@
+"""This process as a member of a cluster: what it shares, whom it knows, and what it answers of that.
+
+``async with`` joins; leaving says goodbye, so that the others do not wait until they miss it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Struct
+from prometheus_client.core import Metric
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from bridge.api.operation import Operation
+from bridge.calls.keys import API_KEY_ID, Grant, KeyPurpose
+from bridge.calls.registry import CallLimits, Registry
+from bridge.calls.service import CallService
+from bridge.calls.shared import KeyLimits, SharedParts
+from bridge.cluster.ended import RedisEndedCalls
+from bridge.cluster.events import RedisEventBus
+from bridge.cluster.figures import read_calls
+from bridge.cluster.keys import RedisKeyStore
+from bridge.cluster.link import LINK_TIMEOUT_S, NodeLink
+from bridge.cluster.metrics import cluster_families
+from bridge.cluster.nodes import Node, Nodes, new_node_id
+from bridge.cluster.proof import PROOF, Origin, Proofs
+from bridge.cluster.quotas import LEASE_S, RedisKeyAllowance, RedisKeyQuota, RedisQuotas
+from bridge.cluster.routing import CallRouter
+from bridge.cluster.store import SharedStore
+from bridge.config import ClusterSettings
+from bridge.errors import Forbidden
+from bridge.log import get_logger
+from bridge.outgoing import HTTPError, new_client
+from bridge.wire.stats import CallStats
+
+__all__ = ["OPERATIONS", "Member", "NodeList"]
+
+_log = get_logger("cluster")
+
+_NODES = "/v1/nodes"
+_OWN_CALLS = "/cluster/calls"
+_LIST_S = 2.0
+_BEATS_A_LEASE = 3
+
+
+class NodeList(Struct, frozen=True, kw_only=True):
+    """The nodes of the cluster that live, as this one knows them; ``is_up`` says whether Redis answers it."""
+
+    object: str = "list"
+    data: list[Node]
+    is_up: bool
+
+
+OPERATIONS = [
+    Operation(method="get", path=_NODES, summary="The nodes of the cluster; needs an API key.", response=NodeList)
+]
+"""What is served of it, for the description of the API."""
+
+
+class Member:
+    """See the module. Made of settings, so that settings and addresses are tried before anything is started."""
+
+    def __init__(self, settings: ClusterSettings, url: str, limits: CallLimits, of_keys: KeyLimits) -> None:
+        """``url`` is where other nodes reach this one."""
+        assert settings.redis_url is not None, "there is no cluster without"
+        assert settings.cluster_secret is not None, "checked with the settings"
+        secret = settings.cluster_secret
+        self.store = SharedStore(settings.redis_url, settings.cluster_name, timeout_s=settings.redis_timeout_s)
+        self.nodes = Nodes(self.store, new_node_id(), url)
+        self.nodes.on_beat.append(self._renew)
+        self._proofs = Proofs(secret, lambda: self.store.now_ms)
+        self._quotas = RedisQuotas.of(self.store, self.nodes.id, calls=of_keys.calls, listeners=of_keys.listeners)
+        self._events = RedisEventBus(self.store, self.nodes.id, limits.backlog)
+        self.parts = SharedParts(
+            keys=RedisKeyStore(self.store, secret),
+            quotas=self._quotas,
+            page_keys=RedisKeyAllowance(self.store, of_keys.page_keys, secret),
+            ended=RedisEndedCalls(self.store, limits.ended_calls, limits.ended_calls_age_s),
+            events=self._events,
+            new_call_id=self.nodes.new_call_id,
+            neighbours=self,
+        )
+        """What calls are given in place of what a process has by itself."""
+        self._client = new_client(LINK_TIMEOUT_S, trust_env=False)
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+        self._beats = 0
+
+    async def __aenter__(self) -> "Member":
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self.store)
+            await stack.enter_async_context(self._client)
+            await stack.enter_async_context(self._tasks)
+            await self.nodes.say()  # also the first word on whether there is a Redis
+            self._running = [
+                self._tasks.create_task(self.nodes.beat()),
+                self._tasks.create_task(self._events.follow()),
+            ]
+            self._stack = stack.pop_all()
+        _log.info("cluster.joined", node=self.nodes.id, nodes=len(self.nodes.alive), is_up=self.store.is_up)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for task in self._running:
+            task.cancel()
+        await self.nodes.leave()
+        await self._stack.aclose()
+
+    def _renew(self) -> None:
+        """Counts are leases; each is renewed some times before it is over."""
+        self._beats += 1
+        if self._beats % int(LEASE_S / _BEATS_A_LEASE) == 0:
+            for quota in (self._quotas.calls, self._quotas.listeners, self._quotas.agents):
+                assert isinstance(quota, RedisKeyQuota)
+                quota.renew()
+
+    # What is served
+
+    def middleware(self, registry: Registry) -> Middleware:
+        """In front of all endpoints."""
+        self.nodes.serve(registry.admission)
+        router = CallRouter(self.nodes, _Here(registry))
+        return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client)
+
+    def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:
+        """``GET /v1/nodes`` for operators, and what only nodes may ask."""
+
+        async def list_nodes(request: Request) -> Response:
+            await admit(request)
+            nodes = sorted(self.nodes.alive or [self.nodes.itself], key=lambda node: node.started_at)
+            shown = [self.nodes.itself if node.id == self.nodes.id else node for node in nodes]
+            return _json(NodeList(data=shown, is_up=self.store.is_up))
+
+        async def own_calls(request: Request) -> Response:
+            if "bridge.node" not in request.scope:
+                raise Forbidden("This is for nodes of the cluster.")
+            key_id, query = (request.query_params.get(name, "") for name in ("key_id", "q"))
+            purpose = KeyPurpose.API if key_id == API_KEY_ID else KeyPurpose.CLIENT
+            found = await calls.list_calls(Grant(key_id=key_id, purpose=purpose), query, is_here=True)
+            return _json({"data": found})
+
+        return [Route(_NODES, list_nodes, methods=["GET"]), Route(_OWN_CALLS, own_calls, methods=["GET"])]
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What of that is described."""
+        return OPERATIONS
+
+    async def complaint(self) -> str | None:
+        """What is wrong with Redis, for ``/readyz``; None if nothing is."""
+        return self.store.complaint
+
+    def families(self) -> Iterable[Metric]:
+        """For ``/metrics``."""
+        store = self.store
+        return cluster_families(
+            nodes=len(self.nodes.alive), is_up=store.is_up, asked=store.asked, failures=store.failures
+        )
+
+    # Neighbours
+
+    async def list_calls(self, key_id: str, query: str) -> list[CallStats]:
+        """See ``Neighbours``."""
+        async with asyncio.TaskGroup() as tasks:
+            asking = [tasks.create_task(self._ask_calls(node, key_id, query)) for node in self.nodes.others]
+        return [call for task in asking for call in task.result()]
+
+    async def _ask_calls(self, node: Node, key_id: str, query: str) -> list[CallStats]:
+        target = f"{_OWN_CALLS}?{urlencode({'key_id': key_id, 'q': query})}"
+        proof = self._proofs.sign("GET", target, Origin("127.0.0.1", 0, "http", "localhost"))
+        try:
+            async with asyncio.timeout(_LIST_S):
+                answer = await self._client.get(f"{node.url}{target}", headers={PROOF: proof})
+            if answer.status_code == 200:
+                return read_calls(answer.content)
+            reason = f"status {answer.status_code}"
+        except (HTTPError, TimeoutError, msgspec.MsgspecError) as error:
+            reason = type(error).__name__
+        _log.warning("cluster.node_unreachable", node=node.id, reason=reason)
+        return []
+
+
+class _Here:
+    """The calls of a registry, as the router asks for them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def has(self, call_id: str) -> bool:
+        """See ``LocalCalls``."""
+        return self._registry.has(call_id)
+
+    @property
+    def is_full(self) -> bool:
+        """See ``LocalCalls``."""
+        admission = self._registry.admission
+        return admission.is_draining or admission.is_full or admission.lag.is_too_late
+
+
+def _json(body: object) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")

@@ -1,0 +1,206 @@
+"""Which processes there are: each says every second that it lives, and learns of the others by the same command.
+
+A node that has said nothing for four seconds counts as dead: by Redis's clock, so that no machine's own matters. While
+Redis is away, the nodes that were known last are asked as before.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+from msgspec import Struct
+
+from bridge import __version__
+from bridge.calls.admission import Admission
+from bridge.cluster.store import Script, SharedStore
+from bridge.errors import CannotCheck
+from bridge.log import get_logger
+from bridge.wire.ids import new_id
+
+__all__ = ["DEAD_AFTER_S", "NODE_ID_CHARS", "Node", "NodeState", "Nodes", "new_node_id", "node_of"]
+
+_log = get_logger("cluster")
+
+_BEAT_S = 1.0
+DEAD_AFTER_S = 4.0
+"""Without a word from it, a node counts as dead."""
+
+NODE_ID_CHARS = 6
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+# ARGV: id, what it says of itself, for how long it is believed. It returns the time, and who lives: id, text, id, text.
+_BEAT = Script("""
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
+else redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[3])) .. ' ' .. ARGV[2]) end
+local alive = {string.format('%.0f', now)}
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local til, text = string.match(all[i + 1], '^(%d+) (.*)$')
+  if tonumber(til) > now then
+    alive[#alive + 1] = all[i]
+    alive[#alive + 1] = text
+  else
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+return alive
+""")
+
+
+class NodeState(StrEnum):
+    """Whether a node takes new calls."""
+
+    SERVING = "serving"
+    BUSY = "busy"
+    """It has as many calls as it may, or its event loop is late."""
+    DRAINING = "draining"
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """A process of the cluster, as it says of itself."""
+
+    id: str
+    object: str = "bridge.node"
+    url: str
+    """At which the other nodes reach it."""
+    state: NodeState
+    calls: int
+    max_calls: int
+    version: str
+    pid: int
+    started_at: float
+
+    @property
+    def is_serving(self) -> bool:
+        """It takes new calls."""
+        return self.state is NodeState.SERVING
+
+    @property
+    def load(self) -> float:
+        """Of what it could have, how much it has."""
+        return self.calls / max(1, self.max_calls)
+
+
+_decoder = msgspec.json.Decoder(Node)
+
+
+def new_node_id() -> str:
+    """A new name, which no other process has or will have."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(NODE_ID_CHARS))
+
+
+def node_of(call_id: str) -> str:
+    """The node that the call with this id began on, if it began in a cluster."""
+    return call_id.partition("_")[2][:NODE_ID_CHARS]
+
+
+class Nodes:
+    """This node, named ``id``, and those that live beside it; ``beat`` is to run beside them."""
+
+    def __init__(self, store: SharedStore, node_id: str, url: str) -> None:
+        self.id = node_id
+        self.on_beat: list[Callable[[], None]] = []
+        """Called when Redis has taken a word of ours."""
+        self.on_late: list[Callable[[], None]] = []
+        """Called first if that took so long that others may have taken this node for dead."""
+        self._store = store
+        self._url = url
+        self._place = store.name("nodes")
+        self._started_at = time.time()
+        self._alive: dict[str, Node] = {}
+        self._admission: Admission | None = None
+        self._said_at = time.monotonic()
+
+    def serve(self, admission: Admission) -> None:
+        """From now on this node takes calls."""
+        self._admission = admission
+
+    def new_call_id(self, prefix: str) -> str:
+        """An id of a call that begins here, which says so."""
+        kind, _, rest = new_id(prefix).partition("_")
+        return f"{kind}_{self.id}{rest}"
+
+    @property
+    def alive(self) -> list[Node]:
+        """All that live, this one included."""
+        return list(self._alive.values())
+
+    def find(self, node_id: str) -> Node | None:
+        """Another node that lives."""
+        return self._alive.get(node_id) if node_id != self.id else None
+
+    @property
+    def others(self) -> list[Node]:
+        """All but this one."""
+        return [node for node in self._alive.values() if node.id != self.id]
+
+    @property
+    def least_loaded(self) -> Node | None:
+        """The other node that has most room for a call; None if none has any."""
+        return min((node for node in self.others if node.is_serving), key=lambda node: node.load, default=None)
+
+    @property
+    def itself(self) -> Node:
+        """This node as it is now."""
+        admission = self._admission
+        state = NodeState.SERVING
+        if admission is None or admission.is_draining:
+            state = NodeState.DRAINING
+        elif admission.is_full or admission.lag.is_too_late:
+            state = NodeState.BUSY
+        return Node(
+            id=self.id,
+            url=self._url,
+            state=state,
+            calls=0 if admission is None else admission.calls,
+            max_calls=0 if admission is None else admission.max_calls,
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+        )
+
+    async def beat(self) -> None:
+        """Says that this node lives, until it is cancelled."""
+        while True:
+            await self.say()
+            await asyncio.sleep(_BEAT_S)
+
+    async def say(self) -> None:
+        """Says so once, and learns who else does."""
+        try:
+            told = msgspec.json.encode(self.itself)
+            asked_at_s = time.monotonic()
+            now_ms, *alive = await self._store.ask(_BEAT, self._place, self.id, told, int(DEAD_AFTER_S * 1000))
+        except CannotCheck:
+            return
+        self._store.learn_time(int(now_ms), asked_at_s)
+        late_s = time.monotonic() - self._said_at
+        self._said_at = time.monotonic()
+        self._learn(alive)
+        for tell in [*(self.on_late if late_s > DEAD_AFTER_S else ()), *self.on_beat]:
+            tell()
+
+    def _learn(self, alive: list[bytes]) -> None:
+        known, self._alive = self._alive, {}
+        for name, text in zip(alive[::2], alive[1::2], strict=True):
+            try:
+                self._alive[name.decode()] = _decoder.decode(text)
+            except msgspec.MsgspecError as error:  # of a version that says something else
+                _log.warning("cluster.node_unknown", node=name.decode(), reason=str(error))
+        for node in [node for node in self._alive.values() if node.id not in known and node.id != self.id]:
+            _log.info("cluster.node_joined", node=node.id, url=node.url, version=node.version)
+        for node in [node for node in known.values() if node.id not in self._alive and node.id != self.id]:
+            _log.warning("cluster.node_gone", node=node.id, url=node.url)
+
+    async def leave(self) -> None:
+        """Says goodbye, so that nobody waits for this node."""
+        try:
+            await self._store.ask(_BEAT, self._place, self.id, "", 0)
+        except CannotCheck:
+            return
