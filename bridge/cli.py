@@ -118,12 +118,17 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     from bridge.config import add_flags
     from bridge.telephony.settings import carrier_sections
 
-    parser.usage = "bridge serve [--config FILE] [--SETTING VALUE ...]"
+    parser.usage = "bridge serve [--config FILE] [--replace] [--SETTING VALUE ...]"
     parser.description = (
         "Runs the daemon. Each setting is a flag, a variable BRIDGE_SETTING, and a line of the file. A flag counts "
         "before a variable, and that before the file."
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="take over from the process that serves at this address, which drains; start as usual if there is none",
+    )
     add_flags(parser, carrier_sections())
     parser.set_defaults(run=_serve)
 
@@ -227,7 +232,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     config = sources.load()  # before the daemon is imported: a mistake is told at once
     from bridge.serve import serve
 
-    return serve(config, sources)
+    return serve(config, sources, replace=arguments.replace)
 
 
 def _sources(arguments: argparse.Namespace) -> "Sources":

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from bridge.api.gate import Gate
 from bridge.api.ice_servers import TurnServers
 from bridge.api.keys import Keys
-from bridge.api.listen import bind
 from bridge.api.proxies import TrustedProxies
 from bridge.api.reload import OPERATIONS as RELOAD_OPERATIONS
 from bridge.api.reload import reload_route
 from bridge.api.server import Server, new_app
 from bridge.api.tls import ServedCertificate, new_tls_context
+from bridge.calls.keys import KeyStore, LocalKeyStore
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.shared import KeyLimits, SharedParts
@@ -33,13 +33,16 @@ from bridge.engine.minds import new_mind_factory
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import ConfigError
+from bridge.handover import Handover, Predecessor
 from bridge.log import get_logger
 from bridge.observe.observer import OPERATIONS, Observer
+from bridge.ports import Ports
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.reload import Reloader, Rooms, backlog_limits, call_limits
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS
+from bridge.upstream.agent import Lobby
 from bridge.upstream.factory import UpstreamFactory
 from bridge.upstream.plan import UpstreamPlan
 from bridge.webrtc.endpoint import Endpoint, media_host
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Daemon", "check"]
 
+_SETTLE_S = 15.0  # longer than a connection may keep us waiting for a request
 _CLOSE_MARGIN_S = 10.0  # each room has its own deadline; this is for what nobody foresaw
 
 _log = get_logger("daemon")
@@ -77,17 +81,22 @@ class Daemon:
         carriers: Sequence[Carrier[Any]] = CARRIERS,
         log_lines_dropped: Callable[[], int] = lambda: 0,
         read_settings: Callable[[], Config] | None = None,
+        ports: Ports | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         """``local`` are models that are loaded already, and not this daemon's to close.
 
         ``log_lines_dropped`` says how many lines of the log nobody will see. ``read_settings`` reads the settings once
-        more, and raises ``ConfigError``; without it they stay as they are.
+        more, and raises ``ConfigError``; without it they stay as they are. ``ports`` has the sockets that were given,
+        those of ``predecessor`` among them, which is replaced.
         """
         self._read_settings = read_settings or (lambda: config)
         self._log_lines_dropped = log_lines_dropped
         self._config = config
         self._carriers = carriers
         self._local = local
+        self._ports = ports or Ports()
+        self._predecessor = predecessor
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
@@ -101,7 +110,7 @@ class Daemon:
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
-            await self.registry.drain(self._reloader.config.server.drain_s)
+            await self.registry.drain(self.drain_s)
             self._is_open = False
             async with asyncio.timeout(self._config.server.close_deadline_s + _CLOSE_MARGIN_S):
                 await self._stack.aclose()
@@ -112,10 +121,10 @@ class Daemon:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         config = self._config
         server, media, listeners = config.server, config.media, config.listeners
-        listening = bind(server.host, server.port)
+        listening = self._ports.tcp(server.host, server.port)
         stack.callback(listening.close)
         self.port: int = listening.getsockname()[1]
-        for_metrics = _bound(config.observe, stack)
+        for_metrics = _bound(config.observe, self._ports, stack)
         self.metrics_port: int | None = None if for_metrics is None else for_metrics.getsockname()[1]
         """Of metrics alone, if they have one."""
         takes_media = media.ice_tcp_on_port and not is_loopback(server.host)
@@ -129,6 +138,8 @@ class Daemon:
             peer_timeout_s=media.peer_timeout_s,
             close_deadline_s=server.close_deadline_s,
             queue_limit_s=int(media.outbound_queue_s),
+            ports=self._ports,
+            is_held=self._predecessor is not None,
         )
         dialler = UpstreamFactory(
             config.upstream,
@@ -202,6 +213,7 @@ class Daemon:
             carriers=self._carriers,
             of_carriers=config.carriers,
             queue_limit_s=int(media.outbound_queue_s),
+            ports=self._ports,
         )
         self.telephony = await stack.enter_async_context(telephony)
         self._new_engine = await self._engine(stack)  # it takes seconds: settings and ports are tried before
@@ -244,12 +256,18 @@ class Daemon:
             ],
             middleware=[*([] if member is None else [member.middleware(self.registry)]), *observer.middleware],
         )
+        self._ports.close_rest()
         new_media_line = self.endpoint.new_tcp_line if takes_media else None
         servers = [Server(app, listening, server, gate, certificate=certificate, new_media_line=new_media_line)]
         if for_metrics is not None:
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
+        await self._take_over(parts.keys)
+        self._parting = _Parting(servers, self.endpoint, telephony, dialler.lobby, parts.keys)
         await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
+        if self._predecessor is not None:
+            following = self._tasks.create_task(self._follow(self._predecessor, parts.keys))
+            stack.callback(following.cancel)
         for http in servers:
             self._tasks.create_task(http.run())
             stack.callback(http.stop)
@@ -259,10 +277,32 @@ class Daemon:
         await telephony.accept()
         for http in servers:
             await http.wait_started()
+        self.handover = Handover(server.host, self.port, self._ports, self._parting)
+        await stack.enter_async_context(self.handover)
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
                   ice_tcp_on_port=takes_media,
                   media_addresses=self.endpoint.addresses, upstream=_shown(config.upstream.upstream),
                   engine=self.engine, is_open=not config.access.api_key)  # fmt: skip
+
+    async def _take_over(self, keys: KeyStore) -> None:
+        """All is ready here: from now on the sockets are read by this process alone."""
+        if self._predecessor is None:
+            return
+        taken = await self._predecessor.take_over(self._ports)
+        if isinstance(keys, LocalKeyStore):  # else they are shared already
+            keys.adopt(taken.keys)
+        self.endpoint.begin(taken.lines)
+        _log.info("daemon.taken_over", pid=self._predecessor.pid, ports=sorted(self._ports.opened))
+
+    async def _follow(self, predecessor: Predecessor, keys: KeyStore) -> None:
+        await predecessor.follow(keys.adopt if isinstance(keys, LocalKeyStore) else lambda key: None)
+        _log.info("daemon.predecessor_gone", pid=predecessor.pid)
+
+    async def settle(self) -> None:
+        """Another process has taken over: serves whoever is connected already, within bounds, and then drains."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                await self._parting.wait_idle()
 
     async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext], Engine]:
         """What makes a conversation's engine; the models that it needs are loaded when this returns."""
@@ -281,18 +321,25 @@ class Daemon:
         """Reads the settings again, and puts to use what can be; after a ``ConfigError`` nothing has changed."""
         return await self._reloader.reload()
 
-    def reload_soon(self) -> None:
-        """The same beside everything else; what is wrong is in the log."""
+    def reload_soon(self, then: Callable[[], None] = lambda: None) -> None:
+        """The same beside everything else; what is wrong is in the log. ``then`` is called when it is over."""
         if self._is_open:
-            self._tasks.create_task(self._reload_contained())
+            self._tasks.create_task(self._reload_contained(then))
 
-    async def _reload_contained(self) -> None:
+    async def _reload_contained(self, then: Callable[[], None]) -> None:
         try:
             await self.reload()
         except ConfigError:
             pass  # it is logged
         except Exception as error:
             _log.error("config.reload_failed", exc_info=error)
+        finally:
+            then()
+
+    @property
+    def drain_s(self) -> float:
+        """How long running calls may go on at a stop."""
+        return self._reloader.config.server.drain_s
 
     def stats(self) -> DaemonStats:
         """Of the process, apart from its calls."""
@@ -316,6 +363,38 @@ class Daemon:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"{'https' if settings.tls_cert else 'http'}://{host}:{self.port}/"
+
+
+class _Parting:
+    """See ``Elder``: what there is to do when another process takes over."""
+
+    def __init__(
+        self, servers: Sequence[Server], endpoint: Endpoint, telephony: Telephony, lobby: Lobby, keys: KeyStore
+    ) -> None:
+        self._servers = servers
+        self._endpoint = endpoint
+        self._telephony = telephony
+        self._lobby = lobby
+        self._minted = keys if isinstance(keys, LocalKeyStore) else LocalKeyStore()
+        """Those that no other process knows of."""
+
+    def leave(self) -> tuple[bytes, list[socket.socket]]:
+        """The keys, and the lines by which datagrams reach this process and older ones."""
+        return self._minted.hand_over(), self._endpoint.new_lines()
+
+    def give_way(self, ports: frozenset[str], tell_key: Callable[[bytes], None]) -> None:
+        """The other process has its sockets: this one leaves them alone."""
+        for server in self._servers:
+            server.stop_accepting()
+        self._telephony.stop_listening()
+        self._endpoint.give_way(reads_on="udp_port" not in ports)
+        self._minted.tell_minted = tell_key
+        self._lobby.dismiss()
+
+    async def wait_idle(self) -> None:
+        """Returns when nobody is connected who could ask for something new."""
+        for server in self._servers:
+            await server.wait_idle()
 
 
 def _choose_engine(config: Config) -> str:
@@ -368,11 +447,11 @@ def _told(config: Config) -> dict[str, str]:
     return {name: str(value) for name, value in told.items()}
 
 
-def _bound(settings: ObserveSettings, stack: contextlib.AsyncExitStack) -> socket.socket | None:
+def _bound(settings: ObserveSettings, ports: Ports, stack: contextlib.AsyncExitStack) -> socket.socket | None:
     """The port of the metrics, if they have one of their own."""
     if settings.metrics_port is None:
         return None
-    listening = bind(settings.metrics_host, settings.metrics_port, setting="metrics_port")
+    listening = ports.tcp(settings.metrics_host, settings.metrics_port, setting="metrics_port")
     stack.callback(listening.close)
     return listening
 

@@ -7,9 +7,10 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import uvloop
 
@@ -17,6 +18,9 @@ from bridge import log as logging
 from bridge.config import Config
 from bridge.config.load import Sources
 from bridge.daemon import Daemon
+from bridge.handover import Predecessor
+from bridge.ports import GivenSocket, Ports
+from bridge.service_manager import ServiceManager, given_sockets
 
 __all__ = ["serve"]
 
@@ -27,18 +31,23 @@ _OWN_BLOCK_BYTES = 256 * 1024
 _log = logging.get_logger("cli")
 
 
-def serve(config: Config, sources: Sources) -> int:
-    """Serves until SIGTERM or SIGINT, with the log on standard error; the exit code.
+def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
+    """Serves until SIGTERM, SIGINT or another process takes over, with the log on standard error; the exit code.
 
-    ``config`` is what ``sources`` say at the start.
+    ``config`` is what ``sources`` say at the start. ``replace``: take over from the process that serves at the same
+    address, if there is one.
     """
+    environ = dict(os.environ)
+    given = given_sockets(os.environ)
+    manager = ServiceManager(os.environ)
     _give_back_large_blocks()
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
         logging.configure(config.log.log_format, config.log.log_level, stream)
         if ignored := sources.ignored:
             _log.warning("config.variables_ignored", variables=ignored)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_run_daemon(config, sources, lambda: stream.dropped))
+            service = _Service(config, sources, manager, environ, lambda: stream.dropped)
+            code = runner.run(service.run(given, replace=replace))
             _leave_within(_LEAVE_S, code)
     return code
 
@@ -60,37 +69,104 @@ def _leave_within(seconds: float, code: int) -> None:
     timer.start()
 
 
-async def _run_daemon(config: Config, sources: Sources, log_lines_dropped: Callable[[], int]) -> int:
-    """Serves until SIGTERM or SIGINT; a second one ends the grace period. SIGHUP reads the settings again."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    is_changed = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # models take seconds to load
-    async with Daemon(config, log_lines_dropped=log_lines_dropped, read_settings=sources.load) as daemon:
+class _Service:
+    """The daemon between its start and its end: what signals, the service manager and another process have it do."""
 
-        def on_signal() -> None:
-            if stop.is_set():
-                daemon.registry.close_all("server_stopped", code=1001)
-            stop.set()
+    def __init__(
+        self,
+        config: Config,
+        sources: Sources,
+        manager: ServiceManager,
+        environ: Mapping[str, str],
+        log_lines_dropped: Callable[[], int],
+    ) -> None:
+        """``environ`` is that of a successor which this process starts."""
+        self._config = config
+        self._sources = sources
+        self._manager = manager
+        self._log_lines_dropped = log_lines_dropped
+        self._environ = environ
+        self._successors: list[subprocess.Popen[bytes]] = []
+        """Started by this process: one that has ended is waited for by no one else."""
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
-        has_terminal = sys.stdin.isatty()
+    async def run(self, given: list[GivenSocket], *, replace: bool) -> int:
+        """Serves until SIGTERM or SIGINT; a second one ends the grace period. SIGHUP reads the settings again."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        is_changed = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # models take seconds to load
+        server = self._config.server
+        predecessor = await Predecessor.find(server.host, server.port) if replace else None
+        daemon = Daemon(
+            self._config,
+            log_lines_dropped=self._log_lines_dropped,
+            read_settings=self._sources.load,
+            ports=Ports([*(predecessor.given if predecessor is not None else ()), *given]),
+            predecessor=predecessor,
+        )
+        async with daemon:
 
-        def on_hang_up() -> None:
-            if has_terminal and not os.isatty(sys.stdin.fileno()):  # it is the terminal that has gone
-                on_signal()
+            def on_signal() -> None:
+                if stop.is_set():
+                    daemon.registry.close_all("server_stopped", code=1001)
+                stop.set()
+
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, on_signal)
+            has_terminal = sys.stdin.isatty()
+
+            def tell_ready() -> None:
+                self._manager.ready(f"Serving at {daemon.url}")
+
+            def reload() -> None:
+                self._manager.reloading()
+                daemon.reload_soon(then=tell_ready)
+
+            def on_hang_up() -> None:
+                if has_terminal and not os.isatty(sys.stdin.fileno()):  # it is the terminal that has gone
+                    on_signal()
+                else:
+                    reload()
+
+            loop.add_signal_handler(signal.SIGHUP, on_hang_up)
+            loop.add_signal_handler(signal.SIGUSR2, self._start_successor)
+            gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
+            _greet(self._config, daemon)
+            tell_ready()
+            if is_changed.is_set():
+                reload()
+            await self._wait_for_end(daemon, stop)
+            drain_s = daemon.drain_s
+            calls = len(daemon.registry.sessions)
+            if daemon.handover.is_over.is_set():
+                self._manager.replaced(daemon.handover.successor, drain_s)
+                _log.info("daemon.replaced", pid=daemon.handover.successor, calls=calls)
+                await daemon.settle()
             else:
-                daemon.reload_soon()
+                self._manager.stopping(calls, drain_s)
+            _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=drain_s)
+        return 0
 
-        loop.add_signal_handler(signal.SIGHUP, on_hang_up)
-        if is_changed.is_set():
-            daemon.reload_soon()
-        gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
-        _greet(config, daemon)
-        await stop.wait()
-        _log.info("daemon.draining", calls=len(daemon.registry.sessions), grace_s=config.server.drain_s)
-    return 0
+    def _start_successor(self) -> None:
+        """The same command once more, with the code that is installed now; it takes over when it is ready."""
+        command = [sys.executable, *sys.orig_argv[1:]]
+        if "--replace" not in command:
+            command.append("--replace")
+        try:
+            successor = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._environ, close_fds=True)
+        except OSError as error:
+            _log.error("daemon.replacement_failed", error=str(error))
+        else:
+            _log.info("daemon.replacement_started", pid=successor.pid)
+            self._successors.append(successor)
+
+    async def _wait_for_end(self, daemon: Daemon, stop: asyncio.Event) -> None:
+        """A signal, or another process that has taken over."""
+        async with asyncio.TaskGroup() as tasks:
+            ends = [tasks.create_task(each.wait()) for each in (stop, daemon.handover.is_over)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
 
 
 def _greet(config: Config, daemon: Daemon) -> None:

@@ -10,7 +10,7 @@ import pytest
 _PACKAGE = Path(__file__).parents[1] / "bridge"
 
 _PURE = frozenset({"wire", "media"})
-_TOP = frozenset({"config", "context", "log", "resume_window", "state_machine", "turns"})
+_TOP = frozenset({"config", "context", "log", "ports", "resume_window", "state_machine", "turns"})
 
 # Of the HTTP server, what a carrier's endpoints are made of.
 _SERVING = frozenset(f"api.{part}" for part in ("body", "gate", "keys", "listen", "operation", "secrets", "socket"))
@@ -35,6 +35,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "resume_window": frozenset(),
     "state_machine": frozenset(),
     "turns": frozenset(),
+    "ports": frozenset({"config"}),
+    "service_manager": frozenset({"ports"}),
+    "handover": frozenset({"log", "ports"}),
     "names": frozenset(),
     "outgoing": frozenset({"names"}),
     "sliced": frozenset({"turns"}),
@@ -53,7 +56,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = ALLOWED["reload"] = frozenset({*ALLOWED, "reload"}) - {"client"}
-ALLOWED["serve"] = _TOP | {"daemon"}
+ALLOWED["serve"] = _TOP | {"daemon", "handover", "service_manager"}
 ALLOWED["cli"] = frozenset(ALLOWED)
 ALLOWED["__main__"] = frozenset({"cli"})
 

@@ -103,6 +103,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     is_ending = False
     """The last answer is on its way; nothing more is parsed."""
+    is_last = False
+    """The next answer says that it is the last one of this connection."""
 
     def __init__(
         self,
@@ -312,10 +314,10 @@ class BoundedHttp(HttpToolsProtocol):
         cycle.transport = cast(asyncio.Transport, _Ending(self))
 
         async def closing(scope: Any, receive: Any, send: Any) -> None:
-            """An answer that comes before the end of the request says that it is the last one."""
+            """An answer that comes before the end of the request, or ``is_last``, says that it is the last one."""
 
             async def say(message: Any) -> None:
-                if message["type"] == "http.response.start" and cycle.more_body:
+                if message["type"] == "http.response.start" and (cycle.more_body or self.is_last):
                     message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
                 await send(message)
 

@@ -150,6 +150,14 @@ class Server:
         """Returns when connections are accepted."""
         await self._server.is_serving.wait()
 
+    def stop_accepting(self) -> None:
+        """Leaves new connections to another process; those that are open are served, and closed after an answer."""
+        self._server.stop_accepting()
+
+    async def wait_idle(self) -> None:
+        """Returns when no connection is left on which another request could come."""
+        await self._server.wait_idle()
+
     def stop(self) -> None:
         """Accepts no more; ``run`` returns when the open connections are closed, or cut at the deadline."""
         self._server.should_exit = True
@@ -184,6 +192,23 @@ class _Uvicorn(uvicorn.Server):
                 self.servers.append(await loop.create_server(new_protocol, sock=listening, backlog=backlog))
         self.started = True
         self.is_serving.set()
+
+    def stop_accepting(self) -> None:
+        """See ``Server``."""
+        for server in self.servers:
+            server.stop_accepting() if isinstance(server, TlsListener) else server.close()
+        for connection in self._http_connections():
+            connection.is_last = True
+
+    async def wait_idle(self) -> None:
+        """See ``Server``."""
+        while True:
+            if not self._http_connections() and not any(each.is_shaking_hands for each in self._listeners):
+                return
+            await asyncio.sleep(_POLL_S)
+
+    def _http_connections(self) -> list[BoundedHttp]:
+        return [each for each in self.server_state.connections if isinstance(each, BoundedHttp)]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Says goodbye to whoever is connected, and waits until the deadline; never fails."""

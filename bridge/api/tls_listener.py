@@ -56,14 +56,24 @@ class TlsListener:
         self._socket.listen(backlog)
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
-    def close(self) -> None:
-        """Accepts no more, and ends the handshakes that are under way; may be called twice."""
+    @property
+    def is_shaking_hands(self) -> bool:
+        """Handshakes are under way."""
+        return bool(self._under_way)
+
+    def stop_accepting(self) -> None:
+        """Closes the port alone; may be called twice."""
         if self._is_closed:
             return
         self._is_closed = True
         if self._again is not None:
             self._again.cancel()
         self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def close(self) -> None:
+        """Accepts no more, and ends the handshakes that are under way; may be called twice."""
+        self.stop_accepting()
         for task in self._under_way:
             task.cancel()
 

@@ -13,10 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
 
 from bridge.calls.origins import normal_origin
-from bridge.errors import Forbidden, OverLimit, Unauthorized
+from bridge.errors import BadEvent, Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
 from bridge.wire.stats import Dialect, ListenerRole
@@ -196,10 +199,20 @@ class _Kept:
     uses: int = 0
 
 
+class _Handed(Struct, frozen=True):
+    """Keys on their way from one process to the next, and the salt of their digests."""
+
+    salt: bytes
+    kept: list[_Kept]
+
+
 class LocalKeyStore:
-    """The ``KeyStore`` of one process: in memory, gone with it."""
+    """The ``KeyStore`` of one process: in memory, gone with it unless another process takes over."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` has to be the system's, if another process on it takes over."""
+        self.tell_minted: Callable[[bytes], None] | None = None
+        """Hears of each key that is minted, in the form that ``adopt`` takes."""
         self._clock = clock
         self._salt = secrets.token_bytes(32)
         self._kept: dict[str, _Kept] = {}
@@ -216,9 +229,10 @@ class LocalKeyStore:
             raise OverLimit("Too many keys are waiting to be used.")
         key = key or new_id("ek")
         token = key_digest(key, self._salt).hex()
-        self._kept[token] = _Kept(replace(grant, token=token), now + ttl_s)
-        self._named.update(map(normal_origin, grant.allowed_origins))
-        heapq.heappush(self._expiries, (now + ttl_s, token))
+        kept = _Kept(replace(grant, token=token), now + ttl_s)
+        self._keep(kept)
+        if self.tell_minted is not None:
+            self.tell_minted(self._handed([kept]))
         return key
 
     async def find(self, key: str) -> MintedKey | None:
@@ -244,6 +258,27 @@ class LocalKeyStore:
         self._forget(self._clock() - REMEMBERED_S)
         return normal_origin(origin) in self._named
 
+    def hand_over(self) -> bytes:
+        """All keys that are kept, for ``adopt`` of another process on the same machine."""
+        self._forget(self._clock())
+        return self._handed(list(self._kept.values()))
+
+    def adopt(self, data: bytes) -> None:
+        """Keeps the keys of another process, in addition to those that it has told of before."""
+        handed = msgspec.json.decode(data, type=_Handed, dec_hook=_from_plain)
+        if not self._kept:
+            self._salt = handed.salt
+        for kept in handed.kept:
+            self._keep(kept)
+
+    def _handed(self, kept: list[_Kept]) -> bytes:
+        return msgspec.json.encode(_Handed(self._salt, kept), enc_hook=_as_plain)
+
+    def _keep(self, kept: _Kept) -> None:
+        self._kept[kept.grant.token] = kept
+        self._named.update(map(normal_origin, kept.grant.allowed_origins))
+        heapq.heappush(self._expiries, (kept.expires_at, kept.grant.token))
+
     def _forget(self, before: float) -> None:
         """Forgets the keys that had expired by then."""
         while self._expiries and self._expiries[0][0] <= before:
@@ -252,6 +287,19 @@ class LocalKeyStore:
                 self._named[origin] -= 1
                 if not self._named[origin]:
                     del self._named[origin]
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, BadEvent):
+        return [value.message, value.code, value.param]
+    raise NotImplementedError(type(value).__name__)
+
+
+def _from_plain(kind: type, value: Any) -> Any:
+    if kind is BadEvent:
+        message, code, param = value
+        return BadEvent(message, code=code, param=param)
+    raise NotImplementedError(kind.__name__)
 
 
 async def redeem_telephone_key(store: KeyStore, token: str) -> Grant:

@@ -6,7 +6,7 @@ calls and hangs them up. Nothing outside the package and its row knows of a carr
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.requests import HTTPConnection, Request
@@ -18,6 +18,7 @@ from bridge.api.operation import Operation
 from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
 from bridge.config import Section, TelephonySettings
+from bridge.ports import Ports
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import CarrierDialect
 
@@ -44,6 +45,8 @@ class CarrierHost(Generic[S]):
     carrier_calls: CarrierCalls
     tasks: asyncio.TaskGroup
     """For what outlives a request; ended with the daemon."""
+    ports: Ports = field(default_factory=Ports)
+    """Where the carriers' own ports come from."""
 
     async def admit_operator(self, request: Request) -> Grant:
         """Lets in whoever runs the bridge; clients' keys open no telephone lines (``Unauthorized``, ``Forbidden``)."""

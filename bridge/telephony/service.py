@@ -26,6 +26,7 @@ from bridge.calls.service import CallService
 from bridge.config import Section, ServerSettings, TelephonySettings
 from bridge.context import CallContext, address_of
 from bridge.errors import BridgeError, error_body
+from bridge.ports import Ports
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.leg import HANG_UP_CODES, CarrierLine
@@ -85,6 +86,7 @@ class Telephony:
         carriers: Sequence[Carrier[Any]] = CARRIERS,
         of_carriers: Iterable[Section] = (),
         queue_limit_s: int = 600,
+        ports: Ports | None = None,
     ) -> None:
         """``of_carriers`` are the sections of the carriers; one that is not among them has its defaults."""
         self.calls = CarrierCalls(settings, calls, keys.store, on_hang_up=self._hang_up, queue_limit_s=queue_limit_s)
@@ -104,6 +106,7 @@ class Telephony:
                 gate=gate or Gate(server.max_pending, server.max_pending_per_address),
                 carrier_calls=self.calls,
                 tasks=self._tasks,
+                ports=ports or Ports(),
             )
             for carrier in self._carriers
         }
@@ -142,6 +145,11 @@ class Telephony:
         """From now on the carriers' own ports take calls; until then, connections wait there."""
         for server in self._servers:
             await server.start_serving()
+
+    def stop_listening(self) -> None:
+        """Takes no more connections at the carriers' own ports; those that are open stay."""
+        for server in self._servers:
+            server.close()
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._stack.aclose()

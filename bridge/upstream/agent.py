@@ -30,6 +30,7 @@ from bridge.wire.stats import ListenerRole
 __all__ = ["AgentLine", "Lobby", "Seat"]
 
 _NORMAL, _UNSUPPORTED_DATA, _INVALID_DATA = 1000, 1003, 1007  # close codes, RFC 6455 section 7.4.1
+_SERVICE_RESTART = 1012
 _MAX_SEATS = 1000
 _APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":"', b'"}'
 
@@ -92,6 +93,13 @@ class Lobby:
             if wish in self._wishes:
                 self._wishes.remove(wish)
 
+    def dismiss(self) -> None:
+        """Agents that wait for any call are to come back, and reach the process that takes calls from now on."""
+        for seat in tuple(self._seats):
+            if seat.call_id is None:
+                self._seats.remove(seat)
+                seat.close("another process takes calls now", code=_SERVICE_RESTART)
+
     def event(self, event: ServerEvent, text: bytes) -> None:
         """Follows which calls are over."""
         if isinstance(event, CallClosed):
@@ -152,9 +160,9 @@ class Seat:
         if self._line is not None:
             self._line.lost()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: str, *, code: int = _NORMAL) -> None:
         """The call is over, and with it the agent's part in it."""
-        self.listener.close(_NORMAL, reason)
+        self.listener.close(code, reason)
 
 
 class AgentLine:

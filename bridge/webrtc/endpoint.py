@@ -3,17 +3,19 @@
 import asyncio
 import ipaddress
 import socket
-from contextlib import suppress
+from collections.abc import Sequence
 
 import ifaddr
 from msgspec.structs import asdict
 
 from bridge.config import is_loopback
 from bridge.context import CallContext
-from bridge.errors import ConfigError, NotTheState
+from bridge.errors import NotTheState
 from bridge.log import get_logger
 from bridge.media.contracts import Leg, LegOwner
+from bridge.ports import Ports
 from bridge.webrtc.dtls import new_certificate
+from bridge.webrtc.elders import ElderInlet, Elders
 from bridge.webrtc.fragment import IceFragment, write_fragment
 from bridge.webrtc.ice import Credentials, IceLite
 from bridge.webrtc.mux import Mux
@@ -26,8 +28,6 @@ from bridge.wire.stats import EndpointStats
 __all__ = ["Endpoint", "local_addresses", "media_host"]
 
 _log = get_logger("webrtc")
-
-_SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 
 
 class Endpoint:
@@ -45,9 +45,11 @@ class Endpoint:
         peer_timeout_s: float = 10,
         close_deadline_s: float = 2,
         queue_limit_s: int = 600,
+        ports: Ports | None = None,
+        is_held: bool = False,
     ) -> None:
         """``tcp_port`` is a port of media's own. What listens on ``shared_tcp_port`` is somebody else, who hands
-        connections of media over to ``new_tcp_line``.
+        connections of media over to ``new_tcp_line``. ``is_held``: another process reads UDP until ``begin`` is called.
         """
         self.port = port
         self.tcp_port = tcp_port
@@ -56,6 +58,9 @@ class Endpoint:
         self._host = host
         self._advertise = advertise
         self._queue_limit_s = queue_limit_s
+        self._ports = ports or Ports()
+        self._is_held = is_held
+        self._inlet: ElderInlet | None = None
         self._certificate = new_certificate()
         self._runner = PeerRunner(
             connect_timeout_s=connect_timeout_s, peer_timeout_s=peer_timeout_s, close_deadline_s=close_deadline_s
@@ -64,13 +69,13 @@ class Endpoint:
     async def __aenter__(self) -> "Endpoint":
         loop = asyncio.get_running_loop()
         self.mux = Mux(loop.time)
-        udp = _bind(self._host, self.port)
-        self.port = udp.getsockname()[1]
-        MediaSocket(udp, self.mux)
+        udp = self._ports.udp(self._host, self.port)
+        self._host, self.port = udp.getsockname()[:2]
+        self._socket = MediaSocket(udp, self.mux, is_reading=not self._is_held)
         self._tcp = self.mux.new_tcp(check_within_s=self._runner.connect_timeout_s)
         if self.tcp_port is not None:
             try:
-                listening = _bind_tcp(self._host, self.tcp_port)
+                listening = self._ports.tcp(self._host, self.tcp_port, setting="ice_tcp_port")
                 self.tcp_port = listening.getsockname()[1]
                 await self._tcp.listen(listening)
             except BaseException:
@@ -84,8 +89,31 @@ class Endpoint:
         try:
             await self._runner.__aexit__()
         finally:
+            if self._inlet is not None:
+                self._inlet.close()
             self.mux.close()
             _log.info("peer.socket_closed", **asdict(self.stats()))
+
+    def begin(self, elders: Sequence[socket.socket]) -> None:
+        """From now on the socket is read here; what nobody here knows goes to ``elders``, older processes."""
+        self.mux.elders = Elders(elders, self.mux.drops) if elders else None
+        self._socket.read_on()
+
+    def new_lines(self) -> list[socket.socket]:
+        """The ends by which a process that reads the socket from now on reaches this one, and older ones."""
+        if self._inlet is not None:
+            self._inlet.close()
+        self._inlet, end = ElderInlet.new(self.mux)
+        older = self.mux.elders
+        return [end, *(line.dup() for line in (older.lines if older is not None else ()))]
+
+    def give_way(self, *, reads_on: bool) -> None:
+        """Another process listens at the ports from now on; this one goes on reading datagrams if it ``reads_on``."""
+        self.mux.stop_listening()
+        if not reads_on:
+            self._socket.pause()
+            if self.mux.elders is not None:  # the other process reaches them itself
+                self.mux.elders.close()
 
     def apply(self, *, connect_timeout_s: float, peer_timeout_s: float, queue_limit_s: int) -> None:
         """From now on these limits count: the first and the last one for new peers, the other one for all."""
@@ -183,35 +211,6 @@ class Endpoint:
             ssrc=peer.rtp.outbound.ssrc,
             setup=peer.negotiation.dtls_role.setup,
         )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A bound UDP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
-    udp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    udp.setblocking(False)
-    with suppress(OSError):  # the kernel's own limit then holds
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-    try:
-        udp.bind((host, port))
-    except OSError as error:
-        udp.close()
-        raise ConfigError(f"udp_port: cannot bind UDP {host}:{port}: {error.strerror}", param="udp_port") from error
-    return udp
-
-
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    """A bound TCP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
-    tcp = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    tcp.setblocking(False)
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        tcp.bind((host, port))
-    except OSError as error:
-        tcp.close()
-        message = f"ice_tcp_port: cannot bind TCP {host}:{port}: {error.strerror}"
-        raise ConfigError(message, param="ice_tcp_port") from error
-    return tcp
 
 
 def media_host(host: str, advertise: tuple[str, ...] = ()) -> str:

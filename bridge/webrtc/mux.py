@@ -15,6 +15,7 @@ from typing import cast
 
 from aioice import stun
 
+from bridge.webrtc.elders import Elders
 from bridge.webrtc.ice import Address, IceLite, PacketKind, Sender, packet_kind
 from bridge.webrtc.tcp import TCP, IceTcp
 
@@ -30,6 +31,8 @@ class Mux(asyncio.DatagramProtocol):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.drops: Counter[str] = Counter()
+        self.elders: Elders | None = None
+        """Older processes that shared this socket; what nobody here knows may be theirs."""
         self._clock = clock
         self._agents: dict[str, IceLite] = {}
         self._by_address: dict[Address, IceLite] = {}
@@ -75,12 +78,20 @@ class Mux(asyncio.DatagramProtocol):
         if agent is None or kind is None:
             if kind is _RTP and self._has_moved(data, addr):
                 return
-            self.drops["unknown_source" if kind else "unknown_kind"] += 1
+            if kind is None or not self._is_elders(data, addr):
+                self.drops["unknown_source" if kind else "unknown_kind"] += 1
             return
         agent.receive_datagram(kind, data, addr, self._clock())
 
+    def stop_listening(self) -> None:
+        """Takes no more connections on the TCP port."""
+        if self._tcp is not None:
+            self._tcp.stop_listening()
+
     def close(self) -> None:
         """Closes the socket, and the TCP port."""
+        if self.elders is not None:
+            self.elders.close()
         if self._tcp is not None:
             self._tcp.close()
         if self._transport is not None:
@@ -124,6 +135,10 @@ class Mux(asyncio.DatagramProtocol):
 
     # Inside
 
+    def _is_elders(self, datagram: bytes, addr: Address) -> bool:
+        """Passes it on to older processes; False if there are none, or it came over a connection."""
+        return self.elders is not None and addr[-1] != TCP and self.elders.pass_on(datagram, addr)
+
     def _admit(self, agent: IceLite, addr: Address) -> None:
         """``addr`` is the agent's from now on; of too many, the one that was checked longest ago makes room."""
         agent.addresses.pop(addr, None)
@@ -160,7 +175,7 @@ class Mux(asyncio.DatagramProtocol):
             self.drops["bad_stun"] += 1
             return
         if request.message_class == stun.Class.RESPONSE:
-            self._take_answer(request, addr)
+            self._take_answer(request, data, addr)
             return
         if request.message_class != stun.Class.REQUEST or request.message_method != stun.Method.BINDING:
             self.drops["other_stun"] += 1
@@ -169,7 +184,8 @@ class Mux(asyncio.DatagramProtocol):
         agent = self._agents.get(ufrag)
         key = agent.password(ufrag).encode() if agent is not None else b""
         if agent is None or not request.check_message_integrity(key):
-            self.drops["unauthenticated_stun"] += 1
+            if agent is not None or not self._is_elders(data, addr):
+                self.drops["unauthenticated_stun"] += 1
             return
         holder = self._by_address.get(addr)
         if holder is not None and holder is not agent and holder.is_at(addr, self._clock()):
@@ -181,11 +197,12 @@ class Mux(asyncio.DatagramProtocol):
             is_nominated = "USE-CANDIDATE" in request.attributes
             agent.checked(addr, nominated=is_nominated, now=self._clock(), ufrag=ufrag)
 
-    def _take_answer(self, response: stun.Message, addr: Address) -> None:
+    def _take_answer(self, response: stun.Message, data: bytes, addr: Address) -> None:
         """The answer to a check of ours: its agent's fragment begins our transaction id."""
         agent = self._agents.get(response.transaction_id[:8].decode("latin-1"))
         if agent is None or not agent.is_answer(response, addr):
-            self.drops["other_stun"] += 1
+            if agent is not None or not self._is_elders(data, addr):
+                self.drops["other_stun"] += 1
             return
         self._admit(agent, addr)
         agent.checked(addr, nominated=True, now=self._clock())

@@ -58,10 +58,14 @@ class IceTcp:
         """What speaks on one connection, whoever has accepted it."""
         return TcpLine(self)
 
-    def close(self) -> None:
-        """Closes the port and every connection; may be called twice."""
+    def stop_listening(self) -> None:
+        """Closes the port alone; may be called twice."""
         if self._server is not None:
             self._server.close()
+
+    def close(self) -> None:
+        """Closes the port and every connection; may be called twice."""
+        self.stop_listening()
         for line in tuple(self.lines.values()):
             line.abort()
 

@@ -39,6 +39,7 @@ class MediaSocket(asyncio.DatagramTransport):
         *,
         clock: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,
+        is_reading: bool = True,
     ) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
@@ -49,7 +50,9 @@ class MediaSocket(asyncio.DatagramTransport):
         self._was_empty = self._clock()
         self._is_closing = False
         self._has_timestamps = _notes_arrivals(udp)
-        self._loop.add_reader(udp.fileno(), self._read)
+        self._is_reading = False
+        if is_reading:
+            self.read_on()
         mux.connection_made(self)
 
     def sendto(self, data: Any, addr: Any = None) -> None:
@@ -61,6 +64,19 @@ class MediaSocket(asyncio.DatagramTransport):
         except OSError as error:
             self._mux.error_received(error)
 
+    def read_on(self) -> None:
+        """Reads what comes, and what has come already."""
+        if not self._is_reading and not self._is_closing:
+            self._is_reading = True
+            self._was_empty = self._clock()
+            self._loop.add_reader(self._udp.fileno(), self._read)
+
+    def pause(self) -> None:
+        """Leaves what comes to whoever else has this socket; may still send."""
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._udp.fileno())
+
     def is_closing(self) -> bool:
         """Nothing is sent any more."""
         return self._is_closing
@@ -68,8 +84,8 @@ class MediaSocket(asyncio.DatagramTransport):
     def close(self) -> None:
         """Closes the socket; may be called twice."""
         if not self._is_closing:
+            self.pause()
             self._is_closing = True
-            self._loop.remove_reader(self._udp.fileno())
             self._udp.close()
 
     def _read(self) -> None:
@@ -89,14 +105,14 @@ class MediaSocket(asyncio.DatagramTransport):
                 self._mux.error_received(error)
                 continue
             take(datagram, address)
-            if self._is_closing:
+            if not self._is_reading:
                 return
 
     def _read_by_age(self, now: float) -> None:
         receive, mux = self._udp.recvmsg, self._mux
         oldest = self._wall() - MAX_AGE_S
         handled = dropped = 0
-        while handled < _BATCH and dropped < _MAX_DROPPED and not self._is_closing:
+        while handled < _BATCH and dropped < _MAX_DROPPED and self._is_reading:
             try:
                 datagram, notes, _, address = receive(_DATAGRAM_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:

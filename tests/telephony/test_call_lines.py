@@ -34,6 +34,7 @@ _PROCESS_LOGGERS = {
     "session.fanout.listener",
     "context",
     "daemon",
+    "handover",
     "api.http",
     "api.refusals",
     "api.server",

@@ -273,6 +273,6 @@ async def test_its_candidates(endpoint: Endpoint, place_call: Placing) -> None:
 async def test_a_port_in_use() -> None:
     """Says which setting cannot be had."""
     with socket.create_server((LOOPBACK, 0)) as taken:
-        with pytest.raises(ConfigError, match="ice_tcp_port: cannot bind TCP"):
+        with pytest.raises(ConfigError, match="ice_tcp_port: cannot listen on TCP"):
             async with Endpoint(LOOPBACK, 0, tcp_port=taken.getsockname()[1]):
                 pass

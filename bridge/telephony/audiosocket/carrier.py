@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from bridge.api.body import read_json
-from bridge.api.listen import bind
 from bridge.api.operation import Operation
 from bridge.api.secrets import read_request
 from bridge.calls.keys import Grant, KeyPurpose
@@ -45,7 +44,7 @@ async def _listen(host: CarrierHost[AudioSocketSettings]) -> asyncio.Server | No
     settings = host.settings
     if settings.audiosocket_port is None:
         return None
-    listening = bind(settings.audiosocket_host, settings.audiosocket_port, setting="audiosocket_port")
+    listening = host.ports.tcp(settings.audiosocket_host, settings.audiosocket_port, setting="audiosocket_port")
     loop = asyncio.get_running_loop()
     return await loop.create_server(lambda: _connection(host), sock=listening, start_serving=False)
 
