@@ -123,8 +123,8 @@ class LoadHistory:
         await self._tasks.__aexit__(None, None, None)
 
     def count_refusal(self, status: int, code: str) -> None:
-        """One more request was answered by ``status``; ``code`` says why, if it is an error of the bridge's own."""
-        if status in _REFUSING:
+        """One more request was answered by ``status``; ``code`` says why. What has no code was no refusal of ours."""
+        if status in _REFUSING and code != OTHER:
             self._refused[code if code in self._refused or len(self._refused) < _MOST_REASONS else OTHER] += 1
 
     async def sample(self) -> None:

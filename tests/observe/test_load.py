@@ -95,7 +95,8 @@ async def test_an_hour_is_kept_and_no_more(hour: Hour) -> None:
 async def test_refusals_are_counted_by_their_reason(hour: Hour) -> None:
     """Those of requests, of carriers and of connections; what was answered otherwise is none."""
     await hour.sample()
-    for status, code in ((401, "invalid_api_key"), (401, "invalid_api_key"), (404, "unknown_call"), (200, "other")):
+    refused = [(401, "invalid_api_key")] * 2
+    for status, code in (*refused, (404, "unknown_call"), (200, "other"), (503, "other")):  # the last one is /readyz
         hour.history.count_refusal(status, code)
     telephony = replace(DAEMON.telephony, refused={"twilio.invalid_signature": 9})
     hour.stats = replace(DAEMON, telephony=telephony, connections_refused=5)

@@ -47,8 +47,13 @@ def page_server(folder: Path = FOLDER) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def opened_page(address: str, *, executable: str | None = None, flags: Sequence[str] = ()) -> AsyncIterator[Page]:
-    """A page in a browser of its own; an error that the page does not catch fails the test."""
+async def opened_page(
+    address: str, *, executable: str | None = None, flags: Sequence[str] = (), refusals: Sequence[str] = ()
+) -> AsyncIterator[Page]:
+    """A page in a browser of its own; an error that the page does not catch fails the test.
+
+    What the browser says of refused requests, and with these words of ``refusals``, is no error.
+    """
     executable = executable or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     assert executable, f"needs one of {', '.join(CHROMIUM_NAMES)}: make chromium"
     errors: list[str] = []
@@ -60,4 +65,4 @@ async def opened_page(address: str, *, executable: str | None = None, flags: Seq
         await page.goto(address)
         yield page
         await browser.close()
-    assert [error for error in errors if not any(words in error for words in _REFUSALS)] == []
+    assert [error for error in errors if not any(words in error for words in (*_REFUSALS, *refusals))] == []

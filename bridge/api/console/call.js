@@ -1,18 +1,25 @@
 /**
  * One call: microphone, peer connection, data channel, and how it ended.
  *
- *     idle ─start()─▶ connecting ─▶ connected ─▶ closed
- *                        └──────────────────────▶ closed
+ *     idle ─start()─▶ connecting ─▶ connected ⇄ reconnecting
+ *                        └──────────────┴─────────────┴─────▶ closed
+ *
+ * After a connection broke another peer connection takes its place, with the resume key that came with the answer; events
+ * go on behind the last one that came.
  *
  * Tells about itself by events: "state", "open" (the data channel), "sent", "received", "remote" (the answer's
- * stream), "local" (the microphone's), "note" (a step worth a line in the event list), "quality" (once a second).
+ * stream), "local" (the microphone's), "unplugged" (it is gone), "note" (a step worth a line in the event list),
+ * "quality" (once a second).
  */
 
 import { address, authorization, milliseconds, problemOf } from "./dom.js";
 
 const ANSWER_TIMEOUT_MS = 15_000; // for the HTTP answer, and again for the connection
 const ONLY_LOOPBACK = "the server has loopback addresses only, to which Firefox does not connect: connect its machine to a network, or take another browser";
-const LOST_AFTER_MS = 5_000; // "disconnected" may heal; this long it is not expected to
+const RETURN_AFTER_MS = 1_000; // "disconnected" may heal by itself
+const RETURN_EVERY_MS = 6_000;
+const LOST_AFTER_MS = 30_000; // as long as the server waits, unless its settings say otherwise
+const RESUME_KEY = "Bridge-Resume-Key";
 const QUALITY_EVERY_MS = 1_000;
 
 /** No microphone to be had: the page may still listen and type. */
@@ -28,7 +35,12 @@ export class Call extends EventTarget {
   #abort = new AbortController();
   #noPath = "";
   #connectTimer = null;
-  #lostTimer = null;
+  #returnTimer = null;
+  #attempt = null; // { peer, channel }: the next ones, that are not connected yet
+  #iceServers = [];
+  #lastEventId = null;
+  #resumeKey = "";
+  #brokeAt = 0;
   #qualityTimer = null;
 
   get isOpen() {
@@ -36,16 +48,17 @@ export class Call extends EventTarget {
   }
 
   /** Resolves when the answer is applied; the rest is told by events. Throws after having closed. */
-  async start({ key = "", model = "", deviceId = "", listenOnly = false }) {
+  async start({ key = "", model = "", deviceId = "", listenOnly = false, session = null }) {
     this.#key = key;
     try {
       if (!listenOnly) {
         this.#become("connecting", "connecting: asking for the microphone");
         this.microphone = await this.#openMicrophone(deviceId);
         if (this.state === "closed") return this.#stopMicrophone();
+        this.microphone.getTracks().forEach((track) => track.addEventListener("ended", () => this.#tell("unplugged", null)));
         this.#tell("local", this.microphone);
       }
-      await this.#connect(model);
+      await this.#connect(model, session);
     } catch (error) {
       if (this.state === "closed") return;
       this.#close(error instanceof NoMicrophone ? "no microphone" : "not accepted");
@@ -90,23 +103,17 @@ export class Call extends EventTarget {
     }
   }
 
-  async #connect(model) {
+  async #connect(model, session) {
     this.#become("connecting", "connecting");
-    const iceServers = await this.#iceServers();
+    this.#iceServers = await this.#askIceServers();
     if (this.state === "closed") return;
-    const peer = (this.#peer = new RTCPeerConnection({ iceServers }));
-    const channel = (this.#channel = peer.createDataChannel("oai-events"));
-    channel.onopen = () => this.#tell("open", null);
-    channel.onmessage = ({ data }) => this.#receive(data);
-    channel.onclose = () => this.#close("the other side ended the call");
-    peer.ontrack = ({ track, streams }) => this.#tell("remote", streams[0] ?? new MediaStream([track]));
-    peer.onconnectionstatechange = () => this.#connectionChanged();
-    if (this.microphone) this.microphone.getTracks().forEach((track) => peer.addTrack(track, this.microphone));
-    else peer.addTransceiver("audio", { direction: "recvonly" });
+    const { peer, channel } = this.#newPeer();
+    this.#peer = peer;
+    this.#channel = channel;
     await peer.setLocalDescription(await peer.createOffer());
 
     this.startedAt = performance.now();
-    const answer = await this.#postOffer(peer.localDescription.sdp, model);
+    const answer = await this.#postOffer(peer.localDescription.sdp, model, session);
     if (this.state === "closed") return;
     const onlyLoopback = [...answer.matchAll(/^a=candidate:(?:\S+ ){4}(\S+)/gm)].every(([, host]) => /^(127\.|::1$)/.test(host));
     this.#noPath = onlyLoopback ? ONLY_LOOPBACK : "no path to the server's UDP port";
@@ -115,7 +122,7 @@ export class Call extends EventTarget {
   }
 
   /** The TURN servers that the bridge tells of; a server without any, or another one that knows none, is no error. */
-  async #iceServers() {
+  async #askIceServers() {
     try {
       const response = await fetch(address("v1/realtime/ice_servers"), { headers: authorization(this.#key), signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
       return response.ok ? ((await response.json()).iceServers ?? []) : [];
@@ -124,19 +131,27 @@ export class Call extends EventTarget {
     }
   }
 
-  async #postOffer(sdp, model) {
+  #newPeer() {
+    const peer = new RTCPeerConnection({ iceServers: this.#iceServers });
+    const channel = peer.createDataChannel("oai-events");
+    channel.onopen = () => channel === this.#channel && this.#tell("open", null);
+    channel.onmessage = ({ data }) => this.#receive(data);
+    channel.onclose = () => channel === this.#channel && this.#channelClosed();
+    peer.ontrack = ({ track, streams }) => this.#tell("remote", streams[0] ?? new MediaStream([track]));
+    peer.onconnectionstatechange = () => this.#connectionChanged(peer);
+    if (this.microphone) this.microphone.getTracks().forEach((track) => peer.addTrack(track, this.microphone));
+    else peer.addTransceiver("audio", { direction: "recvonly" });
+    return { peer, channel };
+  }
+
+  async #postOffer(sdp, model, session) {
     const url = address("v1/realtime/calls");
     if (model) url.searchParams.set("model", model);
     const timer = setTimeout(() => this.#abort.abort(), ANSWER_TIMEOUT_MS);
     let response;
     let body;
     try {
-      response = await fetch(url, {
-        method: "POST",
-        headers: { "Content-Type": "application/sdp", ...authorization(this.#key) },
-        body: sdp,
-        signal: this.#abort.signal,
-      });
+      response = await fetch(url, { method: "POST", ...offer(sdp, session, authorization(this.#key)), signal: this.#abort.signal });
       if (!response.ok) {
         const error = new Error(await problemOf(response));
         error.status = response.status;
@@ -150,31 +165,108 @@ export class Call extends EventTarget {
       clearTimeout(timer);
     }
     this.id = response.headers.get("Location")?.split("?")[0].split("/").filter(Boolean).pop() ?? null;
+    this.#resumeKey = response.headers.get(RESUME_KEY) ?? "";
     const took = milliseconds(performance.now() - this.startedAt);
     this.#tell("note", `POST ${url.pathname}: ${response.status} in ${took}, ${this.id ?? "no call id"}`);
     if (this.state === "closed" && this.id) hangUpCall(this.id, this.#key).catch(() => {});
     return body;
   }
 
-  #connectionChanged() {
-    const { connectionState } = this.#peer;
-    clearTimeout(this.#lostTimer);
-    if (connectionState === "connected" && this.state === "connecting") {
+  #connectionChanged(peer) {
+    const { connectionState } = peer;
+    if (peer === this.#attempt?.peer) {
+      if (connectionState === "connected") this.#takeOver();
+      return;
+    }
+    if (peer !== this.#peer) return;
+    if (connectionState === "connected" && this.state === "reconnecting") {
+      this.#isBack(); // it has healed by itself
+    } else if (connectionState === "connected" && this.state === "connecting") {
       clearTimeout(this.#connectTimer);
       this.connectedAt = performance.now();
       const took = Math.round(this.connectedAt - this.startedAt);
       this.#become("connected", `connected in ${took} ms`);
       this.#qualityTimer = setInterval(() => this.#measure(), QUALITY_EVERY_MS);
-    } else if (connectionState === "failed") {
-      this.hangUp(this.state === "connected" ? "the connection was lost" : this.#noPath);
-    } else if (connectionState === "disconnected") {
-      this.#lostTimer = setTimeout(() => this.hangUp("the connection was lost"), LOST_AFTER_MS);
+    } else if (connectionState === "failed" && this.state === "connecting") {
+      this.hangUp(this.#noPath);
+    } else if (connectionState === "disconnected" || connectionState === "failed") {
+      this.#lose();
     }
+  }
+
+  /** By the server, because the call is over; or because it has heard nothing of this page for a while. */
+  async #channelClosed() {
+    if (this.state !== "connected") {
+      if (this.state === "connecting") this.#close("the other side ended the call");
+      return;
+    }
+    try {
+      const response = await fetch(address(`v1/calls/${encodeURIComponent(this.id)}`), { headers: authorization(this.#key), signal: AbortSignal.timeout(5_000) });
+      if (!response.ok || (await response.json()).state === "closed") this.#close("the other side ended the call");
+      else this.#lose();
+    } catch {
+      this.#lose();
+    }
+  }
+
+  #lose() {
+    if (this.state !== "connected") return;
+    if (!this.#resumeKey) {
+      this.hangUp("the connection was lost");
+      return;
+    }
+    this.#brokeAt = performance.now();
+    this.#become("reconnecting", "reconnecting: the connection broke");
+    this.#returnTimer = setTimeout(() => this.#comeBack(), RETURN_AFTER_MS);
+  }
+
+  /** Tries again and again, until it is connected or it took too long. */
+  async #comeBack() {
+    if (this.state !== "reconnecting") return;
+    if (performance.now() - this.#brokeAt > LOST_AFTER_MS) {
+      this.hangUp("the connection was lost");
+      return;
+    }
+    this.#returnTimer = setTimeout(() => this.#comeBack(), RETURN_EVERY_MS);
+    this.#attempt?.peer.close();
+    const attempt = (this.#attempt = this.#newPeer());
+    const url = address(`v1/realtime/calls/${encodeURIComponent(this.id)}`);
+    if (this.#lastEventId) url.searchParams.set("after", this.#lastEventId);
+    try {
+      await attempt.peer.setLocalDescription(await attempt.peer.createOffer());
+      const headers = { ...authorization(this.#key), [RESUME_KEY]: this.#resumeKey };
+      const response = await fetch(url, { method: "POST", ...offer(attempt.peer.localDescription.sdp, null, headers), signal: AbortSignal.timeout(RETURN_EVERY_MS) });
+      const text = await response.text();
+      if (attempt !== this.#attempt || this.state !== "reconnecting") return;
+      if (response.status === 404) this.#close("the connection was lost, and the server has ended the call");
+      else if (response.status === 410) this.#lastEventId = null; // what was missed is kept no more
+      else if (response.ok) await attempt.peer.setRemoteDescription({ type: "answer", sdp: text });
+    } catch (error) {
+      this.#tell("note", `not connected again yet: ${error.message}`);
+    }
+  }
+
+  #takeOver() {
+    const before = this.#peer;
+    ({ peer: this.#peer, channel: this.#channel } = this.#attempt);
+    this.#attempt = null;
+    before.close();
+    this.#isBack();
+  }
+
+  #isBack() {
+    clearTimeout(this.#returnTimer);
+    this.#attempt?.peer.close();
+    this.#attempt = null;
+    this.#tell("note", `connected again after ${milliseconds(performance.now() - this.#brokeAt)}`);
+    this.#become("connected", "connected again");
   }
 
   #receive(data) {
     try {
-      this.#tell("received", JSON.parse(data));
+      const event = JSON.parse(data);
+      this.#lastEventId = event.event_id ?? this.#lastEventId;
+      this.#tell("received", event);
     } catch {
       this.#tell("note", `not JSON on the data channel: ${String(data).slice(0, 200)}`);
     }
@@ -202,13 +294,15 @@ export class Call extends EventTarget {
         quality.answerJitterMs = (entry.jitter ?? NaN) * 1000;
       }
     }
-    if (this.state === "connected") this.#tell("quality", quality);
+    if (this.state !== "closed") this.#tell("quality", quality);
   }
 
   #close(reason) {
     if (this.state === "closed") return;
     clearTimeout(this.#connectTimer);
-    clearTimeout(this.#lostTimer);
+    clearTimeout(this.#returnTimer);
+    this.#attempt?.peer.close();
+    this.#attempt = null;
     clearInterval(this.#qualityTimer);
     this.#become("closed", `closed: ${reason}`);
     this.#abort.abort();
@@ -229,6 +323,34 @@ export class Call extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** What of a request brings an offer, and the session that it is for if there is one. */
+function offer(sdp, session, headers) {
+  if (!session) return { headers: { "Content-Type": "application/sdp", ...headers }, body: sdp };
+  const body = new FormData();
+  body.set("sdp", sdp);
+  body.set("session", JSON.stringify(session));
+  return { headers, body };
+}
+
+/** How a call ended, in the server's words; empty if they are not to be had. */
+export async function endingOf(id, key) {
+  const url = address("v1/calls");
+  url.search = new URLSearchParams({ ended: "1", q: id });
+  try {
+    const response = await fetch(url, { headers: authorization(key), signal: AbortSignal.timeout(5_000) });
+    const [call] = response.ok ? (await response.json()).data : [];
+    return call ? endedBecause(call) : "";
+  } catch {
+    return "";
+  }
+}
+
+/** The same of a call that is told of by its `result` and `reason`. */
+export function endedBecause({ result, reason }) {
+  const words = (slug) => (slug ?? "").replaceAll("_", " ");
+  return result === "success" ? `the call has ended: ${words(reason)}` : `the call ended by an error (${words(result)}): ${words(reason)}`;
 }
 
 /** Ends any call on this server. `keepalive` lets it finish while the page goes away. */

@@ -1,11 +1,15 @@
-/** The page: joins the call, the meters, the conversation, the event list and the list of calls. */
+/** The page: joins the call, the meters, the conversation, the event list and the list of calls; and Operations beside. */
 
-import { Call, NoMicrophone, hangUpCall } from "./call.js";
+import { Call, NoMicrophone, endingOf, hangUpCall } from "./call.js";
 import { Conversation } from "./conversation.js";
 import { clock, copyText, count, milliseconds, setText } from "./dom.js";
 import { EventList } from "./events.js";
+import { Listening } from "./listen.js";
 import { CallsPanel } from "./listeners.js";
 import { Meters } from "./meters.js";
+import { Operations } from "./operations.js";
+import { Server } from "./server.js";
+import { SessionSettings } from "./session.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -31,6 +35,8 @@ const TEMPLATES = {
 let call = null;
 let clockTimer = null;
 let isAnswering = false; // a response is being made; it may go on playing after that
+let isMuted = false;
+let isUnplugged = false; // the microphone is gone in the middle of a call
 
 const key = () => $("key").value.trim();
 const meters = new Meters([$("meter-caller"), $("meter-answer")]);
@@ -41,8 +47,21 @@ const events = new EventList({
 });
 const calls = new CallsPanel(
   { list: $("calls"), empty: $("calls-empty"), total: $("calls-count"), audio: $("listener-audio"), attached: $("attached"), attachedTitle: $("attached-title") },
-  { key, own: () => call?.id ?? null },
+  { key, own: () => call?.id ?? null, listen: (id) => listening.open(id), onStatus: (status) => server.answered(status) },
 );
+const listening = new Listening(
+  {
+    panel: $("listening"), id: $("listening-id"), state: $("listening-state"), close: $("listening-close"),
+    empty: $("listening-empty"), turns: $("listening-turns"), meters: [$("listening-caller"), $("listening-answer")],
+    mutes: { caller: $("mute-caller"), answer: $("mute-answer") },
+  },
+  { key, onOpened: () => session.hide() },
+);
+const session = new SessionSettings({
+  panel: $("session"), opener: $("session-open"), send: (event) => call?.send(event) ?? false, onOpened: () => listening.close(),
+});
+const operations = new Operations({ key, listen: (id) => listening.open(id), onStatus: (status) => server.answered(status) });
+const server = new Server($("server"), { onReport: (report) => operations.ready(report) });
 
 async function begin({ listenOnly = false } = {}) {
   if (call && call.state !== "closed") return;
@@ -65,6 +84,10 @@ async function begin({ listenOnly = false } = {}) {
     $("answer").play().catch(() => showError("The browser holds the sound back. Click anywhere on the page to hear the answer."));
     meters.attach(1, stream);
   });
+  follow("unplugged", () => {
+    isUnplugged = true;
+    showVoice();
+  });
   follow("note", (text) => events.note(text));
   follow("sent", (event) => {
     events.add("client", event);
@@ -75,12 +98,14 @@ async function begin({ listenOnly = false } = {}) {
     if (event.type === "response.created") isAnswering = true;
     if (event.type === "response.done") isAnswering = false;
     conversation.received(event);
+    session.received(event);
   });
   follow("quality", showQuality);
+  isUnplugged = false;
   setMuted(false);
   isAnswering = false;
   try {
-    await current.start({ key: key(), model: $("model").value.trim(), deviceId: $("microphone").value, listenOnly });
+    await current.start({ key: key(), model: $("model").value.trim(), deviceId: $("microphone").value, listenOnly, session: session.forNextCall });
     calls.refresh();
   } catch (error) {
     const noMicrophone = error instanceof NoMicrophone;
@@ -97,14 +122,14 @@ function showState({ state, text }) {
   const hadFocus = document.activeElement;
   node.dataset.state = document.documentElement.dataset.call = state;
   setText(node, text);
-  $("talk").disabled = state === "connecting" || state === "connected";
+  $("talk").disabled = state !== "idle" && state !== "closed";
   $("listen-only").disabled = $("talk").disabled;
   $("hangup").disabled = !$("talk").disabled;
   $("mute").disabled = $("hangup").disabled || !call.microphone;
   // A disabled button drops the keyboard's focus; its opposite takes it.
   if (hadFocus === $("talk") && $("talk").disabled) $("hangup").focus();
   if (hadFocus === $("hangup") && $("hangup").disabled) $("talk").focus();
-  setText($("talk-label"), state === "connecting" ? "Calling" : state === "connected" ? (call.microphone ? "Talking" : "Listening") : "Talk");
+  showVoice();
   if (call.id) {
     setText($("call-id"), call.id);
     $("call-id").disabled = false;
@@ -115,7 +140,8 @@ function showState({ state, text }) {
     setText($("clock"), "–:––");
     showQuality({});
   }
-  if (state === "connected") {
+  if (state === "connected" && !clockTimer) {
+    events.note(text);
     conversation.divide("A new call");
     clockTimer = setInterval(showClock, 500);
     showClock();
@@ -123,17 +149,53 @@ function showState({ state, text }) {
   }
   if (state === "closed") {
     clearInterval(clockTimer);
+    clockTimer = null;
+    session.ended();
     meters.detach();
     setTalking(false);
     if (call.connectedAt) {
       showClock();
       conversation.divide(text[0].toUpperCase() + text.slice(1));
+      if (/other side/.test(text)) tellEnding(call);
     } else if (call.id && !/you hung up/.test(text)) {
       showError(`Not connected: ${text.replace("closed: ", "")}.`);
     }
     events.note(text);
     calls.refresh();
   }
+}
+
+/** Whether the caller is heard: the truth, whatever was wished for. */
+function showVoice() {
+  if (!call) return;
+  const voices = {
+    connecting: ["connecting", "Calling", ""],
+    reconnecting: ["unheard", "Reconnecting", ""],
+    connected: !call.microphone
+      ? ["listening", "Listening", "connected: listening and typing only"]
+      : isUnplugged
+        ? ["unheard", "Not heard", "connected, but the microphone is gone: you are not heard"]
+        : isMuted
+          ? ["muted", "Muted", "connected, muted: you are not heard"]
+          : ["heard", "Talking", "connected: you are heard"],
+  };
+  const [voice, label, text] = voices[call.state] ?? ["idle", "Talk", ""];
+  $("state").dataset.voice = voice;
+  setText($("talk-label"), label);
+  if (text) setText($("state"), text);
+}
+
+/** The server knows why it ended the call, and says so a moment later. */
+async function tellEnding(ended) {
+  let why = "";
+  for (const waitMs of [0, 500, 1_500]) {
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+    why = await endingOf(ended.id, key());
+    if (why) break;
+  }
+  if (!why || ended !== call) return;
+  setText($("state"), `${$("state").textContent} (${why.replace(/^the call (has )?/, "")})`);
+  events.note(why);
 }
 
 function showClock() {
@@ -162,9 +224,11 @@ function setTalking(isOpen) {
 }
 
 function setMuted(muted) {
+  isMuted = muted;
   call?.setMuted(muted);
+  showVoice();
   $("mute").setAttribute("aria-pressed", String(muted));
-  setText($("mute"), muted ? "Unmute" : "Mute");
+  setText($("mute"), muted ? "Muted" : "Mute"); // what it is; a screen reader hears that it is pressed
 }
 
 async function listMicrophones() {
@@ -245,7 +309,27 @@ $("raw-template").addEventListener("change", ({ target }) => {
   checkRaw();
 });
 $("settings").querySelector("form").addEventListener("submit", (submit) => submit.preventDefault());
-$("key").addEventListener("change", () => calls.refresh());
+$("key").addEventListener("change", () => {
+  calls.refresh();
+  operations.refresh({ again: true });
+});
+
+/** One of the two pages is in sight: the one that the address names. A call goes on meanwhile. */
+function showPage() {
+  const isOperations = location.hash === "#operations";
+  $("call-page").hidden = isOperations;
+  $("operations-page").hidden = !isOperations;
+  document.documentElement.dataset.page = isOperations ? "operations" : "call";
+  document.title = isOperations ? "bridge operations" : "bridge console";
+  for (const link of document.querySelectorAll(".pages a")) {
+    if (link.hash === (isOperations ? "#operations" : "#call")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  calls.show(!isOperations);
+  operations.show(isOperations);
+}
+addEventListener("hashchange", showPage);
+showPage();
 document.addEventListener("click", ({ target }) => {
   if (!$("settings").contains(target)) $("settings").open = false;
   if ($("answer").srcObject && $("answer").paused) $("answer").play().then(() => showError(""), () => {});

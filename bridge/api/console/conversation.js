@@ -20,8 +20,8 @@ export class Conversation {
   #askedAt = null;
   #transcribes = false;
 
-  /** `answerCall(callId)` is called when someone wants to type a function's result. */
-  constructor({ list, welcome, answerCall }) {
+  /** `answerCall(callId)` is called when someone wants to type a function's result; without it nobody can. */
+  constructor({ list, welcome, answerCall = null }) {
     this.#list = list;
     this.#tail = new Tail(list.closest(".pane"));
     this.#welcome = welcome;
@@ -31,6 +31,16 @@ export class Conversation {
   /** A line between the turns: a call began or ended. Nothing to stand between is nothing to tell. */
   divide(text) {
     if (this.#list.childElementCount) this.note(text);
+  }
+
+  /** Begins anew, with nothing. */
+  clear() {
+    this.#turns.clear();
+    this.#responses.clear();
+    this.#askedAt = null;
+    this.#transcribes = false;
+    this.#list.replaceChildren();
+    this.#welcome.hidden = false;
   }
 
   note(text, kind = "") {
@@ -70,6 +80,7 @@ export class Conversation {
     "conversation.item.input_audio_transcription.completed": ({ item_id, transcript }) => {
       const turn = this.#turn(item_id, "caller", "Caller");
       this.#say(turn, 0, transcript || "(nothing understood)", transcript ? "" : "dim");
+      turn.node.classList.remove("bare");
       if (turn.spoke) this.#remark(turn, "spoke", turn.spoke);
     },
     "conversation.item.input_audio_transcription.failed": ({ item_id, error }) => {
@@ -225,7 +236,7 @@ export class Conversation {
       }
     }
     this.#say(turn, 0, `${turn.name ?? "…"}(${text})`, "code");
-    if (turn.isWhole && turn.callId && !turn.button) {
+    if (turn.isWhole && turn.callId && !turn.button && this.#answerCall) {
       turn.button = element("button", { type: "button", className: "link", onclick: () => this.#answerCall(turn.callId) }, "Type its result");
       turn.remarks.append(turn.button);
     }

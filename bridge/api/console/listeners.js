@@ -1,6 +1,7 @@
 /** The calls on this server with who listens to them, and listeners that this page attaches itself. */
 
 import { hangUpCall } from "./call.js";
+import { confirmHangUp } from "./confirm.js";
 import { address, authorization, clock, copyText, count, element, milliseconds, problemOf, setText, socketAddress } from "./dom.js";
 
 const POLL_MS = 2_000;
@@ -26,10 +27,18 @@ export class CallsPanel {
   #cards = new Map();
   #timer = null;
   #polling = false;
+  #isShown = true;
+  #listen;
+  #onStatus;
   #attached = 0;
 
-  /** `parts`: the elements list, empty, total, audio, attached, attachedTitle. `key()` gives the API key, `own()` this page's call id. */
-  constructor(parts, { key, own }) {
+  /**
+   * `parts`: the elements list, empty, total, audio, attached, attachedTitle. `key()` gives the API key, `own()` this page's call id.
+   * `listen(id)` begins to listen to a call, `onStatus(status)` hears how requests were answered.
+   */
+  constructor(parts, { key, own, listen, onStatus }) {
+    this.#listen = listen;
+    this.#onStatus = onStatus;
     this.#parts = parts;
     this.#key = key;
     this.#own = own;
@@ -39,14 +48,21 @@ export class CallsPanel {
     this.refresh();
   }
 
+  /** What is out of sight need not be asked for. */
+  show(isShown) {
+    this.#isShown = isShown;
+    this.refresh();
+  }
+
   /** Looks now, and every two seconds after that while the page is in sight. */
   async refresh() {
     clearTimeout(this.#timer);
-    if (document.hidden || this.#polling) return;
+    if (document.hidden || !this.#isShown || this.#polling) return;
     this.#polling = true;
     let wait = POLL_MS;
     try {
       const response = await fetch(address("v1/calls"), { headers: authorization(this.#key()), signal: AbortSignal.timeout(5_000) });
+      this.#onStatus(response.status);
       if (!response.ok) throw new Error(response.status === 404 ? "This server has no list of calls." : await problemOf(response));
       this.#show((await response.json()).data);
     } catch (error) {
@@ -89,18 +105,20 @@ export class CallsPanel {
     fields.own.textContent = "this page";
     const listeners = element("ul", { className: "listeners" });
     const end = element("button", { type: "button", className: "end small", "aria-label": `Hang up ${id}`, onclick: () => this.#hangUp(id, end) }, "Hang up");
+    const listen = element("button", { type: "button", className: "small", "aria-label": `Listen to ${id}`, title: "Hear both sides, and read what is said; nobody notices", onclick: () => this.#listen(id) }, "Listen");
     const attach = element("button", { type: "button", className: "small", onclick: () => this.#attach(id) }, "Attach here");
+    attach.title = "A listener that counts what it gets, and plays nothing";
     const copyUrl = element("button", { type: "button", className: "quiet small", onclick: () => copyText(card.url, copyUrl) }, "Copy URL");
     const copyCommand = element("button", { type: "button", className: "quiet small", onclick: () => copyText(this.#command(card.url), copyCommand) }, "Copy command");
     const node = element(
       "li",
       { className: "call", data: { id } },
-      element("div", { className: "line" }, fields.name, fields.own, element("span", { className: "grow" }), end),
+      element("div", { className: "line" }, fields.name, fields.own, element("span", { className: "grow" }), listen, end),
       element("div", { className: "facts-line" }, fields.facts, fields.peer),
       listeners,
       element("div", { className: "line attach" }, fields.url, attach, copyUrl, copyCommand),
     );
-    const card = { id, node, fields, listeners, end, attach, rows: new Map(), url: "" };
+    const card = { id, node, fields, listeners, listen, end, attach, rows: new Map(), url: "" };
     this.#cards.set(id, card);
     this.#address(card);
     return card;
@@ -109,7 +127,7 @@ export class CallsPanel {
   #fill(card, call, isOwn) {
     card.node.dataset.state = call.state;
     card.fields.own.hidden = !isOwn;
-    card.end.disabled = card.attach.disabled = call.state === "closed";
+    card.listen.disabled = card.end.disabled = card.attach.disabled = call.state === "closed";
     setText(card.fields.facts, [call.state, call.transport, clock(call.seconds), call.model].filter(Boolean).join(" · "));
     const { peer } = call;
     setText(card.fields.peer, peer ? `${count(peer.packets)} packets, ${count(peer.lost)} lost, jitter ${milliseconds(peer.jitter_ms ?? 0)}` : "");
@@ -141,6 +159,7 @@ export class CallsPanel {
   }
 
   async #hangUp(id, button) {
+    if (id !== this.#own() && !(await confirmHangUp(id))) return;
     button.disabled = true;
     try {
       await hangUpCall(id, this.#key());

@@ -27,7 +27,12 @@ export class Meters {
 
   attach(index, stream) {
     this.wake();
-    this.#meters[index].attach(this.#context, stream);
+    this.tap(index, this.#context.createMediaStreamSource(stream));
+  }
+
+  /** Shows what a node of any audio context plays. */
+  tap(index, node) {
+    this.#meters[index].attach(node);
     this.#timer ??= setInterval(() => this.#meters.forEach((meter) => meter.tick()), TICK_MS);
   }
 
@@ -60,16 +65,16 @@ class Meter {
     this.resize();
   }
 
-  attach(context, stream) {
+  attach(source) {
     this.detach();
-    this.#analyser = context.createAnalyser();
+    this.#analyser = source.context.createAnalyser();
     this.#analyser.fftSize = this.#samples.length;
-    this.#source = context.createMediaStreamSource(stream);
+    this.#source = source;
     this.#source.connect(this.#analyser);
   }
 
   detach() {
-    this.#source?.disconnect();
+    this.#source?.disconnect(this.#analyser);
     this.#source = this.#analyser = null;
     this.#level = 0;
     this.#show(-Infinity);
