@@ -126,6 +126,8 @@ SERVER: dict[str, Row] = {
     "rate_limits.updated": Row(f"{_GA}::test_spoken_turn", f"{_BETA}::test_spoken_turn"),
     "bridge.listener.dropped": Row(_OWN, _OWN),
     "bridge.calls": Row(_OWN, _OWN),
+    "bridge.call.incoming": Row(_OWN, _OWN),
+    "bridge.call.settled": Row(_OWN, _OWN),
     "bridge.call.opened": Row(_OWN, _OWN),
     "bridge.recording.started": Row(_OWN, _OWN),
     "bridge.recording.ended": Row(_OWN, _OWN),

@@ -4,9 +4,11 @@ __all__ = ["LOG_EVENTS"]
 
 LOG_EVENTS = {
     "call.closed": "A call has ended: its result, its reason, and the figures of its leg.",
+    "call.incoming": "A telephone call waits to be accepted, for `wait_s`.",
     "call.lost": "The peer or the owner's socket broke off. The call goes on for `resume_grace_s`.",
     "call.opened": "A caller is connected.",
     "call.resume_failed": "A new peer that was to take a call over did not connect.",
+    "call.settled": "A telephone call waits no more: `outcome` says what became of it.",
     "call.warning": "Part of an offer could not be used. The call was made without it.",
     "cluster.event_unknown": "Another node has told of an event that this version does not know; watchers here miss it.",
     "cluster.joined": "The process is a node of a cluster.",

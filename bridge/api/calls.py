@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bridge.api.body import json_response, read_body, read_form
+from bridge.api.body import json_response, read_body, read_form, read_json
 from bridge.api.keys import Keys, dialect_of
 from bridge.api.patching import (
     ACCEPT_PATCH,
@@ -19,14 +19,15 @@ from bridge.api.patching import (
     read_fragment,
     tagged,
 )
-from bridge.api.shapes import CallList
+from bridge.api.secrets import read_request
+from bridge.api.shapes import CallList, ReferRequest, RejectRequest
 from bridge.calls.conditions import IfMatch
 from bridge.calls.handles import CallAnswer
 from bridge.calls.keys import Grant
 from bridge.calls.service import MAX_OFFER_BYTES, CallService
 from bridge.calls.terms import Terms
 from bridge.context import address_of
-from bridge.errors import BadOffer, BadRequest, NotImplementedHere
+from bridge.errors import BadOffer, BadRequest
 from bridge.wire.checks import require_shallow
 from bridge.wire.client_events import decode_json, read_session
 from bridge.wire.dialects.beta import Beta, session_to_ga
@@ -120,9 +121,22 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         grant = await keys.admit(request.headers)
         return json_response(await calls.stop_recording(grant, request.path_params["call_id"]))
 
-    async def refuse_sip(request: Request) -> Response:
-        await keys.admit(request.headers)
-        raise NotImplementedHere("This server takes no SIP calls, so there is none to accept, reject or refer.")
+    async def accept(request: Request) -> Response:
+        grant, call_id = await keys.admit_admin(request.headers), request.path_params["call_id"]
+        await calls.accept(grant, call_id, read_session(await read_json(request), "body"))
+        return Response(status_code=200)
+
+    async def reject(request: Request) -> Response:
+        grant, call_id = await keys.admit_admin(request.headers), request.path_params["call_id"]
+        wanted, _ = read_request(await read_json(request), RejectRequest)
+        await calls.reject(grant, call_id, wanted.status_code)
+        return Response(status_code=200)
+
+    async def refer(request: Request) -> Response:
+        grant, call_id = await keys.admit_admin(request.headers), request.path_params["call_id"]
+        wanted, _ = read_request(await read_json(request), ReferRequest)
+        await calls.refer(grant, call_id, wanted.target_uri)
+        return Response(status_code=200)
 
     call = "/v1/realtime/calls/{call_id}"
     return [
@@ -132,7 +146,9 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         Route(call, hang_up, methods=["DELETE"]),
         Route(call, resume, methods=["POST"]),
         Route(call, patch, methods=["PATCH"]),
-        *(Route(f"{call}/{verb}", refuse_sip, methods=["POST"]) for verb in ("accept", "reject", "refer")),
+        Route(f"{call}/accept", accept, methods=["POST"]),
+        Route(f"{call}/reject", reject, methods=["POST"]),
+        Route(f"{call}/refer", refer, methods=["POST"]),
         Route("/v1/calls", list_calls, methods=["GET"]),
         Route("/v1/calls/{call_id}", show_call, methods=["GET"]),
         Route("/v1/calls/{call_id}/recording", start_recording, methods=["POST"]),

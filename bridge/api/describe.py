@@ -32,6 +32,8 @@ from bridge.api.shapes import (
     ModelList,
     OfferForm,
     PageQuery,
+    ReferRequest,
+    RejectRequest,
     ResumeQuery,
     SocketQuery,
     WatchQuery,
@@ -39,6 +41,7 @@ from bridge.api.shapes import (
 from bridge.api.whip import OPERATIONS as WHIP_OPERATIONS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
+from bridge.wire.sessions import SessionConfig
 from bridge.wire.stats import CallStats, CarrierLegStats, LegStats, PeerStats, RecordingStats
 
 __all__ = ["asyncapi", "description_routes", "openapi"]
@@ -70,6 +73,8 @@ _SOUND = {
 }
 _OF_CALLS = [
     "bridge.calls",
+    "bridge.call.incoming",
+    "bridge.call.settled",
     "bridge.call.opened",
     "bridge.call.closed",
     "bridge.recording.started",
@@ -113,15 +118,23 @@ _OPERATIONS = [
         response=FRAGMENT,
         headers=ICE_HEADERS,
     ),
-    *(
-        Operation(
-            method="post",
-            path=f"{_CALL}/{verb}",
-            summary="Of SIP calls, which are not taken here.",
-            status=501,
-            response=ErrorBody,
-        )
-        for verb in ("accept", "reject", "refer")
+    Operation(
+        method="post",
+        path=f"{_CALL}/accept",
+        summary="Answers a telephone call that waits, with this session; see `incoming_wait`.",
+        request=SessionConfig,
+    ),
+    Operation(
+        method="post",
+        path=f"{_CALL}/reject",
+        summary="Ends a telephone call that waits, without an answer.",
+        request=RejectRequest,
+    ),
+    Operation(
+        method="post",
+        path=f"{_CALL}/refer",
+        summary="Transfers a telephone call, which waits or runs, to somebody else, if its carrier can.",
+        request=ReferRequest,
     ),
     Operation(
         method="post",

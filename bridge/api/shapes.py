@@ -24,6 +24,8 @@ __all__ = [
     "ModelList",
     "OfferForm",
     "PageQuery",
+    "ReferRequest",
+    "RejectRequest",
     "ResumeQuery",
     "SocketQuery",
     "WatchQuery",
@@ -58,6 +60,22 @@ class OfferForm(Struct, frozen=True):
 
     sdp: str
     session: Annotated[SessionConfig, _meaning("left aside where the `ek_` key has a session of its own")] | None = None
+
+
+class RejectRequest(Struct, frozen=True):
+    """How a call that waits is rejected."""
+
+    status_code: Annotated[int, msgspec.Meta(ge=400, le=699), _meaning("of SIP: 486 busy, 603 decline")] = 603
+
+
+class ReferRequest(Struct, frozen=True):
+    """To whom a telephone call is transferred."""
+
+    target_uri: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^(tel:\+?[0-9][0-9().-]{1,30}|sips?:[A-Za-z0-9._~%!$()*,;:=@\[\]+-]{1,200})$"),
+        _meaning("`tel:+15550001111` or `sip:somebody@example.com`"),
+    ]
 
 
 class CallList(Struct, frozen=True):

@@ -143,27 +143,10 @@ class Registry:
         if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
             raise complaint.anew()
 
-    def open(self, terms: Terms, *, transport: Transport, reservation: Reservation | None = None) -> Session:
-        """A new session; the id of a WebSocket's own is its call's id, too. A place is reserved if none is given.
-
-        Raises ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
-        """
-        reservation = reservation or self.admission.reserve(terms.key_id)
-        try:
-            self.admission.require_accepting()  # it may have begun to stop since the place was reserved
-            self.require_known(terms)
-            return self._open(terms, transport, reservation)
-        except BaseException:
-            reservation.release()
-            raise
-
-    def _open(self, terms: Terms, transport: Transport, reservation: Reservation) -> Session:
-        limits = self._limits
-        limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
-        started_at = time.time()
+    def new_context(self, terms: Terms, transport: Transport) -> CallContext:
+        """Who a new call is; the id of a WebSocket's own session is its call's id, too."""
         session_id = self._new_call_id("sess") if transport == WEBSOCKET else new_id("sess")
-        config = terms.session(session_id, int(started_at + limit_s), self.default_model)
-        context = CallContext(
+        return CallContext(
             call_id=session_id if transport == WEBSOCKET else self._new_call_id("rtc"),
             session_id=session_id,
             caller=terms.caller,
@@ -171,6 +154,33 @@ class Registry:
             metadata=dict(terms.metadata),
             secrets=terms.secrets,
         )
+
+    def open(
+        self,
+        terms: Terms,
+        *,
+        transport: Transport,
+        reservation: Reservation | None = None,
+        context: CallContext | None = None,
+    ) -> Session:
+        """A new session. A place is reserved if none is given; ``context`` is who the call is, if it is known already.
+
+        Raises ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
+        """
+        reservation = reservation or self.admission.reserve(terms.key_id)
+        try:
+            self.admission.require_accepting()  # it may have begun to stop since the place was reserved
+            self.require_known(terms)
+            return self._open(terms, transport, reservation, context or self.new_context(terms, transport))
+        except BaseException:
+            reservation.release()
+            raise
+
+    def _open(self, terms: Terms, transport: Transport, reservation: Reservation, context: CallContext) -> Session:
+        limits = self._limits
+        limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
+        started_at = time.time()
+        config = terms.session(context.session_id, int(started_at + limit_s), self.default_model)
         info = CallInfo(
             context,
             transport=transport,

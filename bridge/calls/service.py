@@ -4,6 +4,7 @@ Every endpoint comes here and nowhere else. A key, a quota or a call may be in a
 awaited; what happens in a call once a socket or a leg has its place is not.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from msgspec import UNSET
@@ -12,12 +13,14 @@ from msgspec.structs import replace as with_fields
 from bridge.calls.conditions import IfMatch, newest_tag, patch_peer
 from bridge.calls.directory import CallRecord, unknown_call
 from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, IceAnswer, Neighbours, SocketPlace
+from bridge.calls.incoming import IncomingPhone, WaitingCall, WaitingCalls
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
 from bridge.calls.quotas import Quotas, Reservation
 from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
+from bridge.media.contracts import ReferringLeg
 from bridge.recording.recorder import Recorder
 from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
@@ -26,8 +29,18 @@ from bridge.webrtc.one_way import as_published
 from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import SessionRequest
-from bridge.wire.stats import WEBRTC, WEBSOCKET, CallStats, Dialect, ListenerRole, RecordingStats, Transport
+from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.stats import (
+    WEBRTC,
+    WEBSOCKET,
+    CallStats,
+    Dialect,
+    IncomingOutcome,
+    ListenerRole,
+    RecordingStats,
+    SipHeader,
+    Transport,
+)
 
 __all__ = ["MAX_FRAGMENT_BYTES", "MAX_OFFER_BYTES", "CallService"]
 
@@ -53,6 +66,8 @@ class CallService:
 
         ``neighbours`` are other processes that have calls of their own.
         """
+        self.waiting = WaitingCalls(registry)
+        """Telephone calls of which the application has not decided yet."""
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
@@ -126,9 +141,71 @@ class CallService:
 
     async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
         """A call that ``carrier`` brings; raises as ``open_with_offer`` does."""
-        session = await self._open(terms, transport=carrier)
-        port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
-        return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))
+        return _carrier_call(await self._open(terms, transport=carrier))
+
+    async def announce(
+        self, terms: Terms, carrier: Transport, phone: IncomingPhone, *, sip_headers: Sequence[SipHeader], wait_s: float
+    ) -> WaitingCall:
+        """A call that ``carrier`` brings, and that waits to be accepted; raises as ``open_with_offer`` does."""
+        reservation = await self._reserve(terms)
+        return self.waiting.add(terms, carrier, phone, reservation, sip_headers=sip_headers, wait_s=wait_s)
+
+    async def accept(self, grant: Grant, call_id: str, wanted: SessionRequest) -> None:
+        """The call is answered, with the session that is ``wanted``.
+
+        Raises ``BadRequest`` if it does not wait, and ``BadEvent`` as ``open_with_offer`` does: then it waits on.
+        """
+        waiting = await self._waiting_call(grant, call_id)
+        asked = (waiting.terms.update or SessionRequest(SessionConfig(), {})).with_update(wanted)
+        terms = replace(waiting.terms, update=asked)
+        self._registry.admission.require_accepting()
+        self._registry.require_known(terms)
+        try:
+            session = self._registry.open(
+                terms, transport=waiting.transport, reservation=waiting.reservation, context=waiting.context
+            )
+        except BaseException:  # its place is gone
+            self.waiting.settle(waiting, IncomingOutcome.STOPPED)
+            raise
+        self.waiting.settle(waiting, IncomingOutcome.ACCEPTED)
+        waiting.phone.answer(_carrier_call(session))
+
+    async def reject(self, grant: Grant, call_id: str, status_code: int) -> None:
+        """The call is not answered; raises ``BadRequest`` if it does not wait."""
+        waiting = await self._waiting_call(grant, call_id)
+        self.waiting.settle(waiting, IncomingOutcome.REJECTED, status_code=status_code)
+
+    async def refer(self, grant: Grant, call_id: str, target_uri: str) -> None:
+        """The carrier transfers the call, which waits or runs, to somebody else, and it is over here.
+
+        Raises ``BadRequest`` if it is no telephone call, or its carrier cannot; ``UpstreamError`` if the carrier fails.
+        """
+        waiting = self.waiting.find(call_id)
+        if waiting is None:
+            session = await self._find(grant, call_id)
+            grant.require_admin()
+            leg = session.legs.current
+            if not isinstance(leg, ReferringLeg):
+                raise BadRequest("Only telephone calls can be transferred.", code="refer_unsupported", param="call_id")
+            await leg.refer(target_uri)
+            return
+        grant.require_admin()
+        waiting.is_referred = True
+        try:
+            await waiting.phone.refer(target_uri)
+        finally:
+            waiting.is_referred = False
+        self.waiting.settle(waiting, IncomingOutcome.REFERRED)
+
+    async def _waiting_call(self, grant: Grant, call_id: str) -> WaitingCall:
+        grant.require_admin()
+        waiting = self.waiting.find(call_id)
+        if waiting is None:
+            await self._find(grant, call_id)
+            raise BadRequest(
+                "The call does not wait to be accepted: it is running.", code="call_not_waiting", param="call_id"
+            )
+        return waiting
 
     async def _open(self, terms: Terms, *, transport: Transport) -> Session:
         return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))
@@ -329,8 +406,12 @@ class CallService:
         return session.stats(in_full=True)
 
     async def hang_up(self, grant: Grant, call_id: str) -> None:
-        """Ends the call."""
+        """Ends the call, also one that waits to be accepted."""
         grant.require_opener()
+        waiting = self.waiting.find(call_id)
+        if waiting is not None and not grant.is_minted:
+            self.waiting.settle(waiting, IncomingOutcome.HUNG_UP)
+            return
         session = await self._find(grant, call_id)
         grant.require_owner_of(call_id)
         session.close("hangup")
@@ -360,3 +441,8 @@ class CallService:
         if record is None or not record.is_visible_to(key_id):
             raise unknown_call(call_id, param=param)
         return self._registry.find(call_id, param=param)
+
+
+def _carrier_call(session: Session) -> CarrierCall:
+    port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
+    return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))

@@ -59,6 +59,9 @@ ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,
 MINTED_PREFIX = "ek_"
 """What every key begins with that the daemon mints for a client; no API key does."""
 
+EVERY_CARRIER = "*"
+"""In the place of a carrier's name."""
+
 ANY_ORIGIN = "*"
 """In the place of an origin: pages of every one."""
 
@@ -551,12 +554,32 @@ class TelephonySettings(Section, frozen=True, kw_only=True):
         tuple[Literal["instructions", "voice", "model"], ...],
         setting(NEW_CALLS, "`instructions`, `voice` or `model`: what a telephone call's parameters may set"),
     ] = ()
+    incoming_wait: Annotated[
+        tuple[Text, ...],
+        setting(
+            NEW_CALLS,
+            "carrier by its name (`*`: every one) whose calls wait until `/accept` answers them, as the webhook "
+            "`realtime.call.incoming` asks for",
+        ),
+    ] = ()
+    incoming_wait_s: Annotated[
+        float,
+        setting(NEW_CALLS, "time for which such a call waits before it is hung up, in seconds", ge=1, le=300),
+    ] = 20.0
     dtmf_items: Annotated[
         bool, setting(NEW_CALLS, "write keys that a telephone's caller presses into the conversation, as text")
     ] = False
 
+    def has_to_wait(self, carrier: str) -> bool:
+        """A call of ``carrier`` is not answered before it is accepted."""
+        return carrier in self.incoming_wait or EVERY_CARRIER in self.incoming_wait
+
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """An address that is none."""
+        """An address that is none, carriers that nobody knows."""
+        known = {carrier.section for carrier in config.carriers}
+        for name in self.incoming_wait:
+            if name != EVERY_CARRIER and name not in known:
+                yield Fault("incoming_wait", f"must be * or one of {', '.join(sorted(known))}, got {name[:64]!r}")
         if self.public_url is not None and not _PUBLIC_URL.fullmatch(self.public_url):
             yield Fault("public_url", f"must be https://host, perhaps with a path, got {masked(self.public_url)!r}")
 

@@ -1,7 +1,7 @@
 """What a bearer of sound is, and whom it reports to: the contracts between a call and its legs, sinks and passages."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bridge.errors import BridgeError
 from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
@@ -16,6 +16,7 @@ __all__ = [
     "PassingLeg",
     "PassingUpstream",
     "PhoneOwner",
+    "ReferringLeg",
     "Sink",
     "SinkOwner",
 ]
@@ -107,6 +108,15 @@ class Leg(Protocol):
 
     def stats(self) -> LegStats:
         """Its figures, in the form of its kind of leg."""
+        ...
+
+
+@runtime_checkable
+class ReferringLeg(Protocol):
+    """A leg whose carrier may be able to transfer its call."""
+
+    async def refer(self, target_uri: str) -> None:
+        """Has the carrier transfer the call, and ends the leg; raises ``BridgeError`` if it is not transferred."""
         ...
 
 

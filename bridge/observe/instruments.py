@@ -44,6 +44,9 @@ class Instruments:
 
         self.opened = counter("calls_opened", "Calls that began.", *BY_TRANSPORT)
         self.closed = counter("calls_closed", "Calls that ended, by whose doing it was.", *BY_TRANSPORT, "result")
+        self.incoming = counter(
+            "incoming_calls", "Telephone calls that waited, by what became of them.", "carrier", "outcome"
+        )
         self.endings = counter("call_endings", "Calls that ended, by the reason.", "reason")
         self.lost = counter("calls_lost", "How often the connection of who is the call broke.", *BY_TRANSPORT)
         self.resumed = counter("calls_resumed", "How often it came back.", *BY_TRANSPORT)

@@ -1,9 +1,10 @@
 """Values of labels: few, and known beforehand. What a stranger, a service or a carrier says is never one."""
 
-from bridge.wire.stats import WEBRTC, WEBSOCKET, CallResult, CallState, ListenerRole, Transport
+from bridge.wire.stats import WEBRTC, WEBSOCKET, CallResult, CallState, IncomingOutcome, ListenerRole, Transport
 
 __all__ = [
     "CLOSE_REASONS",
+    "INCOMING_OUTCOMES",
     "METHODS",
     "OTHER",
     "RECORDING_REASONS",
@@ -17,6 +18,7 @@ __all__ = [
 OTHER = "other"
 """Stands for every value that is not known."""
 
+INCOMING_OUTCOMES = tuple(map(str, IncomingOutcome))
 RESULTS = tuple(map(str, CallResult))
 ROLES = tuple(map(str, ListenerRole))
 STATES = (CallState.CONNECTING.value, CallState.CONNECTED.value, CallState.LOST.value)
@@ -36,6 +38,7 @@ CLOSE_REASONS = frozenset(
         "hangup",
         "idle_timeout",
         "peer_closed",
+        "referred",
         "resumed",
         "server_draining",
         "server_stopped",
@@ -58,6 +61,7 @@ CLOSE_REASONS = frozenset(
         "carrier_refused",
         "carrier_unreachable",
         "no_call",
+        "refer_failed",
         # The answering side failed, in the bridge's words.
         "agent_lost",
         "bad_answer",

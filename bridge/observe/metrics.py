@@ -20,7 +20,7 @@ from bridge.observe import labels
 from bridge.observe.call_meter import CallMeter
 from bridge.observe.instruments import BY_TRANSPORT, Instruments
 from bridge.session.session import Session
-from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, RecordingStarted
+from bridge.wire.own_events import CallClosed, CallOpened, CallSettled, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import WEBRTC, WEBSOCKET, CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats
 
@@ -149,6 +149,8 @@ class Metrics:
                 on.closed.labels(transport, carrier, result)
             for one in _OF_LEGS if transport != WEBSOCKET else ():
                 self._totals[one.name][transport, carrier] = 0
+            for outcome in labels.INCOMING_OUTCOMES if carrier else ():
+                on.incoming.labels(carrier, outcome)
             for one in _OF_CARRIERS if carrier else ():
                 self._totals[one.name][(carrier,)] = 0
         for one in _OF_PEERS:
@@ -167,6 +169,8 @@ class Metrics:
                 self._open(call)
             case CallClosed(call_id=call_id, result=result, reason=reason):
                 self._close(call_id, str(result), reason)
+            case CallSettled(transport=carrier, outcome=outcome):
+                self._on.incoming.labels(carrier, str(outcome)).inc()
             case RecordingStarted():
                 self._on.recordings.inc()
             case RecordingEnded(reason=reason):

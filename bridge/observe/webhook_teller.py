@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bridge.session.session import Session
-from bridge.wire.own_events import CallClosed, CallOpened, RecordingEnded, UpstreamDown, UpstreamUp
+from bridge.wire.own_events import CallClosed, CallIncoming, CallOpened, RecordingEnded, UpstreamDown, UpstreamUp
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import CallStats
 
@@ -36,6 +36,9 @@ class WebhookTeller:
             case CallOpened(call=call):
                 session = self._calls[call.id] = self._find(call.id)
                 return Telling("call.opened", call.id, _known(call, session.context.secrets))
+            case CallIncoming(call_id=call_id, sip_headers=headers):
+                data = {"call_id": call_id, "sip_headers": msgspec.to_builtins(headers)}
+                return Telling("realtime.call.incoming", call_id, data)
             case CallClosed(call_id=call_id):
                 session = self._calls.pop(call_id)
                 stats = msgspec.to_builtins(session.stats())

@@ -21,6 +21,7 @@ from bridge.config import Section, TelephonySettings
 from bridge.ports import Ports
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import CarrierDialect
+from bridge.telephony.transfer import CallTransfer
 
 __all__ = ["TELEPHONY", "Carrier", "CarrierHost", "CarrierSocket", "HangUp", "HttpEndpoint"]
 
@@ -104,6 +105,10 @@ def _no_hang_up(settings: Any) -> None:
     return None
 
 
+def _no_transfer(settings: Any) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier(Generic[S]):
     """One row of the table."""
@@ -120,3 +125,9 @@ class Carrier(Generic[S]):
     """Opens a TCP port of its own, if it is set, whose server does not serve yet; raises ``ConfigError``."""
     new_hang_up: Callable[[S], HangUp | None] = _no_hang_up
     """How its calls are ended if closing the connection is not enough, and the settings allow it."""
+    new_transfer: Callable[[S], CallTransfer | None] = _no_transfer
+    """How its calls are transferred to somebody else, if the settings allow it."""
+    transfer_needs: tuple[str, ...] = ()
+    """The settings without which ``new_transfer`` gives None; empty if it has no way to transfer calls."""
+    transfer_words: Callable[[Any, str], list[str | bytes]] | None = None
+    """What its dialect, and a URI, make into messages that transfer the call, if that is done by words."""

@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import UNSET
 
+from bridge.calls.handles import CarrierCall
 from bridge.calls.keys import Grant, KeyStore, redeem_telephone_key
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
@@ -23,9 +24,10 @@ from bridge.context import CallContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized, UnknownCall
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
-from bridge.telephony.dialect import CallStarted, CarrierReply, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierReply, Traits, Trouble
 from bridge.telephony.jwt import Replays
-from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState
+from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState, Transfer
+from bridge.telephony.ringing import RingingCall, sip_headers_of
 from bridge.telephony.sign_in import is_one_of
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 from bridge.wire.sessions import (
@@ -38,7 +40,7 @@ from bridge.wire.sessions import (
     SessionConfig,
     SessionRequest,
 )
-from bridge.wire.stats import Transport
+from bridge.wire.stats import IncomingOutcome, Transport
 
 __all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust"]
 
@@ -85,6 +87,7 @@ class CarrierCalls:
         keys: KeyStore,
         *,
         on_hang_up: Callable[[str, str, CallContext], None],
+        transfer: Transfer,
         queue_limit_s: int,
     ) -> None:
         self.clock = Clock()
@@ -99,8 +102,11 @@ class CarrierCalls:
         self._calls = calls
         self._keys = keys
         self._on_hang_up = on_hang_up
+        self._transfer = transfer
         self._tally = Tally()
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
+        self._ringing: dict[tuple[str, str], RingingCall] = {}
+        """Calls that wait to be accepted."""
         self._hung_up: dict[tuple[str, str], float] = {}
         """When the bridge ended a call of a carrier that will try to connect it again."""
         self._answering: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -115,6 +121,8 @@ class CarrierCalls:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        for ringing in tuple(self._ringing.values()):
+            ringing.settle(IncomingOutcome.STOPPED)
         await self.clock.__aexit__()
 
     @property
@@ -133,24 +141,69 @@ class CarrierCalls:
                 return leg
         raise UnknownCall("There is no telephone call with this id.", param="call_id")
 
-    async def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg:
-        """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``."""
+    @property
+    def waiting(self) -> Counter[str]:
+        """How many calls wait to be accepted, by dialect."""
+        return Counter(name for name, _ in self._ringing)
+
+    async def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg | RingingCall:
+        """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``.
+
+        A call that is to be accepted first has none yet.
+        """
         key = (line.dialect.name, started.call)
         async with self._answering.setdefault(key, asyncio.Lock()):  # of two connections of one call, one opens it
             grant = await self._admit(started, self._legs.get(key), trust)
-            leg = self._legs.get(key) or await self._open(key, line, started, trust, grant)
+            if key in self._ringing:
+                raise Forbidden("The call is there already, and waits to be accepted.", code="call_taken")
+            leg = self._legs.get(key)
+            if leg is None:
+                self._require_new(key)
+                terms = self._terms(grant, started, trust.session, caller=line.sender)
+                if trust.grant is None and self._settings.has_to_wait(key[0]):  # else the application asked for it
+                    return await self._ring(key, line, started, terms)
+                leg = self._new_leg(key, line, started, await self._calls.open_with_carrier(terms, Transport(key[0])))
         if (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)
         return leg
 
-    async def _open(
-        self, key: tuple[str, str], line: CarrierLine, started: CallStarted, trust: Trust, grant: Grant
-    ) -> CarrierLeg:
+    def _require_new(self, key: tuple[str, str]) -> None:
         if self._hung_up.get(key, -inf) > self.clock.now - _HUNG_UP_S:
             raise Forbidden("This call was hung up.", code="call_over")
-        terms = self._terms(grant, started, trust.session, caller=line.sender)
-        call = await self._calls.open_with_carrier(terms, Transport(line.dialect.name))
+
+    async def _ring(self, key: tuple[str, str], line: CarrierLine, started: CallStarted, terms: Terms) -> RingingCall:
+        """A call that waits to be accepted."""
+
+        def answered(call: CarrierCall) -> CarrierLeg:
+            del self._ringing[key]
+            line.write(line.dialect.encode_answer())
+            leg = self._new_leg(key, line, started, call)
+            leg.connect(line)
+            return leg
+
+        def dismissed(ringing: RingingCall, outcome: IncomingOutcome) -> None:
+            del self._ringing[key]
+            if outcome not in (IncomingOutcome.CALLER_HUNG_UP, IncomingOutcome.REFERRED):
+                self._end(key, line.dialect.traits, ringing.context)
+
+        ringing = RingingCall(
+            line,
+            started,
+            self.clock,
+            calls=self._calls.waiting,
+            transfer=self._transfer,
+            on_answered=answered,
+            on_dismissed=dismissed,
+        )
+        wait_s = self._settings.incoming_wait_s
+        headers = sip_headers_of(started)
+        waiting = await self._calls.announce(terms, Transport(key[0]), ringing, sip_headers=headers, wait_s=wait_s)
+        self._ringing[key] = ringing
+        ringing.begin(waiting, wait_s)
+        return ringing
+
+    def _new_leg(self, key: tuple[str, str], line: CarrierLine, started: CallStarted, call: CarrierCall) -> CarrierLeg:
         leg = self._legs[key] = CarrierLeg(
             started,
             call.owner,
@@ -160,6 +213,7 @@ class CarrierCalls:
             grace_s=self._settings.carrier_grace_s,
             limit_s=self._queue_limit_s,
             on_closed=lambda closed: self._forget(key, closed),
+            transfer=self._transfer,
         )
         call.attach_leg(leg)
         return leg
@@ -170,13 +224,13 @@ class CarrierCalls:
         receive: Callable[[], Awaitable[str | bytes | None]],
         trust: Trust,
         *,
-        on_answered: Callable[[CarrierLeg], None] | None = None,
+        on_answered: Callable[[CallContext], None] | None = None,
     ) -> None:
         """One WebSocket from its first message to its last.
 
         ``receive`` yields a message, None when the carrier has hung up, or raises ``ConnectionError``.
         """
-        leg: CarrierLeg | None = None
+        leg: CarrierLeg | RingingCall | None = None
         is_hang_up = False
         call = ""
         try:
@@ -196,7 +250,7 @@ class CarrierCalls:
                             leg.context.bind_task()
                             start.reschedule(None)
                             if on_answered is not None:
-                                on_answered(leg)
+                                on_answered(leg.context)
                         elif isinstance(event, Trouble):
                             self.faults[event.what] += 1
             is_hang_up = True
@@ -279,9 +333,13 @@ class CarrierCalls:
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
-        if leg.state is not LegState.ENDED and leg.audio.traits.redials:
+        if leg.state is not LegState.ENDED:
+            self._end(key, leg.audio.traits, leg.context)
+
+    def _end(self, key: tuple[str, str], traits: Traits, context: CallContext) -> None:
+        """The bridge has ended a call: what closing the connection does not do is done, too."""
+        if traits.redials:
             now = self.clock.now
             self._hung_up = {known: at for known, at in self._hung_up.items() if at > now - _HUNG_UP_S}
             self._hung_up[key] = now
-        if leg.state is not LegState.ENDED:
-            self._on_hang_up(*key, leg.context)
+        self._on_hang_up(*key, context)

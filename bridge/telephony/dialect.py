@@ -29,6 +29,7 @@ __all__ = [
     "Trouble",
     "decode_sound",
     "is_callers",
+    "number_in",
     "parameters_of",
     "pressed",
 ]
@@ -36,6 +37,7 @@ __all__ = [
 TOKEN_PARAMETER = "token"
 """The name by which an application gives a call its token, if the carrier has no place of its own for it."""
 
+_TEL = "tel:"
 _DTMF_KEYS = frozenset("0123456789*#ABCD")
 
 
@@ -166,6 +168,10 @@ class CarrierDialect(Protocol):
         """What silences the carrier at once."""
         ...
 
+    def encode_answer(self) -> list[str | bytes]:
+        """What answers a call that was left ringing until it was accepted; nothing if the carrier has answered."""
+        ...
+
     def encode_hang_up(self) -> list[str | bytes]:
         """What ends the call, before the socket is closed."""
         ...
@@ -225,3 +231,11 @@ def _parameters_in(text: str) -> Any:
 def pressed(key: str) -> list[CarrierEvent]:
     """The event of a key that the caller pressed, or of one that no telephone has."""
     return [Dtmf(key)] if key in _DTMF_KEYS else [Trouble("unknown_key")]
+
+
+def number_in(target_uri: str) -> str | None:
+    """The telephone number of a ``tel:`` URI, without what only people need to read it; None for another URI."""
+    if not target_uri.startswith(_TEL):
+        return None
+    number = target_uri.removeprefix(_TEL).partition(";")[0]
+    return "".join(character for character in number if character.isdigit() or character == "+")

@@ -343,6 +343,10 @@ class JsonDialect:
         """Empties the carrier's buffer."""
         return self._messages(self._spec.clear_all)
 
+    def encode_answer(self) -> list[str | bytes]:
+        """The carrier has answered already."""
+        return []
+
     def encode_hang_up(self) -> list[str | bytes]:
         """The carrier's word for it, if it has one."""
         return self._messages(self._spec.hang_up) if self._can_hang_up else []

@@ -10,7 +10,7 @@ the carrier had not confirmed as played is then sent again. One clock of 20 ms p
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Protocol
@@ -28,7 +28,7 @@ from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 from bridge.wire.stats import CarrierLegStats
 
-__all__ = ["HANG_UP_CODES", "CarrierLeg", "CarrierLine", "Connection", "LegState"]
+__all__ = ["HANG_UP_CODES", "CarrierLeg", "CarrierLine", "Connection", "LegState", "Transfer"]
 
 HANG_UP_CODES = (1000, 1005)
 """A WebSocket that the carrier closes with one of these, or without a code, is a hang-up (RFC 6455 section 7.4.1)."""
@@ -53,6 +53,13 @@ class Connection(Protocol):
     def buffered_bytes(self) -> int:
         """What the kernel has not taken yet."""
         ...
+
+
+Transfer = Callable[["CarrierLine", said.CallStarted, str], Awaitable[Sequence[str | bytes]]]
+"""Has a line's carrier transfer the call to a URI, and gives the words that are said to it before the line is closed.
+
+It raises ``BadRequest`` if the carrier cannot, and ``UpstreamError`` if it fails.
+"""
 
 
 class LegState(StrEnum):
@@ -99,6 +106,14 @@ class CarrierLine:
         self.write(self.dialect.encode_hang_up())
         self._connection.close(_NORMAL, reason)
 
+    def leave(self, clock: Clock, reason: str, words: Sequence[str | bytes] | None = None) -> None:
+        """Hangs up, or says ``words`` instead; a carrier that has the last word closes the connection itself."""
+        self.write(self.dialect.encode_hang_up() if words is None else list(words))
+        if self.dialect.traits.says_goodbye:
+            clock.call_later(_GOODBYE_S, partial(self._connection.close, _NORMAL, reason))
+        else:
+            self._connection.close(_NORMAL, reason)
+
     def close(self, code: int, reason: str) -> None:
         """Closes without a word."""
         self._connection.close(code, reason)
@@ -123,6 +138,7 @@ class CarrierLeg:
         grace_s: float,
         limit_s: int,
         on_closed: Callable[["CarrierLeg"], None],
+        transfer: Transfer,
     ) -> None:
         self.context = context
         self.audio = CarrierPlayout(started.output_format, traits, limit_s=limit_s)
@@ -135,6 +151,7 @@ class CarrierLeg:
         self._clock = clock
         self._resume_window = ResumeWindow(grace_s, self._give_up)
         self._on_closed = on_closed
+        self._transfer = transfer
         self._line: CarrierLine | None = None
         self._messages = 0
         self._returns = 0
@@ -261,6 +278,13 @@ class CarrierLeg:
         """Ends the call."""
         self._close(LegState.CLOSED, reason, None)
 
+    async def refer(self, target_uri: str) -> None:
+        """The carrier transfers the call, and it is over here; raises ``BridgeError`` if it is not transferred."""
+        if self._line is None:
+            raise BadRequest("The carrier's connection is lost, and may come back.", code="call_lost", param="call_id")
+        words = await self._transfer(self._line, self._started, target_uri)
+        self._close(LegState.ENDED, "referred", None, words)
+
     def press_keys(self, keys: str) -> None:
         """Sends keys (DTMF) to the caller's side; raises ``BadRequest`` if the carrier has no word for it."""
         messages = [] if self._line is None else [m for key in keys for m in self._line.dialect.encode_key(key)]
@@ -320,15 +344,16 @@ class CarrierLeg:
         fault = PeerError(f"{type(error).__name__}: {error}", code="internal_error")
         self._close(LegState.CLOSED, "internal_error", fault)
 
-    def _close(self, state: LegState, reason: str, error: BridgeError | None) -> None:
+    def _close(
+        self, state: LegState, reason: str, error: BridgeError | None, words: Sequence[str | bytes] | None = None
+    ) -> None:
         if self.state in (LegState.ENDED, LegState.CLOSED):
             return
         self._state.enter(state)
         self._clock.members.discard(self)
         self._resume_window.end()
-        if self._line is not None and state is LegState.CLOSED and self.audio.traits.says_goodbye:
-            self._line.write(self._line.dialect.encode_hang_up())
-            self._clock.call_later(_GOODBYE_S, partial(self._line.close, _NORMAL, reason))
+        if self._line is not None and (state is LegState.CLOSED or words is not None):
+            self._line.leave(self._clock, reason, words)
         elif self._line is not None:
             self._line.hang_up(reason)
         self._on_closed(self)

@@ -14,10 +14,10 @@ from bridge.media.playback import PART_BYTES, Heard, Part, Playback, Played
 from bridge.telephony.dialect import Traits
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 
-__all__ = ["CarrierPlayout", "Piece"]
+__all__ = ["CarrierPlayout", "Piece", "silent_frame"]
 
 _OVERDUE_S = 5.0  # a mark that is so late will not come: some clones send none
-_SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
+_SILENT_BYTE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class _Sent:
     """When its last sample is played, as far as one can tell from here."""
 
 
+def silent_frame(audio_format: AudioFormat) -> bytes:
+    """20 ms of silence."""
+    return _SILENT_BYTE.get(audio_format, b"\0") * audio_format.size_of(FRAME_MS)
+
+
 class CarrierPlayout:
     """What one carrier is going to play: ``push`` sound at any speed, ``tick`` every 20 ms, ``played`` at each mark."""
 
@@ -52,7 +57,7 @@ class CarrierPlayout:
         self._piece_frames = max(1, min(traits.piece_ms // FRAME_MS, traits.max_message_bytes // self._frame_bytes))
         self._least_bytes = max(self._frame_bytes, audio_format.size_of(traits.min_piece_ms))
         self._overdue_s = _OVERDUE_S if traits.has_marks else 0.0
-        self._silence = _SILENCE.get(audio_format, b"\0") * self._frame_bytes
+        self._silence = silent_frame(audio_format)
         self._limit_bytes = audio_format.size_of(1000 * limit_s)
         self._queue = bytearray()
         self._is_flushing = False

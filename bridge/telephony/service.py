@@ -25,10 +25,11 @@ from bridge.api.socket import SocketSink
 from bridge.calls.service import CallService
 from bridge.config import Section, ServerSettings, TelephonySettings
 from bridge.context import CallContext, address_of
-from bridge.errors import BridgeError, error_body
+from bridge.errors import BadRequest, BridgeError, error_body
 from bridge.ports import Ports
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
+from bridge.telephony.dialect import CallStarted
 from bridge.telephony.leg import HANG_UP_CODES, CarrierLine
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
@@ -40,10 +41,11 @@ _DTMF_PATH = f"{TELEPHONY}/calls/{{call_id}}/dtmf"
 
 
 class CarrierState(Struct, frozen=True):
-    """Whether a carrier is let in, and how many calls it has."""
+    """Whether a carrier is let in, how many calls it has, and how many more wait to be accepted."""
 
     is_open: bool
     calls: int
+    waiting: int
 
 
 class TelephonyState(Struct, frozen=True, kw_only=True):
@@ -89,7 +91,14 @@ class Telephony:
         ports: Ports | None = None,
     ) -> None:
         """``of_carriers`` are the sections of the carriers; one that is not among them has its defaults."""
-        self.calls = CarrierCalls(settings, calls, keys.store, on_hang_up=self._hang_up, queue_limit_s=queue_limit_s)
+        self.calls = CarrierCalls(
+            settings,
+            calls,
+            keys.store,
+            on_hang_up=self._hang_up,
+            transfer=self._transfer,
+            queue_limit_s=queue_limit_s,
+        )
         self.ports: dict[str, int] = {}
         """TCP ports of carriers that have one of their own, by the carrier's name."""
         self._carriers = tuple(carriers)
@@ -236,14 +245,16 @@ class Telephony:
             raise ConnectionResetError
 
         line = CarrierLine(dialect, sink, sender=sender)
-        await self.calls.carry(line, receive, trust, on_answered=lambda leg: sink.let_in())
+        await self.calls.carry(line, receive, trust, on_answered=lambda context: sink.let_in())
 
     async def _describe(self, request: Request) -> Response:
         await self._keys.admit_admin(request.headers)
-        running = self.calls.running
+        running, waiting = self.calls.running, self.calls.waiting
         state = TelephonyState(
             endpoints={
-                carrier.name: CarrierState(carrier.is_open(self._hosts[carrier.name].settings), running[carrier.name])
+                carrier.name: CarrierState(
+                    carrier.is_open(self._hosts[carrier.name].settings), running[carrier.name], waiting[carrier.name]
+                )
                 for carrier in self._carriers
             },
             refused=self.calls.refused,
@@ -264,6 +275,29 @@ class Telephony:
         """What closing the connection does not do by itself."""
         if (hang_up := self._hang_ups[carrier]) is not None:
             self._tasks.create_task(_hang_up_for(context, hang_up, call))
+
+    async def _transfer(self, line: CarrierLine, started: CallStarted, target_uri: str) -> Sequence[str | bytes]:
+        """See ``leg.Transfer``."""
+        name = line.dialect.name
+        carrier = next(one for one in self._carriers if one.name == name)
+        if carrier.transfer_words is not None:
+            return carrier.transfer_words(line.dialect, target_uri)
+        way = carrier.new_transfer(self._hosts[name].settings)
+        if way is None:
+            raise _no_way(carrier, self._carriers)
+        await way.transfer(started.call, target_uri)
+        return ()
+
+
+def _no_way(carrier: Carrier[Any], carriers: Sequence[Carrier[Any]]) -> BadRequest:
+    """Why a carrier's calls cannot be transferred."""
+    if carrier.transfer_needs:
+        needs = " and ".join(carrier.transfer_needs)
+        reason = f"Calls of {carrier.name} cannot be transferred without the settings {needs}."
+    else:
+        able = ", ".join(one.name for one in carriers if one.transfer_needs or one.transfer_words is not None)
+        reason = f"Calls of {carrier.name} cannot be transferred; those of these carriers can: {able}."
+    return BadRequest(reason, code="refer_unsupported", param="call_id")
 
 
 async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None:

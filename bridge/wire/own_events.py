@@ -1,13 +1,15 @@
 """What only the bridge says, under ``bridge.``: to those who have chosen what only the bridge offers."""
 
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import CallResult, CallStats
+from bridge.wire.stats import CallResult, CallStats, IncomingOutcome, SipHeader, Transport
 
 __all__ = [
     "CallClosed",
+    "CallIncoming",
     "CallLost",
     "CallOpened",
     "CallResumed",
+    "CallSettled",
     "CallsRunning",
     "ListenerDropped",
     "MarkReached",
@@ -23,6 +25,30 @@ class CallsRunning(ServerEvent, kw_only=True, tag="bridge.calls"):
     """The calls that run already, each as ``GET /v1/calls`` has it: the first event for those who watch calls."""
 
     calls: list[CallStats]
+
+
+class CallIncoming(ServerEvent, kw_only=True, tag="bridge.call.incoming"):
+    """A telephone call waits to be accepted, for so many seconds; for those who watch calls.
+
+    ``sip_headers`` are what the carrier says of it, which anybody may have written.
+    """
+
+    call_id: str
+    transport: Transport
+    sip_headers: list[SipHeader]
+    seconds: float
+
+
+class CallSettled(ServerEvent, kw_only=True, tag="bridge.call.settled"):
+    """It waits no more; for the same. If it was accepted, ``bridge.call.opened`` came before.
+
+    ``status_code`` is SIP's, with which it was rejected.
+    """
+
+    call_id: str
+    transport: Transport
+    outcome: IncomingOutcome
+    status_code: int | None = None
 
 
 class CallOpened(ServerEvent, kw_only=True, tag="bridge.call.opened"):

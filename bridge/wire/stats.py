@@ -22,12 +22,14 @@ __all__ = [
     "Dialect",
     "EndpointStats",
     "Framing",
+    "IncomingOutcome",
     "LegStats",
     "ListenerRole",
     "ListenerStats",
     "PeerStats",
     "RecordingState",
     "RecordingStats",
+    "SipHeader",
     "TargetStats",
     "TelephonyStats",
     "Transport",
@@ -69,6 +71,22 @@ class CallResult(StrEnum):
     SERVER_ERROR = "server_error"
 
 
+class IncomingOutcome(StrEnum):
+    """What became of a telephone call that waited to be accepted."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    REFERRED = "referred"
+    """It was transferred to somebody else."""
+    HUNG_UP = "hung_up"
+    """By the application."""
+    CALLER_HUNG_UP = "caller_hung_up"
+    EXPIRED = "expired"
+    """Nobody decided in time."""
+    STOPPED = "stopped"
+    """The server stopped, or could not open the call."""
+
+
 class ListenerRole(StrEnum):
     """What one who hears a call is to it, and so what it may do."""
 
@@ -105,6 +123,13 @@ class RecordingState(StrEnum):
     RECORDING = "recording"
     FINISHING = "finishing"
     FAILED = "failed"
+
+
+class SipHeader(Struct, frozen=True):
+    """What a carrier says of a call that comes in, as a header of SIP's INVITE has it. Anybody may have written it."""
+
+    name: str
+    value: str
 
 
 class CallWarning(Struct, frozen=True):

@@ -183,6 +183,8 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
     ),
     "carrier_grace_s": (7.0, lambda r: r.rooms.telephony.calls._settings.carrier_grace_s, 7.0),
     "carrier_parameters": (("voice",), lambda r: r.rooms.telephony.calls._settings.carrier_parameters, ("voice",)),
+    "incoming_wait": (("twilio",), lambda r: r.rooms.telephony.calls._settings.has_to_wait("twilio"), True),
+    "incoming_wait_s": (7.0, lambda r: r.rooms.telephony.calls._settings.incoming_wait_s, 7.0),
     "dtmf_items": (True, lambda r: r.rooms.telephony.calls._settings.dtmf_items, True),
     "log_level": ("error", lambda r: get_logger("x").is_enabled_for(30), False),
 }

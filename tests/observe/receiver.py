@@ -74,9 +74,14 @@ class Receiver:
                 await self._news.wait()
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-        body = await reader.readexactly(int(headers["content-length"]))
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            fields = (line.partition(":") for line in head[1:] if line)
+            headers = {name.lower(): value.strip() for name, _, value in fields}
+            body = await reader.readexactly(int(headers["content-length"]))
+        except asyncio.IncompleteReadError:  # its daemon has stopped meanwhile, and tells it when it runs again
+            writer.close()
+            return
         status = self.refuses.pop(0) if self.refuses else 200
         if status == 200:
             self.taken.append(Received(head[0].split()[1], headers, body))

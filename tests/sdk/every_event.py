@@ -6,7 +6,7 @@ from bridge.wire import items
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.sessions import default_session
-from bridge.wire.stats import CallResult
+from bridge.wire.stats import CallResult, IncomingOutcome, SipHeader, Transport
 from tests.fakes import CALL_STATS
 
 __all__ = ["BETA_NAMES", "DELIVERED", "every_server_event"]
@@ -63,6 +63,8 @@ BETA_NAMES: dict[str, str | None] = {
     "bridge.listener.dropped": "bridge.listener.dropped",
     "bridge.mark": "bridge.mark",
     "bridge.calls": "bridge.calls",
+    "bridge.call.incoming": "bridge.call.incoming",
+    "bridge.call.settled": "bridge.call.settled",
     "bridge.call.opened": "bridge.call.opened",
     "bridge.recording.started": "bridge.recording.started",
     "bridge.recording.ended": "bridge.recording.ended",
@@ -185,6 +187,13 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         own.ListenerDropped(events=1, audio_ms=20),
         own.MarkReached(name="here", status="played"),
         own.CallsRunning(calls=[CALL_STATS]),
+        own.CallIncoming(
+            call_id="rtc_1",
+            transport=Transport("twilio"),
+            sip_headers=[SipHeader("From", "+15550001111")],
+            seconds=20.0,
+        ),
+        own.CallSettled(call_id="rtc_1", transport=Transport("twilio"), outcome=IncomingOutcome.ACCEPTED),
         own.CallOpened(call=CALL_STATS),
         own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
         own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),

@@ -142,5 +142,5 @@ async def test_sideband_follows_steers_and_ends_a_call(
     assert log.of("session.updated")[0]["session"]["instructions"] == "Be silent."
     assert log.types.index("output_audio_buffer.stopped") > log.types.index("output_audio_buffer.started")
     assert log.of("response.output_text.done")[0]["text"] == "You wrote: from the server"
-    assert [refused["status"] for refused in log.of("sdk.refused")] == [404, 501]
+    assert [refused["status"] for refused in log.of("sdk.refused")] == [404, 404]
     assert tls_daemon.registry.sessions == []

@@ -1,7 +1,7 @@
 """What comes while a carrier's call is being opened, as when its key is looked up elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -21,7 +21,7 @@ from bridge.telephony.audiosocket.dialect import HANG_UP, IDENTITY, SOUND, frame
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import CallStarted
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.leg import CarrierLine
+from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT
 from bridge.wire.audio import G711_ULAW
 from bridge.wire.stats import Transport
@@ -80,7 +80,14 @@ class _House:
         keys = LocalKeyStore()
         self.service = _SlowService(self.registry, keys, LocalQuotas.of(calls=5))
         self.service.may, self.service.asked = asyncio.Event(), asyncio.Semaphore(0)
-        self.calls = CarrierCalls(TelephonySettings(), self.service, keys, on_hang_up=self._hung_up, queue_limit_s=600)
+        self.calls = CarrierCalls(
+            TelephonySettings(),
+            self.service,
+            keys,
+            on_hang_up=self._hung_up,
+            transfer=self._transfer,
+            queue_limit_s=600,
+        )
         self.port = 0
         self.lost = asyncio.Event()
         """A connection's end was seen."""
@@ -90,6 +97,9 @@ class _House:
         return self.upstreams[-1]
 
     def _hung_up(self, carrier: str, call: str, context: CallContext) -> None: ...
+
+    async def _transfer(self, line: CarrierLine, started: CallStarted, target_uri: str) -> Sequence[str | bytes]:
+        raise NotImplementedError
 
     async def asked(self) -> None:
         async with asyncio.timeout(_LIMIT_S):
@@ -168,4 +178,6 @@ async def test_two_connections_of_one_call_at_once() -> None:
         assert answers[0].result() is answers[1].result()
         assert len(house.registry.sessions) == len(house.upstreams) == 1
         assert [connection.closed for connection in connections] == [(1000, "replaced"), None]
-        answers[0].result().hang_up("hangup")
+        leg = answers[0].result()
+        assert isinstance(leg, CarrierLeg)
+        leg.hang_up("hangup")

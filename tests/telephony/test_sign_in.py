@@ -106,7 +106,7 @@ async def test_endpoints_are_closed_by_default(daemon: Daemon) -> None:
             expected[f"{carrier.name}.endpoint_closed"] += carrier.name not in ("asterisk", "audiosocket")
     assert daemon.telephony.ports == {}
     told = (await request("GET", f"{daemon.url}v1/telephony")).json
-    assert told["endpoints"] == {carrier.name: {"is_open": False, "calls": 0} for carrier in CARRIERS}
+    assert told["endpoints"] == {carrier.name: {"is_open": False, "calls": 0, "waiting": 0} for carrier in CARRIERS}
     assert told["refused"] == {name: count for name, count in expected.items() if count}
     assert daemon.registry.sessions == []
 

@@ -71,6 +71,10 @@ class _Semaphore:
         """Empties the buffer."""
         return ["clear"]
 
+    def encode_answer(self) -> list[str | bytes]:
+        """The carrier has answered already."""
+        return []
+
     def encode_hang_up(self) -> list[str | bytes]:
         """Lowers the flag."""
         return ["bye"]
@@ -193,7 +197,7 @@ async def test_a_call_of_a_made_up_carrier(short_pcm: bytes) -> None:
                 "semaphore", {"flag": "blue", "carrier_call_id": "ship-1"}
             )  # fmt: skip
             told = (await request("GET", f"{daemon.url}v1/telephony")).json
-            assert told["endpoints"]["semaphore"] == {"is_open": True, "calls": 1}
+            assert told["endpoints"]["semaphore"] == {"is_open": True, "calls": 1, "waiting": 0}
             await request("DELETE", f"{daemon.url}v1/realtime/calls/{session.info.id}")
             messages = [message async for message in connection]
         assert messages[-1] == "bye"

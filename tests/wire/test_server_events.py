@@ -11,7 +11,7 @@ from bridge.wire import own_events as own
 from bridge.wire import server_events as server
 from bridge.wire.server_events import ServerEvent, encode, error_event
 from bridge.wire.sessions import default_session
-from bridge.wire.stats import CallResult
+from bridge.wire.stats import CallResult, IncomingOutcome, Transport
 from tests.fakes import CALL_STATS
 
 SESSION = default_session(session_id="sess_1", model="parrot", expires_at=0)
@@ -177,6 +177,16 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (own.ListenerDropped(events=1, audio_ms=20), "bridge.listener.dropped", {"events", "audio_ms"}),
     (own.MarkReached(name="here", status="played"), "bridge.mark", {"name", "status"}),
     (own.CallsRunning(calls=[]), "bridge.calls", {"calls"}),
+    (
+        own.CallIncoming(call_id="rtc_1", transport=Transport("twilio"), sip_headers=[], seconds=20.0),
+        "bridge.call.incoming",
+        {"call_id", "transport", "sip_headers", "seconds"},
+    ),
+    (
+        own.CallSettled(call_id="rtc_1", transport=Transport("twilio"), outcome=IncomingOutcome.EXPIRED),
+        "bridge.call.settled",
+        {"call_id", "transport", "outcome", "status_code"},
+    ),
     (own.CallOpened(call=CALL_STATS), "bridge.call.opened", {"call"}),
     (own.UpstreamDown(upstream="cloud", code="upstream_lost"), "bridge.upstream.down", {"upstream", "code"}),
     (own.UpstreamUp(upstream="cloud"), "bridge.upstream.up", {"upstream"}),

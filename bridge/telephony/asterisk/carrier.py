@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from bridge.api.body import read_json
 from bridge.api.operation import LOCATION, Operation
 from bridge.api.secrets import read_request
+from bridge.context import CallContext
 from bridge.errors import Forbidden, Unauthorized, UpstreamError
 from bridge.log import get_logger
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL, Asterisk
@@ -18,7 +19,7 @@ from bridge.telephony.asterisk.settings import AsteriskSettings
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
-from bridge.telephony.leg import CarrierLeg, CarrierLine
+from bridge.telephony.leg import CarrierLine
 from bridge.telephony.sign_in import TELEPHONES_KEYS, basic_password, counted, is_one_of, require_secrets
 from bridge.wire.sessions import SessionConfig
 
@@ -72,15 +73,15 @@ async def _fetch(host: CarrierHost[AsteriskSettings], request: Request) -> Respo
     await host.calls.require_room()
     trust = Trust(grant=grant, session=session)
     connection = await fetch(f"{host.settings.asterisk_url.rstrip('/')}/{wanted.connection_id}")
-    answered: asyncio.Future[CarrierLeg] = asyncio.get_running_loop().create_future()
+    answered: asyncio.Future[CallContext] = asyncio.get_running_loop().create_future()
     host.tasks.create_task(_carry(host, connection, trust, answered))
-    leg = await asyncio.shield(answered)
-    location = f"/v1/realtime/calls/{leg.context.call_id}"
-    return JSONResponse({"id": leg.context.call_id, "object": "realtime.call"}, 201, {"Location": location})
+    context = await asyncio.shield(answered)
+    location = f"/v1/realtime/calls/{context.call_id}"
+    return JSONResponse({"id": context.call_id, "object": "realtime.call"}, 201, {"Location": location})
 
 
 async def _carry(
-    host: CarrierHost[AsteriskSettings], connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CarrierLeg]
+    host: CarrierHost[AsteriskSettings], connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CallContext]
 ) -> None:
     """Whatever goes wrong with one call must not end the others."""
     line = CarrierLine(Asterisk(), connection, sender=connection.address)

@@ -117,6 +117,10 @@ class Asterisk:
         """Drops what is queued, marks included; nothing comes back for them."""
         return [self._command("FLUSH_MEDIA")]
 
+    def encode_answer(self) -> list[str | bytes]:
+        """Answers a channel that was dialled with ``n``; one that was not is answered already."""
+        return [self._command("ANSWER")]
+
     def encode_hang_up(self) -> list[str | bytes]:
         """Ends the channel."""
         return [self._command("HANGUP")]

@@ -14,6 +14,7 @@ from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Trouble
 from bridge.telephony.leg import CarrierLeg, CarrierLine
+from bridge.telephony.ringing import RingingCall
 from bridge.telephony.tcp import notice_death
 from bridge.turns import Work
 from bridge.wire.audio import pcm16_at
@@ -40,7 +41,7 @@ class AudioSocketConnection(asyncio.Protocol):
         self._trust = trust
         self._dialect = AudioSocket()
         self._frames = Splitter()
-        self._leg: CarrierLeg | None = None
+        self._leg: CarrierLeg | RingingCall | None = None
         self._tasks = tasks
         self._answering: asyncio.Task[None] | None = None
         self._due: deque[CarrierEvent] = deque()  # of the last piece; it waits while a call is being opened

@@ -102,6 +102,10 @@ class AudioSocket:
         """Nothing is buffered there."""
         return []
 
+    def encode_answer(self) -> list[str | bytes]:
+        """The carrier has answered already."""
+        return []
+
     def encode_hang_up(self) -> list[str | bytes]:
         """Ends the call."""
         return [frame(HANG_UP)]

@@ -62,4 +62,5 @@ GENESYS = Carrier(
         new_dialect=lambda request: Genesys(request.headers.get("audiohook-session-id", "")),
         is_prefix=True,
     ),
+    transfer_words=lambda dialect, target_uri: dialect.encode_transfer(target_uri),
 )

@@ -124,11 +124,22 @@ class Genesys:
         """``barge_in`` empties the buffer."""
         return [self._message("event", {"entities": [{"type": "barge_in", "data": {}}]})]
 
+    def encode_answer(self) -> list[str | bytes]:
+        """The carrier has answered already."""
+        return []
+
     def encode_hang_up(self) -> list[str | bytes]:
         """``disconnect``, which is answered by ``close``; nothing if that has come already."""
+        return self._disconnect({})
+
+    def encode_transfer(self, target_uri: str) -> list[str | bytes]:
+        """The same, with an output variable ``transfer_to`` for the Architect flow to act on."""
+        return self._disconnect({"transfer_to": target_uri})
+
+    def _disconnect(self, variables: dict[str, str]) -> list[str | bytes]:
         if not self._is_open:
             return []
-        return [self._message("disconnect", {"reason": "completed", "outputVariables": {}})]
+        return [self._message("disconnect", {"reason": "completed", "outputVariables": variables})]
 
     def encode_key(self, key: str) -> list[str | bytes]:
         """There is no word for it."""

@@ -4,12 +4,13 @@ from starlette.requests import HTTPConnection
 
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
-from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.dialect import TOKEN_PARAMETER, number_in
 from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, TELNYX_DIALECT
 from bridge.telephony.telnyx.settings import TelnyxSettings
+from bridge.telephony.transfer import HttpTransfer
 
 __all__ = ["TELNYX"]
 
@@ -39,6 +40,17 @@ def _new_hang_up(settings: TelnyxSettings) -> HttpHangUp | None:
     return HttpHangUp(TELNYX_DIALECT.name, f"{_API}/calls/{{call}}/actions/hangup", headers, body={})
 
 
+def _new_transfer(settings: TelnyxSettings) -> HttpTransfer | None:
+    if settings.telnyx_api_key is None:
+        return None
+    return HttpTransfer(
+        TELNYX_DIALECT.name,
+        f"{_API}/calls/{{call}}/actions/transfer",
+        {"Authorization": f"Bearer {settings.telnyx_api_key}"},
+        body=lambda target_uri: {"to": number_in(target_uri) or target_uri},
+    )
+
+
 TELNYX = Carrier(
     name=TELNYX_DIALECT.name,
     settings=TelnyxSettings,
@@ -51,4 +63,6 @@ TELNYX = Carrier(
         new_dialect=_new_dialect,
     ),
     new_hang_up=_new_hang_up,
+    new_transfer=_new_transfer,
+    transfer_needs=("telnyx_api_key",),
 )

@@ -21,7 +21,7 @@ class TelnyxSettings(Section, frozen=True, kw_only=True):
         Text | None,
         setting(
             Applies.LIVE,
-            "key of Telnyx's API, to hang up with: closing a stream leaves the caller there",
+            "key of Telnyx's API, to hang up and transfer with: closing a stream leaves the caller there",
             is_secret=True,
         ),
     ] = None

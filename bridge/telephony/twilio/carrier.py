@@ -1,5 +1,6 @@
 """Twilio's row: a webhook that is answered with TwiML, and the stream that this starts, both signed."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection, Request
@@ -10,13 +11,15 @@ from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
-from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
+from bridge.telephony.transfer import HttpTransfer
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_dial, write_twiml
 from bridge.telephony.twilio.settings import TwilioSettings
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
 from bridge.telephony.webhook import fields_of_form, webhook
 
 __all__ = ["TWILIO"]
 
+_API = "https://api.twilio.com/2010-04-01"
 _MAX_SHOWN = 256
 _PASSED_ON = ("From", "To")
 
@@ -82,6 +85,20 @@ def _address(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnec
     return host.public_url(scheme, request.scope["raw_path"].decode("latin-1"))
 
 
+def _new_transfer(settings: TwilioSettings) -> HttpTransfer | None:
+    if settings.twilio_account_sid is None or not settings.twilio_auth_token:
+        return None
+    account = settings.twilio_account_sid
+    credentials = b64encode(f"{account}:{settings.twilio_auth_token[0]}".encode()).decode()
+    return HttpTransfer(
+        TWILIO_DIALECT.name,
+        f"{_API}/Accounts/{account}/Calls/{{call}}.json",
+        {"Authorization": f"Basic {credentials}"},
+        body=lambda target_uri: {"Twiml": write_dial(target_uri)},
+        is_form=True,
+    )
+
+
 TWILIO = Carrier(
     name=TWILIO_DIALECT.name,
     settings=TwilioSettings,
@@ -108,4 +125,6 @@ TWILIO = Carrier(
             request_type="application/x-www-form-urlencoded",
         ),
     ),
+    new_transfer=_new_transfer,
+    transfer_needs=("twilio_account_sid", "twilio_auth_token"),
 )

@@ -7,13 +7,13 @@ a connection that is closed for one that broke, and dials again; it hangs up if 
 """
 
 from collections.abc import Mapping
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
-from bridge.telephony.dialect import Traits
+from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["TWILIO_DIALECT", "write_twiml"]
+__all__ = ["TWILIO_DIALECT", "write_dial", "write_twiml"]
 
 TWILIO_DIALECT = JsonSpec(
     name="twilio",
@@ -60,3 +60,10 @@ def write_twiml(url: str, parameters: Mapping[str, str]) -> str:
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<Response><Connect><Stream url={quoteattr(url)}>{lines}</Stream></Connect></Response>\n"
     )
+
+
+def write_dial(target_uri: str) -> str:
+    """What connects a call to a ``tel:`` or ``sip:`` URI."""
+    number = number_in(target_uri)
+    target = f"<Sip>{escape(target_uri)}</Sip>" if number is None else f"<Number>{escape(number)}</Number>"
+    return f"<Response><Dial>{target}</Dial></Response>"

@@ -21,6 +21,12 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
         tuple[Text, ...],
         setting(Applies.LIVE, "auth token, or signing key, of a Twilio account; opens its endpoint", is_secret=True),
     ] = ()
+    twilio_account_sid: Annotated[
+        Text | None,
+        setting(
+            Applies.LIVE, "SID of that account (`AC…`), to transfer calls with, with the first `twilio_auth_token`"
+        ),
+    ] = None
     twilio_require_token: Annotated[
         bool, setting(Applies.LIVE, "ask each Twilio stream for a single-use token as well, as its parameter `token`")
     ] = True

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +18,8 @@ from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.jwt import ends_at, read_jwt, signed_hs256, write_rs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
-from bridge.telephony.vonage.dialect import VONAGE_DIALECT, write_ncco
+from bridge.telephony.transfer import HttpTransfer
+from bridge.telephony.vonage.dialect import VONAGE_DIALECT, connect_ncco, write_ncco
 from bridge.telephony.vonage.settings import VonageSettings
 from bridge.telephony.webhook import fields_of_json, webhook
 
@@ -87,7 +88,8 @@ def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
     return write_ncco(url, {TOKEN_PARAMETER: token} | {name: fields[name] for name in _PASSED_ON if name in fields})
 
 
-def _new_hang_up(settings: VonageSettings) -> HttpHangUp | None:
+def _authorized(settings: VonageSettings) -> Callable[[Client], Awaitable[dict[str, str]]] | None:
+    """What signs each request to Vonage's API; None without a key."""
     key, application = settings.vonage_private_key, settings.vonage_application_id
     if key is None:
         return None
@@ -97,8 +99,27 @@ def _new_hang_up(settings: VonageSettings) -> HttpHangUp | None:
         claims = {"application_id": application, "iat": now, "exp": now + _TOKEN_S, "jti": str(uuid4())}
         return {"Authorization": f"Bearer {write_rs256(claims, key)}"}
 
+    return authorize
+
+
+def _new_hang_up(settings: VonageSettings) -> HttpHangUp | None:
+    authorize = _authorized(settings)
+    if authorize is None:
+        return None
     body = {"action": "hangup"}
     return HttpHangUp(VONAGE_DIALECT.name, f"{_API}/calls/{{call}}", method="PUT", body=body, authorize=authorize)
+
+
+def _new_transfer(settings: VonageSettings) -> HttpTransfer | None:
+    authorize = _authorized(settings)
+    if authorize is None:
+        return None
+
+    def body(target_uri: str) -> dict[str, Any]:
+        destination = {"type": "ncco", "ncco": connect_ncco(target_uri)}
+        return {"action": "transfer", "destination": destination}
+
+    return HttpTransfer(VONAGE_DIALECT.name, f"{_API}/calls/{{call}}", method="PUT", body=body, authorize=authorize)
 
 
 VONAGE = Carrier(
@@ -126,4 +147,6 @@ VONAGE = Carrier(
         ),
     ),
     new_hang_up=_new_hang_up,
+    new_transfer=_new_transfer,
+    transfer_needs=("vonage_application_id", "vonage_private_key"),
 )

@@ -7,11 +7,12 @@ one is sent back for what ``clear`` threw away is not documented, and not relied
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
-from bridge.telephony.dialect import Traits
+from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 
-__all__ = ["VONAGE_DIALECT", "write_ncco"]
+__all__ = ["VONAGE_DIALECT", "connect_ncco", "write_ncco"]
 
 RATE_HZ = 16_000
 """That the NCCO asks for: 8000 and 16000 are documented, 24000 is in Vonage's SDK."""
@@ -50,3 +51,10 @@ def write_ncco(url: str, parameters: Mapping[str, str]) -> str:
         "headers": dict(parameters),
     }
     return json.dumps([{"action": "connect", "endpoint": [endpoint]}], separators=(",", ":"))
+
+
+def connect_ncco(target_uri: str) -> list[dict[str, Any]]:
+    """What connects a call to a ``tel:`` or ``sip:`` URI; Vonage writes numbers without their plus."""
+    number = number_in(target_uri)
+    endpoint = {"type": "sip", "uri": target_uri} if number is None else {"type": "phone", "number": number.lstrip("+")}
+    return [{"action": "connect", "endpoint": [endpoint]}]

@@ -26,7 +26,7 @@ class VonageSettings(Section, frozen=True, kw_only=True):
     ] = None
     vonage_private_key: Annotated[
         Text | None,
-        setting(Applies.LIVE, "private key (PEM) of that application, to hang up with", is_secret=True),
+        setting(Applies.LIVE, "private key (PEM) of that application, to hang up and transfer with", is_secret=True),
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:

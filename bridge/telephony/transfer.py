@@ -1,0 +1,71 @@
+"""Transferring a call by its carrier's HTTP API: the caller is connected to somebody else, and we are left out."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from bridge.errors import BadRequest, UpstreamError
+from bridge.outgoing import Client, HTTPError, new_client
+
+__all__ = ["CallTransfer", "HttpTransfer"]
+
+_TIMEOUT_S = 10.0
+_MAX_CALL_ID = 256
+
+
+class CallTransfer(Protocol):
+    """How a carrier transfers calls."""
+
+    async def transfer(self, call: str, target_uri: str) -> None:
+        """Connects the call with this id of the carrier's to a ``tel:`` or ``sip:`` URI.
+
+        Raises ``BadRequest`` if the carrier refuses, ``UpstreamError`` if it does not answer.
+        """
+        ...
+
+
+class HttpTransfer:
+    """A request to ``url``, in which ``{call}`` stands for the carrier's id of the call, with what ``body`` makes.
+
+    It is sent once: a carrier that did not answer may have done it. ``authorize`` makes headers that are new each time.
+    """
+
+    def __init__(
+        self,
+        carrier: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: Callable[[str], Mapping[str, Any]],
+        method: str = "POST",
+        is_form: bool = False,
+        authorize: Callable[[Client], Awaitable[Mapping[str, str]]] | None = None,
+    ) -> None:
+        self._carrier = carrier
+        self._url = url
+        self._headers = dict(headers or {})
+        self._body = body
+        self._method = method
+        self._is_form = is_form
+        self._authorize = authorize
+
+    async def transfer(self, call: str, target_uri: str) -> None:
+        """See ``CallTransfer``."""
+        if not call.strip(".") or len(call) > _MAX_CALL_ID:  # nothing but dots would be a step up in the path
+            raise BadRequest("The carrier's id of this call is none.", code="refer_failed", param="call_id")
+        said = self._body(target_uri)
+        content: dict[str, Any] = {"data": said} if self._is_form else {"json": said}
+        try:
+            async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
+                headers = await self._authorize(http) if self._authorize is not None else {}
+                url = self._url.format(call=quote(call, safe=""))
+                response = await http.request(self._method, url, headers=headers, **content)
+        except HTTPError as error:
+            reason = f"{self._carrier} cannot be reached: {str(error) or type(error).__name__}"
+            raise UpstreamError(reason, code="refer_failed") from error
+        if response.is_success:
+            return
+        reason = f"{self._carrier} did not transfer the call: it answered with HTTP status {response.status_code}."
+        if response.status_code < 500:
+            raise BadRequest(reason, code="refer_failed", param="target_uri")
+        raise UpstreamError(reason, code="refer_failed")
