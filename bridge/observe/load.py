@@ -201,7 +201,7 @@ class LoadHistory:
             await asyncio.sleep(self._every_s)
 
     def _all_refused(self, daemon: DaemonStats) -> Counter[str]:
-        """By the reason; a carrier's have its name in front, as ``twilio.invalid_signature``."""
+        """By the reason; a carrier's have its name in front, as ``NAME.invalid_signature``."""
         refused = self._refused + Counter(daemon.telephony.refused)
         if daemon.connections_refused:
             refused[_CONNECTION_LIMIT] = daemon.connections_refused
