@@ -131,6 +131,8 @@ class Traits:
     """When we have hung up it has the last word, and closes the connection itself."""
     redials: bool = False
     """It takes a connection that we close for one that broke, and connects again: a call that was hung up stays so."""
+    is_listening_only: bool = False
+    """It takes no sound: whoever answers is heard by listeners alone."""
     wants_silence: bool = False
     """A frame is due every 20 ms, whether there is something to hear or not."""
     takes_pings: bool = True

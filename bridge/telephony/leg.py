@@ -325,7 +325,7 @@ class CarrierLeg:
         try:
             pieces, events = self.audio.tick(now)
             messages: list[str | bytes] = []
-            for piece in pieces:
+            for piece in () if self.audio.traits.is_listening_only else pieces:
                 messages.append(line.dialect.encode_sound(piece.sound))
                 if piece.mark is not None:
                     messages += line.dialect.encode_mark(piece.mark)

@@ -4,6 +4,7 @@ from typing import Any
 
 from bridge.telephony.acs.carrier import ACS
 from bridge.telephony.asterisk.carrier import ASTERISK
+from bridge.telephony.audiohook.carrier import AUDIOHOOK
 from bridge.telephony.audiosocket.carrier import AUDIOSOCKET
 from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.carrier import Carrier
@@ -31,6 +32,7 @@ CARRIERS: tuple[Carrier[Any], ...] = (
     BANDWIDTH,
     EXOTEL,
     GENESYS,
+    AUDIOHOOK,
     ASTERISK,
     AUDIOSOCKET,
 )

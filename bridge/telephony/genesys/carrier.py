@@ -1,6 +1,8 @@
 """Genesys' row: a session that its Architect action opens, with a signed upgrade."""
 
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -8,35 +10,43 @@ from starlette.requests import HTTPConnection
 from bridge.errors import Unauthorized
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
-from bridge.telephony.genesys.dialect import Genesys
+from bridge.telephony.genesys.dialect import AudioHookSession, Genesys
 from bridge.telephony.genesys.settings import GenesysSettings
 from bridge.telephony.genesys.sign_in import read_signature
 from bridge.telephony.sign_in import counted, is_one_of, require_secrets
 
-__all__ = ["GENESYS"]
+__all__ = ["GENESYS", "checks_of", "new_session", "require_signed"]
 
+D = TypeVar("D", bound=AudioHookSession)
+
+_SECRETS = ("api_key", "client_secret")
 _PORTS = {"http": 80, "https": 443}
 
 
 def _sign_in(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> Trust:
-    keys = require_secrets("genesys_api_key", host.settings.genesys_api_key)
+    require_signed(host, request, Genesys.name)
+    return Trust(is_admitted=True, checks=_checks(host, request))
+
+
+def require_signed(host: CarrierHost[Any], request: HTTPConnection, name: str) -> None:
+    """Raises ``BridgeError`` unless the upgrade is signed by ``NAME_client_secret``, for a key of ``NAME_api_key``."""
+    keys = require_secrets(f"{name}_api_key", getattr(host.settings, f"{name}_api_key"))
     if not is_one_of(request.headers.get("x-api-key", ""), keys):
         raise Unauthorized("The API key is not valid here.", code="invalid_secret")
     query = request.scope["query_string"].decode("latin-1")
     path = request.scope["raw_path"].decode("latin-1")
     now = time.time()
     nonce = read_signature(
-        host.settings.genesys_client_secret,
+        getattr(host.settings, f"{name}_client_secret"),
         request.headers,
         target=f"{path}?{query}" if query else path,
         authority=_authority(host, request),
         now=now,
     )
-    host.carrier_calls.replays.require_new(f"{Genesys.name} {nonce}", now=now)
-    return Trust(is_admitted=True, checks=_checks(host, request))
+    host.carrier_calls.replays.require_new(f"{name} {nonce}", now=now)
 
 
-def _authority(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> str:
+def _authority(host: CarrierHost[Any], request: HTTPConnection) -> str:
     """The host by which Genesys calls us, without the port of its scheme."""
     if host.telephony.public_url is None:
         return request.headers.get("host", "")
@@ -45,9 +55,19 @@ def _authority(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> s
     return (parts.hostname or "") if is_usual else f"{parts.hostname}:{parts.port}"
 
 
+def checks_of(host: CarrierHost[Any], name: str) -> str:
+    """For the log, what ``require_signed`` compares with what it is shown."""
+    return ", ".join(counted(f"{name}_{part}", getattr(host.settings, f"{name}_{part}")) for part in _SECRETS)
+
+
 def _checks(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> str:
-    names = ("genesys_api_key", "genesys_client_secret")
-    return ", ".join(counted(name, getattr(host.settings, name)) for name in names)
+    return checks_of(host, Genesys.name)
+
+
+def new_session(dialect: Callable[..., D], request: HTTPConnection, **more: str) -> D:
+    """The dialect of a session, which is that of the upgrade's headers."""
+    headers = request.headers
+    return dialect(headers.get("audiohook-session-id", ""), headers.get("audiohook-organization-id", ""), **more)
 
 
 GENESYS = Carrier(
@@ -59,7 +79,7 @@ GENESYS = Carrier(
         opened_by="its API key and Genesys' signature",
         sign_in=_sign_in,
         checks=_checks,
-        new_dialect=lambda request: Genesys(request.headers.get("audiohook-session-id", "")),
+        new_dialect=lambda request: new_session(Genesys, request),
         is_prefix=True,
     ),
     transfer_words=lambda dialect, target_uri: dialect.encode_transfer(target_uri),

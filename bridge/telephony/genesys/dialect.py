@@ -1,16 +1,24 @@
-"""Genesys Audio Connector, AudioHook version 2: numbered JSON messages, sound beside them in binary ones.
+"""Genesys' AudioHook, version 2, as Audio Connector speaks it: numbered JSON messages, and sound in binary ones.
 
-    ── open ──▶ opened ──▶ … ──▶ close ──▶ closed          Genesys ends it
-                            └──▶ disconnect ──▶ close ──▶ closed   the bridge ends it
+    waiting ── open ──▶ open ◀── resumed ── paused ──▶ paused
+                         │                               │
+                         ├── close ──▶ closed ◀── close ─┤      Genesys ends it; ``closed`` is the answer
+                         └── we say ``disconnect`` ──────┴──▶ leaving ── close ──▶ closed
 
 Each side numbers its messages, and tells the last number of the other that it has seen. A gap, or the id of another
-session, ends the session. An ``open`` whose conversation is all zeros is a probe: it is answered, and is no call. There
-are no marks by name; what was heard the bridge's clock tells. Many small messages are refused (429), so that sound goes
-in pieces of 200 ms.
+session or organization, ends the session. An ``open`` whose conversation is all zeros is a probe: it is answered, and
+is no call.
+
+Audio Connector has no marks by name; what was heard the bridge's clock tells. Many small messages are refused (429), so
+that sound goes in pieces of 200 ms.
 """
 
 import json
-from typing import Any
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -18,33 +26,69 @@ from bridge.errors import BadRequest
 from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierReply, Ended, Traits, Trouble, pressed
 from bridge.wire.audio import G711_ULAW, AudioFormat, pcm16_at
 
-__all__ = ["Genesys"]
+__all__ = ["FORMATS", "AudioHookSession", "AudioHookState", "Genesys"]
+
+FORMATS = {"PCMU": G711_ULAW, "L16": pcm16_at(8000)}
+"""By AudioHook's names; all at 8000 Hz."""
 
 _VERSION = "2"
 _PROBE = "00000000-0000-0000-0000-000000000000"
-_FORMATS = {"PCMU": G711_ULAW, "L16": pcm16_at(8000)}
-_IGNORED = frozenset({"playback_started", "playback_completed", "paused", "resumed", "discarded", "update"})
+_DURATION = re.compile(r"PT\d{1,9}(\.\d{1,9})?S")
 
 
-class Genesys:
-    """One session; ``session_id`` is that of the upgrade's header."""
+class AudioHookState(StrEnum):
+    """Where a session stands."""
 
-    name = "genesys"
-    traits = Traits(
-        lead_ms=400, has_marks=False, piece_ms=200, min_piece_ms=200, max_message_bytes=64_000, says_goodbye=True
-    )
+    WAITING = "waiting"
+    """For ``open``."""
+    OPEN = "open"
+    PAUSED = "paused"
+    """No sound comes for now."""
+    LEAVING = "leaving"
+    """The bridge has said ``disconnect``, and Genesys has the last word."""
+    CLOSED = "closed"
 
-    def __init__(self, session_id: str = "") -> None:
+
+_NEXT: Mapping[AudioHookState, frozenset[AudioHookState]] = {
+    AudioHookState.WAITING: frozenset({AudioHookState.OPEN, AudioHookState.LEAVING, AudioHookState.CLOSED}),
+    AudioHookState.OPEN: frozenset({AudioHookState.PAUSED, AudioHookState.LEAVING, AudioHookState.CLOSED}),
+    AudioHookState.PAUSED: frozenset({AudioHookState.OPEN, AudioHookState.LEAVING, AudioHookState.CLOSED}),
+    AudioHookState.LEAVING: frozenset({AudioHookState.CLOSED}),
+    AudioHookState.CLOSED: frozenset(),
+}
+"""Into which states a session goes from each."""
+
+
+class AudioHookSession(ABC):
+    """What the products that speak AudioHook have in common: the life of a session, and its numbers.
+
+    ``session_id`` and ``organization_id`` are those of the upgrade's headers; empty: any.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, session_id: str = "", organization_id: str = "") -> None:
+        self.state = AudioHookState.WAITING
         self._id = session_id
-        self._is_open = False
+        self._organization_id = organization_id
         self._heard_seq = self._said_seq = 0
+
+    @abstractmethod
+    def choose(self, offered: list[Any]) -> tuple[dict[str, Any], AudioFormat]:
+        """One of the media that ``open`` offers, and the format of the caller's sound; raises ``BadRequest``."""
+
+    def hear(self, sound: bytes) -> bytes:
+        """The caller's sound in a binary message."""
+        return sound
+
+    def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
+        """What a message means that this product alone has."""
+        return [Trouble("unknown_message")]
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a message means, and what is answered to it."""
         if isinstance(message, bytes):
-            if not self._is_open:
-                return [Trouble("message_before_start")]
-            return [message] if message else []
+            return self._sound(message)
         try:
             said = msgspec.json.decode(message, type=dict[str, Any])
             kind, seq, parameters = said["type"], said["seq"], said.get("parameters") or {}
@@ -60,42 +104,80 @@ class Genesys:
             return self._broken("this is another session")
         return self._said(str(kind), str(said.get("id") or ""), parameters)
 
+    def _sound(self, sound: bytes) -> list[CarrierEvent]:
+        match self.state:
+            case AudioHookState.OPEN:
+                return [heard] if (heard := self.hear(sound)) else []
+            case AudioHookState.WAITING:
+                return [Trouble("message_before_start")]
+            case AudioHookState.PAUSED:
+                return [Trouble("sound_while_paused")]
+        return []  # it was on its way when the session ended
+
     def _said(self, kind: str, session_id: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
-        match kind:
-            case "open":
-                return [Trouble("second_start")] if self._is_open else self._open(session_id, parameters)
-            case "ping":
-                return [self._reply("pong")]
-            case "close":
-                self._is_open = False
+        match kind, self.state:
+            case _, AudioHookState.CLOSED:
+                return [Trouble("message_after_end")]
+            case "open", AudioHookState.WAITING:
+                return self._open(session_id, parameters)
+            case "open", _:
+                return [Trouble("second_start")]
+            case "close", _:
+                self._enter(AudioHookState.CLOSED)
                 return [self._reply("closed"), Ended()]
-            case "dtmf":
-                return pressed(str(parameters.get("digit")))
-            case "error":
+            case _, AudioHookState.WAITING:
+                return [Trouble("message_before_start")]
+            case "ping", _:
+                return [self._reply("pong")]
+            case "update", _:
+                return [self._reply("updated")]
+            case "error", _:
                 return [Trouble("carrier_error", f"{parameters.get('code')} {parameters.get('message')}"[:100])]
-            case _ if kind in _IGNORED:
-                return []
-        return [Trouble("unknown_message")]
+            case (("paused" | "resumed" | "discarded"), _):
+                return self._moved(kind, parameters)
+        return self.take(kind, parameters)
+
+    def _moved(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
+        """The stream stands still, goes on, or has left something out; how much is not made up for."""
+        spans = [parameters[name] for name in ("start", "discarded") if name in parameters]
+        if not all(isinstance(span, str) and _DURATION.fullmatch(span) for span in spans):
+            return [Trouble("malformed_message")]
+        if kind == "paused" and self.state is AudioHookState.OPEN:
+            self._enter(AudioHookState.PAUSED)
+        elif kind == "resumed" and self.state is AudioHookState.PAUSED:
+            self._enter(AudioHookState.OPEN)
+        return []
 
     def _open(self, session_id: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         self._id = session_id
+        if self._organization_id and parameters.get("organizationId") != self._organization_id:
+            return self._broken("this is another organization", reason="unauthorized")
         offered = parameters.get("media")
-        media, audio_format = _chosen(offered if isinstance(offered, list) else [])
+        media, audio_format = self.choose(offered if isinstance(offered, list) else [])
         opened = self._reply("opened", media=[media], startPaused=False)
-        self._is_open = True
+        self._enter(AudioHookState.OPEN)
         if parameters.get("conversationId") == _PROBE:
             return [opened]
-        participant, given = parameters.get("participant"), parameters.get("inputVariables")
+        participant = parameters.get("participant")
         caller = participant if isinstance(participant, dict) else {}
-        variables = {
-            **{name: str(caller[name]) for name in ("ani", "dnis") if caller.get(name)},
-            **{str(name): str(value) for name, value in (given if isinstance(given, dict) else {}).items()},
-        }
+        variables = {name: str(caller[name]) for name in ("ani", "dnis") if caller.get(name)}
+        for place in ("inputVariables", "customConfig"):
+            given = parameters.get(place)
+            variables |= {str(name): str(value) for name, value in (given if isinstance(given, dict) else {}).items()}
+        if isinstance(language := parameters.get("language"), str):
+            variables.setdefault("language", language)
         ids = {name: str(parameters.get(name) or "") for name in ("conversationId", "organizationId")}
         return [CallStarted(session_id, audio_format, variables, ids={"sessionId": session_id, **ids}), opened]
 
-    def _broken(self, what: str) -> list[CarrierEvent]:
-        return [self._reply("disconnect", reason="error", info=what), Ended("protocol_error")]
+    def _broken(self, what: str, *, reason: str = "error") -> list[CarrierEvent]:
+        if AudioHookState.LEAVING not in _NEXT[self.state]:
+            return [Trouble("message_after_end")]
+        self._enter(AudioHookState.LEAVING)
+        return [self._reply("disconnect", reason=reason, info=what), Ended("protocol_error")]
+
+    def _enter(self, state: AudioHookState) -> None:
+        assert state in _NEXT[self.state]
+        self.state = state
 
     def _reply(self, kind: str, **parameters: Any) -> CarrierReply:
         return CarrierReply((self._message(kind, parameters),))
@@ -112,18 +194,6 @@ class Genesys:
         }
         return json.dumps(said, separators=(",", ":"))
 
-    def encode_sound(self, sound: bytes) -> bytes:
-        """As it is; binary messages are not numbered."""
-        return sound
-
-    def encode_mark(self, name: str) -> list[str | bytes]:
-        """There are none."""
-        return []
-
-    def encode_clear(self) -> list[str | bytes]:
-        """``barge_in`` empties the buffer."""
-        return [self._message("event", {"entities": [{"type": "barge_in", "data": {}}]})]
-
     def encode_answer(self) -> list[str | bytes]:
         """The carrier has answered already."""
         return []
@@ -132,29 +202,59 @@ class Genesys:
         """``disconnect``, which is answered by ``close``; nothing if that has come already."""
         return self._disconnect({})
 
-    def encode_transfer(self, target_uri: str) -> list[str | bytes]:
-        """The same, with an output variable ``transfer_to`` for the Architect flow to act on."""
-        return self._disconnect({"transfer_to": target_uri})
-
     def _disconnect(self, variables: dict[str, str]) -> list[str | bytes]:
-        if not self._is_open:
+        if self.state not in (AudioHookState.OPEN, AudioHookState.PAUSED):
             return []
+        self._enter(AudioHookState.LEAVING)
         return [self._message("disconnect", {"reason": "completed", "outputVariables": variables})]
+
+    def encode_mark(self, name: str) -> list[str | bytes]:
+        """There are none."""
+        return []
 
     def encode_key(self, key: str) -> list[str | bytes]:
         """There is no word for it."""
         return []
 
 
-def _chosen(offered: list[Any]) -> tuple[dict[str, Any], AudioFormat]:
-    """The first offer of the caller's sound alone that is served; raises ``BadRequest``."""
-    for media in offered:
-        if isinstance(media, dict) and media.get("channels") == ["external"]:
-            audio_format = _FORMATS.get(str(media.get("format"))) if media.get("rate") == 8000 else None
-            if audio_format is not None:
-                return media, audio_format
-    raise BadRequest(
-        "None of the offered media is served; offer PCMU or L16 at 8000 Hz, of channel external alone.",
-        code="unsupported_format",
-        param="parameters.media",
+class Genesys(AudioHookSession):
+    """A session of Audio Connector: the caller's sound, and an answer."""
+
+    name = "genesys"
+    traits = Traits(
+        lead_ms=400, has_marks=False, piece_ms=200, min_piece_ms=200, max_message_bytes=64_000, says_goodbye=True
     )
+
+    def choose(self, offered: list[Any]) -> tuple[dict[str, Any], AudioFormat]:
+        """The first offer of the caller's sound alone that is served; raises ``BadRequest``."""
+        for media in offered:
+            if isinstance(media, dict) and media.get("channels") == ["external"]:
+                audio_format = FORMATS.get(str(media.get("format"))) if media.get("rate") == 8000 else None
+                if audio_format is not None:
+                    return media, audio_format
+        raise BadRequest(
+            "None of the offered media is served; offer PCMU or L16 at 8000 Hz, of channel external alone.",
+            code="unsupported_format",
+            param="parameters.media",
+        )
+
+    def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
+        """Keys, and what was played; the latter has no name, so that the bridge's clock counts."""
+        match kind:
+            case "dtmf":
+                return pressed(str(parameters.get("digit")))
+            case "playback_started" | "playback_completed":
+                return []
+        return super().take(kind, parameters)
+
+    def encode_sound(self, sound: bytes) -> bytes:
+        """As it is; binary messages are not numbered."""
+        return sound
+
+    def encode_clear(self) -> list[str | bytes]:
+        """``barge_in`` empties the buffer."""
+        return [self._message("event", {"entities": [{"type": "barge_in", "data": {}}]})]
+
+    def encode_transfer(self, target_uri: str) -> list[str | bytes]:
+        """``disconnect`` with an output variable ``transfer_to`` for the Architect flow to act on."""
+        return self._disconnect({"transfer_to": target_uri})

@@ -13,7 +13,7 @@ from bridge.client.carriers.genesys import signed_headers
 from bridge.daemon import Daemon
 from bridge.errors import BadRequest, Forbidden
 from bridge.telephony.dialect import CallStarted, CarrierReply, Dtmf, Ended, Trouble
-from bridge.telephony.genesys.dialect import Genesys
+from bridge.telephony.genesys.dialect import AudioHookState, Genesys
 from bridge.telephony.genesys.sign_in import base_of, read_signature
 from bridge.wire.audio import G711_ULAW, pcm16_at
 from tests.telephony.calling import dialling
@@ -187,10 +187,10 @@ def test_messages_of_genesys() -> None:
     assert dialect.decode_message(b"\xff") == [Trouble("message_before_start")]
     dialect.decode_message(_open())
     assert dialect.decode_message(b"\xff\xfe") == [b"\xff\xfe"]
-    for seq, kind in enumerate(
-        ("playback_started", "playback_completed", "paused", "resumed", "discarded", "update"), 2
-    ):
+    for seq, kind in enumerate(("playback_started", "playback_completed", "paused", "resumed", "discarded"), 2):
         assert dialect.decode_message(_said(kind, seq)) == []
+    [updated] = _answered(dialect.decode_message(_said("update", 7, language="en")))
+    assert (updated["type"], updated["parameters"]) == ("updated", {})
     assert dialect.decode_message(_said("dtmf", 8, digit="5")) == [Dtmf("5")]
     assert dialect.decode_message(_said("error", 9, code=429, message="slow")) == [Trouble("carrier_error", "429 slow")]
     assert dialect.decode_message(_said("new", 10)) == [Trouble("unknown_message")]
@@ -198,6 +198,46 @@ def test_messages_of_genesys() -> None:
     assert [said["type"] for said in _answered([closed])] == ["closed"]
     assert ended == Ended()
     assert dialect.encode_hang_up() == []
+    assert dialect.decode_message(b"\xff") == []
+    assert dialect.decode_message(_said("ping", 12)) == [Trouble("message_after_end")]
+
+
+def _state(dialect: Genesys) -> AudioHookState:
+    return dialect.state
+
+
+def test_states() -> None:
+    """A session waits, is open, is paused and goes on, is left by us, and ends with Genesys' word, in that order."""
+    dialect = Genesys(_ID)
+    assert dialect.decode_message(_said("ping", 1)) == [Trouble("message_before_start")]
+    dialect.decode_message(_open(2))
+    assert dialect.decode_message(_open(3)) == [Trouble("second_start")]
+    assert dialect.decode_message(_said("paused", 4)) == []
+    assert _state(dialect) is AudioHookState.PAUSED
+    assert dialect.decode_message(b"\xff") == [Trouble("sound_while_paused")]
+    assert _answered(dialect.decode_message(_said("ping", 5)))[0]["type"] == "pong"
+    assert dialect.decode_message(_said("resumed", 6, start="PT1.5S", discarded="PT12S")) == []
+    assert dialect.decode_message(b"\xff") == [b"\xff"]
+    for wrong in ("12", "PT", "PT-1S", 1, None, f"PT{'9' * 99}S"):
+        gap = Genesys(_ID)
+        gap.decode_message(_open())
+        assert gap.decode_message(_said("discarded", 2, start="PT0S", discarded=wrong)) == [
+            Trouble("malformed_message")
+        ]
+    assert json.loads(dialect.encode_hang_up()[0])["type"] == "disconnect"
+    assert _state(dialect) is AudioHookState.LEAVING
+    assert dialect.encode_hang_up() == dialect.decode_message(b"\xff") == []
+    assert dialect.decode_message(_said("close", 7, reason="disconnect"))[-1] == Ended()
+    assert _state(dialect) is AudioHookState.CLOSED
+
+
+def test_another_organization_is_refused() -> None:
+    """The one that is told must be the one that has signed."""
+    said, ended = Genesys(_ID, "o-1").decode_message(_open())
+    [disconnect] = _answered([said])
+    assert (disconnect["type"], disconnect["parameters"]["reason"]) == ("disconnect", "unauthorized")
+    assert ended == Ended("protocol_error")
+    assert isinstance(Genesys(_ID, "o").decode_message(_open())[0], CallStarted)
 
 
 def test_messages_to_genesys() -> None:

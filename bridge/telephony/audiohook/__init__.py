@@ -1,0 +1,1 @@
+"""Genesys AudioHook Monitor, which only listens."""

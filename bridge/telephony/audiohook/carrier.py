@@ -1,0 +1,48 @@
+"""The row of Genesys AudioHook Monitor: a session that is signed as Audio Connector's, and listened to."""
+
+from starlette.requests import HTTPConnection
+
+from bridge.errors import BadRequest
+from bridge.telephony.audiohook.dialect import CHANNELS, AudioHook
+from bridge.telephony.audiohook.settings import AudioHookSettings
+from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.genesys.carrier import checks_of, new_session, require_signed
+from bridge.wire.sessions import AudioConfig, AudioInput, ServerVad, SessionConfig, SessionRequest
+
+__all__ = ["AUDIOHOOK"]
+
+_CHANNEL = "channel"
+_UNANSWERED = SessionRequest.of(
+    SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(create_response=False))))
+)
+"""Turns are told, and nobody answers what nobody would hear."""
+
+
+def _sign_in(host: CarrierHost[AudioHookSettings], request: HTTPConnection) -> Trust:
+    require_signed(host, request, AudioHook.name)
+    if _channel(request) not in CHANNELS:
+        raise BadRequest(f"channel must be {' or '.join(CHANNELS)}.", code="invalid_value", param=_CHANNEL)
+    return Trust(is_admitted=True, session=_UNANSWERED, checks=_checks(host, request))
+
+
+def _channel(request: HTTPConnection) -> str:
+    return request.query_params.get(_CHANNEL, CHANNELS[0])
+
+
+def _checks(host: CarrierHost[AudioHookSettings], request: HTTPConnection) -> str:
+    return checks_of(host, AudioHook.name)
+
+
+AUDIOHOOK = Carrier(
+    name=AudioHook.name,
+    settings=AudioHookSettings,
+    is_open=lambda settings: bool(settings.audiohook_api_key),
+    socket=CarrierSocket(
+        what="Genesys AudioHook Monitor, which is listened to and gets no sound back",
+        opened_by="its API key and Genesys' signature; `?channel=internal` takes the agent in place of the customer",
+        sign_in=_sign_in,
+        checks=_checks,
+        new_dialect=lambda request: new_session(AudioHook, request, channel=_channel(request)),
+    ),
+)
