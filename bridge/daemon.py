@@ -36,6 +36,7 @@ from bridge.errors import ConfigError
 from bridge.handover import Handover, Predecessor
 from bridge.log import get_logger
 from bridge.observe.observer import OPERATIONS, Observer
+from bridge.players.players import Players
 from bridge.ports import Ports
 from bridge.recording.recorder import EveryCall, Recorder
 from bridge.reload import Reloader, Rooms, backlog_limits, call_limits
@@ -196,6 +197,7 @@ class Daemon:
         await stack.enter_async_context(self.endpoint)
         proxies = TrustedProxies(server.trusted_proxies)
         gate = Gate(server.max_pending, server.max_pending_per_address, proxies)
+        self.players = await stack.enter_async_context(Players(self.endpoint))
         calls = CallService(
             self.registry,
             keys.store,
@@ -204,6 +206,7 @@ class Daemon:
             lobby=dialler.lobby,
             recorder=recorder,
             neighbours=parts.neighbours,
+            players=self.players,
         )
         telephony = Telephony(
             config.telephony,

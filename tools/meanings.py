@@ -57,6 +57,7 @@ LOG_EVENTS = {
     "peer.socket_closed": "The UDP socket's counters at the stop: datagrams that were dropped, and why.",
     "peer.state": "A peer is in another state: new, handshaking, connected, closing, closed.",
     "peer.work_failed": "A fault in a task of one peer. The others go on.",
+    "players.failed": "A fault in what is made for the players of one call. They are hung up, the call goes on.",
     "recorder.failed": "A recording ended because a file could not be written.",
     "recorder.left_unfinished": "Recordings of an earlier process that could not be completed.",
     "recorder.leftovers_unknown": "`record_dir` could not be searched for unfinished recordings.",

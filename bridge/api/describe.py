@@ -38,6 +38,7 @@ from bridge.api.shapes import (
     SocketQuery,
     WatchQuery,
 )
+from bridge.api.whep import OPERATIONS as WHEP_OPERATIONS
 from bridge.api.whip import OPERATIONS as WHIP_OPERATIONS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
@@ -205,7 +206,7 @@ def description_routes(operations: Sequence[Operation]) -> list[Route]:
 
 def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
     """The HTTP endpoints, and ``operations`` besides."""
-    described = [*_OPERATIONS, *WHIP_OPERATIONS, *operations]
+    described = [*_OPERATIONS, *WHIP_OPERATIONS, *WHEP_OPERATIONS, *operations]
     kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
     ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
     schemas, components = _described(ordered)

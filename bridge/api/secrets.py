@@ -36,6 +36,7 @@ _PURPOSES = {
     "agent": KeyPurpose.AGENT,
     "telephone": KeyPurpose.TELEPHONE,
     "publisher": KeyPurpose.PUBLISHER,
+    "player": KeyPurpose.PLAYER,
 }
 
 _NOTHING = SessionRequest(SessionConfig(), {})
@@ -83,9 +84,9 @@ class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
     idle_timeout_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     allowed_origins: tuple[Annotated[str, Meta(pattern=ORIGIN_PATTERN)], ...] = ()
     """Web origins, as browsers write them: ``scheme://host[:port]``."""
-    role: Literal["controller", "observer", "agent", "telephone", "publisher"] = "controller"
+    role: Literal["controller", "observer", "agent", "telephone", "publisher", "player"] = "controller"
     """What the key is for; one for a telephone opens one call, at the carriers' endpoints alone, one for a publisher
-    calls by WHIP alone."""
+    calls by WHIP alone, and one for a player plays by WHEP alone the call that it names."""
     call_id: str | None = None
     """A running call that the key may attach to, beside those that it opens itself; an agent answers that one only."""
     single_use: bool = False

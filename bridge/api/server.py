@@ -37,6 +37,7 @@ from bridge.api.spellings import Spellings
 from bridge.api.tls import ServedCertificate
 from bridge.api.tls_listener import TlsListener
 from bridge.api.watch import watch_route
+from bridge.api.whep import whep_routes
 from bridge.api.whip import whip_routes
 from bridge.calls.quotas import KeyAllowance
 from bridge.calls.service import CallService
@@ -87,6 +88,7 @@ def new_app(
         watch_route(calls, keys),
         *call_routes(calls, keys),
         *whip_routes(calls, keys, turn),
+        *whep_routes(calls, keys, turn),
         *secret_routes(keys, calls, page_keys, turn),
         ice_server_route(keys, turn),
         *model_routes(models, keys),

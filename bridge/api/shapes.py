@@ -26,6 +26,7 @@ __all__ = [
     "PageQuery",
     "ReferRequest",
     "RejectRequest",
+    "PlayQuery",
     "ResumeQuery",
     "SocketQuery",
     "WatchQuery",
@@ -151,6 +152,14 @@ class CallQuery(Struct, frozen=True):
 
     model: _Model | None = None
     intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
+
+
+class PlayQuery(Struct, frozen=True):
+    """What a player may say on its URL."""
+
+    tracks: (
+        Annotated[str, _meaning("whose sound: `input` (the caller), `output`, or both with a comma, mixed")] | None
+    ) = "input,output"
 
 
 class ResumeQuery(Struct, frozen=True):

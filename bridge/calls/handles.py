@@ -87,6 +87,8 @@ class CallAnswer:
     """What of the offer could not be used."""
     tag: str = ""
     """Of its ICE session."""
+    player_id: str = ""
+    """Of the player whose offer it was, if it was no caller's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

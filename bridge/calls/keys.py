@@ -59,6 +59,7 @@ class KeyPurpose(StrEnum):
     AGENT = "agent"
     TELEPHONE = "telephone"
     PUBLISHER = "publisher"
+    PLAYER = "player"
 
 
 _FOR_CALLS = (KeyPurpose.PAGE, KeyPurpose.CLIENT)
@@ -71,6 +72,7 @@ _SAID = {
     KeyPurpose.AGENT: "answering calls",
     KeyPurpose.TELEPHONE: "one telephone call",
     KeyPurpose.PUBLISHER: "publishing sound by WHIP",
+    KeyPurpose.PLAYER: "playing a call by WHEP",
 }
 
 
@@ -138,6 +140,10 @@ class Grant:
     def require_publisher(self) -> None:
         """Raises ``Forbidden`` for a key that is not for publishing."""
         self._require((KeyPurpose.PUBLISHER,), "it publishes nothing by WHIP")
+
+    def require_player(self) -> None:
+        """Raises ``Forbidden`` for a key that is not for playing."""
+        self._require((KeyPurpose.PLAYER,), "it plays nothing by WHEP")
 
     def require_listener(self) -> None:
         """Raises ``Forbidden`` for a key that sees no calls."""

@@ -21,11 +21,13 @@ from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
 from bridge.media.contracts import ReferringLeg
+from bridge.players.player import CallPlayer
+from bridge.players.players import Players, tracks_of
 from bridge.recording.recorder import Recorder
 from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.fragment import MAX_FRAGMENT_BYTES, parse_fragment
-from bridge.webrtc.one_way import as_published
+from bridge.webrtc.one_way import as_played, as_published
 from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.ids import new_id
@@ -60,9 +62,10 @@ class CallService:
         webrtc: Endpoint | None = None,
         lobby: AgentLobby | None = None,
         recorder: Recorder | None = None,
+        players: Players | None = None,
         neighbours: Neighbours | None = None,
     ) -> None:
-        """``webrtc`` takes offers, ``lobby`` agents; ``recorder`` is None if calls are not recorded here.
+        """``webrtc`` and ``players`` take offers, ``lobby`` agents; without ``recorder`` no calls are recorded here.
 
         ``neighbours`` are other processes that have calls of their own.
         """
@@ -75,6 +78,7 @@ class CallService:
         self._lobby = lobby
         self._recorder = recorder
         self._neighbours = neighbours
+        self._players = players
 
     # What is known without looking for a call
 
@@ -343,6 +347,71 @@ class CallService:
         reservation = Reservation()
         await self._quotas.listeners.take(grant.key_id, reservation)
         return SessionPlace(session, role, choices, dialect, reservation)
+
+    async def play_with_offer(self, grant: Grant, call_id: str, sdp: bytes, tracks: str | None) -> CallAnswer:
+        """A player of ``tracks`` of a running call, and the answer that brings its peer here.
+
+        Raises ``BadRequest``, ``BadOffer``, ``OverLimit`` if the call, or the key, has no room for one more listener,
+        and ``Unauthorized`` if the key is spent.
+        """
+        grant.require_player()
+        offer = parse_offer(sdp)
+        as_played(offer)
+        chosen = tracks_of(tracks)
+        session = await self._find(grant, call_id)
+        reservation = Reservation()
+        try:
+            session.audience.require_room()
+            await self._quotas.listeners.take(grant.key_id, reservation)
+            await self._keys.spend(grant.token)
+            player, answer = self._all_players.accept(
+                session, offer, chosen, key_id=grant.key_id, on_gone=reservation.release
+            )
+        except BaseException:
+            reservation.release()
+            raise
+        return CallAnswer(
+            call_id=call_id,
+            sdp=answer,
+            resume_key="",
+            warnings=offer.warnings,
+            tag=newest_tag(self._offers, player.legs) or "",
+            player_id=player.id,
+        )
+
+    async def require_playable(self, grant: Grant, call_id: str) -> None:
+        """Raises unless the key may play the call."""
+        grant.require_player()
+        await self._find(grant, call_id)
+
+    async def require_player(self, grant: Grant, call_id: str, player_id: str) -> None:
+        """Raises unless the player runs, and the key has opened it."""
+        self._find_player(grant, call_id, player_id)
+
+    async def patch_player(
+        self, grant: Grant, call_id: str, player_id: str, body: bytes, condition: IfMatch
+    ) -> IceAnswer | None:
+        """A player's SDP fragment; see ``patch_ice``."""
+        fragment = parse_fragment(body)
+        player = self._find_player(grant, call_id, player_id)
+        return patch_peer(self._offers, player.legs, fragment, condition)
+
+    async def stop_player(self, grant: Grant, call_id: str, player_id: str) -> None:
+        """Ends it."""
+        self._find_player(grant, call_id, player_id).hang_up("hangup")
+
+    @property
+    def _all_players(self) -> Players:
+        if self._players is None:
+            raise NotImplementedHere("This server has no players.")
+        return self._players
+
+    def _find_player(self, grant: Grant, call_id: str, player_id: str) -> CallPlayer:
+        grant.require_player()
+        player = self._all_players.find(call_id, player_id)
+        if player is None or grant.key_id not in (API_KEY_ID, player.key_id):
+            raise unknown_call(call_id)
+        return player
 
     async def place_for_watcher(self, grant: Grant, choices: Choices) -> SocketPlace:
         """A place beside all calls; raises ``ResumeGap`` if ``choices.after`` is too old."""

@@ -8,9 +8,9 @@ from bridge.cluster.nodes import Node, Nodes, node_of
 
 __all__ = ["CallRouter", "LocalCalls"]
 
-_CALLS = ("/v1/realtime/calls/", "/v1/calls/")
+_CALLS = ("/v1/realtime/calls/", "/v1/calls/", "/v1/whip/", "/v1/whep/")
 _OF_NO_CALL = frozenset({"events"})
-_OPENING = frozenset({"/v1/realtime/calls", "/v1/realtime"})
+_OPENING = frozenset({"/v1/realtime/calls", "/v1/realtime", "/v1/whip"})
 _SOCKET = "/v1/realtime"
 _AGENT = "agent"
 

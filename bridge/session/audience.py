@@ -3,7 +3,7 @@
 Until the upstream has said ``session.created`` they wait, and what they send waits with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from structlog.typing import FilteringBoundLogger
 
@@ -13,7 +13,7 @@ from bridge.session.audio_router import AudioRouter
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.hub import Hub
 from bridge.session.fanout.listener import Listener
-from bridge.session.fanout.subscription import Consumer, Subscription
+from bridge.session.fanout.subscription import TRACK_NAMES, Consumer, Subscription, TrackName
 from bridge.session.lifetime import CallLifetime, CallPhase
 from bridge.session.state import SessionState
 from bridge.wire.audio import AudioFormat
@@ -70,7 +70,9 @@ class Audience:
     @property
     def count(self) -> int:
         """How many listen to the call without being it."""
-        return sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
+        listed = (subscription.listed() for subscription in self._subscriptions)
+        players = sum(stats is not None and stats.role is ListenerRole.PLAYER for stats in listed)
+        return players + sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
 
     def require_room(self) -> None:
         """Raises ``OverLimit`` if one more listener would be one too many."""
@@ -176,12 +178,18 @@ class Audience:
 
     # Consumers inside the process
 
-    def subscribe(self, consumer: Consumer, audio_format: AudioFormat | None = None) -> Subscription:
-        """From ``session.created`` on the consumer gets every event, and both tracks in ``audio_format`` if it is set.
+    def subscribe(
+        self,
+        consumer: Consumer,
+        audio_format: AudioFormat | None = None,
+        *,
+        tracks: Collection[TrackName] = TRACK_NAMES,
+    ) -> Subscription:
+        """From ``session.created`` on the consumer gets every event, and ``tracks`` in ``audio_format`` if it is set.
 
-        It counts as no listener, and is told when the call is over.
+        It counts as no listener, unless it is a player, and is told when the call is over.
         """
-        subscription = Subscription(consumer, audio_format, on_cancel=self._unsubscribe, log=self._log)
+        subscription = Subscription(consumer, audio_format, tracks=tracks, on_cancel=self._unsubscribe, log=self._log)
         self._subscriptions.append(subscription)
         if not self._lifetime.is_open:
             subscription.end()

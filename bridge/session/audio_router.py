@@ -109,10 +109,11 @@ class AudioRouter:
         self._pass_on()
 
     def subscribe(self, subscription: Subscription) -> None:
-        """From now on a consumer gets both tracks, if it wants sound."""
+        """From now on a consumer gets the tracks that it wants, if it wants sound."""
         if subscription.audio_format is not None:
             for track in (self._input, self._output):
-                track.subscribe(subscription, subscription.audio_format)
+                if track.name in subscription.tracks:
+                    track.subscribe(subscription, subscription.audio_format)
             self._pass_on()
 
     def unsubscribe(self, subscription: Subscription) -> None:

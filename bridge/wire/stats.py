@@ -100,6 +100,8 @@ class ListenerRole(StrEnum):
     AGENT = "agent"
     """It is the model."""
     RECORDER = "recorder"
+    PLAYER = "player"
+    """It hears sound alone, over WebRTC."""
 
 
 class Dialect(StrEnum):

@@ -112,6 +112,7 @@ async def test_minted_key_opens_what_it_was_minted_for() -> None:
         ("agent", False, False, True, False),
         ("telephone", False, False, False, False),
         ("publisher", False, False, False, False),
+        ("player", False, False, False, False),
     ],
 )
 def test_what_each_purpose_is_good_for(

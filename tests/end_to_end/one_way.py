@@ -1,12 +1,12 @@
 """Stock aiortc peers that only speak, as WHIP's publishers do, or only hear, as WHEP's players do."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import av
 import numpy as np
-from aiortc import MediaStreamError, MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.rtp import RtpPacket
 
 from tests.end_to_end.real_peer import Microphone
 from tests.end_to_end.sound import Samples, resample
@@ -15,6 +15,7 @@ from tests.end_to_end.web import Reply, request
 __all__ = ["Playing", "Publishing", "one_way_offer", "playing", "publishing"]
 
 _RATE_HZ = 48_000
+_LOUD = 1000
 
 
 async def one_way_offer(direction: str, *, has_channel: bool = False, sections: int = 1) -> str:
@@ -66,12 +67,14 @@ async def publishing(
 
 
 class Playing:
-    """A player, and what it has heard."""
+    """A player, and what it has heard: each packet, whatever a jitter buffer would make of it."""
 
     def __init__(self, connection: RTCPeerConnection) -> None:
         self.connection = connection
         self.reply: Reply
-        self._frames: list[tuple[int, np.ndarray]] = []
+        self._packets: dict[int, bytes] = {}
+        receiver = connection.addTransceiver("audio", direction="recvonly").receiver
+        receiver._handle_rtp_packet = self._keep  # type: ignore[method-assign]
 
     @property
     def session(self) -> str:
@@ -79,31 +82,37 @@ class Playing:
         return self.reply.headers["location"].lstrip("/")
 
     @property
-    def loud_samples(self) -> int:
-        """How much of what it has heard is no silence."""
-        return int(sum(np.count_nonzero(np.abs(samples) > 1000) for _, samples in self._frames))
+    def packets(self) -> int:
+        """How many have come."""
+        return len(self._packets)
 
     @property
     def heard(self) -> Samples:
-        """What it has heard, at 24 kHz, each frame where its timestamp puts it."""
-        if not self._frames:
-            return np.zeros(0)
-        first = min(at for at, _ in self._frames)
-        sound = np.zeros(max(at + len(samples) for at, samples in self._frames) - first)
-        for at, samples in self._frames:
+        """What it has heard, at 24 kHz, each packet where its timestamp puts it."""
+        frames = self._frames()
+        first = min(frames, default=0)
+        sound = np.zeros(max((at + len(samples) for at, samples in frames.items()), default=0) - first)
+        for at, samples in frames.items():
             sound[at - first : at - first + len(samples)] = samples
         return resample(sound, _RATE_HZ, 24_000)
 
-    async def record(self, track: MediaStreamTrack) -> None:
-        """Hears until the track ends."""
-        try:
-            while True:
-                frame = await track.recv()
-                assert isinstance(frame, av.AudioFrame)
-                assert frame.pts is not None
-                self._frames.append((frame.pts, frame.to_ndarray()[0, ::2].astype(float)))
-        except MediaStreamError:
-            return
+    @property
+    def loud_ms(self) -> int:
+        """For how long it was not silent, in packets of 20 ms."""
+        return 20 * sum(int(np.abs(samples).max()) > _LOUD for samples in self._frames().values())
+
+    def _frames(self) -> dict[int, Samples]:
+        codec = av.CodecContext.create("opus", "r")
+        assert isinstance(codec, av.AudioCodecContext)
+        found = {}
+        for at, payload in sorted(self._packets.items()):
+            (frame,) = codec.decode(av.Packet(payload))
+            found[at] = 32_768 * frame.to_ndarray()[0].astype(float)
+        return found
+
+    async def _keep(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        if packet.payload:
+            self._packets[packet.timestamp] = packet.payload
 
 
 @asynccontextmanager
@@ -113,14 +122,11 @@ async def playing(
     """Plays what is at the daemon's ``path``."""
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     player = Playing(connection)
-    connection.addTransceiver("audio", direction="recvonly")
-    async with asyncio.TaskGroup() as tasks:
-        connection.on("track", lambda track: tasks.create_task(player.record(track)))
-        try:
-            player.reply = await _offered(connection, url + path, {**(headers or {}), **fields})
-            yield player
-        finally:
-            await connection.close()
+    try:
+        player.reply = await _offered(connection, url + path, {**(headers or {}), **fields})
+        yield player
+    finally:
+        await connection.close()
 
 
 async def _offered(connection: RTCPeerConnection, url: str, headers: Mapping[str, str]) -> Reply:

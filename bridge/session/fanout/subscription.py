@@ -3,8 +3,8 @@
 A socket is no consumer: it is a ``Listener``, for which texts and frames are made once and shared.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Collection
+from typing import Literal, Protocol, get_args
 
 from structlog.typing import FilteringBoundLogger
 
@@ -12,9 +12,10 @@ from bridge.wire.audio import AudioFormat
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import ListenerStats
 
-__all__ = ["Consumer", "EventConsumer", "EventSubscription", "Subscription", "TrackName"]
+__all__ = ["Consumer", "EventConsumer", "EventSubscription", "Subscription", "TRACK_NAMES", "TrackName"]
 
 TrackName = Literal["input", "output"]
+TRACK_NAMES: tuple[TrackName, ...] = get_args(TrackName)
 
 
 class Consumer(Protocol):
@@ -56,10 +57,13 @@ class Subscription:
         consumer: Consumer,
         audio_format: AudioFormat | None = None,
         *,
+        tracks: Collection[TrackName] = TRACK_NAMES,
         on_cancel: Callable[["Subscription"], None],
         log: FilteringBoundLogger,
     ) -> None:
+        """``tracks`` are those that it wants the sound of."""
         self.audio_format = audio_format
+        self.tracks = tracks
         self._consumer = consumer
         self._on_cancel = on_cancel
         self._log = log

@@ -1,0 +1,113 @@
+"""What the players of one call and one choice of tracks hear: made once, and given to each of them."""
+
+import secrets
+from collections.abc import Callable
+
+from bridge.media.broadcast import AnswerGate, LiveTrack, MixedTrack, PacedTrack
+from bridge.media.opus import new_encoder
+from bridge.media.passing import PassedPacket
+from bridge.players.player import CallPlayer
+from bridge.session.fanout.subscription import Subscription, TrackName
+from bridge.session.session import Session
+from bridge.wire.audio import OPUS, PCM16, SESSION_HZ, AudioFormat
+from bridge.wire.server_events import (
+    ConversationItemTruncated,
+    OutputAudioBufferCleared,
+    OutputAudioBufferStarted,
+    OutputAudioBufferStopped,
+    ServerEvent,
+)
+from bridge.wire.stats import WEBSOCKET
+
+__all__ = ["INPUT", "OUTPUT", "Source"]
+
+INPUT: tuple[TrackName, ...] = ("input",)
+OUTPUT: tuple[TrackName, ...] = ("output",)
+
+
+class Source:
+    """See the module; a ``Consumer`` of the call while anybody plays it.
+
+    One track is passed on as the Opus that the session makes, or gets, anyway; both are mixed and encoded here.
+    ``tick`` is to be called every 20 ms.
+    """
+
+    def __init__(self, session: Session, tracks: tuple[TrackName, ...], now: Callable[[], float]) -> None:
+        self.players: list[CallPlayer] = []
+        self.session = session
+        self.tracks = tracks
+        self._now = now
+        self._plays_itself = session.info.transport == WEBSOCKET
+        """The owner's client plays, and nobody here knows when."""
+        ssrc = secrets.randbits(32)
+        self._gate = AnswerGate()
+        self._live = LiveTrack(ssrc) if tracks == INPUT and not self._plays_itself else None
+        self._paced = PacedTrack(ssrc) if self._live is None and len(tracks) == 1 else None
+        self._mixed: MixedTrack | None = None
+        if len(tracks) > 1:
+            encoder = new_encoder(SESSION_HZ)
+            self._mixed = MixedTrack(encoder, ssrc, rate_hz=SESSION_HZ, is_live=not self._plays_itself)
+        audio_format = OPUS if self._mixed is None else PCM16
+        self.subscription: Subscription = session.audience.subscribe(self, audio_format, tracks=tracks)
+
+    def tick(self) -> None:
+        """20 ms have passed: gives the players what is due."""
+        line = self._mixed or self._paced
+        if line is None:
+            return
+        may_play = self.tracks == INPUT or self._lets_through(line)
+        for packet in line.tick(may_play=may_play):
+            self._give(packet)
+
+    def skip(self, ticks: int) -> None:
+        """The clock was late by so many times 20 ms, and leaves them out."""
+        line = self._mixed or self._paced
+        if line is not None:
+            line.skip(ticks)
+
+    def _lets_through(self, line: MixedTrack | PacedTrack) -> bool:
+        return self._plays_itself or self._gate.lets_through(is_waiting=line.is_waiting)
+
+    def _give(self, packet: PassedPacket) -> None:
+        for player in tuple(self.players):
+            player.take(packet)
+
+    # Consumer
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Answers begin and are cut as the caller hears them."""
+        if isinstance(event, OutputAudioBufferStarted):
+            self._gate.begin()
+        elif isinstance(event, OutputAudioBufferStopped):
+            self._gate.end()
+        elif isinstance(event, OutputAudioBufferCleared) or (
+            self._plays_itself and isinstance(event, ConversationItemTruncated)
+        ):
+            self._cut()
+
+    def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """More sound: Opus of one track, or samples of both."""
+        if self._mixed is not None:
+            take = self._mixed.hear if track == "input" else self._mixed.speak
+            take(pcm)
+        elif self._paced is not None:
+            self._paced.push(pcm)
+        elif self._live is not None:
+            if not pcm:
+                self._live.lose()
+            for packet in self._live.push(pcm, timestamp, self._now()):
+                self._give(packet)
+
+    def ended(self, error: Exception | None) -> None:
+        """The call is over; or, with an ``error``, nothing more can be made of it."""
+        for player in tuple(self.players):
+            player.hang_up("call_ended" if error is None else "internal_error")
+
+    def listed(self) -> None:
+        """The players stand among the listeners; what is made for them does not."""
+
+    def _cut(self) -> None:
+        self._gate.close()
+        for line in (self._mixed, self._paced):
+            if line is not None and self.tracks != INPUT:
+                line.cut()
