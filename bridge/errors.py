@@ -66,11 +66,11 @@ __all__ = [
 _RETRY_AFTER_S = "5"
 
 REFUSED_CODE = "bridge.refused_code"
-"""Under which an ASGI scope holds the code of the error that answers it, for whoever counts requests."""
+"""The name in an ASGI scope under which the code of the error that answers it is kept, for counting."""
 
 
 class BridgeError(Exception):
-    """The root; ``code`` is a slug of the Realtime protocol where it has one."""
+    """The base of all errors of the bridge; ``code`` is a slug of the Realtime protocol if that has one."""
 
     type: str = "server_error"
     code: str = "internal_error"
@@ -87,7 +87,7 @@ class BridgeError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of the HTTP response."""
+        """Headers for the HTTP response."""
         return {"Retry-After": _RETRY_AFTER_S} if self.retryable else {}
 
 
@@ -120,7 +120,7 @@ class BadOffer(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No key, or one that opens nothing."""
+    """The request shows no key, or one that opens nothing."""
 
     code = "invalid_api_key"
     http_status = 401
@@ -132,7 +132,7 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """Known, but not allowed to."""
+    """The key is known, but does not allow this."""
 
     code = "forbidden"
     http_status = 403
@@ -174,7 +174,7 @@ class NotTheState(RequestError):
 
 
 class NotTheMediaType(RequestError):
-    """The body is of another kind than is taken here."""
+    """The body has a media type that is not taken here."""
 
     code = "unsupported_media_type"
     http_status = 415
@@ -193,19 +193,19 @@ class BadEvent(RequestError):
     code = "invalid_value"
 
     def anew(self) -> "BadEvent":
-        """An equal one, to be raised or kept instead: this one keeps the frames alive that it has passed through."""
+        """An equal error to raise or keep in place of this one, which keeps the frames alive that it passed through."""
         return BadEvent(self.message, code=self.code, param=self.param)
 
 
 class NotImplementedHere(RequestError):
-    """Part of the protocol, and no part of this server."""
+    """The protocol has this, and this server does not."""
 
     code = "not_implemented"
     http_status = 501
 
 
 class OverLimit(RequestError):
-    """One more than is allowed."""
+    """The request is one more than is allowed."""
 
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
@@ -233,7 +233,7 @@ class Overloaded(BridgeError):
 
 
 class CannotCheck(BridgeError):
-    """What a request depends on is kept outside of this process, which cannot ask there for now."""
+    """The request depends on something that is kept outside of this process, and that cannot be reached now."""
 
     code = "cannot_check"
     http_status = 503
@@ -266,7 +266,7 @@ class MediaError(BridgeError):
 
 
 class UpstreamError(BridgeError):
-    """The answering side failed; what it said itself, it says in its own words."""
+    """The upstream failed; what it said itself is kept in its own words."""
 
     code = "upstream_error"
     http_status = 502

@@ -31,7 +31,7 @@ _OF_THE_CALL = (ListenerRole.OWNER, ListenerRole.PEER)  # these do not count as 
 
 
 class Audience:
-    """One call's."""
+    """The audience of one call."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class Audience:
     ) -> None:
         self.hub = hub
         self.owner: Listener | None = None
-        """The socket that is the call, if it has no leg."""
+        """The socket of the owner, if the call has one in place of a leg."""
         self.channel: Listener | None = None
         """The data channel of the call's leg."""
         self.is_live = False
-        """Somebody answers: who comes now need not wait."""
+        """True as soon as the upstream answers; from then on a listener does not wait for it."""
         self._lifetime = lifetime
         self._state = state
         self._router = router
@@ -62,14 +62,14 @@ class Audience:
         self._waiting: list[Listener] = []
         self._subscriptions: list[Subscription] = []
         self._dropped_events = 0
-        """Of those that are gone."""
+        """The events that were dropped for listeners which are gone."""
         self._owner_has_spoken = False
 
     # Sockets
 
     @property
     def count(self) -> int:
-        """How many listen to the call without being it."""
+        """The number of listeners, without the owner and the leg\'s data channel."""
         listed = (subscription.listed() for subscription in self._subscriptions)
         players = sum(stats is not None and stats.role is ListenerRole.PLAYER for stats in listed)
         return players + sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
@@ -80,7 +80,10 @@ class Audience:
             raise OverLimit(f"This call has {self._max_listeners} listeners already, which is the limit.")
 
     def require_event(self, event_id: str | None) -> None:
-        """Raises ``ResumeGap`` or ``BadRequest`` if nobody can go on behind this event; None is the beginning."""
+        """Raises ``ResumeGap`` or ``BadRequest`` if a listener cannot go on behind this event.
+
+        None is the beginning.
+        """
         if event_id is not None:
             self.hub.replay.find(event_id)
 
@@ -123,17 +126,20 @@ class Audience:
         return is_owner
 
     def hear(self, listener: Listener) -> None:
-        """The listener has said something."""
+        """Notes that the listener has sent something."""
         self._owner_has_spoken = self._owner_has_spoken or listener is self.owner
 
     def attach_channel(self, sink: Sink, dialect: Dialect, after: str | None) -> None:
-        """The leg's data channel takes the place of the one before, and goes on behind the event ``after``."""
+        """Makes this data channel of the leg a listener in place of the last one.
+
+        It goes on behind the event ``after``.
+        """
         self.leave_channel()
         choices = STOCK if after is None else Choices(after=after)
         self.channel = self.attach(sink, role=ListenerRole.PEER, dialect=dialect, choices=choices)
 
     def leave_channel(self) -> None:
-        """The leg's data channel is nobody's any more."""
+        """Removes the leg's data channel from the listeners."""
         if self.channel is not None:
             self._forget(self.channel)
             self.channel = None
@@ -143,7 +149,7 @@ class Audience:
         self._waiting = [waiting for waiting in self._waiting if waiting is not listener]
 
     def _replace_owner(self, listener: Listener) -> None:
-        """The owner has come, or come back; of two sockets the newer one counts."""
+        """Makes this listener the owner: a new one, or one that has come back. Of two sockets the newer one counts."""
         before, self.owner = self.owner, listener
         self._lifetime.come_back()
         if before is not None:
@@ -152,7 +158,7 @@ class Audience:
             self._router.leave(before)
 
     def _admit(self, listener: Listener) -> None:
-        """From ``session.created`` on, or from where it stopped, it hears everything."""
+        """Lets the listener hear everything from ``session.created`` on, or from where it stopped."""
         after = listener.choices.after
         if after is None:
             for event, body in listener.codec.opening(self._opening):
@@ -215,7 +221,7 @@ class Audience:
     # All of them
 
     def open(self) -> None:
-        """Somebody answers: who came before hears it now."""
+        """The upstream answers: listeners that came before hear of it now."""
         self.is_live = True
         for subscription in tuple(self._subscriptions):
             if subscription not in self.hub.subscriptions:
@@ -225,12 +231,12 @@ class Audience:
             self._admit(listener)
 
     def follow_session(self) -> None:
-        """The session's configuration has changed: its formats are the owner's."""
+        """Follows a change of the session's configuration: the owner's sound has the session's formats."""
         if self.owner is not None:
             self._router.follow_owner(self.owner, self._state)
 
     def say_goodbye(self, ending: CallClosed) -> None:
-        """The call is over: everybody hears it, in the way that it knows."""
+        """Tells everybody that the call is over, each in its own protocol."""
         waiting, self._waiting = self._waiting, []
         for listener in (*self.hub.listeners, *waiting):
             if listener.is_bridge_client:
@@ -243,11 +249,11 @@ class Audience:
 
     @property
     def dropped_events(self) -> int:
-        """Left out for slow listeners, those included that are gone."""
+        """The number of events that were dropped for slow listeners, those included that are gone."""
         return self._dropped_events + sum(listener.dropped_events for listener in self.hub.listeners)
 
     def stats(self) -> Iterator[ListenerStats]:
-        """Of each listener, and of those consumers that stand among them."""
+        """The stats of each listener, and of those consumers that are listed among them."""
         for listener in self.hub.listeners:
             yield listener.stats()
         for subscription in self._subscriptions:

@@ -45,11 +45,11 @@ _TICKS_HZ = 28_224_000  # every format's rate divides it
 
 
 class AudioRouter:
-    """Both tracks, between those who bring sound and those who take it."""
+    """Routes both tracks from those who bring sound to those who take it."""
 
     def __init__(self, replay: Replay, upstream: Upstream, playback: PlaybackController) -> None:
         self.owner_format = PCM16
-        """Of the owner's sound, if there is no leg."""
+        """The format of the owner's sound, if there is no leg."""
         self._upstream = upstream
         self._playback = playback
         self._passage: PassingUpstream | None = None
@@ -59,7 +59,7 @@ class AudioRouter:
         self._output = Track("output", replay, on_unheard=self._pass_on)
 
     def attach_leg(self, leg: Leg) -> None:
-        """The caller's sound comes from ``leg``, and the answer's goes there."""
+        """From now on the caller's sound comes from ``leg``, and the answer's sound goes to it."""
         if self._leg is not None and self._leg.passage is not None:
             self._leg.passage.pass_to(None, decodes=True)
             self._leg.passage.read_packets(None)
@@ -69,7 +69,9 @@ class AudioRouter:
         self._pass_on()
 
     def settle_formats(self) -> None:
-        """The session, or who answers it, is another one now or is set in another way; nothing is asked per packet."""
+        """Settles the formats anew after a change of the session or of its upstream, so that no packet has to ask for
+        them.
+        """
         self._follow_formats()
         if self._upstream.passage is not self._passage:
             self._pass_on()
@@ -92,7 +94,7 @@ class AudioRouter:
             owner.audio = outbound.name
 
     def join(self, listener: Listener) -> None:
-        """From now on ``listener`` hears what it has chosen."""
+        """From now on ``listener`` gets the tracks that it has chosen."""
         audio_format = listener.choices.audio
         if audio_format is None:
             return
@@ -103,7 +105,7 @@ class AudioRouter:
         self._pass_on()
 
     def leave(self, listener: Listener) -> None:
-        """It hears nothing any more; may be called twice."""
+        """From now on ``listener`` gets no sound; may be called twice."""
         for track in (self._input, self._output):
             track.leave(listener)
         self._pass_on()
@@ -117,13 +119,13 @@ class AudioRouter:
             self._pass_on()
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """It gets none any more; may be called twice."""
+        """From now on the consumer gets no sound; may be called twice."""
         for track in (self._input, self._output):
             track.unsubscribe(subscription)
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Between two WebRTC peers Opus passes as it is; it is decoded for those who listen to samples."""
+        """Passes Opus on between two WebRTC peers as it is; it is decoded only for listeners to samples."""
         leg = None if self._leg is None else self._leg.passage
         before, self._passage = self._passage, self._upstream.passage if leg is not None else None
         if before is not None and before is not self._passage:
@@ -149,7 +151,7 @@ class AudioRouter:
         self._output.take_packet(packet)
 
     def receive_caller_audio(self, sound: bytes) -> None:
-        """In the leg's format, or in the owner's."""
+        """Takes a piece of the caller's sound, in the leg's format or in the owner's."""
         due = self._input.push(sound)
         if self._passage is None:
             self._upstream.receive_caller_audio(due)
@@ -184,17 +186,20 @@ class AudioRouter:
             listener.half_sample = b""
 
     def deliver_answer(self, part: Part, sound: bytes) -> None:
-        """The answer's, in the upstream's format: to listeners at once, to the leg at the caller's pace."""
+        """Takes a piece of the answer, in the upstream's format.
+
+        Listeners get it at once, the leg plays it in real time.
+        """
         self._turn_to(part)
         self._output.brings_packets(part.response_id == self._passed_response)
         self._to_leg(self._output.push(sound))
 
     def end(self) -> None:
-        """The call is over: what was held back of the caller's sound goes out."""
+        """Sends what was held back of the caller's sound, because the call is over."""
         self._input.end()
 
     def end_output(self, response_id: str) -> None:
-        """A part of this response is complete: what the resamplers held back goes out."""
+        """Sends what the resamplers held back, because a part of this response is complete."""
         part = self._output.part_of(response_id)
         if part is not None:
             self._turn_to(part)
@@ -227,13 +232,13 @@ class Track:
     def __init__(self, name: TrackName, replay: Replay, *, on_unheard: Callable[[], None]) -> None:
         self.name = name
         self.part: Part | None = None
-        """Which part of which response the sound belongs to; None for the caller's. ``begin`` sets it."""
+        """The part of a response that the sound belongs to; None for the caller's sound. ``begin`` sets it."""
         self._replay = replay
         self._on_unheard = on_unheard
         self._converter = SoundConverter(PCM16)
         self._compressors: dict[AudioFormat, Compressor] = {}
         self._others: dict[str, tuple[Part, SoundConverter, dict[AudioFormat, Compressor]]] = {}
-        """Of responses that another one has interrupted; they go on where they were."""
+        """The state of responses that another one has interrupted; each goes on where it was."""
         self._is_ended = True
         self._positions: dict[AudioFormat, int] = {}  # of what is compressed here, Opus excepted, in samples
         self._taken: AudioFormat | None = None
@@ -244,12 +249,12 @@ class Track:
         self._clock = PacketClock()  # of Opus, whoever made it
 
     def begin(self, part: Part) -> None:
-        """What comes from now on belongs to this part."""
+        """From now on the sound belongs to this part."""
         self.part = part
         self._clock.restart()
 
     def follow(self, source: AudioFormat, taken: AudioFormat | None) -> None:
-        """The formats, as they are from now on."""
+        """Sets the formats that count from now on."""
         if source is self._converter.source and taken is self._taken:
             return
         if source is not self._converter.source:
@@ -267,12 +272,15 @@ class Track:
 
     @property
     def wants_samples(self) -> bool:
-        """Somebody listens to what is made of samples, or did a moment ago; Opus only is if no packets come."""
+        """Whether somebody listens to a format that is made of samples, or did a moment ago.
+
+        Opus is one if no packets come.
+        """
         return any(stream.format is not OPUS for stream in self._streams.values())
 
     @property
     def wants_packets(self) -> bool:
-        """Somebody listens to Opus, or did a moment ago."""
+        """Whether somebody listens to Opus, or did a moment ago."""
         return any(stream.format is OPUS for stream in self._streams.values())
 
     def part_of(self, response_id: str) -> Part | None:
@@ -297,7 +305,7 @@ class Track:
         self._want()
 
     def push(self, sound: bytes) -> bytes:
-        """To every stream; returns what is due for the taker."""
+        """Gives sound to every stream; returns what is due for the taker."""
         self._is_ended = False
         source = self._converter.source
         self._ticks += len(sound) // source.bytes_per_sample * (_TICKS_HZ // source.rate_hz)
@@ -314,7 +322,7 @@ class Track:
         self._send_packet(OPUS, packet.payload, placed.timestamp, placed.samples)
 
     def end(self) -> bytes:
-        """What was held back of the sound so far goes out; returns what of it is due for the taker."""
+        """Sends what was held back of the sound so far; returns what of it is due for the taker."""
         self._is_ended = True
         due = self._write(self._converter.flush())
         for audio_format, compressor in tuple(self._compressors.items()):
@@ -349,7 +357,10 @@ class Track:
         listener.streams.add(stream.prefix)
 
     def leave(self, listener: Listener) -> None:
-        """It hears nothing any more. A stream that nobody hears goes on for a while: its listener may come back."""
+        """Takes ``listener`` out.
+
+        A stream that nobody hears goes on for a while, because its listener may come back.
+        """
         for stream in self._streams.values():
             if isinstance(stream, SoundStream) and listener in stream.listeners:
                 stream.listeners.remove(listener)
@@ -370,7 +381,7 @@ class Track:
         stream.subscriptions.append(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """It gets nothing any more; what was made for it alone is made no longer."""
+        """Takes the consumer out; what was made for it alone is made no longer."""
         for kind, stream in tuple(self._streams.items()):
             if isinstance(stream, SubscribedStream) and subscription in stream.subscriptions:
                 stream.subscriptions.remove(subscription)
@@ -421,7 +432,10 @@ class Track:
         self._want(stream.format)
 
     def _want(self, before: AudioFormat | None = None) -> None:
-        """Makes what the streams need, and no longer what nobody needs: ``before`` was needed until now."""
+        """Begins to make what the streams need, and stops making what none needs any more.
+
+        ``before`` was needed until now.
+        """
         formats = {stream.format for stream in self._streams.values()}
         compressed = {each for each in formats if each.is_compressed}
         unneeded = [before] if before is not None else []

@@ -25,16 +25,18 @@ _OBJECT_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class KeepLimits:
-    """In bytes; what a conversation keeps are its items, its configuration and what its upstream has not answered."""
+    """Limits in bytes of what a conversation keeps: its items, its configuration and what its upstream has not
+    answered.
+    """
 
     of_conversation: int = 32 * 1024 * 1024
     of_key: int = 64 * 1024 * 1024
-    """Of all conversations that one minted key has opened."""
+    """The limit of all conversations together that one minted key has opened."""
     of_process: int = 512 * 1024 * 1024
 
 
 class Budget:
-    """``limit_bytes`` for ``what``, which an error names; without a limit it only counts."""
+    """A budget of ``limit_bytes`` for ``what``, which an error names; without a limit it only counts."""
 
     def __init__(self, limit_bytes: int | None = None, *, what: str = "", whole: "Budget | None" = None) -> None:
         self.used_bytes = 0
@@ -43,11 +45,11 @@ class Budget:
         self._whole = whole
 
     def part(self, limit_bytes: int, *, what: str) -> "Budget":
-        """A budget within this one."""
+        """Makes a budget within this one."""
         return Budget(limit_bytes, what=what, whole=self)
 
     def refusal(self, size: int, *, spare: bool = False) -> BadEvent | None:
-        """Why ``size`` bytes do not fit here or in a wider budget; ``spare``: leaving room for answers."""
+        """Why ``size`` bytes do not fit here or in a wider budget; ``spare`` leaves room for answers."""
         if self.limit_bytes is not None:
             left = self.limit_bytes - self.used_bytes
             if spare:
@@ -58,7 +60,7 @@ class Budget:
         return None if self._whole is None else self._whole.refusal(size, spare=spare)
 
     def require(self, size: int, *, spare: bool = False) -> None:
-        """Raises that refusal, if there is one."""
+        """Raises what ``refusal`` returns, if it returns one."""
         refusal = self.refusal(size, spare=spare)
         try:
             if refusal is not None:
@@ -73,7 +75,7 @@ class Budget:
             self._whole.charge(size)
 
     def close(self) -> None:
-        """Gives everything back; what is charged from now on concerns nobody."""
+        """Gives everything back to the wider budget; what is charged from now on is not counted there."""
         if self._whole is not None:
             self._whole.charge(-self.used_bytes)
             self._whole = None
@@ -108,7 +110,10 @@ def size_of(value: Any) -> int:
 
 
 def _estimate_of(value: Any) -> int:
-    """What many values take, without a step of ours for each; the letters of a text are as wide as its widest one."""
+    """Estimates what many values take from their JSON.
+
+    Python stores each letter of a text as wide as its widest one.
+    """
     json = msgspec.json.encode(value)
     objects = _OBJECT_BYTES * values_in(json)
     if json.isascii():

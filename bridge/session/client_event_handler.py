@@ -22,7 +22,7 @@ _UNSUPPORTED_DATA, _INVALID_DATA, _TOO_BIG = 1003, 1007, 1009  # close codes, RF
 
 
 class ClientEventHandler:
-    """Few events are answered here (sound, what concerns a listener alone, playback); the rest goes to the upstream."""
+    """Answers the few events that are about sound, playback or one listener alone; all others go to the upstream."""
 
     def __init__(
         self,
@@ -74,18 +74,18 @@ class ClientEventHandler:
             listener.count_unreadable(_INVALID_DATA, "not JSON")
 
     def _unforeseen(self, failure: Exception) -> BridgeError:
-        """What nobody thought of costs one event, and is told and logged."""
+        """An error that nobody foresaw costs one event. It is logged, and its sender is told."""
         self._log.error("session.event_failed", exc_info=failure)
         return BridgeError("Something went wrong in the server while this event was carried out.")
 
     def refuse_binary(self, listener: Listener) -> None:
-        """A binary message: it carries no event."""
+        """Refuses a binary message, which carries no event."""
         error = BadEvent("Events are JSON text; a binary message is none.", code="invalid_json")
         self._hub.tell(listener, server.error_event(error))
         listener.count_unreadable(_UNSUPPORTED_DATA, "events are JSON text")
 
     def refuse_long_text(self, listener: Listener, chars: int) -> None:
-        """A message that is too long to be read: said, then closed."""
+        """Refuses a message that is too long to be read, and closes the socket."""
         error = BadEvent(f"A message of {chars} bytes is over the limit of 15 MiB.", code="event_too_large")
         self._hub.tell(listener, server.error_event(error))
         listener.close(_TOO_BIG, "message over 15 MiB")

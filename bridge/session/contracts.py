@@ -15,18 +15,23 @@ __all__ = ["Downstream", "Upstream"]
 
 
 class Downstream(Protocol):
-    """What an upstream reports to."""
+    """The session, as an upstream reports to it."""
 
     def deliver_event(self, event: ServerEvent, body: Body | None = None) -> None:
-        """A server event, sound excepted; ``body`` if it holds more than ``event`` knows of."""
+        """Takes a server event other than sound.
+
+        ``body`` is its JSON if that holds more than ``event`` has fields for.
+        """
         ...
 
     def deliver_audio(self, part: Part, sound: bytes) -> None:
-        """A piece of the answer's sound, in the upstream's ``output_format``."""
+        """Takes a piece of the answer's sound, in the upstream's ``output_format``."""
         ...
 
     def upstream_changed(self) -> None:
-        """Its ``input_format``, ``output_format`` or ``passage`` may be another one, although it has said nothing."""
+        """The upstream's ``input_format``, ``output_format`` or ``passage`` may have changed, without an event that
+        says so.
+        """
         ...
 
     def upstream_closed(self, error: BridgeError | None) -> None:
@@ -35,11 +40,14 @@ class Downstream(Protocol):
 
 
 class Upstream(Protocol):
-    """Who answers."""
+    """Whoever answers a session."""
 
     @property
     def passage(self) -> PassingUpstream | None:
-        """What Opus may pass through as it is, if anything; another one whenever the upstream is replaced."""
+        """The passage by which Opus goes through as it is, if there is one.
+
+        It changes whenever the upstream is replaced.
+        """
         ...
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
@@ -51,24 +59,27 @@ class Upstream(Protocol):
 
     @property
     def input_format(self) -> AudioFormat:
-        """In which it takes the caller's sound; may change whenever the session's configuration does."""
+        """The format in which it takes the caller's sound; it may change whenever the session's configuration does."""
         ...
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which it delivers the answer's sound; may change whenever the session's configuration does."""
+        """The format in which it delivers the answer; it may change whenever the session's configuration does."""
         ...
 
     def receive_client_event(self, message: ClientMessage) -> None:
-        """A client event, ``input_audio_buffer.append`` excepted; raises ``BadEvent`` if it cannot be done."""
+        """Takes a client event other than ``input_audio_buffer.append``.
+
+        Raises ``BadEvent`` if it cannot be carried out.
+        """
         ...
 
     def receive_caller_audio(self, sound: bytes) -> None:
-        """A piece of the caller's sound, in ``input_format``."""
+        """Takes a piece of the caller's sound, in ``input_format``."""
         ...
 
     def stats(self) -> UpstreamStats:
-        """Who answers, and how that went so far."""
+        """The stats of the upstream: who answers, and how that has gone so far."""
         ...
 
     async def aclose(self) -> None:

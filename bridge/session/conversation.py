@@ -41,11 +41,11 @@ class Conversation:
 
     @property
     def last_item_id(self) -> str | None:
-        """The end of the conversation; None while it is empty."""
+        """The id of the last item; None while the conversation is empty."""
         return self._order[-1] if self._order else None
 
     def items(self) -> list[Item]:
-        """All of them, oldest first."""
+        """All items, oldest first."""
         return [self._items[item_id] for item_id in self._order]
 
     def require_room(self) -> None:
@@ -94,7 +94,7 @@ class Conversation:
         return self._keep(item_id, item)
 
     def resized(self, item_id: str) -> BadEvent | None:
-        """The item has changed. Returns why it can be kept no more as it is, if that is so."""
+        """Counts an item anew that has changed. Returns why it cannot be kept as it is any more, if so."""
         item = self._items.get(item_id)
         return None if item is None else self._keep(item_id, item)
 
@@ -125,14 +125,14 @@ class Conversation:
         return item
 
     def clear(self) -> None:
-        """Nobody asks for any item any more."""
+        """Forgets all items, because nobody will ask for one any more."""
         self._items.clear()
         self._order.clear()
         self._budget.charge(-sum(self._sizes.values()))
         self._sizes.clear()
 
     def remove(self, item_id: str) -> None:
-        """The item is gone, if it was there."""
+        """Removes the item, if it is there."""
         if item_id in self._items:
             self._drop(item_id)
             self._order.remove(item_id)

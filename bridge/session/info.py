@@ -13,27 +13,27 @@ _BY_THE_CLIENT = frozenset({"peer_not_connected", "no_media", "peer_lost", "peer
 
 @dataclass(slots=True)
 class CallInfo:
-    """What is known of a session from outside."""
+    """What others may know of a call."""
 
     context: CallContext
     transport: Transport
     model: str
     started_at: float
-    """Unix time."""
+    """When it began, as Unix time."""
     key_id: str = "api"
-    """The key that opened it, for those that see their own calls only."""
+    """The id of the key that opened it. A minted key sees the calls that it opened."""
     is_transcription: bool = False
-    """The session only writes down what is said."""
+    """True if the session only transcribes."""
     names_model: bool = True
-    """Somebody asked for the model; else it is a default, and each upstream may have its own."""
+    """True if the client named the model; else it is a default, and each upstream may have its own."""
     dialect: Dialect = Dialect.GA
-    """What the leg's data channel speaks."""
+    """The dialect of the leg's data channel."""
     temperature: float | None = None
-    """What a client has opened the session with, if its dialect has one."""
+    """The temperature with which a client has opened the session, if its dialect has one."""
     dtmf_items: bool = False
-    """Keys that the caller presses are written into the conversation."""
+    """True if keys that the caller presses are added to the conversation as items."""
     warnings: tuple[CallWarning, ...] = ()
-    """What of the call's beginning could not be used."""
+    """The parts of the offer or of the request that could not be used."""
     metadata: dict[str, str] = field(init=False)
     """What a telephone call brought with it, or the application in a beta session, whose clients may change it."""
 
@@ -42,17 +42,17 @@ class CallInfo:
 
     @property
     def id(self) -> str:
-        """By which listeners find it."""
+        """The id by which listeners find the call."""
         return self.context.call_id
 
     @property
     def session_id(self) -> str:
-        """Of its Realtime session."""
+        """The id of its Realtime session."""
         return self.context.session_id
 
 
 def result_of(error: BridgeError | None) -> CallResult:
-    """The one word with which every call ends."""
+    """The result of a call, in one word."""
     if error is None:
         return CallResult.SUCCESS
     if error.type == "invalid_request_error" or error.code in _BY_THE_CLIENT:

@@ -23,7 +23,7 @@ __all__ = ["TRANSITIONS", "LegPort", "LegPortState", "Legs", "LegsOwner"]
 
 
 class LegsOwner(Protocol):
-    """What the legs of a call ask of it."""
+    """The session, as the legs of a call see it."""
 
     def receive_client_text(self, listener: Listener, text: str) -> None:
         """A client event came over the leg's data channel."""
@@ -34,23 +34,23 @@ class LegsOwner(Protocol):
         ...
 
     def give_up(self) -> None:
-        """Nobody has come back, and nobody will."""
+        """Ends the call, because nobody has come back and nobody will."""
         ...
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The call's leg is gone, and with it the call."""
+        """Ends the call, because its leg is gone."""
         ...
 
 
 class LegPortState(StrEnum):
-    """What of a leg reaches its call."""
+    """How much of a leg reaches its call."""
 
     CONNECTING = "connecting"
-    """Only that it is there, or gone: another leg may be the call's."""
+    """Only that it is connected or gone. Another leg may be the call's."""
     CURRENT = "current"
-    """Everything."""
+    """Everything reaches the call."""
     HANGING_UP = "hanging_up"
-    """Only that it is gone."""
+    """Only that it is gone reaches the call."""
     GONE = "gone"
 
 
@@ -72,7 +72,7 @@ class LegPort:
     def __init__(self, legs: "Legs", router: AudioRouter, *, may_come_back: bool, log: FilteringBoundLogger) -> None:
         self.leg: Leg | None = None
         self.after: str | None = None
-        """The event behind which its data channel goes on."""
+        """The id of the event behind which its data channel goes on."""
         self.may_come_back = may_come_back
         self._legs = legs
         self._router = router
@@ -80,11 +80,11 @@ class LegPort:
 
     @property
     def state(self) -> LegPortState:
-        """What of the leg passes."""
+        """How much of the leg reaches the call."""
         return self._machine.state
 
     def enter(self, state: LegPortState) -> None:
-        """``Legs`` says which leg is the call's."""
+        """Enters a state; ``Legs`` calls this."""
         self._machine.enter(state)
 
     def leg_connected(self) -> None:
@@ -97,7 +97,7 @@ class LegPort:
             self._router.receive_caller_audio(sound)
 
     def channel_opened(self, sink: Sink) -> None:
-        """The leg has a channel for events."""
+        """The leg has opened its data channel for events."""
         if self._machine.state in (_CURRENT, _HANGING_UP):
             self._legs.channel_opened(self, sink)
 
@@ -112,12 +112,12 @@ class LegPort:
             self._legs.receive_dtmf(key)
 
     def played(self, event: Played) -> None:
-        """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
+        """Takes an event of the leg's ledger: a response starts or stops being heard, or a mark is reached."""
         if self._machine.state is _CURRENT:
             self._legs.played(event)
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The leg is gone; ``Legs`` knows whether that matters."""
+        """The leg is gone. ``Legs`` decides whether the call ends."""
         self._legs.closed(self, reason, error)
 
 
@@ -144,25 +144,25 @@ class Legs:
         self._log = log
         self._current: LegPort | None = None
         self._next: LegPort | None = None
-        """Of a leg that is to take the place of the present one, and has not connected yet."""
+        """The port of a leg that has not connected yet, and is to take the place of the present one."""
 
     @property
     def current(self) -> Leg | None:
-        """The call's leg, or the last one that it had."""
+        """The call's leg; if it has none now, the last one that it had."""
         return None if self._current is None else self._current.leg
 
     @property
     def all(self) -> list[Leg]:
-        """The call's leg, and the one that is about to take its place."""
+        """The call's leg, and the leg that is about to take its place."""
         return [port.leg for port in (self._current, self._next) if port is not None and port.leg is not None]
 
     @property
     def is_connecting(self) -> bool:
-        """A leg is about to take the place of the present one."""
+        """Whether a leg is about to take the place of the present one."""
         return self._next is not None
 
     def new_port(self, *, may_come_back: bool = True) -> LegPort:
-        """What a new leg reports to."""
+        """Makes the port that a new leg reports to."""
         return LegPort(self, self._router, may_come_back=may_come_back, log=self._log)
 
     def take(self, leg: Leg, port: LegPort, *, after: str | None = None) -> None:
@@ -192,7 +192,7 @@ class Legs:
     # From the ports
 
     def connected(self, port: LegPort) -> None:
-        """A leg takes the place of the one before: what was not heard by then is cut off; the upstream knows where."""
+        """Makes this leg the call's. What the last leg had not played is cut off, and the upstream is told where."""
         if port is self._next and port.leg is not None:
             before, self._next = self._current, None
             self._lifetime.come_back()
@@ -206,12 +206,12 @@ class Legs:
             self._lifetime.connect(self._info.transport)
 
     def channel_opened(self, port: LegPort, sink: Sink) -> None:
-        """The leg's data channel is one more listener, without sound; a later one takes the place of the first."""
+        """Makes the leg's data channel a listener without sound; a later channel takes the place of the first."""
         after, port.after = port.after, None
         self._audience.attach_channel(sink, self._info.dialect, after)
 
     def receive_text(self, text: str) -> None:
-        """A client event over the data channel."""
+        """Takes a client event that came over the data channel."""
         if self._audience.channel is not None:
             self._call.receive_client_text(self._audience.channel, text)
 
@@ -220,12 +220,12 @@ class Legs:
         self._call.receive_dtmf(key)
 
     def played(self, event: Played) -> None:
-        """What the caller has heard."""
+        """Takes what the ledger says of what the caller has heard."""
         self._lifetime.touch()
         self._playback.played(event)
 
     def closed(self, port: LegPort, reason: str, error: BridgeError | None) -> None:
-        """A leg that was lost is waited for; one that hung up is not, unless another one is about to come."""
+        """Waits for the caller if the leg was lost. If it hung up, the call ends, unless another leg is connecting."""
         if port is self._next:
             self._next = None
             port.enter(_GONE)
@@ -251,7 +251,7 @@ class Legs:
         self._drop(port)
 
     def _drop(self, port: LegPort) -> None:
-        """Nothing of it passes any more."""
+        """Lets nothing of this leg through any more."""
         if port.state is not _GONE:
             port.enter(_GONE)
         self._audience.leave_channel()

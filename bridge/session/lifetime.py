@@ -21,23 +21,23 @@ from bridge.wire.stats import CallResult, CallState, CallStatus, Transport
 __all__ = ["NORMAL", "TRANSITIONS", "CallLifetime", "CallPhase"]
 
 NORMAL = 1000
-"""The close code of an end that somebody wished for (RFC 6455 section 7.4.1)."""
+"""The close code of a normal end (RFC 6455 section 7.4.1)."""
 
 
 class CallPhase(StrEnum):
-    """Where a call is in its life, to the last detail; outside it is a ``CallState``."""
+    """The phase of a call in full detail; clients are told a ``CallState``."""
 
     CONNECTING = "connecting"
-    """Whoever is the call is on the way: for the first time, or again."""
+    """The caller is connecting: for the first time, or again."""
     CONNECTED = "connected"
     REPLACING = "replacing"
-    """The leg has gone while another one was connecting. Nobody was told."""
+    """The leg has gone while another one was connecting. Listeners were not told."""
     LOST = "lost"
-    """The connection of whoever is the call broke, and listeners were told; it may come back for a while."""
+    """The caller's connection broke, and listeners were told. The caller may come back for a while."""
     OVERDUE = "overdue"
-    """The window is over, but a leg is still connecting."""
+    """The resume window is over, but a leg is still connecting."""
     CLOSING = "closing"
-    """Everybody was told; the leg is hanging up."""
+    """Everybody was told that the call ends; the leg is hanging up."""
     CLOSED = "closed"
 
 
@@ -64,7 +64,7 @@ _OPEN = (_CONNECTING, _CONNECTED, _REPLACING, _LOST, _OVERDUE)
 
 
 class CallLifetime:
-    """One call's. ``on_window_over`` is told if nobody has come back within ``resume_grace_s``."""
+    """The life of one call. ``on_window_over`` is called if the caller has not come back within ``resume_grace_s``."""
 
     def __init__(
         self,
@@ -79,13 +79,13 @@ class CallLifetime:
         self.window = ResumeWindow(resume_grace_s, on_window_over)
         self.closed = asyncio.Event()
         self.setup_ms: int | None = None
-        """From the request until sound could flow."""
+        """The time from the request until sound could flow, in milliseconds."""
         self.result = (CallResult.SUCCESS, "")
-        """How it ended: a word and a reason."""
+        """How it ended: the result, and the reason."""
         self.goodbye = (NORMAL, "")
-        """With which sockets are closed from the end on."""
+        """The close code and the reason with which sockets are closed after the end."""
         self.lost_because: tuple[str, BridgeError | None] = ("", None)
-        """Why the call ends if nobody comes back: a reason, and the error if it was nobody's wish."""
+        """Why the call ends if the caller does not come back: the reason, and the error if there was one."""
         self._info = info
         self._hub = hub
         self._clock = clock
@@ -95,37 +95,37 @@ class CallLifetime:
 
     @property
     def phase(self) -> CallPhase:
-        """Where the call is in its life."""
+        """The phase of the call."""
         return self._machine.state
 
     @property
     def state(self) -> CallState:
-        """The same, as it is told outside."""
+        """The phase as clients are told it."""
         return _STATES[self._machine.state]
 
     @property
     def status(self) -> CallStatus:
-        """How the call is doing, in the words of the beta reference."""
+        """The status of the call, in the words of the beta reference."""
         if self.is_open:
             return CallStatus.ACTIVE
         return CallStatus.ENDED if self.result[0] is CallResult.SUCCESS else CallStatus.ERROR
 
     @property
     def is_open(self) -> bool:
-        """Nobody has ended it."""
+        """Whether nobody has ended the call yet."""
         return self._machine.state in _OPEN
 
     @property
     def seconds(self) -> float:
-        """How long it has been running."""
+        """How long the call has been running."""
         return self._clock() - self._began_at
 
     def touch(self) -> None:
-        """Something has happened in it."""
+        """Notes that something has happened in the call."""
         self._active_at = self._clock()
 
     def idle_left_s(self, idle_timeout_s: float | None) -> float:
-        """How long it may stay as it is before it counts as idle; infinite without a timeout."""
+        """The time until it counts as idle if nothing happens, in seconds; infinite without a timeout."""
         return math.inf if idle_timeout_s is None else self._active_at + idle_timeout_s - self._clock()
 
     def connect(self, transport: Transport) -> None:
@@ -140,7 +140,7 @@ class CallLifetime:
                        connect_ms=connect_ms, **info.context.origin)  # fmt: skip
 
     def lose(self, reason: str, error: BridgeError | None) -> bool:
-        """The connection of whoever is the call broke; False if it is not waited for."""
+        """Notes that the caller's connection broke; False if the call does not wait for the caller."""
         if not self.window.is_possible or self._machine.state is not _CONNECTED:
             return False
         self._machine.enter(_LOST)
@@ -151,12 +151,12 @@ class CallLifetime:
         return True
 
     def replace(self, reason: str, error: BridgeError | None) -> None:
-        """The leg is gone, and the one that is connecting is to take its place."""
+        """Notes that the leg is gone while another one is connecting that is to take its place."""
         self._machine.enter(_REPLACING)
         self.lost_because = reason, error
 
     def come_back(self) -> None:
-        """Whoever is the call has come back, or has come by another way."""
+        """Notes that the caller has come back, or has connected in another way."""
         self.window.end()
         before = self._machine.state
         if before in (_REPLACING, _LOST, _OVERDUE):
@@ -165,16 +165,16 @@ class CallLifetime:
             self._hub.publish_own(CallResumed(call_id=self._info.id))
 
     def overstay(self) -> None:
-        """The window is over, but somebody is on the way."""
+        """Notes that the resume window is over while a leg is connecting."""
         self._machine.enter(_OVERDUE)
 
     @property
     def is_last_chance(self) -> bool:
-        """If the leg that is connecting does not make it, nobody is left."""
+        """Whether the call ends if the leg that is connecting fails."""
         return self._machine.state in (_REPLACING, _OVERDUE)
 
     def begin_end(self, reason: str, error: BridgeError | None, *, code: int, farewell: str) -> CallClosed:
-        """The call ends, and whoever is told so is told this; sockets are closed with ``code`` and ``farewell``."""
+        """Begins the end with this result and reason; sockets are closed with ``code`` and ``farewell``."""
         self._machine.enter(_CLOSING)
         self.window.end()
         self.result = (result_of(error), reason)
@@ -182,6 +182,6 @@ class CallLifetime:
         return CallClosed(call_id=self._info.id, result=self.result[0], reason=reason)
 
     def end(self) -> None:
-        """Nothing is left of it but its upstream."""
+        """Notes that only the upstream is left of the call."""
         self._machine.enter(_CLOSED)
         self.closed.set()

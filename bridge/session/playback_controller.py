@@ -45,18 +45,21 @@ class _Waiting:
 
 
 class PlaybackController:
-    """``upstream`` is told where an answer was cut. ``budget`` is the call's, for what waits."""
+    """Plays answers to the leg.
+
+    ``upstream`` is told where an answer was cut; ``budget`` counts the sound that waits.
+    """
 
     def __init__(self, hub: Hub, budget: Budget, upstream: Upstream, *, log: FilteringBoundLogger) -> None:
         self.leg: Leg | None = None
         self.is_sounding = False
-        """A response is being heard."""
+        """True while a response is being heard."""
         self._hub = hub
         self._kept = Budget(whole=budget)
-        """What waits to be heard."""
+        """Counts the sound that waits to be heard."""
         self._part: Part | None = None
         self._part_bytes = 0
-        """Of the part that was queued last."""
+        """The bytes of the part that was queued last."""
         self._upstream = upstream
         self._log = log
         self._cleared: deque[str] = deque(maxlen=_MAX_REMEMBERED)  # what is still under way of these is not heard
@@ -68,7 +71,7 @@ class PlaybackController:
         self._marks: dict[str, tuple[Listener, str]] = {}
 
     def play(self, part: Part, sound: bytes) -> None:
-        """A piece of an answer, unless its rest was cleared."""
+        """Plays a piece of an answer, unless the rest of that answer was cleared."""
         response_id = part.response_id
         if self.leg is None or response_id in self._cleared:
             return
@@ -88,7 +91,7 @@ class PlaybackController:
             self._pass_turn()
 
     def _queue(self, part: Part, sound: bytes, leg: Leg) -> bool:
-        """To the leg; what it does not take ends the response."""
+        """Gives sound to the leg. If the leg does not take it, the response is cut there."""
         self._item_id = part.item_id
         if part != self._part:
             self._part, self._part_bytes = part, 0
@@ -106,14 +109,14 @@ class PlaybackController:
         return self._kept.used_bytes <= always or self._kept.refusal(size) is None
 
     def _settle(self) -> None:
-        """The budget counts what waits now: some of what waited has been heard."""
+        """Brings the budget up to date, because some of what waited has been heard."""
         waiting = self._waiting_bytes + (0 if self.leg is None else self.leg.waiting_bytes)
         more = waiting - self._kept.used_bytes
         if more:
             self._kept.charge(more)
 
     def _cut_short(self, part: Part, leg: Leg) -> None:
-        """Of this response nothing is heard any more but what is queued, or waits for its turn."""
+        """Leaves out the rest of this response; what is queued or waits for its turn is still heard."""
         self._cleared.append(part.response_id)
         waiting = self._waiting[part.response_id].things if part.response_id in self._waiting else ()
         size = sum(len(thing[1]) for thing in waiting if not isinstance(thing, str) and thing[0] == part)
@@ -129,7 +132,7 @@ class PlaybackController:
         )
 
     def _pass_turn(self) -> None:
-        """Whoever has waited longest is heard next, up to one that is not done yet."""
+        """Plays the responses that have waited longest, up to one that is not done yet."""
         self._turn = ""
         while self._waiting and not self._turn and self.leg is not None:
             response_id = next(iter(self._waiting))
@@ -148,7 +151,7 @@ class PlaybackController:
                 self._turn = response_id
 
     def forward(self, part: Part, passed: PassedPacket) -> bool:
-        """A packet of an answer, as it came; False if the leg takes only sound, or is still playing some."""
+        """Passes on a packet of an answer; False if the leg takes only samples, or is still playing some."""
         if part.response_id in self._cleared:
             return True
         passage = None if self.leg is None else self.leg.passage
@@ -158,7 +161,7 @@ class PlaybackController:
         return passage.forward(part, passed)
 
     def end(self, response_id: str) -> None:
-        """No more of this response will come."""
+        """Notes that this response is complete."""
         self._done.append(response_id)
         if self.leg is None:
             return
@@ -170,7 +173,7 @@ class PlaybackController:
             self._pass_turn()
 
     def played(self, event: Played) -> None:
-        """The leg's ledger: a response begins or ceases to be heard, or a mark is reached."""
+        """Takes an event of the leg's ledger: a response starts or stops being heard, or a mark is reached."""
         if isinstance(event, Marked):
             self._answer_mark(event.mark_id, "played")
             return
@@ -180,7 +183,7 @@ class PlaybackController:
         self._hub.publish(kind(response_id=event.response_id))
 
     def mark(self, listener: Listener, name: str) -> None:
-        """Comes back when the sound before it has been played; raises ``BadEvent``."""
+        """Sets a mark, which comes back when the sound before it has been played; raises ``BadEvent``."""
         if self.leg is None:
             raise BadEvent("Marks are known to whoever plays: in this session that is the client.", param="type")
         if len(self._marks) >= _MAX_MARKS:
@@ -193,13 +196,13 @@ class PlaybackController:
             self._answer_mark(mark_id, "played")
 
     def clear_on_request(self) -> None:
-        """As a client asks; raises ``BadEvent``."""
+        """Clears as ``clear`` does, for a client's event; raises ``BadEvent``."""
         if self.leg is None:
             raise BadEvent("Only over WebRTC does the server play; here the client does.", param="type")
         self.clear()
 
     def clear(self, *, is_taken_back: bool = False) -> None:
-        """Stops what plays, says so, and tells the upstream how much was heard, unless the upstream took it back."""
+        """Stops what plays, tells clients, and tells the upstream how much was heard, unless that deleted the item."""
         cut = self.leg.clear() if self.leg is not None else None
         unheard = self._drop_waiting()
         self._settle()
@@ -222,7 +225,7 @@ class PlaybackController:
             )
 
     def _drop_waiting(self) -> list[Heard]:
-        """Nobody has a turn any more; the parts that waited for theirs, none of which was heard."""
+        """Drops all responses that wait for their turn; returns their parts, none of which was heard."""
         things = [thing for waiting in self._waiting.values() for thing in waiting.things]
         self._turn = ""
         self._waiting.clear()
@@ -236,7 +239,7 @@ class PlaybackController:
             self._log.debug("session.truncate_refused", message=error.message)
 
     def follow(self, event: server.ServerEvent, state: SessionState) -> None:
-        """What everybody was told may stop an answer, or be its end."""
+        """Looks whether an event that everybody was told stops an answer, or ends it."""
         if isinstance(event, server.InputAudioBufferSpeechStarted):
             if state.lets_speech_interrupt:
                 self.clear()
@@ -246,7 +249,7 @@ class PlaybackController:
             self.take_back(event.item_id)
 
     def take_back(self, item_id: str) -> None:
-        """The item is deleted: what of it waits to be heard is not heard."""
+        """Drops the sound of a deleted item that waits to be heard."""
         if item_id == self._item_id:
             self.clear(is_taken_back=True)
 

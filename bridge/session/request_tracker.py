@@ -18,29 +18,29 @@ class _Asked:
     listener: Listener
     event_id: str
     has_own_id: bool
-    """The client gave the id; else it is ours, and no answer shows it."""
+    """True if the client gave the id. Else it is ours, and no answer shows it."""
     item_id: str | None
 
 
 class RequestTracker:
-    """Who sent which of the last client events, whenever the upstream answers."""
+    """Remembers who sent each of the last client events, until the upstream answers."""
 
     def __init__(self) -> None:
         self._asked: deque[_Asked] = deque(maxlen=_MAX_ASKED)
 
     def remember(self, listener: Listener, event: client.ClientEvent | client.OtherEvent) -> None:
-        """``event`` goes to the upstream; without an id it gets one, so that an error in it can be told."""
+        """Remembers an event that goes to the upstream. If it has no id it gets one, so that an error names it."""
         has_own_id = event.event_id is not None
         event.event_id = event.event_id or new_id("event")
         item_id = event.item_id if isinstance(event, client.ConversationItemRetrieve) else None
         self._asked.append(_Asked(listener, event.event_id, has_own_id, item_id))
 
     def forget_last(self) -> None:
-        """It was answered already."""
+        """Forgets the last event, because it was answered already."""
         self._asked.pop()
 
     def find(self, event: server.ServerEvent) -> Listener | None:
-        """Whom alone ``event`` is for; None if it is for everyone."""
+        """The only listener that ``event`` is for; None if it is for everyone."""
         for asked in self._asked:
             if isinstance(event, server.Error):
                 if asked.event_id != event.error.event_id:

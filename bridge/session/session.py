@@ -67,7 +67,7 @@ class Session:
         self.info = info
         self.state = SessionState(SessionConfig(), budget=budget)
         self.send_lock = asyncio.Lock()
-        """Held by whoever sends an event: a long one is carried out in pieces, and nobody's comes in between."""
+        """Held while an event is carried out: a long one takes several pieces, and no other comes in between."""
         self.lifetime = CallLifetime(
             info, hub, clock=clock, resume_grace_s=resume_grace_s, on_window_over=self._window_over, log=log
         )
@@ -105,14 +105,17 @@ class Session:
         return self.info.context
 
     def start(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
-        """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for, as written."""
+        """Begins the conversation with the upstream.
+
+        ``wanted`` is the part of ``config`` that was asked for, as written.
+        """
         self.state.begin(config, wanted)
         self._upstream.start(self, self.state)
 
     # What clients say
 
     def receive_client_text(self, listener: Listener, text: str) -> None:
-        """One message from a listener; whatever is wrong with it is answered by an ``error`` event."""
+        """Takes one message from a listener. Whatever is wrong with it is answered by an ``error`` event."""
         for _ in self.receive_client_text_in_pieces(listener, text):
             pass
 
@@ -128,11 +131,11 @@ class Session:
                 return
 
     def refuse_long_text(self, listener: Listener, chars: int) -> None:
-        """A message that is too long to be read: said, then closed."""
+        """Refuses a message that is too long to be read, and closes the socket."""
         self._client_events.refuse_long_text(listener, chars)
 
     def refuse_binary(self, listener: Listener) -> None:
-        """A binary message: said, and closed when nothing else comes."""
+        """Refuses a binary message. A socket that sends nothing else is closed."""
         if self.lifetime.is_open:
             self._client_events.refuse_binary(listener)
 
@@ -152,7 +155,7 @@ class Session:
             self.close(reason, error=error)
 
     def receive_dtmf(self, key: str) -> None:
-        """The caller pressed a key: told to all, and if that is wanted a message of the caller's."""
+        """Tells everybody which key the caller pressed, and adds it to the conversation if the settings say so."""
         if not self.lifetime.is_open:
             return
         received_at = int(self.info.started_at + self.lifetime.seconds)
@@ -165,7 +168,7 @@ class Session:
     # What the upstream says
 
     def deliver_event(self, event: server.ServerEvent, body: server.Body | None = None) -> None:
-        """A server event for everyone; ``body`` is what is said of it if that is more than ``event`` knows."""
+        """Takes a server event for everyone; ``body`` is its JSON if that holds more than ``event`` has fields for."""
         not_kept = self.state.follow(event, body)
         self.lifetime.touch()
         if isinstance(event, server.SessionCreated):
@@ -190,16 +193,19 @@ class Session:
         self._playback.follow(event, self.state)
 
     def deliver_audio(self, part: Part, sound: bytes) -> None:
-        """The answer's sound, in the upstream's format: to the leg at the caller's pace, to listeners at once."""
+        """Takes a piece of the answer, in the upstream's format.
+
+        Listeners get it at once, the leg plays it in real time.
+        """
         self.state.has_spoken = True
         self._router.deliver_answer(part, sound)
 
     def upstream_changed(self) -> None:
-        """Another one answers from now on, or the same in another way."""
+        """Follows a change of the upstream: another one answers, or the same one in other formats."""
         self._router.settle_formats()
 
     def upstream_closed(self, error: BridgeError | None) -> None:
-        """Nobody answers any more: the call ends, with the upstream's own error."""
+        """Ends the call with the upstream's error, because nobody answers any more."""
         if error is None:
             self.close("upstream_closed")
             return
@@ -213,7 +219,10 @@ class Session:
     def close(
         self, reason: str, *, error: BridgeError | None = None, code: int = NORMAL, farewell: str | None = None
     ) -> None:
-        """Ends the conversation; sockets close with ``code`` and ``farewell``, or the first reason's slug."""
+        """Ends the conversation.
+
+        Sockets are closed with ``code`` and ``farewell``, or with the slug of the first reason.
+        """
         if not self.lifetime.is_open:
             return
         leg = self.legs.current
@@ -227,19 +236,19 @@ class Session:
             self._finish()
 
     def expire(self, limit_s: float) -> None:
-        """The longest time that a call may take is over."""
+        """Ends the call, because it has taken the longest time that a call may take."""
         minutes = f"{limit_s / 60:g} minutes" if limit_s >= 60 else f"{limit_s:g} seconds"
         message = f"Your session hit the maximum duration of {minutes}."
         self.audience.hub.publish(server.error_event(BadEvent(message, code="session_expired")))
         self.close("session_expired", code=_GOING_AWAY, farewell=message)
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The call's leg is gone, and with it the call."""
+        """Ends the call, because its leg is gone."""
         self.close(reason, error=error)
         self._finish()
 
     def give_up(self) -> None:
-        """Nobody has come back, and nobody will."""
+        """Ends the call, because nobody has come back and nobody will."""
         reason, error = self.lifetime.lost_because
         self.close(reason, error=error)
 
@@ -285,7 +294,7 @@ class Session:
         return self.lifetime.idle_left_s(idle_timeout_s)
 
     def stats(self, *, in_full: bool = False) -> CallStats:
-        """The call as ``GET /v1/calls`` has it; in full with the session's configuration."""
+        """The call as ``GET /v1/calls`` lists it; in full it has the session's configuration as well."""
         info, leg = self.info, self.legs.current
         return CallStats(
             id=info.id,
@@ -309,7 +318,7 @@ class Session:
         )
 
     def _bearers(self) -> list[BearerStats]:
-        """Who brings the caller's sound: a leg, or the owner's socket; nobody while the call is being connected."""
+        """What brings the caller's sound: a leg or the owner's socket; nothing while the call is being connected."""
         leg, owner, kind = self.legs.current, self.audience.owner, self.info.transport
         if leg is not None:
             return [BearerStats(kind, leg.input_format.name, leg.output_format.name, leg.stats())]

@@ -39,26 +39,26 @@ class SessionState:
         self, config: SessionConfig, wanted: server.Body | None = None, *, budget: Budget | None = None
     ) -> None:
         self.budget = budget or Budget()
-        """Of all that is kept of the session."""
+        """The budget of everything that the session keeps."""
         self.config = config
         self._config_bytes = 0
         self.wanted = wanted or {}
-        """What of it was asked for, as it was written; the rest is for the upstream to say."""
+        """The part of the configuration that was asked for, as it was written; the upstream says the rest."""
         self._told: server.Body | None = None
         """The configuration as the upstream wrote it, with what ``config`` does not know."""
         self.conversation = Conversation(self.budget)
         self.responses: dict[str, items.Response] = {}
-        """Those in progress, by id: one in the conversation, and any number beside it."""
+        """The responses in progress, by id: one in the conversation, and any number beside it."""
         self.is_set_up = False
-        """A client has updated it: the model is fixed."""
+        """True if a client has updated the session; from then on the model is fixed."""
         self.has_spoken = False
-        """Sound was output: the voice is fixed."""
+        """True if sound was given out; from then on the voice is fixed."""
         self.usage = items.Usage.of()
-        """Of all responses so far."""
+        """The usage of all responses so far."""
         self.rate_limits: list[server.RateLimit] = []
 
     def begin(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
-        """What the session is opened with; see ``wanted``."""
+        """Sets what the session is opened with; see ``wanted``."""
         self.config = config
         self.wanted = wanted or {}
 
@@ -102,7 +102,7 @@ class SessionState:
 
     @property
     def modalities(self) -> Sequence[str]:
-        """In what answers are given."""
+        """The modalities in which answers are given."""
         modalities = self.config.output_modalities
         return modalities if modalities is not UNSET else ["audio"]
 
@@ -114,18 +114,18 @@ class SessionState:
 
     @property
     def lets_speech_interrupt(self) -> bool:
-        """Who begins to speak stops the answer that is being heard."""
+        """Whether a caller who begins to speak stops the answer that is being heard."""
         turns = self.turn_detection
         return turns is None or turns.interrupt_response
 
     @property
     def has_answers(self) -> bool:
-        """It is a conversation; a transcription session only listens."""
+        """Whether the session gives answers; a transcription session does not."""
         return self.config.type != "transcription"
 
     @property
     def answers_turns(self) -> bool:
-        """A caller's turn is answered without anybody asking."""
+        """Whether each turn of the caller is answered without a ``response.create``."""
         turns = self.turn_detection
         return self.has_answers and turns is not None and turns.create_response
 
@@ -265,7 +265,7 @@ class SessionState:
         self.is_set_up = True
 
     def _set(self, config: SessionConfig) -> None:
-        """There is one configuration, however big; what it takes, items have not."""
+        """Sets the configuration. It may be big; the bytes that it takes are not there for items."""
         size = size_of(config)
         self.budget.charge(size - self._config_bytes)
         self.config, self._config_bytes = config, size
@@ -325,7 +325,7 @@ def _content(item: items.Item, index: int) -> items.Content | None:
 
 
 def _words(item: items.Item) -> str:
-    """All that is written or known to have been said in an item."""
+    """All words of an item: those that are written, and those that are known to have been said."""
     if isinstance(item, items.FunctionCall):
         return item.arguments
     if isinstance(item, items.FunctionCallOutput):

@@ -1,4 +1,4 @@
-"""What waits for one listener that cannot take it now, within bounds: sound is dropped oldest first, events never."""
+"""What waits for a slow listener, within bounds: the oldest sound is dropped first, and events are never dropped."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ class Limits:
     """How much one listener may be behind."""
 
     backlog_bytes: int = 1024 * 1024
-    """Of live sound, and of control events; of an answer's sound, which comes faster than it plays, 16 times that."""
+    """For live sound, and for control events. An answer comes faster than it plays, and may take 16 times as much."""
     backlog_ms: int = 5000
-    """Of live sound."""
+    """For live sound."""
     replay_bytes: int = 1024 * 1024
-    """Of events, and as many of sound, that are kept of each call for those who come back."""
+    """For the events of a call that are kept for listeners who come back, and as much again for its sound."""
 
 
 class ListenerBacklog:
-    """One listener's; control events and sound leave it in the order in which they came."""
+    """The backlog of one listener; control events and sound leave it in the order in which they came."""
 
     def __init__(self, limits: Limits, codec: Codec = GA) -> None:
         self.size = 0
-        """In bytes, of which a large event counts as 64 KiB."""
+        """Its size in bytes; a large event counts as 64 KiB."""
         self.dropped_events = 0
         self.dropped_ms = 0
         self._limits = limits
@@ -50,7 +50,7 @@ class ListenerBacklog:
         return bool(self._control or self._sound)
 
     def keep(self, message: EncodedMessage) -> bool:
-        """One more, for which sound may have to go; False if there is no room left for control events."""
+        """Keeps one more message, for which sound may be dropped; False if there is no room left for control events."""
         self._order += 1
         if message.audio_ms:
             self._sound.append((self._order, message))
@@ -68,7 +68,7 @@ class ListenerBacklog:
         return self._control_bytes <= limits.backlog_bytes
 
     def take(self, last_event_id: str) -> EncodedMessage:
-        """The oldest; if sound was dropped, a report behind ``last_event_id`` stands in its place."""
+        """Takes the oldest message out. If sound was dropped, a report behind ``last_event_id`` comes in its place."""
         is_sound = bool(self._sound) and (not self._control or self._sound[0][0] < self._control[0][0])
         if self._unreported_events and (is_sound or not self._sound):
             report = ListenerDropped(
@@ -87,7 +87,7 @@ class ListenerBacklog:
         return message
 
     def clear(self) -> None:
-        """Nobody waits for it any more."""
+        """Empties the backlog, because its listener is gone."""
         self._control.clear()
         self._sound.clear()
         self.size = self._control_bytes = self._live_bytes = self._live_ms = 0

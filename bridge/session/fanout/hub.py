@@ -32,10 +32,10 @@ class Hub:
         self.subscriptions: list[Subscription | EventSubscription] = []
         self.replay = Replay(f"event_{session_id.rpartition('_')[2][:12]}_", max_bytes=replay_bytes)
         self._codecs: list[Codec] = []
-        """Of the dialects that are spoken beside GA: for good, because their listeners may come back."""
+        """The codecs of the dialects that are spoken beside GA. They stay, because their listeners may come back."""
 
     def add(self, listener: Listener) -> None:
-        """From now on it hears every event."""
+        """From now on the listener gets every event."""
         self.listeners.append(listener)
         if listener.codec.dialect is not Dialect.GA and listener.codec not in self._codecs:
             self._codecs.append(listener.codec)
@@ -57,30 +57,33 @@ class Hub:
                 listener.deliver(kept.message.as_late())
 
     def remove(self, listener: Listener) -> None:
-        """It is gone; may be called twice."""
+        """Removes the listener; may be called twice."""
         if listener in self.listeners:
             self.listeners.remove(listener)
 
     def publish(self, event: ServerEvent, body: Body | None = None) -> None:
-        """To everyone; the text is made once for each dialect that is spoken, from ``body`` if there is one."""
+        """Sends an event to everyone.
+
+        Its text is made once for each dialect that is spoken, from ``body`` if there is one.
+        """
         self._pass_on(event, body)
 
     def publish_own(self, event: ServerEvent) -> None:
-        """To everyone who knows the bridge's own events."""
+        """Sends one of the bridge's own events to everyone who knows them."""
         self._pass_on(event, None, is_own=True)
 
     def tell(self, listener: Listener, event: ServerEvent, body: Body | None = None) -> None:
-        """To one: the answer to what only it did. It is not asked whether it wants that."""
+        """Sends an event to one listener, as the answer to what it did. Its choice of events does not count."""
         told = told_by(listener.codec, self._numbered(event, body), event.event_id)
         if told is not None:
             listener.deliver(told.message)
 
     def tell_consumer(self, subscription: Subscription, event: ServerEvent, body: Body | None = None) -> None:
-        """To one consumer: what each is told when it comes, or goes."""
+        """Tells one consumer what each is told if it comes or goes."""
         subscription.event(event, GA.encode(self._numbered(event, body)).text)
 
     def _pass_on(self, event: ServerEvent, body: Body | None, *, is_own: bool = False) -> None:
-        """Listeners first: they hear of an event before they hear what those inside the process make of it."""
+        """Hands an event on. Listeners are first: they hear of it before they hear what consumers make of it."""
         said = self._numbered(event, body)
         kind, text = GA.encode(said)
         others: Mapping[Dialect, Told | None] = _NOT_TOLD

@@ -1,4 +1,4 @@
-"""One who hears a call over a socket of its own.
+"""A listener: a client that hears a call over a socket of its own.
 
 While its socket is full, or its client wants nothing, what comes is kept in a backlog. ``TRANSITIONS`` is the table of
 its states; docs/internals/call-states.md has the picture.
@@ -28,13 +28,13 @@ _MAX_UNREADABLE = 20  # messages in a row
 
 
 class ListenerState(StrEnum):
-    """Whether what a listener is told goes to its socket at once."""
+    """Whether events for a listener go to its socket at once."""
 
     FLOWING = "flowing"
     FULL = "full"
-    """The socket holds as much as it should."""
+    """The socket holds as many bytes as it may."""
     HELD = "held"
-    """The client wants nothing for now."""
+    """The client has asked for a pause."""
     HELD_AND_FULL = "held_and_full"
     CLOSED = "closed"
 
@@ -72,13 +72,13 @@ class Listener:
         self.choices = choices
         self.audio = "none"
         self.streams: set[str] = set()
-        """What the ids of the sound begin with that it hears."""
+        """The prefixes of the ids of the sound events that it hears."""
         self.last_event_id = ""
-        """Of what went to its socket: behind this one it may go on."""
+        """The id of the last event that went to its socket; it may go on behind this one."""
         self.unreadable = 0
-        """Messages in a row that were no JSON."""
+        """The number of messages in a row that were no JSON."""
         self.half_sample = b""
-        """What its last append ended with in the middle of a sample."""
+        """The byte of half a sample that its last append ended with."""
         self._sink = sink
         self._backlog = ListenerBacklog(limits, codec)
         self._machine = StateMachine("listener", _FLOWING, TRANSITIONS, log=log)
@@ -86,66 +86,69 @@ class Listener:
 
     @property
     def state(self) -> ListenerState:
-        """Whether what comes goes out at once."""
+        """Whether events go to its socket at once."""
         return self._machine.state
 
     @property
     def is_bridge_client(self) -> bool:
-        """It has chosen what only the bridge offers, and so knows the bridge's own events; a stock client would not."""
+        """Whether it knows the bridge's own events, as it has chosen what only the bridge offers.
+
+        A stock client does not.
+        """
         return self.choices != STOCK
 
     @property
     def backlog_bytes(self) -> int:
-        """What waits for this listener, in its backlog and in its socket."""
+        """The number of bytes that wait for it, in its backlog and in its socket."""
         return self._backlog.size + self._sink.buffered_bytes
 
     @property
     def dropped_events(self) -> int:
-        """How many events of sound it has missed."""
+        """The number of sound events that it has missed."""
         return self._backlog.dropped_events
 
     @property
     def dropped_ms(self) -> int:
-        """How much sound they carried."""
+        """How much sound was in them, in milliseconds."""
         return self._backlog.dropped_ms
 
     def deliver(self, message: EncodedMessage) -> None:
-        """Sends, or keeps, or makes room; never waits."""
+        """Sends a message, or keeps it in the backlog; never waits."""
         if self._machine.state is _FLOWING:
             self._send(message)
         elif self._machine.state is not _CLOSED and not self._backlog.keep(message):
             self.close(_OVERLOADED, f"too slow; last event {self.last_event_id}"[:120])
 
     def count_unreadable(self, code: int, reason: str) -> None:
-        """One more message of its that was no event; whoever sends nothing else is closed."""
+        """Counts a message that was no event. A socket that sends nothing else is closed."""
         self.unreadable += 1
         if self.unreadable >= _MAX_UNREADABLE:
             self.close(code, reason)
 
     def pause(self) -> None:
-        """The socket holds as much as it should."""
+        """The socket holds as many bytes as it may."""
         self._follow(_WHEN_FULL)
 
     def resume(self) -> None:
-        """The socket has room again: the backlog goes out in its order, for as long as there is room."""
+        """Sends the backlog in its order, for as long as the socket has room."""
         self._follow(_WHEN_DRAINED)
 
     def hold(self) -> None:
-        """The client wants nothing for now: what comes waits, within the limits."""
+        """Keeps what comes in the backlog, within its limits, because the client has asked for a pause."""
         self._follow(_WHEN_HELD)
 
     def release(self) -> None:
-        """The client goes on."""
+        """Ends that pause."""
         self._follow(_WHEN_RELEASED)
 
     def finish(self, code: int, reason: str) -> None:
-        """The call is over: what waits goes out, however full the socket is, and then the goodbye."""
+        """Sends the backlog, however full the socket is, and then closes it, because the call is over."""
         while self._backlog:
             self._send(self._backlog.take(self.last_event_id))
         self.close(code, reason)
 
     def close(self, code: int, reason: str) -> None:
-        """No more events, not even those that wait; may be called twice."""
+        """Closes the socket at once. Events that wait are lost; may be called twice."""
         if self._machine.state is _CLOSED:
             return
         self._machine.enter(_CLOSED)
@@ -153,7 +156,7 @@ class Listener:
         self._sink.close(code, reason)
 
     def stats(self) -> ListenerStats:
-        """Its choices, and how far it is behind."""
+        """The stats of the listener: its choices, and how far it is behind."""
         choices = self.choices
         return ListenerStats(
             id=self.id,
@@ -173,7 +176,9 @@ class Listener:
         )
 
     def _follow(self, next_of: dict[ListenerState, ListenerState]) -> None:
-        """Goes on as ``next_of`` says, if it has the present state; the backlog goes out while nothing hinders it."""
+        """Enters the state that ``next_of`` has for the present one, if any, and sends the backlog if nothing hinders
+        it.
+        """
         state = next_of.get(self._machine.state)
         if state is None:
             return

@@ -23,7 +23,10 @@ from bridge.wire.stats import Dialect
 __all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay", "Told", "told_by"]
 
 DROPPED = "_dropped"
-"""Ends the id of a report that sound was dropped behind an event: behind both is the same place."""
+"""The end of the id of a report that sound was dropped.
+
+The part before it is the event that came last, so both are the same place.
+"""
 
 _MAX_EVENTS = 2000
 
@@ -48,7 +51,7 @@ class Kept:
     """It is the bridge's own, and for those who know it."""
 
     def in_codec(self, codec: Codec) -> Told | None:
-        """As listeners of this codec are told it; None if they are not."""
+        """The event as listeners of this codec get it; None if they do not."""
         dialect = codec.dialect
         if dialect is Dialect.GA:
             return Told(self.kind, self.message)
@@ -58,12 +61,12 @@ class Kept:
 
     @property
     def size(self) -> int:
-        """In all dialects together."""
+        """Its size in bytes, in all dialects together."""
         return self.message.size + sum(told.message.size for told in self.others.values() if told is not None)
 
 
 def told_by(codec: Codec, event: ServerEvent | Body, event_id: str) -> Told | None:
-    """What listeners of ``codec`` are told of an event, if anything."""
+    """The event as listeners of ``codec`` get it; None if their dialect has none like it."""
     encoded = codec.encode(event)
     return None if encoded is None else Told(encoded.kind, EncodedMessage(encoded.text, event_id=event_id))
 
@@ -72,7 +75,7 @@ class KeptSound(Struct, frozen=True, gc=False):
     """One sound event of one stream."""
 
     stream: str
-    """What its ids begin with."""
+    """The prefix of its ids."""
     number: int
     behind: int
     """The number of the control event before it."""
@@ -80,15 +83,15 @@ class KeptSound(Struct, frozen=True, gc=False):
 
 
 class _History:
-    """Which control event each sound event of one stream came behind, also of sound that is kept no more."""
+    """The control event before each sound event of one stream. Sound that is no longer kept is known here as well."""
 
     def __init__(self) -> None:
         self.last = 0
-        """The number of the newest."""
+        """The number of the newest sound event."""
         self._runs: deque[tuple[int, int]] = deque()  # from this number on, behind that event
 
     def add(self, number: int, behind: int, forgotten: int) -> None:
-        """One more; what came behind events that are forgotten need not be known any longer."""
+        """Notes one more sound event, and forgets those that came behind events which are forgotten."""
         self.last = number
         if not self._runs or self._runs[-1][1] != behind:
             self._runs.append((number, behind))
@@ -102,16 +105,16 @@ class _History:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the order of things a listener stopped."""
+    """The place in the order of events and sound at which a listener stopped."""
 
     number: int
     """The last control event that it may have had."""
     sounds: int
-    """How many sound events of all streams had come by then."""
+    """The number of sound events of all streams that had come by then."""
 
 
 class Replay:
-    """The ids of one session's events, and the newest of the events."""
+    """The ids of all events of a session, and the newest of the events themselves."""
 
     def __init__(self, prefix: str, *, max_bytes: int, max_events: int = _MAX_EVENTS) -> None:
         self.prefix = prefix
@@ -128,7 +131,7 @@ class Replay:
 
     @property
     def number(self) -> int:
-        """Of the last control event."""
+        """The number of the last control event."""
         return self._number
 
     def next_id(self) -> str:
@@ -137,7 +140,7 @@ class Replay:
         return f"{self.prefix}{self._number}"
 
     def keep(self, event: Kept) -> None:
-        """Keeps it for as long as there is room."""
+        """Keeps an event for as long as there is room."""
         self._events.append(event)
         self._bytes += event.size
         while self._events and (self._bytes > self._max_bytes or len(self._events) > self._max_events):
@@ -156,11 +159,11 @@ class Replay:
 
     @property
     def kept_bytes(self) -> int:
-        """Of the events that are kept."""
+        """The bytes of the events that are kept."""
         return self._bytes + self._sound_bytes
 
     def clear(self) -> None:
-        """Nobody will come back any more."""
+        """Forgets everything, because nobody will come back any more."""
         self._forgotten = self._number
         self._events.clear()
         self._sounds_forgotten += len(self._sounds)
@@ -185,7 +188,7 @@ class Replay:
         return self._checked(Place(-1 if behind is None else behind, self._sounds_forgotten))
 
     def since(self, place: Place) -> Iterator[Kept | KeptSound]:
-        """All that came after, in the order in which it came."""
+        """All events and sound that came after a place, in order."""
         events = iter([event for event in self._events if event.number > place.number])
         event = next(events, None)
         for sound in list(islice(self._sounds, max(0, place.sounds - self._sounds_forgotten), None)):

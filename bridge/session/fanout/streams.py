@@ -36,9 +36,9 @@ class SoundStream:
     ) -> None:
         self.listeners: list[Listener] = []
         self.number = number
-        """Of the last message; ``heard_samples`` of the track came before."""
+        """The number of the last message; ``heard_samples`` of the track came before it."""
         self.unheard_ms = 0
-        """How much sound came since the last listener left."""
+        """How much sound has come since the last listener left."""
         self.format = audio_format
         self.prefix = f"{replay.prefix}{track}_{audio_format.name}_"
         if chunk is not None:
@@ -54,11 +54,11 @@ class SoundStream:
 
     @property
     def is_heard(self) -> bool:
-        """Somebody listens."""
+        """Whether somebody listens."""
         return bool(self.listeners)
 
     def write(self, part: Part | None, sound: bytes) -> None:
-        """More sound: the caller's, or a part of the answer's."""
+        """Takes more sound: the caller's, or a part of an answer's."""
         if part != self._part:
             self.end()
             self._begin(part)
@@ -84,7 +84,7 @@ class SoundStream:
         self._send(packet, samples)
 
     def end(self) -> None:
-        """What is left makes a shorter chunk."""
+        """Sends what is left as a shorter chunk."""
         if self._chunk:
             self._send(bytes(self._chunk), len(self._chunk) // self.format.bytes_per_sample)
             self._chunk.clear()
@@ -107,7 +107,7 @@ class SoundStream:
 
 
 class SubscribedStream:
-    """One track in one format for all consumers that want it so: pieces as they come, none kept."""
+    """One track in one format for all consumers that want it so. Each piece goes out as it comes."""
 
     number = 0
     unheard_ms = 0
@@ -120,20 +120,20 @@ class SubscribedStream:
 
     @property
     def is_heard(self) -> bool:
-        """Somebody wants it."""
+        """Whether some consumer wants it."""
         return bool(self.subscriptions)
 
     def write(self, part: object, sound: bytes) -> None:
-        """More sound, whichever part of whichever answer it is."""
+        """Takes more sound of any part of any answer."""
         if sound:
             self._give(sound, self._timestamp, len(sound) // self.format.bytes_per_sample)
 
     def write_packet(self, part: object, packet: bytes, timestamp: int, samples: int) -> None:
-        """One packet of compressed sound; of no bytes if it was lost."""
+        """Takes one packet of compressed sound, which has no bytes if it was lost."""
         self._give(packet, timestamp, samples)
 
     def end(self) -> None:
-        """Nothing was held back."""
+        """Does nothing, because no sound is held back."""
 
     def _give(self, sound: bytes, timestamp: int, samples: int) -> None:
         self._timestamp = timestamp + samples

@@ -19,7 +19,10 @@ TRACK_NAMES: tuple[TrackName, ...] = get_args(TrackName)
 
 
 class Consumer(Protocol):
-    """Whoever subscribes. Every method returns at once: what it cannot do yet, it keeps within its own bounds."""
+    """Whoever subscribes to a call.
+
+    Every method returns at once; what it cannot do yet, it keeps within its own bounds.
+    """
 
     def event(self, event: ServerEvent, text: bytes) -> None:
         """What every listener is told, the bridge's own events included.
@@ -37,7 +40,7 @@ class Consumer(Protocol):
         ...
 
     def listed(self) -> ListenerStats | None:
-        """What stands of it among the call's listeners; None if nothing does."""
+        """Its entry among the call's listeners; None if it is not listed."""
         ...
 
 
@@ -45,7 +48,7 @@ class EventConsumer(Protocol):
     """Whoever follows all calls: which begin and end, and what is recorded of them. It returns at once."""
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """What ``WS /v1/calls/events`` tells; if this raises, that costs the consumer this event only."""
+        """Takes an event of ``WS /v1/calls/events``. If this raises, the consumer loses this event and no other."""
         ...
 
 
@@ -86,17 +89,17 @@ class Subscription:
                 self._fail(error)
 
     def listed(self) -> ListenerStats | None:
-        """As the consumer says."""
+        """The consumer's entry among the listeners; None if it has none."""
         return self._consumer.listed()
 
     def cancel(self) -> None:
-        """The consumer wants no more; may be called twice."""
+        """Ends the subscription for the consumer; may be called twice."""
         if not self._is_over:
             self._is_over = True
             self._on_cancel(self)
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing follows, and the consumer is told so; may be called twice."""
+        """Ends the subscription, and tells the consumer so; may be called twice."""
         if self._is_over:
             return
         self.cancel()
@@ -111,14 +114,14 @@ class Subscription:
 
 
 class EventSubscription:
-    """The place of one who follows all calls."""
+    """The subscription of a consumer that follows all calls."""
 
     def __init__(self, consumer: EventConsumer, *, log: FilteringBoundLogger) -> None:
         self._consumer = consumer
         self._log = log
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Hands an event on; whatever goes wrong with it costs nobody else anything."""
+        """Hands an event on. If the consumer fails, nobody else notices."""
         try:
             self._consumer.event(event, text)
         except Exception as error:
