@@ -266,6 +266,7 @@ WIRING = (
     "observe.webhooks.Webhooks",
     "telephony.carrier_calls.CarrierCalls",
     "telephony.service.Telephony",
+    "client.answer.Answer",
 )
 _MAX_ATTRIBUTES = 15
 _MAX_PUBLIC_METHODS = 20

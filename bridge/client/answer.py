@@ -11,14 +11,11 @@ Over a WebSocket ``response.done`` is the end. Over WebRTC the server plays the 
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
+from bridge.client.answer_sound import AnswerSound
 
 __all__ = ["Answer", "AnsweredFunctionCall"]
 
-_DRAIN_S = 0.2  # sound that is still on its way when the server says that it has stopped
-_SILENCE_S = 1.0
 _SETTLE_S = 2.0  # an answer that began before the caller had finished may be followed by another
-_LEAD_BYTES = 100 * BYTES_PER_MS  # sound may be so much earlier than the event that announces it
 _AUDIO_EVENTS = ("response.output_audio", "response.audio")
 
 
@@ -37,43 +34,35 @@ class Answer:
         self.text = ""
         self.function_calls: dict[str, AnsweredFunctionCall] = {}
         self.failure = self.failure_code = ""
-        self.heard_at: float | None = None
-        """When the latest response was first heard."""
         self.spoken_at: float | None = None
         """When the caller had finished."""
-        self._is_paced = is_paced
-        self._sound = bytearray()
-        self._start: int | None = None
-        self._stop = 0
-        self._from: int | None = None
+        self._sound = AnswerSound(is_paced=is_paced)
         self._status = ""
         self._is_active = False
         self._caller_speaks = False
         self._was_noticed = False
         self._claims_sound = False
-        self._is_announced = False
-        self._is_playing = False
-        self._created_at = self._done_at = self._played_at = self._loud_at = 0.0
+        self._created_at = self._done_at = 0.0
+
+    @property
+    def heard_at(self) -> float | None:
+        """When the latest response was first heard."""
+        return self._sound.heard_at
 
     @property
     def pcm(self) -> bytes:
         """What was heard, PCM16 24 kHz mono, without the silence around it."""
-        if not self._is_paced:
-            return bytes(self._sound)
-        if self._start is None:
-            return b""
-        heard = bytes(self._sound[self._start :])
-        return heard[: max(self._stop - self._start, sounding_end(heard))]
+        return self._sound.pcm
 
     @property
     def heard_ms(self) -> int:
         """How much there is to hear so far."""
-        return 0 if self._start is None else (len(self._sound) - self._start) // BYTES_PER_MS
+        return self._sound.heard_ms
 
     @property
     def flaw(self) -> str:
         """Why what is complete is no answer all the same; nothing where it is one."""
-        if self._claims_sound and self._start is None:
+        if self._claims_sound and not self._sound.has_begun:
             return "The server says that it spoke, but no sound of it arrived."
         return "" if self.pcm or self.text or self.function_calls else "The server's response is empty."
 
@@ -88,14 +77,7 @@ class Answer:
 
     def receive_audio(self, pcm: bytes, now: float) -> None:
         """A piece of sound came."""
-        at = len(self._sound)
-        self._sound += pcm
-        if not self._is_paced:
-            self._begin_to_hear(at, now)
-        elif not is_silent(pcm):
-            self._loud_at = now
-            if self._from is not None:
-                self._begin_to_hear(max(self._from, at), now)
+        self._sound.receive(pcm, now)
 
     def receive_event(self, event: dict[str, Any], now: float) -> None:
         """A server event came."""
@@ -108,9 +90,7 @@ class Answer:
                 self._caller_speaks = False
             case {"type": "response.created"}:
                 self._is_active, self._status, self._created_at = True, "", now
-                self.heard_at = None
-                if self._from is None:
-                    self._from = max(0, len(self._sound) - _LEAD_BYTES)
+                self._sound.expect()
             case {"type": "response.output_text.done" | "response.text.done", "text": str(text)}:
                 self.text = text
             case {
@@ -123,10 +103,9 @@ class Answer:
             case {"type": "response.done", "response": dict(response)}:
                 self._finish(response, now)
             case {"type": "output_audio_buffer.started"}:
-                self._is_announced = self._is_playing = True
-                self._begin_to_hear(len(self._sound), now)
+                self._sound.started(now)
             case {"type": "output_audio_buffer.stopped" | "output_audio_buffer.cleared"}:
-                self._is_playing, self._played_at, self._stop = False, now, len(self._sound)
+                self._sound.stopped(now)
 
     def is_complete(self, now: float) -> bool:
         """Everything was said, and everything was heard."""
@@ -136,11 +115,9 @@ class Answer:
             return False
         if self._created_at < self.spoken_at and now - max(self.spoken_at, self._done_at) < _SETTLE_S:
             return False
-        if not self._is_paced or self.function_calls or (self.text and not self._claims_sound):
+        if self.function_calls or (self.text and not self._claims_sound):
             return True
-        if self._is_announced:
-            return not self._is_playing and now - max(self._done_at, self._played_at) >= _DRAIN_S
-        return now - max(self._done_at, self._loud_at) >= _SILENCE_S
+        return self._sound.is_heard(now, done_at=self._done_at)
 
     def what_is_missing(self, *, had_sound: bool) -> str:
         """Why the answer is not complete, for a caller whose patience ended."""
@@ -155,12 +132,6 @@ class Answer:
         if self._is_active:
             return "the server did not finish its response"
         return "the response was cancelled" if self._status == "cancelled" else "the answer was still being played"
-
-    def _begin_to_hear(self, at: int, now: float) -> None:
-        if self.heard_at is None:
-            self.heard_at = now
-        if self._start is None:
-            self._start = at
 
     def _take_item(self, item: object) -> None:
         match item:
