@@ -4,7 +4,7 @@ import asyncio
 import fractions
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import av
@@ -78,6 +78,15 @@ class Microphone(MediaStreamTrack):
         return frame
 
 
+def _form(**parts: str) -> tuple[str, str]:
+    """Media type and body of a form with these parts."""
+    edge = "edge-of-a-part"
+    fields = "".join(
+        f'--{edge}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in parts.items()
+    )
+    return f"multipart/form-data; boundary={edge}", f"{fields}--{edge}--\r\n"
+
+
 class RealPeer(EventLog):
     """One caller. ``async with`` makes the call and waits until its data channel is open."""
 
@@ -88,8 +97,13 @@ class RealPeer(EventLog):
         path: str = "v1/realtime/calls",
         headers: Mapping[str, str] | None = None,
         has_sound: bool = True,
+        session: Mapping[str, Any] | None = None,
+        through: Callable[[str], str] = str,
     ) -> None:
-        """``has_sound=False`` offers a data channel alone; ``offer_sound`` adds the microphone later."""
+        """``has_sound=False`` offers a data channel alone; ``offer_sound`` adds the microphone later.
+
+        ``session`` goes with the offer; ``through`` changes the answer, as a relay needs it.
+        """
         super().__init__()
         self._has_sound = has_sound
         self.microphone = Microphone()
@@ -98,7 +112,9 @@ class RealPeer(EventLog):
         """From the POST to the open data channel."""
         self._url = url
         self._path = path
-        self._headers = {"Content-Type": "application/sdp", **(headers or {})}
+        self._headers = headers or {}
+        self._session = session
+        self._through = through
         self._heard: list[bytes] = []
         self._is_open = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
@@ -179,11 +195,14 @@ class RealPeer(EventLog):
         await connection.setLocalDescription(await connection.createOffer())
         loop = asyncio.get_running_loop()
         began = loop.time()
-        self.reply: Reply = await request(
-            "POST", self._url + self._path, headers=self._headers, body=connection.localDescription.sdp
-        )
+        media, body = "application/sdp", str(connection.localDescription.sdp)
+        if self._session is not None:
+            media, body = _form(sdp=body, session=json.dumps(self._session))
+        headers = {"Content-Type": media, **self._headers}
+        self.reply: Reply = await request("POST", self._url + self._path, headers=headers, body=body)
         assert self.reply.status == 201, self.reply
-        await connection.setRemoteDescription(RTCSessionDescription(self.reply.body.decode(), "answer"))
+        answer = self._through(self.reply.body.decode())
+        await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         await self._is_open.wait()
         self.connect_s = loop.time() - began
         if "after=" not in self._path:

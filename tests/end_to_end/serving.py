@@ -19,7 +19,8 @@ __all__ = ["COMMAND", "LIMIT_S", "READY", "Serving", "bound_sockets", "free_port
 
 COMMAND = (sys.executable, "-m", "bridge", "serve", "--max-loop-lag-ms", "0")  # other tests use the processor, too
 READY = re.compile(
-    r"bridge is ready: (https?://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  engine: (parrot|local)(  \(no API key .*\))?\n"
+    r"bridge is ready: (https?://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  "
+    r"engine: (parrot|local|unused)(  \(no API key .*\))?\n"
 )
 LIMIT_S = scaled(15.0)
 _GIVING = """
@@ -43,12 +44,13 @@ class Serving:
         self.line = line
         self.engine = match[4]
         self.process = process
-        self._log = log
+        self.udp_port = int(match[3])
+        self.log_path = log
 
     @property
     def log(self) -> str:
         """All that it has logged until now."""
-        return self._log.read_text()
+        return self.log_path.read_text()
 
     def log_lines(self) -> list[dict[str, Any]]:
         """The same, parsed."""

@@ -89,7 +89,7 @@ async def test_chromium_and_the_bridge_report_to_each_other(daemon: Daemon, pref
 
 async def test_chromium_behind_a_nat_that_forgets(daemon: Daemon) -> None:
     """In mid-call Chromium's packets come from elsewhere: they are heard, and it is sent to there, within a second."""
-    async with Relay(daemon.endpoint) as relay, opened_page(daemon.url) as page:
+    async with Relay(daemon.endpoint.port) as relay, opened_page(daemon.url) as page:
         await page.evaluate(_CALL, {"from": daemon.endpoint.port, "to": relay.port})
         (session,) = daemon.registry.sessions
         peer = session.legs.current

@@ -52,7 +52,7 @@ async def test_libwebrtc_over_ipv6(speech: dict[str, str], short_pcm: bytes) -> 
 @pytest.mark.parametrize("peer", ["wrtc", "werift", "datachannel"])
 async def test_large_events_while_packets_are_lost(daemon: Daemon, peer: str) -> None:
     """Three packets in a hundred are lost: 1 MB of events goes up, 2 MB comes down, whole and in order."""
-    async with Relay(daemon.endpoint, seed=3, loss=0.03) as relay:
+    async with Relay(daemon.endpoint.port, seed=3, loss=0.03) as relay:
         way = {"from": daemon.endpoint.port, "to": relay.port}
         async with scenario(
             "large.mjs", peer, folder=FOLDER, url=daemon.url, events=16, chars=60_000, relay=way

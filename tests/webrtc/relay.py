@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from bridge.webrtc.endpoint import Endpoint
 from tests.webrtc.calling import LOOPBACK
 
 __all__ = ["Relay"]
@@ -35,14 +34,16 @@ class Relay:
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, seed: int = 0, loss: float = 0.0, jitter_s: float = 0.0, doubles: float = 0.0
+        self, endpoint_port: int, *, seed: int = 0, loss: float = 0.0, jitter_s: float = 0.0, doubles: float = 0.0
     ) -> None:
         self.lost = 0
         self.outside: list[Address] = []
         """The addresses that the endpoint has seen, the present one last."""
-        self._endpoint = (LOOPBACK, endpoint.port)
+        self.loss = loss
+        """May be changed while it runs."""
+        self._endpoint = (LOOPBACK, endpoint_port)
         self._chance = np.random.default_rng(seed)
-        self._loss, self._jitter_s, self._doubles = loss, jitter_s, doubles
+        self._jitter_s, self._doubles = jitter_s, doubles
         self._caller: Address | None = None
         self._under_way: deque[asyncio.TimerHandle] = deque(maxlen=1000)
         self._outer: _Socket
@@ -84,7 +85,7 @@ class Relay:
 
     def _pass_on(self, send: Any) -> None:
         loss, late, doubles = self._chance.random(3)
-        if loss < self._loss:
+        if loss < self.loss:
             self.lost += 1
             return
         for _ in range(2 if doubles < self._doubles else 1):

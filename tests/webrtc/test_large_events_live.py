@@ -24,7 +24,7 @@ async def test_large_events_both_ways_on_a_network_that_loses(
     endpoint: Endpoint, place_call: Placing, loss: float
 ) -> None:
     """All arrive whole and in order, nobody is taken for an attacker, and the call goes on."""
-    async with Relay(endpoint, seed=7, loss=loss) as relay:
+    async with Relay(endpoint.port, seed=7, loss=loss) as relay:
         caller = await place_call(endpoint, is_connected=False)
         await caller.connect(patch_answer=relay.through)
         ours = [_event("bridge", number) for number in range(_EVENTS)]

@@ -33,7 +33,7 @@ async def test_a_nat_that_forgets(endpoint: Endpoint, place_call: Placing) -> No
 
     Its next check would be five seconds away; its sound from the new address is proof enough to ask it there.
     """
-    async with Relay(endpoint) as relay:
+    async with Relay(endpoint.port) as relay:
         caller = await place_call(endpoint, is_connected=False)
         await caller.connect(patch_answer=relay.through)
         ear = Ear(caller)
@@ -90,7 +90,7 @@ async def test_a_replay_from_elsewhere_moves_nothing(
 @pytest.mark.parametrize("seed", range(3))
 async def test_speech_over_a_bad_network(endpoint: Endpoint, place_call: Placing, speech_pcm: bytes, seed: int) -> None:
     """With 5 % lost, 5 % doubled and delays that change the order, what arrived in time is heard, in its time."""
-    async with Relay(endpoint, seed=seed, loss=0.05, jitter_s=0.03, doubles=0.05) as relay:
+    async with Relay(endpoint.port, seed=seed, loss=0.05, jitter_s=0.03, doubles=0.05) as relay:
         caller = await place_call(endpoint, is_connected=False)
         await caller.connect(patch_answer=relay.through)
         packets = list(opus_packets(speech_pcm))[:100]
