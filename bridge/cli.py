@@ -153,6 +153,31 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
         add_flags(command, carrier_sections())
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    from bridge.config.flags import add_flags
+    from bridge.telephony.settings import carrier_sections
+
+    parser.usage = "bridge doctor [URL] [--config FILE] [--json] [--SETTING VALUE ...]"
+    _describe(parser, _DOCTOR)
+    parser.add_argument("url", nargs="?", metavar="URL", help="a running bridge (default: $BRIDGE_URL, if it is set)")
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
+    parser.add_argument("--json", action="store_true", help="print what was found as one JSON object")
+    add_flags(parser, carrier_sections())
+    parser.set_defaults(run=_doctor)
+
+
+_DOCTOR = """\
+Examines the settings and this machine, and the bridge at URL, or the one that runs by these settings: whether it
+answers, whether media comes through (it makes a call, and hangs up), whether services and carriers take their keys.
+Each line is ok, a warning or a fault, with what to do.
+
+The settings are those of `bridge serve`: the same file, variables and flags. Of a bridge at another machine only what
+it shows is examined, unless --config is given.
+
+The exit code is 1 if there is a fault.
+"""
+
+
 def _add_call(parser: argparse.ArgumentParser) -> None:
     from bridge.client.terminal import add_call_flags
 
@@ -212,6 +237,7 @@ _TASKS: dict[str, dict[str, _Command]] = {
     "run a bridge": {
         "serve": ("run the daemon", _add_serve),
         "config": ("check a file of settings, or show which settings count", _add_config),
+        "doctor": ("say what is wrong with settings, machine, and a running bridge", _add_doctor),
     },
     "look after its calls": {
         "calls": ("list the calls, and say what is wrong with one", _add_calls),
@@ -292,6 +318,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
     log.configure("auto", "error")
     return run_check(arguments, os.environ, _new_runner)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from bridge import log
+    from bridge.doctor.command import run_doctor
+
+    log.configure("auto", "error")
+    return run_doctor(arguments, _sources(arguments), os.environ, _new_runner)
 
 
 def _calls(arguments: argparse.Namespace) -> int:

@@ -57,6 +57,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = ALLOWED["reload"] = frozenset({*ALLOWED, "reload"}) - {"client"}
+ALLOWED["doctor"] = frozenset({*ALLOWED}) - {"reload"}
 ALLOWED["serve"] = _TOP | {"daemon", "handover", "service_manager"}
 ALLOWED["cli"] = frozenset(ALLOWED)
 ALLOWED["__main__"] = frozenset({"cli"})

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from bridge.cli import whole_parser
 from bridge.client.operators.quality import FIGURES
+from bridge.doctor.table import EXAMINATIONS
 from tools.schemas import cell
 
-__all__ = ["commands_text", "figures_table"]
+__all__ = ["commands_text", "examinations_table", "figures_table"]
 
 _OWN_GROUPS = 2  # positional arguments and options; the groups behind them are settings
 
@@ -21,6 +22,12 @@ def figures_table() -> str:
     """Each figure of a call, and what it says if it is high."""
     rows = [f"| `{one.name}` | {cell(one.meaning)} | {cell(one.cause)} |" for one in FIGURES]
     return "\n".join(["| figure | meaning | if it is high |", "|---|---|---|", *rows])
+
+
+def examinations_table() -> str:
+    """What ``bridge doctor`` looks at."""
+    rows = [f"| `{row.name}` | {cell(row.meaning)} |" for row in EXAMINATIONS]
+    return "\n".join(["| | what is looked at |", "|---|---|", *rows])
 
 
 def _commands(parser: argparse.ArgumentParser, prefix: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:

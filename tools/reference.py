@@ -21,7 +21,7 @@ from bridge.observe.observer import OPERATIONS
 from bridge.telephony.service import operations_of
 from bridge.telephony.settings import carrier_sections
 from bridge.wire.client_events import ClientEvent
-from tools.commands import commands_text, figures_table
+from tools.commands import commands_text, examinations_table, figures_table
 from tools.meanings import LOG_EVENTS
 from tools.metrics import metrics_table
 from tools.schemas import cell, field_table, type_of
@@ -252,6 +252,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "binary-frames": _binary_frames,
     "choices": _choices,
     "commands": commands_text,
+    "examinations": examinations_table,
     "figures": figures_table,
     "client-events": _client_events,
     "error-classes": _error_classes,

@@ -8,7 +8,7 @@ finds the end of the turn.
 import asyncio
 import json
 from binascii import a2b_base64, b2a_base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
@@ -111,11 +111,19 @@ class ClientWebRtcLine:
 
     is_paced = True
 
-    def __init__(self, owner: ClientLineOwner, runner: PeerRunner | None = None) -> None:
+    def __init__(
+        self,
+        owner: ClientLineOwner,
+        runner: PeerRunner | None = None,
+        *,
+        see_answer: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """``see_answer`` is shown the answer's SDP."""
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
         self._runner = runner
+        self._see_answer = see_answer
         self._peer: Peer | None = None
         self._sink: _Sink | None = None
         self._lost = ""
@@ -130,6 +138,8 @@ class ClientWebRtcLine:
             answer, self.call_id = await asyncio.to_thread(
                 post_offer, address.calls, sdp, api_key=api_key, timeout_s=_OPEN_TIMEOUT_S
             )
+            if self._see_answer is not None:
+                self._see_answer(answer)
             return answer
 
         async with nullcontext(self._runner) if self._runner is not None else new_runner() as runner:

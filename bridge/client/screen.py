@@ -7,9 +7,10 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["BOLD", "DIM", "RED", "Bar", "Painter", "painter", "printable"]
+__all__ = ["BOLD", "DIM", "GREEN", "RED", "YELLOW", "Bar", "Painter", "painter", "printable"]
 
-DIM, BOLD, RED, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[31m", "\x1b[0m"
+DIM, BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
 
 Painter = Callable[[str, str], str]
 """Takes a style and a text."""

@@ -17,6 +17,7 @@ _TRIES = 3
 _PAUSE_S = 0.5
 _AGAIN = (429, 500, 502, 503, 504)
 _MAX_CALL_ID = 256
+_NOBODYS = "00000000-0000-0000-0000-000000000000"
 _GONE = (404, 422)  # the call is not there, or over: just what was wanted
 
 
@@ -61,6 +62,19 @@ class HttpHangUp:
         if problem:
             self.failures += 1
             _log.warning("telephony.hang_up_failed", carrier=self._carrier, carrier_call_id=call[:256], problem=problem)
+
+    async def try_key(self) -> int | str:
+        """Asks once to end a call that nobody has: the HTTP status, or what kept the request from being answered.
+
+        A carrier that takes the key says that there is no such call.
+        """
+        try:
+            async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
+                headers = await self._authorize(http) if self._authorize is not None else {}
+                url = self._url.format(call=_NOBODYS)
+                return (await http.request(self._method, url, json=self._body, headers=headers)).status_code
+        except Exception as error:  # also of a key that is none, by which nothing can be signed
+            return type(error).__name__
 
     async def _ask(self, call: str) -> str:
         """What was wrong in the end, if anything."""

@@ -1,10 +1,10 @@
 """The bridge's HTTP API as whoever runs it asks it: with an API key, from a terminal, one request at a time."""
 
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import msgspec
@@ -103,20 +103,20 @@ class BridgeApi:
             )
             raise CallFailed(words, code=failure.code, status=failure.status) from None
 
-    def get(self, path: str) -> Reply:
-        """A page that is not of the API, such as ``/readyz``; a refusal raises ``CallFailed`` with its status."""
-        return self.ask("GET", f"{self.address.origin}{path}")
+    def get(self, path: str, *, takes_refusals: bool = False) -> Reply:
+        """A page that is not of the API, such as ``/readyz``, which says more if it refuses."""
+        return self.ask("GET", f"{self.address.origin}{path}", takes_refusals=takes_refusals)
 
-    def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
-        """One request with the key."""
+    def ask(self, method: str, url: str, *, takes_refusals: bool = False) -> Reply:
+        """One request with the key. A refusal raises ``CallFailed``, unless what it says is wanted."""
         request = urllib.request.Request(
-            url,
-            method=method,
-            data=b"" if method == "POST" else None,
-            headers={**authorization(self._api_key), **(headers or {})},
+            url, method=method, data=b"" if method == "POST" else None, headers=authorization(self._api_key)
         )
         try:
             with NO_REDIRECTS.open(request, timeout=self._timeout_s) as response:
                 return Reply(response.read(_MAX_BYTES), response.headers)
         except Exception as error:
+            if takes_refusals and isinstance(error, HTTPError):
+                with error:
+                    return Reply(error.read(_MAX_BYTES), error.headers)
             raise explain(error, url) from None

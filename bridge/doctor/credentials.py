@@ -1,0 +1,87 @@
+"""Whether services and carriers take the keys that the settings hold, asked with the cheapest request that there is."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+from bridge.doctor.findings import Finding, Findings, Patient, fault, fine, warning
+from bridge.errors import ConfigError
+from bridge.outgoing import HTTPError, new_client
+from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.table import CARRIERS
+from bridge.upstream.plan import UpstreamPlan
+from bridge.upstream.target import Target, Transport
+
+__all__ = ["carriers", "upstreams"]
+
+_TIMEOUT_S = 8.0
+_SCHEMES = {"ws": "http", "wss": "https"}
+_ENDPOINTS = ("/realtime/calls", "/realtime")
+_REFUSED = (401, 403)
+_TAKEN = (200, 400, 404, 409, 410, 422)  # of a request to end a call that nobody has
+
+
+async def upstreams(patient: Patient) -> Findings:
+    """Each answers, and takes its key: asked for its list of models, which costs nothing."""
+    config = patient.config
+    if config is None:
+        return
+    try:
+        plan = UpstreamPlan.of(config.upstream)
+    except ConfigError:
+        return  # told by the settings
+    targets = [*plan.default, *(target for targets in plan.by_model.values() for target in targets)]
+    for target in {target.name: target for target in targets}.values():
+        yield await _upstream(target)
+
+
+async def _upstream(target: Target) -> Finding:
+    if target.transport is Transport.LOCAL:
+        return fine("upstream: the embedded engine answers")
+    if target.transport is Transport.AGENT:
+        return fine("upstream: agents answer, which attach when a call comes")
+    parts = urlsplit(target.shown_url)
+    root = next((parts.path.removesuffix(end) for end in _ENDPOINTS if parts.path.endswith(end)), parts.path)
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    url = urlunsplit((scheme, parts.netloc, f"{root.rstrip('/')}/models", "", ""))
+    shown = f"upstream {target.name} ({target.shown_url})"
+    try:
+        async with new_client(_TIMEOUT_S, target.headers) as client, client.stream("GET", url) as response:
+            status = response.status_code
+    except HTTPError as error:
+        why = str(error) or type(error).__name__
+        return fault(f"{shown} cannot be reached: {why}", "is the URL right, and does a firewall let this machine out?")
+    if status in _REFUSED:
+        lacks = "refuses the key" if target.key else "wants a key"
+        return fault(f"{shown} {lacks} (HTTP {status})", "renew upstream_key, or the key of this upstream")
+    if status == 200:
+        return fine(f"{shown} takes the key" if target.key else f"{shown} answers, and asks for no key")
+    if status < 500:
+        return fine(f"{shown} answers; it lists no models (HTTP {status}), so its key shows with the first call")
+    return fault(f"{shown} answers with HTTP {status}", "look at the status page of the service")
+
+
+async def carriers(patient: Patient) -> Findings:
+    """Each that the settings let in, and that is hung up by its API, takes the key: asked to end a call of nobody's."""
+    config = patient.config
+    if config is None:
+        return
+    for carrier in CARRIERS:
+        section = next((one for one in config.carriers if isinstance(one, carrier.settings)), None)
+        if section is None or not carrier.is_open(section):
+            continue
+        hang_up = carrier.new_hang_up(section)
+        if not isinstance(hang_up, HttpHangUp):
+            yield fine(f"carrier {carrier.name} is let in; nothing is asked of it, so nothing can be tried")
+            continue
+        answer = await hang_up.try_key()
+        if answer in _TAKEN:
+            yield fine(f"carrier {carrier.name} takes the key of its API")
+        elif answer in _REFUSED:
+            yield fault(
+                f"carrier {carrier.name} refuses the key of its API (HTTP {answer}): calls cannot be hung up",
+                f"correct the settings of {carrier.name}: the bridge cannot end its calls, which cost somebody money",
+            )
+        else:
+            said = f"HTTP {answer}" if isinstance(answer, int) else answer
+            yield warning(
+                f"carrier {carrier.name}: its API answers with {said}", "try again; else look at its status page"
+            )

@@ -1,0 +1,206 @@
+"""What the settings and this machine tell before anything is started."""
+
+import asyncio
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+
+from bridge.client.address import CallFailed
+from bridge.client.operators.api import BridgeApi
+from bridge.config import Config, is_loopback
+from bridge.daemon import check
+from bridge.doctor.findings import Finding, Findings, Patient, fault, fine, warning
+from bridge.webrtc.endpoint import local_addresses, media_host
+
+__all__ = ["addresses", "certificate", "disk", "files", "ports", "settings"]
+
+_FILES_PER_CALL = 4  # the caller's socket, the upstream's, a listener's, and one that just opens or closes
+_FILES_BESIDE = 200  # libraries, models, recordings, requests
+_SOON_S = 14 * 86_400
+_PROBE_TIMEOUT_S = 2.0
+_LOW_DISK_BYTES = 1024 * 1024 * 1024
+
+
+async def settings(patient: Patient) -> Findings:
+    """They can be read, fit together, and a start would take them."""
+    if not patient.is_here:
+        return
+    for name in patient.ignored:
+        yield warning(
+            f"{name} looks like a setting; it is Kubernetes' word on a service called bridge, and is ignored",
+            "give the service another name, or set enableServiceLinks: false in the pod",
+        )
+    config = patient.reading.config
+    faults = list(patient.reading.faults) if config is None else check(config)
+    for one in faults:
+        yield fault(one.message, "bridge config check FILE says all that is wrong with a file")
+    if not faults:
+        count = len(patient.reading.origins)
+        yield fine(f"{count} setting{'' if count == 1 else 's'} beside the defaults, and they fit together")
+
+
+async def ports(patient: Patient) -> Findings:
+    """They are free, or the bridge that is meant has them."""
+    config = patient.config
+    if config is None:
+        return
+    for setting, kind, host, port in _ports(config):
+        if port == 0:
+            yield fine(f"{setting} is 0: a free port is picked at the start")
+            continue
+        reason = _taken(kind, host, port)
+        if reason is None:
+            yield fine(f"{kind} {host}:{port} ({setting}) is free")
+        elif patient.api is not None and patient.has_answered:
+            yield fine(f"{kind} {host}:{port} ({setting}) is in use, and a bridge runs here")
+        elif setting == "port" and (found := await _bridge_at(config, patient)) is not None:
+            patient.api = found
+            yield fine(f"{kind} {host}:{port} ({setting}) is in use by a running bridge, which is examined as well")
+        elif patient.api is not None:
+            yield fine(f"{kind} {host}:{port} ({setting}) is in use, as it is if a bridge runs here")
+        else:
+            yield fault(
+                f"{kind} {host}:{port} ({setting}) cannot be had: {reason}",
+                f"end the program that uses it (ss -lptun 'sport = :{port}'), or choose another {setting}",
+            )
+
+
+def _ports(config: Config) -> Iterator[tuple[str, str, str, int]]:
+    """Setting, protocol, address and number of each."""
+    server, media = config.server, config.media
+    yield "port", "TCP", server.host, server.port
+    of_media = media_host(server.host, media.advertise)
+    yield "udp_port", "UDP", of_media, server.port if media.udp_port is None else media.udp_port
+    if media.ice_tcp_port is not None:
+        yield "ice_tcp_port", "TCP", of_media, media.ice_tcp_port
+    if config.observe.metrics_port is not None:
+        yield "metrics_port", "TCP", config.observe.metrics_host, config.observe.metrics_port
+    for section in config.carriers:
+        for name in type(section).__struct_fields__:
+            number = getattr(section, name)
+            if name.endswith("_port") and isinstance(number, int):
+                yield name, "TCP", server.host, number
+
+
+def _taken(kind: str, host: str, port: int) -> str | None:
+    """Why the port cannot be had; None: it can."""
+    address = "127.0.0.1" if host == "localhost" else host
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM if kind == "TCP" else socket.SOCK_DGRAM)) as tried:
+        if kind == "TCP":
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((address, port))
+            if kind == "TCP":
+                tried.listen(1)
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
+
+
+async def _bridge_at(config: Config, patient: Patient) -> BridgeApi | None:
+    """The bridge that has the port already, if it is one."""
+    server = config.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    api = BridgeApi(
+        f"{'https' if server.tls_cert else 'http'}://{host}:{server.port}", patient.api_key, timeout_s=_PROBE_TIMEOUT_S
+    )
+    try:
+        await asyncio.to_thread(api.get, "/healthz")
+    except CallFailed:
+        return None
+    return api
+
+
+async def addresses(patient: Patient) -> Findings:
+    """Peers are told an address that they can send to."""
+    config = patient.config
+    if config is None:
+        return
+    host, advertise = config.server.host, config.media.advertise
+    own = local_addresses(media_host(host, advertise))
+    if advertise:
+        elsewhere = [address for address in advertise if address not in own]
+        yield fine(f"peers are told to send media to {', '.join(advertise)}")
+        if elsewhere:
+            yield warning(
+                f"{', '.join(elsewhere)} is no address of this machine",
+                "right behind a NAT that sends this UDP port here; else correct advertise. "
+                "bridge doctor URL, from where callers are, tries it",
+            )
+        return
+    if is_loopback(host):
+        yield fine(f"only this machine is served; media is at {', '.join(own)}")
+        return
+    outside = [address for address in own if not ip_address(address.partition("%")[0]).is_private]
+    if outside:
+        yield fine(f"peers are told to send media to {', '.join(own)}")
+    else:
+        yield warning(
+            f"peers are told to send media to {', '.join(own)}, which are private addresses",
+            "if callers come from elsewhere, set advertise to the address at which this machine is reached",
+        )
+
+
+async def certificate(patient: Patient) -> Findings:
+    """It is valid, and for some time still."""
+    config = patient.config
+    if config is None or config.server.tls_cert is None:
+        return
+    yield await asyncio.to_thread(_certificate, config.server.tls_cert)
+
+
+def _certificate(path: str) -> Finding:
+    try:
+        (first, *_) = x509.load_pem_x509_certificates(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        return fault(f"{path} cannot be read: {error}", "give a certificate chain as PEM")
+    left_s = (first.not_valid_after_utc - datetime.now(UTC)).total_seconds()
+    said = f"the certificate {'was' if left_s <= 0 else 'is'} valid until {first.not_valid_after_utc:%Y-%m-%d}"
+    if left_s >= _SOON_S:
+        return fine(said)
+    return (fault if left_s <= 0 else warning)(said, "renew it, and reload the settings (SIGHUP)")
+
+
+async def files(patient: Patient) -> Findings:
+    """As many files and sockets may be open as the calls need."""
+    config = patient.config
+    if config is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = _FILES_PER_CALL * config.calls.max_calls + _FILES_BESIDE
+    said = f"{soft} files may be open here, and max_calls={config.calls.max_calls} needs about {needed}"
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = "" if hard == resource.RLIM_INFINITY or hard >= needed else f" (its own limit is {hard} now)"
+        yield warning(said, f"raise it{limit}: LimitNOFILE={needed} in the unit, or ulimit -n {needed}")
+    else:
+        yield fine(said)
+
+
+async def disk(patient: Patient) -> Findings:
+    """Recordings can be written."""
+    config = patient.config
+    folder = None if config is None else config.recording.record_dir
+    if config is None or folder is None:
+        return
+    yield await asyncio.to_thread(_disk, Path(folder), max(_LOW_DISK_BYTES, config.observe.ready_free_bytes))
+
+
+def _disk(folder: Path, needed_bytes: int) -> Finding:
+    path = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), Path("/"))
+    if not os.access(path, os.W_OK | os.X_OK):
+        return fault(f"record_dir: nothing can be written to {path}", "let the user that bridge runs as write there")
+    free_bytes = shutil.disk_usage(path).free
+    said = f"record_dir: {free_bytes / 1e9:.1f} GB are free in {folder}"
+    if free_bytes < needed_bytes:
+        return warning(said, "make room: a full disk ends recordings, and /readyz answers 503")
+    return fine(said)
