@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bridge import __version__
@@ -62,7 +62,11 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
 def whole_parser() -> argparse.ArgumentParser:
     """All commands with all of their flags, for what completes and what describes them: it imports every command."""
-    return _parser_of(lambda name: True)
+    parser = _parser_of(lambda name: True)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            action.help = "what is to be done"  # else they count as hidden
+    return parser
 
 
 def _parser_of(is_wanted: Callable[[str], bool]) -> argparse.ArgumentParser:
@@ -82,7 +86,7 @@ def _list_of_commands() -> str:
     """Each command with what it is for, by task."""
     lines: list[str] = []
     for task, commands in _TASKS.items():
-        lines += [f"{task}:", *(f"  {name:<9} {meaning}" for name, (meaning, _) in commands.items()), ""]
+        lines += [f"{task}:", *(f"  {name:<11} {meaning}" for name, (meaning, _) in commands.items()), ""]
     return "\n".join(lines)
 
 
@@ -178,6 +182,23 @@ The exit code is 1 if there is a fault.
 """
 
 
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "bridge completion bash|zsh|fish|tcsh"
+    _describe(parser, _COMPLETION)
+    parser.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"), help="which shell")
+    parser.set_defaults(run=_completion)
+
+
+_COMPLETION = """\
+Prints a script that completes commands and flags. Once for all:
+
+    bash  bridge completion bash > ~/.local/share/bash-completion/completions/bridge
+    zsh   bridge completion zsh > "${fpath[1]}/_bridge"
+    fish  bridge completion fish > ~/.config/fish/completions/bridge.fish
+    tcsh  bridge completion tcsh > ~/.bridge.tcsh, and `source ~/.bridge.tcsh` in ~/.tcshrc
+"""
+
+
 def _add_call(parser: argparse.ArgumentParser) -> None:
     from bridge.client.terminal import add_call_flags
 
@@ -238,6 +259,7 @@ _TASKS: dict[str, dict[str, _Command]] = {
         "serve": ("run the daemon", _add_serve),
         "config": ("check a file of settings, or show which settings count", _add_config),
         "doctor": ("say what is wrong with settings, machine, and a running bridge", _add_doctor),
+        "completion": ("print a script by which a shell completes commands and flags", _add_completion),
     },
     "look after its calls": {
         "calls": ("list the calls, and say what is wrong with one", _add_calls),
@@ -326,6 +348,28 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     log.configure("auto", "error")
     return run_doctor(arguments, _sources(arguments), os.environ, _new_runner)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    parser = whole_parser()
+    for action in _actions_of(parser):
+        if action.metavar in ("FILE", "PATH"):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif isinstance(action.metavar, str) and "|" in action.metavar:  # a setting of a few words
+            action.choices = action.metavar.split("|")
+    sys.stdout.write(shtab.complete(parser, shell=arguments.shell) + "\n")
+    return 0
+
+
+def _actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Those of all commands, at any depth."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions_of(command)
 
 
 def _calls(arguments: argparse.Namespace) -> int:
