@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,24 @@ async def _talk(daemon: Daemon, log: Scenario, card: SoundCard, spoken: bytes, *
     assert stretched_likeness(card.heard, answer) > PLAYED_LIKENESS
 
 
-def _firefox(daemon: Daemon, card: SoundCard, before: tuple[str, ...] = (), **inputs: Any) -> Any:
-    """Firefox on the console; its profile is its own."""
+def firefox_on(
+    script: str, name: str, daemon: Daemon, card: SoundCard, before: tuple[str, ...] = (), **inputs: Any
+) -> AbstractAsyncContextManager[Scenario]:
+    """Firefox at the console, driven by ``script``; its profile is its own."""
     found = shutil.which("firefox-esr")
     assert found, "needs firefox-esr: make foreign"
     environ = [f"{name}={value}" for name, value in card.environ.items()]
     command = (*before, "env", *environ, "node")
     profile = str(Path(card.environ["HOME"], "profile"))
     inputs = {"url": daemon.url, "firefox": found, "profile": profile, **inputs}
-    return scenario("firefox.mjs", "console", folder=FOLDER, command=command, **inputs)
+    return scenario(script, name, folder=FOLDER, command=command, **inputs)
+
+
+def _firefox(
+    daemon: Daemon, card: SoundCard, before: tuple[str, ...] = (), **inputs: Any
+) -> AbstractAsyncContextManager[Scenario]:
+    """Firefox as a caller."""
+    return firefox_on("firefox.mjs", "console", daemon, card, before, **inputs)
 
 
 async def test_on_the_default_setup(card: SoundCard, short_pcm: bytes) -> None:
@@ -75,4 +85,4 @@ async def test_across_a_network(card: SoundCard, short_pcm: bytes) -> None:
             async with _firefox(daemon, card, inside(namespace), key=_KEY, hangsUp=False) as log:
                 await _talk(daemon, log, card, short_pcm, peer_hangs_up=False)
             [gone] = log.of("peer.gone")
-            assert gone["state"] == "closed: the other side ended the call"
+            assert gone["state"].startswith("closed: the other side ended the call")  # why may follow

@@ -80,8 +80,8 @@ export class Conversation {
     "conversation.item.input_audio_transcription.completed": ({ item_id, transcript }) => {
       const turn = this.#turn(item_id, "caller", "Caller");
       this.#say(turn, 0, transcript || "(nothing understood)", transcript ? "" : "dim");
-      turn.node.classList.remove("bare");
-      if (turn.spoke) this.#remark(turn, "spoke", turn.spoke);
+      turn.node.classList.toggle("bare", turn.startMs === undefined);
+      if (turn.startMs !== undefined && turn.spoke) this.#remark(turn, "spoke", turn.spoke);
     },
     "conversation.item.input_audio_transcription.failed": ({ item_id, error }) => {
       const turn = this.#turn(item_id, "caller", "Caller");
