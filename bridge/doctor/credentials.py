@@ -1,16 +1,17 @@
 """Whether services and carriers take the keys that the settings hold, asked with the cheapest request that there is."""
 
+import time
 from urllib.parse import urlsplit, urlunsplit
 
 from bridge.doctor.findings import Finding, Findings, Patient, fault, fine, warning
-from bridge.errors import ConfigError
+from bridge.errors import CannotCheck, ConfigError
 from bridge.outgoing import HTTPError, new_client
 from bridge.telephony.hang_up import HttpHangUp
 from bridge.telephony.table import CARRIERS
 from bridge.upstream.plan import UpstreamPlan
 from bridge.upstream.target import Target, Transport
 
-__all__ = ["carriers", "upstreams"]
+__all__ = ["carriers", "redis", "upstreams"]
 
 _TIMEOUT_S = 8.0
 _SCHEMES = {"ws": "http", "wss": "https"}
@@ -57,6 +58,34 @@ async def _upstream(target: Target) -> Finding:
     if status < 500:
         return fine(f"{shown} answers; it lists no models (HTTP {status}), so its key shows with the first call")
     return fault(f"{shown} answers with HTTP {status}", "look at the status page of the service")
+
+
+async def redis(patient: Patient) -> Findings:
+    """It answers, takes its password, and lets a script run, as a cluster of processes needs it."""
+    config = patient.config
+    if config is None or config.cluster.redis_url is None:
+        return
+    try:
+        from bridge.cluster.store import Script, SharedStore
+    except ImportError:
+        yield fault("redis_url is set, and redis-py is not installed", "pip install 'bridge-realtime[cluster]'")
+        return
+    began = time.monotonic()
+    try:
+        store = SharedStore(
+            config.cluster.redis_url, config.cluster.cluster_name, timeout_s=config.cluster.redis_timeout_s
+        )
+        async with store:
+            await store.ask(Script("return 1"), store.name("doctor"))
+            took_ms = 1000 * (time.monotonic() - began)
+    except (CannotCheck, ConfigError) as error:
+        why = store.complaint if isinstance(error, CannotCheck) else error.message
+        yield fault(
+            f"Redis does not do what it is asked: {why}",
+            "until it does, no minted key is let in and no limit is shared: is redis_url right, and Redis running?",
+        )
+        return
+    yield fine(f"Redis answers, and runs scripts, in {took_ms:.0f} ms")
 
 
 async def carriers(patient: Patient) -> Findings:

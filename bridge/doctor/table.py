@@ -1,6 +1,6 @@
 """The table of examinations, in the order in which they are made: a new one is a function and its line here."""
 
-from bridge.doctor.credentials import carriers, upstreams
+from bridge.doctor.credentials import carriers, redis, upstreams
 from bridge.doctor.findings import Examination
 from bridge.doctor.machine import addresses, certificate, disk, files, ports, settings
 from bridge.doctor.running import answers, clock, key, media, open_files, ready
@@ -16,6 +16,7 @@ EXAMINATIONS = (
     Examination("disk", "whether recordings can be written, and the free space", disk),
     Examination("upstreams", "whether each answers, and takes its key: it is asked for its models", upstreams),
     Examination("carriers", "whether the API takes the key: it is asked to end a call that nobody has", carriers),
+    Examination("redis", "whether it answers and runs scripts, if `redis_url` is set", redis),
     Examination("answers", "whether the bridge answers at its URL", answers),
     Examination("ready", "what `/readyz` says", ready),
     Examination("key", "whether the API lets the key in", key),

@@ -22,6 +22,7 @@ from bridge.cli import _parser
 from bridge.config.load import Sources
 from bridge.doctor.command import run_doctor
 from bridge.doctor.table import EXAMINATIONS
+from tests.cluster.redis import SECRET, RunningRedis, free_port
 from tests.end_to_end.serving import Serving, serving
 from tests.processes import clean_environ, ran
 from tests.settings import SECTIONS
@@ -238,6 +239,22 @@ async def test_keys_of_carriers() -> None:
         assert by_carrier["exotel"]["level"] == "ok"
         assert asked == [f"POST {call} App hush"]
         assert "hush" not in json.dumps(found)
+
+
+async def test_redis_that_answers_and_that_does_not() -> None:
+    """A cluster needs it; its password is in no report."""
+    given = {"BRIDGE_CLUSTER_SECRET": SECRET, "BRIDGE_NODE_URL": "http://127.0.0.1:8080"}
+    server = RunningRedis(free_port(), "--user", "bridge", "on", ">hush", "~*", "&*", "+@all")
+    url = server.url.replace("//", "//bridge:hush@")
+    async with server.serving():
+        _, found = await _examined(BRIDGE_REDIS_URL=url, **given)
+        assert found["redis"][0]["level"] == "ok", found
+        _, found = await _examined(BRIDGE_REDIS_URL=url.replace("hush", "wrong-hush"), **given)
+        assert found["redis"][0]["level"] == "fault"
+        assert "hush" not in json.dumps(found)
+    code, found = await _examined(BRIDGE_REDIS_URL=url, **given)
+    assert (code, found["redis"][0]["level"]) == (1, "fault")
+    assert "hush" not in json.dumps(found)
 
 
 async def test_a_clock_that_is_wrong() -> None:
