@@ -20,6 +20,7 @@ __all__ = [
     "HTTPError",
     "HTTPStatusError",
     "Request",
+    "Response",
     "new_client",
     "refusal",
     "retry_delay_s",
@@ -44,6 +45,9 @@ HTTPError = httpx2.HTTPError
 
 HTTPStatusError = httpx2.HTTPStatusError
 """What ``raise_for_status`` raises."""
+
+Response = httpx2.Response
+"""What answers a request."""
 
 Request = httpx2.Request
 """What a function that signs requests gets and gives."""

@@ -6,9 +6,12 @@ from typing import Any
 from urllib.parse import quote
 
 from bridge.log import get_logger
-from bridge.outgoing import Client, HTTPError, HTTPStatusError, Request, new_client
+from bridge.outgoing import Client, HTTPError, HTTPStatusError, Request, Response, new_client
 
-__all__ = ["HttpHangUp"]
+__all__ = ["NOBODYS", "HttpHangUp"]
+
+NOBODYS = "00000000-0000-0000-0000-000000000000"
+"""An id that no call has, of a form that carriers know."""
 
 _log = get_logger("telephony")
 
@@ -17,7 +20,6 @@ _TRIES = 3
 _PAUSE_S = 0.5
 _AGAIN = (429, 500, 502, 503, 504)
 _MAX_CALL_ID = 256
-_NOBODYS = "00000000-0000-0000-0000-000000000000"
 _GONE = (404, 422)  # the call is not there, or over: just what was wanted
 
 
@@ -70,23 +72,21 @@ class HttpHangUp:
         """
         try:
             async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
-                headers = await self._authorize(http) if self._authorize is not None else {}
-                url = self._url.format(call=_NOBODYS)
-                return (await http.request(self._method, url, json=self._body, headers=headers)).status_code
+                return (await self._request(http, NOBODYS)).status_code
+        except HTTPStatusError as error:  # of the request for a token
+            return error.response.status_code
         except Exception as error:  # also of a key that is none, by which nothing can be signed
             return type(error).__name__
 
     async def _ask(self, call: str) -> str:
         """What was wrong in the end, if anything."""
         problem = ""
-        url = self._url.format(call=quote(call, safe=""))
         async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
             for number in range(_TRIES):
                 if number:
                     await asyncio.sleep(_PAUSE_S * number)
                 try:
-                    headers = await self._authorize(http) if self._authorize is not None else {}
-                    response = await http.request(self._method, url, json=self._body, headers=headers, auth=self._sign)
+                    response = await self._request(http, call)
                 except HTTPStatusError as error:  # of the request for a token
                     problem = f"HTTP {error.response.status_code} for a token"
                     if error.response.status_code not in _AGAIN:
@@ -101,3 +101,8 @@ class HttpHangUp:
                 if response.status_code not in _AGAIN:
                     break
         return problem
+
+    async def _request(self, http: Client, call: str) -> Response:
+        url = self._url.format(call=quote(call, safe=""))
+        headers = await self._authorize(http) if self._authorize is not None else {}
+        return await http.request(self._method, url, json=self._body, headers=headers, auth=self._sign)

@@ -15,9 +15,11 @@ from structlog.testing import capture_logs
 from bridge.telephony import hang_up
 from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.bandwidth.settings import BandwidthSettings
-from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.hang_up import NOBODYS, HttpHangUp
+from bridge.telephony.table import CARRIERS
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
+from tests.settings import config_for_tests
 from tests.telephony.calling import calling, dialling, opened, until
 from tests.telephony.fake_api import FakeApi
 from tests.telephony.rows import SETTINGS
@@ -131,6 +133,30 @@ async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) ->
         assert len(api.requests) == tries
 
 
+@pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.carrier)
+async def test_a_key_is_tried_as_it_is_used(way: _Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the request of a hang-up, once, for a call that nobody has; what the carrier answers is told."""
+    carrier = next(one for one in CARRIERS if one.name == way.carrier)
+    async with FakeApi(404, 401, 503).serving() as api:
+        settings = SETTINGS | way.settings
+        if way.url_setting:
+            settings[way.url_setting] = api.url
+        else:
+            module = importlib.import_module(f"bridge.telephony.{way.carrier}.carrier")
+            monkeypatch.setattr(module, "_API", api.url)
+            monkeypatch.setattr(module, "_TOKEN_URL", f"{api.url}/oauth2/token", raising=False)
+        config = config_for_tests(**settings)
+        hung_up_by = carrier.new_hang_up(next(one for one in config.carriers if isinstance(one, carrier.settings)))
+        assert isinstance(hung_up_by, HttpHangUp)
+        assert [await hung_up_by.try_key() for _ in range(3)] == [404, 401, 503]
+    line, headers, body = api.requests[0]
+    assert (line, body.replace(b" ", b"")) == (way.line.replace("call%2F1", NOBODYS), way.body)
+    assert way.headers.items() <= headers.items()
+    assert ("authorization" in headers) is (way.carrier != "vobiz")
+    assert await hung_up_by.try_key() == "ConnectError"
+    assert hung_up_by.failures == 0
+
+
 async def test_a_token_serves_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bandwidth's: it is fetched once for many calls; if none is to be had, the call's hang-up has failed, at once."""
     settings = BandwidthSettings(bandwidth_account_id="A1", bandwidth_client_id="id", bandwidth_client_secret="s")
@@ -143,11 +169,12 @@ async def test_a_token_serves_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> 
             await way.hang_up(call)
         assert (len(api.requests), api.tokens, way.failures) == (2, 1, 0)
         refused = BANDWIDTH.new_hang_up(settings)
-        assert refused is not None
+        assert isinstance(refused, HttpHangUp)
         api.token_status = 401
         with capture_logs() as lines:
             await refused.hang_up("call-3")
-        assert (len(api.requests), api.tokens, refused.failures) == (2, 2, 1)
+            assert await refused.try_key() == 401
+        assert (len(api.requests), api.tokens, refused.failures) == (2, 3, 1)
         assert [line["problem"] for line in lines] == ["HTTP 401 for a token"]
 
 
