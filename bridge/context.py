@@ -1,4 +1,4 @@
-"""Who a call is: made once when the call begins, and given to everyone who works for it.
+"""The identity of a call: made once when the call begins, and given to everyone who works for it.
 
 Its leg, its upstream, the engine and the recording write their log lines with a logger of the context, so that every
 line of a call can be found by its ``call_id``.
@@ -29,7 +29,7 @@ class CallContext:
     """What does not change during a call."""
 
     call_id: str
-    """By which listeners and log lines find the call; for a session over a WebSocket that is the session's id."""
+    """The id by which listeners and log lines find the call; for a session over a WebSocket, the session's id."""
     session_id: str
     caller: str = ""
     """``host:port`` from which the call was asked for: the caller's, or its carrier's. Empty if it is not known."""
@@ -40,14 +40,14 @@ class CallContext:
     secrets: Collection[str] = field(default=(), repr=False)
     """Values of ``metadata`` that open an endpoint, and are never logged."""
     trace_id: str | None = None
-    """Of the distributed trace that the call is a part of (W3C Trace Context, section 3.2.2.3)."""
+    """The id of the distributed trace that the call is a part of (W3C Trace Context, section 3.2.2.3)."""
 
     def logger(self, room: str, **keys: Any) -> FilteringBoundLogger:
         """A logger of ``room`` that writes ``call_id``, ``trace_id`` if there is one, and ``keys`` on each line."""
         return get_logger(room, **self._keys, **keys)
 
     def bind_task(self) -> None:
-        """Puts the same on every line that the running task writes from now on, those of libraries included."""
+        """Puts the same fields on every line that the running task writes from now on, lines of libraries included."""
         structlog.contextvars.bind_contextvars(**self._keys)
 
     @property
@@ -71,7 +71,7 @@ class CallContext:
 
 
 def _masked(name: str, value: str) -> str:
-    """Nobody's telephone number is written down; its last two digits tell two callers apart."""
+    """Masks a telephone number but for its last two digits, which tell two callers apart."""
     pattern = _NUMBER if name.lower() in _OF_NUMBERS else _INTERNATIONAL_NUMBER
     return pattern.sub(lambda number: f"…{number[0][-2:]}", value)
 
@@ -82,7 +82,7 @@ def logger_of(room: str, context: CallContext | None) -> FilteringBoundLogger:
 
 
 def address_of(peername: Any) -> str:
-    """``host:port`` of the other end of a connection, ``[host]:port`` for IPv6; empty where it has none."""
+    """The other end of a connection as ``host:port``, ``[host]:port`` for IPv6; empty if it has none."""
     if not isinstance(peername, tuple | list) or len(peername) < 2:
         return ""
     host, port = str(peername[0]), peername[1]

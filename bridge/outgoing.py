@@ -35,16 +35,16 @@ _LONGEST_WAIT_S = 10.0  # a service that asks for more time is given up
 _T = TypeVar("_T")
 
 TLS = ssl.create_default_context()
-"""Trusts whom the system trusts."""
+"""A context that trusts the certificates which the system trusts."""
 
 Client = httpx2.AsyncClient
-"""What ``new_client`` makes."""
+"""The class of what ``new_client`` makes."""
 
 HTTPError = httpx2.HTTPError
-"""What a request raises if there is no answer."""
+"""The base of what a request raises if there is no answer."""
 
 HTTPStatusError = httpx2.HTTPStatusError
-"""What ``raise_for_status`` raises."""
+"""The error that ``raise_for_status`` raises."""
 
 Response = httpx2.Response
 """What answers a request."""

@@ -1,4 +1,4 @@
-"""The time in which who is the call may come back after its connection broke: an owner's socket, a WebRTC peer."""
+"""The time in which the caller may come back after a connection broke: an owner's socket or a WebRTC peer."""
 
 import asyncio
 import hmac
@@ -11,38 +11,38 @@ __all__ = ["ResumeWindow"]
 
 
 class ResumeWindow:
-    """``begin`` starts the grace time; if nobody comes before it is over, ``on_over`` is called."""
+    """A window in time. ``begin`` opens it; if nobody comes before it is over, ``on_over`` is called."""
 
     def __init__(self, grace_s: float, on_over: Callable[[], None]) -> None:
         self.key = secrets.token_urlsafe(24)
-        """Whoever shows it may come back as the call's peer."""
+        """The resume key: whoever shows it may come back as the call's peer."""
         self.grace_s = grace_s
         self._on_over = on_over
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_possible(self) -> bool:
-        """There is such a time."""
+        """Whether the settings give such a time."""
         return self.grace_s > 0
 
     @property
     def is_awaited(self) -> bool:
-        """It is running."""
+        """Whether the window is open."""
         return self._timer is not None
 
     def begin(self) -> None:
-        """The connection broke."""
+        """Opens the window, because the connection broke."""
         self.end()
         self._timer = asyncio.get_running_loop().call_later(self.grace_s, self._over)
 
     def end(self) -> None:
-        """Somebody came, or nobody is expected any more; may be called twice."""
+        """Closes the window, because the caller came or is not expected any more; may be called twice."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def require_key(self, key: str) -> None:
-        """Raises ``Forbidden`` where it is not the call's."""
+        """Raises ``Forbidden`` if this is not the call's resume key."""
         if not self.is_possible or not hmac.compare_digest(self.key.encode(), key.encode("utf-8", "surrogatepass")):
             raise Forbidden(
                 "This is not the call's resume key; it came with the call's own answer.", param="resume_key"

@@ -15,12 +15,15 @@ _MAX_FRAGMENTS = 16_384  # of one message
 
 
 class SlicedConnection(ClientConnection):
-    """For ``connect(..., create_connection=SlicedConnection)``; ``work`` also times what is done for its messages."""
+    """A connection for ``connect(..., create_connection=SlicedConnection)``.
+
+    ``work`` also times what its messages cost.
+    """
 
     work: Work
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection exists."""
+        """Notes that the TCP connection exists."""
         super().connection_made(transport)
         self.work = Work(self.loop)
         self._unparsed = bytearray()
@@ -30,12 +33,12 @@ class SlicedConnection(ClientConnection):
         self.recv_messages.resume = self._go_on
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gone; what had been read and not parsed goes with it."""
+        """Drops what was read and not parsed, because the connection is gone."""
         self._unparsed.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Frames, cut anywhere."""
+        """Takes bytes of frames, cut anywhere."""
         if len(data) > _SLICE_BYTES or self._unparsed or self._is_held or not self.work.has_time:
             self._unparsed += data
             self._parse_later()
@@ -43,7 +46,7 @@ class SlicedConnection(ClientConnection):
         self._take(data)
 
     def process_event(self, event: Any) -> None:
-        """One frame; so many fragments that they are no message are none."""
+        """Takes one frame; too many fragments of one message end the connection."""
         if getattr(event, "fin", True):
             self._fragments = 0
         else:
@@ -68,7 +71,7 @@ class SlicedConnection(ClientConnection):
         self._parse_later()
 
     def _parse_later(self) -> None:
-        """In the connection's next turn; until all is parsed nothing is read."""
+        """Parses in the connection's next turn; until all is parsed nothing is read."""
         transport = self.transport
         if transport.is_closing():
             self._unparsed.clear()

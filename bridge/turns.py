@@ -22,10 +22,10 @@ _now = time.perf_counter
 
 
 class Share:
-    """How much one party has taken lately."""
+    """Measures how much time one party has taken lately."""
 
     def __init__(self, share: float = 0.05, burst_s: float = 0.02, *, of: "Share | None" = None) -> None:
-        """``share`` of all time, and ``burst_s`` at once; what is taken is taken ``of`` another one as well."""
+        """Allows ``share`` of all time, and ``burst_s`` at once. What is taken counts for the share ``of`` as well."""
         self._share = share
         self._burst_s = burst_s
         self._of = of
@@ -33,20 +33,20 @@ class Share:
         self._at = 0.0
 
     def take(self, seconds: float, now: float) -> None:
-        """So much was taken until ``now``."""
+        """Counts that so many seconds were taken until ``now``."""
         self._level_s = max(0.0, self._level_s - self._share * (now - self._at)) + seconds
         self._at = now
         if self._of is not None:
             self._of.take(seconds, now)
 
     def is_over(self, now: float) -> bool:
-        """It was too much."""
+        """Whether the party has taken more than its share."""
         if self._level_s - self._share * (now - self._at) > self._burst_s:
             return True
         return self._of is not None and self._of.is_over(now)
 
     def join(self, other: "Share | None") -> None:
-        """From now on, what is taken is taken of ``other`` as well, if there is one."""
+        """From now on, what is taken counts for ``other`` as well, if it is set."""
         self._of = other
 
 
@@ -59,7 +59,7 @@ class Shares:
         self._of: WeakValueDictionary[str, Share] = WeakValueDictionary()
 
     def of(self, name: str) -> Share:
-        """The one of this name."""
+        """The share of this name."""
         share = self._of.get(name)
         if share is None:
             share = self._of[name] = Share(self._share, self._burst_s)
@@ -67,7 +67,7 @@ class Shares:
 
 
 class Turns:
-    """Those who wait in one event loop; each waits once at most, so there are no more of them than connections."""
+    """The parties that wait in one event loop. Each waits once at most, so there are no more than connections."""
 
     _of: "WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]" = WeakKeyDictionary()
 
@@ -77,14 +77,14 @@ class Turns:
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Turns":
-        """The one queue of this loop."""
+        """The queue of this event loop."""
         turns = cls._of.get(loop)
         if turns is None:
             turns = cls._of[loop] = cls(loop)
         return turns
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Calls back when all who came earlier have had their turn."""
+        """Calls ``callback`` when all who came earlier have had their turn."""
         self._waiting.append(callback)
         if len(self._waiting) == 1:
             self._call_soon(self._next)
@@ -100,7 +100,7 @@ class Turns:
 
 
 class Work:
-    """What one party makes us do: timed, and interrupted where it takes too long."""
+    """Times the work for one party, and interrupts it if it takes too long."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.share = Share()
@@ -111,15 +111,15 @@ class Work:
 
     @property
     def has_time(self) -> bool:
-        """The party may be served at once."""
+        """Whether the party may be served at once."""
         return not self.share.is_over(_now())
 
     def begin(self) -> None:
-        """We begin to work for it; also after a wait in the midst of it, which is nobody's time."""
+        """Starts the clock: work for the party begins, or goes on after a wait."""
         self._began = _now()
 
     def end(self) -> float:
-        """We have worked, or wait for something; the seconds since ``begin``."""
+        """Stops the clock: the work is done, or waits for something. Returns the seconds since ``begin``."""
         if self._began is None:
             return 0.0
         now = _now()
@@ -129,7 +129,7 @@ class Work:
         return seconds
 
     def next_turn(self, callback: Callable[[], object]) -> None:
-        """Calls back in the next round, or when it is the party's turn."""
+        """Calls ``callback`` in the next round of the loop, or when it is the party's turn."""
         self._unit_s = 0.0
         if self.has_time:
             self._loop.call_soon(callback)
@@ -137,7 +137,7 @@ class Work:
             self._turns.call(callback)
 
     async def rest(self, *, is_pause: bool = False) -> None:
-        """Between two things that are to be done; lets others have their turn where it is time, or at a pause."""
+        """Called between two pieces of work. Lets others have their turn if it is time, or if ``is_pause``."""
         self.end()
         if is_pause or self._unit_s > UNIT_S or not self.has_time:
             turn = self._loop.create_future()

@@ -48,22 +48,22 @@ class Lobby:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        """Of agents that come from now on."""
+        """The limits of agents that attach from now on."""
         self._seats: deque[Seat] = deque()
         self._wishes: deque[_Wish] = deque()
 
     @property
     def waiting(self) -> int:
-        """Agents without a call."""
+        """The number of agents that wait for a call."""
         return len(self._seats)
 
     def require_room(self) -> None:
-        """Raises ``OverLimit`` where too many wait already."""
+        """Raises ``OverLimit`` if too many agents wait already."""
         if len(self._seats) >= _MAX_SEATS:
             raise OverLimit(f"{_MAX_SEATS} agents are waiting for calls, which is the limit.")
 
     def attach(self, sink: Sink, call_id: str | None = None) -> "Seat":
-        """An agent has come; with ``call_id`` for that call alone."""
+        """Gives an agent a seat. With ``call_id`` it is for that call alone."""
         seat = Seat(sink, self, call_id, limits=self.limits)
         for wish in self._wishes:
             if call_id in (None, wish.call_id) and not wish.seat.done():
@@ -74,7 +74,7 @@ class Lobby:
         return seat
 
     async def claim(self, call_id: str, timeout_s: float) -> "Seat":
-        """An agent for the call; raises ``UpstreamError`` where none comes in time."""
+        """Waits for an agent for the call; raises ``UpstreamError`` if none comes in time."""
         for seat in self._seats:
             if seat.call_id in (None, call_id):
                 self._seats.remove(seat)
@@ -94,32 +94,34 @@ class Lobby:
                 self._wishes.remove(wish)
 
     def dismiss(self) -> None:
-        """Agents that wait for any call are to come back, and reach the process that takes calls from now on."""
+        """Closes the sockets of agents that wait for any call: they come back, to the process that takes calls from now
+        on.
+        """
         for seat in tuple(self._seats):
             if seat.call_id is None:
                 self._seats.remove(seat)
                 seat.close("another process takes calls now", code=_SERVICE_RESTART)
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Follows which calls are over."""
+        """Takes an event of any call, to know which calls are over."""
         if isinstance(event, CallClosed):
             self._call_ended(event.call_id)
 
     def _call_ended(self, call_id: str) -> None:
-        """Nobody needs to wait for this call any more: seats that are for it alone are closed."""
+        """Closes the seats that are for this call alone, because it is over."""
         for seat in tuple(self._seats):
             if seat.call_id == call_id:
                 self._seats.remove(seat)
                 seat.close("call ended")
 
     def leave(self, seat: "Seat") -> None:
-        """The agent is gone, or has a call."""
+        """Takes an agent out of the queue, because it is gone or has a call."""
         if seat in self._seats:
             self._seats.remove(seat)
 
 
 class Seat:
-    """One agent's socket."""
+    """The socket of one agent."""
 
     def __init__(self, sink: Sink, lobby: Lobby, call_id: str | None, *, limits: Limits) -> None:
         self.call_id = call_id
@@ -128,11 +130,11 @@ class Seat:
         self._line: AgentLine | None = None
 
     def take(self, line: "AgentLine") -> None:
-        """It has a call."""
+        """Gives the agent a call."""
         self._line = line
 
     def receive(self, text: str) -> None:
-        """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
+        """Takes one message of the agent. Whatever is wrong with it is answered by an ``error`` event."""
         try:
             if self._line is None:
                 raise BadEvent("There is no call yet; the first event will be session.created.")
@@ -155,13 +157,13 @@ class Seat:
         self.listener.deliver(EncodedMessage(encode(event)))
 
     def detach(self) -> None:
-        """The socket is gone."""
+        """Notes that the socket is gone."""
         self._lobby.leave(self)
         if self._line is not None:
             self._line.lost()
 
     def close(self, reason: str, *, code: int = _NORMAL) -> None:
-        """The call is over, and with it the agent's part in it."""
+        """Closes the socket, because its call is over."""
         self.listener.close(code, reason)
 
 
@@ -191,26 +193,26 @@ class AgentLine:
         owner.received(self, created)
 
     async def run(self) -> UpstreamError | None:
-        """Until the agent leaves."""
+        """Runs until the agent leaves."""
         return await self._ended
 
     @property
     def input_format(self) -> AudioFormat:
-        """The session's."""
+        """The session's format."""
         return format_of(self._state.input.format)
 
     @property
     def output_format(self) -> AudioFormat:
-        """The session's."""
+        """The session's format."""
         return format_of(self._state.output.format)
 
     def send(self, body: Body) -> None:
-        """A client event, as the client said it."""
+        """Sends a client event as the client wrote it."""
         if self._seat is not None:
             self._seat.listener.deliver(EncodedMessage(encode({"event_id": new_id("event"), **body})))
 
     def send_audio(self, sound: bytes) -> None:
-        """The caller's sound."""
+        """Sends a piece of the caller's sound."""
         if self._seat is not None:
             self._number += 1
             number, base64 = b"%d" % self._number, b2a_base64(sound, newline=False)
@@ -219,7 +221,7 @@ class AgentLine:
             self._seat.listener.deliver(EncodedMessage.of(pieces, audio_ms=audio_ms))
 
     def receive(self, text: str) -> None:
-        """A server event of the agent's; raises ``BadEvent``."""
+        """Takes a server event of the agent; raises ``BadEvent``."""
         message = decode_relayed(text)
         if isinstance(message, dict):
             self._owner.received(self, message)
@@ -236,12 +238,12 @@ class AgentLine:
             self._owner.received_audio(self, part, sound)
 
     def lost(self) -> None:
-        """The agent's socket closed."""
+        """Ends the line, because the agent's socket has closed."""
         if not self._ended.done():
             self._ended.set_result(UpstreamError("The agent left.", code="agent_lost"))
 
     async def aclose(self) -> None:
-        """Ends the agent's part; may be called twice."""
+        """Closes the agent's socket; may be called twice."""
         if self._seat is not None:
             self._seat.close("call ended")
             self._seat = None

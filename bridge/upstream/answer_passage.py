@@ -25,7 +25,7 @@ class AnswerPassage:
         self._is_passing = False
 
     def forward(self, passed: PassedPacket) -> bool:
-        """The caller's packet, as it came; what waited to be spoken before gives way to it."""
+        """Passes a packet of the caller on; sound that waited to be spoken is dropped for it."""
         self._queue.skip()
         return self._peer.rtp.forward(None, passed)
 
@@ -36,13 +36,16 @@ class AnswerPassage:
         decodes: bool,
         reader: Callable[[Part, PassedPacket], None] | None = None,
     ) -> None:
-        """From the next answer on, if the service says when it begins to play; else somebody has to listen for it."""
+        """Passes answers on from the next one, if the service says when it begins to play.
+
+        Else the bridge has to decode them.
+        """
         self._taker, self._reader, self._decodes = taker, reader, decodes
         if self._is_passing:
             self._listen(is_passing=taker is not None)
 
     def begin_answer(self) -> None:
-        """A response was created: it passes if it can."""
+        """Decides for a response that was created whether it is passed on."""
         self._listen(is_passing=self._taker is not None and self._answer.has_buffer_events)
 
     def _listen(self, *, is_passing: bool) -> None:

@@ -19,32 +19,32 @@ class UpstreamBacklog:
 
     def __init__(self, budget: Budget) -> None:
         self.input_format = PCM16
-        """In which the sound comes: as the last line took it."""
+        """The format of the sound: that of the last line."""
         self._budget = budget
         self._events: deque[Body] = deque()
         self._sound = bytearray()
 
     def add(self, body: Body) -> None:
-        """A client event; raises ``BadEvent`` if too many wait."""
+        """Keeps a client event; raises ``BadEvent`` if too many wait."""
         if len(self._events) >= _MAX_EVENTS:
             raise BadEvent("Too many events wait for the upstream.", code="upstream_busy")
         self._budget.charge(size_of(body))
         self._events.append(body)
 
     def add_audio(self, sound: bytes) -> None:
-        """A piece of sound in ``input_format``; of more than 30 s the oldest is dropped."""
+        """Keeps a piece of sound in ``input_format``; of more than 30 s the oldest is dropped."""
         self._sound += sound
         del self._sound[:-_MAX_SOUND_BYTES]
 
     def take(self) -> list[Body]:
-        """All events, oldest first; none of them waits any more."""
+        """Takes all events out, oldest first."""
         events = list(self._events)
         self._events.clear()
         self._budget.charge(-sum(map(size_of, events)))
         return events
 
     def take_audio(self, audio_format: AudioFormat) -> bytes:
-        """All sound, in ``audio_format``; none of it waits any more."""
+        """Takes all sound out, in ``audio_format``."""
         sound, self._sound = bytes(self._sound), bytearray()
         if audio_format is self.input_format:
             return sound
@@ -52,6 +52,6 @@ class UpstreamBacklog:
         return encoder.push(sound) + encoder.flush()
 
     def clear(self) -> None:
-        """The call is over."""
+        """Forgets everything, because the call is over."""
         self.take()
         self._sound.clear()

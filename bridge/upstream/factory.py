@@ -28,7 +28,10 @@ _PROBE_S = 2.0
 
 
 class UpstreamFactory:
-    """``async with`` owns what the calls' upstreams run. Raises ``ConfigError`` where a setting makes no sense."""
+    """Makes the upstreams of calls.
+
+    ``async with`` owns what they run. Raises ``ConfigError`` if a setting makes no sense.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class UpstreamFactory:
 
     @property
     def default_model(self) -> str:
-        """Of calls that name none."""
+        """The model of calls that name none."""
         return self._plan.default_model
 
     def models(self) -> dict[str, str]:
@@ -58,7 +61,7 @@ class UpstreamFactory:
         return self._plan.owners
 
     def use(self, plan: UpstreamPlan) -> None:
-        """From now on, new calls go by this plan; those that run keep theirs."""
+        """Uses this plan for calls that begin from now on; running calls keep theirs."""
         self._plan = plan
 
     async def __aenter__(self) -> "UpstreamFactory":
@@ -69,11 +72,11 @@ class UpstreamFactory:
         await self._tasks.__aexit__(None, None, None)
 
     def is_relayed(self, model: str) -> bool:
-        """Calls for ``model`` are answered by somebody else than the embedded engine."""
+        """Whether calls for ``model`` are answered by somebody else than the embedded engine."""
         return self._plan.targets(model)[0].transport is not Transport.LOCAL
 
     def new_upstream(self, info: CallInfo) -> Upstream:
-        """Who is going to answer the call."""
+        """Makes the upstream that is going to answer the call."""
         plan = self._plan
         targets = plan.targets(info.model)
         if targets[0].transport is Transport.LOCAL:
@@ -89,13 +92,13 @@ class UpstreamFactory:
         )
 
     def stats(self) -> list[TargetStats]:
-        """Of each upstream that calls may be answered by, over all calls; the embedded engine is never dialled."""
+        """The figures of each upstream over all calls; the embedded engine has none, because it is never dialled."""
         targets = [*self._plan.default, *(target for targets in self._plan.by_model.values() for target in targets)]
         tallies = {target.name: self._tally(target) for target in targets if target.transport is not Transport.LOCAL}
         return [tally.stats() for tally in tallies.values()]
 
     async def complaint(self) -> str | None:
-        """What is wrong if none of those answers who are asked for calls without a model of their own; else None."""
+        """What is wrong if no upstream answers of those that are tried for any model; None if one does."""
         for target in self._plan.default:
             if await is_answering(target, timeout_s=_PROBE_S):
                 return None

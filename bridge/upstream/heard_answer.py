@@ -38,7 +38,7 @@ class HeardAnswer:
         self._onset = b""
 
     def receive_event(self, body: Body, now: float) -> list[Body]:
-        """The events that are due now, in order."""
+        """Takes an event; returns the events that are due now, in order."""
         kind = body["type"]
         if kind == "response.content_part.added" and _is_audio(body):
             onset = b"" if self._part is not None else self._onset
@@ -58,7 +58,7 @@ class HeardAnswer:
         return [body]
 
     def receive_audio(self, pcm: bytes, now: float) -> tuple[Part, bytes] | None:
-        """The track's sound, PCM16 24 kHz mono; with its part where it is an answer's."""
+        """Takes sound of the track, PCM16 24 kHz mono; returns it with its part if it belongs to an answer."""
         if self._part is None:
             self._onset = (self._onset + pcm)[-_ONSET_MS * _BYTES_PER_MS :]
             return None
@@ -75,16 +75,16 @@ class HeardAnswer:
 
     @property
     def has_buffer_events(self) -> bool:
-        """The service says when it begins to play, so that nobody has to listen for it."""
+        """Whether the service says when it begins to play, so that the sound need not be decoded to find out."""
         return self._has_buffer_events
 
     @property
     def playing_part(self) -> Part | None:
-        """What the service plays, as it says itself."""
+        """The part that the service plays, as it says itself."""
         return self._part if self._is_started else None
 
     def poll(self, now: float) -> list[Body]:
-        """What time alone makes due."""
+        """Returns what has become due by time alone."""
         if self._part is None or not self._held:
             return []
         if self._over_at is not None:
@@ -96,11 +96,14 @@ class HeardAnswer:
         return []
 
     def end(self) -> list[Body]:
-        """No more will come."""
+        """Returns what is left, because no more will come."""
         return self._finish()
 
     def _buffer_event(self, kind: str, body: Body, now: float) -> list[Body]:
-        """The service's ledger; the session has one of its own, so nobody else is told."""
+        """Takes an event about the service's playback.
+
+        Clients do not get it, because the session has a ledger of its own.
+        """
         if self._part is None or body.get("response_id") != self._part.response_id:
             return []
         if kind == "output_audio_buffer.started":

@@ -19,7 +19,7 @@ _MAX_BYTES = 4 * 1024 * 1024  # of what was said in them, for all hearers have h
 
 @dataclass(slots=True)
 class _OpenPart:
-    """A content part that is not done."""
+    """A content part that is not complete."""
 
     kind: str
     text: str = ""
@@ -45,14 +45,17 @@ class _Open:
 
 
 class InFlight:
-    """``follow`` what the upstream says; ``end`` says what it did not live to say."""
+    """Responses in progress. ``follow`` takes what the upstream says; ``end`` gives the events that it still owed."""
 
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
         self._bytes = 0
 
     def follow(self, event: ServerEvent) -> None:
-        """Any event of the upstream's. Beyond what may be kept, what it has begun is not brought to an end."""
+        """Takes any event of the upstream.
+
+        If too much is kept already, what it begins is not brought to an end later.
+        """
         if isinstance(event, server.ResponseCreated):
             self._open[event.response.id] = _Open(event.response)
             if len(self._open) > _MAX_OPEN:
@@ -74,7 +77,7 @@ class InFlight:
                 _follow(concerned, event)
 
     def _count(self, event: ServerEvent) -> bool:
-        """Whether there is room for what the event says; if there is none, nothing is kept of what was said before."""
+        """Whether there is room for what the event says. If not, everything that was kept is dropped."""
         self._bytes += size_of(getattr(event, "delta", event))
         if self._bytes > _MAX_BYTES:
             self._open.clear()
@@ -145,7 +148,7 @@ def _follow(is_open: _Open, event: ServerEvent) -> None:
 
 
 def _finish(response_id: str, item_id: str, is_open: _OpenItem) -> list[ServerEvent]:
-    """All that is owed of one item."""
+    """The events that are still owed of one item."""
     events: list[ServerEvent] = []
     item = is_open.item
     if not is_open.is_finished:

@@ -15,56 +15,59 @@ _MAX_RESTS = 16  # parts that are spoken at a time
 
 
 class LineOwner(Protocol):
-    """Who hears what comes over a line."""
+    """Whoever gets what comes over a line."""
 
     def received(self, line: "Line", body: Body) -> None:
-        """An event, in GA's words; the first one is ``session.created``."""
+        """Takes an event in the GA dialect; the first one is ``session.created``."""
         ...
 
     def received_audio(self, line: "Line", part: Part, sound: bytes) -> None:
-        """A piece of the answer's sound, in the line's ``output_format``."""
+        """Takes a piece of the answer, in the line's ``output_format``."""
         ...
 
     def passed_audio(self, line: "Line") -> None:
-        """Some of it went to the caller's peer as it was."""
+        """Notes that a packet of the answer was passed on to the caller's peer."""
         ...
 
 
 class Line(Protocol):
-    """Opened once, run to its end, closed."""
+    """A connection to a Realtime service, which is opened once, run to its end, and closed."""
 
     plays: bool
-    """The service plays the answer itself, and knows what of it was heard."""
+    """True if the service plays the answer itself, and so knows how much of it was heard."""
 
     @property
     def passage(self) -> PassingUpstream | None:
-        """Where Opus may pass as it is."""
+        """The passage by which Opus is passed on, if there is one."""
         ...
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
-        """Connects; raises ``UpstreamError``. The state tells what the session is set to, now and later."""
+        """Connects; raises ``UpstreamError``. ``state`` has the session's configuration, now and later."""
         ...
 
     async def run(self) -> UpstreamError | None:
-        """Hands over what comes, until the end; None where the service ended the session in good order."""
+        """Hands over what comes, until the end.
+
+        Returns why it ended; None if the service ended the session in good order.
+        """
         ...
 
     @property
     def input_format(self) -> AudioFormat:
-        """In which it takes the caller's sound."""
+        """The format in which it takes the caller's sound."""
         ...
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which it gives the answer's."""
+        """The format in which it gives the answer."""
         ...
 
     def send(self, body: Body) -> None:
-        """A GA client event; to a line that has ended, nothing."""
+        """Sends a GA client event; does nothing on a line that has ended."""
         ...
 
     def send_audio(self, sound: bytes) -> None:
-        """The caller's sound, in ``input_format``."""
+        """Takes a piece of the caller's sound, in ``input_format``."""
         ...
 
     async def aclose(self) -> None:
@@ -77,10 +80,10 @@ class WholeSamples:
 
     def __init__(self) -> None:
         self._rests: dict[Part, bytes] = {}
-        """Half samples, of parts whose deltas may come by turns."""
+        """The half sample at the end of each part, because deltas of several parts may alternate."""
 
     def join(self, part: Part, sound: bytes, audio_format: AudioFormat) -> bytes:
-        """The whole samples of ``part`` that there are with ``sound``; perhaps none."""
+        """Takes more sound of ``part``; returns the whole samples that there are now, perhaps none."""
         if self._rests:
             sound = self._rests.pop(part, b"") + sound
         odd_bytes = len(sound) % audio_format.bytes_per_sample

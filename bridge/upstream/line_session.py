@@ -26,13 +26,13 @@ _READ_ONLY = ("id", "object", "expires_at", "model", "client_secret")
 
 
 class BridgeEvents:
-    """Knows the client events that no client sent: an error in one of them is the bridge's to bear."""
+    """Remembers the client events that the bridge sent itself: no client hears of an error in one of them."""
 
     def __init__(self) -> None:
         self._ids: deque[str] = deque(maxlen=_MAX_OWN_IDS)
 
     def new_id(self) -> str:
-        """For an event of the bridge."""
+        """Makes an id for an event of the bridge."""
         event_id = new_id("event")
         self._ids.append(event_id)
         return event_id
@@ -67,17 +67,17 @@ class LineSession:
             "greeting", GreetingState.GREETING, _TRANSITIONS, log=log, event="upstream.greeting"
         )
         self._session: Body = {}
-        """The configuration as an upstream said it last, with whatever the bridge does not know of."""
+        """The configuration as an upstream said it last, with fields that the bridge does not know."""
         self._created: Body = {}
         """What the present line's service said of the session before the bridge asked for anything."""
         self._quiet_updates = 0
-        """Answers to come that say nothing new."""
+        """How many answers are still to come that say nothing new."""
         self._update_id = ""
-        """Of the bridge's own ``session.update``, with which every line begins."""
+        """The id of the bridge's own ``session.update``, with which every line begins."""
 
     @property
     def is_live(self) -> bool:
-        """Clients have heard ``session.created``."""
+        """Whether clients have heard ``session.created``."""
         return self._greeting.state is GreetingState.LIVE
 
     def greet(self, created: Body) -> Body | None:
@@ -93,17 +93,20 @@ class LineSession:
         return None
 
     def brief(self, created: Body, *, is_renewal: bool) -> Body:
-        """The update that sets a further line as the last one was; nobody hears of the answer if ``is_renewal``."""
+        """The update that sets a further line as the last one was.
+
+        Clients do not hear of the answer if ``is_renewal``.
+        """
         self._created = created
         self._quiet_updates = int(is_renewal)
         return self._update(_writable(self._session))
 
     def is_update(self, event_id: str | None) -> bool:
-        """The event is the bridge's own update of the present line."""
+        """Whether this is the id of the bridge's own update of the present line."""
         return event_id is not None and event_id == self._update_id
 
     def hear_update(self, body: Body) -> None:
-        """A ``session.updated``, as the upstream wrote it."""
+        """Takes a ``session.updated``, as the upstream wrote it."""
         self._session = body["session"]
         if not self.is_live:
             self._go_live()
@@ -114,7 +117,7 @@ class LineSession:
             self._downstream.deliver_event(understood(body), body)
 
     def hear_refusal(self, event: server.Error, body: Body) -> None:
-        """The session is not set as it should be; its owner must know, and how it is set instead."""
+        """Takes a refusal of the update; returns what clients are told of it, and of the configuration that counts."""
         event.error.event_id = body["error"]["event_id"] = None
         if not self.is_live:
             self._go_live()
@@ -138,11 +141,11 @@ class LineSession:
             self._downstream.deliver_event(server.SessionCreated(session=self._state.config))
 
     def _as_ours(self, session: Body) -> Body:
-        """The upstream's session under the id and the expiry of the bridge's."""
+        """The upstream's session with the id and the expiry of the bridge's session."""
         config = self._state.config
         return {**session, "id": config.id, "expires_at": config.expires_at}
 
 
 def _writable(session: Body) -> Body:
-    """Without what a service alone sets."""
+    """The configuration without the fields that only a service sets."""
     return {name: value for name, value in session.items() if name not in _READ_ONLY}

@@ -52,14 +52,14 @@ _IN_USE = (LineState.LIVE, LineState.EXPIRED)
 
 
 class LineHearer(Protocol):
-    """Who hears what comes over a line that has been taken."""
+    """Whoever gets what comes over a line that was taken."""
 
     def hear(self, body: Body) -> None:
-        """An event of the upstream's."""
+        """Takes an event of the upstream."""
         ...
 
     def hear_audio(self, part: Part, sound: bytes) -> None:
-        """A piece of the answer's sound."""
+        """Takes a piece of the answer."""
         ...
 
 
@@ -70,7 +70,8 @@ class ManagedLine:
         self.target = target
         self.line = line
         self.opened_at = self.heard_at = 0.0
-        """By the event loop's clock: when the upstream greeted, and when anything came from it last."""
+        """The times at which the upstream greeted, and at which something last came from it, by the event loop's clock.
+        """
         self.answers_before = 0
         """How many responses had been given when the call took it."""
         self._states = StateMachine(
@@ -84,7 +85,7 @@ class ManagedLine:
 
     @property
     def state(self) -> LineState:
-        """The state that it is in."""
+        """The state of the line."""
         return self._states.state
 
     async def open(self, session: SessionState, group: asyncio.TaskGroup, *, within_s: float) -> Body:
@@ -111,12 +112,12 @@ class ManagedLine:
         return created
 
     def take(self, hearer: LineHearer) -> None:
-        """From now on ``hearer`` hears what comes. ``replay_early`` is to follow."""
+        """From now on ``hearer`` gets what comes. The caller calls ``replay_early`` next."""
         self._states.enter(LineState.LIVE)
         self._hearer, self.heard_at = hearer, self._now()
 
     def replay_early(self) -> None:
-        """The hearer is told what came before the line was taken."""
+        """Tells the hearer what came before the line was taken."""
         early, self._early = self._early, []
         for one in early:
             if isinstance(one, dict):
@@ -125,7 +126,7 @@ class ManagedLine:
                 self._hearer.hear_audio(*one)
 
     async def wait_ended(self, timeout_s: float) -> bool:
-        """Whether it has ended by itself, which is waited for so long."""
+        """Waits for so long; returns whether the line has ended by itself."""
         assert self._ended is not None, "it has been opened"
         await asyncio.wait((self._ended,), timeout=timeout_s)
         return self._ended.done()
@@ -137,7 +138,7 @@ class ManagedLine:
         return self._ended.result()
 
     async def aclose(self) -> None:
-        """Ends it, within a bounded time; may be called twice."""
+        """Ends the line, within a bounded time; may be called twice."""
         if self._states.may_enter(LineState.ENDED):
             self._states.enter(LineState.ENDED)
         self._created.cancel()
@@ -147,7 +148,7 @@ class ManagedLine:
     # LineOwner
 
     def received(self, line: Line, body: Body) -> None:
-        """An event of the upstream's."""
+        """Takes an event of the upstream."""
         self.heard_at = self._now()
         if self.state is LineState.CONNECTING:
             self._greet(body)
@@ -158,7 +159,7 @@ class ManagedLine:
             self._hear(body)
 
     def received_audio(self, line: Line, part: Part, sound: bytes) -> None:
-        """A piece of the answer."""
+        """Takes a piece of the answer."""
         self.heard_at = self._now()
         if self._hearer is not None and self.state in _IN_USE:
             self._hearer.hear_audio(part, sound)
@@ -166,7 +167,7 @@ class ManagedLine:
             self._early.append((part, sound))
 
     def passed_audio(self, line: Line) -> None:
-        """A piece that went another way; whoever plays has not fallen silent."""
+        """Notes that a packet of the answer was passed on: the service has not fallen silent."""
         self.heard_at = self._now()
 
     def _greet(self, body: Body) -> None:
@@ -189,7 +190,7 @@ class ManagedLine:
 
 
 def _as_error(detail: server.ErrorDetail) -> UpstreamError:
-    """An error with which a service greets instead of a session."""
+    """The error that an event stands for with which a service greets in place of a session."""
     return UpstreamError(
         detail.message, code=detail.code, param=detail.param, type=detail.type,
         is_transient=detail.type == "server_error",

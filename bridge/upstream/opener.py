@@ -24,15 +24,15 @@ _STEADY_S = 10.0  # a line that lasts so long, or gives an answer, was worth dia
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long is waited for what, and how often it is tried; seconds."""
+    """How long the bridge waits for an upstream, in seconds, and how often it tries."""
 
     connect_s: float = 10.0
     stall_s: float = 15.0
-    """Without a word while one is owed."""
+    """The time without an event while an answer is owed."""
     renew_s: float = 3300.0
-    """After which a line is replaced before its service ends it."""
+    """The age at which a line is replaced, before its service ends it."""
     tries: int = 3
-    """Of each target."""
+    """How often each target is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class OpenedLine:
 
     managed: ManagedLine
     session: Body
-    """As the upstream says that it is."""
+    """The session as the upstream describes it."""
 
 
 class LineOpener:
-    """Knows the targets that are left; one whose lines are of no use time and again is not dialled any more."""
+    """Opens lines to the targets that are left. A target whose lines fail time and again is not dialled any more."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class LineOpener:
         self._context = context
         self._log = context.logger("upstream")
         self._strikes = 0
-        """How many lines in a row were of no use."""
+        """How many lines in a row have failed."""
 
     async def open(self, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine | None:
         """A line to the first target that answers, which runs in ``group``; None if the engine is next.
@@ -93,7 +93,7 @@ class LineOpener:
         raise failure
 
     async def open_anew(self, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
-        """One more line, to the first target, tried once; raises ``UpstreamError``."""
+        """Opens one more line to the first target, and tries once; raises ``UpstreamError``."""
         return await self._open_line(self._targets[0], session, group)
 
     async def _open_line(self, target: Target, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
@@ -111,7 +111,7 @@ class LineOpener:
         return OpenedLine(managed, created)
 
     def count_renewal(self, fresh: OpenedLine) -> None:
-        """The line takes the place of one that was too old."""
+        """Counts that the line takes the place of one that was too old."""
         self._tally(fresh.managed.target).renewals += 1
 
     def judge(self, target: Target, ending: UpstreamError, *, lasted_s: float, has_answered: bool) -> float:

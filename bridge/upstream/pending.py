@@ -43,7 +43,7 @@ class _Asked:
 
 
 class Pending:
-    """``sent`` what is asked, ``follow`` what is answered; ``budget`` counts what is kept of it."""
+    """Remembers what was asked. ``sent`` takes questions, ``follow`` takes answers; ``budget`` counts what is kept."""
 
     def __init__(self, budget: Budget | None = None) -> None:
         self._budget = budget or Budget()
@@ -54,17 +54,17 @@ class Pending:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is under way: no question, no answer, nobody speaks."""
+        """Whether nothing is under way: no question, no answer, and nobody speaks."""
         return not (self._unanswered or self._answering or self._owes_answer or self._is_speaking)
 
     @property
     def owes_answer(self) -> bool:
-        """An answer was asked for, by an event or by a caller's turn, and is not complete."""
+        """Whether an answer was asked for, by an event or by a caller's turn, and is not complete."""
         is_asked = any(asked.body["type"] == _RESPONSE_CREATE for asked in self._unanswered)
         return bool(is_asked or self._answering or self._owes_answer)
 
     def sent(self, body: Body, now: float) -> None:
-        """A client event went out; one whose answer nobody here would know is not waited for."""
+        """Notes a client event that was sent. One whose answer cannot be recognised is not waited for."""
         if body["type"] not in _ANSWERED:
             return
         size = size_of(body)
@@ -74,13 +74,13 @@ class Pending:
             self._forget(self._unanswered.popleft())
 
     def forget(self, before: float) -> None:
-        """What was sent before then is not going to be answered; a response may take its time."""
+        """Forgets what was sent before then, because it will not be answered. A response may take longer."""
         for asked in tuple(self._unanswered):
             if asked.at < before and asked.body["type"] != _RESPONSE_CREATE:
                 self._remove(asked)
 
     def follow(self, event: ServerEvent, *, answers_turns: bool) -> None:
-        """An event of the upstream's; ``answers_turns``: it answers a caller's turn without being asked."""
+        """Takes an event of the upstream; with ``answers_turns`` it answers a caller's turn without being asked."""
         if isinstance(event, server.InputAudioBufferSpeechStarted):
             self._is_speaking = True
         elif isinstance(event, server.InputAudioBufferSpeechStopped):
@@ -151,7 +151,7 @@ class Pending:
             self._owes_answer = False
 
     def _take(self, name: str, id_path: str | None = None, event: ServerEvent | None = None) -> _Asked | None:
-        """The oldest event of this name that the answer fits; it waits no more, and is still counted."""
+        """Takes out the oldest event of this name that the answer fits; the budget still counts it."""
         for asked in self._unanswered:
             if asked.body["type"] == name and (id_path is None or _speaks_of(asked.body, id_path, event)):
                 self._unanswered.remove(asked)
@@ -186,7 +186,7 @@ def _new_create() -> Body:
 
 
 def _is_beside(body: Body) -> bool:
-    """The response that was asked for is none of the conversation's."""
+    """Whether the response that was asked for is beside the conversation."""
     wanted = body.get("response")
     return isinstance(wanted, dict) and wanted.get("conversation") == "none"
 

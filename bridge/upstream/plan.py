@@ -15,12 +15,12 @@ _OWN = ("local", "agent")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamPlan:
-    """A call keeps the plan that was there when it was opened."""
+    """The targets of each model. A call keeps the plan that was there when it was opened."""
 
     default: tuple[Target, ...]
-    """Who is tried for a call whose model nobody has claimed, in this order."""
+    """The targets that are tried for a model that is given to no upstream, in this order."""
     by_model: dict[str, tuple[Target, ...]]
-    """Who is tried for the models that the settings give to somebody."""
+    """The targets that are tried for each model that the settings give to an upstream."""
     default_model_setting: str
     policy: RetryPolicy
     ice_servers: IceServers
@@ -28,7 +28,7 @@ class UpstreamPlan:
 
     @classmethod
     def of(cls, settings: UpstreamSettings) -> "UpstreamPlan":
-        """The plan; raises ``ConfigError`` if there is no such profile, or a server's address is none."""
+        """Makes the plan; raises ``ConfigError`` if a profile does not exist, or an address is not one."""
         named = {}
         for name, given in settings.upstreams.items():
             key = os.environ.get(given.key_env) if given.key_env is not None else given.key
@@ -54,7 +54,7 @@ class UpstreamPlan:
 
     @property
     def default_model(self) -> str:
-        """Of calls that name none."""
+        """The model of calls that name none."""
         return self.default_model_of(self.default[0])
 
     @property
@@ -64,11 +64,11 @@ class UpstreamPlan:
         return {self.default_model: named.get(self.default_model, self.default[0].name), **named}
 
     def targets(self, model: str) -> tuple[Target, ...]:
-        """Who is tried for a call of this model, in this order."""
+        """The targets that are tried for a call of this model, in this order."""
         return self.by_model.get(model, self.default)
 
     def default_model_of(self, target: Target) -> str:
-        """The setting if somebody has set it, or given it an upstream; else what is usual at ``target``."""
+        """The model of the settings if it was set, or belongs to an upstream; else the usual model of ``target``."""
         setting = self.default_model_setting
         if setting != UpstreamSettings().default_model or setting in self.by_model:
             return setting

@@ -26,13 +26,13 @@ _NO_WORDS = "(spoken; the words are not known)"
 
 
 class Recall:
-    """The caller's sound for which no words stand yet, in the format in which the upstream took it last."""
+    """Keeps the caller's sound that has no transcript yet, in the format in which the upstream took it last."""
 
     def __init__(self, state: SessionState) -> None:
         self.heard_ms = 0
-        """How much sound the session has sent upstream in all."""
+        """How much sound the session has sent upstream in all, in milliseconds."""
         self.promised: deque[str] = deque(maxlen=_MAX_PROMISED)
-        """Items of turns that are committed, and do not stand in the conversation yet."""
+        """The items of turns that were committed, and are not in the conversation yet."""
         self._state = state
         self._format: AudioFormat | None = None
         self._uncommitted = bytearray()
@@ -40,12 +40,12 @@ class Recall:
         self._turns: OrderedDict[str, bytes] = OrderedDict()
 
     def clear(self) -> None:
-        """The call is over."""
+        """Forgets everything, because the call is over."""
         self._uncommitted.clear()
         self._turns.clear()
 
     def push(self, sound: bytes, audio_format: AudioFormat) -> None:
-        """A piece on its way to the upstream."""
+        """Keeps a piece of sound that goes to the upstream."""
         if audio_format is not self._format:
             self._convert(audio_format)
         self.heard_ms += len(sound) // audio_format.bytes_per_ms
@@ -54,7 +54,7 @@ class Recall:
             self._trim(audio_format)
 
     def follow(self, event: ServerEvent) -> None:
-        """An event of the upstream's."""
+        """Takes an event of the upstream."""
         if isinstance(event, server.InputAudioBufferSpeechStarted):
             self._is_speaking = True
         elif isinstance(event, server.InputAudioBufferSpeechStopped):
@@ -70,7 +70,7 @@ class Recall:
             self._turns.pop(event.item_id, None)
 
     def _keep(self, item_id: str) -> None:
-        """What was said so far is this item's."""
+        """Keeps what was said so far as the sound of this item."""
         self.promised.append(item_id)
         self._turns[item_id] = bytes(self._uncommitted)
         self._uncommitted.clear()
@@ -79,14 +79,17 @@ class Recall:
                 self._turns.popitem(last=False)
 
     def _trim(self, audio_format: AudioFormat) -> None:
-        """Where clients end turns themselves, all of it may belong to one."""
+        """Drops sound that can belong to no turn any more.
+
+        If clients end turns themselves, all of it may belong to one.
+        """
         is_turn = self._is_speaking or self._state.input.turn_detection is None
         keep = (_MAX_UNCOMMITTED_MS if is_turn else _QUIET_MS) * audio_format.bytes_per_ms
         if len(self._uncommitted) > 2 * keep:  # not for every piece
             del self._uncommitted[:-keep]
 
     def _convert(self, audio_format: AudioFormat) -> None:
-        """An upstream takes another format than the last one."""
+        """Converts what is kept, because the upstream takes another format than the last one."""
         before, self._format = self._format, audio_format
         if before is None or before is audio_format:
             return
@@ -95,12 +98,12 @@ class Recall:
             self._turns[item_id] = _converted(sound, before, audio_format)
 
     def uncommitted(self, audio_format: AudioFormat) -> bytes:
-        """What the next upstream must hear again."""
+        """The sound that the next upstream must hear again."""
         self._convert(audio_format)
         return bytes(self._uncommitted)
 
     def sound_of(self, item_id: str, audio_format: AudioFormat) -> bytes:
-        """A committed turn's, while it is kept."""
+        """The sound of a committed turn, while it is kept."""
         self._convert(audio_format)
         return self._turns.get(item_id, b"")
 
@@ -124,7 +127,7 @@ def items_to_tell(state: SessionState, recall: Recall, audio_format: AudioFormat
 
 
 def promised_items(recall: Recall, audio_format: AudioFormat) -> list[Body]:
-    """Likewise for turns of which the last upstream said that they were committed, and no more."""
+    """The same for turns of which the last upstream said only that they were committed."""
     events: list[Body] = []
     for item_id in recall.promised:
         part = _part(items.InputAudio(), recall.sound_of(item_id, audio_format))
@@ -134,7 +137,7 @@ def promised_items(recall: Recall, audio_format: AudioFormat) -> list[Body]:
 
 
 def _told(item: items.Item, sound: bytes) -> Body | None:
-    """An item as a client may create it; None where nothing is left to say."""
+    """The item as a client may create it; None if nothing of it can be told."""
     if isinstance(item, items.Message):
         content = [part for part in (_part(part, sound) for part in item.content) if part is not None]
         if not content:

@@ -35,13 +35,13 @@ _TIMED = (
 
 
 class Relay:
-    """Between the session and whichever line there is."""
+    """Stands between the session and the present line."""
 
     def __init__(self, downstream: Downstream, state: SessionState, log: FilteringBoundLogger) -> None:
         self.answers = 0
-        """How many responses have been given to their end."""
+        """How many responses are complete."""
         self.offset_ms = 0
-        """Of sound that the session has heard and this line has not."""
+        """How much sound the session had heard before this line, in milliseconds."""
         self._downstream = downstream
         self._state = state
         self._log = log
@@ -53,42 +53,42 @@ class Relay:
         self._line_session = LineSession(downstream, state, self._own, log=log)
 
     def close(self) -> None:
-        """The call is over: nobody needs to hear again what the caller said."""
+        """Forgets what was kept for another line, because the call is over."""
         self._recall.clear()
 
     @property
     def is_live(self) -> bool:
-        """Clients have heard ``session.created``."""
+        """Whether clients have heard ``session.created``."""
         return self._line_session.is_live
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is under way: no question, no answer, nobody speaks."""
+        """Whether nothing is under way: no question, no answer, and nobody speaks."""
         return self._pending.is_idle
 
     @property
     def owes_answer(self) -> bool:
-        """The upstream is expected to say something."""
+        """Whether the upstream owes an answer."""
         return self._pending.owes_answer or not self.is_live
 
     # Upstream
 
     def new_id(self) -> str:
-        """For an event that no client sent."""
+        """Makes an id for an event that no client sent."""
         return self._own.new_id()
 
     def ask(self, line: Line, body: Body, now: float) -> None:
-        """A client event goes out."""
+        """Notes a client event that goes out."""
         self._pending.sent(body, now)
         line.send(body)
 
     def push(self, line: Line, sound: bytes) -> None:
-        """A piece of the caller's sound goes out."""
+        """Notes a piece of the caller's sound that goes out."""
         self._recall.push(sound, line.input_format)
         line.send_audio(sound)
 
     def greet(self, line: Line, created: Body, now: float) -> None:
-        """The first line: asks for what the session was opened with, before anybody hears ``session.created``."""
+        """Sets the first line to what the session was opened with, before clients hear ``session.created``."""
         again = self._take_pending()
         update = self._line_session.greet(created)
         if update is not None:
@@ -97,7 +97,7 @@ class Relay:
             self.ask(line, body, now)
 
     def brief(self, line: Line, created: Body, now: float, *, is_renewal: bool) -> None:
-        """A further line: it is told everything, in the order in which it happened."""
+        """Tells a further line everything, in the order in which it happened."""
         again = self._take_pending()
         self._finish_half_told()
         self.ask(line, self._line_session.brief(created, is_renewal=is_renewal), now)
@@ -113,33 +113,33 @@ class Relay:
             self.ask(line, body, now)
 
     def hand_over(self, audio_format: AudioFormat) -> tuple[list[Body], bytes, list[Body]]:
-        """What somebody who has the session's state must be told besides: events, then sound, then events again."""
+        """What an upstream with the session's state must be told besides: events, then sound, then events again."""
         promised = promised_items(self._recall, format_of(self._state.input.format))
         told = [{**body, "event_id": self.new_id()} for body in promised]
         return told, self._take_uncommitted(audio_format), self._take_pending()
 
     def is_own(self, event_id: str | None) -> bool:
-        """No client sent it."""
+        """Whether the bridge sent the event, and no client."""
         return event_id in self._own
 
     def _take_pending(self) -> list[Body]:
-        """What is to be asked again; the bridge's own update is made anew."""
+        """Takes out what is to be asked again, less the bridge's own update, which is made anew."""
         return [body for body in self._pending.take() if not self._line_session.is_update(body["event_id"])]
 
     def _take_uncommitted(self, audio_format: AudioFormat) -> bytes:
-        """What of the caller's sound is to be heard again; times count from there."""
+        """Takes out the caller's sound that is to be heard again; times count from there."""
         sound = self._recall.uncommitted(audio_format)
         self.offset_ms = self._recall.heard_ms - len(sound) // audio_format.bytes_per_ms
         return sound
 
     def forget_unanswered(self, before: float) -> None:
-        """Some services do not answer everything; what was asked so long ago is not waited for."""
+        """Forgets what was asked long ago, because some services do not answer everything."""
         self._pending.forget(before)
 
     # Downstream
 
     def lose(self, error: UpstreamError) -> None:
-        """The line is gone: what it owed its hearers is made good, and they are told."""
+        """Ends what the lost line had begun, and tells clients."""
         for event in self._in_flight.end(error):
             self._downstream.deliver_event(event)
         self._finish_half_told()
@@ -148,7 +148,7 @@ class Relay:
             self._downstream.deliver_event(server.error_event(notice))
 
     def hear(self, body: Body) -> None:
-        """One event of the upstream's, to whom it concerns, with what the bridge does not know of it."""
+        """Hands an event of the upstream to whom it concerns, with fields that the bridge does not know."""
         if body["type"] == _ARGUMENTS_DONE and "name" not in body:
             body["name"] = self._in_flight.function_of(body.get("item_id"))  # GA says it here too, beta does not
         event = understood(body)
@@ -167,7 +167,7 @@ class Relay:
                 self._downstream.deliver_event(event, body)
 
     def _hear_error(self, event: server.Error, body: Body) -> None:
-        """To whoever made it; if that was the bridge itself, to its log."""
+        """Tells an error to the client that made it; if that was the bridge itself, to the log."""
         error = event.error
         body["error"] = {**msgspec.to_builtins(error), **body["error"]}  # with all that clients may count on
         if error.code == SESSION_EXPIRED:
@@ -180,14 +180,14 @@ class Relay:
             self._downstream.deliver_event(event, body)
 
     def _finish_half_told(self) -> None:
-        """An item that was added is done, even if whoever would have said so is gone."""
+        """Completes items that were added, because the line that would have said so is gone."""
         for item_id in self._told_items.take_half_told():
             item = self._state.conversation.get(item_id)
             if item is not None:
                 self._downstream.deliver_event(server.ConversationItemDone(item=item))
 
     def _shift(self, body: Body) -> None:
-        """Times count from the session's first sound, whichever line heard it."""
+        """Moves times of the line to the session's time, which counts from the session's first sound."""
         for name in ("audio_start_ms", "audio_end_ms"):
             if isinstance(body.get(name), int):
                 body[name] += self.offset_ms

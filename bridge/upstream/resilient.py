@@ -73,10 +73,10 @@ _TRANSITIONS = {
 
 @dataclass(slots=True)
 class _Figures:
-    """Of all lines of the call."""
+    """Figures of all lines of the call."""
 
     name: str = ""
-    """Of the target whose line there is, or was last."""
+    """The name of the target of the present line, or of the last one."""
     lines: int = 0
     lost: int = 0
 
@@ -111,7 +111,7 @@ class ResilientUpstream:
     # Upstream
 
     def start(self, downstream: Downstream, state: SessionState) -> None:
-        """Begins to dial; ``session.created`` follows when somebody answers."""
+        """Begins to dial; ``session.created`` follows when an upstream answers."""
         self._downstream = downstream
         self._state = state
         self._backlog = UpstreamBacklog(state.budget)
@@ -120,25 +120,25 @@ class ResilientUpstream:
 
     @property
     def passage(self) -> PassingUpstream | None:
-        """The present line's."""
+        """The passage of the present line."""
         return self._current.line.passage if self._current is not None else None
 
     @property
     def input_format(self) -> AudioFormat:
-        """The present line's; between lines, the last one's."""
+        """The format of the present line; between lines, of the last one."""
         if self._engine is not None:
             return self._engine.input_format
         return self._current.line.input_format if self._current is not None else self._backlog.input_format
 
     @property
     def output_format(self) -> AudioFormat:
-        """The present line's."""
+        """The passage of the present line."""
         if self._engine is not None:
             return self._engine.output_format
         return self._current.line.output_format if self._current is not None else PCM16
 
     def receive_client_event(self, message: client.ClientMessage) -> None:
-        """A client event; raises ``BadEvent`` if too many wait."""
+        """Keeps a client event; raises ``BadEvent`` if too many wait."""
         if self._engine is not None:
             self._engine.receive_client_event(message)
             return
@@ -159,7 +159,7 @@ class ResilientUpstream:
             self._backlog.add(body)
 
     def receive_caller_audio(self, sound: bytes) -> None:
-        """The caller's sound, in ``input_format``."""
+        """Takes a piece of the caller's sound, in ``input_format``."""
         if self._engine is not None:
             self._engine.receive_caller_audio(sound)
         elif self._current is not None:
@@ -168,7 +168,7 @@ class ResilientUpstream:
             self._backlog.add_audio(sound)
 
     def stats(self) -> UpstreamStats:
-        """Over all lines; those of the engine are added, if it has taken over."""
+        """The stats over all lines, with those of the engine if it has taken over."""
         figures, answers = self._figures, self._relay.answers
         name = figures.name
         if self._engine is not None:
@@ -211,7 +211,7 @@ class ResilientUpstream:
             self._end(error)
 
     def _end(self, error: BridgeError | None) -> None:
-        """There are no lines any more; unless somebody has asked for the end, the session is told of it."""
+        """Tells the session that there are no lines any more, unless the end was asked for."""
         is_local, is_wanted = (self._states.state is state for state in (UpstreamState.LOCAL, UpstreamState.CLOSING))
         if not self._states.may_enter(UpstreamState.OVER) or (is_local and error is None):
             return  # the engine goes on until it is closed
@@ -220,7 +220,10 @@ class ResilientUpstream:
             self._downstream.upstream_closed(error)
 
     async def _live(self) -> UpstreamError | None:
-        """From the first line to the end of the last; why there is no further one, None if that is in good order."""
+        """Runs from the first line to the end of the last.
+
+        Returns why there is no further one; None if all is in order.
+        """
         try:
             await self._live_on_lines()
         except UpstreamError as error:
@@ -259,11 +262,11 @@ class ResilientUpstream:
 
     @property
     def _is_closing(self) -> bool:
-        """The end was asked for, and is under way."""
+        """Whether the end was asked for."""
         return self._states.state is UpstreamState.CLOSING
 
     async def _lose(self, managed: ManagedLine, ending: UpstreamError) -> None:
-        """A line is lost: clients are told; raises ``ending`` if there is no target that could be dialled instead."""
+        """Tells clients that a line was lost; raises ``ending`` if no other target can be dialled."""
         self._figures.lost += 1
         self._log.warning("upstream.lost", code=ending.code, message=ending.message)
         self._backlog.input_format, self._current = managed.line.input_format, None
@@ -278,7 +281,7 @@ class ResilientUpstream:
             await asyncio.sleep(wait_s)
 
     async def _open(self) -> OpenedLine | None:
-        """The next line; None if the engine has taken over. Raises the last target's ``UpstreamError``."""
+        """Opens the next line; None if the engine has taken over. Raises the last target's ``UpstreamError``."""
         opened = await self._opener.open(self._state, self._group)
         if opened is None and not self._is_closing:
             self._states.enter(UpstreamState.LOCAL)
@@ -288,7 +291,7 @@ class ResilientUpstream:
         return opened
 
     async def _until_over(self, managed: ManagedLine) -> UpstreamError | OpenedLine | None:
-        """Until the line ends or stalls (its error), or is to be replaced (by the line that is returned)."""
+        """Waits until the line ends or stalls (returns its error), or is to be replaced (returns the next line)."""
         policy, relay = self._policy, self._relay
         renew_at = managed.opened_at + policy.renew_s
         owed_since = None
@@ -307,7 +310,7 @@ class ResilientUpstream:
                 renew_at = _now() + min(_RENEW_AGAIN_S, policy.renew_s)
 
     async def _renew(self) -> OpenedLine | None:
-        """A line to take over from one that is about to be too old; None if that must wait."""
+        """Opens a line that replaces one which is almost too old; None if that must wait."""
         try:
             fresh = await self._opener.open_anew(self._state, self._group)
         except UpstreamError as error:
@@ -321,7 +324,7 @@ class ResilientUpstream:
         return None
 
     def _take(self, managed: ManagedLine, session: Body) -> None:
-        """From now on this is the line; what waited for it goes out, sound first, since a commit may be waiting."""
+        """Makes this the line. What waited for it goes out: sound first, because a commit may be waiting."""
         is_renewal, self._current = self._current is not None, managed
         self._states.enter(UpstreamState.LIVE)
         self._figures.name, self._figures.lines = managed.target.name, self._figures.lines + 1
@@ -343,11 +346,11 @@ class ResilientUpstream:
     # LineHearer
 
     def hear(self, body: Body) -> None:
-        """An event of the upstream's."""
+        """Takes an event of the upstream."""
         self._relay.hear(body)
 
     def hear_audio(self, part: Part, sound: bytes) -> None:
-        """A piece of the answer."""
+        """Takes a piece of the answer."""
         self._downstream.deliver_audio(part, sound)
 
 

@@ -17,7 +17,7 @@ from bridge.wire.server_events import Body
 __all__ = ["QUEUE_S", "SpokenQueue"]
 
 QUEUE_S = 60
-"""How much of a client's sound may wait that comes faster than it can be spoken."""
+"""How many seconds of a client's sound may wait to be spoken."""
 
 _COMMIT, _CLEAR = "input_audio_buffer.commit", "input_audio_buffer.clear"
 _MAX_WAITING = 1024  # of events; what is more goes out at once
@@ -26,11 +26,11 @@ _SPOKEN = Part("", "", 0, 0)
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """What has its turn when all before it has: an event, or sound."""
+    """An event or sound that waits behind what came before it."""
 
     what: Body | bytearray
     mark_id: str | None = None
-    """Of a commit: when it is reached, all that is committed has been spoken."""
+    """The mark of a commit: when it is reached, all that is committed has been spoken."""
 
 
 class SpokenQueue:
@@ -45,14 +45,14 @@ class SpokenQueue:
         self._on_overflow = on_overflow
         self._is_overflowing = False
         self._waiting: deque[_Waiting] = deque()
-        """Behind a commit whose sound is still being spoken."""
+        """What waits behind a commit whose sound is still being spoken."""
         self._holds_sound = False
-        """A clear waits."""
+        """True while a clear waits."""
         self._held_bytes = 0
         self._reached: set[str] = set()
 
     def send(self, body: Body) -> None:
-        """A GA client event."""
+        """Sends a GA client event."""
         if len(self._waiting) >= _MAX_WAITING:
             self._write(body)
             return
@@ -66,14 +66,14 @@ class SpokenQueue:
             self._write(body)
 
     def send_audio(self, sound: bytes) -> None:
-        """A piece of sound, PCM16 24 kHz mono; one that is too far ahead of real time is lost."""
+        """Speaks a piece of sound, PCM16 24 kHz mono; one that is too far ahead of real time is lost."""
         is_taken = self._hold(sound) if self._holds_sound else self._speak(sound)
         if not is_taken and not self._is_overflowing:
             self._on_overflow()
         self._is_overflowing = not is_taken
 
     def mark_reached(self, mark_id: str) -> None:
-        """A commit is due, and with it what waits behind it, up to the next one."""
+        """Sends the commit that is due, and what waits behind it, up to the next commit."""
         self._reached.add(mark_id)
         while self._waiting and self._is_due(self._waiting[0]):
             what = self._waiting.popleft().what
@@ -86,14 +86,14 @@ class SpokenQueue:
             self._holds_sound = False
 
     def skip(self) -> None:
-        """What waits to be spoken gives way to sound that goes another way."""
+        """Drops what waits to be spoken, because the caller's packets are passed on now."""
         if self._peer.rtp.outbound.playback.queued_ms:
             self._peer.clear()
             for mark_id in [waiting.mark_id for waiting in self._waiting if waiting.mark_id is not None]:
                 self.mark_reached(mark_id)
 
     def _speak(self, sound: bytes) -> bool:
-        """False if too much waits to be spoken."""
+        """Speaks sound; False if too much waits already."""
         before = self._peer.rtp.outbound.overflow_ms
         self._peer.play(_SPOKEN, sound)
         return self._peer.rtp.outbound.overflow_ms == before
@@ -119,7 +119,7 @@ class SpokenQueue:
                 self._reached.add(waiting.mark_id)
 
     def _is_due(self, waiting: _Waiting) -> bool:
-        """Everything is, but a commit of what has not been spoken yet."""
+        """Whether an event may be sent now: any but a commit of sound that has not been spoken yet."""
         self._mark(waiting)
         if waiting.mark_id is None:
             return True

@@ -35,7 +35,7 @@ def take_over(
 
 
 class _Successor:
-    """The engine's way to the session: if that is live already, it is updated and not created anew."""
+    """Passes the engine's events to the session; a session that is live already is updated, and not created anew."""
 
     def __init__(self, downstream: Downstream, *, is_live: bool, offset_ms: int) -> None:
         self._downstream = downstream
@@ -46,7 +46,7 @@ class _Successor:
         self.upstream_closed = downstream.upstream_closed
 
     def deliver_event(self, event: ServerEvent, body: Body | None = None) -> None:
-        """As it is, but for the first one, and for times: they count from the session's first sound."""
+        """Passes an event on. The first one may become an update, and times count from the session's first sound."""
         if self._is_live and isinstance(event, server.SessionCreated):
             event = server.SessionUpdated(session=event.session)
         elif isinstance(event, server.InputAudioBufferSpeechStarted):

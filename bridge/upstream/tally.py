@@ -16,28 +16,28 @@ class TargetTally:
     def __init__(self, name: str, tell: Callable[[ServerEvent], object] = lambda event: None) -> None:
         """``tell`` hears when the upstream goes down, and when it is up again."""
         self.dials = 0
-        """Tries to open a connection."""
+        """How often a connection was tried."""
         self.failures = 0
-        """Of these, how many brought no session."""
+        """How many of these tries brought no session."""
         self.lost = 0
-        """Connections that broke, or fell silent, in a call."""
+        """How many connections broke or fell silent in a call."""
         self.renewals = 0
-        """Connections that were replaced before their service ended them."""
+        """How many connections were replaced before their service ended them."""
         self.given_up = 0
-        """How often a call turned to the next upstream, or ended, without it."""
+        """How often a call went on to the next upstream, or ended, because this one did not answer."""
         self._name = name
         self._tell = tell
         self._down: str | None = None
 
     def give_up(self, error: UpstreamError) -> None:
-        """A call goes on without it. If it refused only what that call asked for, it is not down."""
+        """Counts a call that goes on without it. If it refused only what that call asked for, it is not down."""
         self.given_up += 1
         if error.is_transient and self._down is None:
             self._down = error.code
             self._tell(UpstreamDown(upstream=self._name, code=error.code))
 
     def answer(self) -> None:
-        """It has given a call its session."""
+        """Notes that it has given a call its session."""
         if self._down is not None:
             self._down = None
             self._tell(UpstreamUp(upstream=self._name))

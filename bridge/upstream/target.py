@@ -1,4 +1,4 @@
-"""Where an upstream is and how it is spoken to: an address, a key, and a profile of what is peculiar about it."""
+"""Where an upstream is and how to speak to it: an address, a key, and a profile of what is particular about it."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -42,25 +42,25 @@ _TRANSPORTS = {
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is peculiar about a server; one small TOML file each, in ``profiles``."""
+    """What is particular about a kind of server; each is a small TOML file in ``profiles``."""
 
     dialect: Literal["ga", "beta"] = "ga"
     key_header: Literal["authorization", "api-key"] = "authorization"
     model_parameter: str = "model"
-    """Of the URL's query; empty where the URL names no model."""
+    """The parameter of the URL's query that names the model; empty if the URL names none."""
     query: dict[str, str] = {}
-    """More of it."""
+    """Further parameters of the query."""
     formats: tuple[str, ...] = ("audio/pcm", "audio/pcmu", "audio/pcma")
-    """Which of GA's it takes and gives; where the session has another one, the bridge converts."""
+    """The formats of GA that it takes and gives; if the session has another one, the bridge converts."""
     input_hz: _Rate = 24_000
-    """Of the PCM that it takes."""
+    """The sampling rate of the PCM that it takes."""
     output_hz: _Rate = 24_000
     ignore: tuple[str, ...] = ()
-    """Events of it that are of no use to anyone."""
+    """Its events that are of no use to anyone."""
     session: dict[str, Any] = {}
-    """Fields that every ``session.update`` to it has besides, unless clients set them otherwise."""
+    """Fields that are added to every ``session.update`` to it, unless clients set them."""
     default_model: str | None = None
-    """Of a call that names none."""
+    """The model of a call that names none."""
 
     def encode(self, body: Body) -> Body:
         """A GA client event as the server takes it, less ``session``, which ``Tongue`` adds."""
@@ -75,11 +75,11 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
         return server_to_ga(body) if self.dialect == "beta" else [body]
 
     def input_format(self, wanted: Any) -> AudioFormat:
-        """What it takes where the session's input format is ``wanted``."""
+        """The format that it takes if the session's input format is ``wanted``."""
         return self._format(wanted, self.input_hz)
 
     def output_format(self, wanted: Any) -> AudioFormat:
-        """What it gives, likewise."""
+        """The format that it gives if the session's output format is ``wanted``."""
         return self._format(wanted, self.output_hz)
 
     def _format(self, wanted: Format, rate_hz: int) -> AudioFormat:
@@ -89,7 +89,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
         return PCM16 if rate_hz == PCM16.rate_hz else pcm16_at(rate_hz)
 
     def _session(self, session: Body) -> Body:
-        """An update, less the formats that the server does not take."""
+        """The configuration of an update, less the formats that the server does not take."""
         audio = session.get("audio")
         if not isinstance(audio, dict):
             return session
@@ -105,7 +105,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tongue:
-    """How a profile's server is spoken to on one connection; remembers what clients have set of its own fields."""
+    """Translates for a server on one connection; it remembers what clients have set of the profile's fields."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
@@ -138,7 +138,7 @@ def _over(base: Body, update: Body) -> Body:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One upstream of the configuration."""
+    """One upstream of the settings."""
 
     name: str
     url: str
@@ -146,11 +146,11 @@ class Target:
     key: str | None = field(default=None, repr=False)
     profile: Profile = field(default_factory=Profile)
     model: str | None = None
-    """What the model is called there; None: as the client calls it."""
+    """The model's name there; None if it is the name that the client uses."""
 
     @property
     def transport(self) -> Transport:
-        """What a line to it runs over; raises ``ValueError`` for a URL that is none of an upstream."""
+        """The transport of a line to it; raises ``ValueError`` if the URL cannot be an upstream's."""
         return _TRANSPORTS.get(urlsplit(self.url).scheme) or Transport(self.url)
 
     @property
@@ -176,7 +176,7 @@ class Target:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of the request that opens it."""
+        """The headers of the request that opens a line."""
         if self.key is None:
             return {}
         if self.profile.key_header == "api-key":
@@ -194,7 +194,7 @@ def load_profile(name: str, setting: str = "upstream_profile") -> Profile:
 
 
 def profile_names() -> list[str]:
-    """Those that there are."""
+    """The names of all profiles."""
     return sorted(_PROFILES)
 
 

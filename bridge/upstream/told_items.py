@@ -12,16 +12,16 @@ _MAX_HALF_TOLD = 64
 
 
 class ToldItems:
-    """``follow`` what an upstream says of items."""
+    """Remembers the items that clients have heard of; ``follow`` takes what an upstream says of items."""
 
     def __init__(self) -> None:
         self._repeated: set[str] = set()
-        """Items that the present line says once more."""
+        """The items that the present line is going to repeat."""
         self._half_told: deque[str] = deque(maxlen=_MAX_HALF_TOLD)
-        """Items that were added and are not done."""
+        """The items that were added and are not done."""
 
     def expect_repeats(self, item_ids: Iterable[str]) -> None:
-        """The present line is told of these items, and will say that it has them."""
+        """Notes that the present line is told of these items, and will repeat them."""
         self._repeated = set(item_ids)
 
     def follow(self, event: ServerEvent) -> bool:
@@ -41,7 +41,7 @@ class ToldItems:
         return True
 
     def take_half_told(self) -> list[str]:
-        """The items that were added and are not done, although whoever would have said so is gone."""
+        """Takes out the items that were added and are not done, because the line that would have said so is gone."""
         half_told = list(self._half_told)
         self._half_told.clear()
         return half_told

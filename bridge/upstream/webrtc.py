@@ -59,7 +59,7 @@ class WebRtcLine:
         self._timeout_s = timeout_s
         self._stack = AsyncExitStack()
         self._queue: SpokenQueue | None = None
-        """Of the peer, while there is one."""
+        """The queue of the peer, while there is one."""
         self._passage: AnswerPassage | None = None
         self._peer: Peer | None = None
         self._sink: Sink | None = None
@@ -99,7 +99,7 @@ class WebRtcLine:
             raise self._ended.result() or UpstreamError("The upstream's peer left at once.", code="upstream_lost")
 
     async def run(self) -> UpstreamError | None:
-        """Until the peer is gone; what time alone makes due is handed over meanwhile."""
+        """Runs until the peer is gone, and hands over what becomes due by time alone."""
         while not self._ended.done():
             await asyncio.wait((self._ended,), timeout=_POLL_S)
             self._hand_over(self._answer.poll(_now()))
@@ -108,21 +108,24 @@ class WebRtcLine:
 
     @property
     def input_format(self) -> AudioFormat:
-        """What the peer encodes."""
+        """The format that the peer encodes."""
         return PCM16
 
     @property
     def output_format(self) -> AudioFormat:
-        """What it decodes."""
+        """The format that the peer decodes."""
         return PCM16
 
     def send(self, body: Body) -> None:
-        """A GA client event; a commit waits until what was said before it has been spoken, and all else behind it."""
+        """Sends a GA client event.
+
+        A commit waits until the sound before it was spoken; all that follows waits behind it.
+        """
         if self._queue is not None:
             self._queue.send(body)
 
     def send_audio(self, sound: bytes) -> None:
-        """Spoken in real time; what is too far ahead of it is refused, by an ``error`` event."""
+        """Speaks a piece of the caller's sound in real time. Sound too far ahead is refused by an ``error`` event."""
         if self._queue is not None:
             self._queue.send_audio(sound)
 
@@ -133,7 +136,7 @@ class WebRtcLine:
 
     @property
     def passage(self) -> AnswerPassage | None:
-        """Once the peer is there."""
+        """The passage, as soon as the peer is there."""
         return self._passage if self._sink is not None else None
 
     def _write(self, body: Body) -> None:
@@ -167,21 +170,21 @@ class WebRtcLine:
     # LegOwner
 
     def leg_connected(self) -> None:
-        """Sound can flow."""
+        """Notes that sound can flow."""
 
     def channel_opened(self, sink: Sink) -> None:
-        """Events can flow."""
+        """Notes that the data channel is open."""
         self._sink = sink
         self._is_open.set()
 
     def receive_leg_audio(self, pcm: bytes) -> None:
-        """The service's track: of interest while it answers."""
+        """Takes sound of the service's track."""
         heard = self._answer.receive_audio(pcm, _now())
         if heard is not None:
             self._owner.received_audio(self, *heard)
 
     def receive_leg_text(self, text: str) -> None:
-        """An event of the service's."""
+        """Takes an event of the service."""
         try:
             message = decode_relayed(text)
         except BadEvent as error:
@@ -195,12 +198,12 @@ class WebRtcLine:
             self._hand_over(self._answer.receive_event(body, _now()))
 
     def played(self, event: Started | Stopped | Marked) -> None:
-        """All that was said before a commit has been spoken."""
+        """Notes that all sound before a commit was spoken."""
         if isinstance(event, Marked) and self._queue is not None:
             asyncio.get_running_loop().call_later(_SETTLE_S, self._queue.mark_reached, event.mark_id)
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The peer is gone: hung up by the service, or lost."""
+        """Notes that the peer is gone: the service hung up, or it was lost."""
         if error is None:
             self._end(None)
         else:
@@ -217,7 +220,7 @@ class _Offers:
         self._timeout_s = timeout_s
 
     async def post(self, sdp: str) -> bytes:
-        """The answer to our offer; raises ``UpstreamError``."""
+        """Posts the offer; returns the answer. Raises ``UpstreamError``."""
         headers = {**self._target.headers, "Accept": "application/sdp"}
         request: dict[str, Any] = {"content": sdp.encode()}
         if self._is_transcription and self._target.profile.dialect == "ga":  # where beta has the URL's intent alone

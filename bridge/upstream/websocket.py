@@ -35,7 +35,9 @@ _FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 4000})  # trying a
 
 
 class _Connect(connect):
-    """Follows no redirect: it would take the key, and what the caller says, to where no operator sent it."""
+    """Connects without following redirects, which would take the key and the caller's sound to a place that no operator
+    chose.
+    """
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -56,7 +58,7 @@ class WebSocketLine:
         self._fault: UpstreamError | None = None
         self._samples = WholeSamples()
         self._config: SessionConfig | None = None
-        """That for which the formats are."""
+        """The configuration for which the formats were settled."""
         self._input_format = self._output_format = PCM16
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
@@ -97,7 +99,7 @@ class WebSocketLine:
             await until_answered(uri.host, uri.port, self._timeout_s)
 
     async def run(self) -> UpstreamError | None:
-        """Hands over what comes, until the end."""
+        """Hands over what comes, until the end; returns why it ended."""
         socket = self._socket
         assert socket is not None
         try:
@@ -114,31 +116,31 @@ class WebSocketLine:
 
     @property
     def input_format(self) -> AudioFormat:
-        """In which it takes the caller's sound."""
+        """The format in which it takes the caller's sound."""
         if self._state.config is not self._config:
             self._settle_formats()
         return self._input_format
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which it gives the answer's."""
+        """The format in which it gives the answer."""
         if self._state.config is not self._config:
             self._settle_formats()
         return self._output_format
 
     def _settle_formats(self) -> None:
-        """Once for each configuration, and not for each piece of sound."""
+        """Settles the formats once for each configuration, and not for each piece of sound."""
         state, profile = self._state, self._target.profile
         self._config = state.config
         self._input_format = profile.input_format(state.input.format)
         self._output_format = profile.output_format(state.output.format)
 
     def send(self, body: Body) -> None:
-        """A GA client event."""
+        """Sends a GA client event."""
         self._write(encode(self._tongue.encode(body)))
 
     def send_audio(self, sound: bytes) -> None:
-        """The caller's sound; the hot path."""
+        """Sends a piece of the caller's sound; this is the hot path."""
         self._write(_APPEND % b2a_base64(sound, newline=False))
 
     async def aclose(self) -> None:
@@ -147,7 +149,7 @@ class WebSocketLine:
             await self._socket.close()
 
     def _write(self, message: bytes) -> None:
-        """Without waiting: a service that does not take what it is sent is cut off, and counts as lost."""
+        """Writes without waiting. A service that does not take what it is sent is cut off, and counts as lost."""
         socket = self._socket
         if socket is None or self._fault is not None:
             return
@@ -174,7 +176,7 @@ class WebSocketLine:
 
 
 def _ending(error: ConnectionClosed) -> UpstreamError | None:
-    """Why the socket closed."""
+    """The error that a closed socket stands for."""
     close = error.rcvd
     if close is None or not error.rcvd_then_sent:  # cut, or closed by us for what it sent
         return UpstreamError("The connection to the upstream was lost.", code="upstream_lost")
