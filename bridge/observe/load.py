@@ -53,6 +53,7 @@ class LoadSample(Struct, frozen=True, kw_only=True):
     lost: Annotated[int, Meta(description="that never came")]
     late: Annotated[int, Meta(description="that came too late to be played")]
     concealed_ms: Annotated[int, Meta(description="of callers' sound, guessed in place of what was lost")]
+    telephone_late_ms: Annotated[int, Meta(description="of callers' sound from carriers, what came late")]
     round_trip_ms: Annotated[float | None, Meta(description="to WebRTC callers, the mean; null without any")]
     worst_round_trip_ms: float | None
     queued_ms: Annotated[int, Meta(description="of the call that has most of an answer still to play")]
@@ -138,6 +139,7 @@ class LoadHistory:
             lost=round(self._metrics.total("bridge_rtp_packets_lost")),
             late=round(self._metrics.total("bridge_rtp_packets_late")),
             concealed_ms=round(self._metrics.total("bridge_rtp_concealed_seconds")),
+            telephone_late_ms=round(self._metrics.total("bridge_telephony_input_late_seconds")),
             answers=self._metrics.waits.count,
             waited_ms=round(1000 * self._metrics.waits.sum_s),
             **{f"refused {reason}": count for reason, count in refused.items()},
@@ -160,6 +162,7 @@ class LoadHistory:
                 lost=grown["lost"],
                 late=grown["late"],
                 concealed_ms=grown["concealed_ms"],
+                telephone_late_ms=grown["telephone_late_ms"],
                 round_trip_ms=round(sum(trips_ms) / len(trips_ms), 1) if trips_ms else None,
                 worst_round_trip_ms=round(max(trips_ms), 1) if trips_ms else None,
                 queued_ms=levels.longest_queue_ms,

@@ -3,6 +3,8 @@
 import pytest
 from playwright.async_api import Page, expect
 
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.phone import dial
 from bridge.daemon import Daemon
 from tests.console.page import complaints, enter_key, is_too_wide
 from tests.end_to_end.conftest import ServeWith
@@ -13,7 +15,7 @@ from tests.upstream.service import Refusal, Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60), pytest.mark.usefixtures("node_packages")]
 
-_KEY = "sk-console-test"
+_KEY, _SECRET = "sk-console-test", "tel-secret"
 _LIMIT_MS = scaled(10_000)
 _LOOK_AGAIN = "document.dispatchEvent(new Event('visibilitychange'))"
 
@@ -108,6 +110,19 @@ async def test_a_hang_up_is_asked_for_twice(daemon: Daemon) -> None:
         await expect(page.locator("#ops-calls-empty")).to_have_text("No ended call is found by “no such call”.")
         await page.fill("#find-call", session.info.id[3:12])
         await expect(row).to_be_visible(timeout=_LIMIT_MS)
+
+
+async def test_a_telephone_call_is_found_by_its_number(serve_with: ServeWith) -> None:
+    """However the number is written; the row says who calls and through which carrier."""
+    async with serve_with(telnyx_secret=(_SECRET,)) as daemon:
+        phone = dial(Dialling(carrier="telnyx", url=daemon.url, secret=_SECRET))
+        async with phone, opened_page(f"{daemon.url}#operations") as page:
+            row = page.locator("#ops-calls tbody tr")
+            await expect(row).to_contain_text("+15550001111 (telnyx)", timeout=_LIMIT_MS)
+            await page.fill("#find-call", "555 000-9999")
+            await expect(page.locator("#ops-calls-empty")).to_be_visible(timeout=_LIMIT_MS)
+            await page.fill("#find-call", "+1 555 000-1111")
+            await expect(row).to_be_visible(timeout=_LIMIT_MS)
 
 
 async def test_an_upstream_that_is_down_says_so(serve_with: ServeWith) -> None:

@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 from websockets.exceptions import InvalidStatus
 
 from bridge.observe.load import LoadHistory
-from bridge.wire.stats import DaemonStats
+from bridge.wire.stats import DaemonStats, Transport
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
 from tests.fakes import FakeClock
 from tests.machine import scaled
 from tests.observe.figures import DAEMON
-from tests.observe.test_metrics import _PEER, House
+from tests.observe.test_metrics import _CARRIER, _PEER, House
 
 _KEY = "sk-load-test"
 _BEARER = {"Authorization": f"Bearer {_KEY}"}
@@ -62,6 +62,19 @@ async def test_a_sample_has_what_was_counted_since_the_one_before(hour: Hour) ->
     assert (second.loop_lag_ms, second.at - first.at) == (12.0, 5.0)
     assert second.memory_bytes > 10_000_000
     assert (second.answers, second.answer_ms) == (0, None)
+
+
+async def test_a_telephone_has_no_packets_but_may_be_late(hour: Hour) -> None:
+    """What a carrier brings late is counted apart from what WebRTC callers lose."""
+    _, leg = hour.house.call(Transport("twilio"), replace(_CARRIER, input_late_ms=300))
+    await hour.sample()
+    leg.figures = replace(_CARRIER, input_late_ms=1_000)
+    await hour.sample()
+    first, second = hour.history.report().samples
+    assert [(one.telephone_late_ms, one.packets, one.round_trip_ms) for one in (first, second)] == [
+        (300, 0, None),
+        (700, 0, None),
+    ]
 
 
 async def test_without_calls_there_is_no_round_trip(hour: Hour) -> None:

@@ -30,7 +30,16 @@ const CHARTS = [
     format: percent,
     floor: 5,
   },
-  { title: "Concealed sound", meaning: "Of the callers' sound, guessed in place of what was lost, in each second", series: [{ name: "concealed", of: ({ concealed_ms }, every) => concealed_ms / every }], format: (value) => `${milliseconds(value)}/s`, floor: 50 },
+  {
+    title: "Sound",
+    meaning: "Of the callers' sound in each second: guessed in place of what WebRTC callers lost, or brought late by carriers",
+    series: [
+      { name: "guessed", of: ({ concealed_ms }, every) => concealed_ms / every },
+      { name: "late", of: ({ telephone_late_ms }, every) => telephone_late_ms / every },
+    ],
+    format: milliseconds,
+    floor: 50,
+  },
   {
     title: "Round trip",
     meaning: "To WebRTC callers",
@@ -76,6 +85,8 @@ export class Operations {
   #everyS = 5;
   #offsetS = 0; // the server's clock minus ours
   #startedAt = null;
+  #processes = new Set(); // when those were started that have answered
+  #areSeveral = false;
   #moment = null; // the time of a sample that is looked at
   #wantsEnded = false;
   #endedAt = -Infinity;
@@ -160,10 +171,11 @@ export class Operations {
   async #askLoad() {
     const last = this.#samples.at(-1);
     const report = await this.#ask("v1/load", last ? { after: last.at } : {});
+    this.#areSeveral ||= report.started_at !== this.#startedAt && this.#processes.has(report.started_at);
+    this.#processes.add(report.started_at);
     if (report.started_at !== this.#startedAt && last) {
-      this.#samples = [];
-      this.#startedAt = report.started_at;
-      await this.#askLoad(); // it was started again
+      this.#samples = []; // it was started again, or it is another one
+      await this.#askLoad();
       return;
     }
     this.#startedAt = report.started_at;
@@ -171,7 +183,8 @@ export class Operations {
     this.#offsetS = report.now - Date.now() / 1000;
     this.#samples.push(...report.samples);
     this.#samples = this.#samples.filter(({ at }) => at > report.now - HOUR_S);
-    setText(this.#part("uptime"), `bridge ${report.version}, up ${ago(report.now - report.started_at)}`);
+    const several = this.#areSeveral ? "several processes answer here in turn: open the address of one; " : "";
+    setText(this.#part("uptime"), `${several}bridge ${report.version}, up ${ago(report.now - report.started_at)}`);
     this.#draw();
     this.#upstreams(report.daemon.targets);
     this.#refusals(report.refused);
@@ -317,7 +330,7 @@ export class Operations {
     const all = (leg.packets ?? 0) + (leg.lost ?? 0);
     const quality = [
       leg.packets === undefined ? "–" : percent(part(leg.lost, all) ?? 0),
-      leg.late !== undefined ? count(leg.late) : leg.late_ms !== undefined ? milliseconds(leg.late_ms) : "–",
+      leg.late !== undefined ? count(leg.late) : leg.input_late_ms !== undefined ? milliseconds(leg.input_late_ms) : "–",
       leg.concealed_ms === undefined ? "–" : milliseconds(leg.concealed_ms),
     ];
     const from = call.metadata?.from ?? call.metadata?.caller ?? call.transport;
