@@ -12,7 +12,7 @@ from bridge.client.flags import URL_VARIABLE, key_of
 from bridge.client.operators.api import BridgeApi
 from bridge.client.screen import BOLD, DIM, GREEN, RED, YELLOW, Painter, painter, printable
 from bridge.config.load import Sources
-from bridge.doctor.findings import Examination, Finding, FindingLevel, Patient, fault
+from bridge.doctor.findings import Examination, Examined, Finding, FindingLevel, fault
 from bridge.doctor.table import EXAMINATIONS
 
 __all__ = ["run_doctor"]
@@ -30,34 +30,34 @@ def run_doctor(
 ) -> int:
     """Examines what the flags say; 0 if there is no fault."""
     try:
-        patient = _patient(arguments, sources, environ)
+        examined = _examined(arguments, sources, environ)
     except CallFailed as failure:
         sys.stderr.write(f"bridge doctor: {printable(failure.message)}\n")
         return 2
     report = _Report(as_json=arguments.json)
     try:
         with new_runner() as runner:
-            runner.run(_examine(patient, report))
+            runner.run(_examine(examined, report))
     except KeyboardInterrupt:
         return 130
     return report.end()
 
 
-def _patient(arguments: argparse.Namespace, sources: Sources, environ: Mapping[str, str]) -> Patient:
+def _examined(arguments: argparse.Namespace, sources: Sources, environ: Mapping[str, str]) -> Examined:
     reading = sources.read()
     url = arguments.url or environ.get(URL_VARIABLE)
     keys = () if reading.config is None else reading.config.access.api_key
     api_key = keys[0] if keys else key_of(argparse.Namespace(api_key=None), environ)
     api = BridgeApi(url, api_key) if url else None
     is_here = api is None or arguments.config is not None or urlsplit(api.address.origin).hostname in _LOOPBACK
-    return Patient(reading=reading, ignored=sources.ignored, api=api, api_key=api_key, is_here=is_here)
+    return Examined(reading=reading, ignored=sources.ignored, api=api, api_key=api_key, is_here=is_here)
 
 
-async def _examine(patient: Patient, report: "_Report") -> None:
+async def _examine(examined: Examined, report: "_Report") -> None:
     for row in EXAMINATIONS:
         try:
             async with asyncio.timeout(_LIMIT_S):
-                async for finding in row.run(patient):
+                async for finding in row.run(examined):
                     report.add(row, finding)
         except TimeoutError:
             report.add(row, fault(f"this took more than {_LIMIT_S:g} s", "try it again, and look at what it waits for"))

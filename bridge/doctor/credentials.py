@@ -3,7 +3,7 @@
 import time
 from urllib.parse import urlsplit, urlunsplit
 
-from bridge.doctor.findings import Finding, Findings, Patient, fault, fine, warning
+from bridge.doctor.findings import Examined, Finding, Findings, fault, fine, warning
 from bridge.errors import CannotCheck, ConfigError
 from bridge.outgoing import HTTPError, new_client
 from bridge.telephony.hang_up import HttpHangUp
@@ -20,9 +20,9 @@ _REFUSED = (401, 403)
 _TAKEN = (200, 400, 404, 409, 410, 422)  # of a request to end a call that nobody has
 
 
-async def upstreams(patient: Patient) -> Findings:
+async def upstreams(examined: Examined) -> Findings:
     """Each answers, and takes its key: asked for its list of models, which costs nothing."""
-    config = patient.config
+    config = examined.config
     if config is None:
         return
     try:
@@ -60,9 +60,9 @@ async def _upstream(target: Target) -> Finding:
     return fault(f"{shown} answers with HTTP {status}", "look at the status page of the service")
 
 
-async def redis(patient: Patient) -> Findings:
+async def redis(examined: Examined) -> Findings:
     """It answers, takes its password, and lets a script run, as a cluster of processes needs it."""
-    config = patient.config
+    config = examined.config
     if config is None or config.cluster.redis_url is None:
         return
     try:
@@ -88,9 +88,9 @@ async def redis(patient: Patient) -> Findings:
     yield fine(f"Redis answers, and runs scripts, in {took_ms:.0f} ms")
 
 
-async def carriers(patient: Patient) -> Findings:
+async def carriers(examined: Examined) -> Findings:
     """Each that the settings let in, and that is hung up by its API, takes the key: asked to end a call of nobody's."""
-    config = patient.config
+    config = examined.config
     if config is None:
         return
     for carrier in CARRIERS:

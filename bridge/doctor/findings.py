@@ -8,7 +8,7 @@ from bridge.client.operators.api import BridgeApi
 from bridge.config import Config
 from bridge.config.load import SettingsReading
 
-__all__ = ["Examination", "Finding", "Findings", "FindingLevel", "Patient", "fault", "fine", "warning"]
+__all__ = ["Examination", "Finding", "Findings", "FindingLevel", "Examined", "fault", "fine", "warning"]
 
 
 class FindingLevel(StrEnum):
@@ -47,7 +47,7 @@ def fault(says: str, advice: str) -> Finding:
 
 
 @dataclass(slots=True, kw_only=True)
-class Patient:
+class Examined:
     """What is examined, and what earlier rows have learnt of it."""
 
     reading: SettingsReading
@@ -78,4 +78,4 @@ class Examination:
     name: str
     meaning: str
     """For the documents: what is looked at."""
-    run: Callable[[Patient], Findings]
+    run: Callable[[Examined], Findings]

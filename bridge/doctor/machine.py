@@ -17,7 +17,7 @@ from bridge.client.address import CallFailed
 from bridge.client.operators.api import BridgeApi
 from bridge.config import Config, is_loopback
 from bridge.daemon import check
-from bridge.doctor.findings import Finding, Findings, Patient, fault, fine, warning
+from bridge.doctor.findings import Examined, Finding, Findings, fault, fine, warning
 from bridge.webrtc.endpoint import local_addresses, media_host
 
 __all__ = ["addresses", "certificate", "disk", "files", "ports", "settings"]
@@ -29,27 +29,27 @@ _PROBE_TIMEOUT_S = 2.0
 _LOW_DISK_BYTES = 1024 * 1024 * 1024
 
 
-async def settings(patient: Patient) -> Findings:
+async def settings(examined: Examined) -> Findings:
     """They can be read, fit together, and a start would take them."""
-    if not patient.is_here:
+    if not examined.is_here:
         return
-    for name in patient.ignored:
+    for name in examined.ignored:
         yield warning(
             f"{name} looks like a setting; it is Kubernetes' word on a service called bridge, and is ignored",
             "give the service another name, or set enableServiceLinks: false in the pod",
         )
-    config = patient.reading.config
-    faults = list(patient.reading.faults) if config is None else check(config)
+    config = examined.reading.config
+    faults = list(examined.reading.faults) if config is None else check(config)
     for one in faults:
         yield fault(one.message, "bridge config check FILE says all that is wrong with a file")
     if not faults:
-        count = len(patient.reading.origins)
+        count = len(examined.reading.origins)
         yield fine(f"{count} setting{'' if count == 1 else 's'} beside the defaults, and they fit together")
 
 
-async def ports(patient: Patient) -> Findings:
+async def ports(examined: Examined) -> Findings:
     """They are free, or the bridge that is meant has them."""
-    config = patient.config
+    config = examined.config
     if config is None:
         return
     for setting, kind, host, port in _ports(config):
@@ -59,12 +59,12 @@ async def ports(patient: Patient) -> Findings:
         reason = _taken(kind, host, port)
         if reason is None:
             yield fine(f"{kind} {host}:{port} ({setting}) is free")
-        elif patient.api is not None and patient.has_answered:
+        elif examined.api is not None and examined.has_answered:
             yield fine(f"{kind} {host}:{port} ({setting}) is in use, and a bridge runs here")
-        elif setting == "port" and (found := await _bridge_at(config, patient)) is not None:
-            patient.api = found
+        elif setting == "port" and (found := await _bridge_at(config, examined)) is not None:
+            examined.api = found
             yield fine(f"{kind} {host}:{port} ({setting}) is in use by a running bridge, which is examined as well")
-        elif patient.api is not None:
+        elif examined.api is not None:
             yield fine(f"{kind} {host}:{port} ({setting}) is in use, as it is if a bridge runs here")
         else:
             yield fault(
@@ -106,13 +106,13 @@ def _taken(kind: str, host: str, port: int) -> str | None:
     return None
 
 
-async def _bridge_at(config: Config, patient: Patient) -> BridgeApi | None:
+async def _bridge_at(config: Config, examined: Examined) -> BridgeApi | None:
     """The bridge that has the port already, if it is one."""
     server = config.server
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(server.host, server.host)
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     api = BridgeApi(
-        f"{'https' if server.tls_cert else 'http'}://{host}:{server.port}", patient.api_key, timeout_s=_PROBE_TIMEOUT_S
+        f"{'https' if server.tls_cert else 'http'}://{host}:{server.port}", examined.api_key, timeout_s=_PROBE_TIMEOUT_S
     )
     try:
         await asyncio.to_thread(api.get, "/healthz")
@@ -121,9 +121,9 @@ async def _bridge_at(config: Config, patient: Patient) -> BridgeApi | None:
     return api
 
 
-async def addresses(patient: Patient) -> Findings:
+async def addresses(examined: Examined) -> Findings:
     """Peers are told an address that they can send to."""
-    config = patient.config
+    config = examined.config
     if config is None:
         return
     host, advertise = config.server.host, config.media.advertise
@@ -151,9 +151,9 @@ async def addresses(patient: Patient) -> Findings:
         )
 
 
-async def certificate(patient: Patient) -> Findings:
+async def certificate(examined: Examined) -> Findings:
     """It is valid, and for some time still."""
-    config = patient.config
+    config = examined.config
     if config is None or config.server.tls_cert is None:
         return
     yield await asyncio.to_thread(_certificate, config.server.tls_cert)
@@ -171,9 +171,9 @@ def _certificate(path: str) -> Finding:
     return (fault if left_s <= 0 else warning)(said, "renew it, and reload the settings (SIGHUP)")
 
 
-async def files(patient: Patient) -> Findings:
+async def files(examined: Examined) -> Findings:
     """As many files and sockets may be open as the calls need."""
-    config = patient.config
+    config = examined.config
     if config is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -186,9 +186,9 @@ async def files(patient: Patient) -> Findings:
         yield fine(said)
 
 
-async def disk(patient: Patient) -> Findings:
+async def disk(examined: Examined) -> Findings:
     """Recordings can be written."""
-    config = patient.config
+    config = examined.config
     folder = None if config is None else config.recording.record_dir
     if config is None or folder is None:
         return

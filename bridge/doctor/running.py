@@ -13,7 +13,7 @@ from msgspec import Struct
 from bridge.client.address import CallFailed
 from bridge.client.lines import ClientWebRtcLine
 from bridge.client.operators.api import BridgeApi
-from bridge.doctor.findings import Finding, Findings, Patient, fault, fine, warning
+from bridge.doctor.findings import Examined, Finding, Findings, fault, fine, warning
 from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["answers", "clock", "key", "media", "open_files", "ready"]
@@ -27,11 +27,11 @@ _OPEN = re.compile(r"^process_open_fds (\S+)$", re.MULTILINE)
 _MOST = re.compile(r"^process_max_fds (\S+)$", re.MULTILINE)
 
 
-async def answers(patient: Patient) -> Findings:
+async def answers(examined: Examined) -> Findings:
     """It answers at its URL."""
-    api = patient.api
+    api = examined.api
     if api is None:
-        if patient.config is not None:
+        if examined.config is not None:
             yield fine("no bridge runs at these settings' address: only they and this machine are examined")
         return
     began = time.monotonic()
@@ -40,7 +40,7 @@ async def answers(patient: Patient) -> Findings:
     except CallFailed as failure:
         yield fault(failure.message.rstrip("."), "start it, or give the right URL: bridge doctor URL")
         return
-    patient.has_answered = True
+    examined.has_answered = True
     yield fine(f"{api.address.origin} answers in {1000 * (time.monotonic() - began):.0f} ms")
 
 
@@ -55,10 +55,10 @@ class _Ready(Struct):
     checks: list[_ReadyCheck] = []
 
 
-async def ready(patient: Patient) -> Findings:
+async def ready(examined: Examined) -> Findings:
     """It would serve a new call."""
-    api = patient.api
-    if api is None or not patient.has_answered:
+    api = examined.api
+    if api is None or not examined.has_answered:
         return
     try:
         reply = await asyncio.to_thread(api.get, "/readyz", takes_refusals=True)
@@ -73,10 +73,10 @@ async def ready(patient: Patient) -> Findings:
             yield fault(f"it serves no new call ({check.name}): {check.reason}", "new calls get 503 until this is well")
 
 
-async def key(patient: Patient) -> Findings:
+async def key(examined: Examined) -> Findings:
     """It lets in the key that there is."""
-    api = patient.api
-    if api is None or not patient.has_answered:
+    api = examined.api
+    if api is None or not examined.has_answered:
         return
     try:
         await asyncio.to_thread(api.list_calls)
@@ -85,13 +85,13 @@ async def key(patient: Patient) -> Findings:
             f"the API cannot be asked: {failure.message.rstrip('.')}", "give a key by --api-key or BRIDGE_API_KEY"
         )
         return
-    yield fine("the API lets the key in" if patient.api_key else "the API lets this machine in without a key")
+    yield fine("the API lets the key in" if examined.api_key else "the API lets this machine in without a key")
 
 
-async def clock(patient: Patient) -> Findings:
+async def clock(examined: Examined) -> Findings:
     """Its clock is that of this machine: signatures and keys that carry a time fail otherwise."""
-    api = patient.api
-    if api is None or not patient.has_answered:
+    api = examined.api
+    if api is None or not examined.has_answered:
         return
     before = time.time()
     try:
@@ -111,10 +111,10 @@ async def clock(patient: Patient) -> Findings:
         yield fine("its clock and this machine's are the same to a few seconds")
 
 
-async def media(patient: Patient) -> Findings:
+async def media(examined: Examined) -> Findings:
     """Its UDP port is reached from here: a call is made, with ICE, DTLS and a data channel, and hung up at once."""
-    api = patient.api
-    if api is None or not patient.has_answered:
+    api = examined.api
+    if api is None or not examined.has_answered:
         return
     told: list[str] = []
 
@@ -125,7 +125,7 @@ async def media(patient: Patient) -> Findings:
             line = ClientWebRtcLine(
                 _Nobody(), runner, see_answer=lambda answer: told.extend(dict.fromkeys(_candidates(answer)))
             )
-            async with line.open(api.address, patient.api_key, sound_s=0):
+            async with line.open(api.address, examined.api_key, sound_s=0):
                 took_ms = 1000 * (time.monotonic() - began)
                 round_trip_ms = line.describe().get("round_trip_ms")
     except CallFailed as failure:
@@ -190,10 +190,10 @@ class _Nobody:
         """Whatever."""
 
 
-async def open_files(patient: Patient) -> Findings:
+async def open_files(examined: Examined) -> Findings:
     """It is far from the number of files that it may have open."""
-    api = patient.api
-    if api is None or not patient.has_answered:
+    api = examined.api
+    if api is None or not examined.has_answered:
         return
     try:
         page = (await asyncio.to_thread(api.get, "/metrics")).body.decode()
