@@ -61,7 +61,7 @@ class EngineAnswer:
         self._timer: asyncio.TimerHandle | None = None
         self._future: asyncio.Future[Any] | None = None
         self._usage: items.Usage | None = None
-        """As whoever thought it counts it."""
+        """The usage as the mind counts it."""
         self._steps = self._run()
 
     def start(self) -> None:
@@ -69,12 +69,12 @@ class EngineAnswer:
         self._step()
 
     def cancel(self, reason: str) -> None:
-        """Ends it where it stands (``turn_detected``, ``client_cancelled``)."""
+        """Ends the response where it is; the reason is ``turn_detected`` or ``client_cancelled``."""
         self.stop()
         self._finish("cancelled", items.StatusDetails(type="cancelled", reason=reason))
 
     def stop(self) -> None:
-        """Ends it without a word: nobody is left to hear it."""
+        """Ends the response without events, because nobody is left to hear it."""
         if self._timer is not None:
             self._timer.cancel()
         if self._future is not None:
@@ -84,7 +84,7 @@ class EngineAnswer:
         self._steps.close()
 
     def _step(self, _: object = None) -> None:
-        """On to the next place where time passes."""
+        """Goes on to the next place where time passes."""
         self._timer = self._future = None
         try:
             wait = next(self._steps, _END)
@@ -103,7 +103,7 @@ class EngineAnswer:
             self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._step)
 
     def _run(self) -> _Steps:
-        """The whole answer; each ``yield`` gives what is waited for, None standing for an interval."""
+        """Gives the whole answer. Each ``yield`` gives what is waited for; None stands for an interval."""
         self._downstream.deliver_event(server.ResponseCreated(response=self.response))
         self._downstream.deliver_event(server.RateLimitsUpdated(rate_limits=[]))
         yield from self._unheard
@@ -126,7 +126,7 @@ class EngineAnswer:
         self._finish("completed", None)
 
     def _speak(self, content: Spoken) -> _Steps:
-        """One piece after the other; while one goes out, the next is being made."""
+        """Speaks one piece after the other; while one goes out, the next is made."""
         sound = content.say(content.pieces[0])
         try:
             for at, piece in enumerate(content.pieces, 1):
@@ -185,7 +185,10 @@ class EngineAnswer:
             sound.close()
 
     def _utter(self, words: str, pcm: bytes | None, sound: Pieces[bytes]) -> _Steps:
-        """The words as soon as there is sound of them, and all sound as it comes; ``pcm`` is the first of it."""
+        """Delivers the words as soon as there is sound of them, and the sound as it comes.
+
+        ``pcm`` is the first of it.
+        """
         self.writer.say(words)
         while pcm is not None:
             yield from self._play(pcm)
@@ -204,7 +207,7 @@ class EngineAnswer:
             yield None
 
     def _finish(self, status: _Status, details: items.StatusDetails | None) -> None:
-        """All the ``done`` events, whichever way it ended."""
+        """Delivers all ``done`` events, in whichever way it ended."""
         self.writer.finish(is_complete=status == "completed")
         response = self.response
         response.status = status

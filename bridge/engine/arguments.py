@@ -12,7 +12,7 @@ _WORD = "example"
 
 
 def example_arguments(schema: Any) -> Any:
-    """A value that fits ``schema``: its own example, default or first choice where it has one, else the smallest."""
+    """A value that fits ``schema``: its own example, default or first choice if it has one, else the smallest."""
     return _Maker(schema).make(schema, 0)
 
 

@@ -55,7 +55,7 @@ def _opened_turn(messages: list[Body]) -> Body:
 
 
 def _message(item: items.Message, words_of: Callable[[str], str]) -> Body | None:
-    """One message; None if nothing is left of it."""
+    """One message as chat completions have it; None if nothing is left of it."""
     item_id = str(item.id)
     parts: list[Body] = []
     for part in item.content:
@@ -82,7 +82,7 @@ def _text(part: items.Content, words: str) -> str:
 
 
 def chat_tools(tools: Sequence[FunctionTool]) -> list[Body]:
-    """The functions as a request names them."""
+    """The functions in the form of a request."""
     described = []
     for tool in tools:
         function: Body = {"name": tool.name, "parameters": tool.parameters or {"type": "object", "properties": {}}}
@@ -93,7 +93,7 @@ def chat_tools(tools: Sequence[FunctionTool]) -> list[Body]:
 
 
 def chat_tool_choice(choice: ToolChoice) -> Any:
-    """Whether, and which of, the functions must be called."""
+    """Whether a function must be called, and which one, in the form of a request."""
     if isinstance(choice, ChosenTool):
         return {"type": "function", "function": {"name": choice.name}} if choice.type == "function" else "auto"
     return choice

@@ -5,7 +5,7 @@ import re
 __all__ = ["MOST_MS", "silence_ms"]
 
 MOST_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}
-"""By eagerness: the silence that ends a turn whatever was said, as OpenAI documents it."""
+"""The silence that ends a turn whatever was said, for each eagerness, as OpenAI documents it."""
 
 _FINISHED_MS = {"low": 1000, "medium": 600, "high": 300, "auto": 600}
 

@@ -49,7 +49,7 @@ _FREE_TEXT_AFTER = [  # the surest first
 
 @dataclass(slots=True)
 class Filled:
-    """The arguments that the words have; ``missing`` names what is required and not among them."""
+    """The arguments that were found in the words; ``missing`` names what is required and was not found."""
 
     arguments: Any
     missing: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def schema_of(tool: FunctionTool) -> dict[str, Any]:
 
 
 def chosen(tools: Sequence[FunctionTool], words: str) -> FunctionTool | None:
-    """The function whose name or description the words match best; none where they hardly do."""
+    """The function whose name or description the words match best; None if none matches well."""
     said = content_words(words)
     scores = [_score(tool, said) for tool in tools]
     best = max(scores, default=0)
@@ -120,7 +120,7 @@ class _Filler:
         return values if values or depth == 0 or is_required else None
 
     def _value(self, name: str, schema: Any, depth: int, *, is_required: bool) -> Any:
-        """What the words have for one parameter; None where they have nothing."""
+        """The value that the words have for one parameter; None if they have none."""
         self._values_left -= 1
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH or self._values_left < 0:
             return None
@@ -184,12 +184,12 @@ class _Filler:
         return None
 
     def _is_new(self, text: str) -> bool:
-        """Neither taken already, nor only the function's own name once more."""
+        """Whether the words were not taken already, and are not only the function's own name."""
         is_said_before = text.lower() in self._taken
         return not is_said_before and (text == self._answer or not content_words(text) <= self._about)
 
     def _texts(self, name: str, *, is_required: bool) -> Iterable[str]:
-        """What the value may be, the likeliest first."""
+        """The texts that the value may be, the likeliest first."""
         words = tokens(name)
         if self._answer:
             yield self._answer

@@ -16,7 +16,7 @@ from bridge.wire.audio import SESSION_HZ
 __all__ = ["LONGEST_S", "HeardTurn", "Hearing", "Listen", "cut"]
 
 LONGEST_S = 28
-"""Of one stretch; Whisper hears 30 s at most."""
+"""The length of one stretch, in seconds; Whisper hears 30 s at most."""
 
 Listen = Callable[[bytes], "asyncio.Future[HeardTurn]"]
 """Recognises one stretch of PCM16 24 kHz mono."""
@@ -32,7 +32,7 @@ class HeardTurn:
     """What was understood of one stretch of sound."""
 
     text: str
-    """Empty where nobody spoke or nothing was understood."""
+    """The words; empty if nobody spoke or nothing was understood."""
     is_speech: bool
     """Whether somebody spoke."""
 
@@ -50,7 +50,7 @@ def cut(pcm: bytes | bytearray, start: int = 0) -> list[tuple[int, int]]:
 
 
 class Hearing:
-    """One turn's words. ``guess`` in a pause, ``resume`` if it was none, ``finish`` at the end."""
+    """The recognition of one turn: ``guess`` in a pause, ``resume`` if speech goes on, ``finish`` at the end."""
 
     def __init__(self, listen: Listen) -> None:
         self._listen = listen
@@ -68,7 +68,7 @@ class Hearing:
         return self._last
 
     def resume(self) -> None:
-        """Speech goes on: what was understood of its last stretch counts for nothing."""
+        """Notes that speech goes on: what was understood of its last stretch does not count."""
         if self._last is not None:
             self._last.cancel()
             self._last = None
@@ -79,7 +79,7 @@ class Hearing:
         return [*self._settled, last]
 
     def cancel(self) -> None:
-        """Nobody wants to know any more."""
+        """Stops, because nobody wants the words any more."""
         self.resume()
         for future in self._settled:
             future.cancel()

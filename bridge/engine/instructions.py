@@ -27,14 +27,14 @@ _REFUSED = re.compile(r"\b(?:not|never|don't|refuse|decline|no)\b", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """What is fixed by them."""
+    """What the instructions fix."""
 
     every_answer: str = ""
-    """The whole of every answer."""
+    """The words of every answer, if they are fixed."""
     greeting: str = ""
-    """Said first."""
+    """Words that are said first."""
     language: str = ""
-    """Asked for, and not to be had."""
+    """The language that is asked for and that the engine does not speak."""
 
     def opening(self) -> str:
         """What comes before the first answer."""

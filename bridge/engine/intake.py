@@ -61,7 +61,7 @@ class EngineInput:
         self.configure()
 
     def configure(self) -> None:
-        """Follows the session's turn detection."""
+        """Sets turn detection as the session has it."""
         turns = self._state.turn_detection
         if turns is None:
             self._detector = None
@@ -82,7 +82,7 @@ class EngineInput:
 
     @property
     def now_ms(self) -> int:
-        """The end of what was heard, in ms since the first sound."""
+        """The end of what was heard, in milliseconds since the first sound."""
         return (self._dropped_bytes + len(self._buffer)) // BYTES_PER_MS
 
     @property
@@ -96,7 +96,7 @@ class EngineInput:
         return [future for transcription in self._transcriptions for future in transcription.pending]
 
     def push(self, pcm: bytes) -> None:
-        """More of the caller's sound, PCM16 24 kHz mono."""
+        """Takes more of the caller's sound, PCM16 24 kHz mono."""
         self._buffer += pcm
         detector = self._detector
         if detector is None:
@@ -114,7 +114,7 @@ class EngineInput:
         self._trim(_MAX_BUFFER_MS if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
 
     def commit(self) -> None:
-        """The client ends the turn: all that is in the buffer is an item."""
+        """Ends the turn for the client: all that is in the buffer becomes an item."""
         length_ms = len(self._buffer) // BYTES_PER_MS
         if length_ms < _MIN_COMMIT_MS:
             raise BadEvent(
@@ -126,7 +126,7 @@ class EngineInput:
         self._commit(self._forget(), new_id("item"))
 
     def commit_silence(self, item_id: str) -> None:
-        """What came since the last turn is an item, in which nobody says anything."""
+        """Makes an item of what came since the last turn, in which nobody speaks."""
         self._add(self._take(len(self._buffer)), item_id)
 
     def clear(self) -> None:
@@ -135,7 +135,7 @@ class EngineInput:
         self._downstream.deliver_event(server.InputAudioBufferCleared())
 
     def stop(self) -> None:
-        """Nobody wants to know any more."""
+        """Stops, because nobody wants the words any more."""
         self._forget()
         for transcription in self._transcriptions:
             transcription.stop()
@@ -163,7 +163,7 @@ class EngineInput:
         guess.add_done_callback(functools.partial(self._guessed, self._turn_item_id))
 
     def _guessed(self, item_id: str, guess: "asyncio.Future[HeardTurn]") -> None:
-        """The words before a pause say how long it has to be."""
+        """Sets how long the pause has to be, by the words before it."""
         turns = self._state.turn_detection
         is_current = self._detector is not None and item_id == self._turn_item_id and not guess.cancelled()
         if is_current and isinstance(turns, SemanticVad) and guess.exception() is None:

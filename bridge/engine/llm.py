@@ -34,7 +34,7 @@ Body = dict[str, Any]
 
 
 class ChatServer:
-    """One server. ``async with`` owns its connections and what is asked of it."""
+    """A client of one server; ``async with`` owns its connections and requests."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ def _read(text: bytes) -> Body:
 
 @dataclass(slots=True)
 class _Call:
-    """A function call, as far as it has come."""
+    """The part of a function call that has come."""
 
     call_id: str = ""
     name: str = ""
@@ -166,7 +166,7 @@ class ChatThought(Thought):
         self._log = log
         self._calls: dict[int, _Call] = {}
         self._words: Pieces[str] = Pieces()
-        """Bounded, as the whole stream is."""
+        """The words so far; they are bounded, because the whole stream is."""
         self._words.task = spawn(self._run())
 
     @property
@@ -225,7 +225,7 @@ class ChatThought(Thought):
 
 
 def _usage(body: Body) -> items.Usage:
-    """The server's own figures; what it does not say is 0."""
+    """The usage by the server's own figures; what it does not say is 0."""
 
     def count(name: str, of: Any = body) -> int:
         value = of.get(name) if isinstance(of, dict) else None

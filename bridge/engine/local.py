@@ -84,11 +84,11 @@ class Local:
         await self._mouth.aclose()
 
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
-        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` where too many wait."""
+        """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         return self._ears.submit(functools.partial(_recognise, self._whisper, pcm, language))
 
     def say(self, sentence: str, *, speed: float = 1.0) -> "asyncio.Future[bytes]":
-        """One sentence as PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
+        """Speaks one sentence as PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         return self._mouth.submit(functools.partial(self._voice.say, sentence, speed=speed))
 
     def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
@@ -98,7 +98,7 @@ class Local:
         return Pieces.of(self.say(sentence, speed=speed))
 
     def can_speak(self, text: str) -> bool:
-        """Whether something of it can be heard, and no word of another script is in it."""
+        """Whether the text has something that can be heard, and no word in another script."""
         return can_speak(text)
 
     def note_voice(self, asked: object, log: FilteringBoundLogger) -> None:
@@ -129,7 +129,7 @@ def _recognise(whisper: "Whisper", pcm: bytes, language: str | None) -> "HeardTu
 
 
 def _call_allocator(name: str, *arguments: int) -> None:
-    """One of glibc's own functions, where the C library is glibc."""
+    """Calls one of glibc's own functions, if the C library is glibc."""
     function = getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
     if function is not None:
         function(*arguments)

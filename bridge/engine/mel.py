@@ -26,7 +26,10 @@ _WINDOW = np.hanning(_FFT_SAMPLES + 1)[:-1].astype(np.float32)  # periodic
 
 
 def log_mel(samples: _Floats, *, frames: int, mels: int = 80) -> _Floats:
-    """Features (``mels``, ``frames``) of mono sound at 16 kHz, -1 to 1, silence behind its end; what is over is cut."""
+    """Features (``mels``, ``frames``) of mono sound at 16 kHz, -1 to 1.
+
+    Silence is added, and what is too long is cut.
+    """
     sound = samples[: frames * _HOP_SAMPLES]
     reach = _FFT_SAMPLES // 2
     mirrored = sound[1 : reach + 1][::-1]

@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Sound that is there already, PCM16 24 kHz mono, and what it says."""
+    """Sound that exists already, PCM16 24 kHz mono, and its words."""
 
     pcm: bytes
     transcript: str
@@ -78,9 +78,9 @@ class Thought(ABC):
     say: Callable[[str], Pieces[bytes]] | None = None
     """Makes the sound of one sentence; None if the answer is written."""
     incomplete_reason: str | None = None
-    """Why there is not more of it: ``max_output_tokens``, ``content_filter``; valid behind the last words."""
+    """Why it is incomplete: ``max_output_tokens`` or ``content_filter``; valid behind the last words."""
     usage: items.Usage | None = None
-    """What it cost, if that is known; valid behind the last words."""
+    """The usage, if it is known; valid behind the last words."""
 
     @property
     @abstractmethod
@@ -90,7 +90,7 @@ class Thought(ABC):
     @property
     @abstractmethod
     def words(self) -> Pieces[str]:
-        """What is to be said. Closing it ends the thought."""
+        """The words to be said. Closing them ends the thought."""
 
 
 Content = Speech | Spoken | Text | Thought | ToolCall
@@ -98,68 +98,68 @@ Content = Speech | Spoken | Text | Thought | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """One response that is wanted, and all that it may be made of."""
+    """One response that is wanted, with everything that it may be made of."""
 
     wanted: items.ResponseConfig
     history: Sequence[items.Item]
     state: SessionState
     recordings: Recordings
     is_text: bool
-    """No sound is wanted."""
+    """True if the answer is to be text."""
     log: FilteringBoundLogger
-    """Of the conversation."""
+    """The logger of the conversation."""
     is_idle: bool = False
-    """Nobody has said anything for ``idle_timeout_ms``."""
+    """True if nobody has said anything for ``idle_timeout_ms``."""
 
     @property
     def functions(self) -> list[FunctionTool]:
-        """Those that may be called."""
+        """The functions that may be called."""
         tools = self.wanted.tools if self.wanted.tools is not UNSET else self.state.config.tools
         named = [tool for tool in tools if isinstance(tool, FunctionTool)] if tools is not UNSET else []
         return [] if self.choice == "none" else named
 
     @property
     def voice(self) -> object:
-        """In which the answer is to be spoken: the response's own, or the session's; ``UNSET`` if neither says."""
+        """The voice of the answer: the response's own, or the session's; ``UNSET`` if neither names one."""
         audio = self.wanted.audio
         own = audio.output if audio is not UNSET else UNSET
         return self.state.output.voice if own is UNSET or own.voice is UNSET else own.voice
 
     @property
     def speed(self) -> float:
-        """How fast, 1 being the usual."""
+        """The speed of the voice; 1 is the usual one."""
         speed = self.state.output.speed
         return 1.0 if speed is UNSET else speed
 
     @property
     def choice(self) -> ToolChoice:
-        """Whether one has to be called."""
+        """Whether a function has to be called."""
         choice = self.wanted.tool_choice if self.wanted.tool_choice is not UNSET else self.state.config.tool_choice
         return choice if choice is not UNSET else "auto"
 
 
 class Ears(Protocol):
-    """Who understands speech."""
+    """Whatever understands speech."""
 
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
-        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
+        """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         ...
 
 
 class Speaker(Protocol):
-    """Who speaks."""
+    """Whatever speaks."""
 
     def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
         """One sentence as PCM16 24 kHz mono, in the session's ``voice`` if there is one of that name."""
         ...
 
     def can_speak(self, text: str) -> bool:
-        """Whether it can be heard at all; what cannot is written."""
+        """Whether the text can be spoken; a text that cannot is written."""
         ...
 
 
 class Mind(Protocol):
-    """Who listens and answers, in one conversation."""
+    """Whatever listens and answers, in one conversation."""
 
     keeps_ms: int
     """How much sound is kept of a conversation, to be retrieved or said again."""
@@ -170,9 +170,9 @@ class Mind(Protocol):
         ...
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
-        """Understands one stretch of sound; ``OverLimit`` where it cannot now."""
+        """Understands one stretch of sound; raises ``OverLimit`` if it cannot now."""
         ...
 
     def content(self, matter: Matter) -> Content:
-        """The answer; all words of the conversation have been understood before."""
+        """Thinks of the answer. All words of the conversation have been understood before."""
         ...

@@ -20,7 +20,7 @@ __all__ = ["new_mind_factory"]
 async def new_mind_factory(
     settings: EngineSettings, local: Local | None, around: Surroundings, stack: AsyncExitStack
 ) -> Callable[[], Mind]:
-    """What makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
+    """Makes what makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
     ears: Ears | None = local
     voice: Speaker | None = local
     timeout_s = settings.engine_timeout_s

@@ -54,36 +54,36 @@ class OutputWriter:
 
     @property
     def words(self) -> str:
-        """All that was written or said."""
+        """All words that were written or said."""
         open_items = [] if self._item is None else [self._item]
         return " ".join(map(_words, [*self.done, *open_items]))
 
     def cut(self, size: int) -> None:
-        """Of the present item's sound, what is behind ``size`` bytes was never heard."""
+        """Cuts the present item's sound to ``size`` bytes, because the rest was never heard."""
         self._heard_bytes = size
 
     def say(self, words: str) -> None:
-        """The transcript of a piece of speech, told at once; its sound is to follow by ``play``."""
+        """Delivers the transcript of a piece of speech at once; its sound follows by ``play``."""
         part = self._part(items.OutputAudio)
         part.transcript = f"{part.transcript or ''}{words}"
         self._spoken.append((len(self._pcm), words))
         self._downstream.deliver_event(server.OutputAudioTranscriptDelta(**self._ids(), delta=words))
 
     def play(self, piece: bytes) -> None:
-        """A piece of the sound of what was said last."""
+        """Delivers a piece of the sound of what was said last."""
         if self.sound_began_s is None:
             self.sound_began_s = asyncio.get_running_loop().time()
         self._pcm += piece
         self._downstream.deliver_audio(SoundPart(self._response.id, self.item_id, len(self.done), 0), piece)
 
     def write(self, text: str) -> None:
-        """A piece of an answer in text."""
+        """Delivers a piece of an answer in text."""
         part = self._part(items.OutputText)
         part.text += text
         self._downstream.deliver_event(server.OutputTextDelta(**self._ids(), delta=text))
 
     def call(self, name: str, arguments: str, call_id: str | None = None) -> None:
-        """A function call, an item of its own."""
+        """Delivers a function call, which is an item of its own."""
         self.finish()
         item = items.FunctionCall(call_id=call_id or new_id("call"), name=name, arguments="")
         self._add(item)
@@ -93,7 +93,7 @@ class OutputWriter:
         )
 
     def finish(self, *, is_complete: bool = True) -> None:
-        """All the ``done`` events of the item that is being written, if one is."""
+        """Delivers all ``done`` events of the item that is being written, if there is one."""
         item = self._item
         if item is None:
             return

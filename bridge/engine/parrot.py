@@ -20,13 +20,13 @@ _NOTHING_SAID = "Say something, and you will hear your own words. Type something
 
 
 class Parrot:
-    """A ``Mind`` that has none."""
+    """A ``Mind`` that repeats what it heard."""
 
     keeps_ms = 1_200_000  # twice the longest turn
     can_hear = False
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
-        """Refused: it repeats words without understanding them."""
+        """Refuses, because it repeats words without understanding them."""
         raise NotImplementedHere("The embedded engine has no speech recognition installed.")
 
     def content(self, matter: Matter) -> Content:

@@ -21,11 +21,11 @@ class Pieces(Generic[T]):
         self._waiting: asyncio.Future[T | None] | None = None
         self._is_over = False
         self._error: BridgeError | None = None
-        """Why it is over, if that is before its end."""
+        """The error that ended it, if there was one."""
 
     @classmethod
     def of(cls, whole: "asyncio.Future[T]") -> "Pieces[T]":
-        """One piece: the result of ``whole``, which ``close`` cancels."""
+        """A single piece: the result of ``whole``, which ``close`` cancels."""
         pieces = cls(whole)
 
         def take(done: "asyncio.Future[T]") -> None:
@@ -40,24 +40,24 @@ class Pieces(Generic[T]):
         return pieces
 
     def put(self, piece: T) -> None:
-        """One more piece; an empty one is none."""
+        """Adds a piece; an empty one is left out."""
         if piece:
             self._pieces.append(piece)
             self._offer()
 
     def end(self, error: BridgeError | None = None) -> None:
-        """There are no more: that was all, or ``error``."""
+        """Notes that no more pieces come: all have come, or ``error`` has ended them."""
         self._is_over, self._error = True, error
         self._offer()
 
     def next(self) -> "asyncio.Future[T | None]":
-        """What has come since the last time, when there is something; None at the end. It raises the error, if any."""
+        """Waits for what has come since the last time; None at the end. Raises the error, if there was one."""
         self._waiting = asyncio.get_running_loop().create_future()
         self._offer()
         return self._waiting
 
     def close(self) -> None:
-        """Nobody wants more; may be called twice."""
+        """Cancels the task, because nobody wants more; may be called twice."""
         self._waiting = None
         self._pieces.clear()
         if self.task is not None:

@@ -14,7 +14,7 @@ _SOUNDLESS = frozenset({"So", "Sk", "Cf", "Cc", "Co", "Cn", "Cs", "Mn", "Me"})
 
 
 def can_speak(text: str) -> bool:
-    """Whether something of it can be heard, and no word of another script is in it."""
+    """Whether the text has something that can be heard, and no word in another script."""
     letters = [character for character in text if character.isalpha()]
     is_latin = all(unicodedata.name(letter, "").startswith(("LATIN", "FEMININE", "MASCULINE")) for letter in letters)
     return is_latin and any(character.isalnum() for character in spoken(text))
@@ -29,7 +29,7 @@ def sentences(text: str) -> list[str]:
 
 
 def spoken(text: str) -> str:
-    """Without what has no sound: pictures, signs, what only joins or colours others."""
+    """The text without characters that have no sound: pictures, signs, and those that only join or colour others."""
     plain = _LONG_NUMBER.sub(lambda match: " ".join(match[0]), unicodedata.normalize("NFKC", text))
     return "".join(" " if unicodedata.category(sign) in _SOUNDLESS else sign for sign in plain).strip()
 
@@ -43,7 +43,7 @@ def _shortened(text: str) -> list[str]:
 
 
 def _packed(parts: list[str]) -> list[str]:
-    """Neighbours together while they fit."""
+    """Joins neighbours while they fit together."""
     packed: list[str] = []
     for part in parts:
         if packed and len(packed[-1]) + len(part) <= _LONGEST:
@@ -54,6 +54,6 @@ def _packed(parts: list[str]) -> list[str]:
 
 
 def _split(text: str, boundary: re.Pattern[str]) -> list[str]:
-    """Each part with the space behind it."""
+    """Splits the text; each part keeps the space behind it."""
     ends = [match.end() for match in boundary.finditer(text)]
     return [part for start, end in zip([0, *ends], [*ends, len(text)], strict=True) if (part := text[start:end])]

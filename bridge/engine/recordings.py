@@ -9,14 +9,17 @@ from bridge.wire.audio import SESSION_HZ
 __all__ = ["BYTES_PER_MS", "Recordings"]
 
 BYTES_PER_MS = 2 * SESSION_HZ // 1000
-"""Of all sound inside the engine: PCM16 24 kHz mono."""
+"""The bytes of a millisecond of all sound inside the engine: PCM16 24 kHz mono."""
 
 
 class Recordings:
-    """Of so many milliseconds of sound the oldest goes first; words and durations stay as long as their items."""
+    """Keeps so many milliseconds of sound, and drops the oldest first.
+
+    Words and durations stay as long as their items.
+    """
 
     def __init__(self, max_ms: int, budget: Budget | None = None) -> None:
-        """``budget``: if it is used up, the oldest sound goes as well."""
+        """If ``budget`` is used up, the oldest sound is dropped as well."""
         self._budget = budget or Budget()
         self._max_bytes = max_ms * BYTES_PER_MS
         self._kept_bytes = 0
@@ -36,7 +39,7 @@ class Recordings:
             self._drop(next(iter(self._sounds)))
 
     def cut(self, item_id: str, size: int) -> None:
-        """Of an item's sound, what is behind ``size`` bytes was never heard."""
+        """Cuts an item's sound to ``size`` bytes, because the rest was never heard."""
         if item_id in self._durations_ms:
             self._hear(item_id, size)
             self._durations_ms[item_id] = min(self._durations_ms[item_id], size // BYTES_PER_MS)
@@ -46,23 +49,23 @@ class Recordings:
             self._sounds[item_id] = kept
 
     def clear(self) -> None:
-        """The conversation is over."""
+        """Forgets everything, because the conversation is over."""
         self._count(-self._kept_bytes)
         self._sounds.clear()
 
     def forget(self, item_id: str) -> None:
-        """The item is gone."""
+        """Forgets an item."""
         self._drop(item_id)
         self._durations_ms.pop(item_id, None)
         self._words.pop(item_id, None)
         self._spoken.pop(item_id, None)
 
     def sound(self, item_id: object) -> bytes:
-        """An item's sound, empty where there is none any more."""
+        """The sound of an item; empty if it is not kept any more."""
         return self._sounds.get(str(item_id), b"")
 
     def duration_ms(self, item_id: object) -> int:
-        """How long that is or was."""
+        """How long the sound of an item is or was, in milliseconds."""
         return self._durations_ms.get(str(item_id), 0)
 
     def understand(self, item_id: str, words: str) -> None:
@@ -96,7 +99,7 @@ class Recordings:
         self._words[item_id] = heard.strip()
 
     def words(self, item_id: object) -> str:
-        """What was understood of a caller's item, or was heard of one of the engine's that was cut."""
+        """The words that were understood of a caller's item, or heard of an answer that was cut."""
         return self._words.get(str(item_id), "")
 
     def _drop(self, item_id: str) -> None:

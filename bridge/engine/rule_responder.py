@@ -63,7 +63,7 @@ class RuleResponder:
 
 
 def _with_words(item: items.Item, matter: Matter) -> items.Item:
-    """Spoken words are understood even where the client asked for no transcript."""
+    """The words of an item. Speech is understood even if the client asked for no transcript."""
     words = matter.recordings.words(item.id)
     if not words or not isinstance(item, items.Message) or item.role != "user":
         return item

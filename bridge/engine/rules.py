@@ -34,14 +34,14 @@ _LONGEST_RESULT = 600  # characters of a function's output that are spoken
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Words to be said."""
+    """An answer: words to be said."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A function to be called; ``arguments`` is JSON text."""
+    """An answer: a function to be called; ``arguments`` is JSON text."""
 
     name: str
     arguments: str
@@ -63,23 +63,23 @@ class Surroundings(Protocol):
         ...
 
     def settings(self) -> dict[str, str]:
-        """By name, those that are no secret."""
+        """The settings that are no secret, by name."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What there is to answer, and what may be used for it."""
+    """What is to be answered, and what may be used for it."""
 
     history: Sequence[items.Item]
     instructions: Instructions
     tools: Sequence[FunctionTool]
     must_call: bool
-    """Some function has to be called, whatever was said."""
+    """True if a function has to be called, whatever was said."""
     around: Surroundings
     random: Random
     is_idle: bool = False
-    """The caller has been silent for so long that they are asked."""
+    """True if the caller has been silent for so long that the engine asks."""
 
 
 def answer(topic: Topic) -> Say | Use:
@@ -110,7 +110,7 @@ def answer(topic: Topic) -> Say | Use:
 
 
 def _function(topic: Topic, words: str) -> Use | Say | None:
-    """A call of the function that the words ask for; a question where they lack something that it needs."""
+    """A call of the function that the words ask for; a question if they lack something that it needs."""
     tool, asked = chosen(topic.tools, words), ""
     if tool is None:
         before, tool = _asked_for(topic)

@@ -44,7 +44,7 @@ class Engine:
         self._recordings = Recordings(mind.keeps_ms)
         self._answers: dict[str, EngineAnswer] = {}  # in progress, by their response's id
         self._given = 0
-        """How many were given to their end."""
+        """How many responses were given to their end."""
         self._idle: asyncio.TimerHandle | None = None
 
     # Upstream
@@ -67,21 +67,24 @@ class Engine:
 
     @property
     def passage(self) -> None:
-        """It hears sound, no packets."""
+        """None, because the engine hears sound and no packets."""
         return None
 
     @property
     def input_format(self) -> AudioFormat:
-        """What it hears, whatever the session's formats are."""
+        """The format that it hears, whatever the session's formats are."""
         return PCM16
 
     @property
     def output_format(self) -> AudioFormat:
-        """What it speaks, likewise."""
+        """The format that it speaks, whatever the session's formats are."""
         return PCM16
 
     def receive_client_event(self, message: client.ClientMessage) -> None:
-        """A client event; raises ``BadEvent`` if it cannot be done, or if not all of it is known here."""
+        """Takes a client event.
+
+        Raises ``BadEvent`` if it cannot be carried out, or has something that is unknown here.
+        """
         event = message.known
         if isinstance(event, client.SessionUpdate):
             self._downstream.deliver_event(server.SessionUpdated(session=self._state.updated(event.session)))
@@ -108,11 +111,11 @@ class Engine:
                 answer.cancel("client_cancelled")
 
     def receive_caller_audio(self, pcm: bytes) -> None:
-        """The caller's sound, PCM16 24 kHz mono."""
+        """Takes a piece of the caller's sound, PCM16 24 kHz mono."""
         self._intake.push(pcm)
 
     def stats(self) -> UpstreamStats:
-        """It has no lines that could be lost."""
+        """The stats of the engine, which has no lines that could be lost."""
         return UpstreamStats(name="local", lines=0, lost=0, answers=self._given)
 
     async def aclose(self) -> None:
@@ -126,7 +129,7 @@ class Engine:
 
     @property
     def _answer(self) -> EngineAnswer | None:
-        """The one in the conversation; nobody waits for those beside it, nor interrupts them."""
+        """Begins the answer in the conversation. Those beside it are neither waited for nor interrupted."""
         active = self._state.response
         return None if active is None else self._answers.get(active.id)
 
@@ -282,7 +285,7 @@ class Engine:
         answer.start()
 
     def _input_tokens(self, history: list[items.Item]) -> tuple[int, int]:
-        """Of text and of sound, as an estimate."""
+        """An estimate of the input tokens of text and of sound."""
         sound_ms = sum(self._recordings.duration_ms(item.id) for item in history)
         return self._state.text_tokens(history), sound_ms * _INPUT_TOKENS_PER_S // 1000
 

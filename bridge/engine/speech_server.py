@@ -33,7 +33,7 @@ _PROTOCOL = "upstream_protocol"
 
 
 class _Server:
-    """What both have in common. ``async with`` owns the connections and what is asked."""
+    """The common part of both; ``async with`` owns the connections and the requests."""
 
     def __init__(self, what: str, url: str, *, key: str | None, timeout_s: float, tries: int) -> None:
         self._what = what
@@ -104,17 +104,17 @@ class VoiceServer(_Server):
         timeout_s: float = 30.0,
         tries: int = 3,
     ) -> None:
-        """``voice`` is used whichever a session asks for."""
+        """If ``voice`` is set, it is used whatever a session asks for."""
         super().__init__("voice", f"{url.rstrip('/')}/audio/speech", key=key, timeout_s=timeout_s, tries=tries)
         self._model = model
         self._voice = voice
 
     def can_speak(self, text: str) -> bool:
-        """It is for the server to say what it cannot."""
+        """Always True, because only the server knows what it cannot speak."""
         return bool(text.strip())
 
     def speak(self, sentence: str, *, speed: float, voice: object, log: FilteringBoundLogger) -> Pieces[bytes]:
-        """One sentence; ``OverLimit`` if too many wait."""
+        """Speaks one sentence; raises ``OverLimit`` if too many wait."""
         self._require_room()
         sound: Pieces[bytes] = Pieces()
         chosen = self._voice or (voice if isinstance(voice, str) else "alloy")
@@ -158,7 +158,7 @@ class HearingServer(_Server):
         self._model = model
 
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
-        """The words in one stretch of PCM16 24 kHz mono; ``OverLimit`` if too many wait."""
+        """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         self._require_room()
         heard: asyncio.Future[HeardTurn] = asyncio.get_running_loop().create_future()
         task = self._spawn(self._listen(heard, pcm, language))

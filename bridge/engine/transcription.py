@@ -36,11 +36,11 @@ class TurnTranscription:
 
     @property
     def pending(self) -> "Sequence[asyncio.Future[HeardTurn]]":
-        """What has not been understood yet."""
+        """The stretches that are not understood yet."""
         return self._waiting
 
     def stop(self) -> None:
-        """Nobody wants to know any more."""
+        """Stops, because nobody wants the words any more."""
         for future in self._waiting:
             future.remove_done_callback(self._advance)
             future.cancel()

@@ -45,7 +45,7 @@ class SpeechPaused:
 
 @dataclass(frozen=True, slots=True)
 class SpeechResumed:
-    """The pause was none of the turn's end."""
+    """The pause was not the end of the turn."""
 
 
 Edge = SpeechStarted | SpeechPaused | SpeechResumed | SpeechStopped

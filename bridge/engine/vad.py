@@ -51,7 +51,7 @@ class _Weights(NamedTuple):
 
 
 def _slide(values: _Floats, width: int, hop: int) -> _Floats:
-    """Overlapping rows of ``width`` out of a contiguous array, each ``hop`` after the one before."""
+    """Overlapping rows of ``width`` from a contiguous array; each begins ``hop`` after the last."""
     stride = values.itemsize
     rows = (values.size - width) // hop + 1
     return np.ndarray((rows, width), np.float32, values, strides=(hop * stride, stride))

@@ -30,7 +30,7 @@ class Voice:
         self._hibari = Hibari(voice=_NAME, threads=1)
 
     def say(self, sentence: str, *, speed: float = 1.0) -> bytes:
-        """PCM16 24 kHz mono; nothing where there is nothing to be heard."""
+        """Speaks a text as PCM16 24 kHz mono; empty if there is nothing to be heard."""
         random = np.random.default_rng(self._seed)
         breaths = [breath for phonemes in self._hibari.phonemize(spoken(sentence)) for breath in _breaths(phonemes)]
         sounds = [self._hibari.from_ids(self._hibari.ids(breath), speed, random) for breath in breaths]
@@ -40,7 +40,7 @@ class Voice:
 
 
 def _breaths(phonemes: str) -> Iterator[str]:
-    """So much at a time that the memory it takes, which is never given back, stays small; cut between words."""
+    """Cuts a text between words into pieces so short that each takes little memory, which is never given back."""
     while len(phonemes) > _LONGEST_BREATH:
         end = phonemes.rfind(" ", 0, _LONGEST_BREATH) + 1 or _LONGEST_BREATH
         yield phonemes[:end]

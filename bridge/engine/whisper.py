@@ -97,7 +97,7 @@ def _verified(folder: Path) -> Path:
 
 
 def _printable_bytes() -> dict[str, int]:
-    """GPT-2's alphabet: each byte is one printable character, those that are none of their own from U+0100 on."""
+    """GPT-2's alphabet: each byte is one printable character; bytes that are not printable begin at U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + at): byte for at, byte in enumerate(others)}

@@ -44,6 +44,6 @@ class Worker:
 
 
 def _yield_to_others() -> None:
-    """Where a thread can be nicer than its process (Linux), sound under way goes before words to be understood."""
+    """Lowers the priority of the thread where a system can (Linux), so that sound under way goes before recognition."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -32,15 +32,15 @@ class AnswerGate:
         self._held = 0
 
     def begin(self) -> None:
-        """The leg plays."""
+        """Notes that the leg has begun to play the answer."""
         self._is_open, self._is_ending = True, False
 
     def end(self) -> None:
-        """The leg has played all of it: what is left here is heard, too."""
+        """Notes that the leg has played all of the answer; what is left here may be heard as well."""
         self._is_ending = True
 
     def close(self) -> None:
-        """The answer is cut."""
+        """Closes the gate, because the answer was cut."""
         self._is_open, self._held = False, 0
 
     def lets_through(self, *, is_waiting: bool) -> bool:
@@ -64,7 +64,7 @@ class _Numbered:
         self._sequence = 0
 
     def next(self, payload: bytes, rtp_timestamp: int, *, is_marked: bool, lost: int = 0) -> PassedPacket:
-        """A packet; ``lost`` ones before it leave their numbers out."""
+        """Numbers a packet; the numbers of ``lost`` packets before it are left out."""
         sequence = (self._sequence + lost) & 0xFFFF
         self._sequence = sequence + 1
         return PassedPacket(payload, self._ssrc, sequence, rtp_timestamp & MAX_UINT32, is_marked)
@@ -100,7 +100,7 @@ class LiveTrack:
         return [self._numbers.next(payload, timestamp + self._shift, is_marked=is_marked, lost=lost)]
 
     def lose(self) -> None:
-        """What comes before the next packet was lost, and was no pause."""
+        """Notes that the time before the next packet is a loss, and no pause."""
         self._has_lost = True
 
 
@@ -109,7 +109,7 @@ class PacedTrack:
 
     def __init__(self, ssrc: int) -> None:
         self.dropped_ms = 0
-        """Left out because too much waited."""
+        """How much was left out because too much waited, in milliseconds."""
         self._numbers = _Numbered(ssrc)
         self._queue: deque[tuple[bytes, int]] = deque()
         self._queued_ms = 0
@@ -118,11 +118,11 @@ class PacedTrack:
 
     @property
     def is_waiting(self) -> bool:
-        """Something is still to be heard."""
+        """Whether something is still to be heard."""
         return bool(self._queue)
 
     def push(self, payload: bytes) -> None:
-        """One more packet."""
+        """Adds a packet."""
         samples = packet_samples(payload, CLOCK_HZ)
         audio_ms = samples * 1000 // CLOCK_HZ
         if self._queued_ms + audio_ms > _MAX_WAITING_MS:
@@ -132,7 +132,7 @@ class PacedTrack:
             self._queued_ms += audio_ms
 
     def cut(self) -> None:
-        """Nothing of what waits is heard."""
+        """Drops what waits."""
         self._queue.clear()
         self._queued_ms = 0
 
@@ -141,7 +141,7 @@ class PacedTrack:
         self._clock += ticks * _FRAME_TICKS
 
     def tick(self, *, may_play: bool = True) -> list[PassedPacket]:
-        """20 ms more have passed; the packets that are due."""
+        """Lets 20 ms pass; returns the packets that are due."""
         self._clock += _FRAME_TICKS
         due: list[PassedPacket] = []
         while may_play and self._queue and self._free_at <= self._clock:
@@ -160,7 +160,7 @@ class MixedTrack:
     def __init__(self, encoder: Encoder, ssrc: int, *, rate_hz: int, is_live: bool) -> None:
         """``is_live``: the caller's sound comes as it is spoken, and is never kept for long."""
         self.dropped_ms = 0
-        """Of answers, left out because too much waited."""
+        """How much of answers was left out because too much waited, in milliseconds."""
         self._encoder = encoder
         self._numbers = _Numbered(ssrc)
         self._bytes_per_ms = 2 * rate_hz // 1000
@@ -172,14 +172,14 @@ class MixedTrack:
         self._tail = 0
 
     def hear(self, pcm: bytes) -> None:
-        """More of the caller's sound; of too much, the oldest is left out."""
+        """Adds sound of the caller; if it is too much, the oldest is left out."""
         caller = self._caller
         caller += pcm
         if len(caller) > self._max_caller_ms * self._bytes_per_ms:
             del caller[: len(caller) - _PREROLL_MS * self._bytes_per_ms]
 
     def speak(self, pcm: bytes) -> None:
-        """More of an answer."""
+        """Adds sound of an answer."""
         if len(self._answer) + len(pcm) > _MAX_MIXED_MS * self._bytes_per_ms:
             self.dropped_ms += len(pcm) // self._bytes_per_ms
         else:
@@ -187,11 +187,11 @@ class MixedTrack:
 
     @property
     def is_waiting(self) -> bool:
-        """Something of an answer is still to be heard."""
+        """Whether something of an answer is still to be heard."""
         return bool(self._answer)
 
     def cut(self) -> None:
-        """Nothing of what waits of an answer is heard."""
+        """Drops what waits of an answer."""
         self._answer.clear()
 
     def skip(self, ticks: int) -> None:
@@ -199,7 +199,7 @@ class MixedTrack:
         self._clock += ticks * _FRAME_TICKS
 
     def tick(self, *, may_play: bool = True) -> list[PassedPacket]:
-        """20 ms more have passed; the packet that is due, unless both are silent."""
+        """Lets 20 ms pass; returns the packet that is due, unless both sides are silent."""
         self._clock += _FRAME_TICKS
         begins = self._tail == 0
         caller, answer = self._next_of_caller(), self._take(self._answer) if may_play else b""

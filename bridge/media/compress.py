@@ -16,23 +16,23 @@ _MP3_BITRATES = {24_000: 48_000, 44_100: 64_000}
 
 
 class Compressor(Protocol):
-    """PCM16 of ``source`` in, packets out."""
+    """Takes PCM16 and gives packets."""
 
     source: AudioFormat
     samples: int
-    """That one packet holds, at the rate of the compressed format."""
+    """The number of samples in one packet, at the rate of the compressed format."""
 
     def push(self, pcm: bytes) -> list[bytes]:
-        """Any number of samples; returns the packets that are complete."""
+        """Takes any number of samples; returns the packets that are complete."""
         ...
 
     def end(self) -> list[bytes]:
-        """What was held back, filled up with silence; then it begins anew."""
+        """Returns what was held back, filled up with silence, and begins anew."""
         ...
 
 
 def new_compressor(target: AudioFormat) -> Compressor:
-    """To Opus, or to MP3 at the rate of ``target``."""
+    """A compressor to Opus, or to MP3 at the rate of ``target``."""
     return OpusCompressor() if target is OPUS else Mp3Compressor(target.rate_hz)
 
 
@@ -47,7 +47,7 @@ class OpusCompressor:
         self._rest = bytearray()
 
     def push(self, pcm: bytes) -> list[bytes]:
-        """Any number of samples; returns the packets that are complete."""
+        """Takes any number of samples; returns the packets that are complete."""
         rest, size = self._rest, self._frame_bytes
         rest += pcm
         packets = []
@@ -59,7 +59,7 @@ class OpusCompressor:
         return packets
 
     def end(self) -> list[bytes]:
-        """The last packet, filled up with silence."""
+        """Returns the last packet, filled up with silence."""
         return self.push(bytes(self._frame_bytes - len(self._rest))) if self._rest else []
 
 
@@ -81,7 +81,7 @@ class Mp3Compressor:
         self.samples = 1152 if rate_hz > 24_000 else 576
 
     def push(self, pcm: bytes) -> list[bytes]:
-        """Any number of samples; returns the frames that are complete."""
+        """Takes any number of samples; returns the frames that are complete."""
         rest, size = self._rest, 2 * self.samples
         rest += pcm
         packets: list[bytes] = []
@@ -91,7 +91,7 @@ class Mp3Compressor:
         return packets
 
     def end(self) -> list[bytes]:
-        """What the encoder had still to say, the last frame filled up with silence."""
+        """Returns what the encoder held back; the last frame is filled up with silence."""
         packets = self.push(bytes(2 * self.samples - len(self._rest))) if self._rest else []
         context, self._context = self._context, None
         if context is not None:

@@ -23,7 +23,7 @@ __all__ = [
 
 
 class SinkOwner(Protocol):
-    """Who writes into a sink: told when to wait and when to go on."""
+    """Whoever writes into a sink; it is told when to wait and when to go on."""
 
     def pause(self) -> None:
         """The sink holds as much as it should."""
@@ -35,7 +35,7 @@ class SinkOwner(Protocol):
 
 
 class Sink(Protocol):
-    """Where one listener's messages go: a WebSocket, a data channel. Never waits, never raises."""
+    """Takes the messages for one listener: a WebSocket or a data channel. It never waits and never raises."""
 
     def attach(self, owner: SinkOwner) -> None:
         """From now on ``owner`` is told of the sink's state."""
@@ -51,26 +51,26 @@ class Sink(Protocol):
 
     @property
     def buffered_bytes(self) -> int:
-        """How much has been taken and not yet left the process."""
+        """How many bytes were taken and have not left the process."""
         ...
 
 
 class Leg(Protocol):
-    """One bearer of sound, with the bridge doing the playing."""
+    """A connection that brings the caller's sound, and on which the bridge plays the answer."""
 
     @property
     def passage(self) -> "PassingLeg | None":
-        """What passes Opus on as it is; None if the leg's sound is not Opus. It does not change."""
+        """The passage that passes Opus on as it is; None if the leg's sound is not Opus. It does not change."""
         ...
 
     @property
     def input_format(self) -> AudioFormat:
-        """In which the caller's sound comes from it; it does not change."""
+        """The format of the caller's sound; it does not change."""
         ...
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which the answer's sound goes to it; it does not change."""
+        """The format in which it takes the answer; it does not change."""
         ...
 
     def play(self, part: Part, sound: bytes) -> bool:
@@ -79,15 +79,15 @@ class Leg(Protocol):
 
     @property
     def waiting_bytes(self) -> int:
-        """About how much memory that takes which is still to be heard."""
+        """About how many bytes of memory the sound takes that is still to be heard."""
         ...
 
     def end(self, response_id: str) -> None:
-        """No more sound of this response will come."""
+        """Notes that this response is complete."""
         ...
 
     def clear(self) -> tuple[str, list[Heard]] | None:
-        """Stops at once; the response that was cut and what had been heard of its parts."""
+        """Stops at once. Returns the response that was cut, and how much was heard of each of its parts."""
         ...
 
     def mark(self, mark_id: str) -> bool:
@@ -103,11 +103,11 @@ class Leg(Protocol):
 
     @property
     def failure(self) -> BridgeError | None:
-        """What makes the call a failure even if it ends as somebody wished; None if all is well."""
+        """Why the call counts as failed even if it ends normally; None if all is well."""
         ...
 
     def stats(self) -> LegStats:
-        """Its figures, in the form of its kind of leg."""
+        """The stats of the leg, in the form of its kind."""
         ...
 
 
@@ -121,26 +121,26 @@ class ReferringLeg(Protocol):
 
 
 class PassingLeg(Protocol):
-    """A leg between whose packets and an upstream's Opus passes as it is."""
+    """A leg that can pass Opus packets to and from an upstream without decoding them."""
 
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
-        """The caller's packets go to ``taker``; its sound is reported only with ``decodes``."""
+        """Passes the caller's packets to ``taker``; with ``decodes`` their sound is reported as well."""
         ...
 
     def read_packets(self, reader: PacketReader | None) -> None:
-        """The caller's packets go to ``reader`` as well, in order, and before they are decoded."""
+        """Gives the caller's packets to ``reader`` as well, in order, before they are decoded."""
         ...
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
-        """An answer's packet, to be heard at once; False if it cannot be."""
+        """Takes a packet of an answer, to be heard at once; False if that cannot be."""
         ...
 
 
 class PassingUpstream(Protocol):
-    """An upstream between whose packets and a leg's Opus passes as it is."""
+    """An upstream that can pass Opus packets to and from a leg without decoding them."""
 
     def forward(self, passed: PassedPacket) -> bool:
-        """The caller's packet; False if it cannot be sent."""
+        """Takes a packet of the caller; False if it cannot be sent."""
         ...
 
     def pass_answers_to(
@@ -158,36 +158,36 @@ class PassingUpstream(Protocol):
 
 
 class LegOwner(Protocol):
-    """What a leg reports to."""
+    """The call, as a leg reports to it."""
 
     def leg_connected(self) -> None:
         """Sound can flow."""
         ...
 
     def receive_leg_audio(self, sound: bytes) -> None:
-        """The caller's sound as it becomes due, in the leg's format."""
+        """Takes the caller's sound as it becomes due, in the leg's format."""
         ...
 
     def channel_opened(self, sink: Sink) -> None:
-        """The leg has a channel for events."""
+        """Notes that the leg has a channel for events."""
         ...
 
     def receive_leg_text(self, text: str) -> None:
-        """A client event came over that channel."""
+        """Takes a client event that came over that channel."""
         ...
 
     def played(self, event: Played) -> None:
-        """A response begins or ceases to be heard, or a mark is reached."""
+        """Notes that a response starts or stops being heard, or that a mark is reached."""
         ...
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The leg is gone; ``reason`` is a slug, ``error`` is set if that was nobody's wish."""
+        """Notes that the leg is gone. ``reason`` is a slug; ``error`` is set if it failed."""
         ...
 
 
 class PhoneOwner(LegOwner, Protocol):
-    """What a telephone's leg reports to."""
+    """The call, as the leg of a telephone reports to it."""
 
     def receive_dtmf(self, key: str) -> None:
-        """The caller pressed a key."""
+        """Notes that the caller pressed a key."""
         ...

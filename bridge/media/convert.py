@@ -23,12 +23,12 @@ def _as_it_is(sound: bytes) -> bytes:
 
 
 def _twice(pcm: bytes) -> bytes:
-    """Each sample for the left and for the right."""
+    """Repeats each sample, for the left and for the right."""
     return np.repeat(np.frombuffer(pcm, "<i2"), 2).tobytes()
 
 
 class SoundConverter:
-    """One format to any others, which may come and go; the format itself passes through untouched."""
+    """Converts one format to any others, which may come and go. The format itself passes through untouched."""
 
     def __init__(self, source: AudioFormat) -> None:
         self.source = source
@@ -37,7 +37,7 @@ class SoundConverter:
         self._resamplers: dict[int, Resampler] = {}
 
     def want(self, target: AudioFormat) -> None:
-        """From now on ``target`` is made; may be called twice."""
+        """From now on makes ``target`` as well; may be called twice."""
         if target is self.source or target in self._encoders:
             return
         self._encoders[target] = _ENCODERS.get(target, _as_it_is if target.channels == 1 else _twice)
@@ -45,13 +45,13 @@ class SoundConverter:
             self._resamplers[target.rate_hz] = Resampler(self.source.rate_hz, target.rate_hz)
 
     def leave_out(self, target: AudioFormat) -> None:
-        """``target`` is no longer made; whoever wants it next gets a resampler that remembers nothing."""
+        """Stops making ``target``. If it is wanted again, its resampler begins anew."""
         if self._encoders.pop(target, None) is not None:
             if all(other.rate_hz != target.rate_hz for other in self._encoders):
                 del self._resamplers[target.rate_hz]
 
     def push(self, sound: bytes) -> dict[AudioFormat, bytes]:
-        """What is due in each format."""
+        """Takes sound; returns what is due in each format."""
         if not self._encoders:
             return {self.source: sound}
         pcm = self._decode(sound)
@@ -60,7 +60,7 @@ class SoundConverter:
         return made
 
     def flush(self) -> dict[AudioFormat, bytes]:
-        """What the resamplers still held."""
+        """Returns what the resamplers still held."""
         made = self._encode({rate_hz: resampler.flush() for rate_hz, resampler in self._resamplers.items()})
         made[self.source] = b""
         return made
@@ -70,7 +70,7 @@ class SoundConverter:
 
 
 class SoundEncoder:
-    """``source`` to one other format, as a stream."""
+    """Converts a stream of ``source`` to one other format."""
 
     def __init__(self, target: AudioFormat, source: AudioFormat = PCM16) -> None:
         self._target = target
@@ -78,16 +78,16 @@ class SoundEncoder:
         self._converter.want(target)
 
     def push(self, sound: bytes) -> bytes:
-        """What is due in the format."""
+        """Takes sound; returns what is due in the format."""
         return self._converter.push(sound)[self._target]
 
     def flush(self) -> bytes:
-        """What the resampler still held."""
+        """Returns what the resampler still held."""
         return self._converter.flush()[self._target]
 
 
 class SoundDecoder(SoundEncoder):
-    """``source`` to PCM16, or to another format, as a stream."""
+    """Converts a stream of ``source`` to PCM16, or to another format."""
 
     def __init__(self, source: AudioFormat, target: AudioFormat = PCM16) -> None:
         super().__init__(target, source)

@@ -9,7 +9,7 @@ __all__ = ["AUDIO_LEVEL_URI", "MAX_ID", "MAX_MID_BYTES", "MID_URI", "HeaderExten
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
 AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 MAX_ID = 14
-"""15 is reserved; more needs the two-byte form."""
+"""The largest id: 15 is reserved, and more needs the two-byte form."""
 MAX_MID_BYTES = 16
 
 _PROFILE = 0xBEDE
@@ -18,7 +18,7 @@ _IS_VOICE = 0x80
 
 
 class HeaderExtensions:
-    """Those that were negotiated, by their ids; None if they were not."""
+    """The extensions that were negotiated, by their ids; None for each that was not."""
 
     def __init__(self, *, mid: str = "", mid_id: int | None = None, level_id: int | None = None) -> None:
         name = mid.encode()
@@ -32,7 +32,7 @@ class HeaderExtensions:
         self.is_empty = not elements
 
     def write(self, pcm: bytes, *, is_voice: bool) -> bytes:
-        """The extension of the packet that carries ``pcm``, with its own header of profile and length."""
+        """Writes the extensions of the packet that carries ``pcm``, with their header of profile and length."""
         if self._level_at is None:
             return self._block
         level = audio_level(pcm) | (_IS_VOICE if is_voice else 0)
@@ -40,7 +40,7 @@ class HeaderExtensions:
 
 
 def audio_level(pcm: bytes) -> int:
-    """How far PCM16 is below full scale, in dB; 127 for silence (RFC 6464 section 3)."""
+    """The level of PCM16 below full scale, in dB; 127 for silence (RFC 6464 section 3)."""
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
     power = float(samples @ samples) / max(1, len(samples)) / 32768**2
     return _SILENT if power < 1e-12 else min(_SILENT, round(-10 * math.log10(power)))

@@ -7,7 +7,7 @@ _LEAST_GAP_S = 0.020  # a packet that was just sent again is still under way
 
 
 class SentPackets:
-    """A ring of encrypted packets: sent again as they were, so that no key stream is used twice."""
+    """A ring of encrypted packets. They are sent again as they were, so that no key stream is used twice."""
 
     def __init__(self) -> None:
         self.resent = 0
@@ -20,7 +20,7 @@ class SentPackets:
         self._resent_at[sequence % _KEPT] = float("-inf")
 
     def again(self, sequences: list[int], now: float, *, round_trip_s: float = 0.0) -> list[bytes]:
-        """Those packets that are still there, none of them twice within a round trip."""
+        """Returns the packets that are still there, none of them twice within a round trip."""
         found = []
         for sequence in sequences[:_KEPT]:
             place = sequence % _KEPT

@@ -51,7 +51,7 @@ _CONCEAL_STEP = CLOCK_HZ // 400  # libopus conceals in multiples of 2.5 ms
 
 @dataclass(slots=True)
 class InboundStats:
-    """What became of a peer's packets; counters since the start, times in ms."""
+    """What became of a peer's packets: counters since the start, times in milliseconds."""
 
     packets: int = 0
     """Well-formed packets of our stream, late and duplicate ones included."""
@@ -84,11 +84,11 @@ class Reception:
 
     ssrc: int
     highest_sequence: int
-    """Counted on over each wrap."""
+    """The highest sequence number, counted on over each wrap."""
     expected: int
     packets: int
     jitter: float
-    """Clock ticks."""
+    """The interarrival jitter, in clock ticks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,15 @@ class InboundAudio:
     def __init__(self, decoder: Decoder, *, payload_type: int, rate_hz: int) -> None:
         self.stats = InboundStats()
         self.red_payload_type: int | None = None
-        """Set if redundancy was negotiated."""
+        """The payload type of redundant audio; None if it was not negotiated."""
         self.payload_type = payload_type
-        """Of Opus; 0 if the peer sends no sound, or not yet."""
+        """The payload type of Opus; 0 if the peer sends no sound, or not yet."""
         self.taker: PassedPacketTaker | None = None
         """Gets every packet as it comes, whatever becomes of it here."""
         self.reader: PacketReader | None = None
         """Gets every packet in its turn, before it is decoded; those that are lost are left out."""
         self.is_mute = False
-        """What comes out is nobody's sound."""
+        """True while what comes out is silence that nobody needs, because packets are passed on."""
         self._decoder = self._ears = decoder
         self._mute = MuteDecoder(rate_hz)
         self._ticks_per_sample = CLOCK_HZ // rate_hz
@@ -206,7 +206,7 @@ class InboundAudio:
         return self._drain(now)
 
     def poll(self, now: float) -> bytes:
-        """What time alone makes due: the end of a wait behind a gap, or silence."""
+        """Returns what becomes due by time alone: sound behind a gap that was waited for, or silence."""
         if self._held:
             return self._drain(now)
         if self._ssrc is None or now - self._last_arrival < _SILENCE_AFTER_S:
@@ -214,7 +214,7 @@ class InboundAudio:
         return self._silence(now)
 
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
-        """Packets go to ``taker`` as well; without ``decodes`` what comes out here is silence, at no cost."""
+        """Passes packets to ``taker`` as well. Without ``decodes`` silence comes out here, at no cost."""
         self.taker = taker
         self.is_mute = not decodes
         self._decoder = self._ears if decodes else self._mute
@@ -225,7 +225,7 @@ class InboundAudio:
 
     @property
     def ssrc(self) -> int | None:
-        """Of the stream that is heard; None before the first packet."""
+        """The SSRC of the stream that is heard; None before the first packet."""
         return self._ssrc
 
     @property
@@ -249,14 +249,14 @@ class InboundAudio:
         )
 
     def _passed(self) -> int:
-        """Sequence numbers that are behind us: packets that were decoded in their turn, and lost ones."""
+        """How many sequence numbers are done: packets that were decoded in their turn, and lost ones."""
         stats = self.stats
         waiting = sum(not held.is_copy for held in self._held.values())
         return stats.packets - stats.late - waiting + stats.lost
 
     @property
     def wait_s(self) -> float:
-        """How long a gap is waited for at present; the reorder delay that a loss costs."""
+        """How long a gap is waited for at present, in seconds: the delay that a loss costs."""
         return min(_MAX_WAIT_S, max(_MIN_WAIT_S, _MIN_WAIT_S + _JITTER_FACTOR * self._jitter / CLOCK_HZ))
 
     # In order
@@ -296,7 +296,7 @@ class InboundAudio:
         return pcm
 
     def _missing(self, sequence: int, rtp_timestamp: int, now: float) -> int:
-        """How much time passed before a packet that comes in order: DTX, or a muted track."""
+        """How much time passed before a packet that is in order, because of DTX or a muted track."""
         gap = timestamp_difference(rtp_timestamp, self._next_timestamp)
         behind = self._clock.behind(now, self._sounded)
         if not self._made:
@@ -326,13 +326,16 @@ class InboundAudio:
         return max(0, min(sure + borne_out, behind + _MAX_AHEAD))
 
     def _last_ticks(self) -> int:
-        """How long the last packet played."""
+        """How long the last packet plays, in clock ticks."""
         return len(self._last_pcm) // 2 * self._ticks_per_sample
 
     # Silence too much
 
     def _owe(self, ticks: int, now: float) -> None:
-        """Silence was given that the sender knows nothing of; if its sound was late, the next silence is shorter."""
+        """Notes that silence was given which the sender does not know of.
+
+        If its sound was late, the next silence is shorter.
+        """
         if ticks > _MAX_GAP:
             self.stats.discontinuities += 1
         elif ticks:
@@ -395,7 +398,7 @@ class InboundAudio:
         return b"".join(pieces)
 
     def _give_up(self, now: float) -> bytes:
-        """Sound for the packets that are missing before the first held one, which is then next."""
+        """Returns sound for the packets that are missing before the first held one, which is then next."""
         sequence = min(self._held, key=lambda held: (held - self._next_sequence) & 0xFFFF)
         held = self._held[sequence]
         lost = (sequence - self._next_sequence) & 0xFFFF
@@ -456,7 +459,10 @@ class InboundAudio:
     # Silence
 
     def _silence(self, now: float) -> bytes:
-        """As much silence as real time has passed since the last packet, less a margin; speech fades into it."""
+        """Returns as much silence as real time has passed since the last packet, less a margin.
+
+        Speech fades into it.
+        """
         passed = now - self._last_arrival
         if not self._fell_silent and passed < _BROKEN_OFF_S and self._broke_off():
             return b""
@@ -480,7 +486,7 @@ class InboundAudio:
         return self._guess(fading, fades=True) + self._quiet(due - fading)
 
     def _broke_off(self) -> bool:
-        """The last packet was neither silence nor the announcement of any (DTX)."""
+        """Whether the last packet was neither silence nor an announcement of silence (DTX)."""
         return len(self._last_payload) > _DTX_BYTES and not self._floor.is_quiet(self._last_pcm)
 
     def _quiet(self, ticks: int) -> bytes:
@@ -491,7 +497,7 @@ class InboundAudio:
     # Timelines
 
     def _may_take_over(self, ssrc: int, now: float) -> bool:
-        """A new SSRC is followed once the old one is quiet, or was not heard for a few packets of the new one."""
+        """Whether a new SSRC may be followed: the old one is quiet, or a few packets of the new one have come since."""
         return self._ssrc is None or now - self._last_arrival >= _SILENCE_AFTER_S or self._is_restarted(ssrc)
 
     def _is_restarted(self, ssrc: int) -> bool:
@@ -502,7 +508,7 @@ class InboundAudio:
         return self._strangers >= _RESTART_PACKETS
 
     def _is_back(self, ahead: int, rtp_timestamp: int, now: float) -> bool:
-        """After an outage: many packets are missing, and about as much RTP time as real time."""
+        """Whether an outage is over: many packets are missing, and about as much RTP time as real time has passed."""
         elapsed = self._clock.span(timestamp_difference(rtp_timestamp, self._last_timestamp))
         off = abs(elapsed - (now - self._last_arrival) * CLOCK_HZ)
         return off <= _MAX_GAP // 2 and ahead * _CONCEAL_STEP <= elapsed

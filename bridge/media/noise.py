@@ -13,14 +13,14 @@ _ENOUGH = 8  # samples, of which one at least was no speech
 
 
 class NoiseFloor:
-    """The quietest that one line has been of late."""
+    """Knows how quiet one line has been of late."""
 
     def __init__(self) -> None:
         self._rms = _MOST
         self._samples = 0
 
     def observe(self, pcm: bytes) -> None:
-        """A sample of the line: PCM16 mono, 20 ms of each few hundred are enough."""
+        """Takes a sample of the line, PCM16 mono; 20 ms of each few hundred are enough."""
         samples = np.frombuffer(pcm, "<i2").astype(np.float32)
         rms = float(np.dot(samples, samples) / max(1, len(samples))) ** 0.5
         if rms >= _LEAST:

@@ -6,14 +6,14 @@ import zlib
 __all__ = ["MAX_PAGE_BYTES", "PRE_SKIP", "OggOpus", "ending"]
 
 PRE_SKIP = 312
-"""What libopus hears ahead, 6.5 ms, in samples at 48 kHz."""
+"""The look-ahead of libopus, 6.5 ms, in samples at 48 kHz."""
 
 _FRAME_SAMPLES = 960  # 20 ms at 48 kHz, the clock of every Opus stream in Ogg
 _PAGE_PACKETS = 50
 _MAX_SEGMENTS = 255
 _PAGE = struct.Struct("<4sBBqIIIB")
 MAX_PAGE_BYTES = _PAGE.size + _MAX_SEGMENTS + 255 * _MAX_SEGMENTS
-"""No page is longer."""
+"""The length of the longest page."""
 _FIRST, _LAST = 2, 4
 _FLAGS_AT = 5
 _CRC_AT = 22
@@ -21,7 +21,7 @@ _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 class OggOpus:
-    """One logical stream; ``head`` first, then what ``write`` returns, then ``end``."""
+    """One logical stream: ``head`` first, then what ``write`` returns, then ``end``."""
 
     def __init__(self, *, channels: int, rate_hz: int, serial: int) -> None:
         self._channels = channels
@@ -40,7 +40,7 @@ class OggOpus:
         return self._page(head, _laced(head), flags=_FIRST) + self._page(tags, _laced(tags))
 
     def write(self, packet: bytes) -> bytes:
-        """One packet of 20 ms; returns a page whenever one is full."""
+        """Takes one packet of 20 ms; returns a page whenever one is full."""
         segments = _laced(packet)
         full = b""
         if len(self._segments) + len(segments) > _MAX_SEGMENTS or len(self._packets) == _PAGE_PACKETS:
@@ -56,7 +56,7 @@ class OggOpus:
         return self._page_of_packets(flags=_LAST)
 
     def flush(self) -> bytes:
-        """The packets that wait for their page to be full, on a page of their own; nothing if none do."""
+        """Returns the packets that wait for their page to be full, on a page of their own; nothing if none wait."""
         return self._page_of_packets() if self._packets else b""
 
     def _page_of_packets(self, *, flags: int = 0) -> bytes:
@@ -88,7 +88,7 @@ def ending(data: bytes) -> tuple[int, bytes] | None:
 
 
 def _summed(page: bytes) -> bytes:
-    """The page with its checksum, which is made as if it was zero."""
+    """The page with its checksum, which is computed with zeros in its place."""
     front, behind = page[:_CRC_AT], page[_CRC_AT + 4 :]
     return front + _crc(front + bytes(4) + behind).to_bytes(4, "little") + behind
 
@@ -99,6 +99,6 @@ def _laced(packet: bytes) -> bytes:
 
 
 def _crc(page: bytes) -> int:
-    """Ogg's CRC-32 runs from the highest bit, zlib's from the lowest: the same over bits in reverse."""
+    """Ogg's CRC-32, which runs from the highest bit. It is zlib's, which runs from the lowest, over reversed bits."""
     low_first = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{low_first:032b}"[::-1], 2)

@@ -38,7 +38,7 @@ __all__ = [
 
 FRAME_MS = 20
 MAX_BITRATE = 64_000
-"""Of speech to a peer that names no limit, while nothing is lost; with fewer, CELT is clearly worse than SILK."""
+"""The bitrate of speech to a peer that names no limit, while nothing is lost. With less, CELT is worse than SILK."""
 COMPLEXITY, LEAST_COMPLEXITY = 5, 2
 """As a rule, and where time is short. With FEC 133 µs for 20 ms at PESQ 4.3, and 102 µs at 4.2; without loss (CELT)
 28 µs at 4.1, and 25 µs at 4.1. The latter's waveform correlates 0.996 with the source, SILK's 0.951."""
@@ -59,11 +59,11 @@ class Decoder(Protocol):
     """Opus packets in, PCM16 little-endian mono out."""
 
     def decode(self, payload: bytes) -> bytes:
-        """The sound of one packet; raises ``MediaError`` if it is not Opus."""
+        """Decodes one packet; raises ``MediaError`` if it is not Opus."""
         ...
 
     def has_fec(self, payload: bytes) -> bool:
-        """Whether the packet carries the one before it once more."""
+        """Whether the packet carries the one before it again."""
         ...
 
     def recover(self, payload: bytes, samples: int) -> bytes:
@@ -71,7 +71,7 @@ class Decoder(Protocol):
         ...
 
     def conceal(self, samples: int) -> bytes:
-        """A guess at ``samples`` of lost sound, which fades out when repeated."""
+        """Returns a guess at ``samples`` of lost sound; repeated guesses fade out."""
         ...
 
 
@@ -79,23 +79,26 @@ class Encoder(Protocol):
     """PCM16 little-endian mono in, Opus packets out."""
 
     def encode(self, pcm: bytes) -> bytes:
-        """One 20 ms frame as an Opus packet."""
+        """Encodes one frame of 20 ms as an Opus packet."""
         ...
 
     def set_packet_loss(self, percent: int) -> None:
-        """What the receiver reports as lost; the more, the stronger is the in-band FEC, and for none there is none."""
+        """Sets the loss that the receiver reports.
+
+        The higher it is, the stronger is the in-band FEC; without loss there is none.
+        """
         ...
 
     def set_dtx(self, is_on: bool) -> None:
-        """Whether silence may become packets of two bytes at most, which need not be sent."""
+        """Sets whether silence may become packets of two bytes at most, which need not be sent."""
         ...
 
     def limit_bitrate(self, bitrate: int) -> None:
-        """How many bits a second the sound may take."""
+        """Limits how many bits a second the sound may take."""
         ...
 
     def set_complexity(self, complexity: int) -> None:
-        """How hard it tries, 0 to 10."""
+        """Sets how hard the encoder tries, from 0 to 10."""
         ...
 
 
@@ -109,7 +112,7 @@ def frame_ms(payload: bytes) -> float:
 
 @cache
 def find_libopus() -> ctypes.CDLL | None:
-    """libopus from PyAV's wheel, else the system's; None if there is neither."""
+    """Finds libopus: PyAV's, else the system's; None if there is neither."""
     package = os.path.dirname(av.__file__)
     patterns = (
         os.path.join(os.path.dirname(package), "av.libs", "libopus*.so*"),
@@ -168,7 +171,7 @@ class OpusDecoder:
         self._state_address = ctypes.addressof(self._state)
 
     def decode(self, payload: bytes) -> bytes:
-        """The sound of one packet; raises ``MediaError`` if it is not Opus."""
+        """Decodes one packet; raises ``MediaError`` if it is not Opus."""
         if not payload:  # libopus would take it for a loss
             raise MediaError("libopus: an empty packet")
         return self._run(payload, len(payload), self._max_samples, 0)
@@ -182,7 +185,7 @@ class OpusDecoder:
         return self._run(payload, len(payload), min(samples, self._max_samples), 1)
 
     def conceal(self, samples: int) -> bytes:
-        """A guess at ``samples`` of lost sound, which fades out when repeated."""
+        """Returns a guess at ``samples`` of lost sound; repeated guesses fade out."""
         return self._run(None, 0, min(samples, self._max_samples), 0)
 
     def _run(self, payload: bytes | None, length: int, samples: int, fec: int) -> bytes:
@@ -215,7 +218,7 @@ class OpusEncoder:
         self._choose()
 
     def encode(self, pcm: bytes) -> bytes:
-        """One 20 ms frame as an Opus packet."""
+        """Encodes one frame of 20 ms as an Opus packet."""
         if len(pcm) != self._frame_bytes:
             raise MediaError(f"an Opus frame takes {self._frame_bytes} bytes of PCM16, not {len(pcm)}")
         length = self._opus_encode(self._state_address, pcm, self._samples, self._packet_address, _MAX_PACKET_BYTES)
@@ -224,24 +227,27 @@ class OpusEncoder:
         return ctypes.string_at(self._packet_address, length)
 
     def set_packet_loss(self, percent: int) -> None:
-        """What the receiver reports as lost; the more, the stronger is the in-band FEC, and for none there is none."""
+        """Sets the loss that the receiver reports.
+
+        The higher it is, the stronger is the in-band FEC; without loss there is none.
+        """
         percent = max(0, min(100, percent))
         if percent != self._loss_percent:
             self._loss_percent = percent
             self._choose()
 
     def set_dtx(self, is_on: bool) -> None:
-        """Whether silence may become packets of two bytes at most, which need not be sent."""
+        """Sets whether silence may become packets of two bytes at most, which need not be sent."""
         self._uses_dtx = is_on
         self._choose()
 
     def limit_bitrate(self, bitrate: int) -> None:
-        """How many bits a second the sound may take."""
+        """Limits how many bits a second the sound may take."""
         self._max_bitrate = max(_LEAST_BITRATE, bitrate)
         self._choose()
 
     def set_complexity(self, complexity: int) -> None:
-        """How hard it tries, 0 to 10."""
+        """Sets how hard the encoder tries, from 0 to 10."""
         self._complexity = complexity
         self._choose()
 

@@ -30,7 +30,7 @@ class AvDecoder:
         self._toc = _TOC_CELT_FULLBAND_20_MS
 
     def decode(self, payload: bytes) -> bytes:
-        """The sound of one packet; raises ``MediaError`` if it is not Opus."""
+        """Decodes one packet; raises ``MediaError`` if it is not Opus."""
         if not payload:  # FFmpeg would take it for the end of the stream, for good
             raise MediaError("libopus: an empty packet")
         try:
@@ -42,7 +42,7 @@ class AvDecoder:
         return self._resampler.push(pcm)
 
     def has_fec(self, payload: bytes) -> bool:
-        """Not that FFmpeg could read."""
+        """Always False, because FFmpeg cannot read the in-band FEC."""
         return False
 
     def recover(self, payload: bytes, samples: int) -> bytes:
@@ -50,7 +50,7 @@ class AvDecoder:
         return self.conceal(samples)
 
     def conceal(self, samples: int) -> bytes:
-        """A guess at ``samples`` of lost sound, which fades out when repeated."""
+        """Returns a guess at ``samples`` of lost sound; repeated guesses fade out."""
         wanted = 2 * samples
         pcm = b""
         while len(pcm) < wanted:
@@ -78,7 +78,7 @@ class AvEncoder:
         self._pending: Iterator[bytes] = iter(())
 
     def encode(self, pcm: bytes) -> bytes:
-        """One 20 ms frame as an Opus packet."""
+        """Encodes one frame of 20 ms as an Opus packet."""
         if len(pcm) != 2 * self._samples:
             raise MediaError(f"an Opus frame takes {2 * self._samples} bytes of PCM16, not {len(pcm)}")
         frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, np.int16).reshape(1, -1), format="s16", layout="mono")

@@ -33,7 +33,7 @@ class OutboundAudio:
         self.playback = Playback(rate_hz)
         self.packets = 0
         self.passed = 0
-        """Of these, those that are another stream's."""
+        """How many of these were passed on from another stream."""
         self.payload_bytes = 0
         self.overflow_ms = 0
         self._encoder = encoder
@@ -61,27 +61,27 @@ class OutboundAudio:
         self._ahead_samples = 0  # of the last packet that was passed on: it is being heard
 
     def negotiate(self, *, extensions: HeaderExtensions, uses_dtx: bool, bitrate: int) -> None:
-        """What the peer would like: header extensions, silence left out, no more than so many bits a second."""
+        """Sets what the peer asked for: header extensions, silence left out, and a limit of bits a second."""
         self._extensions = None if extensions.is_empty else extensions
         self._encoder.set_dtx(uses_dtx)
         self._encoder.limit_bitrate(bitrate)
 
     def set_packet_loss(self, percent: int) -> None:
-        """What the peer reports as lost; the in-band FEC follows it."""
+        """Sets the loss that the peer reports; the in-band FEC follows it."""
         self._encoder.set_packet_loss(percent)
 
     def set_complexity(self, complexity: int) -> None:
-        """How hard the encoder tries."""
+        """Sets how hard the encoder tries."""
         self._encoder.set_complexity(complexity)
 
     @property
     def rtp_timestamp(self) -> int:
-        """Of the next tick."""
+        """The RTP timestamp of the next tick."""
         return self._rtp_timestamp
 
     @property
     def next_sequence(self) -> int:
-        """Of the next packet."""
+        """The sequence number of the next packet."""
         return self._sequence
 
     def push(self, part: Part, pcm: bytes) -> bool:
@@ -101,7 +101,7 @@ class OutboundAudio:
         return self._queued_bytes + _PIECE_BYTES * len(self._queue) + PART_BYTES * self.playback.parts
 
     def clear(self) -> tuple[str, list[Heard]] | None:
-        """Silence from the next tick on; says what was cut and where, None if nothing was left."""
+        """Drops what is queued. Returns what was cut and where; None if nothing was left."""
         self._queue.clear()
         self._queued_bytes = 0
         self._head, self._head_at = b"", 0
@@ -110,11 +110,11 @@ class OutboundAudio:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing to send at the next tick."""
+        """Whether there is nothing to send at the next tick."""
         return not self._queued_bytes and (not self._tail or self._passed_ssrc is not None)
 
     def tick(self) -> tuple[bytes | None, list[Played]]:
-        """The packet of the next 20 ms, if there is one to send, and what that means for the listener."""
+        """Lets 20 ms pass. Returns the packet to send, if there is one, and what the peer has heard by it."""
         rtp_timestamp = self._rtp_timestamp
         self._rtp_timestamp = (rtp_timestamp + _TICKS) & MAX_UINT32
         events: list[Played] = []
@@ -178,7 +178,7 @@ class OutboundAudio:
         return sequence, packet
 
     def own_again(self) -> None:
-        """No other stream is passed on any more: the next packet of ours is behind the last of it."""
+        """Ends the passing on of another stream: our next packet follows the last one of it."""
         if self._passed_ssrc is not None:
             self._passed_ssrc = None
             self._talking = False
@@ -196,7 +196,7 @@ class OutboundAudio:
         return events
 
     def end_heard(self) -> list[Played]:
-        """No other packet follows: the last one has been heard."""
+        """Notes that no packet follows which is passed on: the last one has been heard."""
         samples, self._ahead_samples = self._ahead_samples, 0
         return self.playback.play(samples) if samples else []
 
@@ -211,7 +211,7 @@ class OutboundAudio:
         return self.playback.play(len(self._next_frame()) // 2) if self._queued_bytes else []
 
     def _next_frame(self) -> bytes:
-        """Up to 20 ms from the queue; large pieces are read in place, not moved."""
+        """Takes up to 20 ms from the queue; large pieces are read in place, not moved."""
         missing = self._frame_bytes
         frame = b""
         while missing:

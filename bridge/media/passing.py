@@ -40,7 +40,7 @@ class PassedPacket(NamedTuple):
 
 
 PassedPacketTaker = Callable[[PassedPacket], bool]
-"""Takes a packet; False if it cannot be sent on any more."""
+"""Takes a packet; False if it cannot be passed on any more."""
 
 
 PacketReader = Callable[[PassedPacket], None]
@@ -51,9 +51,9 @@ class Placed(NamedTuple):
     """When a packet sounds, in samples at 48 kHz."""
 
     timestamp: int
-    """Samples before it, pauses and losses included."""
+    """How many samples came before it, pauses and losses included."""
     samples: int
-    """Its own."""
+    """How many samples it has itself."""
     lost: int
     """For how long there was something before it that did not arrive; 0 if nothing is missing."""
 
@@ -68,7 +68,7 @@ class PacketClock:
         self._next_timestamp = 0
 
     def restart(self) -> None:
-        """What comes next does not follow what came last: another answer, and not a pause in one."""
+        """Notes that what comes next does not follow what came last: it is another answer, and no pause in one."""
         self._ssrc = None
 
     def place(self, packet: PassedPacket) -> Placed | None:
@@ -109,26 +109,26 @@ def packet_samples(payload: bytes, rate_hz: int) -> int:
 
 
 class MuteDecoder:
-    """Silence as long as the sound would be; a ``Decoder`` that costs nothing."""
+    """A ``Decoder`` that costs nothing: it gives silence as long as the sound would be."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
 
     def decode(self, payload: bytes) -> bytes:
-        """Silence for one packet; raises ``MediaError`` if it is not Opus."""
+        """Returns silence for one packet; raises ``MediaError`` if it is not Opus."""
         samples = packet_samples(payload, self._rate_hz)
         if not samples:
             raise MediaError("an Opus packet without a length")
         return bytes(2 * samples)
 
     def has_fec(self, payload: bytes) -> bool:
-        """Nothing has to be recovered."""
+        """Always False, because nothing has to be recovered."""
         return False
 
     def recover(self, payload: bytes, samples: int) -> bytes:
-        """Silence."""
+        """Returns silence."""
         return bytes(2 * samples)
 
     def conceal(self, samples: int) -> bytes:
-        """Silence."""
+        """Returns silence."""
         return bytes(2 * samples)

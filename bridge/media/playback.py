@@ -13,7 +13,7 @@ from msgspec import Struct
 __all__ = ["PART_BYTES", "Heard", "Marked", "Part", "Playback", "Played", "Started", "Stopped"]
 
 PART_BYTES = 1024
-"""About what the ledger takes for each part that it remembers."""
+"""About how many bytes of memory the ledger takes for each part that it remembers."""
 
 
 class Part(Struct, frozen=True):
@@ -51,7 +51,7 @@ Played = Started | Stopped | Marked
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Where ``part`` was cut: what came before ``audio_end_ms`` was played, what came behind was not."""
+    """The place at which ``part`` was cut: what came before ``audio_end_ms`` was played, what came behind was not."""
 
     part: Part
     audio_end_ms: int
@@ -63,11 +63,11 @@ class _Entry:
     queued_samples: int = 0
     played_samples: int = 0
     marks: deque[tuple[int, str]] = field(default_factory=deque)
-    """At which of its samples which mark stands."""
+    """The marks in it: the sample at which each stands, and its id."""
 
 
 class Playback:
-    """What one leg has played of what it was given; samples at ``rate_hz``."""
+    """The ledger of one leg: what it has played of what it was given. Samples are at ``rate_hz``."""
 
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
@@ -82,22 +82,22 @@ class Playback:
 
     @property
     def parts(self) -> int:
-        """How many are remembered: those that are still to be played, and the one that plays."""
+        """How many parts are remembered: those that are still to be played, and the one that plays."""
         return len(self._entries)
 
     @property
     def queued_ms(self) -> int:
-        """How much is still to be played."""
+        """How much is still to be played, in milliseconds."""
         return sum(entry.queued_samples - entry.played_samples for entry in self._entries) * 1000 // self._rate_hz
 
     def queue(self, part: Part, samples: int) -> None:
-        """``samples`` more of ``part`` will be played."""
+        """Notes that ``samples`` more of ``part`` will be played."""
         if not self._entries or self._entries[-1].part != part:
             self._entries.append(_Entry(part))
         self._entries[-1].queued_samples += samples
 
     def play(self, samples: int) -> list[Played]:
-        """``samples`` have been played; samples that nobody queued are silence and count for nothing."""
+        """Notes that ``samples`` were played. Samples that nobody queued are silence, and count for nothing."""
         events: list[Played] = []
         while samples > 0 and self._entries:
             entry = self._entries[0]
@@ -125,7 +125,7 @@ class Playback:
         return False
 
     def end(self, response_id: str) -> list[Played]:
-        """No more of ``response_id`` will be queued."""
+        """Notes that no more of ``response_id`` will be queued."""
         if not any(entry.part.response_id == response_id for entry in self._entries):
             return []
         self._ended.add(response_id)

@@ -3,7 +3,7 @@
 __all__ = ["Redundancy", "parse_red"]
 
 Redundancy = list[tuple[int, bytes]]
-"""By how many clock ticks a payload is older than the packet's own, and the payload; the oldest first."""
+"""Redundant payloads, the oldest first: how many clock ticks each is older than the packet's own, and itself."""
 
 _MAX_BLOCKS = 8  # far more than anyone sends
 

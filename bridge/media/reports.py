@@ -30,7 +30,7 @@ class Reports:
     ) -> None:
         self.round_trip_ms: float | None = None
         self.remote_lost_percent = 0.0
-        """What the peer lost of ours since its report before."""
+        """How much of our packets the peer has lost since its last report but one, in percent."""
         self.remote_jitter_ms = 0.0
         self.malformed = 0
         self._inbound = inbound
@@ -45,7 +45,7 @@ class Reports:
         self._loss_percent: float | None = None  # None: nobody has said anything of it
 
     def due(self, now: float) -> bytes | None:
-        """The report that is due, if one is."""
+        """Returns the report that is due, if one is."""
         if self._due_at is None:
             self._due_at = now + _FIRST_S * self._spread(0.5, 1.5)
         if now < self._due_at:
@@ -54,7 +54,7 @@ class Reports:
         return self._report(now)
 
     def leave(self, now: float) -> bytes:
-        """The last report, with a BYE."""
+        """Returns the last report, with a BYE."""
         return self._report(now, is_leaving=True)
 
     def receive_rtcp(self, packet: bytes, now: float) -> list[int]:
@@ -82,7 +82,10 @@ class Reports:
                 self.round_trip_ms = round_trip * 1000 / 0x10000
 
     def _weigh_loss(self) -> None:
-        """Loss counts at once and is forgotten slowly; that there is none counts once there were packets to lose."""
+        """Weighs reported loss: it counts at once and is forgotten slowly.
+
+        No loss counts only if there were packets to lose.
+        """
         lost = self.remote_lost_percent
         if self._loss_percent is None:
             if not lost and self._outbound.packets < _TELLING_PACKETS:
@@ -93,7 +96,10 @@ class Reports:
         self._outbound.set_packet_loss(round(self._loss_percent))
 
     def _report(self, now: float, *, is_leaving: bool = False) -> bytes:
-        """Once anything was sent always with sender's information, in silence too: so the round trip stays known."""
+        """Makes a report.
+
+        Once anything was sent it has sender's information, in silence too, so that the round trip stays known.
+        """
         outbound = self._outbound
         sender = None
         if outbound.packets:
@@ -101,7 +107,7 @@ class Reports:
         return write_report(outbound.ssrc, self._cname, sender=sender, block=self._block(now), is_leaving=is_leaving)
 
     def _block(self, now: float) -> ReportBlock | None:
-        """What came of the peer's stream, since the report before and all in all (RFC 3550 appendix A.3)."""
+        """Makes the block about the peer's stream, since the last report and all in all (RFC 3550 appendix A.3)."""
         reception = self._inbound.reception()
         if reception is None:
             return None
@@ -124,5 +130,5 @@ class Reports:
 
 
 def _ntp(now: float) -> int:
-    """``now`` as NTP time; of a clock without a date, as RFC 3550 section 6.4.1 allows."""
+    """``now`` as NTP time, of a clock without a date, which RFC 3550 section 6.4.1 allows."""
     return int(now * 2**32) & 0xFFFFFFFFFFFFFFFF

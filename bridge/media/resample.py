@@ -60,7 +60,7 @@ class Resampler:
         self._output_samples = 0
 
     def push(self, pcm: bytes) -> bytes:
-        """Take any number of samples; return those that are now certain, in whole cycles of the ratio."""
+        """Takes any number of samples; returns those that are now certain, in whole cycles of the ratio."""
         if self._inputs == self._outputs:
             return pcm
         fresh = np.frombuffer(pcm, "<i2")
@@ -76,7 +76,7 @@ class Resampler:
         return np.minimum(np.maximum(result, -32768), 32767).astype("<i2").tobytes()
 
     def flush(self) -> bytes:
-        """Return what was held back, as if silence followed, and start afresh."""
+        """Returns what was held back, as if silence followed, and begins anew."""
         if self._inputs == self._outputs:
             return b""
         missing = round(self._input_samples * self._outputs / self._inputs) - self._output_samples

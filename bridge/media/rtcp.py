@@ -25,17 +25,17 @@ class ReportBlock:
 
     ssrc: int
     fraction_lost: int
-    """Since the report before, of 256."""
+    """The share of packets lost since the last report, in 256ths."""
     lost: int
-    """Since the start; negative if doubles outnumber losses."""
+    """The packets lost since the start; negative if duplicates outnumber losses."""
     highest_sequence: int
-    """With its cycles in the upper 16 bits."""
+    """The highest sequence number, with its cycles in the upper 16 bits."""
     jitter: int
-    """In clock ticks."""
+    """The interarrival jitter, in clock ticks."""
     last_report: int
-    """The middle 32 bits of the NTP time in the last sender report that came, 0 for none."""
+    """The middle 32 bits of the NTP time in the last sender report that came; 0 for none."""
     since_last_report: int
-    """How long ago that one came, in units of 1/65536 s."""
+    """How long ago that report came, in units of 1/65536 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Received:
 
 
 def parse_rtcp(packet: bytes) -> Received | None:
-    """What a compound packet says; None if its lengths contradict one another."""
+    """Parses a compound packet; None if its lengths contradict one another."""
     received = Received()
     at, end = 0, len(packet)
     while at < end:
@@ -97,7 +97,7 @@ def _read_report(packet: bytes, at: int, end: int, received: Received) -> bool:
 
 
 def _read_nack(packet: bytes, at: int, end: int, received: Received) -> None:
-    """A sequence number, and a bit for each of the 16 behind it."""
+    """Reads a sequence number, and a bit for each of the 16 behind it."""
     if end - at < 12:
         return
     (ssrc,) = struct.unpack_from(">L", packet, at + 8)
@@ -111,7 +111,7 @@ def _read_nack(packet: bytes, at: int, end: int, received: Received) -> None:
 def write_report(
     ssrc: int, cname: str, *, sender: SenderInfo | None, block: ReportBlock | None, is_leaving: bool = False
 ) -> bytes:
-    """A compound packet: SR or RR, SDES with the CNAME, and BYE for who leaves (RFC 3550 section 6.1)."""
+    """Writes a compound packet: SR or RR, SDES with the CNAME, and BYE for who leaves (RFC 3550 section 6.1)."""
     count = 0 if block is None else 1
     if sender is None:
         body = struct.pack(">L", ssrc)

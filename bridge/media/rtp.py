@@ -16,7 +16,7 @@ RtpHeader = tuple[int, int, int, int, int, int]
 
 
 def parse_rtp(packet: bytes) -> RtpHeader | None:
-    """The header of ``packet``; None if it is not a well-formed RTP packet."""
+    """Parses the header of ``packet``; None if it is not a well-formed RTP packet."""
     if len(packet) < 12:
         return None
     first, second, sequence, rtp_timestamp, ssrc = _HEADER.unpack_from(packet)
@@ -39,7 +39,7 @@ def pack_rtp(
     payload: bytes, *, payload_type: int, sequence: int, rtp_timestamp: int, ssrc: int, marker: bool = False,
     extension: bytes = b""
 ) -> bytes:  # fmt: skip
-    """An RTP packet; ``marker`` begins a talkspurt (RFC 7587 section 4.2), ``extension`` has its own header."""
+    """Makes an RTP packet. ``marker`` begins a talkspurt (RFC 7587 section 4.2); ``extension`` has its own header."""
     first = _VERSION | 0x10 if extension else _VERSION
     second = payload_type | 0x80 if marker else payload_type
     return _HEADER.pack(first, second, sequence & 0xFFFF, rtp_timestamp & MAX_UINT32, ssrc) + extension + payload

@@ -17,11 +17,11 @@ _DRIFT = 0.002  # of real time: more than any oscillator is off
 
 
 class SenderTime:
-    """Of one stream; spans of time in clock ticks at 48 kHz, ``now`` in seconds."""
+    """The clock of one stream's sender. Spans of time are in clock ticks at 48 kHz, ``now`` is in seconds."""
 
     def __init__(self) -> None:
         self.step: tuple[int, int] | None = None
-        """By how much the sender's clock steps, and for how much sound; None while it counts as it should."""
+        """How much the sender's clock steps, and for how much sound; None while it counts as it should."""
         self._seen = (0, 0)
         self._seen_times = 0
         self._seen_sequence = 0
@@ -30,7 +30,7 @@ class SenderTime:
         self._sounded = 0
 
     def restart(self, now: float, sounded: int) -> None:
-        """Another timeline, and perhaps another sender's: nothing is known of its clock."""
+        """Begins another timeline, perhaps of another sender: nothing is known of its clock."""
         self.step = None
         self._seen_times = 0
         self._behind, self._at, self._sounded = 0, now, sounded
@@ -40,7 +40,7 @@ class SenderTime:
         return claimed if self.step is None else claimed * self.step[1] // self.step[0]
 
     def claim(self, span: int) -> int:
-        """By how much the sender's clock moves in ``span``."""
+        """How much the sender's clock moves in ``span``."""
         return span if self.step is None else span * self.step[0] // self.step[1]
 
     def learn(self, step: int, sound: int, sequence: int, behind: int) -> None:

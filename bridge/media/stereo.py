@@ -17,7 +17,7 @@ _MAX_WAITING_S = 600.0  # of an answer that has still to be heard; more is left 
 
 
 class _Channel:
-    """Samples from ``base`` on; silence if nothing was laid there."""
+    """The samples of one side from ``base`` on; silence where nothing was laid."""
 
     def __init__(self) -> None:
         self.base = 0
@@ -25,19 +25,19 @@ class _Channel:
 
     @property
     def end(self) -> int:
-        """Behind the last sample."""
+        """The place behind the last sample."""
         return self.base + len(self._pcm) // 2
 
     def lay(self, at: int, pcm: bytes) -> None:
-        """``pcm`` from sample ``at`` on, or behind what is there."""
+        """Lays ``pcm`` from sample ``at`` on, or behind what is there."""
         self._pcm += bytes(2 * max(0, at - self.end)) + pcm
 
     def cut(self, at: int) -> None:
-        """Nothing is left from sample ``at`` on."""
+        """Drops everything from sample ``at`` on."""
         del self._pcm[2 * max(0, at - self.base) :]
 
     def take(self, samples: int) -> bytes:
-        """The first so many samples, which are final."""
+        """Takes the first so many samples, which are final."""
         pcm = bytes(self._pcm[: 2 * samples])
         del self._pcm[: 2 * samples]
         self.base += samples
@@ -54,14 +54,14 @@ class StereoTimeline:
         self._expected: int | None = None
 
     def hear(self, pcm: bytes, timestamp: int, now: float) -> None:
-        """The caller's sound."""
+        """Adds sound of the caller."""
         spoken_at = max(0, self._samples(now) - len(pcm) // 2)
         if self._shift is None or timestamp + self._shift < spoken_at - self._samples(_LATE_S):
             self._shift = spoken_at - timestamp
         self._left.lay(timestamp + self._shift, pcm)
 
     def speak(self, pcm: bytes, timestamp: int, now: float) -> None:
-        """The answer's sound; what is missing before ``timestamp`` is silence."""
+        """Adds sound of the answer; what is missing before ``timestamp`` is silence."""
         missing = 0 if self._expected is None else max(0, timestamp - self._expected)
         self._expected = timestamp + len(pcm) // 2
         at = max(self._samples(now), self._right.end + missing)
@@ -69,21 +69,21 @@ class StereoTimeline:
             self._right.lay(at, pcm)
 
     def cut(self, now: float) -> None:
-        """The caller hears no more of the answer."""
+        """Cuts the answer, because the caller hears no more of it."""
         self._right.cut(self._samples(now))
 
     @property
     def waiting_s(self) -> float:
-        """How much of the caller's sound is here."""
+        """How much of the caller's sound is here, in seconds."""
         return (self._left.end - self._left.base) / self._rate_hz
 
     def take(self, now: float) -> tuple[bytes, bytes]:
-        """What is final, left and right; both are of one length."""
+        """Takes what is final, left and right; both have the same length."""
         final = max(self._samples(now - _FINAL_S), self._left.end - self._samples(_AHEAD_S))
         return self._take(final)
 
     def finish(self, now: float) -> Iterator[tuple[bytes, bytes]]:
-        """All that is left, in pieces; of the answer what was heard."""
+        """Takes all that is left, in pieces; of the answer, what was heard."""
         self.cut(now)
         until = max(self._left.end, self._right.end)
         while self._left.base < until:
