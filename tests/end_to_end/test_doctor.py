@@ -3,9 +3,10 @@
 import asyncio
 import io
 import json
+import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -199,6 +200,16 @@ async def test_a_port_that_another_program_has() -> None:
     assert "(udp_port) cannot be had" in found["ports"][1]["says"]
 
 
+@pytest.fixture
+def _few_files() -> Iterator[None]:
+    """This process may have 4,096 open, as programs often may."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("_few_files")
 async def test_too_few_files() -> None:
     """For the calls that the settings let in."""
     code, found = await _examined("--max-calls", "1000000")

@@ -158,6 +158,27 @@ async def test_a_call_is_listened_to(daemon: Serving, tmp_path: Path, short_pcm:
     assert first[1] > first[0] + 24_000  # it waits until the caller has finished
 
 
+@pytest.mark.slow
+async def test_a_player_that_ends_is_told_and_listening_goes_on(daemon: Serving) -> None:
+    """The call is listened to until it ends; a machine without any player is told beforehand."""
+    async with _telephone(daemon) as (caller, phone):
+        words = ("listen", phone, "--player", "false")
+        async with started(*_BRIDGE, *words, environ=_environ(daemon)) as process:
+            assert process.stdout is not None
+            async with asyncio.timeout(LIMIT_S):
+                await process.stdout.readline()
+                await caller.wait(lambda: len(caller.frames) > 150, "three seconds of sound")
+                await caller.phone.hang_up()
+                out, errors = await process.communicate()
+        assert (process.returncode, errors.decode()) == (0, "bridge listen: false ended, or took no more sound.\n")
+        assert "call   over: success" in out.decode()
+    async with _owner(daemon) as (_, session):
+        environ = {**_environ(daemon), "PATH": "/nowhere"}
+        code, _, complaint = await ran(*_BRIDGE, "listen", session, "--play", environ=environ)
+        assert code == 1
+        assert "No player was found (pw-cat, paplay, aplay, ffplay, play)" in complaint
+
+
 async def test_what_is_wrong_is_said_with_what_to_do(daemon: Serving, tmp_path: Path) -> None:
     """A line on standard error: a call that is not there, a wrong key, no bridge, a URL that is none."""
     cases: list[tuple[tuple[str, ...], str]] = [

@@ -37,6 +37,7 @@ class PlayerProcess:
     async def write(self, stereo: bytes) -> None:
         """Hands sound on; never raises."""
         pipe = self._process.stdin
+        self.is_gone = self.is_gone or pipe is None or pipe.is_closing()  # uvloop raises what is no OSError then
         if self.is_gone or pipe is None:
             return
         try:
@@ -68,8 +69,8 @@ async def playing(command: str | None) -> AsyncIterator[PlayerProcess]:
 
 
 async def _end(process: Process) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
+    if process.stdin is not None and not process.stdin.is_closing():
+        process.stdin.close()
     try:
         async with asyncio.timeout(_END_TIMEOUT_S):
             await process.wait()
