@@ -73,8 +73,10 @@ class _Numbered:
 class LiveTrack:
     """Sound that comes as it is spoken: each packet goes on at once, and what was lost stays lost."""
 
-    def __init__(self, ssrc: int) -> None:
+    def __init__(self, ssrc: int, *, tells_pauses: bool) -> None:
+        """``tells_pauses``: timestamps go on while the caller is silent, as those of RTP do; else the clock tells."""
         self._numbers = _Numbered(ssrc)
+        self._tells_pauses = tells_pauses
         self._shift = 0
         self._next: int | None = None  # timestamp behind the last packet
         self._began = 0.0
@@ -90,7 +92,7 @@ class LiveTrack:
             self._next, self._began, self._shift = timestamp, now, -timestamp
         missing = max(0, timestamp - self._next)
         behind = int((now - self._began) * CLOCK_HZ) - (timestamp + self._shift)
-        is_after_pause = behind > _PAUSE_TICKS
+        is_after_pause = behind > _PAUSE_TICKS and not self._tells_pauses
         if is_after_pause:
             self._shift += behind
         self._next = timestamp + samples

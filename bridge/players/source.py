@@ -41,7 +41,10 @@ class Source:
         """The owner's client plays, and nobody here knows when."""
         ssrc = secrets.randbits(32)
         self._gate = AnswerGate()
-        self._live = LiveTrack(ssrc) if tracks == INPUT and not self._plays_itself else None
+        self._live: LiveTrack | None = None
+        if tracks == INPUT and not self._plays_itself:
+            leg = session.legs.current
+            self._live = LiveTrack(ssrc, tells_pauses=leg is not None and leg.passage is not None)
         self._paced = PacedTrack(ssrc) if self._live is None and len(tracks) == 1 else None
         self._mixed: MixedTrack | None = None
         if len(tracks) > 1:

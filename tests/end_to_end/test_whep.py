@@ -12,7 +12,7 @@ from bridge.webrtc.peer import Peer
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.one_way import Playing, playing, publishing
 from tests.end_to_end.real_peer import RealPeer
-from tests.end_to_end.sound import match, samples_of
+from tests.end_to_end.sound import PLAYED_LIKENESS, match, samples_of, stretched_likeness
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 
@@ -50,13 +50,14 @@ async def test_each_hears_what_it_has_chosen(daemon: Daemon, short_pcm: bytes) -
         await caller.until("output_audio_buffer.stopped")
         await _until(lambda: all(player.loud_ms > 800 for player in players))
         said = samples_of(short_pcm)
-        for player in players[:3]:
-            assert match(player.heard, said).correlation > _LIKENESS
+        assert match(players[0].heard, said).correlation > _LIKENESS
+        for player in players[1:3]:
+            assert stretched_likeness(player.heard, said) > PLAYED_LIKENESS  # a late clock leaves gaps
         both = players[-1].heard
         for _ in ("the caller", "and the answer, which repeats it"):
-            place = match(both, said)
-            assert place.correlation > _LIKENESS
-            both[max(0, place.lag) : place.lag + len(said)] = 0
+            lag = match(both, said).lag
+            assert stretched_likeness(both, said) > PLAYED_LIKENESS
+            both[max(0, lag) : lag + len(said)] = 0
         peers = _players(daemon)
         assert len(peers) == 5
         for peer in peers:
@@ -76,7 +77,7 @@ async def test_a_published_call_is_played(daemon: Daemon, short_pcm: bytes) -> N
             await listener.until("output_audio_buffer.stopped")
         for player in (heard, answered):
             await _until(lambda player=player: player.loud_ms > 800)
-            assert match(player.heard, samples_of(short_pcm)).correlation > _LIKENESS
+            assert stretched_likeness(player.heard, samples_of(short_pcm)) > PLAYED_LIKENESS
         assert (await request("DELETE", daemon.url + publisher.session)).status == 200
         await _until(lambda: not daemon.endpoint.peers)
         assert daemon.players.ids == []
@@ -112,7 +113,7 @@ async def test_an_owners_session_is_played(daemon: Daemon, short_pcm: bytes) -> 
         assert loop.time() - began > 0.8 * len(said) / 24_000
         for each in (player, both):
             assert each.loud_ms > 800
-        assert match(player.heard, said).correlation > _LIKENESS
+        assert stretched_likeness(player.heard, said) > PLAYED_LIKENESS
 
 
 async def test_a_dead_player_costs_nobody_anything(serve_with: ServeWith, short_pcm: bytes) -> None:

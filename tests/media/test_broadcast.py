@@ -14,7 +14,7 @@ _PACKETS = OpusCompressor().push(_TONE)  # 50 of 20 ms
 
 def test_live_packets_keep_their_time() -> None:
     """Each goes on as it came: numbers without a gap, timestamps those of the track, the first one marked."""
-    track = LiveTrack(7)
+    track = LiveTrack(7, tells_pauses=True)
     sent = [packet for at in range(10) for packet in track.push(_PACKETS[at], 5000 + at * 960, at * 0.02)]
     assert [packet.sequence for packet in sent] == list(range(10))
     assert [packet.rtp_timestamp for packet in sent] == [960 * at for at in range(10)]
@@ -24,7 +24,7 @@ def test_live_packets_keep_their_time() -> None:
 
 def test_live_losses_stay_losses() -> None:
     """What was lost leaves its numbers out, so that the receiver conceals; a pause leaves none out."""
-    track = LiveTrack(7)
+    track = LiveTrack(7, tells_pauses=True)
     track.push(_PACKETS[0], 0, 0.0)
     track.lose()
     (after_loss,) = track.push(_PACKETS[1], 4 * 960, 0.08)
@@ -35,13 +35,21 @@ def test_live_losses_stay_losses() -> None:
 
 def test_live_sound_whose_track_stood_still() -> None:
     """A telephone that sent nothing for a second was silent for a second."""
-    track = LiveTrack(7)
+    track = LiveTrack(7, tells_pauses=False)
     track.push(_PACKETS[0], 0, 0.0)
     (packet,) = track.push(_PACKETS[1], 960, 1.02)
     assert (packet.sequence, packet.rtp_timestamp, packet.is_marked) == (1, 51 * 960, True)
     (packet,) = track.push(_PACKETS[2], 1920, 1.04)
     assert (packet.rtp_timestamp, packet.is_marked) == (52 * 960, False)
     assert track.push(b"", 2880, 1.06) == []
+
+
+def test_live_packets_that_come_late() -> None:
+    """A browser's packets that were held up for a second keep their time: that was no pause."""
+    track = LiveTrack(7, tells_pauses=True)
+    track.push(_PACKETS[0], 0, 0.0)
+    (packet,) = track.push(_PACKETS[1], 960, 1.02)
+    assert (packet.sequence, packet.rtp_timestamp, packet.is_marked) == (1, 960, False)
 
 
 def test_answers_take_their_time() -> None:
