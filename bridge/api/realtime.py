@@ -24,6 +24,7 @@ __all__ = ["realtime_route"]
 _ROLES = (ListenerRole.CONTROLLER, ListenerRole.OBSERVER)
 _OF_AN_OWNER = ("session_id", "after")
 _OF_A_LISTENER = ("call_id", "role")
+_EVENTS = "events"
 
 
 def realtime_route(calls: CallService, keys: Keys) -> WebSocketRoute:
@@ -60,7 +61,7 @@ async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) ->
     grant.require_owner()
     update = TRANSCRIPTION if "intent" in query else None
     terms = terms_of(grant, update, model=query.get("model"), dialect=dialect)
-    return await calls.open_with_socket(replace(terms, caller=address_of(websocket.client)))
+    return await calls.open_with_socket(replace(terms, caller=address_of(websocket.client)), choices)
 
 
 def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
@@ -86,6 +87,6 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
     if not is_own:
         return role, parse_choices(query.multi_items(), others=_OF_A_LISTENER)
     for name in (*CHOICES, "role"):
-        if name in query:
+        if name in query and name != _EVENTS:
             raise BadRequest(f"'{name}' is for listeners of a call; a session of its own has both tracks.", param=name)
-    return role, STOCK
+    return role, parse_choices((name, value) for name, value in query.multi_items() if name == _EVENTS)

@@ -188,7 +188,7 @@ class SocketQuery(Struct, frozen=True):
     audio: (
         Annotated[
             str,
-            _meaning("how a listener wants the sound; this and what follows goes beside `call_id` only"),
+            _meaning("how a listener wants the sound; this and what follows (but `events`) goes beside `call_id` only"),
             msgspec.Meta(extra_json_schema={"enum": ["none", *FORMATS, *COMPRESSED]}),
         ]
         | None

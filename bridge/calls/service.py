@@ -138,10 +138,10 @@ class CallService:
             session.close("internal_error")
             raise
 
-    async def open_with_socket(self, terms: Terms) -> SocketPlace:
+    async def open_with_socket(self, terms: Terms, choices: Choices = STOCK) -> SocketPlace:
         """A call over a WebSocket, and its owner's place; raises as ``open_with_offer`` does."""
         session = await self._open(terms, transport=WEBSOCKET)
-        return SessionPlace(session, ListenerRole.OWNER, STOCK, terms.dialect, Reservation())
+        return SessionPlace(session, ListenerRole.OWNER, choices, terms.dialect, Reservation())
 
     async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
         """A call that ``carrier`` brings; raises as ``open_with_offer`` does."""

@@ -206,12 +206,15 @@ def test_bxml() -> None:
 
 
 def test_verbs() -> None:
-    """jambonz' own schemas, as its SDK has them, find nothing wrong."""
+    """jambonz' own schemas, as its SDK has them, find nothing wrong, nor in the page's verb ``llm``."""
     verbs = json.loads(write_verbs(_URL, _GIVEN))
     validator = JambonzValidator()
     assert validator.validate_app(verbs) == []
     del verbs[1]["url"]
     assert validator.validate_app(verbs) != []
+    page = (ROOT / "docs" / "telephony" / "jambonz.md").read_text()
+    [llm] = re.findall(r"```json\n(\{\n  \"verb\": \"llm\".*?)```", page, re.DOTALL)
+    assert validator.validate_app([json.loads(llm)]) == []
 
 
 def test_the_guides_options_are_azures() -> None:
