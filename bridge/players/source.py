@@ -72,7 +72,7 @@ class Source:
         return self._plays_itself or self._gate.lets_through(is_waiting=line.is_waiting)
 
     def _give(self, packet: PassedPacket) -> None:
-        for player in tuple(self.players):
+        for player in self.players:  # none leaves before this returns
             player.take(packet)
 
     # Consumer

@@ -8,7 +8,7 @@ import structlog
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from bridge.session.fanout.subscription import TrackName
+from bridge.session.fanout.subscription import TRACK_NAMES, TrackName
 from bridge.wire import server_events as server
 from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat
 from bridge.wire.own_events import CallClosed
@@ -96,6 +96,17 @@ async def test_sound_comes_with_its_place_in_the_track(audio_format: AudioFormat
             at += size // audio_format.bytes_per_sample
         assert at == (first + 1000) * audio_format.rate_hz // 1000
     assert {(track, form) for track, form, _, _ in taker.sounds} == {("input", audio_format), ("output", audio_format)}
+
+
+async def test_one_track_alone() -> None:
+    """Who wants the caller's sound gets no other, and nothing else is made."""
+    call, taker = Call().connect(), Taker()
+    call.session.audience.subscribe(taker, G711_ULAW, tracks=TRACK_NAMES[:1])
+    call.leg.speak(bytes(20 * MS))
+    call.answer(bytes(1000 * MS))
+    call.finish_answer()
+    call.session.close("hangup")
+    assert {track for track, _, _, _ in taker.sounds} == {"input"}
 
 
 async def test_a_consumer_is_no_listener() -> None:
