@@ -101,6 +101,7 @@ class Daemon:
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
+        self._cluster: Member | None = None
 
     async def __aenter__(self) -> "Daemon":
         async with contextlib.AsyncExitStack() as stack:
@@ -111,7 +112,9 @@ class Daemon:
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
-            await self.registry.drain(self.drain_s)
+            member = self._cluster
+            may_move = (lambda: False) if member is None else (lambda: member.nodes.least_loaded is not None)
+            await self.registry.drain(self.drain_s, may_move=may_move)
             self._is_open = False
             async with asyncio.timeout(self._config.server.close_deadline_s + _CLOSE_MARGIN_S):
                 await self._stack.aclose()
@@ -155,7 +158,7 @@ class Daemon:
             listeners=listeners.max_listeners_per_key,
             page_keys=config.access.page_keys_limit,
         )
-        member = _member(config, self.port, limits, of_keys)
+        member = self._cluster = _member(config, self.port, limits, of_keys)
         parts = SharedParts.of_process(limits, of_keys) if member is None else member.parts
         self.registry = Registry(
             dialler.new_upstream,

@@ -10,6 +10,8 @@ LOG_EVENTS = {
     "call.resume_failed": "A new peer that was to take a call over did not connect.",
     "call.settled": "A telephone call waits no more: `outcome` says what became of it.",
     "call.warning": "Part of an offer could not be used. The call was made without it.",
+    "cluster.call_lost": "Another node has taken the call over while this one was away. It ends here, and goes on there.",
+    "cluster.call_taken_over": "The call's node is dead, and somebody asked this one for it: it goes on here.",
     "cluster.event_unknown": "Another node has told of an event that this version does not know; watchers here miss it.",
     "cluster.joined": "The process is a node of a cluster.",
     "cluster.node_gone": "Another node has said goodbye, or nothing for four seconds.",

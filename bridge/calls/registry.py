@@ -7,12 +7,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from msgspec import UNSET
 
 from bridge.calls.admission import Admission
 from bridge.calls.budgets import ConversationBudgets
 from bridge.calls.directory import CallDirectory, CallRecord, LocalCallDirectory, unknown_call
 from bridge.calls.ended import EndedCalls, LocalEndedCalls
 from bridge.calls.events import EventBus, LocalEventBus
+from bridge.calls.notes import CallNotes, restore
 from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
 from bridge.calls.terms import Terms
@@ -20,7 +24,7 @@ from bridge.context import CallContext
 from bridge.session.budget import KeepLimits
 from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
-from bridge.session.info import CallInfo
+from bridge.session.info import CallInfo, Moved
 from bridge.session.session import Session
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened
@@ -28,6 +32,7 @@ from bridge.wire.stats import WEBSOCKET, Transport
 
 __all__ = ["CallLimits", "NewUpstream", "Registry"]
 
+_LOOK_S = 0.1
 _GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # stock clients come back after either
 
 NewUpstream = Callable[[CallInfo], Upstream]
@@ -55,6 +60,14 @@ class CallLimits:
     """Of each listener."""
     keep: KeepLimits = KeepLimits()
     """Of conversations."""
+
+
+class _Kept(NamedTuple):
+    """Of a running call, beside its session."""
+
+    record: CallRecord
+    reservation: Reservation
+    idle_timeout_s: float | None
 
 
 class Registry:
@@ -96,7 +109,7 @@ class Registry:
         self._is_relayed = is_relayed
         self._reaper = CallReaper()
         self._sessions: dict[str, Session] = {}
-        self._records: dict[str, tuple[CallRecord, Reservation]] = {}
+        self._records: dict[str, _Kept] = {}
 
     async def __aenter__(self) -> "Registry":
         await self._reaper.__aenter__()
@@ -126,6 +139,11 @@ class Registry:
     def has(self, call_id: str) -> bool:
         """The call runs or connects in this process."""
         return call_id in self._sessions
+
+    def notes(self, call_id: str) -> CallNotes | None:
+        """What another process would need to go on with the call; None if it does not run here."""
+        session = self._sessions.get(call_id)
+        return None if session is None else CallNotes.of(session, self._records[call_id].idle_timeout_s)
 
     def find(self, call_id: str, *, param: str = "call_id") -> Session:
         """The session; raises ``UnknownCall`` naming ``param``."""
@@ -181,21 +199,79 @@ class Registry:
         limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
         started_at = time.time()
         config = terms.session(context.session_id, int(started_at + limit_s), self.default_model)
+        return self._begin(
+            CallInfo(
+                context,
+                transport=transport,
+                model=str(config.model),
+                started_at=started_at,
+                key_id=terms.key_id,
+                is_transcription=config.type == "transcription",
+                names_model=terms.names_model,
+                dialect=terms.dialect,
+                temperature=terms.temperature,
+                dtmf_items=terms.dtmf_items,
+                warnings=terms.warnings,
+            ),
+            reservation,
+            begin=lambda session: session.start(config, terms.wanted.body),
+            limit_s=limit_s,
+            idle_timeout_s=terms.idle_timeout_s,
+        )
+
+    def adopt(self, notes: CallNotes, reservation: Reservation) -> Session:
+        """Goes on with a call that another process had. Whoever is the call has its grace time to come back, from now.
+
+        Listeners that stopped behind an event of the other process go on here.
+        """
+        context = CallContext(
+            call_id=notes.call_id,
+            session_id=notes.session_id,
+            caller=notes.caller,
+            carrier_ids=notes.carrier_ids,
+            metadata=notes.metadata,
+        )
         info = CallInfo(
             context,
-            transport=transport,
-            model=str(config.model),
-            started_at=started_at,
-            key_id=terms.key_id,
-            is_transcription=config.type == "transcription",
-            names_model=terms.names_model,
-            dialect=terms.dialect,
-            temperature=terms.temperature,
-            dtmf_items=terms.dtmf_items,
-            warnings=terms.warnings,
+            transport=notes.transport,
+            model=notes.model,
+            started_at=notes.started_at,
+            key_id=notes.key_id,
+            is_transcription=notes.is_transcription,
+            names_model=notes.names_model,
+            dialect=notes.dialect,
+            temperature=notes.temperature,
+            dtmf_items=notes.dtmf_items,
+            warnings=notes.warnings,
         )
+
+        def begin(session: Session) -> None:
+            restore(notes, session.state)
+            moved = Moved(notes.resume_key, notes.last_event, notes.owes_answer)
+            session.start(notes.config, notes.wanted, moved=moved)
+
+        expires_at = notes.config.expires_at
+        limit_s = self._limits.call_limit_s if expires_at is UNSET or expires_at is None else expires_at - time.time()
+        try:
+            return self._begin(
+                info, reservation, begin=begin, limit_s=max(0.0, limit_s), idle_timeout_s=notes.idle_timeout_s
+            )
+        except BaseException:
+            reservation.release()
+            raise
+
+    def _begin(
+        self,
+        info: CallInfo,
+        reservation: Reservation,
+        *,
+        begin: Callable[[Session], None],
+        limit_s: float,
+        idle_timeout_s: float | None,
+    ) -> Session:
+        limits = self._limits
         upstream = self._new_upstream(info)
-        reservation.holds(lambda: self.budgets.close(terms.key_id))
+        reservation.holds(lambda: self.budgets.close(info.key_id))
         session = Session(
             info,
             upstream,
@@ -204,14 +280,14 @@ class Registry:
             on_closed=self._forget,
             clock=asyncio.get_running_loop().time,
             resume_grace_s=limits.resume_grace_s,
-            budget=self.budgets.open(terms.key_id),
+            budget=self.budgets.open(info.key_id),
         )
-        record = CallRecord.of(context, info.key_id)
-        self._sessions[info.id], self._records[info.id] = session, (record, reservation)
+        record = CallRecord.of(info.context, info.key_id)
+        self._sessions[info.id], self._records[info.id] = session, _Kept(record, reservation, idle_timeout_s)
         self.directory.add(record)
-        self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=terms.idle_timeout_s, on_gone=self._forget)
+        self._reaper.watch(session, limit_s=limit_s, idle_timeout_s=idle_timeout_s, on_gone=self._forget)
         try:
-            session.start(config, terms.wanted.body)
+            begin(session)
             self.events.publish(CallOpened(call=session.stats()))
         except BaseException:
             session.close("internal_error")  # nobody else knows of it
@@ -227,9 +303,19 @@ class Registry:
         """From now on ``open`` raises ``Draining``."""
         self.admission.is_draining = True
 
-    async def drain(self, grace_s: float) -> None:
-        """Takes no more calls, lets the running ones end by themselves for ``grace_s``, then ends them."""
+    async def drain(self, grace_s: float, *, may_move: Callable[[], bool] = lambda: False) -> None:
+        """Takes no more calls, lets the running ones end by themselves for ``grace_s``, then ends them.
+
+        While they ``may_move``, those that are between two turns are ended at once: they go on in another process.
+        """
         self.stop_accepting()
+        until = asyncio.get_running_loop().time() + grace_s
+        while self._sessions and may_move() and asyncio.get_running_loop().time() < until:
+            for session in self.sessions:
+                if session.is_between_turns:
+                    session.close("server_draining", code=_SERVICE_RESTART)
+            await asyncio.sleep(_LOOK_S)
+        grace_s = max(0.0, until - asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout(grace_s):
                 for session in self.sessions:
@@ -239,7 +325,7 @@ class Registry:
 
     def _forget(self, session: Session) -> None:
         if self._sessions.pop(session.info.id, None) is not None:
-            record, reservation = self._records.pop(session.info.id)
+            record, reservation, _ = self._records.pop(session.info.id)
             reservation.release()
             self.directory.remove(session.info.id)
             result, reason = session.lifetime.result

@@ -70,6 +70,10 @@ class Router(Protocol):
         """The other node; None if this one answers. Raises ``BridgeError`` if nobody can."""
         ...
 
+    async def is_lost(self, scope: Scope, query: dict[str, str], node: Node) -> bool:
+        """Nobody listens at ``node``; whether this node has the call now, and answers itself."""
+        ...
+
 
 class NodeLink:
     """The middleware; ``client`` sends requests to other nodes."""
@@ -98,9 +102,9 @@ class NodeLink:
         if node is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._relay_request(node, scope, receive, send)
+            await self._relay_request(node, scope, query, receive, send)
         else:
-            await self._relay_socket(node, WebSocket(scope, receive, send))
+            await self._relay_socket(node, scope, query, receive, send)
 
     def _admitted(self, scope: Scope) -> Scope:
         """The request as the client made it, if another node has brought it; raises ``Forbidden`` if that is a lie."""
@@ -135,15 +139,21 @@ class NodeLink:
 
     # Requests
 
-    async def _relay_request(self, node: Node, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _relay_request(
+        self, node: Node, scope: Scope, query: dict[str, str], receive: Receive, send: Send
+    ) -> None:
+        body = b"".join([piece async for piece in _body(receive)])
         try:
             answer = await self._client.request(
                 scope["method"],
                 f"{node.url}{_target(scope)}",
                 headers=self._headers(scope),
-                content=b"".join([piece async for piece in _body(receive)]),
+                content=body,
             )
         except HTTPError as error:
+            if _is_refused(error) and await self._router.is_lost(scope, query, node):
+                await self._app(scope, _Again(body, receive), send)
+                return
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
             refusal = CannotCheck("The server that has this call does not answer right now; try again soon.")
             await _refuse(scope, receive, send, refusal)
@@ -159,8 +169,10 @@ class NodeLink:
 
     # Sockets
 
-    async def _relay_socket(self, node: Node, client: WebSocket) -> None:
-        scope = client.scope
+    async def _relay_socket(
+        self, node: Node, scope: Scope, query: dict[str, str], receive: Receive, send: Send
+    ) -> None:
+        client = WebSocket(scope, receive, send)
         offered = [Subprotocol(name) for name in scope.get("subprotocols", ())]
         try:
             connection = await connect(
@@ -182,14 +194,41 @@ class NodeLink:
             await client.send_denial_response(Response(bytes(answer.body or b""), answer.status_code, headers, kind))
             return
         except (OSError, TimeoutError, WebSocketException) as error:
+            if _is_refused(error) and await self._router.is_lost(scope, query, node):
+                await self._app(scope, receive, send)
+                return
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
             refusal = CannotCheck("The server that has this call does not answer right now; try again soon.")
-            await _refuse(scope, client.receive, client._send, refusal)
+            await _refuse(scope, receive, send, refusal)
             return
         async with connection:
             SocketSink.of(scope).let_in(_MAX_MESSAGE_BYTES)
             await client.accept(connection.subprotocol)
             await _pass_on(client, connection)
+
+
+class _Again:
+    """A request's body that was read already, and what comes behind it."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        """The next message of the request."""
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Nobody listens there: the machine itself has said so."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 async def _pass_on(client: WebSocket, connection: ClientConnection) -> None:

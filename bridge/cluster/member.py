@@ -18,12 +18,14 @@ from starlette.routing import BaseRoute, Route
 
 from bridge.api.operation import Operation
 from bridge.calls.keys import API_KEY_ID, Grant, KeyPurpose
+from bridge.calls.quotas import Reservation
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.shared import KeyLimits, SharedParts
 from bridge.cluster.ended import RedisEndedCalls
 from bridge.cluster.events import RedisEventBus
 from bridge.cluster.figures import read_calls
+from bridge.cluster.journal import Journal, Owner
 from bridge.cluster.keys import RedisKeyStore
 from bridge.cluster.link import LINK_TIMEOUT_S, NodeLink
 from bridge.cluster.metrics import cluster_families
@@ -124,7 +126,13 @@ class Member:
     def middleware(self, registry: Registry) -> Middleware:
         """In front of all endpoints."""
         self.nodes.serve(registry.admission)
-        router = CallRouter(self.nodes, _Here(registry))
+        journal = Journal(self.store, self.nodes.id, registry)
+        self.nodes.on_beat.append(journal.beat)
+        self.nodes.on_late.append(journal.write_all)
+        self._events.subscribe(journal)
+        calls = self._quotas.calls
+        assert isinstance(calls, RedisKeyQuota)
+        router = CallRouter(self.nodes, _Here(registry, journal, calls.hold))
         return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client)
 
     def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:
@@ -186,10 +194,13 @@ class Member:
 
 
 class _Here:
-    """The calls of a registry, as the router asks for them."""
+    """The calls of a registry, and those that it may take over, as the router asks for them."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, journal: Journal, hold: Callable[[str, Reservation], None]) -> None:
         self._registry = registry
+        self._journal = journal
+        self._hold = hold
+        self.owner = journal.owner
 
     def has(self, call_id: str) -> bool:
         """See ``LocalCalls``."""
@@ -200,6 +211,21 @@ class _Here:
         """See ``LocalCalls``."""
         admission = self._registry.admission
         return admission.is_draining or admission.is_full or admission.lag.is_too_late
+
+    async def take_over(self, call_id: str, seen: Owner) -> bool:
+        """See ``LocalCalls``."""
+        reservation = self._registry.admission.reserve()
+        try:
+            notes = await self._journal.take_over(call_id, seen)
+        except BaseException:
+            reservation.release()
+            raise
+        if notes is None:
+            reservation.release()
+            return False
+        self._hold(notes.key_id, reservation)
+        self._registry.adopt(notes, reservation)
+        return True
 
 
 def _json(body: object) -> Response:

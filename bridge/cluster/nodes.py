@@ -131,9 +131,18 @@ class Nodes:
         """All that live, this one included."""
         return list(self._alive.values())
 
+    def suspect(self, node_id: str) -> None:
+        """Nobody listens at its address: until its next word it counts as dead."""
+        self._alive.pop(node_id, None)
+
     def find(self, node_id: str) -> Node | None:
         """Another node that lives."""
         return self._alive.get(node_id) if node_id != self.id else None
+
+    @staticmethod
+    def is_one(node_id: str) -> bool:
+        """It may be the name of a node: no other id of a call is worth a question to Redis."""
+        return len(node_id) == NODE_ID_CHARS and all(letter in _ALPHABET for letter in node_id)
 
     @property
     def others(self) -> list[Node]:

@@ -117,6 +117,14 @@ class RedisKeyQuota:
                 self._tell(key_id)
         reservation.holds(lambda: self._give_back(key_id, held))
 
+    def hold(self, key_id: str, reservation: Reservation) -> None:
+        """Counts one that was taken elsewhere already, and goes on here."""
+        if self._counts(key_id):
+            held = self._held.setdefault(key_id, _Held())
+            held.count += 1
+            self._tell(key_id)
+            reservation.holds(lambda: self._give_back(key_id, held))
+
     async def _require(self, key_id: str, held: _Held) -> None:
         wanted = held.count + 1
         arguments = (self._node_id, wanted, next(self._numbers), _LEASE_MS, self.limit)

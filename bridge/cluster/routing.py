@@ -1,15 +1,21 @@
-"""Which node answers for a request: the one that has the call, or for a new call one that has room."""
+"""Which node answers for a request: the one that has the call, or for a new call one that has room.
+
+A call whose node is dead is taken over by whichever node is asked for it, before it answers. A node at which nobody
+listens any more counts as dead at once, but only for requests that fail because of it.
+"""
 
 from typing import Protocol
 
 from starlette.types import Scope
 
+from bridge.cluster.journal import Owner
 from bridge.cluster.nodes import Node, Nodes, node_of
+from bridge.errors import BridgeError
 
 __all__ = ["CallRouter", "LocalCalls"]
 
 _CALLS = ("/v1/realtime/calls/", "/v1/calls/", "/v1/whip/", "/v1/whep/")
-_OF_NO_CALL = frozenset({"events"})
+_OF_NO_CALL = frozenset({"", "events"})
 _OPENING = frozenset({"/v1/realtime/calls", "/v1/realtime", "/v1/whip"})
 _SOCKET = "/v1/realtime"
 _AGENT = "agent"
@@ -27,6 +33,14 @@ class LocalCalls(Protocol):
         """One more would be refused."""
         ...
 
+    async def owner(self, call_id: str) -> Owner | None:
+        """Who has the call, by the journal; None if nobody has. Raises ``CannotCheck``."""
+        ...
+
+    async def take_over(self, call_id: str, seen: Owner) -> bool:
+        """Goes on with the call; False if another node was first. Raises ``BridgeError`` if that cannot be."""
+        ...
+
 
 class CallRouter:
     """See ``Router`` of the link."""
@@ -39,10 +53,41 @@ class CallRouter:
         """See ``Router``."""
         call_id = _call_of(scope, query)
         if call_id is not None:
-            return None if self._local.has(call_id) else self._nodes.find(node_of(call_id))
+            return await self._owner_of(call_id)
         if not is_relayed and _opens(scope, query) and self._local.is_full:
             return self._nodes.least_loaded
         return None
+
+    async def is_lost(self, scope: Scope, query: dict[str, str], node: Node) -> bool:
+        """See ``Router``."""
+        call_id = _call_of(scope, query)
+        self._nodes.suspect(node.id)
+        try:
+            return call_id is not None and await self._owner_of(call_id) is None
+        except BridgeError:
+            return False
+
+    async def _owner_of(self, call_id: str) -> Node | None:
+        if self._local.has(call_id):
+            return None
+        node_id = node_of(call_id)
+        node = self._nodes.find(node_id)
+        if node is not None:
+            return node
+        if not self._nodes.is_one(node_id):
+            return None
+        owner = await self._local.owner(call_id)
+        if owner is None or owner.node_id == self._nodes.id:
+            return None
+        node = self._nodes.find(owner.node_id)
+        if node is not None:
+            return node
+        if self._local.is_full and self._nodes.least_loaded is not None:
+            return self._nodes.least_loaded
+        if await self._local.take_over(call_id, owner):
+            return None
+        winner = await self._local.owner(call_id)
+        return None if winner is None else self._nodes.find(winner.node_id)
 
 
 def _call_of(scope: Scope, query: dict[str, str]) -> str | None:

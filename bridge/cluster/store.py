@@ -13,7 +13,8 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, RedisError
 
@@ -53,6 +54,11 @@ class Script:
         return ("EVAL", self.source, 1, key, *arguments)
 
 
+class _Change(NamedTuple):
+    commands: Callable[[], Iterable[Command]]
+    on_answer: Callable[[Any], None]
+
+
 class SharedStore:
     """See the module. ``async with`` owns the connections and the task that writes."""
 
@@ -72,7 +78,7 @@ class SharedStore:
         """Redis's clock less the monotonic one; until that is known, this machine's."""
         self._try_again_at = 0.0
         self._at_once = asyncio.Semaphore(_AT_ONCE)
-        self._soon: dict[object, Callable[[], Iterable[Command]]] = {}
+        self._soon: dict[object, _Change] = {}
         self._has_changes = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._writer: asyncio.Task[None] | None = None
@@ -165,10 +171,18 @@ class SharedStore:
 
     # Telling
 
-    def soon(self, fact: object, commands: Callable[[], Iterable[Command]]) -> None:
-        """``commands`` says what is to be written of ``fact``, when it is written: in some hundredths of a second."""
+    def soon(
+        self,
+        fact: object,
+        commands: Callable[[], Iterable[Command]],
+        on_answer: Callable[[Any], None] = lambda answer: None,
+    ) -> None:
+        """``commands`` says what is to be written of ``fact``, when it is written: in some hundredths of a second.
+
+        ``on_answer`` is told what Redis says to the last of them.
+        """
         if len(self._soon) < _MAX_WAITING or fact in self._soon:
-            self._soon[fact] = commands
+            self._soon[fact] = _Change(commands, on_answer)
         self._has_changes.set()
 
     async def _write(self) -> None:
@@ -189,26 +203,32 @@ class SharedStore:
             batch = dict(list(self._soon.items())[:_BATCH])
             for fact in batch:
                 del self._soon[fact]
-            commands = [command for tell in batch.values() for command in tell()]
+            told = [(change, list(change.commands())) for change in batch.values()]
+            commands = [command for _, own in told for command in own]
             if not commands:
                 continue
             try:
                 async with _bounded(self.timeout_s):
-                    await self._send(commands)
+                    answers = iter(await self._send(commands))
             except BaseException:
                 self._soon = {**batch, **self._soon}
                 raise
             self._succeed()
+            for change, own in told:
+                for answer in list(islice(answers, len(own)))[-1:]:
+                    change.on_answer(answer)
         self._has_changes.clear()
 
-    async def _send(self, commands: list[Command]) -> None:
+    async def _send(self, commands: list[Command]) -> list[Any]:
         self.asked += 1
         pipe = self._client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
-        for answer in await pipe.execute(raise_on_error=False):
+        answers: list[Any] = await pipe.execute(raise_on_error=False)
+        for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
+        return answers
 
 
 @contextlib.asynccontextmanager

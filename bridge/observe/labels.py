@@ -43,6 +43,7 @@ CLOSE_REASONS = frozenset(
         "server_draining",
         "server_stopped",
         "session_expired",
+        "taken_over",
         "upstream_closed",
         # The caller's side failed.
         "carrier_lost",

@@ -6,7 +6,7 @@ from bridge.context import CallContext
 from bridge.errors import BridgeError
 from bridge.wire.stats import CallResult, CallWarning, Dialect, Transport
 
-__all__ = ["CallInfo", "result_of"]
+__all__ = ["CallInfo", "Moved", "result_of"]
 
 _BY_THE_CLIENT = frozenset({"peer_not_connected", "no_media", "peer_lost", "peer_misbehaved", "dtls_failed"})
 
@@ -49,6 +49,18 @@ class CallInfo:
     def session_id(self) -> str:
         """The id of its Realtime session."""
         return self.context.session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What is known of a call that another process had, beside its conversation."""
+
+    resume_key: str
+    """With which whoever is the call may come back."""
+    last_event: int
+    """The number of the last event that the other process is known to have sent."""
+    owes_answer: bool
+    """An answer was asked for and is not complete."""
 
 
 def result_of(error: BridgeError | None) -> CallResult:

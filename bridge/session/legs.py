@@ -203,6 +203,7 @@ class Legs:
                     before.leg.hang_up("resumed")
             self._make_current(port, port.leg)
         if port.state is _CURRENT:
+            self._lifetime.come_back()  # to another process than the one that lost it
             self._lifetime.connect(self._info.transport)
 
     def channel_opened(self, port: LegPort, sink: Sink) -> None:
@@ -234,6 +235,10 @@ class Legs:
                 self._call.give_up()
         elif port is not self._current or port.state is _GONE:
             return
+        elif self._lifetime.window.is_awaited:  # it was the first one here of a call that another process had
+            self._current = None
+            port.enter(_GONE)
+            self._log.info("call.resume_failed", reason=reason)
         elif self._next is not None and self._lifetime.is_open:
             self._lifetime.replace(reason, error)
             self._lose(port)

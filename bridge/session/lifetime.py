@@ -86,6 +86,8 @@ class CallLifetime:
         """The close code and the reason with which sockets are closed after the end."""
         self.lost_because: tuple[str, BridgeError | None] = ("", None)
         """Why the call ends if the caller does not come back: the reason, and the error if there was one."""
+        self.on_comeback: Callable[[], None] | None = None
+        """Called once, when whoever was lost is back."""
         self._info = info
         self._hub = hub
         self._clock = clock
@@ -162,7 +164,10 @@ class CallLifetime:
         if before in (_REPLACING, _LOST, _OVERDUE):
             self._machine.enter(_CONNECTING)
         if before in (_LOST, _OVERDUE):
-            self._hub.publish_own(CallResumed(call_id=self._info.id))
+            self._hub.publish_own(CallResumed(call_id=self._info.id, moved_behind=self._hub.replay.moved_behind))
+            tell, self.on_comeback = self.on_comeback, None
+            if tell is not None:
+                tell()
 
     def overstay(self) -> None:
         """Notes that the resume window is over while a leg is connecting."""

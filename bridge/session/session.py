@@ -30,7 +30,7 @@ from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.hub import Hub
 from bridge.session.fanout.listener import Listener
-from bridge.session.info import CallInfo
+from bridge.session.info import CallInfo, Moved
 from bridge.session.legs import Legs
 from bridge.session.lifetime import NORMAL, CallLifetime
 from bridge.session.playback_controller import PlaybackController
@@ -104,13 +104,24 @@ class Session:
         """Who the call is, for all who work for it."""
         return self.info.context
 
-    def start(self, config: SessionConfig, wanted: server.Body | None = None) -> None:
-        """Begins the conversation with the upstream.
+    def start(self, config: SessionConfig, wanted: server.Body | None = None, *, moved: Moved | None = None) -> None:
+        """Begins the conversation with its upstream; ``wanted`` is what of ``config`` was asked for, as written.
 
-        ``wanted`` is the part of ``config`` that was asked for, as written.
+        One that has ``moved`` here goes on: ``state`` holds its items already. Whoever is the call is waited for as if
+        its connection had just broken. An answer that is owed is asked for when it is back.
         """
         self.state.begin(config, wanted)
+        if moved is not None:
+            self.lifetime.window.key = moved.resume_key
+            self.audience.hub.replay.skip_to(moved.last_event)
         self._upstream.start(self, self.state)
+        if moved is not None:
+            self.lifetime.connect(self.info.transport)
+            self.lifetime.lose("node_lost", None)
+            self.lifetime.on_comeback = self._ask_again if moved.owes_answer else None
+
+    def _ask_again(self) -> None:
+        self._upstream.receive_client_event(client.message_of({"type": "response.create"}))
 
     # What clients say
 
@@ -286,6 +297,12 @@ class Session:
         self.audience.hub.replay.clear()
 
     # Of itself
+
+    @property
+    def is_between_turns(self) -> bool:
+        """No answer is being given or played, and somebody could come back to the conversation."""
+        is_quiet = self.state.response is None and not self._playback.is_sounding
+        return is_quiet and self.audience.is_live and self.lifetime.window.is_possible
 
     def idle_left_s(self, idle_timeout_s: float | None) -> float:
         """How long the session may stay as it is before it counts as idle; infinite without a timeout."""

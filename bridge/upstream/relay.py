@@ -88,11 +88,15 @@ class Relay:
         line.send_audio(sound)
 
     def greet(self, line: Line, created: Body, now: float) -> None:
-        """Sets the first line to what the session was opened with, before clients hear ``session.created``."""
+        """Sets the first line to what the session was opened with, before clients hear ``session.created``.
+
+        The line is told a conversation that another process had.
+        """
         again = self._take_pending()
         update = self._line_session.greet(created)
         if update is not None:
             self.ask(line, update, now)
+        self._tell_items(line)
         for body in again:
             self.ask(line, body, now)
 
@@ -101,9 +105,7 @@ class Relay:
         again = self._take_pending()
         self._finish_half_told()
         self.ask(line, self._line_session.brief(created, is_renewal=is_renewal), now)
-        self._told_items.expect_repeats(str(item.id) for item in self._state.conversation.items())
-        for body in items_to_tell(self._state, self._recall, line.input_format):
-            line.send({**body, "event_id": self.new_id()})
+        self._tell_items(line)
         for body in promised_items(self._recall, line.input_format):
             line.send({**body, "event_id": self.new_id()})
         uncommitted = self._take_uncommitted(line.input_format)
@@ -111,6 +113,11 @@ class Relay:
             line.send_audio(uncommitted)
         for body in again:
             self.ask(line, body, now)
+
+    def _tell_items(self, line: Line) -> None:
+        self._told_items.expect_repeats(str(item.id) for item in self._state.conversation.items())
+        for body in items_to_tell(self._state, self._recall, line.input_format):
+            line.send({**body, "event_id": self.new_id()})
 
     def hand_over(self, audio_format: AudioFormat) -> tuple[list[Body], bytes, list[Body]]:
         """What an upstream with the session's state must be told besides: events, then sound, then events again."""

@@ -1,5 +1,7 @@
 """What only the bridge says, under ``bridge.``: to those who have chosen what only the bridge offers."""
 
+from msgspec import UNSET, UnsetType
+
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import CallResult, CallStats, IncomingOutcome, SipHeader, Transport
 
@@ -66,9 +68,14 @@ class CallLost(ServerEvent, kw_only=True, tag="bridge.call.lost"):
 
 
 class CallResumed(ServerEvent, kw_only=True, tag="bridge.call.resumed"):
-    """It has come back."""
+    """It has come back.
+
+    If another process has taken the call over, ``moved_behind`` is the last event that is known to have been sent
+    before: what came between that and the end of the other process is missing.
+    """
 
     call_id: str
+    moved_behind: str | UnsetType = UNSET
 
 
 class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):

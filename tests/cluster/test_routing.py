@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from bridge.cluster.journal import Owner
 from bridge.cluster.nodes import Nodes
 from bridge.cluster.routing import CallRouter
 
@@ -24,6 +25,12 @@ class _Local:
 
     def has(self, call_id: str) -> bool:
         return call_id == _HERE
+
+    async def owner(self, call_id: str) -> Owner | None:
+        return None
+
+    async def take_over(self, call_id: str, seen: Owner) -> bool:
+        return False
 
 
 async def _node_for(method: str, path: str, *, is_full: bool = False) -> Any:

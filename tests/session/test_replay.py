@@ -176,3 +176,19 @@ def test_nothing_is_kept_for_nobody() -> None:
     assert list(tape.replay.since(tape.replay.find(second))) == []
     behind = tape.event()
     assert [kept.message.event_id for kept in tape.replay.since(tape.replay.find(second))] == [behind]
+
+
+def test_who_stopped_in_another_process_goes_on_here() -> None:
+    """Behind whichever event of the process before, it hears all that comes here, under ids of its own."""
+    before = Tape()
+    had = [before.event(), before.sound(), before.event(), before.event()]
+    here = Tape()
+    here.replay.skip_to(2)  # the third event was sent and not noted
+    assert here.replay.moved_behind == f"{PREFIX}2"
+    came = [here.event() for _ in range(3)]
+    for event_id in had:
+        assert here.since(event_id) == came
+    assert here.since(came[0]) == came[1:]
+    assert not {*had} & {*came}
+    with pytest.raises(BadRequest):
+        here.replay.find(f"{PREFIX}999999999")

@@ -41,6 +41,7 @@ _PROCESS_LOGGERS = {
     "api.tls_listener",
     "calls.events",
     "cluster.events",
+    "cluster.journal",
     "cluster.link",
     "cluster.member",
     "cluster.nodes",

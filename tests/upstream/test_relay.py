@@ -10,6 +10,7 @@ from bridge.errors import UpstreamError
 from bridge.session.state import SessionState
 from bridge.upstream.relay import Relay
 from bridge.upstream.target import Profile
+from bridge.wire import items
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body
@@ -235,3 +236,20 @@ def test_a_strange_upstream_ends_nothing(events: list[Body], is_renewal: bool, d
     for body in told.line.sent:
         profile.encode(body)
     assert all(isinstance(event["type"], str) for event in told.said.events)
+
+
+def test_the_first_line_is_told_what_another_process_knew() -> None:
+    """A call that was taken over has items already: the line hears of them, and clients are not told again."""
+    told = Told()
+    state = told.said.state
+    restored = Relay(told.said, state, CONTEXT.logger("upstream"))
+    question = items.Message(id="item_a", role="user", content=[items.InputText(text="hi")])
+    state.conversation.insert(question, None)
+    line = Paper()
+    restored.greet(line, CREATED, 0.0)
+    [created] = [body for body in line.sent if body["type"] == "conversation.item.create"]
+    assert (created["item"]["id"], created["previous_item_id"]) == ("item_a", "root")
+    heard = len(told.said.events)
+    for name in ("conversation.item.added", "conversation.item.done"):
+        restored.hear({"type": name, "event_id": "event_theirs", "previous_item_id": None, "item": QUESTION})
+    assert len(told.said.events) == heard

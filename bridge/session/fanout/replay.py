@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BadRequest, ResumeGap
 from bridge.wire.codecs.codec import Codec
@@ -29,6 +29,7 @@ The part before it is the event that came last, so both are the same place.
 """
 
 _MAX_EVENTS = 2000
+_MOVED_EVENTS = 100_000  # more than a process can have sent since it last noted how many
 
 
 class Told(NamedTuple):
@@ -123,6 +124,7 @@ class Replay:
         self._number = 0
         self._events: deque[Kept] = deque()
         self._bytes = 0
+        self._moved_behind = 0  # the number of the last event that another process is known to have sent
         self._forgotten = 0  # the number of the newest event that is kept no more
         self._sounds: deque[KeptSound] = deque()
         self._sound_bytes = 0
@@ -138,6 +140,20 @@ class Replay:
         """The id of the next control event."""
         self._number += 1
         return f"{self.prefix}{self._number}"
+
+    def skip_to(self, number: int) -> None:
+        """Another process has numbered events up to ``number``, and perhaps some more.
+
+        Whoever stopped there, behind whichever event, goes on with the first that comes here. The numbers between are
+        left out, so that no id stands for two events.
+        """
+        self._moved_behind = number
+        self._number = self._forgotten = number + _MOVED_EVENTS
+
+    @property
+    def moved_behind(self) -> str | UnsetType:
+        """The last event that the process before is known to have sent; unset if there was none."""
+        return f"{self.prefix}{self._moved_behind}" if self._moved_behind else UNSET
 
     def keep(self, event: Kept) -> None:
         """Keeps an event for as long as there is room."""
@@ -179,6 +195,8 @@ class Replay:
         if stream == self.prefix:
             return self._behind_event(number)
         history = self._histories.get(stream)
+        if history is None and self._moved_behind:
+            return self._checked(Place(self._moved_behind + _MOVED_EVENTS, self._sounds_forgotten))
         if history is None or not 0 < number <= history.last:
             raise BadRequest("This call has had no such event.", param="after")
         for at, sound in enumerate(self._sounds):
@@ -203,6 +221,8 @@ class Replay:
     def _behind_event(self, number: int) -> Place:
         if not 0 < number <= self._number:
             raise BadRequest("This call has had no such event.", param="after")
+        if self._moved_behind:
+            number = max(number, self._moved_behind + _MOVED_EVENTS)
         before = sum(sound.behind < number for sound in self._sounds)
         return self._checked(Place(number, self._sounds_forgotten + before))
 

@@ -1,0 +1,179 @@
+"""The journal: what each running call would need to go on elsewhere, written behind it, and how it is taken over.
+
+Theory of operation. A call's notes stand in one hash in Redis, with the node that has the call and an epoch. The owner
+writes them some hundredths of a second after something was said, and at times in between, so that they do not run out.
+Whoever finds that the owner is dead takes the call over by one script, which raises the epoch if it is still the one
+that was seen: so one node wins. An owner that wakes up late writes with an epoch that is over, is told so, and ends its
+side of the call.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from bridge.calls.notes import CallNotes
+from bridge.calls.registry import Registry
+from bridge.cluster.store import Command, Script, SharedStore
+from bridge.log import get_logger
+from bridge.wire import server_events as server
+from bridge.wire.audio import AudioFormat
+from bridge.wire.own_events import CallClosed, CallOpened
+from bridge.wire.server_events import ServerEvent
+from bridge.wire.stats import ListenerStats
+
+__all__ = ["Journal", "Owner"]
+
+_log = get_logger("cluster")
+
+_LIVES_MS = 120_000  # without being written: longer than a node is missed and a caller is waited for
+_RENEWALS = 30  # beats of the node, of about a second, until notes that did not change are written again
+_SERVICE_RESTART = 1012
+_MOVING = ("server_draining", "server_stopped")
+"""Reasons with which a call ends here, and may go on at another node."""
+_NOTED = (
+    server.SessionCreated,
+    server.SessionUpdated,
+    server.ConversationItemAdded,
+    server.ConversationItemDone,
+    server.ConversationItemDeleted,
+    server.ConversationItemTruncated,
+    server.OutputItemDone,
+    server.InputAudioTranscriptionCompleted,
+    server.ResponseCreated,
+    server.ResponseDone,
+)
+
+# ARGV: node, epoch, notes, for how long. A later epoch, or another node's of the same, is somebody else's.
+_WRITE = Script("""
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'node')
+if held[1] and (tonumber(held[1]) > tonumber(ARGV[2]) or (held[1] == ARGV[2] and held[2] ~= ARGV[1])) then return 0 end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'node', ARGV[1], 'notes', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1
+""")
+_DROP = Script("""
+if redis.call('HGET', KEYS[1], 'node') == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+""")
+_RELEASE = Script("""
+if redis.call('HGET', KEYS[1], 'node') == ARGV[1] then return redis.call('HSET', KEYS[1], 'node', '') end
+return 0
+""")
+_LOOK = Script("return redis.call('HMGET', KEYS[1], 'epoch', 'node')")
+# ARGV: node, the epoch and the node that were seen, for how long.
+_TAKE_OVER = Script("""
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'node', 'notes')
+if held[1] ~= ARGV[2] or held[2] ~= ARGV[3] then return false end
+redis.call('HSET', KEYS[1], 'epoch', tonumber(held[1]) + 1, 'node', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return held[3]
+""")
+
+_decoder = msgspec.json.Decoder(CallNotes)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who has a call, by the journal."""
+
+    node_id: str
+    epoch: int
+
+
+class Journal:
+    """That of the calls of ``registry``; subscribed to the events of all of them."""
+
+    def __init__(self, store: SharedStore, node_id: str, registry: Registry) -> None:
+        self._store = store
+        self._node_id = node_id
+        self._registry = registry
+        self._epochs: dict[str, int] = {}
+        self._beats = 0
+        store.on_back.append(self.write_all)
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """A call has begun here, or is over."""
+        if isinstance(event, CallOpened):
+            call_id = event.call.id
+            self._epochs.setdefault(call_id, 1)
+            self._registry.find(call_id).audience.subscribe(_Follower(partial(self.write, call_id)))
+            self.write(call_id)
+        elif isinstance(event, CallClosed) and self._epochs.pop(event.call_id, None) is not None:
+            end = _RELEASE if event.reason in _MOVING else _DROP
+            self._store.soon(("call", event.call_id), lambda: [end.on(self._place(event.call_id), self._node_id)])
+
+    def beat(self) -> None:
+        """The node has said that it lives."""
+        self._beats += 1
+        if self._beats % _RENEWALS == 0:
+            self.write_all()
+
+    def write_all(self) -> None:
+        """Writes down all calls: some may have changed hands, or Redis may have lost what it had."""
+        for call_id in self._epochs:
+            self.write(call_id)
+
+    def write(self, call_id: str) -> None:
+        """The call has changed."""
+        self._store.soon(("call", call_id), partial(self._commands, call_id), partial(self._answered, call_id))
+
+    def _commands(self, call_id: str) -> Iterator[Command]:
+        notes, epoch = self._registry.notes(call_id), self._epochs.get(call_id)
+        if notes is not None and epoch is not None:
+            text = msgspec.json.encode(notes)
+            yield _WRITE.on(self._place(call_id), self._node_id, epoch, text, _LIVES_MS)
+
+    def _answered(self, call_id: str, answer: Any) -> None:
+        """Another node has the call if ours is not the newest word: then it ends here, and the notes stay."""
+        if int(answer) or not self._registry.has(call_id):
+            return
+        _log.warning("cluster.call_lost", call_id=call_id)
+        self._epochs.pop(call_id, None)
+        self._registry.find(call_id).close("taken_over", code=_SERVICE_RESTART)
+
+    async def owner(self, call_id: str) -> Owner | None:
+        """Who has the call; None if nobody has noted any of it. Raises ``CannotCheck``."""
+        epoch, node = await self._store.ask(_LOOK, self._place(call_id))
+        return None if epoch is None else Owner(node.decode(), int(epoch))
+
+    async def take_over(self, call_id: str, seen: Owner) -> CallNotes | None:
+        """The notes of the call, which is this node's from now on; None if another node was first.
+
+        Raises ``CannotCheck``.
+        """
+        place = self._place(call_id)
+        found = await self._store.ask(_TAKE_OVER, place, self._node_id, seen.epoch, seen.node_id, _LIVES_MS)
+        if not found:
+            return None
+        notes = _decoder.decode(found)
+        self._epochs[call_id] = seen.epoch + 1
+        _log.info("cluster.call_taken_over", call_id=call_id, node=seen.node_id, items=len(notes.conversation))
+        return notes
+
+    def _place(self, call_id: str) -> str:
+        return self._store.name("call", f"{{{call_id}}}")
+
+
+class _Follower:
+    """Follows one call, and says that it has changed."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """See ``Consumer``."""
+        if isinstance(event, _NOTED):
+            self._on_change()
+
+    def sound(self, track: str, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """None is asked for."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Who follows all calls is told, too."""
+
+    def listed(self) -> ListenerStats | None:
+        """It is no listener."""
+        return None
