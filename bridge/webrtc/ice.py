@@ -28,6 +28,7 @@ from bridge.turns import Work
 __all__ = [
     "CONSENT_INTERVAL_S",
     "MAX_DATAGRAM_BYTES",
+    "TCP",
     "Address",
     "AgentTable",
     "Credentials",
@@ -42,6 +43,10 @@ __all__ = [
 
 Address = tuple[Any, ...]
 """As sockets have it: (host, port), for IPv6 (host, port, flow, scope); of a TCP connection (host, port, ``"tcp"``)."""
+
+
+TCP = "tcp"
+"""Ends the address of a connection, so that it is never that of a UDP socket."""
 
 
 class PacketKind(enum.Enum):
@@ -287,6 +292,11 @@ class _Requests:
         return True
 
 
+def _is_worse(address: Address, current: Address) -> bool:
+    """TCP, where there is UDP."""
+    return bool(address[-1] == TCP and current[-1] != TCP)
+
+
 class IceLite(IceAgent):
     """Answers the checks of a peer on the shared socket; found there by the local half of its credentials.
 
@@ -352,13 +362,19 @@ class IceLite(IceAgent):
     def checked(self, address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
         """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else.
 
+        A peer that nominates each pair as it checks it (Firefox) comes over TCP last, and means UDP: the pair with the
+        highest priority counts (RFC 8445 section 8.1.1), not the last one.
         ``ufrag`` is ours, to which it came: when the peer is there with that of a restart, the old one is forgotten.
         """
         self.last_authenticated = self.last_consent = now
         current = self._address
         if address == current:
             self._address_heard = now
-        elif current is None or nominated or now - self._address_heard >= _ROAM_AFTER_S:
+        elif (
+            current is None
+            or now - self._address_heard >= _ROAM_AFTER_S
+            or (nominated and not _is_worse(address, current))
+        ):
             self.moves += current is not None
             self._address, self._address_heard = address, now
             self._send_datagram = self._table.sender_for(address)

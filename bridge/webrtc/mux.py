@@ -16,8 +16,8 @@ from typing import cast
 from aioice import stun
 
 from bridge.webrtc.elders import Elders
-from bridge.webrtc.ice import Address, IceLite, PacketKind, Sender, packet_kind
-from bridge.webrtc.tcp import TCP, IceTcp
+from bridge.webrtc.ice import TCP, Address, IceLite, PacketKind, Sender, packet_kind
+from bridge.webrtc.tcp import IceTcp
 
 __all__ = ["Mux"]
 

@@ -13,12 +13,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from bridge.webrtc.ice import MAX_DATAGRAM_BYTES, Address, PacketKind, packet_kind
+from bridge.webrtc.ice import MAX_DATAGRAM_BYTES, TCP, Address, PacketKind, packet_kind
 
-__all__ = ["MAX_STRANGERS", "MAX_STRANGERS_OF_A_HOST", "TCP", "IceTcp", "TcpLine"]
+__all__ = ["MAX_STRANGERS", "MAX_STRANGERS_OF_A_HOST", "IceTcp", "TcpLine"]
 
-TCP = "tcp"
-"""Ends the address of a connection, so that it is never that of a UDP socket."""
 MAX_STRANGERS = 256
 """Connections on which no agent's check has succeeded yet."""
 MAX_STRANGERS_OF_A_HOST = 16

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.webrtc.endpoint import Endpoint, local_addresses, media_host
-from bridge.webrtc.ice import Address, Credentials, IceLite, PacketKind, packet_kind
+from bridge.webrtc.ice import TCP, Address, Credentials, IceLite, PacketKind, packet_kind
 from bridge.webrtc.mux import Mux
 from bridge.webrtc.sdp import parse_offer
 from tests.machine import scaled
@@ -341,6 +341,19 @@ def test_a_nominated_address_is_followed_at_once(wire: Wire) -> None:
     wire.check()
     wire.check(STRANGER, nominated=True)
     assert (wire.target, wire.agent.moves) == (STRANGER, 1)
+
+
+def test_tcp_is_not_followed_as_long_as_udp_works(wire: Wire) -> None:
+    """A peer that nominates all of its pairs is sent to over UDP, and over TCP once it is silent there, and back."""
+    over_tcp = (*STRANGER, TCP)
+    wire.agent.checked(over_tcp, nominated=True, now=wire.now)
+    wire.check(nominated=True)
+    wire.agent.checked(over_tcp, nominated=True, now=wire.now + 0.9)
+    assert (wire.agent._address, wire.agent.moves) == (PEER, 1)
+    wire.agent.checked(over_tcp, nominated=True, now=wire.now + 1.0)
+    assert (wire.agent._address, wire.agent.moves) == (over_tcp, 2)
+    wire.check(nominated=True)
+    assert (wire.agent._address, wire.agent.moves) == (PEER, 3)
 
 
 def test_an_address_is_followed_when_the_old_one_is_silent(wire: Wire) -> None:
