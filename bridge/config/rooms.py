@@ -503,7 +503,8 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
         tuple[Text, ...],
         setting(
             NEW_CALLS,
-            "for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`",
+            "for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`, perhaps with "
+            "`?transport=tcp`, or the same with `turns:`, over TLS",
             is_secret=True,
         ),
     ] = ()

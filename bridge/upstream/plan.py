@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from bridge.config import UpstreamSettings
+from bridge.outgoing import TLS
 from bridge.upstream.opener import RetryPolicy
 from bridge.upstream.target import Target, load_profile
 from bridge.webrtc.ice_full import IceServers
@@ -48,7 +49,7 @@ class UpstreamPlan:
                 renew_s=settings.upstream_renew_s,
                 tries=settings.upstream_tries,
             ),
-            ice_servers=IceServers.parse(settings.upstream_ice_server),
+            ice_servers=IceServers.parse(settings.upstream_ice_server, TLS),
             agent_wait_s=settings.agent_wait_s,
         )
 

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,9 +17,13 @@ from bridge.webrtc.ice import CONSENT_INTERVAL_S, IceAgent, IceRole, packet_kind
 
 __all__ = ["IceFull", "IceServers"]
 
-_SERVER = re.compile(r"(stun|turn):(?:([^:@\s]+):([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|[^:@\s]+)(?::([0-9]{1,5}))?")
-_DEFAULT_PORT = 3478  # RFC 8489 section 18.6
+_SERVER = re.compile(
+    r"(stun|turns?):(?:([^:@\s]+):([^@\s]+)@)?(\[[0-9a-fA-F:]+\]|[^:@?\s]+)(?::([0-9]{1,5}))?"
+    r"(?:\?transport=(udp|tcp))?"
+)
+_DEFAULT_PORT, _DEFAULT_TLS_PORT = 3478, 5349  # RFC 8489 section 18.6
 
+_TURN_WAYS = frozenset({"turn:udp", "turn:tcp", "turns:tcp"})
 _MAX_CANDIDATES = 32
 
 
@@ -30,25 +35,38 @@ class IceServers:
     turn: tuple[str, int] | None = None
     turn_username: str | None = None
     turn_password: str | None = field(default=None, repr=False)
+    turn_transport: str = "udp"
+    """How we speak to the TURN server, ``udp`` or ``tcp``; what it relays is UDP."""
+    turn_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    """Whom we trust to be the TURN server, over TLS; None if we speak to it in the clear."""
 
     @classmethod
-    def parse(cls, urls: Iterable[str]) -> "IceServers":
-        """From ``stun:HOST[:PORT]`` and ``turn:USER:PASSWORD@HOST[:PORT]``; raises ``ConfigError``."""
+    def parse(cls, urls: Iterable[str], tls: ssl.SSLContext | None = None) -> "IceServers":
+        """From ``stun:HOST[:PORT]`` and ``turn(s):USER:PASSWORD@HOST[:PORT][?transport=…]``; raises ``ConfigError``.
+
+        ``tls`` is for ``turns:``.
+        """
         found: dict[str, Any] = {}
         for url in urls:
             match = _SERVER.fullmatch(url)
             if match is None:
                 raise _fault("must be stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT, got a value that is not shown")
-            kind, user, password, host, port = match.groups()
+            scheme, user, password, host, port, transport = match.groups()
+            kind = "stun" if scheme == "stun" else "turn"
             if kind == "turn" and user is None:  # RFC 8656 section 5: servers ask for credentials
-                raise _fault("must be turn:USER:PASSWORD@HOST:PORT, got no user")
+                raise _fault(f"must be {scheme}:USER:PASSWORD@HOST:PORT, got no user")
             if port is not None and not 0 < int(port) < 65_536:
                 raise _fault(f"must have a port from 1 to 65535, got {port}")
+            if transport is not None and f"{scheme}:{transport}" not in _TURN_WAYS:
+                raise _fault(f"must have a transport that is served, and {scheme} over {transport} is not")
             if kind in found:
                 raise _fault(f"must have one {kind} server at most")
-            found[kind] = (host.strip("[]"), int(port or _DEFAULT_PORT))
+            usual = _DEFAULT_TLS_PORT if scheme == "turns" else _DEFAULT_PORT
+            found[kind] = (host.strip("[]"), int(port or usual))
             if kind == "turn":
                 found |= {"turn_username": user, "turn_password": password}
+                found["turn_transport"] = "tcp" if scheme == "turns" else transport or "udp"
+                found["turn_tls"] = tls if scheme == "turns" else None
         return cls(**found)
 
 
@@ -103,6 +121,8 @@ class IceFull(IceAgent):
             turn_server=servers.turn,
             turn_username=servers.turn_username,
             turn_password=servers.turn_password,
+            turn_transport=servers.turn_transport,
+            turn_ssl=servers.turn_tls,
         )
 
     async def gather(self) -> tuple[str, str, tuple[str, ...]]:

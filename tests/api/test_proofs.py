@@ -13,6 +13,7 @@ from bridge.api.describe import openapi
 from bridge.calls.keys import Grant, KeyPurpose, LocalKeyStore, redeem_telephone_key
 from bridge.config import load
 from bridge.errors import ConfigError
+from bridge.outgoing import TLS
 from bridge.webrtc.ice_full import IceServers
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
@@ -126,12 +127,32 @@ async def test_turn_credentials_are_in_no_log(
 
 
 @pytest.mark.parametrize(
-    "given", ["turn:host", "turn:host:3478", "turn:u:p@host:99999", "stun:host:0", "stun:host:65536"]
+    "given",
+    [
+        *("turn:host", "turn:host:3478", "turn:u:p@host:99999", "stun:host:0", "stun:host:65536", "turns:host"),
+        *("turns:u:p@host?transport=udp", "stun:host?transport=tcp", "turn:u:p@host?transport=sctp"),
+    ],
 )
 def test_ice_servers_that_can_never_work(given: str) -> None:
     """A relay without a user, and a port that is none, are refused at the start."""
     with pytest.raises(ConfigError, match="upstream_ice_server: must"):
         IceServers.parse([given])
+
+
+@pytest.mark.parametrize(
+    ("given", "server", "transport", "has_tls"),
+    [
+        ("turn:u:p@host", ("host", 3478), "udp", False),
+        ("turn:u:p@host:99?transport=udp", ("host", 99), "udp", False),
+        ("turn:u:p@[2001:db8::1]?transport=tcp", ("2001:db8::1", 3478), "tcp", False),
+        ("turns:u:p@host", ("host", 5349), "tcp", True),
+        ("turns:u:p?@host:443?transport=tcp", ("host", 443), "tcp", True),
+    ],
+)
+def test_ways_to_a_turn_server(given: str, server: tuple[str, int], transport: str, has_tls: bool) -> None:
+    """By UDP unless TCP is named, or TLS, for which the system's authorities are trusted."""
+    servers = IceServers.parse([given], TLS)
+    assert (servers.turn, servers.turn_transport, servers.turn_tls) == (server, transport, TLS if has_tls else None)
 
 
 @pytest.mark.parametrize("given", [f"turn:user:{_PASSWORD}", f"turn:user {_PASSWORD}@host", f"turns:{_PASSWORD}"])

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import re
 import shutil
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from bridge.daemon import Daemon
+from bridge.upstream import plan
+from tests.certificate import write_signed_certificate
 from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import open_socket
@@ -27,7 +30,8 @@ from tests.settings import config_for_tests
 _LIMIT_S = scaled(10.0)
 _PIECE_BYTES = 2 * 24 * 100
 _USER = "bridge:secret"
-_PORT = 3478
+_PORT, _TLS_PORT = 3478, 5349
+_WAYS = [("turn", "udp"), ("turn", "tcp"), ("turns", "tcp")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +39,28 @@ class _Place:
     """Where the service runs, its address, and the relay that has a foot in both networks, with its log."""
 
     namespace: str
-    relay: str
+    near: str
     service: str
     log: Path
 
+    def relay(self, scheme: str = "turn", transport: str = "udp") -> str:
+        """As the setting has it."""
+        port = _TLS_PORT if scheme == "turns" else _PORT
+        return f"{scheme}:{_USER}@{self.near}:{port}?transport={transport}"
 
-async def _accepting(host: str) -> None:
+
+async def _accepting(host: str, port: int) -> None:
     """Returns once the relay's port is open."""
     async with asyncio.timeout(_LIMIT_S):
         while True:
             with suppress(ConnectionRefusedError):
-                _, writer = await asyncio.open_connection(host, _PORT)
+                _, writer = await asyncio.open_connection(host, port)
                 writer.close()
                 return
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[_Place]:
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[_Place]:
     """Bridge, relay and service in a row; the relay forwards nothing but what it relays."""
     found = shutil.which("turnserver")
     assert found, "needs coturn: make foreign"
@@ -60,16 +69,20 @@ async def place(tmp_path: Path) -> AsyncIterator[_Place]:
         middle, far = await net.namespace(), await net.namespace()
         _, near = await net.link(None, middle)
         outer, service = await net.link(middle, far)
+        authority, certificate, key = write_signed_certificate(tmp_path, near)
+        monkeypatch.setattr(plan, "TLS", ssl.create_default_context(cafile=authority))
         command = [
             *(*inside(middle), found, "-n", "--lt-cred-mech", f"--user={_USER}", "--realm=test", "--verbose"),
-            *(f"--listening-ip={near}", f"--listening-port={_PORT}", f"--relay-ip={outer}", "--no-tls", "--no-dtls"),
+            *(f"--listening-ip={near}", f"--listening-port={_PORT}", f"--relay-ip={outer}", "--no-dtls"),
+            *(f"--tls-listening-port={_TLS_PORT}", f"--cert={certificate}", f"--pkey={key}"),
             *("--no-cli", "--log-file=stdout", "--simple-log", f"--pidfile={tmp_path / 'turn.pid'}"),
             f"--userdb={tmp_path / 'turn.db'}",
         ]
         with log.open("wb") as output:
             async with started(*command, stdout=output, stderr=asyncio.subprocess.STDOUT):
-                await _accepting(near)
-                yield _Place(far, f"turn:{_USER}@{near}:{_PORT}", service, log)
+                await _accepting(near, _PORT)
+                await _accepting(near, _TLS_PORT)
+                yield _Place(far, near, service, log)
 
 
 @asynccontextmanager
@@ -84,14 +97,17 @@ def _relayed_to(log: str) -> set[str]:
     return set(re.findall(r": peer ([\d.]+):\d+ lifetime updated", log))
 
 
+@pytest.mark.parametrize(("scheme", "transport"), _WAYS, ids=["udp", "tcp", "tls"])
 @pytest.mark.parametrize("service_hangs_up", [True, False], ids=["service-hangs-up", "client-hangs-up"])
-async def test_it_carries_the_call(place: _Place, tmp_path: Path, short_pcm: bytes, service_hangs_up: bool) -> None:
+async def test_it_carries_the_call(
+    place: _Place, tmp_path: Path, short_pcm: bytes, service_hangs_up: bool, scheme: str, transport: str
+) -> None:
     """The service hears all that the client appends, its answer comes as deltas, and either may hang up."""
     words = samples_of(short_pcm)
     answer = tmp_path / "answer.pcm"
     answer.write_bytes(short_pcm)
     async with _service(place, answer=str(answer), hangsUp=service_hangs_up) as (service, url):
-        config = config_for_tests(upstream=url, upstream_ice_server=(place.relay,))
+        config = config_for_tests(upstream=url, upstream_ice_server=(place.relay(scheme, transport),))
         async with Daemon(config) as daemon:
             async with open_socket(daemon.url, "model=any") as client:
                 [session] = daemon.registry.sessions
