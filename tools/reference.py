@@ -24,6 +24,7 @@ from bridge.wire.client_events import ClientEvent
 from tools.commands import commands_text, examinations_table, figures_table
 from tools.meanings import LOG_EVENTS
 from tools.metrics import metrics_table
+from tools.networks import networks_table
 from tools.schemas import cell, field_table, type_of
 from tools.sources import ROOT, error_classes, error_codes, log_lines, room_captions, room_imports
 
@@ -262,6 +263,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "http-types": _http_types,
     "logs": _logs,
     "metrics": metrics_table,
+    "networks": networks_table,
     "rooms": _rooms,
     "server-events": _server_events,
     "settings": lambda: settings_table(carrier_sections()),

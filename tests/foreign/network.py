@@ -5,6 +5,7 @@ Making them takes root. They are gone when the test ends; what a killed run has 
 
 import itertools
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
@@ -17,6 +18,7 @@ from tests.processes import ran
 __all__ = ["Network", "inside", "network"]
 
 _NAMED = Path("/run/netns")
+_FILES = Path("/etc/netns")  # what is in a folder there stands in /etc for whoever runs in the namespace of that name
 _PREFIX = "bridgetest"
 _FIRST = IPv4Address("198.18.0.0")  # RFC 2544: addresses for tests of networks, which no machine has
 _PAIRS = 1 << 14
@@ -42,6 +44,8 @@ class Network:
         self.namespaces: list[str] = []
         self.own_ends: list[str] = []
         """The ends of links that are the machine's own."""
+        self.names = ("", "")
+        """Of the two ends of the last link."""
 
     async def namespace(self) -> str:
         """A new one, by its name; it has a loopback and nothing else."""
@@ -53,10 +57,8 @@ class Network:
 
     async def link(self, one: str | None, other: str) -> tuple[str, str]:
         """A cable between two namespaces, the machine's own if ``one`` is None; the addresses of its two ends."""
-        number = next(_numbers)
-        pair = (os.getpid() * _PAIRS_OF_A_PROCESS + number % _PAIRS_OF_A_PROCESS) % _PAIRS
-        addresses = str(_FIRST + 4 * pair + 1), str(_FIRST + 4 * pair + 2)
-        names = [f"bt{os.getpid():x}x{number:x}{end}" for end in "ab"]
+        addresses, number = self.next_pair(), next(_numbers)
+        names = self.names = f"bt{os.getpid():x}x{number:x}a", f"bt{os.getpid():x}x{number:x}b"
         if one is None:
             self.own_ends.append(names[0])
         there = ("netns", one) if one else ()
@@ -66,6 +68,18 @@ class Network:
             await _ip(*where, "address", "add", f"{address}/30", "dev", name)
             await _ip(*where, "link", "set", name, "up")
         return addresses
+
+    def name_host(self, namespace: str, name: str, address: str) -> None:
+        """Programs in ``namespace`` find ``address`` by ``name``, and learn at once that there is no name server."""
+        folder = _FILES / namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{address} {name}\n")
+
+    def next_pair(self) -> tuple[str, str]:
+        """Two addresses of a network that nobody else has, with the prefix 30."""
+        pair = (os.getpid() * _PAIRS_OF_A_PROCESS + next(_numbers) % _PAIRS_OF_A_PROCESS) % _PAIRS
+        return str(_FIRST + 4 * pair + 1), str(_FIRST + 4 * pair + 2)
 
 
 def _left_over() -> list[str]:
@@ -87,3 +101,4 @@ async def network() -> AsyncIterator[Network]:
             await ran("ip", "link", "delete", name)
         for name in made.namespaces:
             await ran("ip", "netns", "delete", name)
+            shutil.rmtree(_FILES / name, ignore_errors=True)

@@ -61,6 +61,11 @@ class Scenario(EventLog):
         status = await self._process.wait()
         assert status == 0, f"{complaint.decode()}\ncame: {self.types[-30:]}"
 
+    def tell(self, **command: Any) -> None:
+        """For a script that takes commands, one a line, as JSON."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+
     def end_input(self) -> None:
         """For a script that runs until then."""
         assert self._process.stdin is not None
