@@ -52,7 +52,7 @@ check: .venv/testable lint ## format, lint, types and all but the slow tests: be
 	$(PARALLEL) -m "not alone and not browser and not slow and not foreign" || $(AGAIN)
 	$(BIN)/pytest -m "alone and not browser and not slow and not foreign" || $(AGAIN)
 
-test: .venv/testable .venv/frameworks/agents/installed chromium node foreign lint ## everything that CI runs
+test: .venv/testable .venv/frameworks/agents/installed .venv/frameworks/deploy/installed chromium node foreign lint ## everything that CI runs
 	$(PARALLEL) -m "not alone and not frameworks" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
 
@@ -115,7 +115,8 @@ clean: ## remove .venv and every cache
 	@$(call LOCKED,test)
 	@touch $@ .venv/speaking .venv/installed
 
-# Frameworks for agents, in a Python of their own: what they pin would rule out what others need.
+# Frameworks for agents, and what judges the Helm chart, in a Python of their own: what they pin would rule out what
+# others need.
 .venv/frameworks/%/installed: tests/frameworks/requirements/%.txt | .venv/bin/pip
 	@echo "Installing $* for the tests into .venv/frameworks/$*; up to two minutes, this once." >&2
 	@$(PYTHON) -m venv .venv/frameworks/$*
