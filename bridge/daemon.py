@@ -38,7 +38,9 @@ from bridge.log import get_logger
 from bridge.observe.observer import OPERATIONS, Observer
 from bridge.players.players import Players
 from bridge.ports import Ports
-from bridge.recording.recorder import EveryCall, Recorder
+from bridge.recording.archive import Archive, recipients_of
+from bridge.recording.recorder import EveryCall
+from bridge.recording.uploads import new_store
 from bridge.reload import Reloader, Rooms, backlog_limits, call_limits
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
@@ -63,7 +65,14 @@ _log = get_logger("daemon")
 def check(config: Config) -> list[ConfigError]:
     """What a start would refuse beside what the settings themselves say: profiles, servers' addresses, the engine."""
     faults = []
-    for judge in (lambda: UpstreamPlan.of(config.upstream), lambda: _choose_engine(config)):
+    judges: list[Callable[[], object]] = [
+        lambda: UpstreamPlan.of(config.upstream),
+        lambda: _choose_engine(config),
+        lambda: recipients_of(config.recording),
+    ]
+    if (url := config.recording.record_upload) is not None:
+        judges.append(lambda: new_store(url))
+    for judge in judges:
         try:
             judge()
         except ConfigError as fault:
@@ -189,14 +198,13 @@ class Daemon:
             observer.metrics.sources.append(member.families)
             await stack.enter_async_context(member)
         recording = config.recording
-        recorder: Recorder | None = None
+        archive: Archive | None = None
         if recording.record_dir is not None:  # before the registry, so that it outlives the calls
-            recorder = Recorder(
-                recording.record_dir, sound_format=recording.record_format, announce=self.registry.events.publish
-            )
-            await stack.enter_async_context(recorder)
+            archive = Archive(recording.record_dir, recording, self.registry.events.publish)
+            await stack.enter_async_context(archive)
+            observer.follow_recordings(archive.stats)
             if recording.record_calls:
-                self.registry.events.subscribe(EveryCall(recorder, self.registry.find))
+                self.registry.events.subscribe(EveryCall(archive.recorder, self.registry.find))
         await stack.enter_async_context(self.endpoint)
         proxies = TrustedProxies(server.trusted_proxies)
         gate = Gate(server.max_pending, server.max_pending_per_address, proxies)
@@ -207,7 +215,7 @@ class Daemon:
             parts.quotas,
             webrtc=self.endpoint,
             lobby=dialler.lobby,
-            recorder=recorder,
+            recorder=None if archive is None else archive.recorder,
             neighbours=parts.neighbours,
             players=self.players,
         )
@@ -237,6 +245,7 @@ class Daemon:
             endpoint=self.endpoint,
             telephony=telephony,
             registry=self.registry,
+            archive=archive,
             quotas=parts.quotas,
             upstreams=dialler,
         )

@@ -16,6 +16,7 @@ from bridge.config import Config
 from bridge.config.reload import Changes, changed
 from bridge.errors import ConfigError
 from bridge.log import get_logger, set_level
+from bridge.recording.archive import Archive
 from bridge.session.budget import KeepLimits
 from bridge.session.fanout.backlog import Limits
 from bridge.telephony.service import Telephony
@@ -54,6 +55,8 @@ class Rooms:
     endpoint: Endpoint
     telephony: Telephony
     registry: Registry
+    archive: Archive | None
+    """None if calls are not recorded here."""
     quotas: Quotas
     upstreams: UpstreamFactory
 
@@ -78,6 +81,8 @@ class Rooms:
         self.telephony.apply(config.telephony, config.carriers, queue_limit_s=queue_limit_s)
         self.registry.apply(call_limits(config))
         self.quotas.limit_to(calls=config.calls.calls_per_key, listeners=config.listeners.max_listeners_per_key)
+        if self.archive is not None:
+            self.archive.apply(config.recording)
         self.upstreams.lobby.limits = backlog_limits(config)
         self.upstreams.use(renewal.plan)
         self.registry.default_model = self.upstreams.default_model

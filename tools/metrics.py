@@ -8,9 +8,10 @@ from prometheus_client.core import Metric
 
 from bridge.cluster.metrics import cluster_families
 from bridge.observe.metrics import Metrics
+from bridge.observe.recordings import families_of_recordings
 from bridge.observe.webhooks import WebhookStats, families_of
 from bridge.session.session import Session
-from bridge.wire.stats import DaemonStats, EndpointStats, TelephonyStats
+from bridge.wire.stats import DaemonStats, EndpointStats, RecordingsStats, TelephonyStats
 from tools.schemas import cell
 
 __all__ = ["metrics_table"]
@@ -33,6 +34,7 @@ def metrics_table() -> str:
     """Name, type, labels and meaning of each metric of the bridge's own, by name."""
     metrics = Metrics(_no_call, lambda: _IDLE, carriers=["NAME"])
     metrics.sources.append(lambda: families_of(WebhookStats()))
+    metrics.sources.append(lambda: families_of_recordings(RecordingsStats()))
     metrics.sources.append(lambda: cluster_families(nodes=1, is_up=True, asked=0, failures=0))
     asyncio.run(metrics.collect_all())
     families = sorted((one for one in metrics.registry.collect() if _OURS.match(one.name)), key=lambda one: one.name)

@@ -28,6 +28,7 @@ from bridge.config.fields import (
     setting,
     variable_of,
 )
+from bridge.config.recording import RecordingSettings
 from bridge.config.turn import TurnSettings
 from bridge.config.words import masked
 
@@ -334,29 +335,6 @@ class ListenerSettings(Section, frozen=True, kw_only=True):
             NEW_CALLS, "bytes of events, and as many of sound, kept of each call for listeners that come back", ge=0
         ),
     ] = 1_048_576
-
-
-class RecordingSettings(Section, frozen=True, kw_only=True):
-    """Recordings of calls."""
-
-    section: ClassVar[str] = "recording"
-    title: ClassVar[str] = "recording"
-
-    record_dir: Annotated[
-        Text | None, setting(RESTART, "path of the directory for recordings; unset: none are made")
-    ] = None
-    record_calls: Annotated[
-        bool, setting(RESTART, "record every call from its beginning, not only those that are asked for")
-    ] = False
-    record_format: Annotated[
-        Literal["ogg", "wav"],
-        setting(RESTART, "`ogg`: Opus at 48 kbit/s; `wav`: PCM16, 24 kHz; stereo both"),
-    ] = "ogg"
-
-    def faults(self, config: "Config") -> Iterator[Fault]:
-        """Recordings that have no place."""
-        if self.record_calls and self.record_dir is None:
-            yield Fault("record_calls", "needs record_dir as well")
 
 
 class EngineSettings(Section, frozen=True, kw_only=True):

@@ -16,11 +16,12 @@ from bridge.observe.exposition import METRICS, Exposition
 from bridge.observe.load import LOAD, LoadHistory
 from bridge.observe.metrics import Metrics
 from bridge.observe.readiness import READY, Probe, Readying, disk_probe
+from bridge.observe.recordings import families_of_recordings
 from bridge.observe.requests import CountRequests
 from bridge.observe.webhook_request import deliver, key_of
 from bridge.observe.webhook_store import Delivery
 from bridge.observe.webhooks import Webhooks
-from bridge.wire.stats import DaemonStats
+from bridge.wire.stats import DaemonStats, RecordingsStats
 
 __all__ = ["OPERATIONS", "Observer"]
 
@@ -35,7 +36,7 @@ async def _admit_all(request: Request) -> None:
 
 
 class Observer:
-    """Follows the calls of ``registry`` from the start; ``async with`` owns the thread that it uses."""
+    """Follows the calls of ``registry`` from the start; ``async with`` owns the threads that it uses."""
 
     def __init__(
         self,
@@ -60,9 +61,10 @@ class Observer:
         self._exposition = Exposition(self.metrics, self._thread)
         self.load = LoadHistory(self.metrics, daemon, self._thread)
         """Entered by itself, once ``daemon`` can be asked."""
+        self._disk_thread = ThreadPoolExecutor(1, thread_name_prefix="disk")  # it may wait for the disk for ever
         probes = dict(probes)
         if record_dir is not None:
-            probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._thread)
+            probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._disk_thread)
         self._readying = Readying(daemon, probes)
         self.webhooks = _webhooks_of(settings, registry)
         """None if nobody is told."""
@@ -79,6 +81,11 @@ class Observer:
         if self.webhooks is not None:
             await self.webhooks.__aexit__()
         self._thread.shutdown(wait=False)
+        self._disk_thread.shutdown(wait=False)
+
+    def follow_recordings(self, stats: Callable[[], RecordingsStats]) -> None:
+        """There are recordings: what becomes of them is among the metrics."""
+        self.metrics.sources.append(lambda: families_of_recordings(stats()))
 
     @property
     def routes(self) -> list[Route]:

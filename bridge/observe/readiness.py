@@ -127,7 +127,11 @@ class Readying:
 
 
 def disk_probe(folder: str, free_bytes: int, thread: ThreadPoolExecutor) -> Probe:
-    """Asks, in ``thread``, whether the file system of ``folder`` has ``free_bytes`` left for us."""
+    """Asks, in ``thread``, whether the file system of ``folder`` has ``free_bytes`` left for us.
+
+    A disk that does not answer keeps that thread, and is not asked once more until it does.
+    """
+    asked: asyncio.Future[str | None] | None = None
 
     def ask() -> str | None:
         found = os.statvfs(folder)
@@ -135,8 +139,11 @@ def disk_probe(folder: str, free_bytes: int, thread: ThreadPoolExecutor) -> Prob
         return None if left >= free_bytes else f"The disk for recordings has {left // 2**20} MiB left."
 
     async def probe() -> str | None:
+        nonlocal asked
+        if asked is None or asked.done():
+            asked = asyncio.get_running_loop().run_in_executor(thread, ask)
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, ask)
+            return await asyncio.shield(asked)
         except OSError as error:
             return f"The folder for recordings cannot be used: {error.strerror}."
 

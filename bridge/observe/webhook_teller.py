@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 
 from bridge.session.session import Session
-from bridge.wire.own_events import CallClosed, CallIncoming, CallOpened, RecordingEnded, UpstreamDown, UpstreamUp
+from bridge.wire.own_events import (
+    CallClosed,
+    CallIncoming,
+    CallOpened,
+    RecordingEnded,
+    RecordingUploaded,
+    UpstreamDown,
+    UpstreamUp,
+)
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import CallStats
 
@@ -45,11 +53,17 @@ class WebhookTeller:
                 stats["metadata"] = _without(stats["metadata"], session.context.secrets)
                 ending = {"call_id": call_id, "result": str(event.result), "reason": event.reason}
                 return Telling("call.closed", call_id, {**ending, "stats": stats})
+            case RecordingEnded(awaits_upload=True):  # it is told when it can be had
+                return None
             case RecordingEnded(call_id=call_id, error=error):
                 told = msgspec.to_builtins(event)
                 kept = ("call_id", "recording_id", "reason", "seconds", "files", "error")
                 kind = "recording.completed" if error is None else "recording.failed"
                 return Telling(kind, call_id, {name: told[name] for name in kept})
+            case RecordingUploaded(call_id=call_id):
+                told = msgspec.to_builtins(event)
+                kept = ("call_id", "recording_id", "reason", "seconds", "files", "urls")
+                return Telling("recording.completed", call_id, {name: told[name] for name in kept})
             case UpstreamDown(upstream=name, code=code):
                 return Telling("upstream.down", name, {"upstream": name, "code": code})
             case UpstreamUp(upstream=name):

@@ -10,7 +10,7 @@ from bridge.recording.files import wav_head
 
 __all__ = ["Leftovers", "finish_leftovers"]
 
-_PART = re.compile(r"((?:rtc|sess)_[A-Za-z0-9]+-rec_[A-Za-z0-9]+\.(ogg|wav|jsonl))\.part")
+_PART = re.compile(r"((?:rtc|sess)_[A-Za-z0-9]+-rec_[A-Za-z0-9]+\.(ogg|wav|jsonl)(\.age)?)\.part")
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _WAV_HEAD_BYTES = len(wav_head(0))
 _WAV_FRAME_BYTES = 4
@@ -35,7 +35,7 @@ def finish_leftovers(folder: int) -> Leftovers:
         if match is None:
             continue
         try:
-            if _finish(folder, part, match[1], match[2]):
+            if _finish(folder, part, match[1], "age" if match[3] else match[2]):
                 found.finished.append(match[1])
         except (OSError, ValueError) as error:
             found.left[part] = getattr(error, "strerror", None) or str(error)
@@ -57,8 +57,10 @@ def _finish(folder: int, part: str, name: str, kind: str) -> bool:
             _end_ogg(descriptor, size)
         elif kind == "wav":
             _end_wav(descriptor, size)
-        else:
+        elif kind == "jsonl":
             os.ftruncate(descriptor, _end_of_lines(descriptor, size))
+        elif not size:  # of what is encrypted, whole pieces can be read; the key is gone with the process
+            raise ValueError("there is nothing in it")
         os.fsync(descriptor)
         os.link(part, name, src_dir_fd=folder, dst_dir_fd=folder)  # unlike a rename it replaces nothing
         os.unlink(part, dir_fd=folder)

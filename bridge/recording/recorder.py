@@ -9,14 +9,18 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
 
 from bridge.errors import BadRequest, ConfigError
 from bridge.log import get_logger
 from bridge.media.stereo import StereoTimeline
-from bridge.recording.files import Format, RecordingFiles
+from bridge.recording.age import Recipient
+from bridge.recording.files import NOTE_SUFFIX, Format, RecordingFiles, leave_note
 from bridge.recording.leftovers import finish_leftovers
+from bridge.recording.uploads import UploadNote
 from bridge.session.fanout.replay import DROPPED
 from bridge.session.fanout.subscription import Subscription, TrackName
 from bridge.session.session import Session
@@ -41,6 +45,50 @@ _MAX_WAITING_LINES_BYTES = 1024 * 1024  # while the disk takes nothing: then the
 _MAX_TOLD = 50  # files, in one line of the log
 
 
+class _Draft:
+    """What one recording has taken and has not written yet, within bounds."""
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.timeline = StereoTimeline(SESSION_HZ)
+        self.lines = bytearray()
+        self.waiting_bytes = 0
+        """On their way to the disk."""
+        self.is_full = False
+        self.last_event_id = ""
+        self.dropped_events = self.dropped_ms = 0
+        """Sound that was left out because the disk was slow."""
+        self._unreported_events = self._unreported_ms = 0
+
+    def note(self, text: bytes, now: float) -> None:
+        """One line more, with its time."""
+        self.lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * (now - self.began)), text)
+
+    def drop(self, audio_ms: int) -> None:
+        """A piece of sound that is left out."""
+        self.dropped_events += 1
+        self.dropped_ms += audio_ms
+        self._unreported_events += 1
+        self._unreported_ms += audio_ms
+
+    def report(self, now: float) -> None:
+        """Says on record how much sound was left out until now."""
+        if self._unreported_events:
+            report = ListenerDropped(
+                event_id=f"{self.last_event_id}{DROPPED}",
+                events=self._unreported_events,
+                audio_ms=self._unreported_ms,
+            )
+            self._unreported_events = self._unreported_ms = 0
+            self.note(encode(report), now)
+
+    def take_lines(self) -> bytes:
+        """All of them, once."""
+        lines = bytes(self.lines)
+        self.lines.clear()
+        return lines
+
+
 class Recording:
     """One call's; a ``Consumer`` of it."""
 
@@ -56,16 +104,8 @@ class Recording:
         self.files: RecordingFiles | None = None
         """Of the recorder's thread."""
         self._recorder = recorder
-        self._timeline = StereoTimeline(SESSION_HZ)
-        self._began = recorder.now()
-        self._lines = bytearray()
-        self._waiting_bytes = 0
-        self._is_full = False
+        self._draft = _Draft(recorder.now())
         self._listener_id = new_id("lst")
-        self._last_event_id = ""
-        self.dropped_events = self.dropped_ms = 0
-        """Sound that was left out because the disk was slow."""
-        self._unreported_events = self._unreported_ms = 0
 
     # Consumer
 
@@ -73,30 +113,27 @@ class Recording:
         """Takes an event; nothing is written here."""
         if self.reason:
             return
-        now = self._recorder.now() - self._began
+        draft, now = self._draft, self._recorder.now()
         if isinstance(event, OutputAudioBufferCleared):
-            self._timeline.cut(now)
-        self._last_event_id = str(event.event_id)
-        self._note(text, now)
-        if len(self._lines) > _MAX_WAITING_LINES_BYTES:
+            draft.timeline.cut(now - draft.began)
+        draft.last_event_id = str(event.event_id)
+        draft.note(text, now)
+        if len(draft.lines) > _MAX_WAITING_LINES_BYTES:
             self.end("disk_too_slow")
-        elif len(self._lines) > _MAX_LINES_BYTES:
+        elif len(draft.lines) > _MAX_LINES_BYTES:
             self.hand_on()
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
         """Takes a piece of sound, or leaves it out if the disk does not keep up."""
         if self.reason:
             return
-        if self._is_full:
-            audio_ms = len(pcm) // audio_format.bytes_per_ms
-            self.dropped_events += 1
-            self.dropped_ms += audio_ms
-            self._unreported_events += 1
-            self._unreported_ms += audio_ms
+        draft = self._draft
+        if draft.is_full:
+            draft.drop(len(pcm) // audio_format.bytes_per_ms)
             return
-        lay = self._timeline.hear if track == "input" else self._timeline.speak
-        lay(pcm, timestamp, self._recorder.now() - self._began)
-        if self._timeline.waiting_s > _LONGEST_WAIT_S:
+        lay = draft.timeline.hear if track == "input" else draft.timeline.speak
+        lay(pcm, timestamp, self._recorder.now() - draft.began)
+        if draft.timeline.waiting_s > _LONGEST_WAIT_S:
             self.hand_on()
 
     def ended(self, error: Exception | None) -> None:
@@ -119,47 +156,35 @@ class Recording:
             events=None,
             framing=Framing.BINARY,
             is_held=False,
-            last_event_id=self._last_event_id,
+            last_event_id=self._draft.last_event_id,
             backlog_bytes=self.buffered_bytes,
-            dropped_events=self.dropped_events,
-            dropped_ms=self.dropped_ms,
+            dropped_events=self._draft.dropped_events,
+            dropped_ms=self._draft.dropped_ms,
         )
 
     @property
     def buffered_bytes(self) -> int:
         """What is on its way to the disk."""
-        return self._waiting_bytes + len(self._lines)
-
-    def _note(self, text: bytes, now: float) -> None:
-        self._lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * now), text)
-
-    def _report(self) -> None:
-        """Says on record how much sound was left out until now."""
-        if self._unreported_events:
-            report = ListenerDropped(
-                event_id=f"{self._last_event_id}{DROPPED}",
-                events=self._unreported_events,
-                audio_ms=self._unreported_ms,
-            )
-            self._unreported_events = self._unreported_ms = 0
-            self._note(encode(report), self._recorder.now() - self._began)
+        return self._draft.waiting_bytes + len(self._draft.lines)
 
     # Its life
 
     def hand_on(self) -> None:
         """What is final goes to the recorder's thread, unless too much is on its way there."""
-        if not self._is_full:
-            self._write(*self._timeline.take(self._recorder.now() - self._began))
+        draft = self._draft
+        if not draft.is_full:
+            self._write(*draft.timeline.take(self._recorder.now() - draft.began))
 
     def end(self, reason: str) -> None:
         """No more is recorded; the files are completed. The first reason counts."""
         if self.reason:
             return
+        draft, now = self._draft, self._recorder.now()
         self.reason = reason
-        self.seconds = self._recorder.now() - self._began
-        self._report()
+        self.seconds = now - draft.began
+        draft.report(now)
         if reason != "failed":
-            for left, right in self._timeline.finish(self.seconds):
+            for left, right in draft.timeline.finish(self.seconds):
                 self._write(left, right)
             self._write(b"", b"")
         self._recorder.ended(self)
@@ -171,33 +196,47 @@ class Recording:
         state = RecordingState.RECORDING
         if self.reason:
             state = RecordingState.FAILED if self.reason == "failed" else RecordingState.FINISHING
-        seconds = self.seconds if self.reason else self._recorder.now() - self._began
+        seconds = self.seconds if self.reason else self._recorder.now() - self._draft.began
         return RecordingStats(id=self.id, call_id=self.call_id, state=state, seconds=round(seconds, 1))
 
     def _write(self, left: bytes, right: bytes) -> None:
-        lines = bytes(self._lines)
-        self._lines.clear()
+        draft = self._draft
+        lines = draft.take_lines()
         size = len(left) + len(right) + len(lines)
         if not size:
             return
-        self._waiting_bytes += size
-        if self._waiting_bytes > _HIGH_WATER_BYTES:
-            self._is_full = True
+        draft.waiting_bytes += size
+        if draft.waiting_bytes > _HIGH_WATER_BYTES:
+            draft.is_full = True
         self._recorder.submit(self, lambda files: files.write(left, right, lines), lambda: self._written(size))
 
     def _written(self, size: int) -> None:
-        self._waiting_bytes -= size
-        if self._is_full and self._waiting_bytes < _LOW_WATER_BYTES:
-            self._is_full = False
+        draft = self._draft
+        draft.waiting_bytes -= size
+        if draft.is_full and draft.waiting_bytes < _LOW_WATER_BYTES:
+            draft.is_full = False
             if not self.reason:
-                self._report()
+                draft.report(self._recorder.now())
 
 
 class Recorder:
     """All recordings of a daemon. ``async with`` owns its thread and completes what is unfinished at the end."""
 
-    def __init__(self, folder: str, *, sound_format: Format, announce: Callable[[ServerEvent], None]) -> None:
-        """``announce`` tells those who follow all calls."""
+    def __init__(
+        self,
+        folder: str,
+        *,
+        sound_format: Format,
+        announce: Callable[[ServerEvent], None],
+        recipients: Sequence[Recipient] = (),
+        upload_soon: Callable[[], None] | None = None,
+    ) -> None:
+        """``announce`` tells those who follow all calls. What begins from now on is encrypted for ``recipients``.
+
+        ``upload_soon`` hears that there is a recording to be uploaded; without it they stay where they are.
+        """
+        self.recipients = recipients
+        self._upload_soon = upload_soon
         self._path = folder
         self._format = sound_format
         self._announce = announce
@@ -241,6 +280,8 @@ class Recorder:
         except OSError as error:
             _log.error("recorder.leftovers_unknown", error=str(error))
             return
+        if found.finished and self._upload_soon is not None:
+            await self._loop.run_in_executor(self._thread, _note_recovered, self._folder, found.finished)
         if found.finished:
             _log.warning("recorder.recovered", count=len(found.finished), files=found.finished[:_MAX_TOLD])
         if found.left:
@@ -295,13 +336,15 @@ class Recorder:
         def complete() -> None:
             nonlocal names
             if recording.files is not None:
-                recording.files.end()
-                names = recording.files.names
+                files = recording.files
+                note = None if self._upload_soon is None else _note_of(recording, list(files.names))
+                files.end(note)
+                names = files.names
 
         self._run(recording, complete, lambda: self._over(recording, names))
 
     def _open(self, recording: Recording) -> None:
-        recording.files = RecordingFiles(self._folder, recording.name, self._format)
+        recording.files = RecordingFiles(self._folder, recording.name, self._format, self.recipients)
 
     def _run(self, recording: Recording, work: Callable[[], None], then: Callable[[], None]) -> None:
         def done(future: "Future[None]") -> None:
@@ -344,8 +387,11 @@ class Recorder:
             seconds=round(recording.seconds, 3),
             files=list(names),
             error=message,
+            awaits_upload=self._upload_soon is not None and error is None,
         )
         self._tell(recording, ending)
+        if self._upload_soon is not None:
+            self._upload_soon()
 
     def _tell(self, recording: Recording, event: RecordingStarted | RecordingEnded) -> None:
         """Those of the call who know the bridge, and those who watch all calls."""
@@ -369,6 +415,30 @@ class EveryCall:
         """Begins where a call does."""
         if isinstance(event, CallOpened):
             self._recorder.start(self._find(event.call.id))
+
+
+def _note_of(recording: Recording, names: list[str]) -> bytes:
+    """What is to be said when it has been uploaded."""
+    note = UploadNote(
+        call_id=recording.call_id,
+        recording_id=recording.id,
+        reason=recording.reason,
+        seconds=round(recording.seconds, 3),
+        files=names,
+    )
+    return msgspec.json.encode(note)
+
+
+def _note_recovered(folder: int, names: Sequence[str]) -> None:
+    """In the thread: what a killed process has left is uploaded, too."""
+    for stem in {name.partition(".")[0] for name in names}:
+        if f"{stem}{NOTE_SUFFIX}" not in os.listdir(folder):
+            call_id, _, recording_id = stem.rpartition("-")
+            files = sorted(name for name in os.listdir(folder) if name.startswith(f"{stem}."))
+            note = UploadNote(
+                call_id=call_id, recording_id=recording_id, reason="server_killed", seconds=None, files=files
+            )
+            leave_note(folder, stem, msgspec.json.encode(note))
 
 
 def _open_folder(path: str) -> int:

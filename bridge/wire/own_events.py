@@ -17,6 +17,7 @@ __all__ = [
     "MarkReached",
     "RecordingEnded",
     "RecordingStarted",
+    "RecordingUploaded",
     "UpstreamDown",
     "UpstreamUp",
     "server_event_types",
@@ -102,6 +103,22 @@ class RecordingEnded(ServerEvent, kw_only=True, tag="bridge.recording.ended"):
     seconds: float
     files: list[str]
     error: str | None = None
+    awaits_upload: bool = False
+    """``bridge.recording.uploaded`` follows, when the files are in the object store."""
+
+
+class RecordingUploaded(ServerEvent, kw_only=True, tag="bridge.recording.uploaded"):
+    """A recording's files are in the object store, at ``urls``; for those who watch calls.
+
+    ``seconds`` is null, and ``reason`` is ``server_killed``, if the process that recorded it was killed.
+    """
+
+    call_id: str
+    recording_id: str
+    reason: str
+    seconds: float | None
+    files: list[str]
+    urls: list[str]
 
 
 class UpstreamDown(ServerEvent, kw_only=True, tag="bridge.upstream.down"):

@@ -29,6 +29,7 @@ __all__ = [
     "PeerStats",
     "RecordingState",
     "RecordingStats",
+    "RecordingsStats",
     "SipHeader",
     "TargetStats",
     "TelephonyStats",
@@ -288,6 +289,19 @@ class TelephonyStats(Struct, frozen=True, kw_only=True):
     faults: dict[str, int]
     late_ticks: Annotated[int, Meta(description="of 20 ms, left out because the process stood still")]
     hang_ups_failed: Annotated[int, Meta(description="calls that a carrier's API did not end")]
+
+
+class RecordingsStats(Struct, frozen=True, kw_only=True):
+    """Of all recordings together, counted since the start."""
+
+    kept: int = 0
+    """In the directory, when it was looked last."""
+    kept_bytes: int = 0
+    deleted: int = 0
+    """For their age, or to make room."""
+    uploaded: int = 0
+    upload_failures: int = 0
+    awaiting_upload: int = 0
 
 
 class DaemonStats(Struct, frozen=True, kw_only=True):

@@ -188,7 +188,8 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
     "dtmf_items": (True, lambda r: r.rooms.telephony.calls._settings.dtmf_items, True),
     "log_level": ("error", lambda r: get_logger("x").is_enabled_for(30), False),
 }
-_ELSEWHERE = {"tls_cert", "tls_key"}  # tests/end_to_end/test_reload.py
+# tests/end_to_end/test_reload.py, tests/recording/test_archive.py
+_ELSEWHERE = {"tls_cert", "tls_key", "record_max_age_s", "record_max_bytes"}
 _BESIDE: dict[str, dict[str, Any]] = {
     "trusted_proxies": {"api_key": ("k",)},
     "turn_url": {"turn_url": ("turn:s.example",), "turn_secret": "s"},

@@ -188,9 +188,9 @@ def _as_user(user: str) -> list[str]:
             f"--inh-caps={left}", f"--ambient-caps={left}"]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["", "[local]"], ids=["plain", "local"])
+@pytest.fixture(scope="module", params=["", "[cluster,local,upload]"], ids=["plain", "extras"])
 def image(request: pytest.FixtureRequest) -> Iterator[_Image]:
-    """Built without extras, and with the engine's models, in a folder into which others may look."""
+    """Built without extras, and with all that a daemon may have, in a folder into which others may look."""
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         Path(folder).chmod(0o755)
         yield _build(Path(folder), request.param)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -162,3 +163,27 @@ async def test_a_daemon_whose_disk_is_full_is_not(serve_with: ServeWith, tmp_pat
         reply = await request("GET", f"{daemon.url}readyz")
         assert reply.status == 503
         assert reply.json["checks"][3]["name"] == "recordings"
+
+
+async def test_a_disk_that_hangs_keeps_nobody_else(
+    serve_with: ServeWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/readyz`` says that it does not answer, it is asked no second time, and ``/metrics`` goes on."""
+    answers = threading.Event()
+    asked: list[str] = []
+
+    def statvfs(folder: str) -> os.statvfs_result:
+        asked.append(folder)
+        answers.wait()
+        raise OSError(5, "Input/output error")
+
+    async with serve_with(record_dir=str(tmp_path)) as daemon:
+        monkeypatch.setattr("bridge.observe.readiness.os.statvfs", statvfs)
+        daemon.observer._readying._limit_s, daemon.observer._readying._fresh_s = 0.05, 0.0
+        try:
+            for _ in range(3):
+                assert (await request("GET", f"{daemon.url}readyz")).status == 503
+            assert (await request("GET", f"{daemon.url}metrics")).status == 200
+            assert asked == [str(tmp_path)]
+        finally:
+            answers.set()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import pyrage
 import pytest
 
+from bridge.recording.age import read_recipient
 from bridge.recording.files import Format, RecordingFiles
 from bridge.recording.leftovers import finish_leftovers
 from tests.recording.test_recorder import House, speak
@@ -137,3 +139,16 @@ async def test_the_next_start_finishes_and_tells(tmp_path: Path, folder: int, ca
     told = [line for line in (log.out + log.err).splitlines() if "recorder." in line]
     assert any("recorder.recovered" in line and f"{_NAME}.wav" in line for line in told)
     assert any("recorder.left_unfinished" in line and "rtc_1-rec_2.wav.part" in line for line in told)
+
+
+def test_what_is_encrypted_can_be_read_as_far_as_it_goes(tmp_path: Path, folder: int) -> None:
+    """Its key is gone with the process, so nothing can be added to it; what was written is under the final name."""
+    identity = pyrage.x25519.Identity.generate()
+    files = RecordingFiles(folder, _NAME, "wav", [read_recipient(str(identity.to_public()))])
+    files.write(_SECOND, _SECOND, b'{"at_ms":0}\n')
+    files.abandon()
+    written = (tmp_path / f"{_NAME}.wav.age.part").read_bytes()
+    assert len(written) > 64 * 1024
+    found = finish_leftovers(folder)
+    assert sorted(found.finished) == _names(tmp_path) == [f"{_NAME}.jsonl.age", f"{_NAME}.wav.age"]
+    assert (tmp_path / f"{_NAME}.wav.age").read_bytes() == written

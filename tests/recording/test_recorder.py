@@ -249,7 +249,7 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(
             recording = house.recorder.start(session)
             for _ in range(30):
                 leg.speak(speech_pcm)
-            for left, right in recording._timeline.finish(100.0):
+            for left, right in recording._draft.timeline.finish(100.0):
                 recording._write(left, right)
             ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "File too large", [])
@@ -302,8 +302,8 @@ async def test_a_slow_disk_costs_the_recording_sound_and_nobody_else(tmp_path: P
             leg.speak(speech_pcm)
             recording.hand_on()
             most = max(most, recording.buffered_bytes)
-        assert recording.dropped_ms > 10_000
-        assert recording.listed().dropped_ms == recording.dropped_ms
+        assert recording._draft.dropped_ms > 10_000
+        assert recording.listed().dropped_ms == recording._draft.dropped_ms
         assert most < 32 * 1024 * 1024
         gate.set()
         await asyncio.wrap_future(blocked)
@@ -312,8 +312,8 @@ async def test_a_slow_disk_costs_the_recording_sound_and_nobody_else(tmp_path: P
         events = [line["event"] for line in house.lines(ended["files"][1])]
     assert events[0]["type"] == "session.created"
     told = [event for event in events if event["type"] == "bridge.listener.dropped"]
-    assert sum(event["audio_ms"] for event in told) == recording.dropped_ms
-    assert sum(event["events"] for event in told) == recording.dropped_events
+    assert sum(event["audio_ms"] for event in told) == recording._draft.dropped_ms
+    assert sum(event["events"] for event in told) == recording._draft.dropped_events
 
 
 async def test_a_recording_that_fails_by_itself_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ async def test_a_recording_that_fails_by_itself_ends_alone(tmp_path: Path, monke
     async with House(tmp_path) as house:
         session, leg = house.call()
         recording = house.recorder.start(session)
-        monkeypatch.delattr(recording, "_timeline")
+        monkeypatch.delattr(recording._draft, "timeline")
         leg.speak(bytes(20 * MS))
         ended = await house.ended()
         assert (ended["reason"], ended["error"], ended["files"]) == ("failed", "AttributeError", [])
@@ -354,7 +354,7 @@ async def test_a_disk_that_takes_nothing_ends_the_recording(tmp_path: Path, spee
         recording = house.recorder.start(session)
         gate = threading.Event()
         blocked = house.recorder._thread.submit(gate.wait, 10)
-        while not recording._is_full:
+        while not recording._draft.is_full:
             leg.speak(speech_pcm)
             recording.hand_on()
         downstream = house.upstreams[0].downstream

@@ -197,6 +197,9 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         own.CallOpened(call=CALL_STATS),
         own.RecordingStarted(call_id="rtc_1", recording_id="rec_1"),
         own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
+        own.RecordingUploaded(
+            call_id="rtc_1", recording_id="rec_1", reason="server_killed", seconds=None, files=["a"], urls=["s3://b/a"]
+        ),
         own.UpstreamDown(upstream="cloud", code="upstream_lost"),
         own.UpstreamUp(upstream="cloud"),
         own.CallLost(call_id="rtc_1", reason="peer_lost", seconds=30.0),

@@ -55,6 +55,8 @@ _PROCESS_LOGGERS = {
     "observe.readiness",
     "observe.webhooks",
     "recording.recorder",
+    "recording.retention",
+    "recording.uploads",
     "reload",
     "telephony.acs.carrier",
     "telephony.asterisk.carrier",

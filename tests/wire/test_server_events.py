@@ -198,7 +198,14 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (
         own.RecordingEnded(call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"]),
         "bridge.recording.ended",
-        {"call_id", "recording_id", "reason", "seconds", "files", "error"},
+        {"call_id", "recording_id", "reason", "seconds", "files", "error", "awaits_upload"},
+    ),
+    (
+        own.RecordingUploaded(
+            call_id="rtc_1", recording_id="rec_1", reason="requested", seconds=1.5, files=["a"], urls=["s3://b/a"]
+        ),
+        "bridge.recording.uploaded",
+        {"call_id", "recording_id", "reason", "seconds", "files", "urls"},
     ),
 ]
 

@@ -1,0 +1,71 @@
+"""The settings of recordings: where they are made, who can read them, how long they are kept, and where they go."""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from bridge.config.fields import Applies, Fault, Section, Text, setting
+
+if TYPE_CHECKING:
+    from bridge.config.config import Config
+
+__all__ = ["RecordingSettings"]
+
+_STORE_URL = re.compile(r"(s3|gs|az|abfss?)://[^\s/?#@]+(/[^\s?#]*)?")
+_RECIPIENT = re.compile(r"age1[a-z0-9]{58}")
+
+LIVE, RESTART = Applies.LIVE, Applies.RESTART
+
+
+class RecordingSettings(Section, frozen=True, kw_only=True):
+    """Recordings of calls."""
+
+    section: ClassVar[str] = "recording"
+    title: ClassVar[str] = "recording"
+
+    record_dir: Annotated[
+        Text | None, setting(RESTART, "path of the directory for recordings; unset: none are made")
+    ] = None
+    record_calls: Annotated[
+        bool, setting(RESTART, "record every call from its beginning, not only those that are asked for")
+    ] = False
+    record_format: Annotated[
+        Literal["ogg", "wav"],
+        setting(RESTART, "`ogg`: Opus at 48 kbit/s; `wav`: PCM16, 24 kHz; stereo both"),
+    ] = "ogg"
+    record_recipient: Annotated[
+        tuple[Text, ...],
+        setting(RESTART, "public key of `age` (`age1…`) for which recordings are encrypted; unset: they are not"),
+    ] = ()
+    record_max_age_s: Annotated[
+        float | None, setting(LIVE, "age in seconds at which a recording is deleted; unset: none is for its age", ge=60)
+    ] = None
+    record_max_bytes: Annotated[
+        int | None,
+        setting(
+            LIVE, "bytes of all recordings in `record_dir`, above which the oldest are deleted; unset: no limit", ge=1
+        ),
+    ] = None
+    record_upload: Annotated[
+        Text | None,
+        setting(
+            RESTART,
+            "URL of the object store (`s3://BUCKET/PREFIX`, `gs://…`, `az://…`) to which complete recordings are "
+            "moved, with credentials of the environment",
+        ),
+    ] = None
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Recordings that have no place, keys and addresses that are none."""
+        for name in ("record_calls", "record_recipient", "record_max_age_s", "record_max_bytes", "record_upload"):
+            if getattr(self, name) and self.record_dir is None:
+                yield Fault(name, "needs record_dir as well")
+        for recipient in self.record_recipient:
+            if not _RECIPIENT.fullmatch(recipient):
+                yield Fault(
+                    "record_recipient", f"must be what age-keygen writes as public key, age1…, got {recipient!r}"
+                )
+        if self.record_upload is not None and not _STORE_URL.fullmatch(self.record_upload):
+            yield Fault(
+                "record_upload", "must be the URL of a bucket and perhaps a path in it, such as s3://calls/2026"
+            )

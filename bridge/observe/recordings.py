@@ -1,0 +1,25 @@
+"""The metrics of recordings: how many there are, and what becomes of them."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from bridge.wire.stats import RecordingsStats
+
+__all__ = ["families_of_recordings"]
+
+
+def families_of_recordings(stats: RecordingsStats) -> Iterator[Metric]:
+    """As Prometheus has them."""
+    yield GaugeMetricFamily("bridge_recordings_kept", "Recordings in the directory.", stats.kept)
+    yield GaugeMetricFamily("bridge_recordings_kept_bytes", "Bytes of recordings in the directory.", stats.kept_bytes)
+    yield CounterMetricFamily(
+        "bridge_recordings_deleted", "Recordings that were deleted for their age, or to make room.", stats.deleted
+    )
+    yield CounterMetricFamily("bridge_recordings_uploaded", "Recordings that are in the object store.", stats.uploaded)
+    yield CounterMetricFamily(
+        "bridge_recording_upload_failures", "Uploads that failed, and are tried again.", stats.upload_failures
+    )
+    yield GaugeMetricFamily(
+        "bridge_recordings_awaiting_upload", "Recordings that are not in the object store yet.", stats.awaiting_upload
+    )
