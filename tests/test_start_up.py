@@ -54,6 +54,13 @@ def test_the_help_of_serve_imports_the_settings_alone() -> None:
     assert "bridge.daemon" not in modules
 
 
+def test_calls_are_listed_without_sound_and_webrtc() -> None:
+    """Whoever looks for a call at night waits for the bridge alone: its list needs no codec, no peer, no loop."""
+    _, modules = _run(_CONSOLE_SCRIPT, "bridge", "calls", "http://127.0.0.1:9")
+    assert "bridge.client.operators.calls" in modules
+    assert _foreign(modules) - {"typing_extensions"} == {"msgspec", "tqdm", "websockets"}
+
+
 @pytest.mark.parametrize(
     ("command", "flag"), [("serve", "--config"), ("config", "show"), ("call", "--text"), ("bench", "--turns")]
 )

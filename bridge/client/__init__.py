@@ -3,10 +3,24 @@
 from bridge.client import Call, Plan
 call = Call(Plan("http://127.0.0.1:8080", pcm=pcm))
 summary = await call.run()      # figures; the answer's sound is in call.answer.pcm
+
+These names are imported when they are asked for: a list of calls needs no sound and no WebRTC, and should show at once.
 """
 
-from bridge.client.address import CallFailed
-from bridge.client.call import Call, Plan, Summary, Watcher
-from bridge.client.listening import HeardSound
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.client.address import CallFailed
+    from bridge.client.call import Call, Plan, Summary, Watcher
+    from bridge.client.listening import HeardSound
 
 __all__ = ["Call", "CallFailed", "HeardSound", "Plan", "Summary", "Watcher"]
+
+_HOMES = {"CallFailed": "address", "HeardSound": "listening"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'call')}"), name)

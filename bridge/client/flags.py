@@ -1,69 +1,16 @@
-"""What the commands for any server ask alike: which server, over what, with which key, and what is said.
-
-The server's URL is the argument, or ``$BRIDGE_URL``, or this machine's. The key is ``--api-key``, or the first that the
-environment has; the daemon's own variables are among them, so that on its machine nothing has to be given.
-"""
+"""What ``bridge call`` and ``bridge bench`` ask alike: which server, over what, with which key, and what is said."""
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed
+from bridge.client.address import DEFAULT_MODEL, CallFailed
 from bridge.client.call import Plan
 from bridge.client.sound import read_sound
+from bridge.client.where import add_where_flags, key_of, url_of
 
-__all__ = [
-    "KEY_VARIABLES",
-    "URL_VARIABLE",
-    "add_server_flags",
-    "add_where_flags",
-    "check_out",
-    "key_of",
-    "read_plan",
-    "transport_of",
-    "url_of",
-]
-
-URL_VARIABLE = "BRIDGE_URL"
-"""Of the environment: the server, if a command is given none."""
-
-KEY_VARIABLES = ("BRIDGE_API_KEY", "OPENAI_API_KEY")
-"""Of the environment; the first that is set holds the key."""
-
-_KEY_FILE_VARIABLE = "BRIDGE_API_KEY_FILE"  # of the daemon's own, if it has its keys from a file
-
-
-def add_where_flags(parser: argparse.ArgumentParser, *, url_help: str = "server") -> None:
-    """The flags that ``url_of`` and ``key_of`` read."""
-    add = parser.add_argument
-    add("url", nargs="?", metavar="URL", help=f"{url_help} (default: ${URL_VARIABLE}, or {DEFAULT_URL})")
-    add("--api-key", metavar="KEY", help=f"default: {' or '.join(f'${name}' for name in KEY_VARIABLES)}")
-    parser.set_defaults(usage_error=parser.error)
-
-
-def url_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """Which server is meant."""
-    return arguments.url or environ.get(URL_VARIABLE) or DEFAULT_URL
-
-
-def key_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str | None:
-    """What is shown to it; raises ``CallFailed`` if a file that should hold the key cannot be read.
-
-    Of several keys of a daemon the first is taken.
-    """
-    if arguments.api_key:
-        return str(arguments.api_key)
-    own, foreign = (environ.get(name, "") for name in KEY_VARIABLES)
-    if key := own.partition(",")[0].strip():
-        return key
-    if path := environ.get(_KEY_FILE_VARIABLE):
-        try:
-            return Path(path).read_text().split()[0]
-        except (OSError, UnicodeError, IndexError):
-            words = f"{_KEY_FILE_VARIABLE}: no key can be read from {path}; give one by --api-key."
-            raise CallFailed(words) from None
-    return foreign or None
+__all__ = ["add_server_flags", "check_out", "read_plan", "transport_of"]
 
 
 def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> None:

@@ -19,10 +19,11 @@ from bridge.client.address import CallFailed
 from bridge.client.call import Call, Summary
 from bridge.client.carriers.dialling import Dialling
 from bridge.client.carriers.table import CARRIERS, SIMULATORS
-from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of, url_of
+from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of
 from bridge.client.phone_call import PhoneCall, PhonePlan
 from bridge.client.screen import BOLD, DIM, RED, Bar, painter, printable
 from bridge.client.sound import read_sound, write_sound
+from bridge.client.where import url_of
 
 __all__ = ["add_call_flags", "run_call"]
 

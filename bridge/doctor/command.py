@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from bridge.client.address import CallFailed
-from bridge.client.flags import URL_VARIABLE, key_of
 from bridge.client.operators.api import BridgeApi
 from bridge.client.screen import BOLD, DIM, GREEN, RED, YELLOW, Painter, painter, printable
+from bridge.client.where import URL_VARIABLE, key_of
 from bridge.config.load import Sources
 from bridge.doctor.findings import Examination, Examined, Finding, FindingLevel, fault
 from bridge.doctor.table import EXAMINATIONS

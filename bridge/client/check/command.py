@@ -13,9 +13,10 @@ from bridge.client.check.rows import ROWS
 from bridge.client.check.runner import Outcome, chosen, run, speech_s
 from bridge.client.check.steps import Row
 from bridge.client.check.target import CheckTarget
-from bridge.client.flags import add_where_flags, check_out, key_of, url_of
+from bridge.client.flags import check_out
 from bridge.client.screen import BOLD, Bar, painter, printable
 from bridge.client.sound import PHRASE, read_sound
+from bridge.client.where import add_where_flags, key_of, url_of
 
 __all__ = ["DESCRIPTION", "add_check_flags", "run_check"]
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from bridge.client.address import CallFailed
-from bridge.client.flags import add_where_flags, key_of, url_of
 from bridge.client.operators.api import BridgeApi, CallRow
 from bridge.client.operators.quality import judge
 from bridge.client.screen import BOLD, DIM, RED, Painter, painter, printable
+from bridge.client.where import add_where_flags, key_of, url_of
 
 __all__ = ["CALLS", "HANG_UP", "add_calls_flags", "add_hang_up_flags", "run_calls", "run_hang_up"]
 

@@ -17,10 +17,11 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from bridge.client.address import CallFailed, parse_address
-from bridge.client.flags import add_where_flags, check_out, key_of, url_of
+from bridge.client.flags import check_out
 from bridge.client.lines import open_socket
 from bridge.client.operators.players import PlayerProcess, playing
 from bridge.client.screen import BOLD, DIM, RED, painter, printable
+from bridge.client.where import add_where_flags, key_of, url_of
 from bridge.media.stereo import StereoTimeline
 from bridge.wire.audio import SESSION_HZ
 from bridge.wire.binary import unpack_sound

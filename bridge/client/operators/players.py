@@ -31,21 +31,25 @@ class PlayerProcess:
 
     def __init__(self, process: Process, name: str) -> None:
         self.name = name
-        self.is_gone = False
         self._process = process
+        self._is_stuck = False
+
+    @property
+    def is_gone(self) -> bool:
+        """It plays no more."""
+        return self._is_stuck or self._process.returncode is not None
 
     async def write(self, stereo: bytes) -> None:
         """Hands sound on; never raises."""
         pipe = self._process.stdin
-        self.is_gone = self.is_gone or pipe is None or pipe.is_closing()  # uvloop raises what is no OSError then
-        if self.is_gone or pipe is None:
+        if self.is_gone or pipe is None or pipe.is_closing():  # uvloop would raise what is no OSError
             return
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 pipe.write(stereo)
                 await pipe.drain()
         except (OSError, TimeoutError):
-            self.is_gone = True
+            self._is_stuck = True
 
 
 @asynccontextmanager
