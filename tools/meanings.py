@@ -99,5 +99,6 @@ LOG_EVENTS = {
     "webhook.dead": "A webhook was given up after `webhook_retry_s`, or found the queue full; `count` of them.",
     "webhook.failed": "A fault while a webhook was sent. It is tried again.",
     "webhook.refused": "A receiver did not take a webhook. It is tried again.",
+    "webhook.unread": "The queue of webhooks could not be searched for what another process has left. It is tried again.",
     "webhook.unwritten": "The queue of webhooks could not be written. A restart may lose or repeat some.",
 }

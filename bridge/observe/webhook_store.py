@@ -4,7 +4,9 @@ All is done in one thread, which waits for the disk. An SQLite file, written thr
 delivered stays in it for a while as a dead letter.
 """
 
+import fcntl
 import os
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +20,12 @@ _LAYOUT = """
 CREATE TABLE IF NOT EXISTS deliveries (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     url TEXT NOT NULL, subject TEXT NOT NULL, event_id TEXT NOT NULL, type TEXT NOT NULL,
-    body BLOB NOT NULL, created_at REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, died_at REAL
+    body BLOB NOT NULL, created_at REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, died_at REAL,
+    owner INTEGER NOT NULL DEFAULT 0
 ) STRICT
 """
+_OWNER = "ALTER TABLE deliveries ADD COLUMN owner INTEGER NOT NULL DEFAULT 0"
+_BUSY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -41,37 +46,94 @@ class Delivery:
 
 
 class WebhookStore:
-    """The file at ``path``. Raises ``ConfigError`` if it cannot be had, or another process has it."""
+    """The file at ``path``, of which each process has its own part: what it has added, and what it has adopted.
+
+    Two processes have it while one takes over from the other. A process holds a lock on a file that is named by its
+    part's number, so that others see when it has ended. Raises ``ConfigError`` if the file cannot be had.
+    """
 
     def __init__(self, path: str) -> None:
+        self._path = path
+        self._owner = secrets.randbits(53) | 1
+        self._lock = -1
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # numbers of callers are in it
-            self._file = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-            self._file.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._file = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._file.execute("PRAGMA synchronous = FULL")
             self._file.execute("BEGIN EXCLUSIVE")
             self._file.execute(_LAYOUT)
+            columns = [row[1] for row in self._file.execute("PRAGMA table_info(deliveries)")]
+            if "owner" not in columns:
+                self._file.execute(_OWNER)
             self._file.execute("COMMIT")
+            self._lock = os.open(self._lock_of(self._owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError(f"webhook_queue: cannot use {path}: {reason}", param="webhook_queue") from None
 
-    def waiting(self) -> list[Delivery]:
-        """All that is still to be delivered, oldest first."""
+    def adopt(self, urls: Sequence[str], now: float) -> tuple[list[Delivery], int]:
+        """What processes that have ended have left, oldest first, and how much of it was given up.
+
+        What waits for receivers that are not among ``urls`` is not tried any more.
+        """
+        self._file.execute("BEGIN IMMEDIATE")
+        try:
+            rows = self._file.execute("SELECT DISTINCT owner FROM deliveries WHERE died_at IS NULL").fetchall()
+            gone = [owner for (owner,) in rows if owner != self._owner and not self._is_alive(owner)]
+            adopted: list[Delivery] = []
+            for owner in gone:
+                mine = (self._owner, owner)
+                adopted += self._waiting(owner)
+                self._file.execute("UPDATE deliveries SET owner = ? WHERE owner = ? AND died_at IS NULL", mine)
+            named = ", ".join("?" * len(urls))
+            cursor = self._file.execute(
+                f"UPDATE deliveries SET died_at = ? WHERE died_at IS NULL AND owner = ? AND url NOT IN ({named})",
+                (now, self._owner, *urls),
+            )
+            self._bury()
+        except BaseException:
+            self._file.execute("ROLLBACK")
+            raise
+        self._file.execute("COMMIT")
+        left = sorted((one for one in adopted if one.url in urls), key=lambda one: one.number)
+        return left, cursor.rowcount
+
+    def _waiting(self, owner: int) -> list[Delivery]:
         rows = self._file.execute(
             "SELECT number, url, subject, event_id, type, body, created_at, attempts FROM deliveries "
-            "WHERE died_at IS NULL ORDER BY number"
+            "WHERE died_at IS NULL AND owner = ? ORDER BY number",
+            (owner,),
         )
         return [Delivery(*row) for row in rows]
 
+    def _lock_of(self, owner: int) -> str:
+        return f"{self._path}.{owner}.lock"
+
+    def _is_alive(self, owner: int) -> bool:
+        """The process with this part runs still; of one that does not, the lock's file goes."""
+        try:
+            descriptor = os.open(self._lock_of(owner), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        os.unlink(self._lock_of(owner))
+        return False
+
     def add(self, deliveries: list[Delivery]) -> None:
         """New ones, all or none; each gets its number."""
-        self._file.execute("BEGIN")
+        self._file.execute("BEGIN IMMEDIATE")
         try:
             for one in deliveries:
                 cursor = self._file.execute(
-                    "INSERT INTO deliveries (url, subject, event_id, type, body, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-                    (one.url, one.subject, one.event_id, one.type, one.body, one.created_at),
+                    "INSERT INTO deliveries (url, subject, event_id, type, body, created_at, owner) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (one.url, one.subject, one.event_id, one.type, one.body, one.created_at, self._owner),
                 )
                 one.number = cursor.lastrowid or 0
         except BaseException:
@@ -92,15 +154,6 @@ class WebhookStore:
         self._file.execute("UPDATE deliveries SET died_at = ? WHERE number = ?", (now, number))
         self._bury()
 
-    def give_up_others(self, urls: Sequence[str], now: float) -> int:
-        """What waits for receivers that are not among ``urls`` is not tried any more; how many that were."""
-        named = ", ".join("?" * len(urls))
-        cursor = self._file.execute(
-            f"UPDATE deliveries SET died_at = ? WHERE died_at IS NULL AND url NOT IN ({named})", (now, *urls)
-        )
-        self._bury()
-        return cursor.rowcount
-
     def _bury(self) -> None:
         """The oldest dead letters make room."""
         self._file.execute(
@@ -110,5 +163,7 @@ class WebhookStore:
         )
 
     def close(self) -> None:
-        """Nothing follows."""
+        """Nothing follows; what waits still is for the next process."""
         self._file.close()
+        os.unlink(self._lock_of(self._owner))
+        os.close(self._lock)

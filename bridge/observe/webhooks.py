@@ -8,6 +8,7 @@ and the next event of the same call has its turn. The queue is bounded: what com
 
 import asyncio
 import random
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S, _SPREAD = 1.0, 300.0, 0.2
 _GONE = "status 410"  # RFC 9110 section 15.5.11: the receiver wants no more of it
 _NOT_ASKED = "webhook_url does not name the receiver any more."
 _CLOSE_S = 5.0
+_LOOK_S = 30.0
 
 Send = Callable[[Delivery], Awaitable[str | None]]
 """Sends one event once; says what went wrong, None if it was taken."""
@@ -67,6 +69,8 @@ class Webhooks:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.stats = WebhookStats()
+        self.look_s = _LOOK_S
+        """After so long it is looked again whether another process has left something."""
         self._path = path
         self._urls = urls
         self._send = send
@@ -88,15 +92,29 @@ class Webhooks:
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
-        left = await self._in_thread(self._store.give_up_others, list(self._urls), self._wall_clock())
-        if left:
-            self._lose(_NOT_ASKED, "any", left)
-        for delivery in await self._in_thread(self._store.waiting):
-            self.stats.waiting += 1
-            self._lanes.add(delivery)
+        await self._adopt()
         await self._tasks.__aenter__()
         self._workers = [self._tasks.create_task(self._work()) for _ in range(_WORKERS)]
+        self._workers.append(self._tasks.create_task(self._look_for_more()))
         return self
+
+    async def _adopt(self) -> None:
+        """What processes before this one have left."""
+        adopted, given_up = await self._in_thread(self._store.adopt, list(self._urls), self._wall_clock())
+        if given_up:
+            self._lose(_NOT_ASKED, "any", given_up)
+        for delivery in adopted:
+            self.stats.waiting += 1
+            self._lanes.add(delivery)
+
+    async def _look_for_more(self) -> None:
+        """A process that this one has taken over from leaves what it could not deliver when its last call ends."""
+        while True:
+            await asyncio.sleep(self.look_s)
+            try:
+                await self._adopt()
+            except sqlite3.Error as error:
+                _log.error("webhook.unread", error=str(error))
 
     async def __aexit__(self, *exc_info: object) -> None:
         """What is not delivered by now waits in the file for the next start."""

@@ -183,8 +183,19 @@ async def test_keys_are_good_at_the_next_process(tmp_path: Path) -> None:
 
 
 async def test_a_process_that_does_not_get_ready_replaces_nothing(tmp_path: Path) -> None:
-    """If the new one is refused at its start, the old one serves on, and can be replaced by the next."""
-    flags = ("--port", str(free_port()), *_DRAIN)
+    """If the new one is refused at its start, the old one serves on, and can be replaced by the next.
+
+    They share a queue of webhooks, as two processes of one service do.
+    """
+    hooks = ("--webhook-url", "https://hooks.invalid/", "--webhook-queue", str(tmp_path / "hooks"))
+    flags = (
+        "--port",
+        str(free_port()),
+        *_DRAIN,
+        *hooks,
+        "--webhook-secret",
+        "whsec_c2VjcmV0IG9mIHRoZSB0ZXN0cywgbG9uZw==",
+    )
     async with serving(tmp_path / "first", *flags) as first:
         wrong = (*COMMAND, "--replace", *flags, "--record-dir", "/dev/null/recordings")
         code, _, complaint = await ran(*wrong, environ=clean_environ())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import sqlite3
 import threading
@@ -352,13 +353,38 @@ async def test_a_name_that_nobody_answers_for(monkeypatch: pytest.MonkeyPatch) -
     assert len(asked) == 2
 
 
-async def test_two_processes_share_no_queue(tmp_path: Path) -> None:
-    """The second one would deliver everything twice; nor is a file of something else one."""
+def test_two_processes_share_a_file_and_no_event(tmp_path: Path) -> None:
+    """Each has its own events; those of one that has ended are the other's, in their order."""
+    path = str(tmp_path / "hooks.db")
+    first, second = WebhookStore(path), WebhookStore(path)
+    url = "https://hooks.example/"
+    for number, store in enumerate((first, second, first)):
+        store.add([Delivery(0, url, "rtc_1", f"evt_{number}", "call.opened", b"{}", 1.0)])
+    assert second.adopt([url], 2.0) == ([], 0)
+    first.close()
+    adopted, given_up = second.adopt([url], 2.0)
+    assert ([one.event_id for one in adopted], given_up) == (["evt_0", "evt_2"], 0)
+    assert second.adopt([url], 2.0) == ([], 0)
+    second.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hooks.db"]
+
+
+async def test_what_a_process_leaves_is_delivered_by_the_other(tmp_path: Path) -> None:
+    """Also if the process was killed, and without a restart of the one that runs."""
+    post = Post(tmp_path)
+    post.webhooks.look_s = 0.01
+    async with post.webhooks:
+        killed = await asyncio.to_thread(WebhookStore, post.webhooks._path)
+        left = Delivery(0, "https://a.example/", "rtc_1", "evt_1", "call.closed", b"{}", post.clock())
+        await asyncio.to_thread(killed.add, [left])
+        os.close(killed._lock)  # as the kernel does with what a process held
+        await post.until(lambda: post.told() == ["rtc_1"])
+        killed._file.close()
+
+
+async def test_a_file_of_something_else_is_no_queue(tmp_path: Path) -> None:
+    """The start is refused, and the setting named."""
     path = tmp_path / "hooks.db"
-    async with Post(tmp_path).webhooks:
-        with pytest.raises(ConfigError, match="database is locked"):
-            async with Post(tmp_path).webhooks:
-                pass
     path.write_text("something else, which is long enough to be told from an empty file" * 20)
     with pytest.raises(ConfigError, match="webhook_queue"):
         await asyncio.to_thread(WebhookStore, str(path))
