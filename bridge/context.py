@@ -14,14 +14,50 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.log import get_logger
 
-__all__ = ["CallContext", "address_of", "logger_of"]
+__all__ = ["CallContext", "TraceContext", "address_of", "logger_of"]
 
+_PARENT, _STATE = "traceparent", "tracestate"
+_TRACEPARENT = re.compile(
+    "(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.{1,64})?"
+)
+_MAX_STATE_CHARS = 512
 _MAX_METADATA = 16
 _OF_NUMBERS = frozenset({"ani", "called", "caller", "callerid", "caller_id", "dnis", "from", "number", "phone", "to"})
 _NUMBER = re.compile(r"\+?\d[\d ().-]{4,}\d")
 _INTERNATIONAL_NUMBER = re.compile(r"\+\d[\d ().-]{4,}\d")  # ITU-T E.164, and as it is spelled on paper
 _MAX_NAME_CHARS = 64
 _MAX_VALUE_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """A place in a distributed trace, as the headers ``traceparent`` and ``tracestate`` say it (W3C Trace Context)."""
+
+    trace_id: str
+    span_id: str
+    is_sampled: bool = True
+    state: str = ""
+    """What other tracing systems have added, passed on as it is."""
+    parent_id: str = ""
+    """The span in which this one was begun; empty if it is the trace's first, or another's."""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "TraceContext | None":
+        """The one that a request's headers name; None if they name none, or one that is malformed."""
+        match = _TRACEPARENT.fullmatch(headers.get(_PARENT, ""))
+        if match is None or match["version"] == "ff" or not int(match["trace"], 16) or not int(match["span"], 16):
+            return None
+        if match["version"] == "00" and match["more"]:
+            return None
+        state = headers.get(_STATE, "")
+        is_state_good = len(state) <= _MAX_STATE_CHARS and state.isascii() and state.isprintable()
+        return cls(match["trace"], match["span"], bool(int(match["flags"], 16) & 1), state if is_state_good else "")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """With which a request says that it belongs to this."""
+        said = {_PARENT: f"00-{self.trace_id}-{self.span_id}-{self.is_sampled:02x}"}
+        return {**said, _STATE: self.state} if self.state else said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,8 +75,13 @@ class CallContext:
     """What a telephone call brought with it, or a beta session was opened with, which its client may change later."""
     secrets: Collection[str] = field(default=(), repr=False)
     """Values of ``metadata`` that open an endpoint, and are never logged."""
-    trace_id: str | None = None
-    """The id of the distributed trace that the call is a part of (W3C Trace Context, section 3.2.2.3)."""
+    trace: TraceContext | None = None
+    """The call's place in a distributed trace, if it is a part of one."""
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """Of requests that are made for the call."""
+        return {} if self.trace is None else self.trace.headers
 
     def logger(self, room: str, **keys: Any) -> FilteringBoundLogger:
         """A logger of ``room`` that writes ``call_id``, ``trace_id`` if there is one, and ``keys`` on each line."""
@@ -66,7 +107,7 @@ class CallContext:
 
     @property
     def _keys(self) -> dict[str, str]:
-        traced = {} if self.trace_id is None else {"trace_id": self.trace_id}
+        traced = {} if self.trace is None else {"trace_id": self.trace.trace_id}
         return {"call_id": self.call_id, **traced}
 
 

@@ -131,6 +131,8 @@ SERVER: dict[str, Row] = {
     "bridge.call.opened": Row(_OWN, _OWN),
     "bridge.recording.started": Row(_OWN, _OWN),
     "bridge.recording.ended": Row(_OWN, _OWN),
+    "bridge.recording.uploaded": Row(_OWN, _OWN),
+    "bridge.upstream.dialled": Row(_OWN, _OWN),
     "bridge.upstream.down": Row(_OWN, _OWN),
     "bridge.upstream.up": Row(_OWN, _OWN),
     "bridge.call.closed": Row(_OWN, _OWN),

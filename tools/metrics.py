@@ -7,6 +7,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import Metric
 
 from bridge.cluster.metrics import cluster_families
+from bridge.observe import tracing
 from bridge.observe.metrics import Metrics
 from bridge.observe.recordings import families_of_recordings
 from bridge.observe.webhooks import WebhookStats, families_of
@@ -35,6 +36,7 @@ def metrics_table() -> str:
     metrics = Metrics(_no_call, lambda: _IDLE, carriers=["NAME"])
     metrics.sources.append(lambda: families_of(WebhookStats()))
     metrics.sources.append(lambda: families_of_recordings(RecordingsStats()))
+    metrics.sources.append(lambda: tracing.families_of(0, 0))
     metrics.sources.append(lambda: cluster_families(nodes=1, is_up=True, asked=0, failures=0))
     asyncio.run(metrics.collect_all())
     families = sorted((one for one in metrics.registry.collect() if _OURS.match(one.name)), key=lambda one: one.name)

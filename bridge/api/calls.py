@@ -26,7 +26,7 @@ from bridge.calls.handles import CallAnswer
 from bridge.calls.keys import Grant
 from bridge.calls.service import MAX_OFFER_BYTES, CallService
 from bridge.calls.terms import Terms
-from bridge.context import address_of
+from bridge.context import TraceContext, address_of
 from bridge.errors import BadOffer, BadRequest
 from bridge.wire.checks import require_shallow
 from bridge.wire.client_events import decode_json, read_session
@@ -69,7 +69,9 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         if update is None and grant.config is None and query.get("intent") == "transcription":
             update = TRANSCRIPTION
         terms = replace(
-            terms_of(grant, update, model=query.get("model"), dialect=dialect), caller=address_of(request.client)
+            terms_of(grant, update, model=query.get("model"), dialect=dialect),
+            caller=address_of(request.client),
+            trace=TraceContext.of(request.headers),
         )
         if update is not None:
             terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)

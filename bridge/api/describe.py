@@ -80,6 +80,7 @@ _OF_CALLS = [
     "bridge.call.closed",
     "bridge.recording.started",
     "bridge.recording.ended",
+    "bridge.upstream.dialled",
     "bridge.upstream.down",
     "bridge.upstream.up",
     "error",

@@ -14,7 +14,7 @@ from bridge.api.socket import KeyShares, SocketSink, deny
 from bridge.calls.handles import SocketPlace
 from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
-from bridge.context import address_of
+from bridge.context import TraceContext, address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.wire.choices import CHOICES, STOCK, Choices, parse_choices
 from bridge.wire.stats import ListenerRole
@@ -61,7 +61,8 @@ async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) ->
     grant.require_owner()
     update = TRANSCRIPTION if "intent" in query else None
     terms = terms_of(grant, update, model=query.get("model"), dialect=dialect)
-    return await calls.open_with_socket(replace(terms, caller=address_of(websocket.client)), choices)
+    terms = replace(terms, caller=address_of(websocket.client), trace=TraceContext.of(websocket.headers))
+    return await calls.open_with_socket(terms, choices)
 
 
 def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:

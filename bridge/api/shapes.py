@@ -140,7 +140,7 @@ class CallListQuery(Struct, frozen=True):
             msgspec.Meta(max_length=256),
             _meaning(
                 "only calls that have this in their id, their carrier's ids, their caller's address, a value of their "
-                "metadata, or the id of their key; a telephone number is found however it is written"
+                "metadata, their trace, or the id of their key; a telephone number is found however it is written"
             ),
         ]
         | None

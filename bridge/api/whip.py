@@ -30,7 +30,7 @@ from bridge.api.shapes import CallQuery
 from bridge.calls.handles import CallAnswer
 from bridge.calls.keys import Grant
 from bridge.calls.service import MAX_OFFER_BYTES, CallService
-from bridge.context import address_of
+from bridge.context import TraceContext, address_of
 from bridge.errors import BadOffer, BadRequest, NotAcceptable, NotTheMediaType
 
 __all__ = [
@@ -101,7 +101,8 @@ def whip_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route
             raise BadRequest("'intent' is transcription, or absent.", param="intent")
         update = TRANSCRIPTION if intent is not None and grant.config is None else None
         terms = terms_of(grant, update, model=query.get("model"), dialect=grant.dialect)
-        answer = await calls.open_to_publish(replace(terms, caller=address_of(request.client)), sdp)
+        terms = replace(terms, caller=address_of(request.client), trace=TraceContext.of(request.headers))
+        answer = await calls.open_to_publish(terms, sdp)
         return answered(answer, f"{_WHIP}/{answer.call_id}", turn.link_headers(grant.key_id))
 
     async def options(request: Request) -> Response:

@@ -31,7 +31,15 @@ class CallRecord:
     def of(cls, context: CallContext, key_id: str) -> "CallRecord":
         """That of the call that ``context`` is of; what a caller may make as long as it likes is cut."""
         metadata = [value[:_MAX_SEARCHED_CHARS] for value in context.metadata.values() if value not in context.secrets]
-        texts = (context.session_id, key_id, context.caller, *context.carrier_ids.values(), *metadata[:_MAX_METADATA])
+        trace_id = "" if context.trace is None else context.trace.trace_id
+        texts = (
+            context.session_id,
+            trace_id,
+            key_id,
+            context.caller,
+            *context.carrier_ids.values(),
+            *metadata[:_MAX_METADATA],
+        )
         return cls(call_id=context.call_id, key_id=key_id, found_by=tuple(filter(None, texts)))
 
     def is_found_by(self, query: str) -> bool:

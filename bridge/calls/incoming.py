@@ -82,7 +82,13 @@ class WaitingCalls:
         waiting = self._calls[context.call_id] = WaitingCall(context, terms, transport, phone, reservation)
         context.logger("calls").info("call.incoming", transport=transport, wait_s=wait_s, **context.origin)
         self._registry.events.publish(
-            CallIncoming(call_id=context.call_id, transport=transport, sip_headers=list(sip_headers), seconds=wait_s)
+            CallIncoming(
+                call_id=context.call_id,
+                transport=transport,
+                sip_headers=list(sip_headers),
+                seconds=wait_s,
+                traceparent=context.trace_headers.get("traceparent"),
+            )
         )
         return waiting
 

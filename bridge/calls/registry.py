@@ -20,7 +20,7 @@ from bridge.calls.notes import CallNotes, restore
 from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
 from bridge.calls.terms import Terms
-from bridge.context import CallContext
+from bridge.context import CallContext, TraceContext
 from bridge.session.budget import KeepLimits
 from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
@@ -91,6 +91,8 @@ class Registry:
         """
         self.default_model = default_model
         """Of a call that names none."""
+        self.new_trace: Callable[[TraceContext | None], TraceContext | None] = lambda asked: asked
+        """A new call's place in a trace, from that of the request; without tracing of our own it is the same."""
         self.admission = Admission(
             max_calls=limits.max_calls,
             reserved_calls=limits.reserved_calls,
@@ -171,6 +173,7 @@ class Registry:
             carrier_ids=dict(terms.carrier_ids),
             metadata=dict(terms.metadata),
             secrets=terms.secrets,
+            trace=self.new_trace(terms.trace),
         )
 
     def open(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bridge.calls.keys import API_KEY_ID
+from bridge.context import TraceContext
 from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
 from bridge.wire.stats import CallWarning, Dialect
 
@@ -38,6 +39,8 @@ class Terms:
     """Keys that the caller presses are written into the conversation."""
     caller: str = ""
     """``host:port`` from which the call is asked for."""
+    trace: TraceContext | None = None
+    """Of the request that asks for the call."""
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
     """What a carrier calls the call."""
     secrets: tuple[str, ...] = field(default=(), repr=False)

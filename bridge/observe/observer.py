@@ -1,8 +1,11 @@
 """All that is observed of one daemon, put together: what subscribes, and what is served of it."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -18,10 +21,14 @@ from bridge.observe.metrics import Metrics
 from bridge.observe.readiness import READY, Probe, Readying, disk_probe
 from bridge.observe.recordings import families_of_recordings
 from bridge.observe.requests import CountRequests
+from bridge.observe.tracing import CallTracing, wants_content
 from bridge.observe.webhook_request import deliver, key_of
 from bridge.observe.webhook_store import Delivery
 from bridge.observe.webhooks import Webhooks
 from bridge.wire.stats import DaemonStats, RecordingsStats
+
+if TYPE_CHECKING:
+    from bridge.observe.otlp import OtlpSpans
 
 __all__ = ["OPERATIONS", "Observer"]
 
@@ -66,6 +73,9 @@ class Observer:
         if record_dir is not None:
             probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._disk_thread)
         self._readying = Readying(daemon, probes)
+        self._otlp_endpoint = settings.otlp_endpoint
+        self._registry = registry
+        self._spans: OtlpSpans | None = None
         self.webhooks = _webhooks_of(settings, registry)
         """None if nobody is told."""
         if self.webhooks is not None:
@@ -73,6 +83,11 @@ class Observer:
             self.metrics.sources.append(self.webhooks.families)
 
     async def __aenter__(self) -> "Observer":
+        if self._otlp_endpoint is not None:
+            self._spans = spans = await _new_spans(self._otlp_endpoint)
+            self._registry.new_trace = spans.new_context
+            self._registry.events.subscribe(CallTracing(spans, self._registry.find, has_content=wants_content()))
+            self.metrics.sources.append(spans.families)
         if self.webhooks is not None:
             await self.webhooks.__aenter__()
         return self
@@ -80,6 +95,8 @@ class Observer:
     async def __aexit__(self, *exc_info: object) -> None:
         if self.webhooks is not None:
             await self.webhooks.__aexit__()
+        if self._spans is not None:
+            await self._spans.aclose()
         self._thread.shutdown(wait=False)
         self._disk_thread.shutdown(wait=False)
 
@@ -108,6 +125,11 @@ class Observer:
         return Starlette(routes=[self._exposition.route(_admit_all), self._readying.route(), live])
 
 
+async def _new_spans(endpoint: str) -> "OtlpSpans":
+    """Imported where it is wanted: it is an extra, and no small one."""
+    return await asyncio.to_thread(lambda: import_module("bridge.observe.otlp").OtlpSpans(endpoint))
+
+
 def _webhooks_of(settings: ObserveSettings, registry: Registry) -> Webhooks | None:
     if settings.webhook_queue is None or not settings.webhook_url:
         return None
@@ -121,6 +143,7 @@ def _webhooks_of(settings: ObserveSettings, registry: Registry) -> Webhooks | No
             keys=keys,
             timestamp=int(time.time()),
             allow_private=settings.webhook_private,
+            traceparent=delivery.traceparent,
         )
 
     return Webhooks(

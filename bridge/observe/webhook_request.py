@@ -58,7 +58,14 @@ def signature(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes)
 
 
 async def deliver(
-    url: str, event_id: str, body: bytes, *, keys: Sequence[bytes], timestamp: int, allow_private: bool
+    url: str,
+    event_id: str,
+    body: bytes,
+    *,
+    keys: Sequence[bytes],
+    timestamp: int,
+    allow_private: bool,
+    traceparent: str = "",
 ) -> str | None:
     """Sends one event once; what went wrong in a few words, None if the receiver has taken it (any status 2xx)."""
     try:
@@ -72,6 +79,8 @@ async def deliver(
                 "webhook-timestamp": str(timestamp),
                 "webhook-signature": signature(keys, event_id, timestamp, body),
             }
+            if traceparent:
+                headers["traceparent"] = traceparent
             name = {"sni_hostname": urlsplit(url).hostname}
             async with (
                 new_client(_TIMEOUT_S, headers, trust_env=False) as client,

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
 ) STRICT
 """
 _OWNER = "ALTER TABLE deliveries ADD COLUMN owner INTEGER NOT NULL DEFAULT 0"
+_TRACEPARENT = "ALTER TABLE deliveries ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''"
 _BUSY_S = 5.0
 
 
@@ -43,6 +44,8 @@ class Delivery:
     """Unix time."""
     attempts: int = 0
     """That have failed."""
+    traceparent: str = ""
+    """Of the trace that it is a part of, as the header says it."""
 
 
 class WebhookStore:
@@ -65,6 +68,8 @@ class WebhookStore:
             columns = [row[1] for row in self._file.execute("PRAGMA table_info(deliveries)")]
             if "owner" not in columns:
                 self._file.execute(_OWNER)
+            if "traceparent" not in columns:
+                self._file.execute(_TRACEPARENT)
             self._file.execute("COMMIT")
             self._lock = os.open(self._lock_of(self._owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -101,7 +106,7 @@ class WebhookStore:
 
     def _waiting(self, owner: int) -> list[Delivery]:
         rows = self._file.execute(
-            "SELECT number, url, subject, event_id, type, body, created_at, attempts FROM deliveries "
+            "SELECT number, url, subject, event_id, type, body, created_at, attempts, traceparent FROM deliveries "
             "WHERE died_at IS NULL AND owner = ? ORDER BY number",
             (owner,),
         )
@@ -131,9 +136,18 @@ class WebhookStore:
         try:
             for one in deliveries:
                 cursor = self._file.execute(
-                    "INSERT INTO deliveries (url, subject, event_id, type, body, created_at, owner) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (one.url, one.subject, one.event_id, one.type, one.body, one.created_at, self._owner),
+                    "INSERT INTO deliveries (url, subject, event_id, type, body, created_at, owner, traceparent) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        one.url,
+                        one.subject,
+                        one.event_id,
+                        one.type,
+                        one.body,
+                        one.created_at,
+                        self._owner,
+                        one.traceparent,
+                    ),
                 )
                 one.number = cursor.lastrowid or 0
         except BaseException:

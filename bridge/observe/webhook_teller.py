@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.context import CallContext
 from bridge.session.session import Session
 from bridge.wire.own_events import (
     CallClosed,
@@ -29,6 +30,8 @@ class Telling:
     type: str
     subject: str
     data: Mapping[str, Any]
+    traceparent: str = ""
+    """Of the call, as the header says it."""
 
 
 class WebhookTeller:
@@ -43,16 +46,18 @@ class WebhookTeller:
         match event:
             case CallOpened(call=call):
                 session = self._calls[call.id] = self._find(call.id)
-                return Telling("call.opened", call.id, _known(call, session.context.secrets))
-            case CallIncoming(call_id=call_id, sip_headers=headers):
+                return Telling(
+                    "call.opened", call.id, _known(call, session.context.secrets), _traceparent(session.context)
+                )
+            case CallIncoming(call_id=call_id, sip_headers=headers, traceparent=traceparent):
                 data = {"call_id": call_id, "sip_headers": msgspec.to_builtins(headers)}
-                return Telling("realtime.call.incoming", call_id, data)
+                return Telling("realtime.call.incoming", call_id, data, traceparent or "")
             case CallClosed(call_id=call_id):
                 session = self._calls.pop(call_id)
                 stats = msgspec.to_builtins(session.stats())
                 stats["metadata"] = _without(stats["metadata"], session.context.secrets)
                 ending = {"call_id": call_id, "result": str(event.result), "reason": event.reason}
-                return Telling("call.closed", call_id, {**ending, "stats": stats})
+                return Telling("call.closed", call_id, {**ending, "stats": stats}, _traceparent(session.context))
             case RecordingEnded(awaits_upload=True):  # it is told when it can be had
                 return None
             case RecordingEnded(call_id=call_id, error=error):
@@ -88,3 +93,7 @@ def _without(metadata: Mapping[str, str], secrets: Iterable[str]) -> dict[str, s
     """Less what opens a door."""
     hidden = frozenset(secrets)
     return {name: value for name, value in metadata.items() if value not in hidden}
+
+
+def _traceparent(context: CallContext) -> str:
+    return context.trace_headers.get("traceparent", "")

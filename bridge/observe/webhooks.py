@@ -148,7 +148,10 @@ class Webhooks:
         event_id, now = new_id("evt"), self._wall_clock()
         event = {"id": event_id, "object": "event", "created_at": int(now), "type": kind, "data": telling.data}
         body = msgspec.json.encode(event)
-        deliveries = [Delivery(0, url, telling.subject, event_id, kind, body, now) for url in self._urls]
+        deliveries = [
+            Delivery(0, url, telling.subject, event_id, kind, body, now, traceparent=telling.traceparent)
+            for url in self._urls
+        ]
         self.stats.waiting += len(deliveries)
 
         def written(future: "Future[None]") -> None:

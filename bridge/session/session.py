@@ -328,6 +328,7 @@ class Session:
             legs=self._bearers(),
             peer=None if leg is None else leg.stats(),
             upstream=self._upstream.stats(),
+            trace_id=None if info.context.trace is None else info.context.trace.trace_id,
             key_id=info.key_id,
             setup_ms=self.lifetime.setup_ms,
             dropped_events=self.audience.dropped_events,

@@ -20,7 +20,7 @@ from bridge.calls.keys import Grant, KeyStore, redeem_telephone_key
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
 from bridge.config import TelephonySettings
-from bridge.context import CallContext
+from bridge.context import CallContext, TraceContext
 from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized, UnknownCall
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
@@ -159,7 +159,7 @@ class CarrierCalls:
             leg = self._legs.get(key)
             if leg is None:
                 self._require_new(key)
-                terms = self._terms(grant, started, trust.session, caller=line.sender)
+                terms = self._terms(grant, started, trust.session, line)
                 if trust.grant is None and self._settings.has_to_wait(key[0]):  # else the application asked for it
                     return await self._ring(key, line, started, terms)
                 leg = self._new_leg(key, line, started, await self._calls.open_with_carrier(terms, Transport(key[0])))
@@ -304,7 +304,7 @@ class CarrierCalls:
             )
         return await redeem_telephone_key(self._keys, token)
 
-    def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, *, caller: str) -> Terms:
+    def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, line: CarrierLine) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
         chosen: dict[str, Any] = {name: given[name] for name in self._settings.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)
@@ -313,19 +313,21 @@ class CarrierCalls:
             input=AudioInput(format=inbound),
             output=AudioOutput(format=outbound, voice=chosen.pop("voice", UNSET)),
         )
+        metadata = {
+            **grant.metadata,
+            **dict(list(given.items())[:_MAX_PARAMETERS]),
+            "carrier_call_id": started.call[:256],
+        }
         return Terms(
             config=grant.config,
             update=(session or _NOTHING).with_update(SessionRequest.of(SessionConfig(audio=audio, **chosen))),
             key_id=grant.key_id,
             max_duration_s=grant.max_duration_s,
             idle_timeout_s=grant.idle_timeout_s,
-            metadata={
-                **grant.metadata,
-                **dict(list(given.items())[:_MAX_PARAMETERS]),
-                "carrier_call_id": started.call[:256],
-            },
+            metadata=metadata,
+            trace=TraceContext.of(metadata) or line.trace,
             dtmf_items=self._settings.dtmf_items,
-            caller=caller,
+            caller=line.sender,
             carrier_ids={name: value[:_MAX_SHOWN] for name, value in started.ids.items() if value},
             secrets=() if started.token is None else (started.token,),
         )

@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
-from bridge.context import CallContext
+from bridge.context import CallContext, TraceContext
 from bridge.errors import BadRequest, BridgeError, PeerError, PeerLost
 from bridge.media.contracts import PhoneOwner
 from bridge.media.playback import Heard, Part, Played
@@ -88,12 +88,21 @@ _NEXT: dict[LegState, frozenset[LegState]] = {
 class CarrierLine:
     """A connection and the dialect that is spoken on it."""
 
-    def __init__(self, dialect: said.CarrierDialect, connection: Connection, *, sender: str = "") -> None:
+    def __init__(
+        self,
+        dialect: said.CarrierDialect,
+        connection: Connection,
+        *,
+        sender: str = "",
+        trace: TraceContext | None = None,
+    ) -> None:
         self.dialect = dialect
         self.has_flow = True
         """The carrier takes sound for now."""
         self.sender = sender
         """The address at the other end, for the log."""
+        self.trace = trace
+        """Of the request that opened it."""
         self._connection = connection
 
     def write(self, messages: list[str | bytes]) -> None:

@@ -24,7 +24,7 @@ from bridge.api.secrets import read_request
 from bridge.api.socket import SocketSink
 from bridge.calls.service import CallService
 from bridge.config import Section, ServerSettings, TelephonySettings
-from bridge.context import CallContext, address_of
+from bridge.context import CallContext, TraceContext, address_of
 from bridge.errors import BadRequest, BridgeError, error_body
 from bridge.ports import Ports
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
@@ -244,7 +244,7 @@ class Telephony:
                 return None
             raise ConnectionResetError
 
-        line = CarrierLine(dialect, sink, sender=sender)
+        line = CarrierLine(dialect, sink, sender=sender, trace=TraceContext.of(websocket.headers))
         await self.calls.carry(line, receive, trust, on_answered=lambda context: sink.let_in())
 
     async def _describe(self, request: Request) -> Response:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from bridge.api.body import read_body
 from bridge.api.operation import Operation
 from bridge.calls.keys import Grant, KeyPurpose
-from bridge.context import address_of
+from bridge.context import TraceContext, address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.telephony.carrier import TELEPHONY, CarrierHost, HttpEndpoint
 from bridge.wire.ids import new_id
@@ -27,12 +27,13 @@ _MAX_BODY_BYTES = 65_536
 _MAX_FIELDS = 200
 
 
-async def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False) -> str:
+async def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False, trace: TraceContext | None = None) -> str:
     """A single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
 
-    With ``is_plain`` it has letters and digits alone.
+    With ``is_plain`` it has letters and digits alone. The stream's call is a part of ``trace``.
     """
-    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True)
+    metadata = {} if trace is None else trace.headers
+    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True, metadata=metadata)
     await host.calls.require_room(grant.key_id)
     return await host.keys.store.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
 
@@ -76,7 +77,7 @@ def webhook(
             call, sender = fields.get(call_field, ""), address_of(request.client)
             host.carrier_calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
             raise
-        token = await new_stream_token(host, is_plain=is_token_plain)
+        token = await new_stream_token(host, is_plain=is_token_plain, trace=TraceContext.of(request.headers))
         return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
 
     operation = Operation(

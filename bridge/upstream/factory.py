@@ -113,7 +113,9 @@ class UpstreamFactory:
         timeout_s = plan.policy.connect_s
         model = info.model if info.names_model else plan.default_model_of(target)
         if target.transport is Transport.WEBSOCKET:
-            return WebSocketLine(target, model, timeout_s=timeout_s, is_transcription=info.is_transcription)
+            return WebSocketLine(
+                target, model, timeout_s=timeout_s, is_transcription=info.is_transcription, context=info.context
+            )
         return WebRtcLine(
             target,
             model,

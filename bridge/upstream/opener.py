@@ -102,11 +102,14 @@ class LineOpener:
         )
         tally = self._tally(target)
         tally.dials += 1
+        call_id, now = self._context.call_id, asyncio.get_running_loop().time
+        began = now()
         try:
             created = await managed.open(session, group, within_s=self._policy.connect_s)
-        except UpstreamError:  # a caller who hangs up meanwhile is no failure of the target's
-            tally.failures += 1
+        except UpstreamError as failure:  # a caller who hangs up meanwhile is no failure of the target's
+            tally.dialled(call_id, now() - began, failure)
             raise
+        tally.dialled(call_id, now() - began)
         tally.answer()
         return OpenedLine(managed, created)
 

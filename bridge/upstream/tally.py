@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bridge.errors import UpstreamError
-from bridge.wire.own_events import UpstreamDown, UpstreamUp
+from bridge.wire.own_events import UpstreamDialled, UpstreamDown, UpstreamUp
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import TargetStats
 
@@ -28,6 +28,12 @@ class TargetTally:
         self._name = name
         self._tell = tell
         self._down: str | None = None
+
+    def dialled(self, call_id: str, seconds: float, failure: UpstreamError | None = None) -> None:
+        """A try to open a connection for a call is over, with ``failure`` or a session."""
+        code = None if failure is None else failure.code
+        self.failures += 0 if failure is None else 1
+        self._tell(UpstreamDialled(call_id=call_id, upstream=self._name, seconds=round(seconds, 4), code=code))
 
     def give_up(self, error: UpstreamError) -> None:
         """Counts a call that goes on without it. If it refused only what that call asked for, it is not down."""

@@ -51,7 +51,9 @@ class WebRtcLine:
         context: CallContext,
         is_transcription: bool = False,
     ) -> None:
-        self._offers = _Offers(target, model, is_transcription=is_transcription, timeout_s=timeout_s)
+        self._offers = _Offers(
+            target, model, is_transcription=is_transcription, timeout_s=timeout_s, headers=context.trace_headers
+        )
         self._context = context
         self._tongue = Tongue(target.profile)
         self._runner = runner
@@ -213,15 +215,18 @@ class WebRtcLine:
 class _Offers:
     """Posts an offer to the service, as its profile wants it."""
 
-    def __init__(self, target: Target, model: str, *, is_transcription: bool, timeout_s: float) -> None:
+    def __init__(
+        self, target: Target, model: str, *, is_transcription: bool, timeout_s: float, headers: dict[str, str]
+    ) -> None:
         self._target = target
+        self._headers = headers
         self._address = target.address(model, is_transcription=is_transcription)
         self._is_transcription = is_transcription
         self._timeout_s = timeout_s
 
     async def post(self, sdp: str) -> bytes:
         """Posts the offer; returns the answer. Raises ``UpstreamError``."""
-        headers = {**self._target.headers, "Accept": "application/sdp"}
+        headers = {**self._target.headers, **self._headers, "Accept": "application/sdp"}
         request: dict[str, Any] = {"content": sdp.encode()}
         if self._is_transcription and self._target.profile.dialect == "ga":  # where beta has the URL's intent alone
             session = encode({"type": "transcription"})

@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
+from bridge.context import CallContext
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
 from bridge.names import until_answered
@@ -49,7 +50,19 @@ class WebSocketLine:
     plays = False
     passage = None
 
-    def __init__(self, target: Target, model: str, *, timeout_s: float, is_transcription: bool = False) -> None:
+    def __init__(
+        self,
+        target: Target,
+        model: str,
+        *,
+        timeout_s: float,
+        is_transcription: bool = False,
+        context: CallContext | None = None,
+    ) -> None:
+        """``context`` is of the call that it is for; without it the service learns of no trace."""
+        self._headers = {**target.headers, **({} if context is None else context.trace_headers)}
+        if target.profile.dialect == "beta":
+            self._headers["OpenAI-Beta"] = "realtime=v1"
         self._target = target
         self._address = target.address(model, is_transcription=is_transcription)
         self._tongue = Tongue(target.profile)
@@ -70,9 +83,7 @@ class WebSocketLine:
             connection = await _Connect(
                 self._address,
                 create_connection=SlicedConnection,
-                additional_headers=self._target.headers | {"OpenAI-Beta": "realtime=v1"}
-                if self._target.profile.dialect == "beta"
-                else self._target.headers,
+                additional_headers=self._headers,
                 ssl=TLS if self._target.url.startswith("wss:") else None,
                 compression=None,
                 max_size=_MAX_MESSAGE_BYTES,

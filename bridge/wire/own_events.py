@@ -18,6 +18,7 @@ __all__ = [
     "RecordingEnded",
     "RecordingStarted",
     "RecordingUploaded",
+    "UpstreamDialled",
     "UpstreamDown",
     "UpstreamUp",
     "server_event_types",
@@ -40,6 +41,8 @@ class CallIncoming(ServerEvent, kw_only=True, tag="bridge.call.incoming"):
     transport: Transport
     sip_headers: list[SipHeader]
     seconds: float
+    traceparent: str | None = None
+    """The call's place in a trace (W3C Trace Context), if it has one."""
 
 
 class CallSettled(ServerEvent, kw_only=True, tag="bridge.call.settled"):
@@ -119,6 +122,18 @@ class RecordingUploaded(ServerEvent, kw_only=True, tag="bridge.recording.uploade
     seconds: float | None
     files: list[str]
     urls: list[str]
+
+
+class UpstreamDialled(ServerEvent, kw_only=True, tag="bridge.upstream.dialled"):
+    """A call has tried to open a connection to an upstream of the settings; for those who watch calls.
+
+    ``seconds`` is how long that took, and ``code`` why it failed; null if the upstream has given the call its session.
+    """
+
+    call_id: str
+    upstream: str
+    seconds: float
+    code: str | None = None
 
 
 class UpstreamDown(ServerEvent, kw_only=True, tag="bridge.upstream.down"):

@@ -263,6 +263,7 @@ class CallStats(Struct, frozen=True, kw_only=True):
     legs: list[BearerStats]
     peer: Annotated[LegStats | None, Meta(description="the `quality` of the leg, if there is one")]
     upstream: UpstreamStats
+    trace_id: Annotated[str | None, Meta(description="of the distributed trace that the call is a part of")] = None
     key_id: Annotated[str, Meta(description="of the key that opened it; `api` for an API key")]
     setup_ms: Annotated[int | None, Meta(description="from the request until sound could flow; null before that")]
     dropped_events: Annotated[int, Meta(description="left out for slow listeners, those included that are gone")]

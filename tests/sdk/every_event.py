@@ -68,6 +68,8 @@ BETA_NAMES: dict[str, str | None] = {
     "bridge.call.opened": "bridge.call.opened",
     "bridge.recording.started": "bridge.recording.started",
     "bridge.recording.ended": "bridge.recording.ended",
+    "bridge.recording.uploaded": "bridge.recording.uploaded",
+    "bridge.upstream.dialled": "bridge.upstream.dialled",
     "bridge.upstream.down": "bridge.upstream.down",
     "bridge.upstream.up": "bridge.upstream.up",
     "bridge.call.closed": "bridge.call.closed",
@@ -200,6 +202,7 @@ def every_server_event() -> dict[str, server.ServerEvent]:
         own.RecordingUploaded(
             call_id="rtc_1", recording_id="rec_1", reason="server_killed", seconds=None, files=["a"], urls=["s3://b/a"]
         ),
+        own.UpstreamDialled(call_id="rtc_1", upstream="cloud", seconds=0.2),
         own.UpstreamDown(upstream="cloud", code="upstream_lost"),
         own.UpstreamUp(upstream="cloud"),
         own.CallLost(call_id="rtc_1", reason="peer_lost", seconds=30.0),

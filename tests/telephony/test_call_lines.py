@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from bridge.context import CallContext
+from bridge.context import CallContext, TraceContext
 from bridge.log import configure
 from bridge.webrtc.dial import dial
 from bridge.webrtc.runner import PeerRunner
@@ -52,6 +52,7 @@ _PROCESS_LOGGERS = {
     "engine.speech_server",
     "log",
     "observe.load",
+    "observe.otlp",
     "observe.readiness",
     "observe.webhooks",
     "recording.recorder",
@@ -216,9 +217,10 @@ def test_a_telephone_number_is_not_written_down() -> None:
 
 def test_a_trace_is_on_the_lines_as_well(lines: io.StringIO) -> None:
     """A call that is a part of a trace names both."""
-    CallContext(call_id="rtc_1", session_id="sess_1", trace_id="0af7651916cd43dd").logger("session").info("call.lost")
+    trace = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    CallContext(call_id="rtc_1", session_id="sess_1", trace=trace).logger("session").info("call.lost")
     [line] = _read(lines)["call.lost"]
-    assert (line["call_id"], line["trace_id"]) == ("rtc_1", "0af7651916cd43dd")
+    assert (line["call_id"], line["trace_id"]) == ("rtc_1", "0af7651916cd43dd8448eb211c80319c")
 
 
 def test_whoever_works_for_a_call_has_its_logger() -> None:

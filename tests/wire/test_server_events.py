@@ -180,7 +180,7 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
     (
         own.CallIncoming(call_id="rtc_1", transport=Transport("twilio"), sip_headers=[], seconds=20.0),
         "bridge.call.incoming",
-        {"call_id", "transport", "sip_headers", "seconds"},
+        {"call_id", "transport", "sip_headers", "seconds", "traceparent"},
     ),
     (
         own.CallSettled(call_id="rtc_1", transport=Transport("twilio"), outcome=IncomingOutcome.EXPIRED),
@@ -188,6 +188,11 @@ EVERY_EVENT: list[tuple[ServerEvent, str, set[str]]] = [
         {"call_id", "transport", "outcome", "status_code"},
     ),
     (own.CallOpened(call=CALL_STATS), "bridge.call.opened", {"call"}),
+    (
+        own.UpstreamDialled(call_id="rtc_1", upstream="cloud", seconds=0.2),
+        "bridge.upstream.dialled",
+        {"call_id", "upstream", "seconds", "code"},
+    ),
     (own.UpstreamDown(upstream="cloud", code="upstream_lost"), "bridge.upstream.down", {"upstream", "code"}),
     (own.UpstreamUp(upstream="cloud"), "bridge.upstream.up", {"upstream"}),
     (
