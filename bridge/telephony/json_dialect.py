@@ -9,6 +9,7 @@ field), ``<name>`` (of a mark), ``<key>``, ``<type>`` and ``<rate>`` (of the ans
 
 import json
 from binascii import b2a_base64
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,6 +23,7 @@ from bridge.telephony.dialect import (
     TOKEN_PARAMETER,
     CallStarted,
     CarrierEvent,
+    CarrierReply,
     Ended,
     MarkPlayed,
     Traits,
@@ -38,6 +40,7 @@ __all__ = ["JsonDialect", "JsonSpec", "Meaning", "Path", "path"]
 
 _PAYLOAD = "<payload>"
 _MAX_SHOWN = 64
+_MAX_MARKS = 1000  # without a name; nobody plays so far ahead
 _MAX_HELD = 10  # messages behind a gap: 200 ms at the usual 20 ms each
 
 Path = tuple[str, ...]
@@ -125,9 +128,13 @@ class JsonSpec:
     """What is shown of it."""
 
     # Texts to the carrier
+    accept: tuple[str, ...] = ()
+    """What it waits for when the start was taken."""
     sound: str = ""
     set_mark: str = ""
-    clear_all: str = ""
+    are_marks_nameless: bool = False
+    """They are told in their order, without a name."""
+    clear_all: tuple[str, ...] = ()
     hang_up: str = ""
     hang_up_if: str = ""
     """A path in the start: only those that have it know the word."""
@@ -156,14 +163,12 @@ class JsonDialect:
         self._query = dict(query or {})
         self._of_upgrade = dict(of_upgrade or {})
         self._is_started = False
-        self._stream = self._stream_field = ""
-        self._slots: dict[str, str] = {}
-        self._head = self._tail = ""
-        self._answer_format: AudioFormat | None = None
+        self._stream = ""
         self._can_hang_up = False
-        self._chunks = self._sent_bytes = 0
         self._order = _Order()
-        self._fill(next(iter(spec.encodings.values())) or pcm16_at(spec.default_hz))
+        self._marks = deque[str](maxlen=_MAX_MARKS)
+        """Those that have no name at the carrier, and are still to be told."""
+        self._texts = _Texts(spec, next(iter(spec.encodings.values())) or pcm16_at(spec.default_hz))
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """What a message means; sound that is numbered comes out in its order."""
@@ -214,7 +219,7 @@ class JsonDialect:
             case Meaning.SOUND:
                 return self._sound(said)
             case Meaning.PLAYED:
-                mark = _first(said, spec.mark)
+                mark = self._next_mark() if spec.are_marks_nameless else _first(said, spec.mark)
                 return [MarkPlayed(mark)] if isinstance(mark, str) else [Trouble("malformed_message")]
             case Meaning.KEY:
                 key = _text(_first(said, spec.key))
@@ -242,12 +247,14 @@ class JsonDialect:
         token = parameters.pop(TOKEN_PARAMETER, None) or _first_text(said, spec.tokens) or self._token
         self._is_started, self._stream = True, stream
         named = (place for place in spec.stream if _text(_at(said, path(place))))
-        self._stream_field = next(named, "").rpartition(".")[2]
+        field = next(named, "").rpartition(".")[2]
         self._can_hang_up = not spec.hang_up_if or _at(said, path(spec.hang_up_if)) is not None
-        self._fill(answer_format or audio_format)
+        self._texts = _Texts(spec, answer_format or audio_format, stream=stream, field=field)
         call = _first_text(said, spec.call) or stream or new_id("call")
         ids = {name: _first_text(said, places) or "" for name, places in spec.ids.items()}
-        return [CallStarted(call, audio_format, parameters, token, answer_format, ids)]
+        started = CallStarted(call, audio_format, parameters, token, answer_format, ids)
+        accepted = tuple(text for template in spec.accept for text in self._texts.message(template))
+        return [started, CarrierReply(accepted)] if accepted else [started]
 
     def _parameters(self, said: dict[str, Any]) -> dict[str, str]:
         spec = self._spec
@@ -303,45 +310,20 @@ class JsonDialect:
 
     # To the carrier
 
-    def _fill(self, audio_format: AudioFormat) -> None:
-        """What is the same in all texts of this stream."""
-        self._answer_format = audio_format
-        rate = str(audio_format.rate_hz)
-        of_type = self._spec.types.get(audio_format.media_type, "").replace("<rate>", rate)
-        self._slots = {
-            "<sid>": _quoted(self._stream_field),
-            "<stream>": _quoted(self._stream),
-            "<type>": _quoted(of_type),
-            "<rate>": rate,
-        }
-        self._head, _, self._tail = self._filled(self._spec.sound).partition(_PAYLOAD)
-
-    def _filled(self, text: str, **more: str) -> str:
-        for slot, value in self._slots.items():
-            text = text.replace(slot, value)
-        for name, value in more.items():
-            text = text.replace(f"<{name}>", value)
-        return text
-
     def encode_sound(self, sound: bytes) -> str | bytes:
         """Whole frames of the answer."""
-        if self._spec.is_sound_binary:
-            return sound
-        head = self._head
-        if "<chunk>" in head:
-            self._chunks += 1
-            ms = self._answer_format.ms_of(self._sent_bytes) if self._answer_format is not None else 0
-            head = head.replace("<chunk>", str(self._chunks)).replace("<ms>", str(ms))
-            self._sent_bytes += len(sound)
-        return f"{head}{b2a_base64(sound, newline=False).decode()}{self._tail}"
+        return sound if self._spec.is_sound_binary else self._texts.sound(sound)
 
     def encode_mark(self, name: str) -> list[str | bytes]:
         """Echoed when all before it has been played; nothing if the carrier has no marks."""
-        return self._messages(self._spec.set_mark, name=_quoted(name))
+        if self._spec.are_marks_nameless:
+            self._marks.append(name)
+        return self._texts.message(self._spec.set_mark, name=_quoted(name))
 
     def encode_clear(self) -> list[str | bytes]:
         """Empties the carrier's buffer."""
-        return self._messages(self._spec.clear_all)
+        self._marks.clear()
+        return [text for template in self._spec.clear_all for text in self._texts.message(template)]
 
     def encode_answer(self) -> list[str | bytes]:
         """The carrier has answered already."""
@@ -349,14 +331,56 @@ class JsonDialect:
 
     def encode_hang_up(self) -> list[str | bytes]:
         """The carrier's word for it, if it has one."""
-        return self._messages(self._spec.hang_up) if self._can_hang_up else []
+        return self._texts.message(self._spec.hang_up) if self._can_hang_up else []
 
     def encode_key(self, key: str) -> list[str | bytes]:
         """Lets the caller's side hear a key; nothing if the carrier has no word for it."""
-        return self._messages(self._spec.send_key, key=_quoted(key))
+        return self._texts.message(self._spec.send_key, key=_quoted(key))
 
-    def _messages(self, text: str, **slots: str) -> list[str | bytes]:
+    def _next_mark(self) -> str:
+        """The mark that was set longest ago; one that nobody waits for has no name."""
+        return self._marks.popleft() if self._marks else ""
+
+
+class _Texts:
+    """The texts that one stream's carrier gets: what is the same in all of them is filled in once.
+
+    ``field`` is how the carrier calls the id of the ``stream``.
+    """
+
+    def __init__(self, spec: JsonSpec, audio_format: AudioFormat, *, stream: str = "", field: str = "") -> None:
+        rate = str(audio_format.rate_hz)
+        of_type = spec.types.get(audio_format.media_type, "").replace("<rate>", rate)
+        self._slots = {
+            "<sid>": _quoted(field),
+            "<stream>": _quoted(stream),
+            "<type>": _quoted(of_type),
+            "<rate>": rate,
+        }
+        self._head, _, self._tail = self._filled(spec.sound).partition(_PAYLOAD)
+        self._format = audio_format
+        self._chunks = self._sent_bytes = 0
+
+    def message(self, text: str, **slots: str) -> list[str | bytes]:
+        """One of the spec's texts; none if the carrier has no such word."""
         return [self._filled(text, **slots)] if text else []
+
+    def sound(self, sound: bytes) -> str:
+        """The text that plays it, numbered if the carrier wants that."""
+        head = self._head
+        if "<chunk>" in head:
+            self._chunks += 1
+            head = head.replace("<chunk>", str(self._chunks))
+            head = head.replace("<ms>", str(self._format.ms_of(self._sent_bytes)))
+            self._sent_bytes += len(sound)
+        return f"{head}{b2a_base64(sound, newline=False).decode()}{self._tail}"
+
+    def _filled(self, text: str, **more: str) -> str:
+        for slot, value in self._slots.items():
+            text = text.replace(slot, value)
+        for name, value in more.items():
+            text = text.replace(f"<{name}>", value)
+        return text
 
 
 class _Order:

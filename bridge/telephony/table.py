@@ -8,6 +8,7 @@ from bridge.telephony.audiohook.carrier import AUDIOHOOK
 from bridge.telephony.audiosocket.carrier import AUDIOSOCKET
 from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.carrier import Carrier
+from bridge.telephony.elks.carrier import ELKS
 from bridge.telephony.exotel.carrier import EXOTEL
 from bridge.telephony.genesys.carrier import GENESYS
 from bridge.telephony.infobip.carrier import INFOBIP
@@ -31,6 +32,7 @@ CARRIERS: tuple[Carrier[Any], ...] = (
     ACS,
     BANDWIDTH,
     EXOTEL,
+    ELKS,
     GENESYS,
     AUDIOHOOK,
     ASTERISK,

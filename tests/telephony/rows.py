@@ -176,6 +176,18 @@ ROWS: dict[str, Row] = {
             ),
         ),
         Row(
+            name="elks",
+            is_secret_shown=True,
+            settings={"elks_secret": ("elk-secret",)},
+            secret="elk-secret",
+            keys="",
+            has_word=True,
+            garbage=(
+                "", "{", "null", '{"t":"whatever"}', '{"t":"audio"}', '{"t":"audio","data":"%"}', '{"event":"audio"}',
+                '{"t":"hello"}', '{"t":"sync"}', b"\x00", "x" * 70_000,
+            ),
+        ),
+        Row(
             name="genesys",
             settings={"genesys_api_key": ("a2V5LTE=",), "genesys_client_secret": (_GENESYS_SECRET,)},
             secret=f"a2V5LTE=:{_GENESYS_SECRET}",

@@ -25,8 +25,10 @@ async def _converse(where: Any, pcm: bytes) -> Caller:
 
 async def test_speech_through_each_dialect(open_daemon: Daemon, short_pcm: bytes) -> None:
     """The embedded engine hears it and speaks it back, intelligibly; where the carrier buffers, no frame is late."""
-    async with asyncio.TaskGroup() as tasks:
-        calls = {name: tasks.create_task(_converse(dialling(open_daemon, name), short_pcm)) for name in CARRIERS}
+    calls: dict[str, asyncio.Task[Caller]] = {}
+    for half in (CARRIERS[::2], CARRIERS[1::2]):  # callers and bridge share one loop: not all of them at once
+        async with asyncio.TaskGroup() as tasks:
+            calls |= {name: tasks.create_task(_converse(dialling(open_daemon, name), short_pcm)) for name in half}
     for name, call in calls.items():
         caller = call.result()
         if not ROWS[name].has_buffer:

@@ -6,6 +6,7 @@ from bridge.client.carriers.audiosocket import AUDIOSOCKET
 from bridge.client.carriers.bandwidth import BANDWIDTH
 from bridge.client.carriers.contract import SimulatedCarrier
 from bridge.client.carriers.dialling import Dialling, Simulator, Wire
+from bridge.client.carriers.elks import ELKS
 from bridge.client.carriers.exotel import EXOTEL
 from bridge.client.carriers.genesys import GENESYS
 from bridge.client.carriers.jambonz import JAMBONZ
@@ -31,6 +32,7 @@ SIMULATORS: dict[str, Simulator] = {
         ACS,
         BANDWIDTH,
         EXOTEL,
+        ELKS,
         GENESYS,
         ASTERISK,
         AUDIOSOCKET,

@@ -37,5 +37,5 @@ ACS_DIALECT = JsonSpec(
     payload=("audiodata.data",),
     key=("dtmfdata.data",),
     sound='{"kind":"AudioData","audioData":{"data":"<payload>"},"stopAudio":null}',
-    clear_all='{"kind":"StopAudio","audioData":null,"stopAudio":{}}',
+    clear_all=('{"kind":"StopAudio","audioData":null,"stopAudio":{}}',),
 )

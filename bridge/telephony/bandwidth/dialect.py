@@ -39,7 +39,7 @@ BANDWIDTH_DIALECT = JsonSpec(
     payload=("payload",),
     track="track",
     sound='{"eventType":"playAudio","media":{"contentType":<type>,"payload":"<payload>"}}',
-    clear_all='{"eventType":"clear"}',
+    clear_all=('{"eventType":"clear"}',),
 )
 
 

@@ -48,7 +48,7 @@ EXOTEL_DIALECT = JsonSpec(
     sound='{"event":"media",<sid>:<stream>,"media":{"chunk":"<chunk>","timestamp":"<ms>","sequenceNumber":"<chunk>",'
     '"payload":"<payload>"}}',
     set_mark='{"event":"mark",<sid>:<stream>,"mark":{"name":<name>}}',
-    clear_all='{"event":"clear",<sid>:<stream>}',
+    clear_all=('{"event":"clear",<sid>:<stream>}',),
 )
 
 

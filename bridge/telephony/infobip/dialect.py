@@ -19,5 +19,5 @@ INFOBIP_DIALECT = replace(
     call=("callId", "call-id", "uuid"),
     ids={"callId": ("callId", "call-id", "uuid")},
     set_mark="",
-    clear_all="",
+    clear_all=(),
 )

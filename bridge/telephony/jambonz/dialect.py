@@ -41,7 +41,7 @@ JAMBONZ_DIALECT = JsonSpec(
     key=("dtmf", "digit"),
     mark=("data.name",),
     set_mark='{"type":"mark","data":{"name":<name>}}',
-    clear_all='{"type":"killAudio"}',
+    clear_all=('{"type":"killAudio"}',),
     hang_up='{"type":"disconnect"}',
 )
 

@@ -47,7 +47,7 @@ PLIVO_DIALECT = JsonSpec(
     complaint=("reason",),
     sound='{"event":"playAudio","media":{"contentType":<type>,"sampleRate":<rate>,"payload":"<payload>"}}',
     set_mark='{"event":"checkpoint","streamId":<stream>,"name":<name>}',
-    clear_all='{"event":"clearAudio","streamId":<stream>}',
+    clear_all=('{"event":"clearAudio","streamId":<stream>}',),
     send_key='{"event":"sendDTMF","dtmf":<key>}',
 )
 

@@ -56,5 +56,5 @@ TELNYX_DIALECT = JsonSpec(
     complaint=("payload.code", "payload.title"),
     sound='{"event":"media","media":{"payload":"<payload>"}}',
     set_mark='{"event":"mark","mark":{"name":<name>}}',
-    clear_all='{"event":"clear"}',
+    clear_all=('{"event":"clear"}',),
 )

@@ -38,7 +38,7 @@ VONAGE_DIALECT = JsonSpec(
     key=("digit", "dtmf.digit"),
     mark=("payload.name",),
     set_mark='{"action":"notify","payload":{"name":<name>}}',
-    clear_all='{"action":"clear"}',
+    clear_all=('{"action":"clear"}',),
 )
 
 

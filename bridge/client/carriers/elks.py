@@ -1,0 +1,74 @@
+"""46elks' real-time voice: nothing moves before ``listening`` and ``sending``, and ``sync`` has no name."""
+
+import json
+from uuid import uuid4
+
+from bridge.client.carriers.contract import BufferingCarrier, SimulatedCarrier, in_base64, text_of
+from bridge.client.carriers.dialling import Dialling, Simulator, Wire, open_socket
+from bridge.wire.audio import pcm16_at
+
+__all__ = ["ELKS", "ElksCarrier"]
+
+
+class ElksCarrier(BufferingCarrier):
+    """One call."""
+
+    def __init__(self, call_id: str) -> None:
+        super().__init__(pcm16_at(24000))
+        self._call_id = call_id
+        self._is_listened_to = self._is_sent_to = False
+
+    def start(self) -> list[str | bytes]:
+        """``hello``."""
+        return [text_of({"t": "hello", "callid": self._call_id, "from": "+15550001111", "to": "+15550002222"})]
+
+    def speak(self, sound: bytes) -> list[str | bytes]:
+        """``audio``, if anybody listens."""
+        return [text_of({"t": "audio", "data": in_base64(sound)})] if self._is_listened_to else []
+
+    def press(self, key: str) -> list[str | bytes]:
+        """No key is told."""
+        return []
+
+    def receive(self, message: str | bytes) -> list[str | bytes]:
+        """One of its six words."""
+        try:
+            match json.loads(message):
+                case {"t": "listening", "format": "pcm_24000"}:
+                    self._is_listened_to = True
+                case {"t": "sending", "format": "pcm_24000"}:
+                    self._is_sent_to = True
+                case {"t": "audio", "data": str(data)}:
+                    if self._is_sent_to:
+                        self.add(data)
+                    else:
+                        self.complaints.append("audio that is ignored")
+                case {"t": "sync"}:
+                    return self.echo(self.buffer.mark("sync"))
+                case {"t": "interrupt"}:
+                    self.buffer.clear()
+                    self._is_sent_to = False
+                case {"t": "bye"}:
+                    self.has_hung_up = True
+                case _:
+                    raise ValueError
+        except ValueError:
+            self.complaints.append(f"unknown message {str(message)[:60]}")
+        return []
+
+    def echo(self, marks: list[str]) -> list[str | bytes]:
+        """``sync`` for each."""
+        return [text_of({"t": mark}) for mark in marks]
+
+    def hang_up(self) -> list[str | bytes]:
+        """``bye``."""
+        return [text_of({"t": "bye", "reason": "hangup", "message": "Call finished"})]
+
+
+async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
+    """The number's ``voice_start`` has the secret in it."""
+    wire = await open_socket(f"{dialling.socket}?token={dialling.secret}", headers={})
+    return ElksCarrier(dialling.call or f"c{uuid4().hex}"), wire
+
+
+ELKS = Simulator(name="elks", variable="BRIDGE_ELKS_SECRET", connect=_connect)

@@ -1,0 +1,1 @@
+"""46elks' real-time voice."""

@@ -1,0 +1,21 @@
+"""46elks' settings."""
+
+from typing import Annotated, ClassVar
+
+from bridge.config.fields import Applies, Section, Text, setting
+
+__all__ = ["ElksSettings"]
+
+
+class ElksSettings(Section, frozen=True, kw_only=True):
+    """46elks' real-time voice."""
+
+    section: ClassVar[str] = "elks"
+    title: ClassVar[str] = "telephony: 46elks"
+
+    elks_secret: Annotated[
+        tuple[Text, ...],
+        setting(
+            Applies.LIVE, "what stands as `?token=` in a number's `voice_start`; opens its endpoint", is_secret=True
+        ),
+    ] = ()
