@@ -27,6 +27,8 @@ class CallTransfer(Protocol):
 class HttpTransfer:
     """A request to ``url``, in which ``{call}`` stands for the carrier's id of the call, with what ``body`` makes.
 
+    That is JSON, a form with ``is_form``, or XML if it is a text.
+
     It is sent once: a carrier that did not answer may have done it. ``authorize`` makes headers that are new each time.
     """
 
@@ -36,7 +38,7 @@ class HttpTransfer:
         url: str,
         headers: Mapping[str, str] | None = None,
         *,
-        body: Callable[[str], Mapping[str, Any]],
+        body: Callable[[str], Mapping[str, Any] | str],
         method: str = "POST",
         is_form: bool = False,
         authorize: Callable[[Client], Awaitable[Mapping[str, str]]] | None = None,
@@ -55,12 +57,16 @@ class HttpTransfer:
             raise BadRequest("The carrier's id of this call is none.", code="refer_failed", param="call_id")
         said = self._body(target_uri)
         content: dict[str, Any] = {"data": said} if self._is_form else {"json": said}
+        if isinstance(said, str):
+            content = {"content": said.encode()}
         try:
             async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
-                headers = await self._authorize(http) if self._authorize is not None else {}
+                headers = dict(await self._authorize(http)) if self._authorize is not None else {}
+                if isinstance(said, str):
+                    headers["Content-Type"] = "application/xml"
                 url = self._url.format(call=quote(call, safe=""))
                 response = await http.request(self._method, url, headers=headers, **content)
-        except HTTPError as error:
+        except (HTTPError, ValueError) as error:  # the latter of a token that is none
             reason = f"{self._carrier} cannot be reached: {str(error) or type(error).__name__}"
             raise UpstreamError(reason, code="refer_failed") from error
         if response.is_success:

@@ -267,7 +267,13 @@ _WAYS: dict[str, tuple[dict[str, Any], str, Any]] = {
             "action": "transfer",
             "destination": {
                 "type": "ncco",
-                "ncco": [{"action": "connect", "endpoint": [{"type": "phone", "number": "15550003333"}]}],
+                "ncco": [
+                    {
+                        "action": "connect",
+                        "endpoint": [{"type": "phone", "number": "15550003333"}],
+                        "randomFromNumber": True,
+                    }
+                ],
             },
         },
     ),
@@ -330,7 +336,7 @@ async def test_what_cannot_be_transferred(
         monkeypatch.setattr("bridge.telephony.telnyx.carrier._API", api.url)
         for number, (carrier, says) in enumerate(
             {
-                "exotel": "those of these carriers can: twilio, telnyx, vonage, genesys",
+                "exotel": "those of these carriers can: twilio, telnyx, vonage, bandwidth, genesys",
                 "twilio": "without the settings twilio_account_sid and twilio_auth_token",
                 "telnyx": "HTTP status 404",
             }.items(),

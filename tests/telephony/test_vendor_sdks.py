@@ -10,7 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 from xml.etree import ElementTree
 
 import bandwidth
@@ -33,12 +33,13 @@ from plivo import plivoxml
 from plivo.utils import signature_v3 as plivo_v3
 from requests.adapters import HTTPAdapter
 from twilio.request_validator import RequestValidator
+from twilio.rest import Client as TwilioClient
 from twilio.twiml import voice_response
 from vonage_http_client import Auth, HttpClient
 from vonage_jwt import verify_signature
 from vonage_voice import Voice
 from vonage_voice.models import Connect
-from vonage_voice.models.connect_endpoints import WebsocketEndpoint
+from vonage_voice.models.connect_endpoints import PhoneEndpoint, WebsocketEndpoint
 
 from bridge.client.carriers.vonage import signed_token
 from bridge.daemon import Daemon
@@ -53,6 +54,7 @@ from bridge.telephony.plivo.carrier import PLIVO
 from bridge.telephony.plivo.dialect import write_plivo_xml
 from bridge.telephony.plivo.sign_in import sign_v3, signed_v3
 from bridge.telephony.telnyx.carrier import TELNYX
+from bridge.telephony.twilio.carrier import TWILIO
 from bridge.telephony.twilio.dialect import write_twiml
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed, sign
 from bridge.telephony.vonage.carrier import VONAGE
@@ -290,7 +292,7 @@ def _telnyx(url: str) -> None:
     telnyx.Telnyx(api_key="KEY", base_url=url, max_retries=0).calls.actions.hangup("call-1")
 
 
-def _bandwidth(url: str) -> None:
+def _bandwidth_client(url: str) -> Any:
     client = bandwidth.ApiClient(
         bandwidth.Configuration(client_id="id", client_secret="secret", access_token_url=f"{url}/oauth2/token")
     )
@@ -300,7 +302,13 @@ def _bandwidth(url: str) -> None:
         return send(method, address.replace("https://voice.bandwidth.com/api/v2", url), **more)
 
     client.rest_client.request = divert
-    bandwidth.CallsApi(client).update_call("A1", "call-1", bandwidth.models.UpdateCall(state="completed"))
+    return client
+
+
+def _bandwidth(url: str) -> None:
+    bandwidth.CallsApi(_bandwidth_client(url)).update_call(
+        "A1", "call-1", bandwidth.models.UpdateCall(state="completed")
+    )
 
 
 def _acs(url: str) -> None:
@@ -349,3 +357,76 @@ async def test_we_hang_up_as_the_sdk_does(
     else:
         assert ours["authorization"] == theirs["authorization"]
     assert ours.get("x-ms-content-sha256") == theirs.get("x-ms-content-sha256")
+
+
+# Transferring
+
+
+def _twilio_transfer(url: str) -> None:
+    client = TwilioClient("AC1", _TOKEN)
+    client.api.base_url = url
+    dial = voice_response.Dial()
+    dial.number("+15550003333")
+    answer = voice_response.VoiceResponse()
+    answer.append(dial)
+    client.calls("call-1").update(twiml=answer)
+
+
+def _telnyx_transfer(url: str) -> None:
+    telnyx.Telnyx(api_key="KEY", base_url=url, max_retries=0).calls.actions.transfer("call-1", to="+15550003333")
+
+
+def _vonage_transfer(url: str) -> None:
+    client = HttpClient(Auth(application_id="app-1", private_key=_PEM))
+    client._session.mount("https://", _Diverted(url))
+    connect = Connect(endpoint=[PhoneEndpoint(number="15550003333")], randomFromNumber=True)
+    Voice(client).transfer_call_ncco("call-1", [connect])
+
+
+def _bandwidth_transfer(url: str) -> None:
+    document = bxml.Response([bxml.Transfer([bxml.PhoneNumber("+15550003333")])]).to_bxml()
+    bandwidth.CallsApi(_bandwidth_client(url)).update_call_bxml("A1", "call-1", document)
+
+
+_TRANSFERS: list[tuple[Carrier[Any], dict[str, Any], Callable[[str], None]]] = [
+    (TWILIO, {"twilio_account_sid": "AC1", "twilio_auth_token": (_TOKEN,)}, _twilio_transfer),
+    (TELNYX, {"telnyx_api_key": "KEY"}, _telnyx_transfer),
+    (VONAGE, {"vonage_application_id": "app-1", "vonage_private_key": _PEM}, _vonage_transfer),
+    (
+        BANDWIDTH,
+        {"bandwidth_account_id": "A1", "bandwidth_client_id": "id", "bandwidth_client_secret": "secret"},
+        _bandwidth_transfer,
+    ),
+]
+
+
+@pytest.mark.parametrize(("carrier", "given", "sdk"), _TRANSFERS, ids=[carrier.name for carrier, _, _ in _TRANSFERS])
+async def test_we_transfer_as_the_sdk_does(
+    carrier: Carrier[Any], given: dict[str, Any], sdk: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same request, authorization and document; what the SDK says beyond ours are defaults."""
+    async with FakeApi(200).serving() as api:
+        module = importlib.import_module(f"bridge.telephony.{carrier.name}.carrier")
+        monkeypatch.setattr(module, "_API", f"{api.url}/2010-04-01" if carrier is TWILIO else api.url)
+        monkeypatch.setattr(module, "_TOKEN_URL", f"{api.url}/oauth2/token", raising=False)
+        way = carrier.new_transfer(carrier.settings(**given))
+        assert way is not None
+        await way.transfer("call-1", "tel:+1-555-000-3333")
+        await asyncio.to_thread(sdk, api.url)
+    (line, ours, body), (their_line, theirs, their_body) = api.requests
+    assert line == their_line
+    if carrier in (TWILIO, BANDWIDTH):
+        assert _document_in(body) == _document_in(their_body)
+    else:
+        assert json.loads(body) == json.loads(their_body)
+    assert ours["content-type"].partition(";")[0] == theirs["content-type"].partition(";")[0]
+    if carrier is not VONAGE:  # whose tokens are new each time
+        assert ours["authorization"] == theirs["authorization"]
+
+
+def _document_in(body: bytes) -> bytes:
+    """The XML of a body, or of the form that it is, in canonical form."""
+    text = body.decode()
+    if text.startswith("Twiml="):
+        (text,) = parse_qs(text)["Twiml"]
+    return ElementTree.canonicalize(text.strip(), strip_text=True).encode()

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 import msgspec
 
 from bridge.outgoing import Client
-from bridge.telephony.bandwidth.dialect import BANDWIDTH_DIALECT, write_bxml
+from bridge.telephony.bandwidth.dialect import BANDWIDTH_DIALECT, write_bxml, write_transfer
 from bridge.telephony.bandwidth.settings import BandwidthSettings
 from bridge.telephony.by_secret import password_webhook, secret_socket
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.transfer import HttpTransfer
 from bridge.telephony.webhook import fields_of_json
 
 __all__ = ["BANDWIDTH"]
@@ -55,13 +56,29 @@ def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
     return write_bxml(url, {TOKEN_PARAMETER: token} | {name: fields[name] for name in _PASSED_ON if name in fields})
 
 
-def _new_hang_up(settings: BandwidthSettings) -> HttpHangUp | None:
+def _new_api(settings: BandwidthSettings) -> tuple[str, _Tokens] | None:
+    """The address of a call, and the tokens for it; None if the settings have not all of it."""
     account, client = settings.bandwidth_account_id, settings.bandwidth_client_id
     if account is None or client is None or settings.bandwidth_client_secret is None:
         return None
-    tokens = _Tokens(client, settings.bandwidth_client_secret)
-    url = f"{_API}/accounts/{account}/calls/{{call}}"
+    return f"{_API}/accounts/{account}/calls/{{call}}", _Tokens(client, settings.bandwidth_client_secret)
+
+
+def _new_hang_up(settings: BandwidthSettings) -> HttpHangUp | None:
+    api = _new_api(settings)
+    if api is None:
+        return None
+    url, tokens = api
     return HttpHangUp(BANDWIDTH_DIALECT.name, url, body={"state": "completed"}, authorize=tokens.headers)
+
+
+def _new_transfer(settings: BandwidthSettings) -> HttpTransfer | None:
+    api = _new_api(settings)
+    if api is None:
+        return None
+    url, tokens = api
+    name = BANDWIDTH_DIALECT.name
+    return HttpTransfer(name, f"{url}/bxml", method="PUT", body=write_transfer, authorize=tokens.headers)
 
 
 BANDWIDTH = Carrier(
@@ -81,4 +98,6 @@ BANDWIDTH = Carrier(
         ),
     ),
     new_hang_up=_new_hang_up,
+    new_transfer=_new_transfer,
+    transfer_needs=("bandwidth_account_id", "bandwidth_client_id", "bandwidth_client_secret"),
 )

@@ -5,13 +5,13 @@ marks and no keys; what was heard the bridge's clock tells. When the stream clos
 """
 
 from collections.abc import Mapping
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
-from bridge.telephony.dialect import Traits
+from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 from bridge.wire.audio import G711_ULAW, PCM16
 
-__all__ = ["ANSWER_ENCODING", "ANSWER_RATE", "BANDWIDTH_DIALECT", "write_bxml"]
+__all__ = ["ANSWER_ENCODING", "ANSWER_RATE", "BANDWIDTH_DIALECT", "write_bxml", "write_transfer"]
 
 ANSWER_ENCODING, ANSWER_RATE = "answer_encoding", "answer_rate"
 """Parameters of the stream that choose the answer's format: ``audio/pcm`` at 8000, 16000 or 24000 Hz."""
@@ -54,3 +54,10 @@ def write_bxml(url: str, parameters: Mapping[str, str]) -> str:
         f"destination={quoteattr(url)}>{given}</StartStream>"
         '<StopStream name="bridge" wait="true"/></Response>\n'
     )
+
+
+def write_transfer(target_uri: str) -> str:
+    """What connects a call to a ``tel:`` or ``sip:`` URI, in place of the document that it follows."""
+    number = number_in(target_uri)
+    target = f"<SipUri>{escape(target_uri)}</SipUri>" if number is None else f"<PhoneNumber>{number}</PhoneNumber>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Transfer>{target}</Transfer></Response>\n'

@@ -26,7 +26,7 @@ class BandwidthSettings(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     bandwidth_account_id: Annotated[
-        Text | None, setting(Applies.LIVE, "id of the Bandwidth account, to hang up with its API as well")
+        Text | None, setting(Applies.LIVE, "id of the Bandwidth account, to hang up and transfer with its API")
     ] = None
     bandwidth_client_id: Annotated[Text | None, setting(Applies.LIVE, "client id of an API credential of it")] = None
     bandwidth_client_secret: Annotated[

@@ -54,7 +54,10 @@ def write_ncco(url: str, parameters: Mapping[str, str]) -> str:
 
 
 def connect_ncco(target_uri: str) -> list[dict[str, Any]]:
-    """What connects a call to a ``tel:`` or ``sip:`` URI; Vonage writes numbers without their plus."""
+    """What connects a call to a ``tel:`` or ``sip:`` URI, as from a number of the application's.
+
+    Vonage writes numbers without their plus.
+    """
     number = number_in(target_uri)
     endpoint = {"type": "sip", "uri": target_uri} if number is None else {"type": "phone", "number": number.lstrip("+")}
-    return [{"action": "connect", "endpoint": [endpoint]}]
+    return [{"action": "connect", "endpoint": [endpoint], "randomFromNumber": True}]
