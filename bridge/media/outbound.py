@@ -66,6 +66,10 @@ class OutboundAudio:
         self._encoder.set_dtx(uses_dtx)
         self._encoder.limit_bitrate(bitrate)
 
+    def only_pass_on(self) -> None:
+        """No sound of our own comes, and so no silence around it: nothing is ever encoded."""
+        self._tail_frames = self._tail = 0
+
     def set_packet_loss(self, percent: int) -> None:
         """Sets the loss that the peer reports; the in-band FEC follows it."""
         self._encoder.set_packet_loss(percent)

@@ -68,7 +68,9 @@ class CallPlayer:
     # LegOwner
 
     def leg_connected(self) -> None:
-        """Sound can flow."""
+        """Sound can flow: other streams' packets, and nothing that is encoded for this player."""
+        if self.peer is not None:
+            self.peer.rtp.outbound.only_pass_on()
         self._on_connected(self)
 
     def receive_leg_audio(self, sound: bytes) -> None:

@@ -63,7 +63,7 @@ async def test_each_hears_what_it_has_chosen(daemon: Daemon, short_pcm: bytes) -
         for peer in peers:
             figures = peer.stats()
             assert figures.passed_on > 50
-            assert figures.sent - figures.passed_on <= 10  # the silence with which each stream begins
+            assert figures.sent == figures.passed_on  # nothing was encoded for it
             assert (figures.packets, figures.faults) == (0, 0)
 
 
@@ -138,7 +138,6 @@ async def test_each_track_is_encoded_once(daemon: Daemon, short_pcm: bytes, monk
     async with RealPeer(daemon.url) as caller, AsyncExitStack() as stack:
         for query in 3 * ("",) + 3 * ("?tracks=input",):
             await _play(stack, daemon, caller.call_id, query)
-        await asyncio.sleep(0.4)  # the silence with which streams begin
         encoded: list[int] = []
         encode = opus.OpusEncoder.encode
 
