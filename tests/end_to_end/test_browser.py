@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
+from bridge.config import TurnSettings
 from bridge.daemon import Daemon
 from tests.machine import scaled
 
@@ -115,6 +116,23 @@ async def test_console_talks_and_hears(daemon: Daemon, page: Page) -> None:
     await session.lifetime.closed.wait()
     await expect(page.locator("#calls .call")).to_have_count(0)
     await expect(page.locator("#error")).to_be_hidden()
+
+
+async def test_console_is_told_of_the_relay(daemon: Daemon, page: Page) -> None:
+    """The TURN server of the settings is one of the page's ways, with credentials of its own."""
+    daemon._reloader.rooms.turn.apply(TurnSettings(turn_url=("turn:127.0.0.1:9?transport=udp",), turn_secret="s"))
+    await page.evaluate("""() => {
+        window.RTCPeerConnection = class extends RTCPeerConnection {
+            constructor(configuration) { super(configuration); window.made = this; }
+        };
+    }""")
+    await page.click("#talk")
+    await expect(page.locator("#state")).to_have_attribute("data-state", "connected")
+    [server] = await page.evaluate("window.made.getConfiguration().iceServers")
+    assert server["urls"] == ["turn:127.0.0.1:9?transport=udp"]
+    assert server["username"].endswith(":api")
+    await page.click("#hangup")
+    await expect(page.locator("#state")).to_have_attribute("data-state", "closed")
 
 
 async def test_console_filters_events(page: Page) -> None:
