@@ -262,6 +262,7 @@ class Lab:
             *(found, "-n", "--use-auth-secret", f"--static-auth-secret={_SECRET}", "--realm=test"),
             *(f"--listening-ip={self.bridge}", f"--listening-port={_PORT}", f"--tls-listening-port={_TLS_PORT}"),
             *(f"--relay-ip={self.bridge}", f"--cert={certificate}", f"--pkey={key}", "--no-dtls", "--no-cli"),
+            *("--denied-peer-ip=0.0.0.0-255.255.255.255", f"--allowed-peer-ip={self.bridge}"),  # as the guide has it
             *("--log-file=stdout", "--simple-log", f"--pidfile={self.folder / 'turn.pid'}"),
             f"--userdb={self.folder / 'turn.db'}",
         ]
