@@ -49,7 +49,8 @@ def test_every_variable_is_in_the_example(services: dict[str, Any]) -> None:
 def test_the_bridge_takes_its_settings(services: dict[str, Any]) -> None:
     """What compose puts into its environment is a configuration, with the port that Prometheus scrapes."""
     bridge = services["bridge"]
-    values = {"API_KEY": "sk-test", "ADVERTISE": "203.0.113.7"}
+    secret = "a secret of the tests"
+    values = {"API_KEY": "sk-test", "ADVERTISE": "203.0.113.7", "CLUSTER_SECRET": secret, "TURN_SECRET": secret}
     environ = {
         name: _VARIABLE.sub(lambda match: values[match[1]], text) for name, text in bridge["environment"].items()
     }
@@ -58,6 +59,9 @@ def test_the_bridge_takes_its_settings(services: dict[str, Any]) -> None:
     [job] = _yaml(_DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"]
     [target] = job["static_configs"][0]["targets"]
     assert (job["job_name"], target) == ("bridge", f"bridge:{config.observe.metrics_port}")
+    assert config.cluster.redis_url == "redis://redis"
+    assert config.server.drain_s + config.server.close_deadline_s < int(bridge["stop_grace_period"].removesuffix("s"))
+    assert "--static-auth-secret=${TURN_SECRET}" in services["coturn"]["command"]
     published = [str(port).rpartition(":")[2] for port in bridge["ports"]]
     assert published == ["8080/tcp", "8080/udp"]
 

@@ -133,7 +133,7 @@ async def test_the_alerts_fire() -> None:
 async def test_alerts_and_panels_are_about_metrics_that_there_are(tmp_path: Path) -> None:
     """A rule about a name that nobody exports would never fire, a panel stay empty; each alert is tried both ways."""
     hooks = {"webhook_url": ("https://hooks.invalid/",), "webhook_secret": ("s",), "webhook_queue": f"{tmp_path}/hooks"}
-    async with Daemon(config_for_tests(api_key=(_KEY,), **hooks)) as daemon:
+    async with Daemon(config_for_tests(api_key=(_KEY,), record_dir=str(tmp_path), **hooks)) as daemon:
         exported = set(_NAME.findall((await _page(daemon)).decode()))
     rules, tried = (_RULES / "alerts.yml").read_text(), (_RULES / "alerts_test.yml").read_text()
     expressions = re.findall(r"^        expr: (.*?)^        (?:for|labels):", rules, re.DOTALL | re.MULTILINE)
