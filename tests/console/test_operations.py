@@ -52,6 +52,17 @@ async def test_an_hour_of_a_server_that_wants_a_key(serve_with: ServeWith) -> No
             assert not await is_too_wide(page)
 
 
+async def test_a_key_that_may_not_see_all_calls_says_so(serve_with: ServeWith) -> None:
+    """A minted key may make a call at this page, and look at none of another key."""
+    async with serve_with(api_key=(_KEY,)) as daemon:
+        headers = {"Authorization": f"Bearer {_KEY}"}
+        minted = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=headers, body="{}")
+        async with opened_page(f"{daemon.url}#operations") as page:
+            await enter_key(page, minted.json["value"])
+            await expect(page.locator("#server")).to_contain_text("this one may not see all calls", timeout=_LIMIT_MS)
+            await expect(page.locator("#ops-problem")).to_be_visible()
+
+
 async def test_a_moment_of_the_hour_is_looked_at_with_the_keyboard(daemon: Daemon) -> None:
     """The slider goes from sample to sample, and each chart says what it was then."""
     async with opened_page(f"{daemon.url}#operations") as page:

@@ -28,6 +28,7 @@ _FLAGS = [
 ]
 _ANSWER_LIMIT_MS = scaled(15_000)  # 4.4 s of speech, and a machine that is busy
 _CONNECT_LIMIT_MS = scaled(1000)
+expect.set_options(timeout=scaled(5_000))  # wherever no other limit is named
 
 # What a page of the API's own documentation does, word for word but for the address.
 _PLAIN_PAGE = """async () => {

@@ -9,8 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
+from tests.machine import scaled
 from tests.sdk_js.node import FOLDER
 
 _SPEECH = Path(__file__).parents[1] / "data" / "speech.wav"
@@ -24,6 +25,7 @@ _FLAGS = [
     "--use-fake-device-for-media-stream",
     f"--use-file-for-fake-audio-capture={_SPEECH}%noloop",
 ]
+expect.set_options(timeout=scaled(5_000))  # wherever no other limit is named
 _REFUSALS = ("Failed to load resource", "blocked by CORS policy")  # the console says so of each
 
 

@@ -31,8 +31,8 @@ export class Chart {
   #width = 0;
 
   /**
-   * `series`: up to two of `{ name, of(sample) }`, null where there is nothing to tell. `format` writes a value;
-   * `floor` is the least that the full height stands for, so that small noise looks small.
+   * `series`: up to two of `{ name, of(sample) }`, null where there is nothing to tell; `isPlain` saves the name's room.
+   * `format` writes a value; `floor` is the least that the full height stands for, so that small noise looks small.
    */
   constructor({ title, meaning = "", series, format, floor = 1, spanS = 3600 }) {
     this.#title = title;
@@ -47,10 +47,10 @@ export class Chart {
     const name = document.createElement("span");
     name.className = "name";
     setText(name, title);
-    this.#said = series.map(({ name: word }, index) => {
+    this.#said = series.map(({ name: word, isPlain }, index) => {
       const value = document.createElement("b");
       value.className = `series-${index + 1}`;
-      if (series.length > 1) value.dataset.name = word;
+      if (series.length > 1 && !isPlain) value.dataset.name = word;
       return value;
     });
     caption.append(name, ...this.#said);

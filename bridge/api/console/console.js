@@ -47,7 +47,7 @@ const events = new EventList({
 });
 const calls = new CallsPanel(
   { list: $("calls"), empty: $("calls-empty"), total: $("calls-count"), audio: $("listener-audio"), attached: $("attached"), attachedTitle: $("attached-title") },
-  { key, own: () => call?.id ?? null, listen: (id) => listening.open(id), onStatus: (status) => server.answered(status) },
+  { key, own: () => call?.id ?? null, listen: (id) => listening.open(id), onStatus: (status) => server.answered(status, "calls") },
 );
 const listening = new Listening(
   {
@@ -60,7 +60,7 @@ const listening = new Listening(
 const session = new SessionSettings({
   panel: $("session"), opener: $("session-open"), send: (event) => call?.send(event) ?? false, onOpened: () => listening.close(),
 });
-const operations = new Operations({ key, listen: (id) => listening.open(id), onStatus: (status) => server.answered(status) });
+const operations = new Operations({ key, listen: (id) => listening.open(id), onStatus: (status, path) => server.answered(status, path) });
 const server = new Server($("server"), { onReport: (report) => operations.ready(report) });
 
 async function begin({ listenOnly = false } = {}) {
@@ -310,6 +310,7 @@ $("raw-template").addEventListener("change", ({ target }) => {
 });
 $("settings").querySelector("form").addEventListener("submit", (submit) => submit.preventDefault());
 $("key").addEventListener("change", () => {
+  server.forget();
   calls.refresh();
   operations.refresh({ again: true });
 });

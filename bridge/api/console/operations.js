@@ -44,7 +44,7 @@ const CHARTS = [
     title: "Round trip",
     meaning: "To WebRTC callers",
     series: [
-      { name: "mean", of: ({ round_trip_ms }) => round_trip_ms },
+      { name: "mean", isPlain: true, of: ({ round_trip_ms }) => round_trip_ms },
       { name: "worst", of: ({ worst_round_trip_ms }) => worst_round_trip_ms },
     ],
     format: milliseconds,
@@ -93,13 +93,13 @@ export class Operations {
   #rows = new Map(); // call id → { row, cells, more }
   #log = Object.keys(LOGS)[0];
 
-  /** `key()` gives the API key, `listen(id)` begins to listen, `onStatus(status)` hears how requests were answered. */
+  /** `key()` gives the API key, `listen(id)` begins to listen, `onStatus(status, path)` hears how requests were answered. */
   constructor({ key, listen, onStatus }) {
     this.#part = (id) => document.getElementById(id);
     this.#key = key;
     this.#listen = listen;
     this.#onStatus = onStatus;
-    this.#charts = CHARTS.map((chart) => new Chart({ ...chart, series: chart.series.map(({ name, of }) => ({ name, of: (sample) => of(sample, this.#everyS) })) }));
+    this.#charts = CHARTS.map((chart) => new Chart({ ...chart, series: chart.series.map((one) => ({ ...one, of: (sample) => one.of(sample, this.#everyS) })) }));
     this.#part("charts").append(...this.#charts.map(({ node }) => node));
     this.#part("charts").addEventListener("pointermove", (move) => this.#point(move));
     this.#part("charts").addEventListener("pointerleave", () => this.#lookAt(null));
@@ -161,7 +161,7 @@ export class Operations {
     const url = address(path);
     url.search = new URLSearchParams(query);
     const response = await fetch(url, { headers: authorization(this.#key()), signal: AbortSignal.timeout(LIMIT_MS) });
-    this.#onStatus(response.status);
+    this.#onStatus(response.status, path);
     if (!response.ok) throw new Error(await problemOf(response));
     return response.json();
   }
@@ -286,6 +286,7 @@ export class Operations {
     const ids = new Set(shown.map(({ id }) => id));
     for (const [id, { row, more }] of this.#rows) {
       if (ids.has(id)) continue;
+      if (row.contains(document.activeElement)) this.#part(this.#wantsEnded ? "show-ended" : "show-running").focus(); // its call is over
       row.remove();
       more?.remove();
       this.#rows.delete(id);

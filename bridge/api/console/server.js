@@ -10,7 +10,7 @@ export class Server {
   #onReport;
   #timer = null;
   #polling = false;
-  #lacksKey = false;
+  #answers = new Map(); // what was asked for → the status of its last answer
   #report = null;
   #silentSince = null;
 
@@ -23,10 +23,14 @@ export class Server {
   }
 
   /** What was asked for with a key was answered so. */
-  answered(status) {
-    const lacksKey = status === 401 || status === 403;
-    if (lacksKey === this.#lacksKey) return;
-    this.#lacksKey = lacksKey;
+  answered(status, what) {
+    this.#answers.set(what, status);
+    this.#show();
+  }
+
+  /** Another key is shown from now on. */
+  forget() {
+    this.#answers.clear();
     this.#show();
   }
 
@@ -61,7 +65,9 @@ export class Server {
     }
     const wrong = this.#report.checks.filter(({ is_ok }) => !is_ok);
     if (wrong.some(({ name }) => name === "draining")) return ["draining", "draining: no new calls are taken"];
-    if (this.#lacksKey) return ["key", "key needed: enter it under Settings"];
+    const answers = [...this.#answers.values()];
+    if (answers.includes(401)) return ["key", "key needed: enter it under Settings"];
+    if (answers.includes(403)) return ["key", "an API key is needed: this one may not see all calls"];
     if (wrong.length) return ["unwell", `not ready: ${wrong.map(({ name }) => name).join(", ")}`];
     return ["ready", "ready"];
   }
