@@ -47,6 +47,7 @@ CLOSE_REASONS = frozenset(
         "upstream_closed",
         # The caller's side failed.
         "carrier_lost",
+        "node_lost",
         "dtls_failed",
         "event_too_large",
         "ice_failed",
