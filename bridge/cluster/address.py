@@ -15,7 +15,7 @@ from redis.driver_info import DriverInfo
 
 from bridge.errors import ConfigError
 
-__all__ = ["RedisAddress", "RedisClient"]
+__all__ = ["RedisAddress", "RedisClient", "close_client"]
 
 RedisClient = Redis | RedisCluster
 """What commands are sent with."""
@@ -71,6 +71,14 @@ class RedisAddress:
             return client
         except ValueError as error:
             raise ConfigError(f"redis_url: {error}", param="redis_url") from None
+
+
+async def close_client(client: RedisClient) -> None:
+    """Closes its connections, and those to the sentinels that it has asked, which redis-py leaves open."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in () if manager is None else manager.sentinels:
+        await sentinel.aclose()
 
 
 def _hosts(netloc: str, port: int) -> Iterator[tuple[str, int]]:

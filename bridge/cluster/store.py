@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, RedisError
 
-from bridge.cluster.address import RedisAddress
+from bridge.cluster.address import RedisAddress, close_client
 from bridge.errors import CannotCheck
 from bridge.log import get_logger
 
@@ -96,7 +96,7 @@ class SharedStore:
             async with asyncio.timeout(_CLOSE_S):
                 if self.complaint is None:
                     await self._flush()
-                await self._client.aclose()
+                await close_client(self._client)
 
     def name(self, *parts: str) -> str:
         """A key of this cluster's; what stands in braces decides where a Redis Cluster keeps it."""
