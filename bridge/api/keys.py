@@ -60,10 +60,13 @@ class Keys:
         The key is judged first: if it is wrong, no other origin helps.
         """
         key = _presented(headers)
-        minted = await self.store.find(key) if key else None
-        grant = self._grant_of(key, minted)
+        grant = self._grant_of(key, await self._minted(key))
         self._check_origin(headers, grant)
         return grant
+
+    async def _minted(self, key: str | None) -> MintedKey | None:
+        """What was minted as ``key``. The store is not asked for an API key, which is good without it."""
+        return None if not key or self._api_keys.include(key) else await self.store.find(key)
 
     def _grant_of(self, key: str | None, minted: MintedKey | None) -> Grant:
         if minted is not None:
@@ -94,8 +97,7 @@ class Keys:
 
     async def names_page(self, headers: Headers) -> bool:
         """The request's key is for the page that sent it."""
-        key = _presented(headers)
-        minted = await self.store.find(key) if key else None
+        minted = await self._minted(_presented(headers))
         return minted is not None and minted.grant.is_for_page(headers.get("origin", ""))
 
     def _check_origin(self, headers: Headers, grant: Grant) -> None:
