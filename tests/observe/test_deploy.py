@@ -41,9 +41,32 @@ def test_every_mounted_file_is_there(services: dict[str, Any]) -> None:
 
 def test_every_variable_is_in_the_example(services: dict[str, Any]) -> None:
     """Whoever copies the example sees all that may be set."""
-    used = set(_VARIABLE.findall((_DEPLOY / "compose" / "compose.yml").read_text()))
+    used = {name for file in ("compose", "cluster") for name in _VARIABLE.findall(_text(f"compose/{file}.yml"))}
     lines = (_DEPLOY / "compose" / ".env.example").read_text().splitlines()
     assert used == {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+
+
+def _text(path: str) -> str:
+    return (_DEPLOY / path).read_text()
+
+
+def test_the_nodes_of_a_cluster_take_their_settings() -> None:
+    """Each is a configuration, with an address and a UDP port of its own, which is published; Caddy knows all."""
+    services = _yaml(_DEPLOY / "compose" / "cluster.yml")["services"]
+    nodes = {name: service for name, service in services.items() if name.startswith("node")}
+    values = {"API_KEY": "sk-test", "ADVERTISE": "203.0.113.7", "CLUSTER_SECRET": "0123456789abcdef"}
+    ports = set()
+    for name, node in nodes.items():
+        environ = {
+            key: _VARIABLE.sub(lambda match: values[match[1]], text) for key, text in node["environment"].items()
+        }
+        config = load({}, environ, None, SECTIONS)
+        assert config.cluster.node_url == f"http://{name}:{config.server.port}"
+        assert node["ports"] == [f"{config.media.udp_port}:{config.media.udp_port}/udp"]
+        assert f"{name}:{config.server.port}" in _text("compose/Caddyfile")
+        ports.add(config.media.udp_port)
+    assert len(ports) == len(nodes) == 3
+    assert (_DEPLOY / "compose" / services["caddy"]["volumes"][0].split(":")[0]).is_file()
 
 
 def test_the_bridge_takes_its_settings(services: dict[str, Any]) -> None:
