@@ -1,3 +1,6 @@
-"""Words: events, sessions and audio formats of the Realtime protocol. Pure: no I/O, no clock."""
+"""The words of the Realtime protocol: its events, sessions and audio formats.
+
+Nothing here does I/O or reads a clock.
+"""
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
-"""The audio formats that the bridge carries: 16-bit PCM at the rates in use, G.711 of either law at 8 kHz.
+"""The audio formats that the bridge carries: 16-bit PCM at the rates in use, and G.711 of either law at 8 kHz.
 
-Sound is mono; PCM16 may travel with both channels alike, for listeners that know no other. Listeners may have it
-compressed as well: in packets of Opus, or in frames of MP3.
+Sound is mono. For listeners that know stereo only, PCM16 may have two channels, which are alike. Listeners may have
+sound compressed as well: in packets of Opus, or in frames of MP3.
 """
 
 from dataclasses import dataclass, field
@@ -27,40 +27,43 @@ SESSION_HZ = 24_000
 """The Realtime API's own rate of PCM16, and that of the media room: little-endian, mono."""
 
 RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
-"""At which a listener may have PCM16."""
+"""The rates at which a listener may have PCM16."""
 
 _PCM16_HZ = (8_000, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
-"""At which PCM16 may travel: those of the listeners, and those of carriers besides."""
+"""The rates at which PCM16 may travel: those for listeners, and others that only carriers use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioFormat:
-    """How samples are written. There is one object of each format, so that ``is`` compares them."""
+    """How samples are written. There is one object for each format, so that ``is`` compares formats."""
 
     name: str
-    """As beta sessions and the bridge's own ``audio=`` query spell it; with the rate behind where it is unusual."""
+    """The name in beta sessions and in the bridge's own ``audio=`` query; it ends with the rate if that is unusual."""
     media_type: str
-    """As GA sessions spell it in ``audio.input.format.type``."""
+    """The name in GA sessions, in ``audio.input.format.type``."""
     rate_hz: int
     bytes_per_sample: int
-    """Of all channels; 0: sound is compressed, and comes in packets of any size."""
+    """The size of one sample in all channels; 0 if the sound is compressed and comes in packets of any size."""
     channels: int = 1
     bytes_per_ms: int = field(init=False)
-    """How many bytes one millisecond takes; exact in every format that the protocol names, not at 44.1 kHz."""
+    """The size of one millisecond; exact for every format that the protocol names, but not at 44.1 kHz."""
 
     is_compressed: bool = field(init=False)
-    """It comes in packets."""
+    """Whether the sound comes in compressed packets."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bytes_per_ms", self.rate_hz * self.bytes_per_sample // 1000)
         object.__setattr__(self, "is_compressed", not self.bytes_per_sample)
 
     def size_of(self, ms: int) -> int:
-        """How many bytes ``ms`` milliseconds take, in whole samples; exact at every rate for multiples of 20 ms."""
+        """Returns how many bytes ``ms`` milliseconds take, in whole samples.
+
+        Exact at every rate for multiples of 20 ms.
+        """
         return self.rate_hz * ms // 1000 * self.bytes_per_sample
 
     def ms_of(self, size: int) -> int:
-        """How many whole milliseconds ``size`` bytes last."""
+        """Returns how many whole milliseconds ``size`` bytes last."""
         return size * 1000 // (self.rate_hz * self.bytes_per_sample)
 
 
@@ -69,12 +72,15 @@ G711_ULAW = AudioFormat("g711_ulaw", "audio/pcmu", 8_000, 1)
 G711_ALAW = AudioFormat("g711_alaw", "audio/pcma", 8_000, 1)
 
 FORMATS = {audio_format.name: audio_format for audio_format in (PCM16, G711_ULAW, G711_ALAW)}
-"""Those that the Realtime protocol has a name for."""
+"""The formats that the Realtime protocol has a name for."""
 
 
 @cache
 def pcm16_at(rate_hz: int) -> AudioFormat:
-    """PCM16 at one of the rates that it travels at, which include ``RATES_HZ``; raises ``ValueError`` for others."""
+    """Returns PCM16 at a rate at which it may travel, such as one of ``RATES_HZ``.
+
+    Raises ``ValueError`` for other rates.
+    """
     if rate_hz not in _PCM16_HZ:
         raise ValueError(f"PCM16 travels at {', '.join(map(str, _PCM16_HZ))} Hz, not at {rate_hz}")
     return PCM16 if rate_hz == SESSION_HZ else AudioFormat(f"pcm16_{rate_hz}", PCM16.media_type, rate_hz, 2)
@@ -82,25 +88,25 @@ def pcm16_at(rate_hz: int) -> AudioFormat:
 
 @cache
 def stereo_at(rate_hz: int) -> AudioFormat:
-    """The same, in two channels that are alike."""
+    """Returns PCM16 at this rate with two channels that are alike; raises ``ValueError`` as ``pcm16_at`` does."""
     mono = pcm16_at(rate_hz)
     return AudioFormat(f"{mono.name}_stereo", mono.media_type, rate_hz, 4, 2)
 
 
 OPUS = AudioFormat("opus", "audio/opus", 48_000, 0)
-"""In packets (RFC 6716), whose clock is 48 kHz whatever they hold."""
+"""Opus in packets (RFC 6716); its clock is 48 kHz, whatever sound a packet holds."""
 
 MP3_HZ = (SESSION_HZ, 44_100)
-"""At which MP3 is made: the first as MPEG-2, 576 samples a frame, the second as MPEG-1, 1152 samples a frame."""
+"""The rates at which MP3 is made: as MPEG-2 with 576 samples a frame, and as MPEG-1 with 1152 samples a frame."""
 
 
 @cache
 def mp3_at(rate_hz: int) -> AudioFormat:
-    """MP3 in frames (ISO/IEC 11172-3, 13818-3), at one of ``MP3_HZ``; raises ``ValueError`` for other rates."""
+    """Returns MP3 in frames (ISO/IEC 11172-3, 13818-3) at one of ``MP3_HZ``; raises ``ValueError`` for other rates."""
     if rate_hz not in MP3_HZ:
         raise ValueError(f"MP3 is made at {', '.join(map(str, MP3_HZ))} Hz, not at {rate_hz}")
     return AudioFormat("mp3" if rate_hz == SESSION_HZ else f"mp3_{rate_hz}", "audio/mpeg", rate_hz, 0)
 
 
 COMPRESSED = {"opus": OPUS, "mp3": mp3_at(SESSION_HZ)}
-"""By the names that listeners have for them."""
+"""The compressed formats, by the names with which listeners ask for them."""

@@ -35,7 +35,7 @@ _FORMATS = {(number, known.rate_hz // 1000): known for known, number in _NUMBERS
 
 
 class BinarySound(NamedTuple):
-    """One message, read."""
+    """One binary message, as it was read."""
 
     track: str
     audio_format: AudioFormat
@@ -45,14 +45,14 @@ class BinarySound(NamedTuple):
 
 
 def pack_sound(track: str, audio_format: AudioFormat, sequence: int, timestamp: int, sound: bytes) -> bytes:
-    """One message."""
+    """Returns one binary message: the header, then the sound."""
     rate_khz = audio_format.rate_hz // 1000
     number = _NUMBERS[audio_format]
     return _HEADER.pack(_VERSION, TRACKS.index(track), number, rate_khz, sequence & 0xFFFFFFFF, timestamp) + sound
 
 
 def unpack_sound(message: bytes) -> BinarySound:
-    """Reads what ``pack_sound`` wrote; raises ``ValueError``."""
+    """Reads what ``pack_sound`` wrote; raises ``ValueError`` if it is something else."""
     if len(message) < HEADER_BYTES or message[0] != _VERSION or message[1] > 1:
         raise ValueError("not a message of sound in binary framing, version 1")
     _, track, number, rate_khz, sequence, timestamp = _HEADER.unpack_from(message)

@@ -1,4 +1,4 @@
-"""What the types of a session, an item and a response cannot say of what clients send; ``BadEvent`` names the field."""
+"""The checks of sessions, items and responses that their types cannot express. A ``BadEvent`` names the field."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,27 +40,27 @@ _CONTENT: dict[str, tuple[type[Struct], ...]] = {
     "system": (InputText,),
 }
 _MAX_ID_CHARS = 512
-_HEADROOM = 200  # levels of nesting, and of the stack, in which a value may stand when it is told again
+_HEADROOM = 200  # levels of nesting, and of the stack, that a value needs around it if it is sent again
 _MIB = 1024 * 1024
 MAX_TEXT_BYTES = _MIB
-_MAX_TOLD_BYTES = 6 * _MIB  # what is told again must fit into the 8 MiB that openai-agents reads as one message
+_MAX_TOLD_BYTES = 6 * _MIB  # what is sent again must fit into the 8 MiB that openai-agents reads as one message
 
 Tools = Sequence[FunctionTool | McpTool]
 
 
 def check_session(session: SessionConfig) -> None:
-    """A session as a request begins it."""
+    """Checks a session with which a request begins; raises ``BadEvent``."""
     check_update(session)
     check_choice(session.tool_choice, session.tools, "session")
 
 
 def check_update(session: SessionConfig) -> None:
-    """What is laid over a session; ``check_choice`` is for the whole that it makes."""
+    """Checks an update of a session; raises ``BadEvent``. ``check_choice`` is for the whole that the update makes."""
     _check_tools(session.tools, "session")
 
 
 def _check_tools(tools: Tools | UnsetType, path: str) -> None:
-    """Each function has a name, and its own."""
+    """Raises ``BadEvent`` unless each function has a name that no other function has."""
     names: set[str] = set()
     for index, tool in enumerate(() if tools is UNSET else tools):
         if not isinstance(tool, FunctionTool):
@@ -74,7 +74,7 @@ def _check_tools(tools: Tools | UnsetType, path: str) -> None:
 
 
 def check_choice(choice: ToolChoice | UnsetType, tools: Tools | UnsetType, path: str) -> None:
-    """The tool that is forced is one of the tools."""
+    """Raises ``BadEvent`` if the tool that is forced is none of the tools."""
     if not isinstance(choice, ChosenTool):
         return
     field = "name" if choice.type == "function" else "server_label"
@@ -87,7 +87,7 @@ def check_choice(choice: ToolChoice | UnsetType, tools: Tools | UnsetType, path:
 
 
 def check_response(response: ResponseConfig) -> None:
-    """What a ``response.create`` asks for."""
+    """Checks what a ``response.create`` asks for; raises ``BadEvent``."""
     _check_tools(response.tools, "response")
     for index, item in enumerate(response.input if response.input is not UNSET else ()):
         path = f"response.input[{index}]"
@@ -98,7 +98,7 @@ def check_response(response: ResponseConfig) -> None:
 
 
 def check_item(item: Item) -> None:
-    """An item that a client creates."""
+    """Checks an item that a client creates; raises ``BadEvent``."""
     _check_item(item, "item")
 
 
@@ -117,16 +117,16 @@ def _check_item(item: Item, path: str) -> None:
 
 
 def require_id(item_id: str | UnsetType, path: str) -> None:
-    """Raises ``BadEvent`` for an id of the item at ``path`` that is empty or too long."""
+    """Raises ``BadEvent`` if the id of the item at ``path`` is empty or too long."""
     if item_id is not UNSET and not 1 <= len(item_id) <= _MAX_ID_CHARS:
         raise BadEvent(f"An id has 1 to {_MAX_ID_CHARS} characters.", param=f"{path}.id")
 
 
-# What can be told again
+# What can be sent again
 
 
 def require_shallow(value: Any) -> int:
-    """The size of ``value`` as JSON; raises ``BadEvent`` where it is nested so deeply that nobody could tell it."""
+    """Returns the size of ``value`` as JSON; raises ``BadEvent`` if it is nested too deeply to be written again."""
     for _ in range(_HEADROOM):
         value = [value]
     try:
@@ -136,7 +136,10 @@ def require_shallow(value: Any) -> int:
 
 
 def require_tellable(value: Any, path: str) -> None:
-    """Raises ``BadEvent`` for JSON that could be read, but not by those who are told of it; sound is not told again."""
+    """Raises ``BadEvent`` if JSON could be read here, but not by the clients that it is sent to.
+
+    Sound does not count, because it is not sent again.
+    """
     size = require_shallow(value)
     if size <= MAX_TEXT_BYTES:
         return
@@ -152,7 +155,7 @@ def require_tellable(value: Any, path: str) -> None:
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every text in ``value`` with its path."""
+    """Yields every text in ``value`` with its path."""
     places = [(path, value)]
     while places:
         path, value = places.pop()

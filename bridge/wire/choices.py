@@ -1,4 +1,4 @@
-"""What a listener chooses on its URL, and the 400 that names a choice that cannot be."""
+"""What a listener may choose on its URL, and the 400 that names a choice which is not possible."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ CHOICES = (
     "framing",
     "after",
 )
-"""Their names on the URL, beside ``call_id`` and ``role``."""
+"""The names of the choices on the URL; ``call_id`` and ``role`` come beside them."""
 
 _LATENCIES_MS = {"low": 20, "balanced": 60, "high": 200}
 _CHUNK_MS = (20, 1000)
@@ -49,7 +49,11 @@ _MAX_FILTER_CHARS = 4096
 
 
 class EventFilter:
-    """The control events that a listener wants: names, or prefixes up to a dot; ``!`` leaves out, and wins."""
+    """The control events that a listener wants.
+
+    A pattern is a name, or a prefix that ends before a dot. A pattern that begins with ``!`` leaves events out, and has
+    the last word.
+    """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(patterns)
@@ -72,35 +76,35 @@ def _fits(pattern: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """The default is what stock clients expect: every control event, no sound."""
+    """What a listener has chosen. The default is what stock clients expect: every control event, and no sound."""
 
     audio: AudioFormat | None = None
     chunk_ms: int | None = None
-    """How much sound each event carries; None: as it comes."""
+    """How many milliseconds of sound each event carries; None if it carries the sound as it comes."""
     chunk_size: int | None = None
-    """The same in bytes, before they are base64."""
+    """How many bytes of sound each event carries, counted before base64; None if ``chunk_ms`` decides."""
     tracks: tuple[str, ...] = TRACKS
     events: EventFilter | None = None
     framing: Framing = Framing.JSON
-    """How sound comes."""
+    """How sound is written for the listener."""
     after: str | None = None
-    """The id of the last event that a listener who comes back has had."""
+    """The id of the last event that a listener had, if it comes back."""
 
     def chunk_of(self, audio: AudioFormat) -> tuple[int, str] | None:
-        """How many bytes of ``audio`` each event carries, and how the ids of the events say so."""
+        """Returns how many bytes of ``audio`` each event carries, and the part of the events' ids that says so."""
         if self.chunk_size is not None:
             return self.chunk_size, f"{self.chunk_size}B"
         return None if self.chunk_ms is None else (audio.size_of(self.chunk_ms), f"{self.chunk_ms}ms")
 
 
 STOCK = Choices()
-"""Of a listener that has chosen nothing."""
+"""The choices of a listener that has chosen nothing."""
 
 
 def parse_choices(
     query: Iterable[tuple[str, str]], *, others: Iterable[str] = (), allowed: Iterable[str] = CHOICES
 ) -> Choices:
-    """The choices in a URL's query, which may name ``others`` besides; raises ``BadRequest``."""
+    """Returns the choices in a URL's query; raises ``BadRequest``. The query may also have the names in ``others``."""
     given: dict[str, str] = {}
     allowed = (*allowed, *others)
     for name, value in query:
@@ -168,7 +172,7 @@ def _audio(given: dict[str, str]) -> AudioFormat | None:
 
 
 def _name(given: dict[str, str]) -> str | None:
-    """What ``audio`` and ``compression`` ask for together; None: no sound."""
+    """Returns the format that ``audio`` and ``compression`` ask for together; None if they ask for no sound."""
     audio = _one_of(given, "audio", ("none", *FORMATS, *COMPRESSED))
     compression = _one_of(given, "compression", ("none", *COMPRESSED))
     if compression == "none":
@@ -183,7 +187,7 @@ def _name(given: dict[str, str]) -> str | None:
 
 
 def _compressed(name: str, rate_hz: int | None, given: dict[str, str]) -> AudioFormat:
-    """Opus or MP3, one packet a message, as long as the codec makes it; raises ``BadRequest``."""
+    """Returns Opus or MP3, of which each message carries one packet of the codec's length; raises ``BadRequest``."""
     for choice in _LENGTHS:
         if choice in given:
             raise BadRequest(f"'{choice}' goes with samples; {name} comes one packet a message.", param=choice)

@@ -1,9 +1,10 @@
 """What clients may say: the GA client events, and how a message becomes one or a ``BadEvent`` that names the field.
 
 A ``ClientMessage`` keeps the message's JSON beside the event that the bridge understands of it, so that an upstream
-gets what the client wrote. What does not fit the bridge's types is no error then, but a complaint: the embedded engine
-answers with it, and other services judge for themselves. Only what the bridge itself has to understand is refused at
-once: its own events, ids, audio formats, and the settings of turn detection that it acts on.
+gets what the client wrote. If something does not fit the bridge's types, that is a complaint and not yet an error: the
+embedded engine answers with the complaint, and other services judge for themselves. The bridge refuses at once only
+what it has to understand itself: its own events, ids, audio formats, and the settings of turn detection that it acts
+on.
 """
 
 from dataclasses import dataclass
@@ -70,32 +71,35 @@ class SessionUpdate(_Event, kw_only=True, tag="session.update"):
 
 
 class InputAudioBufferAppend(_Event, kw_only=True, tag="input_audio_buffer.append"):
-    """Sound in the session's input format, base64; never acknowledged."""
+    """Brings sound in the session's input format, as base64; never acknowledged."""
 
     audio: str
 
 
 class InputAudioBufferCommit(_Event, kw_only=True, tag="input_audio_buffer.commit"):
-    """Makes what was appended a user item."""
+    """Makes the sound that was appended a user item."""
 
 
 class InputAudioBufferClear(_Event, kw_only=True, tag="input_audio_buffer.clear"):
-    """Forgets what was appended."""
+    """Forgets the sound that was appended."""
 
 
 class OutputAudioBufferClear(_Event, kw_only=True, tag="output_audio_buffer.clear"):
-    """Stops the sound that still waits to be played; where the bridge does the playing."""
+    """Stops the sound that still waits to be played, if the bridge plays it."""
 
 
 class ConversationItemCreate(_Event, kw_only=True, tag="conversation.item.create"):
-    """Adds an item behind ``previous_item_id`` (``root``: in front; absent: at the end)."""
+    """Adds an item behind ``previous_item_id``.
+
+    ``root`` stands for the beginning of the conversation; if it is absent, the item goes to the end.
+    """
 
     item: Item
     previous_item_id: str | None = None
 
 
 class ConversationItemRetrieve(_Event, kw_only=True, tag="conversation.item.retrieve"):
-    """Asks for an item, sound included."""
+    """Asks for an item with its sound."""
 
     item_id: str
 
@@ -107,7 +111,7 @@ class ConversationItemDelete(_Event, kw_only=True, tag="conversation.item.delete
 
 
 class ConversationItemTruncate(_Event, kw_only=True, tag="conversation.item.truncate"):
-    """Cuts an assistant's sound to what was heard."""
+    """Cuts an assistant's sound to the part that was heard."""
 
     item_id: str
     content_index: Annotated[int, Meta(ge=0)]
@@ -115,7 +119,7 @@ class ConversationItemTruncate(_Event, kw_only=True, tag="conversation.item.trun
 
 
 class ResponseCreate(_Event, kw_only=True, tag="response.create"):
-    """Asks for an answer now."""
+    """Asks for an answer at once."""
 
     response: ResponseConfig | UnsetType = UNSET
 
@@ -127,15 +131,15 @@ class ResponseCancel(_Event, kw_only=True, tag="response.cancel"):
 
 
 class FlowPause(_Event, kw_only=True, tag="bridge.flow.pause"):
-    """Send me nothing for now: events wait in my backlog, within its limits."""
+    """Asks the bridge to send nothing for now: events wait in the listener's backlog, within its limits."""
 
 
 class FlowResume(_Event, kw_only=True, tag="bridge.flow.resume"):
-    """Go on, with what has waited first."""
+    """Asks the bridge to go on, and to send first what has waited."""
 
 
 class Mark(_Event, kw_only=True, tag="bridge.mark"):
-    """Tell me when the sound that is queued by now has been played; answered by ``bridge.mark``."""
+    """Asks to be told when the sound that is queued by now has been played; answered by ``bridge.mark``."""
 
     name: Annotated[str, Meta(max_length=512)]
 
@@ -159,7 +163,7 @@ ClientEvent = (
 
 
 class OtherEvent(_Event, kw_only=True, tag=""):
-    """An event that the bridge does not understand, and that an upstream may."""
+    """An event that the bridge does not understand, although an upstream may."""
 
 
 Body = dict[str, Any]
@@ -167,23 +171,26 @@ Body = dict[str, Any]
 
 @dataclass(slots=True, eq=False)
 class ClientMessage:
-    """One client event, and the JSON that it was read from."""
+    """One client event, with the JSON that it was read from."""
 
     event: ClientEvent | OtherEvent
     """What the bridge understands of it."""
     body: Body
-    """All of it, in GA's words; an upstream gets this. Empty for an append: its sound goes another way."""
+    """The whole message in GA's words, which an upstream gets.
+
+    It is empty for an append, whose sound goes another way.
+    """
     complaint: BadEvent | None = None
-    """Why a service that knows no more than the bridge refuses it."""
+    """Why a service that knows no more than the bridge would refuse the message; None if it would not."""
 
     @classmethod
     def of(cls, event: ClientEvent) -> "ClientMessage":
-        """One that the bridge itself makes."""
+        """Makes a message that the bridge itself sends."""
         return cls(event, msgspec.to_builtins(event))
 
     @property
     def known(self) -> ClientEvent:
-        """The event; raises ``BadEvent`` if the bridge does not know all of it."""
+        """Returns the event; raises ``BadEvent`` if the bridge does not know all of it."""
         if self.complaint is not None:
             raise self.complaint.anew()
         assert not isinstance(self.event, OtherEvent), "there is a complaint about those"
@@ -194,10 +201,13 @@ _append_decoder = msgspec.json.Decoder(InputAudioBufferAppend)
 
 _KINDS: dict[str, type[Struct]] = {str(kind.__struct_config__.tag): kind for kind in ClientEvent.__args__}
 _OWN = (InputAudioBufferAppend, OutputAudioBufferClear, FlowPause, FlowResume, Mark)
-"""Events that the bridge carries out itself."""
+"""The events that the bridge carries out itself."""
 _OWN_PREFIX = "bridge."
 _MUST_FIT = frozenset({"event_id", "id", "item_id", "format", "create_response", "interrupt_response"})
-"""The bridge tells items by their ids, converts between formats, and plays according to the turn detection."""
+"""The fields that have to fit.
+
+The bridge tells items apart by their ids, converts between formats, and plays according to the turn detection.
+"""
 
 
 class _Envelope(Struct):
@@ -213,28 +223,34 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _APPEND = "input_audio_buffer.append"
 _head = msgspec.json.Decoder(_Head)
 _LONG = frozenset({"conversation.item.create", "response.create"})
-"""Events that may be over 2 MiB, as an append may: their items have sound and pictures."""
+"""The events that may be over 2 MiB, as an append may, because their items carry sound and pictures."""
 
 
 def read_client_message(text: bytes | str) -> ClientMessage:
-    """The message ``text``; raises ``BadEvent`` naming the field in ``param`` if the bridge must understand it."""
+    """Reads a client's message; raises ``BadEvent`` if a field that the bridge has to understand does not fit.
+
+    ``param`` of the error names the field.
+    """
     if len(text) > MAX_EVENT_BYTES:
         return message_of(decode_event(text))
     try:
         return ClientMessage(_append_decoder.decode(text), {})
     except msgspec.ValidationError:
-        return message_of(decode_event(text))  # another event, or a wrong one
+        return message_of(decode_event(text))  # it is another event, or a wrong one
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
 
 
 def decode_client_event(text: bytes | str) -> ClientEvent:
-    """The event in ``text``; raises ``BadEvent``, naming the field, if the bridge does not know all of it."""
+    """Reads the client event in ``text``.
+
+    Raises ``BadEvent``, naming the field, if the bridge does not know all of it.
+    """
     return read_client_message(text).known
 
 
 def message_of(body: Any) -> ClientMessage:
-    """A client event as plain JSON in GA's words, understood; raises ``BadEvent`` as ``read_client_message`` does."""
+    """Reads a client event that is plain JSON in GA's words; raises ``BadEvent`` as ``read_client_message`` does."""
     kind = _type_of(body)
     if require_shallow(body) > MAX_TEXT_BYTES:
         for name in ("session", "response", "item"):
@@ -277,7 +293,7 @@ class _Typed(Struct):
 
 
 def _misjudged(event: ClientEvent | None) -> BadEvent | None:
-    """What the types cannot say."""
+    """Returns what is wrong with an event that its types cannot express; None if nothing is."""
     try:
         if isinstance(event, SessionUpdate):
             check_update(event.session)
@@ -291,9 +307,9 @@ def _misjudged(event: ClientEvent | None) -> BadEvent | None:
 
 
 def decode_event(text: bytes | str) -> Any:
-    """A client event as plain JSON; raises ``BadEvent``, also for one that is longer than its type may be.
+    """Decodes a client event to plain JSON; raises ``BadEvent``, also if it is longer than its type may be.
 
-    Of a long append there is no more than what an append has.
+    Of an append that is long, only the fields of an append are kept.
     """
     if len(text) > MAX_EVENT_BYTES:
         try:
@@ -308,7 +324,7 @@ def decode_event(text: bytes | str) -> Any:
 
 
 def decode_json(text: bytes | str) -> Any:
-    """Any JSON value; raises ``BadEvent``, also for one that consists of too many values."""
+    """Decodes any JSON value; raises ``BadEvent``, also if it consists of too many values."""
     require_few_values(text)
     try:
         return msgspec.json.decode(text)
@@ -323,9 +339,10 @@ def _not_json(error: Exception) -> BadEvent:
 
 
 def read_session(body: Any, path: str = "session") -> SessionRequest:
-    """A session as a request asks for it, in GA's words; raises ``BadEvent`` if the bridge must understand it.
+    """Reads a session that a request asks for, in GA's words.
 
-    ``path`` is where it stands in the request.
+    Raises ``BadEvent`` if a field that the bridge has to understand does not fit. ``path`` is where the session stands
+    in the request.
     """
     require_tellable(body, path)
     reading = Reading(must_fit=_MUST_FIT)
@@ -343,7 +360,7 @@ def read_session(body: Any, path: str = "session") -> SessionRequest:
 
 
 def decode_session(text: bytes | str) -> SessionConfig:
-    """A session in a request's body; raises ``BadEvent`` if the bridge does not know all of it."""
+    """Decodes the session in a request's body; raises ``BadEvent`` if the bridge does not know all of it."""
     request = read_session(decode_json(text))
     if request.complaint is not None:
         raise request.complaint.anew()
@@ -351,7 +368,7 @@ def decode_session(text: bytes | str) -> SessionConfig:
 
 
 def event_id_of(text: bytes | str) -> str | None:
-    """The ``event_id`` of a message that may be otherwise wrong, for the error that answers it."""
+    """Returns the ``event_id`` of a message that may be wrong otherwise, for the error that answers it."""
     try:
         event_id = _envelope.decode(text).event_id
     except (msgspec.MsgspecError, RecursionError):

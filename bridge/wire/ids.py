@@ -10,7 +10,7 @@ _LENGTH = 22  # 62**22 is 2**131: more than 128 random bits
 
 
 def new_id(prefix: str) -> str:
-    """A new id such as ``rtc_…``, ``sess_…``, ``item_…``; more than 128 random bits."""
+    """Returns a new id such as ``rtc_…``, ``sess_…``, ``item_…``, with more than 128 random bits."""
     number = int.from_bytes(secrets.token_bytes(17), "big")
     letters = []
     for _ in range(_LENGTH):

@@ -1,4 +1,4 @@
-"""Conversation items and responses: what is said, by whom, and in which state."""
+"""Conversation items and responses: what was said, by whom, and in which state it is."""
 
 from typing import Annotated, Any, Literal
 
@@ -41,14 +41,14 @@ class InputText(Struct, tag="input_text"):
 
 
 class InputAudio(Struct, tag="input_audio"):
-    """Sound from the caller. ``transcript`` is always written, null while there is none: stock clients insist."""
+    """Sound from the caller. ``transcript`` is always written, as null while there is none: stock clients insist."""
 
     audio: str | UnsetType = UNSET
     transcript: str | None = None
 
 
 class InputImage(Struct, tag="input_image"):
-    """A picture; carried through to upstreams that see."""
+    """A picture. The bridge passes it on to upstreams that can see."""
 
     image_url: str
     detail: Literal["auto", "low", "high"] | UnsetType = UNSET
@@ -61,7 +61,7 @@ class OutputText(Struct, tag="output_text"):
 
 
 class OutputAudio(Struct, tag="output_audio"):
-    """Sound from the model; the sound itself travels in deltas only."""
+    """Sound from the model. Only the deltas carry the sound itself."""
 
     audio: str | UnsetType = UNSET
     transcript: str | None | UnsetType = UNSET
@@ -71,7 +71,7 @@ Content = InputText | InputAudio | InputImage | OutputText | OutputAudio
 
 
 class Message(Struct, tag="message", kw_only=True):
-    """Somebody said something."""
+    """What somebody said."""
 
     id: str | UnsetType = UNSET
     object: Literal["realtime.item"] | UnsetType = UNSET
@@ -81,7 +81,7 @@ class Message(Struct, tag="message", kw_only=True):
 
 
 class FunctionCall(Struct, tag="function_call", kw_only=True):
-    """The model asks the application to call a function; ``arguments`` is JSON text."""
+    """The model's call of a function of the application; ``arguments`` is JSON text."""
 
     id: str | UnsetType = UNSET
     object: Literal["realtime.item"] | UnsetType = UNSET
@@ -92,7 +92,7 @@ class FunctionCall(Struct, tag="function_call", kw_only=True):
 
 
 class FunctionCallOutput(Struct, tag="function_call_output", kw_only=True):
-    """What the function returned."""
+    """What a function returned."""
 
     id: str | UnsetType = UNSET
     object: Literal["realtime.item"] | UnsetType = UNSET
@@ -102,7 +102,7 @@ class FunctionCallOutput(Struct, tag="function_call_output", kw_only=True):
 
 
 class McpApprovalResponse(Struct, tag="mcp_approval_response", kw_only=True):
-    """Whether a remote tool may be called; carried through to upstreams that asked."""
+    """Whether a remote tool may be called. The bridge passes it on to upstreams that asked."""
 
     id: str | UnsetType = UNSET
     object: Literal["realtime.item"] | UnsetType = UNSET
@@ -113,7 +113,7 @@ class McpApprovalResponse(Struct, tag="mcp_approval_response", kw_only=True):
 
 
 class McpApprovalRequest(Struct, tag="mcp_approval_request", kw_only=True):
-    """The model asks whether it may call a remote tool."""
+    """The model's question whether it may call a remote tool."""
 
     id: str | UnsetType = UNSET
     object: Literal["realtime.item"] | UnsetType = UNSET
@@ -124,7 +124,7 @@ class McpApprovalRequest(Struct, tag="mcp_approval_request", kw_only=True):
 
 
 class McpCall(Struct, tag="mcp_call", kw_only=True):
-    """A remote tool was called."""
+    """The call of a remote tool."""
 
     id: str | UnsetType = UNSET
     object: Literal["realtime.item"] | UnsetType = UNSET
@@ -151,7 +151,7 @@ Item = Message | FunctionCall | FunctionCallOutput | McpApprovalResponse | McpAp
 
 
 class ItemReference(Struct, tag="item_reference"):
-    """Stands for an item of the conversation in what a response is to be given of."""
+    """Stands for an item of the conversation in the input of a response."""
 
     id: str
 
@@ -181,7 +181,10 @@ class ResponseConfig(Struct, frozen=True, kw_only=True):
     """What a ``response.create`` may set for this one response."""
 
     conversation: str | UnsetType = UNSET
-    """``none``: beside the conversation. Whatever else is said means the one conversation that a session has."""
+    """``none`` for a response beside the conversation.
+
+    Every other value means the one conversation that a session has.
+    """
     output_modalities: Annotated[list[Literal["text", "audio"]], Meta(min_length=1, max_length=1)] | UnsetType = UNSET
     instructions: str | UnsetType = UNSET
     audio: ResponseAudio | UnsetType = UNSET
@@ -196,7 +199,7 @@ class ResponseConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def is_beside(self) -> bool:
-        """The response is out of band: the conversation neither waits for it nor has its items."""
+        """Whether the response is out of band: the conversation neither waits for it nor has its items."""
         return self.conversation == "none"
 
 
@@ -227,7 +230,7 @@ class Usage(Struct, kw_only=True):
 
     @classmethod
     def of(cls, *, input_text: int = 0, input_audio: int = 0, output_text: int = 0, output_audio: int = 0) -> "Usage":
-        """The sums made."""
+        """Returns a usage with its sums made."""
         return cls(
             total_tokens=input_text + input_audio + output_text + output_audio,
             input_tokens=input_text + input_audio,
@@ -237,7 +240,7 @@ class Usage(Struct, kw_only=True):
         )
 
     def plus(self, other: "Usage") -> "Usage":
-        """Both together."""
+        """Returns the sum of both."""
         ours, theirs = ((usage.input_token_details, usage.output_token_details) for usage in (self, other))
         return Usage.of(
             input_text=ours[0].text_tokens + theirs[0].text_tokens,

@@ -1,4 +1,4 @@
-"""One message for many sockets: its WebSocket frame is made once, whoever gets it."""
+"""One message for many sockets: its WebSocket frame is made once for all who get it."""
 
 from msgspec import Struct
 
@@ -8,21 +8,21 @@ _TEXT, _BINARY = b"\x81", b"\x82"
 
 
 class EncodedMessage(Struct, gc=False):
-    """JSON text, or sound in a binary frame, with what a full listener needs to know to decide on it.
+    """A message with what a full listener needs to know to decide on it: JSON text, or sound in a binary frame.
 
-    Thousands are kept to be replayed, and none is part of a cycle: the garbage collector need not look at them.
+    Thousands are kept to be replayed. None is part of a cycle, so the garbage collector need not look at them.
     """
 
     _payload: bytes | None
     event_id: str = ""
-    """By which a listener may resume behind it."""
+    """The id of its event, behind which a listener may resume."""
     audio_ms: int = 0
     """How much sound it carries; 0 for control events, which are never dropped."""
     is_live: bool = True
-    """It carries sound of the present moment, which is of little use when it comes late."""
+    """Whether its sound is of the present moment: such sound is of little use if it comes late."""
     is_binary: bool = False
     size: int = 0
-    """Of the payload, in bytes."""
+    """The size of the payload in bytes."""
     _frame: bytes | None = None
 
     def __post_init__(self) -> None:
@@ -31,14 +31,17 @@ class EncodedMessage(Struct, gc=False):
 
     @staticmethod
     def of(pieces: tuple[bytes, ...], *, event_id: str = "", audio_ms: int, is_live: bool = True) -> "EncodedMessage":
-        """JSON text in pieces, which are copied once, into the frame: for what is made 50 times a second."""
+        """Makes a message from pieces of JSON text.
+
+        They are copied only once, into the frame, because such messages are made 50 times a second.
+        """
         size = sum(map(len, pieces))
         frame = b"".join((_frame_head(_TEXT, size), *pieces))
         return EncodedMessage(None, event_id, audio_ms, is_live, False, size, frame)
 
     @property
     def payload(self) -> bytes:
-        """What the frame carries."""
+        """The bytes that the frame carries."""
         if self._payload is None:
             assert self._frame is not None
             return self._frame[-self.size :] if self.size else b""
@@ -46,7 +49,7 @@ class EncodedMessage(Struct, gc=False):
 
     @property
     def frame(self) -> bytes:
-        """One WebSocket frame; from now on the payload is kept as a part of it."""
+        """The message as one WebSocket frame. Once it is made, the payload is kept as a part of it."""
         frame = self._frame
         if frame is None:
             assert self._payload is not None
@@ -55,12 +58,12 @@ class EncodedMessage(Struct, gc=False):
         return frame
 
     def as_late(self) -> "EncodedMessage":
-        """The same for a listener that comes back: it waits for this sound, however old it is."""
+        """Returns the message for a listener that comes back: it waits for this sound, however old it is."""
         return EncodedMessage(None, self.event_id, self.audio_ms, False, self.is_binary, self.size, self.frame)
 
 
 def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:
-    """One unmasked WebSocket frame that holds a whole message (RFC 6455 section 5.2)."""
+    """Returns one unmasked WebSocket frame that holds a whole message (RFC 6455 section 5.2)."""
     return _frame_head(_TEXT if is_text else _BINARY, len(payload)) + payload
 
 

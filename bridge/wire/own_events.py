@@ -1,4 +1,7 @@
-"""What only the bridge says, under ``bridge.``: to those who have chosen what only the bridge offers."""
+"""The events that only the bridge has, under ``bridge.``.
+
+They go to those who have chosen what only the bridge offers.
+"""
 
 from msgspec import UNSET, UnsetType
 
@@ -26,15 +29,15 @@ __all__ = [
 
 
 class CallsRunning(ServerEvent, kw_only=True, tag="bridge.calls"):
-    """The calls that run already, each as ``GET /v1/calls`` has it: the first event for those who watch calls."""
+    """The calls that run already, each as ``GET /v1/calls`` has it; the first event for those who watch calls."""
 
     calls: list[CallStats]
 
 
 class CallIncoming(ServerEvent, kw_only=True, tag="bridge.call.incoming"):
-    """A telephone call waits to be accepted, for so many seconds; for those who watch calls.
+    """A telephone call waits to be accepted, for this many seconds; for those who watch calls.
 
-    ``sip_headers`` are what the carrier says of it, which anybody may have written.
+    ``sip_headers`` are what the carrier says of the call. Anybody may have written them.
     """
 
     call_id: str
@@ -46,9 +49,9 @@ class CallIncoming(ServerEvent, kw_only=True, tag="bridge.call.incoming"):
 
 
 class CallSettled(ServerEvent, kw_only=True, tag="bridge.call.settled"):
-    """It waits no more; for the same. If it was accepted, ``bridge.call.opened`` came before.
+    """A telephone call waits no more to be accepted; for those who watch calls.
 
-    ``status_code`` is SIP's, with which it was rejected.
+    If it was accepted, ``bridge.call.opened`` came before. If it was rejected, ``status_code`` is SIP's code for it.
     """
 
     call_id: str
@@ -58,13 +61,16 @@ class CallSettled(ServerEvent, kw_only=True, tag="bridge.call.settled"):
 
 
 class CallOpened(ServerEvent, kw_only=True, tag="bridge.call.opened"):
-    """A call begins, as ``GET /v1/calls`` has it; for those who watch calls."""
+    """A call begins; it is described as in ``GET /v1/calls``. For those who watch calls."""
 
     call: CallStats
 
 
 class CallLost(ServerEvent, kw_only=True, tag="bridge.call.lost"):
-    """The connection of who is the call broke; so many seconds it may come back. Sent to the bridge's own listeners."""
+    """The caller's connection broke; the caller may come back within this many seconds.
+
+    For the bridge's own listeners.
+    """
 
     call_id: str
     reason: str
@@ -72,10 +78,10 @@ class CallLost(ServerEvent, kw_only=True, tag="bridge.call.lost"):
 
 
 class CallResumed(ServerEvent, kw_only=True, tag="bridge.call.resumed"):
-    """It has come back.
+    """The caller whose connection broke has come back.
 
     If another process has taken the call over, ``moved_behind`` is the last event that is known to have been sent
-    before: what came between that and the end of the other process is missing.
+    before. Events between that one and the end of the other process are missing.
     """
 
     call_id: str
@@ -83,7 +89,10 @@ class CallResumed(ServerEvent, kw_only=True, tag="bridge.call.resumed"):
 
 
 class CallClosed(ServerEvent, kw_only=True, tag="bridge.call.closed"):
-    """A call is over: for its listeners that have made a choice, before their socket closes, and for call watchers."""
+    """A call is over.
+
+    Listeners that have made a choice get it before their socket closes; those who watch calls get it too.
+    """
 
     call_id: str
     result: CallResult
@@ -98,7 +107,10 @@ class RecordingStarted(ServerEvent, kw_only=True, tag="bridge.recording.started"
 
 
 class RecordingEnded(ServerEvent, kw_only=True, tag="bridge.recording.ended"):
-    """A recording is over and its files are complete, or it ``failed`` and ``error`` says why; for the same."""
+    """A recording is over: its files are complete, or it ``failed`` and ``error`` says why.
+
+    For the call's listeners that have made a choice, and for those who watch calls.
+    """
 
     call_id: str
     recording_id: str
@@ -107,13 +119,13 @@ class RecordingEnded(ServerEvent, kw_only=True, tag="bridge.recording.ended"):
     files: list[str]
     error: str | None = None
     awaits_upload: bool = False
-    """``bridge.recording.uploaded`` follows, when the files are in the object store."""
+    """Whether ``bridge.recording.uploaded`` follows, as soon as the files are in the object store."""
 
 
 class RecordingUploaded(ServerEvent, kw_only=True, tag="bridge.recording.uploaded"):
     """A recording's files are in the object store, at ``urls``; for those who watch calls.
 
-    ``seconds`` is null, and ``reason`` is ``server_killed``, if the process that recorded it was killed.
+    If the process that recorded the call was killed, ``seconds`` is null and ``reason`` is ``server_killed``.
     """
 
     call_id: str
@@ -127,7 +139,8 @@ class RecordingUploaded(ServerEvent, kw_only=True, tag="bridge.recording.uploade
 class UpstreamDialled(ServerEvent, kw_only=True, tag="bridge.upstream.dialled"):
     """A call has tried to open a connection to an upstream of the settings; for those who watch calls.
 
-    ``seconds`` is how long that took, and ``code`` why it failed; null if the upstream has given the call its session.
+    ``seconds`` is how long that took. ``code`` says why it failed; it is null if the upstream has given the call its
+    session.
     """
 
     call_id: str
@@ -137,9 +150,9 @@ class UpstreamDialled(ServerEvent, kw_only=True, tag="bridge.upstream.dialled"):
 
 
 class UpstreamDown(ServerEvent, kw_only=True, tag="bridge.upstream.down"):
-    """A call has given an upstream of the settings up, after one before had been answered; for those who watch calls.
+    """A call has given up an upstream of the settings that had answered calls before; for those who watch calls.
 
-    ``code`` says why. Told once, until it answers again.
+    ``code`` says why. The event comes once, until the upstream answers again.
     """
 
     upstream: str
@@ -153,7 +166,7 @@ class UpstreamUp(ServerEvent, kw_only=True, tag="bridge.upstream.up"):
 
 
 class ListenerDropped(ServerEvent, kw_only=True, tag="bridge.listener.dropped"):
-    """This listener was too slow: so much of its sound was left out, oldest first."""
+    """This listener was too slow: this much of its sound was left out, the oldest first."""
 
     events: int
     audio_ms: int
@@ -167,5 +180,5 @@ class MarkReached(ServerEvent, kw_only=True, tag="bridge.mark"):
 
 
 def server_event_types() -> list[type[ServerEvent]]:
-    """Every server event there is, GA's and these, by name."""
+    """Returns the types of all server events by name, GA's and the bridge's own."""
     return sorted(ServerEvent.__subclasses__(), key=lambda kind: str(kind.__struct_config__.tag))

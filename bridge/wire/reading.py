@@ -1,8 +1,8 @@
-"""JSON read into a type as far as it fits: what does is kept, what does not is left out, and the first misfit is told.
+"""Reads JSON into a type as far as it fits: what fits is kept, the rest is left out, and the first misfit is reported.
 
 Clients and services say more than the bridge knows: new fields, values, kinds of tools and items. A ``Reading`` walks a
 JSON value beside the type that the bridge has for it. Null stands for "not given" unless the type itself knows null.
-The value is not changed; whoever relays it still has all of it.
+The value is not changed, so whoever relays it still has all of it.
 """
 
 import copy
@@ -29,14 +29,16 @@ _PATH = re.compile(r"^(.*?)(?: - at `(?:key in )?\$\.?(.*?)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(.+)`$")
 _UNKNOWN_FIELD = re.compile(r"^Object contains unknown field `(.+)`$", re.DOTALL)
 _MAX_NAME_CHARS = 64
-_MAX_MISFITS = 1000  # elements that do not fit, before their list is none
-_MAX_ELEMENTS = 4096  # of all lists of objects in one reading: all items of a conversation, and a part in each
+_MAX_MISFITS = 1000  # if more elements do not fit, their list is given up
+_MAX_ELEMENTS = (
+    4096  # in all lists of objects of one reading: enough for all items of a conversation with a part in each
+)
 
 _S = TypeVar("_S", bound=Struct)
 
 
 class _Misfit(Exception):
-    """A value that cannot be read; its holder does without it."""
+    """Says that a value cannot be read; the object or list around it does without it."""
 
     def __init__(self, complaint: BadEvent) -> None:
         self.complaint = complaint
@@ -45,13 +47,13 @@ class _Misfit(Exception):
 class Reading:
     """One reading of one JSON object.
 
-    ``assumed`` holds values for required fields that are missing; ``must_fit`` the names of fields that nobody may get
-    wrong, because the bridge itself acts on them.
+    ``assumed`` holds values for required fields that are missing. ``must_fit`` has the names of the fields that have to
+    fit, because the bridge itself acts on them.
     """
 
     def __init__(self, *, assumed: Mapping[str, Any] = _NO_DEFAULTS, must_fit: frozenset[str] = frozenset()) -> None:
         self.fatal: BadEvent | None = None
-        """What is wrong with the first of ``must_fit`` that does not fit."""
+        """What is wrong with the first field of ``must_fit`` that does not fit."""
         self.invalid: BadEvent | None = None
         """What is wrong with the first value that does not fit."""
         self.unknown: BadEvent | None = None
@@ -60,14 +62,14 @@ class Reading:
         self._must_fit = must_fit
         self._elements = self._misfits = 0
         self._is_strict = False
-        """The value that is being read stands in one of those."""
+        """Whether the value that is being read is in a field of ``must_fit``."""
 
     def read(
         self, value: Any, kind: type[_S], *, path: str = "", defaults: Mapping[str, Any] = _NO_DEFAULTS
     ) -> _S | None:
-        """``value`` as a ``kind``, or None if what makes one is missing.
+        """Returns ``value`` as a ``kind``, or None if a required part of it is missing.
 
-        ``path`` is where the value stands. Of ``defaults``, a field gets its value where null stands for it.
+        ``path`` is where the value stands. If a field is null, it gets its value of ``defaults``.
         """
         try:
             return msgspec.convert(self._value(value, _shape(kind), path, defaults), kind)
@@ -138,26 +140,26 @@ class Reading:
         return kept
 
 
-# Types as the reader needs them
+# The types in the form that the reader needs
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What may stand in one place."""
+    """What may stand in one place of a JSON value."""
 
     kind: Any
-    """The type for msgspec, which judges what is neither an object nor a list of objects that we know."""
+    """The type for msgspec, which judges all values but objects, and lists of objects, that are known here."""
     structs: Mapping[str | None, type[Struct]]
-    """By their tags; None is the key of one without."""
+    """The structs by their tags; None is the key of a struct without one."""
     tag_field: str | None
     element: "_Shape | None"
-    """Of a list in which structs stand."""
+    """The shape of the elements, if the value may be a list of structs."""
     takes_null: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """One struct."""
+    """The fields of one struct."""
 
     fields: Mapping[str, _Shape]
     required: tuple[str, ...]
@@ -202,7 +204,7 @@ def _bare(kind: Any) -> Any:
 
 
 def bad_event(error: msgspec.ValidationError, path: str = "") -> BadEvent:
-    """msgspec's complaint about what stands at ``path``; ``param`` is the path of the field."""
+    """Turns msgspec's complaint about what stands at ``path`` into an error; its ``param`` is the path of the field."""
     match = _PATH.match(str(error))
     what, inner = (match[1], match[2] or "") if match else (str(error), "")
     param = f"{path}{inner}" if inner.startswith("[") or not path else _joined(path, inner)

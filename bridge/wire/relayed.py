@@ -1,7 +1,7 @@
-"""Events of other Realtime servers, read leniently: what is known of one is typed, and all of it is kept.
+"""Reads the events of other Realtime servers leniently: what the bridge knows of one is typed, and all of it is kept.
 
 A server may say more than the bridge knows: new events, new fields, items of other kinds. None of that is an error. An
-event is read into its type, less what does not fit, and its body is passed on whole.
+event is read into its type without the parts that do not fit, and its body is passed on whole.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ from bridge.wire.server_events import Body, ServerEvent
 __all__ = ["UPSTREAM_PROTOCOL", "AudioDelta", "decode_relayed", "understood"]
 
 UPSTREAM_PROTOCOL = "upstream_protocol"
-"""The code of what is said of a message that is no event."""
+"""The code of the error about a message that is no event."""
 
 
 class AudioDelta(Struct):
-    """The sound of an answer, in either dialect; the one event that is read without a body."""
+    """The sound of an answer, in either dialect. It is the one event that is read without a body."""
 
     type: str
     delta: str | UnsetType = UNSET
@@ -37,7 +37,7 @@ _KNOWN: dict[str, type[ServerEvent]] = {
     for kind in ServerEvent.__subclasses__()
     if not str(kind.__struct_config__.tag).startswith(_OWN)
 }
-# What is assumed if a server does not say what GA always has: with it, the rest of the event is of use.
+# Values for fields that GA always has and a server may leave out: with them, the rest of the event is of use.
 _ASSUMED: dict[str, Any] = {
     "arguments": "",
     "call_id": "",
@@ -62,13 +62,16 @@ _LONG = frozenset(
         "response.done",
     }
 )
-"""Events that may be over 2 MiB, as sound may: they carry items."""
+"""The events that may be over 2 MiB, as sound may, because they carry items."""
 _delta_decoder = msgspec.json.Decoder(AudioDelta)
 _body_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
 def decode_relayed(text: bytes | str) -> AudioDelta | Body:
-    """One message of a server; raises ``BadEvent`` if it is no JSON object with a type, or is too large to be read."""
+    """Decodes one message of a server.
+
+    Raises ``BadEvent`` if it is no JSON object with a type, or is too large to be read.
+    """
     kind = ""
     try:
         delta = _delta_decoder.decode(text)
@@ -76,7 +79,7 @@ def decode_relayed(text: bytes | str) -> AudioDelta | Body:
         if delta.type in _AUDIO_DELTAS and delta.delta is not UNSET:
             return delta
     except msgspec.ValidationError:
-        pass  # another event, with a ``delta`` or an id of its own kind
+        pass  # it is another event, whose ``delta`` or ids are of another type
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise BadEvent("The upstream sent what is not JSON.", code=UPSTREAM_PROTOCOL) from None
     if len(text) > MAX_EVENT_BYTES and kind not in _LONG:
@@ -92,7 +95,7 @@ def decode_relayed(text: bytes | str) -> AudioDelta | Body:
 
 
 def understood(body: Body) -> ServerEvent:
-    """What of an event the bridge knows, a bare ``ServerEvent`` where that is nothing; never raises."""
+    """Returns what the bridge knows of an event, or a bare ``ServerEvent`` if it knows nothing; never raises."""
     kind = _KNOWN.get(body["type"])
     if kind is None:
         return ServerEvent()

@@ -1,7 +1,7 @@
-"""What the bridge says: the GA server events. The bridge's own are in ``own_events``.
+"""What the bridge says: the GA server events. The bridge's own events are in ``own_events``.
 
-An event is made with the fields that its writer knows; ``event_id`` is filled in by the hub, which numbers them.
-Fields that may be absent are ``UNSET``, fields that may be null are ``None``: stock clients tell the two apart.
+An event is made with the fields that its writer knows; the hub, which numbers events, fills in ``event_id``. Fields
+that may be absent are ``UNSET``, fields that may be null are ``None``: stock clients tell the two apart.
 """
 
 from collections.abc import Callable
@@ -71,7 +71,7 @@ __all__ = [
 
 
 Body = dict[str, Any]
-"""An event as plain JSON, with whatever else its writer says."""
+"""An event as plain JSON, with everything that its writer says."""
 
 
 class ServerEvent(Struct, kw_only=True, tag_field="type"):
@@ -86,7 +86,7 @@ class ServerEvent(Struct, kw_only=True, tag_field="type"):
 
 
 class ErrorDetail(Struct, kw_only=True):
-    """What was wrong, as OpenAI says it; ``event_id`` is the client event that caused it."""
+    """What was wrong, in OpenAI's form; ``event_id`` is the client event that caused it."""
 
     type: str
     code: str | None = None
@@ -105,7 +105,7 @@ class TranscriptionError(Struct, kw_only=True):
 
 
 class RateLimit(Struct, kw_only=True):
-    """One limit and what is left of it."""
+    """One limit, and what is left of it."""
 
     name: str
     limit: int
@@ -114,7 +114,7 @@ class RateLimit(Struct, kw_only=True):
 
 
 class Error(ServerEvent, kw_only=True, tag="error"):
-    """Something asked for was not done; the session lives on."""
+    """Something that was asked for was not done; the session lives on."""
 
     error: ErrorDetail
 
@@ -187,14 +187,14 @@ class InputAudioBufferCleared(ServerEvent, kw_only=True, tag="input_audio_buffer
 
 
 class InputAudioBufferSpeechStarted(ServerEvent, kw_only=True, tag="input_audio_buffer.speech_started"):
-    """The caller began to speak; ms since the first sound appended."""
+    """The caller began to speak; the time is in ms since the first sound was appended."""
 
     audio_start_ms: int
     item_id: str
 
 
 class InputAudioBufferSpeechStopped(ServerEvent, kw_only=True, tag="input_audio_buffer.speech_stopped"):
-    """The caller stopped; ms since the first sound appended."""
+    """The caller stopped speaking; the time is in ms since the first sound was appended."""
 
     audio_end_ms: int
     item_id: str
@@ -213,7 +213,7 @@ class OutputAudioBufferStopped(ServerEvent, kw_only=True, tag="output_audio_buff
 
 
 class OutputAudioBufferCleared(ServerEvent, kw_only=True, tag="output_audio_buffer.cleared"):
-    """What the peer had not heard yet was thrown away."""
+    """The sound that the peer had not heard yet was thrown away."""
 
     response_id: str
 
@@ -225,7 +225,7 @@ class ResponseCreated(ServerEvent, kw_only=True, tag="response.created"):
 
 
 class ResponseDone(ServerEvent, kw_only=True, tag="response.done"):
-    """A response ended, whichever way."""
+    """A response ended, whether it is complete or not."""
 
     response: Response
 
@@ -247,7 +247,7 @@ class OutputItemDone(ServerEvent, kw_only=True, tag="response.output_item.done")
 
 
 class ContentPartAdded(ServerEvent, kw_only=True, tag="response.content_part.added"):
-    """An item gets a part."""
+    """A part of an item begins."""
 
     response_id: str
     item_id: str
@@ -257,7 +257,7 @@ class ContentPartAdded(ServerEvent, kw_only=True, tag="response.content_part.add
 
 
 class ContentPartDone(ServerEvent, kw_only=True, tag="response.content_part.done"):
-    """A part is complete."""
+    """A part of an item is complete."""
 
     response_id: str
     item_id: str
@@ -267,7 +267,7 @@ class ContentPartDone(ServerEvent, kw_only=True, tag="response.content_part.done
 
 
 class OutputTextDelta(ServerEvent, kw_only=True, tag="response.output_text.delta"):
-    """A piece of text."""
+    """A piece of the text of an answer."""
 
     response_id: str
     item_id: str
@@ -277,7 +277,7 @@ class OutputTextDelta(ServerEvent, kw_only=True, tag="response.output_text.delta
 
 
 class OutputTextDone(ServerEvent, kw_only=True, tag="response.output_text.done"):
-    """The whole text."""
+    """The whole text of a part."""
 
     response_id: str
     item_id: str
@@ -287,7 +287,7 @@ class OutputTextDone(ServerEvent, kw_only=True, tag="response.output_text.done")
 
 
 class OutputAudioDone(ServerEvent, kw_only=True, tag="response.output_audio.done"):
-    """A part's sound is complete; the sound itself came in deltas."""
+    """The sound of a part is complete; the sound itself came in deltas."""
 
     response_id: str
     item_id: str
@@ -296,7 +296,7 @@ class OutputAudioDone(ServerEvent, kw_only=True, tag="response.output_audio.done
 
 
 class OutputAudioTranscriptDelta(ServerEvent, kw_only=True, tag="response.output_audio_transcript.delta"):
-    """A piece of what is spoken."""
+    """A piece of the transcript of what is spoken."""
 
     response_id: str
     item_id: str
@@ -306,7 +306,7 @@ class OutputAudioTranscriptDelta(ServerEvent, kw_only=True, tag="response.output
 
 
 class OutputAudioTranscriptDone(ServerEvent, kw_only=True, tag="response.output_audio_transcript.done"):
-    """The whole of what was spoken."""
+    """The whole transcript of what was spoken."""
 
     response_id: str
     item_id: str
@@ -337,15 +337,16 @@ class FunctionCallArgumentsDone(ServerEvent, kw_only=True, tag="response.functio
 
 
 class ConversationCreated(ServerEvent, kw_only=True, tag="conversation.created"):
-    """The conversation exists; sent to beta clients, behind ``session.created``."""
+    """The conversation exists; sent to beta clients only, after ``session.created``."""
 
     conversation: dict[str, str]
 
 
 class OutputAudioDelta(ServerEvent, kw_only=True, tag="response.output_audio.delta"):
-    """A piece of sound, base64; written by hand in ``session.stream``, never from this type.
+    """A piece of an answer's sound, in base64.
 
-    To listeners that take Opus or MP3 it is one packet, and says how many samples of the track came before it.
+    ``session.stream`` writes it by hand, never from this type. For listeners that take Opus or MP3 it is one packet,
+    and says how many samples of the track came before it.
     """
 
     response_id: str
@@ -357,7 +358,7 @@ class OutputAudioDelta(ServerEvent, kw_only=True, tag="response.output_audio.del
 
 
 class InputAudioTranscriptionDelta(ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.delta"):
-    """A piece of the caller's words."""
+    """A piece of the transcript of the caller's words."""
 
     item_id: str
     content_index: int = 0
@@ -367,7 +368,7 @@ class InputAudioTranscriptionDelta(ServerEvent, kw_only=True, tag="conversation.
 class InputAudioTranscriptionCompleted(
     ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.completed"
 ):
-    """The caller's words."""
+    """The whole transcript of the caller's words."""
 
     item_id: str
     content_index: int = 0
@@ -378,7 +379,7 @@ class InputAudioTranscriptionCompleted(
 class InputAudioTranscriptionSegment(
     ServerEvent, kw_only=True, tag="conversation.item.input_audio_transcription.segment"
 ):
-    """A stretch of the caller's words with its speaker; s."""
+    """A stretch of the caller's words with its speaker; times are in seconds."""
 
     item_id: str
     content_index: int = 0
@@ -398,7 +399,7 @@ class InputAudioBufferTimeoutTriggered(ServerEvent, kw_only=True, tag="input_aud
 
 
 class DtmfEventReceived(ServerEvent, kw_only=True, tag="input_audio_buffer.dtmf_event_received"):
-    """A key was pressed on a telephone; Unix time."""
+    """A key was pressed on a telephone; the time is Unix time."""
 
     event: str
     received_at: int
@@ -463,17 +464,17 @@ class McpCallFailed(ServerEvent, kw_only=True, tag="response.mcp_call.failed"):
 
 
 class RateLimitsUpdated(ServerEvent, kw_only=True, tag="rate_limits.updated"):
-    """What is left of the limits."""
+    """What is left of the rate limits."""
 
     rate_limits: list[RateLimit]
 
 
 def error_event(error: BridgeError, *, event_id: str | None = None) -> Error:
-    """The ``error`` event that answers the client event ``event_id``."""
+    """Returns the ``error`` event that answers the client event ``event_id``."""
     return Error(
         error=ErrorDetail(type=error.type, code=error.code, message=error.message, param=error.param, event_id=event_id)
     )
 
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-"""An event as JSON bytes."""
+"""Encodes an event as JSON bytes."""

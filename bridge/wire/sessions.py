@@ -1,9 +1,9 @@
 """A session's configuration in its GA shape, and how an update is laid over it.
 
-Every field may be absent (``UNSET``): a client's ``session.update`` is the same shape as the whole. ``merged`` lays one
-over the other as the Realtime API does: the nested ``audio`` objects and ``noise_reduction`` field by field, everything
-else as one value, and ``null`` where null means "off". ``laid_over`` does so with sessions as plain JSON, which hold
-what the types here do not know; a ``SessionRequest`` is both.
+Every field may be absent (``UNSET``): a client's ``session.update`` has the same shape as the whole. ``merged`` lays
+one over the other as the Realtime API does: the nested ``audio`` objects and ``noise_reduction`` field by field,
+everything else as one value, and ``null`` if it means "off". ``laid_over`` does the same with sessions as plain JSON,
+which hold fields that the types here do not know. A ``SessionRequest`` has both.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class PcmFormat(Struct, frozen=True, tag="audio/pcm"):
-    """16-bit little-endian mono; the protocol knows no other rate than 24 kHz."""
+    """16-bit little-endian mono PCM; the protocol knows no other rate than 24 kHz."""
 
     rate: Literal[24000] = 24000
 
@@ -64,12 +64,12 @@ _FORMATS: dict[type, AudioFormat] = {PcmFormat: PCM16, PcmuFormat: G711_ULAW, Pc
 
 
 def format_of(audio_format: Format | UnsetType) -> AudioFormat:
-    """The ``AudioFormat`` that a session's ``format`` object stands for; PCM where it is absent."""
+    """Returns the ``AudioFormat`` that a session's ``format`` object stands for; PCM if it is absent."""
     return _FORMATS.get(type(audio_format), PCM16)
 
 
 class ServerVad(Struct, frozen=True, tag="server_vad"):
-    """Turns end after so much silence."""
+    """Turn detection by silence: a turn ends after this much of it."""
 
     threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5
     prefix_padding_ms: Annotated[int, Meta(ge=0, le=5000)] = 300
@@ -81,7 +81,7 @@ class ServerVad(Struct, frozen=True, tag="server_vad"):
 
 
 class SemanticVad(Struct, frozen=True, tag="semantic_vad"):
-    """Turns end when the speaker seems to have finished."""
+    """Turn detection by meaning: a turn ends if the speaker seems to have finished."""
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     create_response: bool = True
@@ -93,7 +93,7 @@ TurnDetection = ServerVad | SemanticVad
 
 
 class Transcription(Struct, frozen=True):
-    """Asks for a transcript of the caller's words."""
+    """The request for a transcript of the caller's words."""
 
     model: str | UnsetType = UNSET
     language: str | None | UnsetType = UNSET
@@ -104,11 +104,11 @@ class Transcription(Struct, frozen=True):
 
 
 class NoiseReduction(Struct, frozen=True):
-    """A hint of where the microphone stands, and how much to suppress."""
+    """A hint where the microphone is, and how much noise to suppress."""
 
     type: Literal["near_field", "far_field"] | UnsetType = UNSET
     strength: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
-    """An update that leaves it out leaves it as it is."""
+    """How much noise to suppress. An update that leaves it out does not change it."""
 
 
 class FunctionTool(Struct, frozen=True, tag="function"):
@@ -120,7 +120,7 @@ class FunctionTool(Struct, frozen=True, tag="function"):
 
 
 class McpTool(Struct, frozen=True, tag="mcp"):
-    """A remote MCP server; carried through to upstreams that know it."""
+    """A remote MCP server. The bridge passes it on to upstreams that know it."""
 
     server_label: str
     server_url: str | None | UnsetType = UNSET
@@ -136,7 +136,7 @@ class McpTool(Struct, frozen=True, tag="mcp"):
 
 
 class ChosenTool(Struct, frozen=True):
-    """Forces one tool."""
+    """The one tool that the model has to call."""
 
     type: Literal["function", "mcp"]
     name: str | UnsetType = UNSET
@@ -147,7 +147,7 @@ ToolChoice = Literal["auto", "none", "required"] | ChosenTool
 
 
 class AudioInput(Struct, frozen=True):
-    """What the caller's sound is and what is done with it."""
+    """What the caller's sound is, and what is done with it."""
 
     format: Format | UnsetType = UNSET
     transcription: Transcription | None | UnsetType = UNSET
@@ -171,7 +171,7 @@ class AudioConfig(Struct, frozen=True):
 
 
 class TokenLimits(Struct, frozen=True):
-    """Up to how many tokens a conversation is kept."""
+    """How many tokens of a conversation are kept."""
 
     post_instructions: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
 
@@ -188,7 +188,7 @@ Include = Literal["item.input_audio_transcription.logprobs"]
 
 
 class SessionConfig(Struct, frozen=True, kw_only=True):
-    """A whole session, or an update of one; GA names."""
+    """A whole session, or an update of one, with GA's names."""
 
     type: Literal["realtime", "transcription"] | UnsetType = UNSET
     object: Literal["realtime.session", "realtime.transcription_session"] | UnsetType = UNSET
@@ -210,7 +210,7 @@ class SessionConfig(Struct, frozen=True, kw_only=True):
 
 
 def default_session(*, session_id: str, model: str, expires_at: int) -> SessionConfig:
-    """The session that a client finds when it has asked for nothing."""
+    """Returns the session of a client that has asked for nothing."""
     return SessionConfig(
         type="realtime",
         object="realtime.session",
@@ -234,7 +234,7 @@ def default_session(*, session_id: str, model: str, expires_at: int) -> SessionC
 
 
 def default_transcription(*, session_id: str, model: str, expires_at: int) -> SessionConfig:
-    """A session that only writes down what is said."""
+    """Returns a session that only writes down what is said."""
     return SessionConfig(
         type="transcription",
         object="realtime.transcription_session",
@@ -256,22 +256,22 @@ _S = TypeVar("_S", bound=Struct)
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """A session as somebody asks for it."""
+    """A session as a client asks for it."""
 
     config: SessionConfig
-    """What the bridge understands of it."""
+    """The part of it that the bridge understands."""
     body: dict[str, Any]
-    """All that was written, in GA's words; an upstream gets this."""
+    """All that the client wrote, in GA's words, which an upstream gets."""
     complaint: BadEvent | None = None
-    """Why the embedded engine, which knows no more than the bridge, refuses it."""
+    """Why the embedded engine, which knows no more than the bridge, would refuse it; None if it would not."""
 
     @classmethod
     def of(cls, config: SessionConfig) -> "SessionRequest":
-        """One that the bridge itself makes."""
+        """Makes a request that the bridge itself sends."""
         return cls(config, msgspec.to_builtins(config))
 
     def with_update(self, update: "SessionRequest") -> "SessionRequest":
-        """Both, with ``update`` laid over this one."""
+        """Returns this request with ``update`` laid over it."""
         return SessionRequest(
             merged(self.config, update.config),
             laid_over(self.body, update.body),
@@ -280,7 +280,7 @@ class SessionRequest:
 
 
 def defaults_of(kind: Any) -> dict[str, Any]:
-    """What the fields of a session of this ``type`` are set to where null asks for the default."""
+    """Returns the values that fields of a session of this ``type`` get if null asks for the default."""
     new = default_transcription if kind == "transcription" else default_session
     whole: dict[str, Any] = msgspec.to_builtins(new(session_id="", model="", expires_at=0))
     return {name: value for name, value in whole.items() if name not in _FIXED}
@@ -290,7 +290,7 @@ _FIXED = ("type", "object", "id", "model", "expires_at")
 
 
 def laid_over(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with every field that ``update`` has, as ``merged`` does it, for sessions as plain JSON."""
+    """Returns ``base`` with every field that ``update`` has, as ``merged`` does it, for sessions as plain JSON."""
     whole = {**base, **update}
     for name in MERGED & base.keys() & update.keys():
         old, new = base[name], update[name]
@@ -300,7 +300,7 @@ def laid_over(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged(base: _S, update: _S) -> _S:
-    """``base`` with every field that ``update`` has; the ``audio`` objects are laid over field by field."""
+    """Returns ``base`` with every field that ``update`` has; the ``audio`` objects are laid over field by field."""
     changes: dict[str, Any] = {}
     for name in update.__struct_fields__:
         new = getattr(update, name)

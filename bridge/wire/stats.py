@@ -1,4 +1,4 @@
-"""What a call and all that takes part in it tell of themselves: figures with names and types.
+"""The figures that a call and its parts give of themselves, with names and types.
 
 ``GET /v1/calls``, the API's description, call events, the closing log line and the console take them from here.
 """
@@ -39,7 +39,7 @@ __all__ = [
 
 
 Transport = NewType("Transport", str)
-"""How a call came: ``WEBRTC``, ``WEBSOCKET``, or the name of its carrier."""
+"""The way in which a call came: ``WEBRTC``, ``WEBSOCKET``, or the name of its carrier."""
 
 WEBRTC = Transport("webrtc")
 WEBSOCKET = Transport("websocket")
@@ -51,7 +51,7 @@ class CallState(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     LOST = "lost"
-    """Who is the call may come back for a while."""
+    """The caller's connection broke, and may come back for a while."""
     CLOSED = "closed"
 
 
@@ -64,7 +64,7 @@ class CallStatus(StrEnum):
 
 
 class CallResult(StrEnum):
-    """The one word with which every call ends: whose doing it was."""
+    """The result with which every call ends: one word that says whose doing it was."""
 
     SUCCESS = "success"
     CLIENT_ERROR = "client_error"
@@ -78,9 +78,9 @@ class IncomingOutcome(StrEnum):
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     REFERRED = "referred"
-    """It was transferred to somebody else."""
+    """The call was transferred to somebody else."""
     HUNG_UP = "hung_up"
-    """By the application."""
+    """The application hung up."""
     CALLER_HUNG_UP = "caller_hung_up"
     EXPIRED = "expired"
     """Nobody decided in time."""
@@ -89,7 +89,7 @@ class IncomingOutcome(StrEnum):
 
 
 class ListenerRole(StrEnum):
-    """What one who hears a call is to it, and so what it may do."""
+    """What a listener is to its call, and so what it may do."""
 
     OWNER = "owner"
     """The call itself, over a WebSocket."""
@@ -97,12 +97,12 @@ class ListenerRole(StrEnum):
     """The call itself, over its data channel."""
     CONTROLLER = "controller"
     OBSERVER = "observer"
-    """It may send no events."""
+    """A listener that may send no events."""
     AGENT = "agent"
-    """It is the model."""
+    """A client that answers as the model."""
     RECORDER = "recorder"
     PLAYER = "player"
-    """It hears sound alone, over WebRTC."""
+    """A client that hears only the sound, over WebRTC."""
 
 
 class Dialect(StrEnum):
@@ -113,11 +113,11 @@ class Dialect(StrEnum):
 
 
 class Framing(StrEnum):
-    """How sound comes to a listener."""
+    """How sound is sent to a listener."""
 
     JSON = "json"
     BINARY = "binary"
-    """In frames as ``bridge.wire.binary`` has them."""
+    """Sound comes in frames as ``bridge.wire.binary`` describes them."""
 
 
 class RecordingState(StrEnum):
@@ -129,21 +129,21 @@ class RecordingState(StrEnum):
 
 
 class SipHeader(Struct, frozen=True):
-    """What a carrier says of a call that comes in, as a header of SIP's INVITE has it. Anybody may have written it."""
+    """A header of SIP's INVITE, in which a carrier describes an incoming call. Anybody may have written it."""
 
     name: str
     value: str
 
 
 class CallWarning(Struct, frozen=True):
-    """What of that with which a call began is of no use, although the call can be made; ``code`` is a slug."""
+    """A part of the request for a call that is of no use, although the call can be made; ``code`` is a slug."""
 
     code: str
     message: str
 
 
 class LegStats(Struct, frozen=True, kw_only=True):
-    """Of what bears the caller's sound, whatever it is."""
+    """The figures of what carries the caller's sound."""
 
     sent: Annotated[int, Meta(description="packets or pieces of the answer's sound that were sent")]
     queued_ms: Annotated[int, Meta(description="of the answer's sound, still to be played")]
@@ -152,7 +152,7 @@ class LegStats(Struct, frozen=True, kw_only=True):
 
 
 class PeerStats(LegStats, frozen=True, kw_only=True):
-    """Of a leg over WebRTC."""
+    """The figures of a leg over WebRTC."""
 
     packets: int
     lost: int
@@ -175,7 +175,7 @@ class PeerStats(LegStats, frozen=True, kw_only=True):
 
 
 class CarrierLegStats(LegStats, frozen=True, kw_only=True):
-    """Of a telephone call's leg."""
+    """The figures of a telephone call's leg."""
 
     is_connected: bool
     messages: Annotated[int, Meta(description="of the caller's sound")]
@@ -187,7 +187,7 @@ class CarrierLegStats(LegStats, frozen=True, kw_only=True):
 
 
 class BearerStats(Struct, frozen=True):
-    """Who brings the caller's sound: a leg, or its owner's socket; ``input`` and ``output`` are its formats."""
+    """What brings the caller's sound, a leg or its owner's socket; ``input`` and ``output`` are its formats."""
 
     kind: Transport
     input: str
@@ -196,7 +196,7 @@ class BearerStats(Struct, frozen=True):
 
 
 class ListenerStats(Struct, frozen=True, kw_only=True):
-    """Of one who listens to a call: its choices in the words of the URL, and how far it is behind."""
+    """The figures of a listener: its choices in the words of the URL, and how far it is behind."""
 
     id: str
     role: ListenerRole
@@ -215,7 +215,7 @@ class ListenerStats(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamStats(Struct, frozen=True, kw_only=True):
-    """Of who answers a call."""
+    """The figures of the upstream that answers a call."""
 
     name: Annotated[str, Meta(description="of the one that answers now: as the settings call it, or `local`")]
     lines: Annotated[int, Meta(description="connections to services that were opened and answered")]
@@ -224,7 +224,7 @@ class UpstreamStats(Struct, frozen=True, kw_only=True):
 
 
 class TargetStats(Struct, frozen=True, kw_only=True):
-    """Of one upstream of the settings, over all calls since the start."""
+    """The figures of one upstream of the settings, over all calls since the start."""
 
     name: Annotated[str, Meta(description="as the settings call it; `upstream` for the address of the default one")]
     dials: Annotated[int, Meta(description="tries to open a connection")]
@@ -236,7 +236,7 @@ class TargetStats(Struct, frozen=True, kw_only=True):
 
 
 class RecordingStats(Struct, frozen=True, kw_only=True):
-    """The recording of a call."""
+    """The figures of a call's recording."""
 
     id: str
     object: str = "bridge.recording"
@@ -246,7 +246,7 @@ class RecordingStats(Struct, frozen=True, kw_only=True):
 
 
 class CallStats(Struct, frozen=True, kw_only=True):
-    """A call that runs, or one that is over: then with its end, its last figures, and no listeners."""
+    """The figures of a call. After its end they say how it ended, have its last values, and no listeners."""
 
     id: str
     object: str = "realtime.call"
@@ -276,7 +276,7 @@ class CallStats(Struct, frozen=True, kw_only=True):
 
 
 class EndpointStats(Struct, frozen=True, kw_only=True):
-    """Of the socket and the clock that all peers share."""
+    """The figures of the socket and the clock that all peers share."""
 
     peers: int
     late_ticks: int
@@ -284,7 +284,10 @@ class EndpointStats(Struct, frozen=True, kw_only=True):
 
 
 class TelephonyStats(Struct, frozen=True, kw_only=True):
-    """Of all carriers: refused connections as ``CARRIER.code``, messages of no use by what was wrong."""
+    """The figures of all carriers.
+
+    Refused connections are counted by ``CARRIER.code``, messages of no use by what was wrong with them.
+    """
 
     refused: dict[str, int]
     faults: dict[str, int]
@@ -293,20 +296,20 @@ class TelephonyStats(Struct, frozen=True, kw_only=True):
 
 
 class RecordingsStats(Struct, frozen=True, kw_only=True):
-    """Of all recordings together, counted since the start."""
+    """The figures of all recordings together, counted since the start."""
 
     kept: int = 0
-    """In the directory, when it was looked last."""
+    """The number in the directory when it was last looked at."""
     kept_bytes: int = 0
     deleted: int = 0
-    """For their age, or to make room."""
+    """The number that were deleted for their age, or to make room."""
     uploaded: int = 0
     upload_failures: int = 0
     awaiting_upload: int = 0
 
 
 class DaemonStats(Struct, frozen=True, kw_only=True):
-    """Of the whole process, apart from its calls."""
+    """The figures of the whole process, without its calls."""
 
     is_draining: bool
     is_overloaded: bool

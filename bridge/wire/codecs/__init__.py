@@ -1,3 +1,3 @@
-"""How each protocol that clients speak is written and read. Inside the bridge there are GA's events only."""
+"""How each protocol that clients speak is written and read. Inside the bridge, all events are GA's."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The beta dialect, by the translations of ``bridge.wire.dialects.beta``."""
+"""The codec of the beta dialect, which uses the translations of ``bridge.wire.dialects.beta``."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ _ANSWERS_SOUND = JsonSound("beta", AUDIO_DELTA)
 
 
 class BetaCodec:
-    """``beta`` is what the call's clients have set that GA has no place for."""
+    """The codec for the beta clients of one call. ``beta`` has what they have set and GA has no place for."""
 
     dialect = Dialect.BETA
 
@@ -23,26 +23,26 @@ class BetaCodec:
         self._beta = beta
 
     def opening(self, opening: Opening) -> Iterator[tuple[ServerEvent, Body | None]]:
-        """The session, and the conversation if it has one."""
+        """Yields the session's event, and the conversation's if the session has one."""
         yield from GA.opening(opening)
         if opening.conversation_id is not None:
             conversation = {"id": opening.conversation_id, "object": "realtime.conversation"}
             yield ConversationCreated(conversation=conversation), None
 
     def encode(self, event: ServerEvent | Body) -> EncodedEvent | None:
-        """Renamed and flattened; None if no beta client has heard of it."""
+        """Returns the event renamed and flattened; None if beta has none like it."""
         translated = to_beta(event, self._beta)
         return None if translated is None else EncodedEvent(str(translated["type"]), encode(translated))
 
     def decode(self, text: bytes | str) -> ClientMessage:
-        """The GA message that is meant; its temperature is remembered."""
+        """Returns the GA message that a client means; remembers its temperature."""
         return read_client_message(text, self._beta)
 
     def refused(self, message: ClientMessage) -> None:
-        """No response comes that would have a temperature of its own."""
+        """Forgets the temperature of a response that was refused, because that response will not come."""
         if isinstance(message.event, ResponseCreate):
             self._beta.ask(None)
 
     def sound(self, track: str) -> JsonSound:
-        """The caller's sound is as GA has it; an answer's has another name."""
+        """Returns how sound is written: the caller's as in GA, an answer's in an event of another name."""
         return _ANSWERS_SOUND if track == "output" else GA.sound(track)

@@ -1,4 +1,4 @@
-"""Sound in binary frames, which listeners of every dialect may choose; their events go on being JSON."""
+"""Sound in binary frames, which listeners of every dialect may choose. Their events are still JSON."""
 
 from bridge.wire.audio import AudioFormat
 from bridge.wire.binary import pack_sound
@@ -12,7 +12,7 @@ class _BinarySound:
     name = "binary"
 
     def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_BinaryWriter":
-        """For one stream."""
+        """Returns a writer for one stream."""
         return _BinaryWriter(track, audio_format, prefix)
 
 
@@ -24,11 +24,11 @@ class _BinaryWriter:
         self._is_live = True
 
     def begin(self, part: PartOfAnswer | None) -> None:
-        """A frame does not say to which part it belongs."""
+        """Notes whether the sound is live. A frame does not say to which part of an answer it belongs."""
         self._is_live = part is None
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
-        """One frame's payload."""
+        """Returns one message, whose payload is one binary frame."""
         payload = pack_sound(self._track, self._format, number, timestamp, sound)
         return EncodedMessage(
             payload, event_id=f"{self._prefix}{number}", audio_ms=audio_ms, is_live=self._is_live, is_binary=True

@@ -1,4 +1,4 @@
-"""What a codec is: between the bridge's events and sound, and what one kind of client reads and writes."""
+"""What a codec is: it stands between the bridge's events and sound, and what one kind of client reads and writes."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -14,34 +14,34 @@ __all__ = ["Codec", "EncodedEvent", "Opening", "PartOfAnswer", "SoundCodec", "So
 
 
 class EncodedEvent(NamedTuple):
-    """A server event as clients of one dialect read it."""
+    """A server event as the clients of one dialect read it."""
 
     kind: str
-    """Its name there, by which clients choose events."""
+    """The event's name in that dialect, by which clients choose events."""
     text: bytes
 
 
 class PartOfAnswer(Protocol):
-    """Which part of which response sound belongs to."""
+    """The part of a response that sound belongs to."""
 
     @property
     def response_id(self) -> str:
-        """Of the response."""
+        """The id of the response."""
         ...
 
     @property
     def item_id(self) -> str:
-        """Of its item."""
+        """The id of the item in the response."""
         ...
 
     @property
     def output_index(self) -> int:
-        """Of that item in the response."""
+        """The index of that item in the response."""
         ...
 
     @property
     def content_index(self) -> int:
-        """Of the part in the item."""
+        """The index of the part in the item."""
         ...
 
 
@@ -49,24 +49,24 @@ class SoundWriter(Protocol):
     """Writes one stream of sound. It is called for every packet."""
 
     def begin(self, part: PartOfAnswer | None) -> None:
-        """What follows belongs to this part; None stands for the caller's sound."""
+        """Begins a part: the sound that follows belongs to it; None stands for the caller's sound."""
         ...
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
-        """The message ``number`` of the stream; ``timestamp`` samples of the track came before its sound."""
+        """Returns the message ``number`` of the stream; ``timestamp`` samples of the track came before its sound."""
         ...
 
 
 class SoundCodec(Protocol):
-    """How sound is written. Listeners of one format with one codec share a stream, and the messages of it."""
+    """How sound is written. Listeners of one format with one codec share a stream and its messages."""
 
     @property
     def name(self) -> str:
-        """What the ids of its events say; empty for GA's JSON."""
+        """The word by which the ids of its events tell it from other codecs; empty for GA's JSON."""
         ...
 
     def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> SoundWriter:
-        """For a new stream of ``track``, the ids of whose events are ``prefix`` and a number."""
+        """Returns a writer for a new stream of ``track``; the ids of its events are ``prefix`` and a number."""
         ...
 
 
@@ -75,35 +75,41 @@ class Opening(NamedTuple):
 
     session: SessionConfig
     body: Body
-    """The same as whoever answers has written it."""
+    """The session as whoever answers has written it."""
     conversation_id: str | None
-    """None for a session that only writes down what is said."""
+    """The id of the conversation; None if the session only writes down what is said."""
 
 
 class Codec(Protocol):
-    """One call's, for all its listeners of one dialect. It may remember what only its dialect has."""
+    """The codec of one call for all its listeners of one dialect. It may remember what only its dialect has."""
 
     @property
     def dialect(self) -> Dialect:
-        """Which one."""
+        """The dialect that it writes and reads."""
         ...
 
     def opening(self, opening: Opening) -> Iterator[tuple[ServerEvent, Body | None]]:
-        """The events with which a listener begins."""
+        """Yields the events with which a listener begins."""
         ...
 
     def encode(self, event: ServerEvent | Body) -> EncodedEvent | None:
-        """A server event, numbered already; None if the dialect has none like it."""
+        """Returns a server event, which has its number already, as clients read it.
+
+        It is None if the dialect has none like it.
+        """
         ...
 
     def decode(self, text: bytes | str) -> ClientMessage:
-        """The message that a client means; raises ``BadEvent``, which names the field as the client wrote it."""
+        """Returns the message that a client means.
+
+        Raises ``BadEvent``, which names the field as the client wrote it.
+        """
         ...
 
     def refused(self, message: ClientMessage) -> None:
-        """What was decoded last has not been carried out."""
+        """Notes that the message which was decoded last has not been carried out."""
         ...
 
     def sound(self, track: str) -> SoundCodec:
-        """How sound of ``track`` is written in JSON."""
+        """Returns how sound of ``track`` is written in JSON."""
         ...

@@ -1,4 +1,7 @@
-"""GA, which the bridge speaks inside: events are written as they are, sound by hand because it comes so often."""
+"""The codec of GA, which the bridge speaks inside.
+
+Events are written as they are. Sound is written by hand, because it comes so often.
+"""
 
 from binascii import b2a_base64
 from collections.abc import Iterator
@@ -17,14 +20,14 @@ _LIVE_MIDDLE = b'","audio":"'
 
 
 class JsonSound:
-    """Sound as base64 in JSON; an answer's in events called ``delta_type``."""
+    """Sound as base64 in JSON; an answer's sound is in events called ``delta_type``."""
 
     def __init__(self, name: str, delta_type: str) -> None:
         self.name = name
         self._delta_head = b'{"type":"%b","event_id":"' % delta_type.encode()
 
     def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_JsonWriter":
-        """For one stream."""
+        """Returns a writer for one stream."""
         return _JsonWriter(self._delta_head, audio_format, prefix)
 
 
@@ -38,7 +41,7 @@ class _JsonWriter:
         self._head, self._middle = _APPEND, _LIVE_MIDDLE
 
     def begin(self, part: PartOfAnswer | None) -> None:
-        """What follows belongs to this part."""
+        """Begins a part: the sound that follows belongs to it."""
         self._is_live = part is None
         if part is not None:
             self._head = self._delta_head
@@ -48,7 +51,7 @@ class _JsonWriter:
             ).encode()
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
-        """One event."""
+        """Returns one event with its sound."""
         base64 = b2a_base64(sound, newline=False)
         middle = self._middle
         if self._is_compressed:
@@ -61,28 +64,28 @@ _SOUND = JsonSound("", "response.output_audio.delta")
 
 
 class GaCodec:
-    """It has nothing to remember: all calls share ``GA``."""
+    """The codec of GA. It has nothing to remember, so all calls share ``GA``."""
 
     dialect = Dialect.GA
 
     def opening(self, opening: Opening) -> Iterator[tuple[ServerEvent, Body | None]]:
-        """The session."""
+        """Yields the session's event."""
         yield SessionCreated(session=opening.session), {"type": "session.created", "session": opening.body}
 
     def encode(self, event: ServerEvent | Body) -> EncodedEvent:
-        """As it is."""
+        """Returns the event as it is."""
         kind = event["type"] if isinstance(event, dict) else event.__struct_config__.tag
         return EncodedEvent(str(kind), encode(event))
 
     def decode(self, text: bytes | str) -> ClientMessage:
-        """As it is."""
+        """Reads the message as it is; raises ``BadEvent``."""
         return read_client_message(text)
 
     def refused(self, message: ClientMessage) -> None:
-        """Nothing is remembered."""
+        """Does nothing, because nothing is remembered."""
 
     def sound(self, track: str) -> JsonSound:
-        """One for both tracks."""
+        """Returns the same way of writing for both tracks."""
         return _SOUND
 
 

@@ -1,4 +1,4 @@
-"""All codecs, by dialect. A new protocol is a codec and its line here."""
+"""The table of all codecs, by dialect. A new protocol needs a codec and a line here."""
 
 from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
@@ -14,7 +14,7 @@ __all__ = ["Codecs", "sound_codec"]
 
 
 class _Settings(NamedTuple):
-    """What a call was opened with that only some dialects have a place for."""
+    """What a call was opened with, and only some dialects have a place for."""
 
     metadata: MutableMapping[str, str]
     temperature: float | None
@@ -27,9 +27,9 @@ _NEW: dict[Dialect, Callable[[_Settings], Codec]] = {
 
 
 class Codecs:
-    """One call's, each made if somebody speaks the dialect.
+    """The codecs of one call, each made as soon as somebody speaks its dialect.
 
-    ``metadata`` is what the application wants to find again, which clients of some dialects change in place;
+    ``metadata`` is what the application wants to find again; clients of some dialects change it in place.
     ``temperature`` is what a client has opened the call with, if its dialect has one.
     """
 
@@ -38,7 +38,7 @@ class Codecs:
         self._made: dict[Dialect, Codec] = {}
 
     def of(self, dialect: Dialect) -> Codec:
-        """The call's codec for a dialect."""
+        """Returns the call's codec for a dialect."""
         codec = self._made.get(dialect)
         if codec is None:
             codec = self._made[dialect] = _NEW[dialect](self._settings)
@@ -46,5 +46,5 @@ class Codecs:
 
 
 def sound_codec(codec: Codec, framing: Framing, track: str) -> SoundCodec:
-    """How a listener that speaks with ``codec`` and has chosen ``framing`` gets the sound of ``track``."""
+    """Returns how ``track`` is written for a listener that speaks with ``codec`` and has chosen ``framing``."""
     return BINARY_SOUND if framing is Framing.BINARY else codec.sound(track)

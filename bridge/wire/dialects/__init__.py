@@ -1,3 +1,3 @@
-"""Other ways to say the same: dialects of the Realtime protocol, translated to and from GA at the edge."""
+"""The dialects of the Realtime protocol other than GA. The bridge translates them to and from GA at its edge."""
 
 __all__: list[str] = []

@@ -1,8 +1,9 @@
-"""The beta dialect of the Realtime protocol, both ways. Inside, the bridge knows GA only.
+"""The beta dialect of the Realtime protocol, in both directions. Inside, the bridge knows GA only.
 
-Most of it is renaming, and stands in tables: event types, content types, the flat session against the nested one. A
-client's event is rearranged as plain JSON and then validated as GA; the path of a complaint is turned back into the
-name that the client used. A server event that beta clients never knew is not sent to them.
+Most of the translation is renaming, and stands in tables: event types, content types, and the fields of the flat
+session with their places in the nested one. A client's event is rearranged as plain JSON and then validated as GA; the
+path of a complaint is turned back into the name that the client used. A server event that beta clients never knew is
+not sent to them.
 """
 
 import binascii
@@ -64,7 +65,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 _DEFAULT_TEMPERATURE = 0.8
 _TEMPERATURES = (0.0, 2.0)
-_MAX_RESPONSES = 64  # with temperatures of their own, at once
+_MAX_RESPONSES = 64  # that have temperatures of their own at the same time
 _MAX_PAIRS = 16
 _Metadata = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=_MAX_PAIRS)
@@ -86,8 +87,8 @@ _GA_SESSION = frozenset(field.encode_name for field in msgspec.structs.fields(Se
 _ENVELOPE = ("type", "event_id", "timestamp")
 _NOT_SET_HERE = ("type", "client_secret", "status")
 
-# What some documents state beside a format. A session's formats leave no choice, but a client that believes otherwise
-# would send noise.
+# What some documents state beside a format. A session's formats leave no choice here, but a client that believes
+# otherwise would send noise.
 _RATES_HZ: dict[str, int | str] = {"pcm16": 24000, "g711_ulaw": 8000, "g711_alaw": 8000}
 _STATED: dict[str, dict[str, int | str]] = {
     **dict.fromkeys(("sample_rate", "input_audio_sample_rate", "output_audio_sample_rate"), _RATES_HZ),
@@ -99,27 +100,30 @@ _STATED: dict[str, dict[str, int | str]] = {
 
 _USER_CONTENT = {"text": "input_text", "audio": "input_audio"}
 _OF_TEXT = ("encoding", "format")
-"""What the beta reference says of a text, and GA does not."""
+"""The fields that the beta reference has for a text, and GA does not."""
 _ASSISTANT_CONTENT = {"text": "output_text", "audio": "output_audio"}
 BETA_CONTENT = {"output_text": "text", "output_audio": "audio"}
 
 
 class Beta:
-    """What one beta session has set that GA has no place for."""
+    """What one beta session has set and GA has no place for."""
 
     def __init__(self, metadata: MutableMapping[str, str] | None = None, temperature: float | None = None) -> None:
         self.temperature = _DEFAULT_TEMPERATURE if temperature is None else temperature
         self.metadata: MutableMapping[str, str] = {} if metadata is None else metadata
-        """Of the beta reference: whatever the application wants to find again."""
+        """The ``metadata`` of the beta reference: whatever the application wants to find again."""
         self._asked: float | None = None
         self._own: dict[str, float] = {}
 
     def ask(self, temperature: float | None) -> None:
-        """The next response is asked for with a temperature of its own; None: with the session's."""
+        """Notes that the next response is asked for with this temperature.
+
+        None stands for the session's temperature.
+        """
         self._asked = temperature
 
     def temperature_of(self, response_id: str, kind: str) -> float:
-        """Which one a response has, of which ``kind`` tells."""
+        """Returns the temperature of a response, about which an event of this ``kind`` tells."""
         if kind == "response.created" and self._asked is not None:
             self._own[response_id], self._asked = self._asked, None
             if len(self._own) > _MAX_RESPONSES:
@@ -129,9 +133,10 @@ class Beta:
 
 
 class _Translation:
-    """Fields on their way from flat to nested: what they were called, for complaints, and what GA has no place for.
+    """Fields on their way from the flat form to the nested one.
 
-    ``prefix`` is the path of the flat object in the message: ``session.``, ``response.``, or nothing.
+    It keeps what the fields were called, for complaints, and what GA has no place for. ``prefix`` is the path of the
+    flat object in the message: ``session.``, ``response.``, or nothing.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -141,7 +146,7 @@ class _Translation:
         self._names: dict[str, str] = {}
 
     def session(self, flat: dict[str, Any], kind: str = "realtime") -> dict[str, Any]:
-        """The nested session that a flat one means."""
+        """Returns the nested session that a flat one means."""
         session: dict[str, Any] = {"type": kind}
         for name, value in flat.items():
             if name == "temperature":
@@ -159,7 +164,7 @@ class _Translation:
         return session
 
     def response(self, flat: dict[str, Any]) -> dict[str, Any]:
-        """The nested response that a flat one means."""
+        """Returns the nested response that a flat one means."""
         response: dict[str, Any] = {}
         for name, value in flat.items():
             if name == "temperature":
@@ -176,7 +181,7 @@ class _Translation:
         return response
 
     def settle(self, beta: Beta) -> None:
-        """What GA has no place for is the session's from now on."""
+        """Gives the session what GA has no place for."""
         if self.temperature is not None:
             beta.temperature = self.temperature
         if self.metadata is not None:
@@ -184,7 +189,7 @@ class _Translation:
             beta.metadata.update(self.metadata)
 
     def complaint(self, error: BadEvent) -> BadEvent:
-        """A complaint about a nested field, named as the client wrote it."""
+        """Returns a complaint about a nested field with the name that the client wrote."""
         param = error.param or ""
         for nested, flat in self._names.items():
             if param == nested or param.startswith((f"{nested}.", f"{nested}[")):
@@ -215,7 +220,7 @@ class _Translation:
         return self._modalities(value) if name == "modalities" else value
 
     def _transcription(self, value: dict[str, Any]) -> dict[str, Any] | None:
-        """``enabled`` and the language ``auto`` are the beta reference's; GA has null and no language for them."""
+        """Translates ``enabled`` and the language ``auto`` of the beta reference to null and no language, as in GA."""
         is_enabled = value.get("enabled", True)
         if not isinstance(is_enabled, bool):
             param = f"{self._prefix}input_audio_transcription.enabled"
@@ -225,7 +230,7 @@ class _Translation:
         return {k: v for k, v in value.items() if k != "enabled" and (k, v) != ("language", "auto")}
 
     def _check_stated(self, flat: dict[str, Any], name: str, value: Any) -> None:
-        """What is stated fits the formats that are named beside it, or any format where none is."""
+        """Checks that what is stated fits the formats that are named beside it, or any format if none is named."""
         ends = (name.partition("_")[0],) if name.endswith("_audio_sample_rate") else ("input", "output")
         named = [flat.get(f"{end}_audio_format") for end in ends]
         by_format = _STATED[name]
@@ -235,19 +240,19 @@ class _Translation:
             raise BadEvent(text, param=f"{self._prefix}{name}")
 
     def _place_encoding(self, session: dict[str, Any], flat: dict[str, Any], encoding: str) -> None:
-        """It is the format of each direction that the session has and that is not named."""
+        """Gives the encoding to each direction that the session has, unless its format is named."""
         for name in ("input_audio_format", "output_audio_format"):
             if flat.get(name) is None and (name.startswith("input") or session["type"] == "realtime"):
                 self._place(session, NESTED[name], name, encoding)
 
     def _modalities(self, value: Any) -> Any:
-        """Beta's audio always comes with its text; GA names the one that is wanted."""
+        """Translates modalities: beta's audio always comes with its text, and GA names only the one that is wanted."""
         if not isinstance(value, list) or not value or not set(map(str, value)) <= {"text", "audio"}:
             raise BadEvent("'modalities' is a list of text, audio or both.", param=f"{self._prefix}modalities")
         return ["audio"] if "audio" in value else ["text"]
 
     def _temperature(self, value: Any) -> float | None:
-        """Null is the default in a session, and the session's in a response."""
+        """Takes the temperature. Null means the default in a session, and the session's temperature in a response."""
         if value is None:
             return None if self._prefix == "response." else _DEFAULT_TEMPERATURE
         low, high = _TEMPERATURES
@@ -265,7 +270,10 @@ class _Translation:
 
 
 def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
-    """The GA message that a beta client means; raises ``BadEvent``, which names the field as the client wrote it."""
+    """Returns the GA message that a beta client means.
+
+    Raises ``BadEvent``, which names the field as the client wrote it.
+    """
     message = decode_event(text)
     if not isinstance(message, dict):
         raise BadEvent("An event is a JSON object.")
@@ -292,12 +300,15 @@ def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
 
 
 def decode_client_event(text: bytes | str, beta: Beta) -> ClientEvent:
-    """The GA event that a beta client means; raises ``BadEvent`` if the bridge does not know all of it."""
+    """Returns the GA event that a beta client means; raises ``BadEvent`` if the bridge does not know all of it."""
     return read_client_message(text, beta).known
 
 
 def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime", prefix: str = "") -> SessionRequest:
-    """The session that a flat one in a request's body means; raises ``BadEvent`` naming its field behind ``prefix``."""
+    """Returns the session that a flat one in a request's body means.
+
+    Raises ``BadEvent``, which names the field of the flat session behind ``prefix``.
+    """
     translation = _Translation(prefix)
     try:
         meant = read_session(translation.session(flat, kind))
@@ -310,7 +321,7 @@ def session_to_ga(flat: dict[str, Any], beta: Beta, *, kind: str = "realtime", p
 
 
 def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
-    """A server event as beta has it; None where beta has no such event, or nobody has heard of it."""
+    """Returns a server event as beta has it; None if beta has no such event, or its clients never knew it."""
     message: Body = dict(event) if isinstance(event, dict) else msgspec.to_builtins(event)
     kind = message["type"]
     if kind not in _KNOWN or kind in _NOT_IN_BETA or kind.startswith(("mcp_", "response.mcp_")):
@@ -333,7 +344,7 @@ def to_beta(event: ServerEvent | Body, beta: Beta) -> Body | None:
 
 
 def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
-    """The flat session that a nested one means, complete."""
+    """Returns the complete flat session that a nested one means."""
     inbound, outbound = _dict(_dict(session, "audio"), "input"), _dict(_dict(session, "audio"), "output")
     unknown = {name: value for name, value in session.items() if name not in _GA_SESSION}
     if session.get("type") == "transcription":
@@ -377,7 +388,7 @@ def session_to_beta(session: dict[str, Any], beta: Beta) -> dict[str, Any]:
 
 
 def _session_update(message: dict[str, Any], translation: _Translation) -> dict[str, Any]:
-    """A ``session.update``; its fields stand under ``session``, or at the top as some documents have it."""
+    """Translates a ``session.update``. Its fields stand under ``session``, or at the top as some documents have it."""
     envelope = {"type": "session.update"}
     if "event_id" in message:
         envelope["event_id"] = message["event_id"]
@@ -412,7 +423,7 @@ def _response_to_beta(response: dict[str, Any], beta: Beta, kind: str) -> dict[s
 
 
 def _item_to_ga(item: dict[str, Any], path: str) -> dict[str, Any]:
-    """Null is as good as absent: beta's own items are full of it, and clients hand them back."""
+    """Translates an item. Null counts as absent: beta's own items are full of it, and clients send them back."""
     item = _without_nulls(item)
     content = item.get("content")
     if not isinstance(content, list):
@@ -443,7 +454,7 @@ def _part_to_ga(part: dict[str, Any], names: dict[str, str], path: str) -> dict[
 
 
 def _decoded(text: str, encoding: object, path: str) -> str:
-    """The beta reference lets text come as base64."""
+    """Decodes a text, which may come as base64 by the beta reference."""
     if encoding == "utf-8":
         return text
     if encoding != "base64":
@@ -468,6 +479,6 @@ def _part_to_beta(part: Any) -> Any:
 
 
 def _dict(holder: dict[str, Any], name: str) -> dict[str, Any]:
-    """What an upstream says in a place is not always what belongs there."""
+    """Returns the object ``name`` of ``holder``; an empty one if an upstream has put something else there."""
     value = holder.get(name)
     return value if isinstance(value, dict) else {}

@@ -1,10 +1,9 @@
-"""The beta dialect, as an upstream speaks it that knows no other: GA client events to beta, beta server events to GA.
+"""The beta dialect for an upstream that knows no other: translates client events to beta, and server events to GA.
 
-The mirror of ``beta``, whose tables it uses; lenient where that one is strict, since a server is not told what it does
-wrong. What neither dialect knows is passed on as it is, both ways.
-
-Beta says null where GA says nothing, and has one event where GA has two: ``conversation.item.created`` becomes
-``…added``, and ``…done`` where the item is complete; an answer's item is done with its ``response.output_item.done``.
+It is the mirror of ``beta``, whose tables it uses. It is lenient where that one is strict, since nobody tells a server
+what it does wrong. What neither dialect knows is passed on as it is, in both directions. Beta says null where GA leaves
+a field out. Beta has one event where GA has two: ``conversation.item.created`` becomes ``…added``, and also ``…done``
+if the item is complete. An item of an answer is done with its ``response.output_item.done``.
 """
 
 from typing import Any
@@ -21,17 +20,17 @@ _GA_TYPES = {beta: ga for ga, beta in SERVER_TYPES.items()} | {
 _GA_CONTENT = {beta: ga for ga, beta in BETA_CONTENT.items()}
 _FORMAT_NAMES = {ga["type"]: name for name, ga in FORMATS.items()}
 _NOT_SET = frozenset({"type", "id", "object", "expires_at", "audio", "output_modalities", "max_output_tokens"})
-"""Fields of a GA session that an update of a flat one has in another place, or not at all."""
+"""The fields of a GA session that an update of a flat one has in another place, or not at all."""
 _TRANSCRIPTION = "realtime.transcription_session"
 _GA_ALONE = frozenset({"truncation", "prompt", "parallel_tool_calls", "reasoning"})
-"""Settings of GA that beta never had."""
+"""The settings of GA that beta never had."""
 _BETA_ALONE = frozenset({*NESTED, "temperature", "client_secret", "status", "metadata"})
 
 _FLAT_PLACES = frozenset(NESTED.values())
 
 
 def client_to_beta(body: Body) -> Body:
-    """A GA client event as a beta server takes it."""
+    """Returns a GA client event as a beta server takes it."""
     kind = body["type"]
     session, item = body.get("session"), body.get("item")
     if kind == "session.update" and isinstance(session, dict):
@@ -46,7 +45,7 @@ def client_to_beta(body: Body) -> Body:
 
 
 def session_update_to_beta(session: Body) -> Body:
-    """The flat fields for what an update sets; what it leaves out stays out."""
+    """Returns the flat fields for what an update sets. What the update leaves out stays out."""
     flat = {name: value for name, value in session.items() if name not in _NOT_SET | _GA_ALONE}
     for name, path in NESTED.items():
         found, value = _at(session, path)
@@ -57,7 +56,7 @@ def session_update_to_beta(session: Body) -> Body:
 
 
 def _unknown_audio(audio: Any) -> Body:
-    """What a nested session says of its sound that a flat one has no place for."""
+    """Returns what a nested session says of its sound and a flat one has no place for."""
     if not isinstance(audio, dict):
         return {}
     unknown: Body = {}
@@ -71,7 +70,7 @@ def _unknown_audio(audio: Any) -> Body:
 
 
 def server_to_ga(body: Body) -> list[Body]:
-    """A beta server event as one or two GA events."""
+    """Returns a beta server event as one or two GA events."""
     kind = _GA_TYPES.get(body["type"], body["type"])
     event = {**body, "type": kind}
     session = body.get("session")
@@ -179,5 +178,5 @@ def _part_to_ga(part: Body, role: Any) -> Body:
     kept = {name: value for name, value in part.items() if value is not None}
     kept["type"] = kind
     if kind == "input_audio":
-        kept["transcript"] = part.get("transcript")  # null is said: stock clients insist
+        kept["transcript"] = part.get("transcript")  # null is written: stock clients insist
     return kept
