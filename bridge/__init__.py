@@ -6,5 +6,5 @@ __all__ = ["__version__"]
 
 __version__ = "0.1.0"
 
-# Before numpy is first imported: its BLAS would start a thread per core, which gain nothing on frames of 20 ms.
+# This comes before numpy is imported: its BLAS would start a thread per core, which gains nothing on 20 ms frames.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""``python -m bridge`` is ``bridge``."""
+"""Lets ``python -m bridge`` run the command ``bridge``."""
 
 from bridge.cli import main
 

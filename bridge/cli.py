@@ -1,9 +1,8 @@
-"""The command line: ``bridge serve`` runs the daemon, ``bridge config`` says what settings it would have.
+"""The command line: ``bridge serve`` runs the daemon, ``bridge config`` shows what settings it would have.
 
 ``bridge call``, ``bridge bench`` and ``bridge check`` call any Realtime server. ``bridge calls``, ``bridge listen`` and
-``bridge hangup`` are for who runs a bridge.
-
-Only the command that was chosen is imported, so that ``bridge --help`` and ``bridge --version`` answer at once.
+``bridge hangup`` are for whoever runs a bridge. Only the chosen command is imported, so that ``bridge --help`` and
+``bridge --version`` answer at once.
 """
 
 import argparse
@@ -26,7 +25,7 @@ __all__ = ["main", "whole_parser"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs one command; exits with 0, or with 2 and one line if a setting is wrong."""
+    """Runs one command and returns its exit code; 2, with one line on standard error, if a setting is wrong."""
     _fill_standard_streams()
     _heed_interrupts()
     words = sys.argv[1:] if argv is None else argv
@@ -38,7 +37,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _fill_standard_streams() -> None:
-    """Opens the null device for standard streams that are closed: a socket would get the number of one of them."""
+    """Opens the null device for standard streams that are closed.
+
+    A socket would get the number of one of them otherwise.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)
@@ -49,23 +51,29 @@ def _fill_standard_streams() -> None:
 
 
 def _heed_interrupts() -> None:
-    """Takes SIGINT back if it was ignored where the program was started: shells do so in the background."""
+    """Handles SIGINT again if whoever started the program has set it to be ignored, as shells do in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
-    """All commands by name, and the flags of the one that ``words`` choose: the first of them that is no flag."""
+    """Returns a parser of all commands by name, with the flags of the chosen one.
+
+    The chosen command is the first of ``words`` that is no flag.
+    """
     chosen = next((word for word in words if not word.startswith("-")), None)
     return _parser_of(lambda name: name == chosen)
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """All commands with all of their flags, for what completes and what describes them: it imports every command."""
+    """Returns a parser of all commands with all of their flags, for completion and manuals.
+
+    It imports every command.
+    """
     parser = _parser_of(lambda name: True)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            action.help = "what is to be done"  # else they count as hidden
+            action.help = "what is to be done"  # without it they count as hidden
     return parser
 
 
@@ -83,7 +91,7 @@ def _parser_of(is_wanted: Callable[[str], bool]) -> argparse.ArgumentParser:
 
 
 def _list_of_commands() -> str:
-    """Each command with what it is for, by task."""
+    """Returns each command with its purpose, by task."""
     lines: list[str] = []
     for task, commands in _TASKS.items():
         lines += [f"{task}:", *(f"  {name:<11} {meaning}" for name, (meaning, _) in commands.items()), ""]
@@ -91,10 +99,10 @@ def _list_of_commands() -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Python's, which says of a mistake what was probably meant."""
+    """Python's parser, which for a mistake also says what was probably meant."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The arguments; an unknown flag ends the program here, where the flags of its command are known."""
+        """Returns the arguments. An unknown flag ends the program here, where the flags of its command are known."""
         known, unknown = super().parse_known_args(args, namespace)
         flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
         if flag is not None:
@@ -102,7 +110,7 @@ class _Parser(argparse.ArgumentParser):
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with a line on what is wrong, and one on where help is."""
+        """Ends the program with a line that says what is wrong, and one that says where help is."""
         command = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if command is not None and "COMMAND" in message:
             message = f"unknown command {command[1]}{_hint(command[1], re.findall(r'[a-z]+', command[2]))}"
@@ -247,7 +255,7 @@ def _add_hang_up(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe(parser: argparse.ArgumentParser, description: str) -> None:
-    """Shows ``description`` with the lines that it has."""
+    """Shows ``description`` with its own line breaks."""
     parser.description = description
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
@@ -277,7 +285,7 @@ _COMMANDS = {name: command for commands in _TASKS.values() for name, command in 
 
 def _serve(arguments: argparse.Namespace) -> int:
     sources = _sources(arguments)
-    config = sources.load()  # before the daemon is imported: a mistake is told at once
+    config = sources.load()  # before the daemon is imported, so that a mistake is told at once
     from bridge.serve import serve
 
     return serve(config, sources, replace=arguments.replace)
@@ -357,14 +365,14 @@ def _completion(arguments: argparse.Namespace) -> int:
     for action in _actions_of(parser):
         if action.metavar in ("FILE", "PATH"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
-        elif isinstance(action.metavar, str) and "|" in action.metavar:  # a setting of a few words
+        elif isinstance(action.metavar, str) and "|" in action.metavar:  # the setting takes one of a few words
             action.choices = action.metavar.split("|")
     sys.stdout.write(shtab.complete(parser, shell=arguments.shell) + "\n")
     return 0
 
 
 def _actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Those of all commands, at any depth."""
+    """Yields the actions of all commands, at any depth."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

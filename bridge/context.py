@@ -1,7 +1,7 @@
-"""The identity of a call: made once when the call begins, and given to everyone who works for it.
+"""The identity of a call, which is made once when the call begins, and given to everyone who works for it.
 
-Its leg, its upstream, the engine and the recording write their log lines with a logger of the context, so that every
-line of a call can be found by its ``call_id``.
+The call's leg, its upstream, the engine and the recording write their log lines with a logger of the context, so that
+every line of a call can be found by its ``call_id``.
 """
 
 import re
@@ -24,7 +24,7 @@ _MAX_STATE_CHARS = 512
 _MAX_METADATA = 16
 _OF_NUMBERS = frozenset({"ani", "called", "caller", "callerid", "caller_id", "dnis", "from", "number", "phone", "to"})
 _NUMBER = re.compile(r"\+?\d[\d ().-]{4,}\d")
-_INTERNATIONAL_NUMBER = re.compile(r"\+\d[\d ().-]{4,}\d")  # ITU-T E.164, and as it is spelled on paper
+_INTERNATIONAL_NUMBER = re.compile(r"\+\d[\d ().-]{4,}\d")  # as in ITU-T E.164, or as people write it
 _MAX_NAME_CHARS = 64
 _MAX_VALUE_CHARS = 256
 
@@ -37,13 +37,13 @@ class TraceContext:
     span_id: str
     is_sampled: bool = True
     state: str = ""
-    """What other tracing systems have added, passed on as it is."""
+    """What other tracing systems have added; it is passed on as it is."""
     parent_id: str = ""
-    """The span in which this one was begun; empty if it is the trace's first, or another's."""
+    """The span in which this one was begun; empty if it is the first of the trace, or begun by another system."""
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> "TraceContext | None":
-        """The one that a request's headers name; None if they name none, or one that is malformed."""
+        """Returns the place that a request's headers name; None if they name none, or a malformed one."""
         match = _TRACEPARENT.fullmatch(headers.get(_PARENT, ""))
         if match is None or match["version"] == "ff" or not int(match["trace"], 16) or not int(match["span"], 16):
             return None
@@ -55,24 +55,24 @@ class TraceContext:
 
     @property
     def headers(self) -> dict[str, str]:
-        """With which a request says that it belongs to this."""
+        """Returns the headers with which a request says that it belongs to this place."""
         said = {_PARENT: f"00-{self.trace_id}-{self.span_id}-{self.is_sampled:02x}"}
         return {**said, _STATE: self.state} if self.state else said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CallContext:
-    """What does not change during a call."""
+    """The facts of a call that do not change while it lasts."""
 
     call_id: str
     """The id by which listeners and log lines find the call; for a session over a WebSocket, the session's id."""
     session_id: str
     caller: str = ""
-    """``host:port`` from which the call was asked for: the caller's, or its carrier's. Empty if it is not known."""
+    """The ``host:port`` from which the call was asked for: the caller's, or its carrier's. Empty if it is not known."""
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
-    """What the carrier calls the call, by the carrier's own names of these ids."""
+    """The carrier's ids of the call, by the carrier's own names for them."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What a telephone call brought with it, or a beta session was opened with, which its client may change later."""
+    """What a telephone call or a beta session brought with it. The client of a beta session may change it later."""
     secrets: Collection[str] = field(default=(), repr=False)
     """Values of ``metadata`` that open an endpoint, and are never logged."""
     trace: TraceContext | None = None
@@ -80,22 +80,22 @@ class CallContext:
 
     @property
     def trace_headers(self) -> dict[str, str]:
-        """Of requests that are made for the call."""
+        """The headers of trace context for requests that are made for the call; empty if it has no trace."""
         return {} if self.trace is None else self.trace.headers
 
     def logger(self, room: str, **keys: Any) -> FilteringBoundLogger:
-        """A logger of ``room`` that writes ``call_id``, ``trace_id`` if there is one, and ``keys`` on each line."""
+        """Returns a logger of ``room`` that writes ``call_id``, ``keys``, and any ``trace_id`` on each line."""
         return get_logger(room, **self._keys, **keys)
 
     def bind_task(self) -> None:
-        """Puts the same fields on every line that the running task writes from now on, lines of libraries included."""
+        """Puts these fields on every line that the running task writes from now on, also on the lines of libraries."""
         structlog.contextvars.bind_contextvars(**self._keys)
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the call came from, for its first and its last line: bounded, telephone numbers by two digits.
+        """Returns where the call came from, for its first and its last log line.
 
-        What is not known is left out.
+        It is bounded. Telephone numbers are shown by their last two digits. What is not known is left out.
         """
         metadata = {
             name[:_MAX_NAME_CHARS]: _masked(name, value)[:_MAX_VALUE_CHARS]
@@ -112,18 +112,18 @@ class CallContext:
 
 
 def _masked(name: str, value: str) -> str:
-    """Masks a telephone number but for its last two digits, which tell two callers apart."""
+    """Masks a telephone number except its last two digits, which tell two callers apart."""
     pattern = _NUMBER if name.lower() in _OF_NUMBERS else _INTERNATIONAL_NUMBER
     return pattern.sub(lambda number: f"…{number[0][-2:]}", value)
 
 
 def logger_of(room: str, context: CallContext | None) -> FilteringBoundLogger:
-    """The logger of ``room`` for a call; without a ``context``, as in a client, the room's own."""
+    """Returns the logger of ``room`` for a call. Without a ``context``, as in a client, it is the room's own logger."""
     return get_logger(room) if context is None else context.logger(room)
 
 
 def address_of(peername: Any) -> str:
-    """The other end of a connection as ``host:port``, ``[host]:port`` for IPv6; empty if it has none."""
+    """Returns the other end of a connection as ``host:port``, or ``[host]:port`` for IPv6; empty if it has none."""
     if not isinstance(peername, tuple | list) or len(peername) < 2:
         return ""
     host, port = str(peername[0]), peername[1]

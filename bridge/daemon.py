@@ -57,13 +57,16 @@ if TYPE_CHECKING:
 __all__ = ["Daemon", "check"]
 
 _SETTLE_S = 15.0  # longer than a connection may keep us waiting for a request
-_CLOSE_MARGIN_S = 10.0  # each room has its own deadline; this is for what nobody foresaw
+_CLOSE_MARGIN_S = 10.0  # each room has its own deadline; this is for delays that nobody foresaw
 
 _log = get_logger("daemon")
 
 
 def check(config: Config) -> list[ConfigError]:
-    """What a start would refuse beside what the settings themselves say: profiles, servers' addresses, the engine."""
+    """Raises ``ConfigError`` for what a start would refuse although the settings by themselves are right.
+
+    It looks at profiles, at the addresses of servers, and at the engine.
+    """
     faults = []
     judges: list[Callable[[], object]] = [
         lambda: UpstreamPlan.of(config.upstream),
@@ -81,7 +84,7 @@ def check(config: Config) -> list[ConfigError]:
 
 
 class Daemon:
-    """One bridge. ``async with`` starts it; leaving the block drains it, within bounded time."""
+    """One bridge. ``async with`` starts it; at the end of the block it drains, within bounded time."""
 
     def __init__(
         self,
@@ -94,11 +97,12 @@ class Daemon:
         ports: Ports | None = None,
         predecessor: Predecessor | None = None,
     ) -> None:
-        """``local`` are models that are loaded already, and not this daemon's to close.
+        """Makes a daemon that is not started yet.
 
-        ``log_lines_dropped`` says how many lines of the log nobody will see. ``read_settings`` reads the settings once
-        more, and raises ``ConfigError``; without it they stay as they are. ``ports`` has the sockets that were given,
-        those of ``predecessor`` among them, which is replaced.
+        ``local`` are models that are loaded already; somebody else closes them. ``log_lines_dropped`` returns how many
+        lines of the log were dropped. ``read_settings`` reads the settings once more, and raises ``ConfigError``;
+        without it the settings stay as they are. ``ports`` has the sockets that were given. Some of them may be those
+        of ``predecessor``, the process that this one replaces.
         """
         self._read_settings = read_settings or (lambda: config)
         self._log_lines_dropped = log_lines_dropped
@@ -127,7 +131,7 @@ class Daemon:
             self._is_open = False
             async with asyncio.timeout(self._config.server.close_deadline_s + _CLOSE_MARGIN_S):
                 await self._stack.aclose()
-        except Exception as error:  # a stop has no other way to go
+        except Exception as error:  # a stop goes on in any case
             _log.error("daemon.close_failed", exc_info=error)
         _log.info("daemon.stopped")
 
@@ -139,7 +143,7 @@ class Daemon:
         self.port: int = listening.getsockname()[1]
         for_metrics = _bound(config.observe, self._ports, stack)
         self.metrics_port: int | None = None if for_metrics is None else for_metrics.getsockname()[1]
-        """Of metrics alone, if they have one."""
+        """The port that serves only metrics; None if they have none of their own."""
         takes_media = media.ice_tcp_on_port and not is_loopback(server.host)
         self.endpoint = Endpoint(
             media_host(server.host, media.advertise),
@@ -230,7 +234,7 @@ class Daemon:
             ports=self._ports,
         )
         self.telephony = await stack.enter_async_context(telephony)
-        self._new_engine = await self._engine(stack)  # it takes seconds: settings and ports are tried before
+        self._new_engine = await self._engine(stack)  # it takes seconds, so settings and ports are tried before
         certificate: ServedCertificate | None = None
         if server.tls_cert is not None and server.tls_key is not None:
             certificate = ServedCertificate(new_tls_context(server.tls_cert, server.tls_key))
@@ -279,7 +283,7 @@ class Daemon:
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
         await self._take_over(parts.keys)
         self._parting = _Parting(servers, self.endpoint, telephony, dialler.lobby, parts.keys)
-        await stack.enter_async_context(self._tasks)  # behind all that may refuse to start: a group wraps what it sees
+        await stack.enter_async_context(self._tasks)  # after all that may refuse to start: a group wraps errors
         if self._predecessor is not None:
             following = self._tasks.create_task(self._follow(self._predecessor, parts.keys))
             stack.callback(following.cancel)
@@ -300,11 +304,11 @@ class Daemon:
                   engine=self.engine, is_open=not config.access.api_key)  # fmt: skip
 
     async def _take_over(self, keys: KeyStore) -> None:
-        """All is ready here: from now on the sockets are read by this process alone."""
+        """Takes the sockets over from the old process. From now on this process alone reads them."""
         if self._predecessor is None:
             return
         taken = await self._predecessor.take_over(self._ports)
-        if isinstance(keys, LocalKeyStore):  # else they are shared already
+        if isinstance(keys, LocalKeyStore):  # other stores are shared already
             keys.adopt(taken.keys)
         self.endpoint.begin(taken.lines)
         _log.info("daemon.taken_over", pid=self._predecessor.pid, ports=sorted(self._ports.opened))
@@ -314,13 +318,15 @@ class Daemon:
         _log.info("daemon.predecessor_gone", pid=predecessor.pid)
 
     async def settle(self) -> None:
-        """Another process has taken over: serves whoever is connected already, within bounds, and then drains."""
+        """Serves whoever is connected already, within bounds, and then drains, because another process has taken
+        over.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_S):
                 await self._parting.wait_idle()
 
     async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext], Engine]:
-        """What makes a conversation's engine; the models that it needs are loaded when this returns."""
+        """Returns what makes the engine of a conversation, with the models that it needs already loaded."""
         settings = self._config.engine
         self.engine = _choose_engine(self._config)
         if self.engine == "unused":
@@ -333,11 +339,11 @@ class Daemon:
         return lambda context: Engine(new_mind(), context)
 
     async def reload(self) -> Changes:
-        """Reads the settings again, and puts to use what can be; after a ``ConfigError`` nothing has changed."""
+        """Reads the settings again, and puts into effect what can be. After a ``ConfigError`` nothing has changed."""
         return await self._reloader.reload()
 
     def reload_soon(self, then: Callable[[], None] = lambda: None) -> None:
-        """The same beside everything else; what is wrong is in the log. ``then`` is called when it is over."""
+        """Reloads in a task of its own, and calls ``then`` at its end. If the settings are wrong, the log says so."""
         if self._is_open:
             self._tasks.create_task(self._reload_contained(then))
 
@@ -345,7 +351,7 @@ class Daemon:
         try:
             await self.reload()
         except ConfigError:
-            pass  # it is logged
+            pass  # it has been logged
         except Exception as error:
             _log.error("config.reload_failed", exc_info=error)
         finally:
@@ -353,11 +359,11 @@ class Daemon:
 
     @property
     def drain_s(self) -> float:
-        """How long running calls may go on at a stop."""
+        """How long running calls may go on when the daemon stops, in seconds."""
         return self._reloader.config.server.drain_s
 
     def stats(self) -> DaemonStats:
-        """Of the process, apart from its calls."""
+        """Returns the figures of the process, without its calls."""
         registry = self.registry
         return DaemonStats(
             is_draining=registry.admission.is_draining,
@@ -373,7 +379,7 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        """Where the console is."""
+        """The URL of the console."""
         settings = self._config.server
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
@@ -381,7 +387,7 @@ class Daemon:
 
 
 class _Parting:
-    """See ``Elder``: what there is to do when another process takes over."""
+    """The ``Elder`` of this daemon: what it does when another process takes over."""
 
     def __init__(
         self, servers: Sequence[Server], endpoint: Endpoint, telephony: Telephony, lobby: Lobby, keys: KeyStore
@@ -391,14 +397,14 @@ class _Parting:
         self._telephony = telephony
         self._lobby = lobby
         self._minted = keys if isinstance(keys, LocalKeyStore) else LocalKeyStore()
-        """Those that no other process knows of."""
+        """The minted keys that no other process knows."""
 
     def leave(self) -> tuple[bytes, list[socket.socket]]:
-        """The keys, and the lines by which datagrams reach this process and older ones."""
+        """Returns the keys, and the lines by which datagrams reach this process and older ones."""
         return self._minted.hand_over(), self._endpoint.new_lines()
 
     def give_way(self, ports: frozenset[str], tell_key: Callable[[bytes], None]) -> None:
-        """The other process has its sockets: this one leaves them alone."""
+        """Leaves the sockets alone, because the other process has them now."""
         for server in self._servers:
             server.stop_accepting()
         self._telephony.stop_listening()
@@ -407,13 +413,16 @@ class _Parting:
         self._lobby.dismiss()
 
     async def wait_idle(self) -> None:
-        """Returns when nobody is connected who could ask for something new."""
+        """Returns as soon as nobody is connected who could ask for something new."""
         for server in self._servers:
             await server.wait_idle()
 
 
 def _choose_engine(config: Config) -> str:
-    """``local``, ``parrot``, ``remote`` or ``unused``; raises ``ConfigError`` if what was chosen is not installed."""
+    """Returns ``local``, ``parrot``, ``remote`` or ``unused``.
+
+    Raises ``ConfigError`` if the chosen one is not installed.
+    """
     if not config.upstream.uses_engine:
         return "unused"
     if config.engine.engine_stt_url is not None and config.engine.engine_tts_url is not None:
@@ -427,31 +436,31 @@ def _choose_engine(config: Config) -> str:
 
 
 class _Surroundings:
-    """What the engine can tell of the bridge that it runs in."""
+    """What the engine can say of the bridge that it runs in."""
 
     def __init__(self, settings: Callable[[], dict[str, str]], registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
 
     def now(self) -> datetime:
-        """The local time."""
+        """Returns the local time."""
         return datetime.now().astimezone()
 
     def calls(self) -> int:
-        """How many are running."""
+        """Returns the number of calls that are running."""
         return len(self._registry.sessions)
 
     def listeners(self) -> int:
-        """How many sockets listen to them."""
+        """Returns the number of sockets that listen to running calls."""
         return sum(session.audience.count for session in self._registry.sessions)
 
     def settings(self) -> dict[str, str]:
-        """Those that every caller may know."""
+        """Returns the settings that every caller may know."""
         return self._settings()
 
 
 def _told(config: Config) -> dict[str, str]:
-    """The settings that every caller may know."""
+    """Returns the settings that every caller may know."""
     told = {
         "engine": config.engine.engine,
         "max_calls": config.calls.max_calls,
@@ -463,7 +472,7 @@ def _told(config: Config) -> dict[str, str]:
 
 
 def _bound(settings: ObserveSettings, ports: Ports, stack: contextlib.AsyncExitStack) -> socket.socket | None:
-    """The port of the metrics, if they have one of their own."""
+    """Returns the listening socket of the metrics, if they have a port of their own."""
     if settings.metrics_port is None:
         return None
     listening = ports.tcp(settings.metrics_host, settings.metrics_port, setting="metrics_port")
@@ -472,7 +481,10 @@ def _bound(settings: ObserveSettings, ports: Ports, stack: contextlib.AsyncExitS
 
 
 def _member(config: Config, port: int, limits: CallLimits, of_keys: KeyLimits) -> "Member | None":
-    """This process's part in a cluster; None if it is by itself, and then nothing of the cluster is imported."""
+    """Returns this process's part in a cluster.
+
+    If the process is by itself, it is None, and nothing of the cluster is imported.
+    """
     if config.cluster.redis_url is None:
         return None
     if importlib.util.find_spec("redis") is None:
@@ -486,12 +498,12 @@ def _member(config: Config, port: int, limits: CallLimits, of_keys: KeyLimits) -
 
 
 def _shown(upstream: str) -> str:
-    """Without a query, which may hold anything."""
+    """Returns the upstream's URL without its query, which may hold anything."""
     return upstream.partition("?")[0]
 
 
 def _udp_port(config: Config, tcp_port: int) -> int:
-    """The number of the TCP port, unless told otherwise; where that one was picked, so is this."""
+    """Returns the UDP port: the one of the settings, else the number of the TCP port, or 0 if that one was picked."""
     if config.media.udp_port is not None:
         return config.media.udp_port
     return tcp_port if config.server.port else 0

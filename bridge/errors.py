@@ -66,7 +66,7 @@ __all__ = [
 _RETRY_AFTER_S = "5"
 
 REFUSED_CODE = "bridge.refused_code"
-"""The name in an ASGI scope under which the code of the error that answers it is kept, for counting."""
+"""The name in an ASGI scope that holds the code of the error which answers a request; it is there for counting."""
 
 
 class BridgeError(Exception):
@@ -92,7 +92,7 @@ class BridgeError(Exception):
 
 
 class ConfigError(BridgeError):
-    """A setting that stops the start, or is not taken when the settings are read again; ``param`` names it."""
+    """A setting that stops the start, or that a reload does not take; ``param`` names it."""
 
     code = "invalid_config"
 
@@ -127,7 +127,7 @@ class Unauthorized(RequestError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """How a key is shown (RFC 6750 section 3)."""
+        """Headers that say how a key is shown (RFC 6750 section 3)."""
         return {"WWW-Authenticate": 'Bearer realm="bridge"'}
 
 
@@ -153,7 +153,7 @@ class UnknownModel(RequestError):
 
 
 class ResumeGap(RequestError):
-    """A listener comes back too late: events that it has missed are kept no more."""
+    """A listener comes back too late: the events that it has missed are no longer kept."""
 
     code = "resume_gap"
     http_status = 410
@@ -174,7 +174,7 @@ class NotTheState(RequestError):
 
 
 class NotTheMediaType(RequestError):
-    """The body has a media type that is not taken here."""
+    """The body has a media type that this server does not take here."""
 
     code = "unsupported_media_type"
     http_status = 415
@@ -193,7 +193,10 @@ class BadEvent(RequestError):
     code = "invalid_value"
 
     def anew(self) -> "BadEvent":
-        """An equal error to raise or keep in place of this one, which keeps the frames alive that it passed through."""
+        """Returns an equal error to raise or keep in place of this one.
+
+        This one keeps the stack frames alive that it passed through.
+        """
         return BadEvent(self.message, code=self.code, param=self.param)
 
 
@@ -205,7 +208,7 @@ class NotImplementedHere(RequestError):
 
 
 class OverLimit(RequestError):
-    """The request is one more than is allowed."""
+    """The request goes over a limit."""
 
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
@@ -233,7 +236,7 @@ class Overloaded(BridgeError):
 
 
 class CannotCheck(BridgeError):
-    """The request depends on something that is kept outside of this process, and that cannot be reached now."""
+    """The request depends on something that is kept outside of this process, and cannot be reached now."""
 
     code = "cannot_check"
     http_status = 503
@@ -248,7 +251,7 @@ class PeerError(BridgeError):
 
 
 class PeerNotConnected(PeerError):
-    """An offer was answered, and no peer came in time."""
+    """An offer was answered, but no peer came in time."""
 
     code = "peer_not_connected"
 
@@ -260,7 +263,7 @@ class PeerLost(PeerError):
 
 
 class MediaError(BridgeError):
-    """Sound that cannot be decoded or encoded: counted and concealed, never ends a call."""
+    """Sound cannot be decoded or encoded. It is counted and concealed, and never ends a call."""
 
     code = "media_error"
 
@@ -290,7 +293,7 @@ class UpstreamError(BridgeError):
 
 
 def error_body(error: BridgeError, *, event_id: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object for ``error``; with ``event_id`` as the ``error`` event has it."""
+    """Returns OpenAI's error object for ``error``; with ``event_id`` it has the form of the ``error`` event."""
     body: dict[str, Any] = {
         "type": error.type,
         "code": error.code,

@@ -1,13 +1,15 @@
-"""One process takes over from another on the same machine, and no connection is refused, no call lost.
+"""Lets one process take over from another on the same machine: no connection is refused, and no call is lost.
 
-Theory of operation. A daemon listens at a Unix socket that is named by its address and port, and takes processes of its
-own user. ``bridge serve --replace`` connects there, and gets the very sockets that the old process listens on: in the
-kernel they stay one queue each, so that whoever is about to connect waits in it and is served by whichever process
-accepts. (With SO_REUSEPORT each process would have a queue of its own, and what waits in the old one's is reset when it
-closes.) The new process loads its models while the old one goes on serving. When it is ready it says so; the old one
-stops accepting and reading, in one step, passes on what it knows of keys, and drains. What comes over UDP for the old
-one's calls reaches it by a line of its own: see ``bridge.webrtc.elders``. The connection stays open until the old
-process is gone, so that the new one notices.
+Theory of operation. A daemon listens at a Unix socket that is named by its address and port, and accepts processes of
+its own user. ``bridge serve --replace`` connects there, and gets the very sockets that the old process listens on. In
+the kernel each of them is still one queue, so whoever is about to connect waits in it and is served by whichever
+process accepts. (With SO_REUSEPORT each process would have a queue of its own, and connections that wait in the old
+one's would be reset when it closes.)
+
+The new process loads its models while the old one goes on serving. When it is ready it says so. The old one stops
+accepting and reading, in one step, passes on what it knows of keys, and drains. Datagrams for the old one's calls reach
+it by a line of its own: see ``bridge.webrtc.elders``. The connection stays open until the old process is gone, so that
+the new one notices.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ __all__ = ["Elder", "Handover", "Predecessor", "TakenOver"]
 _log = get_logger("daemon")
 
 _ANSWER_S = 10.0
-_READY_S = 900.0  # models are loaded meanwhile
+_READY_S = 900.0  # the new process loads its models meanwhile
 _MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_DESCRIPTORS = 64
 _WAITING = 8
@@ -40,42 +42,48 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class _Offer(Struct):
-    """From the old process: the settings of its ports, whose sockets come with this."""
+    """The old process's offer: the settings of its ports, whose sockets come with this message."""
 
     ports: list[str]
     refusal: str = ""
 
 
 class _Ready(Struct):
-    """From the new one: it can serve, and has a use for these."""
+    """The new process's word that it can serve, and which of the ports it uses."""
 
     ports: list[str]
 
 
 class _Yours(Struct):
-    """From the old one: it has stopped; with this come its file of keys, and the lines to it and to older processes."""
+    """The old process's word that it has stopped.
+
+    Its file of keys comes with this message, and so do the lines to it and to older processes.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver:
-    """What the old process has left."""
+    """What the old process has left for the new one."""
 
     keys: bytes
     lines: list[socket.socket]
 
 
 class Predecessor:
-    """The process that serves until now."""
+    """The process that has served until now, as the new one sees it."""
 
     def __init__(self, connection: socket.socket, pid: int, given: list[GivenSocket]) -> None:
         self.pid = pid
         self.given = given
-        """Its sockets."""
+        """The sockets that it serves on."""
         self._connection = connection
 
     @classmethod
     async def find(cls, host: str, port: int) -> "Predecessor | None":
-        """The process that serves at this address; None if nobody does. Raises ``ConfigError`` if it refuses."""
+        """Returns the process that serves at this address; None if there is none.
+
+        Raises ``ConfigError`` if it refuses.
+        """
         connection = socket.socket(socket.AF_UNIX, _KIND)
         try:
             try:
@@ -100,7 +108,7 @@ class Predecessor:
         return cls(connection, pid, given)
 
     async def take_over(self, ports: Ports) -> TakenOver:
-        """Has it stop serving at the sockets that ``ports`` uses; raises ``ConfigError`` if it does not answer."""
+        """Makes it stop serving at the sockets that ``ports`` uses; raises ``ConfigError`` if it does not answer."""
         offered = [given.socket for given in self.given if given.socket.fileno() >= 0]
         ours = ports.opened
         kept = [name for name, each in ours.items() if any(same_socket(each, other) for other in offered)]
@@ -117,7 +125,7 @@ class Predecessor:
         return TakenOver(keys=keys, lines=lines)
 
     async def follow(self, adopt_key: Callable[[bytes], None]) -> None:
-        """Returns when the process has ended; until then ``adopt_key`` gets the keys that it mints still."""
+        """Returns when the process has ended. Until then, ``adopt_key`` gets the keys that it still mints."""
         try:
             with suppress(OSError):
                 while data := (await _receive(self._connection, None))[0]:
@@ -127,31 +135,31 @@ class Predecessor:
 
 
 class Elder(Protocol):
-    """What the old process does of its own accord when another one takes over."""
+    """What the old process itself does when another one takes over."""
 
     def leave(self) -> tuple[bytes, list[socket.socket]]:
-        """What it leaves: its keys, and the lines to this process and to older ones. It goes on serving."""
+        """Returns what the old process leaves: its keys, and the lines to it and to older ones. It still serves."""
         ...
 
     def give_way(self, ports: frozenset[str], tell_key: Callable[[bytes], None]) -> None:
-        """Stops serving at the ports with these settings. Keys that are minted from now on go to ``tell_key``."""
+        """Stops serving at the ports with these settings. From now on ``tell_key`` gets the keys that are minted."""
         ...
 
 
 class Handover:
-    """The old process's side; ``async with`` waits for one that takes over."""
+    """The old process's side of a handover; inside of ``async with`` it waits for a process that takes over."""
 
     def __init__(self, host: str, port: int, ports: Ports, elder: Elder) -> None:
         self.is_over = asyncio.Event()
-        """Another process serves now."""
+        """Is set as soon as another process serves in place of this one."""
         self.successor = 0
-        """Its pid."""
+        """The pid of that process; 0 before."""
         self._name = _name(host, port)
         self._ports = ports
         self._elder = elder
         self._listening: socket.socket | None = None
         self._connection: socket.socket | None = None
-        """To the successor; the end of this process closes it."""
+        """The connection to the successor. It is closed when this process ends."""
         self._tasks = asyncio.TaskGroup()
         self._task: asyncio.Task[None] | None = None
 
@@ -161,7 +169,7 @@ class Handover:
         try:
             listening.bind(self._name)
             listening.listen(_WAITING)
-        except OSError as error:  # not on Linux, or a process before this one has not gone yet
+        except OSError as error:  # it is not Linux, or an older process has not gone yet
             listening.close()
             _log.info("daemon.not_replaceable", error=str(error))
             return self
@@ -178,7 +186,7 @@ class Handover:
                 each.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        """One after another, until one has taken over."""
+        """Serves one process after another, until one has taken over."""
         loop = asyncio.get_running_loop()
         while not self.is_over.is_set():
             connection, _ = await loop.sock_accept(listening)
@@ -192,7 +200,7 @@ class Handover:
                     connection.close()
 
     async def _hand_over(self, connection: socket.socket) -> bool:
-        """False if the other process has ended before it was ready."""
+        """Hands everything over; returns False if the other process has ended before it was ready."""
         pid, uid = _who(connection)
         if uid not in (os.geteuid(), 0):
             _send(connection, _Offer(ports=[], refusal=f"it belongs to user {os.geteuid()}, and you are {uid}"))
@@ -214,19 +222,23 @@ class Handover:
                 line.close()
         self._elder.give_way(frozenset(ready.ports), lambda key: _tell(connection, key))
         assert self._listening is not None
-        self._listening.close()  # its name is the successor's
+        self._listening.close()  # the successor needs its name
         self.successor = pid
         self.is_over.set()
         return True
 
 
 def _name(host: str, port: int) -> str:
-    """In the abstract namespace (unix(7)), which is the network's own: whoever shares the ports shares the name."""
+    """Returns the name of the Unix socket.
+
+    It is in the abstract namespace (unix(7)), which belongs to the network namespace: processes that share the ports
+    share the name.
+    """
     return f"\0bridge/{os.geteuid()}/{host}/{port}"
 
 
 def _who(connection: socket.socket) -> tuple[int, int]:
-    """The pid and the user of the process at the other end."""
+    """Returns the pid and the user of the process at the other end."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
     return int(pid), int(uid)
@@ -237,7 +249,7 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _file_of(data: bytes) -> BinaryIO:
-    """A file in memory: a message is too short for many keys."""
+    """Returns a file in memory with this content, because one message is too short for many keys."""
     file = os.fdopen(os.memfd_create("keys"), "r+b")
     file.write(data)
     file.flush()
@@ -245,7 +257,7 @@ def _file_of(data: bytes) -> BinaryIO:
 
 
 def _tell(connection: socket.socket, data: bytes) -> None:
-    with suppress(OSError):  # it has ended, or is busy: then this key is good here alone
+    with suppress(OSError):  # if it has ended or is busy, this key opens this process alone
         connection.send(data)
 
 
@@ -255,7 +267,10 @@ def _send(connection: socket.socket, message: Struct, descriptors: Sequence[int]
 
 
 async def _receive(connection: socket.socket, limit_s: float | None) -> tuple[bytes, list[int]]:
-    """One message; empty if the other process has ended. Raises ``ConfigError`` if nothing comes in time."""
+    """Receives one message, which is empty if the other process has ended.
+
+    Raises ``ConfigError`` if nothing comes in time.
+    """
     loop = asyncio.get_running_loop()
     readable: asyncio.Future[None] = loop.create_future()
     loop.add_reader(connection.fileno(), lambda: None if readable.done() else readable.set_result(None))

@@ -1,8 +1,8 @@
-"""How the daemon tells what happens: events with keys, as lines for a person or as JSON, and never a secret.
+"""How the daemon says what happens: by events with keys, as lines for a person or as JSON, and never with a secret.
 
-An event is a short dotted name, ``room.happening``; everything else is a key. The lines of a call bear its
-``call_id``: see ``bridge.context``. The standard library's loggers (uvicorn, aiortc, aioice,
-asyncio) end in the same lines, from WARNING up, a storm of one message once a second.
+An event is a short dotted name, ``room.happening``; everything else is a key. The lines of a call have its ``call_id``:
+see ``bridge.context``. The standard library's loggers (uvicorn, aiortc, aioice, asyncio) write lines of the same form,
+from WARNING up. If one of them repeats a message, it is written once a second.
 """
 
 import copy
@@ -50,7 +50,7 @@ _HIDDEN_WORDS = frozenset(
 )
 _WORD_BREAK = re.compile(r"[^A-Za-z0-9]|(?<=[a-z0-9])(?=[A-Z])")
 
-# The same by the look of the value, wherever it stands.
+# Values that look like secrets or bodies, whatever their key is.
 _SECRET = re.compile(
     r"(?<![A-Za-z0-9])(?:ek_|sk-)[\w-]+"  # our keys and OpenAI's
     r"|(?i:\bbearer)\s+[^\s\"']+"  # RFC 6750 §2.1
@@ -59,12 +59,15 @@ _SECRET = re.compile(
     r"|[A-Za-z0-9+/=]{256,}"  # sound in base64
 )
 
-# A newline or an escape sequence would forge a line or drive the terminal; a lone surrogate cannot be written.
+# A newline would forge a line, an escape sequence would drive the terminal, and a lone surrogate cannot be written.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = None) -> None:
-    """Write all logs to ``stream`` (standard error); ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
+    """Writes all logs to ``stream``, or standard error.
+
+    ``auto`` stands for ``console`` on a terminal and for ``json`` elsewhere.
+    """
     stream = cast(TextIO, stream or sys.stderr)
     is_console = format == "console" or (format == "auto" and stream.isatty())
     shared: list[Processor] = [
@@ -85,7 +88,7 @@ def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = No
 
 
 def set_level(level: str) -> None:
-    """From now on, only lines of ``level`` and above are written; those of libraries from WARNING up."""
+    """From now on, writes only lines of ``level`` and above; those of libraries from WARNING up."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))
     root = logging.getLogger()
@@ -93,20 +96,21 @@ def set_level(level: str) -> None:
 
 
 def get_logger(room: str, **keys: Any) -> FilteringBoundLogger:
-    """The logger of one room, with ``keys`` on each line; may be made at import time, before ``configure``.
+    """Returns the logger of one room, with ``keys`` on each line. It may be made at import time, before ``configure``.
 
-    It asks for the level with each line. What its ``bind`` gives keeps the level of that moment: give ``keys`` here to
-    what lives long.
+    It asks for the level with each line. What its ``bind`` returns keeps the level of that moment: a logger that lives
+    long should get its ``keys`` here.
     """
     return cast(FilteringBoundLogger, structlog.get_logger(room=room, **keys))
 
 
 class LineWriter:
-    """A stream for ``configure`` that never keeps its writers waiting: a thread of its own writes to ``descriptor``.
+    """A stream for ``configure`` that never makes its writers wait: a thread of its own writes to ``descriptor``.
 
-    Theory of operation: whoever reads standard error may be slow, or have stopped. Lines wait in a queue of at most
-    ``MAX_CHARS``; more are dropped, and once there is room again, one line ``log.dropped`` tells how many. ``with``
-    starts the thread; in the end what is left is waited for, but only for ``CLOSE_S``.
+    Theory of operation: the reader of standard error may be slow, or have stopped. Lines wait in a queue of at most
+    ``MAX_CHARS``. If it is full, lines are dropped, and once there is room again, one line ``log.dropped`` says how
+    many. ``with`` starts the thread; at the end of the block it waits until the queue is empty, but only for
+    ``CLOSE_S``.
     """
 
     MAX_CHARS = 1024 * 1024
@@ -114,7 +118,7 @@ class LineWriter:
 
     def __init__(self, descriptor: int, *, is_terminal: bool = False) -> None:
         self.dropped = 0
-        """Lines that nobody will see."""
+        """The number of lines that were dropped."""
         self._descriptor = descriptor
         self._is_terminal = is_terminal
         self._lines: deque[str] = deque()
@@ -132,17 +136,17 @@ class LineWriter:
         with self._news:
             self._is_closing = True
             self._news.notify()
-        self._thread.join(self.CLOSE_S)  # one that is stuck in a write ends with the process
+        self._thread.join(self.CLOSE_S)  # if it is stuck in a write, it ends with the process
 
     def isatty(self) -> bool:
-        """Somebody may be looking."""
+        """Returns whether the lines go to a terminal."""
         return self._is_terminal
 
     def flush(self) -> None:
-        """Nothing to do: the thread is at it."""
+        """Does nothing: the thread writes as fast as it can."""
 
     def write(self, text: str) -> int:
-        """Queues one line or more, or drops them; from any thread."""
+        """Queues one line or more, or drops them; may be called from any thread."""
         with self._news:
             if self._chars + len(text) > self.MAX_CHARS:
                 self.dropped += 1
@@ -170,22 +174,22 @@ class LineWriter:
                 get_logger("log").warning("log.dropped", count=untold)
 
     def _put(self, data: bytes) -> None:
-        """Waits for as long as it takes; where nobody can read any more, it is lost."""
+        """Writes for as long as it takes. If nobody can read any more, the data is lost."""
         view = memoryview(data)
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # somebody else has made the descriptor so
+            except BlockingIOError:  # another process has made the descriptor non-blocking
                 time.sleep(_RETRY_S)
             except OSError:
                 return
 
 
 class Tally:
-    """Turns a storm of repeats into one line per second and name; exact totals are the metrics' part.
+    """Turns a storm of repeats into one line per second and name; exact totals are for the metrics.
 
-    Theory of operation: the first repeat is reported at once. Those that follow within a second are held back, and
-    the first one after it reports them together with itself.
+    Theory of operation: the first repeat is reported at once. Those that follow within a second are held back, and the
+    first one after it reports them together with itself.
     """
 
     PERIOD_S = 1.0
@@ -196,7 +200,7 @@ class Tally:
         self._held: dict[str, int] = {}
 
     def add(self, name: str, now: float) -> int | None:
-        """Count one; returns how many to report now, or None while it is too soon."""
+        """Counts one repeat. Returns how many to report now, or None while it is too soon."""
         if len(self._reported_at) >= self.MAX_NAMES and name not in self._reported_at:
             self._reported_at.clear()
             self._held.clear()
@@ -225,7 +229,7 @@ def _json() -> list[Processor]:
 
 
 def _route_standard_logging(before: list[Processor], ending: list[Processor], stream: TextIO) -> None:
-    """Make the root logger write as we do; a handler from an earlier call is replaced."""
+    """Makes the root logger write in the form of ours; a handler from an earlier call is replaced."""
     handler = _StormHandler(stream)
     handler.name = _HANDLER_NAME
     handler.setFormatter(
@@ -241,7 +245,10 @@ def _route_standard_logging(before: list[Processor], ending: list[Processor], st
 
 
 class _Tracebacks:
-    """Of one event, a traceback a second: whoever finds a way to make us fail must not find one to fill the log."""
+    """Limits tracebacks to one a second for each event.
+
+    Whoever finds a way to make the bridge fail must not be able to fill the log.
+    """
 
     def __init__(self) -> None:
         self._tally = Tally()
@@ -258,7 +265,7 @@ class _Tracebacks:
 
 
 class _StormHandler(logging.StreamHandler[TextIO]):
-    """Writes what a library repeats once a second, with how often it came."""
+    """Writes what a library repeats once a second, with the number of repeats."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -276,10 +283,10 @@ class _StormHandler(logging.StreamHandler[TextIO]):
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take secrets, bodies and control characters out of every value, and leave plain JSON types."""
+    """Takes secrets, bodies and control characters out of every value, and leaves plain JSON types."""
     traceback = event.pop("exception", None)
     cleaned = _clean_mapping(event)
-    if isinstance(traceback, str):  # for a person: it keeps its lines and its length
+    if isinstance(traceback, str):  # it is for a person, so it keeps its lines and its length
         cleaned["exception"] = "\n".join(map(_clean, _SECRET.sub(_REDACTED, traceback).splitlines()))
     elif traceback is not None:
         cleaned["exception"] = _clean(traceback)
@@ -294,7 +301,7 @@ def _clean(value: Any) -> Any:
     match value:
         case None | bool() | int():
             return value
-        case float() if isfinite(value):  # JSON has no other
+        case float() if isfinite(value):  # JSON has no other floats
             return value
         case str():
             text = _UNPRINTABLE.sub(" ", _SECRET.sub(_REDACTED, value))

@@ -1,7 +1,7 @@
-"""Names of other machines: each is looked up in a thread of its own, so that a silent name server delays nobody else.
+"""Looks up names of other machines in threads of their own, so that a silent name server delays nobody else.
 
-The event loop looks names up in few threads. Names that no server answers for would fill them, and then nobody could be
-dialled any more, known or not.
+The event loop looks names up in a few threads. Names that no server answers for would fill them, and then nobody could
+be dialled any more, known or not.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ __all__ = ["addresses_of", "until_answered"]
 
 _Place = tuple[asyncio.AbstractEventLoop, str, int]
 _looking: "dict[_Place, asyncio.Future[list[Any]]]" = {}
-"""Look-ups under way: one for each name, and all names come from the settings."""
+"""The look-ups under way, one for each name. All names come from the settings, so there are few."""
 
 
 async def addresses_of(host: str, port: int) -> list[str]:
-    """The addresses of a name, best first, without zones; raises ``OSError``. The caller sets the deadline."""
+    """Returns the addresses of a name, best first, without zones; raises ``OSError``. The caller sets the deadline."""
     return [str(each[4][0]).partition("%")[0] for each in await asyncio.shield(_look_up(host, port))]
 
 
 async def until_answered(host: str, port: int, timeout_s: float) -> None:
-    """Returns as soon as a name server has said something about this name, good or bad; raises ``TimeoutError``.
+    """Returns as soon as a name server has answered for this name, good or bad; raises ``TimeoutError``.
 
-    To be called before a library looks the name up again by the event loop. An address needs no answer.
+    It is to be called before a library looks the name up again by the event loop. An address needs no answer.
     """
     with contextlib.suppress(ValueError):
         ip_address(host.strip("[]"))
@@ -42,7 +42,7 @@ def _look_up(host: str, port: int) -> "asyncio.Future[list[Any]]":
     looking = _looking.get(place)
     if looking is None:
         looking = _looking[place] = loop.create_future()
-        looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # if nobody waits any more
+        looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # in case nobody waits any more
         Thread(target=_ask, args=(place, looking), daemon=True, name=f"look-up {host}"[:15]).start()
     return looking
 
@@ -63,5 +63,5 @@ def _ask(place: _Place, looking: "asyncio.Future[list[Any]]") -> None:
         else:
             looking.set_result(found)
 
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+    with contextlib.suppress(RuntimeError):  # in case the loop has ended meanwhile
         loop.call_soon_threadsafe(settle)

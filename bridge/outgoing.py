@@ -1,4 +1,4 @@
-"""HTTP requests that the bridge itself makes: whom it trusts, a client that is whole at once, and what answers mean."""
+"""HTTP requests that the bridge itself makes: whom it trusts, a client that is ready at once, and what answers mean."""
 
 import asyncio
 import importlib
@@ -30,29 +30,29 @@ __all__ = [
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_S = 86_400.0
 _BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
-_LONGEST_WAIT_S = 10.0  # a service that asks for more time is given up
+_LONGEST_WAIT_S = 10.0  # a service that asks for more time is not tried again
 
 _T = TypeVar("_T")
 
 TLS = ssl.create_default_context()
-"""A context that trusts the certificates which the system trusts."""
+"""A context that trusts the same certificates as the system."""
 
 Client = httpx2.AsyncClient
 """The class of what ``new_client`` makes."""
 
 HTTPError = httpx2.HTTPError
-"""The base of what a request raises if there is no answer."""
+"""The base of the errors that a request raises if there is no answer."""
 
 HTTPStatusError = httpx2.HTTPStatusError
 """The error that ``raise_for_status`` raises."""
 
 Response = httpx2.Response
-"""What answers a request."""
+"""The answer to a request."""
 
 Request = httpx2.Request
-"""What a function that signs requests gets and gives."""
+"""The request that a function which signs requests gets and returns."""
 
-# httpx2 reads these from the disk with its first request, which would stop all sound for 30 ms; so they come at once.
+# httpx2 reads these from disk with its first request, which would stop all sound for 30 ms, so they are read here.
 for _name in ("httpcore2", "anyio._backends._asyncio"):
     importlib.import_module(_name)
 
@@ -60,10 +60,10 @@ for _name in ("httpcore2", "anyio._backends._asyncio"):
 def new_client(
     timeout_s: float, headers: Mapping[str, str] | None = None, *, trust_env: bool = True
 ) -> httpx2.AsyncClient:
-    """An HTTP client for the present event loop, to be used with ``async with``. It follows no redirect.
+    """Returns an HTTP client for the present event loop, to be used with ``async with``. It follows no redirect.
 
-    Each step of a request (connect, send, wait for the next bytes) may take ``timeout_s``. ``trust_env`` obeys the
-    environment's proxy variables.
+    Each step of a request (connect, send, wait for the next bytes) may take ``timeout_s``. If ``trust_env`` is set, it
+    obeys the environment's proxy variables.
     """
 
     async def answered(request: httpx2.Request) -> None:
@@ -72,7 +72,7 @@ def new_client(
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error), request=request) from error
 
-    is_direct = not (trust_env and getproxies())  # a proxy looks names up itself
+    is_direct = not (trust_env and getproxies())  # if there is a proxy, it looks names up itself
     return httpx2.AsyncClient(
         verify=TLS,
         timeout=timeout_s,
@@ -84,7 +84,7 @@ def new_client(
 
 
 def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
-    """What a service's HTTP answer means, in its own words where it has any."""
+    """Returns the error that a service's HTTP answer stands for, in the service's own words if it has any."""
     error: Any = None
     try:
         error = msgspec.json.decode(body).get("error")
@@ -102,7 +102,7 @@ def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The number that the header holds; its other form, a date, is not worth reading."""
+    """Returns the number of seconds in the header. The header's other form, a date, is not read."""
     try:
         return min(max(float(retry_after or ""), 0.0), _MAX_RETRY_AFTER_S)
     except ValueError:
@@ -110,7 +110,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def retry_delay_s(error: UpstreamError, number: int) -> float | None:
-    """How long to wait after try ``number``, counted from 0; None if another try is of no use."""
+    """Returns how many seconds to wait after try ``number``, counted from 0; None if another try is of no use."""
     if not error.is_transient:
         return None
     if error.retry_after_s is not None:
@@ -122,10 +122,10 @@ def retry_delay_s(error: UpstreamError, number: int) -> float | None:
 async def tried_again(
     request: Callable[[], AsyncIterator[_T]], tries: int, told: Callable[[UpstreamError, float], None]
 ) -> AsyncIterator[_T]:
-    """What ``request`` gives, piece by piece; if it fails before the first, it is made again, ``tries`` times in all.
+    """Yields what ``request`` yields, piece by piece. If it fails before the first piece, it is made again.
 
-    ``told`` hears of each failure that passes, and in how many seconds the next try is made. Raises the last
-    ``UpstreamError``, or one that no other try would cure.
+    There are at most ``tries`` in all. ``told`` gets each failure that is followed by another try, and the seconds
+    until then. Raises the last ``UpstreamError``, or the first that no other try would cure.
     """
     for number in range(tries):
         has_begun = False

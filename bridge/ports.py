@@ -1,4 +1,4 @@
-"""The sockets that the daemon serves on: given by whoever has started it, or bound here."""
+"""The sockets that the daemon serves on: whoever has started it gives them, or they are bound here."""
 
 import errno
 import os
@@ -22,20 +22,20 @@ class GivenSocket:
 
     socket: socket.socket
     name: str = ""
-    """The setting of its port, if the giver has said so; else its port alone says what it is for."""
+    """The setting of its port, if the giver has said so. If it is empty, only the port says what the socket is for."""
     is_optional: bool = False
-    """It is no mistake if nobody here has a use for it."""
+    """Whether it is no mistake if the daemon has no use for it."""
 
 
 class Ports:
-    """Each port by its setting: the socket that was given for it, or else a new one."""
+    """The sockets of the daemon's ports, by setting: for each port the socket that was given, or else a new one."""
 
     def __init__(self, given: Iterable[GivenSocket] = ()) -> None:
         self._given = list(given)
         self._opened: dict[str, socket.socket] = {}
 
     def tcp(self, host: str, port: int, *, setting: str = "port") -> socket.socket:
-        """A listening TCP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
+        """Returns a listening TCP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
         listening = self._take(socket.SOCK_STREAM, port, setting)
         if listening is not None:
             self._require_as_closed(listening, host, setting)
@@ -53,12 +53,12 @@ class Ports:
         return listening
 
     def udp(self, host: str, port: int, *, setting: str = "udp_port") -> socket.socket:
-        """A bound UDP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
+        """Returns a bound UDP socket; raises ``ConfigError`` naming the setting if it cannot be had."""
         bound = self._take(socket.SOCK_DGRAM, port, setting)
         is_new = bound is None
         if bound is None:
             bound = _new(host, socket.SOCK_DGRAM)
-        with suppress(OSError):  # the kernel's own limit then holds
+        with suppress(OSError):  # in that case the kernel's own limit holds
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SOCKET_BUFFER_BYTES)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
         if is_new:
@@ -69,11 +69,14 @@ class Ports:
 
     @property
     def opened(self) -> dict[str, socket.socket]:
-        """Those that are in use, by their settings."""
+        """The sockets that are in use, by their settings."""
         return {setting: each for setting, each in self._opened.items() if each.fileno() >= 0}
 
     def close_rest(self) -> None:
-        """Closes what was given and has no use; raises ``ConfigError`` for what somebody has thought to have one."""
+        """Closes the sockets that were given and are not used.
+
+        Raises ``ConfigError`` if one of them was meant to be used.
+        """
         rest, self._given = self._given, []
         used = list(self.opened.values())
         strangers = [given for given in rest if not given.is_optional and not _is_among(given.socket, used)]
@@ -98,7 +101,10 @@ class Ports:
 
     @staticmethod
     def _require_as_closed(listening: socket.socket, host: str, setting: str) -> None:
-        """The check of keys goes by the host's setting, so the socket must be open to nobody else."""
+        """Raises ``ConfigError`` if others can reach the socket although the host's setting says that they cannot.
+
+        The check of keys goes by that setting.
+        """
         bound = listening.getsockname()[0]
         if is_loopback(host) and not is_loopback(bound):
             listening.close()
@@ -111,7 +117,7 @@ class Ports:
 
 
 def same_socket(one: socket.socket, other: socket.socket) -> bool:
-    """Whether both are the kernel's same socket, however each was come by."""
+    """Returns whether both are the kernel's same socket, however each of them was opened or received."""
     return os.fstat(one.fileno()).st_ino == os.fstat(other.fileno()).st_ino
 
 

@@ -1,4 +1,4 @@
-"""Settings that are read again while calls run: judged as a whole first, then put to use, or not at all."""
+"""Reads the settings again while calls run: they are judged as a whole first, and then take effect, or none does."""
 
 import asyncio
 import ssl
@@ -33,18 +33,18 @@ _READ_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewal:
-    """What is to be put to use, checked: none of it can fail any more."""
+    """The settings that are about to take effect. They have been checked, so none of it can fail any more."""
 
     config: Config
-    """With the old values of what needs a restart."""
+    """The new settings, with the old values of those that need a restart."""
     plan: UpstreamPlan
     certificate: ssl.SSLContext | None
-    """None if HTTPS is not served here."""
+    """The new certificate; None if HTTPS is not served here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """Whoever is told of changed settings; what is not told here needs a restart."""
+    """Everyone who is told of changed settings. A setting of which nobody here is told needs a restart."""
 
     turn: TurnServers
     keys: Keys
@@ -56,12 +56,12 @@ class Rooms:
     telephony: Telephony
     registry: Registry
     archive: Archive | None
-    """None if calls are not recorded here."""
+    """The recordings; None if calls are not recorded here."""
     quotas: Quotas
     upstreams: UpstreamFactory
 
     def apply(self, renewal: Renewal) -> None:
-        """From now on it counts."""
+        """Puts these settings into effect."""
         config = renewal.config
         server, access, media = config.server, config.access, config.media
         set_level(config.log.log_level)
@@ -89,13 +89,13 @@ class Rooms:
 
 
 def backlog_limits(config: Config) -> Limits:
-    """Of each listener."""
+    """Returns the limits of each listener's backlog."""
     listeners = config.listeners
     return Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes)
 
 
 def call_limits(config: Config) -> CallLimits:
-    """What calls may take."""
+    """Returns the limits of calls."""
     calls, listeners = config.calls, config.listeners
     return CallLimits(
         max_calls=calls.max_calls,
@@ -112,12 +112,15 @@ def call_limits(config: Config) -> CallLimits:
 
 
 class Reloader:
-    """Reads with ``read``, which raises ``ConfigError`` and may take its time, and tells ``rooms`` what is good."""
+    """Reads the settings with ``read``, and tells ``rooms`` of those that are good.
+
+    ``read`` raises ``ConfigError``, and may take its time.
+    """
 
     def __init__(self, config: Config, read: Callable[[], Config], rooms: Rooms, *, has_engine: bool) -> None:
-        """``has_engine``: the embedded engine is there, so that it can be told to answer."""
+        """``has_engine`` says whether the embedded engine is there, so that settings may let it answer."""
         self.config = config
-        """What counts now."""
+        """The settings in force."""
         self.rooms = rooms
         self._read = read
         self._has_engine = has_engine
@@ -125,7 +128,10 @@ class Reloader:
         self._reading: asyncio.Future[tuple[Renewal, Changes]] | None = None
 
     async def reload(self) -> Changes:
-        """What has changed. Raises ``ConfigError``, and then nothing has; both are logged."""
+        """Reads the settings again, and returns what has changed.
+
+        Raises ``ConfigError`` if they are wrong, and then nothing has changed. Both are logged.
+        """
         async with self._lock:
             try:
                 renewal, changes = await self._prepared()
@@ -145,7 +151,10 @@ class Reloader:
             return changes
 
     async def _prepared(self) -> tuple[Renewal, Changes]:
-        """In a thread, because files are read; a disk that does not answer keeps one thread, and no second."""
+        """Prepares in a thread, because files are read.
+
+        If the disk does not answer, one thread waits for it, and never a second.
+        """
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().run_in_executor(None, self._prepare)
         try:
@@ -159,7 +168,7 @@ class Reloader:
         read = self._read()
         needs_engine = read.upstream.uses_engine and not self._has_engine
         config, changes = changed(self.config, read, read.upstream.__struct_fields__ if needs_engine else ())
-        for name, reason in config.faults():  # of new settings beside those that need a restart
+        for name, reason in config.faults():  # of new settings together with old ones that need a restart
             raise ConfigError(f"{name}: {reason} (until a restart)", param=name)
         server = config.server
         certificate = None

@@ -32,10 +32,10 @@ _log = logging.get_logger("cli")
 
 
 def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
-    """Serves until SIGTERM, SIGINT or another process takes over, with the log on standard error; the exit code.
+    """Serves until SIGTERM, SIGINT or another process takes over, and returns the exit code.
 
-    ``config`` is what ``sources`` say at the start. ``replace``: take over from the process that serves at the same
-    address, if there is one.
+    The log goes to standard error. ``config`` is what ``sources`` say at the start. With ``replace`` it takes over from
+    the process that serves at the same address, if there is one.
     """
     environ = dict(os.environ)
     given = given_sockets(os.environ)
@@ -53,7 +53,7 @@ def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
 
 
 def _give_back_large_blocks() -> None:
-    """Each block of 256 KiB or more gets memory of its own, which the system has back as soon as the block is freed.
+    """Gives each block of 256 KiB or more memory of its own, which the system gets back as soon as the block is freed.
 
     By itself glibc moves that limit up to 32 MiB when it sees such blocks come and go: events with pictures would then
     leave holes in the heap that stay with the process. See mallopt(3), M_MMAP_THRESHOLD; only glibc has it.
@@ -63,14 +63,14 @@ def _give_back_large_blocks() -> None:
 
 
 def _leave_within(seconds: float, code: int) -> None:
-    """The daemon has stopped; a thread that hangs, on a disk that does not answer, must not keep the process."""
+    """Ends the process if it does not end by itself, because a thread hangs on a disk that does not answer."""
     timer = threading.Timer(seconds, os._exit, (code,))
     timer.daemon = True
     timer.start()
 
 
 class _Service:
-    """The daemon between its start and its end: what signals, the service manager and another process have it do."""
+    """The daemon between its start and its end: what it does for signals, the service manager and another process."""
 
     def __init__(
         self,
@@ -80,21 +80,21 @@ class _Service:
         environ: Mapping[str, str],
         log_lines_dropped: Callable[[], int],
     ) -> None:
-        """``environ`` is that of a successor which this process starts."""
+        """``environ`` is the environment of a successor which this process starts."""
         self._config = config
         self._sources = sources
         self._manager = manager
         self._log_lines_dropped = log_lines_dropped
         self._environ = environ
         self._successors: list[subprocess.Popen[bytes]] = []
-        """Started by this process: one that has ended is waited for by no one else."""
+        """The processes that this one has started. This process has to wait for each of them when it has ended."""
 
     async def run(self, given: list[GivenSocket], *, replace: bool) -> int:
         """Serves until SIGTERM or SIGINT; a second one ends the grace period. SIGHUP reads the settings again."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         is_changed = asyncio.Event()
-        loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # models take seconds to load
+        loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # set early, because models take seconds to load
         server = self._config.server
         predecessor = await Predecessor.find(server.host, server.port) if replace else None
         daemon = Daemon(
@@ -123,14 +123,16 @@ class _Service:
                 daemon.reload_soon(then=tell_ready)
 
             def on_hang_up() -> None:
-                if has_terminal and not os.isatty(sys.stdin.fileno()):  # it is the terminal that has gone
+                if has_terminal and not os.isatty(
+                    sys.stdin.fileno()
+                ):  # the terminal has gone, so nobody asks for a reload
                     on_signal()
                 else:
                     reload()
 
             loop.add_signal_handler(signal.SIGHUP, on_hang_up)
             loop.add_signal_handler(signal.SIGUSR2, self._start_successor)
-            gc.freeze()  # what is here at the start stays: looking through it again would stop all sound for 40 ms
+            gc.freeze()  # what is here now stays: looking through it again would stop all sound for 40 ms
             _greet(self._config, daemon)
             tell_ready()
             if is_changed.is_set():
@@ -148,7 +150,7 @@ class _Service:
         return 0
 
     def _start_successor(self) -> None:
-        """The same command once more, with the code that is installed now; it takes over when it is ready."""
+        """Starts the same command once more, with the code that is installed now; it takes over when it is ready."""
         command = [sys.executable, *sys.orig_argv[1:]]
         if "--replace" not in command:
             command.append("--replace")
@@ -161,7 +163,7 @@ class _Service:
             self._successors.append(successor)
 
     async def _wait_for_end(self, daemon: Daemon, stop: asyncio.Event) -> None:
-        """A signal, or another process that has taken over."""
+        """Waits for a signal, or until another process has taken over."""
         async with asyncio.TaskGroup() as tasks:
             ends = [tasks.create_task(each.wait()) for each in (stop, daemon.handover.is_over)]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +172,10 @@ class _Service:
 
 
 def _greet(config: Config, daemon: Daemon) -> None:
-    """The one line on standard output: where to look; for a person, or as JSON if the log was asked for as JSON."""
+    """Writes the one line on standard output, which says where to look.
+
+    It is for a person, or JSON if the log was asked for as JSON.
+    """
     note = "" if config.access.api_key else "  (no API key set: serving this machine only)"
     media = f"media: UDP {daemon.endpoint.port}"
     line = f"bridge is ready: {daemon.url}  {media}  engine: {daemon.engine}{note}"
@@ -180,6 +185,6 @@ def _greet(config: Config, daemon: Daemon) -> None:
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-    except OSError:  # nobody reads it; Python would try again at its end, and fail
+    except OSError:  # nobody reads it; Python would try again at exit, and fail
         with open(os.devnull, "w") as nothing:
             os.dup2(nothing.fileno(), sys.stdout.fileno())

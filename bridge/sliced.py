@@ -1,4 +1,6 @@
-"""A WebSocket that we have opened, read by turns: a service that sends very much does not keep other calls waiting."""
+"""A WebSocket that the bridge has opened, read in turns: a service that sends very much does not make other calls
+wait.
+"""
 
 import asyncio
 from typing import Any
@@ -10,15 +12,12 @@ from bridge.turns import Work
 
 __all__ = ["SlicedConnection"]
 
-_SLICE_BYTES = 4096  # some 1,000 of the smallest frames of a server
+_SLICE_BYTES = 4096  # holds some 1,000 of the smallest frames of a server
 _MAX_FRAGMENTS = 16_384  # of one message
 
 
 class SlicedConnection(ClientConnection):
-    """A connection for ``connect(..., create_connection=SlicedConnection)``.
-
-    ``work`` also times what its messages cost.
-    """
+    """A connection for ``connect(..., create_connection=SlicedConnection)``; ``work`` also times its messages."""
 
     work: Work
 
@@ -71,7 +70,7 @@ class SlicedConnection(ClientConnection):
         self._parse_later()
 
     def _parse_later(self) -> None:
-        """Parses in the connection's next turn; until all is parsed nothing is read."""
+        """Parses in the connection's next turn. Until everything is parsed, nothing is read."""
         transport = self.transport
         if transport.is_closing():
             self._unparsed.clear()

@@ -1,4 +1,4 @@
-"""A thing is in one of a few states, and a table says into which others it may go from each."""
+"""A thing that is in one of a few states, and a table of the states that it may go into from each."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -52,7 +52,7 @@ class StateMachine(Generic[S]):
         return state in self._table[self.state]
 
     async def until(self, *states: S) -> S:
-        """Waits until it is in one of ``states``; one that it only passes through may be missed."""
+        """Waits until the thing is in one of ``states``. A state that it only passes through may be missed."""
         while self.state not in states:
             self._changed = self._changed or asyncio.Event()
             await self._changed.wait()

@@ -1,9 +1,9 @@
-"""Turns of the event loop: whoever has had more than a share of it waits for the others.
+"""Turns of the event loop: whoever has had more than its share of the time waits for the others.
 
-Theory of operation. What a party (a socket, an upstream, an agent) makes us do is timed, in a leaky bucket. As long as
-the bucket does not run over, the party is served whenever it has something to say. From then on it is served by turns:
-all such parties together get one in each round of the event loop, of ``UNIT_S`` or the one thing that takes longer. So
-however many they are, nobody who takes little waits for more than one of them.
+Theory of operation. The work for a party (a socket, an upstream, an agent) is timed, in a leaky bucket. As long as the
+bucket does not run over, the party is served whenever it has something to say. From then on it is served in turns: in
+each round of the event loop, one of all such parties is served, for ``UNIT_S`` or for the one thing that takes longer.
+So however many they are, a party that takes little waits for no more than one of them.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Share:
 
 
 class Shares:
-    """A share for each key or address, for as long as anybody has a part in it."""
+    """The shares of keys or addresses, each kept for as long as somebody uses it."""
 
     def __init__(self, share: float, burst_s: float) -> None:
         self._share = share
@@ -59,7 +59,7 @@ class Shares:
         self._of: WeakValueDictionary[str, Share] = WeakValueDictionary()
 
     def of(self, name: str) -> Share:
-        """The share of this name."""
+        """Returns the share of this name."""
         share = self._of.get(name)
         if share is None:
             share = self._of[name] = Share(self._share, self._burst_s)
@@ -67,7 +67,7 @@ class Shares:
 
 
 class Turns:
-    """The parties that wait in one event loop. Each waits once at most, so there are no more than connections."""
+    """The parties that wait in one event loop. Each waits only once, so there are no more than connections."""
 
     _of: "WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]" = WeakKeyDictionary()
 
@@ -77,7 +77,7 @@ class Turns:
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Turns":
-        """The queue of this event loop."""
+        """Returns the queue of this event loop."""
         turns = cls._of.get(loop)
         if turns is None:
             turns = cls._of[loop] = cls(loop)

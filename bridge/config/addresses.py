@@ -1,4 +1,4 @@
-"""What a setting's text says of an address: whether it is one, and who can reach it."""
+"""Judges the text of a setting as an address: whether it is one, and who can reach it."""
 
 from ipaddress import ip_address, ip_network
 
@@ -6,7 +6,10 @@ __all__ = ["can_be_sent_to", "is_address", "is_loopback", "is_network", "is_unsp
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``; any name but ``localhost`` is taken for reachable."""
+    """Returns whether only this machine can reach ``host``.
+
+    Any name but ``localhost`` counts as reachable for others.
+    """
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
@@ -14,7 +17,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether ``text`` is an IP address."""
+    """Returns whether ``text`` is an IP address."""
     try:
         ip_address(text)
     except ValueError:
@@ -23,7 +26,7 @@ def is_address(text: str) -> bool:
 
 
 def is_network(text: str) -> bool:
-    """Whether ``text`` is an IP address or network, such as 10.0.0.0/8."""
+    """Returns whether ``text`` is an IP address or network, such as 10.0.0.0/8."""
     try:
         ip_network(text, strict=False)
     except ValueError:
@@ -32,11 +35,14 @@ def is_network(text: str) -> bool:
 
 
 def can_be_sent_to(address: str) -> bool:
-    """Whether others can send to it; an interface's name behind ``%`` means something on this machine alone."""
+    """Returns whether others can send to the address.
+
+    An interface's name after ``%`` is known on this machine alone.
+    """
     parsed = ip_address(address)
     return not parsed.is_unspecified and not parsed.is_multicast and "%" not in address
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether it stands for all addresses of a machine, and so for none that others could connect to."""
+    """Returns whether the address stands for all addresses of a machine, so that others could not connect to it."""
     return is_address(host) and ip_address(host).is_unspecified

@@ -19,7 +19,7 @@ _MIN_SECRET_CHARS = 16
 
 
 class ClusterSettings(Section, frozen=True, kw_only=True):
-    """Processes that share one Redis."""
+    """The settings of processes that share one Redis."""
 
     section: ClassVar[str] = "cluster"
     title: ClassVar[str] = "cluster: many processes, many machines"
@@ -56,7 +56,7 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
     ] = 1.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """An address that is none, a cluster without a secret, a process that others cannot reach."""
+        """Finds an address that is none, a missing secret, and an address at which others cannot reach this process."""
         if self.redis_url is None:
             return
         if not _REDIS_URL.fullmatch(self.redis_url):

@@ -28,7 +28,7 @@ _S = TypeVar("_S", bound=Section)
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """The sections by their rooms. A room is handed its own section, never all of them."""
+    """All settings, by sections. A room gets its own section, never all of them."""
 
     server: ServerSettings = ServerSettings()
     access: AccessSettings = AccessSettings()
@@ -44,21 +44,21 @@ class Config(Struct, frozen=True, kw_only=True):
     observe: ObserveSettings = ObserveSettings()
     log: LogSettings = LogSettings()
     carriers: tuple[Section, ...] = ()
-    """Those of carriers; one that is not here has its defaults."""
+    """The sections of carriers. A carrier whose section is not here has its defaults."""
 
     @property
     def sections(self) -> Iterator[Section]:
-        """All of them, those of carriers last."""
+        """All sections, those of carriers last."""
         for name in self.__struct_fields__:
             if name != "carriers":
                 yield getattr(self, name)
         yield from self.carriers
 
     def of(self, kind: type[_S]) -> _S:
-        """The section of this type, with its defaults if it is a carrier's that is not here."""
+        """Returns the section of this type. If it is a carrier's that is not here, it has its defaults."""
         return next((section for section in self.sections if isinstance(section, kind)), kind())
 
     def faults(self) -> Iterator[Fault]:
-        """What is wrong with these settings beside each other."""
+        """Yields what is wrong with these settings, alone or together."""
         for section in self.sections:
             yield from section.faults(self)

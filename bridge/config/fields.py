@@ -1,7 +1,7 @@
-"""How a setting is declared, and what is known of it: its type, limits, default, meaning, and when a change applies.
+"""How a setting is declared: with its type, limits, default and meaning, and when a change of it applies.
 
-A room's settings are the fields of a ``Section``. Their names are unique among all sections, so that flags, variables
-and the file need no other.
+A room's settings are the fields of a ``Section``. Their names are unique among all sections, so flags, variables and
+the file use the same names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 PREFIX = "BRIDGE_"
-"""What the names of the environment's variables begin with."""
+"""The beginning of the names of environment variables."""
 
 FILE_SUFFIX = "_file"
-"""Behind a secret's name: the path of a file that holds it."""
+"""The end of a name that stands for the path of a file, which holds the secret of the name before it."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -49,15 +49,15 @@ class Applies(StrEnum):
     """When a changed setting takes effect."""
 
     LIVE = "live"
-    """As soon as the settings are read again, for running calls as well."""
+    """As soon as the settings are read again, also for running calls."""
     NEW_CALLS = "new_calls"
-    """For calls and connections that begin after that."""
+    """For calls and connections that begin after the settings were read again."""
     RESTART = "restart"
-    """When the daemon is started again."""
+    """As soon as the daemon is started again."""
 
 
 class Fault(NamedTuple):
-    """What is wrong with a setting, of what no single value can say."""
+    """A fault of a setting that its type and limits cannot express."""
 
     setting: str
     reason: str
@@ -74,7 +74,7 @@ def setting(
     """Declares a field of a ``Section``, in its ``Annotated``; ``limits`` are msgspec's, such as ``ge`` and ``le``.
 
     A secret is shown nowhere, and may also be read from a file: see ``FILE_SUFFIX``. ``aliases`` are other spellings of
-    words.
+    the words that the setting takes.
     """
     return Meta(
         description=meaning, extra={"applies": applies, "is_secret": is_secret, "aliases": aliases or {}}, **limits
@@ -82,23 +82,26 @@ def setting(
 
 
 class Section(Struct, frozen=True, kw_only=True):
-    """The settings of one room, checked and never changed. Every field has a default."""
+    """The settings of one room. They are checked, and never change. Every field has a default."""
 
     section: ClassVar[str]
     """The name of its table in the file."""
     title: ClassVar[str]
-    """What these settings are about, for the help and the reference."""
+    """What these settings are about, in the help and the reference."""
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """What is wrong with these settings, each by itself in its limits, together or beside those of other rooms."""
+        """Yields what is wrong with these settings, together or beside those of other rooms.
+
+        Each of them is within its own limits already.
+        """
         yield from ()
 
     def fixed_against(self, new: Self) -> set[str]:
-        """The settings that cannot become those of ``new`` without a restart, beside those that never can."""
+        """Returns the settings that cannot become those of ``new`` without a restart, without those that never can."""
         return set()
 
     def __repr__(self) -> str:
-        """All settings, but of the secret ones only how many there are."""
+        """Returns all settings; of a secret one it shows only the length."""
         shown = (
             f"{name}=<{len(getattr(self, name) or ())}>" if one.is_hidden else f"{name}={getattr(self, name)!r}"
             for name, one in settings_of([type(self)]).items()
@@ -108,24 +111,24 @@ class Section(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One field of a section."""
+    """One field of a section, with all that was declared of it."""
 
     section: type[Section]
     field: FieldInfo
 
     @property
     def name(self) -> str:
-        """As in the file."""
+        """The name of the setting in the file."""
         return self.field.name
 
     @property
     def flag(self) -> str:
-        """``--max-calls``."""
+        """The flag of the setting, such as ``--max-calls``."""
         return flag_of(self.name)
 
     @property
     def variable(self) -> str:
-        """``BRIDGE_MAX_CALLS``."""
+        """The environment variable of the setting, such as ``BRIDGE_MAX_CALLS``."""
         return variable_of(self.name)
 
     @property
@@ -136,49 +139,49 @@ class Setting:
 
     @property
     def is_secret(self) -> bool:
-        """Its value is shown to nobody."""
+        """Whether the value must be shown to nobody."""
         return bool(self._declared.extra["is_secret"])  # type: ignore[index]
 
     @property
     def is_hidden(self) -> bool:
-        """It is a secret, or a table that may hold one."""
+        """Whether it is a secret, or a table that may hold one."""
         return self.is_secret or self.is_table
 
     @property
     def meaning(self) -> str:
-        """In a few words."""
+        """The meaning of the setting, in a few words."""
         return str(self._declared.description)
 
     @property
     def kind(self) -> Any:
-        """The type, without its ``Annotated``."""
+        """The type of the value, without its ``Annotated``."""
         return self.field.type.__origin__
 
     @property
     def is_list(self) -> bool:
-        """There may be several."""
+        """Whether it takes several values."""
         return get_origin(self.kind) is tuple
 
     @property
     def is_table(self) -> bool:
-        """It stands in the file only."""
+        """Whether it is a table, which only the file can hold."""
         return get_origin(self.kind) is dict
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Those of which the value is one, or of which a list is made; empty if it may be anything else."""
+        """The words that the value may be, or of which it is a list; empty if it may be anything else."""
         kind = get_args(self.kind)[0] if self.is_list else self.kind
         return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Other spellings of its words."""
+        """Other spellings of the words."""
         aliases: Mapping[str, str] = self._declared.extra["aliases"]  # type: ignore[index]
         return aliases
 
     @property
     def default(self) -> str:
-        """As the help shows it."""
+        """The default, as the help shows it."""
         value = self.field.default
         if value is msgspec.NODEFAULT or value is None or value == ():
             return "unset"
@@ -193,15 +196,15 @@ class Setting:
 
 
 def settings_of(sections: Iterable[type[Section]]) -> dict[str, Setting]:
-    """All settings of these sections by name, in their order."""
+    """Returns all settings of these sections by name, in their order."""
     return {field.name: Setting(section, field) for section in sections for field in msgspec.structs.fields(section)}
 
 
 def flag_of(name: str) -> str:
-    """The flag of a setting: ``--max-calls``."""
+    """Returns the flag of a setting, such as ``--max-calls``."""
     return "--" + name.replace("_", "-")
 
 
 def variable_of(name: str) -> str:
-    """The variable of a setting: ``BRIDGE_MAX_CALLS``."""
+    """Returns the environment variable of a setting, such as ``BRIDGE_MAX_CALLS``."""
     return PREFIX + name.upper()

@@ -1,4 +1,4 @@
-"""The settings as flags of the command line, and as a table of the reference: both are made of their declarations."""
+"""Makes the command line's flags and the reference's tables from the declarations of the settings."""
 
 import argparse
 from collections.abc import Iterable
@@ -10,7 +10,10 @@ __all__ = ["add_flags", "settings_table"]
 
 
 def add_flags(parser: argparse.ArgumentParser, carriers: Iterable[type[Section]] = ()) -> None:
-    """One flag for each setting, in a group for each section; one that is not given leaves nothing in the namespace."""
+    """Adds one flag for each setting, in a group for each section.
+
+    A flag that is not given leaves nothing in the namespace.
+    """
     for section in (*ROOMS, *carriers):
         group = parser.add_argument_group(section.title)
         for name, one in settings_of([section]).items():
@@ -34,7 +37,7 @@ def add_flags(parser: argparse.ArgumentParser, carriers: Iterable[type[Section]]
 
 
 def settings_table(carriers: Iterable[type[Section]] = ()) -> str:
-    """All settings as tables in Markdown, one for each section, for docs/reference/settings.md."""
+    """Returns all settings as tables in Markdown, one for each section, for docs/reference/settings.md."""
     lines: list[str] = []
     for section in (*ROOMS, *carriers):
         head, _, rest = section.title.partition(":")

@@ -1,7 +1,7 @@
-"""Where settings come from: defaults, the TOML file, the environment, flags; the later one wins.
+"""Reads settings from the defaults, the TOML file, the environment and flags; a later one of these wins.
 
-Each value is converted and checked on its own, so that a bad one is refused with a single line that names the setting
-and where it came from, even if a later source would win. Then the sections are checked together.
+Each value is converted and checked on its own. A bad one is refused with a single line that names the setting and where
+it came from, even if a later source would win. Then the sections are checked together.
 """
 
 import re
@@ -27,7 +27,7 @@ __all__ = ["SettingsReading", "Sources", "load", "of_flat"]
 _KUBERNETES_NAME = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$")
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://")
 
-_OF_CLIENTS = frozenset({"BRIDGE_URL"})  # where the commands that ask a bridge find it
+_OF_CLIENTS = frozenset({"BRIDGE_URL"})  # commands that ask a bridge find its URL there
 
 
 def load(
@@ -36,12 +36,18 @@ def load(
     config_path: str | None,
     carriers: Iterable[type[Section]] = (),
 ) -> Config:
-    """The settings of this start, or ``ConfigError``; of ``argv_values`` only what names a setting is read."""
+    """Returns the settings of this start; raises ``ConfigError``.
+
+    Of ``argv_values`` it reads only the names of settings.
+    """
     return Sources(argv_values, environ, config_path, tuple(carriers)).load()
 
 
 def of_flat(values: Mapping[str, Any], carriers: Iterable[type[Section]] = ()) -> Config:
-    """The settings with these values by their names, taken as they are; ``TypeError`` if one has no setting."""
+    """Returns the settings with these values by their names, taken as they are.
+
+    Raises ``TypeError`` if a name is no setting's.
+    """
     sections = (*ROOMS, *carriers)
     settings = settings_of(sections)
     if strangers := values.keys() - settings.keys():
@@ -56,18 +62,18 @@ def of_flat(values: Mapping[str, Any], carriers: Iterable[type[Section]] = ()) -
 
 @dataclass(frozen=True, slots=True)
 class SettingsReading:
-    """What the sources say."""
+    """What the sources gave when they were read."""
 
     config: Config | None = None
-    """None if anything is wrong."""
+    """The settings; None if anything is wrong."""
     faults: tuple[ConfigError, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
-    """Where the value of a setting came from; one that is not here has its default."""
+    """Where the value of a setting came from. A setting that is not here has its default."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What settings are read from, as often as one wants."""
+    """The sources of the settings, which can be read again and again."""
 
     argv_values: Mapping[str, Any]
     environ: Mapping[str, str]
@@ -75,14 +81,14 @@ class Sources:
     carriers: tuple[type[Section], ...] = ()
 
     def load(self) -> Config:
-        """The settings as they are now; raises ``ConfigError``, which names the first that is wrong."""
+        """Returns the settings as they are now; raises ``ConfigError``, which names the first that is wrong."""
         reading = self.read()
         if reading.config is None:
             raise reading.faults[0]
         return reading.config
 
     def read(self) -> SettingsReading:
-        """The settings as they are now, or all that is wrong with them."""
+        """Returns the settings as they are now, or all that is wrong with them."""
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         faults: list[ConfigError] = []
@@ -104,7 +110,7 @@ class Sources:
 
     @property
     def ignored(self) -> list[str]:
-        """The variables that look like settings and are Kubernetes' words on a service called ``bridge``."""
+        """The environment variables that look like settings, but describe a service ``bridge`` of Kubernetes."""
         return [
             name for name, text in self.environ.items() if name.startswith(PREFIX) and _is_of_kubernetes(name, text)
         ]
@@ -118,11 +124,11 @@ class Sources:
         return settings_of(self._sections.values())
 
     def _all_given(self) -> Iterator["_Given"]:
-        """Every value that was given, the one that wins last."""
+        """Yields every value that was given; the last one of a name wins."""
         if self.config_path is not None:
             yield from self._of_file(self.config_path)
         for variable, text in self.environ.items():
-            # An empty variable is an unset one: that is how container tools pass on what nobody set.
+            # An empty variable counts as unset: container tools pass on variables that nobody has set in that form.
             is_ours = variable.startswith(PREFIX) and variable not in _OF_CLIENTS
             if is_ours and text and not _is_of_kubernetes(variable, text):
                 yield _Given(variable.removeprefix(PREFIX).lower(), text, f"environment {variable}")
@@ -131,7 +137,7 @@ class Sources:
                 yield _Given(name, value, f"flag {flag_of(name)}")
 
     def _of_file(self, path: str) -> Iterator["_Given"]:
-        """The file's values, whether they stand on top or in the table of their section."""
+        """Yields the file's values, whether they are at the top level or in the table of their section."""
         seen: set[str] = set()
         origin = f"file {path}"
         for key, value in _read_file(path).items():
@@ -143,7 +149,10 @@ class Sources:
                 yield _Given(name, inner, origin, is_text=False)
 
     def _of_table(self, section: type[Section], table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """Whole names may be shortened by their section's: in ``[log]``, ``log_level`` is also ``level``."""
+        """Yields whole names.
+
+        In a table, the name of its section may be left out: ``level`` in ``[log]`` is ``log_level``.
+        """
         own = settings_of([section])
         for key, value in table.items():
             names = (key, f"{section.section}_{key}")
@@ -155,7 +164,7 @@ class Sources:
         return secret is not None and secret.is_secret
 
     def _opened(self, given: "_Given") -> "_Given":
-        """A secret that was given as the path of a file: what stands in it, one a line if there may be several."""
+        """Reads a secret whose value is the path of a file. If there may be several, each has a line of the file."""
         if not self._is_secret_file(given.name):
             return given
         try:
@@ -170,7 +179,7 @@ class Sources:
         return _Given(name, value, f"file {given.value}, {given.origin}", is_text=False)
 
     def _converted(self, given: "_Given") -> Any:
-        """The value in its setting's type and limits."""
+        """Returns the value in its setting's type and limits; raises ``ConfigError``."""
         setting = self._settings.get(given.name)
         if setting is None:
             raise _refusal(given.name, f"unknown setting{self._hint(given.name)}", given.origin)
@@ -202,7 +211,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """One value as somebody wrote it; text still has to be read as a number or a list."""
+    """One value as somebody wrote it. If it is text, it still has to be read as a number or a list."""
 
     name: str
     value: Any
@@ -211,13 +220,16 @@ class _Given:
 
     @property
     def shown(self) -> str:
-        """The value on one line and cut, as TOML has it."""
+        """The value on one line, cut to 100 characters, as TOML writes it."""
         value = {True: "true", False: "false"}[self.value] if isinstance(self.value, bool) else repr(self.value)
         return value[:100]
 
 
 def _is_of_kubernetes(variable: str, text: str) -> bool:
-    """Kubernetes tells each container of its services: of one called ``bridge``, ``BRIDGE_PORT=tcp://10.0.0.1:8080``."""
+    """Returns whether Kubernetes has set the variable.
+
+    It tells each container of its services: for one called ``bridge``, ``BRIDGE_PORT=tcp://10.0.0.1:8080``.
+    """
     return _KUBERNETES_NAME.search(variable) is not None or (
         variable.endswith("_PORT") and _KUBERNETES_PORT.match(text) is not None
     )

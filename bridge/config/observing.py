@@ -73,7 +73,7 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
     ] = 268_435_456
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """An address that is none, and webhooks that could not be sent as they should."""
+        """Finds addresses that are none, and webhooks that could not be sent as they should."""
         for url in self.webhook_url:
             if not _WEBHOOK_URL.fullmatch(url):
                 yield Fault("webhook_url", f"must be https://host, perhaps with a path, got {masked(url)[:100]!r}")
@@ -97,7 +97,7 @@ class ObserveSettings(Section, frozen=True, kw_only=True):
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # nor is the package that it would be in
+    except ModuleNotFoundError:  # the package that it would be in is missing as well
         return False
 
 

@@ -18,7 +18,7 @@ LIVE, RESTART = Applies.LIVE, Applies.RESTART
 
 
 class RecordingSettings(Section, frozen=True, kw_only=True):
-    """Recordings of calls."""
+    """The settings of recordings of calls."""
 
     section: ClassVar[str] = "recording"
     title: ClassVar[str] = "recording"
@@ -56,7 +56,7 @@ class RecordingSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Recordings that have no place, keys and addresses that are none."""
+        """Finds recordings without a place, and keys and addresses that are none."""
         for name in ("record_calls", "record_recipient", "record_max_age_s", "record_max_bytes", "record_upload"):
             if getattr(self, name) and self.record_dir is None:
                 yield Fault(name, "needs record_dir as well")

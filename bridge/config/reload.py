@@ -1,4 +1,4 @@
-"""What differs between the settings that count and those that were read again, and what of it can count now."""
+"""Compares the settings in force with those that were read again, and says which of them can take effect now."""
 
 from collections.abc import Iterable
 
@@ -15,15 +15,15 @@ class Changes(Struct, frozen=True, kw_only=True):
     """The names of settings that differ, by when they apply."""
 
     live: tuple[str, ...] = ()
-    """Count already, for running calls as well."""
+    """Those that have taken effect already, also for running calls."""
     new_calls: tuple[str, ...] = ()
-    """Count for calls and connections that begin from now on."""
+    """Those that take effect for calls and connections which begin from now on."""
     restart: tuple[str, ...] = ()
-    """Need the daemon to be started again; the old values count until then."""
+    """Those that need a restart of the daemon; until then the old values hold."""
 
 
 def changed(now: Config, read: Config, fixed: Iterable[str] = ()) -> tuple[Config, Changes]:
-    """The settings that can count without a restart, and what of ``read`` differs from ``now``.
+    """Returns the settings that can hold without a restart, and in what ``read`` differs from ``now``.
 
     ``fixed`` are settings that need a restart this time, whatever they declare.
     """
@@ -51,6 +51,6 @@ def changed(now: Config, read: Config, fixed: Iterable[str] = ()) -> tuple[Confi
 
 
 def _composed(now: Config, sections: list[Section]) -> Config:
-    """``now`` with these sections, which are in its order."""
+    """Returns ``now`` with these sections, which are in the same order."""
     rooms = [name for name in now.__struct_fields__ if name != "carriers"]
     return Config(**dict(zip(rooms, sections, strict=False)), carriers=tuple(sections[len(rooms) :]))  # type: ignore[arg-type]

@@ -53,19 +53,19 @@ __all__ = [
     "UpstreamSettings",
 ]
 
-# RFC 6454 §6.2: what a browser sends as Origin. Lower case and nothing behind the port, so that comparing is enough.
+# RFC 6454 §6.2: what a browser sends as Origin. It is in lower case and ends with the port, so comparing is enough.
 ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?$"
 
 MINTED_PREFIX = "ek_"
-"""What every key begins with that the daemon mints for a client; no API key does."""
+"""The beginning of every key that the daemon mints for a client; no API key begins so."""
 
 EVERY_CARRIER = "*"
-"""In the place of a carrier's name."""
+"""Stands for all carriers, in place of a carrier's name."""
 
 ANY_ORIGIN = "*"
-"""In the place of an origin: pages of every one."""
+"""Stands for pages of all origins, in place of an origin."""
 
-# The public origin, and perhaps a path before ours, that a proxy adds.
+# The public origin, perhaps with a path that a proxy adds before ours.
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _Temperature = Annotated[float, Meta(ge=0, le=2)]
 _HTTP_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
@@ -110,7 +110,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     ] = 2.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A certificate that is none, proxies without keys, a host that others reach without a key."""
+        """Finds a certificate that is none, proxies without keys, and a host that others reach without a key."""
         yield from self._certificate_faults()
         for network in self.trusted_proxies:
             if not is_network(network):
@@ -125,7 +125,10 @@ class ServerSettings(Section, frozen=True, kw_only=True):
             yield Fault("host", f"others can reach {self.host} and no api_key is set: {advice}")
 
     def fixed_against(self, new: Self) -> set[str]:
-        """A certificate can be replaced; HTTPS cannot be turned on or off."""
+        """Returns the settings of the certificate if HTTPS is turned on or off.
+
+        A certificate can be replaced at any time.
+        """
         return {"tls_cert", "tls_key"} if (self.tls_cert is None) is not (new.tls_cert is None) else set()
 
     def _certificate_faults(self) -> Iterator[Fault]:
@@ -151,7 +154,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
 
 
 class AccessSettings(Section, frozen=True, kw_only=True):
-    """Who may come in."""
+    """The settings of who may come in."""
 
     section: ClassVar[str] = "access"
     title: ClassVar[str] = "access: keys and web origins"
@@ -173,15 +176,18 @@ class AccessSettings(Section, frozen=True, kw_only=True):
 
     @property
     def page_keys_limit(self) -> int:
-        """``page_keys_per_minute``, or 0 if pages get none."""
+        """``page_keys_per_minute``, or 0 if pages get no keys."""
         return self.page_keys_per_minute if self.page_keys and self.allow_origin else 0
 
     def fixed_against(self, new: Self) -> set[str]:
-        """Keys can be replaced; that no key is asked for any more takes a restart."""
+        """Returns ``api_key`` if no key is asked for any more, which takes a restart.
+
+        Keys can be replaced without one.
+        """
         return {"api_key"} if self.api_key and not new.api_key else set()
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Keys that look minted, origins that no browser sends, pages of everybody's that would get in."""
+        """Finds keys that look minted, origins that no browser sends, and access for the pages of everybody."""
         if any(key.startswith(MINTED_PREFIX) for key in self.api_key):
             yield Fault("api_key", f"a key that begins with {MINTED_PREFIX} is taken for one that was minted")
         if ANY_ORIGIN in self.allow_origin:
@@ -235,7 +241,7 @@ class MediaSettings(Section, frozen=True, kw_only=True):
     ] = 600.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Addresses that no peer could send to."""
+        """Finds addresses to which no peer could send."""
         for address in self.advertise:
             if not is_address(address):
                 yield Fault("advertise", f"must be an IP address, not a name, got {address!r}")
@@ -244,7 +250,7 @@ class MediaSettings(Section, frozen=True, kw_only=True):
 
 
 class CallSettings(Section, frozen=True, kw_only=True):
-    """How many calls there may be, how long, and how much of a conversation is kept."""
+    """How many calls there may be, how long they may be, and how much of a conversation is kept."""
 
     section: ClassVar[str] = "calls"
     title: ClassVar[str] = "calls: how many, how long, how large"
@@ -298,16 +304,16 @@ class CallSettings(Section, frozen=True, kw_only=True):
 
     @property
     def calls_per_key(self) -> int:
-        """``max_calls_per_key``, or what it is if it is unset: a quarter of all calls."""
+        """``max_calls_per_key``; if that is unset, a quarter of all calls."""
         return max(1, self.max_calls // 4) if self.max_calls_per_key is None else self.max_calls_per_key
 
     @property
     def calls_in_reserve(self) -> int:
-        """``reserved_calls``, or what it is if it is unset: a tenth of all calls."""
+        """``reserved_calls``; if that is unset, a tenth of all calls."""
         return self.max_calls // 10 if self.reserved_calls is None else self.reserved_calls
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """More calls in reserve than there may be."""
+        """Finds a reserve of more calls than there may be."""
         if self.calls_in_reserve > self.max_calls:
             reason = f"must be at most max_calls, which is {self.max_calls}, got {self.reserved_calls}"
             yield Fault("reserved_calls", reason)
@@ -402,7 +408,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     ] = 30.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Servers that cannot be asked."""
+        """Finds servers that the engine could not ask."""
         for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
             url = getattr(self, name)
             if url is not None and not _HTTP_URL.fullmatch(url):
@@ -422,17 +428,17 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The environment variable that holds the key."""
     profile: Text = "openai"
     model: Text | None = None
-    """What the model is called there; unset: as the client calls it."""
+    """The model's name there; if it is unset, the name that the client uses."""
     models: tuple[Text, ...] = ()
-    """Calls that ask for one of these go here."""
+    """The models of the calls that go here."""
 
     def __repr__(self) -> str:
-        """Without the key."""
+        """Returns all fields but the key."""
         return f"NamedUpstream(url={self.url!r}, profile={self.profile!r}, models={self.models!r})"
 
 
 class UpstreamSettings(Section, frozen=True, kw_only=True):
-    """Who answers calls."""
+    """The settings of who answers calls."""
 
     section: ClassVar[str] = "upstream"
     title: ClassVar[str] = "upstream: who answers calls"
@@ -487,11 +493,11 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
 
     @property
     def uses_engine(self) -> bool:
-        """Some calls are answered by the embedded engine."""
+        """Whether the embedded engine answers some calls."""
         return "local" in (self.upstream, *self.upstream_fallback, *(given.url for given in self.upstreams.values()))
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Upstreams that nobody could dial, that would never be called, or whose key is not there."""
+        """Finds upstreams that cannot be dialled, that would never be called, or whose key is missing."""
         names = (*_OWN_UPSTREAMS, *self.upstreams)
         for name, given in (("upstream", (self.upstream,)), ("upstream_fallback", self.upstream_fallback)):
             for one in given:
@@ -514,7 +520,7 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
 
 
 class TelephonySettings(Section, frozen=True, kw_only=True):
-    """What all carriers have in common."""
+    """The settings that all carriers have in common."""
 
     section: ClassVar[str] = "telephony"
     title: ClassVar[str] = "telephony: what all carriers have in common"
@@ -548,11 +554,11 @@ class TelephonySettings(Section, frozen=True, kw_only=True):
     ] = False
 
     def has_to_wait(self, carrier: str) -> bool:
-        """A call of ``carrier`` is not answered before it is accepted."""
+        """Returns whether a call of ``carrier`` is answered only after it was accepted."""
         return carrier in self.incoming_wait or EVERY_CARRIER in self.incoming_wait
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """An address that is none, carriers that nobody knows."""
+        """Finds addresses that are none, and carriers that do not exist."""
         known = {carrier.section for carrier in config.carriers}
         for name in self.incoming_wait:
             if name != EVERY_CARRIER and name not in known:

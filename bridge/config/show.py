@@ -1,4 +1,4 @@
-"""The settings as a TOML file that shows no secret, with where each value came from."""
+"""Shows the settings as a TOML file without secrets, with the source of each value."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,10 @@ _SOURCE_COLUMN = 44
 
 
 def shown(config: Config, origins: Mapping[str, str]) -> str:
-    """All settings, a table for each section; ``origins`` are by setting, what is not in there has its default."""
+    """Returns all settings, with a table for each section.
+
+    ``origins`` says where the value of a setting came from; a setting that is not in it has its default.
+    """
     lines: list[str] = []
     for section in config.sections:
         lines += ["", f"[{section.section}]"]
@@ -60,5 +63,5 @@ def _plain(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """A basic string of TOML, which is one of JSON (but for ``\\u007f``, which JSON leaves as it is)."""
+    """Returns a basic string of TOML. It is one of JSON, but for ``\\u007f``, which JSON leaves as it is."""
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

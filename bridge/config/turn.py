@@ -1,4 +1,4 @@
-"""The settings of TURN servers that carry the media of callers who reach the bridge no other way."""
+"""The settings of TURN servers, which carry the media of callers that cannot reach the bridge in another way."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TurnSettings"]
 
-# RFC 7065 section 3.1. Browsers refuse every other form, and the whole peer connection with it.
+# RFC 7065 section 3.1. If a browser gets another form, it refuses the whole peer connection.
 _TURN_URL = re.compile(r"turns?:(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?(?:\?transport=(?:udp|tcp))?")
 
 
@@ -44,7 +44,7 @@ class TurnSettings(Section, frozen=True, kw_only=True):
     ] = 7200
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Addresses that no browser takes, and one of the two without the other."""
+        """Finds addresses that no browser takes, and servers without a secret, or a secret without servers."""
         for url in self.turn_url:
             match = _TURN_URL.fullmatch(url)
             if match is None:

@@ -1,4 +1,4 @@
-"""What a setting must be, in words: of its type and limits, for the refusal of a value that does not fit."""
+"""Says in words which values a setting takes, by its type and limits, for the refusal of a value that does not fit."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _NAMES |= {"array": "a list", "object": "a table"}
 
 
 def must_be(setting: Setting) -> str:
-    """``must be a whole number from 0 to 65535``."""
+    """Returns which values the setting takes, such as ``must be a whole number from 0 to 65535``."""
     if setting.is_list:
         return (
             f"must be a list of {', '.join(setting.words)}" if setting.words else 'must be a list, such as ["a", "b"]'
@@ -40,12 +40,12 @@ def must_be(setting: Setting) -> str:
 
 
 def masked(url: str) -> str:
-    """The URL with ``***`` in place of its user, password and query, which may hold secrets."""
+    """Returns the URL with ``***`` in place of its user, password and query, which may hold secrets."""
     return _QUERY.sub("?***", _USER.sub("***@", url))
 
 
 def fault_of_table(tables: Any, kind: type[msgspec.Struct]) -> str:
-    """What is wrong with the first of the named tables, ``{"name": {…}}``, that is not of ``kind``."""
+    """Returns what is wrong with the first of the named tables, ``{"name": {…}}``, that is not of ``kind``."""
     if not isinstance(tables, Mapping):
         return "must be tables with a name each, such as [upstreams.NAME]"
     for name, table in tables.items():
