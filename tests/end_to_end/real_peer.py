@@ -4,6 +4,7 @@ import asyncio
 import fractions
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -164,10 +165,15 @@ class RealPeer(EventLog):
         self._channel.send(json.dumps(event))
 
     async def offer_sound(self) -> str:
-        """Another offer, with the microphone."""
+        """Another offer, with the microphone.
+
+        aiortc names the description by the second in which it is made, and not for good (RFC 8829 section 5.2.2).
+        """
+        first = re.search(r"o=\S+ \S+", self.offer)
+        assert first is not None
         self._connection.addTrack(self.microphone)
         await self._connection.setLocalDescription(await self._connection.createOffer())
-        return self.offer
+        return re.sub(r"o=\S+ \S+", first[0], self.offer, count=1)
 
     async def take_answer(self, answer: str) -> None:
         """The answer to it."""
