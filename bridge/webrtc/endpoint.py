@@ -118,7 +118,7 @@ class Endpoint:
     def apply(self, *, connect_timeout_s: float, peer_timeout_s: float, queue_limit_s: int) -> None:
         """From now on these limits count: the first and the last one for new peers, the other one for all."""
         self._queue_limit_s = queue_limit_s
-        self._runner.connect_timeout_s = connect_timeout_s
+        self._runner.connect_timeout_s = self._tcp.check_within_s = connect_timeout_s
         self._runner.peer_timeout_s = peer_timeout_s
 
     @property

@@ -107,7 +107,11 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
     "allow_origin": (("https://a.example",), lambda r: r.rooms.keys.lets_page_in("https://a.example"), True),
     "page_keys": (True, lambda r: r.rooms.page_keys.limit, 60),
     "page_keys_per_minute": (7, lambda r: r.rooms.page_keys.limit, 7),
-    "connect_timeout_s": (7.0, lambda r: r.rooms.endpoint.runner.connect_timeout_s, 7.0),
+    "connect_timeout_s": (
+        7.0,
+        lambda r: (r.rooms.endpoint.runner.connect_timeout_s, r.rooms.endpoint._tcp.check_within_s),
+        (7.0, 7.0),
+    ),
     "peer_timeout_s": (7.0, lambda r: r.rooms.endpoint.runner.peer_timeout_s, 7.0),
     "outbound_queue_s": (
         7.0,
