@@ -1,4 +1,4 @@
-"""Where a Realtime server is, in each transport's own words, and what to do where it cannot be reached."""
+"""The endpoints of a Realtime server for each transport, and what to do if the server cannot be reached."""
 
 import errno
 import json
@@ -47,55 +47,60 @@ _ADVICE = {
 
 
 class CallFailed(BridgeError):
-    """There was no answer; the message is for a person and says what to do, ``code`` is the server's or a slug."""
+    """There was no answer. The message is for a person and says what to do; ``code`` is the server's or a slug."""
 
     code = "call_failed"
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
         super().__init__(message, code=code)
         self.status = status
-        """Of HTTP, if the server refused with one."""
+        """The HTTP status of the refusal; None if the server has not refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's endpoints; made by ``parse_address``."""
+    """The endpoints of a server; made by ``parse_address``."""
 
     calls: str
-    """Takes WebRTC offers."""
+    """The URL that takes WebRTC offers."""
     socket: str
-    """Takes WebSockets: a session of its own."""
+    """The URL that takes WebSockets, each with a session of its own."""
     model: str
-    """Who is asked for."""
+    """The model that is asked for."""
 
     def carrier(self, name: str) -> tuple[str, str]:
-        """Takes a telephone carrier: by HTTP, and by WebSocket."""
+        """Returns the URLs that a telephone carrier uses: by HTTP, and by WebSocket."""
         http, ws = (urlsplit(url) for url in (self.calls, self.socket))
         path = f"{ws.path.removesuffix('/realtime')}/telephony/{name}"
         return urlunsplit((http.scheme, http.netloc, path, "", "")), urlunsplit((ws.scheme, ws.netloc, path, "", ""))
 
     def listener(self, call_id: str, **choices: str) -> str:
-        """Takes a WebSocket that listens to a call with its sound; ``choices`` are the others of its URL."""
+        """Returns the URL for a WebSocket that listens to a call with its sound.
+
+        ``choices`` are the rest of its query.
+        """
         parts = urlsplit(self.socket)
         query = [(key, value) for key, value in parse_qsl(parts.query) if key != "model"]
         asked = {"call_id": call_id, "audio": "pcm16", **choices}
         return urlunsplit(parts._replace(query=urlencode([*query, *asked.items()])))
 
     def resource(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """Another resource of the same API: ``path`` stands behind its root (``…/v1``)."""
+        """Returns the URL of another resource of the same API; ``path`` stands behind its root (``…/v1``)."""
         parts = urlsplit(self.calls)
         root = parts.path.removesuffix(_ENDPOINTS[0])
         return urlunsplit((parts.scheme, parts.netloc, f"{root}{path}", urlencode(query or {}), ""))
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: below it are the pages that are not of the API."""
+        """Scheme, host and port of the server, below which are also the pages that do not belong to the API."""
         parts = urlsplit(self.calls)
         return f"{parts.scheme}://{parts.netloc}"
 
 
 def parse_address(url: str, model: str | None = None) -> Address:
-    """The endpoints behind a base URL, an API root (``…/v1``) or one of the endpoints; keeps what its query says."""
+    """Returns the endpoints for a base URL, an API root (``…/v1``) or one of the endpoints, with the query of that
+    URL.
+    """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         http, ws = _SCHEMES[parts.scheme]
@@ -116,7 +121,7 @@ def parse_address(url: str, model: str | None = None) -> Address:
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
-    """The header that shows the key; none without one. No error message may ever quote it."""
+    """Returns the header that shows the key, or no header without a key. No error message may ever quote it."""
     if not api_key:
         return {}
     if not (api_key.isascii() and api_key.isprintable()):
@@ -125,18 +130,18 @@ def authorization(api_key: str | None) -> dict[str, str]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the key elsewhere, and turn the POST into a GET."""
+    """Refuses redirects: they would take the key elsewhere, and turn the POST into a GET."""
 
     def redirect_request(self, *args: Any, **more: Any) -> None:
         return None
 
 
 NO_REDIRECTS = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-"""Opens URLs, and goes nowhere else."""
+"""Opens URLs, and follows no redirect."""
 
 
 def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> tuple[bytes, str | None]:
-    """Sends an offer; the answer and the call's id, if the server names one. Raises ``CallFailed``.
+    """Sends an offer; returns the answer, and the call's id if the server names one. Raises ``CallFailed``.
 
     It blocks, also to read why the server refuses: run it in a thread.
     """
@@ -151,14 +156,14 @@ def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> 
 
 
 def post_form(url: str, form: Mapping[str, str], *, headers: Mapping[str, str], timeout_s: float) -> bytes:
-    """Sends a form; what is answered. Raises ``CallFailed``. It blocks, like ``post_offer``."""
+    """Sends a form, and returns what is answered. Raises ``CallFailed``. It blocks, like ``post_offer``."""
     return post_body(url, urlencode(form).encode(), headers=headers, timeout_s=timeout_s)
 
 
 def post_body(url: str, body: bytes | None, *, headers: Mapping[str, str], timeout_s: float) -> bytes:
-    """Sends a body, a form's unless ``headers`` say what it is, or with None just asks (GET); what is answered.
+    """Sends a body, and returns what is answered. Raises ``CallFailed``.
 
-    Raises ``CallFailed``. It blocks.
+    The body is a form unless ``headers`` say what it is. If it is None, the request is a GET. It blocks.
     """
     request = urllib.request.Request(url, data=body, headers=dict(headers))
     try:
@@ -169,7 +174,7 @@ def post_body(url: str, body: bytes | None, *, headers: Mapping[str, str], timeo
 
 
 def explain(error: Exception, url: str) -> CallFailed:
-    """What went wrong on the way to ``url``, in words that help."""
+    """Returns an error that says what went wrong on the way to ``url``, in words that help."""
     if isinstance(error, CallFailed):
         return error
     where = urlsplit(url)
@@ -209,13 +214,13 @@ def explain(error: Exception, url: str) -> CallFailed:
 
 
 def _refused(status: int, body: bytes, place: str) -> CallFailed:
-    """The server's own words, where they are OpenAI's error object, and the advice that goes with the status."""
+    """Returns the server's own words, if they are OpenAI's error object, and the advice that goes with the status."""
     words, code = "", f"http_{status}"
     try:
         error = json.loads(body)["error"]
         words = ": " + str(error["message"])[:_MAX_ERROR_CHARS].rstrip(".")
         code = str(error.get("code") or code)[:_MAX_CODE_CHARS]
     except (ValueError, KeyError, TypeError):
-        pass  # not in OpenAI's form
+        pass  # it is not in OpenAI's form
     advice = f" ({_ADVICE[status]})" if status in _ADVICE else ""
     return CallFailed(f"{place} refused with HTTP {status}{words}{advice}.", code=code, status=status)

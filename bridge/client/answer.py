@@ -21,21 +21,21 @@ _AUDIO_EVENTS = ("response.output_audio", "response.audio")
 
 @dataclass(frozen=True, slots=True)
 class AnsweredFunctionCall:
-    """A function that the model wants called; ``arguments`` is JSON text."""
+    """A function that the model wants to be called; ``arguments`` is JSON text."""
 
     name: str
     arguments: str
 
 
 class Answer:
-    """The answer of one call. ``is_paced``: sound arrives as it is played, as over WebRTC."""
+    """The answer of one call. ``is_paced`` says that sound arrives as it is played, as over WebRTC."""
 
     def __init__(self, *, is_paced: bool) -> None:
         self.text = ""
         self.function_calls: dict[str, AnsweredFunctionCall] = {}
         self.failure = self.failure_code = ""
         self.spoken_at: float | None = None
-        """When the caller had finished."""
+        """When the caller had finished; None before."""
         self._sound = AnswerSound(is_paced=is_paced)
         self._status = ""
         self._is_active = False
@@ -46,41 +46,41 @@ class Answer:
 
     @property
     def heard_at(self) -> float | None:
-        """When the latest response was first heard."""
+        """When the latest response was first heard; None before."""
         return self._sound.heard_at
 
     @property
     def pcm(self) -> bytes:
-        """What was heard, PCM16 24 kHz mono, without the silence around it."""
+        """The sound that was heard, PCM16 24 kHz mono, without the silence around it."""
         return self._sound.pcm
 
     @property
     def heard_ms(self) -> int:
-        """How much there is to hear so far."""
+        """How much there is to hear so far, in milliseconds."""
         return self._sound.heard_ms
 
     @property
     def flaw(self) -> str:
-        """Why what is complete is no answer all the same; nothing where it is one."""
+        """Why the complete response is no answer all the same; empty if it is one."""
         if self._claims_sound and not self._sound.has_begun:
             return "The server says that it spoke, but no sound of it arrived."
         return "" if self.pcm or self.text or self.function_calls else "The server's response is empty."
 
     @property
     def wants_to_hear(self) -> bool:
-        """The caller's silence still has to be sent, so that the server can tell that the turn is over."""
+        """Whether the caller's silence still has to be sent, so that the server can tell that the turn is over."""
         return not self._is_active
 
     def finish_speaking(self, now: float) -> None:
-        """The caller has said everything."""
+        """Notes that the caller has said everything."""
         self.spoken_at = now
 
     def receive_audio(self, pcm: bytes, now: float) -> None:
-        """A piece of sound came."""
+        """Takes a piece of sound."""
         self._sound.receive(pcm, now)
 
     def receive_event(self, event: dict[str, Any], now: float) -> None:
-        """A server event came."""
+        """Takes a server event."""
         if event["type"].startswith(_AUDIO_EVENTS):
             self._claims_sound = True
         match event:
@@ -108,7 +108,7 @@ class Answer:
                 self._sound.stopped(now)
 
     def is_complete(self, now: float) -> bool:
-        """Everything was said, and everything was heard."""
+        """Returns whether everything was said, and everything was heard."""
         if self.failure:
             return True
         if self.spoken_at is None or self._is_active or self._caller_speaks or self._status in ("", "cancelled"):
@@ -120,7 +120,7 @@ class Answer:
         return self._sound.is_heard(now, done_at=self._done_at)
 
     def what_is_missing(self, *, had_sound: bool) -> str:
-        """Why the answer is not complete, for a caller whose patience ended."""
+        """Returns why the answer is not complete, for a caller whose patience ended."""
         if self.spoken_at is None:
             return "the sound was still being spoken"
         if had_sound and not (self._was_noticed or self._created_at):

@@ -1,6 +1,6 @@
-"""The sound of an answer: where in what came it begins and ends, when it was heard, and whether it still plays.
+"""The sound of an answer: where it begins and ends in all that came, when it was heard, and whether it still plays.
 
-Takes ``now``, never waits.
+Every method that needs the time gets it as ``now``. Nothing here waits.
 """
 
 from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
@@ -9,15 +9,18 @@ __all__ = ["AnswerSound"]
 
 _DRAIN_S = 0.2  # sound that is still on its way when the server says that it has stopped
 _SILENCE_S = 1.0
-_LEAD_BYTES = 100 * BYTES_PER_MS  # sound may be so much earlier than the event that announces it
+_LEAD_BYTES = 100 * BYTES_PER_MS  # the sound may come this much earlier than the event that announces it
 
 
 class AnswerSound:
-    """All that came. ``is_paced``: it arrives as it is played, as over WebRTC, with silence around the answer."""
+    """All sound that came.
+
+    ``is_paced`` says that it arrives as it is played, as over WebRTC, with silence around the answer.
+    """
 
     def __init__(self, *, is_paced: bool) -> None:
         self.heard_at: float | None = None
-        """When the latest response was first heard."""
+        """When the latest response was first heard; None before."""
         self._is_paced = is_paced
         self._pcm = bytearray()
         self._start: int | None = None
@@ -29,12 +32,12 @@ class AnswerSound:
 
     @property
     def has_begun(self) -> bool:
-        """Something of the answer was heard."""
+        """Whether something of the answer was heard."""
         return self._start is not None
 
     @property
     def pcm(self) -> bytes:
-        """What was heard, without the silence around it."""
+        """The sound that was heard, without the silence around it."""
         if not self._is_paced:
             return bytes(self._pcm)
         if self._start is None:
@@ -44,11 +47,11 @@ class AnswerSound:
 
     @property
     def heard_ms(self) -> int:
-        """How much there is to hear so far."""
+        """How much there is to hear so far, in milliseconds."""
         return 0 if self._start is None else (len(self._pcm) - self._start) // BYTES_PER_MS
 
     def receive(self, pcm: bytes, now: float) -> None:
-        """A piece came."""
+        """Takes a piece of sound."""
         at = len(self._pcm)
         self._pcm += pcm
         if not self._is_paced:
@@ -59,22 +62,22 @@ class AnswerSound:
                 self._begin(max(self._from, at), now)
 
     def expect(self) -> None:
-        """A response was announced: what can be heard from now on is of it."""
+        """Notes that a response was announced: the sound that can be heard from now on belongs to it."""
         self.heard_at = None
         if self._from is None:
             self._from = max(0, len(self._pcm) - _LEAD_BYTES)
 
     def started(self, now: float) -> None:
-        """The server says that it plays."""
+        """Notes that the server says that it plays."""
         self._is_announced = self._is_playing = True
         self._begin(len(self._pcm), now)
 
     def stopped(self, now: float) -> None:
-        """It says that it has played everything, or was cut off."""
+        """Notes that the server says that it has played everything, or was cut off."""
         self._is_playing, self._played_at, self._stop = False, now, len(self._pcm)
 
     def is_heard(self, now: float, *, done_at: float) -> bool:
-        """All of a response that was complete at ``done_at`` has been heard."""
+        """Returns whether all of a response that was complete at ``done_at`` has been heard."""
         if not self._is_paced:
             return True
         if self._is_announced:

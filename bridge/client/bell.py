@@ -1,4 +1,4 @@
-"""Waiting for something that events change, and time may."""
+"""Waits for a condition that changes with events, and may also change with time."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,17 +10,17 @@ _POLL_S = 0.05
 
 
 class Bell:
-    """``ring`` at each change; ``until`` looks then, and 20 times a second."""
+    """Wakes those who wait: ``ring`` is called at each change; ``until`` looks then, and 20 times a second."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
-        """Something is different now."""
+        """Notes that something has changed."""
         self._rung.set()
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        """Returns when ``is_so``."""
+        """Returns as soon as ``is_so`` returns true."""
         while not is_so():
             self._rung.clear()
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""One call to a Realtime server: says something, waits for the answer, and knows how it went."""
+"""One call to a Realtime server: it says something, waits for the answer, and knows how it went."""
 
 import asyncio
 from contextlib import suppress
@@ -20,50 +20,50 @@ _LISTENER_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a call is to be."""
+    """What a call is to do."""
 
     url: str = DEFAULT_URL
     transport: Literal["webrtc", "websocket"] = "webrtc"
     model: str | None = None
-    """Unset: what the URL says, else ``gpt-realtime``."""
+    """The model; None stands for the one in the URL, or else ``gpt-realtime``."""
     api_key: str | None = field(default=None, repr=False)
     pcm: bytes = field(default=b"", repr=False)
-    """What is spoken, PCM16 24 kHz mono."""
+    """The sound that is spoken, PCM16 24 kHz mono."""
     text: str | None = None
-    """What is typed; without ``pcm`` it is answered at once."""
+    """The text that is typed. Without ``pcm`` it is answered at once."""
     instructions: str | None = None
     listen: bool = False
-    """Attach a WebSocket listener to the call, and see what it gets."""
+    """Whether a WebSocket listener is attached to the call, to see what it gets."""
     timeout_s: float | None = None
-    """How long all of it may take; unset: a minute more than the sound."""
+    """How long the whole call may take; None stands for a minute more than the sound."""
 
     @property
     def sound_s(self) -> float:
-        """How long it takes to say."""
+        """How long it takes to speak the sound, in seconds."""
         return len(self.pcm) / BYTES_PER_MS / 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a call went; None where it did not come that far."""
+    """How a call went. Fields are None if the call did not come that far."""
 
     result: str
     """``answered``, ``function_call`` or ``failed``."""
     transport: str
     call_id: str | None
     connect_ms: int | None
-    """From the first request to the open data channel, or to ``session.created``."""
+    """The time from the first request to the open data channel, or to ``session.created``."""
     first_audio_ms: int | None
-    """From the last audible sound of the caller to the first of the answer."""
+    """The time from the last audible sound of the caller to the first of the answer."""
     spoken_s: float
-    """How much of the sound had been said by the end of the call."""
+    """How much of the sound had been said by the end of the call, in seconds."""
     answer_s: float
     text: str
-    """The answer's text, or its transcript."""
+    """The text of the answer, or its transcript."""
     function_calls: list[AnsweredFunctionCall]
     events: int
     packets: int | None
-    """That arrived; of a WebSocket there are none."""
+    """The number of packets that arrived; None for a WebSocket, which has none."""
     lost: int | None
     jitter_ms: float | None
     sent: int | None
@@ -72,10 +72,10 @@ class Summary:
 
 
 class Watcher(Protocol):
-    """Who looks on, to show it to a person."""
+    """Watches a call, to show it to a person."""
 
     def event(self, at_s: float, event: dict[str, Any], *, is_ours: bool) -> None:
-        """An event was sent or came."""
+        """An event was sent, or has come."""
         ...
 
     def note(self, at_s: float, text: str) -> None:
@@ -83,12 +83,15 @@ class Watcher(Protocol):
         ...
 
     def progress(self, stage: Literal["speaking", "listening"], done_s: float, total_s: float | None) -> None:
-        """So much sound has been spoken, or heard."""
+        """This much of the sound has been spoken, or heard."""
         ...
 
 
 class Call:
-    """``run`` makes the call, once; the sound is in ``answer.pcm``, and ``summary`` is there also after a failure."""
+    """One call. ``run`` makes it, once.
+
+    The sound is in ``answer.pcm``. ``summary`` is there also after a failure.
+    """
 
     def __init__(self, plan: Plan, watcher: Watcher | None = None) -> None:
         self.plan = plan
@@ -102,13 +105,13 @@ class Call:
         self._sent_ids: set[str] = set()
         self._connect_ms: int | None = None
         self._failure = ""
-        self._complaint = ""  # the server's last
+        self._complaint = ""  # the server's last one
         self._is_answered = False
         self._began = 0.0
         self._bell = Bell()
 
     async def run(self) -> Summary:
-        """From the first request to the end of the answer; raises ``CallFailed`` where there is none."""
+        """Makes the call, from the first request to the end of the answer; raises ``CallFailed`` if there is none."""
         plan = self.plan
         self._began = self._now()
         limit_s = plan.timeout_s if plan.timeout_s is not None else plan.sound_s + _PATIENCE_S
@@ -132,7 +135,7 @@ class Call:
         return self.summary()
 
     def summary(self) -> Summary:
-        """How it went, as far as it went."""
+        """Returns how the call went, as far as it went."""
         answer = self.answer
         heard_at, spoken_at = answer.heard_at, answer.spoken_at
         first_audio_ms = None
@@ -184,7 +187,7 @@ class Call:
                 worker.cancel()
 
     async def _listen(self, tasks: asyncio.TaskGroup, workers: list[asyncio.Task[None]]) -> Listening:
-        """Before the first word, so that the listener can be expected to hear them all."""
+        """Attaches a listener before the first word, so that it can be expected to hear all words."""
         call_id = self._line.call_id
         listening = Listening(self.address.listener(call_id or ""), self.plan.api_key)
         if call_id is None:
@@ -217,10 +220,10 @@ class Call:
     def _what_is_missing(self) -> str:
         return self.answer.what_is_missing(had_sound=bool(self.plan.pcm))
 
-    # What the line reports
+    # The line's reports
 
     def receive_event(self, event: dict[str, Any]) -> None:
-        """A server event came."""
+        """Takes a server event."""
         self._events += 1
         if self._watcher is not None:
             self._watcher.event(self._now() - self._began, event, is_ours=False)
@@ -233,28 +236,28 @@ class Call:
         self._bell.ring()
 
     def receive_audio(self, pcm: bytes) -> None:
-        """Sound came."""
+        """Takes a piece of sound."""
         self.answer.receive_audio(pcm, self._now())
 
     def speaking(self, spoken_ms: int) -> None:
-        """So much of the sound has been spoken."""
+        """Notes how much of the sound has been spoken."""
         self._spoken_ms = spoken_ms
         if self._watcher is not None and self.answer.spoken_at is None:
             self._watcher.progress("speaking", spoken_ms / 1000, self.plan.sound_s)
 
     def spoken(self) -> None:
-        """Everything has been said."""
+        """Notes that everything has been said."""
         self._spoken_ms = round(1000 * self.plan.sound_s)
         self.answer.finish_speaking(self._now())
         if self.plan.pcm:
             self._note("finished speaking")
 
     def wants_silence(self) -> bool:
-        """Whether the server still has to hear that the caller is silent."""
+        """Returns whether the server still has to hear that the caller is silent."""
         return self.answer.wants_to_hear
 
     def line_lost(self, message: str, code: str) -> None:
-        """The line is down."""
+        """Notes that the line is down."""
         if not self.answer.is_complete(self._now()):
             self._failure = self._failure or (f"{message} {self._complaint}" if self._complaint else message)
         self._bell.ring()

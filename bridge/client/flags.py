@@ -1,4 +1,4 @@
-"""What ``bridge call`` and ``bridge bench`` ask alike: which server, over what, with which key, and what is said."""
+"""The flags that ``bridge call`` and ``bridge bench`` share: the server, the transport, the key, and what is said."""
 
 import argparse
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ __all__ = ["add_server_flags", "check_out", "read_plan", "transport_of"]
 
 
 def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> None:
-    """The flags that ``read_plan`` reads; ``sound_help`` says what ``--in`` means."""
+    """Adds the flags that ``read_plan`` reads; ``sound_help`` says what ``--in`` means."""
     add_where_flags(parser, url_help="server, API root or full path")
     add = parser.add_argument
     add("--in", dest="sound", metavar="FILE", help=sound_help)
@@ -28,14 +28,14 @@ def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> Non
 
 
 def transport_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Literal["webrtc", "websocket"]:
-    """Which was asked for, by name or by URL."""
+    """Returns the transport that was asked for, by name or by URL."""
     if arguments.transport is not None:
         return "webrtc" if arguments.transport == "webrtc" else "websocket"
     return "websocket" if url_of(arguments, environ).lower().startswith(("ws:", "wss:")) else "webrtc"
 
 
 def read_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
-    """The call that the flags describe; raises ``CallFailed`` where the sound cannot be read."""
+    """Returns the call that the flags describe; raises ``CallFailed`` if the sound cannot be read."""
     return Plan(
         url=url_of(arguments, environ),
         transport=transport_of(arguments, environ),
@@ -47,6 +47,6 @@ def read_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan
 
 
 def check_out(path: str | None) -> None:
-    """Raises ``CallFailed`` where nothing can be written: before a call is made for it."""
+    """Raises ``CallFailed`` if nothing can be written to the path, before a call is made for it."""
     if path and not Path(path).absolute().parent.is_dir():
         raise CallFailed(f"{path} cannot be written: there is no such directory.")

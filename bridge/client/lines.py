@@ -1,7 +1,7 @@
-"""The two ways to a Realtime server: a WebRTC peer with a data channel, and a WebSocket that carries the sound too.
+"""The two ways to a Realtime server: a WebRTC peer with a data channel, and a WebSocket that also carries the sound.
 
-A line is connected by ``open`` and hung up at the end of that block. What happens on it is reported to its owner;
-``speak`` plays sound in real time, then silence for as long as it is wanted: that is how a server's turn detection
+``open`` connects a line, and hangs it up at the end of its block. The line reports to its owner what happens on it.
+``speak`` plays sound in real time, and then silence for as long as it is wanted: by that a server's turn detection
 finds the end of the turn.
 """
 
@@ -33,48 +33,48 @@ _CLOSE_TIMEOUT_S = 2.0
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _SPEECH, _SILENCE = Part("speech", "", 0, 0), Part("silence", "", 0, 0)
 _FRAME_MS = 20
-_SILENCE_MS = 400  # queued at a time
+_SILENCE_MS = 400  # that are queued at a time
 _POLL_S = 0.05
 _DELTAS = ("response.output_audio.delta", "response.audio.delta")
 
 
 class ClientLineOwner(Protocol):
-    """What a line reports to."""
+    """The owner of a line, which the line reports to."""
 
     def receive_event(self, event: dict[str, Any]) -> None:
         """A server event came."""
         ...
 
     def receive_audio(self, pcm: bytes) -> None:
-        """Sound came, PCM16 24 kHz mono."""
+        """Sound came, as PCM16 24 kHz mono."""
         ...
 
     def speaking(self, spoken_ms: int) -> None:
-        """So much of the sound has been spoken."""
+        """This much of the sound has been spoken."""
         ...
 
     def spoken(self) -> None:
-        """All of it has."""
+        """All of the sound has been spoken."""
         ...
 
     def wants_silence(self) -> bool:
-        """Whether the server still has to hear that the caller is silent."""
+        """Returns whether the server still has to hear that the caller is silent."""
         ...
 
     def line_lost(self, message: str, code: str) -> None:
-        """The line is down, and nobody here wished it; ``code`` is a slug of why."""
+        """The line is down, although nobody here has closed it; ``code`` is a slug that says why."""
         ...
 
 
 class ClientLine(Protocol):
-    """Either of the two."""
+    """A line to a Realtime server, of either kind."""
 
     is_paced: bool
-    """Sound arrives as it is played."""
+    """Whether sound arrives as it is played."""
     call_id: str | None
-    """What the server calls this call, for others to join it."""
+    """The server's id of this call, by which others can join it."""
     requested_at: float
-    """When the first request left."""
+    """The time at which the first request left."""
 
     def open(self, address: Address, api_key: str | None, *, sound_s: float) -> AbstractAsyncContextManager[None]:
         """Connects, and hangs up at the end of the block; raises ``CallFailed``."""
@@ -85,15 +85,15 @@ class ClientLine(Protocol):
         ...
 
     async def send(self, event: dict[str, Any]) -> None:
-        """Sends a client event; on a line that is down, nothing."""
+        """Sends a client event. If the line is down, it does nothing."""
         ...
 
     async def speak(self, pcm: bytes, rest: bytes) -> None:
-        """Plays ``pcm`` and the ``rest`` behind it, then silence; until it is cancelled."""
+        """Plays ``pcm`` and the ``rest`` behind it, and then silence until it is cancelled."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Figures of the media, where there are any."""
+        """Returns figures of the media, if there are any."""
         ...
 
 
@@ -102,12 +102,12 @@ class _Sink(Protocol):
 
 
 def new_runner() -> PeerRunner:
-    """Runs the peers of any number of ``ClientWebRtcLine``s from one clock."""
+    """Returns a runner that drives the peers of any number of ``ClientWebRtcLine``s from one clock."""
     return PeerRunner(connect_timeout_s=_OPEN_TIMEOUT_S, close_deadline_s=_CLOSE_TIMEOUT_S)
 
 
 class ClientWebRtcLine:
-    """A peer like those that the bridge serves, but one that calls; without a ``runner`` it has one of its own."""
+    """A peer like those that the bridge serves, but one that calls. Without a ``runner`` it has one of its own."""
 
     is_paced = True
 
@@ -118,7 +118,7 @@ class ClientWebRtcLine:
         *,
         see_answer: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``see_answer`` is shown the answer's SDP."""
+        """``see_answer`` is called with the answer's SDP."""
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
@@ -153,7 +153,7 @@ class ClientWebRtcLine:
                 raise CallFailed(f"The server's answer is of no use: {error.message}", code="bad_answer") from None
 
     async def read(self) -> None:
-        """Nothing to do: the peer reports by itself."""
+        """Returns at once, because the peer reports by itself."""
 
     async def send(self, event: dict[str, Any]) -> None:
         """Sends a client event over the data channel."""
@@ -165,10 +165,10 @@ class ClientWebRtcLine:
             self._sink.send(EncodedMessage(text))
 
     async def speak(self, pcm: bytes, rest: bytes) -> None:
-        """Hands the peer all of the sound, which it plays in real time, and silence as it is needed."""
+        """Hands all of the sound to the peer, which plays it in real time, and then silence as long as it is wanted."""
         peer = self._peer
         assert peer is not None
-        rest += bytes(_FRAME_MS * BYTES_PER_MS)  # the speech ends where something else begins
+        rest += bytes(_FRAME_MS * BYTES_PER_MS)  # a frame of silence ends the speech
         given_ms = (len(pcm) + len(rest)) // BYTES_PER_MS
         peer.play(_SPEECH, pcm)
         peer.play(_SILENCE, rest)
@@ -181,34 +181,34 @@ class ClientWebRtcLine:
             await asyncio.sleep(_POLL_S)
 
     def describe(self) -> dict[str, Any]:
-        """The peer's figures."""
+        """Returns the peer's figures."""
         return {} if self._peer is None else asdict(self._peer.stats())
 
-    # What the peer reports
+    # The peer's reports
 
     def leg_connected(self) -> None:
-        """Sound can flow; the data channel is still to come."""
+        """Notes that sound can flow. The data channel is not open yet."""
 
     def receive_leg_audio(self, pcm: bytes) -> None:
-        """The answer's sound, and the silence around it."""
+        """Takes the answer's sound, and the silence around it."""
         self._owner.receive_audio(pcm)
 
     def channel_opened(self, sink: _Sink) -> None:
-        """Events can flow, too."""
+        """Notes that events can flow, too."""
         self._sink = sink
         self._is_settled.set()
 
     def receive_leg_text(self, text: str) -> None:
-        """A server event came over the data channel."""
+        """Takes a server event that came over the data channel."""
         _report(self._owner, text)
 
     def played(self, event: Played) -> None:
-        """The last of the speech has been sent."""
+        """Notes that the last of the speech has been sent."""
         if event == Stopped(_SPEECH.response_id):
             self._owner.spoken()
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The peer is gone, by our own wish or not."""
+        """Notes that the peer is gone, because we hung up or for another reason."""
         if reason == "caller_closed":
             return
         self._lost = error.message if error is not None else reason.replace("_", " ")
@@ -231,12 +231,12 @@ class ClientWebRtcLine:
 
 
 class SocketLine:
-    """A WebSocket with a session of its own; sound travels in events, and answers faster than they are spoken."""
+    """A WebSocket with a session of its own. Sound travels in events, and an answer comes faster than it is spoken."""
 
     is_paced = False
 
     def __init__(self, owner: ClientLineOwner, headers: Mapping[str, str] | None = None) -> None:
-        """``headers`` go with the request, beside the key."""
+        """``headers`` go with the request, in addition to the key."""
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
@@ -261,7 +261,7 @@ class SocketLine:
             try:
                 yield
             finally:
-                await self._socket.close()  # with 1000: also who is interrupted hangs up as usual
+                await self._socket.close()  # with code 1000: a caller that is interrupted hangs up as usual, too
 
     async def read(self) -> None:
         """Reports what comes, until the socket closes."""
@@ -272,12 +272,12 @@ class SocketLine:
             self._owner.line_lost(f"The server closed the socket ({_reason(closed)}).", _slug(closed))
 
     async def send(self, event: dict[str, Any]) -> None:
-        """Sends a client event; ``read`` tells if the socket is closed."""
+        """Sends a client event. If the socket is closed, ``read`` says so."""
         with suppress(ConnectionClosed):
             await self._socket.send(json.dumps(event))
 
     async def speak(self, pcm: bytes, rest: bytes) -> None:
-        """Appends 20 ms of sound each 20 ms, when a microphone would have them; then silence as it is needed."""
+        """Appends 20 ms of sound each 20 ms, as a microphone would, and then silence as long as it is wanted."""
         clock = asyncio.get_running_loop().time
         sound, at, size = pcm + rest, 0, _FRAME_MS * BYTES_PER_MS
         due = clock()
@@ -295,12 +295,12 @@ class SocketLine:
             at = min(at + size, len(sound))
 
     def describe(self) -> dict[str, Any]:
-        """A socket has no packets."""
+        """Returns no figures, because a socket has no packets."""
         return {}
 
 
 class _Connect(connect):
-    """A redirect would take the key elsewhere."""
+    """Refuses redirects, which would take the key elsewhere."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
@@ -309,7 +309,7 @@ class _Connect(connect):
 async def open_socket(
     url: str, api_key: str | None, *, headers: Mapping[str, str] | None = None, subprotocols: Sequence[str] = ()
 ) -> ClientConnection:
-    """A WebSocket to ``url``; raises ``CallFailed``."""
+    """Opens a WebSocket to ``url``; raises ``CallFailed``."""
     try:
         return await _Connect(
             url,
@@ -326,7 +326,7 @@ async def open_socket(
 
 
 def _report(owner: ClientLineOwner, text: str | bytes) -> str:
-    """Hands a server event over, its sound apart; what is none is passed over. Returns its type."""
+    """Hands a server event to the owner, its sound separately, and returns its type. It skips what is no event."""
     try:
         event = json.loads(text)
         kind = event["type"]

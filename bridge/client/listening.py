@@ -1,6 +1,7 @@
-"""A plain WebSocket listener beside a call: what of the caller's and the answer's sound reaches it, and what does not.
+"""A plain WebSocket listener beside a call, which finds how much of the caller's and the answer's sound reaches it.
 
-The bridge numbers the sound events of a stream at the end of their ``event_id``, so a gap is something lost.
+The bridge numbers the sound events of a stream at the end of their ``event_id``, so a gap shows that something was
+lost.
 """
 
 import asyncio
@@ -27,24 +28,24 @@ _TRACKS = {
 
 @dataclass(slots=True)
 class HeardSound:
-    """What a listener got."""
+    """The sound that a listener got."""
 
     append_events: int = 0
     append_ms: int = 0
-    """Of the caller's sound."""
+    """How much of the caller's sound, in milliseconds."""
     delta_events: int = 0
     delta_ms: int = 0
-    """Of the answer's sound."""
+    """How much of the answer's sound, in milliseconds."""
     events: int = 0
-    """All of them."""
+    """The number of all events."""
     missing: int = 0
-    """Sound events that never came, by the numbers in their ids."""
+    """The number of sound events that never came, by the numbers in their ids."""
     note: str = ""
-    """Why there is nothing to tell."""
+    """Why there is nothing to say about the sound; empty if there is."""
 
 
 class Listening:
-    """``run`` listens until it is cancelled; ``is_settled`` is set as soon as it hears, or cannot."""
+    """A listener. ``run`` listens until it is cancelled; ``is_settled`` is set as soon as it hears, or cannot."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self.heard = HeardSound()
@@ -54,7 +55,7 @@ class Listening:
         self._last: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Attaches and counts; whatever goes wrong is a note, and the call goes on."""
+        """Attaches and counts. If something goes wrong, it leaves a note, and the call goes on."""
         try:
             async with await open_socket(self._url, self._api_key) as socket:
                 async for text in socket:

@@ -1,6 +1,6 @@
-"""A telephone call to the bridge, as a carrier brings it: for trying the endpoints without an account, and for tests.
+"""A telephone call to the bridge, as a carrier brings it: to try the endpoints without an account, and for tests.
 
-``dial`` connects a carrier; ``Phone`` is what the caller holds: 20 ms of sound go in and come out at each ``tick``.
+``dial`` connects a carrier. ``Phone`` is what the caller holds: at each ``tick``, 20 ms of sound go in and come out.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ __all__ = ["Phone", "dial"]
 
 
 class Phone:
-    """A call that is up. ``read`` runs beside it and ends with it."""
+    """A telephone call that is up. ``read`` runs beside it and ends with it."""
 
     def __init__(self, carrier: SimulatedCarrier, wire: Wire) -> None:
         self.carrier = carrier
         self.wire = wire
         self.messages = 0
-        """That came from the bridge."""
+        """The number of messages that came from the bridge."""
         self.ended = asyncio.Event()
-        """The bridge hung up, or the line is down."""
+        """Is set as soon as the bridge has hung up, or the line is down."""
         self.on_message: Callable[[str | bytes], None] | None = None
 
     async def read(self) -> None:
@@ -39,24 +39,27 @@ class Phone:
         await self.wire.close()
 
     async def tick(self, sound: bytes) -> bytes:
-        """20 ms pass: ``sound`` is what the caller says, in the carrier's format; returns what the caller hears."""
+        """Lets 20 ms pass, and returns what the caller hears.
+
+        ``sound`` is what the caller says, in the carrier's format.
+        """
         heard, said = self.carrier.play()
         await self.wire.send([*self.carrier.speak(sound), *said])
         return heard
 
     async def press(self, key: str) -> None:
-        """The caller presses a key."""
+        """Presses a key on the caller's telephone."""
         await self.wire.send(self.carrier.press(key))
 
     async def hang_up(self) -> None:
-        """The caller hangs up."""
+        """Hangs up, as the caller does."""
         await self.wire.send(self.carrier.hang_up())
         await self.wire.close()
 
 
 @asynccontextmanager
 async def dial(dialling: Dialling) -> AsyncIterator[Phone]:
-    """A call, up and hung up at the end of the block; raises ``CallFailed``."""
+    """Opens a call, and hangs it up at the end of the block; raises ``CallFailed``."""
     carrier, wire = await connect_carrier(dialling)
     phone = Phone(carrier, wire)
     async with asyncio.TaskGroup() as tasks:

@@ -1,7 +1,7 @@
-"""One telephone call to the bridge: says something, waits for the answer, and knows how it went.
+"""One telephone call to the bridge: it says something, waits for the answer, and knows how it went.
 
-Over a telephone line there are no events. The answer is what is heard after the last word, and it is over when nothing
-has been heard for a while.
+Over a telephone line there are no events. The answer is the sound after the last word, and it is over if nothing has
+been heard for a while.
 """
 
 import asyncio
@@ -24,23 +24,26 @@ _KEY_EVERY_TICKS = 10
 
 @dataclass(frozen=True, slots=True)
 class PhonePlan:
-    """What a telephone call is to be."""
+    """What a telephone call is to do."""
 
     dialling: Dialling
     pcm: bytes = field(default=b"", repr=False)
-    """What is spoken, PCM16 24 kHz mono."""
+    """The sound that is spoken, PCM16 24 kHz mono."""
     keys: str = ""
-    """That are pressed at the beginning."""
+    """The keys that are pressed at the beginning."""
     timeout_s: float | None = None
 
 
 class PhoneCall:
-    """``run`` makes the call, once; the sound is in ``answer``, and ``summary`` is there also after a failure."""
+    """One telephone call. ``run`` makes it, once.
+
+    The sound is in ``answer``. ``summary`` is there also after a failure.
+    """
 
     def __init__(self, plan: PhonePlan, watcher: Watcher | None = None) -> None:
         self.plan = plan
         self.answer = b""
-        """PCM16 24 kHz mono, without the silence around it."""
+        """The answer as PCM16 24 kHz mono, without the silence around it."""
         self._watcher = watcher
         self._phone: Phone | None = None
         self._heard = bytearray()
@@ -51,7 +54,7 @@ class PhoneCall:
         self._began = 0.0
 
     async def run(self) -> Summary:
-        """From the first request to the end of the answer; raises ``CallFailed`` where there is none."""
+        """Makes the call, from the first request to the end of the answer; raises ``CallFailed`` if there is none."""
         self._began = self._now()
         limit_s = self.plan.timeout_s
         if limit_s is None:
@@ -68,7 +71,7 @@ class PhoneCall:
         return self.summary()
 
     def summary(self) -> Summary:
-        """How it went, as far as it went."""
+        """Returns how the call went, as far as it went."""
         phone = self._phone
         return Summary(
             result="answered" if self.answer and not self._failure else "failed",
@@ -98,7 +101,7 @@ class PhoneCall:
             self._failure = "The bridge hung up." if self._phone.ended.is_set() else "Nothing was heard."
 
     async def _talk(self, phone: Phone) -> None:
-        """Plays the sound in real time, then silence, until the answer has been heard."""
+        """Plays the sound in real time, and then silence, until the answer has been heard."""
         audio_format = phone.carrier.audio_format
         end = sounding_end(self.plan.pcm)
         encoder, decoder = SoundEncoder(audio_format), SoundDecoder(phone.carrier.answer_format)

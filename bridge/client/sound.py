@@ -1,4 +1,4 @@
-"""Sound files in and out, and where in a recording there is something to hear."""
+"""Reads and writes sound files, and finds where in a recording there is something to hear."""
 
 import wave
 from itertools import chain
@@ -14,14 +14,14 @@ __all__ = ["BYTES_PER_MS", "PHRASE", "is_silent", "read_sound", "sounding_end", 
 
 BYTES_PER_MS = 2 * SESSION_HZ // 1000
 PHRASE = str(Path(__file__).parent / "phrase.ogg")
-"""1.6 s of speech, "Hello, please count to five.", by the engine's voice with seed 0; no pause in it ends a turn."""
+"""1.6 s of speech, "Hello, please count to five.", by the engine's voice with seed 0. No pause in it ends a turn."""
 
 _SILENT = 100  # of 32,768: 50 dB below full scale, under any voice and over the noise of codecs
 _STEP_BYTES = 10 * BYTES_PER_MS
 
 
 def read_sound(path: str) -> bytes:
-    """Any sound file as PCM16 24 kHz mono; raises ``CallFailed`` where it is none."""
+    """Reads any sound file as PCM16 24 kHz mono; raises ``CallFailed`` if it is none."""
     pcm = bytearray()
     try:
         with av.open(path) as container:
@@ -39,7 +39,7 @@ def read_sound(path: str) -> bytes:
 
 
 def write_sound(path: str, pcm: bytes) -> None:
-    """PCM16 24 kHz mono as a WAV file; raises ``CallFailed`` where it cannot be written."""
+    """Writes PCM16 24 kHz mono as a WAV file; raises ``CallFailed`` if it cannot be written."""
     try:
         with Path(path).open("wb") as file, wave.open(file, "wb") as recording:
             recording.setnchannels(1)
@@ -51,13 +51,13 @@ def write_sound(path: str, pcm: bytes) -> None:
 
 
 def is_silent(pcm: bytes) -> bool:
-    """Nothing in it can be heard."""
+    """Returns whether nothing in the sound can be heard."""
     samples = np.frombuffer(pcm, "<i2")
     return not len(samples) or max(int(samples.max()), -int(samples.min())) < _SILENT
 
 
 def sounding_end(pcm: bytes) -> int:
-    """The byte behind the last 10 ms of ``pcm`` that can be heard; 0 where there are none."""
+    """Returns the offset behind the last 10 ms of ``pcm`` that can be heard; 0 if there are none."""
     starts = range(0, len(pcm), _STEP_BYTES)
     last = next((at for at in reversed(starts) if not is_silent(pcm[at : at + _STEP_BYTES])), None)
     return 0 if last is None else min(len(pcm), last + _STEP_BYTES)

@@ -1,6 +1,6 @@
-"""``bridge call`` for a person: its flags, events as lines, progress bars, and the figures as a small table.
+"""The command ``bridge call`` for a person: flags, events as lines, progress bars, and the figures as a small table.
 
-What people read goes to standard output, with ``--json`` to standard error; progress bars only to a terminal.
+What people read goes to standard output, with ``--json`` to standard error. Progress bars are shown only on a terminal.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from bridge.client.where import url_of
 
 __all__ = ["add_call_flags", "run_call"]
 
-_INTERRUPTED = 130  # as shells count a SIGINT
+_INTERRUPTED = 130  # the exit code that shells give a SIGINT
 _LONGEST_TEXT = 120
 _SHOWN = frozenset(
     {
@@ -58,7 +58,7 @@ _SHOWN = frozenset(
 
 
 def add_call_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``bridge call``."""
+    """Adds the flags of ``bridge call``."""
     parser.usage = "bridge call [URL] --in FILE [FLAGS]"
     parser.description = (
         "Makes a call, says what is in a file or a text, and waits for the answer. It shows what happens, and figures."
@@ -95,7 +95,7 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
 def run_call(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
-    """Makes the call that the flags describe; 0 where there was an answer."""
+    """Makes the call that the flags describe, and returns the exit code: 0 if there was an answer."""
     if arguments.carrier is not None and (arguments.sound is None or arguments.text or arguments.listen):
         arguments.usage_error(
             "a telephone call is made of sound alone: --as NAME needs --in FILE, no --text, no --listen"
@@ -168,7 +168,7 @@ class Terminal:
         self._bar: Bar | None = None
 
     def event(self, at_s: float, event: dict[str, Any], *, is_ours: bool) -> None:
-        """One line; deltas are counted, and told when something else comes."""
+        """Shows an event on one line. Deltas are counted, and shown as soon as something else comes."""
         kind = str(event["type"])
         arrow = "→" if is_ours else "←"
         if self._shows_all:
@@ -182,11 +182,11 @@ class Terminal:
             self._line(at_s, arrow, text.rstrip())
 
     def note(self, at_s: float, text: str) -> None:
-        """Something happened that is no event."""
+        """Shows a note about something that is no event."""
         self._line(at_s, "·", self._paint(BOLD, text))
 
     def progress(self, stage: Literal["speaking", "listening"], done_s: float, total_s: float | None) -> None:
-        """A bar for each stage, gone when the next one begins."""
+        """Shows a bar for each stage, which goes when the next stage begins."""
         if stage != self._stage:
             self.close()
             self._stage = stage
@@ -196,14 +196,14 @@ class Terminal:
             self._bar.update(done_s - self._bar.n)
 
     def close(self) -> None:
-        """No bar is left behind."""
+        """Removes the bar."""
         self._flush_deltas()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def show(self, summary: Summary, saved: str) -> None:
-        """The figures, aligned."""
+        """Shows the figures, aligned."""
         rows = [row for row in _rows(summary, saved) if row[1]]
         width = max(len(name) for name, _ in rows)
         self._out.write("\n")
@@ -231,7 +231,7 @@ class Terminal:
 
 
 def _detail(event: dict[str, Any]) -> str:
-    """The few words of an event that matter, as one line."""
+    """Returns the few words of an event that matter, as one line."""
     match event:
         case {"error": {"message": message, **rest}}:
             detail = f"{rest.get('code') or rest.get('type') or ''}: {message}"
@@ -258,7 +258,7 @@ def _detail(event: dict[str, Any]) -> str:
 
 
 def _shortened(value: Any) -> Any:
-    """An event with its sound cut: base64 of seconds is not for reading."""
+    """Returns an event with its sound cut off: seconds of base64 are of no use to a reader."""
     match value:
         case {**members}:
             cut = {"audio", "delta"}
@@ -274,7 +274,7 @@ def _shortened(value: Any) -> Any:
 
 
 def _rows(summary: Summary, saved: str) -> list[tuple[str, str]]:
-    """Name and text of each figure; rows without text are left out."""
+    """Returns the name and text of each figure. Figures without text are left out."""
     packets = ""
     if summary.packets is not None:
         packets = f"{summary.packets} received, {summary.sent} sent"

@@ -1,4 +1,4 @@
-"""One call of a benchmark: connects, waits for the others, then speaks and hears the answer, again and again."""
+"""One call of a benchmark: it connects, waits for the others, then speaks and hears the answer, again and again."""
 
 import asyncio
 import time
@@ -18,11 +18,11 @@ from bridge.webrtc.runner import PeerRunner
 __all__ = ["BenchCall"]
 
 _PROBE = "bench_probe_"
-_LEAD_S = 0.1  # sound may be so much earlier than the event that announces it
+_LEAD_S = 0.1  # the sound may come this much earlier than the event that announces it
 
 
 class BenchCall:
-    """``run`` makes the call, once, and writes down in ``record`` how it goes; a failure is no exception."""
+    """One call. ``run`` makes it, once, and writes down in ``record`` how it goes; a failure is no exception."""
 
     def __init__(self, plan: Plan, record: BenchRecord, *, patience_s: float, runner: PeerRunner | None) -> None:
         self.record = record
@@ -40,9 +40,10 @@ class BenchCall:
     async def run(
         self, *, connected: Callable[[], None], may_speak: Callable[[], bool], is_over: Callable[[], bool], began: float
     ) -> None:
-        """From the first request to the hang-up.
+        """Makes the call, from the first request to the hang-up.
 
-        ``connected`` is told, also of a failure, and perhaps twice; it is spoken when ``may_speak``, until ``is_over``.
+        ``connected`` is called when it is connected or has failed, and perhaps twice. The caller speaks after
+        ``may_speak``, until ``is_over``.
         """
         self._began = began
         record, plan = self.record, self._plan
@@ -75,7 +76,7 @@ class BenchCall:
             reading.cancel()
 
     async def _take_turn(self, tasks: asyncio.TaskGroup) -> None:
-        """Speaks, waits for the answer and listens to it: what is sent ahead of its time is listened to, too."""
+        """Speaks, waits for the answer and listens to it, also if its sound was sent ahead of its time."""
         self._begin_turn()
         self.record.turns.append(self._turn)
         pcm = self._plan.pcm
@@ -106,7 +107,7 @@ class BenchCall:
         self._probed_at: float | None = None
 
     def _note_turn(self) -> None:
-        """What was measured, however far it came."""
+        """Notes what was measured of a turn, even if the turn is not complete."""
         turn, answer = self._turn, self._answer
         turn.answer_s = len(answer.pcm) / BYTES_PER_MS / 1000
         turn.gap_ms = self._gaps.total_ms
@@ -122,7 +123,7 @@ class BenchCall:
                 turn.after_stopped_ms = 1000 * (heard_at - self._stopped_at)
 
     def _judge_turn(self) -> None:
-        """Whether that was an answer."""
+        """Judges whether the turn had an answer."""
         answer = self._answer
         if answer.failure:
             self._fail(answer.failure_code, answer.failure)
@@ -131,7 +132,10 @@ class BenchCall:
         self._turn.is_answered = self._failure is None
 
     async def _probe(self) -> None:
-        """Asks for what the session is already: any Realtime server answers that, and nothing else depends on it."""
+        """Asks for the session as it is already.
+
+        Any Realtime server answers that, and nothing else depends on it.
+        """
         if self.record.refusal is not None:
             return
         session: dict[str, Any] = {"type": "realtime"} if self._is_ga else {}
@@ -145,7 +149,7 @@ class BenchCall:
         await self._bell.until(lambda: self._failure is not None or is_so())
 
     def _fail(self, code: str, message: str) -> None:
-        """The first failure counts."""
+        """Notes a failure, if it is the first."""
         if self._failure is None:
             self._failure = Failure(code, message)
         self._bell.ring()
@@ -156,10 +160,10 @@ class BenchCall:
         record.packets, record.lost = figures.get("packets"), figures.get("lost")
         record.jitter_ms = figures.get("jitter_ms") if record.packets else None
 
-    # What the line reports
+    # The line's reports
 
     def receive_event(self, event: dict[str, Any]) -> None:
-        """A server event came."""
+        """Takes a server event."""
         now = self._now()
         self._answer.receive_event(event, now)
         match event:
@@ -172,9 +176,9 @@ class BenchCall:
             case {"type": "response.created"}:
                 self._gaps.begin()
                 if self._heard_at is not None and now - self._heard_at > _LEAD_S:
-                    self._heard_at = None  # that was something else
+                    self._heard_at = None  # that sound was something else
             case {"type": "response.done", "response": {"status": "cancelled"}}:
-                self._heard_at = None  # the caller went on speaking: another answer comes
+                self._heard_at = None  # the caller went on speaking, so another answer comes
             case {"type": "error", "error": dict(error)}:
                 self._take_error(error, now)
         self._bell.ring()
@@ -193,7 +197,7 @@ class BenchCall:
             self._probed_at = None
 
     def receive_audio(self, pcm: bytes) -> None:
-        """Sound came."""
+        """Takes a piece of sound."""
         now = self._now()
         self._answer.receive_audio(pcm, now)
         is_audible = not self._line.is_paced or not is_silent(pcm)
@@ -202,18 +206,18 @@ class BenchCall:
         self._gaps.take(len(pcm) / BYTES_PER_MS / 1000, now, is_audible=is_audible)
 
     def speaking(self, spoken_ms: int) -> None:
-        """Nobody looks on."""
+        """Does nothing, because nobody looks on."""
 
     def spoken(self) -> None:
-        """Everything has been said."""
+        """Notes that everything has been said."""
         self._answer.finish_speaking(self._now())
 
     def wants_silence(self) -> bool:
-        """Whether the server still has to hear that the caller is silent."""
+        """Returns whether the server still has to hear that the caller is silent."""
         return self._answer.wants_to_hear
 
     def line_lost(self, message: str, code: str) -> None:
-        """The line is down; after an answer that matters only if there was more to say."""
+        """Notes that the line is down. After an answer that matters only if there was more to say."""
         complaints = self.record.complaints
         self._lost = Failure(code, f"{message} {complaints[-1].message}" if complaints else message)
         if not self._turn.is_answered:

@@ -1,6 +1,6 @@
-"""``bridge bench``: its flags, what it says before and behind the calls, and the files that it writes.
+"""The command ``bridge bench``: its flags, what it shows before and after the calls, and the files that it writes.
 
-The table goes to standard output, with ``--json -`` to standard error; bars only to a terminal.
+The table goes to standard output, with ``--json -`` to standard error. Bars are shown only on a terminal.
 """
 
 import argparse
@@ -37,14 +37,14 @@ be heard over WebRTC), from session.update to its reply, gaps in the answers, lo
 
 The exit code is 0 only if every call came through: all of its turns were answered.
 """
-_INTERRUPTED = 130  # as shells count a SIGINT
+_INTERRUPTED = 130  # the exit code that shells give a SIGINT
 _DEFAULTS = Load()
 _MOST_CALLS = 1000
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def add_bench_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``bridge bench``."""
+    """Adds the flags of ``bridge bench``."""
     parser.usage = "bridge bench [URL] [FLAGS]"
     add_server_flags(
         parser, sound_help='sound file to speak, in any format (default: "Hello, please count to five.", 1.6 s)'
@@ -85,7 +85,7 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
 def run_bench(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
-    """Makes the calls that the flags describe; 0 where every one came through."""
+    """Makes the calls that the flags describe, and returns the exit code: 0 if every call was answered."""
     out = sys.stderr if arguments.json == "-" else sys.stdout
     paint = painter(out)
     try:
@@ -96,7 +96,7 @@ def run_bench(
     out.flush()
     began_at = datetime.now(UTC)
     is_interrupted = False
-    gc.freeze()  # what is here at the start stays: looking through it again would stop all calls for a moment
+    gc.freeze()  # what is here now stays: looking through it again would stop all calls for a moment
     with new_runner() as runner:
         try:
             runner.run(bench.run())
@@ -110,12 +110,12 @@ def run_bench(
         code = _save(arguments, bench, began_at) or (0 if report.result == "came_through" else 1)
         if is_interrupted:
             code = _INTERRUPTED
-            sys.stderr.write("bridge bench: Hung up.\n")  # now: an offer that nobody answers still has its time
+            sys.stderr.write("bridge bench: Hung up.\n")  # said now, because an unanswered offer still takes its time
     return code
 
 
 def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Bench, "_Progress"]:
-    """Everything that can be wrong before the first call; raises ``CallFailed``."""
+    """Prepares everything that can be wrong before the first call; raises ``CallFailed``."""
     if arguments.png and importlib.util.find_spec("matplotlib") is None:
         raise CallFailed("--png draws with matplotlib, which is not installed: pip install matplotlib")
     check_out(arguments.png)
@@ -133,7 +133,7 @@ def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple
 
 
 def _announce(bench: Bench) -> str:
-    """What is going to happen, before it does."""
+    """Returns a sentence that says what is going to happen."""
     plan, load = bench.plan, bench.load
     calls = "1 call" if load.calls == 1 else f"{load.calls} calls"
     each = "each " if load.calls > 1 else ""
@@ -147,19 +147,19 @@ def _announce(bench: Bench) -> str:
 
 
 def _warn(bench: Bench) -> str:
-    """Of what it may cost; nothing on this machine."""
+    """Returns a warning of what the calls may cost; empty for a server on this machine."""
     is_here = urlsplit(_place(bench.plan)).hostname in _LOOPBACK
     return "" if is_here else "A service that charges for speech charges for this. Ctrl-C ends it.\n"
 
 
 def _place(plan: Plan) -> str:
-    """The endpoint, without its query: that may hold a key."""
+    """Returns the endpoint without its query, which may hold a key."""
     address = parse_address(plan.url, plan.model)
     return (address.calls if plan.transport == "webrtc" else address.socket).partition("?")[0]
 
 
 def _save(arguments: argparse.Namespace, bench: Bench, began_at: datetime) -> int:
-    """Writes the files that are asked for; 1 where that fails."""
+    """Writes the files that are asked for, and returns the exit code: 1 if that fails."""
     try:
         if arguments.json:
             text = msgspec.json.format(msgspec.json.encode(_document(bench, began_at)), indent=1).decode() + "\n"
@@ -168,7 +168,7 @@ def _save(arguments: argparse.Namespace, bench: Bench, began_at: datetime) -> in
             else:
                 Path(arguments.json).write_text(text)
         if arguments.png:
-            from bridge.client.bench.picture import draw  # only who draws needs what it imports
+            from bridge.client.bench.picture import draw  # only a picture needs what it imports
 
             draw(bench.records, bench.report(), _announce(bench), arguments.png)
     except OSError as error:
@@ -191,7 +191,7 @@ def _document(bench: Bench, began_at: datetime) -> dict[str, Any]:
 
 
 class _Progress:
-    """A bar for each stage, gone when the next one begins."""
+    """A bar for each stage, which goes when the next stage begins."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -199,7 +199,7 @@ class _Progress:
         self._bar: Bar | None = None
 
     def show(self, stage: Literal["connecting", "speaking"], done: float) -> None:
-        """So much of the stage is over."""
+        """Shows how much of the stage is over."""
         if stage != self._stage:
             self.close()
             self._stage = stage
@@ -216,7 +216,7 @@ class _Progress:
         return (load.calls * load.turns, "turns") if load.seconds is None else (load.seconds, "s")
 
     def close(self) -> None:
-        """No bar is left behind."""
+        """Removes the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,14 +1,15 @@
-"""Where an answer breaks off and goes on. Takes ``now``, never waits.
+"""Finds where an answer breaks off and goes on. Takes the time as ``now``, and never waits.
 
-Over a WebSocket sound comes ahead of its time. A player that starts 100 ms after the first of it runs dry where the
-next piece comes too late: that is a gap. Over WebRTC packets come as they are played, a lost one is made up for, and a
-server may send none while nothing is to be heard; a gap is a voice that stops without fading, and is heard again later.
+Over a WebSocket sound comes ahead of its time. A player that starts 100 ms after the first sound runs dry if the next
+piece comes too late: that is a gap. Over WebRTC packets come as they are played. The decoder makes up for a lost
+packet, and a server may send none while nothing is to be heard. There, a gap is a voice that stops without fading, and
+is heard again later.
 """
 
 __all__ = ["Gaps"]
 
-_AHEAD_S = 0.1  # what players keep against jitter
-_BROKEN_S = 0.15  # longer than a reordered packet is waited for
+_AHEAD_S = 0.1  # players keep this much against jitter
+_BROKEN_S = 0.15  # a decoder waits less than this for a reordered packet
 _FRAME_S = 0.02
 
 
@@ -24,12 +25,12 @@ class Gaps:
         self._is_broken = False
 
     def begin(self) -> None:
-        """A response begins: the silence before it is none of its own."""
+        """Begins a response. The silence before it is not a gap."""
         self._dry_at = self._loud_at = None
         self._is_broken = False
 
     def take(self, sound_s: float, now: float, *, is_audible: bool) -> None:
-        """So much sound has come."""
+        """Takes a piece of sound, which has just come."""
         if self._is_paced:
             self._take_played(now, is_audible=is_audible)
         else:
@@ -46,7 +47,7 @@ class Gaps:
     def _take_played(self, now: float, *, is_audible: bool) -> None:
         was_loud = self._loud_at is not None and self._loud_at == self._at
         if was_loud and now - self._at > _BROKEN_S:
-            self._is_broken = True  # and this piece may be what the decoder fades out with: it proves nothing
+            self._is_broken = True  # this piece may be the decoder's fade-out, so it proves nothing
         elif is_audible:
             if self._is_broken and self._loud_at is not None:
                 self.total_ms += 1000 * (now - self._loud_at - _FRAME_S)

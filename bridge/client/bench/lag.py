@@ -1,4 +1,4 @@
-"""Whether the measuring process itself is in time: what it notices late, it would blame on the server."""
+"""Measures whether the measuring process itself is in time: delays of its own would count as the server's."""
 
 import asyncio
 import time
@@ -10,23 +10,23 @@ _TICK_S = 0.02
 
 
 class Lag:
-    """``run`` looks, until it is cancelled, how late a tick of 20 ms comes."""
+    """Looks how late a tick of 20 ms comes. ``run`` does so until it is cancelled."""
 
     def __init__(self) -> None:
         self.late_ms = array("f")
-        """Of each tick."""
+        """How late each tick was, in milliseconds."""
         self._began = self._ended = 0.0
         self._cpu_began = self._cpu_ended = 0.0
 
     @property
     def cpu_percent(self) -> float:
-        """The process's part of one core, meanwhile."""
+        """The share of one core that the process has used meanwhile, in percent."""
         elapsed = self._ended - self._began
         return 100 * (self._cpu_ended - self._cpu_began) / elapsed if elapsed > 0 else 0.0
 
     async def run(self) -> None:
-        """Ticks; after a long halt, from there on."""
-        clock = time.monotonic  # what uvloop tells is of the beginning of its turn
+        """Ticks. After a long halt it goes on from there."""
+        clock = time.monotonic  # uvloop's clock stands at the beginning of its turn
         self._began, self._cpu_began = clock(), time.process_time()
         due = self._began
         while True:

@@ -1,4 +1,4 @@
-"""Many calls from one process: set up at a pace, speaking once all are connected, each with its record."""
+"""Many calls from one process: they begin at a steady pace, and speak once all are connected. Each has its record."""
 
 import asyncio
 import time
@@ -19,28 +19,31 @@ from bridge.client.lines import new_runner
 
 __all__ = ["Bench", "Load", "Watch"]
 
-_TURN = 3  # times its speech, with the silence behind it and an answer that is no longer
+_TURN = 3  # a turn is speech, silence and an answer, each about as long
 
 Watch = Callable[[Literal["connecting", "speaking"], float], None]
-"""Is told how many calls have connected (or failed to), then how many of all turns, or seconds, are over."""
+"""Is told how many calls have connected or failed, and then how much is over, in turns of all calls or in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much there is to be."""
+    """How many calls there are to be, and what each does."""
 
     calls: int = 5
     turns: int = 2
     seconds: float | None = None
-    """How long each call is to speak and be answered, instead of ``turns``; its last turn is finished."""
+    """How long each call speaks and is answered, instead of ``turns``; its last turn is finished."""
     ramp_per_s: float = 10.0
-    """Calls that are begun in a second."""
+    """The number of calls that begin in a second."""
     patience_s: float = 60.0
-    """How long an answer may take, from the end of what is spoken to its own end."""
+    """How long an answer may take, from the end of what is spoken to the end of the answer."""
 
 
 class Bench:
-    """``run`` makes the calls, once; ``report`` is there at any time, also after it was cancelled."""
+    """One benchmark.
+
+    ``run`` makes the calls, once; ``report`` may be called at any time, also after it was cancelled.
+    """
 
     def __init__(self, plan: Plan, load: Load, watch: Watch = lambda stage, done: None) -> None:
         parse_address(plan.url, plan.model)
@@ -53,7 +56,10 @@ class Bench:
         self._spoken_from: float | None = None
 
     async def run(self) -> None:
-        """From the first call to the last hang-up; raises nothing, whatever becomes of the calls."""
+        """Makes all calls, from the first request to the last hang-up.
+
+        It raises nothing, whatever becomes of the calls.
+        """
         load = self.load
         # An offer waits for its answer in a thread; with too few of them it would wait for the other calls' answers.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(load.calls + 2))
@@ -78,7 +84,7 @@ class Bench:
             measuring.cancel()
 
     def report(self) -> Report:
-        """The figures of what has happened so far."""
+        """Returns the figures of what has happened so far."""
         return report(self.records, self.lag)
 
     def _note_connected(self, record: BenchRecord) -> None:
@@ -87,7 +93,7 @@ class Bench:
             self._spoken_from = time.monotonic()
 
     def _may_speak(self, record: BenchRecord) -> bool:
-        """When all are connected; not all at once, but spread over about a turn, so that they get out of step."""
+        """Waits until all are connected, and then for a part of a turn, so that the calls do not speak in step."""
         if self._spoken_from is None:
             return False
         wait_s = _TURN * self.plan.sound_s * record.number / self.load.calls

@@ -1,4 +1,4 @@
-"""The figures as a picture: how each time is spread, and how soon answers came as the calls went on."""
+"""Draws the figures: how each time is spread, and how soon answers came as the calls went on."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -22,7 +22,7 @@ _TIMES = (
 
 
 def draw(records: Sequence[BenchRecord], report: Report, title: str, path: str) -> None:
-    """Writes the picture; its form is that of ``path``."""
+    """Writes the picture, in the format that the name of ``path`` stands for."""
     turns = [turn for record in records for turn in record.turns]
     values = (
         [record.connect_ms for record in records],

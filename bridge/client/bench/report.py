@@ -1,4 +1,4 @@
-"""From the records of the calls to figures: percentiles, what came through, and what went wrong how often."""
+"""Makes figures from the records of the calls: percentiles, what was answered, and what went wrong how often."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from bridge.client.bench.record import BenchRecord, Failure
 
 __all__ = ["Client", "Report", "Spread", "Complaint", "report"]
 
-_LATE_MS = 20.0  # a packet's time
-_LATE_SHARE = 0.01  # of the ticks: more shows in the 99th percentiles
-_HALT_MS = 200.0  # once, and the slowest figure is ours
+_LATE_MS = 20.0  # the time of one packet
+_LATE_SHARE = 0.01  # of the ticks; a larger share shows in the 99th percentiles
+_HALT_MS = 200.0  # if this happens once, the slowest figure is our own delay
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Percentiles of a measured time, in milliseconds."""
+    """The percentiles of a measured time, in milliseconds."""
 
     count: int
     p50: float
@@ -29,7 +29,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What went wrong, how often, and in the words of the first time."""
+    """What went wrong, how often, and in the words of its first time."""
 
     code: str
     count: int
@@ -38,23 +38,23 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Whether the measuring process was in time itself."""
+    """How well the measuring process itself was in time."""
 
     ticks: int
-    """Of 20 ms, while calls were made."""
+    """The number of ticks of 20 ms while calls were made."""
     late_ticks: int
-    """That came more than 20 ms late."""
+    """The number of ticks that came more than 20 ms late."""
     lag_p99_ms: float
     lag_max_ms: float
     cpu_percent: float
-    """Of one core."""
+    """The share of one core that it used, in percent."""
     was_late: bool
-    """So late that the figures are worse than the server."""
+    """Whether it was so late that the figures are worse than the server is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the server bore the calls; None where nothing was measured."""
+    """How the server bore the calls. Figures are None if nothing was measured."""
 
     result: Literal["came_through", "failed", "unfinished"]
     calls: int
@@ -62,14 +62,14 @@ class Report:
     failed: int
     unfinished: int
     turns: int
-    """That were begun."""
+    """The number of turns that were begun."""
     answered: int
     early_answers: int
-    """That began before the caller had finished; they are in no time."""
+    """The number of answers that began before the caller had finished; they are not in any time."""
     silent_answers: int
-    """Text, or a function's call, without any sound."""
+    """The number of answers of text, or of a function's call, without sound."""
     broken_answers: int
-    """Whose sound broke off and went on."""
+    """The number of answers whose sound broke off and went on."""
     connect_ms: Spread | None
     first_sound_ms: Spread | None
     after_stopped_ms: Spread | None
@@ -79,16 +79,16 @@ class Report:
     lost: int | None
     jitter_ms: Spread | None
     failures: list[Complaint]
-    """What ended calls."""
+    """The failures that ended calls."""
     complaints: list[Complaint]
     """The ``error`` events that came."""
     refusal: Failure | None
-    """What ``session.update`` was refused with."""
+    """How the server refused ``session.update``; None if it did not."""
     client: Client
 
 
 def report(records: list[BenchRecord], lag: Lag) -> Report:
-    """The figures of the calls, as far as they came."""
+    """Returns the figures of the calls, as far as they came."""
     turns = [turn for record in records for turn in record.turns]
     answered = [turn for turn in turns if turn.is_answered]
     failures = [record.failure for record in records if record.failure is not None]
@@ -130,7 +130,7 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def _told(failures: Iterable[Failure]) -> list[Complaint]:
-    """By code, the most frequent first."""
+    """Returns what went wrong, by code, with the most frequent first."""
     first: dict[str, str] = {}
     counts: dict[str, int] = {}
     for failure in failures:

@@ -1,4 +1,4 @@
-"""The report for a person: the times as a table, the rest as sentences."""
+"""Shows the report to a person: the times as a table, the rest as sentences."""
 
 from collections.abc import Iterator
 from textwrap import wrap
@@ -28,7 +28,7 @@ _LABEL_WIDTH, _TEXT_WIDTH = 10, 100
 
 
 def table(report: Report, paint: Painter) -> Iterator[str]:
-    """Its lines."""
+    """Yields the lines of the table."""
     rows = [(name, spread) for name, key in _ROWS if (spread := getattr(report, key)) is not None]
     if rows:
         yield paint(DIM, "  ms".ljust(2 + _NAME_WIDTH) + "".join(name.rjust(_WIDTH) for name in (*_COLUMNS, "count")))
@@ -50,7 +50,7 @@ def _number(ms: float) -> str:
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str, str]]:
-    """Name, sentence and style of each."""
+    """Yields the name, sentence and style of each fact."""
     calls = (
         f"{report.came_through} of {report.calls} came through, {report.answered} of {report.turns} turns were answered"
     )

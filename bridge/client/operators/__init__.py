@@ -1,3 +1,5 @@
-"""Commands for who runs a bridge: which calls there are, what is wrong with them, listening to one, hanging it up."""
+"""The commands for whoever runs a bridge: to list calls, see what is wrong with them, listen to one, and hang one
+up.
+"""
 
 __all__: list[str] = []

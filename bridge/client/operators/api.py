@@ -1,4 +1,4 @@
-"""The bridge's HTTP API as whoever runs it asks it: with an API key, from a terminal, one request at a time."""
+"""The bridge's HTTP API for whoever runs it: with an API key, from a terminal, one request at a time."""
 
 import urllib.request
 from dataclasses import dataclass, field
@@ -15,21 +15,24 @@ from bridge.client.address import NO_REDIRECTS, CallFailed, authorization, expla
 __all__ = ["BridgeApi", "CallRow", "Reply", "UpstreamRow"]
 
 _TIMEOUT_S = 10.0
-_MAX_BYTES = 256 * 1024 * 1024  # 100,000 ended calls, of which the settings allow no more
+_MAX_BYTES = 256 * 1024 * 1024  # enough for 100,000 ended calls, the most that the settings allow
 _NOT_FOUND = "call_id_not_found"
 _OF_CALLERS = ("from", "caller", "caller_id", "callerid", "ani")
-"""What carriers call the caller's number, in small letters."""
+"""The names that carriers have for the caller's number, in lower case."""
 
 
 class UpstreamRow(Struct, frozen=True, kw_only=True):
-    """Who answers a call."""
+    """The upstream that answers a call."""
 
     name: str = ""
     lost: int = 0
 
 
 class CallRow(Struct, frozen=True, kw_only=True):
-    """What ``GET /v1/calls`` says of a call, as far as a person is told of it; an older bridge may leave some out."""
+    """What ``GET /v1/calls`` says of a call, as far as a person is shown it.
+
+    An older bridge may leave some fields out.
+    """
 
     id: str
     state: str = ""
@@ -39,7 +42,7 @@ class CallRow(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     listeners: list[Any] = []
     peer: dict[str, float | bool | None] | None = None
-    """Figures of what bears the caller's sound."""
+    """The figures of what carries the caller's sound."""
     upstream: UpstreamRow = UpstreamRow()
     dropped_events: int = 0
     ended_at: float | None = None
@@ -48,7 +51,7 @@ class CallRow(Struct, frozen=True, kw_only=True):
 
     @property
     def caller(self) -> str:
-        """The caller's telephone number, if the carrier has told it."""
+        """The caller's telephone number, if the carrier has sent it."""
         named = {name.lower(): value for name, value in self.metadata.items()}
         return next((named[name] for name in _OF_CALLERS if named.get(name)), "")
 
@@ -59,14 +62,14 @@ class _CallList(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a request brought."""
+    """The answer to a request."""
 
     body: bytes = field(repr=False)
     headers: Message
 
 
 class BridgeApi:
-    """The API behind any URL of a bridge; every method may raise ``CallFailed``. It blocks."""
+    """The API behind any URL of a bridge. Every method may raise ``CallFailed``, and blocks."""
 
     def __init__(self, url: str, api_key: str | None, *, timeout_s: float = _TIMEOUT_S) -> None:
         self.address = parse_address(url)
@@ -74,16 +77,16 @@ class BridgeApi:
         self._timeout_s = timeout_s
 
     def list_calls(self, query: str = "", *, ended: bool = False) -> bytes:
-        """The calls that run, or that have ``ended``, as the bridge's JSON; only those that ``query`` finds."""
+        """Returns the calls that run, or that have ``ended``, as the bridge's JSON; only those that ``query`` finds."""
         asked = {"ended": "1" if ended else "0", **({"q": query} if query else {})}
         return self.ask("GET", self.address.resource("/calls", asked)).body
 
     def calls(self, query: str = "", *, ended: bool = False) -> list[CallRow]:
-        """The same, read."""
+        """Returns the calls that ``list_calls`` returns, already read."""
         return self.read_calls(self.list_calls(query, ended=ended))
 
     def read_calls(self, body: bytes) -> list[CallRow]:
-        """What ``list_calls`` has brought."""
+        """Reads what ``list_calls`` has returned."""
         try:
             return msgspec.json.decode(body, type=_CallList).data
         except msgspec.DecodeError as error:
@@ -104,11 +107,14 @@ class BridgeApi:
             raise CallFailed(words, code=failure.code, status=failure.status) from None
 
     def get(self, path: str, *, takes_refusals: bool = False) -> Reply:
-        """A page that is not of the API, such as ``/readyz``, which says more if it refuses."""
+        """Returns a page that is not of the API, such as ``/readyz``.
+
+        With ``takes_refusals`` it returns a refusal as well.
+        """
         return self.ask("GET", f"{self.address.origin}{path}", takes_refusals=takes_refusals)
 
     def ask(self, method: str, url: str, *, takes_refusals: bool = False) -> Reply:
-        """One request with the key. A refusal raises ``CallFailed``, unless what it says is wanted."""
+        """Makes one request with the key. A refusal raises ``CallFailed``, unless ``takes_refusals`` is set."""
         request = urllib.request.Request(
             url, method=method, data=b"" if method == "POST" else None, headers=authorization(self._api_key)
         )

@@ -1,4 +1,4 @@
-"""``bridge calls`` and ``bridge hangup``: which calls there are, as a table, what is wrong with one, and its end."""
+"""The commands ``bridge calls`` and ``bridge hangup``: a table of calls, what is wrong with one, and how to end one."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 def add_calls_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``bridge calls``."""
+    """Adds the flags of ``bridge calls``."""
     parser.usage = "bridge calls [URL] [FLAGS]"
     add_where_flags(parser)
     add = parser.add_argument
@@ -40,14 +40,14 @@ def add_calls_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_hang_up_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``bridge hangup``."""
+    """Adds the flags of ``bridge hangup``."""
     parser.usage = "bridge hangup CALL_ID [URL] [FLAGS]"
     parser.add_argument("call_id", metavar="CALL_ID", help="as `bridge calls` shows it")
     add_where_flags(parser)
 
 
 def run_calls(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Shows what the flags ask for, once or until it is interrupted."""
+    """Shows what the flags ask for, once or until it is interrupted, and returns the exit code."""
     try:
         api = BridgeApi(url_of(arguments, environ), key_of(arguments, environ))
         while True:
@@ -69,7 +69,7 @@ def run_calls(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def run_hang_up(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Ends the call; 1 if there is none."""
+    """Ends the call, and returns the exit code: 1 if there is no such call."""
     try:
         BridgeApi(url_of(arguments, environ), key_of(arguments, environ)).hang_up(arguments.call_id)
     except CallFailed as failure:
@@ -102,7 +102,7 @@ def _nothing(arguments: argparse.Namespace) -> str:
 
 
 def _table(calls: Sequence[CallRow], paint: Painter, *, ended: bool) -> Iterator[str]:
-    """Columns as wide as what is in them."""
+    """Yields the lines of a table, whose columns are as wide as their content."""
     of_end = ("ENDED", "RESULT", "REASON") if ended else ("STATE", "LISTENERS")
     head = ["CALL", "FROM", "BY", "LASTED" if ended else "LASTS", *of_end, "UPSTREAM", "SOUND"]
     rows = [_row(call, ended=ended) for call in calls]
@@ -133,7 +133,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _explained(call: CallRow, paint: Painter) -> Iterator[str]:
-    """A call's figures, those that are high in red, and then what they say."""
+    """Yields a call's figures, with the high ones in red, and then what these mean."""
     whose = f"from {call.caller}, " if call.caller else ""
     state = f"{call.result}, {call.reason}" if call.ended_at is not None else call.state
     yield paint(BOLD, printable(f"{call.id}  {whose}by {call.transport}, {_span(call.seconds)}: {state}"))
@@ -151,7 +151,7 @@ def _explained(call: CallRow, paint: Painter) -> Iterator[str]:
 
 
 def _span(seconds: float) -> str:
-    """A time as people say it, by its two largest units."""
+    """Returns a length of time in its two largest units."""
     whole = round(max(0.0, seconds))
     if whole < _MINUTE_S:
         return f"{whole} s"

@@ -1,6 +1,6 @@
-"""``bridge listen``: a running call on the terminal, as an observer: what is said as text, and both sides as sound.
+"""The command ``bridge listen``: an observer that shows a running call, its words as text and both sides as sound.
 
-The caller is the left channel, the answer the right one, each where it was heard.
+The caller is the left channel, the answer the right one, each at the time at which it was heard.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _NOT_FOUND = "call_id_not_found"
 
 
 def add_listen_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``bridge listen``."""
+    """Adds the flags of ``bridge listen``."""
     parser.usage = "bridge listen CALL_ID [URL] [FLAGS]"
     parser.add_argument("call_id", metavar="CALL_ID", help="as `bridge calls` shows it")
     add_where_flags(parser)
@@ -53,7 +53,7 @@ def add_listen_flags(parser: argparse.ArgumentParser) -> None:
 def run_listen(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
-    """Listens until the call ends; 0 if it could be heard."""
+    """Listens until the call ends, and returns the exit code: 0 if the call could be heard."""
     try:
         check_out(arguments.save)
         listener = _Listener(arguments, url_of(arguments, environ), key_of(arguments, environ))
@@ -68,7 +68,7 @@ def run_listen(
 
 
 class _Listener:
-    """One call's, for as long as it runs."""
+    """A listener of one call, for as long as the call runs."""
 
     def __init__(self, arguments: argparse.Namespace, url: str, api_key: str | None) -> None:
         self._call_id: str = arguments.call_id
@@ -82,7 +82,7 @@ class _Listener:
         self._began = 0.0
 
     async def run(self) -> None:
-        """Until the call ends, or this task is cancelled: what was heard until then is saved."""
+        """Listens until the call ends, or this task is cancelled. What was heard until then is saved."""
         async with AsyncExitStack() as stack:
             socket = await self._open()
             stack.push_async_callback(socket.close)
@@ -129,7 +129,7 @@ class _Listener:
                 lay = self._timeline.hear if sound.track == "input" else self._timeline.speak
                 lay(sound.sound, sound.timestamp, now)
         except (ValueError, KeyError, TypeError):
-            pass  # a newer bridge may say more
+            pass  # a newer bridge may send events that are not known here
 
     async def _hand_on(self, sinks: "_Sinks") -> None:
         while True:
@@ -149,7 +149,7 @@ class _Listener:
 
 
 class _Sinks:
-    """Where the sound goes."""
+    """Everything that the sound goes to."""
 
     def __init__(self, *, player: PlayerProcess | None, file: wave.Wave_write | None) -> None:
         self.player = player
@@ -157,7 +157,7 @@ class _Sinks:
         self._file = file
 
     async def write(self, left: bytes, right: bytes) -> None:
-        """Both sides of the same time."""
+        """Writes both sides of the same time."""
         if not left:
             return
         stereo = np.stack([np.frombuffer(side, "<i2") for side in (left, right)], axis=1).tobytes()
@@ -182,7 +182,7 @@ def _new_wave(path: str) -> wave.Wave_write:
 
 
 class _Transcript:
-    """What is said, a line each."""
+    """Shows what is said, with a line for each turn."""
 
     def __init__(self, *, shows_all: bool) -> None:
         self._shows_all = shows_all

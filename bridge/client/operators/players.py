@@ -1,4 +1,4 @@
-"""Programs that play sound from their standard input, as systems have them; one is a process beside the listener."""
+"""Plays sound with a program of the system that takes it from its standard input, in a process of its own."""
 
 import asyncio
 import shlex
@@ -20,14 +20,17 @@ _PLAYERS = (
     ("ffplay", "-loglevel", "error", "-nodisp", "-autoexit", "-f", "s16le", "-ar", _HZ, "-ac", "2", "-i", "-"),
     ("play", "-q", "-t", "raw", "-r", _HZ, "-c", "2", "-e", "signed", "-b", "16", "-"),
 )
-"""PipeWire's, PulseAudio's, ALSA's, FFmpeg's and SoX', in this order: each takes stereo PCM16 at 24 kHz."""
+"""The players of PipeWire, PulseAudio, ALSA, FFmpeg and SoX, in this order. Each takes stereo PCM16 at 24 kHz."""
 
 _WRITE_TIMEOUT_S = 2.0
 _END_TIMEOUT_S = 5.0
 
 
 class PlayerProcess:
-    """A program that plays; one that has ended, or takes nothing for two seconds, is not written to any more."""
+    """A program that plays sound.
+
+    If it has ended, or takes nothing for two seconds, nothing is written to it any more.
+    """
 
     def __init__(self, process: Process, name: str) -> None:
         self.name = name
@@ -36,13 +39,13 @@ class PlayerProcess:
 
     @property
     def is_gone(self) -> bool:
-        """It plays no more."""
+        """Whether it has stopped playing."""
         return self._is_stuck or self._process.returncode is not None
 
     async def write(self, stereo: bytes) -> None:
-        """Hands sound on; never raises."""
+        """Hands sound to the program; never raises."""
         pipe = self._process.stdin
-        if self.is_gone or pipe is None or pipe.is_closing():  # uvloop would raise what is no OSError
+        if self.is_gone or pipe is None or pipe.is_closing():  # uvloop would raise something that is no OSError
             return
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
@@ -54,9 +57,9 @@ class PlayerProcess:
 
 @asynccontextmanager
 async def playing(command: str | None) -> AsyncIterator[PlayerProcess]:
-    """The first player that this machine has, or ``command``; at the end of the block it plays what it has, and ends.
+    """Starts the first player that this machine has, or ``command``.
 
-    Raises ``CallFailed`` if there is none.
+    At the end of the block it plays what it still has, and ends. Raises ``CallFailed`` if there is none.
     """
     words = shlex.split(command) if command else next((row for row in _PLAYERS if shutil.which(row[0])), ())
     if not words:

@@ -1,4 +1,4 @@
-"""What the figures of a call mean, from when on one is high, and what that says of the cause: one table for all.
+"""The meaning of a call's figures, from when on one is high, and what causes that: one table for all figures.
 
 ``bridge calls --why`` judges a call by it, and the guide on choppy sound prints it.
 """
@@ -12,7 +12,7 @@ __all__ = ["FIGURES", "Figure", "JudgedFigure", "judge"]
 
 _Values = Mapping[str, float]
 
-_MAX_SHARE = 0.02  # of packets or of the time; from here on people hear it, see docs/performance.md
+_MAX_SHARE = 0.02  # of packets or of time; people hear more than this, see docs/performance.md
 _MAX_LATE_SHARE = 0.01
 _MAX_JITTER_MS = 30.0
 _MAX_ROUND_TRIP_MS = 300.0
@@ -34,15 +34,15 @@ def _more_than(name: str, limit: float) -> Callable[[_Values], bool]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One of them."""
+    """One figure of a call, with its meaning."""
 
     name: str
-    """As ``GET /v1/calls`` has it."""
+    """Its name in ``GET /v1/calls``."""
     meaning: str
     cause: str
-    """What it says if it is high."""
+    """The cause that it points to if it is high."""
     is_high: Callable[[_Values], bool] | None = None
-    """Judges it among the others of the call; None: it says nothing by itself."""
+    """Judges it among the other figures of the call; None if it says nothing by itself."""
 
 
 FIGURES = (
@@ -182,12 +182,12 @@ FIGURES = (
         is_high=_more_than("dropped_events", 0),
     ),
 )
-"""In the order in which one looks at them."""
+"""All figures, in the order in which one looks at them."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedFigure:
-    """A figure of one call."""
+    """A figure of one call, with its judgement."""
 
     figure: Figure
     value: float
@@ -195,12 +195,12 @@ class JudgedFigure:
 
     @property
     def shown(self) -> str:
-        """The value, with no more digits than it is good for."""
+        """The value, with no more digits than are meaningful."""
         return f"{self.value:.1f}".removesuffix(".0")
 
 
 def judge(call: CallRow) -> list[JudgedFigure]:
-    """All that the bridge says of the call's sound."""
+    """Returns all that the bridge says of the call's sound."""
     values: dict[str, float] = {name: float(value) for name, value in (call.peer or {}).items() if value is not None}
     values |= {
         "seconds": call.seconds,
