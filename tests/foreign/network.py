@@ -93,6 +93,7 @@ async def network() -> AsyncIterator[Network]:
     """At the end of the block all of it is gone."""
     for name in _left_over():
         await ran("ip", "netns", "delete", name)  # another process of this run may have been quicker
+        shutil.rmtree(_FILES / name, ignore_errors=True)
     made = Network()
     try:
         yield made
