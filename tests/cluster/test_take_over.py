@@ -3,16 +3,17 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.cluster.nodes import ADMIN, cluster, list_nodes, said_by
+from tests.cluster.nodes import ADMIN, cluster, list_nodes, node_flags, said_by
 from tests.cluster.redis import RunningRedis, redis_running, until
 from tests.end_to_end.real_peer import RealPeer
-from tests.end_to_end.serving import Serving
+from tests.end_to_end.serving import Serving, serving
 from tests.end_to_end.web import EventSocket, open_socket
 from tests.machine import scaled
 
@@ -226,3 +227,81 @@ async def test_a_drain_moves_calls(nodes: list[Serving], redis: RunningRedis) ->
         await back.leave(None, None, None)  # type: ignore[attr-defined]
     async with asyncio.timeout(_LIMIT_S):
         assert await nodes[0].process.wait() == 0
+
+
+class _Client:
+    """An owner that comes back to whichever node lets it in, as often as it must, and talks all the while."""
+
+    def __init__(self, number: int) -> None:
+        self.turns = 0
+        self.moves = 0
+        self._number = number
+
+    async def talk(self, urls: list[str], is_over: asyncio.Event) -> None:
+        """Until it is over: one turn after the other. What was said in any of them must be there at the end."""
+        query, said = "model=m", 0
+        asked: list[str] = []
+        while True:
+            socket = await self._open(urls, query)
+            if query == "model=m":
+                query = f"session_id={(await socket.until('session.created'))['session']['id']}"
+            try:
+                while not is_over.is_set():
+                    item_id = f"item_{self._number}_{said}"
+                    said += 1
+                    done = len(socket.of("response.done"))
+                    await _type(socket, f"turn {said}", item_id)
+                    await _either(socket, done)
+                    if len(socket.of("response.done")) == done:
+                        raise ConnectionError
+                    asked.append(item_id)
+                    self.turns += 1
+                texts = await _items(socket, *asked)
+                assert len(texts) == len(asked)
+                return
+            except (ConnectionError, ConnectionClosed):
+                self.moves += 1
+            finally:
+                await socket.leave(None, None, None)  # type: ignore[attr-defined]
+
+    async def _open(self, urls: list[str], query: str) -> EventSocket:
+        while True:
+            for url in urls:
+                opening = open_socket(url, query, first=None, additional_headers=ADMIN)
+                try:
+                    socket = await opening.__aenter__()
+                except (InvalidHandshake, OSError, ConnectionClosed):
+                    await asyncio.sleep(0.1)
+                    continue
+                socket.leave = opening.__aexit__  # type: ignore[attr-defined]
+                return socket
+
+
+async def _either(socket: EventSocket, done: int) -> None:
+    """Waits for one more answer, or for the end of the connection."""
+
+    async def is_either() -> bool:
+        return len(socket.of("response.done")) > done or socket.closed.is_set()
+
+    await until(is_either)
+
+
+async def test_a_rolling_restart_loses_no_conversation(redis: RunningRedis, tmp_path: Path) -> None:
+    """Three nodes are stopped one after the other, and another one started for each, under clients that talk."""
+    async with AsyncExitStack() as stack:
+        nodes = await stack.enter_async_context(cluster(tmp_path, redis, 3))
+        urls = [node.url for node in nodes]
+        is_over = asyncio.Event()
+        clients = [_Client(number) for number in range(6)]
+        async with asyncio.TaskGroup() as tasks:
+            for client in clients:
+                tasks.create_task(client.talk(urls, is_over))  # the list grows with each node that is started
+            for number, node in enumerate(nodes):
+                node.process.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(2 * _LIMIT_S):
+                    assert await node.process.wait() == 0
+                fresh = await stack.enter_async_context(serving(tmp_path / f"fresh{number}.log", *node_flags(redis)))
+                urls.append(fresh.url)
+            is_over.set()
+        assert all(client.turns for client in clients)
+        assert sum(client.moves for client in clients) >= len(clients)
