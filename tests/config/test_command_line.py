@@ -58,7 +58,7 @@ def test_help_is_grouped_by_room(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     told = capsys.readouterr().out
-    assert told.startswith("usage: bridge serve [--config FILE] [--SETTING VALUE ...]\n\n")
+    assert told.startswith("usage: bridge serve [--config FILE] [--replace] [--SETTING VALUE ...]\n\n")
     for room in ROOMS:
         _, found, rest = told.partition(f"\n{room.title}:\n")
         assert found, room.title
