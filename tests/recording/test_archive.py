@@ -47,11 +47,8 @@ async def test_what_is_recorded_is_encrypted(tmp_path: Path, sound_format: str, 
     async with Daemon(config_for_tests(**settings)) as daemon:
         async with open_socket(daemon.url, "model=any") as owner:
             await owner.until("session.created")
-            parts = await asyncio.to_thread(lambda: list(tmp_path.glob("*.part")))
-            assert sorted(path.name.partition(".")[2] for path in parts) == [
-                "jsonl.age.part",
-                f"{sound_format}.age.part",
-            ]
+            await _finished(tmp_path, ".jsonl.age.part")
+            await _finished(tmp_path, f".{sound_format}.age.part")
         lines = await _finished(tmp_path, ".jsonl.age")
         sound = await _finished(tmp_path, f".{sound_format}.age")
     written = lines.read_bytes()
