@@ -1,1 +1,1 @@
-"""The other end of each carrier: what ``bridge call --as NAME`` plays, one file a carrier."""
+"""The simulated carriers that ``bridge call --as NAME`` plays, with one file for each."""

@@ -1,4 +1,4 @@
-"""Azure Communication Services' bidirectional audio: a buffer without marks."""
+"""Azure Communication Services' bidirectional audio, which has a buffer but no marks."""
 
 import json
 from uuid import uuid4
@@ -13,14 +13,14 @@ _FORMATS = {"pcm24KMono": pcm16_at(24000), "pcm16KMono": pcm16_at(16000)}
 
 
 class AcsCarrier(BufferingCarrier):
-    """One stream; it writes the names of fields as Microsoft's samples do, and reads them in any case."""
+    """One stream. It writes the names of fields as Microsoft's samples do, and ignores their case when it reads."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         super().__init__(audio_format)
         self._subscription = str(uuid4())
 
     def start(self) -> list[str | bytes]:
-        """``AudioMetadata``."""
+        """Returns ``AudioMetadata``."""
         metadata = {
             "subscriptionId": self._subscription,
             "encoding": "PCM",
@@ -31,17 +31,17 @@ class AcsCarrier(BufferingCarrier):
         return [text_of({"kind": "AudioMetadata", "audioMetadata": metadata})]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``AudioData``."""
+        """Returns the caller's sound as ``AudioData``."""
         is_silent = not any(sound)
         data = {"Timestamp": "2026-01-01T00:00:00.020Z", "ParticipantRawID": "4:+15550001111", "Data": in_base64(sound)}
         return [text_of({"Kind": "AudioData", "AudioData": {**data, "Silent": is_silent}})]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``DtmfData``."""
+        """Returns the key as ``DtmfData``."""
         return [text_of({"kind": "DtmfData", "dtmfData": {"data": key}})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """``AudioData`` or ``StopAudio``."""
+        """Takes ``AudioData`` or ``StopAudio``."""
         try:
             match json.loads(message):
                 case {"kind": "AudioData", "audioData": {"data": str(data)}, "stopAudio": None}:
@@ -55,12 +55,15 @@ class AcsCarrier(BufferingCarrier):
         return []
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """There are no marks."""
+        """Returns nothing, because there are no marks."""
         return []
 
 
 async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """Who answers with Call Automation has put a token into ``transportUrl``: Azure's own key is not to be had here."""
+    """Connects with the token that whoever answers with Call Automation has put into ``transportUrl``.
+
+    Azure's own key cannot be had here.
+    """
     _, audio_format = choose(_FORMATS, dialling.codec)
     headers = {"x-ms-call-connection-id": dialling.call or str(uuid4()), "x-ms-call-correlation-id": str(uuid4())}
     wire = await open_socket(f"{dialling.socket}?token={dialling.secret}", headers=headers)

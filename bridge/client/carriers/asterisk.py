@@ -1,4 +1,4 @@
-"""Asterisk's side of chan_websocket, after its source: a queue of frames, with XOFF and marks."""
+"""Asterisk's side of chan_websocket, written after its source: a queue of frames, with XOFF and marks."""
 
 import json
 import secrets
@@ -15,12 +15,12 @@ __all__ = ["ASTERISK", "AsteriskCarrier"]
 _MAX_FRAMES, _XOFF, _XON = 1000, 900, 800
 _MAX_CONTROL_BYTES = 128
 _MAX_SOUND_BYTES = 65_500
-_PAUSE_FRAMES = 25  # silence that lies between two answers rather than in one
+_PAUSE_FRAMES = 25  # silence of this length lies between two answers, not within one
 _MARK, _BUFFERED = "MEDIA_MARK_PROCESSED", "MEDIA_BUFFERING_COMPLETED"
 
 
 class AsteriskCarrier:
-    """A chan_websocket channel; ``is_json`` as dialled with ``f(json)``."""
+    """A chan_websocket channel. ``is_json`` says that it was dialled with ``f(json)``."""
 
     def __init__(self, channel_id: str, *, codec: str = "ulaw", is_json: bool = False, variables: Any = None) -> None:
         self.audio_format = self.answer_format = FORMATS[codec]
@@ -40,11 +40,11 @@ class AsteriskCarrier:
 
     @property
     def queue_length(self) -> int:
-        """Frames that wait to be played."""
+        """The number of frames that wait to be played."""
         return self._length
 
     def start(self) -> list[str | bytes]:
-        """``MEDIA_START``."""
+        """Returns ``MEDIA_START``."""
         fields: dict[str, Any] = {
             "connection_id": "bridge",
             "channel": "WebSocket/bridge/0x7f00",
@@ -56,15 +56,15 @@ class AsteriskCarrier:
         return [self._say("MEDIA_START", {**fields, "channel_variables": self._variables} if self._is_json else fields)]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """A binary message."""
+        """Returns the caller's sound as a binary message."""
         return [sound]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``DTMF_END``, when the key is released."""
+        """Returns ``DTMF_END``, as for a key that is released."""
         return [self._say("DTMF_END", {"digit": key, "channel_id": self._channel_id})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """Sound, or a command."""
+        """Takes sound, or a command."""
         if isinstance(message, bytes):
             return self._media(message)
         if len(message.encode()) > _MAX_CONTROL_BYTES:
@@ -78,13 +78,16 @@ class AsteriskCarrier:
             except (ValueError, KeyError, TypeError, AttributeError):
                 return self._error("no JSON command")
         elif message.startswith("{"):
-            return []  # a channel that speaks plain text does not hear it
+            return []  # a channel that speaks plain text ignores JSON
         else:
             command, _, argument = message.partition(" ")
         return self._command(command, argument)
 
     def play(self) -> tuple[bytes, list[str | bytes]]:
-        """A frame, what was queued behind it, and a word where the queue is no longer full."""
+        """Plays a frame.
+
+        Returns it with the messages that were queued behind it, and says if the queue is no longer full.
+        """
         said: list[str | bytes] = []
         if self._is_paused:
             return self._silence, said
@@ -109,7 +112,7 @@ class AsteriskCarrier:
         return played + self._silence[len(played) :], said
 
     def hang_up(self) -> list[str | bytes]:
-        """There is no event for it: the socket is closed."""
+        """Returns nothing: there is no event for a hang-up, and the socket is closed."""
         return []
 
     def _media(self, sound: bytes) -> list[str | bytes]:

@@ -1,4 +1,4 @@
-"""Asterisk's side of AudioSocket, after its source: frames over TCP, and no buffer."""
+"""Asterisk's side of AudioSocket, written after its source: frames over TCP, and no buffer."""
 
 import asyncio
 from collections import deque
@@ -16,12 +16,12 @@ from bridge.wire.audio import AudioFormat
 __all__ = ["AUDIOSOCKET", "AudioSocketCarrier"]
 
 _DEFAULT_PORT = 9092
-_MAX_BURST = 10  # frames that its reader lets pass at once, 200 ms
+_MAX_BURST = 10  # frames that its reader takes at once, 200 ms
 _SLIN = {name: audio_format for name, audio_format in FORMATS.items() if name.startswith("slin")}
 
 
 class AudioSocketCarrier:
-    """One AudioSocket connection; messages are whole frames."""
+    """One AudioSocket connection. Each message is a whole frame."""
 
     def __init__(self, uuid: UUID, audio_format: AudioFormat) -> None:
         self.audio_format = self.answer_format = audio_format
@@ -35,19 +35,19 @@ class AudioSocketCarrier:
         self._has_begun = False
 
     def start(self) -> list[str | bytes]:
-        """Whose call it is."""
+        """Returns the frame that says which call this is."""
         return [frame(IDENTITY, self._uuid.bytes)]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """A frame of sound."""
+        """Returns the caller's sound as a frame."""
         return [frame(self._kind, sound)]
 
     def press(self, key: str) -> list[str | bytes]:
-        """A frame with the key."""
+        """Returns the key as a frame."""
         return [frame(DTMF, key.encode())]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """Sound or hang-up; anything else, and sound of no length, ends the call."""
+        """Takes sound or a hang-up. Any other frame, and one of sound without content, ends the call."""
         assert isinstance(message, bytes)
         kind, sound = message[0], message[3:]
         if kind == HANG_UP:
@@ -57,13 +57,13 @@ class AudioSocketCarrier:
             self.has_hung_up = True
         elif len(self._waiting) >= _MAX_BURST:
             self.complaints.append("burst")
-        elif kind == self._kind:  # sound of another kind comes before ours is known, and is silence
+        elif kind == self._kind:  # sound of another kind comes before ours is known; it is silence
             self._waiting.append(sound)
         return []
 
     def play(self) -> tuple[bytes, list[str | bytes]]:
-        """The frame that came, or nothing to hear."""
-        if not self._has_begun:  # frames come at a pace of their own: a little ahead of them there is no waiting
+        """Plays the frame that came, or silence."""
+        if not self._has_begun:  # frames come at their own pace; with one in reserve, none is waited for
             self._has_begun = len(self._waiting) > 1
         if self._has_begun and self._waiting:
             played = self._waiting.popleft()
@@ -72,7 +72,7 @@ class AudioSocketCarrier:
         return self._silence, []
 
     def hang_up(self) -> list[str | bytes]:
-        """There is no frame for it: the socket is closed."""
+        """Returns nothing: there is no frame for a hang-up, and the socket is closed."""
         return []
 
 

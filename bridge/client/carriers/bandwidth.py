@@ -1,4 +1,4 @@
-"""Bandwidth's ``<StartStream mode="bidirectional">``: µ-law in, µ-law or PCM16 out, neither marks nor keys."""
+"""Bandwidth's ``<StartStream mode="bidirectional">``: µ-law in, µ-law or PCM16 out, without marks and keys."""
 
 import json
 from uuid import uuid4
@@ -32,19 +32,19 @@ class BandwidthCarrier(BufferingCarrier):
         }
 
     def start(self) -> list[str | bytes]:
-        """``start``."""
+        """Returns ``start``."""
         return [text_of({"eventType": "start", "metadata": self._metadata, "streamParams": self.parameters})]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``media``."""
+        """Returns the caller's sound as ``media``."""
         return [text_of({"eventType": "media", "track": "inbound", "payload": in_base64(sound)})]
 
     def press(self, key: str) -> list[str | bytes]:
-        """No key is told on the stream."""
+        """Returns nothing, because the stream has no message for keys."""
         return []
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """``playAudio`` or ``clear``."""
+        """Takes ``playAudio`` or ``clear``."""
         try:
             match json.loads(message):
                 case {"eventType": "playAudio", "media": {"contentType": self._type, "payload": str(payload)}}:
@@ -58,16 +58,16 @@ class BandwidthCarrier(BufferingCarrier):
         return []
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """There are no marks."""
+        """Returns nothing, because there are no marks."""
         return []
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``."""
+        """Returns ``stop``."""
         return [text_of({"eventType": "stop", "metadata": self._metadata})]
 
 
 async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """First the callback, by HTTP Basic, then the stream of the BXML that it is answered with."""
+    """Calls the callback, with HTTP Basic, and then opens the stream of the BXML that answers it."""
     call_id = dialling.call or f"c-{uuid4()}"
     body = json.dumps({"eventType": "initiate", "callId": call_id, "from": "+15550001111", "to": "+15550002222"})
     answer = await post_json(dialling.http, body.encode(), basic("bandwidth", dialling.secret))

@@ -1,6 +1,6 @@
-"""What the other end of a carrier's dialect is: a call with a buffer, marks, flow control and complaints.
+"""The contract of simulated carriers: the other end of a carrier's dialect, with one call.
 
-Pure, like the dialects: ``speak``, ``press``, ``receive`` and ``play`` return the messages that go to the bridge. What
+A carrier does no I/O: ``speak``, ``press``, ``receive`` and ``play`` return the messages that go to the bridge. What
 the bridge does wrong is kept in ``complaints``, by the carrier's own number or name for it. Everything here is written
 from the carriers' references, and nothing from the bridge's dialects.
 """
@@ -29,51 +29,54 @@ _SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
 
 
 class SimulatedCarrier(Protocol):
-    """A carrier with one call; the caller's sound is in its ``audio_format``, and the bridge's in ``answer_format``."""
+    """A carrier with one call.
+
+    The caller's sound is in its ``audio_format``, the bridge's in its ``answer_format``.
+    """
 
     audio_format: AudioFormat
     answer_format: AudioFormat
     complaints: list[str]
     has_hung_up: bool
-    """The bridge has ended the call."""
+    """Whether the bridge has ended the call."""
 
     @property
     def late_frames(self) -> int:
-        """Frames that were not there in time, though more of the same answer came."""
+        """The number of frames that were missing when they were due, although more of the same answer came."""
         ...
 
     def start(self) -> list[str | bytes]:
-        """What it says when it is connected."""
+        """Returns the messages that the carrier sends when it is connected."""
         ...
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """20 ms of the caller's sound."""
+        """Returns the messages for 20 ms of the caller's sound."""
         ...
 
     def press(self, key: str) -> list[str | bytes]:
-        """The caller presses a key."""
+        """Returns the messages for a key that the caller presses."""
         ...
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """What the bridge says, and the answer to it."""
+        """Takes a message of the bridge, and returns the answer to it."""
         ...
 
     def play(self) -> tuple[bytes, list[str | bytes]]:
-        """20 ms pass: what the caller hears, and what there is to tell the bridge about it."""
+        """Lets 20 ms pass. Returns what the caller hears, and the messages about it for the bridge."""
         ...
 
     def hang_up(self) -> list[str | bytes]:
-        """The caller hangs up; closing follows."""
+        """Returns the messages for the caller's hang-up. The connection is closed after them."""
         ...
 
 
 def silence_of(audio_format: AudioFormat) -> bytes:
-    """20 ms without sound."""
+    """Returns 20 ms of silence."""
     return _SILENCE.get(audio_format, b"\0") * audio_format.size_of(FRAME_MS)
 
 
 class Buffer:
-    """What waits to be played to the caller, with the marks in it."""
+    """The sound that waits to be played to the caller, with the marks in it."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self.late_frames = 0
@@ -85,31 +88,31 @@ class Buffer:
 
     @property
     def queued_ms(self) -> int:
-        """How long it will take to play."""
+        """How long it will take to play the sound that waits, in milliseconds."""
         return self._format.ms_of(self._bytes)
 
     @property
     def marks(self) -> int:
-        """That wait in it."""
+        """The number of marks that wait."""
         return sum(isinstance(item, str) for item in self._items)
 
     def add(self, sound: bytes) -> None:
-        """Sound behind all that waits."""
-        if self._gap is not None and self._gap * FRAME_MS < 500:  # a longer pause is one between two answers
+        """Adds sound behind all that waits."""
+        if self._gap is not None and self._gap * FRAME_MS < 500:  # a longer pause lies between two answers
             self.late_frames += self._gap
         self._gap = None
         self._items.append(bytearray(sound))
         self._bytes += len(sound)
 
     def mark(self, name: str) -> list[str]:
-        """A mark behind all that waits; returned if nothing does."""
+        """Adds a mark behind all that waits. If nothing waits, it returns the mark."""
         if not self._items:
             return [name]
         self._items.append(name)
         return []
 
     def clear(self) -> list[str]:
-        """Throws everything away; the marks that were in it."""
+        """Throws everything away, and returns the marks that were in it."""
         marks = [item for item in self._items if isinstance(item, str)]
         self._items.clear()
         self._bytes = 0
@@ -117,7 +120,7 @@ class Buffer:
         return marks
 
     def play(self) -> tuple[bytes, list[str]]:
-        """20 ms of it, and the marks behind what has been played completely."""
+        """Plays 20 ms, and returns them with the marks behind what has been played completely."""
         frame, marks = bytearray(), []
         while self._items:
             item = self._items[0]
@@ -141,10 +144,10 @@ class Buffer:
 
 
 class BufferingCarrier(ABC):
-    """What carriers with a buffer have in common: messages that are numbered, sound that is played from the buffer."""
+    """The base of carriers with a buffer: they number their messages, and play sound from the buffer."""
 
     no_sound = "payload is not base64"
-    """The complaint about it."""
+    """The complaint about sound that is not base64."""
 
     def __init__(self, audio_format: AudioFormat, answer_format: AudioFormat | None = None) -> None:
         self.audio_format = audio_format
@@ -152,30 +155,30 @@ class BufferingCarrier(ABC):
         self.complaints: list[str] = []
         self.has_hung_up = False
         self.keys = ""
-        """That the bridge has pressed."""
+        """The keys that the bridge has pressed."""
         self.buffer = Buffer(self.answer_format)
         self._number = self._chunk = 0
 
     @property
     def late_frames(self) -> int:
-        """That the buffer missed."""
+        """The number of frames that were missing when they were due."""
         return self.buffer.late_frames
 
     @abstractmethod
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """What is said when these marks were reached."""
+        """Returns the messages for marks that were reached."""
 
     def play(self) -> tuple[bytes, list[str | bytes]]:
-        """A frame, and the marks behind it."""
+        """Plays a frame, and returns it with the messages for the marks behind it."""
         frame, marks = self.buffer.play()
         return frame, self.echo(marks)
 
     def hang_up(self) -> list[str | bytes]:
-        """There is no word for it: the socket is closed."""
+        """Returns nothing: there is no message for a hang-up, and the socket is closed."""
         return []
 
     def add(self, payload: object) -> None:
-        """Puts sound in base64 into the buffer, or complains."""
+        """Puts sound in base64 into the buffer. If it is not base64, it is a complaint."""
         sound = out_of_base64(payload)
         if sound is None:
             self.complaints.append(self.no_sound)
@@ -183,23 +186,23 @@ class BufferingCarrier(ABC):
             self.buffer.add(sound)
 
     def next_number(self) -> int:
-        """Of a message."""
+        """Returns the number of the next message."""
         self._number += 1
         return self._number
 
     def next_chunk(self) -> int:
-        """Of a piece of sound."""
+        """Returns the number of the next piece of sound."""
         self._chunk += 1
         return self._chunk
 
 
 def in_base64(sound: bytes) -> str:
-    """As carriers write sound into JSON."""
+    """Returns sound in the form in which carriers write it into JSON."""
     return b2a_base64(sound, newline=False).decode()
 
 
 def out_of_base64(payload: object) -> bytes | None:
-    """The sound in a field; None if it is none."""
+    """Returns the sound in a field; None if there is none."""
     try:
         return a2b_base64(str(payload), strict_mode=True)
     except ValueError:
@@ -207,5 +210,5 @@ def out_of_base64(payload: object) -> bytes | None:
 
 
 def text_of(said: dict[str, Any]) -> str:
-    """A message as it goes over the wire."""
+    """Returns a message as the JSON text that goes over the wire."""
     return json.dumps(said, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""How a simulated carrier reaches the bridge: which endpoint it calls, what opens it, and the wire that it talks on."""
+"""How a simulated carrier reaches the bridge: the endpoint that it calls, the secret that opens it, and the wire."""
 
 import asyncio
 import socket
@@ -38,59 +38,59 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialling:
-    """Which endpoint, and what opens it."""
+    """Which endpoint a simulated carrier calls, and what opens it."""
 
     carrier: str
     url: str = DEFAULT_URL
-    """Of the bridge; ``host:port`` for AudioSocket."""
+    """The URL of the bridge; ``host:port`` for AudioSocket."""
     secret: str = field(default="", repr=False)
-    """The setting that opens the endpoint: auth token, secret, password or UUID; or a telephone's key."""
+    """The value of the setting that opens the endpoint (auth token, secret, password or UUID), or a telephone's key."""
     public_url: str | None = None
-    """What the bridge calls itself to carriers that sign; unset: ``url``."""
+    """The bridge's own URL for carriers that sign; None stands for ``url``."""
     call: str | None = None
-    """The carrier's id of the call; unset: a new one."""
+    """The carrier's id of the call; None stands for a new one."""
     codec: str | None = None
-    """In the carrier's own words, such as PCMA, L16, slin16; unset: its usual one."""
+    """The codec in the carrier's own words, such as PCMA, L16, slin16; None stands for its usual one."""
     answer_codec: str | None = None
-    """Some have another one for the answer; unset: their usual one."""
+    """The codec of the answer, if the carrier may have another one for it; None stands for its usual one."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def public(self) -> str:
-        """What a signature's address begins with, without a slash behind it."""
+        """The beginning of the address in a signature, without a slash at its end."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         return self.http.removesuffix(f"/v1/telephony/{self.endpoint_name}")
 
     @property
     def endpoint_name(self) -> str:
-        """Of the carrier as the bridge knows it."""
+        """The bridge's name for the carrier in the path of the endpoint."""
         return _ENDPOINTS.get(self.carrier, self.carrier)
 
     @property
     def http(self) -> str:
-        """The endpoint by HTTP."""
+        """The URL of the endpoint for HTTP."""
         return parse_address(self.url).carrier(self.endpoint_name)[0]
 
     @property
     def socket(self) -> str:
-        """The endpoint by WebSocket."""
+        """The URL of the endpoint for WebSockets."""
         return parse_address(self.url).carrier(self.endpoint_name)[1]
 
 
 _ENDPOINTS = {"signalwire": "twilio", "sipgate": "twilio"}
-"""Carriers that call an endpoint of another name."""
+"""The carriers that call an endpoint of another name."""
 
 
 class Wire(Protocol):
-    """What carries a carrier's messages."""
+    """The connection that carries a carrier's messages."""
 
     async def send(self, messages: list[str | bytes]) -> None:
-        """Sends them; on a wire that is down, nothing."""
+        """Sends the messages. If the wire is down, it does nothing."""
         ...
 
     async def receive(self) -> str | bytes | None:
-        """The next one; None when the wire is down."""
+        """Returns the next message; None if the wire is down."""
         ...
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class Wire(Protocol):
         ...
 
     def cut(self) -> None:
-        """Without a word, as a network does."""
+        """Breaks the connection without a word, as a network does."""
         ...
 
 
@@ -111,50 +111,50 @@ class Simulator:
 
     name: str
     variable: str
-    """The daemon's environment variable whose value opens the endpoint; empty: only a telephone's key does."""
+    """The daemon's environment variable whose value opens the endpoint; empty if only a telephone's key opens it."""
     connect: Connect
-    """A connection on which nothing has been said yet; raises ``CallFailed``."""
+    """Opens a connection on which nothing has been said yet; raises ``CallFailed``."""
 
 
 class SocketWire:
-    """A WebSocket."""
+    """A WebSocket that carries a carrier's messages."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
     async def send(self, messages: list[str | bytes]) -> None:
-        """One WebSocket message each."""
+        """Sends each message as a WebSocket message."""
         with suppress(ConnectionClosed):
             for message in messages:
                 await self.connection.send(message)
 
     async def receive(self) -> str | bytes | None:
-        """The next one; None when the socket is closed."""
+        """Returns the next message; None if the socket is closed."""
         try:
             return await self.connection.recv()
         except ConnectionClosed:
             return None
 
     async def close(self) -> None:
-        """With code 1000."""
+        """Closes the socket with code 1000."""
         await self.connection.close()
 
     def cut(self) -> None:
-        """The connection is reset, without a close frame."""
+        """Resets the connection, without a close frame."""
         reset(self.connection.transport)
 
 
 def reset(transport: asyncio.WriteTransport) -> None:
-    """Ends a TCP connection as one that is broken, not as one that is closed."""
+    """Ends a TCP connection as a broken one, and not as a closed one."""
     connection = transport.get_extra_info("socket")
-    if connection is None:  # the other side was faster
+    if connection is None:  # the other side has closed it already
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
 async def open_socket(url: str, *, headers: Mapping[str, str], subprotocol: str | None = None) -> SocketWire:
-    """A WebSocket to the bridge; raises ``CallFailed``."""
+    """Opens a WebSocket to the bridge; raises ``CallFailed``."""
     try:
         return SocketWire(
             await connect(
@@ -173,28 +173,28 @@ async def open_socket(url: str, *, headers: Mapping[str, str], subprotocol: str 
 
 
 async def post_webhook(url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
-    """What a webhook answers to a form; raises ``CallFailed``."""
+    """Posts a form to a webhook, and returns the answer; raises ``CallFailed``."""
     return await asyncio.to_thread(post_form, url, form, headers=headers, timeout_s=TIMEOUT_S)
 
 
 async def post_json(url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """What a webhook answers to JSON; raises ``CallFailed``."""
+    """Posts JSON to a webhook, and returns the answer; raises ``CallFailed``."""
     headers = {"Content-Type": "application/json", **headers}
     return await asyncio.to_thread(post_body, url, body, headers=headers, timeout_s=TIMEOUT_S)
 
 
 async def get_json(url: str, headers: Mapping[str, str]) -> bytes:
-    """What a webhook answers to GET; raises ``CallFailed``."""
+    """Asks a webhook by GET, and returns the answer; raises ``CallFailed``."""
     return await asyncio.to_thread(post_body, url, None, headers=headers, timeout_s=TIMEOUT_S)
 
 
 def basic(user: str, password: str) -> dict[str, str]:
-    """The header of HTTP Basic authentication (RFC 7617)."""
+    """Returns the header of HTTP Basic authentication (RFC 7617)."""
     return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def choose(known: Mapping[str, AudioFormat], codec: str | None) -> tuple[str, AudioFormat]:
-    """The codec by its name, or the first of them; raises ``CallFailed``."""
+    """Returns the codec of this name, or the first one if there is no name; raises ``CallFailed``."""
     name = codec or next(iter(known))
     if name not in known:
         raise CallFailed(f"This carrier has no codec {name}; it is one of {', '.join(known)}.")

@@ -1,4 +1,4 @@
-"""46elks' real-time voice: nothing moves before ``listening`` and ``sending``, and ``sync`` has no name."""
+"""46elks' real-time voice: no sound goes before ``listening`` and ``sending``, and ``sync`` has no name."""
 
 import json
 from uuid import uuid4
@@ -19,19 +19,19 @@ class ElksCarrier(BufferingCarrier):
         self._is_listened_to = self._is_sent_to = False
 
     def start(self) -> list[str | bytes]:
-        """``hello``."""
+        """Returns ``hello``."""
         return [text_of({"t": "hello", "callid": self._call_id, "from": "+15550001111", "to": "+15550002222"})]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``audio``, if anybody listens."""
+        """Returns the caller's sound as ``audio``, if the bridge listens."""
         return [text_of({"t": "audio", "data": in_base64(sound)})] if self._is_listened_to else []
 
     def press(self, key: str) -> list[str | bytes]:
-        """No key is told."""
+        """Returns nothing, because there is no message for keys."""
         return []
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """One of its six words."""
+        """Takes one of its six messages."""
         try:
             match json.loads(message):
                 case {"t": "listening", "format": "pcm_24000"}:
@@ -57,16 +57,16 @@ class ElksCarrier(BufferingCarrier):
         return []
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``sync`` for each."""
+        """Returns ``sync`` for each mark."""
         return [text_of({"t": mark}) for mark in marks]
 
     def hang_up(self) -> list[str | bytes]:
-        """``bye``."""
+        """Returns ``bye``."""
         return [text_of({"t": "bye", "reason": "hangup", "message": "Call finished"})]
 
 
 async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """The number's ``voice_start`` has the secret in it."""
+    """Connects to the address of the number's ``voice_start``, which has the secret in it."""
     wire = await open_socket(f"{dialling.socket}?token={dialling.secret}", headers={})
     return ElksCarrier(dialling.call or f"c{uuid4().hex}"), wire
 

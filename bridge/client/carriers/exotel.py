@@ -1,4 +1,4 @@
-"""Exotel's Voicebot applet: Twilio's messages in snake_case, PCM16, pieces of a certain size, near their time."""
+"""Exotel's Voicebot applet: Twilio's messages in snake_case, and PCM16 in pieces of a certain size, near real time."""
 
 import json
 from typing import Any
@@ -14,11 +14,11 @@ __all__ = ["EXOTEL", "ExotelCarrier"]
 
 _RATES = {"8000": pcm16_at(8000), "16000": pcm16_at(16000), "24000": pcm16_at(24000)}
 _PIECE_BYTES, _MAX_BYTES = 320, 100_000
-_MAX_AHEAD_MS = 1000  # a greeting in one burst costs the call
+_MAX_AHEAD_MS = 1000  # a greeting that comes in one burst ends the call
 
 
 class ExotelCarrier(BufferingCarrier):
-    """One stream; 100 ms of the caller's sound in each message."""
+    """One stream. Each message has 100 ms of the caller's sound."""
 
     def __init__(self, call_sid: str, audio_format: AudioFormat, parameters: dict[str, str]) -> None:
         super().__init__(audio_format)
@@ -28,7 +28,7 @@ class ExotelCarrier(BufferingCarrier):
         self._spoken = bytearray()
 
     def start(self) -> list[str | bytes]:
-        """``connected`` and ``start``."""
+        """Returns ``connected`` and ``start``."""
         start = {
             "stream_sid": self._stream_sid,
             "call_sid": self._call_sid,
@@ -45,7 +45,7 @@ class ExotelCarrier(BufferingCarrier):
         return [text_of({"event": "connected"}), self._say("start", start)]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``media``, every 100 ms."""
+        """Returns ``media`` every 100 ms."""
         self._spoken += sound
         if len(self._spoken) < self.audio_format.size_of(100):
             return []
@@ -54,11 +54,11 @@ class ExotelCarrier(BufferingCarrier):
         return [self._say("media", {"chunk": chunk, "timestamp": str(100 * chunk), "payload": payload})]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``."""
+        """Returns the key as ``dtmf``."""
         return [self._say("dtmf", {"digit": key, "duration": "160"})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """``media``, ``mark`` or ``clear``, in the names that ``start`` used."""
+        """Takes ``media``, ``mark`` or ``clear``, in the names that ``start`` used."""
         try:
             said = json.loads(message)
             if said["stream_sid"] != self._stream_sid:
@@ -88,11 +88,11 @@ class ExotelCarrier(BufferingCarrier):
             self.buffer.add(sound)
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``mark``."""
+        """Returns ``mark`` for each mark."""
         return [self._say("mark", {"name": mark}) for mark in marks]
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``."""
+        """Returns ``stop``."""
         return [self._say("stop", {"call_sid": self._call_sid, "reason": "callended"})]
 
     def _say(self, event: str, content: dict[str, Any]) -> str:
@@ -101,7 +101,7 @@ class ExotelCarrier(BufferingCarrier):
 
 
 async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """The applet asks by HTTPS where to stream to; the query of that address says the rate."""
+    """Asks by HTTPS where to stream to, as the applet does. The query of that address has the rate."""
     rate, audio_format = choose(_RATES, dialling.codec)
     call_sid = dialling.call or uuid4().hex
     url = f"{dialling.http}/url?sample-rate={rate}&CallSid={call_sid}&From=1555"

@@ -1,4 +1,4 @@
-"""Genesys Audio Connector, AudioHook version 2: numbered messages, pings, and no small pieces of sound."""
+"""Genesys Audio Connector, AudioHook version 2: numbered messages, pings, and large pieces of sound only."""
 
 import base64
 import hmac
@@ -46,7 +46,7 @@ class GenesysCarrier(BufferingCarrier):
         self._times: list[int] = []
 
     def start(self) -> list[str | bytes]:
-        """``open``."""
+        """Returns ``open``."""
         participant = {"id": str(uuid4()), "ani": "+15550001111", "aniName": "", "dnis": "+15550002222"}
         return [
             self._say(
@@ -60,18 +60,18 @@ class GenesysCarrier(BufferingCarrier):
         ]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """A binary message, once the session is open."""
+        """Returns the caller's sound as a binary message, if the session is open."""
         if not self._is_opened or self._has_left:
             return []
         self._bytes += len(sound)
         return [sound]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``."""
+        """Returns the key as ``dtmf``."""
         return [self._say("dtmf", digit=key)]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """Sound, or a numbered message."""
+        """Takes sound, or a numbered message."""
         if isinstance(message, bytes):
             return self._sound(message)
         try:
@@ -117,7 +117,7 @@ class GenesysCarrier(BufferingCarrier):
         return []
 
     def play(self) -> tuple[bytes, list[str | bytes]]:
-        """A frame; a ping now and then, and a word when all has been played."""
+        """Plays a frame. Returns it with a ping now and then, and with a message if all has been played."""
         self._ticks += 1
         frame, _ = self.buffer.play()
         said: list[str | bytes] = []
@@ -133,11 +133,11 @@ class GenesysCarrier(BufferingCarrier):
         return frame, said
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """There are no marks."""
+        """Returns nothing, because there are no marks."""
         return []
 
     def hang_up(self) -> list[str | bytes]:
-        """``close``."""
+        """Returns ``close``."""
         if self._has_left:
             return []
         self._has_left = True
@@ -159,7 +159,7 @@ class GenesysCarrier(BufferingCarrier):
 
 
 def signed_headers(secret: str, key: str, path: str, authority: str, session_id: str, **params: Any) -> dict[str, str]:
-    """The headers of an upgrade, signed with a secret in base64; ``params`` replace those of the signature."""
+    """Returns the headers of an upgrade, signed with a secret in base64; ``params`` replace those of the signature."""
     headers = {
         "audiohook-organization-id": "11111111-0000-4000-8000-000000000001",
         "audiohook-session-id": session_id,
@@ -189,7 +189,7 @@ def signed_headers(secret: str, key: str, path: str, authority: str, session_id:
 
 
 async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """By API key and client secret, which ``--secret`` gives with a colon between them."""
+    """Connects with API key and client secret, which ``--secret`` has with a colon between them."""
     key, colon, secret = dialling.secret.partition(":")
     try:
         base64.b64decode(secret, validate=True)

@@ -1,4 +1,4 @@
-"""jambonz' verb ``listen``, streaming both ways, as mod_audio_fork does it."""
+"""jambonz' verb ``listen``, which streams in both directions, as mod_audio_fork does it."""
 
 import json
 from typing import Any
@@ -16,7 +16,10 @@ _PREBUFFER_MS = 80
 
 
 class JambonzCarrier(BufferingCarrier):
-    """One fork: nothing is heard before 80 ms are there, nor are the last 80 ms, and the 31st mark is dropped."""
+    """One fork.
+
+    It plays nothing before it has 80 ms of sound, never plays the last 80 ms, and drops the 31st mark.
+    """
 
     def __init__(self, call_sid: str, rate_hz: int, metadata: dict[str, str]) -> None:
         super().__init__(pcm16_at(rate_hz))
@@ -24,7 +27,7 @@ class JambonzCarrier(BufferingCarrier):
         self._call_sid = call_sid
 
     def start(self) -> list[str | bytes]:
-        """The call's attributes, and the metadata beside them."""
+        """Returns the call's attributes, together with the metadata."""
         call = {
             "sampleRate": self.audio_format.rate_hz,
             "mixType": "mono",
@@ -39,15 +42,15 @@ class JambonzCarrier(BufferingCarrier):
         return [text_of({**call, **self.parameters})]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """A binary message."""
+        """Returns the caller's sound as a binary message."""
         return [sound]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``, with its duration in RTP units."""
+        """Returns the key as ``dtmf``, with its duration in RTP units."""
         return [text_of({"event": "dtmf", "dtmf": key, "duration": "1600"})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """Sound, or a command."""
+        """Takes sound, or a command."""
         if isinstance(message, bytes):
             self.buffer.add(message)
             return []
@@ -66,7 +69,7 @@ class JambonzCarrier(BufferingCarrier):
         return []
 
     def play(self) -> tuple[bytes, list[str | bytes]]:
-        """A frame, if so much is there; else it waits for more."""
+        """Plays a frame if there is enough sound, and else waits for more."""
         if self.buffer.queued_ms < _PREBUFFER_MS:
             return silence_of(self.answer_format), []
         return super().play()
@@ -78,7 +81,7 @@ class JambonzCarrier(BufferingCarrier):
         return self.echo(self.buffer.mark(name))
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``mark``."""
+        """Returns ``mark`` for each mark."""
         return self._tell(marks, "playout")
 
     def _tell(self, marks: list[str], event: str) -> list[str | bytes]:
@@ -86,7 +89,7 @@ class JambonzCarrier(BufferingCarrier):
 
 
 async def _connect(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """First the application's webhook, by HTTP Basic, then what ``listen`` says."""
+    """Calls the application's webhook, with HTTP Basic, and then connects as ``listen`` says."""
     call_sid = dialling.call or str(uuid4())
     body = json.dumps({"call_sid": call_sid, "direction": "inbound", "from": "1555", "to": "1556"}).encode()
     answer = await post_json(dialling.http, body, basic("jambonz", dialling.secret))

@@ -1,4 +1,4 @@
-"""Plivo's audio streaming and Vobiz': JSON, µ-law, checkpoints that a clear does not answer."""
+"""Plivo's audio streaming, and Vobiz': JSON, µ-law, and checkpoints that are not answered after a clear."""
 
 import hmac
 import json
@@ -34,7 +34,7 @@ class PlivoCarrier(BufferingCarrier):
         self._stream_id = str(uuid4())
 
     def start(self) -> list[str | bytes]:
-        """``start`` is the first."""
+        """Returns ``start``, which is the first message."""
         start = {
             "callId": self._call_id,
             "streamId": self._stream_id,
@@ -48,17 +48,17 @@ class PlivoCarrier(BufferingCarrier):
         ]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``media``."""
+        """Returns the caller's sound as ``media``."""
         chunk = self.next_chunk()
         media = {"track": "inbound", "timestamp": str(chunk * FRAME_MS), "chunk": chunk, "payload": in_base64(sound)}
         return [self._say("media", media=media, extra_headers=self.extra_headers)]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``."""
+        """Returns the key as ``dtmf``."""
         return [self._say("dtmf", dtmf={"track": "inbound", "digit": key}, extra_headers=self.extra_headers)]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """``playAudio``, ``checkpoint``, ``clearAudio`` or ``sendDTMF``."""
+        """Takes ``playAudio``, ``checkpoint``, ``clearAudio`` or ``sendDTMF``."""
         try:
             match json.loads(message):
                 case {
@@ -69,7 +69,7 @@ class PlivoCarrier(BufferingCarrier):
                 case {"event": "checkpoint", "streamId": self._stream_id, "name": str(name)}:
                     return self.echo(self.buffer.mark(name))
                 case {"event": "clearAudio", "streamId": self._stream_id}:
-                    self.buffer.clear()  # no checkpoint in it is answered
+                    self.buffer.clear()  # the checkpoints in it are not answered
                     return [text_of({"event": "clearedAudio", "streamId": self._stream_id})]
                 case {"event": str(event), **more} if self.hear_word(event, more):
                     return []
@@ -79,7 +79,7 @@ class PlivoCarrier(BufferingCarrier):
         return []
 
     def hear_word(self, event: str, more: Mapping[Any, Any]) -> bool:
-        """``sendDTMF``."""
+        """Takes ``sendDTMF``, and returns whether the message is one."""
         self.keys += str(more.get("dtmf")) if event == "sendDTMF" else ""
         return event == "sendDTMF"
 
@@ -93,11 +93,11 @@ class PlivoCarrier(BufferingCarrier):
         return []
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``playedStream``."""
+        """Returns ``playedStream`` for each mark."""
         return [text_of({"event": "playedStream", "streamId": self._stream_id, "name": mark}) for mark in marks]
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``, if there is one."""
+        """Returns ``stop``, if the carrier has such a message."""
         return [self._say("stop", reason="hangup")] if self.has_stop else []
 
     def _say(self, event: str, **content: Any) -> str:
@@ -106,22 +106,25 @@ class PlivoCarrier(BufferingCarrier):
 
 
 class VobizCarrier(PlivoCarrier):
-    """One stream of Vobiz': the socket just closes; ``stop`` from the bridge ends it, and loses what is queued."""
+    """One stream of Vobiz.
+
+    At its end the socket just closes. ``stop`` from the bridge ends it, and what is queued is lost.
+    """
 
     has_stop = False
 
     def hear_word(self, event: str, more: Mapping[Any, Any]) -> bool:
-        """``stop``."""
+        """Takes ``stop``, and returns whether the message is one."""
         self.has_hung_up = event == "stop"
         return self.has_hung_up
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``playedStream``, with nothing but the name."""
+        """Returns ``playedStream`` for each mark, with nothing but its name."""
         return [text_of({"event": "playedStream", "name": mark}) for mark in marks]
 
 
 async def _answered(dialling: Dialling, header: str) -> tuple[str, str]:
-    """The call's id, and the ``extraHeaders`` of the XML that the webhook is answered with."""
+    """Calls the webhook, and returns the call's id and the ``extraHeaders`` of the XML that answers it."""
     call_id = dialling.call or str(uuid4())
     form = {"CallUUID": call_id, "From": "15550001111", "To": "15550002222", "Event": "StartApp"}
     nonce = secrets.token_hex(8)

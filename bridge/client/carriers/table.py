@@ -1,4 +1,4 @@
-"""The table of simulated carriers: a new one is a file and a row here."""
+"""The table of simulated carriers. A new carrier needs a file, and a row here."""
 
 from bridge.client.carriers.acs import ACS
 from bridge.client.carriers.asterisk import ASTERISK
@@ -39,9 +39,9 @@ SIMULATORS: dict[str, Simulator] = {
     )
 }
 CARRIERS = tuple(SIMULATORS)
-"""Their names."""
+"""The names of all simulated carriers."""
 
 
 async def connect_carrier(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """A connection on which nothing has been said yet; raises ``CallFailed``."""
+    """Opens a connection on which nothing has been said yet; raises ``CallFailed``."""
     return await SIMULATORS[dialling.carrier].connect(dialling)

@@ -25,7 +25,7 @@ _AUTH_TOKEN_HEADER = "x-telnyx-streaming-auth-token"
 
 
 class TelnyxCarrier(BufferingCarrier):
-    """Telnyx media streaming, in mode ``rtp``."""
+    """One stream of Telnyx, in mode ``rtp``."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class TelnyxCarrier(BufferingCarrier):
         self._encoding = encoding
 
     def start(self) -> list[str | bytes]:
-        """``connected`` and ``start``."""
+        """Returns ``connected`` and ``start``."""
         rate_hz = self.audio_format.rate_hz
         start = {
             "user_id": "u-1",
@@ -60,7 +60,7 @@ class TelnyxCarrier(BufferingCarrier):
         return [text_of({"event": "connected", "version": "1.0.0"}), self._say("start", {"start": start})]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``media``."""
+        """Returns the caller's sound as ``media``."""
         chunk = self.next_chunk()
         media = {
             "track": "inbound",
@@ -71,11 +71,11 @@ class TelnyxCarrier(BufferingCarrier):
         return [self._say("media", {"media": media})]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``."""
+        """Returns the key as ``dtmf``."""
         return [self._say("dtmf", {"occurred_at": "2026-01-01T10:00:00.000001Z", "dtmf": {"digit": key}})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """``media``, ``mark`` or ``clear``; whatever else is answered by ``error``."""
+        """Takes ``media``, ``mark`` or ``clear``. Every other message is answered by ``error``."""
         try:
             match json.loads(message):
                 case {"event": "media", "media": {"payload": str(payload)}}:
@@ -89,7 +89,7 @@ class TelnyxCarrier(BufferingCarrier):
         return [self._complain(100003, "malformed_frame")]
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``."""
+        """Returns ``stop``."""
         return [self._say("stop", {"stop": {"user_id": "u-1", "call_control_id": self._call_control_id}})]
 
     def _media(self, payload: str) -> list[str | bytes]:
@@ -107,7 +107,7 @@ class TelnyxCarrier(BufferingCarrier):
         return text_of({"event": "error", "stream_id": self._stream_id, "payload": complaint})
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``mark``."""
+        """Returns ``mark`` for each mark."""
         return [self._say("mark", {"mark": {"name": mark}}) for mark in marks]
 
     def _say(self, event: str, content: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Twilio Media Streams, and the two that speak like it: SignalWire's cXML streams, and sipgate-sip-stream-bridge."""
+"""Twilio Media Streams, and two that have its messages: SignalWire's cXML streams, and sipgate-sip-stream-bridge."""
 
 import json
 import secrets
@@ -24,7 +24,7 @@ _FIELDS = {
 
 
 class TwilioCarrier(BufferingCarrier):
-    """Twilio Media Streams."""
+    """One stream of Twilio."""
 
     no_sound = "31951 payload"
     fields = _FIELDS
@@ -38,7 +38,7 @@ class TwilioCarrier(BufferingCarrier):
         self.parameters = parameters
 
     def start(self) -> list[str | bytes]:
-        """``connected`` and ``start``."""
+        """Returns ``connected`` and ``start``."""
         return [
             text_of({"event": "connected", "protocol": "Call", "version": "1.0.0"}),
             self.say("start", self._start()),
@@ -55,7 +55,7 @@ class TwilioCarrier(BufferingCarrier):
         }
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """``media``."""
+        """Returns the caller's sound as ``media``."""
         chunk = self.next_chunk()
         media = {
             "track": "inbound",
@@ -66,11 +66,11 @@ class TwilioCarrier(BufferingCarrier):
         return [self.say("media", media)]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``."""
+        """Returns the key as ``dtmf``."""
         return [self.say("dtmf", {"track": "inbound_track", "digit": key})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """``media``, ``mark`` or ``clear``, each with exactly its fields."""
+        """Takes ``media``, ``mark`` or ``clear``, each with exactly its fields."""
         if isinstance(message, bytes):
             self.complaints.append("31950 binary")
             return []
@@ -98,33 +98,36 @@ class TwilioCarrier(BufferingCarrier):
         return []
 
     def set_mark(self, name: str) -> list[str | bytes]:
-        """A mark behind all that waits."""
+        """Sets a mark behind all that waits."""
         return self.echo(self.buffer.mark(name))
 
     def hear_word(self, said: dict[str, Any]) -> None:
-        """A message that only some of the dialect's speakers know."""
+        """Takes a message that only some carriers with this dialect know."""
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``."""
+        """Returns ``stop``."""
         return [self.say("stop", {"accountSid": _ACCOUNT, "callSid": self.call_sid})]
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``mark``."""
+        """Returns ``mark`` for each mark."""
         return [self.say("mark", {"name": mark}) for mark in marks]
 
     def say(self, event: str, content: dict[str, Any]) -> str:
-        """A message."""
+        """Returns a message in the carrier's form."""
         number = str(self.next_number())
         return text_of({"event": event, "sequenceNumber": number, "streamSid": self.stream_sid, event: content})
 
 
 class SignalWireCarrier(TwilioCarrier):
-    """SignalWire's cXML ``<Connect><Stream>``: the stream's id stands in ``start`` alone, keys go both ways."""
+    """A stream of SignalWire's cXML ``<Connect><Stream>``.
+
+    Only ``start`` has the stream's id. Keys go in both directions.
+    """
 
     fields = {**_FIELDS, "dtmf": ({"event", "streamSid", "dtmf"}, "dtmf", {"digit"})}
 
     def start(self) -> list[str | bytes]:
-        """``connected`` and ``start``."""
+        """Returns ``connected`` and ``start``."""
         return [
             text_of({"event": "connected", "protocol": "Call", "version": "0.2.0"}),
             self.say("start", self._start()),
@@ -136,24 +139,27 @@ class SignalWireCarrier(TwilioCarrier):
         return {**super()._start(), "mediaFormat": media_format}
 
     def press(self, key: str) -> list[str | bytes]:
-        """``dtmf``, with how long it was pressed."""
+        """Returns the key as ``dtmf``, with how long it was pressed."""
         return [self.say("dtmf", {"digit": key, "duration": 160})]
 
     def hear_word(self, said: dict[str, Any]) -> None:
-        """``dtmf``."""
+        """Takes ``dtmf``."""
         self.keys += said["dtmf"]["digit"]
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``, which has no body."""
+        """Returns ``stop``, which has no body."""
         return [text_of({"event": "stop", "sequenceNumber": str(self.next_number())})]
 
     def say(self, event: str, content: dict[str, Any]) -> str:
-        """A message, without the stream's id."""
+        """Returns a message without the stream's id."""
         return text_of({"event": event, "sequenceNumber": str(self.next_number()), event: content})
 
 
 class SipgateCarrier(TwilioCarrier):
-    """sipgate-sip-stream-bridge: 10 s of queue, ten marks in flight, ``stop`` from the bridge is a BYE."""
+    """One stream of sipgate-sip-stream-bridge.
+
+    It has 10 s of queue, and takes ten marks at once. After ``stop`` from the bridge it sends a BYE.
+    """
 
     fields = {**_FIELDS, "stop": ({"event", "streamSid"}, "", set())}
     _MAX_FRAMES, _MAX_MARKS = 500, 10
@@ -173,28 +179,28 @@ class SipgateCarrier(TwilioCarrier):
         }
 
     def add(self, payload: object) -> None:
-        """Frames behind a full queue are dropped."""
+        """Adds sound to the queue. If the queue is full, the sound is dropped."""
         if self.buffer.queued_ms >= self._MAX_FRAMES * FRAME_MS:
             self.complaints.append("queue full, frame dropped")
         else:
             super().add(payload)
 
     def set_mark(self, name: str) -> list[str | bytes]:
-        """One too many is dropped, and not told."""
+        """Sets a mark. If there are too many, it is dropped without a message."""
         return super().set_mark(name) if self.buffer.marks < self._MAX_MARKS else []
 
     def hear_word(self, said: dict[str, Any]) -> None:
-        """``stop``."""
+        """Takes ``stop``."""
         self.has_hung_up = True
 
     def hang_up(self) -> list[str | bytes]:
-        """``stop``, with an empty number."""
+        """Returns ``stop``, whose number is empty."""
         content = {"accountSid": _ACCOUNT, "callSid": self.call_sid}
         return [text_of({"event": "stop", "sequenceNumber": "", "streamSid": self.stream_sid, "stop": content})]
 
 
 async def _connect_twilio(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """First the webhook of an incoming call, then the stream that it is answered with, both signed."""
+    """Calls the webhook of an incoming call, and then opens the stream that it answers with. Both are signed."""
     call_sid, parameters, url = await _answered(dialling, {})
     headers = {SIGNATURE_HEADER: sign(dialling.secret, url)}
     wire = await open_socket(dialling.socket, headers=headers)
@@ -202,14 +208,14 @@ async def _connect_twilio(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
 
 
 async def _connect_sipgate(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """The webhook is signed, between 180 and 200; the upgrade is not."""
+    """Calls the webhook, signed, between 180 and 200, and then opens the stream, which is not signed."""
     call_sid, parameters, _ = await _answered(dialling, {"CallStatus": "ringing", "Direction": "inbound"})
     wire = await open_socket(dialling.socket, headers={})
     return SipgateCarrier(call_sid, f"MZ{secrets.token_hex(16)}", {**parameters, **dialling.parameters}), wire
 
 
 async def _answered(dialling: Dialling, more: dict[str, str]) -> tuple[str, dict[str, str], str]:
-    """The call's id, its parameters and the stream's address, as the webhook's TwiML has them."""
+    """Calls the webhook, and returns the call's id, with parameters and address of the stream in its TwiML."""
     call_sid = dialling.call or f"CA{secrets.token_hex(16)}"
     form = {"CallSid": call_sid, "From": "+15550001111", "To": "+15550002222", **more}
     signature = sign(dialling.secret, f"{dialling.public}/v1/telephony/twilio", form)
@@ -225,7 +231,7 @@ async def _answered(dialling: Dialling, more: dict[str, str]) -> tuple[str, dict
 
 
 async def _connect_signalwire(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """The application's cXML has ``authBearerToken``; nothing is signed."""
+    """Opens the stream with the ``authBearerToken`` of the application's cXML; nothing is signed."""
     codecs = {"PCMU": G711_ULAW, "L16@16000h": pcm16_at(16000), "L16@24000h": pcm16_at(24000)}
     _, audio_format = choose(codecs, dialling.codec)
     headers = {"Authorization": f"Bearer {dialling.secret}"}

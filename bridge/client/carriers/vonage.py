@@ -1,4 +1,4 @@
-"""Vonage's Voice API WebSocket, and Infobip's, which has its messages but neither marks nor a word that clears."""
+"""Vonage's Voice API WebSocket, and Infobip's, which has its messages, but no marks and no message that clears."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ _MAX_QUEUED = 3072
 
 
 class VonageCarrier(BufferingCarrier):
-    """One WebSocket leg: frames of exactly 20 ms, 3072 of them in the buffer at most."""
+    """One WebSocket leg. It takes frames of exactly 20 ms, and its buffer has room for 3072 of them."""
 
     actions = frozenset({"clear", "notify"})
 
@@ -40,19 +40,19 @@ class VonageCarrier(BufferingCarrier):
         self._payloads: dict[str, Any] = {}
 
     def start(self) -> list[str | bytes]:
-        """``websocket:connected``, with the headers beside it."""
+        """Returns ``websocket:connected``, with the headers in the same object."""
         return [text_of({"event": "websocket:connected", "content-type": self._content_type, **self.parameters})]
 
     def speak(self, sound: bytes) -> list[str | bytes]:
-        """A binary message."""
+        """Returns the caller's sound as a binary message."""
         return [sound]
 
     def press(self, key: str) -> list[str | bytes]:
-        """``websocket:dtmf``."""
+        """Returns the key as ``websocket:dtmf``."""
         return [text_of({"event": "websocket:dtmf", "digit": key, "duration": 260})]
 
     def receive(self, message: str | bytes) -> list[str | bytes]:
-        """A frame, or an action; a frame of another size ends the listening."""
+        """Takes a frame, or an action. After a frame of another size it takes no more."""
         if isinstance(message, bytes):
             if len(message) != self.answer_format.size_of(FRAME_MS):
                 self.complaints.append(f"unexpected frame size {len(message)}")
@@ -79,18 +79,18 @@ class VonageCarrier(BufferingCarrier):
         return []
 
     def echo(self, marks: list[str]) -> list[str | bytes]:
-        """``websocket:notify``, with the payload that came."""
+        """Returns ``websocket:notify`` for each mark, with the payload that came."""
         return [text_of({"event": "websocket:notify", "payload": self._payloads.pop(mark)}) for mark in marks]
 
 
 class InfobipCarrier(VonageCarrier):
-    """Infobip's WebSocket endpoint in a dialog; a pause of a second ends the call."""
+    """One stream of Infobip's WebSocket endpoint in a dialog. A pause of a second ends the call."""
 
     actions = frozenset()
 
 
 def signed_token(secret: str, **claims: Any) -> str:
-    """A JSON Web Token as Vonage signs it: HS256, with the account's signature secret."""
+    """Returns a JSON Web Token as Vonage signs it: with HS256, and the account's signature secret."""
     parts = [{"alg": "HS256", "typ": "JWT"}, {"iss": "Vonage", "iat": int(time.time()), "jti": str(uuid4()), **claims}]
     signed = b".".join(_in_base64url(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
     return (signed + b"." + _in_base64url(hmac.digest(secret.encode(), signed, "sha256"))).decode()
@@ -101,7 +101,7 @@ def _in_base64url(part: bytes) -> bytes:
 
 
 async def _connect_vonage(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """First the answer webhook, signed, then the WebSocket of the NCCO that it is answered with."""
+    """Calls the answer webhook, signed, and then opens the WebSocket of the NCCO that it answers with."""
     call = {"uuid": dialling.call or str(uuid4()), "conversation_uuid": f"CON-{uuid4()}"}
     body = json.dumps({"from": "15550001111", "to": "15550002222", **call}).encode()
     application = dialling.parameters.get("application_id", "11111111-0000-4000-8000-000000000009")
@@ -121,7 +121,7 @@ async def _connect_vonage(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
 
 
 async def _connect_infobip(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
-    """The application's dialog gives the token as ``customData``."""
+    """Connects with the token that the application's dialog has as ``customData``."""
     content_type, _ = choose(_RATES, dialling.codec)
     wire = await open_socket(dialling.socket, headers={})
     given = {"token": dialling.secret, "callId": dialling.call or str(uuid4()), **dialling.parameters}

@@ -1,5 +1,5 @@
-"""``bridge check``: what any Realtime endpoint does, row by row, beside what the protocol says.
+"""The command ``bridge check``: what any Realtime endpoint does, row by row, beside what the protocol says.
 
-A row (``rows``, ``rows_http``) is data: what is sent, what must come, and where that is written. ``runner`` plays each
-row on a connection of its own; every server event that comes on the way is held against ``shapes``.
+A row (in ``rows``) is data: what is sent, what must come, and where that is written. ``runner`` plays each row on a
+connection of its own. Every server event that comes on the way is compared with ``shapes``.
 """

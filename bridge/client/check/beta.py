@@ -1,4 +1,7 @@
-"""A row's words in the beta dialect: it is written in GA's, and only the session and some names are others."""
+"""Translates the events of a row to the beta dialect.
+
+Rows are written in GA's words. Only the session and some names differ in beta.
+"""
 
 from typing import Any
 
@@ -20,12 +23,12 @@ _MODALITIES = {"audio": ["audio", "text"], "text": ["text"]}
 
 
 def kind(name: str) -> str:
-    """Beta's name of a server event."""
+    """Returns beta's name of a server event."""
     return BETA_NAMES.get(name, name)
 
 
 def fields(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Paths and values as beta has them."""
+    """Returns paths and values as beta has them."""
     return dict(_field(path, value) for path, value in wanted.items())
 
 
@@ -40,7 +43,7 @@ def _field(path: str, value: Any) -> tuple[str, Any]:
 
 
 def client_event(event: dict[str, Any]) -> dict[str, Any]:
-    """A client event as beta has it."""
+    """Returns a client event as beta has it."""
     if isinstance(session := event.get("session"), dict):
         return {**event, "session": _flat(session)}
     if isinstance(response := event.get("response"), dict) and "output_modalities" in response:

@@ -1,4 +1,4 @@
-"""``bridge check``: its flags, what it says before and behind the rows, and the files that it writes."""
+"""The command ``bridge check``: its flags, what it shows before and after the rows, and the files that it writes."""
 
 import argparse
 import asyncio
@@ -26,14 +26,14 @@ came. A row passes, fails, or is not supported: the server says itself that it d
 
 The exit code is 0 if no row failed.
 """
-_INTERRUPTED = 130  # as shells count a SIGINT
+_INTERRUPTED = 130  # the exit code that shells give a SIGINT
 _MAX_SPEECH_S = 120.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _GROUPS = tuple(dict.fromkeys(row.group for row in ROWS))
 
 
 def add_check_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``bridge check``."""
+    """Adds the flags of ``bridge check``."""
     parser.usage = "bridge check [URL] [FLAGS]"
     add_where_flags(parser, url_help="server or API root")
     add = parser.add_argument
@@ -64,7 +64,7 @@ def add_check_flags(parser: argparse.ArgumentParser) -> None:
 def run_check(
     arguments: argparse.Namespace, environ: Mapping[str, str], new_runner: Callable[[], asyncio.Runner]
 ) -> int:
-    """Runs the rows that the flags choose; 0 if none failed."""
+    """Runs the rows that the flags choose, and returns the exit code: 0 if none failed."""
     try:
         key = key_of(arguments, environ)
     except CallFailed as failure:
@@ -115,7 +115,7 @@ def _announce(target: CheckTarget, rows: Sequence[Row]) -> str:
 
 
 def _write(arguments: argparse.Namespace, target: CheckTarget, outcomes: Sequence[Outcome]) -> int:
-    """The files that are asked for; 1 if one cannot be written."""
+    """Writes the files that are asked for, and returns the exit code: 1 if one cannot be written."""
     writers = {"json": report.as_json, "junit": report.as_junit, "html": report.as_html}
     try:
         for name, write in writers.items():

@@ -1,4 +1,4 @@
-"""One connection to the server that is checked: what was sent over it, what came, and when."""
+"""One connection to the server that is checked: what was sent over it, what came, and when it came."""
 
 import asyncio
 import json
@@ -27,29 +27,29 @@ _MOST_EVENTS = 20_000
 
 
 class Link:
-    """What both transports have in common: events by the order in which they came."""
+    """The base of links over either transport. It has the events in the order in which they came."""
 
     call_id: str | None = None
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.heard_ms = 0.0
-        """Of sound that is no silence."""
+        """How much sound came that is not silence, in milliseconds."""
         self.close_code: int | None = None
-        """Once the connection has ended; 1006 if it did without a word."""
+        """The close code, once the connection has ended; 1006 if it ended without one."""
         self.bell = Bell()
         self.strays: list[str] = []
-        """What came and was no event."""
+        """Descriptions of what came and was no event."""
         self.is_speaking = False
         self._came_at = monotonic()
 
     @property
     def quiet_s(self) -> float:
-        """Since the last message came."""
+        """The seconds since the last message came."""
         return monotonic() - self._came_at
 
     def take(self, text: str | bytes) -> None:
-        """A message came."""
+        """Takes a message."""
         self._came_at = monotonic()
         try:
             event = json.loads(text)
@@ -64,7 +64,7 @@ class Link:
         self.bell.ring()
 
     def take_sound(self, pcm: bytes) -> None:
-        """Sound came over a track."""
+        """Takes sound that came over a track."""
         if not is_silent(pcm):
             self.heard_ms += len(pcm) / BYTES_PER_MS
             self.bell.ring()
@@ -80,16 +80,16 @@ class Link:
         raise NotImplementedError
 
     async def speak(self, pcm: bytes) -> None:
-        """Speaks in real time, then is silent in real time, until it is cancelled."""
+        """Speaks in real time, and then is silent in real time, until it is cancelled."""
         raise NotImplementedError
 
     async def ping(self) -> None:
-        """Returns when the server has answered a ping."""
+        """Sends a ping, and returns when the server has answered it."""
         raise NotImplementedError
 
 
 class SocketLink(Link):
-    """A WebSocket."""
+    """A link over a WebSocket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class SocketLink(Link):
             self.bell.ring()
 
     async def send(self, message: str | bytes) -> None:
-        """Sends a text or a binary message; on a closed socket, nothing."""
+        """Sends a text or a binary message. If the socket is closed, it does nothing."""
         with suppress(ConnectionClosed):
             await self._socket.send(message)
 
@@ -122,7 +122,7 @@ class SocketLink(Link):
             await self.send(json.dumps({"type": "input_audio_buffer.append", "audio": b64encode(frame).decode()}))
 
     async def ping(self) -> None:
-        """Returns when the pong has come."""
+        """Sends a ping, and returns when the pong has come."""
         await (await self._socket.ping())
 
 
@@ -131,7 +131,7 @@ class _Sink(Protocol):
 
 
 class PeerLink(Link):
-    """A WebRTC peer; it is its line's owner."""
+    """A link over WebRTC. It is the owner of its line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class PeerLink(Link):
 
     @property
     def call_id(self) -> str | None:  # type: ignore[override]
-        """What the server calls the call."""
+        """The server's id of the call."""
         return self.line.call_id
 
     async def send(self, message: str | bytes) -> None:
@@ -147,42 +147,45 @@ class PeerLink(Link):
         self.line.send_text(message if isinstance(message, bytes) else message.encode())
 
     async def speak(self, pcm: bytes) -> None:
-        """Plays the sound, and silence behind it."""
+        """Plays the sound, and then silence."""
         self.is_speaking = True
         try:
             await self.line.speak(pcm, b"")
         finally:
             self.is_speaking = False
 
-    # What the line reports
+    # The line's reports
 
     def receive_event(self, event: dict[str, Any]) -> None:
-        """A server event came."""
+        """Takes a server event."""
         self.take(json.dumps(event))
 
     def receive_audio(self, pcm: bytes) -> None:
-        """The track's sound."""
+        """Takes the track's sound."""
         self.take_sound(pcm)
 
     def speaking(self, spoken_ms: int) -> None:
-        """Nobody wants to know."""
+        """Does nothing, because nobody looks on."""
 
     def spoken(self) -> None:
-        """Nor this."""
+        """Does nothing, because nobody looks on."""
 
     def wants_silence(self) -> bool:
-        """As long as the phrase's turn has not ended."""
+        """Returns whether the turn of the phrase has not ended yet."""
         return self.is_speaking
 
     def line_lost(self, message: str, code: str) -> None:
-        """The call is over."""
+        """Notes that the call is over."""
         self.close_code = 1006
         self.bell.ring()
 
 
 @asynccontextmanager
 async def open_link(target: CheckTarget, tasks: asyncio.TaskGroup) -> AsyncIterator[Link]:
-    """A connection of the target's transport, in its dialect, read in ``tasks``; raises ``CallFailed``."""
+    """Opens a connection of the target's transport, in its dialect, and reads it in ``tasks``.
+
+    Raises ``CallFailed``.
+    """
     if target.transport == "websocket":
         async with open_socket_link(target, tasks) as link:
             yield link
@@ -204,7 +207,7 @@ async def open_socket_link(
     key: str | None = None,
     subprotocols: tuple[str, ...] = (),
 ) -> AsyncIterator[SocketLink]:
-    """A WebSocket to ``url``, or for a session of its own; raises ``CallFailed``."""
+    """Opens a WebSocket to ``url``, or one for a session of its own; raises ``CallFailed``."""
     shown = None if subprotocols and key else (key or target.api_key)
     socket = await open_socket(
         url or target.socket_url(), shown, headers=_without_key(target), subprotocols=subprotocols

@@ -46,23 +46,23 @@ _ERROR_WITHIN_S = 5.0
 _CLOSES_WITHIN_S = 5.0
 _AFTER_AN_ERROR_S = 0.3  # the event that was asked for may still come
 _AFTER_THE_LAST_S = 2.0
-"""If the event is not as it should be, and nothing else comes for so long, no other one is waited for."""
+"""How long to wait for another event, if the one that came is not as it should be."""
 _ABSENT_STATUSES = (403, 404, 405, 501)
-"""With these a server says that it does not do, or does not allow, what an optional row asks for."""
+"""The statuses by which a server says that it does not do, or does not allow, what an optional row asks for."""
 _FORM = "checkboundary"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Mismatch(Exception):
-    """What came is not what should have come; the message is one sentence for a person."""
+    """Says that what came is not what should have come. The message is one sentence for a person."""
 
 
 class NotSupported(Exception):
-    """The server says that it does not do this."""
+    """Says that the server does not do this."""
 
 
 class Player:
-    """One row on one server. ``sent`` and ``links`` tell afterwards what went over the line."""
+    """Plays one row on one server. ``sent`` and ``links`` have afterwards what went over the line."""
 
     def __init__(self, target: CheckTarget, row: Row, phrase: bytes) -> None:
         self.sent: list[str] = []
@@ -72,14 +72,14 @@ class Player:
         self._phrase = phrase
         self._kept: dict[str, Any] = {"model": target.address.model}
         self._mark = 0
-        """Events before it came before the last event was sent."""
+        """The number of events that came before the last event was sent."""
         self._last_id = ""
         self._tasks = asyncio.TaskGroup()
         self._stack = AsyncExitStack()
         self._answer = ""
 
     async def play(self) -> None:
-        """All steps; raises ``Mismatch``, ``NotSupported``, or ``CallFailed`` if no connection could be made."""
+        """Plays all steps; raises ``Mismatch``, ``NotSupported``, or ``CallFailed`` if no connection could be made."""
         try:
             async with self._tasks, self._stack:
                 await self._play()
@@ -211,7 +211,7 @@ class Player:
             self._kept[name] = at(event, path)
 
     def _error(self) -> dict[str, Any] | None:
-        """The error that answers the last event, if one has come."""
+        """Returns the error that answers the last event, if one has come."""
         for event in self._link.events[self._mark :]:
             if event["type"] == "error" and isinstance(event.get("error"), dict):
                 named = event["error"].get("event_id")
@@ -363,7 +363,7 @@ class Player:
         self._stack.push_async_callback(self._drop, call_id)
 
     async def _drop(self, call_id: str) -> None:
-        """Nobody will come to this call."""
+        """Ends a call to which nobody will come."""
         with suppress(CallFailed):
             await self._target.request("POST", self._target.http_url(f"/realtime/calls/{call_id}/hangup"))
 
@@ -424,12 +424,15 @@ class Player:
 
 
 def resolved_path(path: str, kept: dict[str, Any]) -> str:
-    """A path whose ``$name`` segments are what was kept."""
+    """Returns a path in which each segment ``$name`` is replaced by what was kept under that name."""
     return "/".join(str(resolved(part, kept)) for part in path.split("/"))
 
 
 def _once() -> Callable[[], bool]:
-    """True at the second look: lets one change, or a twentieth of a second, pass."""
+    """Returns a function that is true at its second call.
+
+    So whoever waits for it lets one change, or a twentieth of a second, pass.
+    """
     looks = iter((False,))
     return lambda: next(looks, True)
 

@@ -1,4 +1,4 @@
-"""What a check found: a table for the terminal, and files as JSON, JUnit XML and HTML."""
+"""Reports what a check found: as a table for the terminal, and as files in JSON, JUnit XML and HTML."""
 
 import html
 import json
@@ -25,7 +25,7 @@ _WORDS: dict[Verdict, str] = {
 
 
 def line(outcome: Outcome, paint: Painter) -> Iterator[str]:
-    """One row for the terminal, and under one that failed what was wrong."""
+    """Yields the terminal's line for one row, and a second one that says what was wrong, if anything was."""
     style = {"fail": RED, "pass": BOLD}.get(outcome.verdict, DIM)
     yield f"{paint(style, _MARKS[outcome.verdict])} {outcome.id:<44} {paint(DIM, printable(outcome.says))}"
     if outcome.why:
@@ -33,13 +33,13 @@ def line(outcome: Outcome, paint: Painter) -> Iterator[str]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """How many of each, in one sentence."""
+    """Returns one sentence with the number of rows of each verdict."""
     counts = Counter(outcome.verdict for outcome in outcomes)
     return ", ".join(f"{counts[verdict]} {words}" for verdict, words in _WORDS.items() if counts[verdict])
 
 
 def as_json(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
-    """Everything, for programs."""
+    """Returns everything as JSON, for programs."""
     document: dict[str, Any] = {
         **_head(target),
         "summary": dict(Counter(outcome.verdict for outcome in outcomes)),
@@ -49,7 +49,7 @@ def as_json(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
 
 
 def as_junit(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
-    """For CI: a test case for each row."""
+    """Returns JUnit XML for CI, with a test case for each row."""
     counts = Counter(outcome.verdict for outcome in outcomes)
     skipped = counts["not_supported"] + counts["not_run"]
     lines = [
@@ -69,7 +69,7 @@ def as_junit(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
 
 
 def as_html(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
-    """One page that stands alone: what was sent, what was wanted and why, and what came."""
+    """Returns one HTML page without other files: what was sent, what was wanted and why, and what came."""
     rows = "\n".join(_row(outcome) for outcome in outcomes)
     head = _head(target)
     facts = " · ".join(html.escape(f"{name}: {value}") for name, value in head.items())
@@ -103,12 +103,12 @@ def _head(target: CheckTarget) -> dict[str, str]:
 
 
 def _place(target: CheckTarget) -> str:
-    """Without its query, which may hold a key."""
+    """Returns the target's URL without its query, which may hold a key."""
     return target.address.socket.partition("?")[0]
 
 
 def _clean(text: str) -> str:
-    """Without what XML cannot hold."""
+    """Returns the text without the characters that XML cannot hold."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 

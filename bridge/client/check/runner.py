@@ -1,4 +1,4 @@
-"""Runs the rows, one after the other, and says of each how it went."""
+"""Runs the rows, and says of each how it went."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -17,31 +17,34 @@ from bridge.client.check.values import shortened
 __all__ = ["Outcome", "Verdict", "chosen", "run", "speech_s"]
 
 Verdict = Literal["pass", "fail", "not_supported", "not_run"]
-_MOST_SHOWN = 40  # events of a row
+_MOST_SHOWN = 40  # of the events of a row
 _SHAPES_SOURCE = "Realtime API reference, server events; what stock SDKs require"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one row."""
+    """The outcome of one row."""
 
     id: str
     says: str
     source: str
     verdict: Verdict
     why: str = ""
-    """What was wrong, or why it was not run."""
+    """What was wrong, or why the row was not run."""
     sent: list[str] = field(default_factory=list)
     came: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the outcome in a form for JSON."""
         return asdict(self)
 
 
 def chosen(target: CheckTarget, only: Sequence[str] = ()) -> list[Row]:
-    """The rows for the target's dialect and transport; of ``only`` groups or ids, if any are named."""
+    """Returns the rows for the target's dialect and transport.
+
+    If ``only`` names groups or ids, these are the only ones.
+    """
     return [
         row
         for row in ROWS
@@ -53,7 +56,7 @@ def chosen(target: CheckTarget, only: Sequence[str] = ()) -> list[Row]:
 
 
 def speech_s(rows: Iterable[Row]) -> float:
-    """Seconds of speech that the rows cost."""
+    """Returns how many seconds of speech the rows cost."""
     return sum(row.speech_s for row in rows)
 
 
@@ -66,10 +69,10 @@ async def run(
     jobs: int = 1,
     told: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """The outcome of each row, and behind them one for each kind of event that came; ``told`` hears of each at once.
+    """Runs the rows. Returns the outcome of each, and then one for each kind of event that came.
 
-    So many ``jobs`` run at a time. A row that would cost more speech than is left of ``max_speech_s`` is not run.
-    Raises ``CallFailed`` if nothing can be reached at all.
+    ``told`` gets each outcome at once. At most ``jobs`` rows run at a time. A row that would cost more speech than is
+    left of ``max_speech_s`` is not run. Raises ``CallFailed`` if nothing can be reached at all.
     """
     shapes = _Shapes(is_beta=target.is_beta)
     turn = asyncio.Semaphore(jobs)
@@ -127,7 +130,7 @@ async def _played(target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes
 
 
 class _Shapes:
-    """What every event that came, in whatever row, lacked."""
+    """Collects which fields were missing in the events that came, in all rows."""
 
     def __init__(self, *, is_beta: bool) -> None:
         self._is_beta = is_beta
@@ -135,7 +138,7 @@ class _Shapes:
         self._seen: dict[str, int] = {}
 
     def look_at(self, events: Iterable[dict[str, Any]]) -> None:
-        """The events of one connection."""
+        """Looks at the events of one connection."""
         for event in events:
             kind = event["type"]
             self._seen[kind] = self._seen.get(kind, 0) + 1
@@ -143,7 +146,7 @@ class _Shapes:
                 self._flaws[kind] = (found[0], shortened(event, 400))
 
     def outcomes(self) -> list[Outcome]:
-        """One for each kind of event that came."""
+        """Returns one outcome for each kind of event that came."""
         found = []
         for kind, count in sorted(self._seen.items()):
             flaw, shown = self._flaws.get(kind, ("", ""))

@@ -1,4 +1,4 @@
-"""An offer as a browser makes it, and whether an answer fits it."""
+"""Makes an offer as a browser does, and judges whether an answer fits it."""
 
 import secrets
 
@@ -49,7 +49,10 @@ _SECTIONS = ("m=audio", "m=application")
 
 
 def new_offer() -> str:
-    """Chromium's, without candidates: it posts its offer before it has any."""
+    """Returns an offer as Chromium makes it.
+
+    It has no candidates, because Chromium posts its offer before it has any.
+    """
     return _OFFER.format(
         session=secrets.randbelow(2**62),
         ufrag=secrets.token_hex(2),
@@ -59,7 +62,9 @@ def new_offer() -> str:
 
 
 def answer_flaws(answer: str) -> list[str]:
-    """What keeps a browser from connecting with this answer to ``new_offer``, in words (RFC 8829 section 5.3)."""
+    """Returns in words what keeps a browser from connecting with this answer to ``new_offer`` (RFC 8829 section
+    5.3).
+    """
     lines = answer.replace("\r\n", "\n").split("\n")
     starts = [at for at, line in enumerate(lines) if line.startswith("m=")]
     if tuple(lines[at].split(" ")[0] for at in starts) != _SECTIONS:

@@ -1,7 +1,8 @@
 """The fields that every server event must have, in each dialect.
 
-Written from the types of the stock SDKs (``openai.types.realtime``, ``openai.types.beta.realtime``) and what they
-refuse or pass over: an event without them reaches no application. An unknown event is nobody's fault.
+They are taken from the types of the stock SDKs (``openai.types.realtime``, ``openai.types.beta.realtime``) and from
+what these SDKs refuse or ignore: an event without these fields reaches no application. An unknown event is no mistake
+of the server.
 """
 
 from collections.abc import Mapping
@@ -67,7 +68,7 @@ SHAPES: dict[str, Mapping[str, object]] = {
     "response.function_call_arguments.done": {**_CALL, "name": TEXT, "arguments": _STRING},
     "rate_limits.updated": {"rate_limits": _LIST},
 }
-"""By GA's name of the event: each field's path, and what it must be. All have an ``event_id`` beside these."""
+"""For GA's name of each event: the path of each field, and what it must be. Every event also has an ``event_id``."""
 
 BETA_NAMES = {
     "conversation.item.added": "conversation.item.created",
@@ -78,14 +79,14 @@ BETA_NAMES = {
     "response.output_audio.delta": "response.audio.delta",
     "response.output_audio.done": "response.audio.done",
 }
-"""GA's names that are others in beta; ``conversation.item.done`` is not known there."""
+"""GA's names that differ in beta. Beta does not know ``conversation.item.done``."""
 _GA_NAMES = {beta: ga for ga, beta in BETA_NAMES.items()}
 _NO_EVENT_ID = ("input_audio_buffer.dtmf_event_received",)
 _NOT_IN_BETA = {"response.function_call_arguments.done": ("name",)}
 
 
 def flaws(event: dict[str, object], *, is_beta: bool) -> list[str]:
-    """What a server event lacks, in words; an event that is not known here has no flaw but a missing ``event_id``."""
+    """Returns in words what a server event lacks. An event that is not known here lacks at most its ``event_id``."""
     kind = str(event.get("type"))
     found = [] if kind in _NO_EVENT_ID else [mismatch(event, "event_id", ID)]
     name = _GA_NAMES.get(kind, kind) if is_beta else kind

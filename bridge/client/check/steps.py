@@ -1,4 +1,4 @@
-"""What a row is made of: the steps of its play, as data."""
+"""The steps of which a row is made, as data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,27 +31,32 @@ __all__ = [
 Dialect = Literal["ga", "beta"]
 Transport = Literal["websocket", "webrtc"]
 Fields = Mapping[str, Any]
-"""Paths such as ``response.output.0.id``, and what must be there: a value, or one of ``values``. ``$name`` is what an
-earlier step has kept under that name."""
+"""Paths such as ``response.output.0.id``, and what must be there: a value, or one of ``values``.
+
+``$name`` stands for what an earlier step has kept under that name.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A client event; it gets an ``event_id`` if it has none."""
+    """Sends a client event, which gets an ``event_id`` if it has none."""
 
     event: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SendRaw:
-    """A WebSocket message that need not be an event."""
+    """Sends a WebSocket message that need not be an event."""
 
     message: str | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """A server event after the last ``Send`` or ``Speak``, in GA's words; ``keep`` names fields for later steps."""
+    """Expects a server event after the last ``Send`` or ``Speak``.
+
+    The event is in GA's words; ``keep`` names fields for later steps.
+    """
 
     kind: str
     fields: Fields = field(default_factory=dict)
@@ -59,30 +64,30 @@ class Expect:
     within_s: float = 10.0
     on: Literal["call", "side"] = "call"
     unless: str = ""
-    """An event that says, if it comes instead, that the server does not do this."""
+    """The event by which the server says that it does not do this, if it comes instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An ``error`` event that names the last event sent, and after which the session goes on."""
+    """Expects an ``error`` event that names the last event sent, and after which the session goes on."""
 
     codes: tuple[str, ...] = ()
-    """Any of these; empty if none is settled."""
+    """The codes that the error may have; empty if every code is right."""
     param: str | None = None
     names_event: bool = True
-    """The error has the ``event_id`` of the event that it answers."""
+    """Whether the error must have the ``event_id`` of the event that it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Events of these kinds have come since the row began, each for the first time behind the one before it."""
+    """Expects that events of these kinds have come since the row began, in the order of their first times."""
 
     kinds: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """No such event since the last ``Send`` or ``Speak``, for so long from now."""
+    """Expects that no such event has come since the last ``Send`` or ``Speak``, nor comes within this time."""
 
     kind: str
     seconds: float
@@ -90,7 +95,7 @@ class Never:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """The phrase is spoken in real time, and silence behind it until an event of this kind comes."""
+    """Speaks the phrase in real time, and is silent until an event of this kind comes."""
 
     until: str = "input_audio_buffer.speech_stopped"
     within_s: float = 15.0
@@ -98,7 +103,7 @@ class Speak:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """The beginning of the phrase, appended as fast as it goes."""
+    """Appends the beginning of the phrase, as fast as possible."""
 
     milliseconds: int
     codec: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
@@ -106,7 +111,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Hear:
-    """So much sound of the answer has come that is no silence."""
+    """Expects this much sound of the answer that is not silence."""
 
     milliseconds: int
     within_s: float = 15.0
@@ -114,7 +119,7 @@ class Hear:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The server closes the connection, with one of these codes."""
+    """Expects that the server closes the connection, with one of these codes."""
 
     codes: tuple[int, ...]
     within_s: float = 5.0
@@ -122,14 +127,14 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A WebSocket ping is answered."""
+    """Expects that a WebSocket ping is answered."""
 
     within_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request below the API's root, and what its response must be."""
+    """Makes an HTTP request below the API's root, and judges its response."""
 
     method: str
     path: str
@@ -138,17 +143,17 @@ class Request:
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
-    """Another key than the one that was given; ``$name`` for one that was kept."""
+    """A key to use in place of the given one; ``$name`` stands for one that was kept."""
     fields: Fields = field(default_factory=dict)
     has_headers: Mapping[str, str] = field(default_factory=dict)
-    """Of the response: name, and a part of its value in lower case."""
+    """What the response's headers must have: a name, and a part of the value in lower case."""
     keep: Mapping[str, str] = field(default_factory=dict)
     keep_header: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PostOffer:
-    """A browser's offer is posted, raw or in a form; its answer is kept, and so is the call's ``$location``."""
+    """Posts a browser's offer, raw or in a form, and keeps its answer and the call's ``$location``."""
 
     as_form: bool = False
     key: str | None = None
@@ -156,32 +161,35 @@ class PostOffer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerFits:
-    """The answer that was kept fits the offer: section by section, and with all that a peer needs to connect."""
+    """Expects that the answer which was kept fits the offer.
+
+    Each section must fit, with all that a peer needs to connect.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """A WebSocket of this query; ``status`` 101 if it must be opened. It then is the row's connection."""
+    """Opens a WebSocket with this query; if ``status`` is 101 it must open, and then is the row's connection."""
 
     query: Mapping[str, str] | None = None
-    """Instead of the model's."""
+    """The query in place of the one that names the model."""
     key: str | None = None
     status: int = 101
     subprotocols: tuple[str, ...] = ()
     as_subprotocol: bool = False
-    """The key goes as a browser sends it."""
+    """Whether the key is sent as a subprotocol, as a browser sends it."""
     fields: Fields = field(default_factory=dict)
-    """Of the refusal's body."""
+    """What the body of the refusal must have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A second WebSocket is attached to the call by its id."""
+    """Attaches a second WebSocket to the call by its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndCall:
-    """The call is ended over HTTP, and its peer is told."""
+    """Ends the call over HTTP, and expects that its peer is told."""
 
 
 Step = (
@@ -207,31 +215,31 @@ Step = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One thing that a server does or does not."""
+    """One thing that a server does or does not do."""
 
     id: str
     """``group.name``, for ``--only`` and for reports."""
     says: str
     """What is right, in one sentence."""
     source: str
-    """Where that is written."""
+    """Where the protocol says so."""
     steps: tuple[Step, ...]
     transports: tuple[Transport, ...] = ("websocket", "webrtc")
     dialects: tuple[Dialect, ...] = ("ga", "beta")
     opens: bool = True
-    """A connection is made first, and ``session.created`` has come."""
+    """Whether a connection is made first, on which ``session.created`` has come."""
     is_optional: bool = False
-    """A server without it says so, and is none the worse: not supported."""
+    """Whether a server may do without it: one that says so does not fail."""
     needs_key: bool = False
 
     @property
     def group(self) -> str:
-        """What ``--only`` takes."""
+        """The group, which ``--only`` takes."""
         return self.id.partition(".")[0]
 
     @property
     def speech_s(self) -> float:
-        """Seconds of speech that it costs."""
+        """How many seconds of speech the row costs."""
         spoken = sum(PHRASE_S for step in self.steps if isinstance(step, Speak))
         return spoken + sum(step.milliseconds / 1000 for step in self.steps if isinstance(step, Append))
 

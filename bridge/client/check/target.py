@@ -22,7 +22,7 @@ BETA_HEADERS = {"OpenAI-Beta": "realtime=v1"}
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """An HTTP response; ``headers`` by names in lower case, ``json`` is None if the body is no JSON."""
+    """An HTTP response. The names in ``headers`` are in lower case; ``json`` is None if the body is no JSON."""
 
     status: int
     headers: dict[str, str]
@@ -30,7 +30,7 @@ class HttpReply:
 
     @property
     def json(self) -> Any:
-        """The body."""
+        """The body as JSON; None if it is none."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -39,7 +39,7 @@ class HttpReply:
 
 @dataclass(frozen=True, slots=True)
 class CheckTarget:
-    """Where it is, and how it is spoken to."""
+    """Where the server is, and how it is spoken to."""
 
     url: str
     api_key: str | None = field(default=None, repr=False)
@@ -49,20 +49,20 @@ class CheckTarget:
 
     @property
     def address(self) -> Address:
-        """Its endpoints; raises ``CallFailed`` if the URL is none."""
+        """The server's endpoints; raises ``CallFailed`` if the URL is none."""
         return parse_address(self.url, self.model)
 
     @property
     def is_beta(self) -> bool:
-        """It is spoken to in beta's words."""
+        """Whether the server is spoken to in beta's words."""
         return self.dialect == "beta"
 
     def headers(self, key: str | None = None) -> dict[str, str]:
-        """Of every request: the key, and the dialect."""
+        """The headers of every request: the key, and the dialect."""
         return {**authorization(key or self.api_key), **(BETA_HEADERS if self.is_beta else {})}
 
     def socket_url(self, query: Mapping[str, str] | None = None) -> str:
-        """A WebSocket's URL: with the model, or with another query in its place."""
+        """Returns the URL for a WebSocket, with the model in its query, or with another query in place of it."""
         if query is None:
             return self.address.socket
         parts = urlsplit(self.address.socket)
@@ -70,7 +70,7 @@ class CheckTarget:
         return urlunsplit(parts._replace(query=urlencode([*rest, *query.items()])))
 
     def http_url(self, path: str) -> str:
-        """A path below the API's root; the model goes with an offer alone."""
+        """Returns the URL for a path below the API's root. Only an offer's URL has the model."""
         parts = urlsplit(self.address.calls)
         query = [(name, value) for name, value in parse_qsl(parts.query) if name != "model"]
         root = parts.path.removesuffix("/realtime/calls")
@@ -85,7 +85,10 @@ class CheckTarget:
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> HttpReply:
-        """One request; whatever its status is. Raises ``CallFailed`` if there is no response."""
+        """Makes one request, and returns the response, whatever its status is.
+
+        Raises ``CallFailed`` if there is none.
+        """
         request = urllib.request.Request(
             url, data=body, method=method, headers={**self.headers(key), **dict(headers or {})}
         )

@@ -1,4 +1,4 @@
-"""What a field of an event must be: a value, or one of these, which say in words what they want."""
+"""What a field of an event must be: a value, or one of these objects, which say in words what they want."""
 
 import json
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A field that must pass a check; ``words`` say which."""
+    """Wants a field that passes a check; ``words`` say which."""
 
     words: str
     kind: type | tuple[type, ...] = object
     is_empty_fine: bool = True
 
     def fits(self, value: Any) -> bool:
-        """Whether ``value`` is what is wanted; a boolean is no number."""
+        """Returns whether ``value`` is what is wanted. A boolean does not count as a number."""
         if isinstance(value, bool) and self.kind is not object:
             return False
         return isinstance(value, self.kind) and (self.is_empty_fine or bool(value))
@@ -26,7 +26,7 @@ class Want:
 
 class _JsonText(Want):
     def fits(self, value: Any) -> bool:
-        """Whether ``value`` is the text of a JSON object."""
+        """Returns whether ``value`` is the text of a JSON object."""
         try:
             return isinstance(json.loads(value), dict)
         except (TypeError, ValueError):
@@ -35,14 +35,14 @@ class _JsonText(Want):
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of several values."""
+    """Wants one of several values."""
 
     values: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Not there, or null."""
+    """Wants a field that is missing, or null."""
 
 
 ANY = Want("there, and not null")
@@ -53,7 +53,7 @@ JSON_TEXT: Want = _JsonText("the text of a JSON object", str)
 
 
 def at(event: Any, path: str) -> Any:
-    """The value at a path such as ``response.output.0.id``; a private mark if there is none."""
+    """Returns the value at a path such as ``response.output.0.id``; a private mark if there is none."""
     value = event
     for name in path.split("."):
         if isinstance(value, dict) and name in value:
@@ -66,7 +66,7 @@ def at(event: Any, path: str) -> Any:
 
 
 def mismatch(event: Any, path: str, wanted: Any) -> str:
-    """What is wrong with the field at ``path``, in words; empty if nothing is."""
+    """Returns in words what is wrong with the field at ``path``; empty if nothing is."""
     value = at(event, path)
     shown = "is not there" if value is _MISSING else f"is {shortened(value)}"
     match wanted:
@@ -87,7 +87,7 @@ def mismatch(event: Any, path: str, wanted: Any) -> str:
 
 
 def shortened(value: Any, most: int = 120) -> str:
-    """A value as JSON, on one line, cut."""
+    """Returns a value as JSON on one line, cut to a length."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -96,7 +96,7 @@ def shortened(value: Any, most: int = 120) -> str:
 
 
 def resolved(value: Any, kept: dict[str, Any]) -> Any:
-    """``value`` with every text ``$name`` replaced by what was kept under that name."""
+    """Returns ``value`` with every text ``$name`` replaced by what was kept under that name."""
     match value:
         case str() if value.startswith("$"):
             return kept.get(value[1:], value)

@@ -1,4 +1,4 @@
-"""The words that rows share: events that are often sent, and where the protocol is written."""
+"""What rows share: events that are often sent, and where the protocol is written."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rows of what is wrong with an event."""
+"""Rows about events with mistakes."""
 
 from bridge.client.check.rows.common import SERVER, update
 from bridge.client.check.steps import Expect, Refused, Row, Send, SendRaw

@@ -1,4 +1,4 @@
-"""Rows of HTTP: keys, offers, their answers, and who may connect."""
+"""Rows about HTTP: keys, offers, their answers, and who may connect."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _MINTED = Request(
 
 
 def _row(*, over: Transport = "websocket", dialects: tuple[Dialect, ...] = ("ga",), **more: Any) -> Row:
-    """A row that makes its own connections, if any; asked once, in the runs of one transport."""
+    """Returns a row that makes its own connections, if it needs any. It runs for one transport only."""
     return Row(transports=(over,), dialects=dialects, opens=False, **more)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the items of a conversation."""
+"""Rows about the items of a conversation."""
 
 from bridge.client.check.rows.common import ASKED, CLIENT, REFERENCE, SERVER, say
 from bridge.client.check.steps import Expect, Order, Refused, Row, Send

@@ -1,4 +1,4 @@
-"""Rows of sizes and pings."""
+"""Rows about sizes and pings."""
 
 from bridge.client.check.rows.common import CLIENT, MANUAL, update
 from bridge.client.check.steps import Expect, Ping, Row, Send, SendRaw

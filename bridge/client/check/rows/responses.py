@@ -1,4 +1,4 @@
-"""Rows of answers."""
+"""Rows about answers."""
 
 from bridge.client.check.rows.common import (
     ASKED,

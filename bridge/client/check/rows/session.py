@@ -1,4 +1,4 @@
-"""Rows of the session and its settings."""
+"""Rows about the session and its settings."""
 
 from bridge.client.check.rows.common import CLIENT, FUNCTION, GUIDE, REFERENCE, SERVER, input_settings, update
 from bridge.client.check.steps import Expect, Refused, Row, Send

@@ -1,4 +1,4 @@
-"""Rows of spoken turns."""
+"""Rows about spoken turns."""
 
 from bridge.client.check.rows.common import (
     CLIENT,

@@ -1,4 +1,4 @@
-"""Rows of what is particular about WebRTC."""
+"""Rows about what only WebRTC has."""
 
 from bridge.client.check.rows.common import CLIENT, GUIDE, REFERENCE, SPOKEN, update
 from bridge.client.check.steps import Attach, EndCall, Expect, Never, Order, Row, Send
