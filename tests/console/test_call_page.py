@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from bridge.daemon import Daemon
 from bridge.wire import server_events as server
@@ -40,6 +40,25 @@ async def test_the_state_says_whether_the_caller_is_heard(daemon: Daemon) -> Non
         await expect(state).to_have_text("closed: the other side ended the call (ended: hangup)", timeout=_LIMIT_MS)
         await expect(page.locator("#talk")).to_be_enabled()
         assert await complaints(page) == []
+
+
+async def test_a_page_of_which_a_part_did_not_come_is_loaded_again(daemon: Daemon) -> None:
+    """Once; if it does not come then either, the page says so and does not pretend to ask the server."""
+    async with opened_page("about:blank", refusals=["ERR_FAILED"]) as page:
+        fetched: list[str] = []
+
+        async def lose(route: Route) -> None:
+            fetched.append(route.request.url)
+            await (route.abort() if len(fetched) != 2 else route.continue_())
+
+        await page.route("**/charts.js", lose)
+        await page.goto(daemon.url)
+        await expect(page.locator("#server")).to_have_text("ready", timeout=_LIMIT_MS)
+        assert len(fetched) == 2
+        await page.goto("about:blank")
+        await page.goto(daemon.url)
+        await expect(page.locator("#server")).to_contain_text("a part of this page did not come", timeout=_LIMIT_MS)
+        assert len(fetched) == 4
 
 
 async def test_the_microphone_may_be_left_out(daemon: Daemon) -> None:

@@ -32,8 +32,8 @@ async def test_both_sides_are_heard_and_read(daemon: Daemon, short_pcm: bytes) -
         caller_meter = expect(page.locator("#listening-caller"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(caller.speak(short_pcm))
-            await caller_meter.to_have_attribute("data-level", _SOUNDING, timeout=_LIMIT_MS)
-        await expect(page.locator("#listening-answer")).to_have_attribute("data-level", _SOUNDING, timeout=_LIMIT_MS)
+            await caller_meter.to_have_attribute("data-loudest", _SOUNDING, timeout=_LIMIT_MS)
+        await expect(page.locator("#listening-answer")).to_have_attribute("data-loudest", _SOUNDING, timeout=_LIMIT_MS)
         turns = page.locator("#listening-turns .turn")
         await expect(turns.first).to_contain_text("spoke", timeout=_LIMIT_MS)
         await expect(turns.last).to_contain_text("your own words", timeout=_LIMIT_MS)

@@ -105,7 +105,7 @@ async def test_console_talks_and_hears(daemon: Daemon, page: Page) -> None:
         "output_audio_buffer.started",
     ):
         await expect(page.locator(f'#events .event[data-type="{kind}"]').first).to_be_attached(timeout=_ANSWER_LIMIT_MS)
-    await expect(page.locator("#meter-answer")).to_have_attribute("data-level", _SOUNDING)
+    await expect(page.locator("#meter-answer")).to_have_attribute("data-loudest", _SOUNDING)
     await expect(page.locator('#events .event[data-type="output_audio_buffer.stopped"]')).to_be_attached(
         timeout=_ANSWER_LIMIT_MS
     )

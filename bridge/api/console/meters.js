@@ -71,6 +71,7 @@ class Meter {
     this.#analyser.fftSize = this.#samples.length;
     this.#source = source;
     this.#source.connect(this.#analyser);
+    this.#root.dataset.loudest = "0";
   }
 
   detach() {
@@ -93,6 +94,7 @@ class Meter {
     if (this.#levels.length > HISTORY) this.#levels.splice(0, this.#levels.length - HISTORY);
     if (this.#ticks++ % 4 === 0) this.#show(decibel);
     this.#root.dataset.level = this.#level.toFixed(3);
+    this.#root.dataset.loudest = Math.max(this.#level, Number(this.#root.dataset.loudest)).toFixed(3); // for who looks late
     this.#draw();
   }
 
