@@ -6,28 +6,28 @@
     │  ├─ BadOffer               400: not an offer that a call can be made of
     │  ├─ BadRequest             400: a query, header or body that does not fit
     │  ├─ Unauthorized           401
-    │  ├─ Forbidden              403: known, but not allowed
+    │  ├─ Forbidden              403: the key is known, but does not allow this
     │  ├─ UnknownCall            404
     │  ├─ UnknownModel           404
     │  ├─ NotAcceptable          406: the answer is of a kind that the client does not take
-    │  ├─ ResumeGap              410: what a listener wants to go on from is kept no more
+    │  ├─ ResumeGap              410: the event behind which a listener wants to go on is no longer kept
     │  ├─ NotTheState            412: what the request is about has changed since (If-Match)
-    │  ├─ NotTheMediaType        415: the body is of another kind than is taken here
+    │  ├─ NotTheMediaType        415: the body is of a kind that is not taken here
     │  ├─ NoCondition            428: the request has to say which state it is about (If-Match)
-    │  ├─ NotImplementedHere      501: part of the protocol, and no part of this server
+    │  ├─ NotImplementedHere      501: the protocol has it, and this server does not
     │  ├─ BadEvent               one client event; answered by an ``error`` event, the session lives on
     │  └─ OverLimit              429
-    ├─ Draining                  503: the daemon takes no new calls
-    ├─ Overloaded                503: it takes none for now
-    ├─ CannotCheck               503: what must be looked up is kept elsewhere, and cannot be asked for now
+    ├─ Draining                  503: the daemon is about to stop, and takes no new calls
+    ├─ Overloaded                503: the daemon takes no new calls for now
+    ├─ CannotCheck               503: what must be looked up is kept elsewhere, and cannot be reached now
     ├─ PeerError                 the WebRTC side of one call
     │  ├─ PeerNotConnected       the offer's peer never came
-    │  └─ PeerLost               it came, and went silent
-    ├─ MediaError                counted and concealed, never ends a call
-    └─ UpstreamError             the answering side of one call; ``is_transient`` where trying again may help
+    │  └─ PeerLost               the peer came, and went silent
+    ├─ MediaError                it is counted and concealed, and never ends a call
+    └─ UpstreamError             the answering side of one call; ``is_transient`` if trying again may help
 
-An instance carries ``message``, and ``param`` where one field is to blame. ``error_body`` is the one place that
-turns any of them into OpenAI's error object.
+An error has a ``message``, and a ``param`` if one field is to blame. ``error_body`` is the one place that turns an
+error into OpenAI's error object.
 """
 
 from typing import Any, ClassVar

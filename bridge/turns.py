@@ -33,7 +33,7 @@ class Share:
         self._at = 0.0
 
     def take(self, seconds: float, now: float) -> None:
-        """Counts that so many seconds were taken until ``now``."""
+        """Counts that this many seconds were taken until ``now``."""
         self._level_s = max(0.0, self._level_s - self._share * (now - self._at)) + seconds
         self._at = now
         if self._of is not None:

@@ -2,9 +2,9 @@
 
 from bridge.client import Call, Plan
 call = Call(Plan("http://127.0.0.1:8080", pcm=pcm))
-summary = await call.run()      # figures; the answer's sound is in call.answer.pcm
+summary = await call.run()      # the figures; the answer's sound is in call.answer.pcm
 
-These names are imported when they are asked for: a list of calls needs no sound and no WebRTC, and should show at once.
+A name is imported when it is first used: a list of calls needs no sound and no WebRTC, and should show at once.
 """
 
 from importlib import import_module

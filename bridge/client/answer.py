@@ -1,11 +1,12 @@
-"""What comes back in a call: follows its events and its sound to the moment where the answer is complete.
+"""The answer in a call: follows the call's events and its sound until the answer is complete.
 
     waiting ──response.created──▶ being made ──response.done──▶ being heard ──▶ complete
        ▲                              │ cancelled: the caller went on speaking
        └──────────────────────────────┘
 
 Over a WebSocket ``response.done`` is the end. Over WebRTC the server plays the answer and says when: the end is
-``output_audio_buffer.stopped``, or a second of silence with servers that never say it. Takes ``now``, never waits.
+``output_audio_buffer.stopped``, or a second of silence with servers that never say it. Every method that needs
+the time gets it as ``now``. Nothing here waits.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@
 | 4 | 4 | sequence of the track's messages, counting up without a gap |
 | 8 | 8 | timestamp of the first sample: samples of the track before it, at that rate, since the call began |
 
-Numbers are unsigned and big-endian. Control events go on being JSON text. A header of Opus with nothing behind it marks
+Numbers are unsigned and big-endian. Control events are still JSON text. A header of Opus without sound marks
 packets that were lost, up to the next timestamp.
 """
 

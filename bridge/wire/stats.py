@@ -46,7 +46,7 @@ WEBSOCKET = Transport("websocket")
 
 
 class CallState(StrEnum):
-    """Where a call is in its life."""
+    """The state that a call is in."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -121,7 +121,7 @@ class Framing(StrEnum):
 
 
 class RecordingState(StrEnum):
-    """Where a recording is in its life."""
+    """The state that a recording is in."""
 
     RECORDING = "recording"
     FINISHING = "finishing"

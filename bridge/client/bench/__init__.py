@@ -1,10 +1,10 @@
-"""``bridge bench``: many calls at once to any Realtime server, and how it bore them.
+"""The command ``bridge bench``: makes many calls at once to any Realtime server, and measures how it bears them.
 
 from bridge.client import Plan
 from bridge.client.bench import Bench, Load
 bench = Bench(Plan("http://127.0.0.1:8080", pcm=pcm), Load(calls=20))
 await bench.run()
-report = bench.report()         # figures; ``bench.records`` has each call's
+report = bench.report()         # the figures; those of each call are in ``bench.records``
 """
 
 from bridge.client.bench.load import Bench, Load
