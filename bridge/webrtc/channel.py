@@ -27,7 +27,7 @@ class _TooLarge(BridgeError):
 class EventChannel:
     """A peer's channel for events: what comes over it goes to the leg's owner, and the owner gets its sink.
 
-    ``hang_up`` is called when it is closed, ``on_failure`` gets what the owner raises.
+    ``hang_up`` is called when the channel is closed, ``on_failure`` gets what the owner raises.
     """
 
     def __init__(
@@ -45,9 +45,10 @@ class EventChannel:
         self._on_failure = on_failure
 
     def take(self, channel: RTCDataChannel, *, max_message_bytes: int) -> None:
-        """A data channel is open. The first one carries the events, whatever it is called, unless ``oai-events`` comes.
+        """Takes a data channel that is open.
 
-        A channel that opens late on the same stream is another one that takes its place.
+        The first one carries the events, whatever it is called, unless ``oai-events`` comes. A channel that opens late
+        on the same stream is another one, which takes the place of the first.
         """
         before = self._channel
         is_replaced = before is not None and (before.negotiated and before.id == channel.id)
@@ -80,10 +81,10 @@ class EventChannel:
 
 
 class ChannelSink:
-    """Events to the peer.
+    """Sends events to the peer.
 
-    An event over the peer's message limit goes without the sound in it; if that does not help, an error that says so
-    goes in its place. A message cannot be split: the protocol knows no parts.
+    An event that is longer than the peer's message limit is sent without the sound in it. If that does not help, an
+    error that says so is sent in its place. A message cannot be split, because the protocol has no parts.
     """
 
     def __init__(self, channel: RTCDataChannel, hang_up: Callable[[str], None], *, max_message_bytes: int) -> None:
@@ -99,7 +100,7 @@ class ChannelSink:
         self._owner = owner
 
     def send(self, message: EncodedMessage) -> None:
-        """Takes a message; while the channel is not open it is lost, as the peer is."""
+        """Takes a message; a message is lost if the channel is not open."""
         channel = self._channel
         if channel.readyState != "open":
             return
@@ -115,12 +116,12 @@ class ChannelSink:
             self._owner.pause()
 
     def close(self, code: int, reason: str) -> None:
-        """Ends the call: a peer that takes no events would otherwise stay on without them."""
+        """Ends the call, because a peer that takes no events would otherwise stay on without them."""
         self._hang_up("slow_consumer" if code == _OVERLOADED else reason)
 
     @property
     def buffered_bytes(self) -> int:
-        """What SCTP has not taken yet."""
+        """The number of bytes that SCTP has not taken yet."""
         return int(self._channel.bufferedAmount)
 
     def _has_room(self) -> None:
@@ -138,7 +139,7 @@ class ChannelSink:
 
 
 def _without_audio(text: bytes) -> bytes:
-    """An event whose item's content parts have lost their ``audio``."""
+    """Returns an event without the ``audio`` of its item's content parts."""
     try:
         event = msgspec.json.decode(text)
     except msgspec.DecodeError:

@@ -16,7 +16,7 @@ from bridge.webrtc.sdp import OFFERED_OPUS, DtlsRole, Offer, OfferParameters, Se
 __all__ = ["dial"]
 
 Signal = Callable[[str], Awaitable[bytes]]
-"""Takes our offer to the other side and brings its answer."""
+"""Takes our offer to the other side and returns its answer."""
 
 
 @asynccontextmanager
@@ -30,9 +30,10 @@ async def dial(
     ice_servers: IceServers | None = None,
     context: CallContext | None = None,
 ) -> AsyncIterator[Peer]:
-    """Offers, takes the answer and runs the peer; leaving the block hangs up. Raises ``BadOffer`` or ``PeerError``.
+    """Makes an offer, takes the answer and runs the peer; leaving the block hangs up.
 
-    ``is_microphone``: our sound never pauses, silence is sent as well. ``context``: of the call for which is dialled.
+    Raises ``BadOffer`` or ``PeerError``. With ``is_microphone`` our sound never pauses: silence is sent as well.
+    ``context`` is that of the call for which we dial.
     """
     ice = IceFull(ice_servers)
     peer = Peer(
@@ -70,7 +71,7 @@ async def dial(
 
 
 async def _carry(ice: IceFull, peer: Peer, answer: Offer) -> None:
-    """Connects the agent; if it fails, so does the peer."""
+    """Connects the agent; if that fails, the peer fails too."""
     try:
         await ice.connect(answer.ice_ufrag, answer.ice_pwd, answer.candidates)
     except PeerError as error:

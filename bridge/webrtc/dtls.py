@@ -38,15 +38,17 @@ from bridge.webrtc.sdp import DtlsRole, Fingerprint, Offer
 __all__ = ["WINDOW_BYTES", "SecureTransport", "SrtpError", "SrtpKeys", "is_well_formed", "new_certificate"]
 
 WINDOW_BYTES = 512 * 1024
-"""What we let an association's peer have on its way to us, and so the most that is held of unfinished messages; twice
-what we announce as the largest one."""
+"""How much an association's peer may have on its way to us, and so the most that is held of unfinished messages.
+
+It is twice what we announce as the longest message.
+"""
 _MAX_MESSAGE_BYTES = 262_144 + 1200
-_MAX_STREAMS = 64  # at a time, whatever their ids
+_MAX_STREAMS = 64  # open at a time, whatever their ids
 _MAX_PIECES = 1024  # of one message; each costs more than the one before
 _MAX_MISORDERED = 512
-_MAX_BAD_PACKETS = 100  # of one association; a broken middlebox makes a few, an attacker many
+_MAX_BAD_PACKETS = 100  # in one association; a broken middlebox makes a few, an attacker many
 _ANNOUNCED_WITHIN_S = 1.0  # some round trips after SCTP's own
-_CHANNELS_CLOSE_WITHIN_S = 0.5  # a peer that is there takes a round trip; one that is gone is not worth more
+_CHANNELS_CLOSE_WITHIN_S = 0.5  # a peer that is there takes a round trip; for one that is gone we do not wait longer
 _OPEN = bytes([sctp.DATA_CHANNEL_OPEN])
 _RTO_INITIAL_S, _RTO_MIN_S = 0.5, 0.2  # aiortc's 3 s and 1 s make a lost INIT cost seconds
 
@@ -54,7 +56,7 @@ _PARAMETER_OFFSETS = {1: 16, 2: 16, 4: 0, 5: 0, 6: 0, 9: 0, 130: 0}
 """Where the parameters of a chunk type begin in its body (RFC 9260 section 3.3, RFC 6525 section 3.1)."""
 _SACK, _FORWARD_TSN = 3, 192
 _LEAST_BODY_BYTES = {0: 13, 1: 16, 2: 16, 3: 12, 7: 4, _FORWARD_TSN: 4}
-"""Of a chunk type; a DATA chunk carries at least one byte (RFC 9260 section 3.3.1)."""
+"""The shortest body of each chunk type; a DATA chunk carries at least one byte (RFC 9260 section 3.3.1)."""
 
 OnChannel = Callable[[RTCDataChannel], None]
 
@@ -67,19 +69,20 @@ class SrtpKeys(NamedTuple):
     unprotect: Callable[[bytes], bytes]
     unprotect_rtcp: Callable[[bytes], bytes]
     forget_stream: Callable[[int], None]
-    """Lets go of what is kept of one of the peer's streams, by its SSRC."""
+    """Drops the state of one of the peer's streams, by its SSRC."""
 
 
 def new_certificate() -> RTCCertificate:
-    """A self-signed certificate for this process."""
+    """Makes a self-signed certificate for this process."""
     return RTCCertificate.generateCertificate()
 
 
 class SecureTransport:
     """DTLS over an ICE agent, the SRTP sessions keyed by it, and SCTP inside it.
 
-    ``on_channel`` gets each data channel that is open, ``on_closed`` is called when the peer closes, ``on_abuse`` when
-    it did what no peer does, with what that was, ``on_life`` whenever something came that only the peer can have sent.
+    ``on_channel`` gets each data channel that is open. ``on_closed`` is called when the peer closes. ``on_abuse`` is
+    called with a word for what the peer did, if no honest peer does it. ``on_life`` is called whenever something came
+    that only the peer can have sent.
     """
 
     def __init__(
@@ -103,12 +106,12 @@ class SecureTransport:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Ours, for the answer."""
+        """Our certificate's fingerprint, for the answer."""
         found = {f.algorithm: f.value for f in self._certificate.getFingerprints()}
         return Fingerprint("sha-256", found["sha-256"])
 
     async def start(self, remote: Offer, *, role: DtlsRole, open_channel: str | None = None) -> None:
-        """Handshakes in its ``role``, checks the peer's certificate, then starts SCTP if it is there.
+        """Does the handshake in its ``role``, checks the peer's certificate, then starts SCTP if it is there.
 
         ``open_channel`` is the label of a data channel to open from our side.
         """
@@ -130,7 +133,7 @@ class SecureTransport:
             await self._sctp.start(sctp.RTCSctpCapabilities(remote.max_message_bytes), remote.sctp_port)
 
     def srtp_keys(self) -> SrtpKeys:
-        """SRTP under the keys that the handshake has brought."""
+        """Returns SRTP under the keys that the handshake has brought."""
         ours: SrtpSession = self._dtls._tx_srtp
         theirs: SrtpSession = self._dtls._rx_srtp
         return SrtpKeys(ours.protect, ours.protect_rtcp, theirs.unprotect, theirs.unprotect_rtcp, theirs.remove_stream)
@@ -150,9 +153,9 @@ class SecureTransport:
 
 
 class _Dtls(RTCDtlsTransport):
-    """A transport to which sending after the end is nothing: late SCTP timers would raise with nobody to catch it.
+    """A transport that ignores what is sent after its end: late SCTP timers would raise with nobody to catch it.
 
-    The end is the goodbye; that the state says so comes some turns of the loop later.
+    It ends with the goodbye; the state says so some turns of the loop later.
     """
 
     async def _send_data(self, data: bytes) -> None:
@@ -161,11 +164,11 @@ class _Dtls(RTCDtlsTransport):
 
 
 class _Sctp(RTCSctpTransport):
-    """SCTP that survives its peer, and finds the channels that it does not announce.
+    """SCTP that survives a faulty peer, and finds the channels that the peer does not announce.
 
-    A channel that was agreed on by its id alone (``negotiated``) is used without a word of DCEP: it is there from its
+    A channel that was agreed on by its id alone (``negotiated``) is used without a word of DCEP. It is there from its
     first message on, or has the id 0 if the association was quiet for a while (RFC 8832 section 6, RFC 8831 section
-    6.5). A message on a channel of ours says as much as the peer's ACK that is still on its way.
+    6.5). If a message comes on a channel of ours, that counts as the peer's ACK, which is still on its way.
     """
 
     def __init__(
@@ -187,19 +190,19 @@ class _Sctp(RTCSctpTransport):
         self._advertised_rwnd = WINDOW_BYTES
 
     def expect_channel(self) -> None:
-        """From now on a channel of the peer's is waited for, announced or not."""
+        """From now on waits for a channel of the peer's, announced or not."""
         self._is_expecting = True
 
     def expect_no_channel(self) -> None:
-        """The association is about to end."""
+        """Waits for no channel any more, because the association is about to end."""
         self._is_expecting = False
         if self._quiet is not None:
             self._quiet.cancel()
 
     async def close_channels(self) -> None:
-        """Resets the streams of all open channels (RFC 8831 section 6.7), and lets the peer do so for a moment.
+        """Resets the streams of all open channels (RFC 8831 section 6.7), and gives the peer a moment to do so too.
 
-        Some stacks, GStreamer's for one, tell their program of no other end, or call an association's end an error.
+        Some stacks, such as GStreamer's, tell their program of no other end, or call an association's end an error.
         """
         if self.transport.state != "connected":
             return
@@ -220,7 +223,7 @@ class _Sctp(RTCSctpTransport):
             self._quiet = asyncio.get_running_loop().call_later(_ANNOUNCED_WITHIN_S, self._open_unannounced, 0)
 
     def _open_unannounced(self, stream_id: int) -> None:
-        """The channel that the peer has without a word."""
+        """Opens the channel that the peer uses without having announced it."""
         if not self._is_expecting or self._data_channels or self._association_state != self.State.ESTABLISHED:
             return
         parameters = RTCDataChannelParameters(negotiated=True, id=stream_id)
@@ -256,7 +259,7 @@ class _Sctp(RTCSctpTransport):
             return
         await super()._receive_data_chunk(chunk)
         # If nothing is missing, all that is held is one message: its pieces have consecutive TSNs (section 6.9). If
-        # something is, there may be as much besides as our window takes; what fills the gaps is in it as well.
+        # something is missing, as much again as our window may be held; what fills the gaps is counted in it as well.
         is_missing = bool(self._sack_misordered)
         max_bytes = _MAX_MESSAGE_BYTES + WINDOW_BYTES * is_missing
         max_pieces = _MAX_PIECES + _MAX_PIECES * is_missing
@@ -265,7 +268,7 @@ class _Sctp(RTCSctpTransport):
             self._end_over_limit("unfinished messages")
 
     def _is_full(self, stream: sctp.InboundStream | None) -> bool:
-        """Whether no more is held of what came too early; what is missing fits in any case."""
+        """Whether nothing more may be held of what came too early; what is missing fits in any case."""
         return (
             self._advertised_rwnd <= 0
             or len(self._sack_misordered) >= _MAX_MISORDERED
@@ -274,7 +277,7 @@ class _Sctp(RTCSctpTransport):
         )
 
     def _has_room_for(self, stream_ids: set[int]) -> bool:
-        """Whether these streams may be held beside those that are; else the association ends."""
+        """Whether these streams may be held beside those that are; if not, the association ends."""
         if len(self._inbound_streams.keys() | stream_ids) <= _MAX_STREAMS:
             return True
         self._end_over_limit("streams")
@@ -297,11 +300,14 @@ class _Sctp(RTCSctpTransport):
                 del self._data_channels[stream_id]  # it was announced after all, late
                 channel.remove_all_listeners()
             await super()._receive(stream_id, pp_id, data)
-        except Exception as error:  # this message's fault, not that of those behind it
+        except Exception as error:  # only this message is at fault, not those behind it
             self._fault(f"sctp_{type(error).__name__}")
 
     def _data_channel_close(self, channel: RTCDataChannel) -> None:
-        """A peer that resets its stream has closed the channel: if it is gone then, it never answers our own reset."""
+        """Closes a channel whose stream the peer has reset.
+
+        If the peer is gone then, it never answers our own reset.
+        """
         super()._data_channel_close(channel)
         channel.emit("closing")
 
@@ -324,9 +330,9 @@ class _Sctp(RTCSctpTransport):
 
 
 def is_well_formed(packet: bytes, *, outstanding: int) -> bool:
-    """Whether chunk and parameter lengths make sense, and a SACK speaks of nothing twice or that was never sent.
+    """Whether chunk and parameter lengths make sense, and a SACK names nothing twice or that was never sent.
 
-    ``outstanding`` is how many chunks of ours wait to be acknowledged. RFC 9260 sections 3.2, 3.2.1 and 3.3.4.
+    ``outstanding`` is how many chunks of ours wait to be acknowledged. See RFC 9260 sections 3.2, 3.2.1 and 3.3.4.
     """
     at = sctp.SCTP_COMMON_HEADER_LENGTH
     end = len(packet)

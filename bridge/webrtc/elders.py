@@ -1,9 +1,9 @@
 """Datagrams between the processes that share a UDP socket while one takes over from another.
 
-A socket has one reader, and that is the newest process. A datagram that it does not know, by address, by user fragment
-or by SSRC, may belong to a call of an older process: it is passed on to each of them over a line of its own, with the
-address that it came from. An older process answers by the shared socket itself. What a line has no room for is lost
-and counted, as in a network.
+A socket has one reader, which is the newest process. A datagram that it does not know, by address, by user fragment or
+by SSRC, may belong to a call of an older process. So it is passed on to each of them over a line of its own, with the
+address that it came from. An older process answers over the shared socket itself. If a line has no room for a datagram,
+that is lost and counted, as in a network.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Elders:
         self._heads: dict[Address, bytes] = {}
 
     def pass_on(self, datagram: bytes, address: Address) -> bool:
-        """Hands a datagram to all of them; False if no older process is left."""
+        """Hands a datagram to all older processes; False if none is left."""
         if not self.lines or len(datagram) > MAX_DATAGRAM_BYTES:
             return False
         head = self._heads.get(address)
@@ -50,14 +50,14 @@ class Elders:
         return bool(self.lines)
 
     def close(self) -> None:
-        """Nothing more is passed on."""
+        """Closes the lines: nothing more is passed on."""
         for line in self.lines:
             line.close()
         self.lines.clear()
 
 
 class ElderInlet:
-    """An older process's end of its line: what comes there goes to ``mux`` as if the socket had brought it."""
+    """An older process's end of its line: it hands what comes there to ``mux`` as if the socket had brought it."""
 
     def __init__(self, line: socket.socket, mux: asyncio.DatagramProtocol) -> None:
         self._line = line
@@ -68,7 +68,7 @@ class ElderInlet:
 
     @classmethod
     def new(cls, mux: asyncio.DatagramProtocol) -> "tuple[ElderInlet, socket.socket]":
-        """One, and the end for the process that reads the socket from now on."""
+        """Makes an inlet, and the end for the process that reads the socket from now on."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setblocking(False)
@@ -77,7 +77,7 @@ class ElderInlet:
         return cls(ours, mux), theirs
 
     def close(self) -> None:
-        """Takes no more; may be called twice."""
+        """Closes the inlet, which takes no more; may be called twice."""
         if self._line.fileno() >= 0:
             self._loop.remove_reader(self._line.fileno())
             self._line.close()
@@ -90,7 +90,7 @@ class ElderInlet:
                 return
             except OSError:
                 message = b""
-            if not message:  # nobody has the other end any more
+            if not message:  # the other end is closed
                 self.close()
                 return
             head, _, datagram = message.partition(b"\n")

@@ -31,7 +31,7 @@ _log = get_logger("webrtc")
 
 
 class Endpoint:
-    """Takes offers, runs their peers. ``async with`` binds the socket and closes every peer at the end."""
+    """Takes offers, and runs their peers. ``async with`` binds the socket, and closes every peer at the end."""
 
     def __init__(
         self,
@@ -48,12 +48,14 @@ class Endpoint:
         ports: Ports | None = None,
         is_held: bool = False,
     ) -> None:
-        """``tcp_port`` is a port of media's own. What listens on ``shared_tcp_port`` is somebody else, who hands
-        connections of media over to ``new_tcp_line``. ``is_held``: another process reads UDP until ``begin`` is called.
+        """``tcp_port`` is a port that only media uses. On ``shared_tcp_port`` somebody else listens.
+
+        That one hands connections that bring media over to ``new_tcp_line``. If ``is_held``, another process reads UDP
+        until ``begin`` is called.
         """
         self.port = port
         self.tcp_port = tcp_port
-        """Of media over TCP alone; None if there is none."""
+        """The port of media over TCP alone; None if there is none."""
         self._shared_tcp_port = shared_tcp_port
         self._host = host
         self._advertise = advertise
@@ -95,12 +97,12 @@ class Endpoint:
             _log.info("peer.socket_closed", **asdict(self.stats()))
 
     def begin(self, elders: Sequence[socket.socket]) -> None:
-        """From now on the socket is read here; what nobody here knows goes to ``elders``, older processes."""
+        """Begins to read the socket; what is not known here goes to ``elders``, the older processes."""
         self.mux.elders = Elders(elders, self.mux.drops) if elders else None
         self._socket.read_on()
 
     def new_lines(self) -> list[socket.socket]:
-        """The ends by which a process that reads the socket from now on reaches this one, and older ones."""
+        """Makes the ends by which a process that reads the socket from now on reaches this process, and older ones."""
         if self._inlet is not None:
             self._inlet.close()
         self._inlet, end = ElderInlet.new(self.mux)
@@ -108,35 +110,38 @@ class Endpoint:
         return [end, *(line.dup() for line in (older.lines if older is not None else ()))]
 
     def give_way(self, *, reads_on: bool) -> None:
-        """Another process listens at the ports from now on; this one goes on reading datagrams if it ``reads_on``."""
+        """Lets another process listen at the ports from now on.
+
+        This one goes on reading datagrams if it ``reads_on``.
+        """
         self.mux.stop_listening()
         if not reads_on:
             self._socket.pause()
-            if self.mux.elders is not None:  # the other process reaches them itself
+            if self.mux.elders is not None:  # the other process reaches older ones itself
                 self.mux.elders.close()
 
     def apply(self, *, connect_timeout_s: float, peer_timeout_s: float, queue_limit_s: int) -> None:
-        """From now on these limits count: the first and the last one for new peers, the other one for all."""
+        """Sets these limits: the first and the last one count for new peers, the other one for all."""
         self._queue_limit_s = queue_limit_s
         self._runner.connect_timeout_s = self._tcp.check_within_s = connect_timeout_s
         self._runner.peer_timeout_s = peer_timeout_s
 
     @property
     def runner(self) -> PeerRunner:
-        """Runs peers that are dialled as well."""
+        """The runner, which runs peers that are dialled as well."""
         return self._runner
 
     @property
     def peers(self) -> set[Peer]:
-        """Those that connect or run."""
+        """The peers that connect or run."""
         return self._runner.peers
 
     def new_tcp_line(self) -> asyncio.Protocol:
-        """What speaks on a connection to the shared TCP port that begins as media does."""
+        """Makes what speaks on a connection to the shared TCP port that begins as media does."""
         return self._tcp.new_line()
 
     def stats(self) -> EndpointStats:
-        """Of the socket and the clock that all peers share."""
+        """The stats of the socket and the clock that all peers share."""
         return EndpointStats(
             peers=len(self.peers), late_ticks=self._runner.late_ticks, datagrams_dropped=dict(self.mux.drops)
         )
@@ -144,9 +149,10 @@ class Endpoint:
     def accept(
         self, offer: Offer, owner: LegOwner, context: CallContext | None = None, *, is_publisher: bool = False
     ) -> tuple[Peer, str]:
-        """A peer for ``offer``, running, and the SDP answer that brings it here; ``context`` is that of its call.
+        """Makes and runs a peer for ``offer``; returns it, and the SDP answer that brings it here.
 
-        Of one that ``is_publisher``, answers are played although it hears nothing.
+        ``context`` is that of its call. If the peer ``is_publisher``, answers are played in real time although it hears
+        nothing.
         """
         agent = self.mux.new_agent()
         agent.expect(offer.ice_ufrag, offer.ice_pwd)
@@ -160,13 +166,13 @@ class Endpoint:
             is_publisher=is_publisher,
             context=context,
         )
-        # The peer drives the retransmissions, unless it does not want to.
+        # The peer drives the retransmissions, unless it wants the other role.
         peer.connect_to(offer, DtlsRole.CLIENT if offer.setup is SetupRole.PASSIVE else DtlsRole.SERVER)
         self._runner.run(peer)
         return peer, self._answer(peer, agent.credentials)
 
     def answer_again(self, peer: Leg, offer: Offer) -> str | None:
-        """The answer to another offer of ``peer``'s own, over which its call goes on: an ICE restart, or a repeat.
+        """Returns the answer to another offer of ``peer``'s own: an ICE restart, or a repeat. The call goes on over it.
 
         None if the offer is another peer's, or the peer is gone. Raises ``BadOffer``.
         """
@@ -177,15 +183,19 @@ class Endpoint:
 
     @staticmethod
     def ice_tag(peer: Leg) -> str | None:
-        """A name of ``peer``'s present ICE session, another one after each restart; None if it has none, or is gone."""
+        """A name for ``peer``'s present ICE session, which changes with each restart.
+
+        None if it has none, or is gone.
+        """
         if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or peer.lifetime.is_ending:
             return None
         return peer.ice.newest.ufrag
 
     def take_fragment(self, peer: Leg, fragment: IceFragment) -> str | None:
-        """The fragment that answers one of ``peer``'s with new credentials, an ICE restart; None if it has none.
+        """Takes one of ``peer``'s fragments; returns the fragment that answers it if it is an ICE restart, else None.
 
-        Raises ``NotTheState`` if its credentials are those from before a restart, or the peer is gone.
+        It is one if it has new credentials. Raises ``NotTheState`` if its credentials are those from before a restart,
+        or the peer is gone.
         """
         if not isinstance(peer, Peer) or not isinstance(peer.ice, IceLite) or peer.lifetime.is_ending:
             raise NotTheState("The peer is gone.", param="If-Match")
@@ -214,11 +224,11 @@ class Endpoint:
 
 
 def media_host(host: str, advertise: tuple[str, ...] = ()) -> str:
-    """The address for media if HTTP listens on ``host``: all of the machine's if that is loopback.
+    """Returns the address for media if HTTP listens on ``host``: all of the machine's if that is loopback.
 
     Firefox pairs nothing with loopback addresses, so a page of this machine reaches the bridge at another one. That
-    opens nothing: who may send is settled by credentials, and those come by HTTP, over loopback. Loopback addresses in
-    ``advertise`` and no others keep media there as well.
+    opens nothing, because who may send is settled by credentials, and those come by HTTP, over loopback. If
+    ``advertise`` has loopback addresses and no others, media stays there as well.
     """
     if not is_loopback(host) or (advertise and all(map(is_loopback, advertise))):
         return host
@@ -226,7 +236,7 @@ def media_host(host: str, advertise: tuple[str, ...] = ()) -> str:
 
 
 def local_addresses(host: str) -> tuple[str, ...]:
-    """The addresses at which peers can reach a socket bound to ``host``; all of the machine's for a wildcard."""
+    """Returns the addresses at which peers reach a socket bound to ``host``; all of the machine's for a wildcard."""
     address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     if not address.is_unspecified:
         return (str(address),)

@@ -1,6 +1,6 @@
-"""SDP fragments: what a peer and the bridge tell each other of ICE alone, behind offer and answer (RFC 8840).
+"""SDP fragments: what a peer and the bridge tell each other about ICE alone, after offer and answer (RFC 8840).
 
-A fragment comes from a stranger, so it is bounded and read once from its beginning to its end. Candidates are judged
+A fragment comes from a stranger, so it is bounded and read once from its beginning to its end. Candidates are checked
 and then left aside: an ICE-lite agent learns where its peer is from the peer's own checks (RFC 8445 section 2.5), and
 so never sends a packet to an address that a stranger wrote down.
 """
@@ -29,15 +29,15 @@ class IceFragment:
     """What a peer's fragment says."""
 
     credentials: tuple[tuple[str, str], ...]
-    """User fragment and password of each section, each pair once; none if the fragment names no credentials."""
+    """The user fragment and password of each section, each pair once; empty if the fragment names no credentials."""
     candidates: tuple[str, ...]
-    """Those whose transport is known here; others are discarded (RFC 9725 section 4.3.2)."""
+    """The candidates whose transport is known here; others are discarded (RFC 9725 section 4.3.2)."""
     is_end: bool
-    """The peer has no more candidates (``a=end-of-candidates``)."""
+    """Whether the peer has no more candidates (``a=end-of-candidates``)."""
 
 
 def parse_fragment(body: bytes) -> IceFragment:
-    """The fragment in an HTTP body; raises ``BadRequest`` naming the line that is wrong."""
+    """Returns the fragment in an HTTP body; raises ``BadRequest`` naming the line that is wrong."""
     if len(body) > MAX_FRAGMENT_BYTES:
         raise _refusal(f"The fragment has {len(body)} bytes, over the limit of {MAX_FRAGMENT_BYTES}.")
     try:
@@ -63,7 +63,7 @@ def parse_fragment(body: bytes) -> IceFragment:
                 raise _refusal(f"The fragment has an unusable a={name}.", param=name)
             sections[-1].setdefault(name, value)
         elif name == "candidate":
-            if value and _is_usable(value):  # an empty one is how some pages say that there are no more
+            if value and _is_usable(value):  # some pages say by an empty one that there are no more
                 candidates.append(value)
         elif name == "end-of-candidates":
             is_end = True
@@ -71,7 +71,7 @@ def parse_fragment(body: bytes) -> IceFragment:
 
 
 def write_fragment(offer: Offer, ours: AnswerParameters) -> str:
-    """Our half after a restart: the credentials and all candidates, in the first section of the bundle."""
+    """Returns our fragment after a restart: the credentials and all candidates, in the first section of the bundle."""
     media = offer.accepted[0]
     mid = media.value("mid")
     mids = [name for section in offer.accepted if (name := section.value("mid")) in offer.bundle]
@@ -86,7 +86,7 @@ def write_fragment(offer: Offer, ours: AnswerParameters) -> str:
 
 
 def _pairs(sections: list[dict[str, str]]) -> tuple[tuple[str, str], ...]:
-    """What stands in front holds for every section that does not say it itself."""
+    """Returns the pairs of all sections; what stands in front holds for every section that does not have its own."""
     found: dict[tuple[str, str], None] = {}
     for section in (*sections[1:], sections[0]):
         said = sections[0] | section

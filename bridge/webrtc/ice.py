@@ -1,16 +1,17 @@
 """Where a peer's datagrams come from and go to.
 
 An agent is what aiortc's DTLS calls a transport: it has a ``role``, ``_recv`` and ``_send``. Only DTLS goes through its
-queue and a task, and takes its turns (see ``bridge.turns``): a data channel has the share of the time that a
-socket has. SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared
-socket (RFC 8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
+queue and a task, and takes its turns (see ``bridge.turns``): a data channel has the share of the time that a socket
+has. SRTP is handed over in the datagram callback itself. ``IceLite`` answers peers on the bridge's shared socket (RFC
+8445 section 2.5); ``IceFull`` in ``ice_full`` is for the calls that we dial.
 
-Whoever is sent to has to consent, again and again (RFC 7675). Most peers say so by their own checks; libnice checks an
-ICE-lite side once, and a browser's page in the background does it rarely. A peer whose consent grows old is asked.
+A peer has to consent to what we send it, again and again (RFC 7675). Most peers do so by their own checks; libnice
+checks an ICE-lite side once, and a browser's page in the background does it rarely. So a peer whose consent grows old
+is asked.
 
 A peer behind a NAT may turn up at another address at any time, seconds before its next check. Its packets are taken at
-once, for only it can have encrypted them; what is sent follows as soon as the peer has answered a check of ours from
-there, because an address in a packet proves nothing.
+once, because only it can have encrypted them. What we send goes there as soon as the peer has answered a check of ours
+from there, because an address in a packet proves nothing.
 """
 
 import asyncio
@@ -42,11 +43,14 @@ __all__ = [
 ]
 
 Address = tuple[Any, ...]
-"""As sockets have it: (host, port), for IPv6 (host, port, flow, scope); of a TCP connection (host, port, ``"tcp"``)."""
+"""An address as sockets have it: (host, port), for IPv6 (host, port, flow, scope).
+
+For a TCP connection it is (host, port, ``"tcp"``).
+"""
 
 
 TCP = "tcp"
-"""Ends the address of a connection, so that it is never that of a UDP socket."""
+"""The end of a connection's address, so that it never equals that of a UDP socket."""
 
 
 class PacketKind(enum.Enum):
@@ -71,14 +75,14 @@ Sender = Callable[[bytes, Address], None]
 """Sends a datagram to an address, or loses it."""
 
 MAX_DATAGRAM_BYTES = 1500
-"""What is longer is none of ours."""
+"""The longest datagram that is taken; a longer one is not for us."""
 _QUEUED_DTLS = 512  # datagrams; more than our SCTP window of 1,200-byte packets
 _ROAM_AFTER_S = 1.0  # a checked address takes over from one that has been silent for so long
 _PROBE_AGAIN_S = 0.1
 _MAX_PROBES = 8  # that wait for their answers
 CONSENT_INTERVAL_S = 5.0
-"""Between two requests for consent (RFC 7675 section 5.1)."""
-_EARLIEST, _LATEST = 0.8, 1.2  # times that, by chance, so that many calls do not ask at once
+"""The time between two requests for consent (RFC 7675 section 5.1)."""
+_EARLIEST, _LATEST = 0.8, 1.2  # times that, at random, so that many calls do not ask at once
 _PROBE_PRIORITY = 126 << 24 | 255  # of no consequence: the peer has the pair already
 
 
@@ -87,7 +91,10 @@ _RTP, _RTCP, _DTLS, _STUN = PacketKind.RTP, PacketKind.RTCP, PacketKind.DTLS, Pa
 
 
 def packet_kind(datagram: bytes) -> PacketKind | None:
-    """What a datagram is, by its first bytes (RFC 7983 section 7, RFC 5761 section 4); None if it is nothing."""
+    """Returns the kind of a datagram, by its first bytes (RFC 7983 section 7, RFC 5761 section 4).
+
+    None if it has none.
+    """
     if not 0 < len(datagram) <= MAX_DATAGRAM_BYTES:
         return None
     first = datagram[0]
@@ -99,13 +106,16 @@ def packet_kind(datagram: bytes) -> PacketKind | None:
 
 
 class _DtlsQueue:
-    """One peer's datagrams for DTLS; ``get`` gives them one by one, and a share of the time to what each sets off."""
+    """One peer's datagrams for DTLS; ``get`` returns them one by one.
+
+    The work that each one sets off takes from the peer's share of the time.
+    """
 
     def __init__(self) -> None:
         self.dropped = 0
         self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_DTLS)
         self._work: Work | None = None
-        """What the peer's datagrams make DTLS, SCTP and whoever takes its events do."""
+        """The work that the peer's datagrams cause in DTLS, SCTP and whoever takes its events."""
 
     def put(self, datagram: bytes) -> None:
         """Takes a datagram, or counts it as dropped."""
@@ -115,11 +125,11 @@ class _DtlsQueue:
             self._datagrams.put_nowait(datagram)
 
     async def get(self) -> bytes:
-        """The next one, when it is the peer's turn; raises ``ConnectionError`` at the end."""
+        """Returns the next datagram as soon as it is the peer's turn; raises ``ConnectionError`` at the end."""
         work = self._work
         if work is None:
             work = self._work = Work(asyncio.get_running_loop())
-        await work.rest()  # all that the last one has brought is done
+        await work.rest()  # all work that the last datagram has caused is done
         work.end()
         datagram = await self._datagrams.get()
         work.begin()
@@ -144,7 +154,7 @@ class IceAgent:
         self.connected = asyncio.Event()
         self.last_authenticated: float | None = None
         self.last_consent: float | None = None
-        """When the peer last said that it may be sent to (RFC 7675)."""
+        """The time when the peer last said that it may be sent to (RFC 7675)."""
         self.moves = 0
         self._on_media: PacketHandler = lambda kind, packet, now: False
         self._dtls = _DtlsQueue()
@@ -155,7 +165,7 @@ class IceAgent:
         self._on_media = on_media
 
     def hand_over(self, kind: PacketKind, datagram: bytes, now: float) -> None:
-        """A datagram of the peer that is not STUN."""
+        """Takes a datagram of the peer that is not STUN."""
         if kind is _DTLS:
             self._dtls.put(datagram)
         else:
@@ -163,20 +173,20 @@ class IceAgent:
 
     @property
     def dropped(self) -> int:
-        """Datagrams of DTLS that came faster than they were taken."""
+        """The number of DTLS datagrams that came faster than they were taken."""
         return self._dtls.dropped
 
     def claim(self, ssrc: bytes) -> None:
-        """The peer's packets have this SSRC, by which they are known on a socket that others share."""
+        """Notes that the peer's packets have this SSRC, by which they are known on a socket that others share."""
 
     def release(self, ssrc: bytes) -> None:
-        """No more packets of the peer's have this SSRC."""
+        """Notes that no more packets of the peer's have this SSRC."""
 
     def keep_consent(self, now: float) -> None:
-        """Every second: asks the peer whether it may still be sent to, if that is due."""
+        """Asks the peer whether it may still be sent to, if that is due; called every second."""
 
     def send(self, datagram: bytes) -> None:
-        """To where the peer is now; before its first check, nowhere."""
+        """Sends a datagram to where the peer is now; before the peer's first check it is lost."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -187,10 +197,10 @@ class IceAgent:
         self.connected.set()
         self._dtls.close()
 
-    # What aiortc's DTLS transport calls
+    # What aiortc's DTLS transport calls:
 
     async def _recv(self) -> bytes:
-        """The next datagram; a peer whose datagrams have cost more than a share waits for its turn."""
+        """Returns the next datagram; a peer whose datagrams have cost more than a share waits for its turn."""
         return await self._dtls.get()
 
     async def _send(self, datagram: bytes) -> None:
@@ -199,7 +209,7 @@ class IceAgent:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Both halves; a new pair with each ICE restart (RFC 8445 section 9)."""
+    """Both halves of the ICE credentials; there is a new pair with each ICE restart (RFC 8445 section 9)."""
 
     ufrag: str
     pwd: str
@@ -208,35 +218,35 @@ class Credentials:
 
     @classmethod
     def new(cls, remote_ufrag: str = "", remote_pwd: str = "") -> "Credentials":
-        """With our half of it made by chance."""
+        """Makes credentials whose local half is random."""
         return cls(secrets.token_hex(4), secrets.token_hex(16), remote_ufrag, remote_pwd)
 
 
 class AgentTable(Protocol):
-    """By what the agents of one socket are found: credentials, SSRCs, addresses."""
+    """The table by which the agents of one socket are found: credentials, SSRCs, addresses."""
 
     def sender_for(self, address: Address) -> Sender:
-        """What sends to this address."""
+        """Returns what sends to this address."""
         ...
 
     def know(self, agent: "IceLite", ufrag: str) -> None:
-        """Checks with this user fragment are the agent's."""
+        """From now on checks with this user fragment are the agent's."""
         ...
 
     def forget_ufrag(self, ufrag: str) -> None:
-        """They are nobody's any more."""
+        """From now on checks with this user fragment are nobody's."""
         ...
 
     def claim(self, agent: "IceLite", ssrc: bytes) -> None:
-        """Packets with this SSRC may be the agent's."""
+        """From now on packets with this SSRC may be the agent's."""
         ...
 
     def release(self, agent: "IceLite", ssrc: bytes) -> None:
-        """They are not any more."""
+        """From now on packets with this SSRC are not the agent's."""
         ...
 
     def forget(self, agent: "IceLite") -> None:
-        """The agent is closed."""
+        """Removes an agent that is closed."""
         ...
 
 
@@ -245,27 +255,27 @@ class _Requests:
 
     def __init__(self) -> None:
         self._open: dict[bytes, Address] = {}
-        """Those that were not answered yet, by transaction, and where they went."""
+        """The requests that were not answered yet, by transaction, and where they went."""
         self._asked: tuple[Address, float] | None = None
-        """The last address that was unknown, and when it was asked."""
+        """The last unknown address that was asked, and when it was asked."""
         self._ask_at = 0.0
 
     def is_due_at(self, address: Address, now: float) -> bool:
-        """An address that is not known is to be asked, which it was not a moment ago."""
+        """Whether an address that is not known is to be asked, because it was not asked a moment ago."""
         if self._asked is not None and self._asked[0] == address and now - self._asked[1] < _PROBE_AGAIN_S:
             return False
         self._asked = address, now
         return True
 
     def is_consent_due(self, last_consent: float, now: float) -> bool:
-        """The peer has not said for a while that it may be sent to."""
+        """Whether the peer has not said for a while that it may be sent to."""
         if now < max(self._ask_at, last_consent + _EARLIEST * CONSENT_INTERVAL_S):
             return False
         self._ask_at = now + CONSENT_INTERVAL_S * random.uniform(_EARLIEST, _LATEST)
         return True
 
     def new(self, ours: "Credentials", address: Address) -> bytes | None:
-        """A request to ``address``; None while the peer's half of the credentials is not known."""
+        """Returns a request to ``address``; None if the peer's half of the credentials is not known yet."""
         if not ours.remote_ufrag:
             return None
         transaction_id = ours.ufrag.encode() + secrets.token_bytes(4)
@@ -283,7 +293,7 @@ class _Requests:
         return bytes(request)
 
     def take_answer(self, response: stun.Message, address: Address, ours: "Credentials") -> bool:
-        """Whether the peer, and nobody else, answers a request from where it was sent to."""
+        """Whether this is an answer of the peer, and of nobody else, from where a request was sent to."""
         if self._open.get(response.transaction_id) != address:
             return False
         if not response.check_message_integrity(ours.remote_pwd.encode()):
@@ -293,26 +303,27 @@ class _Requests:
 
 
 def _is_worse(address: Address, current: Address) -> bool:
-    """TCP, where there is UDP."""
+    """Whether ``address`` is TCP and ``current`` is UDP."""
     return bool(address[-1] == TCP and current[-1] != TCP)
 
 
 class IceLite(IceAgent):
-    """Answers the checks of a peer on the shared socket; found there by the local half of its credentials.
+    """The agent that answers the checks of a peer on the shared socket.
 
-    After a restart there are two pairs, until the peer has come with the new one: so long the old way works.
+    It is found there by the local half of its credentials. After a restart there are two pairs, until the peer has come
+    with the new one: until then the old way works.
     """
 
     def __init__(self, table: AgentTable) -> None:
         super().__init__()
         self.credentials = Credentials.new()
         self.renewed: Credentials | None = None
-        """Of a restart whose peer has not come yet."""
+        """The credentials of a restart whose peer has not come yet."""
         self.addresses: dict[Address, None] = {}  # in the order of their last check
         self._address: Address | None = None
         self._address_heard = 0.0
         self._send_datagram: Sender | None = None
-        """What sends to ``_address``."""
+        """The function that sends to ``_address``."""
         self._requests = _Requests()
         self._table = table
         table.know(self, self.ufrag)
@@ -329,15 +340,18 @@ class IceLite(IceAgent):
 
     @property
     def newest(self) -> Credentials:
-        """Of the last restart, whether or not its peer has come."""
+        """The credentials of the last restart, whether or not its peer has come."""
         return self.renewed or self.credentials
 
     def expect(self, ufrag: str, pwd: str) -> None:
-        """The peer's half of the credentials, with which it answers our checks."""
+        """Takes the peer's half of the credentials, with which it answers our checks."""
         self.credentials = replace(self.credentials, remote_ufrag=ufrag, remote_pwd=pwd)
 
     def offered(self, ufrag: str, pwd: str) -> Credentials:
-        """What answers an offer with these: the pair that has them, else a new one, to which the peer may change."""
+        """Returns the credentials that answer an offer with these ones.
+
+        They are those of the pair that has them, else new ones, to which the peer may change.
+        """
         for known in (self.renewed, self.credentials):
             if known is not None and (known.remote_ufrag, known.remote_pwd) == (ufrag, pwd):
                 return known
@@ -348,23 +362,23 @@ class IceLite(IceAgent):
         return self.renewed
 
     def password(self, ufrag: str) -> str:
-        """The one that goes with our user fragment ``ufrag``, which is one of ours."""
+        """Returns the password that goes with our user fragment ``ufrag``, which is one of ours."""
         return self.renewed.pwd if self.renewed is not None and self.renewed.ufrag == ufrag else self.pwd
 
     def claim(self, ssrc: bytes) -> None:
-        """The peer's packets have this SSRC, by which they are known wherever they come from."""
+        """Notes that the peer's packets have this SSRC, by which they are known wherever they come from."""
         self._table.claim(self, ssrc)
 
     def release(self, ssrc: bytes) -> None:
-        """No more packets of the peer's have this SSRC."""
+        """Notes that no more packets of the peer's have this SSRC."""
         self._table.release(self, ssrc)
 
     def checked(self, address: Address, *, nominated: bool, now: float, ufrag: str | None = None) -> None:
-        """An authenticated check came from ``address``; the peer is there if it says so or is nowhere else.
+        """Notes an authenticated check from ``address``; the peer is there if it says so or is nowhere else.
 
         A peer that nominates each pair as it checks it (Firefox) comes over TCP last, and means UDP: the pair with the
-        highest priority counts (RFC 8445 section 8.1.1), not the last one.
-        ``ufrag`` is ours, to which it came: when the peer is there with that of a restart, the old one is forgotten.
+        highest priority counts (RFC 8445 section 8.1.1), not the last one. ``ufrag`` is the fragment of ours to which
+        the check came. If it is that of a restart and the peer is there, the old one is forgotten.
         """
         self.last_authenticated = self.last_consent = now
         current = self._address
@@ -384,23 +398,29 @@ class IceLite(IceAgent):
         self.connected.set()
 
     def left(self, address: Address) -> None:
-        """The peer's connection from ``address`` is gone; until its next check, from wherever, nothing is sent."""
+        """Notes that the peer's connection from ``address`` is gone.
+
+        Until the peer's next check, from wherever, nothing is sent.
+        """
         self.addresses.pop(address, None)
         if address == self._address:
             self._address = self._send_datagram = None
 
     def is_at(self, address: Address, now: float) -> bool:
-        """The peer is there, and was heard from there a moment ago."""
+        """Whether the peer is there, and was heard from there a moment ago."""
         return address == self._address and now - self._address_heard < _ROAM_AFTER_S
 
     def receive_datagram(self, kind: PacketKind, datagram: bytes, address: Address, now: float) -> None:
-        """A datagram that is not STUN, from one of the agent's addresses."""
+        """Takes a datagram that is not STUN, from one of the agent's addresses."""
         if address == self._address:
             self._address_heard = now
         self.hand_over(kind, datagram, now)
 
     def receive_from_elsewhere(self, datagram: bytes, address: Address, now: float) -> bool:
-        """An SRTP packet from an address that is not known as the peer's; if it is the peer's own, asks it there."""
+        """Takes an SRTP packet from an address that is not known as the peer's.
+
+        If the packet is the peer's own, asks the peer there whether it has moved.
+        """
         if not self._on_media(_RTP, datagram, now):
             return False
         if self._requests.is_due_at(address, now):
@@ -408,14 +428,14 @@ class IceLite(IceAgent):
         return True
 
     def keep_consent(self, now: float) -> None:
-        """Every second: a peer that has not said for a while that it may be sent to is asked."""
+        """Asks a peer that has not said for a while that it may be sent to; called every second."""
         if self._address is None or self.last_consent is None:
             return
         if self._requests.is_consent_due(self.last_consent, now):
             self._ask(self._address)
 
     def is_answer(self, response: stun.Message, address: Address) -> bool:
-        """Whether the peer, and nobody else, answers our check from where it was sent to."""
+        """Whether this is an answer of the peer, and of nobody else, to our check, from where that was sent to."""
         return self._requests.take_answer(response, address, self.credentials)
 
     def _ask(self, address: Address) -> None:
@@ -424,7 +444,7 @@ class IceLite(IceAgent):
             self._table.sender_for(address)(request, address)
 
     def send(self, datagram: bytes) -> None:
-        """To where the peer is now; before its first check, nowhere."""
+        """Sends a datagram to where the peer is now; before the peer's first check it is lost."""
         if self._send_datagram is not None and self._address is not None:
             self._send_datagram(datagram, self._address)
 

@@ -29,20 +29,20 @@ _MAX_CANDIDATES = 32
 
 @dataclass(frozen=True, slots=True)
 class IceServers:
-    """Who helps us to be reached; aioice knows one of each kind."""
+    """The servers that help us to be reached; aioice knows one of each kind."""
 
     stun: tuple[str, int] | None = None
     turn: tuple[str, int] | None = None
     turn_username: str | None = None
     turn_password: str | None = field(default=None, repr=False)
     turn_transport: str = "udp"
-    """How we speak to the TURN server, ``udp`` or ``tcp``; what it relays is UDP."""
+    """The transport to the TURN server, ``udp`` or ``tcp``; what it relays is UDP."""
     turn_tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
-    """Whom we trust to be the TURN server, over TLS; None if we speak to it in the clear."""
+    """The certificates that we trust of a TURN server over TLS; None if we speak to it in the clear."""
 
     @classmethod
     def parse(cls, urls: Iterable[str], tls: ssl.SSLContext | None = None) -> "IceServers":
-        """From ``stun:HOST[:PORT]`` and ``turn(s):USER:PASSWORD@HOST[:PORT][?transport=…]``; raises ``ConfigError``.
+        """Parses ``stun:HOST[:PORT]`` and ``turn(s):USER:PASSWORD@HOST[:PORT][?transport=…]``; raises ``ConfigError``.
 
         ``tls`` is for ``turns:``.
         """
@@ -77,8 +77,8 @@ def _fault(reason: str) -> ConfigError:
 class _Connection(aioice.Connection):
     """aioice's agent, on loopback too, that tells when the other side consents to be sent to.
 
-    aioice leaves loopback out, where a server on the same machine may be all that there is, and keeps to itself that
-    consent was given, where it may be all that is heard of a server that has nothing to say.
+    aioice leaves out loopback, but a server on the same machine may be reachable only there. It also does not tell that
+    consent was given, which may be the only sign of life of a server that has nothing to say.
     """
 
     def __init__(self, on_datagram: Callable[[bytes], None], on_consent: Callable[[], None], **options: Any) -> None:
@@ -87,11 +87,11 @@ class _Connection(aioice.Connection):
         self._on_consent = on_consent
 
     def data_received(self, data: bytes, component: int) -> None:
-        """Hands a datagram over in the socket's own callback: no queue, no task."""
+        """Hands a datagram over in the socket's own callback, without a queue or a task."""
         self._on_datagram(data)
 
     async def query_consent(self) -> None:
-        """Asks for as long as the call lasts; who watches over the peer knows when consent has expired."""
+        """Asks for consent for as long as the call lasts; whoever watches over the peer knows when it has expired."""
         pair, key = self._nominated[1], str(self.remote_password).encode()
         while True:
             await asyncio.sleep(CONSENT_INTERVAL_S * random.uniform(0.8, 1.2))
@@ -126,7 +126,7 @@ class IceFull(IceAgent):
         )
 
     async def gather(self) -> tuple[str, str, tuple[str, ...]]:
-        """Our user fragment, password and candidates, for the offer."""
+        """Returns our user fragment, password and candidates, for the offer."""
         await self._connection.gather_candidates()
         candidates = tuple(candidate.to_sdp() for candidate in self._connection.local_candidates)
         return self._connection.local_username, self._connection.local_password, candidates
@@ -136,7 +136,7 @@ class IceFull(IceAgent):
         connection = self._connection
         connection.remote_username, connection.remote_password = ufrag, pwd
         for line in candidates[:_MAX_CANDIDATES]:
-            with suppress(ValueError):  # a kind of candidate that aioice does not know
+            with suppress(ValueError):  # aioice does not know every kind of candidate
                 await connection.add_remote_candidate(aioice.Candidate.from_sdp(line))
         await connection.add_remote_candidate(None)
         try:
@@ -147,7 +147,7 @@ class IceFull(IceAgent):
         self.connected.set()
 
     def send(self, datagram: bytes) -> None:
-        """Sends a datagram at once, past aioice's coroutines; before a pair is nominated, nowhere."""
+        """Sends a datagram at once, past aioice's coroutines; before a pair is nominated it is lost."""
         pair = self._connection._nominated.get(1)
         if pair is not None and not self._is_closed:
             pair.protocol.transport.sendto(datagram, pair.remote_addr)

@@ -16,16 +16,16 @@ __all__ = ["PeerLifetime", "PeerState"]
 
 
 class PeerState(StrEnum):
-    """What a peer does."""
+    """The states of a peer."""
 
     NEW = "new"
-    """Waits for its first check."""
+    """The peer has sent no check yet."""
     HANDSHAKING = "handshaking"
-    """ICE is connected; DTLS begins."""
+    """ICE is connected, and DTLS begins."""
     CONNECTED = "connected"
     """Sound can flow."""
     CLOSING = "closing"
-    """Somebody has ended it; its goodbyes are being said."""
+    """Somebody has ended it, and its goodbyes are being said."""
     CLOSED = "closed"
     """Its transport is gone."""
 
@@ -44,25 +44,25 @@ class PeerLifetime:
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self.reason = ""
-        """A slug; empty while nobody has ended it."""
+        """The reason for its end, as a slug; empty if nobody has ended it."""
         self.error: BridgeError | None = None
-        """What made it end, if that was nobody's wish."""
+        """The error that made it end; None if somebody ended it on purpose."""
         self.closing = asyncio.Event()
         self.closed = asyncio.Event()
         self._machine = StateMachine("peer", PeerState.NEW, _TABLE, log=log, event="peer.state")
 
     @property
     def state(self) -> PeerState:
-        """The state that it is in."""
+        """The peer's present state."""
         return self._machine.state
 
     @property
     def is_ending(self) -> bool:
-        """Somebody has ended it."""
+        """Whether somebody has ended it."""
         return self.closing.is_set()
 
     def become(self, state: PeerState) -> None:
-        """The one way to another state; raises ``RuntimeError`` for one that does not follow."""
+        """Changes the state, which nothing else does; raises ``RuntimeError`` for a state that does not follow."""
         self._machine.enter(state)
         if state is PeerState.CLOSING:
             self.closing.set()

@@ -1,10 +1,10 @@
 """One UDP socket, and one TCP port if wanted, for the media of all calls: who a datagram belongs to.
 
-A STUN binding request finds its agent by the local half of its USERNAME and is answered once its MESSAGE-INTEGRITY
-checks (RFC 8445 section 7.3); only then does its source address belong to that agent. Any other datagram finds its
-agent by source address alone, so nothing that a stranger sends ever reaches DTLS or SCTP. The one exception is sound
-with a known SSRC: SRTP says whether it is that peer's, which then is at another address. What fits nowhere is counted
-and dropped.
+A STUN binding request finds its agent by the local half of its USERNAME and is answered if its MESSAGE-INTEGRITY is
+right (RFC 8445 section 7.3); only then does its source address belong to that agent. Any other datagram finds its agent
+by source address alone, so nothing that a stranger sends ever reaches DTLS or SCTP. The one exception is sound with a
+known SSRC: SRTP says whether it is that peer's, which then is at another address. A datagram that fits nowhere is
+counted and dropped.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from bridge.webrtc.tcp import IceTcp
 __all__ = ["Mux"]
 
 _STUN, _RTP = PacketKind.STUN, PacketKind.RTP
-_MAX_SAME_SSRC = 4  # agents that claim one; by chance it is one in 2**32
-_MAX_ADDRESSES = 16  # of one agent: the pairs of a peer with several interfaces
+_MAX_SAME_SSRC = 4  # agents that claim the same SSRC; by chance two do so once in 2**32
+_MAX_ADDRESSES = 16  # addresses of one agent: the pairs of a peer with several interfaces
 
 
 class Mux(asyncio.DatagramProtocol):
-    """The socket. ``drops`` counts what was thrown away, by reason."""
+    """The socket of all media. ``drops`` counts what was thrown away, by reason."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.drops: Counter[str] = Counter()
         self.elders: Elders | None = None
-        """Older processes that shared this socket; what nobody here knows may be theirs."""
+        """The older processes that shared this socket; what nobody here knows may be theirs."""
         self._clock = clock
         self._agents: dict[str, IceLite] = {}
         self._by_address: dict[Address, IceLite] = {}
@@ -41,24 +41,27 @@ class Mux(asyncio.DatagramProtocol):
         self._tcp: IceTcp | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is bound."""
+        """Notes that the socket is bound."""
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def error_received(self, exc: Exception) -> None:
-        """An ICMP error or a full buffer: the packet is lost, which everything above expects of UDP."""
+        """Ignores an ICMP error or a full buffer: the packet is lost, which everything above expects of UDP."""
         self.drops["send_error"] += 1
 
     def new_tcp(self, *, check_within_s: float) -> IceTcp:
-        """A TCP port beside the socket, which closes with it."""
+        """Makes a TCP port beside the socket; it closes with the socket."""
         self._tcp = IceTcp(self.datagram_received, self._connection_ended, self.drops, check_within_s=check_within_s)
         return self._tcp
 
     def new_agent(self) -> IceLite:
-        """An agent on this socket, until it is closed."""
+        """Makes an agent on this socket, which is there until it is closed."""
         return IceLite(self)
 
     def sender_for(self, address: Address) -> Sender:
-        """What sends to this address: the socket or the connection itself; before it is bound nothing is sent."""
+        """Returns what sends to this address: the socket, or the connection itself.
+
+        Before the socket is bound, nothing is sent.
+        """
         if address[-1] == TCP:
             line = self._tcp.lines.get(address) if self._tcp is not None else None
             return self._lose if line is None else line.sendto
@@ -66,10 +69,10 @@ class Mux(asyncio.DatagramProtocol):
 
     @staticmethod
     def _lose(datagram: bytes, address: Address) -> None:
-        """Nowhere."""
+        """Loses a datagram."""
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
-        """One datagram, from anyone."""
+        """Takes one datagram, from anyone."""
         kind = packet_kind(data)
         if kind is _STUN:
             self._check(data, addr)
@@ -100,15 +103,15 @@ class Mux(asyncio.DatagramProtocol):
     # AgentTable
 
     def know(self, agent: IceLite, ufrag: str) -> None:
-        """Checks with this user fragment are the agent's."""
+        """From now on checks with this user fragment are the agent's."""
         self._agents[ufrag] = agent
 
     def forget_ufrag(self, ufrag: str) -> None:
-        """They are nobody's any more."""
+        """From now on checks with this user fragment are nobody's."""
         self._agents.pop(ufrag, None)
 
     def forget(self, agent: IceLite) -> None:
-        """The agent is closed."""
+        """Removes an agent that is closed."""
         for credentials in (agent.credentials, agent.renewed):
             if credentials is not None:
                 self._agents.pop(credentials.ufrag, None)
@@ -120,13 +123,13 @@ class Mux(asyncio.DatagramProtocol):
             self.release(agent, ssrc)
 
     def claim(self, agent: IceLite, ssrc: bytes) -> None:
-        """Packets with this SSRC may be the agent's, wherever they come from."""
+        """From now on packets with this SSRC may be the agent's, wherever they come from."""
         agents = self._by_ssrc.setdefault(ssrc, [])
         if agent not in agents and len(agents) < _MAX_SAME_SSRC:
             agents.append(agent)
 
     def release(self, agent: IceLite, ssrc: bytes) -> None:
-        """They are not any more."""
+        """From now on packets with this SSRC are not the agent's."""
         agents = self._by_ssrc.get(ssrc, [])
         if agent in agents:
             agents.remove(agent)
@@ -136,11 +139,11 @@ class Mux(asyncio.DatagramProtocol):
     # Inside
 
     def _is_elders(self, datagram: bytes, addr: Address) -> bool:
-        """Passes it on to older processes; False if there are none, or it came over a connection."""
+        """Passes a datagram on to older processes; False if there are none, or it came over a connection."""
         return self.elders is not None and addr[-1] != TCP and self.elders.pass_on(datagram, addr)
 
     def _admit(self, agent: IceLite, addr: Address) -> None:
-        """``addr`` is the agent's from now on; of too many, the one that was checked longest ago makes room."""
+        """From now on ``addr`` is the agent's; of too many, the one that was checked longest ago makes room."""
         agent.addresses.pop(addr, None)
         if len(agent.addresses) >= _MAX_ADDRESSES:
             oldest = next(iter(agent.addresses))
@@ -153,7 +156,7 @@ class Mux(asyncio.DatagramProtocol):
             self._tcp.admit(addr)
 
     def _leave(self, address: Address) -> None:
-        """The address is nobody's any more."""
+        """From now on the address is nobody's."""
         del self._by_address[address]
         if self._tcp is not None and address[-1] == TCP:
             self._tcp.close_line(address)
@@ -164,7 +167,7 @@ class Mux(asyncio.DatagramProtocol):
             agent.left(address)
 
     def _has_moved(self, packet: bytes, addr: Address) -> bool:
-        """Whether the packet is that of a peer that was elsewhere until now."""
+        """Whether the packet is from a peer that was at another address until now."""
         now = self._clock()
         return any(agent.receive_from_elsewhere(packet, addr, now) for agent in self._by_ssrc.get(packet[8:12], ()))
 
@@ -198,7 +201,7 @@ class Mux(asyncio.DatagramProtocol):
             agent.checked(addr, nominated=is_nominated, now=self._clock(), ufrag=ufrag)
 
     def _take_answer(self, response: stun.Message, data: bytes, addr: Address) -> None:
-        """The answer to a check of ours: its agent's fragment begins our transaction id."""
+        """Takes the answer to a check of ours, whose transaction id begins with its agent's fragment."""
         agent = self._agents.get(response.transaction_id[:8].decode("latin-1"))
         if agent is None or not agent.is_answer(response, addr):
             if agent is not None or not self._is_elders(data, addr):
@@ -209,7 +212,10 @@ class Mux(asyncio.DatagramProtocol):
 
 
 def _answer(request: stun.Message, key: bytes, addr: Address) -> bytes:
-    """Success with the address that was seen, or a role conflict: a lite agent never controls (RFC 8445 7.3.1.1)."""
+    """Returns a success with the address that was seen, or a role conflict.
+
+    A lite agent never controls (RFC 8445 section 7.3.1.1).
+    """
     has_conflict = "ICE-CONTROLLED" in request.attributes
     response = stun.Message(
         message_method=stun.Method.BINDING,

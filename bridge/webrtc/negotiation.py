@@ -19,7 +19,7 @@ class Negotiation:
         self._answers = 0
 
     def continues(self, offer: Offer) -> bool:
-        """The offer is this peer's own, of the same DTLS association: an ICE restart, or a repeat (RFC 8842)."""
+        """Whether the offer is of this peer and the same DTLS association: an ICE restart, or a repeat (RFC 8842)."""
         ours = self.remote
         return (
             set(ours.fingerprints) == set(offer.fingerprints)
@@ -28,7 +28,7 @@ class Negotiation:
         )
 
     def renew(self, offer: Offer) -> None:
-        """Takes over what the offer says anew; raises ``BadOffer`` if it changes what cannot be changed."""
+        """Takes what has changed in the offer; raises ``BadOffer`` if it changes what cannot be changed."""
         ours = self.remote
         if (ours.application is None) is not (offer.application is None):
             raise BadOffer("A running call neither gets nor loses its data channel; make a new one.", param="m")
@@ -38,7 +38,10 @@ class Negotiation:
         self.remote = offer
 
     def write_answer(self, ours: AnswerParameters) -> str:
-        """The answer to the last offer; its version goes up if it is another one than before (RFC 8866 section 5.2)."""
+        """Returns the answer to the last offer.
+
+        Its version goes up if it differs from the last one (RFC 8866 section 5.2).
+        """
         if write_answer(self.remote, replace(ours, version=self._answers)) != self.answer:
             self._answers += 1
             self.answer = write_answer(self.remote, replace(ours, version=self._answers))

@@ -1,8 +1,8 @@
 """Offers of those who only speak, or only hear: WHIP's publishers and WHEP's players.
 
-Whatever such an offer says of the other direction, the answer says that it is not used; a data channel is rejected,
-because it would let its owner steer the call. Of two sections of sound nobody could say which one is meant, so the
-offer is refused as a whole: a part of a stream is worse than an error (RFC 9725 section 4.4.3).
+Whatever such an offer says of the other direction, the answer says that it is not used. A data channel is rejected,
+because it would let its owner steer the call. If an offer has two sections of sound, nobody could say which one is
+meant. So it is refused as a whole, because a part of a stream is worse than an error (RFC 9725 section 4.4.3).
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ __all__ = ["as_played", "as_published"]
 
 
 def as_published(offer: Offer) -> Offer:
-    """The offer of one who speaks and hears nothing; raises ``BadOffer`` if it does not speak."""
+    """Returns the offer of a peer that speaks and hears nothing; raises ``BadOffer`` if it does not speak."""
     if not offer.sends_audio:
         raise BadOffer("A publisher sends sound: its audio section is sendonly, or sendrecv.", param="sendonly")
     _require_one(offer, "sendonly")
@@ -22,7 +22,7 @@ def as_published(offer: Offer) -> Offer:
 
 
 def as_played(offer: Offer) -> Offer:
-    """The offer of one who hears and says nothing; raises ``BadOffer`` if it does not hear."""
+    """Returns the offer of a peer that hears and says nothing; raises ``BadOffer`` if it does not hear."""
     if not offer.receives_audio:
         raise BadOffer("A player takes sound: its audio section is recvonly, or sendrecv.", param="recvonly")
     _require_one(offer, "recvonly")
@@ -36,7 +36,10 @@ def _require_one(offer: Offer, direction: str) -> None:
 
 
 def _alone(offer: Offer) -> Offer:
-    """Without its data channel, and with what each accepted section has to say (RFC 9725 section 4.4.1)."""
+    """Returns the offer without its data channel.
+
+    Each accepted section says that its RTCP comes with its RTP, as the answer has to say (RFC 9725 section 4.4.1).
+    """
     accepted = tuple(media for media in offer.accepted if media is not offer.application)
     for media in accepted:
         media.add(MUX_ONLY, "")

@@ -48,7 +48,7 @@ class Peer:
     ) -> None:
         """``context`` is that of the call; a client's own peer has none.
 
-        A peer that ``is_publisher`` hears nothing, but answers are played for as long as they take.
+        If the peer ``is_publisher`` it hears nothing, but answers are played to it in real time all the same.
         """
         self.ice = ice
         self.faults: Counter[str] = Counter()
@@ -79,31 +79,34 @@ class Peer:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Of our certificate, for offer or answer."""
+        """The fingerprint of our certificate, for offer or answer."""
         return self._secure.fingerprint
 
     def connect_to(self, remote: Offer, dtls_role: DtlsRole) -> None:
-        """Whom ``run`` is going to meet, and as what."""
+        """Sets which remote side ``run`` is going to meet, and in which DTLS role."""
         self.negotiation = Negotiation(remote, dtls_role)
         self.rtp.negotiate(remote)
 
     def continues(self, offer: Offer) -> bool:
-        """The offer is this peer's own, of the same DTLS association, and the peer is still there."""
+        """Whether the offer is this peer's own, of the same DTLS association, and the peer is still there."""
         return not self.lifetime.is_ending and self.negotiation.continues(offer)
 
     def renegotiate(self, offer: Offer) -> None:
-        """Takes over what the offer says anew of sound; raises ``BadOffer`` if it changes what cannot be changed."""
+        """Takes what has changed in the offer about sound; raises ``BadOffer`` if it changes what cannot be changed."""
         self.negotiation.renew(offer)
         self.rtp.negotiate(offer)
 
     def answer(self, ours: AnswerParameters) -> str:
-        """The SDP answer to the last offer; the same as before if nothing of it has changed."""
+        """Returns the SDP answer to the last offer; the same as before if nothing in it has changed."""
         return self.negotiation.write_answer(ours)
 
-    # Its life
+    # Life
 
     async def run(self, *, connect_timeout_s: float, close_deadline_s: float, open_channel: str | None = None) -> None:
-        """The peer's whole life, from ``connect_to`` on; ``open_channel`` is the label of a data channel to open."""
+        """Runs the peer's whole life, from ``connect_to`` on.
+
+        ``open_channel`` is the label of a data channel to open.
+        """
         if self._context is not None:
             self._context.bind_task()
         life = self.lifetime
@@ -122,7 +125,7 @@ class Peer:
             self._handler_failed(error)
         finally:
             life.end("cancelled")
-            self.rtp.close(asyncio.get_running_loop().time())  # DTLS and SCTP say their goodbyes behind it
+            self.rtp.close(asyncio.get_running_loop().time())  # DTLS and SCTP say their goodbyes after it
             await self._aclose(close_deadline_s)
             life.become(PeerState.CLOSED)
             try:
@@ -156,9 +159,9 @@ class Peer:
             self.ice.close()
 
     def watch(self, now: float, timeout_s: float) -> None:
-        """Every second: asks for consent if that is due.
+        """Asks for consent if that is due, and ends a peer that is lost; called every second.
 
-        A peer is lost of which nothing was heard for ``timeout_s``, or no consent for 30 s.
+        A peer is lost if nothing was heard of it for ``timeout_s``, or if it gave no consent for 30 s.
         """
         if self.lifetime.state is not PeerState.CONNECTED:
             return
@@ -185,7 +188,7 @@ class Peer:
         self.fail(PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
 
     def _is_alive(self) -> None:
-        """DTLS has decrypted something, which only the peer can have sent."""
+        """Notes that DTLS has decrypted something, which only the peer can have sent."""
         self.ice.last_authenticated = asyncio.get_running_loop().time()
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
@@ -195,17 +198,17 @@ class Peer:
 
     @property
     def input_format(self) -> AudioFormat:
-        """What its Opus is decoded to."""
+        """The format that the peer's Opus is decoded to."""
         return PCM16
 
     @property
     def output_format(self) -> AudioFormat:
-        """What its Opus is encoded from."""
+        """The format that the peer's Opus is encoded from."""
         return PCM16
 
     @property
     def passage(self) -> RtpSession:
-        """Opus may pass here as it is."""
+        """The passage by which Opus may pass here as it is."""
         return self.rtp
 
     def play(self, part: Part, pcm: bytes) -> bool:
@@ -215,34 +218,34 @@ class Peer:
 
     @property
     def waiting_bytes(self) -> int:
-        """About how much memory that takes which is still to be heard."""
+        """About how many bytes of memory the sound takes that is still to be heard."""
         return self.rtp.outbound.waiting_bytes
 
     def end(self, response_id: str) -> None:
-        """No more sound of this response will come."""
+        """Notes that no more sound of this response will come."""
         outbound = self.rtp.outbound
         for event in (*outbound.end_heard(), *outbound.playback.end(response_id)):
             self._owner.played(event)
 
     def clear(self) -> tuple[str, list[Heard]] | None:
-        """Silence from the next packet on."""
+        """Drops what is queued: the peer hears silence from the next packet on."""
         return self.rtp.outbound.clear()
 
     def mark(self, mark_id: str) -> bool:
-        """Sets a mark behind all that is queued."""
+        """Sets a mark after all that is queued."""
         return self.rtp.outbound.playback.mark(mark_id)
 
     def hang_up(self, reason: str) -> None:
-        """Begins to close."""
+        """Begins to close the connection."""
         self._end(reason, None)
 
     @property
     def failure(self) -> None:
-        """Nothing: a peer may come for the events alone."""
+        """None, because a peer may come for the events alone."""
         return None
 
     def stats(self) -> PeerStats:
-        """Its packets, both ways, and what became of them."""
+        """The number of its packets, both ways, and what became of them."""
         inbound, outbound, reports = self.rtp.inbound, self.rtp.outbound, self.rtp.reports
         stats = inbound.stats
         return PeerStats(

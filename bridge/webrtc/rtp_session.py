@@ -62,11 +62,11 @@ class RtpSession:
         self.reports = Reports(self.inbound, self.outbound, cname=CNAME)
         self.streams = InboundStreams(self.inbound, faults)
         self.doubles = 0
-        """Packets that came twice, or behind 128 others: SRTP takes neither."""
+        """The number of packets that came twice, or after 128 others: SRTP takes neither."""
         self.hears = False
-        """The peer wants to hear."""
+        """Whether the peer wants to hear."""
         self.is_publisher = is_publisher
-        """The peer hears nothing, and answers take their time all the same: others hear them."""
+        """Whether the peer hears nothing and others do: its answers are then played in real time all the same."""
         self._has_audio = False
         self._sent: SentPackets | None = None
         self._keys: SrtpKeys | None = None
@@ -77,7 +77,7 @@ class RtpSession:
         ice.attach(self.receive_srtp)
 
     def negotiate(self, remote: Offer) -> None:
-        """What the remote description says of sound; it may change in mid-call."""
+        """Takes what the remote description says of sound; it may change in mid-call."""
         self.hears = remote.receives_audio
         self._has_audio = remote.audio is not None
         self.inbound.red_payload_type = remote.inbound.red if remote.inbound is not None else None
@@ -99,11 +99,11 @@ class RtpSession:
             self._sent = SentPackets()
 
     def open(self, keys: SrtpKeys) -> None:
-        """DTLS has agreed on the keys: sound can flow."""
+        """Takes the keys that DTLS has agreed on: from now on sound can flow."""
         self._keys = keys
 
     def close(self, now: float) -> None:
-        """Sends the last packet of the stream; may be called twice, and if it was never open."""
+        """Sends the last packet of the stream; may be called twice, and also if it was never open."""
         keys, self._keys = self._keys, None
         if keys is not None and self._has_audio:
             with suppress(Exception):  # whatever keeps it from being said, the call is over
@@ -111,13 +111,16 @@ class RtpSession:
 
     @property
     def resent(self) -> int:
-        """Packets that the peer has asked for again, and got."""
+        """The number of packets that the peer has asked for again, and got."""
         return self._sent.resent if self._sent is not None else 0
 
     # The socket's side
 
     def receive_srtp(self, kind: PacketKind, datagram: bytes, now: float) -> bool:
-        """One SRTP or SRTCP packet, in the datagram callback: the hot path. Says whether it is the peer's own."""
+        """Takes one SRTP or SRTCP packet, in the datagram callback: the hot path.
+
+        Returns whether it is the peer's own.
+        """
         keys = self._keys
         if keys is None:
             self._faults["media_before_keys"] += 1
@@ -160,7 +163,7 @@ class RtpSession:
         self._ice.claim(ssrc)
 
     def _take_report(self, packet: bytes, now: float) -> None:
-        """The peer's RTCP; what it asks for again is sent as it was."""
+        """Takes the peer's RTCP; a packet that it asks for again is sent as it was."""
         missing = self.reports.receive_rtcp(packet, now)
         if missing and self._sent is not None:
             round_trip_s = (self.reports.round_trip_ms or 0.0) / 1000
@@ -170,7 +173,7 @@ class RtpSession:
     # The clock's side
 
     def tick(self, now: float) -> None:
-        """Every 20 ms: sends the packet that is due, and lets waiting sound become due."""
+        """Sends the packet that is due, and lets waiting sound become due; called every 20 ms."""
         keys = self._keys
         if keys is None:
             return
@@ -199,7 +202,7 @@ class RtpSession:
             self._owner.played(event)
 
     def report(self, now: float) -> None:
-        """Every 100 ms: sends the RTCP report that is due, if there is any sound to report on."""
+        """Sends the RTCP report that is due, if there is any sound to report on; called every 100 ms."""
         keys = self._keys
         if keys is None or not self._has_audio:
             return
@@ -219,15 +222,15 @@ class RtpSession:
     # Opus that is passed on
 
     def pass_to(self, taker: PassedPacketTaker | None, *, decodes: bool) -> None:
-        """The peer's packets go to ``taker``; its sound is reported only with ``decodes``."""
+        """From now on gives the peer's packets to ``taker``; its sound is reported only with ``decodes``."""
         self.inbound.pass_to(taker, decodes=decodes)
 
     def read_packets(self, reader: PacketReader | None) -> None:
-        """The peer's packets go to ``reader`` as well, in order, and before they are decoded."""
+        """From now on gives the peer's packets to ``reader`` as well, in order, and before they are decoded."""
         self.inbound.reader = reader
 
     def forward(self, part: Part | None, passed: PassedPacket) -> bool:
-        """Sends another peer's packet; of an answer's ``part``, the ledger is told. False if it cannot be sent."""
+        """Sends another peer's packet, and tells the ledger of an answer's ``part``. False if it cannot be sent."""
         keys = self._keys
         if keys is None or not self.hears:
             return False

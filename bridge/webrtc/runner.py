@@ -1,8 +1,9 @@
 """Runs peers: a task for each one's life, and one clock for the sound of all.
 
-The clock has ten slots in its 20 ms, and each peer has its place in one of them: encoding takes longer than all else,
-so no packet that comes in waits for more than a tenth of the peers to be served. If it takes much of the process's
-time, all encoders try less hard, until it takes little: a quarter of the time for a tenth of a point of quality.
+The clock has ten slots in its 20 ms, and each peer has its place in one of them. Encoding takes longer than all else,
+so no packet that comes in waits for more than a tenth of the peers to be served. If the clock takes much of the
+process's time, all encoders try less hard until it takes little. That saves a quarter of the time and costs a tenth of
+a point of quality.
 """
 
 import asyncio
@@ -23,21 +24,24 @@ _log = get_logger("webrtc")
 _SLOTS = 10
 _REPORT_ROUNDS = 100 // FRAME_MS
 _WATCH_ROUNDS = 1000 // FRAME_MS
-_WEIGHED_TURNS = 500  # a second
+_WEIGHED_TURNS = 500  # turns in a second
 _STALL_S = 0.25  # a longer time between two turns is the process's doing, not the peers'
 _MAX_STOOD_STILL_S = 60.0
-_BUSY, _CALM = 0.35, 0.2  # of the time; further apart than what the change of complexity makes
+_BUSY, _CALM = 0.35, 0.2  # parts of the time; further apart than what a change of complexity saves
 
 
 class PeerRunner:
-    """``async with`` runs the clock; leaving it hangs up every peer and waits for them."""
+    """Runs peers and their clock.
+
+    ``async with`` starts the clock, and leaving it hangs up every peer and waits for them.
+    """
 
     def __init__(
         self, *, connect_timeout_s: float = 10, peer_timeout_s: float = 10, close_deadline_s: float = 2
     ) -> None:
         self.peers: set[Peer] = set()
         self.complexity = COMPLEXITY
-        """With which all peers' sound is encoded."""
+        """The complexity with which all peers' sound is encoded."""
         self._busy_s = 0.0
         self._slots: list[list[Peer]] = [[] for _ in range(_SLOTS)]
         self.connect_timeout_s = connect_timeout_s
@@ -69,7 +73,7 @@ class PeerRunner:
 
     @property
     def late_ticks(self) -> int:
-        """Ticks of 20 ms that were left out because the process stood still."""
+        """The number of ticks of 20 ms that were left out because the process stood still."""
         return self._pacer.late_ticks
 
     def run(self, peer: Peer, *, open_channel: str | None = None) -> None:
@@ -91,11 +95,14 @@ class PeerRunner:
         self._tasks.create_task(life).add_done_callback(forget)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs what belongs to a peer beside it; waited for at the end."""
+        """Runs what belongs to a peer beside it; it is waited for at the end."""
         self._tasks.create_task(_contained(work))
 
     def _turn(self) -> None:
-        """Every 2 ms for the peers of the next slot; catches up after a short delay, leaves a gap after a long one."""
+        """Serves the peers of the next slot, every 2 ms.
+
+        It catches up after a short delay, and leaves a gap after a long one.
+        """
         began = time.perf_counter()  # the loop's own time stands still in a callback
         try:
             self._advance(self._loop.time())
@@ -104,7 +111,7 @@ class PeerRunner:
             self._weigh(time.perf_counter() - began)
 
     def _weigh(self, took_s: float) -> None:
-        """Once a second: how much of it the clock took decides how hard encoders try in the next one."""
+        """Sets once a second how hard encoders try in the next one, by how much of the last one the clock took."""
         self._busy_s += took_s
         if self._turns % _WEIGHED_TURNS:
             return
@@ -133,11 +140,12 @@ class PeerRunner:
                 peer.watch(now - self._stood_still_s, self.peer_timeout_s)
 
     def _judge(self, now: float) -> None:
-        """After the process stood still, packets wait in the socket, and nobody is judged by what was not read yet.
+        """Watches over the peers, with allowance for the time that the process stood still.
 
-        The time by which loss is judged catches up at twice its pace, and they are read meanwhile. It is never further
-        behind than the oldest sound that is still read. Who was silent is judged without the time that was stood still,
-        which is forgotten as time goes on.
+        After the process stood still, packets wait in the socket, and nobody is judged by what was not read yet. The
+        time by which loss is judged catches up at twice its pace, and the packets are read meanwhile. It is never
+        further behind than the oldest sound that is still read. The time that the process stood still does not count as
+        a peer's silence; it is forgotten as time goes on.
         """
         self._judged_until = max(min(now, self._judged_until + 2 * self._pacer.step_s), now - MAX_AGE_S)
         elapsed_s, self._turned_at = now - self._turned_at, now
@@ -148,7 +156,7 @@ class PeerRunner:
 
 
 async def _contained(work: Coroutine[Any, Any, None]) -> None:
-    """Whatever goes wrong beside one peer must not end the others."""
+    """Runs what belongs to one peer: whatever goes wrong there must not end the others."""
     try:
         await work
     except Exception as error:

@@ -1,8 +1,8 @@
-"""Offers read and answers written: the few lines of SDP that a call is made of (RFC 8866, RFC 8829, RFC 8839).
+"""Reads offers and writes answers: the few lines of SDP that a call is made of (RFC 8866, RFC 8829, RFC 8839).
 
-Read by hand because an offer comes from a stranger: of everything in it a dozen attributes matter, each is checked
-here, and what is wrong is named. Candidates are not even read: an ICE-lite agent learns where its peer is from the
-peer's own checks (RFC 8445 section 2.5), and so never sends a packet to an address that a stranger wrote down.
+SDP is read by hand because an offer comes from a stranger: of everything in it a dozen attributes matter, each is
+checked here, and what is wrong is named. Candidates are not even read: an ICE-lite agent learns where its peer is from
+the peer's own checks (RFC 8445 section 2.5), and so never sends a packet to an address that a stranger wrote down.
 """
 
 import enum
@@ -37,16 +37,16 @@ __all__ = [
 
 MAX_SDP_BYTES = 128 * 1024
 MAX_MESSAGE_BYTES = 262_144
-"""What we announce as ``a=max-message-size``; Chromium and aiortc announce the same."""
+"""The length that we announce as ``a=max-message-size``; Chromium and aiortc announce the same."""
 _DEFAULT_MAX_MESSAGE_BYTES = 65_536  # RFC 8841 section 6.1
 CNAME = "bridge"
-"""What our streams are called, in SDP and RTCP alike."""
+"""The name of our streams, in SDP and RTCP alike."""
 MUX_ONLY = "rtcp-mux-only"
 """The attribute of a section whose RTCP comes with its RTP, and in no other way (RFC 8858)."""
 OFFERED_OPUS = 111
 """The payload type of Opus in our own offers; the one that Chromium uses."""
 _MAX_MEDIA = 16
-_MAX_LINES = 4096  # of the whole; Chromium's longest have a few hundred
+_MAX_LINES = 4096  # in a whole description; Chromium's longest have a few hundred
 _MAX_SECTION_LINES = 1024
 _MAX_FINGERPRINTS = 16
 _SCTP_PORT = 5000
@@ -66,7 +66,7 @@ _EXTENSIONS = (AUDIO_LEVEL_URI, MID_URI)
 
 
 class Direction(enum.StrEnum):
-    """Which way the media of a section goes, as its side says it (RFC 8866 section 6.7); the most useful one first."""
+    """The direction of a section's media, as its side says it (RFC 8866 section 6.7); the most useful one first."""
 
     SENDRECV = "sendrecv"
     SENDONLY = "sendonly"
@@ -75,17 +75,17 @@ class Direction(enum.StrEnum):
 
     @property
     def sends(self) -> bool:
-        """Whoever says so sends."""
+        """Whether the side that says so sends."""
         return self in (Direction.SENDRECV, Direction.SENDONLY)
 
     @property
     def receives(self) -> bool:
-        """Whoever says so receives."""
+        """Whether the side that says so receives."""
         return self in (Direction.SENDRECV, Direction.RECVONLY)
 
     @property
     def reverse(self) -> "Direction":
-        """What the other side says of the same."""
+        """What the other side says of the same section."""
         return _REVERSE.get(self, self)
 
 
@@ -103,7 +103,7 @@ class SetupRole(enum.StrEnum):
 
 
 class DtlsRole(enum.StrEnum):
-    """What one side is in the DTLS handshake: the client begins it."""
+    """The role of one side in the DTLS handshake: the client begins it."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -115,7 +115,7 @@ class DtlsRole(enum.StrEnum):
 
     @property
     def setup_of_peer(self) -> SetupRole:
-        """What the other side then is."""
+        """Returns what the other side then is."""
         return SetupRole.PASSIVE if self is DtlsRole.CLIENT else SetupRole.ACTIVE
 
 
@@ -141,23 +141,23 @@ class Media:
     _values: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, value: str) -> None:
-        """One more attribute."""
+        """Adds an attribute."""
         self.lines += 1
         if name in _DIRECTIONS and self._values.keys().isdisjoint(_DIRECTIONS):
             self.direction = _DIRECTIONS[name]
         self._values.setdefault(name, []).append(value)
 
     def value(self, name: str) -> str | None:
-        """The first value of attribute ``name``; None if it is absent."""
+        """Returns the first value of attribute ``name``; None if it is absent."""
         values = self._values.get(name)
         return values[0] if values else None
 
     def values(self, name: str) -> list[str]:
-        """All values of attribute ``name``."""
+        """Returns all values of attribute ``name``."""
         return self._values.get(name, [])
 
     def by_format(self, name: str) -> dict[str, str]:
-        """The first value of ``name`` for each payload type that the ``m=`` line has."""
+        """Returns the first value of ``name`` for each payload type that the ``m=`` line has."""
         found: dict[str, str] = {}
         formats = set(self.formats)
         for value in self.values(name):
@@ -168,17 +168,17 @@ class Media:
 
     @property
     def is_rtp(self) -> bool:
-        """It carries sound or pictures."""
+        """Whether it carries sound or pictures."""
         return self.kind in ("audio", "video") and "RTP/" in self.protocol
 
     @property
     def is_rejected(self) -> bool:
-        """Port 0 outside of a bundle means "not this one" (RFC 8829 section 5.2.1)."""
+        """Whether it is refused: port 0 outside of a bundle says so (RFC 8829 section 5.2.1)."""
         return self.port == "0" and "bundle-only" not in self._values
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The section's name, for people to read."""
         mid = self.value("mid")
         return f"{self.kind} section" if mid is None else f"{self.kind} section '{mid}'"
 
@@ -191,7 +191,7 @@ class AudioSection:
     opus: int
     """The payload type of Opus."""
     encoding: str
-    """What the section calls it: ``opus/48000/2``, or what some clients write in its place."""
+    """The name of Opus in the section: ``opus/48000/2``, or what some clients write in its place."""
     red: int | None
     """The payload type of Opus with redundancy (RFC 2198)."""
 
@@ -216,20 +216,20 @@ class AudioSection:
 
     @property
     def asks_again(self) -> bool:
-        """The remote side may ask for packets again (RFC 4585 section 4.2)."""
+        """Whether the remote side may ask for packets again (RFC 4585 section 4.2)."""
         wanted = (f"{self.opus} nack", "* nack")
         return any(value in wanted for value in self.media.values("rtcp-fb"))
 
     @property
     def opus_parameters(self) -> dict[str, str]:
-        """What the remote side would like of our Opus (RFC 7587 section 6.1)."""
+        """The remote side's wishes for our Opus (RFC 7587 section 6.1)."""
         line = self.media.by_format("fmtp").get(str(self.opus), "")
         pairs = (part.partition("=") for part in line.split(";"))
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     @property
     def max_bitrate(self) -> int | None:
-        """How many bits of Opus a second the remote side takes, if it says so."""
+        """The bits of Opus a second that the remote side takes, if it says so."""
         value = self.opus_parameters.get("maxaveragebitrate", "")
         return int(value) if value.isdecimal() and len(value) < 8 else None
 
@@ -245,15 +245,15 @@ class Offer:
     setup: SetupRole
     is_ice_lite: bool
     origin: str
-    """Whose description it is: the same for all that one peer connection writes (RFC 8866 section 5.2)."""
+    """Who wrote the description: the same for all that one peer connection writes (RFC 8866 section 5.2)."""
     tls_id: str | None
-    """Of its DTLS association, if it says so (RFC 8842 section 4)."""
+    """The id of its DTLS association, if it says so (RFC 8842 section 4)."""
     bundle: tuple[str, ...]
     """The sections that share our one transport, by mid, as the remote side grouped them."""
     inbound: AudioSection | None
-    """In which the remote side's sound comes."""
+    """The section in which the remote side's sound comes."""
     outbound: AudioSection | None
-    """In which ours goes; it may be the same."""
+    """The section in which our sound goes; it may be the same."""
     application: Media | None
     accepted: tuple[Media, ...]
     """The sections on our transport in the order of the bundle; those that are none of the above carry nothing."""
@@ -268,22 +268,22 @@ class Offer:
 
     @property
     def opus_payload_type(self) -> int:
-        """Of the remote side's Opus; 0 if there is none."""
+        """The payload type of the remote side's Opus; 0 if there is none."""
         return self.audio.opus if self.audio is not None else 0
 
     @property
     def candidates(self) -> list[str]:
-        """The remote candidates; only an answer's are of use."""
+        """The remote candidates; only those of an answer are of use."""
         return list(dict.fromkeys(value for media in self.accepted for value in media.values("candidate")))
 
     @property
     def sends_audio(self) -> bool:
-        """The remote side wants to be heard."""
+        """Whether the remote side wants to be heard."""
         return self.inbound is not None and self.inbound.media.direction.sends
 
     @property
     def receives_audio(self) -> bool:
-        """The remote side wants to hear."""
+        """Whether the remote side wants to hear."""
         return self.outbound is not None and self.outbound.media.direction.receives
 
 
@@ -299,14 +299,14 @@ class AnswerParameters:
     ssrc: int
     setup: SetupRole = SetupRole.PASSIVE
     tcp_ports: tuple[int, ...] = ()
-    """Of passive TCP candidates (RFC 6544), the preferred one first."""
+    """The ports of passive TCP candidates (RFC 6544), the preferred one first."""
     version: int = 1
-    """Goes up with each answer of one call (RFC 8866 section 5.2)."""
+    """The version of the answer, which goes up with each answer of one call (RFC 8866 section 5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OfferParameters:
-    """What our offer says, for a call that we dial; ``candidates`` as their SDP lines have them."""
+    """What our offer says, for a call that we dial; ``candidates`` are written as their SDP lines have them."""
 
     ice_ufrag: str
     ice_pwd: str
@@ -316,7 +316,7 @@ class OfferParameters:
 
 
 def parse_offer(body: bytes) -> Offer:
-    """The offer in an HTTP body; raises ``BadOffer`` naming what keeps a call from being made of it."""
+    """Returns the offer in an HTTP body; raises ``BadOffer`` naming what keeps a call from being made of it."""
     offer = parse_remote(body)
     if offer.is_ice_lite:
         raise BadOffer("The offer says a=ice-lite, and so does the bridge: neither side would check.", param="ice-lite")
@@ -324,7 +324,7 @@ def parse_offer(body: bytes) -> Offer:
 
 
 def parse_remote(body: bytes) -> Offer:
-    """A remote description, offer or answer; raises ``BadOffer`` naming the line that is missing or wrong."""
+    """Returns a remote description, offer or answer; raises ``BadOffer`` naming the line that is missing or wrong."""
     if len(body) > MAX_SDP_BYTES:
         raise BadOffer(f"The SDP has {len(body)} bytes, over the limit of {MAX_SDP_BYTES}.", param="sdp")
     session, media = _sections(body)
@@ -371,7 +371,10 @@ def parse_remote(body: bytes) -> Offer:
 
 
 def _by_direction(sounds: list[Media]) -> tuple[Media | None, Media | None]:
-    """In which section the remote side speaks, and in which it hears; ``sounds`` has the most useful one first."""
+    """Returns the section in which the remote side speaks, and the one in which it hears.
+
+    ``sounds`` has the most useful section first.
+    """
     if not sounds:
         return None, None
     speaks = next((m for m in sounds if m.direction.sends), None)
@@ -382,7 +385,7 @@ def _by_direction(sounds: list[Media]) -> tuple[Media | None, Media | None]:
 
 
 def _warnings(offered: list[Media], used: list[Media | None], *, has_bundle: bool) -> tuple[CallWarning, ...]:
-    """What was offered and is not used, by name."""
+    """Returns what was offered and is not used, by name."""
     unused = [m for m in offered if m not in used and not (m.is_rtp and m.direction is Direction.INACTIVE)]
     if not unused:
         return ()
@@ -395,10 +398,11 @@ def _warnings(offered: list[Media], used: list[Media | None], *, has_bundle: boo
 
 
 def write_answer(offer: Offer, ours: AnswerParameters) -> str:
-    """The answer. What the bridge has no use for is inactive if it is in the bundle, else rejected with port 0.
+    """Returns the answer.
 
-    Inactive costs nothing, and rejected sections have their lines, because some clients (aiortc) connect a transport
-    of its own for each section outside of the bundle, and count as failed if that does.
+    A section that the bridge has no use for is inactive if it is in the bundle, else it is rejected with port 0.
+    Inactive costs nothing. Rejected sections have their lines, because some clients (aiortc) connect a transport of its
+    own for each section outside of the bundle, and count as failed if that fails.
     """
     mids = [mid for m in offer.accepted if (mid := m.value("mid")) in offer.bundle]
     lines = ["v=0", f"o=- 1 {ours.version} IN IP4 0.0.0.0", "s=-", "t=0 0", "a=ice-lite", "a=msid-semantic: WMS bridge"]
@@ -425,7 +429,7 @@ def write_answer(offer: Offer, ours: AnswerParameters) -> str:
 
 
 def write_offer(ours: OfferParameters) -> str:
-    """An offer of audio both ways and a data channel, as a browser would make it."""
+    """Returns an offer of audio both ways and a data channel, as a browser would make it."""
     transport = [
         *(f"a=candidate:{candidate}" for candidate in ours.candidates),
         "a=end-of-candidates",
@@ -454,7 +458,7 @@ def write_offer(ours: OfferParameters) -> str:
 
 
 def _formats(audio: AudioSection) -> list[str]:
-    """Opus and its redundancy in the order of the offer: which of the two is sent is the peer's choice."""
+    """Returns Opus and its redundancy in the order of the offer: the peer chooses which of the two is sent."""
     accepted = {str(audio.opus), str(audio.red)}
     return list(dict.fromkeys(payload_type for payload_type in audio.media.formats if payload_type in accepted))
 
@@ -482,7 +486,10 @@ def _audio_lines(offer: Offer, audio: AudioSection, ours: AnswerParameters) -> l
 
 
 def _unused_lines(media: Media) -> list[str]:
-    """Of a section that carries nothing: its own codecs, because an answer without a common one is an error to some."""
+    """Returns the lines of a section that carries nothing.
+
+    They name its own codecs, because some clients take an answer without a common codec for an error.
+    """
     if not media.is_rtp:
         return ["a=inactive"]
     codecs = [
@@ -495,7 +502,10 @@ def _unused_lines(media: Media) -> list[str]:
 
 
 def _mux_lines(media: Media) -> list[str]:
-    """RTCP comes with RTP; who says that it can do nothing else is told the same (RFC 8858 section 3)."""
+    """Returns the lines that say that RTCP comes with RTP.
+
+    A side that says that it can do nothing else is told the same (RFC 8858 section 3).
+    """
     return ["a=rtcp-mux"] if media.value(MUX_ONLY) is None else ["a=rtcp-mux", f"a={MUX_ONLY}"]
 
 
@@ -504,7 +514,7 @@ def _application_lines() -> list[str]:
 
 
 def candidate_lines(ours: AnswerParameters) -> list[str]:
-    """All candidates at once, UDP first."""
+    """Returns the lines of all candidates at once, UDP first."""
     lines = [
         f"a=candidate:{index} 1 udp {_priority(index)} {address} {ours.port} typ host"
         for index, address in enumerate(ours.addresses, 1)
@@ -518,7 +528,10 @@ def candidate_lines(ours: AnswerParameters) -> list[str]:
 
 
 def _transport_lines(ours: AnswerParameters) -> list[str]:
-    """ICE and DTLS; in the passive role, unless the peer wants it, so that the peer drives retransmissions."""
+    """Returns the lines of ICE and DTLS.
+
+    Ours is the passive role unless the peer wants it, so that the peer drives retransmissions.
+    """
     return [
         "a=end-of-candidates",
         f"a=ice-ufrag:{ours.ice_ufrag}",
@@ -529,17 +542,23 @@ def _transport_lines(ours: AnswerParameters) -> list[str]:
 
 
 def _priority(index: int) -> int:
-    """RFC 8445 section 5.1.2.1 for a host candidate of component 1; earlier addresses are preferred."""
+    """Returns the priority of a host candidate of component 1.
+
+    Earlier addresses are preferred (RFC 8445 section 5.1.2.1).
+    """
     return (126 << 24) + ((65_535 - index) << 8) + 255
 
 
 def _tcp_priority(index: int) -> int:
-    """RFC 6544 section 4.2 for a passive candidate: behind every one of UDP, the type preference is lower."""
+    """Returns the priority of a passive candidate (RFC 6544 section 4.2).
+
+    Its type preference is lower, so that it comes after every UDP candidate.
+    """
     return (90 << 24) + ((4 << 13 | 8_191 - index) << 8) + 255
 
 
 def _sections(body: bytes) -> tuple[Media, list[Media]]:
-    """The session's attributes and the media sections."""
+    """Returns the session's attributes and the media sections."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -580,17 +599,17 @@ def _sections(body: bytes) -> tuple[Media, list[Media]]:
 
 
 def _is_payload_type(text: str) -> bool:
-    """Seven bits, and none that could be mistaken for RTCP behind the marker bit (RFC 5761 section 4)."""
+    """Whether it has seven bits, and could not be mistaken for RTCP after the marker bit (RFC 5761 section 4)."""
     return text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) < 128 and not 72 <= int(text) <= 76
 
 
 def _lookup(session: Media, carriers: list[Media], name: str) -> str | None:
-    """An attribute of the transport: it stands in the first section of the bundle that has it, or in front."""
+    """Returns an attribute of the transport, from the first section of the bundle that has it, or from the front."""
     return next((value for media in carriers if (value := media.value(name))), None) or session.value(name)
 
 
 def _setup(session: Media, carriers: list[Media]) -> SetupRole:
-    """Whatever is not said, or not known, leaves the choice to us."""
+    """Returns the role that the remote side asks for; if it names none, or an unknown one, the choice is ours."""
     try:
         return SetupRole(_lookup(session, carriers, "setup") or "")
     except ValueError:
@@ -598,7 +617,7 @@ def _setup(session: Media, carriers: list[Media]) -> SetupRole:
 
 
 def _audio(media: Media) -> AudioSection | None:
-    """The section, if it offers Opus; the name that the standard gives it counts first."""
+    """Returns the section if it offers Opus; the name that the standard gives it counts first."""
     if media.kind != "audio":
         return None
     encodings = media.by_format("rtpmap")
@@ -612,7 +631,7 @@ def _audio(media: Media) -> AudioSection | None:
 
 
 def _red(media: Media, encodings: dict[str, str], opus: str) -> int | None:
-    """The payload type of redundant audio, if nothing but Opus is in it."""
+    """Returns the payload type of redundant audio, if nothing but Opus is in it."""
     contents = media.by_format("fmtp")
     for payload_type, encoding in encodings.items():
         if encoding.lower() == "red/48000/2" and payload_type != opus:
@@ -622,7 +641,10 @@ def _red(media: Media, encodings: dict[str, str], opus: str) -> int | None:
 
 
 def _fingerprints(session: Media, carriers: list[Media]) -> tuple[Fingerprint, ...]:
-    """Of the remote certificate: those of the section that the transport is, else those in front."""
+    """Returns the fingerprints of the remote certificate.
+
+    They are those of the section that the transport is, else those in front.
+    """
     fingerprints: dict[Fingerprint, None] = {}
     for section in (*(m for m in carriers[:1]), session, *carriers[1:]):
         for value in section.values("fingerprint")[:_MAX_FINGERPRINTS]:
@@ -638,7 +660,10 @@ def _fingerprints(session: Media, carriers: list[Media]) -> tuple[Fingerprint, .
 
 
 def _bundle(session: Media, carrier: Media) -> tuple[str, ...]:
-    """The mids of the group that ``carrier`` is in (RFC 8843); without one, every section wants its own transport."""
+    """Returns the mids of the group that ``carrier`` is in (RFC 8843).
+
+    Without a group, every section wants its own transport.
+    """
     for value in session.values("group"):
         mids = value.split()
         if mids[:1] == ["BUNDLE"] and carrier.value("mid") in mids[1:]:

@@ -1,7 +1,8 @@
-"""The streams of a peer, by SSRC: SRTP keeps state for each, so there are few at a time, and no end of new ones.
+"""The streams of a peer, by SSRC: SRTP keeps state for each, so there are few at a time.
 
-Each hold and transfer of a long call may bring another SSRC, and each is heard. Of too many, the one that was silent
-for longest makes room. What made room never comes back: SRTP would take a replay of it for something new.
+Their total has no limit: each hold and transfer of a long call may bring another SSRC, and each is heard. If there are
+too many, the one that was silent for longest makes room. A stream that made room never comes back, because SRTP would
+take a replay of it for something new.
 """
 
 from collections import Counter
@@ -12,25 +13,26 @@ __all__ = ["InboundStreams"]
 
 _MAX_SSRCS = 8  # one sender needs one, and a few for restarts
 _SILENT_S = 1.0
-_MAX_RETIRED_SSRCS = 1024  # of one call: holds and transfers of a long day
+_MAX_RETIRED_SSRCS = 1024  # in one call: holds and transfers of a long day
 
 
 class InboundStreams:
-    """Which SSRCs are taken; why another one was not is counted in ``faults``."""
+    """The SSRCs that are taken; why another one was not is counted in ``faults``."""
 
     def __init__(self, inbound: InboundAudio, faults: Counter[str]) -> None:
         self.heard_at: dict[bytes, float] = {}
-        """When each was heard last, in the order in which they came."""
+        """The time when each was heard last, in the order in which they came."""
         self.retired: set[bytes] = set()
-        """Those that had to make room."""
+        """The SSRCs that had to make room."""
         self._inbound = inbound
         self._faults = faults
 
     def may_come(self, ssrc: bytes, now: float) -> bool:
         """Whether a stream that is not known yet may be one more.
 
-        If another one has to make room for it, that one has been silent, or the last one that came was followed:
-        who begins again and again is heard each time, who sends a packet of each stream has eight.
+        If another one has to make room for it, that one must have been silent, or the last one that came must be the
+        one that is heard. So a sender that begins again and again is heard each time, and one that sends a packet of
+        each stream gets eight.
         """
         if ssrc in self.retired:
             self._faults["retired_ssrc"] += 1
@@ -45,7 +47,10 @@ class InboundStreams:
         return True
 
     def admit(self, ssrc: bytes, now: float) -> bytes | None:
-        """A packet of a new stream was the peer's; returns the SSRC of the stream that made room, if one had to."""
+        """Takes a new stream, because a packet of it was the peer's.
+
+        Returns the SSRC that had to make room, if one had to.
+        """
         evicted = None
         if len(self.heard_at) >= _MAX_SSRCS:
             evicted = self._oldest()
@@ -55,6 +60,6 @@ class InboundStreams:
         return evicted
 
     def _oldest(self) -> bytes:
-        """The stream that was silent for longest, and is not the one that is heard."""
+        """Returns the stream that was silent for longest, and is not the one that is heard."""
         heard = self._inbound.ssrc
         return min((ssrc for ssrc in self.heard_at if int.from_bytes(ssrc) != heard), key=self.heard_at.__getitem__)

@@ -1,9 +1,10 @@
 """Media over TCP, for networks that let no UDP out: passive candidates (RFC 6544), each datagram framed (RFC 4571).
 
-A peer connects to a port of media's own, or to the one of HTTP, and its datagrams are those that would have come over
-UDP: the mux takes them with the same checks, by the connection's address. What a stranger may do is less: a connection
-has to begin with a STUN check, an agent's check has to succeed on it soon, and of those that have not shown one there
-are few, altogether and from one host. What a peer does not read in time is lost, as with UDP: nothing is waited for.
+A peer connects to a port that only media uses, or to the one of HTTP. Its datagrams are those that would have come over
+UDP: the mux takes them with the same checks, by the connection's address. A stranger may do less than over UDP: a
+connection has to begin with a STUN check, and an agent's check has to succeed on it soon. Connections on which none has
+succeeded are few, altogether and from one host. What a peer does not read in time is lost, as with UDP: nothing waits
+for it.
 """
 
 import asyncio
@@ -18,9 +19,9 @@ from bridge.webrtc.ice import MAX_DATAGRAM_BYTES, TCP, Address, PacketKind, pack
 __all__ = ["MAX_STRANGERS", "MAX_STRANGERS_OF_A_HOST", "IceTcp", "TcpLine"]
 
 MAX_STRANGERS = 256
-"""Connections on which no agent's check has succeeded yet."""
+"""The most connections on which no agent's check has succeeded yet."""
 MAX_STRANGERS_OF_A_HOST = 16
-_MAX_WAITING_BYTES = 64 * 1024  # to be sent on one connection: a second of sound and some events; more is lost
+_MAX_WAITING_BYTES = 64 * 1024  # for one connection to send: a second of sound and some events; more is lost
 _BATCH = 32  # datagrams that are handled before others have their turn
 _LENGTH = struct.Struct("!H")
 
@@ -29,7 +30,7 @@ Taker = Callable[[bytes, Address], None]
 
 
 class IceTcp:
-    """The port. Datagrams go to ``take``; ``gone`` is told of connections that have ended.
+    """The port of media over TCP. Datagrams go to ``take``; ``gone`` is told of connections that have ended.
 
     ``admit`` is called when a check has succeeded on a connection, ``close_line`` when its agent has no use for it.
     ``drops`` counts connections that were refused or closed, by reason.
@@ -40,7 +41,7 @@ class IceTcp:
     ) -> None:
         self.lines: dict[Address, TcpLine] = {}
         self.check_within_s = check_within_s
-        """The time in which a connection must have shown a check."""
+        """The time within which a connection must have shown a check."""
         self._strangers: Counter[str] = Counter()
         self._take = take
         self._gone = gone
@@ -53,7 +54,7 @@ class IceTcp:
         self._server = await loop.create_server(self.new_line, sock=listening, backlog=MAX_STRANGERS)
 
     def new_line(self) -> "TcpLine":
-        """What speaks on one connection, whoever has accepted it."""
+        """Makes what speaks on one connection, whoever has accepted it."""
         return TcpLine(self)
 
     def stop_listening(self) -> None:
@@ -68,13 +69,13 @@ class IceTcp:
             line.abort()
 
     def admit(self, address: Address) -> None:
-        """A check has succeeded on the connection."""
+        """Notes that a check has succeeded on the connection."""
         line = self.lines.get(address)
         if line is not None and line.admit():
             self._forget_stranger(address)
 
     def close_line(self, address: Address) -> None:
-        """Nobody has a use for the connection any more; what was sent last still goes out."""
+        """Closes a connection that nobody has a use for; what was sent last still goes out."""
         line = self.lines.get(address)
         if line is not None:
             line.close()
@@ -82,7 +83,10 @@ class IceTcp:
     # What connections tell
 
     def opened(self, line: "TcpLine", address: Address) -> bool:
-        """Whether there is room for one more, and no other with the peer's address, at another local one."""
+        """Takes a new connection; False if there is no room for it.
+
+        False as well if the peer's address has a connection at another local address.
+        """
         host = address[0]
         if address in self.lines:
             self._drops["tcp_twice"] += 1
@@ -95,15 +99,15 @@ class IceTcp:
         return True
 
     def received(self, datagram: bytes, address: Address) -> None:
-        """One datagram has come."""
+        """Takes one datagram of a connection."""
         self._take(datagram, address)
 
     def dropped(self, reason: str) -> None:
-        """A connection is closed for what it did, or what was sent on it is lost."""
+        """Counts a connection that is closed for what it did, or a datagram that is lost on its way out."""
         self._drops[reason] += 1
 
     def ended(self, line: "TcpLine", address: Address) -> None:
-        """The connection is gone."""
+        """Notes that the connection is gone."""
         if self.lines.get(address) is line:
             del self.lines[address]
             if not line.is_admitted:
@@ -130,7 +134,7 @@ class TcpLine(asyncio.Protocol):
         self._has_begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody has connected."""
+        """Begins to read the connection, or refuses it."""
         self._transport = made = cast(asyncio.Transport, transport)
         peer: tuple[Any, ...] = made.get_extra_info("peername") or ("", 0)
         self._address = (*peer[:2], TCP)
@@ -143,23 +147,23 @@ class TcpLine(asyncio.Protocol):
         self._deadline = loop.call_later(self._port.check_within_s, self._refuse, "tcp_no_check")
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes have come: a datagram, a part of one, or many."""
+        """Takes some bytes: a datagram, a part of one, or many."""
         self._received += data
         if not self._is_resuming:
             self._hand_over()
 
     def eof_received(self) -> None:
-        """The peer sends nothing any more: the connection closes."""
+        """Closes the connection, because the peer sends nothing any more."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """Notes that the connection is gone."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._received, self._at = b"", 0
         self._port.ended(self, self._address)
 
     def sendto(self, datagram: bytes, address: Address) -> None:
-        """Sends a datagram, or loses it if too much waits already."""
+        """Sends a datagram, or loses it if too much is waiting already."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -169,7 +173,7 @@ class TcpLine(asyncio.Protocol):
         transport.write(_LENGTH.pack(len(datagram)) + datagram)
 
     def admit(self) -> bool:
-        """A check has succeeded here; False if one had before."""
+        """Notes that a check has succeeded here; False if one had succeeded before."""
         if self.is_admitted:
             return False
         self.is_admitted = True
@@ -178,7 +182,7 @@ class TcpLine(asyncio.Protocol):
         return True
 
     def close(self) -> None:
-        """Closes it when what waits has been sent, and at once if nobody reads that; may be called twice."""
+        """Closes it when what waits has been sent, and at once if the peer does not read that; may be called twice."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
             if self._deadline is not None:
@@ -191,7 +195,10 @@ class TcpLine(asyncio.Protocol):
             self._transport.abort()
 
     def _hand_over(self) -> None:
-        """A batch of what has come; the rest when others have had their turn, and nothing is read before that."""
+        """Hands over a batch of what has come; the rest when others have had their turn.
+
+        Nothing is read before that.
+        """
         data = self._received
         for _ in range(_BATCH):
             start = self._at + 2

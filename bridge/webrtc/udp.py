@@ -1,10 +1,10 @@
-"""The UDP socket of all media: read in batches, and what has waited too long is not sound any more.
+"""The UDP socket of all media: read in batches, and sound that has waited too long is dropped.
 
 When the process is late, packets queue in the kernel: megabytes of them, seconds old, in front of those that matter.
 The kernel notes when each arrived. As long as the socket is read empty often enough none of them can be old, and no
-note is read. Later than that, sound that is older than half a second is thrown away, which takes two microseconds a
-packet. So whatever a call lives on (STUN, which carries its consent, and DTLS) is next within a moment, and the round
-trip stays what a call can stand.
+note is read. If it was not, sound that is older than half a second is thrown away, which takes two microseconds a
+packet. So whatever a call lives on (STUN, which carries its consent, and DTLS) comes next within a moment, and the
+round trip stays short enough for a call.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from bridge.webrtc.mux import Mux
 __all__ = ["MAX_AGE_S", "MediaSocket"]
 
 MAX_AGE_S = 0.5
-"""Sound that waited for longer is dropped."""
-_MAY_BE_OLD_S = 0.25  # the socket was last empty so long ago
+"""The age above which sound that waited is dropped."""
+_MAY_BE_OLD_S = 0.25  # if the socket was last empty longer ago than this
 _BATCH = 32  # datagrams that are handled before others have their turn; libuv has as many
-_MAX_DROPPED = 2048  # of a batch
+_MAX_DROPPED = 2048  # dropped from one batch
 _DATAGRAM_BYTES, _ANCILLARY_BYTES = 2048, 64
 _TIMESTAMP = struct.Struct("=qq")  # struct timespec, of CLOCK_REALTIME
 _SO_TIMESTAMPNS = 35  # Linux; the socket module has no name for it
@@ -56,7 +56,7 @@ class MediaSocket(asyncio.DatagramTransport):
         mux.connection_made(self)
 
     def sendto(self, data: Any, addr: Any = None) -> None:
-        """Sends, or loses, a datagram."""
+        """Sends a datagram, or loses it."""
         if self._is_closing:
             return
         try:
@@ -72,13 +72,13 @@ class MediaSocket(asyncio.DatagramTransport):
             self._loop.add_reader(self._udp.fileno(), self._read)
 
     def pause(self) -> None:
-        """Leaves what comes to whoever else has this socket; may still send."""
+        """Leaves what comes to another process that has this socket; this one may still send."""
         if self._is_reading:
             self._is_reading = False
             self._loop.remove_reader(self._udp.fileno())
 
     def is_closing(self) -> bool:
-        """Nothing is sent any more."""
+        """Whether nothing is sent any more."""
         return self._is_closing
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class MediaSocket(asyncio.DatagramTransport):
             self._udp.close()
 
     def _read(self) -> None:
-        """The socket has something: one batch."""
+        """Reads one batch, because the socket has something."""
         now = self._clock()
         if self._has_timestamps and now - self._was_empty > _MAY_BE_OLD_S:
             self._read_by_age(now)
@@ -142,7 +142,7 @@ def _notes_arrivals(udp: socket.socket) -> bool:
 
 
 def _arrival(notes: list[tuple[int, int, bytes]]) -> float:
-    """When the datagram came, in Unix time; as if it came now if nothing is noted."""
+    """Returns when the datagram came, in Unix time; now if nothing is noted."""
     for level, kind, data in notes:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESTAMP.size:
             seconds, nanoseconds = _TIMESTAMP.unpack(data)
