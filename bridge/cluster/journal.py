@@ -91,6 +91,7 @@ class Journal:
         self._node_id = node_id
         self._registry = registry
         self._epochs: dict[str, int] = {}
+        self._last_words: dict[str, Callable[[], CallNotes]] = {}
         self._beats = 0
         store.on_back.append(self.write_all)
 
@@ -99,11 +100,24 @@ class Journal:
         if isinstance(event, CallOpened):
             call_id = event.call.id
             self._epochs.setdefault(call_id, 1)
-            self._registry.find(call_id).audience.subscribe(_Follower(partial(self.write, call_id)))
+            session = self._registry.find(call_id)
+            session.audience.subscribe(_Follower(partial(self.write, call_id)))
+            notes = self._registry.notes(call_id)
+            self._last_words[call_id] = partial(CallNotes.of, session, None if notes is None else notes.idle_timeout_s)
             self.write(call_id)
-        elif isinstance(event, CallClosed) and self._epochs.pop(event.call_id, None) is not None:
-            end = _RELEASE if event.reason in _MOVING else _DROP
-            self._store.soon(("call", event.call_id), lambda: [end.on(self._place(event.call_id), self._node_id)])
+        elif isinstance(event, CallClosed):
+            last_words, epoch = self._last_words.pop(event.call_id), self._epochs.pop(event.call_id, None)
+            if epoch is not None:
+                self._end(event.call_id, epoch, last_words() if event.reason in _MOVING else None)
+
+    def _end(self, call_id: str, epoch: int, notes: CallNotes | None) -> None:
+        """The call is over here. It may go on elsewhere with ``notes``, which have all that was said."""
+        place = self._place(call_id)
+        commands = [_DROP.on(place, self._node_id)]
+        if notes is not None:
+            written = _WRITE.on(place, self._node_id, epoch, msgspec.json.encode(notes), _LIVES_MS)
+            commands = [written, _RELEASE.on(place, self._node_id)]
+        self._store.soon(("call", call_id), lambda: commands)
 
     def beat(self) -> None:
         """The node has said that it lives."""
