@@ -1,3 +1,3 @@
-"""The one way to a call, its keys and limits; interfaces for what several processes may share."""
+"""The one way to a call, with its keys and limits, and interfaces for what several processes may share."""
 
 __all__: list[str] = []

@@ -1,7 +1,7 @@
 """Whether one more call may begin in this process, by its limits and its load.
 
-A place is reserved before anything else is asked or spent, so that no two calls are let into the last one, however long
-the answer takes; it is given back when the call is over, or was not opened after all.
+A place is reserved before anything else is asked or spent, so that no two calls get the last one, however long the
+answer takes. It is given back when the call is over, or if it was not opened after all.
 """
 
 from collections import Counter
@@ -15,40 +15,40 @@ __all__ = ["Admission"]
 
 
 class Admission:
-    """What this process takes: ``max_calls``, of which ``reserved_calls`` are for API keys, while it is in time.
+    """The calls that this process takes: ``max_calls``, of which ``reserved_calls`` are for API keys.
 
-    ``max_loop_lag_ms`` of 0 means that the event loop is never too late for a call.
+    It takes none while its event loop is late by more than ``max_loop_lag_ms``; with 0 the loop is never too late.
     """
 
     def __init__(self, *, max_calls: int, reserved_calls: int = 0, max_loop_lag_ms: float = 0.0) -> None:
         self.lag = LoopLag(max_loop_lag_ms)
         self.is_draining = False
-        """No new calls are taken."""
+        """Whether no new calls are taken, because the process drains."""
         self.limit(max_calls, reserved_calls)
-        self._calls: Counter[bool] = Counter()  # by whether it is a client's
+        self._calls: Counter[bool] = Counter()  # by whether a call is a client's
 
     def limit(self, max_calls: int, reserved_calls: int) -> None:
-        """From now on so many are taken; those that run stay."""
+        """Sets how many calls are taken from now on; those that run stay."""
         self._max_calls = max_calls
         self._max_calls_of_clients = max(0, max_calls - reserved_calls)
 
     @property
     def calls(self) -> int:
-        """That have a place now."""
+        """The number of calls that have a place now."""
         return self._calls.total()
 
     @property
     def max_calls(self) -> int:
-        """That may have one."""
+        """The number of calls that may have a place."""
         return self._max_calls
 
     @property
     def is_full(self) -> bool:
-        """There is no place for one more."""
+        """Whether there is no place for one more call."""
         return self.calls >= self._max_calls
 
     def require_accepting(self) -> None:
-        """Raises ``Draining`` if nothing new is begun here."""
+        """Raises ``Draining`` if no new call is begun here."""
         if self.is_draining:
             raise Draining("The server is about to stop and takes no new calls.")
 
@@ -62,7 +62,7 @@ class Admission:
             raise _too_many(f"The server has {self._max_calls_of_clients} calls of clients")
 
     def reserve(self, key_id: str = API_KEY_ID) -> Reservation:
-        """A place for a call of the key; raises what ``require_room`` does."""
+        """Reserves a place for a call of the key; raises what ``require_room`` does."""
         self.require_room(key_id)
         is_client = key_id != API_KEY_ID
         self._calls[is_client] += 1

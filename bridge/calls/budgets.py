@@ -9,7 +9,7 @@ __all__ = ["ConversationBudgets"]
 
 
 class ConversationBudgets:
-    """Gives each conversation its budget within its key's, and that within the process's."""
+    """Gives each conversation its budget within its key's budget, and that is within the process's."""
 
     def __init__(self, limits: KeepLimits) -> None:
         self._limits = limits
@@ -18,17 +18,17 @@ class ConversationBudgets:
         self._calls: Counter[str] = Counter()
 
     def apply(self, limits: KeepLimits) -> None:
-        """From now on all of them together may keep so much; the other limits are those of new conversations."""
+        """Sets how much all of them together may keep from now on; the other limits count for new conversations."""
         self._limits = limits
         self._of_process.limit_bytes = limits.of_process
 
     @property
     def used_bytes(self) -> int:
-        """What all conversations keep."""
+        """The number of bytes that all conversations keep."""
         return self._of_process.used_bytes
 
     def open(self, key_id: str) -> Budget:
-        """Of what one more conversation of the key may keep; ``close`` follows when its call is over."""
+        """Opens the budget of one more conversation of the key; ``close`` follows when its call is over."""
         whole = self._of_process
         if key_id != API_KEY_ID:
             self._calls[key_id] += 1
@@ -40,7 +40,7 @@ class ConversationBudgets:
         return whole.part(self._limits.of_conversation, what="This conversation")
 
     def close(self, key_id: str) -> None:
-        """A call of the key is over; with the last one, the key is forgotten."""
+        """Notes that a call of the key is over; with the last one, the key is forgotten."""
         self._calls[key_id] -= 1
         if self._calls[key_id] <= 0:
             del self._calls[key_id]

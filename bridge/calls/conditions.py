@@ -1,7 +1,7 @@
 """Which ICE session a request is about: entity-tags and ``If-Match``, as RFC 9725 section 4.3.1 has them.
 
-Requests of one peer may overtake each other. The tag names the ICE session, so that candidates of the one before a
-restart do not count for the one after it.
+Requests of one peer may overtake each other. The tag names the ICE session, so that candidates from before a restart do
+not count for the ICE session after it.
 """
 
 import re
@@ -25,13 +25,13 @@ class IfMatch:
     """A request's ``If-Match`` (RFC 9110 section 13.1.1)."""
 
     tags: frozenset[str]
-    """Strong entity-tags, without their quotes; ``*`` stands for any."""
+    """The strong entity-tags, without their quotes; ``*`` stands for any."""
 
     @classmethod
     def parse(cls, header: str | None) -> "IfMatch":
-        """What the header says; raises ``NoCondition`` if it is absent.
+        """Parses the header; raises ``NoCondition`` if it is absent.
 
-        ``*`` in quotes is taken for any too: the RFC's own example has it so.
+        ``*`` in quotes is taken for any too, because the RFC's own example writes it so.
         """
         if header is None:
             advice = "Say with If-Match which ICE session this is about: its ETag, or * for a restart."
@@ -41,18 +41,21 @@ class IfMatch:
         return cls(frozenset(tag for is_weak, tag in _TAG.findall(header) if not is_weak))
 
     def require(self, tag: str | None) -> None:
-        """Raises ``NotTheState`` unless the ICE session ``tag``, None if there is none, is one that is meant."""
+        """Raises ``NotTheState`` unless the ICE session ``tag`` is one that is meant.
+
+        The tag is None if there is none.
+        """
         if tag is None or self.tags.isdisjoint({_ANY, tag}):
             raise NotTheState("No ICE session of this peer has that entity-tag now.", param="If-Match")
 
 
 def newest_tag(endpoint: Endpoint, legs: Sequence[Leg]) -> str | None:
-    """The tag of the present ICE session: that of the leg which came last."""
+    """Returns the tag of the present ICE session: that of the leg which came last."""
     return endpoint.ice_tag(legs[-1]) if legs else None
 
 
 def patch_peer(endpoint: Endpoint, legs: Sequence[Leg], fragment: IceFragment, condition: IfMatch) -> IceAnswer | None:
-    """Gives a fragment to the leg that came last; what answers it, if it is an ICE restart.
+    """Gives a fragment to the leg that came last; returns what answers it, if it is an ICE restart.
 
     Raises ``NotTheState``.
     """

@@ -1,6 +1,6 @@
-"""Which calls there are, and whose they are: asked by whoever looks for a call, told by whoever has it.
+"""Which calls there are, and whose they are: whoever looks for a call asks here, and whoever has it tells it here.
 
-A directory may know calls of other processes as well, so it is asked with ``await``; it is told without.
+A directory may know calls of other processes as well, so questions to it are awaited; what it is told is not.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,20 @@ _MAX_SEARCHED_CHARS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """What is known of a call wherever it runs."""
+    """What is known of a call, in whichever process it runs."""
 
     call_id: str
     key_id: str
-    """The key that opened it."""
+    """The id of the key that opened it."""
     found_by: tuple[str, ...] = ()
-    """By what else it can be searched for: ids, addresses, telephone numbers. No secret is among them."""
+    """Other words by which it is found: ids, addresses, telephone numbers. No secret is among them."""
 
     @classmethod
     def of(cls, context: CallContext, key_id: str) -> "CallRecord":
-        """That of the call that ``context`` is of; what a caller may make as long as it likes is cut."""
+        """Makes the record of the call that ``context`` is of.
+
+        Values that a caller may make as long as it likes are cut.
+        """
         metadata = [value[:_MAX_SEARCHED_CHARS] for value in context.metadata.values() if value not in context.secrets]
         trace_id = "" if context.trace is None else context.trace.trace_id
         texts = (
@@ -43,11 +46,11 @@ class CallRecord:
         return cls(call_id=context.call_id, key_id=key_id, found_by=tuple(filter(None, texts)))
 
     def is_found_by(self, query: str) -> bool:
-        """It is what somebody looks for who has this much of it; see ``search.matches``."""
+        """Whether it is what somebody looks for who has this much of it; see ``search.matches``."""
         return matches(query, (self.call_id, *self.found_by))
 
     def is_visible_to(self, key_id: str) -> bool:
-        """The key has opened the call, or sees all."""
+        """Whether the key has opened the call, or sees all."""
         return key_id in (API_KEY_ID, self.key_id)
 
 
@@ -55,19 +58,22 @@ class CallDirectory(Protocol):
     """All calls that run or connect."""
 
     def add(self, record: CallRecord) -> None:
-        """A call has begun here. It returns at once; others may learn of it a little later."""
+        """Adds a call that has begun here.
+
+        It returns at once; others may learn of the call a little later.
+        """
         ...
 
     def remove(self, call_id: str) -> None:
-        """The call is over; may be called twice."""
+        """Removes a call that is over; may be called twice."""
         ...
 
     async def find(self, call_id: str) -> CallRecord | None:
-        """The call; None if there is none of this id."""
+        """Returns the call; None if there is none with this id."""
         ...
 
     async def list(self) -> list[CallRecord]:
-        """All of them, oldest first."""
+        """Returns all of them, oldest first."""
         ...
 
 
@@ -95,5 +101,5 @@ class LocalCallDirectory:
 
 
 def unknown_call(call_id: str, *, param: str = "call_id") -> UnknownCall:
-    """The refusal of a call that is another's, or nobody's: both are told alike."""
+    """Returns the refusal for a call that is another key's, or nobody's: both get the same one."""
     return UnknownCall(f"No call '{call_id[:64]}' is running here.", param=param)

@@ -1,4 +1,4 @@
-"""Calls that are over: the last ones, with their figures and how they ended, for whoever asks afterwards."""
+"""The last calls that are over, with their figures and how they ended, for whoever asks afterwards."""
 
 import time
 from collections import deque
@@ -17,14 +17,17 @@ _MAX_VALUE_CHARS = 256
 
 
 class EndedCall(NamedTuple):
-    """A call that is over: whose it was and what it is found by, and its last figures."""
+    """A call that is over: whose it was, by what it is found, and its last figures."""
 
     record: CallRecord
     stats: CallStats
 
 
 def as_ended(stats: CallStats, result: CallResult, reason: str) -> CallStats:
-    """What is remembered: what a caller may make as long as it likes is cut, and nobody listens any more."""
+    """Returns what is remembered of a call.
+
+    Values that a caller may make as long as it likes are cut, and nobody listens any more.
+    """
     metadata = list(stats.metadata.items())[:_MAX_METADATA]
     return replace(
         stats,
@@ -40,15 +43,15 @@ class EndedCalls(Protocol):
     """Remembers calls that are over, for a while."""
 
     def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
-        """A call has ended. It returns at once."""
+        """Adds a call that has ended. It returns at once."""
         ...
 
     async def list(self) -> list[EndedCall]:
-        """Those that are remembered; the last one that ended comes first."""
+        """Returns the calls that are remembered; the one that ended last comes first."""
         ...
 
     def limit_to(self, limit: int, max_age_s: float) -> None:
-        """From now on so many are remembered, for so long."""
+        """Sets how many calls are remembered from now on, and for how long."""
         ...
 
 
@@ -61,7 +64,7 @@ class LocalEndedCalls:
         self.limit_to(limit, max_age_s)
 
     def limit_to(self, limit: int, max_age_s: float) -> None:
-        """From now on so many are remembered, for so long."""
+        """Sets how many calls are remembered from now on, and for how long."""
         self._limit, self._max_age_s = limit, max_age_s
         self._forget()
 

@@ -1,4 +1,4 @@
-"""What happens to calls: which begin and end, and what is recorded of them, for those who follow all calls."""
+"""What happens to calls (which begin and end, and what is recorded of them), for those who follow all calls."""
 
 from typing import Protocol
 
@@ -23,34 +23,34 @@ class EventBus(Protocol):
     """Carries events of calls, perhaps between processes; nothing here waits."""
 
     def publish(self, event: ServerEvent) -> None:
-        """Tells everybody."""
+        """Tells an event to everybody."""
         ...
 
     def subscribe(self, consumer: EventConsumer) -> None:
-        """From now on the consumer is told of calls, for as long as the bus lives."""
+        """Tells the consumer of calls from now on, for as long as the bus lives."""
         ...
 
     def require_known(self, choices: Choices) -> None:
-        """Raises ``ResumeGap`` or ``BadRequest`` if nobody can go on behind ``choices.after``."""
+        """Raises ``ResumeGap`` or ``BadRequest`` if a watcher cannot go on after ``choices.after``."""
         ...
 
     def watch(self, sink: Sink, choices: Choices, running: list[CallStats]) -> Listener:
-        """One more socket that hears of calls: first those that are ``running``, or what came behind ``choices.after``.
+        """Adds a socket that hears of calls: first of those that are ``running``, or what came after ``choices.after``.
 
         Raises what ``require_known`` does.
         """
         ...
 
     def answer(self, watcher: Listener, event: ServerEvent) -> None:
-        """Tells one watcher alone."""
+        """Tells an event to one watcher alone."""
         ...
 
     def leave(self, watcher: Listener) -> None:
-        """The watcher's socket is gone; may be called twice."""
+        """Notes that the watcher's socket is gone; may be called twice."""
         ...
 
     def apply(self, limits: Limits) -> None:
-        """New watchers have these limits; what is kept of calls for those that come back stays as it is."""
+        """Sets the limits of new watchers; what is kept of calls for those that come back stays as it is."""
         ...
 
     def close(self, code: int, reason: str) -> None:

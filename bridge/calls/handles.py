@@ -26,25 +26,26 @@ __all__ = [
 
 
 class SocketHandle(Protocol):
-    """A socket that has taken its place. What is wrong with a message is answered by an ``error`` event."""
+    """A socket that has taken its place. A message with a mistake is answered by an ``error`` event."""
 
     async def receive_text(self, text: str, work: Work) -> None:
-        """One message. A long one is carried out in pieces, and others have their turn between them, as ``work`` says.
+        """Takes one message.
 
-        What other sockets of the call say waits until then.
+        A long one is carried out in pieces, and others have their turn between them, as ``work`` says. What other
+        sockets of the call say waits until then.
         """
         ...
 
     def refuse_binary(self) -> None:
-        """A binary message came, which carries no event."""
+        """Refuses a binary message, which carries no event."""
         ...
 
     def refuse_long(self, chars: int) -> None:
-        """A message came that is too long to be read; this closes the socket."""
+        """Refuses a message that is too long to be read, and closes the socket."""
         ...
 
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
-        """The socket is gone; ``error`` if that is somebody's fault.
+        """Notes that the socket is gone; ``error`` is given if that is somebody's fault.
 
         If it broke without a goodbye (``is_lost``), whoever is the call may come back.
         """
@@ -52,11 +53,11 @@ class SocketHandle(Protocol):
 
 
 class SocketPlace(Protocol):
-    """What a socket is going to be, and where. Nothing has happened there yet."""
+    """What a socket is going to be, and in which call. Nothing has happened there yet."""
 
     @property
     def is_owner(self) -> bool:
-        """The socket is the call itself; it does not count as one of its listeners."""
+        """Whether the socket is the call itself; then it does not count as one of the call's listeners."""
         ...
 
     def bind_task(self) -> None:
@@ -64,14 +65,14 @@ class SocketPlace(Protocol):
         ...
 
     async def attach(self, sink: Sink) -> SocketHandle | None:
-        """The socket takes the place; None if the call has ended meanwhile: then the socket is closed.
+        """Gives the socket the place; returns None if the call has ended meanwhile, and then the socket is closed.
 
-        Raises ``RequestError`` if the place is gone: the call is full, or what the socket missed is kept no more.
+        Raises ``RequestError`` if the place is gone: the call is full, or what the socket missed is no longer kept.
         """
         ...
 
     def give_up(self) -> None:
-        """No socket came: what the place has taken is given back, and a call that was opened for it ends."""
+        """Gives the place back, because no socket came; a call that was opened for it ends."""
         ...
 
 
@@ -82,13 +83,13 @@ class CallAnswer:
     call_id: str
     sdp: str
     resume_key: str = field(repr=False)
-    """With which the call's peer may come back; empty if it cannot."""
+    """The key with which the call's peer may come back; empty if it cannot."""
     warnings: tuple[CallWarning, ...] = ()
-    """What of the offer could not be used."""
+    """The parts of the offer that could not be used."""
     tag: str = ""
-    """Of its ICE session."""
+    """The tag of its ICE session."""
     player_id: str = ""
-    """Of the player whose offer it was, if it was no caller's."""
+    """The id of the player whose offer it was; empty if it was a caller's offer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +106,19 @@ class CarrierCall:
 
     context: CallContext
     owner: PhoneOwner
-    """What the call's leg reports to."""
+    """The owner, which the call's leg reports to."""
     attach_leg: Callable[[Leg], None]
-    """Gives the call its leg."""
+    """The function that gives the call its leg."""
 
 
 class Neighbours(Protocol):
     """Other processes, each with calls of its own."""
 
     async def list_calls(self, key_id: str, query: str) -> list[CallStats]:
-        """Their calls that the key may see and ``query`` finds; those of a process that does not answer are missing."""
+        """Returns their calls that the key may see and ``query`` finds.
+
+        Those of a process that does not answer are missing.
+        """
         ...
 
 
@@ -122,25 +126,25 @@ class AgentSeat(Protocol):
     """One agent's socket."""
 
     def receive(self, text: str) -> None:
-        """The agent says something; whatever is wrong with it is answered by an ``error`` event."""
+        """Takes a message of the agent's; a mistake in it is answered by an ``error`` event."""
         ...
 
     def refuse_binary(self) -> None:
-        """A binary message came, which carries no event."""
+        """Refuses a binary message, which carries no event."""
         ...
 
     def detach(self) -> None:
-        """The socket is gone."""
+        """Notes that the socket is gone."""
         ...
 
 
 class AgentLobby(Protocol):
-    """Where agents wait for calls."""
+    """The place where agents wait for calls."""
 
     def require_room(self) -> None:
         """Raises ``OverLimit`` if too many wait already."""
         ...
 
     def attach(self, sink: Sink, call_id: str | None = None) -> AgentSeat:
-        """An agent has come; with ``call_id`` for that call alone."""
+        """Takes an agent that has come; with ``call_id`` it is for that call alone."""
         ...

@@ -25,15 +25,18 @@ class IncomingPhone(Protocol):
     """The caller's side of a call that waits."""
 
     def answer(self, call: CarrierCall) -> None:
-        """It was accepted: this is the call."""
+        """Takes the call that it has become, because it was accepted."""
         ...
 
     def dismiss(self, outcome: IncomingOutcome) -> None:
-        """It waits no more, and was not accepted: the caller's leg ends, unless it has gone elsewhere already."""
+        """Ends the caller's leg, because the call waits no more and was not accepted.
+
+        A leg that has gone elsewhere already is left alone.
+        """
         ...
 
     async def refer(self, target_uri: str) -> None:
-        """Has the carrier transfer it; raises ``BadRequest`` or ``UpstreamError``, and then it waits on."""
+        """Has the carrier transfer the call; if it raises ``BadRequest`` or ``UpstreamError``, the call waits on."""
         ...
 
 
@@ -54,11 +57,11 @@ class WaitingCall:
         self.phone = phone
         self.reservation = reservation
         self.is_referred = False
-        """It is just being transferred, and nothing else can be decided of it."""
+        """Whether it is just being transferred; then nothing else can be decided about it."""
 
 
 class WaitingCalls:
-    """Those of one process, by their id."""
+    """The waiting calls of one process, by their id."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -77,7 +80,10 @@ class WaitingCalls:
         sip_headers: Sequence[SipHeader],
         wait_s: float,
     ) -> WaitingCall:
-        """A call begins to wait, and all who follow calls are told. Whoever adds it settles it after ``wait_s``."""
+        """Adds a call that begins to wait, and tells all who follow calls.
+
+        Whoever adds it settles it after ``wait_s``.
+        """
         context = self._registry.new_context(terms, transport)
         waiting = self._calls[context.call_id] = WaitingCall(context, terms, transport, phone, reservation)
         context.logger("calls").info("call.incoming", transport=transport, wait_s=wait_s, **context.origin)
@@ -93,12 +99,12 @@ class WaitingCalls:
         return waiting
 
     def find(self, call_id: str) -> WaitingCall | None:
-        """The call, if it waits and can be decided about."""
+        """Returns the call, if it waits and can be decided about."""
         waiting = self._calls.get(call_id)
         return None if waiting is None or waiting.is_referred else waiting
 
     def settle(self, waiting: WaitingCall, outcome: IncomingOutcome, *, status_code: int | None = None) -> None:
-        """It waits no more; may be called twice."""
+        """Ends the wait of a call; may be called twice."""
         if self._calls.pop(waiting.context.call_id, None) is None:
             return
         if outcome is not IncomingOutcome.ACCEPTED:

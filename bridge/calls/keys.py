@@ -1,7 +1,7 @@
 """Keys: what each opens, the short-lived ``ek_`` keys minted for clients, and the server's own API keys.
 
 Keys are kept as keyed digests and compared in constant time; a minted key is found by its digest. A ``KeyStore`` may be
-shared by many processes, so it is asked with ``await``; a single use is spent in one step, by whoever is first.
+shared by many processes, so questions to it are awaited. A single use is spent in one step, by whoever is first.
 """
 
 import hashlib
@@ -41,16 +41,19 @@ __all__ = [
 ]
 
 API_KEY_ID = "api"
-"""The ``key_id`` of all API keys of the server together: what they do is the operator's own business."""
+"""The one ``key_id`` that all API keys of the server share: what they do is the operator's own business."""
 
 MAX_MINTED = 100_000
-"""Keys that may wait to be used in one process."""
+"""The most keys that may wait to be used in one process."""
 REMEMBERED_S = 600.0
-"""For which an expired key is known: the page that shows it may read that it has expired."""
+"""The time for which an expired key is still known: the page that shows it is told that it has expired."""
 
 
 class KeyPurpose(StrEnum):
-    """What a key is for: an API key of the server's for everything, a minted one for exactly one of the others."""
+    """The purpose of a key.
+
+    An API key of the server's is for everything, a minted one for exactly one of the others.
+    """
 
     API = "api"
     PAGE = "page"
@@ -82,27 +85,27 @@ class Grant:
 
     key_id: str = API_KEY_ID
     purpose: KeyPurpose = KeyPurpose.API
-    """Each endpoint takes the keys that are meant for it, and no others."""
+    """The purpose of the key: each endpoint takes the keys that are meant for it, and no others."""
     config: SessionRequest | None = None
     """The session that a minted key stands for."""
     dialect: Dialect = Dialect.GA
-    """Of the session that the key stands for; whoever shows it speaks this one."""
+    """The dialect of the session that the key stands for; whoever shows the key speaks this one."""
     temperature: float | None = None
-    """Of a beta session; GA has no place for it."""
+    """The temperature of a beta session; GA has no place for it."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Of a beta session; GA has no place for it."""
+    """The metadata of a beta session; GA has no place for it."""
     call_id: str | None = None
-    """A call of somebody else that the key may attach to; for an agent, the only call that it may answer."""
+    """The id of somebody else's call that the key may attach to; for an agent, the only call that it may answer."""
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     allowed_origins: tuple[str, ...] = ()
     is_single_use: bool = False
     token: str = field(default="", compare=False, repr=False)
-    """By which the ``KeyStore`` knows the key, to spend it; empty for an API key. It opens nothing."""
+    """The word by which the ``KeyStore`` knows the key, to spend it; empty for an API key. It opens nothing."""
 
     @property
     def is_minted(self) -> bool:
-        """An ``ek_`` key: it may not mint others, and sees its own calls only."""
+        """Whether it is an ``ek_`` key, which may not mint others, and sees its own calls only."""
         return self.purpose != KeyPurpose.API
 
     @property
@@ -111,21 +114,24 @@ class Grant:
         return ListenerRole.OBSERVER if self.purpose == KeyPurpose.LISTENER else ListenerRole.CONTROLLER
 
     def is_for_page(self, origin: str) -> bool:
-        """The key names the page's web origin."""
+        """Whether the key names the page's web origin."""
         page = normal_origin(origin)
         return page != "" and page in map(normal_origin, self.allowed_origins)
 
     def key_for(self, call_id: str) -> str:
-        """The key by which the call is looked up: the server's own for the call that this key was minted for."""
+        """Returns the key by which the call is looked up.
+
+        It is the server's own for the call that this key was minted for.
+        """
         return API_KEY_ID if call_id == self.call_id else self.key_id
 
     def require_owner_of(self, call_id: str) -> None:
-        """Raises ``Forbidden`` for a key that may attach to the call and has not opened it."""
+        """Raises ``Forbidden`` if the key may attach to the call but has not opened it."""
         if call_id == self.call_id:
             raise Forbidden("This key is for attaching to the call; only a key that opened it, or an API key, ends it.")
 
     def require_admin(self) -> None:
-        """Raises ``Forbidden`` for a minted key: what is asked for concerns all calls."""
+        """Raises ``Forbidden`` for a minted key, because what is asked for concerns all calls."""
         if self.is_minted:
             raise Forbidden("This takes an API key of the server; a key minted for a client is none.")
 
@@ -176,14 +182,14 @@ class KeyStore(Protocol):
     """Where minted keys are kept until they expire."""
 
     async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
-        """A new key for ``grant``, good for ``ttl_s``; raises ``OverLimit`` if too many wait to be used.
+        """Makes a new key for ``grant``, good for ``ttl_s``; raises ``OverLimit`` if too many wait to be used.
 
         ``key`` is for protocols that can carry no other; it must be as hard to guess.
         """
         ...
 
     async def find(self, key: str) -> MintedKey | None:
-        """The key, also for a while after it has expired; None if it was never minted."""
+        """Returns the key, also for a while after it has expired; None if it was never minted."""
         ...
 
     async def spend(self, token: str) -> None:
@@ -194,7 +200,7 @@ class KeyStore(Protocol):
         ...
 
     async def is_named(self, origin: str) -> bool:
-        """Some key that is kept is for pages of the web origin ``origin``."""
+        """Whether some key that is kept is for pages of the web origin ``origin``."""
         ...
 
 
@@ -213,16 +219,16 @@ class _Handed(Struct, frozen=True):
 
 
 class LocalKeyStore:
-    """The ``KeyStore`` of one process: in memory, gone with it unless another process takes over."""
+    """The ``KeyStore`` of one process: it is in memory, and is gone with the process unless another one takes over."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` has to be the system's, if another process on it takes over."""
+        """``clock`` has to be the system's if another process takes over, because both go by it."""
         self.tell_minted: Callable[[bytes], None] | None = None
-        """Hears of each key that is minted, in the form that ``adopt`` takes."""
+        """The function that hears of each key that is minted, in the form that ``adopt`` takes."""
         self._clock = clock
         self._salt = secrets.token_bytes(32)
         self._kept: dict[str, _Kept] = {}
-        self._named: Counter[str] = Counter()  # origins of the pages that kept keys are for
+        self._named: Counter[str] = Counter()  # counts of the kept keys for each page's origin
         self._expiries: list[tuple[float, str]] = []
 
     async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
@@ -265,7 +271,7 @@ class LocalKeyStore:
         return normal_origin(origin) in self._named
 
     def hand_over(self) -> bytes:
-        """All keys that are kept, for ``adopt`` of another process on the same machine."""
+        """Returns all keys that are kept, for ``adopt`` of another process on the same machine."""
         self._forget(self._clock())
         return self._handed(list(self._kept.values()))
 
@@ -309,9 +315,9 @@ def _from_plain(kind: type, value: Any) -> Any:
 
 
 async def redeem_telephone_key(store: KeyStore, token: str) -> Grant:
-    """What a telephone's key opens that came in a carrier's message, and spends it; else ``Unauthorized``.
+    """Returns what a telephone's key opens that came in a carrier's message, and spends it; else ``Unauthorized``.
 
-    A key for anything else is none: it would pass by the web origins that it is for, and would be left in the
+    A key for anything else is refused: it would bypass the web origins that it is for, and would be left in the
     carrier's logs, still good.
     """
     minted = await store.find(token)
@@ -332,7 +338,7 @@ class ApiKeys:
         self._digests = [key_digest(key, self._salt) for key in keys]
 
     def __bool__(self) -> bool:
-        """There is one at least."""
+        """Whether there is at least one."""
         return bool(self._digests)
 
     def include(self, key: str) -> bool:
@@ -343,15 +349,15 @@ class ApiKeys:
 
 
 def key_digest(key: str, salt: bytes) -> bytes:
-    """By which a key is known without being kept."""
+    """Returns the digest by which a key is known without being kept."""
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=salt, digest_size=32).digest()
 
 
 def spent_key() -> Unauthorized:
-    """The refusal of a key for a single use that has had it."""
+    """Returns the refusal for a key for a single use that has had it."""
     return Unauthorized("The key was good for one connection, and has had it.")
 
 
 def expired_key() -> Unauthorized:
-    """The refusal of a minted key that is good no more, or never was."""
+    """Returns the refusal for a minted key that is good no more, or never was."""
     return Unauthorized("The key has expired, or was never issued here.")

@@ -1,6 +1,6 @@
 """What is noted of a running call, so that another process can go on with it: who it is, and what was said.
 
-Words stand for sound. An answer that is not complete is not noted: it is owed, and given anew.
+Words stand for sound. An answer that is not complete is not noted: it is owed, and is given anew.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ _PICTURE = items.InputText(text="(a picture, which is not kept)")
 
 
 class CallNotes(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """See the module."""
+    """The notes of one running call, from which another process can go on with it."""
 
     call_id: str
     session_id: str
@@ -31,10 +31,10 @@ class CallNotes(Struct, frozen=True, kw_only=True, omit_defaults=True):
     key_id: str
     config: SessionConfig
     wanted: dict[str, Any] = {}
-    """What an upstream is to be asked for: the session as the last one said that it is, or as it was opened."""
+    """The session that an upstream is to be asked for: as the last one said that it is, or as it was opened."""
     conversation: list[items.Item] = []
     owes_answer: bool = False
-    """An answer was being given, or the caller's last turn has none yet."""
+    """Whether an answer was being given, or the caller's last turn has none yet."""
     is_set_up: bool = False
     has_spoken: bool = False
     resume_key: str = ""
@@ -50,11 +50,11 @@ class CallNotes(Struct, frozen=True, kw_only=True, omit_defaults=True):
     caller: str = ""
     carrier_ids: dict[str, str] = {}
     metadata: dict[str, str] = {}
-    """Without what opens an endpoint."""
+    """The metadata of the call, without what opens an endpoint."""
 
     @classmethod
     def of(cls, session: Session, idle_timeout_s: float | None) -> "CallNotes":
-        """Of a call as it is now."""
+        """Makes the notes of a call as it is now."""
         info, state, context = session.info, session.state, session.context
         kept = [_kept(item) for item in state.conversation.items() if not _is_unfinished(item)]
         secrets = set(context.secrets)
@@ -87,7 +87,7 @@ class CallNotes(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def restore(notes: CallNotes, state: SessionState) -> None:
-    """Puts the conversation into a new state, and what is fixed by it; the configuration is for ``Session.start``."""
+    """Puts the conversation into a new state, and what depends on it; the configuration is for ``Session.start``."""
     state.is_set_up, state.has_spoken = notes.is_set_up, notes.has_spoken
     for item in notes.conversation:
         state.conversation.insert(item, state.conversation.last_item_id)
@@ -99,7 +99,7 @@ def _is_unfinished(item: items.Item) -> bool:
 
 
 def _is_spoken(last: list[items.Item]) -> bool:
-    """The caller's sound is the last thing in the conversation."""
+    """Whether the caller's sound is the last thing in the conversation."""
     return any(
         isinstance(item, items.Message) and any(isinstance(part, items.InputAudio) for part in item.content)
         for item in last

@@ -5,7 +5,7 @@ import re
 __all__ = ["PORTS", "normal_origin"]
 
 PORTS = {"http": 80, "https": 443}
-"""Of a scheme, if the origin names none."""
+"""The port of each scheme, if the origin names none."""
 
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?", re.IGNORECASE
@@ -13,7 +13,7 @@ _ORIGIN = re.compile(
 
 
 def normal_origin(origin: str) -> str:
-    """A web origin as browsers write it (RFC 6454 section 6.2): in lower case, without the port of its scheme.
+    """Returns a web origin as browsers write it: in lower case, without the port of its scheme (RFC 6454 section 6.2).
 
     Empty if it is none: ``null``, or anything more or less than a scheme, a host and perhaps a port.
     """

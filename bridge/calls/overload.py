@@ -1,7 +1,8 @@
 """How late the event loop is, and whether that is too late for one more call.
 
-A timer that is due and not called yet waits behind everybody's sound. Its lateness, averaged over two seconds so that a
-single pause is none, is what each call has to bear; beyond a limit, a further call would take from those that run.
+A timer that is due and not called yet waits behind everybody's sound. Its lateness is what each call has to bear; it is
+averaged over two seconds so that a single pause does not count. Beyond a limit, a further call would harm those that
+run.
 """
 
 import asyncio
@@ -16,21 +17,27 @@ _log = get_logger("registry")
 
 _TICK_S = 0.05
 _MEMORY_S = 2.0
-_RELIEF = 0.5  # of the limit: below that, calls are taken again
+_RELIEF = 0.5  # part of the limit: below that, calls are taken again
 
 
 class LoopLag:
-    """``measure`` what a timer says, or ``start`` one; ``limit_ms`` 0 means that nothing is too late."""
+    """The lateness of the event loop; ``measure`` takes what a timer says, ``start`` begins one.
+
+    ``limit_ms`` of 0 means that nothing is too late.
+    """
 
     def __init__(self, limit_ms: float = 0.0) -> None:
         self.mean_ms = 0.0
-        """The lateness of the last seconds."""
+        """The mean lateness of the last seconds, in milliseconds."""
         self.is_too_late = False
         self.limit_ms = limit_ms
         self._timer: asyncio.TimerHandle | None = None
 
     def measure(self, late_ms: float, since_s: float = _TICK_S) -> None:
-        """A timer was called ``late_ms`` after it was due; the one before was called ``since_s`` earlier."""
+        """Counts a timer that was called ``late_ms`` after it was due.
+
+        The one before was called ``since_s`` earlier.
+        """
         weight = 1 - math.exp(-since_s / _MEMORY_S)
         self.mean_ms += weight * (late_ms - self.mean_ms)
         if not self.limit_ms:
@@ -44,7 +51,7 @@ class LoopLag:
             _log.info("registry.relieved", loop_lag_ms=round(self.mean_ms))
 
     def require_time(self) -> None:
-        """Raises ``Overloaded`` if there is none for another call."""
+        """Raises ``Overloaded`` if the event loop has no time for another call."""
         if self.is_too_late:
             raise Overloaded("The server is overloaded and takes no new calls for now.")
 
@@ -55,7 +62,7 @@ class LoopLag:
         self._timer = self._loop.call_later(_TICK_S, self._tick)
 
     def stop(self) -> None:
-        """Ends that; may be called twice."""
+        """Stops measuring; may be called twice."""
         if self._timer is not None:
             self._timer.cancel()
 

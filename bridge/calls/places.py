@@ -24,7 +24,7 @@ _CALL_ENDED = "call ended"
 
 @dataclass(frozen=True, slots=True)
 class SessionPlace:
-    """Of an owner, a controller or an observer."""
+    """The place of an owner, a controller or an observer."""
 
     session: Session
     role: ListenerRole
@@ -65,7 +65,7 @@ class _SessionSocket:
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
         async with self._session.send_lock:
-            work.begin()  # the wait for the turn was nobody's work
+            work.begin()  # the wait for the turn does not count as work
             for _ in self._session.receive_client_text_in_pieces(self._listener, text):
                 await work.rest(is_pause=True)
 
@@ -85,17 +85,17 @@ class _SessionSocket:
 
 @dataclass(frozen=True, slots=True)
 class WatcherPlace:
-    """Of one who hears of all calls, and says nothing."""
+    """The place of one who hears of all calls, and says nothing."""
 
     running: Callable[[], Awaitable[list[CallStats]]]
-    """All calls of which the events tell."""
+    """The function that returns all calls of which the events tell."""
     events: EventBus
     choices: Choices
     reservation: Reservation
     is_owner = False
 
     def bind_task(self) -> None:
-        """No call is this socket's own."""
+        """Does nothing, because no call is this socket's own."""
 
     async def attach(self, sink: Sink) -> SocketHandle:
         """See ``SocketPlace``."""
@@ -135,7 +135,7 @@ class _WatcherSocket:
 
 @dataclass(frozen=True, slots=True)
 class AgentPlace:
-    """Of an agent; with ``call_id`` for that call alone."""
+    """The place of an agent; with ``call_id`` it is for that call alone."""
 
     lobby: AgentLobby
     directory: CallDirectory
@@ -144,7 +144,7 @@ class AgentPlace:
     is_owner = False
 
     def bind_task(self) -> None:
-        """An agent may have one call after the other."""
+        """Does nothing, because an agent may have one call after the other."""
 
     async def attach(self, sink: Sink) -> SocketHandle | None:
         """See ``SocketPlace``."""

@@ -1,6 +1,6 @@
-"""How much each key may have at a time, and each address without one, in all processes together.
+"""How much each key may have at a time, and each address without a key, in all processes together.
 
-What is taken is counted in one step with the look whether there is any left, by whoever keeps the count.
+Whoever keeps the count looks whether there is any left and counts what was taken in one step.
 """
 
 import time
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _WINDOW_S = 60.0
-_OWN_BITS = 64  # of an IPv6 address; whoever has one has all of them
+_OWN_BITS = 64  # the network part of an IPv6 address; whoever has one address has the network
 
 
 class Reservation:
@@ -37,20 +37,20 @@ class Reservation:
         self._on_release: list[Callable[[], None]] = []
 
     def holds(self, give_back: Callable[[], None]) -> None:
-        """One more thing was taken, which ``give_back`` returns."""
+        """Adds one more thing that was taken, which ``give_back`` returns."""
         self._on_release.append(give_back)
 
     def release(self) -> None:
-        """The call or the socket is gone, or did not come; may be called twice."""
+        """Gives everything back, because the call or the socket is gone, or did not come; may be called twice."""
         while self._on_release:
             self._on_release.pop()()
 
 
 class KeyQuota(Protocol):
-    """How many of one thing each key may have at a time, wherever they are."""
+    """How many of one thing each key may have at a time, wherever these are."""
 
     limit: int
-    """For each key; those that are there stay if it is lowered."""
+    """The number for each key; if it is lowered, those that are there stay."""
 
     async def require_room(self, key_id: str) -> None:
         """Raises ``OverLimit`` if one more would be refused."""
@@ -59,7 +59,7 @@ class KeyQuota(Protocol):
     async def take(self, key_id: str, reservation: Reservation) -> None:
         """Counts one more for as long as the reservation is held, or raises ``OverLimit``; both in one step.
 
-        Giving back returns at once; what has to be told to others is told later.
+        Giving it back returns at once; what others have to be told is told later.
         """
         ...
 
@@ -68,7 +68,7 @@ class LocalKeyQuota:
     """The ``KeyQuota`` of one process: ``limit`` for each key; API keys have none, unless ``counts_api_keys``."""
 
     def __init__(self, limit: int, *, what: str, code: str | None = None, counts_api_keys: bool = False) -> None:
-        """``what`` is named in the refusal, ``code`` its code if it is not ``rate_limit_exceeded``."""
+        """``what`` is named in the refusal; ``code`` is its code if it is not ``rate_limit_exceeded``."""
         self.limit = limit
         self._what = what
         self._code = code
@@ -98,27 +98,30 @@ class LocalKeyQuota:
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """All that is counted by key."""
+    """Everything that is counted by key."""
 
     calls: KeyQuota
     listeners: KeyQuota
-    """Sockets that are attached to calls, or watch them."""
+    """The sockets that are attached to calls, or watch them."""
     agents: KeyQuota
-    """Those with a call too."""
+    """The agents, those with a call too."""
 
     def limit_to(self, *, calls: int, listeners: int) -> None:
-        """From now on so many; those that are there stay."""
+        """Sets how many there may be from now on; those that are there stay."""
         self.calls.limit = self.agents.limit = calls
         self.listeners.limit = listeners
 
 
 @dataclass(frozen=True, slots=True)
 class LocalQuotas(Quotas):
-    """Those of one process. API keys are limited in listeners alone; another key has as many agents as calls."""
+    """The quotas of one process.
+
+    API keys are limited in listeners alone; another key has as many agents as calls.
+    """
 
     @classmethod
     def of(cls, *, calls: int, listeners: int = 2000) -> "LocalQuotas":
-        """So many for each key."""
+        """Makes quotas with so many for each key."""
         return cls(
             LocalKeyQuota(calls, what="calls", code="too_many_calls"),
             LocalKeyQuota(listeners, what="listeners already", counts_api_keys=True),
@@ -133,26 +136,29 @@ class KeyAllowance(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """There are any at all."""
+        """Whether there are any at all."""
         ...
 
     async def take(self, address: str) -> None:
-        """One more for ``address``; raises ``OverLimit``. Counted in one step with the look."""
+        """Counts one more for ``address`` in one step with the look; raises ``OverLimit``."""
         ...
 
 
 def over_quota(limit: int, what: str, code: str | None) -> OverLimit:
-    """The refusal of a key that has as many as it may."""
+    """Returns the refusal for a key that has as many as it may."""
     return OverLimit(f"This key has {limit} {what}, which is the limit.", code=code)
 
 
 def over_allowance(limit: int) -> OverLimit:
-    """The refusal of an address that has had as many keys as it may."""
+    """Returns the refusal for an address that has had as many keys as it may."""
     return OverLimit(f"This address has had {limit} in the last minute, which is the limit.")
 
 
 class LocalKeyAllowance:
-    """The ``KeyAllowance`` of one process: ``limit`` a minute, counted from the first in a minute that anybody took."""
+    """The ``KeyAllowance`` of one process: ``limit`` for each address in a minute.
+
+    A minute begins with the first key that anybody takes after the last one.
+    """
 
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = limit
@@ -178,7 +184,7 @@ class LocalKeyAllowance:
 
 
 def holder_of(address: str) -> str | int:
-    """Who has an address: the address itself, or the network of 64 bits that an IPv6 address is in."""
+    """Returns who has an address: the address itself, or the network of 64 bits that an IPv6 address is in."""
     try:
         parsed = ip_address(address)
     except ValueError:

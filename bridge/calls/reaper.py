@@ -1,4 +1,4 @@
-"""The end of each call: at its time limits if it does not come before, and the upstream's behind it."""
+"""The end of each call: at its time limits if it does not come before, and then the end of its upstream."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,10 @@ _log = get_logger("registry")
 
 
 class CallReaper:
-    """``async with`` waits for the end of every call that it was given; whoever leaves has begun to end them."""
+    """Ends calls; ``async with`` waits for the end of every call that it was given.
+
+    Whoever leaves the block has begun to end them.
+    """
 
     def __init__(self) -> None:
         self._tasks = asyncio.TaskGroup()
@@ -36,7 +39,7 @@ class CallReaper:
     async def _contained(
         self, session: Session, limit_s: float, idle_timeout_s: float | None, on_gone: Callable[[Session], None]
     ) -> None:
-        """Whatever goes wrong at one session's end must not end the others."""
+        """Ends one session: whatever goes wrong at its end must not end the others."""
         session.context.bind_task()
         try:
             await self._keep(session, limit_s, idle_timeout_s)

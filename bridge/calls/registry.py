@@ -1,6 +1,6 @@
-"""The sessions of this process: opened, found by call id, ended before the process ends. Nothing here awaits a lookup.
+"""The sessions of this process: opened, found by call id, ended before the process ends.
 
-Endpoints do not come here: they ask the ``CallService``, which knows who may do what.
+No lookup is awaited here. Endpoints do not come here: they ask the ``CallService``, which knows who may do what.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from bridge.wire.stats import WEBSOCKET, Transport
 __all__ = ["CallLimits", "NewUpstream", "Registry"]
 
 _LOOK_S = 0.1
-_GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # stock clients come back after either
+_GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # most clients come back after either
 
 NewUpstream = Callable[[CallInfo], Upstream]
 
@@ -44,26 +44,26 @@ class CallLimits:
 
     max_calls: int
     reserved_calls: int = 0
-    """Of ``max_calls``, for API keys alone."""
+    """How many of ``max_calls`` are for API keys alone."""
     max_listeners_per_call: int
     call_limit_s: float
-    """After which every call ends."""
+    """The time after which every call ends."""
     resume_grace_s: float = 0.0
-    """For which a lost owner or peer is waited for; 0 ends the call at once."""
+    """The time for which a lost owner or peer is waited for; 0 ends the call at once."""
     max_loop_lag_ms: float = 0.0
-    """Of the event loop, above which no new call is taken; 0 for no limit."""
+    """The lateness of the event loop above which no new call is taken; 0 for no limit."""
     ended_calls: int = 1000
-    """That are remembered."""
+    """The number of ended calls that are remembered."""
     ended_calls_age_s: float = 86_400.0
-    """For which each of them is."""
+    """The time for which each of them is remembered."""
     backlog: Limits = Limits()
-    """Of each listener."""
+    """The limits of each listener's backlog."""
     keep: KeepLimits = KeepLimits()
-    """Of conversations."""
+    """The limits of what conversations keep."""
 
 
 class _Kept(NamedTuple):
-    """Of a running call, beside its session."""
+    """What is kept of a running call, beside its session."""
 
     record: CallRecord
     reservation: Reservation
@@ -71,7 +71,7 @@ class _Kept(NamedTuple):
 
 
 class Registry:
-    """See the module. ``async with`` owns what the sessions leave to be closed."""
+    """The sessions of this process, by call id. ``async with`` owns what the sessions leave to be closed."""
 
     def __init__(
         self,
@@ -90,9 +90,12 @@ class Registry:
         ``new_call_id`` makes an id that begins with what it is given.
         """
         self.default_model = default_model
-        """Of a call that names none."""
+        """The model of a call that names none."""
         self.new_trace: Callable[[TraceContext | None], TraceContext | None] = lambda asked: asked
-        """A new call's place in a trace, from that of the request; without tracing of our own it is the same."""
+        """The function that gives a new call's place in a trace, from that of the request.
+
+        Without tracing of our own it returns the same.
+        """
         self.admission = Admission(
             max_calls=limits.max_calls,
             reserved_calls=limits.reserved_calls,
@@ -100,11 +103,11 @@ class Registry:
         )
         self.budgets = ConversationBudgets(limits.keep)
         self.directory = directory or LocalCallDirectory()
-        """Where other processes may look for this one's calls."""
+        """The directory in which other processes may look for this one's calls."""
         self.ended: EndedCalls = ended or LocalEndedCalls(limits.ended_calls, limits.ended_calls_age_s)
-        """Calls that are over."""
+        """The calls that are over."""
         self.events: EventBus = events or LocalEventBus(limits.backlog)
-        """Who hears of calls that begin and end."""
+        """The bus for those who follow calls that begin and end."""
         self._new_upstream = new_upstream
         self._new_call_id = new_call_id
         self._limits = limits
@@ -125,7 +128,7 @@ class Registry:
         self.events.close(_GOING_AWAY, "server_stopped")
 
     def apply(self, limits: CallLimits) -> None:
-        """From now on these limits count: for how many calls there may be at once, for the rest with new calls."""
+        """Sets these limits: those on how many calls there may be count at once, the others for new calls."""
         self._limits = limits
         self.admission.limit(limits.max_calls, limits.reserved_calls)
         self.admission.lag.limit_ms = limits.max_loop_lag_ms
@@ -135,27 +138,27 @@ class Registry:
 
     @property
     def sessions(self) -> list[Session]:
-        """Those that run or connect, oldest first."""
+        """The sessions that run or connect, oldest first."""
         return list(self._sessions.values())
 
     def has(self, call_id: str) -> bool:
-        """The call runs or connects in this process."""
+        """Whether the call runs or connects in this process."""
         return call_id in self._sessions
 
     def notes(self, call_id: str) -> CallNotes | None:
-        """What another process would need to go on with the call; None if it does not run here."""
+        """Returns what another process would need to go on with the call; None if it does not run here."""
         session = self._sessions.get(call_id)
         return None if session is None else CallNotes.of(session, self._records[call_id].idle_timeout_s)
 
     def find(self, call_id: str, *, param: str = "call_id") -> Session:
-        """The session; raises ``UnknownCall`` naming ``param``."""
+        """Returns the session; raises ``UnknownCall`` naming ``param``."""
         session = self._sessions.get(call_id)
         if session is None:
             raise unknown_call(call_id, param=param)
         return session
 
     def require_known(self, terms: Terms) -> None:
-        """Raises ``BadEvent`` for a session of which whoever is going to answer would not understand all.
+        """Raises ``BadEvent`` if whoever is going to answer would not understand all of the session.
 
         A service that is dialled judges for itself.
         """
@@ -164,7 +167,7 @@ class Registry:
             raise complaint.anew()
 
     def new_context(self, terms: Terms, transport: Transport) -> CallContext:
-        """Who a new call is; the id of a WebSocket's own session is its call's id, too."""
+        """Returns who a new call is; the id of a WebSocket's own session is its call's id, too."""
         session_id = self._new_call_id("sess") if transport == WEBSOCKET else new_id("sess")
         return CallContext(
             call_id=session_id if transport == WEBSOCKET else self._new_call_id("rtc"),
@@ -184,13 +187,14 @@ class Registry:
         reservation: Reservation | None = None,
         context: CallContext | None = None,
     ) -> Session:
-        """A new session. A place is reserved if none is given; ``context`` is who the call is, if it is known already.
+        """Opens a new session.
 
-        Raises ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
+        A place is reserved if none is given; ``context`` is who the call is, if it is known already. Raises
+        ``Draining``, ``Overloaded``, ``OverLimit``, or ``BadEvent`` as ``require_known`` does.
         """
         reservation = reservation or self.admission.reserve(terms.key_id)
         try:
-            self.admission.require_accepting()  # it may have begun to stop since the place was reserved
+            self.admission.require_accepting()  # the process may have begun to stop since the place was reserved
             self.require_known(terms)
             return self._open(terms, transport, reservation, context or self.new_context(terms, transport))
         except BaseException:
@@ -223,9 +227,10 @@ class Registry:
         )
 
     def adopt(self, notes: CallNotes, reservation: Reservation) -> Session:
-        """Goes on with a call that another process had. Whoever is the call has its grace time to come back, from now.
+        """Goes on with a call that another process had.
 
-        Listeners that stopped behind an event of the other process go on here.
+        Whoever is the call has its grace time to come back, from now. Listeners that stopped after an event of the
+        other process go on here.
         """
         context = CallContext(
             call_id=notes.call_id,
@@ -293,7 +298,7 @@ class Registry:
             begin(session)
             self.events.publish(CallOpened(call=session.stats()))
         except BaseException:
-            session.close("internal_error")  # nobody else knows of it
+            session.close("internal_error")  # nobody else would close it
             raise
         return session
 
@@ -309,7 +314,8 @@ class Registry:
     async def drain(self, grace_s: float, *, may_move: Callable[[], bool] = lambda: False) -> None:
         """Takes no more calls, lets the running ones end by themselves for ``grace_s``, then ends them.
 
-        While they ``may_move``, those that are between two turns are ended at once: they go on in another process.
+        While they ``may_move``, those that are between two turns are ended at once, because they go on in another
+        process.
         """
         self.stop_accepting()
         until = asyncio.get_running_loop().time() + grace_s

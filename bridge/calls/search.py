@@ -9,7 +9,7 @@ _NUMBER = re.compile(r"\+?\d[\d ().-]*\d")
 
 
 def matches(query: str, texts: Iterable[str]) -> bool:
-    """Whether ``query`` is part of one of the texts, in letters of any size.
+    """Whether ``query`` is part of one of the texts, in upper or lower case.
 
     A telephone number is found however it is written: with spaces, with or without a leading plus or zeros.
     """

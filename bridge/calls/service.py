@@ -1,7 +1,7 @@
 """The one way to a call: to open it, attach to it, resume it, hang it up, list it and watch it, by a key for it.
 
-Every endpoint comes here and nowhere else. A key, a quota or a call may be in another process, so what looks for one is
-awaited; what happens in a call once a socket or a leg has its place is not.
+Every endpoint comes here and nowhere else. A key, a quota or a call may be in another process, so looking for one is
+awaited. What happens in a call is not awaited once a socket or a leg has its place.
 """
 
 from collections.abc import Sequence
@@ -47,11 +47,14 @@ from bridge.wire.stats import (
 __all__ = ["MAX_FRAGMENT_BYTES", "MAX_OFFER_BYTES", "CallService"]
 
 MAX_OFFER_BYTES = MAX_SDP_BYTES
-"""Of an offer's SDP; a longer one is refused."""
+"""The longest SDP of an offer; a longer one is refused."""
 
 
 class CallService:
-    """See the module. What a key may not do raises ``Forbidden``; a call that it may not see is ``UnknownCall``."""
+    """The one way to a call, for every endpoint.
+
+    It raises ``Forbidden`` for what a key may not do, and ``UnknownCall`` for a call that the key may not see.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class CallService:
         ``neighbours`` are other processes that have calls of their own.
         """
         self.waiting = WaitingCalls(registry)
-        """Telephone calls of which the application has not decided yet."""
+        """The telephone calls about which the application has not decided yet."""
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
@@ -84,17 +87,18 @@ class CallService:
 
     @property
     def default_model(self) -> str:
-        """Of a call that names none."""
+        """The model of a call that names none."""
         return self._registry.default_model
 
     def require_accepting(self) -> None:
-        """Raises ``Draining`` if nothing new is begun here."""
+        """Raises ``Draining`` if no new call is begun here."""
         self._registry.admission.require_accepting()
 
     def complete_session(self, wanted: SessionRequest) -> SessionRequest:
-        """The request with a complete session, for a key to stand for; what the server alone sets stays the server's.
+        """Returns the request with a complete session, for a key to stand for.
 
-        Raises ``BadEvent`` for a session of which whoever is going to answer would not understand all.
+        What the server alone sets stays the server's. Raises ``BadEvent`` if whoever is going to answer would not
+        understand all of the session.
         """
         fixed = {"id": UNSET, "object": UNSET, "expires_at": UNSET}
         wanted = replace(wanted, config=with_fields(wanted.config, **fixed))
@@ -110,7 +114,7 @@ class CallService:
         await self._quotas.calls.require_room(key_id)
 
     async def open_with_offer(self, terms: Terms, sdp: bytes) -> CallAnswer:
-        """A call over WebRTC, and the answer that brings its peer here.
+        """Opens a call over WebRTC; returns the answer that brings its peer here.
 
         Raises ``BadOffer``, what ``require_room`` does, ``BadEvent``, and ``Unauthorized`` if the key is spent.
         """
@@ -123,9 +127,10 @@ class CallService:
             raise
 
     async def open_to_publish(self, terms: Terms, sdp: bytes) -> CallAnswer:
-        """A call whose caller speaks by WHIP: it hears nothing, has no data channel, and comes back by no other way.
+        """Opens a call whose caller speaks by WHIP.
 
-        Raises as ``open_with_offer`` does.
+        The caller hears nothing, has no data channel, and comes back by no other way. Raises as ``open_with_offer``
+        does.
         """
         offer = as_published(parse_offer(sdp))
         session = await self._open(replace(terms, warnings=offer.warnings), transport=WEBRTC)
@@ -139,23 +144,23 @@ class CallService:
             raise
 
     async def open_with_socket(self, terms: Terms, choices: Choices = STOCK) -> SocketPlace:
-        """A call over a WebSocket, and its owner's place; raises as ``open_with_offer`` does."""
+        """Opens a call over a WebSocket; returns its owner's place. Raises as ``open_with_offer`` does."""
         session = await self._open(terms, transport=WEBSOCKET)
         return SessionPlace(session, ListenerRole.OWNER, choices, terms.dialect, Reservation())
 
     async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
-        """A call that ``carrier`` brings; raises as ``open_with_offer`` does."""
+        """Opens a call that ``carrier`` brings; raises as ``open_with_offer`` does."""
         return _carrier_call(await self._open(terms, transport=carrier))
 
     async def announce(
         self, terms: Terms, carrier: Transport, phone: IncomingPhone, *, sip_headers: Sequence[SipHeader], wait_s: float
     ) -> WaitingCall:
-        """A call that ``carrier`` brings, and that waits to be accepted; raises as ``open_with_offer`` does."""
+        """Takes a call that ``carrier`` brings and that waits to be accepted; raises as ``open_with_offer`` does."""
         reservation = await self._reserve(terms)
         return self.waiting.add(terms, carrier, phone, reservation, sip_headers=sip_headers, wait_s=wait_s)
 
     async def accept(self, grant: Grant, call_id: str, wanted: SessionRequest) -> None:
-        """The call is answered, with the session that is ``wanted``.
+        """Answers a call that waits, with the session that is ``wanted``.
 
         Raises ``BadRequest`` if it does not wait, and ``BadEvent`` as ``open_with_offer`` does: then it waits on.
         """
@@ -168,19 +173,19 @@ class CallService:
             session = self._registry.open(
                 terms, transport=waiting.transport, reservation=waiting.reservation, context=waiting.context
             )
-        except BaseException:  # its place is gone
+        except BaseException:  # its place is lost
             self.waiting.settle(waiting, IncomingOutcome.STOPPED)
             raise
         self.waiting.settle(waiting, IncomingOutcome.ACCEPTED)
         waiting.phone.answer(_carrier_call(session))
 
     async def reject(self, grant: Grant, call_id: str, status_code: int) -> None:
-        """The call is not answered; raises ``BadRequest`` if it does not wait."""
+        """Turns away a call that waits, without an answer; raises ``BadRequest`` if it does not wait."""
         waiting = await self._waiting_call(grant, call_id)
         self.waiting.settle(waiting, IncomingOutcome.REJECTED, status_code=status_code)
 
     async def refer(self, grant: Grant, call_id: str, target_uri: str) -> None:
-        """The carrier transfers the call, which waits or runs, to somebody else, and it is over here.
+        """Has the carrier transfer the call, which waits or runs, to somebody else; then it is over here.
 
         Raises ``BadRequest`` if it is no telephone call, or its carrier cannot; ``UpstreamError`` if the carrier fails.
         """
@@ -215,7 +220,10 @@ class CallService:
         return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))
 
     async def _reserve(self, terms: Terms) -> Reservation:
-        """A place for the call. Its key is spent last: a request that is refused costs a single-use key nothing."""
+        """Reserves a place for the call.
+
+        Its key is spent last, so a request that is refused costs a single-use key nothing.
+        """
         reservation = self._registry.admission.reserve(terms.key_id)
         try:
             await self._quotas.calls.take(terms.key_id, reservation)
@@ -237,27 +245,28 @@ class CallService:
     async def resume_with_offer(
         self, grant: Grant, call_id: str, resume_key: str, sdp: bytes, *, after: str | None = None
     ) -> CallAnswer:
-        """The same call by another way: its peer's ICE restart, or another peer, as of a page that was loaded again.
+        """Continues the same call by another way.
 
-        Its data channel goes on behind the event ``after``. Raises what ``require_resumable`` does, ``BadOffer``, and
-        ``ResumeGap`` if what was missed is kept no more.
+        That is its peer's ICE restart, or another peer, as of a page that was loaded again. Its data channel goes on
+        after the event ``after``. Raises what ``require_resumable`` does, ``BadOffer``, and ``ResumeGap`` if what was
+        missed is no longer kept.
         """
         await self.require_resumable(grant, call_id, resume_key)
         session = await self._find(grant, call_id)
         if not session.lifetime.is_open:
-            raise unknown_call(call_id)  # it is just ending, and takes nobody any more
+            raise unknown_call(call_id)  # the call is just ending, and takes nobody any more
         offer = parse_offer(sdp)
         session.audience.require_event(after)
         return self._answer_again(session, offer) or self._answer(session, offer, after=after)
 
-    # Another word of the same peer
+    # What the same peer says later
 
     async def require_patchable(self, grant: Grant, call_id: str) -> None:
-        """Raises unless the key has opened the call, and may still say something of its peer."""
+        """Raises unless the key has opened the call, and may still change something about its peer."""
         await self._find_own(grant, call_id)
 
     async def patch_ice(self, grant: Grant, call_id: str, body: bytes, condition: IfMatch) -> IceAnswer | None:
-        """A peer's SDP fragment: more candidates, for which there is no answer, or an ICE restart.
+        """Takes a peer's SDP fragment: more candidates, for which there is no answer, or an ICE restart.
 
         Raises ``BadRequest``, and ``NotTheState`` or ``NoCondition`` as ``condition`` says.
         """
@@ -266,7 +275,7 @@ class CallService:
         return patch_peer(self._offers, session.legs.all, fragment, condition)
 
     async def renegotiate(self, grant: Grant, call_id: str, sdp: bytes, condition: IfMatch | None) -> CallAnswer:
-        """Another offer of the call's own peer: sound added, removed or held, an ICE restart.
+        """Takes another offer of the call's own peer: sound added, removed or held, or an ICE restart.
 
         Raises ``BadOffer`` if it is another peer's; that one comes back with the call's resume key.
         """
@@ -301,7 +310,7 @@ class CallService:
     async def resume_with_socket(
         self, grant: Grant, session_id: str, *, after: str | None, dialect: Dialect
     ) -> SocketPlace:
-        """The place of an owner who comes back to its session, and goes on behind the event ``after``."""
+        """Returns the place of an owner who comes back to its session, and goes on after the event ``after``."""
         grant.require_owner()
         session = await self._find_for(grant.key_id, session_id, param="session_id")
         if session.info.transport != WEBSOCKET or not session.lifetime.window.is_possible:
@@ -339,7 +348,10 @@ class CallService:
     async def place_for_listener(
         self, grant: Grant, call_id: str, role: ListenerRole, choices: Choices, *, dialect: Dialect
     ) -> SocketPlace:
-        """A place in a running call; raises ``OverLimit`` or, if ``choices.after`` is too old, ``ResumeGap``."""
+        """Returns a place in a running call.
+
+        Raises ``OverLimit`` or, if ``choices.after`` is too old, ``ResumeGap``.
+        """
         grant.require_listener()
         session = await self._find(grant, call_id)
         session.audience.require_room()
@@ -349,7 +361,7 @@ class CallService:
         return SessionPlace(session, role, choices, dialect, reservation)
 
     async def play_with_offer(self, grant: Grant, call_id: str, sdp: bytes, tracks: str | None) -> CallAnswer:
-        """A player of ``tracks`` of a running call, and the answer that brings its peer here.
+        """Starts a player of ``tracks`` of a running call; returns the answer that brings its peer here.
 
         Raises ``BadRequest``, ``BadOffer``, ``OverLimit`` if the call, or the key, has no room for one more listener,
         and ``Unauthorized`` if the key is spent.
@@ -391,13 +403,13 @@ class CallService:
     async def patch_player(
         self, grant: Grant, call_id: str, player_id: str, body: bytes, condition: IfMatch
     ) -> IceAnswer | None:
-        """A player's SDP fragment; see ``patch_ice``."""
+        """Takes a player's SDP fragment; see ``patch_ice``."""
         fragment = parse_fragment(body)
         player = self._find_player(grant, call_id, player_id)
         return patch_peer(self._offers, player.legs, fragment, condition)
 
     async def stop_player(self, grant: Grant, call_id: str, player_id: str) -> None:
-        """Ends it."""
+        """Ends the player."""
         self._find_player(grant, call_id, player_id).hang_up("hangup")
 
     @property
@@ -414,7 +426,7 @@ class CallService:
         return player
 
     async def place_for_watcher(self, grant: Grant, choices: Choices) -> SocketPlace:
-        """A place beside all calls; raises ``ResumeGap`` if ``choices.after`` is too old."""
+        """Returns a place beside all calls; raises ``ResumeGap`` if ``choices.after`` is too old."""
         grant.require_admin()
         self._registry.events.require_known(choices)
         reservation = Reservation()
@@ -422,9 +434,9 @@ class CallService:
         return WatcherPlace(lambda: self.list_calls(grant), self._registry.events, choices, reservation)
 
     async def place_for_agent(self, grant: Grant, call_id: str | None) -> SocketPlace:
-        """An agent's place, for a call or for any; raises ``OverLimit`` if too many wait already.
+        """Returns an agent's place, for a call or for any; raises ``OverLimit`` if too many wait already.
 
-        Its key is spent last: a request that is refused costs a single-use key nothing.
+        Its key is spent last, so a request that is refused costs a single-use key nothing.
         """
         grant.require_agent()
         if self._lobby is None:
@@ -448,11 +460,11 @@ class CallService:
     async def list_calls(
         self, grant: Grant, query: str = "", *, ended: bool = False, is_here: bool = False
     ) -> list[CallStats]:
-        """The calls that the key may see: those that run, oldest first, or that have ``ended``, the last one first.
+        """Returns the calls that the key may see.
 
-        With ``is_here`` only those that run in this process.
-
-        With a ``query`` only those that ``search.matches`` finds by an id, an address, metadata or their key.
+        They are those that run, oldest first, or those that have ``ended``, the last one first. With ``is_here`` only
+        those that run in this process. With a ``query`` only those that ``search.matches`` finds by an id, an address,
+        metadata or their key.
         """
         grant.require_listener()
 
@@ -469,7 +481,7 @@ class CallService:
         return sorted((*own, *others), key=lambda call: call.started_at)
 
     async def show_call(self, grant: Grant, call_id: str) -> CallStats:
-        """One of them, with its configuration."""
+        """Returns one of the calls that the key may see, with its configuration."""
         grant.require_listener()
         session = await self._find(grant, call_id)
         return session.stats(in_full=True)
@@ -502,7 +514,7 @@ class CallService:
         return self._recorder, await self._find(grant, call_id)
 
     async def _find(self, grant: Grant, call_id: str) -> Session:
-        """A call that the key has opened, or that it was minted for."""
+        """Returns a call that the key has opened, or that it was minted for."""
         return await self._find_for(grant.key_for(call_id), call_id)
 
     async def _find_for(self, key_id: str, call_id: str, *, param: str = "call_id") -> Session:

@@ -1,4 +1,4 @@
-"""What calls need beside themselves, and what several processes may share: as one process has it by itself."""
+"""What calls need beside themselves and several processes may share, as one process has it by itself."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class KeyLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedParts:
-    """See the module."""
+    """The parts that several processes may share."""
 
     keys: KeyStore
     quotas: Quotas
@@ -37,7 +37,7 @@ class SharedParts:
 
     @classmethod
     def of_process(cls, limits: CallLimits, of_keys: KeyLimits) -> "SharedParts":
-        """Those of a process that shares nothing."""
+        """Makes the parts of a process that shares nothing."""
         return cls(
             keys=LocalKeyStore(),
             quotas=LocalQuotas.of(calls=of_keys.calls, listeners=of_keys.listeners),

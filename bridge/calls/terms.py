@@ -16,44 +16,47 @@ __all__ = ["Terms"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """See the module."""
+    """What a new call starts with, and what it may do."""
 
     model: str | None = None
     config: SessionRequest | None = None
-    """A whole session that a key stands for, and what of it was asked for."""
+    """The whole session that a key stands for, and what of it was asked for; None if the key stands for none."""
     update: SessionRequest | None = None
     """What the request asks for, laid over the default."""
     dialect: Dialect = Dialect.GA
-    """Of whoever is the call."""
+    """The dialect of whoever is the call."""
     temperature: float | None = None
     key_id: str = API_KEY_ID
     token: str = field(default="", repr=False)
-    """Of the key that is used up by opening the call, as in ``Grant.token``."""
+    """The token of the key that is used up by opening the call, as in ``Grant.token``."""
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What the caller's side gave the call on its way, or the application in a beta session, for whoever lists it."""
+    """The values that the caller's side gave the call on its way, or the application in a beta session.
+
+    Whoever lists the call sees them.
+    """
     warnings: tuple[CallWarning, ...] = ()
-    """What of the request could not be used, for whoever lists the call."""
+    """The parts of the request that could not be used, for whoever lists the call."""
     dtmf_items: bool = False
-    """Keys that the caller presses are written into the conversation."""
+    """Whether keys that the caller presses are written into the conversation."""
     caller: str = ""
-    """``host:port`` from which the call is asked for."""
+    """The ``host:port`` from which the call is asked for."""
     trace: TraceContext | None = None
-    """Of the request that asks for the call."""
+    """The place in a trace of the request that asks for the call."""
     carrier_ids: Mapping[str, str] = field(default_factory=dict)
-    """What a carrier calls the call."""
+    """The carrier's own ids for the call."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Values of ``metadata`` that are a key to something."""
+    """The values of ``metadata`` that are a key to something."""
 
     @property
     def wanted(self) -> SessionRequest:
-        """All that was asked for."""
+        """Everything that was asked for."""
         asked = [request for request in (self.config, self.update) if request is not None]
         return functools.reduce(SessionRequest.with_update, asked, SessionRequest(SessionConfig(), {}))
 
     def session(self, session_id: str, expires_at: int, default_model: str) -> SessionConfig:
-        """The whole configuration of the session ``session_id``."""
+        """Returns the whole configuration of the session ``session_id``."""
         wanted = self.wanted.config
         new = default_transcription if wanted.type == "transcription" else default_session
         whole = new(session_id=session_id, model=self.model or default_model, expires_at=expires_at)
@@ -61,5 +64,5 @@ class Terms:
 
     @property
     def names_model(self) -> bool:
-        """The request or the key says which model is to answer."""
+        """Whether the request or the key says which model is to answer."""
         return self.model is not None or "model" in self.wanted.body
