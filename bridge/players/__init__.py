@@ -1,3 +1,3 @@
-"""Players: who hears a running call over WebRTC, and says nothing (WHEP)."""
+"""Players: clients that hear a running call over WebRTC, and say nothing (WHEP)."""
 
 __all__: list[str] = []

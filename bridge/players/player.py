@@ -20,9 +20,9 @@ __all__ = ["CallPlayer"]
 
 
 class CallPlayer:
-    """See the module; a ``LegOwner`` of its peer, and a ``Consumer`` of the call's end.
+    """A WebRTC peer that hears a call; a ``LegOwner`` of its peer, and a ``Consumer`` of the call's end.
 
-    ``on_connected`` is told when sound may be sent, ``on_gone`` when the player is no more.
+    ``on_connected`` is called when sound may be sent, ``on_gone`` when the player is no more.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CallPlayer:
         self.id = new_id("ply")
         self.call_id = call_id
         self.key_id = key_id
-        """Of the key that opened it."""
+        """The id of the key that opened it."""
         self.tracks = tracks
         self.peer: Peer | None = None
         self.subscription: Subscription | None = None
@@ -52,7 +52,7 @@ class CallPlayer:
         return () if self.peer is None or self._is_gone else (self.peer,)
 
     def take(self, packet: PassedPacket) -> None:
-        """The next packet; whatever fails with it costs this player alone."""
+        """Sends the next packet; whatever fails with it costs this player alone."""
         peer = self.peer
         if peer is not None:
             try:
@@ -61,32 +61,32 @@ class CallPlayer:
                 peer.fail(PeerError(f"{type(error).__name__}: {error}", code="internal_error"))
 
     def hang_up(self, reason: str) -> None:
-        """Begins to close it; may be called twice."""
+        """Begins to close the connection; may be called twice."""
         if self.peer is not None:
             self.peer.hang_up(reason)
 
     # LegOwner
 
     def leg_connected(self) -> None:
-        """Sound can flow: other streams' packets, and nothing that is encoded for this player."""
+        """Lets sound flow: packets of other streams, and nothing that is encoded for this player."""
         if self.peer is not None:
             self.peer.rtp.outbound.only_pass_on()
         self._on_connected(self)
 
     def receive_leg_audio(self, sound: bytes) -> None:
-        """A player says nothing."""
+        """Ignores sound, because a player says nothing."""
 
     def channel_opened(self, sink: Sink) -> None:
-        """A player has no channel."""
+        """Does nothing, because a player has no channel."""
 
     def receive_leg_text(self, text: str) -> None:
-        """A player has no channel."""
+        """Does nothing, because a player has no channel."""
 
     def played(self, event: Played) -> None:
-        """What a player has heard concerns nobody."""
+        """Does nothing, because nobody needs to know what a player has heard."""
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
-        """The peer is gone."""
+        """Notes that the peer is gone."""
         if not self._is_gone:
             self._is_gone = True
             if self.subscription is not None:
@@ -96,18 +96,18 @@ class CallPlayer:
     # Consumer
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Events do not reach a player."""
+        """Notes the event's id alone, because no event is sent to a player."""
         self._last_event_id = str(event.event_id)
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
-        """Sound comes by ``take``."""
+        """Does nothing, because sound comes by ``take``."""
 
     def ended(self, error: Exception | None) -> None:
-        """The call is over."""
+        """Hangs up, because the call is over."""
         self.hang_up("call_ended")
 
     def listed(self) -> ListenerStats:
-        """It stands among the call's listeners."""
+        """Returns how it is listed among the call's listeners."""
         return ListenerStats(
             id=self.id,
             role=ListenerRole.PLAYER,

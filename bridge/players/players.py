@@ -20,7 +20,7 @@ _CHOICES = {"input": INPUT, "output": OUTPUT, "input,output": _BOTH, "output,inp
 
 
 class Players:
-    """Makes players and finds them. ``async with`` runs the clock; the peers themselves are the endpoint's."""
+    """Makes players and finds them. ``async with`` runs the clock; the peers themselves belong to the endpoint."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -47,9 +47,9 @@ class Players:
         key_id: str,
         on_gone: Callable[[], None],
     ) -> tuple[CallPlayer, str]:
-        """A player of ``session`` for ``offer``, and the SDP answer; ``on_gone`` is told when it is no more.
+        """Makes a player of ``session`` for ``offer``; returns it, and the SDP answer.
 
-        Raises ``BadOffer`` if the offer does not hear.
+        ``on_gone`` is called when the player is no more. Raises ``BadOffer`` if the offer does not hear.
         """
         heard = as_played(offer)
 
@@ -67,18 +67,18 @@ class Players:
 
     @property
     def ids(self) -> list[tuple[str, str]]:
-        """Of each player: its call's, and its own."""
+        """The ids of each player: its call's, and its own."""
         return [(player.call_id, player.id) for player in self._players.values()]
 
     def find(self, call_id: str, player_id: str) -> CallPlayer | None:
-        """The call's player of this id."""
+        """Returns the call's player with this id."""
         player = self._players.get(player_id)
         return player if player is not None and player.call_id == call_id else None
 
     # What players tell
 
     def _begin(self, session: Session, player: CallPlayer) -> None:
-        """Connected: it hears what is made already, or has it made."""
+        """Gives a connected player what is made already, or has it made."""
         kind = (player.call_id, player.tracks)
         source = self._sources.get(kind)
         if source is None:
@@ -101,7 +101,7 @@ class Players:
     # The clock
 
     def _turn(self) -> None:
-        """Every 20 ms; after a long delay it leaves a gap."""
+        """Gives the players what is due, every 20 ms; after a long delay it leaves a gap."""
         behind = self._pacer.begin(self._loop.time())
         try:
             self._tick(behind)
@@ -126,7 +126,7 @@ class Players:
 
 
 def tracks_of(text: str | None) -> tuple[TrackName, ...]:
-    """Which tracks a player asks for, in the words that listeners have; both if it does not say."""
+    """Returns the tracks that a player asks for, in the words that listeners have; both if it does not say."""
     if text is None:
         return _BOTH
     chosen = _CHOICES.get("".join(text.split()))

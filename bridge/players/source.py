@@ -26,9 +26,9 @@ OUTPUT: tuple[TrackName, ...] = ("output",)
 
 
 class Source:
-    """See the module; a ``Consumer`` of the call while anybody plays it.
+    """What the players of one call and one choice of tracks hear; a ``Consumer`` of the call while anybody plays it.
 
-    One track is passed on as the Opus that the session makes, or gets, anyway; both are mixed and encoded here.
+    One track is passed on as the Opus that the session makes, or gets, anyway; both tracks are mixed and encoded here.
     ``tick`` is to be called every 20 ms.
     """
 
@@ -38,7 +38,7 @@ class Source:
         self.tracks = tracks
         self._now = now
         self._plays_itself = session.info.transport == WEBSOCKET
-        """The owner's client plays, and nobody here knows when."""
+        """Whether the owner's client plays the answers; then nobody here knows when."""
         ssrc = secrets.randbits(32)
         self._gate = AnswerGate()
         self._live: LiveTrack | None = None
@@ -54,7 +54,7 @@ class Source:
         self.subscription: Subscription = session.audience.subscribe(self, audio_format, tracks=tracks)
 
     def tick(self) -> None:
-        """20 ms have passed: gives the players what is due."""
+        """Gives the players what is due after another 20 ms."""
         line = self._mixed or self._paced
         if line is None:
             return
@@ -63,7 +63,7 @@ class Source:
             self._give(packet)
 
     def skip(self, ticks: int) -> None:
-        """The clock was late by so many times 20 ms, and leaves them out."""
+        """Leaves out so many times 20 ms, because the clock was late."""
         line = self._mixed or self._paced
         if line is not None:
             line.skip(ticks)
@@ -72,13 +72,13 @@ class Source:
         return self._plays_itself or self._gate.lets_through(is_waiting=line.is_waiting)
 
     def _give(self, packet: PassedPacket) -> None:
-        for player in self.players:  # none leaves before this returns
+        for player in self.players:  # no player leaves before this returns
             player.take(packet)
 
     # Consumer
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Answers begin and are cut as the caller hears them."""
+        """Begins and cuts answers as the caller hears them."""
         if isinstance(event, OutputAudioBufferStarted):
             self._gate.begin()
         elif isinstance(event, OutputAudioBufferStopped):
@@ -89,7 +89,7 @@ class Source:
             self._cut()
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
-        """More sound: Opus of one track, or samples of both."""
+        """Takes more sound: Opus of one track, or samples of both."""
         if self._mixed is not None:
             take = self._mixed.hear if track == "input" else self._mixed.speak
             take(pcm)
@@ -102,12 +102,12 @@ class Source:
                 self._give(packet)
 
     def ended(self, error: Exception | None) -> None:
-        """The call is over; or, with an ``error``, nothing more can be made of it."""
+        """Ends the players, because the call is over or, with an ``error``, nothing more can be made of it."""
         for player in tuple(self.players):
             player.hang_up("call_ended" if error is None else "internal_error")
 
     def listed(self) -> None:
-        """The players stand among the listeners; what is made for them does not."""
+        """Returns None: the players are listed among the listeners, but what is made for them is not."""
 
     def _cut(self) -> None:
         self._gate.close()
