@@ -1,1 +1,1 @@
-"""Telephone calls: carriers stream a call's sound here, each in its own dialect, and each in a package of its own."""
+"""Telephone calls: carriers stream a call's sound to the bridge, each in a dialect that has a package of its own."""

@@ -1,4 +1,4 @@
-"""A carrier's socket and webhook that are opened by a secret, or by a telephone's key, wherever one can be shown."""
+"""A carrier's socket and webhook if a secret or a telephone's key opens them, wherever the carrier can show one."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ __all__ = ["password_webhook", "secret_socket", "shown_token"]
 def secret_socket(
     spec: JsonSpec, setting: str, *, what: str, subprotocols: tuple[str, ...] = (), is_secret_shown: bool = True
 ) -> CarrierSocket[Any]:
-    """The socket of a dialect that is data. What opens it is a value of ``setting``, or a telephone's key.
+    """Returns the socket of a dialect that is data; a value of ``setting`` or a telephone's key opens it.
 
-    If ``is_secret_shown`` is unset, the setting signs other things, and only a key opens it. Either comes as HTTP Basic
-    password, as Bearer, as ``?token=``, or as the parameter ``token`` of the start. It is judged when the call starts,
-    before any sound.
+    If ``is_secret_shown`` is unset, the setting signs other things, and only a key opens the socket. The carrier shows
+    either as the password of HTTP Basic, as Bearer token, as ``?token=``, or as the parameter ``token`` of the start.
+    It is judged when the call starts, before any sound.
     """
 
     def checks(host: CarrierHost[Any], request: HTTPConnection) -> str:
@@ -45,13 +45,13 @@ def secret_socket(
 
 
 def shown_token(request: HTTPConnection) -> str | None:
-    """What the upgrade shows: the password of HTTP Basic, a Bearer token, or ``?token=``."""
+    """Returns what the upgrade shows: the password of HTTP Basic, a Bearer token, or ``?token=``."""
     headers = request.headers
     return basic_password(headers) or bearer(headers) or request.query_params.get(TOKEN_PARAMETER)
 
 
 def password_webhook(spec: JsonSpec, setting: str, *, write: Any, **more: Any) -> HttpEndpoint[Any]:
-    """A webhook (see ``webhook``) that shows a value of ``setting`` as the password of HTTP Basic."""
+    """Returns a webhook (see ``webhook``) whose caller shows a value of ``setting`` as the password of HTTP Basic."""
 
     def require(host: CarrierHost[Any], request: Request) -> None:
         secrets = require_secrets(setting, getattr(host.settings, setting))

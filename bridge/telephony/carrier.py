@@ -29,34 +29,40 @@ TELEPHONY = "/v1/telephony"
 """The path below which every carrier has its endpoints: ``/v1/telephony/NAME``."""
 
 S = TypeVar("S", bound=Section)
-"""A carrier's settings."""
+"""The type of a carrier's settings."""
 
 
 @dataclass(slots=True, kw_only=True)
 class CarrierHost(Generic[S]):
-    """What a carrier's functions may use of the daemon. Its settings may change: read them each time."""
+    """What a carrier's functions may use of the daemon. Its settings may change, so they are read each time."""
 
     settings: S
-    """The carrier's own."""
+    """The carrier's own settings."""
     telephony: TelephonySettings
-    """Those of all carriers."""
+    """The settings that all carriers share."""
     calls: CallService
     keys: Keys
     gate: Gate
     carrier_calls: CarrierCalls
     tasks: asyncio.TaskGroup
-    """For what outlives a request; ended with the daemon."""
+    """The tasks that outlive a request. They end with the daemon."""
     ports: Ports = field(default_factory=Ports)
-    """Where the carriers' own ports come from."""
+    """The source of the carriers' own ports."""
 
     async def admit_operator(self, request: Request) -> Grant:
-        """Lets in whoever runs the bridge; clients' keys open no telephone lines (``Unauthorized``, ``Forbidden``)."""
+        """Lets in whoever runs the bridge; raises ``Unauthorized`` or ``Forbidden`` for others.
+
+        Clients' keys open no telephone lines.
+        """
         return await self.keys.admit_admin(request.headers)
 
     def public_url(self, scheme: str, path: str) -> str:
-        """The address of ``path`` as carriers know it; ``scheme``, http or ws, gets an s if ``public_url`` has one."""
+        """Returns the address of ``path`` as carriers know it.
+
+        ``scheme`` is http or ws. It gets an s if the setting ``public_url`` has one.
+        """
         public_url = self.telephony.public_url
-        assert public_url is not None  # by the check of the settings
+        assert public_url is not None  # the check of the settings has made sure of it
         return scheme + public_url.removeprefix("http").rstrip("/") + path
 
 
@@ -65,24 +71,24 @@ class CarrierSocket(Generic[S]):
     """The WebSocket ``/v1/telephony/NAME`` on which a carrier streams a call's sound."""
 
     what: str
-    """What it carries, for the description of the API."""
+    """What the socket carries, for the description of the API."""
     opened_by: str
     """What a connection has to show, for the description of the API."""
     sign_in: Callable[[CarrierHost[S], HTTPConnection], Trust | Awaitable[Trust]]
-    """Judges the upgrade, before it is accepted; raises ``BridgeError``."""
+    """Judges the upgrade, before it is accepted; raises ``BridgeError`` if the connection is not let in."""
     checks: Callable[[CarrierHost[S], HTTPConnection], str]
     """What ``sign_in`` compares with what the connection shows, for the log: names of settings, and no secret."""
     new_dialect: Callable[[HTTPConnection], CarrierDialect]
-    """The dialect of one connection."""
+    """Makes the dialect of one connection."""
     is_prefix: bool = False
-    """Whatever the carrier writes behind the path is the same endpoint."""
+    """Whether the endpoint also takes every path below its own, whatever the carrier appends."""
     subprotocols: tuple[str, ...] = ()
-    """The first that is offered is chosen."""
+    """The subprotocols that it speaks. The first of them that the carrier offers is chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpEndpoint(Generic[S]):
-    """One more operation of a carrier's: a webhook that is answered, a request of the application's."""
+    """One more operation of a carrier: a webhook that is answered, or a request that the application makes."""
 
     operation: Operation
     handle: Callable[[CarrierHost[S], Request], Awaitable[Response]]
@@ -93,11 +99,11 @@ class HangUp(Protocol):
 
     @property
     def failures(self) -> int:
-        """Calls that may still be up."""
+        """The number of calls that may still be up because hanging up failed."""
         ...
 
     async def hang_up(self, call: str) -> None:
-        """Ends the call with this id of the carrier's; never raises."""
+        """Ends the call with this id, which is the carrier's; never raises."""
         ...
 
 
@@ -111,23 +117,23 @@ def _no_transfer(settings: Any) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carrier(Generic[S]):
-    """One row of the table."""
+    """One row of the carriers' table."""
 
     name: str
-    """As in paths, in the log, and as the ``transport`` of its calls; its dialect's ``name`` is the same."""
+    """Its name in paths, in the log, and as the ``transport`` of its calls. Its dialect has the same ``name``."""
     settings: type[S]
-    """Its section of the settings."""
+    """The type of its section of the settings."""
     is_open: Callable[[S], bool]
-    """Whether these settings let it in."""
+    """Returns whether these settings let the carrier in."""
     socket: CarrierSocket[S] | None = None
     endpoints: tuple[HttpEndpoint[S], ...] = ()
     listen: Callable[[CarrierHost[S]], Awaitable[asyncio.Server | None]] | None = None
-    """Opens a TCP port of its own, if it is set, whose server does not serve yet; raises ``ConfigError``."""
+    """Opens a TCP port of the carrier's own, if it is set. The server does not serve yet; raises ``ConfigError``."""
     new_hang_up: Callable[[S], HangUp | None] = _no_hang_up
-    """How its calls are ended if closing the connection is not enough, and the settings allow it."""
+    """Makes what ends its calls, if closing the connection is not enough and the settings allow it."""
     new_transfer: Callable[[S], CallTransfer | None] = _no_transfer
-    """How its calls are transferred to somebody else, if the settings allow it."""
+    """Makes what transfers its calls to somebody else, if the settings allow it."""
     transfer_needs: tuple[str, ...] = ()
-    """The settings without which ``new_transfer`` gives None; empty if it has no way to transfer calls."""
+    """The settings without which ``new_transfer`` returns None; empty if it has no way to transfer calls."""
     transfer_words: Callable[[Any, str], list[str | bytes]] | None = None
-    """What its dialect, and a URI, make into messages that transfer the call, if that is done by words."""
+    """Makes the messages that transfer a call, of its dialect and a URI, if messages on the connection do that."""

@@ -1,8 +1,8 @@
-"""Which call a carrier's connection belongs to: who may open one, what it starts with, and who comes back.
+"""Decides which call a carrier's connection belongs to: who may open one, what it starts with, and who comes back.
 
-Nothing is opened before ``CallStarted`` has been judged by what is shown: a secret or a signature before the upgrade, a
-token in the carrier's messages. A token is one of the carrier's own secrets, or a single-use key; the latter brings the
-session that it was minted for.
+Nothing is opened before ``CallStarted`` has been judged by what the carrier shows: a secret or a signature before the
+upgrade, or a token in its messages. A token is one of the carrier's own secrets, or a single-use key. Such a key brings
+the session that it was minted for.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ __all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust"]
 _log = get_logger("telephony")
 
 START_TIMEOUT_S = 10.0
-_HUNG_UP_S = 60.0  # carriers give up dialling again long before
+_HUNG_UP_S = 60.0  # carriers stop dialling again long before that
 _MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is far shorter
 _MAX_PARAMETERS = 50
 _MAX_SHOWN = 256
@@ -61,15 +61,15 @@ class Trust:
     """What a connection has shown before its call is known, and what it still has to show."""
 
     is_admitted: bool = False
-    """A secret or a signature was right."""
+    """Whether a secret or a signature was right."""
     needs_token: bool = False
-    """That alone is not enough."""
+    """Whether the call has to bring a token as well."""
     secrets: tuple[str, ...] = ()
-    """What is good as a token, again and again."""
+    """The secrets that are good as a token, any number of times."""
     grant: Grant | None = None
-    """Who asked for this call to be fetched."""
+    """The rights of whoever asked for this call to be fetched, if the bridge fetched it."""
     session: SessionRequest | None = None
-    """With which session."""
+    """The session that whoever asked for the call wants, if any."""
     checks: str = ""
     """What is compared with what the connection shows, for the log: names of settings, and no secret."""
 
@@ -77,7 +77,8 @@ class Trust:
 class CarrierCalls:
     """All telephone calls of one daemon; ``async with`` runs their clock.
 
-    ``on_hang_up`` is told by carrier and the carrier's id which call was ended from here, and whose context it had.
+    ``on_hang_up`` is called for each call that the bridge has ended, with the name of the carrier, the carrier's id of
+    the call, and the call's context.
     """
 
     def __init__(
@@ -92,11 +93,11 @@ class CarrierCalls:
     ) -> None:
         self.clock = Clock()
         self.refused: Counter[str] = Counter()
-        """By carrier and reason: ``NAME.invalid_signature``."""
+        """The number of refused connections by carrier and reason, such as ``NAME.invalid_signature``."""
         self.faults: Counter[str] = Counter()
-        """Of connections that had no call yet."""
+        """The number of faults by kind, of connections that had no call yet."""
         self.replays = Replays()
-        """What was shown by carriers that sign, and is not good again."""
+        """What signing carriers have shown already, and may not show again."""
         self._settings = settings
         self._queue_limit_s = queue_limit_s
         self._calls = calls
@@ -106,13 +107,13 @@ class CarrierCalls:
         self._tally = Tally()
         self._legs: dict[tuple[str, str], CarrierLeg] = {}
         self._ringing: dict[tuple[str, str], RingingCall] = {}
-        """Calls that wait to be accepted."""
+        """The calls that wait to be accepted."""
         self._hung_up: dict[tuple[str, str], float] = {}
-        """When the bridge ended a call of a carrier that will try to connect it again."""
+        """The times at which the bridge ended calls of carriers that will try to connect them again."""
         self._answering: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def apply(self, settings: TelephonySettings, *, queue_limit_s: int) -> None:
-        """New calls have these settings from now on."""
+        """Gives new calls these settings from now on."""
         self._settings = settings
         self._queue_limit_s = queue_limit_s
 
@@ -127,15 +128,18 @@ class CarrierCalls:
 
     @property
     def running(self) -> Counter[str]:
-        """How many there are, by dialect."""
+        """The number of running calls by dialect."""
         return Counter(name for name, _ in self._legs)
 
     def is_running(self, carrier: str, call: str) -> bool:
-        """Whether the carrier's call with this id of its own is here."""
+        """Returns whether the carrier's call with this id, which is the carrier's, is here."""
         return (carrier, call) in self._legs
 
     def find(self, call_id: str) -> CarrierLeg:
-        """The leg of the call with this id of ours; raises ``UnknownCall`` if no telephone call has it."""
+        """Returns the leg of the call with this id, which is the bridge's.
+
+        Raises ``UnknownCall`` if no telephone call has it.
+        """
         for leg in self._legs.values():
             if leg.context.call_id == call_id:
                 return leg
@@ -143,16 +147,16 @@ class CarrierCalls:
 
     @property
     def waiting(self) -> Counter[str]:
-        """How many calls wait to be accepted, by dialect."""
+        """The number of calls that wait to be accepted, by dialect."""
         return Counter(name for name, _ in self._ringing)
 
     async def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg | RingingCall:
-        """The leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``.
+        """Returns the leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``.
 
-        A call that is to be accepted first has none yet.
+        A call that has to be accepted first has no leg yet: this returns its ``RingingCall``.
         """
         key = (line.dialect.name, started.call)
-        async with self._answering.setdefault(key, asyncio.Lock()):  # of two connections of one call, one opens it
+        async with self._answering.setdefault(key, asyncio.Lock()):  # if a call has two connections, only one opens it
             grant = await self._admit(started, self._legs.get(key), trust)
             if key in self._ringing:
                 raise Forbidden("The call is there already, and waits to be accepted.", code="call_taken")
@@ -160,7 +164,7 @@ class CarrierCalls:
             if leg is None:
                 self._require_new(key)
                 terms = self._terms(grant, started, trust.session, line)
-                if trust.grant is None and self._settings.has_to_wait(key[0]):  # else the application asked for it
+                if trust.grant is None and self._settings.has_to_wait(key[0]):  # a call with a grant was asked for
                     return await self._ring(key, line, started, terms)
                 leg = self._new_leg(key, line, started, await self._calls.open_with_carrier(terms, Transport(key[0])))
         if (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
@@ -173,7 +177,7 @@ class CarrierCalls:
             raise Forbidden("This call was hung up.", code="call_over")
 
     async def _ring(self, key: tuple[str, str], line: CarrierLine, started: CallStarted, terms: Terms) -> RingingCall:
-        """A call that waits to be accepted."""
+        """Announces a call that waits to be accepted, and returns it."""
 
         def answered(call: CarrierCall) -> CarrierLeg:
             del self._ringing[key]
@@ -226,9 +230,9 @@ class CarrierCalls:
         *,
         on_answered: Callable[[CallContext], None] | None = None,
     ) -> None:
-        """One WebSocket from its first message to its last.
+        """Serves one WebSocket from its first message to its last.
 
-        ``receive`` yields a message, None when the carrier has hung up, or raises ``ConnectionError``.
+        ``receive`` returns a message, or None if the carrier has hung up, or raises ``ConnectionError``.
         """
         leg: CarrierLeg | RingingCall | None = None
         is_hang_up = False
@@ -270,10 +274,10 @@ class CarrierCalls:
         line.close(error.close_code, error.code)
 
     def refuse(self, carrier: str, error: BridgeError, *, call: str = "", sender: str = "", checks: str = "") -> None:
-        """Counts a connection that was not let in, and logs it, a storm of them once a second.
+        """Counts and logs a connection that was not let in. A storm of them is logged once a second.
 
-        ``call`` is the carrier's id of the call, ``sender`` an address, ``checks`` what was compared with what was
-        shown (no secret); what is not known is left out.
+        ``call`` is the carrier's id of the call, ``sender`` an address, and ``checks`` says what the shown secret was
+        compared with (it holds no secret). Whatever is empty is left out.
         """
         self.refused[f"{carrier}.{error.code}"] += 1
         count = self._tally.add(f"{carrier}.{error.code}", self.clock.now)
@@ -286,7 +290,7 @@ class CarrierCalls:
         )
 
     async def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> Grant:
-        """What the call's token opens; raises ``Unauthorized``."""
+        """Returns what the call's token opens; raises ``Unauthorized`` or ``Forbidden``."""
         if trust.grant is not None:
             return trust.grant
         token = started.token
@@ -297,7 +301,7 @@ class CarrierCalls:
         if is_one_of(token, trust.secrets):
             return Grant()
         if leg is not None and leg.started.token is not None and is_one_of(token, (leg.started.token,)):
-            return Grant()  # its own, with which it comes back
+            return Grant()  # the call comes back with its own token
         if leg is not None and not trust.is_admitted:
             raise Forbidden(
                 "The call is there already, and this is not the token that it came with.", code="call_taken"
@@ -339,7 +343,7 @@ class CarrierCalls:
             self._end(key, leg.audio.traits, leg.context)
 
     def _end(self, key: tuple[str, str], traits: Traits, context: CallContext) -> None:
-        """The bridge has ended a call: what closing the connection does not do is done, too."""
+        """Does for a call that the bridge has ended what closing its connection does not do."""
         if traits.redials:
             now = self.clock.now
             self._hung_up = {known: at for known, at in self._hung_up.items() if at > now - _HUNG_UP_S}

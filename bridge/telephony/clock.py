@@ -10,15 +10,15 @@ __all__ = ["Clock", "Ticking"]
 
 
 class Ticking(Protocol):
-    """Whoever has something to do every 20 ms."""
+    """Something that has work to do every 20 ms."""
 
     def tick(self, now: float) -> None:
-        """It is time."""
+        """Does the work that is due at ``now``, in seconds of the loop's time."""
         ...
 
 
 class Clock:
-    """Every 20 ms, on an absolute schedule, for all legs; ``async with`` runs it."""
+    """Calls all its members every 20 ms, on an absolute schedule; ``async with`` runs it."""
 
     def __init__(self) -> None:
         self.members: set[Ticking] = set()
@@ -36,16 +36,16 @@ class Clock:
 
     @property
     def late_ticks(self) -> int:
-        """Ticks that were left out because the process stood still."""
+        """The number of ticks that were left out because the process stood still."""
         return self._pacer.late_ticks
 
     @property
     def now(self) -> float:
-        """The loop's time."""
+        """The time of the event loop, in seconds."""
         return self._loop.time()
 
     def call_later(self, delay_s: float, work: Callable[[], None]) -> asyncio.TimerHandle:
-        """Does ``work`` once."""
+        """Calls ``work`` once, after ``delay_s``."""
         return self._loop.call_later(delay_s, work)
 
     def _tick(self) -> None:
@@ -54,5 +54,5 @@ class Clock:
         try:
             for member in tuple(self.members):
                 member.tick(now)
-        finally:  # whatever happened, the other calls' sound goes on
+        finally:  # the other calls' sound goes on, whatever happened
             self._timer = self._loop.call_at(self._pacer.end(), self._tick)

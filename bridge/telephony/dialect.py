@@ -1,9 +1,9 @@
-"""What a telephone carrier and the bridge have to tell each other, whatever the carrier's dialect.
+"""What a telephone carrier and the bridge have to tell each other, whatever the carrier's dialect is.
 
-A dialect is one object for each connection: it turns the carrier's messages into the few events
-below and makes the messages that the carrier gets. Text messages are ``str``, binary ones ``bytes``. What is malformed
-or unexpected becomes ``Trouble``, which is counted and costs nothing else; only a call in a format that nobody here
-knows is refused, with ``BadRequest``.
+A dialect is one object for each connection. It turns the carrier's messages into the few events below, and makes the
+messages that the carrier gets. Text messages are ``str``, binary ones ``bytes``. A malformed or unexpected message
+becomes ``Trouble``, which is counted and has no other effect. Only a call in a format that the bridge does not know is
+refused, with ``BadRequest``.
 """
 
 import binascii
@@ -43,24 +43,24 @@ _DTMF_KEYS = frozenset("0123456789*#ABCD")
 
 @dataclass(frozen=True, slots=True)
 class CallStarted:
-    """The call is there; until now nobody knows whose sound this would be."""
+    """The call has begun. Before this event nobody knows whose sound comes on the connection."""
 
     call: str
-    """The carrier's own id of the call: the same when its socket comes back."""
+    """The carrier's own id of the call. It is the same if the call comes back on another socket."""
     audio_format: AudioFormat
-    """Of the caller's sound."""
+    """The format of the caller's sound."""
     parameters: dict[str, str] = field(default_factory=dict)
-    """What the application gave the call on its way."""
+    """The parameters that the application gave the call on its way."""
     token: str | None = field(default=None, repr=False)
-    """What signs the call in, if the carrier brings it in its messages."""
+    """The token that signs the call in, if the carrier brings it in its messages."""
     answer_format: AudioFormat | None = None
-    """In which the carrier takes the answer's sound; None: in the caller's format."""
+    """The format in which the carrier takes the answer's sound; None if it is the caller's format."""
     ids: dict[str, str] = field(default_factory=dict)
     """All of the carrier's own ids of the call and its stream, by its names for them. None of them signs a call in."""
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which the carrier takes the answer's sound."""
+        """The format in which the carrier takes the answer's sound."""
         return self.answer_format or self.audio_format
 
 
@@ -73,7 +73,7 @@ class Dtmf:
 
 @dataclass(frozen=True, slots=True)
 class MarkPlayed:
-    """Everything before this mark has been played, or thrown away by ``clear``."""
+    """The carrier has played everything before this mark, or thrown it away because of ``clear``."""
 
     mark: str
 
@@ -94,7 +94,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A message that is of no use, or the carrier's complaint about one of ours; ``what`` is a slug to count by."""
+    """A useless message, or the carrier's complaint about one of ours; ``what`` is a slug to count by."""
 
     what: str
     detail: str = ""
@@ -102,13 +102,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class CarrierReply:
-    """What the protocol wants to be answered at once, whatever becomes of the call."""
+    """Messages that the protocol wants as an answer at once, whatever becomes of the call."""
 
     messages: tuple[str | bytes, ...]
 
 
 CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble | CarrierReply
-"""``bytes`` is the caller's sound in the format of ``CallStarted``."""
+"""All events that a dialect makes; ``bytes`` is the caller's sound in the format of ``CallStarted``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,75 +116,75 @@ class Traits:
     """How a carrier wants to be fed."""
 
     lead_ms: int
-    """How much sound is sent ahead of its time; 0: each frame at its time, to the millisecond."""
+    """How far ahead of its time sound is sent; with 0 each frame is sent at its time, to the millisecond."""
     has_marks: bool = True
-    """It tells what it has played; else our own clock does."""
+    """Whether the carrier tells what it has played. If it does not, the bridge's own clock decides."""
     piece_ms: int = 100
-    """Of sound in one message to it, at most; in whole frames of 20 ms."""
+    """The longest sound in one message to the carrier, in whole frames of 20 ms."""
     min_piece_ms: int = 0
-    """Of sound in one message to it, at least, but for the end of an answer."""
+    """The shortest sound in one message to the carrier; only the end of an answer may be shorter."""
     mark_ms: int = 100
-    """How far marks are apart, if there is more to play."""
+    """The time between two marks, if there is more to play."""
     tail_ms: int = 0
-    """Of silence behind an answer: it holds the last sound back until more comes."""
+    """The length of the silence that follows an answer. Such a carrier holds the last sound back until more comes."""
     says_goodbye: bool = False
-    """When we have hung up it has the last word, and closes the connection itself."""
+    """Whether the carrier has the last word after the bridge has hung up, and closes the connection itself."""
     redials: bool = False
-    """It takes a connection that we close for one that broke, and connects again: a call that was hung up stays so."""
+    """Whether the carrier connects again if the bridge closes a connection. A call that was hung up stays so."""
     is_listening_only: bool = False
-    """It takes no sound: whoever answers is heard by listeners alone."""
+    """Whether the carrier takes no sound. Only listeners hear whoever answers then."""
     wants_silence: bool = False
-    """A frame is due every 20 ms, whether there is something to hear or not."""
+    """Whether the carrier has to get a frame every 20 ms, even if there is nothing to hear."""
     takes_pings: bool = True
-    """WebSocket pings do no harm."""
+    """Whether WebSocket pings do no harm."""
     max_message_bytes: int = 65_536
-    """Of sound in one message to it."""
+    """The most bytes of sound in one message to the carrier."""
 
 
 class CarrierDialect(Protocol):
-    """What is spoken on one connection: the carrier's messages as events, and the messages that it gets."""
+    """The dialect of one connection: it reads the carrier's messages as events, and makes the messages that it gets."""
 
     @property
     def name(self) -> str:
-        """Of the dialect."""
+        """The name of the dialect."""
         ...
 
     @property
     def traits(self) -> Traits:
-        """The same for all its connections."""
+        """The traits of the carrier, which are the same for all its connections."""
         ...
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
-        """What a message means; raises ``BadRequest`` if the call cannot be served."""
+        """Returns what a message means; raises ``BadRequest`` if the call cannot be served."""
         ...
 
     def encode_sound(self, sound: bytes) -> str | bytes:
-        """The message that plays whole frames of sound."""
+        """Returns the message that plays whole frames of sound."""
         ...
 
     def encode_mark(self, name: str) -> list[str | bytes]:
-        """What makes the carrier say ``MarkPlayed`` behind all that was sent."""
+        """Returns the messages that make the carrier say ``MarkPlayed`` after it has played all that was sent."""
         ...
 
     def encode_clear(self) -> list[str | bytes]:
-        """What silences the carrier at once."""
+        """Returns the messages that silence the carrier at once."""
         ...
 
     def encode_answer(self) -> list[str | bytes]:
-        """What answers a call that was left ringing until it was accepted; nothing if the carrier has answered."""
+        """Returns the messages that answer a call which was left ringing; none if the carrier has answered it."""
         ...
 
     def encode_hang_up(self) -> list[str | bytes]:
-        """What ends the call, before the socket is closed."""
+        """Returns the messages that end the call, before the socket is closed."""
         ...
 
     def encode_key(self, key: str) -> list[str | bytes]:
-        """What lets the other side hear a key (DTMF); nothing if the carrier has no word for it."""
+        """Returns the messages that let the other side hear a key (DTMF); none if the carrier has no word for it."""
         ...
 
 
 def decode_sound(payload: str) -> bytes | None:
-    """What a base64 field holds; None if it is not base64."""
+    """Returns what a base64 field holds; None if it is not base64."""
     try:
         return binascii.a2b_base64(payload, strict_mode=True)
     except (binascii.Error, ValueError):
@@ -192,14 +192,18 @@ def decode_sound(payload: str) -> bytes | None:
 
 
 def is_callers(track: str | None) -> bool:
-    """Whether a message's ``track`` is the caller's: carriers say ``inbound``, ``inbound_track``, or nothing."""
+    """Returns whether a message's ``track`` is the caller's.
+
+    Carriers call that track ``inbound`` or ``inbound_track``, or leave it out.
+    """
     return track is None or track.lower().removesuffix("_track") in ("", "inbound")
 
 
 def parameters_of(given: Any) -> dict[str, str]:
-    """What the application gave a call: carriers send an object, a list of name and value, or null if it is nothing.
+    """Returns the parameters that the application gave a call.
 
-    Some send a text: of JSON, or of ``name=value`` with commas or semicolons between them.
+    Carriers send an object, a list of names and values, or null if there are none. Some send a text: JSON, or
+    ``name=value`` with commas or semicolons between them.
     """
     if isinstance(given, str):
         given = _parameters_in(given)
@@ -213,7 +217,7 @@ def parameters_of(given: Any) -> dict[str, str]:
 
 
 def _shown(value: Any) -> str:
-    """A value as text; what is nested too deeply to be written is none."""
+    """Returns a value as text; an empty one if the value is nested too deeply to be written."""
     try:
         return str(value)
     except RecursionError:
@@ -223,7 +227,7 @@ def _shown(value: Any) -> str:
 def _parameters_in(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         try:
-            return msgspec.json.decode(text)  # which takes no half of a surrogate, that could be written nowhere
+            return msgspec.json.decode(text)  # it refuses half a surrogate, which could not be written
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
     pairs = (part.partition("=") for part in text.replace(";", ",").split(","))
@@ -231,12 +235,15 @@ def _parameters_in(text: str) -> Any:
 
 
 def pressed(key: str) -> list[CarrierEvent]:
-    """The event of a key that the caller pressed, or of one that no telephone has."""
+    """Returns the event of a key that the caller pressed, or ``Trouble`` if no telephone has that key."""
     return [Dtmf(key)] if key in _DTMF_KEYS else [Trouble("unknown_key")]
 
 
 def number_in(target_uri: str) -> str | None:
-    """The telephone number of a ``tel:`` URI, without what only people need to read it; None for another URI."""
+    """Returns the telephone number of a ``tel:`` URI; None if it is another URI.
+
+    What is there only for people to read is left out.
+    """
     if not target_uri.startswith(_TEL):
         return None
     number = target_uri.removeprefix(_TEL).partition(";")[0]

@@ -1,4 +1,4 @@
-"""Hanging up by a carrier's HTTP API, if closing a stream leaves the caller on the line, at somebody's cost."""
+"""Hangs up by a carrier's HTTP API, if closing a stream leaves the caller on the line, at somebody's cost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ from bridge.outgoing import Client, HTTPError, HTTPStatusError, Request, Respons
 __all__ = ["NOBODYS", "HttpHangUp"]
 
 NOBODYS = "00000000-0000-0000-0000-000000000000"
-"""An id that no call has, of a form that carriers know."""
+"""An id that no call has, in a form that carriers know."""
 
 _log = get_logger("telephony")
 
@@ -20,14 +20,14 @@ _TRIES = 3
 _PAUSE_S = 0.5
 _AGAIN = (429, 500, 502, 503, 504)
 _MAX_CALL_ID = 256
-_GONE = (404, 422)  # the call is not there, or over: just what was wanted
+_GONE = (404, 422)  # the call is not there, or is over, which is what we want
 
 
 class HttpHangUp:
-    """A request to ``url``, in which ``{call}`` stands for the carrier's id of the call, with ``body`` as JSON if any.
+    """Ends calls by a request to ``url``, in which ``{call}`` stands for the carrier's id of the call.
 
-    ``authorize`` makes the headers that are new for each call, such as a token that was just signed or fetched;
-    ``sign`` puts a signature of the request into it.
+    The request brings ``body`` as JSON, if any. ``authorize`` makes the headers that are new for each call, such as a
+    token that was just signed or fetched. ``sign`` adds a signature to the request.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class HttpHangUp:
         sign: Callable[[Request], Request] | None = None,
     ) -> None:
         self.failures = 0
-        """Calls that may still be up."""
+        """The number of calls that may still be up because hanging up failed."""
         self._carrier = carrier
         self._url = url
         self._headers = dict(headers or {})
@@ -54,7 +54,7 @@ class HttpHangUp:
     async def hang_up(self, call: str) -> None:
         """Ends the call, with a few tries; never raises.
 
-        An id of nothing but dots would be a step up in the path, so it is refused, as one is that nobody would make.
+        An id that has only dots would lead a step up in the path, so it is refused. So is an id that is too long.
         """
         is_odd = not call.strip(".") or len(call) > _MAX_CALL_ID
         try:
@@ -66,20 +66,21 @@ class HttpHangUp:
             _log.warning("telephony.hang_up_failed", carrier=self._carrier, carrier_call_id=call[:256], problem=problem)
 
     async def try_key(self) -> int | str:
-        """Asks once to end a call that nobody has: the HTTP status, or what kept the request from being answered.
+        """Asks once to end a call that nobody has, to see whether the carrier takes the key.
 
-        A carrier that takes the key says that there is no such call.
+        Returns the HTTP status, or what kept the request from being answered. A carrier that takes the key says that
+        there is no such call.
         """
         try:
             async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
                 return (await self._request(http, NOBODYS)).status_code
-        except HTTPStatusError as error:  # of the request for a token
+        except HTTPStatusError as error:  # the request for a token failed
             return error.response.status_code
-        except Exception as error:  # also of a key that is none, by which nothing can be signed
+        except Exception as error:  # also if the key is malformed, so that it signs nothing
             return type(error).__name__
 
     async def _ask(self, call: str) -> str:
-        """What was wrong in the end, if anything."""
+        """Returns what was wrong in the end; an empty text if nothing was."""
         problem = ""
         async with new_client(_TIMEOUT_S, self._headers, trust_env=False) as http:
             for number in range(_TRIES):
@@ -87,7 +88,7 @@ class HttpHangUp:
                     await asyncio.sleep(_PAUSE_S * number)
                 try:
                     response = await self._request(http, call)
-                except HTTPStatusError as error:  # of the request for a token
+                except HTTPStatusError as error:  # the request for a token failed
                     problem = f"HTTP {error.response.status_code} for a token"
                     if error.response.status_code not in _AGAIN:
                         break

@@ -1,10 +1,10 @@
 """Dialects that are data: JSON text both ways, with the sound in it as base64 or beside it in binary messages.
 
-A carrier of this kind is a ``JsonSpec``: where in a message each value stands, what each kind of message means, and the
-texts that the carrier gets. A path is the names on the way to a value, with dots between them; of several paths the
-first that leads to a value counts. A text to the carrier has slots: ``<stream>``, ``<sid>`` (how the start calls that
-field), ``<name>`` (of a mark), ``<key>``, ``<type>`` and ``<rate>`` (of the answer's sound), ``<chunk>`` and ``<ms>``
-(its number and its time), ``<payload>``.
+A carrier of this kind is a ``JsonSpec``. It says where in a message each value stands, what each kind of message means,
+and which texts the carrier gets. A path is the names on the way to a value, with dots between them. If there are
+several paths, the first that leads to a value counts. A text to the carrier has slots: ``<stream>``, ``<sid>`` (the
+start's name for that field), ``<name>`` (of a mark), ``<key>``, ``<type>`` and ``<rate>`` (of the answer's sound),
+``<chunk>`` and ``<ms>`` (its number and its time), ``<payload>``.
 """
 
 import json
@@ -40,7 +40,7 @@ __all__ = ["JsonDialect", "JsonSpec", "Meaning", "Path", "path"]
 
 _PAYLOAD = "<payload>"
 _MAX_SHOWN = 64
-_MAX_MARKS = 1000  # without a name; nobody plays so far ahead
+_MAX_MARKS = 1000  # of those without a name; nobody plays so far ahead
 _MAX_HELD = 10  # messages behind a gap: 200 ms at the usual 20 ms each
 
 Path = tuple[str, ...]
@@ -48,15 +48,15 @@ Path = tuple[str, ...]
 
 @cache
 def path(dotted: str) -> Path:
-    """``start.callSid`` as the names on the way; of a list, the number of the entry."""
+    """Returns the names in a path such as ``start.callSid``; for an entry of a list, its number is the name."""
     return tuple(dotted.split("."))
 
 
 class Meaning(Enum):
-    """What a kind of message says."""
+    """The meaning of a kind of message."""
 
     GREETING = "greeting"
-    """The connection is there; it may bring a token."""
+    """The connection is there; the message may bring a token."""
     START = "start"
     SOUND = "sound"
     KEY = "key"
@@ -69,83 +69,90 @@ class Meaning(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonSpec:
-    """One carrier's dialect. Paths are dotted."""
+    """The dialect of one carrier. Its paths have dots between the names."""
 
     name: str
     title: str
-    """As people call the carrier."""
+    """The carrier's name as people write it."""
     traits: Traits
     meanings: Mapping[str, Meaning]
-    """By what stands at ``tag``."""
+    """The meaning of each kind of message, by the value at ``tag``."""
     tag: tuple[str, ...] = ("event",)
     is_any_case: bool = False
-    """The names of fields and the kinds of message count in any case; they stand here in lower case."""
+    """Whether names of fields and kinds of message may be in any case; the spec has them in lower case."""
     is_first_the_start: bool = False
-    """The first text starts the call, whatever its kind."""
+    """Whether the first text starts the call, whatever its kind is."""
     is_sound_binary: bool = False
 
     # The start
     start: str = ""
-    """An object that the start must have; empty: none."""
+    """The path of an object that the start must have; empty if it needs none."""
     call: tuple[str, ...]
     stream: tuple[str, ...] = ()
     message_stream: tuple[str, ...] = ()
-    """Of which stream any other message is."""
+    """The paths of the stream's id in any other message."""
     needs_stream: bool = False
     ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
     numbers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Who calls whom, which become parameters as well: the call is found by them. Parameters of that name win."""
+    """The paths of the numbers of both sides.
+
+    They become parameters as well, by which the call is found. Parameters of the application that have the same name
+    win.
+    """
     takes_rest: bool = False
-    """Everything else at the top of the start is a parameter, too."""
+    """Whether everything else at the top of the start is a parameter, too."""
     tokens: tuple[str, ...] = ()
-    """If the parameters hold none."""
+    """The paths of the token, if the parameters hold none."""
     greeting_tokens: tuple[str, ...] = ()
 
     # Formats
     encoding: str = ""
-    """Its value may have the rate in it: ``audio/l16;rate=16000``."""
+    """The path of the encoding, whose value may contain the rate: ``audio/l16;rate=16000``."""
     rate: str = ""
     rate_query: str = ""
-    """A parameter of the address that says the rate, before anything else."""
+    """The name of a parameter of the address that sets the rate, and wins over everything else."""
     encodings: Mapping[str, AudioFormat | None]
-    """By the carrier's names, in lower case; None: PCM16 at a rate of ``pcm_hz``. The first is meant if none is."""
+    """The formats by the carrier's names, in lower case; None stands for PCM16 at a rate of ``pcm_hz``.
+
+    If the carrier names no encoding, it means the first.
+    """
     pcm_hz: tuple[int, ...] = ()
     default_hz: int = 8000
     answer: tuple[str, str] | None = None
-    """The parameters that tell the answer's encoding and rate; None: it is the caller's."""
+    """The names of the parameters that tell the answer's encoding and rate; None if they are the caller's."""
     types: Mapping[str, str] = field(default_factory=dict)
-    """What ``<type>`` is, by ``AudioFormat.media_type``; ``<rate>`` may stand in it."""
+    """The value of ``<type>`` by ``AudioFormat.media_type``; ``<rate>`` may stand in it."""
 
     # Messages from the carrier
     payload: tuple[str, ...] = ()
     track: str = ""
     chunk: str = ""
-    """The number of a piece of sound, if pieces may come in another order."""
+    """The path of the number of a piece of sound, if pieces may come in another order."""
     key: tuple[str, ...] = ()
     mark: tuple[str, ...] = ()
     complaint: tuple[str, ...] = ()
-    """What is shown of it."""
+    """The paths of what is shown of a complaint."""
 
     # Texts to the carrier
     accept: tuple[str, ...] = ()
-    """What it waits for when the start was taken."""
+    """The texts that the carrier waits for after the start was taken."""
     sound: str = ""
     set_mark: str = ""
     are_marks_nameless: bool = False
-    """They are told in their order, without a name."""
+    """Whether the carrier tells marks in their order, without a name."""
     clear_all: tuple[str, ...] = ()
     hang_up: str = ""
     hang_up_if: str = ""
-    """A path in the start: only those that have it know the word."""
+    """A path in the start: only a carrier whose start has it knows the text ``hang_up``."""
     send_key: str = ""
 
 
 class JsonDialect:
     """One connection on which the dialect of ``spec`` is spoken.
 
-    ``token`` is what its upgrade has shown, ``query`` the parameters of its address, ``of_upgrade`` what stands in its
-    headers for what others say in the start.
+    ``token`` is what the upgrade has shown, and ``query`` the parameters of its address. ``of_upgrade`` holds the
+    values that this carrier sends in headers of the upgrade, and others in the start.
     """
 
     def __init__(
@@ -167,11 +174,11 @@ class JsonDialect:
         self._can_hang_up = False
         self._order = _Order()
         self._marks = deque[str](maxlen=_MAX_MARKS)
-        """Those that have no name at the carrier, and are still to be told."""
+        """The marks that have no name at the carrier, and that it has not reported yet."""
         self._texts = _Texts(spec, next(iter(spec.encodings.values())) or pcm16_at(spec.default_hz))
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
-        """What a message means; sound that is numbered comes out in its order."""
+        """Returns what a message means. Numbered sound comes out in its order."""
         spec = self._spec
         if isinstance(message, bytes):
             return self._binary(message)
@@ -311,41 +318,41 @@ class JsonDialect:
     # To the carrier
 
     def encode_sound(self, sound: bytes) -> str | bytes:
-        """Whole frames of the answer."""
+        """Returns the message that plays whole frames of the answer."""
         return sound if self._spec.is_sound_binary else self._texts.sound(sound)
 
     def encode_mark(self, name: str) -> list[str | bytes]:
-        """Echoed when all before it has been played; nothing if the carrier has no marks."""
+        """Returns the text that the carrier echoes when it has played all before it; none if it has no marks."""
         if self._spec.are_marks_nameless:
             self._marks.append(name)
         return self._texts.message(self._spec.set_mark, name=_quoted(name))
 
     def encode_clear(self) -> list[str | bytes]:
-        """Empties the carrier's buffer."""
+        """Returns the texts that empty the carrier's buffer."""
         self._marks.clear()
         return [text for template in self._spec.clear_all for text in self._texts.message(template)]
 
     def encode_answer(self) -> list[str | bytes]:
-        """The carrier has answered already."""
+        """Returns no messages, because the carrier has answered already."""
         return []
 
     def encode_hang_up(self) -> list[str | bytes]:
-        """The carrier's word for it, if it has one."""
+        """Returns the carrier's text for hanging up, if it has one."""
         return self._texts.message(self._spec.hang_up) if self._can_hang_up else []
 
     def encode_key(self, key: str) -> list[str | bytes]:
-        """Lets the caller's side hear a key; nothing if the carrier has no word for it."""
+        """Returns the text that lets the caller's side hear a key; none if the carrier has no word for it."""
         return self._texts.message(self._spec.send_key, key=_quoted(key))
 
     def _next_mark(self) -> str:
-        """The mark that was set longest ago; one that nobody waits for has no name."""
+        """Returns the name of the mark that was set longest ago; an empty one if no mark is waited for."""
         return self._marks.popleft() if self._marks else ""
 
 
 class _Texts:
-    """The texts that one stream's carrier gets: what is the same in all of them is filled in once.
+    """Makes the texts that one stream's carrier gets. What is the same in all of them is filled in once.
 
-    ``field`` is how the carrier calls the id of the ``stream``.
+    ``field`` is the carrier's name for the id of the ``stream``.
     """
 
     def __init__(self, spec: JsonSpec, audio_format: AudioFormat, *, stream: str = "", field: str = "") -> None:
@@ -362,11 +369,11 @@ class _Texts:
         self._chunks = self._sent_bytes = 0
 
     def message(self, text: str, **slots: str) -> list[str | bytes]:
-        """One of the spec's texts; none if the carrier has no such word."""
+        """Returns one of the spec's texts; none if the carrier has no such word."""
         return [self._filled(text, **slots)] if text else []
 
     def sound(self, sound: bytes) -> str:
-        """The text that plays it, numbered if the carrier wants that."""
+        """Returns the text that plays the sound, numbered if the carrier wants that."""
         head = self._head
         if "<chunk>" in head:
             self._chunks += 1
@@ -384,14 +391,14 @@ class _Texts:
 
 
 class _Order:
-    """Sound by its chunk number: what comes too early waits for what is missing, but not for long."""
+    """Puts sound into the order of its chunk numbers. A chunk that is early waits for the missing one, but not long."""
 
     def __init__(self) -> None:
         self._next: int | None = None
         self._held: dict[int, bytes] = {}
 
     def push(self, chunk: int | None, sound: bytes) -> list[CarrierEvent]:
-        """What can be heard now; a chunk that comes twice or too late is ``Trouble``."""
+        """Returns what can be heard now; a chunk that comes twice or too late is ``Trouble``."""
         if chunk is None:
             return [sound] if sound else []
         if self._next is None:
@@ -406,7 +413,7 @@ class _Order:
         return events
 
     def rest(self) -> list[CarrierEvent]:
-        """Everything that still waits."""
+        """Returns all sound that still waits, and forgets it."""
         rest: list[CarrierEvent] = [self._held[chunk] for chunk in sorted(self._held)]
         self._held.clear()
         return rest
@@ -422,7 +429,7 @@ class _Order:
 
 
 def _at(said: Any, place: Path) -> Any:
-    """What stands at the end of the path; None if it leads nowhere."""
+    """Returns the value at the end of the path; None if it leads nowhere."""
     for name in place:
         if isinstance(said, dict):
             said = said.get(name)
@@ -442,19 +449,19 @@ def _first_text(said: Any, places: Iterable[str]) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """A string as it is, a whole number as text; None for whatever else."""
+    """Returns a string as it is, and a whole number as text; None for anything else."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _quoted(value: str) -> str:
-    """As JSON, in which no slot can be mistaken."""
+    """Returns the text as JSON in which nothing can be taken for a slot."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
 def _folded(said: Any, depth: int = 3) -> Any:
-    """With the names of its fields in lower case."""
+    """Returns the message with the names of its fields in lower case."""
     if isinstance(said, dict) and depth:
         return {name.lower(): _folded(value, depth - 1) for name, value in said.items()}
     return said

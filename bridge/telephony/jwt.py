@@ -1,4 +1,7 @@
-"""JSON Web Tokens (RFC 7519) by which carriers sign: HS256 with a shared secret, RS256 with a key of theirs or ours."""
+"""JSON Web Tokens (RFC 7519) by which carriers sign.
+
+HS256 uses a shared secret, RS256 a key of theirs or of ours.
+"""
 
 import base64
 import binascii
@@ -24,14 +27,14 @@ _MAX_AGE_S = 300.0
 _MAX_REMEMBERED = 100_000
 
 Verify = Callable[[Mapping[str, Any], bytes, bytes], bool]
-"""Whether the signature, of a token with this header and this signed part, is right."""
+"""Returns whether the signature of a token with this header and this signed part is right."""
 
 
 def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
-    """The claims of a token whose signature is right and whose time is now; else ``Forbidden``.
+    """Returns the claims of a token; raises ``Forbidden`` if its signature is wrong or its time is not now.
 
-    ``iat`` and ``nbf`` may be 5 minutes off, ``exp`` must not be over; each counts if it is there, and one of ``iat``
-    and ``exp`` must be.
+    ``iat`` and ``nbf`` may be 5 minutes off, and ``exp`` must not be over. Each counts if it is there, and one of
+    ``iat`` and ``exp`` must be there.
     """
     try:
         if len(token) > _MAX_CHARS:
@@ -55,12 +58,12 @@ def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
 
 
 def ends_at(claims: Mapping[str, Any]) -> float:
-    """When a token that was read ends by itself; 0 if it does not say so."""
+    """Returns when a token that was read ends by itself; 0 if it does not say so."""
     return float(claims.get("exp") or 0.0)
 
 
 def key_id_of(token: str) -> str:
-    """The ``kid`` of a token's header, of which nothing is checked; empty if it has none."""
+    """Returns the ``kid`` of a token's header, without checking anything; empty if it has none."""
     try:
         header = msgspec.json.decode(_decoded(token[:_MAX_CHARS].split(".")[0]), type=dict[str, Any])
     except (ValueError, msgspec.DecodeError, RecursionError, UnicodeError):
@@ -69,7 +72,7 @@ def key_id_of(token: str) -> str:
 
 
 def signed_hs256(secrets: Iterable[str]) -> Verify:
-    """Signed with one of the secrets (RFC 7518 section 3.2)."""
+    """Makes a check that a token is signed with one of the secrets (RFC 7518 section 3.2)."""
     keys = tuple(secret.encode() for secret in secrets)
 
     def verify(header: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
@@ -80,7 +83,7 @@ def signed_hs256(secrets: Iterable[str]) -> Verify:
 
 
 def signed_rs256(keys: Mapping[str, RSAPublicKey]) -> Verify:
-    """Signed with the key that the header names by its ``kid`` (RFC 7518 section 3.3)."""
+    """Makes a check that a token is signed with the key that its header's ``kid`` names (RFC 7518 section 3.3)."""
 
     def verify(header: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
         key = keys.get(str(header.get("kid")))
@@ -96,7 +99,7 @@ def signed_rs256(keys: Mapping[str, RSAPublicKey]) -> Verify:
 
 
 def read_jwks(document: bytes) -> dict[str, RSAPublicKey]:
-    """The RSA keys of a key set (RFC 7517) by their ``kid``; raises ``ValueError`` if it is none."""
+    """Returns the RSA keys of a key set (RFC 7517) by their ``kid``; raises ``ValueError`` if it is not a key set."""
     keys = {}
     try:
         for entry in msgspec.json.decode(document, type=dict[str, Any])["keys"]:
@@ -109,7 +112,7 @@ def read_jwks(document: bytes) -> dict[str, RSAPublicKey]:
 
 
 def write_rs256(claims: Mapping[str, Any], private_key: str) -> str:
-    """A token of ours, signed with a private key in PEM; raises ``ValueError`` if that is none."""
+    """Returns a token of ours, signed with a private key in PEM; raises ``ValueError`` if that is not an RSA key."""
     key = load_pem_private_key(private_key.encode(), None)
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("the key is no RSA key")
@@ -119,20 +122,23 @@ def write_rs256(claims: Mapping[str, Any], private_key: str) -> str:
 
 
 class Replays:
-    """What was shown once and is not good again, for as long as it would be. Only its hash is kept, whatever it is."""
+    """Remembers what was shown once, for as long as it would be good, so that it is not taken again.
+
+    It keeps only a hash of each text, whatever the text is.
+    """
 
     def __init__(self, *, keep_s: float = 3600.0) -> None:
         self._keep_s = keep_s
         self._shown: dict[bytes, tuple[float, bytes]] = {}
-        """Until when, and for which call."""
+        """Until when each hash is kept, and a hash of the call that it was shown for."""
 
     def require_new(
         self, shown: str, *, now: float, until: float = 0.0, call: str = "", may_return: bool = False
     ) -> None:
-        """Raises ``Forbidden`` if it was shown before, or if so much is remembered that nothing more can be.
+        """Raises ``Forbidden`` if ``shown`` was shown before, or if too much is remembered to add more.
 
-        With ``may_return`` it is good again for the ``call`` that it was shown for. ``until`` is when it ends by
-        itself, if that is later than ``keep_s`` from now.
+        With ``may_return`` it is good again for the same ``call``. ``until`` is the time at which it ends by itself, if
+        that is later than ``keep_s`` from now.
         """
         if len(self._shown) >= _MAX_REMEMBERED:
             self._shown = {known: entry for known, entry in self._shown.items() if entry[0] > now}
@@ -150,12 +156,12 @@ def _hash(text: str) -> bytes:
 
 
 def _decoded(part: str) -> bytes:
-    """Base64url without its padding (RFC 7515 section 2)."""
+    """Decodes base64url without its padding (RFC 7515 section 2); raises ``ValueError``."""
     try:
         decoded = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from None
-    if _encoded(decoded) != part:  # another spelling of the same bytes would be new to who remembers what was shown
+    if _encoded(decoded) != part:  # ``Replays`` would not know another spelling of the same bytes
         raise ValueError("base64url has one spelling")
     return decoded
 

@@ -1,7 +1,8 @@
-"""How much of a telephone caller's sound came late: over TCP nothing is lost, so a bad network shows as bursts.
+"""Measures how much of a telephone caller's sound came late.
 
-Sound is late if it comes faster than real time after a pause: it was spoken in the pause. If sound goes on at its usual
-pace after a pause, the network was not the cause: some carriers send no silence.
+Nothing is lost over TCP, so a bad network shows as bursts. Sound is late if it comes faster than real time after a
+pause: it was spoken in the pause. If sound goes on at its usual pace after a pause, the network was not the cause: some
+carriers send no silence.
 """
 
 from bridge.wire.audio import AudioFormat
@@ -12,7 +13,7 @@ _PAUSE_S = 0.1
 
 
 class InputLateness:
-    """One call's. ``now`` is when a message came."""
+    """The lateness of one call's sound; ``now`` is the time in seconds at which a message came."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
         self._bytes_per_s = audio_format.size_of(1000)
@@ -22,11 +23,11 @@ class InputLateness:
 
     @property
     def late_ms(self) -> int:
-        """Of its sound, so much came late."""
+        """How much of the sound came late, in ms."""
         return round(1000 * self._late_s)
 
     def add(self, size_bytes: int, now: float) -> None:
-        """A message with so much sound came."""
+        """Counts a message with so many bytes of sound."""
         sound_s = size_bytes / self._bytes_per_s
         gap_s = sound_s if self._came_at is None else now - self._came_at
         self._came_at = now

@@ -1,12 +1,12 @@
-"""A telephone call as a leg: what the session wants of it becomes the carrier's messages, and back.
+"""A telephone call as a leg: it turns what the session wants into the carrier's messages, and the other way round.
 
     connecting ──▶ connected ──socket lost──▶ waiting ──grace time over──▶ closed
                        ▲ │ └──────────the bridge hangs up─────────────────────▶ ▲
                        │ └──────────the carrier hangs up──▶ ended               │
                        └──the same call comes back── waiting ──bridge hangs up──┘
 
-The leg outlives its connection: a carrier whose socket drops has the grace time to come back with the same call. What
-the carrier had not confirmed as played is then sent again. One clock of 20 ms paces all legs; nothing here is a task.
+The leg outlives its connection: a carrier whose socket drops has the grace time to come back with the same call. The
+sound that it had not confirmed as played is sent again then. One clock of 20 ms paces all legs; a leg runs no task.
 """
 
 from collections import Counter
@@ -31,39 +31,42 @@ from bridge.wire.stats import CarrierLegStats
 __all__ = ["HANG_UP_CODES", "CarrierLeg", "CarrierLine", "Connection", "LegState", "Transfer"]
 
 HANG_UP_CODES = (1000, 1005)
-"""A WebSocket that the carrier closes with one of these, or without a code, is a hang-up (RFC 6455 section 7.4.1)."""
+"""The codes of a hang-up: the carrier closes its WebSocket with one of them (RFC 6455 section 7.4.1).
+
+A WebSocket that is closed without a code has code 1005.
+"""
 
 _MAX_BUFFERED_BYTES = 256 * 1024
 _NORMAL = 1000
-_GOODBYE_S = 10.0  # in which a carrier closes that has the last word
+_GOODBYE_S = 10.0  # the time in which a carrier that has the last word closes
 
 
 class Connection(Protocol):
-    """What carries a dialect's messages. Never waits, never raises."""
+    """The connection that carries a dialect's messages. Its methods never wait and never raise."""
 
     def write(self, messages: list[str | bytes]) -> None:
-        """Sends messages, at once."""
+        """Sends messages at once."""
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Ends it within a bounded time; may be called twice."""
+        """Ends the connection within a bounded time; may be called twice."""
         ...
 
     @property
     def buffered_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         ...
 
 
 Transfer = Callable[["CarrierLine", said.CallStarted, str], Awaitable[Sequence[str | bytes]]]
-"""Has a line's carrier transfer the call to a URI, and gives the words that are said to it before the line is closed.
+"""Has a line's carrier transfer the call to a URI, and returns the messages to send before the line is closed.
 
 It raises ``BadRequest`` if the carrier cannot, and ``UpstreamError`` if it fails.
 """
 
 
 class LegState(StrEnum):
-    """Where a telephone call's leg stands."""
+    """The state of a telephone call's leg."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -82,7 +85,7 @@ _NEXT: dict[LegState, frozenset[LegState]] = {
     LegState.ENDED: frozenset(),
     LegState.CLOSED: frozenset(),
 }
-"""Into which states a leg goes from each."""
+"""The states that a leg may enter from each state."""
 
 
 class CarrierLine:
@@ -98,11 +101,11 @@ class CarrierLine:
     ) -> None:
         self.dialect = dialect
         self.has_flow = True
-        """The carrier takes sound for now."""
+        """Whether the carrier takes sound for now."""
         self.sender = sender
         """The address at the other end, for the log."""
         self.trace = trace
-        """Of the request that opened it."""
+        """The trace of the request that opened the line, if any."""
         self._connection = connection
 
     def write(self, messages: list[str | bytes]) -> None:
@@ -111,12 +114,12 @@ class CarrierLine:
             self._connection.write(messages)
 
     def hang_up(self, reason: str) -> None:
-        """Says so if the dialect has a word for it, and closes."""
+        """Tells the carrier that the call is over, if the dialect has a word for it, and closes the connection."""
         self.write(self.dialect.encode_hang_up())
         self._connection.close(_NORMAL, reason)
 
     def leave(self, clock: Clock, reason: str, words: Sequence[str | bytes] | None = None) -> None:
-        """Hangs up, or says ``words`` instead; a carrier that has the last word closes the connection itself."""
+        """Hangs up, or sends ``words`` instead. A carrier that has the last word closes the connection itself."""
         self.write(self.dialect.encode_hang_up() if words is None else list(words))
         if self.dialect.traits.says_goodbye:
             clock.call_later(_GOODBYE_S, partial(self._connection.close, _NORMAL, reason))
@@ -124,17 +127,17 @@ class CarrierLine:
             self._connection.close(_NORMAL, reason)
 
     def close(self, code: int, reason: str) -> None:
-        """Closes without a word."""
+        """Closes the connection without a word."""
         self._connection.close(code, reason)
 
     @property
     def takes_sound(self) -> bool:
-        """The carrier has not asked for a pause, and reads what it gets."""
+        """Whether the carrier has not asked for a pause, and reads what it gets."""
         return self.has_flow and self._connection.buffered_bytes <= _MAX_BUFFERED_BYTES
 
 
 class CarrierLeg:
-    """See the module. ``connect`` gives it its first connection and each later one."""
+    """A telephone call, as a leg of its session. ``connect`` gives it its first connection and each later one."""
 
     def __init__(
         self,
@@ -168,19 +171,19 @@ class CarrierLeg:
 
     @property
     def state(self) -> LegState:
-        """Where it stands."""
+        """The state of the leg."""
         return self._state.state
 
     @property
     def started(self) -> said.CallStarted:
-        """With what the carrier opened the call."""
+        """The event with which the carrier opened the call."""
         return self._started
 
     # The connection's side
 
     def connect(self, line: CarrierLine) -> None:
-        """From now on this is the carrier; one that was here before is gone."""
-        if self.state in (LegState.ENDED, LegState.CLOSED):  # by its session, before it had a connection
+        """Takes ``line`` as the carrier's connection from now on, in place of an earlier one."""
+        if self.state in (LegState.ENDED, LegState.CLOSED):  # its session ended it before it had a connection
             line.hang_up("call_ended")
             return
         if self.state is LegState.CONNECTING:
@@ -195,7 +198,7 @@ class CarrierLeg:
         self._line = line
 
     def handle_event(self, line: CarrierLine, event: said.CarrierEvent) -> None:
-        """What the carrier says; of a line that was replaced, nothing counts."""
+        """Handles what the carrier says. Events of a line that was replaced do not count."""
         if line is not self._line:
             return
         try:
@@ -226,7 +229,7 @@ class CarrierLeg:
                 self.faults["second_start"] += 1
 
     def lost(self, line: CarrierLine, *, is_hang_up: bool) -> None:
-        """The connection is gone: with it the call, or for as long as the grace time."""
+        """Notes that the connection is gone. The call ends if the carrier hung up, else it waits for the grace time."""
         if line is not self._line or self.state is not LegState.CONNECTED:
             return
         if is_hang_up:
@@ -245,34 +248,37 @@ class CarrierLeg:
 
     @property
     def passage(self) -> None:
-        """No carrier speaks Opus."""
+        """None: no carrier speaks Opus."""
         return None
 
     @property
     def input_format(self) -> AudioFormat:
-        """In which the carrier sends the caller's sound."""
+        """The format in which the carrier sends the caller's sound."""
         return self._started.audio_format
 
     @property
     def output_format(self) -> AudioFormat:
-        """In which the carrier takes the answer's."""
+        """The format in which the carrier takes the answer's sound."""
         return self._started.output_format
 
     def play(self, part: Part, sound: bytes) -> bool:
-        """Queues sound, at any speed; False if that was too much, and none of it is heard."""
+        """Queues sound, at any speed. Returns False if that was too much, and none of it will be heard."""
         return self.audio.push(part, sound)
 
     @property
     def waiting_bytes(self) -> int:
-        """About how much memory that takes which is still to be heard."""
+        """About how many bytes of memory the sound takes that is still to be heard."""
         return self.audio.waiting_bytes
 
     def end(self, response_id: str) -> None:
-        """No more sound of this response will come."""
+        """Notes that no more sound of this response will come."""
         self._report(self.audio.end(response_id))
 
     def clear(self) -> tuple[str, list[Heard]] | None:
-        """Silence as soon as the carrier knows."""
+        """Silences the carrier. Returns what was cut and how much of it was heard; None if nothing was left.
+
+        The caller hears silence as soon as the carrier has got the message.
+        """
         cut = self.audio.clear(self._clock.now)
         if cut is not None and self._line is not None:
             self._line.write(self._line.dialect.encode_clear())
@@ -280,7 +286,7 @@ class CarrierLeg:
         return cut
 
     def mark(self, mark_id: str) -> bool:
-        """Sets a mark behind all that is queued."""
+        """Sets a mark after all that is queued."""
         return self.audio.playback.mark(mark_id)
 
     def hang_up(self, reason: str) -> None:
@@ -288,7 +294,10 @@ class CarrierLeg:
         self._close(LegState.CLOSED, reason, None)
 
     async def refer(self, target_uri: str) -> None:
-        """The carrier transfers the call, and it is over here; raises ``BridgeError`` if it is not transferred."""
+        """Has the carrier transfer the call, which is over here then.
+
+        Raises ``BridgeError`` if it is not transferred.
+        """
         if self._line is None:
             raise BadRequest("The carrier's connection is lost, and may come back.", code="call_lost", param="call_id")
         words = await self._transfer(self._line, self._started, target_uri)
@@ -303,7 +312,10 @@ class CarrierLeg:
 
     @property
     def failure(self) -> BridgeError | None:
-        """A stream that brought no sound at all was set up in a wrong way, however politely it ends."""
+        """What was wrong with the call although it has ended properly; None if nothing was.
+
+        A stream that brought no sound at all was set up in a wrong way.
+        """
         if self._messages:
             return None
         return PeerError(
@@ -311,7 +323,7 @@ class CarrierLeg:
         )
 
     def stats(self) -> CarrierLegStats:
-        """Its connection, and the sound both ways."""
+        """Returns the state of its connection, and counts of the sound both ways."""
         return CarrierLegStats(
             is_connected=self._line is not None,
             messages=self._messages,
@@ -327,7 +339,7 @@ class CarrierLeg:
     # The clock's side
 
     def tick(self, now: float) -> None:
-        """Every 20 ms: sends what is due."""
+        """Sends what is due. The clock calls this every 20 ms."""
         line = self._line
         if line is None or not line.takes_sound:
             return
@@ -367,4 +379,4 @@ class CarrierLeg:
             self._line.hang_up(reason)
         self._on_closed(self)
         self._owner.leg_closed(reason, error)
-        self.audio.clear(0.0)  # minutes of an answer that nobody hears any more
+        self.audio.clear(0.0)  # it may hold minutes of an answer that nobody will hear

@@ -1,9 +1,9 @@
-"""From sound to a carrier's buffer: sent a little ahead of its time, and known to be heard when the carrier says so.
+"""Sends sound to a carrier's buffer a little ahead of its time, and knows what was heard.
 
-Sound goes out in whole frames of 20 ms, up to the carrier's lead ahead of the moment at which it will be played, and a
-mark follows every 100 ms, and the last piece. An echoed mark is the truth about what was heard; between two marks the
-clock tells how much of the next piece may have been played, never more than all of it. Of a carrier without marks the
-clock alone tells it; one that has no buffer either gets one frame a tick, and plays it then.
+Sound goes out in whole frames of 20 ms, up to the carrier's lead ahead of the moment at which it will be played. A mark
+follows every 100 ms, and after the last piece. An echoed mark is the truth about what was heard. Between two marks the
+clock tells how much of the next piece may have been played, and never more than all of it. If a carrier has no marks,
+the clock alone tells it. If it has no buffer either, it gets one frame a tick, and plays it then.
 """
 
 from collections import deque
@@ -16,13 +16,13 @@ from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat
 
 __all__ = ["CarrierPlayout", "Piece", "silent_frame"]
 
-_OVERDUE_S = 5.0  # a mark that is so late will not come: some clones send none
+_OVERDUE_S = 5.0  # a mark that is this late will not come: some clones send none
 _SILENT_BYTE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole frames to be sent, and the mark behind them; without one if the carrier knows none."""
+    """Whole frames to be sent, and the mark after them; None if no mark follows them."""
 
     sound: bytes
     mark: str | None
@@ -32,24 +32,28 @@ class Piece:
 class _Sent:
     piece: Piece
     samples: int
-    """What of it is sound; the rest fills the last frame."""
+    """The number of samples that are sound. Silence fills the rest of the last frame."""
     due: float
-    """When its last sample is played, as far as one can tell from here."""
+    """The time at which its last sample is played, as far as the bridge can tell."""
 
 
 def silent_frame(audio_format: AudioFormat) -> bytes:
-    """20 ms of silence."""
+    """Returns 20 ms of silence."""
     return _SILENT_BYTE.get(audio_format, b"\0") * audio_format.size_of(FRAME_MS)
 
 
 class CarrierPlayout:
-    """What one carrier is going to play: ``push`` sound at any speed, ``tick`` every 20 ms, ``played`` at each mark."""
+    """The sound that one carrier is going to play.
+
+    ``push`` takes sound at any speed, ``tick`` is called every 20 ms, and ``played`` at each mark that the carrier
+    echoes.
+    """
 
     def __init__(self, audio_format: AudioFormat, traits: Traits, *, limit_s: int) -> None:
         self.playback = Playback(audio_format.rate_hz)
         self.frames = 0
         self.late_ms = 0
-        """For how long the carrier had nothing to play although we had."""
+        """How long the carrier had nothing to play although there was sound for it, in ms."""
         self.overflow_ms = 0
         self._format = audio_format
         self.traits = traits
@@ -62,7 +66,7 @@ class CarrierPlayout:
         self._queue = bytearray()
         self._is_flushing = False
         self._has_tail_due = False
-        self._unmarked_ms = 0  # that was sent behind the last mark
+        self._unmarked_ms = 0  # how much sound was sent after the last mark
         self._sent: deque[_Sent] = deque()
         self._number = 0
         self._empty_at = 0.0  # when the carrier will have played everything
@@ -70,11 +74,11 @@ class CarrierPlayout:
         self._was_waiting = False
 
     def push(self, part: Part, sound: bytes) -> bool:
-        """Queues sound; what is over the limit is left out, counted in ``overflow_ms``, and answered by False."""
+        """Queues sound; returns False, and counts the sound in ``overflow_ms``, if it goes over the limit."""
         if len(self._queue) + len(sound) > self._limit_bytes:
             self.overflow_ms += self._format.ms_of(len(sound))
             return False
-        if self._is_flushing and not self._queue:  # of the answer before, which was empty by then
+        if self._is_flushing and not self._queue:  # the answer before was sent completely
             self._is_flushing = False
         self._queue += sound
         self._has_tail_due = self.traits.tail_ms > 0
@@ -83,16 +87,16 @@ class CarrierPlayout:
 
     @property
     def waiting_bytes(self) -> int:
-        """About how much memory that takes which is still to be sent."""
+        """About how many bytes of memory the sound takes that is still to be sent."""
         return len(self._queue) + PART_BYTES * self.playback.parts
 
     def end(self, response_id: str) -> list[Played]:
-        """No more sound of this response will come: a frame that it left unfinished is filled up."""
+        """Notes that no more sound of this response will come. Its unfinished last frame is filled up with silence."""
         self._is_flushing = True
         return self.playback.end(response_id)
 
     def tick(self, now: float) -> tuple[list[Piece], list[Played]]:
-        """What is to be sent now, and what is taken for heard because the carrier does not say."""
+        """Returns what is to be sent now, and what counts as heard because the carrier does not say so."""
         if not self.traits.has_marks and not self.traits.lead_ms:
             return self._frame_now()
         events: list[Played] = []
@@ -107,7 +111,7 @@ class CarrierPlayout:
         return pieces, events
 
     def played(self, mark: str, now: float) -> list[Played]:
-        """The carrier's word; a mark that is not known, or known no more, says nothing."""
+        """Takes the carrier's echo of a mark, and returns what was heard. An unknown mark says nothing."""
         events: list[Played] = []
         if any(sent.piece.mark == mark for sent in self._sent if mark):
             while True:
@@ -118,7 +122,10 @@ class CarrierPlayout:
         return events
 
     def clear(self, now: float) -> tuple[str, list[Heard]] | None:
-        """Throws away what is queued here; says what was cut and how much of it was heard, None if nothing was left."""
+        """Throws away what is queued here.
+
+        Returns what was cut and how much of it was heard; None if nothing was left.
+        """
         left = max(0, int((now - self._head_began) * self._format.rate_hz))
         for sent in self._sent:  # as far as the clock says, and no further than to the next mark
             self.playback.play(min(left, sent.samples))
@@ -129,7 +136,7 @@ class CarrierPlayout:
         return self.playback.clear()
 
     def take_back(self) -> None:
-        """The carrier's buffer is lost with its connection: what it had not confirmed is to be sent again."""
+        """Queues again what the carrier had not confirmed, because its buffer is lost with its connection."""
         bytes_per_sample = self._format.bytes_per_sample
         unheard = b"".join(sent.piece.sound[: sent.samples * bytes_per_sample] for sent in self._sent)
         waiting = unheard + bytes(self._queue)
@@ -141,12 +148,12 @@ class CarrierPlayout:
 
     @property
     def queued_ms(self) -> int:
-        """How much the caller has still to hear."""
+        """How much sound the caller has still to hear, in ms."""
         return self.playback.queued_ms
 
     @property
     def silence(self) -> bytes:
-        """A frame without sound."""
+        """A frame of silence, in the carrier's format."""
         return self._silence
 
     def _forget(self) -> None:
@@ -157,7 +164,10 @@ class CarrierPlayout:
         self._empty_at = 0.0
 
     def _take(self, now: float) -> Piece | None:
-        """The next piece, noted with the time of its end; a first frame goes alone, so that its mark is soon back."""
+        """Takes the next piece, and notes the time of its end.
+
+        A first frame goes alone, so that its mark is soon back.
+        """
         is_first = now >= self._empty_at
         frames = 1 if is_first and not self.traits.min_piece_ms else self._piece_frames
         if len(self._queue) < self._least_bytes and not self._is_flushing:
@@ -194,7 +204,10 @@ class CarrierPlayout:
         return [Piece(sound or self._silence, None)], events
 
     def _cut(self, frames: int) -> tuple[bytes, int]:
-        """Up to so many whole frames from the queue, the last one filled up if nothing more will come."""
+        """Takes up to so many whole frames from the queue.
+
+        Returns them, and the number of samples of sound in them. The last frame is filled up if no more sound comes.
+        """
         size = min(frames * self._frame_bytes, len(self._queue))
         rest = size % self._frame_bytes
         if rest and not (self._is_flushing and size == len(self._queue)):

@@ -1,6 +1,6 @@
-"""A call that waits to be accepted, as its carrier's connection sees it: what a leg is afterwards.
+"""A telephone call that waits to be accepted, on its carrier's connection. A leg follows it once it is accepted.
 
-The caller's sound is thrown away until then. A carrier that wants a frame every 20 ms gets silence.
+Until then the caller's sound is thrown away. A carrier that wants a frame every 20 ms gets silence.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _FAREWELLS = {
 
 
 class RingingCall:
-    """See the module; the ``IncomingPhone`` of a ``WaitingCall``. ``begin`` tells it which one."""
+    """A call that waits to be accepted: the ``IncomingPhone`` of the ``WaitingCall`` that ``begin`` is given."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class RingingCall:
         on_answered: Callable[[CarrierCall], CarrierLeg],
         on_dismissed: Callable[["RingingCall", IncomingOutcome], None],
     ) -> None:
-        """``on_answered`` makes the leg, on the same line."""
+        """Prepares a call that ``begin`` lets wait. ``on_answered`` makes its leg, on the same line."""
         self._line = line
         self._started = started
         self._clock = clock
@@ -55,7 +55,7 @@ class RingingCall:
         self._silence = silent_frame(started.output_format)
 
     def begin(self, waiting: WaitingCall, wait_s: float) -> None:
-        """It waits from now on, for so long."""
+        """Lets the call wait from now on, for at most ``wait_s``."""
         self._waiting = waiting
         self._wait_s = wait_s
         self._timer = self._clock.call_later(wait_s, self._expire)
@@ -64,14 +64,14 @@ class RingingCall:
 
     @property
     def context(self) -> CallContext:
-        """Who the call is, now and when it is accepted."""
+        """The context of the call, which stays the same when it is accepted."""
         return self._waiting.context
 
     def _expire(self) -> None:
         self.settle(IncomingOutcome.EXPIRED)
 
     def settle(self, outcome: IncomingOutcome) -> None:
-        """It waits no more, for a reason that is not the application's; nothing happens if it does not wait."""
+        """Ends the waiting for a reason that is not the application's. Nothing happens if the call does not wait."""
         self._calls.settle(self._waiting, outcome)
 
     def _rest(self) -> None:
@@ -81,21 +81,21 @@ class RingingCall:
     # The clock's side
 
     def tick(self, now: float) -> None:
-        """Every 20 ms, if the carrier wants something then."""
+        """Sends a frame of silence. The clock calls this every 20 ms, if the carrier wants that."""
         if self._line.takes_sound:
             self._line.write([self._line.dialect.encode_sound(self._silence)])
 
     # The connection's side
 
     def handle_event(self, line: CarrierLine, event: said.CarrierEvent) -> None:
-        """What the carrier says: of interest to the leg, or that the caller has hung up."""
+        """Handles what the carrier says: for the leg, if there is one. Otherwise only a hang-up counts."""
         if self._leg is not None:
             self._leg.handle_event(line, event)
         elif isinstance(event, said.Ended):
             self.settle(IncomingOutcome.CALLER_HUNG_UP)
 
     def lost(self, line: CarrierLine, *, is_hang_up: bool) -> None:
-        """The connection is gone. A call that waits is not waited for."""
+        """Notes that the connection is gone. A call that still waits is over then."""
         if self._leg is not None:
             self._leg.lost(line, is_hang_up=is_hang_up)
         else:
@@ -104,20 +104,20 @@ class RingingCall:
     # IncomingPhone
 
     def answer(self, call: CarrierCall) -> None:
-        """See ``IncomingPhone``."""
+        """Makes the leg of the accepted call; see ``IncomingPhone``."""
         self._rest()
         self._leg = self._on_answered(call)
 
     def dismiss(self, outcome: IncomingOutcome) -> None:
-        """See ``IncomingPhone``."""
+        """Ends the call without a leg, for the reason ``outcome``; see ``IncomingPhone``."""
         self._rest()
         if outcome is not IncomingOutcome.REFERRED:
             self._line.leave(self._clock, _FAREWELLS[outcome])
         self._on_dismissed(self, outcome)
 
     async def refer(self, target_uri: str) -> None:
-        """See ``IncomingPhone``."""
-        self._timer.cancel()  # a call that has been transferred is not to be hung up
+        """Has the carrier transfer the call before it is accepted; see ``IncomingPhone``."""
+        self._timer.cancel()  # the end of the wait must not hang up a transferred call
         try:
             words = await self._transfer(self._line, self._started, target_uri)
         except BaseException:
@@ -127,7 +127,10 @@ class RingingCall:
 
 
 def sip_headers_of(started: said.CallStarted) -> list[SipHeader]:
-    """What the carrier and the application say of the call, as headers of SIP's INVITE; no secret is among them."""
+    """Returns what the carrier and the application say of the call, as headers of SIP's INVITE.
+
+    No secret is among them.
+    """
     return list(_headers_of(started))[:_MAX_HEADERS]
 
 

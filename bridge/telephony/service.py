@@ -1,7 +1,7 @@
-"""Telephone calls of one daemon: what the rows of the carriers' table declare is served below ``/v1/telephony``.
+"""The telephone calls of one daemon: it serves what the carriers' table declares, below ``/v1/telephony``.
 
-A carrier without its secret is not let in. What is wrong is said before the upgrade if it is known by then, else by
-closing the socket before any sound went either way; each refusal is counted by carrier and reason.
+A carrier without its secret is not let in. If a fault is known before the upgrade, the answer to the upgrade says it.
+Otherwise the socket is closed before any sound went either way. Each refusal is counted by carrier and reason.
 """
 
 import asyncio
@@ -56,16 +56,16 @@ class TelephonyState(Struct, frozen=True, kw_only=True):
     refused: dict[str, int]
     faults: dict[str, int]
     late_ticks: int
-    """Of 20 ms, left out because the process stood still."""
+    """How many ticks of 20 ms were left out because the process stood still."""
     hang_ups_failed: int
-    """Calls that a carrier's API did not end."""
+    """The number of calls that a carrier's API did not end."""
 
 
 class DtmfRequest(Struct, frozen=True):
     """The body of ``POST /v1/telephony/calls/{call_id}/dtmf``."""
 
     keys: Annotated[str, Meta(pattern="^[0-9*#A-D]{1,64}$")]
-    """To be pressed one after another."""
+    """The keys to press, one after another."""
 
 
 class DtmfSent(Struct, frozen=True, kw_only=True):
@@ -76,7 +76,10 @@ class DtmfSent(Struct, frozen=True, kw_only=True):
 
 
 class Telephony:
-    """All carriers of one daemon; ``async with`` opens their ports and runs the clock, ``accept`` takes calls there."""
+    """All carriers of one daemon.
+
+    ``async with`` opens their ports and runs the clock. ``accept`` starts to take calls at these ports.
+    """
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class Telephony:
         queue_limit_s: int = 600,
         ports: Ports | None = None,
     ) -> None:
-        """``of_carriers`` are the sections of the carriers; one that is not among them has its defaults."""
+        """Takes the settings; a carrier whose section is not among ``of_carriers`` has its defaults."""
         self.calls = CarrierCalls(
             settings,
             calls,
@@ -100,7 +103,7 @@ class Telephony:
             queue_limit_s=queue_limit_s,
         )
         self.ports: dict[str, int] = {}
-        """TCP ports of carriers that have one of their own, by the carrier's name."""
+        """The TCP ports of carriers that have one of their own, by the carrier's name."""
         self._carriers = tuple(carriers)
         self._keys = keys
         self._tasks = asyncio.TaskGroup()
@@ -122,11 +125,11 @@ class Telephony:
         self._hang_ups = {
             carrier.name: carrier.new_hang_up(self._hosts[carrier.name].settings) for carrier in self._carriers
         }
-        self._failed_before = 0  # by ways to hang up that were replaced
+        self._failed_before = 0  # with ways to hang up that have been replaced
         self._stack = contextlib.AsyncExitStack()
 
     def apply(self, settings: TelephonySettings, of_carriers: Iterable[Section], *, queue_limit_s: int) -> None:
-        """From now on these settings count: for signing in and hanging up at once, for the rest with new calls."""
+        """Applies new settings: at once for signing in and hanging up, and to new calls for the rest."""
         self.calls.apply(settings, queue_limit_s=queue_limit_s)
         given = {type(section): section for section in of_carriers}
         for carrier in self._carriers:
@@ -144,19 +147,19 @@ class Telephony:
             await stack.enter_async_context(self.calls)
             servers = [await self._listen(carrier, stack) for carrier in self._carriers]
             self._servers = [server for server in servers if server is not None]
-            await stack.enter_async_context(self._tasks)  # behind all that may fail: a group wraps what it sees
+            await stack.enter_async_context(self._tasks)  # after all that may fail: a task group would wrap the error
             for server in self._servers:
                 stack.callback(server.close)  # before the tasks are waited for
             self._stack = stack.pop_all()
         return self
 
     async def accept(self) -> None:
-        """From now on the carriers' own ports take calls; until then, connections wait there."""
+        """Takes calls at the carriers' own ports from now on. Until then, connections wait there."""
         for server in self._servers:
             await server.start_serving()
 
     def stop_listening(self) -> None:
-        """Takes no more connections at the carriers' own ports; those that are open stay."""
+        """Takes no more connections at the carriers' own ports. Open connections stay."""
         for server in self._servers:
             server.close()
 
@@ -165,7 +168,7 @@ class Telephony:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """What the HTTP server serves of it."""
+        """The routes that the HTTP server serves for the carriers."""
         routes: list[BaseRoute] = [
             Route(TELEPHONY, self._describe, methods=["GET"]),
             Route(_DTMF_PATH, self._press_keys, methods=["POST"]),
@@ -184,11 +187,11 @@ class Telephony:
 
     @property
     def operations(self) -> list[Operation]:
-        """The same, for the description of the API."""
+        """The operations behind ``routes``, for the description of the API."""
         return operations_of(self._carriers)
 
     def stats(self) -> TelephonyStats:
-        """Of all carriers, since the start."""
+        """Returns counts of all carriers, since the start."""
         return TelephonyStats(
             refused=dict(self.calls.refused),
             faults=dict(self.calls.faults),
@@ -217,7 +220,7 @@ class Telephony:
         return serve
 
     async def _serve(self, name: str, socket: CarrierSocket[Any], websocket: WebSocket) -> None:
-        """One connection, from its handshake to its end."""
+        """Serves one connection, from its handshake to its end."""
         sender = address_of(websocket.client)
         host = self._hosts[name]
         try:
@@ -265,19 +268,19 @@ class Telephony:
         return JSONResponse(msgspec.to_builtins(state))
 
     async def _press_keys(self, request: Request) -> Response:
-        """The caller's side hears keys, as if somebody had pressed them here."""
+        """Lets the caller's side hear keys as if somebody had pressed them here."""
         await self._keys.admit_admin(request.headers)
         wanted, _ = read_request(await read_json(request), DtmfRequest)
         self.calls.find(request.path_params["call_id"]).press_keys(wanted.keys)
         return JSONResponse({"object": "telephony.dtmf", "keys": wanted.keys})
 
     def _hang_up(self, carrier: str, call: str, context: CallContext) -> None:
-        """What closing the connection does not do by itself."""
+        """Hangs up by the carrier's API, if closing the connection does not end the call."""
         if (hang_up := self._hang_ups[carrier]) is not None:
             self._tasks.create_task(_hang_up_for(context, hang_up, call))
 
     async def _transfer(self, line: CarrierLine, started: CallStarted, target_uri: str) -> Sequence[str | bytes]:
-        """See ``leg.Transfer``."""
+        """Has a line's carrier transfer a call; see ``leg.Transfer``."""
         name = line.dialect.name
         carrier = next(one for one in self._carriers if one.name == name)
         if carrier.transfer_words is not None:
@@ -290,7 +293,7 @@ class Telephony:
 
 
 def _no_way(carrier: Carrier[Any], carriers: Sequence[Carrier[Any]]) -> BadRequest:
-    """Why a carrier's calls cannot be transferred."""
+    """Returns an error that says why a carrier's calls cannot be transferred."""
     if carrier.transfer_needs:
         needs = " and ".join(carrier.transfer_needs)
         reason = f"Calls of {carrier.name} cannot be transferred without the settings {needs}."
@@ -306,7 +309,7 @@ async def _hang_up_for(context: CallContext, hang_up: HangUp, call: str) -> None
 
 
 def operations_of(carriers: Sequence[Carrier[Any]] = CARRIERS) -> list[Operation]:
-    """The operations below ``/v1/telephony``, for the description of the API."""
+    """Returns the operations below ``/v1/telephony``, for the description of the API."""
     state = Operation(method="get", path=TELEPHONY, summary="The carriers' endpoints.", response=TelephonyState)
     keys = Operation(
         method="post",

@@ -1,4 +1,4 @@
-"""The settings of all carriers, found in their packages without importing what serves them."""
+"""Finds the settings of all carriers in their packages, without importing what serves the carriers."""
 
 import pkgutil
 from importlib import import_module
@@ -14,7 +14,7 @@ _MODULE = "settings"
 
 
 def carrier_sections() -> tuple[type[Section], ...]:
-    """The section of each carrier that has one: the ``Section`` in ``bridge/telephony/NAME/settings.py``."""
+    """Returns the section of each carrier that has one: the ``Section`` in ``bridge/telephony/NAME/settings.py``."""
     found: list[type[Section]] = []
     for package in pkgutil.iter_modules(bridge.telephony.__path__, "bridge.telephony."):
         name = f"{package.name}.{_MODULE}"

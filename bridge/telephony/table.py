@@ -1,4 +1,4 @@
-"""The table of carriers: a new one is a package and a row here."""
+"""The table of carriers. A new carrier is a package, and a row here."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Transferring a call by its carrier's HTTP API: the caller is connected to somebody else, and we are left out."""
+"""Transfers a call by its carrier's HTTP API: the carrier connects the caller to somebody else, without the bridge."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -14,10 +14,10 @@ _MAX_CALL_ID = 256
 
 
 class CallTransfer(Protocol):
-    """How a carrier transfers calls."""
+    """The way in which a carrier transfers calls."""
 
     async def transfer(self, call: str, target_uri: str) -> None:
-        """Connects the call with this id of the carrier's to a ``tel:`` or ``sip:`` URI.
+        """Connects the call with this id, which is the carrier's, to a ``tel:`` or ``sip:`` URI.
 
         Raises ``BadRequest`` if the carrier refuses, ``UpstreamError`` if it does not answer.
         """
@@ -25,11 +25,11 @@ class CallTransfer(Protocol):
 
 
 class HttpTransfer:
-    """A request to ``url``, in which ``{call}`` stands for the carrier's id of the call, with what ``body`` makes.
+    """Transfers calls by a request to ``url``, in which ``{call}`` stands for the carrier's id of the call.
 
-    That is JSON, a form with ``is_form``, or XML if it is a text.
-
-    It is sent once: a carrier that did not answer may have done it. ``authorize`` makes headers that are new each time.
+    ``body`` makes what the request brings of the URI: JSON, or a form with ``is_form``, or XML if it returns a text.
+    ``authorize`` makes headers that are new each time. The request is sent once, because a carrier that did not answer
+    may have transferred the call.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class HttpTransfer:
         self._authorize = authorize
 
     async def transfer(self, call: str, target_uri: str) -> None:
-        """See ``CallTransfer``."""
-        if not call.strip(".") or len(call) > _MAX_CALL_ID:  # nothing but dots would be a step up in the path
+        """Transfers the call by one request; see ``CallTransfer``."""
+        if not call.strip(".") or len(call) > _MAX_CALL_ID:  # an id of dots alone would lead a step up in the path
             raise BadRequest("The carrier's id of this call is none.", code="refer_failed", param="call_id")
         said = self._body(target_uri)
         content: dict[str, Any] = {"data": said} if self._is_form else {"json": said}
@@ -66,7 +66,7 @@ class HttpTransfer:
                     headers["Content-Type"] = "application/xml"
                 url = self._url.format(call=quote(call, safe=""))
                 response = await http.request(self._method, url, headers=headers, **content)
-        except (HTTPError, ValueError) as error:  # the latter of a token that is none
+        except (HTTPError, ValueError) as error:  # ValueError: the answer to the request for a token held none
             reason = f"{self._carrier} cannot be reached: {str(error) or type(error).__name__}"
             raise UpstreamError(reason, code="refer_failed") from error
         if response.is_success:

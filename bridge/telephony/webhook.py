@@ -1,4 +1,4 @@
-"""An incoming call's webhook: it is signed in, and answered with a document that streams the call here.
+"""The webhook of an incoming call: it is signed in, and answered with a document that streams the call here.
 
 The document brings a token that is good for this one stream.
 """
@@ -22,15 +22,15 @@ from bridge.wire.ids import new_id
 
 __all__ = ["fields_of_form", "fields_of_json", "new_stream_token", "webhook"]
 
-_TOKEN_TTL_S = 60.0  # between our answer to the webhook and the stream's start
+_TOKEN_TTL_S = 60.0  # from our answer to the webhook to the stream's start
 _MAX_BODY_BYTES = 65_536
 _MAX_FIELDS = 200
 
 
 async def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False, trace: TraceContext | None = None) -> str:
-    """A single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
+    """Mints a single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
 
-    With ``is_plain`` it has letters and digits alone. The stream's call is a part of ``trace``.
+    With ``is_plain`` the key has only letters and digits. The stream's call becomes a part of ``trace``.
     """
     metadata = {} if trace is None else trace.headers
     grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True, metadata=metadata)
@@ -55,14 +55,14 @@ def webhook(
     is_token_plain: bool = False,
     below: str = "",
 ) -> HttpEndpoint[Any]:
-    """The operation ``method /v1/telephony/name``, with ``below`` behind it.
+    """Makes the operation ``method /v1/telephony/name``, with ``below`` appended to the path.
 
-    ``require`` refuses what can be refused before a byte of the body is read. ``read`` gives the fields of the body,
-    ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the
-    stream's address, its token and the fields. ``checks`` says for the log what was compared; ``call_field`` is the
-    field with the carrier's id of the call. With ``is_token_plain`` the token has letters and digits alone.
+    ``require`` refuses what can be refused before a byte of the body is read. ``read`` returns the fields of the body.
+    ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the stream's
+    address, its token and the fields. ``checks`` says for the log what was compared. ``call_field`` is the field with
+    the carrier's id of the call. With ``is_token_plain`` the token has only letters and digits.
     """
-    path = f"{TELEPHONY}/{name}"  # of the stream
+    path = f"{TELEPHONY}/{name}"  # the path of the stream
 
     async def answer(host: CarrierHost[Any], request: Request) -> Response:
         fields: Mapping[str, str] = {}
@@ -92,7 +92,7 @@ def webhook(
 
 
 def fields_of_form(body: bytes) -> dict[str, str]:
-    """The fields of an ``application/x-www-form-urlencoded`` body; raises ``BadRequest``."""
+    """Returns the fields of an ``application/x-www-form-urlencoded`` body; raises ``BadRequest``."""
     try:
         text = body.decode("utf-8", "replace")
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS))
@@ -101,7 +101,7 @@ def fields_of_form(body: bytes) -> dict[str, str]:
 
 
 def fields_of_json(body: bytes) -> dict[str, str]:
-    """The texts and numbers of a JSON object, or of the first of a list; raises ``BadRequest``."""
+    """Returns the texts and numbers of a JSON object, or of the first object of a list; raises ``BadRequest``."""
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
