@@ -17,7 +17,7 @@ _ALLOWED = frozenset({"role", "call_id"})
 
 
 async def serve_agent(websocket: WebSocket, calls: CallService, keys: Keys) -> None:
-    """From the request to the end of the socket."""
+    """Serves an agent's socket from the request to its end."""
     try:
         grant = await keys.admit(websocket.headers)
         place = await _find_place(websocket, calls, grant)
@@ -28,7 +28,10 @@ async def serve_agent(websocket: WebSocket, calls: CallService, keys: Keys) -> N
 
 
 async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) -> SocketPlace:
-    """A place for the call that the URL or the key names, or for any; raises ``BridgeError`` if it may not come."""
+    """Returns a place for the call that the URL or the key names, or for any.
+
+    Raises ``BridgeError`` if the agent may not come.
+    """
     query = websocket.query_params
     grant.require_agent()
     unknown = sorted(set(query) - _ALLOWED)

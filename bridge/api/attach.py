@@ -1,4 +1,4 @@
-"""A WebSocket that has a place, in a call or beside them: from the upgrade to its end."""
+"""A WebSocket that has a place, in a call or beside all calls: from the upgrade to its end."""
 
 from starlette.websockets import WebSocket
 
@@ -33,7 +33,7 @@ async def serve_place(websocket: WebSocket, place: SocketPlace) -> None:
                 handle.refuse_long(len(text))
                 return
             await handle.receive_text(text, sink.work)
-    except RequestError as error:  # right before the upgrade, and no more: the call is full, the gap too wide
+    except RequestError as error:  # it was right before the upgrade and is not now: the call is full, the gap too wide
         sink.send(EncodedMessage(encode(error_event(error))))
         sink.close(error.close_code, error.message)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Request bodies, read no further than they may be long and no longer than a client may take; and JSON answers."""
+"""Request bodies, whose length and time to arrive are limited; and JSON answers."""
 
 import asyncio
 import logging
@@ -21,23 +21,23 @@ __all__ = ["json_response", "read_body", "read_form", "read_json"]
 _TIMEOUT_S = 10.0
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_PARTS = 8
-_MAX_PART_HEADERS_BYTES = 1024  # of one part, names and values
+_MAX_PART_HEADERS_BYTES = 1024  # for one part, names and values together
 _MAX_CONTENT_TYPE_CHARS = 256
 _MAX_BOUNDARY_BYTES = 70  # RFC 2046 section 5.1.1
 _SLICE_BYTES = 16 * 1024
 
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is wrong is said to the client
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # the client is told what is wrong
 
 
 def json_response(value: Struct, status: int = 200) -> Response:
-    """The answer that a type of the API stands for."""
+    """Returns the answer that a type of the API stands for."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
 async def read_body(
     request: Request, limit_bytes: int, *, too_long: type[RequestError] = BadRequest, param: str = "body"
 ) -> bytes:
-    """The whole body; raises ``too_long`` or, where it is too slow, ``BadRequest``."""
+    """Returns the whole body; raises ``too_long``, or ``BadRequest`` if it comes too slowly."""
     body = bytearray()
     try:
         async with asyncio.timeout(_TIMEOUT_S):
@@ -53,7 +53,7 @@ async def read_body(
 
 
 async def read_json(request: Request) -> Any:
-    """The body as JSON; an empty one is an empty object."""
+    """Returns the body as JSON; an empty one is an empty object."""
     body = await read_body(request, _MAX_JSON_BYTES)
     if not body.strip():
         return {}
@@ -63,21 +63,21 @@ async def read_json(request: Request) -> Any:
 
 
 async def read_form(request: Request) -> dict[str, bytes]:
-    """The parts of a ``multipart/form-data`` body by name, with or without a filename (RFC 7578).
+    """Returns the parts of a ``multipart/form-data`` body by name, with or without a filename (RFC 7578).
 
-    Raises ``BadRequest`` where it is no form, or has more than 8 parts, or a part more than 1 KiB of headers.
+    Raises ``BadRequest`` if it is no form, or has more than 8 parts, or a part has more than 1 KiB of headers.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
     body = await read_body(request, MAX_OFFER_BYTES + _MAX_JSON_BYTES)
     form = _Form(boundary)
     for start in range(0, len(body), _SLICE_BYTES):
         form.write(body[start : start + _SLICE_BYTES])
-        await asyncio.sleep(0)  # the worst that can be made takes a byte at a time
+        await asyncio.sleep(0)  # the parser takes the worst body a byte at a time
     return form.finish()
 
 
 def _boundary(content_type: str) -> bytes:
-    """What stands between the parts; raises ``BadRequest``."""
+    """Returns what stands between the parts; raises ``BadRequest``."""
     if len(content_type) <= _MAX_CONTENT_TYPE_CHARS:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary", b"")
@@ -87,7 +87,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 class _Form:
-    """The parts so far; each byte is looked at once."""
+    """The parts of a form so far; each byte is looked at once."""
 
     def __init__(self, boundary: bytes) -> None:
         self._parts: list[tuple[bytearray, bytearray]] = []
@@ -108,14 +108,14 @@ class _Form:
         )
 
     def write(self, data: bytes) -> None:
-        """The next bytes of the body."""
+        """Takes the next bytes of the body."""
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise BadRequest(f"This is no form: {error}.", code="invalid_form", param="body") from None
 
     def finish(self) -> dict[str, bytes]:
-        """The parts that have a name; of two with the same one the last."""
+        """Returns the parts that have a name; if two have the same one, the last."""
         self.write(b"")
         parts = {}
         for disposition, content in self._parts:

@@ -37,7 +37,7 @@ from bridge.wire.stats import Dialect
 __all__ = ["RESUME_KEY", "TRANSCRIPTION", "WARNING", "call_routes", "terms_of"]
 
 TRANSCRIPTION = SessionRequest.of(SessionConfig(type="transcription"))
-"""What ``intent=transcription`` on a URL asks for."""
+"""The session that ``intent=transcription`` on a URL asks for."""
 
 WARNING = "Bridge-Warning"
 """The header that says what of the offer could not be used."""
@@ -49,7 +49,7 @@ _FORM = "multipart/form-data"
 
 
 def call_routes(calls: CallService, keys: Keys) -> list[Route]:
-    """The routes of ``/v1/realtime/calls`` and ``/v1/calls``."""
+    """Makes the routes of ``/v1/realtime/calls`` and ``/v1/calls``."""
 
     async def create(request: Request) -> Response:
         return await open_call(request)
@@ -172,9 +172,10 @@ def _answered(answer: CallAnswer, status: int = 201) -> Response:
 
 
 def terms_of(grant: Grant, update: SessionRequest | None, *, model: str | None, dialect: Dialect) -> Terms:
-    """What a session starts with: the key's own session if it has one, else what the request asks for.
+    """Returns what a session starts with: the key's own session if it has one, else what the request asks for.
 
-    Gateways write a session into every request; one that a key stands for is its minter's to choose, and stays.
+    Gateways write a session into every request. If the key stands for one, whoever minted the key chose it, and it
+    stays.
     """
     if grant.config is not None:
         update = None
@@ -195,7 +196,10 @@ def terms_of(grant: Grant, update: SessionRequest | None, *, model: str | None, 
 
 
 def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
-    """What a form asks for, in the dialect of its endpoint; None if it asks for nothing, as null does."""
+    """Returns the session that a form asks for, in the dialect of its endpoint.
+
+    None if it asks for nothing, as null does.
+    """
     session = decode_json(text)
     if session is None:
         return None
@@ -208,7 +212,7 @@ def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
 
 
 async def _offer(request: Request) -> tuple[bytes, bytes | None]:
-    """The SDP and perhaps a session as JSON, from a raw body or a form."""
+    """Returns the SDP, and perhaps a session as JSON, from a raw body or a form."""
     content_type = media_type(request)
     if content_type == SDP:
         return await read_body(request, MAX_OFFER_BYTES, too_long=BadOffer, param="sdp"), None

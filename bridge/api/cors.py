@@ -1,10 +1,10 @@
 """CORS: which web pages may read the answers.
 
-Pages of ``allow_origin`` may read all of them, with ``*`` those of every origin; without API keys, loopback pages as
-well. A minted key may name pages of its own. What such a page may read is settled by the key that its request shows. A
-preflight shows none, so it is answered for every origin that any key in use names. That is safe, because a preflight
-opens nothing: it lets a browser send the request, which is then judged by its own key; no page gets anything here for
-its cookies or its place.
+Pages of ``allow_origin`` may read all of them; with ``*`` those of every origin may, and without API keys those of
+loopback as well. A minted key may name pages of its own. The key that a page's request shows decides what the page may
+read. A preflight shows no key, so it is answered for every origin that any key in use names. That is safe, because a
+preflight opens nothing: it lets a browser send the request, which is then judged by its own key. No page gets anything
+here for its cookies or for where it is.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ __all__ = ["Cors"]
 
 
 class Cors:
-    """The middleware: Starlette's, told for each request whether a key speaks for its page."""
+    """The middleware: Starlette's, which is told for each request whether a key speaks for its page."""
 
     def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
         self._keys = keys
@@ -47,7 +47,7 @@ class Cors:
 
 
 def _says_what_is_posted(send: Send) -> Send:
-    """A preflight too is told which bodies an endpoint of WHIP or WHEP takes (RFC 9725 section 4.2)."""
+    """Tells a preflight too which bodies an endpoint of WHIP or WHEP takes (RFC 9725 section 4.2)."""
 
     async def tell(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -58,7 +58,7 @@ def _says_what_is_posted(send: Send) -> Send:
 
 
 class _Asking(CORSMiddleware):
-    """Starlette's, which asks for each request whether pages of its origin may read the answer."""
+    """Starlette's middleware, which asks for each request whether pages of its origin may read the answer."""
 
     def __init__(self, app: ASGIApp, allows: Callable[[str], bool], **options: Any) -> None:
         super().__init__(app, **options)
@@ -70,10 +70,10 @@ class _Asking(CORSMiddleware):
 
 
 def _cors(app: ASGIApp, allows: Callable[[str], bool] | None) -> CORSMiddleware:
-    """Without ``allows``, pages of every origin may read the answers."""
+    """Makes the middleware; without ``allows``, pages of every origin may read the answers."""
     options: dict[str, Any] = {
         "allow_methods": ["GET", "POST", "PATCH", "DELETE"],
-        "allow_headers": ["*"],  # echoed as asked for: SDKs send a dozen of their own, and keys are no cookies
+        "allow_headers": ["*"],  # what is asked for comes back: SDKs send a dozen of their own, and keys are no cookies
         "allow_private_network": True,  # the origin is allowed already, wherever the bridge is
         "expose_headers": ["Location", "Link", "Retry-After", ETAG, ACCEPT_PATCH, RESUME_KEY, WARNING],
     }

@@ -198,7 +198,10 @@ _OPERATIONS = [
 
 
 def description_routes(operations: Sequence[Operation]) -> list[Route]:
-    """The two documents; ``operations`` are those of other rooms, which the HTTP server serves as well."""
+    """Makes the routes of the two documents.
+
+    ``operations`` are those of other rooms, which the HTTP server serves as well.
+    """
     return [
         Route("/openapi.json", _serve(cache(partial(openapi, operations))), methods=["GET"]),
         Route("/asyncapi.json", _serve(asyncapi), methods=["GET"]),
@@ -206,7 +209,7 @@ def description_routes(operations: Sequence[Operation]) -> list[Route]:
 
 
 def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
-    """The HTTP endpoints, and ``operations`` besides."""
+    """Describes the HTTP endpoints, and ``operations`` besides."""
     described = [*_OPERATIONS, *WHIP_OPERATIONS, *WHEP_OPERATIONS, *operations]
     kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
     ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
@@ -260,7 +263,10 @@ def _query_parameters(kind: type[Struct]) -> list[dict[str, Any]]:
 
 
 def _query_schema(kind: type[Struct]) -> dict[str, Any]:
-    """The properties of a query. A parameter that is left out is no null, which no URL can say."""
+    """Returns the properties of a query.
+
+    A parameter that is left out is not described as null, which no URL can say.
+    """
     properties: dict[str, Any] = {}
     for name, schema in msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"].items():
         (said,) = (choice for choice in schema["anyOf"] if choice != {"type": "null"})
@@ -269,7 +275,10 @@ def _query_schema(kind: type[Struct]) -> dict[str, Any]:
 
 
 def _described(kinds: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-    """The schema of each kind, and all that they refer to; figures of a leg are those of one kind of leg."""
+    """Returns the schema of each kind, and all that they refer to.
+
+    The figures of a leg are those of one kind of leg.
+    """
     schemas, components = msgspec.json.schema_components([*kinds, *_LEGS], ref_template=_REF)
     components[LegStats.__name__] = {"anyOf": list(schemas[len(kinds) :]), "description": LegStats.__doc__}
     return schemas[: len(kinds)], components
@@ -281,13 +290,13 @@ def _header(meaning: str, kind: str) -> dict[str, Any]:
 
 @cache
 def asyncapi() -> dict[str, Any]:
-    """The events of ``/v1/realtime`` and of the data channel ``oai-events``, GA dialect."""
+    """Describes the events of ``/v1/realtime`` and of the data channel ``oai-events``, in the GA dialect."""
     client = list(get_args(ClientEvent))
     server = server_event_types()
     kinds = [*client, *server, HeardInput]
     schemas, components = _described(kinds)
     names = [str(kind.__struct_config__.tag) for kind in kinds]
-    ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may say it
+    ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may send it
     messages = {
         message_id: {"name": name, "summary": (kind.__doc__ or "").splitlines()[0], "payload": schema}
         for message_id, name, kind, schema in zip(ids, names, kinds, schemas, strict=True)
@@ -321,7 +330,10 @@ def asyncapi() -> dict[str, Any]:
 
 
 def _without_discriminators(schema: Any) -> Any:
-    """AsyncAPI's are of another form than OpenAPI's and say less; each type names itself in its ``type`` anyway."""
+    """Returns a schema without discriminators.
+
+    AsyncAPI's are of another form than OpenAPI's and say less; each type names itself in its ``type`` anyway.
+    """
     if isinstance(schema, list):
         return [_without_discriminators(inner) for inner in schema]
     if not isinstance(schema, dict):
@@ -346,7 +358,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _content(kind: Any, by_kind: dict[Any, Any]) -> dict[str, Any]:
-    """The ``content`` of a body: a media type by its name, a type by its schema."""
+    """Returns the ``content`` of a body: a media type by its name, a type by its schema."""
     if kind is None:
         return {}
     if isinstance(kind, str):

@@ -1,4 +1,4 @@
-"""Who may be connected without having shown anything yet: so many at one address, and so many in all."""
+"""How many may be connected without having shown anything yet: so many at one address, and so many in all."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from bridge.turns import Share, Shares
 
 __all__ = ["Gate", "Pass"]
 
-_SHARE, _BURST_S = 0.25, 0.5  # of the event loop's time, for one address
+_SHARE, _BURST_S = 0.25, 0.5  # parts of the event loop's time, for one address
 
 
 class Pass:
-    """Stands for one connection that was let through to the gate."""
+    """One connection that was let through to the gate."""
 
     def __init__(self, leave: Callable[[], None], share: Share | None) -> None:
         self.share = share
-        """What all connections of the address may take of our time before they wait for their turn."""
+        """How much time all connections of the address together may take before they wait for their turn."""
         self._leave: Callable[[], None] | None = leave
 
     def leave(self) -> None:
-        """The connection is let in, or gone; may be called twice."""
+        """Notes that the connection is let in, or gone; may be called twice."""
         if self._leave is not None:
             leave, self._leave = self._leave, None
             leave()
@@ -30,9 +30,9 @@ class Gate:
     """Counts connections from their first byte until they are let in, or gone."""
 
     def __init__(self, limit: int, limit_per_address: int, proxies: TrustedProxies | None = None) -> None:
-        """Behind one address of a proxy is everybody, so it counts in all only."""
+        """``proxies`` are exempt from the limit for one address, because everybody may be behind one."""
         self.refused = 0
-        """Connections that were one too many."""
+        """The number of connections that were refused."""
         self.limit = limit
         self.limit_per_address = limit_per_address
         self._proxies = proxies or TrustedProxies()
@@ -41,7 +41,7 @@ class Gate:
         self._shares = Shares(_SHARE, _BURST_S)
 
     def enter(self, address: str) -> Pass | None:
-        """One more; None where it would be one too many."""
+        """Counts one more connection; None if it is one too many."""
         is_proxy = self._proxies.is_trusted(address)
         is_over = self._waiting.get(address, 0) >= self.limit_per_address and not is_proxy
         if self._total >= self.limit or is_over:

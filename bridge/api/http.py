@@ -1,10 +1,10 @@
 """HTTP from strangers: uvicorn's protocol with bounds on the size of a head, on each wait, on each turn of the loop.
 
-Theory of operation. What comes is parsed in slices, for at most a unit of time; then everybody else has a turn (see
-``bridge.turns``), and until all of it is parsed nothing more is read. Requests that a client sends ahead wait
-unparsed. Each state of a connection has its deadline: the head of a request, its answer, the rest after a refusal. Who
-is refused before the end of the request is told so and closed; what it still sends is thrown away for a moment, or TCP
-would throw away the answer (RFC 9112 section 9.6).
+Theory of operation. What comes is parsed in slices, for at most a unit of time. Then everybody else has a turn (see
+``bridge.turns``), and nothing more is read until all of it is parsed. Requests that a client sends ahead wait unparsed.
+Each state of a connection has its deadline: the head of a request, its answer, the rest after a refusal. If a request
+is refused before its end, the client is told so and the connection is closed. What the client still sends is thrown
+away for a moment, because TCP would otherwise throw away the answer (RFC 9112 section 9.6).
 """
 
 import asyncio
@@ -30,21 +30,21 @@ __all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "MAX_URL_BYTES", "BoundedHttp"]
 _log = get_logger("api")
 
 MAX_URL_BYTES = 8 * 1024
-"""Of a request's target; a longer one is answered with 414."""
+"""The longest target of a request; a longer one is answered with 414."""
 MAX_HEAD_BYTES = 64 * 1024
-"""Of request line and headers together; more is answered with 431 (RFC 6585 section 5)."""
+"""The most that request line and headers have together; more is answered with 431 (RFC 6585 section 5)."""
 MAX_HEADERS = 100
-"""More are answered with 431 as well."""
+"""The most headers of a request; more are answered with 431 as well."""
 MAX_UPGRADE_LINE_BYTES = 8 * 1024
-"""Of one header of a WebSocket handshake: the parser behind it takes no more."""
+"""The longest header of a WebSocket handshake: the parser behind it takes no more."""
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
-"""Of a request as it is on the wire; each handler takes less."""
+"""The longest request as it is on the wire; each handler takes less."""
 
 _SLICE_BYTES = 1024  # some 40 of the shortest requests, or 1 ms
-_REQUEST_S = 0.0003  # what answering takes, about
+_REQUEST_S = 0.0003  # about what answering takes
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _HEAD_TIMEOUT_S = 10.0
-_ANSWER_TIMEOUT_S = 60.0  # more than any handler takes, body and all
+_ANSWER_TIMEOUT_S = 60.0  # more than any handler takes, including the body
 _LINGER_S = 2.0
 _LINGER_BYTES = 4 * 1024 * 1024
 _STATUS_LINES = {
@@ -54,57 +54,57 @@ _STATUS_LINES = {
     431: b"HTTP/1.1 431 Request Header Fields Too Large",
 }
 
-# RFC 9110 section 7.2: host and perhaps a port; empty if the target has none.
+# A host and perhaps a port (RFC 9110 section 7.2); empty if the target has none.
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
 _tally = Tally()
 
 
 class _Flow(FlowControl):
-    """Reads on when nothing that came earlier is left."""
+    """Flow control that reads on when nothing that came earlier is left."""
 
     def __init__(self, protocol: "BoundedHttp") -> None:
         super().__init__(protocol.transport)
         self._protocol = protocol
 
     def resume_reading(self) -> None:
-        """The application wants more, or a response is complete."""
+        """Reads on, because the application wants more, or a response is complete."""
         if not self._protocol.pipeline:
             self.read_paused = False
             self._protocol.read_on()
 
     def pause_reading(self) -> None:
-        """Enough for now."""
+        """Stops reading until the application wants more."""
         self.read_paused = True
         self._protocol.pause()
 
 
 class _Ending:
-    """The transport as a response sees it: closed with care."""
+    """The transport as a response sees it, which is closed with care."""
 
     def __init__(self, protocol: "BoundedHttp") -> None:
         self._protocol = protocol
 
     def write(self, data: bytes) -> None:
-        """Sends."""
+        """Sends data."""
         self._protocol.transport.write(data)
 
     def is_closing(self) -> bool:
-        """Nothing more can be sent."""
+        """Whether nothing more can be sent."""
         return self._protocol.is_ending or self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        """The response was the last one of this connection."""
+        """Ends the connection, because the response was its last one."""
         self._protocol.end()
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """See the module."""
+    """uvicorn's HTTP protocol with bounds on the size of a head, on each wait and on each turn of the loop."""
 
     is_ending = False
-    """The last answer is on its way; nothing more is parsed."""
+    """Whether the last answer is on its way; then nothing more is parsed."""
     is_last = False
-    """The next answer says that it is the last one of this connection."""
+    """Whether the next answer says that it is the last one of this connection."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class BoundedHttp(HttpToolsProtocol):
         new_media_line: NewMediaLine | None = None,
         **options: Any,
     ) -> None:
-        """``entry`` is that of a connection which was let through to the gate already.
+        """``entry`` is given if the connection was let through to the gate already.
 
         ``new_media_line`` makes what takes over if media comes instead of HTTP.
         """
@@ -124,7 +124,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._new_media_line = new_media_line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there; it has to come to the point."""
+        """Takes a client's connection, whose first request has to come in time."""
         super().connection_made(cast(asyncio.Transport, transport))
         self.flow = _Flow(self)
         self._work = Work(self.loop)
@@ -146,7 +146,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._work.share.join(self._entry.share)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gone."""
+        """Notes that the connection is gone."""
         self._set_due(None)
         self._unparsed.clear()
         self._unset_keepalive_if_required()
@@ -157,14 +157,14 @@ class BoundedHttp(HttpToolsProtocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Any number of requests, cut anywhere."""
+        """Takes any number of requests, cut anywhere."""
         if self.is_ending:
             self._discarded_bytes += len(data)
             if self._discarded_bytes > _LINGER_BYTES:
                 self.transport.abort()
             return
         if self._new_media_line is not None:
-            new_line, self._new_media_line = self._new_media_line, None  # the first bytes say it
+            new_line, self._new_media_line = self._new_media_line, None  # the first bytes decide it
             if begins_media(data):
                 self._hand_over_media(new_line(), data)
                 return
@@ -177,7 +177,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._next_turn()
 
     def read_on(self) -> None:
-        """First what is here already, then what comes."""
+        """Parses what is here already, then reads what comes."""
         if self._unparsed:
             self._next_turn()
         elif not self._is_reading and not self.transport.is_closing():
@@ -185,7 +185,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.resume_reading()
 
     def pause(self) -> None:
-        """Reads nothing from the network."""
+        """Stops reading from the network."""
         if self._is_reading and not self.transport.is_closing():
             self._is_reading = False
             self.transport.pause_reading()
@@ -197,7 +197,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._work.next_turn(self._parse)
 
     def _parse(self) -> None:
-        """For a while; the rest in the next turn."""
+        """Parses for a while; the rest follows in the next turn."""
         self._is_waiting = False
         self._work.begin()
         until = time.perf_counter() + UNIT_S
@@ -232,13 +232,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._raw_bytes += len(piece)
         if not self._in_head and self._raw_bytes > MAX_REQUEST_BYTES:  # trailers, or a body that nobody reads
             self._refuse(413, f"The request is over the limit of {MAX_REQUEST_BYTES} bytes.")
-        if was_in_head and self._in_head:  # also what the parser keeps to itself counts
+        if was_in_head and self._in_head:  # what the parser keeps to itself counts too
             self._head_bytes += len(piece)
             if self._head_bytes > MAX_HEAD_BYTES + _SLICE_BYTES:
                 self._refuse(431, f"Request line and headers are over the limit of {MAX_HEAD_BYTES} bytes.")
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begins a request at its first byte."""
         super().on_message_begin()
         self._unset_keepalive_if_required()
         self._in_head = True
@@ -247,13 +247,13 @@ class BoundedHttp(HttpToolsProtocol):
             self._set_due(_HEAD_TIMEOUT_S)
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request's target."""
+        """Takes a part of the request's target."""
         super().on_url(url)
         if len(self.url) > MAX_URL_BYTES:
             self._stop_parsing(414, f"The URL is over the limit of {MAX_URL_BYTES} bytes.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Takes one header."""
         super().on_header(name, value)
         self._headers_bytes += len(name) + len(value) + 4
         if len(self.headers) > MAX_HEADERS:
@@ -262,7 +262,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop_parsing(431, f"Request line and headers are over the limit of {MAX_HEAD_BYTES} bytes.")
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """Goes on with the request, whose head is whole."""
         self._in_head = False
         hosts = [value.strip() for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
@@ -277,7 +277,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_due(_ANSWER_TIMEOUT_S)
 
     def handle_websocket_upgrade(self) -> None:
-        """Another protocol takes over, and begins with the same head."""
+        """Lets another protocol take over, which begins with the same head."""
         self._set_due(None)
         self._unparsed.clear()
         if not self._is_reading:
@@ -294,7 +294,7 @@ class BoundedHttp(HttpToolsProtocol):
         protocol.data_received(b"".join([*head, b"\r\n"]))
 
     def _hand_over_media(self, line: asyncio.Protocol, data: bytes) -> None:
-        """Another protocol takes over, which counts strangers for itself and has deadlines of its own."""
+        """Lets another protocol take over, which counts strangers for itself and has deadlines of its own."""
         self._set_due(None)
         self.connections.discard(self)
         if self._entry is not None:
@@ -314,7 +314,7 @@ class BoundedHttp(HttpToolsProtocol):
         cycle.transport = cast(asyncio.Transport, _Ending(self))
 
         async def closing(scope: Any, receive: Any, send: Any) -> None:
-            """An answer that comes before the end of the request, or ``is_last``, says that it is the last one."""
+            """Makes an answer say that it is the last one, if it comes before the end of the request or ``is_last``."""
 
             async def say(message: Any) -> None:
                 if message["type"] == "http.response.start" and (cycle.more_body or self.is_last):
@@ -338,13 +338,13 @@ class BoundedHttp(HttpToolsProtocol):
             self._work.next_turn(start)
 
     def on_response_complete(self) -> None:
-        """The next request, if it has come already, or a wait for one."""
+        """Goes on with the next request, if it has come already, or waits for one."""
         if not self.is_ending:
             self._set_due(_ANSWER_TIMEOUT_S if self.pipeline else _HEAD_TIMEOUT_S if self._in_head else None)
             super().on_response_complete()
 
     def end(self) -> None:
-        """Sends what is to be sent, and closes; the client is heard to the end of its request, within bounds."""
+        """Sends what is to be sent, and closes; reads on to the end of the client's request, within bounds."""
         if self.is_ending or self.transport.is_closing():
             return
         self.is_ending = True
@@ -361,23 +361,23 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.resume_reading()
 
     def timeout_keep_alive_handler(self) -> None:
-        """No further request came."""
+        """Closes the connection, because no further request came."""
         self.end()
 
     def shutdown(self) -> None:
-        """The server stops: after this answer, or now."""
+        """Closes the connection after this answer, or now, because the server stops."""
         if not self._is_answering:
             self.end()
         else:
             self.cycle.keep_alive = False
 
     def _refuse(self, status: int, message: str) -> None:
-        """What cannot be parsed; behind an answer that is still due, it is left out."""
+        """Refuses what cannot be parsed; if an earlier answer is still due, only that one is sent."""
         self._refusal = status, message
         count = _tally.add(str(status), self.loop.time())
         if count is not None:
             _log.warning("api.bad_request", status=status, message=message, count=count)
-        if self._is_waiting_for_body:  # which never comes: who waits for it has nobody left to answer
+        if self._is_waiting_for_body:  # the body never comes, and nobody is left to answer
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         elif self._is_answering:
@@ -401,23 +401,23 @@ class BoundedHttp(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        """A request has been begun, and its response is not complete."""
+        """Whether a request has been begun, and its response is not complete."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
 
     @property
     def _is_waiting_for_body(self) -> bool:
-        """The request that is being read has its handler already, and no answer yet."""
+        """Whether the request that is being read has its handler already, and no answer yet."""
         return self._is_answering and self.cycle.more_body and not self.cycle.response_started and not self.pipeline
 
     @property
     def _owes_body(self) -> bool:
-        """The request that was answered is not complete."""
+        """Whether the request that was answered is not complete."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is None or cycle.more_body
 
     def _set_due(self, timeout_s: float | None) -> None:
-        """What must have happened by then, or the connection is cut."""
+        """Sets the time after which the connection is cut, unless the next step has come."""
         if self._due is not None:
             self._due.cancel()
         self._due = None if timeout_s is None else self.loop.call_later(timeout_s, self.transport.abort)

@@ -22,7 +22,7 @@ from bridge.config import TurnSettings
 __all__ = ["NO_STORE", "IceServer", "IceServerList", "TurnServers", "ice_server_route"]
 
 NO_STORE = {"Cache-Control": "no-store"}
-"""Headers of an answer with a secret in it: for nobody to store."""
+"""The headers of an answer with a secret in it: nobody may store it."""
 
 
 class IceServer(Struct, frozen=True):
@@ -33,30 +33,30 @@ class IceServer(Struct, frozen=True):
     credential: str
 
     def __repr__(self) -> str:
-        """Without the password."""
+        """Leaves out the password."""
         return f"IceServer(urls={self.urls!r}, username={self.username!r})"
 
 
 class IceServerList(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
-    """Whole, it is what ``new RTCPeerConnection`` takes."""
+    """A list of TURN servers, which ``new RTCPeerConnection`` takes as it is."""
 
     ice_servers: Annotated[list[IceServer], Meta(description="empty if there is no TURN server")]
 
 
 class TurnServers:
-    """The TURN servers that callers are told of; none if none is set."""
+    """The TURN servers that callers are told of; there are none if the settings name none."""
 
     def __init__(self, settings: TurnSettings) -> None:
         self.apply(settings)
 
     def apply(self, settings: TurnSettings) -> None:
-        """Credentials are made from these from now on; those that are out stay good for as long as they are."""
+        """Sets what credentials are made from; those that were given out stay good for as long as they are."""
         self._urls = settings.turn_url
         self._secret = (settings.turn_secret or "").encode()
         self.ttl_s = settings.turn_ttl_s
 
     def ice_servers(self, user: str, *, ttl_s: int = 0) -> list[IceServer]:
-        """For ``RTCConfiguration.iceServers``: one entry with credentials of ``user``'s own, or none.
+        """Returns ``RTCConfiguration.iceServers``: one entry with credentials of ``user``'s own, or none.
 
         ``user`` is the id of a key or of a call, with which a TURN server's log says who it was. The credentials are
         good for ``ttl_s`` at least, so that they outlive the key that they come with.
@@ -68,7 +68,7 @@ class TurnServers:
         return [IceServer(list(self._urls), username, base64.b64encode(digest).decode())]
 
     def link_headers(self, user: str) -> list[str]:
-        """The same as values of ``Link`` headers, one for each address (RFC 9725 section 4.6)."""
+        """Returns the same as values of ``Link`` headers, one for each address (RFC 9725 section 4.6)."""
         return [
             f'<{url}>; rel="ice-server"; username="{server.username}"; credential="{server.credential}"; '
             'credential-type="password"'
@@ -78,7 +78,10 @@ class TurnServers:
 
 
 def ice_server_route(keys: Keys, turn: TurnServers) -> Route:
-    """Where whoever may make calls asks for TURN servers: a page with its key, the console, a native client."""
+    """Makes the route where whoever may make calls asks for TURN servers.
+
+    That is a page with its key, the console, or a native client.
+    """
 
     async def ice_servers(request: Request) -> Response:
         grant = await keys.admit(request.headers)

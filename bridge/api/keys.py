@@ -1,8 +1,8 @@
 """Who may come in by HTTP: which key a request shows, and whether the web page that sends it may use it.
 
 What a key opens is said in ``calls.keys``. Without any API key configured the daemon serves loopback only, and then
-asks for no key; what it does ask for is that page and host are loopback too, so that no web page elsewhere can reach it
-through the user's browser, by DNS rebinding or otherwise.
+asks for no key. It then asks that page and host are loopback too, so that no web page elsewhere can reach it through
+the user's browser, by DNS rebinding or otherwise.
 """
 
 from collections.abc import Iterator
@@ -29,35 +29,38 @@ class Keys:
 
     def __init__(self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...], store: KeyStore) -> None:
         self.store = store
-        """Of minted keys."""
+        """The store of minted keys."""
         self.apply(api_keys, allow_origins)
 
     def apply(self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...]) -> None:
-        """From now on requests come in by these, and minted keys as before; connections that are open stay."""
+        """Sets what lets requests in from now on, beside minted keys; connections that are open stay."""
         self._api_keys = ApiKeys(api_keys)
         self._allow_origins = frozenset(map(normal_origin, allow_origins)) - {""}
-        self._allows_all = bool(api_keys) and ANY_ORIGIN in allow_origins  # then keys alone protect the bridge
+        self._allows_all = bool(api_keys) and ANY_ORIGIN in allow_origins  # if so, keys alone protect the bridge
 
     @property
     def is_open(self) -> bool:
-        """No key is asked for."""
+        """Whether no key is asked for."""
         return not self._api_keys
 
     @property
     def lets_every_page_in(self) -> bool:
-        """Web origins do not count, because keys protect the bridge."""
+        """Whether web origins do not count, because keys protect the bridge."""
         return self._allows_all
 
     def lets_page_in(self, origin: str) -> bool:
-        """The settings let pages of ``origin`` in, whatever key they show; without API keys also those of loopback."""
+        """Whether the settings let pages of ``origin`` in, whatever key they show.
+
+        Without API keys also those of loopback.
+        """
         normal = normal_origin(origin)
         is_own = self.is_open and normal.startswith(("http://", "https://")) and is_loopback(_hostname(normal))
         return normal in self._allow_origins or is_own
 
     async def admit(self, headers: Headers) -> Grant:
-        """What the request's key opens; raises ``Unauthorized`` or ``Forbidden``. A single use is not spent by this.
+        """Returns what the request's key opens; raises ``Unauthorized`` or ``Forbidden``.
 
-        The key is judged first: if it is wrong, no other origin helps.
+        This does not spend a single use. The key is judged first: if it is wrong, no other origin helps.
         """
         key = _presented(headers)
         grant = self._grant_of(key, await self._minted(key))
@@ -65,7 +68,10 @@ class Keys:
         return grant
 
     async def _minted(self, key: str | None) -> MintedKey | None:
-        """What was minted as ``key``. The store is not asked for an API key, which is good without it."""
+        """Returns what was minted as ``key``.
+
+        The store is not asked for an API key, which is good without it.
+        """
         return None if not key or self._api_keys.include(key) else await self.store.find(key)
 
     def _grant_of(self, key: str | None, minted: MintedKey | None) -> Grant:
@@ -83,20 +89,20 @@ class Keys:
         return Grant()
 
     async def admit_admin(self, headers: Headers) -> Grant:
-        """As ``admit``, but a minted key is ``Forbidden``: what is asked for concerns all calls."""
+        """Does what ``admit`` does, but refuses a minted key as ``Forbidden``: what is asked for concerns all calls."""
         grant = await self.admit(headers)
         grant.require_admin()
         return grant
 
     def admit_page(self, headers: Headers) -> str:
-        """The origin of a web page that may have a key without showing one; raises ``Forbidden``."""
+        """Returns the origin of a web page that may have a key without showing one; raises ``Forbidden``."""
         origin = normal_origin(headers.get("origin", ""))
         if origin not in self._allow_origins:
             raise Forbidden("Only pages of the origins in allow_origin get keys here.", param="Origin")
         return origin
 
     async def names_page(self, headers: Headers) -> bool:
-        """The request's key is for the page that sent it."""
+        """Whether the request's key is for the page that sent it."""
         minted = await self._minted(_presented(headers))
         return minted is not None and minted.grant.is_for_page(headers.get("origin", ""))
 
@@ -120,7 +126,7 @@ class Keys:
 
 
 def _hostname(url: str) -> str:
-    """Of a Host or Origin header; what cannot be read is nobody's."""
+    """Returns the host of a Host or Origin header; an empty one if the header cannot be read."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
@@ -128,13 +134,16 @@ def _hostname(url: str) -> str:
 
 
 def subprotocols(headers: Headers) -> list[str]:
-    """The WebSocket subprotocols that a client offers."""
+    """Returns the WebSocket subprotocols that a client offers."""
     offered = ",".join(headers.getlist("sec-websocket-protocol"))
     return [token.strip() for token in offered.split(",") if token.strip()]
 
 
 def dialect_of(headers: Headers, grant: Grant) -> Dialect:
-    """Beta clients say so in a header, browsers in a subprotocol; a key for a beta session says so, too."""
+    """Returns the dialect of a client: beta clients name it in a header, browsers in a subprotocol.
+
+    A key for a beta session says so, too.
+    """
     said = headers.getlist("openai-beta")
     if any(_BETA_HEADER in value for value in said) or _BETA_SUBPROTOCOL in subprotocols(headers):
         return Dialect.BETA
@@ -142,12 +151,12 @@ def dialect_of(headers: Headers, grant: Grant) -> Dialect:
 
 
 def _presented(headers: Headers) -> str | None:
-    """The first key that is sent in one of the known ways: Bearer, ``api-key``, ``x-api-key``, a subprotocol."""
+    """Returns the first key that is sent in a known way: Bearer, ``api-key``, ``x-api-key``, a subprotocol."""
     return next(filter(None, _all_presented(headers)), None)
 
 
 def _all_presented(headers: Headers) -> Iterator[str]:
-    """Some may be empty: a gateway forwards what its client left out."""
+    """Yields all keys that were sent; some may be empty, because a gateway forwards what its client left out."""
     for authorization in headers.getlist("authorization"):
         if authorization[: len(_BEARER)].lower() == _BEARER:
             yield authorization[len(_BEARER) :].strip()

@@ -1,7 +1,7 @@
 """Connections to the HTTP port that bring media: the first byte tells them from HTTP and TLS.
 
-Media over TCP begins with the length of a STUN message (RFC 4571 section 2), of which no datagram's first byte is above
-5. A request begins with a letter, TLS with 22 (RFC 8446 section 5.1). What media is, the room that takes it judges.
+Media over TCP begins with the length of a STUN message (RFC 4571 section 2), and the first byte of that is never above
+5. A request begins with a letter, TLS with 22 (RFC 8446 section 5.1). The room that takes media decides what is media.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ __all__ = ["NewMediaLine", "begins_media", "peek"]
 NewMediaLine = Callable[[], asyncio.Protocol]
 """Makes what speaks on a connection that brings media."""
 
-_HIGHEST = 5  # the first of two bytes, of lengths below 1,536
+_HIGHEST = 5  # the first of the two bytes of a length below 1,536
 
 
 def begins_media(data: bytes) -> bool:
@@ -22,7 +22,7 @@ def begins_media(data: bytes) -> bool:
 
 
 async def peek(connection: socket.socket) -> bytes:
-    """The first byte that comes, which stays to be read; empty if the connection ends instead."""
+    """Returns the first byte that comes, which stays to be read; empty if the connection ends instead."""
     loop = asyncio.get_running_loop()
     has_come = loop.create_future()
     loop.add_reader(connection.fileno(), _tell, has_come)

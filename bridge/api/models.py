@@ -1,7 +1,7 @@
 """``/v1/models``: the models that the upstreams answer for, as gateways and SDKs look for them.
 
-Listed are those that the configuration names. A call that asks for another one goes to the default upstream, which may
-well know it; only that service could tell.
+The list has those that the configuration names. A call that asks for another one goes to the default upstream. That may
+well know it, and only that service could tell.
 """
 
 import time
@@ -20,7 +20,7 @@ __all__ = ["model_routes"]
 
 
 def model_routes(owners: Callable[[], Mapping[str, str]], keys: Keys) -> list[Route]:
-    """The routes; they take every key that opens something here. ``owners`` tells who answers, by model."""
+    """Makes the routes; they take every key that opens something here. ``owners`` tells who answers, by model."""
     created = int(time.time())
 
     async def list_models(request: Request) -> Response:

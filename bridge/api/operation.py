@@ -13,21 +13,21 @@ LOCATION = {"Location": "The call: `/v1/realtime/calls/rtc_…`; its last segmen
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A method of a path. Bodies are a type, or the name of a media type that carries text."""
+    """A method of a path. A body is a type, or the name of a media type that carries text."""
 
     method: str
-    """In lower case, as OpenAPI has it."""
+    """The method in lower case, as OpenAPI has it."""
     path: str
     summary: str
     request: Any = None
     other_request: str | None = None
     """A media type that may be sent instead."""
     takes_form: bool = False
-    """The SDP may come in a form as well, beside a session."""
+    """Whether the SDP may come in a form as well, beside a session."""
     status: int = 200
     response: Any = None
     query: type[Struct] | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    """Of the response, with their meaning."""
+    """The headers of the response, with their meaning."""
     is_public: bool = False
-    """No key is asked for."""
+    """Whether no key is asked for."""

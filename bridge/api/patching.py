@@ -1,4 +1,4 @@
-"""What a peer says by HTTP behind its offer: ``PATCH`` with an SDP fragment or another offer (RFC 9725 section 4.3)."""
+"""What a peer says by HTTP after its offer: ``PATCH`` with an SDP fragment or another offer (RFC 9725 section 4.3)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,33 +31,36 @@ ICE_HEADERS = {
     ETAG: "Of the ICE session; a fragment says with `If-Match` which one it is about.",
     ACCEPT_PATCH: "With which media types the session takes `PATCH`.",
 }
-"""Both, with their meaning."""
+"""Both headers, with their meaning."""
 
 
 def media_type(request: Request) -> str:
-    """Of the request's body, in lower case and without parameters."""
+    """Returns the media type of the request's body, in lower case and without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def condition_of(request: Request) -> IfMatch:
-    """Which ICE session a fragment is about; raises ``NoCondition`` if the request does not say."""
+    """Returns which ICE session a fragment is about; raises ``NoCondition`` if the request does not say."""
     return IfMatch.parse(request.headers.get("if-match"))
 
 
 async def read_fragment(request: Request, *, others: str = "") -> bytes:
-    """The fragment; raises ``NotTheMediaType`` if the body is something else. ``others`` are types taken besides."""
+    """Returns the fragment; raises ``NotTheMediaType`` if the body is something else.
+
+    ``others`` are the types that are taken besides.
+    """
     if media_type(request) != FRAGMENT:
         raise NotTheMediaType(f"Send the change as Content-Type: {FRAGMENT}{others}.", param="Content-Type")
     return await read_body(request, MAX_FRAGMENT_BYTES)
 
 
 def ice_answer(answer: IceAnswer | None) -> Response:
-    """204 for candidates, without a tag; for an ICE restart our fragment with the new one."""
+    """Returns 204 for candidates, without a tag; for an ICE restart our fragment with the new tag."""
     if answer is None:
         return Response(status_code=204)
     return Response(answer.fragment, media_type=FRAGMENT, headers={ETAG: tagged(answer.tag)})
 
 
 def tagged(tag: str) -> str:
-    """A strong entity-tag (RFC 9110 section 8.8.3)."""
+    """Returns a strong entity-tag (RFC 9110 section 8.8.3)."""
     return f'"{tag}"'

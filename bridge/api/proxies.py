@@ -2,7 +2,7 @@
 
 A proxy says in ``X-Forwarded-For``, ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` what it was asked. Anybody can write
 these headers, so they are read only on connections of a trusted proxy. What they say is put into the request itself, in
-front of all endpoints: nothing behind has to know of proxies.
+front of all endpoints, so that no endpoint has to know of proxies.
 """
 
 import re
@@ -16,7 +16,7 @@ __all__ = ["Forwarded", "TrustedProxies"]
 
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 _SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
-_MAPPED_BITS = 96  # in front of an IPv4 address (RFC 4291 section 2.5.5.2)
+_MAPPED_BITS = 96  # the bits in front of an IPv4 address (RFC 4291 section 2.5.5.2)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _ADDRESS = re.compile(r"\[?(?P<address>[0-9A-Fa-f:.]+?)\]?(?P<port>(?<=[\].0-9]):[0-9]{1,5})?")
 
@@ -28,7 +28,7 @@ class TrustedProxies:
         self.trust(trusted)
 
     def trust(self, trusted: Iterable[str]) -> None:
-        """From now on these, and no others."""
+        """Trusts these from now on, and no others."""
         self._networks = [_network(network) for network in trusted]
 
     def is_trusted(self, address: str) -> bool:
@@ -37,10 +37,10 @@ class TrustedProxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client_of(self, peer: str, forwarded_for: Iterable[str]) -> str:
-        """The client's address, of a request that came from ``peer`` with these ``X-Forwarded-For`` headers.
+        """Returns the client's address, of a request that came from ``peer`` with these ``X-Forwarded-For`` headers.
 
         Each proxy adds at the end whom it was asked by. So the list is read from its end, as long as the one who wrote
-        an entry is trusted; what stands in front of that, the client itself may have made up.
+        an entry is trusted. The client itself may have made up what stands in front of that.
         """
         client = peer
         for hop in reversed([hop.strip() for line in forwarded_for for hop in line.split(",")]):
@@ -54,7 +54,7 @@ class TrustedProxies:
 
 
 class Forwarded:
-    """ASGI middleware: client, scheme and host of a request as the client knows them."""
+    """ASGI middleware that sets the client, scheme and host of a request as the client knows them."""
 
     def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
         self._app = app
@@ -82,13 +82,13 @@ class Forwarded:
 
 
 def _last(headers: Headers, name: str) -> str:
-    """What the nearest proxy says; whatever a client wrote stands in front of it."""
+    """Returns what the nearest proxy says; whatever a client wrote stands in front of it."""
     lines = headers.getlist(name)
     return lines[-1].rpartition(",")[2].strip() if lines else ""
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
-    """A network; one of IPv4 that is written as IPv6 is of IPv4, as addresses are."""
+    """Returns a network; if one of IPv4 is written as IPv6, it becomes one of IPv4, as addresses do."""
     network = ip_network(text, strict=False)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < _MAPPED_BITS:
@@ -97,7 +97,10 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, perhaps with a port; one of IPv4 that is written as IPv6 is of IPv4. None for anything else."""
+    """Returns an address, perhaps with a port; if one of IPv4 is written as IPv6, it becomes one of IPv4.
+
+    None for anything else.
+    """
     for candidate in (text, *(match["address"] for match in (_ADDRESS.fullmatch(text),) if match is not None)):
         try:
             address = ip_address(candidate)

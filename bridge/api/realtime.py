@@ -28,7 +28,7 @@ _EVENTS = "events"
 
 
 def realtime_route(calls: CallService, keys: Keys) -> WebSocketRoute:
-    """The route; what is wrong with a request is said before the upgrade, as an HTTP error."""
+    """Makes the route; what is wrong with a request is said before the upgrade, as an HTTP error."""
 
     shares = KeyShares()
 
@@ -50,7 +50,7 @@ def realtime_route(calls: CallService, keys: Keys) -> WebSocketRoute:
 
 
 async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) -> SocketPlace:
-    """Opens the session that the URL asks for, or finds it."""
+    """Opens the session that the URL asks for, or finds it; returns the place in it."""
     query = websocket.query_params
     role, choices = _choices(query, grant)
     dialect = dialect_of(websocket.headers, grant)
@@ -66,14 +66,14 @@ async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) ->
 
 
 def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
-    """What a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
+    """Returns what a listener asks for on its URL; raises ``BadRequest`` naming what does not fit."""
     if "session_id" in query:
         for name in query:
             if name not in _OF_AN_OWNER:
                 raise BadRequest(f"Who comes back says session_id and after; '{name}' is not for it.", param=name)
         return ListenerRole.OWNER, STOCK
     is_own = "call_id" not in query
-    asks_for_own = "model" in query or "intent" in query  # beta's SDK cannot but send a model with its intent
+    asks_for_own = "model" in query or "intent" in query  # beta's SDK always sends a model with its intent
     if asks_for_own != is_own and not (is_own and grant.is_minted):
         raise BadRequest(
             "Give exactly one of 'model', 'intent' (for a new session) and 'call_id' (a running call).", param="model"

@@ -1,7 +1,7 @@
-"""Who is turned away, for the log: wrong keys, what is not allowed, limits, and a server that takes nothing new.
+"""Logs who is turned away: for wrong keys, what is not allowed, limits, or because the server takes nothing new.
 
-The first one is written at once; of those that follow with the same reason, one line a second says how many there were.
-Other refusals (400, 404 and the like) are their sender's to see, and fill no log.
+The first refusal is written at once. If others follow with the same reason, one line a second says how many there were.
+Other refusals (400, 404 and the like) concern their sender alone, and fill no log.
 """
 
 import time
@@ -24,7 +24,7 @@ _tally = Tally()
 
 
 def tell_refusal(error: BridgeError, scope: Scope) -> None:
-    """``error`` answers the request of ``scope``."""
+    """Logs that ``error`` answers the request of ``scope``."""
     scope[REFUSED_CODE] = error.code
     if error.http_status not in _TOLD:
         return

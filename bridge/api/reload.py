@@ -22,11 +22,11 @@ class ConfigReload(Struct, frozen=True, kw_only=True):
 
     object: str = "config.reload"
     live: tuple[str, ...]
-    """At once."""
+    """The names of settings whose change counts at once."""
     new_calls: tuple[str, ...]
-    """For calls and connections that begin from now on."""
+    """The names of settings whose change counts for calls and connections that begin from now on."""
     restart: tuple[str, ...]
-    """When the daemon is started again; until then the old values count."""
+    """The names of settings whose change counts when the daemon is started again; until then the old values count."""
 
 
 OPERATIONS = [
@@ -40,7 +40,7 @@ OPERATIONS = [
 
 
 def reload_route(admit: Callable[[Request], Awaitable[object]], reload: Callable[[], Awaitable[Changes]]) -> Route:
-    """The route; ``admit`` raises if a request may not change what concerns all calls."""
+    """Makes the route; ``admit`` raises if a request may not change what concerns all calls."""
 
     async def serve(request: Request) -> Response:
         await admit(request)

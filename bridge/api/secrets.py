@@ -53,7 +53,7 @@ class ExpiresAfter(Struct, frozen=True):
 
 
 class BetaExpiresAfter(ExpiresAfter, frozen=True):
-    """The same range; a beta key is for a minute unless told otherwise."""
+    """The same range as GA's; a beta key is good for a minute unless told otherwise."""
 
     seconds: _TtlS = 60
 
@@ -72,7 +72,7 @@ class BetaRequest(Struct, frozen=True):
 
     @property
     def ttl_s(self) -> int:
-        """How long the key is good for."""
+        """The number of seconds that the key is good for."""
         secret = self.client_secret or BetaSecret()
         return (secret.expires_after or secret.expires_at or BetaExpiresAfter()).seconds
 
@@ -101,14 +101,14 @@ class ClientSecretRequest(Struct, frozen=True):
 
 
 def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn: TurnServers) -> list[Route]:
-    """The routes that mint keys; within the ``allowance`` also for web pages that have none.
+    """Makes the routes that mint keys; within the ``allowance`` also for web pages that have none.
 
-    ``turn`` are the TURN servers that are told of beside a key.
+    ``turn`` are the TURN servers that are named beside a key.
     """
 
     async def admit_minter(request: Request) -> None:
         await keys.admit_admin(request.headers)
-        calls.require_accepting()  # a key of a server that stops would be good for nothing
+        calls.require_accepting()  # if the server stops, a key of it is good for nothing
 
     async def client_secrets(request: Request) -> Response:
         await admit_minter(request)
@@ -160,12 +160,12 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
 
 
 def _secret(content: dict[str, Any]) -> Response:
-    """An answer with a key in it: for nobody to store."""
+    """Returns an answer with a key in it, which nobody may store."""
     return JSONResponse(content, headers=NO_STORE)
 
 
 def _ice_servers(turn: TurnServers, grant: Grant, ttl_s: int) -> dict[str, Any]:
-    """For a key that makes calls over WebRTC, where there is a TURN server."""
+    """Returns the TURN servers for a key that makes calls over WebRTC, if there are any."""
     may_call = grant.purpose in (KeyPurpose.CLIENT, KeyPurpose.PAGE)
     servers = turn.ice_servers(grant.key_id, ttl_s=ttl_s) if may_call else []
     return {"iceServers": msgspec.to_builtins(servers)} if servers else {}
@@ -180,7 +180,10 @@ async def _mint_beta(
     is_transcription: bool = False,
     allowed_origins: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A flat session with its ``client_secret``: good for a minute, unless told otherwise, and one connection."""
+    """Mints a key and returns a flat session with it as its ``client_secret``.
+
+    The key is good for a minute, unless told otherwise, and for one connection.
+    """
     if not isinstance(flat, dict):
         raise BadRequest("The body is a JSON object.")
     ttl_s = _convert({"client_secret": flat.get("client_secret")}, BetaRequest).ttl_s
@@ -204,9 +207,10 @@ async def _mint_beta(
 
 
 def read_request(body: Any, kind: type[_S]) -> tuple[_S, SessionRequest | None]:
-    """A request's body as a ``kind``, and the session that it asks for, if any; raises ``BadRequest`` or ``BadEvent``.
+    """Returns a request's body as a ``kind``, and the session that it asks for, if any.
 
-    Null stands for "not given", as in a session. What the bridge does not know of the session is no error here.
+    Raises ``BadRequest`` or ``BadEvent``. Null stands for "not given", as in a session. What the bridge does not know
+    of the session is no error here.
     """
     session = body.get("session") if isinstance(body, dict) else None
     rest = {name: value for name, value in body.items() if name != "session"} if isinstance(body, dict) else body
@@ -222,7 +226,7 @@ def _convert(value: Any, kind: type[_S]) -> _S:
 
 
 def _without_nulls(value: Any) -> Any:
-    """An object less the fields that are null, at each depth; any other value as it is."""
+    """Returns an object without the fields that are null, at each depth; any other value as it is."""
     if not isinstance(value, dict):
         return value
     return {name: _without_nulls(item) for name, item in value.items() if item is not None}

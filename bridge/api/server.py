@@ -72,11 +72,11 @@ def new_app(
     operations: Sequence[Operation] = (),
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """All routes of the daemon; ``routes`` are those of other rooms, and ``operations`` what describes them.
+    """Makes the routes of the daemon; ``routes`` are those of other rooms, and ``operations`` describe them.
 
-    ``models`` tells which may be asked for, and who answers for each; ``page_keys`` how many keys pages get that show
-    none, ``turn`` which TURN servers callers are told of. ``middleware`` is put around the router,
-    behind all that corrects and judges requests.
+    ``models`` tells which may be asked for, and who answers for each. ``page_keys`` tells how many keys pages get that
+    show none, ``turn`` which TURN servers callers are told of. ``middleware`` is put around the router, behind all that
+    corrects and judges requests.
     """
     cors = Middleware(Cors, keys=keys)
 
@@ -119,7 +119,7 @@ class Server:
         new_media_line: NewMediaLine | None = None,
     ) -> None:
         """``certificate`` turns HTTPS on. With ``new_media_line``, connections that bring media are taken as well."""
-        of_http = new_media_line if certificate is None else None  # inside of TLS there is none
+        of_http = new_media_line if certificate is None else None  # there is none inside TLS
         self._socket = listening
         self._server = _Uvicorn(
             uvicorn.Config(
@@ -153,7 +153,7 @@ class Server:
         await self._server.is_serving.wait()
 
     def stop_accepting(self) -> None:
-        """Leaves new connections to another process; those that are open are served, and closed after an answer."""
+        """Leaves new connections to another process; open ones are served, and closed after an answer."""
         self._server.stop_accepting()
 
     async def wait_idle(self) -> None:
@@ -161,7 +161,7 @@ class Server:
         await self._server.wait_idle()
 
     def stop(self) -> None:
-        """Accepts no more; ``run`` returns when the open connections are closed, or cut at the deadline."""
+        """Accepts no more connections; ``run`` returns when the open ones are closed, or cut at the deadline."""
         self._server.should_exit = True
 
 
@@ -175,7 +175,7 @@ class _Uvicorn(uvicorn.Server):
         self._listeners: list[TlsListener] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but for TLS."""
+        """Starts up as uvicorn's server does, except for TLS."""
         new_protocol = partial(
             cast(Any, self.config.http_protocol_class),
             config=self.config,
@@ -227,7 +227,7 @@ class _Uvicorn(uvicorn.Server):
             await asyncio.sleep(_POLL_S)
 
     def cut(self) -> None:
-        """Closes whatever is open still, at once."""
+        """Closes whatever is still open, at once."""
         for server in self.servers:
             server.close()
         connections, tasks = list(self.server_state.connections), list(self.server_state.tasks)
@@ -244,7 +244,7 @@ class _Uvicorn(uvicorn.Server):
             await listener.wait_closed()
 
     def _guarded(self, end: Callable[[], object]) -> None:
-        """One connection that cannot be ended must not keep the others."""
+        """Ends one connection: if that fails, it must not keep the others."""
         try:
             end()
         except Exception as error:
@@ -256,7 +256,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _Contain:
-    """What nobody foresaw is logged and answered like any other error, CORS headers included."""
+    """Logs what nobody foresaw, and answers it like any other error, CORS headers included."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -272,7 +272,7 @@ class _Contain:
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    """Starlette would close a socket with 403 and no word."""
+    """Answers a request for which there is nothing; Starlette would close a socket with 403 and no word."""
     if scope["type"] != "websocket":
         raise HTTPException(404)
     refusal = RequestError(f"{scope['path']} is no WebSocket here.", code="not_found")
@@ -281,7 +281,7 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _not_served(request: Request, error: Exception) -> Response:
-    """There is nothing at this path, or not by this method."""
+    """Returns the refusal: there is nothing at this path, or not by this method."""
     assert isinstance(error, HTTPException)
     refusal = RequestError(f"{request.method} {request.url.path} is not served here.", code="not_found")
     return JSONResponse({"error": error_body(refusal)}, error.status_code, error.headers)
@@ -294,7 +294,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 def _console_routes() -> list[Route]:
-    """The console's few files; serving them from disk would start a thread pool."""
+    """Makes the routes of the console's few files; serving them from disk would start a thread pool."""
     return [
         Route(path, _file(content, content_type), methods=["GET"]) for path, content, content_type in _CONSOLE_FILES
     ]

@@ -1,10 +1,10 @@
-"""A WebSocket as a sink: ready-made frames straight to its transport, and an end that no client can put off.
+"""A WebSocket as a sink: ready-made frames go straight to its transport, and no client can put off its end.
 
 uvicorn's protocol does the handshake, the parsing and the pings. What it does not do is done here: it tells the hub how
 much a socket holds back, and it cuts a socket whose client does not read, which no ping and no close frame can reach.
-What comes in is parsed in slices, and no more is read until all of it has been parsed and taken: a socket that sends
-very much, or very small frames, waits for its turn like any other work (see ``bridge.turns``). A client that
-has not been let in yet can send small messages only.
+What comes in is parsed in slices, and no more is read until all of it has been parsed and taken. A socket that sends
+very much, or very small frames, waits for its turn like any other work (see ``bridge.turns``). A client that has not
+been let in yet can send small messages only.
 """
 
 import asyncio
@@ -43,31 +43,31 @@ __all__ = [
 ]
 
 MAX_TEXT_CHARS = 21 * 1024 * 1024
-"""Of one message: an append of 15 MiB as base64, and its JSON."""
+"""The longest message: an append of 15 MiB as base64, and its JSON."""
 UNSUPPORTED_DATA = 1003
 """The close code for what is no JSON text (RFC 6455 section 7.4.1)."""
 
 MAX_FIRST_BYTES = 128 * 1024
-"""Of a message from a client that has not been let in yet; longer ones close its socket with 1009."""
+"""The longest message from a client that has not been let in yet; a longer one closes its socket with 1009."""
 
 _SUBPROTOCOL = "realtime"
 
 _HIGH_WATER_BYTES = 256 * 1024
 _LOW_WATER_BYTES = 64 * 1024
-_UNSENT_BYTES = 64 * 1024  # else the kernel keeps megabytes for a listener that does not read: minutes of old sound
+_UNSENT_BYTES = 64 * 1024  # or else the kernel keeps megabytes of old sound for a listener that does not read
 _NOT_SENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
 _CLOSE_DEADLINE_S = 2.0
 _HANDSHAKE_TIMEOUT_S = 10.0
-_MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # cut without a word; up to MAX_TEXT_CHARS the endpoint says why it closes
-_MAX_FRAGMENTS = 16_384  # of one message
-_AT_ONCE_BYTES = 4096  # what sound and events come in; it is not copied
+_MAX_MESSAGE_BYTES = 24 * 1024 * 1024  # above this it is cut; above MAX_TEXT_CHARS the endpoint says why it closes
+_MAX_FRAGMENTS = 16_384  # fragments of one message
+_AT_ONCE_BYTES = 4096  # sound and events come in no more than this; it is not copied
 _SLICE_BYTES = 1024  # some 170 of the smallest frames, or 1 ms
 _POLICY_VIOLATION = 1008
 _NO_HANDSHAKE = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 28\r\nconnection: close\r\n\r\n"
     b"This is no WebSocket request"
 )
-_KEY_SHARE, _KEY_BURST_S = 0.25, 0.5  # of the event loop's time, for one minted key
+_KEY_SHARE, _KEY_BURST_S = 0.25, 0.5  # parts of the event loop's time, for one minted key
 _SCOPE_KEY = "bridge.socket"
 
 
@@ -76,10 +76,10 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
 
     sink: "SocketSink | None" = None
     entry: Pass | None = None
-    """Until the client is let in it is counted as a stranger."""
+    """The entry by which the client is counted as a stranger until it is let in."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The TCP connection exists."""
+        """Takes the TCP connection."""
         super().connection_made(cast(asyncio.Transport, transport))
         self.work = Work(self.loop)
         self._unparsed = bytearray()
@@ -91,14 +91,14 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         self._handshake_due = self.loop.call_later(_HANDSHAKE_TIMEOUT_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Gone."""
+        """Notes that the connection is gone."""
         self._handshake_due.cancel()
         self._unparsed.clear()
         self.let_in()
         super().connection_lost(exc)
 
     def let_in(self, max_message_bytes: int | None = None) -> None:
-        """The client is nobody's stranger any more, and may send so much at once."""
+        """Lets the client in: it is no stranger any more, and may send messages of this size."""
         if max_message_bytes is not None:
             self.conn.max_message_size = max_message_bytes
         if self.entry is not None:
@@ -107,7 +107,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Frames, cut anywhere."""
+        """Takes frames, cut anywhere."""
         if len(data) > _AT_ONCE_BYTES or self._unparsed or self.read_paused or not self.work.has_time:
             self._unparsed += data
             self._parse_later()
@@ -117,7 +117,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         self.work.end()
 
     def _parse_later(self) -> None:
-        """In the socket's next turn; until then nothing is read."""
+        """Parses in the socket's next turn; until then nothing is read."""
         if self._unparsed and not self._is_waiting and not self.read_paused:
             self._is_waiting = True
             self.work.next_turn(self._parse)
@@ -147,7 +147,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
             self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
 
     def _read_or_wait(self) -> None:
-        """Reads while there is nothing left to parse, and no message left to take."""
+        """Reads if nothing is left to parse, and no message is left to take; otherwise waits."""
         wants = not self.read_paused and not self._unparsed
         if not self.transport.is_closing() and wants != self.transport.is_reading():
             if wants:
@@ -156,7 +156,10 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
                 self.transport.pause_reading()
 
     def send_receive_event_to_app(self) -> None:
-        """A message is complete; no more are parsed than one slice holds until it has been taken."""
+        """Gives the application a complete message.
+
+        Until it has been taken, no more are parsed than one slice holds.
+        """
         was_paused, self.read_paused = self.read_paused, True
         super().send_receive_event_to_app()
         if self.close_sent:
@@ -164,7 +167,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         self._read_or_wait()
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The next message; a socket that has had its share waits for it a little longer."""
+        """Returns the next message; a socket that has had its share waits for it a little longer."""
         await self.work.rest()
         self.work.end()
         message = await self.queue.get()
@@ -177,7 +180,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
     # Frames
 
     def handle_cont(self, event: Frame) -> None:
-        """A fragment; so many that they are no message are none."""
+        """Takes a fragment; too many of them make no message, and are refused."""
         if len(self.frames) >= _MAX_FRAGMENTS:
             self.frames = []
             self.conn.fail(_POLICY_VIOLATION, "too many fragments")
@@ -186,35 +189,36 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def handle_ping(self) -> None:
-        """Answered, unless the client reads nothing: then it waits for the next one (RFC 6455 section 5.5.3)."""
+        """Answers a ping, unless the client reads nothing: then it waits for the next one (RFC 6455 section 5.5.3)."""
         if self.writable.is_set():
             super().handle_ping()
         else:
             self.conn.data_to_send()
 
     def handle_connect(self, event: Request) -> None:
-        """The handshake: the application finds its sink in the scope."""
+        """Takes the handshake's request: the application finds its sink in the scope."""
         self.conn.max_message_size = MAX_FIRST_BYTES
         super().handle_connect(event)
         if hasattr(self, "scope"):
             self.scope["state"][_SCOPE_KEY] = self.sink = SocketSink(self)
 
     def pause_writing(self) -> None:
-        """The transport holds more than it should."""
+        """Notes that the transport holds more than it should."""
         super().pause_writing()
         if self.sink is not None:
             self.sink.is_full(True)
 
     def resume_writing(self) -> None:
-        """The transport has room again."""
+        """Notes that the transport has room again."""
         super().resume_writing()
         if self.sink is not None:
             self.sink.is_full(False)
 
     async def send(self, message: ASGISendEvent) -> None:
-        """An answer instead of the upgrade completes the handshake as well; uvicorn would log it as our failure.
+        """Sends what the application says.
 
-        To a client that has gone nothing is sent: whoever serves it finds that out by ``receive``, and cleans up there.
+        An answer instead of the upgrade completes the handshake as well; uvicorn would log it as our failure. To a
+        client that has gone nothing is sent: whoever serves it finds that out by ``receive``, and cleans up there.
         """
         try:
             await super().send(message)
@@ -229,24 +233,24 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
             self._read_or_wait()
 
     def handle_close(self, event: Frame) -> None:
-        """The client says goodbye; if it does not read our answer, it is cut all the same."""
+        """Answers the client's goodbye; if the client does not read that answer, it is cut all the same."""
         if self.sink is not None:
             self.sink.said_goodbye = True
         super().handle_close(event)
         self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
 
     def handle_parser_exception(self) -> None:
-        """The client does not speak WebSocket."""
+        """Ends the connection, because the client does not speak WebSocket."""
         super().handle_parser_exception()
         self.loop.call_later(_CLOSE_DEADLINE_S, self.transport.abort)
 
     def keepalive_timeout(self) -> None:
-        """No pong: a client that does not answer does not read either."""
+        """Cuts the connection if no pong came: a client that does not answer does not read either."""
         super().keepalive_timeout()
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server stops; whoever is still here is not waited for."""
+        """Closes the connection, because the server stops; it does not wait for the client."""
         try:
             super().shutdown()
         except InvalidState:  # half a handshake, or half a goodbye
@@ -255,31 +259,31 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
 
 
 class SocketSink:
-    """Where the hub writes. Frames are made once for all sockets and written as they are."""
+    """The sink to which the hub writes. Frames are made once for all sockets and written as they are."""
 
     def __init__(self, protocol: BridgeWebSocket) -> None:
         self.said_goodbye = False
-        """The client closed the connection, or we did; else it broke."""
+        """Whether the client closed the connection, or we did; else it broke."""
         self._protocol = protocol
         self._transport = protocol.transport
         self._owner: SinkOwner | None = None
 
     @staticmethod
     def of(scope: Any) -> "SocketSink":
-        """The sink of the WebSocket that an ASGI scope stands for."""
+        """Returns the sink of the WebSocket that an ASGI scope stands for."""
         return cast(SocketSink, scope["state"][_SCOPE_KEY])
 
     def attach(self, owner: SinkOwner) -> None:
-        """From now on ``owner`` is told of the socket's state."""
+        """From now on tells ``owner`` of the socket's state."""
         self._owner = owner
 
     def send(self, message: EncodedMessage) -> None:
-        """Writes a frame; to a closing socket, nothing."""
+        """Writes a frame, unless the socket is closing."""
         if not self._protocol.close_sent and not self._transport.is_closing():
             self._transport.write(message.frame)
 
     def write(self, messages: list[str | bytes]) -> None:
-        """Writes messages of this socket alone, text or binary, at once; to a closing socket, nothing."""
+        """Writes messages of this socket alone, text or binary, at once, unless it is closing."""
         if not self._protocol.close_sent and not self._transport.is_closing():
             frames = [
                 frame_of(message.encode()) if isinstance(message, str) else frame_of(message, is_text=False)
@@ -288,27 +292,27 @@ class SocketSink:
             self._transport.write(b"".join(frames))
 
     def send_no_pings(self) -> None:
-        """For a client whose call a ping would end; to be said before the upgrade is accepted."""
+        """Sends no pings, for a client whose call a ping would end; to be called before the upgrade is accepted."""
         self._protocol.ping_interval = None
 
     def let_in(self, max_message_bytes: int | None = None) -> None:
-        """Whoever is at the other end has shown enough to be here, and to send messages of this size."""
+        """Lets the client in, which has shown enough to be here, and to send messages of this size."""
         self._protocol.let_in(max_message_bytes)
 
     @property
     def work(self) -> Work:
-        """What is done for this socket."""
+        """The work that is done for this socket."""
         return self._protocol.work
 
     @property
     def received_close_code(self) -> int | None:
-        """With which the client has said goodbye; None where it has not, also if it is gone."""
+        """The code with which the client has said goodbye; None if it has not, also if it is gone."""
         received = self._protocol.conn.close_rcvd
         return None if received is None else int(received.code)
 
     @property
     def transport(self) -> asyncio.Transport:
-        """The connection itself."""
+        """The transport of the connection."""
         return self._transport
 
     def close(self, code: int, reason: str) -> None:
@@ -326,11 +330,11 @@ class SocketSink:
 
     @property
     def buffered_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     def is_full(self, full: bool) -> None:
-        """The transport's word on whether it wants more."""
+        """Notes whether the transport is full."""
         if self._owner is not None:
             if full:
                 self._owner.pause()
@@ -339,28 +343,31 @@ class SocketSink:
 
 
 async def deny(websocket: WebSocket, error: BridgeError) -> None:
-    """An HTTP error in place of the upgrade."""
+    """Sends an HTTP error in place of the upgrade."""
     tell_refusal(error, websocket.scope)
     await websocket.send_denial_response(JSONResponse({"error": error_body(error)}, error.http_status, error.headers))
 
 
 async def accept(websocket: WebSocket) -> None:
-    """The upgrade; browsers insist that one of the subprotocols that they offered is chosen."""
+    """Accepts the upgrade; browsers insist that one of the subprotocols that they offered is chosen."""
     SocketSink.of(websocket.scope).let_in(_MAX_MESSAGE_BYTES)
     await websocket.accept(_SUBPROTOCOL if _SUBPROTOCOL in subprotocols(websocket.headers) else None)
 
 
 class KeyShares:
-    """What all sockets of one key together may take of our time before they wait for their turn."""
+    """How much time all sockets of one key together may take before they wait for their turn."""
 
     def __init__(self) -> None:
         self._shares = Shares(_KEY_SHARE, _KEY_BURST_S)
 
     def of(self, key_id: str) -> Share | None:
-        """Of this minted key; API keys have no such limit."""
+        """Returns the share of this minted key; API keys have no such limit."""
         return None if key_id == API_KEY_ID else self._shares.of(key_id)
 
 
 def _fits(reason: str) -> str:
-    """A close frame takes 125 bytes, two of them for the code (RFC 6455 section 5.5)."""
+    """Returns the part of a reason that fits.
+
+    A close frame takes 125 bytes, two of them for the code (RFC 6455 section 5.5).
+    """
     return reason.encode()[:123].decode("utf-8", "ignore")

@@ -44,7 +44,7 @@ def _respelled(scope: Scope) -> Scope:
 
 
 def _of_azure(scope: Scope, path: str, *headers: tuple[bytes, bytes]) -> Scope:
-    """The request in OpenAI's words: a header of the client's own goes before what its URL says."""
+    """Returns the request in OpenAI's words: a header of the client's own goes before what its URL says."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     names = [name for name, _ in query]
     kept = []

@@ -9,22 +9,25 @@ __all__ = ["ServedCertificate", "new_tls_context"]
 
 
 def new_tls_context(cert: str, key: str) -> ssl.SSLContext:
-    """What TLS is served with; raises ``ConfigError``. It reads files: not for the event loop once it serves."""
+    """Makes the context that TLS is served with; raises ``ConfigError``.
+
+    It reads files, so it is not for the event loop once that serves.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(cert, key)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # ssl.SSLError is an OSError
         reason = error.strerror or getattr(error, "reason", None) or error
         raise ConfigError(f"tls_cert: {cert} and its key {key} cannot be used: {reason}", param="tls_cert") from None
     return context
 
 
 class ServedCertificate:
-    """A context for the server's whole life, whose connections are handed the newest certificate.
+    """A context for the server's whole life, whose connections get the newest certificate.
 
-    A handshake begins with ``context``, and goes on with the certificate that ``use`` was told last: whole, because
-    certificate and key are of one context. Changing a context's own certificate takes two steps, between which, or
-    after a failure of the second one, it has none that fits.
+    A handshake begins with ``context``, and goes on with the certificate that ``use`` was told last. It is handed over
+    whole, because certificate and key belong to one context. To change a context's own certificate takes two steps.
+    Between them, or after a failure of the second one, the context has no certificate that fits.
     """
 
     def __init__(self, first: ssl.SSLContext) -> None:
@@ -33,10 +36,10 @@ class ServedCertificate:
         first.sni_callback = self._choose
 
     def use(self, context: ssl.SSLContext) -> None:
-        """Handshakes that begin from now on get this one's certificate."""
+        """Gives this context's certificate to handshakes that begin from now on."""
         self._now = context
 
     def _choose(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
-        """In each handshake, whether the client names a server or not."""
+        """Chooses the certificate in each handshake, whether the client names a server or not."""
         if self._now is not context:
             connection.context = self._now

@@ -1,4 +1,4 @@
-"""HTTPS: a handshake has a deadline, and who is in the middle of one is counted as a stranger.
+"""HTTPS: a handshake has a deadline, and a client in the middle of one is counted as a stranger.
 
 A server of asyncio's tells nobody of a connection until its handshake is done, and waits a minute for that. So the
 connections are accepted here.
@@ -18,16 +18,16 @@ __all__ = ["TlsListener"]
 _log = get_logger("api")
 
 _HANDSHAKE_TIMEOUT_S = 10.0
-_GOODBYE_TIMEOUT_S = 2.0  # for the client's close_notify (RFC 8446 section 6.1)
+_GOODBYE_TIMEOUT_S = 2.0  # the wait for the client's close_notify (RFC 8446 section 6.1)
 _AT_ONCE = 64  # connections that are accepted before others have their turn
 _ACCEPT_AGAIN_S = 1.0  # after the process has run out of descriptors, as asyncio does
 
 
 class TlsListener:
-    """Accepts connections at ``listening``, which is bound, and shakes hands; what comes then is ``new_protocol``'s.
+    """Accepts connections at ``listening``, which is bound, and shakes hands; then ``new_protocol`` takes over.
 
-    That is called with ``entry``, by which the connection is counted, and leaves it when it is lost. A connection that
-    begins as media does, without TLS, is ``new_media_line``'s.
+    It is called with ``entry``, by which the connection is counted, and leaves that when the connection is lost. A
+    connection that begins as media does, without TLS, goes to ``new_media_line``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TlsListener:
 
     @property
     def is_shaking_hands(self) -> bool:
-        """Handshakes are under way."""
+        """Whether handshakes are under way."""
         return bool(self._under_way)
 
     def stop_accepting(self) -> None:
@@ -78,11 +78,11 @@ class TlsListener:
             task.cancel()
 
     async def wait_closed(self) -> None:
-        """Returns when nothing is left of them."""
+        """Returns when nothing is left of the connections."""
         await self._handshakes.__aexit__(None, None, None)
 
     def _accept(self) -> None:
-        """Somebody has connected; whoever is one too many is cut: nothing can be said yet."""
+        """Takes a new connection; one too many is cut, because nothing can be said yet."""
         for _ in range(_AT_ONCE):
             try:
                 connection, address = self._socket.accept()
@@ -105,7 +105,7 @@ class TlsListener:
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
     async def _shake_hands(self, connection: socket.socket, entry: Pass) -> None:
-        """Until the protocol has been told of the connection."""
+        """Shakes hands until the protocol has been told of the connection."""
         try:
             if await self._takes_media(connection):
                 entry.leave()

@@ -1,6 +1,6 @@
 """The WebSocket endpoint ``/v1/calls/events``: which calls run, and from then on which begin and end.
 
-What begins can be attached to at once, so that a recorder or a supervisor finds every call by itself.
+A call that begins can be attached to at once, so that a recorder or a supervisor finds every call by itself.
 """
 
 from starlette.routing import WebSocketRoute
@@ -19,7 +19,7 @@ _CHOICES = ("events", "after")
 
 
 def watch_route(calls: CallService, keys: Keys) -> WebSocketRoute:
-    """The route, for API keys only: what a minted key may see, it is told elsewhere."""
+    """Makes the route, for API keys only: a minted key is told elsewhere what it may see."""
 
     async def watch(websocket: WebSocket) -> None:
         try:

@@ -1,4 +1,4 @@
-"""WHEP: whoever plays a running call over WebRTC by one HTTP request (draft-ietf-wish-whep, WHIP's sister)."""
+"""WHEP: a client plays a running call over WebRTC by one HTTP request (draft-ietf-wish-whep, WHIP's sister)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,11 +26,11 @@ _WHEP = "/v1/whep/{call_id}"
 _SESSION = f"{_WHEP}/{{player_id}}"
 
 OPERATIONS = operations_of("WHEP, a player's", _WHEP, _SESSION, PlayQuery)
-"""What describes the routes."""
+"""The description of the routes."""
 
 
 def whep_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route]:
-    """The routes of ``/v1/whep``; answers to offers tell of the TURN servers ``turn``."""
+    """Makes the routes of ``/v1/whep``; answers to offers tell of the TURN servers ``turn``."""
 
     async def admit(request: Request) -> Grant:
         grant = await keys.admit(request.headers)

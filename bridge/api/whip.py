@@ -1,4 +1,4 @@
-"""WHIP: whoever publishes sound by one HTTP request, such as OBS, is the caller of a call (RFC 9725)."""
+"""WHIP: a client that publishes sound by one HTTP request, such as OBS, is the caller of a call (RFC 9725)."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -62,7 +62,7 @@ _POSTED = {"Location": "The session: there go `PATCH` and `DELETE`."} | ICE_HEAD
 
 
 def operations_of(what: str, endpoint: str, session: str, query: type[Struct]) -> list[Operation]:
-    """Those of an endpoint and its sessions; ``what`` they are, in one word."""
+    """Returns the operations of an endpoint and its sessions; ``what`` says what they are, in one word."""
     accepts = {ACCEPT_POST: "The media type of an offer."}
     return [
         Operation(method="post", path=endpoint, summary=f"{what}: offer in, answer out.", request=SDP, status=201,
@@ -80,11 +80,11 @@ def operations_of(what: str, endpoint: str, session: str, query: type[Struct]) -
 
 
 OPERATIONS = operations_of("WHIP, a publisher's", _WHIP, f"{_WHIP}/{{call_id}}", CallQuery)
-"""What describes the routes."""
+"""The description of the routes."""
 
 
 def whip_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route]:
-    """The routes of ``/v1/whip``; answers to offers tell of the TURN servers ``turn``."""
+    """Makes the routes of ``/v1/whip``; answers to offers tell of the TURN servers ``turn``."""
 
     async def admit(request: Request) -> Grant:
         grant = await keys.admit(request.headers)
@@ -133,7 +133,7 @@ def whip_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route
 
 
 def by_method(path: str, **handlers: Handler) -> Route:
-    """One route, so that the refusal of another method names all that there are (RFC 9110 section 15.5.6)."""
+    """Makes one route, so that the refusal of another method names all that there are (RFC 9110 section 15.5.6)."""
 
     async def serve(request: Request) -> Response:
         return await handlers[request.method if request.method != "HEAD" else "GET"](request)
@@ -142,12 +142,15 @@ def by_method(path: str, **handlers: Handler) -> Route:
 
 
 def is_endpoint(path: str) -> bool:
-    """Offers are posted there by WHIP or WHEP."""
+    """Whether offers are posted there by WHIP or WHEP."""
     return _ENDPOINT.fullmatch(path) is not None
 
 
 async def read_offer(request: Request) -> bytes:
-    """The SDP; raises ``NotTheMediaType`` if the body is none, ``NotAcceptable`` if the answer would not be taken."""
+    """Returns the SDP of an offer.
+
+    Raises ``NotTheMediaType`` if the body is none, ``NotAcceptable`` if the answer would not be taken.
+    """
     if media_type(request) != SDP:
         raise NotTheMediaType(f"Send the offer as Content-Type: {SDP}.", param="Content-Type")
     accept = request.headers.get("accept", "*/*")
@@ -157,7 +160,7 @@ async def read_offer(request: Request) -> bytes:
 
 
 def answered(answer: CallAnswer, location: str, links: list[str]) -> Response:
-    """201 with the answer, the session's address and tag, and ``links`` to TURN servers."""
+    """Returns 201 with the answer, the session's address and tag, and ``links`` to TURN servers."""
     headers = {"Location": location, ETAG: tagged(answer.tag), ACCEPT_PATCH: FRAGMENT}
     if answer.warnings:
         headers[WARNING] = "; ".join(f"{warning.code}: {warning.message}" for warning in answer.warnings)
@@ -166,17 +169,17 @@ def answered(answer: CallAnswer, location: str, links: list[str]) -> Response:
 
 
 def endpoint_options(links: list[str]) -> Response:
-    """What an endpoint takes; ``links`` to TURN servers for those that need them before their offer."""
+    """Returns what an endpoint takes; ``links`` lead to TURN servers for those that need them before their offer."""
     return _with_links(Response(headers={"Allow": "POST, GET, HEAD, OPTIONS", ACCEPT_POST: SDP}), links)
 
 
 async def session_options(request: Request) -> Response:
-    """What a session takes."""
+    """Returns what a session takes."""
     return Response(headers={"Allow": "PATCH, DELETE, GET, HEAD, OPTIONS", ACCEPT_PATCH: FRAGMENT})
 
 
 def shows_key(request: Request) -> bool:
-    """The request has something to show; an ``OPTIONS`` of a browser has not."""
+    """Whether the request shows a key; an ``OPTIONS`` of a browser shows none."""
     return "authorization" in request.headers
 
 
