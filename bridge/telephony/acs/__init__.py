@@ -1,1 +1,1 @@
-"""Azure Communication Services, bidirectional audio."""
+"""The carrier Azure Communication Services, by its bidirectional audio."""

@@ -1,4 +1,4 @@
-"""Requests to the API of Azure Communication Services, signed by a resource's access key."""
+"""Requests to the API of Azure Communication Services, signed with a resource's access key."""
 
 import base64
 import hmac
@@ -13,9 +13,9 @@ __all__ = ["signed_by"]
 
 
 def signed_by(key: bytes) -> Callable[[Request], Request]:
-    """Puts the signature into requests: HMAC-SHA256 of method, path, date, host and the body's hash.
+    """Makes what signs requests: HMAC-SHA256 of method, path, date, host and the body's hash.
 
-    The request's own id lets Azure know one that is made again.
+    Each request has an id of its own, by which Azure knows a request that is sent again.
     """
 
     def sign(request: Request) -> Request:

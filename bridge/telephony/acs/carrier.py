@@ -1,6 +1,6 @@
-"""The row of Azure Communication Services: a stream that is opened by a token which Azure has signed.
+"""The row of Azure Communication Services: a token that Azure has signed opens the stream.
 
-Closing it leaves the caller in silence: the API hangs up, if the resource's access key is set.
+Closing the stream leaves the caller in silence, so the API hangs up, if the resource's access key is set.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _MAX_KEYS_BYTES = 65_536
 
 
 class _Keys:
-    """Azure's public keys by their id, fetched when one is asked for that is not known, at most once a minute."""
+    """Azure's public keys by their id. They are fetched if an unknown one is needed, at most once a minute."""
 
     def __init__(self) -> None:
         self._keys: dict[str, dict[str, RSAPublicKey]] = {}
@@ -46,13 +46,16 @@ class _Keys:
         self._lock = asyncio.Lock()
 
     async def of(self, url: str, token: str) -> Mapping[str, RSAPublicKey]:
-        """Those of ``url``, as fresh as ``token`` needs them; raises ``Overloaded`` if they cannot be had."""
+        """Returns the keys of ``url``, as fresh as ``token`` needs them.
+
+        Raises ``Overloaded`` if they cannot be fetched.
+        """
         async with self._lock:
             keys = self._keys.get(url, {})
             is_due = time.monotonic() - self._fetched_at.get(url, -_REFRESH_S) >= _REFRESH_S
             if is_due and key_id_of(token) not in keys:
                 self._fetched_at[url] = time.monotonic()
-                if fetched := await _fetch(url):  # else those that are known are as good as they were
+                if fetched := await _fetch(url):  # otherwise the known keys are as good as before
                     keys = self._keys[url] = fetched
             if not keys:
                 raise Overloaded("Azure's keys cannot be had, and nothing can be checked without them.")
@@ -70,7 +73,7 @@ async def _fetch(url: str) -> dict[str, RSAPublicKey]:
 
 
 async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> Trust:
-    """By Azure's signed token, or else by a telephone's key in the address."""
+    """Signs a connection in by Azure's signed token, or else by a telephone's key in the address."""
     audiences = require_secrets("acs_audience", host.settings.acs_audience)
     checks = _checks(host, request)
     token = bearer(request.headers)
@@ -88,7 +91,7 @@ async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> T
         now=now,
         until=ends_at(claims),
         call=call,
-        may_return=host.carrier_calls.is_running(ACS_DIALECT.name, call),  # its own, whose connection broke
+        may_return=host.carrier_calls.is_running(ACS_DIALECT.name, call),  # its connection broke
     )
     return Trust(is_admitted=True, checks=checks)
 
@@ -111,7 +114,7 @@ def _new_hang_up(settings: AcsSettings) -> HttpHangUp | None:
     return HttpHangUp(ACS_DIALECT.name, url, sign=signed_by(base64.b64decode(settings.acs_access_key)))
 
 
-_keys: WeakKeyDictionary[CarrierCalls, _Keys] = WeakKeyDictionary()  # one of each daemon
+_keys: WeakKeyDictionary[CarrierCalls, _Keys] = WeakKeyDictionary()  # one for each daemon
 
 ACS = Carrier(
     name=ACS_DIALECT.name,

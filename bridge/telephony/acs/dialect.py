@@ -1,7 +1,8 @@
-"""Azure Communication Services: JSON both ways, PCM16 little-endian in base64, names in any case.
+"""The dialect of Azure Communication Services: JSON both ways, and PCM16 little-endian in base64.
 
-``AudioMetadata`` is the start; which call it is of stands in a header of the upgrade, which the bridge hands in as a
-parameter. There are no marks and no word at the end: the bridge's clock tells what was heard, and is kept little ahead.
+Names may be in any case. ``AudioMetadata`` is the start. A header of the upgrade says which call it belongs to, and the
+bridge hands it to the dialect as a parameter. There are no marks, and there is no word at the end: the bridge's clock
+tells what was heard, so sound is sent only a little ahead.
 """
 
 from bridge.telephony.dialect import Traits

@@ -14,7 +14,7 @@ __all__ = ["AcsSettings"]
 
 
 class AcsSettings(Section, frozen=True, kw_only=True):
-    """Azure Communication Services."""
+    """The settings of Azure Communication Services."""
 
     section: ClassVar[str] = "acs"
     title: ClassVar[str] = "telephony: Azure Communication Services"
@@ -40,7 +40,7 @@ class AcsSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Keys from anywhere would be no proof; what cannot sign would end no call."""
+        """Finds keys that could come from anywhere, which would prove nothing, and an access key that cannot sign."""
         for name, url in (("acs_jwks_url", self.acs_jwks_url), ("acs_endpoint", self.acs_endpoint)):
             if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
                 yield Fault(name, f"must be https://host{'/path' if 'jwks' in name else ''}, got {masked(url)!r}")

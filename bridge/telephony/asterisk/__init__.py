@@ -1,1 +1,1 @@
-"""Asterisk's chan_websocket: calls that it brings, and calls that wait in it to be fetched."""
+"""Asterisk's chan_websocket: calls that Asterisk brings, and calls that wait in it to be fetched."""

@@ -31,7 +31,7 @@ _PATH = f"{TELEPHONY}/{Asterisk.name}"
 
 
 class FetchRequest(Struct, frozen=True):
-    """The body of ``POST /v1/telephony/asterisk``: a channel that waits there for us."""
+    """The body of ``POST /v1/telephony/asterisk``: a channel that waits in Asterisk for the bridge."""
 
     connection_id: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")]
     session: SessionConfig | UnsetType = UNSET
@@ -65,7 +65,7 @@ def _new_dialect(request: HTTPConnection) -> Asterisk:
 
 
 async def _fetch(host: CarrierHost[AsteriskSettings], request: Request) -> Response:
-    """A channel that waits in Asterisk (``WebSocket/INCOMING``): we connect to it, and it is a call like any."""
+    """Connects to a channel that waits in Asterisk (``WebSocket/INCOMING``), and makes it a call like any other."""
     grant = await host.admit_operator(request)
     if host.settings.asterisk_url is None:
         raise Forbidden("No Asterisk to fetch calls from is known here; see asterisk_url.", code="endpoint_closed")
@@ -83,7 +83,7 @@ async def _fetch(host: CarrierHost[AsteriskSettings], request: Request) -> Respo
 async def _carry(
     host: CarrierHost[AsteriskSettings], connection: FetchedSocket, trust: Trust, answered: asyncio.Future[CallContext]
 ) -> None:
-    """Whatever goes wrong with one call must not end the others."""
+    """Carries a fetched call. Whatever goes wrong with it must not end the others."""
     line = CarrierLine(Asterisk(), connection, sender=connection.address)
     try:
         await host.carrier_calls.carry(line, connection.receive, trust, on_answered=answered.set_result)

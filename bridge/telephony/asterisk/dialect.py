@@ -1,6 +1,7 @@
-"""Asterisk's chan_websocket: raw sound in binary messages, control in text of at most 128 bytes, plain or JSON.
+"""The dialect of Asterisk's chan_websocket: raw sound in binary messages, and control in text.
 
-Which of the two a channel speaks shows in its ``MEDIA_START``, and is answered in kind. Media may come before it.
+A text has at most 128 bytes, and is plain or JSON. A channel's ``MEDIA_START`` shows which of the two it speaks, and
+the bridge answers in the same form. Media may come before it.
 """
 
 import json
@@ -27,10 +28,13 @@ FORMATS = {
     "slin96": pcm16_at(96_000),
     "slin192": pcm16_at(192_000),
 }
-"""By Asterisk's names; its ``slin`` is in the byte order of its machine, little-endian on all that it runs on."""
+"""The formats by Asterisk's names.
 
-_MAX_EARLY_BYTES = 384_000  # a second of the fattest format
-_MAX_SOUND_BYTES = 65_500  # beyond: close 1009 and hang-up
+Its ``slin`` has the byte order of its machine: little-endian on all that it runs on.
+"""
+
+_MAX_EARLY_BYTES = 384_000  # a second of the largest format
+_MAX_SOUND_BYTES = 65_500  # after a longer message Asterisk closes with 1009 and hangs up
 _DEFAULT_FORMAT = "ulaw"
 _ID_KEYS = ("channel_id", "connection_id", "channel")
 _WITHOUT_VALUE = frozenset({"MEDIA_XOFF", "MEDIA_XON", "QUEUE_DRAINED"})
@@ -39,20 +43,20 @@ _IGNORED = frozenset({"QUEUE_DRAINED", "STATUS", "MEDIA_BUFFERING_COMPLETED"})
 
 
 class Asterisk:
-    """One media channel."""
+    """The dialect of one media channel."""
 
     name = "asterisk"
     traits = Traits(lead_ms=1000, takes_pings=False, max_message_bytes=_MAX_SOUND_BYTES)
 
     def __init__(self, parameters: Mapping[str, str] | None = None, *, token: str | None = None) -> None:
-        self._parameters = dict(parameters or {})  # of the URI, as the token is
+        self._parameters = dict(parameters or {})  # the URI's parameters; the token comes from there, too
         self._token = token
         self._is_json = False
         self._format: AudioFormat | None = None
         self._early = bytearray()
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
-        """What a message means."""
+        """Returns what a message means."""
         if isinstance(message, bytes):
             return self._sound(message)
         said = parse_event(message)
@@ -76,7 +80,7 @@ class Asterisk:
         return [Trouble("unknown_message")]
 
     def _sound(self, sound: bytes) -> list[CarrierEvent]:
-        if self._format is None:  # under load the first media overtakes MEDIA_START
+        if self._format is None:  # under load the first media comes before MEDIA_START
             self._early += sound[: _MAX_EARLY_BYTES - len(self._early)]
             return []
         if len(sound) % self._format.bytes_per_sample:
@@ -106,27 +110,30 @@ class Asterisk:
         return [started, early] if early else [started]
 
     def encode_sound(self, sound: bytes) -> bytes:
-        """Up to 65,500 bytes, in whole frames: a tail would be dropped."""
+        """Returns the message of the sound.
+
+        It has at most 65,500 bytes in whole frames, because Asterisk would drop a part of a frame.
+        """
         return sound
 
     def encode_mark(self, name: str) -> list[str | bytes]:
-        """Confirmed when all before it has been played."""
+        """Returns the message that Asterisk confirms when all before it has been played."""
         return [self._command("MARK_MEDIA", name)]
 
     def encode_clear(self) -> list[str | bytes]:
-        """Drops what is queued, marks included; nothing comes back for them."""
+        """Returns the message that drops what is queued, marks included. Asterisk confirms none of these marks."""
         return [self._command("FLUSH_MEDIA")]
 
     def encode_answer(self) -> list[str | bytes]:
-        """Answers a channel that was dialled with ``n``; one that was not is answered already."""
+        """Returns the message that answers a channel which was dialled with ``n``; none if it is answered already."""
         return [self._command("ANSWER")]
 
     def encode_hang_up(self) -> list[str | bytes]:
-        """Ends the channel."""
+        """Returns the message that ends the channel."""
         return [self._command("HANGUP")]
 
     def encode_key(self, key: str) -> list[str | bytes]:
-        """There is no word for it."""
+        """Returns no messages, because Asterisk has no word for keys."""
         return []
 
     def _command(self, command: str, correlation_id: str = "") -> str:
@@ -137,7 +144,7 @@ class Asterisk:
 
 
 def parse_event(text: str) -> dict[str, Any] | None:
-    """Either form of an event as one dictionary; None if it is neither."""
+    """Returns either form of an event as one dictionary; None if it is neither."""
     text = text.strip()
     if text.startswith("{"):
         try:

@@ -1,4 +1,4 @@
-"""The other way round: Asterisk is the WebSocket server, a channel waits in it, and we connect to it."""
+"""Connects to a channel that waits in Asterisk, which is the WebSocket server in this case."""
 
 import asyncio
 from typing import cast
@@ -24,13 +24,16 @@ _MAX_MESSAGE_BYTES = 65_536
 
 
 class FetchedSocket:
-    """A connection that we made; written to without waiting, like those that come to us."""
+    """A connection that the bridge has made.
+
+    It is written to without waiting, like the connections that come to the bridge.
+    """
 
     def __init__(self, connection: SlicedConnection) -> None:
         self._connection = connection
 
     def write(self, messages: list[str | bytes]) -> None:
-        """Sends messages; on a closing socket, nothing."""
+        """Sends messages. If the socket is closing, nothing is sent."""
         connection = self._connection
         if connection.state is not State.OPEN:
             return
@@ -42,7 +45,7 @@ class FetchedSocket:
         connection.send_data()
 
     def close(self, code: int, reason: str) -> None:
-        """Says goodbye; the socket is gone soon after, whatever Asterisk does."""
+        """Closes the connection in order. The socket is gone soon after, whatever Asterisk does."""
         connection = self._connection
         if connection.state is State.OPEN:
             connection.protocol.send_close(code, reason)
@@ -51,16 +54,19 @@ class FetchedSocket:
 
     @property
     def address(self) -> str:
-        """``host:port`` of Asterisk."""
+        """The address of Asterisk, as ``host:port``."""
         return address_of(self._connection.transport.get_extra_info("peername"))
 
     @property
     def buffered_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         return self._connection.transport.get_write_buffer_size()
 
     async def receive(self) -> str | bytes | None:
-        """The next message; None when Asterisk has hung up, ``ConnectionError`` if the connection broke."""
+        """Returns the next message; None if Asterisk has hung up.
+
+        Raises ``ConnectionError`` if the connection broke.
+        """
         try:
             await self._connection.work.rest()
             self._connection.work.end()
@@ -74,14 +80,14 @@ class FetchedSocket:
 
 
 async def fetch(url: str) -> FetchedSocket:
-    """A connection to the channel that waits at ``url``; raises ``UpstreamError``."""
+    """Returns a connection to the channel that waits at ``url``; raises ``UpstreamError``."""
     try:
         connection = await connect(
             url,
             create_connection=SlicedConnection,
             ssl=TLS if url.startswith("wss:") else None,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,  # an extension that it did not ask for fails the connection
+            compression=None,  # Asterisk fails the connection if an extension is used
             ping_interval=None,  # a ping ends the call in Asterisk up to 20.17, 22.7 and 23.1
             open_timeout=_OPEN_TIMEOUT_S,
             close_timeout=_CLOSE_DEADLINE_S,

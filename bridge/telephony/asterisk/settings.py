@@ -13,7 +13,7 @@ __all__ = ["AsteriskSettings"]
 
 
 class AsteriskSettings(Section, frozen=True, kw_only=True):
-    """Asterisk's ``chan_websocket``, in both directions."""
+    """The settings of Asterisk's ``chan_websocket``, in both directions."""
 
     section: ClassVar[str] = "asterisk"
     title: ClassVar[str] = "telephony: Asterisk"
@@ -28,6 +28,6 @@ class AsteriskSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """An address that is none of a WebSocket."""
+        """Finds an address that is not one of a WebSocket."""
         if self.asterisk_url is not None and not self.asterisk_url.startswith(("ws://", "wss://")):
             yield Fault("asterisk_url", f"must be ws://host:8088/media, got {masked(self.asterisk_url)!r}")

@@ -1,1 +1,1 @@
-"""Genesys AudioHook Monitor, which only listens."""
+"""The carrier Genesys AudioHook Monitor, which only listens."""

@@ -1,4 +1,4 @@
-"""The row of Genesys AudioHook Monitor: a session that is signed as Audio Connector's, and listened to."""
+"""The row of Genesys AudioHook Monitor: its sessions are signed like Audio Connector's, and only listened to."""
 
 from starlette.requests import HTTPConnection
 
@@ -16,7 +16,7 @@ _CHANNEL = "channel"
 _UNANSWERED = SessionRequest.of(
     SessionConfig(audio=AudioConfig(input=AudioInput(turn_detection=ServerVad(create_response=False))))
 )
-"""Turns are told, and nobody answers what nobody would hear."""
+"""A session that tells turns, but gives no answers, because nobody would hear them."""
 
 
 def _sign_in(host: CarrierHost[AudioHookSettings], request: HTTPConnection) -> Trust:

@@ -1,7 +1,8 @@
-"""Genesys AudioHook Monitor: a conversation that is listened to, and gets no sound back; a binary message would end it.
+"""The dialect of Genesys AudioHook Monitor: the bridge listens to a conversation, and sends no sound.
 
-Its two channels, the customer (``external``) and the agent (``internal``), come interleaved or one alone. One of them
-is the call's caller. Which one is the integration's choice: the stream of the other is another session.
+A binary message would end the session. Its two channels, the customer (``external``) and the agent (``internal``), come
+interleaved, or one comes alone. One of them is the call's caller. The integration chooses which one: the stream of the
+other is another session.
 """
 
 from typing import Any
@@ -14,11 +15,11 @@ from bridge.wire.audio import AudioFormat
 __all__ = ["CHANNELS", "AudioHook"]
 
 CHANNELS = ("external", "internal")
-"""In the order in which they are interleaved."""
+"""The channels, in the order in which they are interleaved."""
 
 
 class AudioHook(AudioHookSession):
-    """One session, of which ``channel`` is heard."""
+    """The dialect of one session, of which ``channel`` is heard."""
 
     name = "audiohook"
     traits = Traits(lead_ms=0, has_marks=False, is_listening_only=True, says_goodbye=True)
@@ -28,10 +29,10 @@ class AudioHook(AudioHookSession):
         self._channel = channel
         self._sample_bytes = 1
         self._step = 1
-        """Channels that are interleaved."""
+        """The number of channels that are interleaved."""
 
     def choose(self, offered: list[Any]) -> tuple[dict[str, Any], AudioFormat]:
-        """The channel alone if it is offered so, else both; raises ``BadRequest``."""
+        """Returns the offer of the channel alone if there is one, else that of both; raises ``BadRequest``."""
         for channels in ([self._channel], list(CHANNELS)):
             for media in offered:
                 if not isinstance(media, dict) or media.get("channels") != channels or media.get("rate") != 8000:
@@ -46,7 +47,7 @@ class AudioHook(AudioHookSession):
         )
 
     def hear(self, sound: bytes) -> bytes:
-        """The samples of the channel."""
+        """Returns the samples of the channel."""
         if self._step == 1:
             return sound
         at = CHANNELS.index(self._channel)
@@ -56,9 +57,9 @@ class AudioHook(AudioHookSession):
         return memoryview(sound)[:whole].cast("h")[at :: self._step].tobytes()
 
     def encode_sound(self, sound: bytes) -> bytes:
-        """Never sent."""
+        """Returns the sound, which is never sent."""
         return sound
 
     def encode_clear(self) -> list[str | bytes]:
-        """There is nothing to be cleared."""
+        """Returns no messages, because there is nothing to clear."""
         return []

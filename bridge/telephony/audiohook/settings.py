@@ -12,7 +12,7 @@ __all__ = ["AudioHookSettings"]
 
 
 class AudioHookSettings(Section, frozen=True, kw_only=True):
-    """Genesys AudioHook Monitor."""
+    """The settings of Genesys AudioHook Monitor."""
 
     section: ClassVar[str] = "audiohook"
     title: ClassVar[str] = "telephony: Genesys AudioHook Monitor"
@@ -27,6 +27,6 @@ class AudioHookSettings(Section, frozen=True, kw_only=True):
     ] = ()
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A key without the secret that proves it."""
+        """Finds a key without the secret that proves it."""
         if bool(self.audiohook_api_key) != bool(self.audiohook_client_secret):
             yield Fault("audiohook_client_secret", "goes together with audiohook_api_key")

@@ -1,4 +1,4 @@
-"""AudioSocket's row: a TCP port of its own, opened by UUIDs, some of them good for one call."""
+"""AudioSocket's row: a TCP port of its own. UUIDs open it, and some of them are good for one call."""
 
 import asyncio
 import time
@@ -27,14 +27,14 @@ __all__ = ["AUDIOSOCKET", "Uuid", "UuidRequest"]
 
 
 class UuidRequest(Struct, frozen=True):
-    """The body of ``POST /v1/telephony/audiosocket``: a UUID for one call."""
+    """The body of ``POST /v1/telephony/audiosocket``: a UUID is wanted for one call."""
 
     session: SessionConfig | UnsetType = UNSET
     seconds: Annotated[int, Meta(ge=10, le=7200)] = 60
 
 
 class Uuid(Struct, frozen=True):
-    """Good for one call."""
+    """A UUID that is good for one call."""
 
     uuid: str
     expires_at: int
@@ -59,7 +59,7 @@ def _trust(settings: AudioSocketSettings) -> Trust:
 
 
 async def _new_uuid(host: CarrierHost[AudioSocketSettings], request: Request) -> Response:
-    """A UUID that AudioSocket takes once, for a dialplan that asks before it connects."""
+    """Makes a UUID that AudioSocket takes once, for a dialplan that asks for it before it connects."""
     await host.admit_operator(request)
     if host.settings.audiosocket_port is None:
         raise Forbidden("This endpoint is closed: audiosocket_port is not set.", code="endpoint_closed")

@@ -1,4 +1,4 @@
-"""AudioSocket's port: Asterisk connects, says which call it is, and gets a frame every 20 ms from then on."""
+"""AudioSocket's port: Asterisk connects and says which call it is, and then gets a frame every 20 ms."""
 
 import asyncio
 from collections import deque
@@ -30,7 +30,7 @@ _SILENCE = bytes(pcm16_at(8000).size_of(FRAME_MS))
 
 
 class AudioSocketConnection(asyncio.Protocol):
-    """One TCP connection; everything happens in its callbacks."""
+    """One TCP connection. All its work happens in its callbacks."""
 
     def __init__(self, calls: CarrierCalls, trust: Trust, gate: Gate, tasks: asyncio.TaskGroup) -> None:
         self._gate = gate
@@ -44,18 +44,18 @@ class AudioSocketConnection(asyncio.Protocol):
         self._leg: CarrierLeg | RingingCall | None = None
         self._tasks = tasks
         self._answering: asyncio.Task[None] | None = None
-        self._due: deque[CarrierEvent] = deque()  # of the last piece; it waits while a call is being opened
+        self._due: deque[CarrierEvent] = deque()  # events that wait while a call is being opened
 
-    # Its own silence, until there is a call: some versions send nothing before they have got something.
+    # It gets silence until there is a call: some versions send nothing before they have got something.
 
     def tick(self, now: float) -> None:
-        """Every 20 ms."""
+        """Sends a frame of silence every 20 ms, until there is a call."""
         self.write([self._dialect.encode_sound(_SILENCE)])
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Asterisk is there."""
+        """Takes Asterisk's connection."""
         self._transport = cast(asyncio.Transport, transport)
         peername = self._transport.get_extra_info("peername")
         self._line = CarrierLine(self._dialect, self, sender=address_of(peername))
@@ -68,7 +68,7 @@ class AudioSocketConnection(asyncio.Protocol):
             self._refuse(OverLimit("There are too many connections without a call.", code="too_many_connections"))
 
     def data_received(self, data: bytes) -> None:
-        """Frames, cut anywhere; what is more than a little is read by turns (see ``bridge.turns``)."""
+        """Takes frames, which may be cut anywhere. If they are many, they are read by turns (see ``bridge.turns``)."""
         if len(data) > _SLICE_BYTES or self._unparsed or self._answering is not None or not self._work.has_time:
             self._unparsed += data
             self._parse_later()
@@ -105,7 +105,7 @@ class AudioSocketConnection(asyncio.Protocol):
         self._take_events()
 
     def _take_events(self) -> None:
-        """All that are due; those behind the one that starts the call wait until it is there."""
+        """Handles all events that are due. Those that follow the start of the call wait until the call is there."""
         while self._due and self._answering is None:
             if self._transport.is_closing():
                 self._due.clear()
@@ -113,7 +113,10 @@ class AudioSocketConnection(asyncio.Protocol):
             self._receive(self._due.popleft())
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Gone. Closing the socket is how Asterisk hangs up; with sound of ours unread, that is a reset."""
+        """Notes that the connection is gone.
+
+        Asterisk hangs up by closing the socket. If sound of the bridge's is unread then, the connection is reset.
+        """
         self._unparsed.clear()
         self._due.clear()
         self._settle()
@@ -123,19 +126,19 @@ class AudioSocketConnection(asyncio.Protocol):
     # Connection
 
     def write(self, messages: list[str | bytes]) -> None:
-        """All of them at once: a frame that is cut in two holds up the caller's channel."""
+        """Sends all messages at once, because a frame that is cut in two holds up the caller's channel."""
         if not self._transport.is_closing():
             self._transport.write(b"".join(cast(list[bytes], messages)))
 
     def close(self, code: int, reason: str) -> None:
-        """There are no codes here."""
+        """Closes the connection. AudioSocket has no codes for the reason."""
         if not self._transport.is_closing():
             self._transport.close()
             self._calls.clock.call_later(_CLOSE_DEADLINE_S, self._transport.abort)
 
     @property
     def buffered_bytes(self) -> int:
-        """What the kernel has not taken yet."""
+        """The number of bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     # Inside
@@ -144,7 +147,7 @@ class AudioSocketConnection(asyncio.Protocol):
         if self._leg is not None:
             self._leg.handle_event(self._line, event)
         elif isinstance(event, CallStarted):
-            if event.call in self._trust.secrets:  # as it stands in the dialplan: it tells no call from another
+            if event.call in self._trust.secrets:  # the dialplan may show this secret for many calls
                 event = replace(event, call=new_id("call"))
             answering = self._answer(event)
             try:
@@ -156,14 +159,14 @@ class AudioSocketConnection(asyncio.Protocol):
             self._calls.faults[event.what] += 1
 
     async def _answer(self, started: CallStarted) -> None:
-        """Opens the call; what has come behind its first frame is taken when it is there."""
+        """Opens the call. Events that came after its first frame are handled once it is there."""
         try:
             self._leg = await self._calls.answer(self._line, started, self._trust)
         except BridgeError as error:
             self._answering = None
             self._refuse(error)
             return
-        except Exception as error:  # one call's fault must not end the others
+        except Exception as error:  # a fault of one call must not end the others
             self._answering = None
             _log.error("telephony.call_failed", exc_info=error)
             self._refuse(BridgeError(f"{type(error).__name__} while the call was opened"))

@@ -1,7 +1,8 @@
-"""Asterisk's AudioSocket: a type, a length and a payload, over TCP, with nothing buffered at the other end.
+"""The dialect of Asterisk's AudioSocket over TCP: frames of a type, a length and a payload.
 
-The first frame is the call's UUID. What kind of sound it has shows in its first sound frame, and is answered in kind.
-A sender may send hang-up and sound, the latter never empty: anything else ends the call.
+The other end buffers nothing. The first frame is the call's UUID. The first sound frame shows what kind of sound the
+call has, and the bridge answers in the same kind. A sender may send hang-up and sound, which is never empty: anything
+else ends the call.
 """
 
 from uuid import UUID
@@ -14,7 +15,7 @@ __all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "Audi
 HANG_UP, IDENTITY, DTMF, SOUND, ERROR = 0x00, 0x01, 0x03, 0x10, 0xFF
 _RATES_HZ = (8_000, 12_000, 16_000, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)
 SOUND_TYPES = {SOUND + number: pcm16_at(rate_hz) for number, rate_hz in enumerate(_RATES_HZ)}
-"""0x10 to 0x18, one for each rate."""
+"""The formats by type of frame: 0x10 to 0x18, one for each rate."""
 
 _TYPES = {audio_format: kind for kind, audio_format in SOUND_TYPES.items()}
 _HEADER_BYTES = 3
@@ -22,18 +23,21 @@ _UUID_BYTES = 16
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
-    """One frame, to be written at once."""
+    """Returns one frame, which is to be written at once."""
     return bytes((kind,)) + len(payload).to_bytes(2, "big") + payload
 
 
 class Splitter:
-    """A stream of bytes, cut anywhere, as whole frames; a length takes 16 bits, so that little can wait."""
+    """Splits a stream of bytes, cut anywhere, into whole frames.
+
+    A length has 16 bits, so only a few bytes can wait.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def push(self, data: bytes) -> list[bytes]:
-        """The frames that are complete now, with their headers."""
+        """Returns the frames that are complete now, with their headers."""
         self._data += data
         frames = []
         at = 0
@@ -48,18 +52,18 @@ class Splitter:
 
 
 class AudioSocket:
-    """One connection; messages are whole frames."""
+    """The dialect of one connection. Its messages are whole frames."""
 
     name = "audiosocket"
     traits = Traits(lead_ms=0, has_marks=False, wants_silence=True, takes_pings=False, max_message_bytes=65_535)
 
     def __init__(self) -> None:
         self.uuid: UUID | None = None
-        """Whose call this is, as soon as it is said."""
+        """The UUID of the call, as soon as Asterisk has sent it."""
         self._format: AudioFormat | None = None
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
-        """What a frame means."""
+        """Returns what a frame means."""
         assert isinstance(message, bytes)
         kind, payload = message[0], message[_HEADER_BYTES:]
         if kind == IDENTITY:
@@ -91,25 +95,25 @@ class AudioSocket:
         return [*events, sound] if sound else events
 
     def encode_sound(self, sound: bytes) -> bytes:
-        """One frame of sound, which must not be empty."""
+        """Returns one frame of sound, which must not be empty."""
         return frame(_TYPES[self._format or SOUND_TYPES[SOUND]], sound)
 
     def encode_mark(self, name: str) -> list[str | bytes]:
-        """There are none."""
+        """Returns no messages, because AudioSocket has no marks."""
         return []
 
     def encode_clear(self) -> list[str | bytes]:
-        """Nothing is buffered there."""
+        """Returns no messages, because Asterisk buffers nothing."""
         return []
 
     def encode_answer(self) -> list[str | bytes]:
-        """The carrier has answered already."""
+        """Returns no messages, because the carrier has answered already."""
         return []
 
     def encode_hang_up(self) -> list[str | bytes]:
-        """Ends the call."""
+        """Returns the frame that ends the call."""
         return [frame(HANG_UP)]
 
     def encode_key(self, key: str) -> list[str | bytes]:
-        """There is no word for it."""
+        """Returns no messages, because AudioSocket has no word for keys."""
         return []

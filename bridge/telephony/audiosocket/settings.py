@@ -16,7 +16,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class AudioSocketSettings(Section, frozen=True, kw_only=True):
-    """AudioSocket's own TCP port."""
+    """The settings of AudioSocket's own TCP port."""
 
     section: ClassVar[str] = "audiosocket"
     title: ClassVar[str] = "telephony: AudioSocket"
@@ -32,7 +32,7 @@ class AudioSocketSettings(Section, frozen=True, kw_only=True):
     ] = ()
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A host that is a name, a UUID that is none."""
+        """Finds a host that is a name, and a text that is not a UUID."""
         if self.audiosocket_host != "localhost" and not is_address(self.audiosocket_host):
             reason = f"must be an IP address or localhost, got {self.audiosocket_host!r}"
             yield Fault("audiosocket_host", reason)

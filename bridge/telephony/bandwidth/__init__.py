@@ -1,1 +1,1 @@
-"""Bandwidth's StartStream, both ways."""
+"""The carrier Bandwidth, by its StartStream, both ways."""

@@ -1,6 +1,7 @@
-"""Bandwidth's row: a webhook with a password that is answered with BXML, and the stream that this starts.
+"""Bandwidth's row: a webhook with a password, answered with BXML, and the stream that the BXML starts.
 
-With our BXML a call ends when its stream is closed; the API, if it is set, ends one that another document goes on with.
+With the bridge's BXML a call ends when its stream is closed. The API, if it is set, ends a call that goes on with
+another document.
 """
 
 import time
@@ -23,7 +24,7 @@ __all__ = ["BANDWIDTH"]
 _PASSED_ON = ("from", "to")
 _API = "https://voice.bandwidth.com/api/v2"
 _TOKEN_URL = "https://api.bandwidth.com/api/v1/oauth2/token"
-_SPARE_S = 60.0  # a token that ends sooner is fetched anew
+_SPARE_S = 60.0  # a token that ends sooner than this is fetched again
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -32,7 +33,7 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class _Tokens:
-    """The API's tokens, by the account's credential (OAuth 2 client credentials); each serves until it ends."""
+    """The API's tokens, by the account's credential (OAuth 2 client credentials). Each serves until it ends."""
 
     def __init__(self, client_id: str, secret: str) -> None:
         self._credential = (client_id, secret)
@@ -40,7 +41,7 @@ class _Tokens:
         self._until = 0.0
 
     async def headers(self, http: Client) -> dict[str, str]:
-        """Of a request; raises ``HTTPError`` or ``ValueError`` if there is no token."""
+        """Returns the headers of a request; raises ``HTTPError`` or ``ValueError`` if there is no token."""
         if time.monotonic() > self._until - _SPARE_S:
             form = {"grant_type": "client_credentials"}
             response = await http.post(_TOKEN_URL, data=form, auth=self._credential)
@@ -57,7 +58,7 @@ def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
 
 
 def _new_api(settings: BandwidthSettings) -> tuple[str, _Tokens] | None:
-    """The address of a call, and the tokens for it; None if the settings have not all of it."""
+    """Returns the address of a call, and the tokens for it; None if a setting for it is missing."""
     account, client = settings.bandwidth_account_id, settings.bandwidth_client_id
     if account is None or client is None or settings.bandwidth_client_secret is None:
         return None

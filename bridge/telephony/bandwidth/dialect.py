@@ -1,7 +1,8 @@
-"""Bandwidth's ``<StartStream mode="bidirectional">``: JSON both ways; the answer may have a format of its own.
+"""The dialect of Bandwidth's ``<StartStream mode="bidirectional">``: JSON both ways.
 
 The caller's sound is µ-law. The answer is µ-law as well, unless the stream's parameters ask for PCM16. There are no
-marks and no keys; what was heard the bridge's clock tells. When the stream closes, the document goes on behind it.
+marks and no keys, and the bridge's clock tells what was heard. When the stream closes, Bandwidth goes on with the rest
+of the document.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from bridge.wire.audio import G711_ULAW, PCM16
 __all__ = ["ANSWER_ENCODING", "ANSWER_RATE", "BANDWIDTH_DIALECT", "write_bxml", "write_transfer"]
 
 ANSWER_ENCODING, ANSWER_RATE = "answer_encoding", "answer_rate"
-"""Parameters of the stream that choose the answer's format: ``audio/pcm`` at 8000, 16000 or 24000 Hz."""
+"""The stream's parameters that choose the answer's format: ``audio/pcm`` at 8000, 16000 or 24000 Hz."""
 
 BANDWIDTH_DIALECT = JsonSpec(
     name="bandwidth",
@@ -44,7 +45,7 @@ BANDWIDTH_DIALECT = JsonSpec(
 
 
 def write_bxml(url: str, parameters: Mapping[str, str]) -> str:
-    """What an incoming call is answered with: a stream to ``url`` both ways, until either side ends it."""
+    """Returns the BXML for an incoming call: a stream to ``url`` both ways, until either side ends it."""
     given = "".join(
         f"<StreamParam name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
     )
@@ -57,7 +58,7 @@ def write_bxml(url: str, parameters: Mapping[str, str]) -> str:
 
 
 def write_transfer(target_uri: str) -> str:
-    """What connects a call to a ``tel:`` or ``sip:`` URI, in place of the document that it follows."""
+    """Returns the BXML that connects a call to a ``tel:`` or ``sip:`` URI, in place of its earlier document."""
     number = number_in(target_uri)
     target = f"<SipUri>{escape(target_uri)}</SipUri>" if number is None else f"<PhoneNumber>{number}</PhoneNumber>"
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Transfer>{target}</Transfer></Response>\n'

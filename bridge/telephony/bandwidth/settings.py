@@ -12,7 +12,7 @@ __all__ = ["BandwidthSettings"]
 
 
 class BandwidthSettings(Section, frozen=True, kw_only=True):
-    """The carrier Bandwidth."""
+    """The settings of the carrier Bandwidth."""
 
     section: ClassVar[str] = "bandwidth"
     title: ClassVar[str] = "telephony: Bandwidth"
@@ -34,7 +34,7 @@ class BandwidthSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Half of what a hang-up needs."""
+        """Finds settings that are only half of what a hang-up needs."""
         names = ("bandwidth_account_id", "bandwidth_client_id", "bandwidth_client_secret")
         missing = [name for name in names if getattr(self, name) is None]
         if missing and len(missing) < len(names):

@@ -1,1 +1,1 @@
-"""46elks' real-time voice."""
+"""The carrier 46elks, by its real-time voice."""

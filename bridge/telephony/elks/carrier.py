@@ -1,4 +1,4 @@
-"""46elks' row: a WebSocket that a number's address names, with the secret in it."""
+"""46elks' row: a WebSocket whose address is set at a telephone number, with the secret in it."""
 
 from bridge.telephony.by_secret import secret_socket
 from bridge.telephony.carrier import Carrier

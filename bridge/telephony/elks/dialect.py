@@ -1,8 +1,8 @@
-"""46elks' real-time voice (a beta of theirs): JSON both ways, PCM16 in base64.
+"""The dialect of 46elks' real-time voice (a beta version): JSON both ways, and PCM16 in base64.
 
-``hello`` tells who calls; nothing comes before we are ``listening``, and nothing is heard before we are ``sending``.
-``sync`` comes back when all before it has been played, and has no name. Behind ``interrupt`` everything is ignored
-until we are ``sending`` again. ``bye`` hangs up, from either side. Keys are not told.
+``hello`` tells who calls. No sound comes before the bridge has said ``listening``, and none is heard before it has said
+``sending``. ``sync`` comes back when all before it has been played, and has no name. After ``interrupt`` everything is
+ignored until the bridge says ``sending`` again. ``bye`` hangs up, from either side. 46elks does not tell keys.
 """
 
 from bridge.telephony.dialect import Traits

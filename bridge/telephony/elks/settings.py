@@ -8,7 +8,7 @@ __all__ = ["ElksSettings"]
 
 
 class ElksSettings(Section, frozen=True, kw_only=True):
-    """46elks' real-time voice."""
+    """The settings of 46elks' real-time voice."""
 
     section: ClassVar[str] = "elks"
     title: ClassVar[str] = "telephony: 46elks"

@@ -1,1 +1,1 @@
-"""Exotel AgentStream: the Voicebot applet and Connect streams."""
+"""The carrier Exotel, by AgentStream: the Voicebot applet and Connect streams."""

@@ -1,4 +1,4 @@
-"""Exotel's row: an address that the Voicebot applet asks for, and the stream that it opens."""
+"""Exotel's row: an answer to the Voicebot applet, which asks for an address, and the stream that it opens."""
 
 from collections.abc import Mapping
 from urllib.parse import urlencode

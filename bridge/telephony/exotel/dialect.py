@@ -1,7 +1,8 @@
-"""Exotel AgentStream: Twilio's messages in snake_case or camelCase, answered in kind; PCM16 little-endian.
+"""The dialect of Exotel AgentStream: Twilio's messages, with PCM16 little-endian.
 
-The rate is what the address asks for (``?sample-rate=16000``), or what the start says. Sound to Exotel comes in pieces
-of at least 3,200 bytes, each a multiple of 320, numbered, and near its time. Closing the stream ends the bot's leg.
+Names are in snake_case or camelCase, and the bridge answers in the same form. The address asks for the rate
+(``?sample-rate=16000``), or the start says it. Exotel gets sound in numbered pieces of at least 3,200 bytes, each a
+multiple of 320, near its time. Closing the stream ends the bot's leg.
 """
 
 import json
@@ -53,5 +54,5 @@ EXOTEL_DIALECT = JsonSpec(
 
 
 def write_url(url: str) -> str:
-    """What the Voicebot applet is answered with that asks where to stream to."""
+    """Returns the answer to a Voicebot applet that asks where to stream to."""
     return json.dumps({"url": url})

@@ -8,7 +8,7 @@ __all__ = ["ExotelSettings"]
 
 
 class ExotelSettings(Section, frozen=True, kw_only=True):
-    """Exotel AgentStream."""
+    """The settings of Exotel AgentStream."""
 
     section: ClassVar[str] = "exotel"
     title: ClassVar[str] = "telephony: Exotel"

@@ -1,1 +1,1 @@
-"""Genesys Audio Connector, in AudioHook's protocol."""
+"""The carrier Genesys Audio Connector, which speaks the AudioHook protocol."""

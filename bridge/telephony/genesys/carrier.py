@@ -1,4 +1,4 @@
-"""Genesys' row: a session that its Architect action opens, with a signed upgrade."""
+"""Genesys' row: a session with a signed upgrade, which an Architect action opens."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def require_signed(host: CarrierHost[Any], request: HTTPConnection, name: str) -
 
 
 def _authority(host: CarrierHost[Any], request: HTTPConnection) -> str:
-    """The host by which Genesys calls us, without the port of its scheme."""
+    """Returns the host by which Genesys calls the bridge, without the port if it is the usual one of the scheme."""
     if host.telephony.public_url is None:
         return request.headers.get("host", "")
     parts = urlsplit(host.telephony.public_url)
@@ -56,7 +56,7 @@ def _authority(host: CarrierHost[Any], request: HTTPConnection) -> str:
 
 
 def checks_of(host: CarrierHost[Any], name: str) -> str:
-    """For the log, what ``require_signed`` compares with what it is shown."""
+    """Returns what ``require_signed`` compares with what it is shown, for the log."""
     return ", ".join(counted(f"{name}_{part}", getattr(host.settings, f"{name}_{part}")) for part in _SECRETS)
 
 
@@ -65,7 +65,7 @@ def _checks(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> str:
 
 
 def new_session(dialect: Callable[..., D], request: HTTPConnection, **more: str) -> D:
-    """The dialect of a session, which is that of the upgrade's headers."""
+    """Makes the dialect of a session, which has the ids of the upgrade's headers."""
     headers = request.headers
     return dialect(headers.get("audiohook-session-id", ""), headers.get("audiohook-organization-id", ""), **more)
 

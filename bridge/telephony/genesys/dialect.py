@@ -9,8 +9,8 @@ Each side numbers its messages, and tells the last number of the other that it h
 session or organization, ends the session. An ``open`` whose conversation is all zeros is a probe: it is answered, and
 is no call.
 
-Audio Connector has no marks by name; what was heard the bridge's clock tells. Many small messages are refused (429), so
-that sound goes in pieces of 200 ms.
+Audio Connector has no marks by name, so the bridge's clock tells what was heard. It refuses many small messages (429),
+so sound goes in pieces of 200 ms.
 """
 
 import json
@@ -29,7 +29,7 @@ from bridge.wire.audio import G711_ULAW, AudioFormat, pcm16_at
 __all__ = ["FORMATS", "AudioHookSession", "AudioHookState", "Genesys"]
 
 FORMATS = {"PCMU": G711_ULAW, "L16": pcm16_at(8000)}
-"""By AudioHook's names; all at 8000 Hz."""
+"""The formats by AudioHook's names, all at 8000 Hz."""
 
 _VERSION = "2"
 _PROBE = "00000000-0000-0000-0000-000000000000"
@@ -37,10 +37,10 @@ _DURATION = re.compile(r"PT\d{1,9}(\.\d{1,9})?S")
 
 
 class AudioHookState(StrEnum):
-    """Where a session stands."""
+    """The state of a session."""
 
     WAITING = "waiting"
-    """For ``open``."""
+    """It waits for ``open``."""
     OPEN = "open"
     PAUSED = "paused"
     """No sound comes for now."""
@@ -56,13 +56,13 @@ _NEXT: Mapping[AudioHookState, frozenset[AudioHookState]] = {
     AudioHookState.LEAVING: frozenset({AudioHookState.CLOSED}),
     AudioHookState.CLOSED: frozenset(),
 }
-"""Into which states a session goes from each."""
+"""The states that a session may enter from each state."""
 
 
 class AudioHookSession(ABC):
-    """What the products that speak AudioHook have in common: the life of a session, and its numbers.
+    """The part that all products which speak AudioHook have in common: the life of a session, and its numbers.
 
-    ``session_id`` and ``organization_id`` are those of the upgrade's headers; empty: any.
+    ``session_id`` and ``organization_id`` are those of the upgrade's headers. If one is empty, any is taken.
     """
 
     name: ClassVar[str]
@@ -75,18 +75,21 @@ class AudioHookSession(ABC):
 
     @abstractmethod
     def choose(self, offered: list[Any]) -> tuple[dict[str, Any], AudioFormat]:
-        """One of the media that ``open`` offers, and the format of the caller's sound; raises ``BadRequest``."""
+        """Returns one of the media that ``open`` offers, and the format of the caller's sound.
+
+        Raises ``BadRequest``.
+        """
 
     def hear(self, sound: bytes) -> bytes:
-        """The caller's sound in a binary message."""
+        """Returns the caller's sound in a binary message."""
         return sound
 
     def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
-        """What a message means that this product alone has."""
+        """Returns what a message means that only this product has."""
         return [Trouble("unknown_message")]
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
-        """What a message means, and what is answered to it."""
+        """Returns what a message means, and the answer to it."""
         if isinstance(message, bytes):
             return self._sound(message)
         try:
@@ -112,7 +115,7 @@ class AudioHookSession(ABC):
                 return [Trouble("message_before_start")]
             case AudioHookState.PAUSED:
                 return [Trouble("sound_while_paused")]
-        return []  # it was on its way when the session ended
+        return []  # this sound was on its way when the session ended
 
     def _said(self, kind: str, session_id: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         match kind, self.state:
@@ -138,7 +141,7 @@ class AudioHookSession(ABC):
         return self.take(kind, parameters)
 
     def _moved(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
-        """The stream stands still, goes on, or has left something out; how much is not made up for."""
+        """Notes that the stream stands still, goes on, or has left sound out. The missing sound is not replaced."""
         spans = [parameters[name] for name in ("start", "discarded") if name in parameters]
         if not all(isinstance(span, str) and _DURATION.fullmatch(span) for span in spans):
             return [Trouble("malformed_message")]
@@ -195,11 +198,11 @@ class AudioHookSession(ABC):
         return json.dumps(said, separators=(",", ":"))
 
     def encode_answer(self) -> list[str | bytes]:
-        """The carrier has answered already."""
+        """Returns no messages, because the carrier has answered already."""
         return []
 
     def encode_hang_up(self) -> list[str | bytes]:
-        """``disconnect``, which is answered by ``close``; nothing if that has come already."""
+        """Returns ``disconnect``, which Genesys answers with ``close``; nothing if the session has ended already."""
         return self._disconnect({})
 
     def _disconnect(self, variables: dict[str, str]) -> list[str | bytes]:
@@ -209,16 +212,16 @@ class AudioHookSession(ABC):
         return [self._message("disconnect", {"reason": "completed", "outputVariables": variables})]
 
     def encode_mark(self, name: str) -> list[str | bytes]:
-        """There are none."""
+        """Returns no messages, because the protocol has no marks."""
         return []
 
     def encode_key(self, key: str) -> list[str | bytes]:
-        """There is no word for it."""
+        """Returns no messages, because the protocol has no word for keys."""
         return []
 
 
 class Genesys(AudioHookSession):
-    """A session of Audio Connector: the caller's sound, and an answer."""
+    """A session of Audio Connector: it brings the caller's sound, and takes an answer."""
 
     name = "genesys"
     traits = Traits(
@@ -226,7 +229,7 @@ class Genesys(AudioHookSession):
     )
 
     def choose(self, offered: list[Any]) -> tuple[dict[str, Any], AudioFormat]:
-        """The first offer of the caller's sound alone that is served; raises ``BadRequest``."""
+        """Returns the first offer of the caller's sound alone that is served; raises ``BadRequest``."""
         for media in offered:
             if isinstance(media, dict) and media.get("channels") == ["external"]:
                 audio_format = FORMATS.get(str(media.get("format"))) if media.get("rate") == 8000 else None
@@ -239,7 +242,7 @@ class Genesys(AudioHookSession):
         )
 
     def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
-        """Keys, and what was played; the latter has no name, so that the bridge's clock counts."""
+        """Takes keys, and what was played, which has no name, so that the bridge's clock counts."""
         match kind:
             case "dtmf":
                 return pressed(str(parameters.get("digit")))
@@ -248,13 +251,13 @@ class Genesys(AudioHookSession):
         return super().take(kind, parameters)
 
     def encode_sound(self, sound: bytes) -> bytes:
-        """As it is; binary messages are not numbered."""
+        """Returns the sound as it is. Binary messages are not numbered."""
         return sound
 
     def encode_clear(self) -> list[str | bytes]:
-        """``barge_in`` empties the buffer."""
+        """Returns ``barge_in``, which empties the buffer."""
         return [self._message("event", {"entities": [{"type": "barge_in", "data": {}}]})]
 
     def encode_transfer(self, target_uri: str) -> list[str | bytes]:
-        """``disconnect`` with an output variable ``transfer_to`` for the Architect flow to act on."""
+        """Returns ``disconnect`` with an output variable ``transfer_to``, which the Architect flow acts on."""
         return self._disconnect({"transfer_to": target_uri})

@@ -12,7 +12,7 @@ __all__ = ["GenesysSettings"]
 
 
 class GenesysSettings(Section, frozen=True, kw_only=True):
-    """Genesys Audio Connector."""
+    """The settings of Genesys Audio Connector."""
 
     section: ClassVar[str] = "genesys"
     title: ClassVar[str] = "telephony: Genesys"
@@ -27,6 +27,6 @@ class GenesysSettings(Section, frozen=True, kw_only=True):
     ] = ()
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A key without the secret that proves it."""
+        """Finds a key without the secret that proves it."""
         if bool(self.genesys_api_key) != bool(self.genesys_client_secret):
             yield Fault("genesys_client_secret", "goes together with genesys_api_key")

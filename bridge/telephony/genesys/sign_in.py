@@ -1,4 +1,4 @@
-"""Genesys' signature of an upgrade: HTTP message signatures with HMAC-SHA256, as AudioHook has them."""
+"""Checks Genesys' signature of an upgrade: HTTP message signatures with HMAC-SHA256, as AudioHook has them."""
 
 import base64
 import binascii
@@ -28,7 +28,10 @@ _PARAMETER = re.compile(r';([a-z]+)=("[^"]*"|\d+)')
 
 
 def base_of(params: str, covered: Iterable[str], values: Mapping[str, str]) -> str:
-    """What is signed: each covered component with its value, then the parameters as they stand in the header."""
+    """Returns the text that is signed.
+
+    It has each covered component with its value, and the parameters as they stand in the header.
+    """
     lines = [f'"{name}": {values.get(name, "")}' for name in covered]
     return "\n".join([*lines, f'"@signature-params": {params}'])
 
@@ -36,9 +39,10 @@ def base_of(params: str, covered: Iterable[str], values: Mapping[str, str]) -> s
 def read_signature(
     secrets: Iterable[str], headers: Mapping[str, str], *, target: str, authority: str, now: float
 ) -> str:
-    """The nonce of a request that is signed with one of the secrets (in base64) just now; else ``Forbidden``.
+    """Returns the nonce of a request that is signed with one of the secrets (in base64) just now.
 
-    ``target`` is its path with the query, ``authority`` the host by which Genesys calls it.
+    Raises ``Forbidden`` otherwise. ``target`` is the request's path with its query, ``authority`` the host by which
+    Genesys calls it.
     """
     given, signatures = headers.get("signature-input", ""), headers.get("signature", "")
     if not given or not signatures:

@@ -1,1 +1,1 @@
-"""Infobip calls on a WebSocket, in Vonage's dialect."""
+"""The carrier Infobip: calls on a WebSocket, in Vonage's dialect."""

@@ -1,4 +1,4 @@
-"""Infobip's row: a WebSocket that its application opens by a dialog, and calls that are hung up by the HTTP API."""
+"""Infobip's row: a WebSocket that an application opens by a dialog. The HTTP API hangs calls up."""
 
 from bridge.telephony.by_secret import secret_socket
 from bridge.telephony.carrier import Carrier

@@ -1,7 +1,7 @@
-"""Infobip's WebSocket: Vonage's messages, of which no mark and no word that clears its buffer is known.
+"""The dialect of Infobip's WebSocket: Vonage's messages, without marks and without a word that clears the buffer.
 
-So nothing is sent ahead of its time, silence goes in the pauses, since gaps are said to end the call, and the bridge's
-own clock tells what was heard. What the application gave as ``customData`` stands in the first message.
+So no sound is sent ahead of its time, and the bridge's own clock tells what was heard. Pauses are filled with silence,
+since gaps are said to end the call. The first message has what the application gave as ``customData``.
 """
 
 from dataclasses import replace

@@ -13,7 +13,7 @@ __all__ = ["InfobipSettings"]
 
 
 class InfobipSettings(Section, frozen=True, kw_only=True):
-    """Infobip calls."""
+    """The settings of Infobip calls."""
 
     section: ClassVar[str] = "infobip"
     title: ClassVar[str] = "telephony: Infobip"
@@ -30,7 +30,7 @@ class InfobipSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A key without the address that it is for."""
+        """Finds a key without the address that it is for."""
         if (self.infobip_api_key is None) != (self.infobip_url is None):
             yield Fault("infobip_api_key", "goes together with infobip_url")
         if self.infobip_url is not None and not self.infobip_url.startswith(("https://", "http://127.0.0.1")):

@@ -1,1 +1,1 @@
-"""jambonz' verb listen (stream), and mod_audio_fork, which it is made of."""
+"""jambonz' verb listen (or stream), and mod_audio_fork, which the verb is made of."""

@@ -1,8 +1,8 @@
-"""jambonz' ``listen`` (or ``stream``): raw PCM16 in binary messages both ways, JSON text beside them.
+"""The dialect of jambonz' ``listen`` (or ``stream``): raw PCM16 in binary messages both ways, and JSON text.
 
-The first text is the call: its attributes, and what the application gave as ``metadata``, all side by side. The rate of
-the answer is that of the caller, which the verb must ask for (``bidirectionalAudio.sampleRate``); no message tells it.
-At most 30 marks may wait. The module holds the last 80 ms back until more comes. ``disconnect`` ends the verb.
+The first text is the call: its attributes, and what the application gave as ``metadata``, all side by side. The answer
+has the rate of the caller, which the verb must ask for (``bidirectionalAudio.sampleRate``); no message tells it. At
+most 30 marks may wait. The module holds the last 80 ms back until more comes. ``disconnect`` ends the verb.
 """
 
 import json
@@ -15,7 +15,7 @@ __all__ = ["JAMBONZ_DIALECT", "SUBPROTOCOLS", "write_verbs"]
 
 SUBPROTOCOLS = ("audio.jambonz.org", "audio.drachtio.org")
 RATE_HZ = 24_000
-"""That the verb asks for, both ways: the Realtime API's own."""
+"""The rate that the verb asks for, both ways. It is the Realtime API's own."""
 
 JAMBONZ_DIALECT = JsonSpec(
     name="jambonz",
@@ -47,7 +47,7 @@ JAMBONZ_DIALECT = JsonSpec(
 
 
 def write_verbs(url: str, parameters: Mapping[str, str]) -> str:
-    """What an incoming call is answered with: sound to ``url`` both ways, whose first message has the parameters."""
+    """Returns the verbs for an incoming call: sound to ``url`` both ways, whose first message has the parameters."""
     listen = {
         "verb": "listen",
         "url": url,

@@ -8,7 +8,7 @@ __all__ = ["JambonzSettings"]
 
 
 class JambonzSettings(Section, frozen=True, kw_only=True):
-    """What jambonz' listen needs."""
+    """The settings of jambonz' listen."""
 
     section: ClassVar[str] = "jambonz"
     title: ClassVar[str] = "telephony: jambonz"

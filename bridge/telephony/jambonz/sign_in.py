@@ -1,4 +1,4 @@
-"""jambonz' signature of a webhook: hex HMAC-SHA256 of the time and the body, as ``t=…,v1=…``."""
+"""Checks jambonz' signature of a webhook: hex HMAC-SHA256 of the time and the body, as ``t=…,v1=…``."""
 
 import hmac
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ _MAX_SIGNATURES = 8
 
 
 def is_signed(secrets: Iterable[str], header: str, body: bytes, *, now: float) -> bool:
-    """Whether one of the ``v1`` in the header is that of the body, not longer than 5 minutes ago."""
+    """Returns whether one ``v1`` of the header is the signature of the body, made at most 5 minutes ago."""
     parts = _parts(header)
     at = signed_at(header)
     if not (at.isascii() and at.isdigit() and len(at) <= 12) or abs(now - int(at)) > _MAX_AGE_S:
@@ -22,7 +22,7 @@ def is_signed(secrets: Iterable[str], header: str, body: bytes, *, now: float) -
 
 
 def signed_at(header: str) -> str:
-    """The time that was signed, as it stands in the header; with the body it says which request this is."""
+    """Returns the time that was signed, as the header has it. Together with the body it identifies the request."""
     return next((value for name, _, value in _parts(header) if name == "t"), "")
 
 

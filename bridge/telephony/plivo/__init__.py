@@ -1,1 +1,1 @@
-"""Plivo audio streaming."""
+"""The carrier Plivo, by its audio streaming."""

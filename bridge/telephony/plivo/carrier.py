@@ -1,4 +1,4 @@
-"""Plivo's row: a signed webhook that is answered with PlivoXML, and calls that are hung up by the HTTP API."""
+"""Plivo's row: a signed webhook that is answered with PlivoXML. The HTTP API hangs calls up."""
 
 import time
 from base64 import b64encode
@@ -25,7 +25,7 @@ _PASSED_ON = {"From": "from", "To": "to"}
 
 
 def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEndpoint[Any]:
-    """The webhook, signed by ``header`` with a value of ``setting``."""
+    """Makes the webhook, which is signed in ``header`` with a value of ``setting``."""
 
     def secrets_of(host: CarrierHost[Any]) -> tuple[str, ...]:
         return require_secrets(setting, getattr(host.settings, setting))

@@ -1,9 +1,10 @@
-"""Plivo's audio streaming, and Vobiz', which is the same: JSON both ways, µ-law at 8 kHz in base64.
+"""The dialect of Plivo's audio streaming, and of Vobiz': JSON both ways, and µ-law at 8 kHz in base64.
 
 There is no ``connected``. What the application gave as ``extraHeaders`` stands beside ``start``. ``playedStream``
-answers a ``checkpoint`` when all before it has been played, and never one that ``clearAudio`` threw away. A connection
-that we close is taken for one that broke, and is opened again: the HTTP API hangs up, or at Vobiz the word ``stop``.
-PCM16 is not asked for: in which byte order it comes Plivo does not say, and Vobiz has another one for each direction.
+answers a ``checkpoint`` when all before it has been played, but not a checkpoint that ``clearAudio`` threw away. If the
+bridge closes a connection, the carrier takes it for a broken one, and opens it again: so Plivo's HTTP API hangs up, or
+the word ``stop`` at Vobiz. The bridge does not ask for PCM16: Plivo does not say its byte order, and Vobiz has another
+one for each direction.
 """
 
 from collections.abc import Mapping
@@ -53,9 +54,9 @@ PLIVO_DIALECT = JsonSpec(
 
 
 def write_plivo_xml(url: str, parameters: Mapping[str, str]) -> str:
-    """What an incoming call is answered with: a stream to ``url`` both ways, which the call lasts as long as.
+    """Returns the XML for an incoming call: a stream to ``url`` both ways, which lasts as long as the call.
 
-    ``parameters`` become ``extraHeaders``, which takes letters and digits alone: other characters are left out.
+    ``parameters`` become ``extraHeaders``, which takes only letters and digits: other characters are left out.
     """
     given = ",".join(f"{name}={''.join(filter(_is_plain, value))}" for name, value in parameters.items())
     return (

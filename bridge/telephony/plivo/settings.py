@@ -8,7 +8,7 @@ __all__ = ["PlivoSettings"]
 
 
 class PlivoSettings(Section, frozen=True, kw_only=True):
-    """Plivo audio streaming."""
+    """The settings of Plivo's audio streaming."""
 
     section: ClassVar[str] = "plivo"
     title: ClassVar[str] = "telephony: Plivo"

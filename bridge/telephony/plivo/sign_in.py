@@ -1,4 +1,4 @@
-"""Plivo's signature of a request, version 3: an HMAC over its address, its sorted parameters and a nonce."""
+"""Checks Plivo's signature of a request, version 3: an HMAC of its address, its sorted parameters and a nonce."""
 
 import base64
 import hmac
@@ -11,9 +11,9 @@ _MAX_SIGNATURES = 8
 
 
 def sign_v3(secret: str, url: str, nonce: str, form: Mapping[str, str] | None = None, *, mark: str = "?") -> str:
-    """The signature of a GET of ``url``, or with ``form`` of a POST.
+    """Returns the signature of a GET of ``url``, or with ``form`` of a POST.
 
-    Between an address without a query and the fields of a form stands ``mark``: Plivo's SDK writes ``?``, its documents
+    ``mark`` stands between an address without a query and the fields of a form: Plivo's SDK writes ``?``, its documents
     have ``.``.
     """
     return _sign(secret, _text(url, nonce, form, mark=mark))
@@ -22,10 +22,11 @@ def sign_v3(secret: str, url: str, nonce: str, form: Mapping[str, str] | None = 
 def signed_v3(
     secrets: Iterable[str], url: str, signatures: str, nonce: str, form: Mapping[str, str] | None = None
 ) -> str | None:
-    """What was signed, if one of the signatures, which have commas between them, is that of the request to ``url``.
+    """Returns what was signed, if one of the signatures is that of the request to ``url``.
 
-    The text says which request this is, and is not good twice. The nonce alone does not say so: there is nothing but a
-    dot between the last field and it, and a field may have dots, so that the same text has several readings.
+    The signatures have commas between them. The returned text identifies the request, and is not good twice. The nonce
+    alone does not identify it: only a dot stands between the last field and the nonce, and a field may have dots, so
+    that the same text can be read in several ways.
     """
     known = [
         (text, _sign(secret, text))

@@ -1,1 +1,1 @@
-"""Telnyx media streaming."""
+"""The carrier Telnyx, by its media streaming."""

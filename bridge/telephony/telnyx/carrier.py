@@ -1,4 +1,4 @@
-"""Telnyx' row: a stream that is opened by a secret, and calls that are hung up by the HTTP API."""
+"""Telnyx' row: a stream that a secret opens. The HTTP API hangs calls up."""
 
 from starlette.requests import HTTPConnection
 
@@ -18,7 +18,7 @@ _API = "https://api.telnyx.com/v2"
 
 
 def _sign_in(host: CarrierHost[TelnyxSettings], request: HTTPConnection) -> Trust:
-    """Nothing yet: the secret may also come in a message."""
+    """Asks for nothing yet, because the secret may also come in a message."""
     secrets = require_secrets("telnyx_secret", host.settings.telnyx_secret)
     return Trust(secrets=secrets, checks=_checks(host, request))
 

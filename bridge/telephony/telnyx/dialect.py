@@ -1,9 +1,10 @@
-"""Telnyx media streaming: Twilio's words in snake_case, with a codec for each direction and messages in any order.
+"""The dialect of Telnyx media streaming: Twilio's words in snake_case, with a codec for each direction.
 
-The caller's sound is in the codec of ``start.media_format``: PCMU, PCMA or L16. The answer's is in what the application
-asked Telnyx for as ``stream_bidirectional_codec``. No message of Telnyx's says which that is: the application tells it
-by the same names, on the stream's URL or in the custom parameters; if it does not, it is PCMU, as at Telnyx. In which
-byte order L16 is sent Telnyx does not say; it is read as little-endian, like everybody's but that of RTP.
+Messages may come in any order. The caller's sound is in the codec of ``start.media_format``: PCMU, PCMA or L16. The
+answer's sound is in the codec that the application asked Telnyx for as ``stream_bidirectional_codec``. No message of
+Telnyx says which that is. The application tells it by the same names, on the stream's URL or in the custom parameters.
+If it does not, the codec is PCMU, as at Telnyx. Telnyx does not say the byte order of L16; the bridge reads it as
+little-endian, like everybody's but that of RTP.
 """
 
 from bridge.telephony.dialect import Traits
@@ -13,9 +14,9 @@ from bridge.wire.audio import G711_ALAW, G711_ULAW
 __all__ = ["ANSWER_CODEC", "ANSWER_RATE", "AUTH_TOKEN_HEADER", "TELNYX_DIALECT"]
 
 AUTH_TOKEN_HEADER = "x-telnyx-streaming-auth-token"
-"""Carries ``stream_auth_token`` on the upgrade; ``connected`` has a field of the same name."""
+"""The header of the upgrade that carries ``stream_auth_token``. ``connected`` has a field of the same name."""
 ANSWER_CODEC, ANSWER_RATE = "stream_bidirectional_codec", "stream_bidirectional_sampling_rate"
-"""What the application asked Telnyx for, by Telnyx's names; unset there it is PCMU, at 8000 Hz."""
+"""The parameters by which the application asked Telnyx for the answer's format; PCMU at 8000 Hz if it has not."""
 
 TELNYX_DIALECT = JsonSpec(
     name="telnyx",

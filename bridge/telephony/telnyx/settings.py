@@ -8,7 +8,7 @@ __all__ = ["TelnyxSettings"]
 
 
 class TelnyxSettings(Section, frozen=True, kw_only=True):
-    """Telnyx media streaming."""
+    """The settings of Telnyx media streaming."""
 
     section: ClassVar[str] = "telnyx"
     title: ClassVar[str] = "telephony: Telnyx"

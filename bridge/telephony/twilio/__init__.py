@@ -1,1 +1,1 @@
-"""Twilio Media Streams, and whoever speaks its dialect."""
+"""The carrier Twilio, by its Media Streams, and others that speak the same dialect."""

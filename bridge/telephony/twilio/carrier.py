@@ -1,4 +1,4 @@
-"""Twilio's row: a webhook that is answered with TwiML, and the stream that this starts, both signed."""
+"""Twilio's row: a webhook that is answered with TwiML, and the stream that the TwiML starts, both signed."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -25,7 +25,10 @@ _PASSED_ON = ("From", "To")
 
 
 def _sign_in(host: CarrierHost[TwilioSettings], request: HTTPConnection) -> Trust:
-    """By a signature, by the token alone, or by either; a signature that is there must be right."""
+    """Signs a connection in by a signature, by the token alone, or by either.
+
+    A signature that is there must be right.
+    """
     mode = host.settings.twilio_sign_in
     if mode == "token" or (mode == "either" and SIGNATURE_HEADER not in request.headers):
         return Trust(needs_token=True, checks=TELEPHONES_KEYS)
@@ -72,7 +75,7 @@ def _require_signed(request: HTTPConnection) -> None:
 
 
 def _checks(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection) -> str:
-    """What a signature of ``request`` is compared with; a query may hold secrets, and is not shown."""
+    """Returns what a signature of ``request`` is compared with. Its query may hold secrets, and is not shown."""
     if host.telephony.public_url is None:
         return ""
     url = _address(host, scheme, request)[:_MAX_SHOWN]
@@ -81,7 +84,7 @@ def _checks(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnect
 
 
 def _address(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection) -> str:
-    """The request's address without its query, as the carrier knows it."""
+    """Returns the request's address as the carrier knows it, without its query."""
     return host.public_url(scheme, request.scope["raw_path"].decode("latin-1"))
 
 

@@ -1,9 +1,9 @@
-"""Twilio Media Streams, and SignalWire's and sipgate's streams, which speak the same: JSON both ways, sound in base64.
+"""The dialect of Twilio Media Streams, and of SignalWire's and sipgate's streams: JSON, with sound in base64.
 
-Order from the carrier: ``connected``, ``start``, then ``media``, ``dtmf`` and ``mark`` as they come, then ``stop``. To
-it: ``media``, ``mark``, ``clear``, with exactly the documented fields; one more or less is an error there (31951).
-SignalWire sends PCM16 too, leaves the stream's id out behind ``start``, and takes keys. sipgate-sip-stream-bridge takes
-a connection that is closed for one that broke, and dials again; it hangs up if it gets ``stop``.
+The carrier sends ``connected``, ``start``, then ``media``, ``dtmf`` and ``mark`` as they come, then ``stop``. It gets
+``media``, ``mark`` and ``clear``, with exactly the documented fields; one more or less is an error at Twilio (31951).
+SignalWire also sends PCM16, leaves the stream's id out after ``start``, and takes keys. sipgate-sip-stream-bridge takes
+a connection that is closed for a broken one, and dials again; it hangs up if it gets ``stop``.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ TWILIO_DIALECT = JsonSpec(
 
 
 def write_twiml(url: str, parameters: Mapping[str, str]) -> str:
-    """What an incoming call is answered with: a stream to ``url`` with these parameters, until either side hangs up."""
+    """Returns the TwiML for an incoming call: a stream to ``url`` with these parameters, until either side hangs up."""
     lines = "".join(
         f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
     )
@@ -63,7 +63,7 @@ def write_twiml(url: str, parameters: Mapping[str, str]) -> str:
 
 
 def write_dial(target_uri: str) -> str:
-    """What connects a call to a ``tel:`` or ``sip:`` URI."""
+    """Returns the TwiML that connects a call to a ``tel:`` or ``sip:`` URI."""
     number = number_in(target_uri)
     target = f"<Sip>{escape(target_uri)}</Sip>" if number is None else f"<Number>{escape(number)}</Number>"
     return f"<Response><Dial>{target}</Dial></Response>"

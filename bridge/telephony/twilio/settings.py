@@ -12,7 +12,7 @@ __all__ = ["TwilioSettings"]
 
 
 class TwilioSettings(Section, frozen=True, kw_only=True):
-    """Twilio Media Streams."""
+    """The settings of Twilio Media Streams."""
 
     section: ClassVar[str] = "twilio"
     title: ClassVar[str] = "telephony: Twilio"
@@ -41,6 +41,6 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
     ] = "signature"
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Signatures that could not be checked."""
+        """Finds signatures that could not be checked."""
         if self.twilio_auth_token and config.telephony.public_url is None:
             yield Fault("twilio_auth_token", "needs public_url as well: a signature covers the whole address")

@@ -1,4 +1,4 @@
-"""Twilio's signature of a request: an HMAC over its address and its parameters, in a header."""
+"""Checks Twilio's signature of a request: an HMAC of its address and its parameters, in a header."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ _PORTS = {"wss": 443, "https": 443, "ws": 80, "http": 80}
 
 
 def sign(secret: str, url: str, parameters: Mapping[str, str] | None = None, *, algorithm: str = "HMAC_SHA1") -> str:
-    """Twilio's signature of a request: the URL, then each parameter's name and value, by name."""
+    """Returns Twilio's signature of a request: of the URL, and of each parameter's name and value, sorted by name."""
     signed = url + "".join(f"{name}{value}" for name, value in sorted((parameters or {}).items()))
     return base64.b64encode(hmac.digest(secret.encode(), signed.encode(), _DIGESTS[algorithm])).decode()
 
@@ -25,10 +25,11 @@ def sign(secret: str, url: str, parameters: Mapping[str, str] | None = None, *, 
 def is_signed(
     secrets: Iterable[str], url: str, headers: Mapping[str, str], parameters: Mapping[str, str] | None = None
 ) -> bool:
-    """Whether the request to ``url`` (as the carrier was told it, ``wss://`` for a stream) is signed by a secret.
+    """Returns whether a secret has signed the request to ``url``.
 
-    The port may be written out or not, and a query may be signed as it stands or, as on streams, folded into the
-    parameters; nothing else may differ, a slash at the end included.
+    ``url`` is the address that the carrier was told, ``wss://`` for a stream. The port may be written out or not. A
+    query may be signed as it stands or, as on streams, folded into the parameters. Nothing else may differ, not even a
+    slash at the end.
     """
     signature = headers.get(SIGNATURE_HEADER, "")
     algorithm = _DEFAULT_ALGORITHM

@@ -1,1 +1,1 @@
-"""Vobiz audio streams, in Plivo's dialect."""
+"""The carrier Vobiz: audio streams in Plivo's dialect."""

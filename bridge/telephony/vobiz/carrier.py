@@ -1,4 +1,4 @@
-"""Vobiz' row: as Plivo's, by headers and addresses of its own."""
+"""Vobiz' row: like Plivo's, with headers and addresses of its own."""
 
 from bridge.telephony.by_secret import secret_socket
 from bridge.telephony.carrier import Carrier

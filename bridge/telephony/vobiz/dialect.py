@@ -1,4 +1,7 @@
-"""Vobiz' audio streams: Plivo's messages, and a word that ends the stream. There is no ``stop`` from the carrier."""
+"""The dialect of Vobiz' audio streams: Plivo's messages, and a word that ends the stream.
+
+The carrier sends no ``stop``.
+"""
 
 from dataclasses import replace
 

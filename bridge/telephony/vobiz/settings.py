@@ -8,7 +8,7 @@ __all__ = ["VobizSettings"]
 
 
 class VobizSettings(Section, frozen=True, kw_only=True):
-    """Vobiz audio streams."""
+    """The settings of Vobiz' audio streams."""
 
     section: ClassVar[str] = "vobiz"
     title: ClassVar[str] = "telephony: Vobiz"

@@ -1,1 +1,1 @@
-"""Vonage Voice API WebSockets."""
+"""The carrier Vonage, by the WebSockets of its Voice API."""

@@ -1,4 +1,4 @@
-"""Vonage's row: a signed webhook that is answered with an NCCO, and the WebSocket that this opens."""
+"""Vonage's row: a signed webhook that is answered with an NCCO, and the WebSocket that the NCCO opens."""
 
 import hashlib
 import hmac
@@ -31,7 +31,10 @@ _PASSED_ON = ("uuid", "conversation_uuid", "from", "to")
 
 
 def _sign_in(host: CarrierHost[VonageSettings], request: HTTPConnection) -> Trust:
-    """By Vonage's signed token if there is one, else by a telephone's key: as Bearer, or in the first message."""
+    """Signs a connection in by Vonage's signed token if there is one, else by a telephone's key.
+
+    The key comes as Bearer token, or in the first message.
+    """
     require_secrets("vonage_signature_secret", host.settings.vonage_signature_secret)
     checks = _checks(host, request)
     if _is_jwt(bearer(request.headers)):
@@ -66,7 +69,7 @@ def _require_open(host: CarrierHost[VonageSettings], request: Request) -> None:
 def _sign_webhook_in(
     host: CarrierHost[VonageSettings], request: Request, body: bytes, fields: Mapping[str, str]
 ) -> None:
-    given = _require_signed(host, request).get("payload_hash")  # which a token for the socket does not have
+    given = _require_signed(host, request).get("payload_hash")  # a token for the socket has no hash
     if not (isinstance(given, str) and hmac.compare_digest(given.encode(), _hash_of(body).encode())):
         raise Forbidden("The signature is not of this body.", code="invalid_signature")
 
@@ -89,7 +92,7 @@ def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
 
 
 def _authorized(settings: VonageSettings) -> Callable[[Client], Awaitable[dict[str, str]]] | None:
-    """What signs each request to Vonage's API; None without a key."""
+    """Returns what signs each request to Vonage's API; None if there is no key."""
     key, application = settings.vonage_private_key, settings.vonage_application_id
     if key is None:
         return None

@@ -1,8 +1,8 @@
-"""Vonage's WebSocket: raw PCM16 in binary messages of exactly 20 ms both ways, JSON text beside them.
+"""The dialect of Vonage's WebSocket: raw PCM16 in binary messages of exactly 20 ms both ways, and JSON text.
 
-The first text is ``websocket:connected``, with everything that the NCCO gave as ``headers`` beside it. A message of
-another size than 20 ms makes Vonage stop listening. ``notify`` is sent back when all before it has been played; whether
-one is sent back for what ``clear`` threw away is not documented, and not relied on. No word hangs up.
+The first text is ``websocket:connected``, with everything that the NCCO gave as ``headers`` beside it. If a message has
+another size than 20 ms, Vonage stops listening. ``notify`` is sent back when all before it has been played. Whether one
+is sent back for what ``clear`` threw away is not documented, and not relied on. No word hangs up.
 """
 
 import json
@@ -15,7 +15,7 @@ from bridge.telephony.json_dialect import JsonSpec, Meaning
 __all__ = ["VONAGE_DIALECT", "connect_ncco", "write_ncco"]
 
 RATE_HZ = 16_000
-"""That the NCCO asks for: 8000 and 16000 are documented, 24000 is in Vonage's SDK."""
+"""The rate that the NCCO asks for: 8000 and 16000 are documented, 24000 is in Vonage's SDK."""
 
 VONAGE_DIALECT = JsonSpec(
     name="vonage",
@@ -43,7 +43,7 @@ VONAGE_DIALECT = JsonSpec(
 
 
 def write_ncco(url: str, parameters: Mapping[str, str]) -> str:
-    """What an incoming call is answered with: a WebSocket to ``url``, whose first message has the parameters."""
+    """Returns the NCCO for an incoming call: a WebSocket to ``url``, whose first message has the parameters."""
     endpoint = {
         "type": "websocket",
         "uri": url,
@@ -54,7 +54,7 @@ def write_ncco(url: str, parameters: Mapping[str, str]) -> str:
 
 
 def connect_ncco(target_uri: str) -> list[dict[str, Any]]:
-    """What connects a call to a ``tel:`` or ``sip:`` URI, as from a number of the application's.
+    """Returns the NCCO that connects a call to a ``tel:`` or ``sip:`` URI, as from a number of the application's.
 
     Vonage writes numbers without their plus.
     """

@@ -12,7 +12,7 @@ __all__ = ["VonageSettings"]
 
 
 class VonageSettings(Section, frozen=True, kw_only=True):
-    """Vonage Voice API."""
+    """The settings of Vonage's Voice API."""
 
     section: ClassVar[str] = "vonage"
     title: ClassVar[str] = "telephony: Vonage"
@@ -30,7 +30,7 @@ class VonageSettings(Section, frozen=True, kw_only=True):
     ] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """A key that nothing can be signed with, or without the application that it is of."""
+        """Finds a key that nothing can be signed with, and a key without the application that it belongs to."""
         if self.vonage_private_key is None:
             return
         if self.vonage_application_id is None:
@@ -40,7 +40,7 @@ class VonageSettings(Section, frozen=True, kw_only=True):
 
 
 def _is_rsa_key(pem: str) -> bool:
-    # Imported where a key is set: whoever asks for the help of the settings does not wait for it.
+    # It is imported only if a key is set: the help of the settings does not wait for it.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
