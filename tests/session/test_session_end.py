@@ -204,6 +204,7 @@ async def test_describe() -> None:
     assert described == {
         "id": "rtc_1",
         "key_id": "api",
+        "trace_id": None,
         "object": "realtime.call",
         "session_id": call.session.info.session_id,
         "state": "connected",

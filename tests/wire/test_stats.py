@@ -30,9 +30,9 @@ _FIELDS = {
     EndpointStats: {"peers", "late_ticks", "datagrams_dropped"},
     CallStats: {"id", "object", "session_id", "state", "transport", "model", "started_at", "metadata", "warnings"}
     | {"status", "seconds", "listeners", "legs", "peer", "session", "upstream", "setup_ms", "dropped_events"}
-    | {"key_id", "ended_at", "result", "reason"},
+    | {"key_id", "trace_id", "ended_at", "result", "reason"},
     UpstreamStats: {"name", "lines", "lost", "answers"},
-    TargetStats: {"name", "dials", "failures", "lost", "renewals", "given_up"},
+    TargetStats: {"name", "down", "dials", "failures", "lost", "renewals", "given_up"},
 }
 
 
