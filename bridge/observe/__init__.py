@@ -1,1 +1,4 @@
-"""What operators see of a running daemon: metrics, its last hour, readiness, webhooks. Nothing below knows of it."""
+"""What operators see of a running daemon: metrics, its last hour, readiness, webhooks.
+
+No other room knows of this one.
+"""

@@ -1,4 +1,4 @@
-"""One call as the metrics follow it: how long answers take, when its connection is lost, and what grew in its stats."""
+"""Follows one call for the metrics: how long answers take, when the connection is lost, and what grew in its stats."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,11 @@ __all__ = ["CallMeter"]
 
 
 class CallMeter:
-    """A ``Consumer`` of events alone.
+    """A ``Consumer`` of one call's events, without its sound.
 
-    An answer is heard when its first sound is played. Who plays for itself (``is_played_here`` is False) does not say
-    when that is: then it is when the first word of the answer was sent, or, if it has none, all of its sound.
+    An answer is heard when its first sound is played. A client that plays for itself (``is_played_here`` is False) does
+    not say when that is. Then the answer counts as heard when its first word was sent, or, if it has none, when all of
+    its sound was sent.
     """
 
     def __init__(
@@ -30,9 +31,13 @@ class CallMeter:
         on_lost: Callable[[], object],
         on_resumed: Callable[[], object],
     ) -> None:
-        """``on_first_sound`` gets the age of the call in seconds, ``on_answered`` who answered after how many."""
+        """Follows the call that ``read`` reads.
+
+        ``on_first_sound`` gets the age of the call in seconds, and ``on_answered`` the name of the upstream that
+        answered, and after how many seconds.
+        """
         self.read = read
-        """The call's figures as they are now."""
+        """Returns the call's figures as they are now."""
         self._clock = clock
         self._began = clock()
         self._is_played_here = is_played_here
@@ -44,13 +49,16 @@ class CallMeter:
         self._seen: dict[str, int] = {}
 
     def grown(self, name: str, value: int) -> int:
-        """By how much the figure ``name`` has grown since it was last asked; one that shrank has begun anew."""
+        """Returns how much the figure ``name`` has grown since the last call of this method.
+
+        A figure that shrank has begun at zero again.
+        """
         before = self._seen.get(name, 0)
         self._seen[name] = value
         return value - before if value >= before else value
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Looks at the few events that matter here."""
+        """Looks at the few events that matter to the metrics."""
         match event:
             case server.InputAudioBufferSpeechStopped():
                 self._spoke_until = self._clock()
@@ -66,13 +74,13 @@ class CallMeter:
                 self._on_resumed()
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
-        """None is asked for."""
+        """Does nothing, because this consumer asks for no sound."""
 
     def ended(self, error: Exception | None) -> None:
-        """What closes calls tells who follows all of them, too."""
+        """Does nothing, because followers of all calls are told when a call closes."""
 
     def listed(self) -> ListenerStats | None:
-        """It is no listener."""
+        """Returns None, because this is no listener."""
         return None
 
     def _hear(self) -> None:

@@ -1,7 +1,7 @@
-"""``GET /metrics``: the metrics as text, in Prometheus's format or OpenMetrics', as the one who asks can read.
+"""``GET /metrics``: the metrics as text, in Prometheus's format or OpenMetrics', whichever the client can read.
 
-They are read in the event loop, some calls at a time, and written down in a thread. Whoever asks often gets the same
-text for a second: asking costs others nothing.
+The metrics are read in the event loop, some calls at a time, and written down in a thread. For a second everybody gets
+the same text, so frequent requests do not cost the calls anything.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ METRICS = Operation(
 
 
 class Exposition:
-    """Writes pages in ``thread``; each is good for ``fresh_s``."""
+    """Writes the pages of ``GET /metrics`` in ``thread``. Each page is good for ``fresh_s``."""
 
     def __init__(self, metrics: Metrics, thread: ThreadPoolExecutor, *, fresh_s: float = _FRESH_S) -> None:
         self._metrics = metrics
@@ -42,7 +42,10 @@ class Exposition:
         self._thread = thread
 
     async def text(self, accept: str) -> tuple[bytes, str]:
-        """The metrics and their media type, for a client that takes what ``accept`` says (RFC 9110 section 12.5.1)."""
+        """Returns the metrics and their media type, for a client whose header ``Accept`` is ``accept``.
+
+        See RFC 9110 section 12.5.1.
+        """
         encode, content_type = choose_encoder(accept)
         async with self._lock:
             if time.monotonic() - self._made_at > self._fresh_s:
@@ -56,7 +59,7 @@ class Exposition:
             return self._texts[content_type]
 
     def route(self, admit: Callable[[Request], Awaitable[object]]) -> Route:
-        """The route of it; ``admit`` raises if the request may not see metrics."""
+        """Makes the route of the metrics; ``admit`` raises if the request may not see them."""
 
         async def serve(request: Request) -> Response:
             await admit(request)

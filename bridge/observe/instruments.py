@@ -1,4 +1,4 @@
-"""What is counted and measured as it happens."""
+"""The metrics that are counted and measured as things happen."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from bridge import __version__
 __all__ = ["BY_TRANSPORT", "Instruments"]
 
 BY_TRANSPORT = ("transport", "carrier")
-"""Labels of what depends on how a caller came: ``labels.transport_labels`` gives their values."""
+"""The labels of metrics that depend on how a caller came: ``labels.transport_labels`` gives their values."""
 
 _SETUP_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10)
 _SOUND_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10)
@@ -28,7 +28,7 @@ _ROUND_TRIP_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 
 
 class Instruments:
-    """Counters and histograms by what they are for, all in one ``registry``."""
+    """Counters and histograms by their purpose, all in one ``registry``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -1,4 +1,7 @@
-"""Values of labels: few, and known beforehand. What a stranger, a service or a carrier says is never one."""
+"""The values of labels. They are few, and known beforehand.
+
+A text that comes from a stranger, a service or a carrier is never the value of a label.
+"""
 
 from bridge.wire.stats import WEBRTC, WEBSOCKET, CallResult, CallState, IncomingOutcome, ListenerRole, Transport
 
@@ -16,19 +19,19 @@ __all__ = [
 ]
 
 OTHER = "other"
-"""Stands for every value that is not known."""
+"""The value that stands for every unknown one."""
 
 INCOMING_OUTCOMES = tuple(map(str, IncomingOutcome))
 RESULTS = tuple(map(str, CallResult))
 ROLES = tuple(map(str, ListenerRole))
 STATES = (CallState.CONNECTING.value, CallState.CONNECTED.value, CallState.LOST.value)
-"""Of a call that is not over."""
+"""The states of a call that is not over."""
 
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 
 CLOSE_REASONS = frozenset(
     {
-        # As somebody wished, or because a limit was reached.
+        # Somebody wished it, or a limit was reached.
         "caller_hung_up",
         "call_ended",
         "caller_closed",
@@ -64,7 +67,7 @@ CLOSE_REASONS = frozenset(
         "carrier_unreachable",
         "no_call",
         "refer_failed",
-        # The answering side failed, in the bridge's words.
+        # The answering side failed, in the words of the bridge.
         "agent_lost",
         "bad_answer",
         "call_taken",
@@ -80,7 +83,7 @@ CLOSE_REASONS = frozenset(
         "upstream_reconnecting",
         "upstream_stalled",
         "upstream_timeout",
-        # In the words of Realtime services.
+        # The answering side failed, in the words of Realtime services.
         "insufficient_quota",
         "invalid_api_key",
         "model_not_found",
@@ -88,17 +91,20 @@ CLOSE_REASONS = frozenset(
         "server_error",
     }
 )
-"""With which calls end; an upstream may have its own words, and those are ``other``."""
+"""The reasons with which calls end. An upstream may have words of its own, which become ``other``."""
 
 RECORDING_REASONS = frozenset({"call_ended", "disk_too_slow", "failed", "requested", "server_stopped"})
-"""With which recordings end."""
+"""The reasons with which recordings end."""
 
 
 def bounded(value: str, known: frozenset[str]) -> str:
-    """``value`` if it is one of ``known``, else ``other``."""
+    """Returns ``value`` if it is one of ``known``, else ``other``."""
     return value if value in known else OTHER
 
 
 def transport_labels(transport: Transport) -> tuple[str, str]:
-    """The labels ``transport`` and ``carrier`` of a call: a telephone call's transport is its carrier's name."""
+    """Returns the labels ``transport`` and ``carrier`` of a call.
+
+    The transport of a telephone call is its carrier's name.
+    """
     return (transport, "") if transport in (WEBRTC, WEBSOCKET) else ("telephone", transport)

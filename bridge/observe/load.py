@@ -1,8 +1,8 @@
-"""``GET /v1/load``: how the last hour was, as samples, for a page that draws it. Whoever has Prometheus has more.
+"""``GET /v1/load``: samples of the last hour, for a page that draws them. Prometheus knows more, for those who have it.
 
-Theory of operation. Every five seconds the calls are read as the metrics read them, some at a time, and what has grown
-since then becomes one sample of a ring that holds an hour: nothing here is done for a packet. A page that comes back
-says which sample it has had last, and gets the ones behind it.
+Theory of operation. Every five seconds the calls are read as the metrics read them, some at a time. What has grown
+since then becomes one sample of a ring that holds an hour, so nothing is done here for a packet. A page that comes back
+says which sample it had last, and gets the later ones.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _NOT_A_NUMBER = "'after' is a number: the time of a sample."
 
 
 class LoadSample(Struct, frozen=True, kw_only=True):
-    """The process at one time; what is counted, is counted since the sample before."""
+    """The process at one time. Counts are those since the sample before."""
 
     at: Annotated[float, Meta(description="Unix time")]
     calls: int
@@ -76,7 +76,7 @@ class LoadReport(Struct, frozen=True, kw_only=True):
 
 
 class LoadQuery(Struct, frozen=True):
-    """Which samples are wanted."""
+    """The query of ``GET /v1/load``: which samples are wanted."""
 
     after: Annotated[float, Meta(description="the time of a sample: only later ones are sent")] | None = None
 
@@ -91,7 +91,10 @@ LOAD = Operation(
 
 
 class LoadHistory:
-    """See the module. ``async with`` owns the task that takes the samples; what blocks is done in ``thread``."""
+    """Keeps the samples of the last hour.
+
+    ``async with`` owns the task that takes them. What blocks is done in ``thread``.
+    """
 
     def __init__(
         self,
@@ -124,12 +127,15 @@ class LoadHistory:
         await self._tasks.__aexit__(None, None, None)
 
     def count_refusal(self, status: int, code: str) -> None:
-        """One more request was answered by ``status``; ``code`` says why. What has no code was no refusal of ours."""
+        """Counts a request that was answered with ``status``, if that refuses it; ``code`` says why.
+
+        An answer without a code of the bridge's was no refusal of the bridge's.
+        """
         if status in _REFUSING and code != OTHER:
             self._refused[code if code in self._refused or len(self._refused) < _MOST_REASONS else OTHER] += 1
 
     async def sample(self) -> None:
-        """Takes one now."""
+        """Takes a sample now."""
         daemon = self._daemon()
         levels = await self._metrics.read_calls()
         memory_bytes = await asyncio.get_running_loop().run_in_executor(self._thread, _memory_bytes)
@@ -144,7 +150,7 @@ class LoadHistory:
             waited_ms=round(1000 * self._metrics.waits.sum_s),
             **{f"refused {reason}": count for reason, count in refused.items()},
         )
-        grown, self._before = totals - self._before, totals  # a Counter's difference has what is above zero alone
+        grown, self._before = totals - self._before, totals  # a Counter's difference has only what is above zero
         busy_s, at = time.process_time(), self._clock()
         elapsed_s = max(at - self._at, 1e-3)
         percent = 100 * (busy_s - self._busy_s) / elapsed_s
@@ -173,7 +179,7 @@ class LoadHistory:
         )
 
     def report(self, after: float | None = None) -> LoadReport:
-        """What is known now; of the samples those that are later than ``after``."""
+        """Returns what is known now, with the samples that are later than ``after``."""
         daemon = self._daemon()
         return LoadReport(
             version=__version__,
@@ -186,7 +192,7 @@ class LoadHistory:
         )
 
     def route(self, admit: Callable[[Request], Awaitable[object]]) -> Route:
-        """The route of it; ``admit`` raises if the request may not see what concerns all calls."""
+        """Makes the route of the load; ``admit`` raises if the request may not see what concerns all calls."""
 
         async def serve(request: Request) -> Response:
             await admit(request)
@@ -204,7 +210,10 @@ class LoadHistory:
             await asyncio.sleep(self._every_s)
 
     def _all_refused(self, daemon: DaemonStats) -> Counter[str]:
-        """By the reason; a carrier's have its name in front, as ``NAME.invalid_signature``."""
+        """Returns the number of refusals by their reason.
+
+        A carrier's reasons have its name in front, such as ``NAME.invalid_signature``.
+        """
         refused = self._refused + Counter(daemon.telephony.refused)
         if daemon.connections_refused:
             refused[_CONNECTION_LIMIT] = daemon.connections_refused
@@ -219,7 +228,7 @@ def _after(request: Request) -> float | None:
         after = float(said)
     except ValueError:
         raise BadRequest(_NOT_A_NUMBER, param="after") from None
-    if after != after:  # it is the one value of a float that is not itself
+    if after != after:  # NaN is the one float that does not equal itself
         raise BadRequest(_NOT_A_NUMBER, param="after")
     return after
 

@@ -1,9 +1,10 @@
-"""Metrics: what is counted as it happens, and what is read from the figures of calls when somebody asks.
+"""The metrics: some are counted as things happen, others are read from the figures of calls when somebody asks.
 
 Theory of operation. Calls are followed by typed subscriptions: one of all calls, which tells of openings and closings,
 and one of each call, which tells of turns and losses. All else is read from ``CallStats`` and ``DaemonStats`` when the
-metrics are collected, and once more when a call closes: nothing here is done for a packet. A call counts for itself, so
-what it has counted since it was last read is added to totals that outlive it. Labels have few values: see ``labels``.
+metrics are collected, and once more when a call closes, so nothing is done here for a packet. Each call counts for
+itself. What it has counted since it was last read is added to totals that outlive it. Labels have few values: see
+``labels``.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ _ENGINE, _NOBODY = "local", "none"
 
 @dataclass(frozen=True, slots=True)
 class _Sum:
-    """A total over all calls of one figure of their stats."""
+    """The total of one figure over all calls."""
 
     name: str
     meaning: str
@@ -70,16 +71,16 @@ _OF_LEGS = (
 
 
 class Calls(Protocol):
-    """Where calls are found that were told of."""
+    """Finds a call that an event has named."""
 
     def __call__(self, call_id: str) -> Session:
-        """The running one of this id."""
+        """Returns the running call with this id."""
         ...
 
 
 @dataclass(slots=True)
 class Levels:
-    """What the running calls are like, all together."""
+    """The state of all running calls together."""
 
     calls: Tally[tuple[str, str, str]] = field(default_factory=Tally)
     listeners: Tally[str] = field(default_factory=Tally)
@@ -87,9 +88,9 @@ class Levels:
     queued_ms: int = 0
     longest_queue_ms: int = 0
     jitters_ms: list[float] = field(default_factory=list)
-    """Of each WebRTC caller who has sent something."""
+    """The jitter of each WebRTC caller who has sent something."""
     round_trips_ms: list[float] = field(default_factory=list)
-    """Of each of them to whom it is known."""
+    """The round trip of each WebRTC caller for whom it is known."""
 
 
 @dataclass(slots=True)
@@ -100,13 +101,16 @@ class Waits:
     sum_s: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more answer."""
+        """Adds the wait for one more answer."""
         self.count += 1
         self.sum_s += seconds
 
 
 class Metrics:
-    """See the module; subscribed to the events of all calls. ``registry`` holds what the last ``collect`` found."""
+    """The metrics of one daemon. They subscribe to the events of all calls.
+
+    ``registry`` holds what the last ``collect_all`` found.
+    """
 
     def __init__(
         self,
@@ -130,16 +134,19 @@ class Metrics:
         self.waits = Waits()
         self._dropped_events = 0
         self.sources: list[Callable[[], Iterable[Metric]]] = []
-        """What else there is to tell, asked at each collection."""
+        """Further sources of metrics, which are asked at each collection."""
         self.unit = _UNIT
-        """Calls and listeners that are read before others have their turn."""
+        """The number of calls and listeners that are read before others have their turn."""
         self._collect_s = 0.0
         self._families: list[Metric] = []
         self._begin_at_zero()
         self.registry.register(self)
 
     def _begin_at_zero(self) -> None:
-        """A series that begins with its first fault shows no rise: what can be foreseen is there from the start."""
+        """Makes all series that can be foreseen begin at zero.
+
+        A series that began with its first fault would show no rise.
+        """
         on = self._on
         for transport, carrier in self._transports:
             on.opened.labels(transport, carrier)
@@ -163,7 +170,7 @@ class Metrics:
     # What happens
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """What all who follow all calls are told."""
+        """Handles what all followers of all calls are told."""
         match event:
             case CallOpened(call=call):
                 self._open(call)
@@ -177,7 +184,7 @@ class Metrics:
                 self._on.recorded.labels(labels.bounded(reason, labels.RECORDING_REASONS)).inc()
 
     def count_request(self, route: str, method: str, status: int) -> None:
-        """One more request; ``route`` is the pattern of its path."""
+        """Counts one more request; ``route`` is the pattern of its path."""
         self._on.requests.labels(route, method, status).inc()
 
     def _open(self, call: CallStats) -> None:
@@ -200,7 +207,7 @@ class Metrics:
         self.waits.add(seconds)
 
     def _came_back(self, call_id: str) -> None:
-        """Its next leg begins at zero: what the one before has counted is added now."""
+        """Adds what the call's leg has counted, because its next leg begins at zero."""
         meter = self._meters[call_id]
         self._on.resumed.labels(*labels.transport_labels(self._add(meter).transport)).inc()
 
@@ -217,7 +224,7 @@ class Metrics:
     # What is read
 
     def _add(self, meter: CallMeter) -> CallStats:
-        """Adds what a call has counted since it was read last."""
+        """Adds what a call has counted since it was last read."""
         stats = meter.read()
         transport = labels.transport_labels(stats.transport)
         self._answers[stats.upstream.name or _NOBODY] += meter.grown("answers", stats.upstream.answers)
@@ -239,7 +246,7 @@ class Metrics:
             self._totals[one.name][values] += meter.grown(one.field, getattr(leg, one.field))
 
     async def read_calls(self) -> Levels:
-        """What the calls are like now, read some at a time; what they have counted is in the totals then."""
+        """Returns the state of the calls, read some at a time, and adds what they have counted to the totals."""
         began_s = time.thread_time()
         levels = Levels()
         read = 0
@@ -256,11 +263,11 @@ class Metrics:
         return levels
 
     def total(self, name: str) -> float:
-        """A figure of the calls' legs, over all calls since the start, in the unit in which legs count it."""
+        """Returns a figure of the calls' legs, over all calls since the start, in the unit in which legs count it."""
         return self._totals[name].total()
 
     async def collect_all(self) -> None:
-        """Reads all calls and the process: the ``registry`` then has what they say."""
+        """Reads all calls and the process, so that ``registry`` has their figures."""
         levels = await self.read_calls()
         began_s = time.thread_time()
         for jitter_ms in levels.jitters_ms:
@@ -282,11 +289,11 @@ class Metrics:
         )
 
     def collect(self) -> list[Metric]:
-        """For ``registry``: what ``collect_all`` has found."""
+        """Returns what ``collect_all`` has found, for ``registry``."""
         return self._families
 
     def describe(self) -> list[Metric]:
-        """For ``registry``: nothing is collected to know the names."""
+        """Returns nothing, so that ``registry`` collects nothing only to know the names."""
         return []
 
     def _of_calls(self, levels: Levels) -> Iterator[Metric]:
@@ -328,7 +335,7 @@ class Metrics:
 
 
 def _level(levels: Levels, stats: CallStats) -> None:
-    """Adds one call."""
+    """Adds the state of one call to ``levels``."""
     if stats.state is not CallState.CLOSED:
         levels.calls[*labels.transport_labels(stats.transport), str(stats.state)] += 1
     for listener in stats.listeners:
@@ -345,7 +352,7 @@ def _level(levels: Levels, stats: CallStats) -> None:
 
 
 def _of_daemon(stats: DaemonStats) -> Iterator[Metric]:
-    """Of the process, apart from its calls."""
+    """Yields the metrics of the process, without those of its calls."""
     yield GaugeMetricFamily("bridge_draining", "1 if no new calls are taken because of a stop.", stats.is_draining)
     yield GaugeMetricFamily("bridge_overloaded", "1 if new calls get 503 because of lag.", stats.is_overloaded)
     yield GaugeMetricFamily("bridge_loop_lag_seconds", "Lateness of the event loop.", stats.loop_lag_ms * _MS)

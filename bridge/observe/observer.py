@@ -1,4 +1,4 @@
-"""All that is observed of one daemon, put together: what subscribes, and what is served of it."""
+"""Puts together all that observes one daemon: what subscribes to calls, and what the HTTP server serves of it."""
 
 import asyncio
 import time
@@ -35,11 +35,11 @@ __all__ = ["OPERATIONS", "Observer"]
 _LIVE = "/healthz"
 
 OPERATIONS = [METRICS, READY, LOAD]
-"""What is served of it, for the description of the API."""
+"""The operations that observe a daemon, for the description of the API."""
 
 
 async def _admit_all(request: Request) -> None:
-    """Nothing is asked for."""
+    """Lets every request in."""
 
 
 class Observer:
@@ -56,9 +56,10 @@ class Observer:
         probes: Mapping[str, Probe],
         admit: Callable[[Request], Awaitable[object]],
     ) -> None:
-        """``probes`` try what calls need from outside.
+        """Subscribes to the calls of ``registry``.
 
-        ``admit`` raises if a request at the daemon's own port may not see what concerns all calls.
+        ``probes`` try what calls need from outside. ``admit`` raises if a request at the daemon's own port may not see
+        what concerns all calls.
         """
         self.metrics = Metrics(registry.find, daemon, carriers=carriers)
         registry.events.subscribe(self.metrics)
@@ -67,7 +68,7 @@ class Observer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
         self._exposition = Exposition(self.metrics, self._thread)
         self.load = LoadHistory(self.metrics, daemon, self._thread)
-        """Entered by itself, once ``daemon`` can be asked."""
+        """The samples of the last hour. They are entered by themselves, once ``daemon`` can be asked."""
         self._disk_thread = ThreadPoolExecutor(1, thread_name_prefix="disk")  # it may wait for the disk for ever
         probes = dict(probes)
         if record_dir is not None:
@@ -77,7 +78,7 @@ class Observer:
         self._registry = registry
         self._spans: OtlpSpans | None = None
         self.webhooks = _webhooks_of(settings, registry)
-        """None if nobody is told."""
+        """The webhooks; None if no receiver is set."""
         if self.webhooks is not None:
             registry.events.subscribe(self.webhooks)
             self.metrics.sources.append(self.webhooks.families)
@@ -101,18 +102,18 @@ class Observer:
         self._disk_thread.shutdown(wait=False)
 
     def follow_recordings(self, stats: Callable[[], RecordingsStats]) -> None:
-        """There are recordings: what becomes of them is among the metrics."""
+        """Adds what becomes of recordings to the metrics."""
         self.metrics.sources.append(lambda: families_of_recordings(stats()))
 
     @property
     def routes(self) -> list[Route]:
-        """For the daemon's own port."""
+        """The routes for the daemon's own port."""
         always = [self._readying.route(), self.load.route(self._admit)]
         return always if self._has_own_port else [*always, self._exposition.route(self._admit)]
 
     @property
     def middleware(self) -> list[Middleware]:
-        """Around the daemon's router."""
+        """The middleware around the daemon's router."""
         return [Middleware(CountRequests, count=self._count_request)]
 
     def _count_request(self, route: str, method: str, status: int, code: str) -> None:
@@ -120,13 +121,13 @@ class Observer:
         self.load.count_refusal(status, code)
 
     def new_app(self) -> Starlette:
-        """For a port of its own: whoever reaches it may see all of this."""
+        """Makes an application for a port of its own. Whoever reaches that port may see all of this."""
         live = Route(_LIVE, _say_ok, methods=["GET"])
         return Starlette(routes=[self._exposition.route(_admit_all), self._readying.route(), live])
 
 
 async def _new_spans(endpoint: str) -> "OtlpSpans":
-    """Imported where it is wanted: it is an extra, and no small one."""
+    """Imports OpenTelemetry only if it is wanted, because it is an extra, and a large one."""
     return await asyncio.to_thread(lambda: import_module("bridge.observe.otlp").OtlpSpans(endpoint))
 
 
@@ -157,5 +158,5 @@ def _webhooks_of(settings: ObserveSettings, registry: Registry) -> Webhooks | No
 
 
 async def _say_ok(request: Request) -> Response:
-    """The process lives."""
+    """Says that the process lives."""
     return PlainTextResponse("ok")

@@ -1,7 +1,7 @@
-"""Where spans go: OpenTelemetry's SDK, a bounded queue, and a thread that sends batches by OTLP over HTTP.
+"""Sends spans by OpenTelemetry's SDK: a bounded queue, and a thread that sends batches by OTLP over HTTP.
 
-The event loop makes spans and never waits for them. What a collector does not take, and what finds the queue full, is
-lost and counted. This is the one module that imports OpenTelemetry; it is imported where tracing is on.
+The event loop makes spans and never waits for them. A span that the collector does not take, or that finds the queue
+full, is lost and counted. Only this module imports OpenTelemetry, and it is imported only if tracing is on.
 """
 
 import asyncio
@@ -48,25 +48,25 @@ _MAX_VALUE_CHARS = 8192
 _NS = 1_000_000_000
 
 for _name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk.trace.export", "opentelemetry.sdk._shared_internal"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)  # what is lost is counted, and told by a line of ours
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # the bridge counts what is lost, and logs a line of its own
 
 
 class _Ids(RandomIdGenerator):
-    """Random ones, but for a span whose ids are known already."""
+    """Makes random ids, except for a span whose ids are known already."""
 
     given: TraceContext | None = None
 
     def generate_span_id(self) -> int:
-        """Of the next span."""
+        """Returns the id of the next span."""
         return int(self.given.span_id, 16) if self.given is not None else super().generate_span_id()
 
     def generate_trace_id(self) -> int:
-        """Of the next trace."""
+        """Returns the id of the next trace."""
         return int(self.given.trace_id, 16) if self.given is not None else super().generate_trace_id()
 
 
 class _Counted(SpanExporter):
-    """Counts what ``inner`` has sent and what it has not. The thread of the batches alone writes these counts."""
+    """Counts what ``inner`` has sent and what it has not. Only the thread of the batches writes these counts."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self.exported = self.lost = 0
@@ -74,7 +74,7 @@ class _Counted(SpanExporter):
         self._tally = Tally()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """See ``SpanExporter``."""
+        """Sends a batch of spans, and counts them; see ``SpanExporter``."""
         result = SpanExportResult.FAILURE
         try:
             result = self._inner.export(spans)
@@ -87,12 +87,15 @@ class _Counted(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """See ``SpanExporter``."""
+        """Ends the exporter; see ``SpanExporter``."""
         self._inner.shutdown()
 
 
 class _Bounded(SpanProcessor):
-    """A queue of so many spans before the batches; what finds it full is dropped, and counted, by the event loop."""
+    """A queue of at most ``limit`` spans before the batches.
+
+    The event loop drops and counts spans that find it full.
+    """
 
     def __init__(self, counted: _Counted, limit: int) -> None:
         self.dropped = 0
@@ -104,11 +107,11 @@ class _Bounded(SpanProcessor):
 
     @property
     def waiting(self) -> int:
-        """Spans that were taken, and are neither sent nor lost."""
+        """The number of spans that were taken, and are neither sent nor lost."""
         return self._taken - self._counted.exported - self._counted.lost
 
     def on_end(self, span: ReadableSpan) -> None:
-        """See ``SpanProcessor``."""
+        """Queues a span that has ended; see ``SpanProcessor``."""
         if span.context is None or not span.context.trace_flags.sampled:
             return
         if self.waiting >= self._limit:
@@ -119,7 +122,7 @@ class _Bounded(SpanProcessor):
         self._batches.on_end(span)
 
     def shutdown(self) -> None:
-        """See ``SpanProcessor``."""
+        """Sends what waits, and ends; see ``SpanProcessor``."""
         self._batches.shutdown()  # type: ignore[no-untyped-call]
 
 
@@ -129,7 +132,7 @@ def _tell_lost(tally: Tally, spans: int) -> None:
 
 
 class _Span:
-    """See ``TracedSpan``."""
+    """A ``TracedSpan`` of OpenTelemetry."""
 
     def __init__(self, spans: "OtlpSpans", span: Span) -> None:
         self._spans = spans
@@ -138,20 +141,20 @@ class _Span:
     def begin(
         self, name: str, *, at_s: float, attributes: Attributes | None = None, is_client: bool = False
     ) -> TracedSpan:
-        """See ``TracedSpan``."""
+        """Begins a span below this one; see ``TracedSpan``."""
         return self._spans.begin_under(set_span_in_context(self._span), name, at_s, attributes or {}, is_client)
 
     def set(self, attributes: Attributes) -> None:
-        """See ``TracedSpan``."""
+        """Sets attributes; see ``TracedSpan``."""
         self._span.set_attributes({name: value for name, value in attributes.items() if value is not None})
 
     def note(self, name: str, *, at_s: float, attributes: Attributes | None = None) -> None:
-        """See ``TracedSpan``."""
+        """Notes something that happened at one moment; see ``TracedSpan``."""
         said = {key: value for key, value in (attributes or {}).items() if value is not None}
         self._span.add_event(name, said, timestamp=int(at_s * _NS))
 
     def end(self, *, at_s: float, error: str | None = None) -> None:
-        """See ``TracedSpan``."""
+        """Ends the span; see ``TracedSpan``."""
         if error is not None:
             self._span.set_attribute("error.type", error)
             self._span.set_status(Status(StatusCode.ERROR))
@@ -159,14 +162,17 @@ class _Span:
 
 
 class OtlpSpans(SpanTaker):
-    """What else there is to say is said by OpenTelemetry's own variables. ``aclose`` ends its thread."""
+    """Takes spans and sends them to a collector. ``aclose`` ends its thread.
+
+    OpenTelemetry's own variables set everything that ``endpoint`` does not.
+    """
 
     def __init__(self, endpoint: str, *, queued: int = _QUEUED) -> None:
-        """Reads files and starts a thread: not for the event loop."""
+        """Reads files and starts a thread, so this is not for the event loop."""
         self._counted = _Counted(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + _PATH))
         self._queue = _Bounded(self._counted, queued)
         self._ids = _Ids()
-        resource = Resource.create({"service.version": __version__})  # the environment's own attributes go first
+        resource = Resource.create({"service.version": __version__})  # the environment's own attributes win
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": _SERVICE}))
         self._provider = TracerProvider(
@@ -179,12 +185,12 @@ class OtlpSpans(SpanTaker):
         self._tracer = self._provider.get_tracer("bridge", __version__)
 
     async def aclose(self) -> None:
-        """Sends what waits, for a short while."""
+        """Sends what waits, for a short while, and ends the thread."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
             self._provider.shutdown()
-            with contextlib.suppress(RuntimeError):  # the loop has not waited for it
+            with contextlib.suppress(RuntimeError):  # the loop did not wait, and is closed
                 loop.call_soon_threadsafe(done.set)
 
         Thread(target=shut_down, name="traces", daemon=True).start()
@@ -195,7 +201,7 @@ class OtlpSpans(SpanTaker):
             _log.warning("trace.lost", spans=self._queue.waiting, count=1)
 
     def new_context(self, asked: TraceContext | None) -> TraceContext:
-        """See ``SpanTaker``."""
+        """Returns a new call's place in a trace; see ``SpanTaker``."""
         trace_id = self._ids.generate_trace_id() if asked is None else int(asked.trace_id, 16)
         result = self._provider.sampler.should_sample(_context_of(asked), trace_id, "call", SpanKind.SERVER)
         return TraceContext(
@@ -207,7 +213,7 @@ class OtlpSpans(SpanTaker):
         )
 
     def begin(self, trace: TraceContext, name: str, *, at_s: float, attributes: Attributes) -> TracedSpan | None:
-        """See ``SpanTaker``."""
+        """Begins the span that ``trace`` names; see ``SpanTaker``."""
         if not trace.is_sampled:
             return None
         parent: TraceContext | None = None
@@ -228,7 +234,7 @@ class OtlpSpans(SpanTaker):
         is_client: bool = False,
         kind: SpanKind | None = None,
     ) -> TracedSpan:
-        """A span below the one that ``context`` holds."""
+        """Begins a span below the one that ``context`` holds."""
         span = self._tracer.start_span(
             name,
             context,
@@ -239,12 +245,12 @@ class OtlpSpans(SpanTaker):
         return _Span(self, span)  # type: ignore[arg-type]
 
     def families(self) -> Iterator[Metric]:
-        """For ``Metrics``."""
+        """Yields the counts of spans, for ``Metrics``."""
         return families_of(self._counted.exported, self._counted.lost + self._queue.dropped)
 
 
 def _context_of(trace: TraceContext | None) -> Context | None:
-    """What another process has begun, as OpenTelemetry has it."""
+    """Returns OpenTelemetry's form of a span that another process has begun."""
     if trace is None:
         return None
     state: Mapping[str, str] = TraceState.from_header([trace.state]) if trace.state else TraceState()

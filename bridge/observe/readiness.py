@@ -1,6 +1,6 @@
 """``GET /readyz``: whether a new call would be served, and if not, why. ``/healthz`` says only that the process lives.
 
-What the process knows of itself is asked each time. What has to be tried, an upstream or a disk, is tried at most once
+What the process knows of itself is asked each time. An upstream or a disk has to be tried, which is done at most once
 in a few seconds, however many ask, and within a bounded time.
 """
 
@@ -29,7 +29,7 @@ _FRESH_S = 5.0
 _LIMIT_S = 5.0
 
 Probe = Callable[[], Awaitable[str | None]]
-"""Tries something; what is wrong with it, None if nothing is."""
+"""Tries something, and returns what is wrong with it; None if nothing is."""
 
 
 class Check(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Check(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """Whether a new call would be served: if each of the checks is well."""
+    """Whether a new call would be served, which is so if each of the checks is well."""
 
     object: str = "bridge.readiness"
     is_ready: bool
@@ -58,7 +58,7 @@ READY = Operation(
 
 
 class Readying:
-    """The checks of one daemon. ``probes`` have names; their last result counts for ``fresh_s``."""
+    """The checks of one daemon. ``probes`` are by name, and their last result counts for ``fresh_s``."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Readying:
         self._was_ready = True
 
     async def report(self) -> Readiness:
-        """How it is now."""
+        """Returns whether a new call would be served now."""
         async with self._lock:
             if self._clock() - self._probed_at >= self._fresh_s:
                 async with asyncio.TaskGroup() as tasks:
@@ -96,7 +96,7 @@ class Readying:
         return report
 
     def route(self) -> Route:
-        """The route of it; no key is asked for, since load balancers have none."""
+        """Makes the route of readiness. It asks for no key, since load balancers have none."""
 
         async def serve(request: Request) -> Response:
             report = await self.report()
@@ -127,9 +127,9 @@ class Readying:
 
 
 def disk_probe(folder: str, free_bytes: int, thread: ThreadPoolExecutor) -> Probe:
-    """Asks, in ``thread``, whether the file system of ``folder`` has ``free_bytes`` left for us.
+    """Makes a probe that asks, in ``thread``, whether the file system of ``folder`` has ``free_bytes`` left.
 
-    A disk that does not answer keeps that thread, and is not asked once more until it does.
+    A disk that does not answer keeps that thread, and is not asked again until it does.
     """
     asked: asyncio.Future[str | None] | None = None
 

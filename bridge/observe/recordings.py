@@ -10,7 +10,7 @@ __all__ = ["families_of_recordings"]
 
 
 def families_of_recordings(stats: RecordingsStats) -> Iterator[Metric]:
-    """As Prometheus has them."""
+    """Yields the figures of recordings as Prometheus' metrics."""
     yield GaugeMetricFamily("bridge_recordings_kept", "Recordings in the directory.", stats.kept)
     yield GaugeMetricFamily("bridge_recordings_kept_bytes", "Bytes of recordings in the directory.", stats.kept_bytes)
     yield CounterMetricFamily(

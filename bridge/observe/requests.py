@@ -1,4 +1,4 @@
-"""Requests counted by route and status. It looks at what is answered; bodies and headers are nothing to it."""
+"""Counts requests by route and status. It looks only at what is answered, and not at bodies and headers."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,17 @@ from bridge.observe.labels import METHODS, OTHER, bounded
 __all__ = ["CountRequests", "UNMATCHED"]
 
 UNMATCHED = "unmatched"
-"""The route of what is not served here: a path is a stranger's word."""
+"""The route of requests that match none: their paths are a stranger's words, and no label."""
 
 _UPGRADED, _CLOSED_BEFORE, _FAILED = 101, 403, 500
 
 
 class CountRequests:
-    """ASGI middleware around the router: ``count`` gets route, method, status and error code once for each request.
+    """ASGI middleware around the router. For each request it calls ``count`` once.
 
-    The code is ``other`` unless an error of the bridge's own answers the request.
-
-    A WebSocket counts when it is answered: 101, or the status of its refusal (RFC 6455 section 4.2.2).
+    ``count`` gets the route, the method, the status and the error code. The code is ``other`` unless an error of the
+    bridge's own answers the request. A WebSocket counts when it is answered: with 101, or the status of its refusal
+    (RFC 6455 section 4.2.2).
     """
 
     def __init__(self, app: ASGIApp, count: Callable[[str, str, int, str], None]) -> None:
@@ -28,7 +28,7 @@ class CountRequests:
         self._count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
+        """Passes the request on, and counts it when it is answered."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return

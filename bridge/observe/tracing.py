@@ -7,9 +7,9 @@
                    ├─ wait           from its end to the answer's first sound, or first word
                    └─ chat MODEL     the answer, from its beginning to its end
 
-Made of typed subscriptions: one of all calls, one of each. Nothing is done for a packet. What was said, and what the
-model was told, is left out unless ``has_content``. Names of attributes are those of OpenTelemetry's conventions for
-generative AI, and ``bridge.`` for what these do not know.
+The trace is made of typed subscriptions: one of all calls, and one of each call. Nothing is done for a packet. Unless
+``has_content`` is set, spans leave out what was said, and what the model was told. Names of attributes are those of
+OpenTelemetry's conventions for generative AI, and begin with ``bridge.`` if these have no name.
 """
 
 import os
@@ -38,7 +38,7 @@ _MAX_WAITING = 10_000
 _ENGINE = "local"
 
 Attributes = Mapping[str, str | int | float | bool | tuple[str, ...] | None]
-"""Of a span; those that are None are left out."""
+"""The attributes of a span; those that are None are left out."""
 
 
 class TracedSpan(Protocol):
@@ -47,41 +47,41 @@ class TracedSpan(Protocol):
     def begin(
         self, name: str, *, at_s: float, attributes: Attributes | None = None, is_client: bool = False
     ) -> "TracedSpan":
-        """One below it; ``is_client`` if somebody else works meanwhile. Times are Unix times."""
+        """Begins a span below this one; ``is_client`` says that somebody else works meanwhile. Times are Unix times."""
         ...
 
     def set(self, attributes: Attributes) -> None:
-        """What is known of it by now."""
+        """Sets attributes that are known by now."""
         ...
 
     def note(self, name: str, *, at_s: float, attributes: Attributes | None = None) -> None:
-        """Something that happened at one moment in it."""
+        """Notes something that happened at one moment of the span."""
         ...
 
     def end(self, *, at_s: float, error: str | None = None) -> None:
-        """It is over; ``error`` is the code of what went wrong."""
+        """Ends the span; ``error`` is the code of what went wrong."""
         ...
 
 
 class SpanTaker(Protocol):
-    """Where spans go."""
+    """The place where spans go."""
 
     def new_context(self, asked: TraceContext | None) -> TraceContext:
-        """A new call's place in a trace, below the one of the request for it."""
+        """Returns a new call's place in a trace, below the span of the request for it."""
         ...
 
     def begin(self, trace: TraceContext, name: str, *, at_s: float, attributes: Attributes) -> TracedSpan | None:
-        """The span that ``trace`` names; None if nobody wants this trace."""
+        """Begins the span that ``trace`` names. Returns None if nobody wants this trace."""
         ...
 
 
 def wants_content(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether OpenTelemetry's variable says that what was said may be in spans."""
+    """Returns whether OpenTelemetry's variable says that spans may hold what was said."""
     return environ.get(_CONTENT, "").strip().lower() not in _NO_CONTENT
 
 
 def families_of(exported: int, dropped: int) -> Iterator[Metric]:
-    """The counts of spans as metrics."""
+    """Yields the counts of spans as metrics."""
     yield CounterMetricFamily("bridge_trace_spans_exported", "Spans of traces that were taken.", exported)
     yield CounterMetricFamily(
         "bridge_trace_spans_dropped", "Spans that were lost: not taken, or one too many in the queue.", dropped
@@ -89,7 +89,7 @@ def families_of(exported: int, dropped: int) -> Iterator[Metric]:
 
 
 class CallTracing:
-    """See the module; subscribed to the events of all calls."""
+    """Makes the traces of all calls. It subscribes to the events of all calls."""
 
     def __init__(
         self,
@@ -105,10 +105,10 @@ class CallTracing:
         self._clock = clock
         self._calls: dict[str, _TracedCall] = {}
         self._waiting: dict[str, float] = {}
-        """Since when calls wait that are not accepted yet."""
+        """The times since which calls wait that are not accepted yet."""
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """What all who follow all calls are told."""
+        """Handles what all followers of all calls are told."""
         match event:
             case CallIncoming(call_id=call_id) if len(self._waiting) < _MAX_WAITING:
                 self._waiting[call_id] = self._clock()
@@ -147,7 +147,7 @@ class CallTracing:
 
 
 class _Turn:
-    """What is under way of one turn."""
+    """The open spans of one turn."""
 
     def __init__(self, span: TracedSpan) -> None:
         self.span = span
@@ -156,15 +156,15 @@ class _Turn:
         self.chat: TracedSpan | None = None
         self.response_id = ""
         self.is_heard = False
-        """The first sound of its answer was heard."""
+        """Whether the first sound of its answer was heard."""
         self.has_sound = False
-        """There is sound in its answer, which may be heard later."""
+        """Whether there is sound in its answer, which may be heard later."""
         self.is_played = False
-        """All of that was heard, or thrown away."""
+        """Whether all of its sound was heard, or thrown away."""
 
 
 class _TracedCall:
-    """A ``Consumer`` of one call's events."""
+    """Makes the trace of one call, as a ``Consumer`` of its events."""
 
     def __init__(self, session: Session, span: TracedSpan, *, has_content: bool, clock: Callable[[], float]) -> None:
         self._session = session
@@ -172,15 +172,15 @@ class _TracedCall:
         self._has_content = has_content
         self._clock = clock
         self._is_played_here = session.info.transport != WEBSOCKET
-        """Else the client plays, and does not say when."""
+        """Whether the bridge knows when sound is played. Otherwise the client plays it, and does not say when."""
         self._turn: _Turn | None = None
         self._dials = 0
         self._turns = 0
 
-    # Of the whole call
+    # The whole call
 
     def dialled(self, event: UpstreamDialled) -> None:
-        """A try to reach an upstream is over."""
+        """Adds the span of a dial of an upstream, which is over."""
         now = self._clock()
         self._dials += 1
         attributes: Attributes = {"bridge.upstream.name": event.upstream, "bridge.upstream.dial": self._dials}
@@ -190,7 +190,7 @@ class _TracedCall:
         dial.end(at_s=now, error=event.code)
 
     def close(self, result: CallResult, reason: str) -> None:
-        """The call is over."""
+        """Ends the spans of the call."""
         now = self._clock()
         self._end_turn(now, error="call_ended")
         stats = self._session.stats()
@@ -211,7 +211,7 @@ class _TracedCall:
     # Consumer
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """The few that begin and end stages."""
+        """Handles the few events that begin and end stages."""
         match event:
             case server.InputAudioBufferSpeechStarted():
                 now = self._clock()
@@ -240,20 +240,20 @@ class _TracedCall:
                 self._tell_answer(said)
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
-        """None is asked for."""
+        """Does nothing, because this consumer asks for no sound."""
 
     def ended(self, error: Exception | None) -> None:
-        """What closes calls tells who follows all of them, too."""
+        """Does nothing, because followers of all calls are told when a call closes."""
 
     def listed(self) -> ListenerStats | None:
-        """It is no listener."""
+        """Returns None, because this is no listener."""
         return None
 
     # Stages
 
     def _begin_turn(self, now: float) -> _Turn:
         if self._turn is not None and self._turn.is_heard and not self._turn.is_played and self._is_played_here:
-            self._turn.span.set({"bridge.turn.is_cut": True})  # by whoever speaks now
+            self._turn.span.set({"bridge.turn.is_cut": True})  # whoever speaks now has cut it
         self._end_turn(now)
         self._turns += 1
         self._turn = _Turn(self._span.begin("turn", at_s=now, attributes={"bridge.turn.number": self._turns}))
@@ -272,7 +272,7 @@ class _TracedCall:
         turn = self._turn
         if turn is None or turn.chat is not None:
             turn = self._begin_turn(now)
-        self._end_speech(now)  # a turn that a client has ended says no more than that
+        self._end_speech(now)  # if a client has ended the turn, no event tells the end of speech
         turn.response_id = response.id
         session = self._session
         model = str(session.state.session.get("model") or session.info.model)
@@ -302,7 +302,10 @@ class _TracedCall:
             self._turn.chat.set({"gen_ai.output.messages": _messages("assistant", said)})
 
     def _hear(self, *, is_played: bool) -> None:
-        """The caller hears the answer; who plays for itself does not say when, so that the first word counts."""
+        """Notes that the caller hears the answer.
+
+        A client that plays for itself does not say when, so its first word counts.
+        """
         turn = self._turn
         if turn is None:
             return
@@ -355,7 +358,7 @@ class _TracedCall:
 
 
 def _finish_reason(response: Response) -> str:
-    """In the words of the conventions, where they have one."""
+    """Returns why a response ended, in the words of the conventions if they have one."""
     return {"completed": "stop", "failed": "error", "incomplete": "length"}.get(response.status, response.status)
 
 

@@ -1,4 +1,4 @@
-"""What is still to be told, in order: one lane for each receiver and subject, and which of them is due next."""
+"""Keeps what is still to be told in order: one lane for each receiver and subject, and which of them is due next."""
 
 import asyncio
 import heapq
@@ -14,26 +14,29 @@ __all__ = ["Lane", "WebhookLanes"]
 
 @dataclass(slots=True, order=True)
 class Lane:
-    """What one receiver is to be told of one subject, in order."""
+    """The events that one receiver is to be told of one subject, in order."""
 
     due: float
     number: int
-    """Of two that are due at the same time, the older one comes first."""
+    """Orders lanes that are due at the same time: the older one comes first."""
     deliveries: deque[Delivery] = field(compare=False)
 
 
 class WebhookLanes:
-    """All lanes by receiver and subject; one that a worker has taken is nobody else's until it is given back."""
+    """All lanes, by receiver and subject.
+
+    A lane that a worker has taken is only its own until the worker gives it back.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._due: list[Lane] = []  # a heap of those that no worker has
+        self._due: list[Lane] = []  # a heap of the lanes that no worker has
         self._numbers = itertools.count()
         self._news = asyncio.Event()
 
     def add(self, delivery: Delivery) -> None:
-        """One more, behind those of the same receiver and subject."""
+        """Adds a delivery after those of the same receiver and subject."""
         place = delivery.url, delivery.subject
         lane = self._lanes.get(place)
         if lane is not None:
@@ -43,7 +46,7 @@ class WebhookLanes:
         self._wait(lane)
 
     async def take(self) -> Lane:
-        """The lane that is due first, once it is due."""
+        """Waits until a lane is due, and returns the one that is due first."""
         while True:
             left_s = self._due[0].due - self._clock() if self._due else None
             if left_s is not None and left_s <= 0:
@@ -56,12 +59,12 @@ class WebhookLanes:
                 pass
 
     def try_again(self, lane: Lane, *, in_s: float) -> None:
-        """The first of the lane was not taken, and is due again in so many seconds."""
+        """Makes the lane due again in ``in_s``, because its first delivery was not taken."""
         lane.due = self._clock() + in_s
         self._wait(lane)
 
     def settle(self, lane: Lane) -> None:
-        """The first of the lane is done with: the next one has its turn."""
+        """Removes the first delivery of the lane, so that the next one has its turn."""
         settled = lane.deliveries.popleft()
         if lane.deliveries:
             self.try_again(lane, in_s=0.0)
@@ -69,7 +72,7 @@ class WebhookLanes:
             del self._lanes[settled.url, settled.subject]
 
     def look(self) -> None:
-        """Whoever waits reads the clock again."""
+        """Has whoever waits read the clock again."""
         self._news.set()
 
     def _wait(self, lane: Lane) -> None:

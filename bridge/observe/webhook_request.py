@@ -1,8 +1,8 @@
-"""One webhook as an HTTP request: signed as Standard Webhooks has it, and sent to where it may go.
+"""Sends one webhook as an HTTP request, signed as Standard Webhooks has it, to an address that it may go to.
 
 https://www.standardwebhooks.com: ``webhook-id``, ``webhook-timestamp`` and ``webhook-signature``, which is the
-HMAC-SHA256 of ``id.timestamp.body``. A receiver's name is looked up here, and what is connected to is the address that
-was judged: a name that leads elsewhere a moment later (DNS rebinding) leads nowhere.
+HMAC-SHA256 of ``id.timestamp.body``. A receiver's name is looked up here, and the request goes to the very address that
+was judged. So a name that leads elsewhere a moment later (DNS rebinding) has no effect.
 """
 
 import asyncio
@@ -37,11 +37,14 @@ _SPECIAL = tuple(
         ),
     )
 )
-"""Not for the public, although not every version of Python says so."""
+"""Networks that are not for the public, although not every version of Python says so."""
 
 
 def key_of(secret: str) -> bytes:
-    """The key that a secret stands for: base64 behind ``whsec_``, else its own bytes. Raises ``ValueError``."""
+    """Returns the key that a secret stands for; raises ``ValueError``.
+
+    After ``whsec_`` the secret is base64. Without it, the key is the secret's own bytes.
+    """
     if not secret.startswith(_PREFIX):
         return secret.encode()
     try:
@@ -51,7 +54,10 @@ def key_of(secret: str) -> bytes:
 
 
 def signature(keys: Sequence[bytes], event_id: str, timestamp: int, body: bytes) -> str:
-    """The header ``webhook-signature``: one signature for each key, so that keys can be replaced one after another."""
+    """Returns the header ``webhook-signature``.
+
+    It has one signature for each key, so that keys can be replaced one after another.
+    """
     signed = f"{event_id}.{timestamp}.".encode() + body
     made = (base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys)
     return " ".join(f"v1,{each}" for each in made)
@@ -67,7 +73,10 @@ async def deliver(
     allow_private: bool,
     traceparent: str = "",
 ) -> str | None:
-    """Sends one event once; what went wrong in a few words, None if the receiver has taken it (any status 2xx)."""
+    """Sends one event once; returns what went wrong in a few words.
+
+    Returns None if the receiver has taken it (with any status 2xx).
+    """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             address, host = await _judged(url, allow_private=allow_private)
@@ -94,7 +103,7 @@ async def deliver(
 
 
 async def _judged(url: str, *, allow_private: bool) -> tuple[str, str]:
-    """The URL with an address in place of its host, and what the header ``Host`` says; raises ``OSError``."""
+    """Returns the URL with an address in place of its host, and the header ``Host``; raises ``OSError``."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     addresses = await addresses_of(host, port)
@@ -106,7 +115,10 @@ async def _judged(url: str, *, allow_private: bool) -> tuple[str, str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether anybody may have this address; where one holds another that a router or the kernel unpacks, both."""
+    """Returns whether anybody may have this address.
+
+    If it holds another address that a router or the kernel unpacks, both are judged.
+    """
     parsed = ip_address(address)
     if any(parsed.version == network.version and parsed in network for network in _SPECIAL):
         return False
@@ -117,7 +129,7 @@ def is_public(address: str) -> bool:
 
 
 def _unpacked(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address in one of ::ffff:0:0/96 (mapped), of 64:ff9b::/96 (NAT64) or of 2002::/16 (6to4)."""
+    """Returns the IPv4 address in one of ::ffff:0:0/96 (mapped), 64:ff9b::/96 (NAT64) or 2002::/16 (6to4)."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour

@@ -1,7 +1,7 @@
-"""The queue of webhooks on the disk: what is to be delivered survives a restart.
+"""Keeps the queue of webhooks on the disk, so that it survives a restart.
 
-All is done in one thread, which waits for the disk. An SQLite file, written through at each change. What could not be
-delivered stays in it for a while as a dead letter.
+All is done in one thread, which waits for the disk. The queue is an SQLite file, written through at each change. An
+event that could not be delivered stays in it for a while as a dead letter.
 """
 
 import fcntl
@@ -31,28 +31,28 @@ _BUSY_S = 5.0
 
 @dataclass(slots=True)
 class Delivery:
-    """One event for one receiver; those of the same ``subject`` are delivered in their order."""
+    """One event for one receiver. Those of the same ``subject`` are delivered in their order."""
 
     number: int
-    """In the order in which they came; given by the store."""
+    """Its place in the order in which they came. The store gives it."""
     url: str
     subject: str
     event_id: str
     type: str
     body: bytes
     created_at: float
-    """Unix time."""
+    """When the event happened, as Unix time."""
     attempts: int = 0
-    """That have failed."""
+    """The number of attempts that have failed."""
     traceparent: str = ""
-    """Of the trace that it is a part of, as the header says it."""
+    """The trace that the event is a part of, as the header ``traceparent`` has it."""
 
 
 class WebhookStore:
-    """The file at ``path``, of which each process has its own part: what it has added, and what it has adopted.
+    """The file at ``path``. Each process has its own part of it: what it has added, and what it has adopted.
 
-    Two processes have it while one takes over from the other. A process holds a lock on a file that is named by its
-    part's number, so that others see when it has ended. Raises ``ConfigError`` if the file cannot be had.
+    Two processes use the file while one takes over from the other. A process holds a lock on a file that is named by
+    its part's number, so that others see when it has ended. Raises ``ConfigError`` if the file cannot be used.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,7 +60,7 @@ class WebhookStore:
         self._owner = secrets.randbits(53) | 1
         self._lock = -1
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # numbers of callers are in it
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds numbers of callers
             self._file = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._file.execute("PRAGMA synchronous = FULL")
             self._file.execute("BEGIN EXCLUSIVE")
@@ -78,9 +78,10 @@ class WebhookStore:
             raise ConfigError(f"webhook_queue: cannot use {path}: {reason}", param="webhook_queue") from None
 
     def adopt(self, urls: Sequence[str], now: float) -> tuple[list[Delivery], int]:
-        """What processes that have ended have left, oldest first, and how much of it was given up.
+        """Takes over what ended processes have left.
 
-        What waits for receivers that are not among ``urls`` is not tried any more.
+        Returns it, oldest first, and how many deliveries were given up: those for receivers that are not among
+        ``urls``.
         """
         self._file.execute("BEGIN IMMEDIATE")
         try:
@@ -116,7 +117,7 @@ class WebhookStore:
         return f"{self._path}.{owner}.lock"
 
     def _is_alive(self, owner: int) -> bool:
-        """The process with this part runs still; of one that does not, the lock's file goes."""
+        """Returns whether the process with this part still runs. If it does not, its lock file is removed."""
         try:
             descriptor = os.open(self._lock_of(owner), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -131,7 +132,7 @@ class WebhookStore:
         return False
 
     def add(self, deliveries: list[Delivery]) -> None:
-        """New ones, all or none; each gets its number."""
+        """Adds new deliveries, all or none. Each gets its number."""
         self._file.execute("BEGIN IMMEDIATE")
         try:
             for one in deliveries:
@@ -156,20 +157,20 @@ class WebhookStore:
         self._file.execute("COMMIT")
 
     def delivered(self, number: int) -> None:
-        """It is done with."""
+        """Removes a delivery that the receiver has taken."""
         self._file.execute("DELETE FROM deliveries WHERE number = ?", (number,))
 
     def failed(self, number: int) -> None:
-        """One attempt more was in vain."""
+        """Counts one more failed attempt."""
         self._file.execute("UPDATE deliveries SET attempts = attempts + 1 WHERE number = ?", (number,))
 
     def died(self, number: int, now: float) -> None:
-        """It is not tried any more."""
+        """Makes a delivery a dead letter, which is not tried any more."""
         self._file.execute("UPDATE deliveries SET died_at = ? WHERE number = ?", (now, number))
         self._bury()
 
     def _bury(self) -> None:
-        """The oldest dead letters make room."""
+        """Removes the oldest dead letters if there are too many."""
         self._file.execute(
             "DELETE FROM deliveries WHERE number IN (SELECT number FROM deliveries WHERE died_at IS NOT NULL "
             "ORDER BY died_at DESC, number DESC LIMIT -1 OFFSET ?)",
@@ -177,7 +178,7 @@ class WebhookStore:
         )
 
     def close(self) -> None:
-        """Nothing follows; what waits still is for the next process."""
+        """Closes the file. What still waits is for the next process."""
         self._file.close()
         os.unlink(self._lock_of(self._owner))
         os.close(self._lock)

@@ -1,4 +1,4 @@
-"""What webhooks tell of what happens: the name of each event, whom it is about, and what is said of it."""
+"""Decides what webhooks tell: the name of each event, whom it is about, and what is said of it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,24 +25,27 @@ __all__ = ["Telling", "WebhookTeller"]
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """One event as receivers get it; those of the same ``subject`` come to them in their order."""
+    """One event as receivers get it. Those of the same ``subject`` come to them in their order."""
 
     type: str
     subject: str
     data: Mapping[str, Any]
     traceparent: str = ""
-    """Of the call, as the header says it."""
+    """The trace of the call, as the header ``traceparent`` has it."""
 
 
 class WebhookTeller:
-    """Remembers the calls that run: what is told of their end is more than the event of it says."""
+    """Makes what webhooks tell of events.
+
+    It remembers the calls that run, because a webhook says more of a call's end than the event does.
+    """
 
     def __init__(self, find: Callable[[str], Session]) -> None:
         self._find = find
         self._calls: dict[str, Session] = {}
 
     def tell(self, event: ServerEvent) -> Telling | None:
-        """What is to be told of an event that all who follow all calls get; None if it is nothing."""
+        """Returns what is to be told of an event that all followers of all calls get; None if nothing is."""
         match event:
             case CallOpened(call=call):
                 session = self._calls[call.id] = self._find(call.id)
@@ -58,7 +61,7 @@ class WebhookTeller:
                 stats["metadata"] = _without(stats["metadata"], session.context.secrets)
                 ending = {"call_id": call_id, "result": str(event.result), "reason": event.reason}
                 return Telling("call.closed", call_id, {**ending, "stats": stats}, _traceparent(session.context))
-            case RecordingEnded(awaits_upload=True):  # it is told when it can be had
+            case RecordingEnded(awaits_upload=True):  # it is told once the recording can be fetched
                 return None
             case RecordingEnded(call_id=call_id, error=error):
                 told = msgspec.to_builtins(event)
@@ -78,7 +81,7 @@ class WebhookTeller:
 
 
 def _known(call: CallStats, secrets: Iterable[str]) -> dict[str, Any]:
-    """What is known of a call when it begins."""
+    """Returns what is known of a call when it begins."""
     return {
         "call_id": call.id,
         "session_id": call.session_id,
@@ -90,7 +93,7 @@ def _known(call: CallStats, secrets: Iterable[str]) -> dict[str, Any]:
 
 
 def _without(metadata: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """Less what opens a door."""
+    """Returns the metadata without secrets, which would open something."""
     hidden = frozenset(secrets)
     return {name: value for name, value in metadata.items() if value not in hidden}
 

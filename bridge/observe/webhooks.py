@@ -1,9 +1,10 @@
-"""Webhooks: what happens to calls, told to servers of the operator's by HTTP.
+"""Webhooks tell servers of the operator's what happens to calls, by HTTP.
 
-Theory of operation. An event is written to the disk, and then sent by one of a few workers. Events of one call, of one
-recording's call and of one upstream go to a receiver in their order, one at a time; those of others do not wait for
-them. What a receiver does not take is tried again, less and less often, for up to ``retry_s``. Then it is given up,
-and the next event of the same call has its turn. The queue is bounded: what comes when it is full is counted and lost.
+Theory of operation. An event is written to the disk, and then one of a few workers sends it. Events of one call, of one
+recording's call and of one upstream go to a receiver in their order, one at a time. Those of others do not wait for
+them. If a receiver does not take an event, it is tried again, less and less often, for up to ``retry_s``. Then it is
+given up, and the next event of the same call has its turn. The queue is bounded: an event that comes when it is full is
+counted and lost.
 """
 
 import asyncio
@@ -38,23 +39,26 @@ _CLOSE_S = 5.0
 _LOOK_S = 30.0
 
 Send = Callable[[Delivery], Awaitable[str | None]]
-"""Sends one event once; says what went wrong, None if it was taken."""
+"""Sends one event once; returns what went wrong, or None if the receiver has taken it."""
 
 
 @dataclass(slots=True)
 class WebhookStats:
-    """Counts since the start, but for ``waiting``."""
+    """Counts since the start; only ``waiting`` is the number now."""
 
     delivered: int = 0
     failures: int = 0
-    """Attempts that a receiver did not take."""
+    """The number of attempts that a receiver did not take."""
     dead: int = 0
-    """Events that were given up, or found the queue full."""
+    """The number of events that were given up, or found the queue full."""
     waiting: int = 0
 
 
 class Webhooks:
-    """See the module; subscribed to the events of all calls. ``async with`` owns its workers and its thread."""
+    """The webhooks of one daemon. They subscribe to the events of all calls.
+
+    ``async with`` owns their workers and their thread.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,7 @@ class Webhooks:
     ) -> None:
         self.stats = WebhookStats()
         self.look_s = _LOOK_S
-        """After so long it is looked again whether another process has left something."""
+        """How often it looks whether another process has left something, in seconds."""
         self._path = path
         self._urls = urls
         self._send = send
@@ -99,7 +103,7 @@ class Webhooks:
         return self
 
     async def _adopt(self) -> None:
-        """What processes before this one have left."""
+        """Takes over what ended processes have left."""
         adopted, given_up = await self._in_thread(self._store.adopt, list(self._urls), self._wall_clock())
         if given_up:
             self._lose(_NOT_ASKED, "any", given_up)
@@ -108,7 +112,10 @@ class Webhooks:
             self._lanes.add(delivery)
 
     async def _look_for_more(self) -> None:
-        """A process that this one has taken over from leaves what it could not deliver when its last call ends."""
+        """Looks again and again for what another process has left.
+
+        A process that this one has taken over from leaves what it could not deliver when its last call ends.
+        """
         while True:
             await asyncio.sleep(self.look_s)
             try:
@@ -117,13 +124,13 @@ class Webhooks:
                 _log.error("webhook.unread", error=str(error))
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """What is not delivered by now waits in the file for the next start."""
+        """Ends the workers. What is not delivered by now waits in the file for the next start."""
         for worker in self._workers:
             worker.cancel()
         await self._tasks.__aexit__(None, None, None)
         try:
             async with asyncio.timeout(_CLOSE_S):
-                await self._in_thread(self._store.close)  # behind all that is still to be written
+                await self._in_thread(self._store.close)  # after all that is still to be written
         except TimeoutError:
             _log.error("webhook.unwritten", error="The disk does not answer.")
         self._thread.shutdown(wait=False)
@@ -131,13 +138,13 @@ class Webhooks:
     # What is told
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """What all who follow all calls are told."""
+        """Handles what all followers of all calls are told."""
         telling = self._teller.tell(event)
         if telling is not None:
             self._tell(telling)
 
     def families(self) -> Iterator[Metric]:
-        """For ``Metrics``."""
+        """Yields the counts of webhooks, for ``Metrics``."""
         return families_of(self.stats)
 
     def _tell(self, telling: Telling) -> None:
@@ -160,7 +167,7 @@ class Webhooks:
         self._thread.submit(lambda: self._store.add(deliveries)).add_done_callback(written)
 
     def _written(self, future: "Future[None]", deliveries: list[Delivery]) -> None:
-        if (error := future.exception()) is not None:  # a full disk: it is told all the same, if all goes well
+        if (error := future.exception()) is not None:  # the disk may be full: the event is sent all the same
             _log.error("webhook.unwritten", error=str(error))
         for delivery in deliveries:
             self._lanes.add(delivery)
@@ -193,13 +200,16 @@ class Webhooks:
             return type(error).__name__
 
     def _done(self, lane: Lane, settle: Callable[..., None], *arguments: object) -> None:
-        """The first of the lane is settled: the next one has its turn."""
+        """Settles the first delivery of the lane, so that the next one has its turn."""
         self._write(settle, *arguments)
         self.stats.waiting -= 1
         self._lanes.settle(lane)
 
     def _write(self, work: Callable[..., None], *arguments: object) -> None:
-        """Behind what was written before; nobody waits for it. If it fails, something may be told once more."""
+        """Writes after what was written before, and nobody waits for it.
+
+        If it fails, something may be told once more.
+        """
 
         def done(future: "Future[None]") -> None:
             if (error := future.exception()) is not None:
@@ -224,7 +234,7 @@ class Webhooks:
 
 
 def families_of(stats: WebhookStats) -> Iterator[Metric]:
-    """The counts as metrics."""
+    """Yields the counts as metrics."""
     yield CounterMetricFamily("bridge_webhooks_delivered", "Webhooks that were taken.", stats.delivered)
     yield CounterMetricFamily("bridge_webhook_failures", "Attempts that nobody took.", stats.failures)
     yield CounterMetricFamily("bridge_webhooks_dead", "Webhooks that were given up, or lost.", stats.dead)
@@ -232,11 +242,11 @@ def families_of(stats: WebhookStats) -> Iterator[Metric]:
 
 
 def _wait_s(attempts: int) -> float:
-    """Before the next attempt: longer and longer, and not at the same time as all others."""
+    """Returns how long to wait before the next attempt: longer each time, and not the same for all."""
     wait_s = min(_FIRST_WAIT_S * 2.0 ** min(attempts - 1, 20), _LONGEST_WAIT_S)
     return wait_s * random.uniform(1 - _SPREAD, 1 + _SPREAD)
 
 
 def _shown(url: str) -> str:
-    """Without a query, which may hold anything."""
+    """Returns the address without its query, which may hold anything."""
     return url.partition("?")[0]
