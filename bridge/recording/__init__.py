@@ -1,1 +1,1 @@
-"""The recorder: writes what a call said and heard into files."""
+"""The recorder, which writes what a call said and heard into files, and what becomes of these files."""

@@ -1,10 +1,10 @@
-"""Encryption of recordings: the age format, version 1 (https://age-encryption.org/v1), for X25519 recipients.
+"""Encrypts recordings in the age format, version 1 (https://age-encryption.org/v1), for X25519 recipients.
 
-What is written is encrypted at once, piece by piece, so that nothing of it ever reaches the disk as it was. Who records
-needs public keys alone: nobody who takes the machine can read what is on it. ``age`` and ``rage`` decrypt it.
+Data is encrypted at once, piece by piece, so that none of it ever reaches the disk in plain form. The recorder needs
+only public keys: nobody who takes the machine can read what is on it. ``age`` and ``rage`` decrypt it.
 
-A file has a key of its own, which its header holds once for each recipient. What follows are pieces of 64 KiB, each
-with its number and whether it is the last: one that is missing is noticed.
+A file has a key of its own, which its header holds once for each recipient. Pieces of 64 KiB follow. Each is sealed
+with its number and whether it is the last one, so that a missing piece is noticed.
 """
 
 import base64
@@ -24,14 +24,17 @@ Recipient = bytes
 """A public key of X25519."""
 
 _PIECE_BYTES = 64 * 1024
-_LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # of Bech32, BIP 173
+_LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # the letters of Bech32, BIP 173
 _CHECKSUM_LETTERS = 6
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _KEY_BYTES = 32
 
 
 def read_recipient(text: str) -> Recipient:
-    """The public key that ``age-keygen`` writes, ``age1…``; raises ``ValueError`` that says what is wrong."""
+    """Returns the public key of ``age1…``, the text that ``age-keygen`` writes.
+
+    Raises ``ValueError`` with what is wrong.
+    """
     prefix, separator, letters = text.strip().lower().rpartition("1")
     if prefix != "age" or not separator or set(letters) - set(_LETTERS):
         raise ValueError("a recipient is what age-keygen writes as public key, age1…")
@@ -48,7 +51,7 @@ def read_recipient(text: str) -> Recipient:
 
 
 class AgeWriter:
-    """Writes into ``file`` what is written here, encrypted for ``recipients``."""
+    """Encrypts for ``recipients`` what is written to it, and writes that into ``file``."""
 
     def __init__(self, file: IO[bytes], recipients: Sequence[Recipient]) -> None:
         self._file = file
@@ -59,15 +62,15 @@ class AgeWriter:
         self._cipher = ChaCha20Poly1305(_derived(key, nonce, b"payload"))
 
     def write(self, data: bytes) -> None:
-        """More; what does not fill a piece waits in memory."""
+        """Takes more data. What does not fill a piece waits in memory."""
         rest = self._rest
         rest += data
-        while len(rest) > _PIECE_BYTES:  # one that is just full may be the last one
+        while len(rest) > _PIECE_BYTES:  # a piece that is just full may be the last one
             self._seal(bytes(rest[:_PIECE_BYTES]), is_last=False)
             del rest[:_PIECE_BYTES]
 
     def end(self) -> None:
-        """The last piece."""
+        """Writes the last piece."""
         self._seal(bytes(self._rest), is_last=True)
 
     def _seal(self, piece: bytes, *, is_last: bool) -> None:
@@ -77,14 +80,14 @@ class AgeWriter:
 
 
 def _header(key: bytes, recipients: Sequence[Recipient]) -> bytes:
-    """Who can read the file, closed by a code that only the key makes."""
+    """Returns the header: the key for each recipient, and a code that only this key makes."""
     head = b"age-encryption.org/v1\n" + b"".join(_stanza(key, recipient) for recipient in recipients) + b"---"
     code = hmac.digest(_derived(key, b"", b"header"), head, "sha256")
     return head + b" " + _base64(code) + b"\n"
 
 
 def _stanza(key: bytes, recipient: Recipient) -> bytes:
-    """The key, for one recipient's eyes."""
+    """Returns the file's key, encrypted for one recipient."""
     ours = X25519PrivateKey.generate()
     share = ours.public_key().public_bytes_raw()
     shared = ours.exchange(X25519PublicKey.from_public_bytes(recipient))
@@ -102,7 +105,7 @@ def _base64(data: bytes) -> bytes:
 
 
 def _checksum(values: Sequence[int]) -> int:
-    """BIP 173: 1 if nothing was misspelled."""
+    """Returns the checksum of BIP 173: 1 if nothing was misspelled."""
     checksum = 1
     for value in values:
         top = checksum >> 25

@@ -1,4 +1,4 @@
-"""Recordings from their beginning to their end: made, encrypted, uploaded, kept for a while, deleted."""
+"""Recordings from their beginning to their end: they are made, encrypted, uploaded, kept for a while, and deleted."""
 
 import contextlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ __all__ = ["Archive", "recipients_of"]
 
 
 class Archive:
-    """The recorder, and what becomes of what it makes; ``async with`` owns both."""
+    """The recorder, and what becomes of its recordings; ``async with`` owns both."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Archive:
         *,
         new_put: Callable[[str], Put] = new_store,
     ) -> None:
-        """``announce`` tells those who follow all calls. Raises ``ConfigError``."""
+        """Takes the settings; raises ``ConfigError``. ``announce`` tells an event to those who follow all calls."""
         url = settings.record_upload
         self._uploader = None if url is None else Uploader(folder, url, new_put(url), announce)
         self._retention = Retention(folder, _keep(settings))
@@ -46,7 +46,7 @@ class Archive:
             await stack.enter_async_context(self._retention)
             await stack.enter_async_context(self.recorder)
             if self._uploader is not None:
-                self._uploader.wake()  # what was left behind is complete now
+                self._uploader.wake()  # what a killed process left is complete now
             self._stack = stack.pop_all()
         return self
 
@@ -54,11 +54,11 @@ class Archive:
         await self._stack.aclose()
 
     def apply(self, settings: RecordingSettings) -> None:
-        """From now on so much is kept."""
+        """Keeps recordings as ``settings`` say, from now on."""
         self._retention.keep = _keep(settings)
 
     def stats(self) -> RecordingsStats:
-        """How much there is, and what has become of the rest."""
+        """Returns how many recordings there are, and what has become of the others."""
         uploader, kept = self._uploader, self._retention.kept
         return RecordingsStats(
             kept=kept.recordings,
@@ -71,7 +71,7 @@ class Archive:
 
 
 def recipients_of(settings: RecordingSettings) -> list[Recipient]:
-    """Who can read recordings; raises ``ConfigError`` for a key that is none."""
+    """Returns the keys of those who can read recordings; raises ``ConfigError`` if one is not a key."""
     try:
         return [read_recipient(text) for text in settings.record_recipient]
     except ValueError as error:

@@ -1,9 +1,9 @@
-"""The files of one recording, written by the recorder's thread: complete, or not under their name.
+"""The files of one recording. The recorder's thread writes them, and they get their names when they are complete.
 
-Names are made of our own ids, below a directory that was opened once. A file is new (``O_EXCL``), is no link
-(``O_NOFOLLOW``) and is its owner's alone (0600); it is called ``.part`` until its last byte is on the disk. Whoever
-writes it holds a lock on it, so that what a killed process has left can be told from what another one is writing.
-If somebody is to read them who has a key, they are encrypted before they reach the disk (see ``age``).
+Names are made of the bridge's own ids, below a directory that was opened once. A file is new (``O_EXCL``), is no link
+(``O_NOFOLLOW``) and is its owner's alone (0600). It is called ``.part`` until its last byte is on the disk. Whoever
+writes it holds a lock on it, so that what a killed process has left can be told from what another process is writing.
+If only those who have a key may read the files, they are encrypted before they reach the disk (see ``age``).
 """
 
 import contextlib
@@ -25,12 +25,12 @@ __all__ = ["NOTE_SUFFIX", "Format", "RecordingFiles", "leave_note", "wav_head"]
 
 Format = Literal["ogg", "wav"]
 NOTE_SUFFIX = ".upload"
-"""Of the file that says of a complete recording that it is to be uploaded."""
+"""The end of the name of a file which says that a complete recording is to be uploaded."""
 _BITRATE = 48_000
 _FRAME_BYTES = 2 * 2 * SESSION_HZ * FRAME_MS // 1000
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPUS_HZ = 48_000
-_MAX_WAV_BYTES = 0xFFFFFFFF - 36  # a longer one is read to its end all the same
+_MAX_WAV_BYTES = 0xFFFFFFFF - 36  # players read a longer file to its end all the same
 
 
 class _Output(Protocol):
@@ -46,10 +46,10 @@ class _Sound(Protocol):
 
 
 class RecordingFiles:
-    """Made, written and ended in one thread; every method may raise ``OSError``."""
+    """The files of one recording. One thread makes, writes and ends them; every method may raise ``OSError``."""
 
     def __init__(self, folder: int, name: str, sound_format: Format, recipients: Sequence[Recipient] = ()) -> None:
-        """With ``recipients`` all is encrypted for them, and names end in ``.age``."""
+        """Makes the files. If there are ``recipients``, all is encrypted for them, and names end in ``.age``."""
         self._folder = folder
         self._recipients = recipients
         self._files: dict[str, IO[bytes]] = {}
@@ -69,7 +69,7 @@ class RecordingFiles:
             raise
 
     def write(self, left: bytes, right: bytes, lines: bytes) -> None:
-        """More of both; when this returns, nothing of it is lost with the process."""
+        """Writes more sound and lines. When this returns, nothing of it is lost with the process."""
         if left:
             sides = [np.frombuffer(side, "<i2") for side in (left, right)]
             self._sound.write(np.stack(sides, axis=1).tobytes())
@@ -79,7 +79,10 @@ class RecordingFiles:
             file.flush()
 
     def end(self, note: bytes | None = None) -> None:
-        """Puts the last byte on the disk, and then the files under their names; ``note`` is left beside them first."""
+        """Writes all to the disk, and then gives the files their names.
+
+        If there is a ``note``, it is left beside the files first.
+        """
         self._sound.end()
         for cipher in self._ciphers:
             cipher.end()
@@ -101,7 +104,7 @@ class RecordingFiles:
 
     def _open(self, name: str) -> _Output:
         descriptor = os.open(f"{name}.part", _FLAGS, 0o600, dir_fd=self._folder)
-        with contextlib.suppress(OSError):  # there are file systems without locks
+        with contextlib.suppress(OSError):  # some file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file = self._files[name] = os.fdopen(descriptor, "wb")
         if not self._recipients:
@@ -111,7 +114,10 @@ class RecordingFiles:
 
 
 def leave_note(folder: int, stem: str, note: bytes) -> None:
-    """Writes ``STEM.upload``, whole or not at all: what is to be said of a recording when it has been uploaded."""
+    """Writes ``STEM.upload``, whole or not at all.
+
+    The note holds what is to be said of a recording when it has been uploaded.
+    """
     part = f".{stem}.upload"
     descriptor = os.open(
         part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
@@ -124,14 +130,14 @@ def leave_note(folder: int, stem: str, note: bytes) -> None:
 
 
 def wav_head(size: int) -> bytes:
-    """What a file of ``size`` bytes of samples begins with, 44 bytes."""
+    """Returns the first 44 bytes of a WAV file with ``size`` bytes of samples."""
     size = min(size, _MAX_WAV_BYTES)
     chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 2, SESSION_HZ, 4 * SESSION_HZ, 4, 16)
     return struct.pack("<4sI4s", b"RIFF", size + 36, b"WAVE") + chunk + struct.pack("<4sI", b"data", size)
 
 
 class _Ogg:
-    """Opus at 48 kbit/s."""
+    """Writes Opus at 48 kbit/s."""
 
     def __init__(self, file: _Output, encoder: OpusEncoder) -> None:
         self._file = file
@@ -160,9 +166,9 @@ class _Ogg:
 
 
 class _Wav:
-    """PCM16; how long it is stands at the front, and is known at the end, when ``seekable`` is written there.
+    """Writes PCM16. The length stands at the front, and is known at the end, so it is written into ``seekable`` then.
 
-    Without it, as in a stream, the file is said to be as long as a file can be.
+    Without ``seekable``, as in a stream, the head says that the file is as long as a file can be.
     """
 
     def __init__(self, file: _Output, seekable: IO[bytes] | None) -> None:

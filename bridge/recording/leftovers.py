@@ -1,4 +1,4 @@
-"""Recordings that a killed process has left unfinished: completed as far as they go when the next one starts."""
+"""Completes recordings that a killed process has left unfinished, as far as they go, when the next process starts."""
 
 import fcntl
 import os
@@ -19,16 +19,16 @@ _BLOCK_BYTES = 65_536
 
 @dataclass(slots=True)
 class Leftovers:
-    """What was found in the folder."""
+    """The unfinished recordings that were found in the folder, and what became of them."""
 
     finished: list[str] = field(default_factory=list)
-    """Files that are complete now, by their final names."""
+    """The files that are complete now, by their final names."""
     left: dict[str, str] = field(default_factory=dict)
-    """Files that could not be finished and are still called ``.part``, with the reason."""
+    """The files that could not be finished and are still called ``.part``, with the reason."""
 
 
 def finish_leftovers(folder: int) -> Leftovers:
-    """Completes what nobody is writing any more; never raises for a single file."""
+    """Completes files that nobody is writing any more; never raises for a single file."""
     found = Leftovers()
     for part in sorted(os.listdir(folder)):
         match = _PART.fullmatch(part)
@@ -45,7 +45,7 @@ def finish_leftovers(folder: int) -> Leftovers:
 
 
 def _finish(folder: int, part: str, name: str, kind: str) -> bool:
-    """False if the file is being written by another process."""
+    """Completes one file. Returns False if another process is writing it."""
     descriptor = os.open(part, _FLAGS, dir_fd=folder)
     try:
         try:
@@ -59,7 +59,7 @@ def _finish(folder: int, part: str, name: str, kind: str) -> bool:
             _end_wav(descriptor, size)
         elif kind == "jsonl":
             os.ftruncate(descriptor, _end_of_lines(descriptor, size))
-        elif not size:  # of what is encrypted, whole pieces can be read; the key is gone with the process
+        elif not size:  # whole encrypted pieces can be read; the key is gone
             raise ValueError("there is nothing in it")
         os.fsync(descriptor)
         os.link(part, name, src_dir_fd=folder, dst_dir_fd=folder)  # unlike a rename it replaces nothing
@@ -70,7 +70,7 @@ def _finish(folder: int, part: str, name: str, kind: str) -> bool:
 
 
 def _end_ogg(descriptor: int, size: int) -> None:
-    """The last whole page is the stream's end; what is behind it was cut off in the middle."""
+    """Makes the last whole page the stream's end, and cuts off what follows it."""
     start = max(0, size - 2 * MAX_PAGE_BYTES)
     found = ending(os.pread(descriptor, size - start, start))
     if found is None:
@@ -90,7 +90,7 @@ def _end_wav(descriptor: int, size: int) -> None:
 
 
 def _end_of_lines(descriptor: int, size: int) -> int:
-    """Behind the last line that is complete."""
+    """Returns the end of the last line that is complete."""
     while size:
         start = max(0, size - _BLOCK_BYTES)
         newline = os.pread(descriptor, size - start, start).rfind(b"\n")

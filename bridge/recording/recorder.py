@@ -1,8 +1,8 @@
-"""Recordings: one consumer of a call each, whose sound and events go to files.
+"""Records calls: each recording is a consumer of one call, and writes its sound and events into files.
 
 Everything that touches a file runs in one thread for all recordings, behind a bounded queue. If the disk is slow, the
-recording loses sound, which is told in its own events and silent in its sound. If the disk is full, the recording ends,
-and an event says so; the call never notices.
+recording loses sound: its own events tell how much, and its sound is silent there. If the disk is full, the recording
+ends, and an event says so. The call never notices.
 """
 
 import asyncio
@@ -36,43 +36,43 @@ __all__ = ["EveryCall", "Recorder", "Recording"]
 _log = get_logger("recorder")
 
 _TICK_S = 0.25
-_CLOSE_DEADLINE_S = 10.0  # for what has still to be written when the daemon stops
-_HIGH_WATER_BYTES = 4 * 1024 * 1024  # of one recording, on their way to the disk
+_CLOSE_DEADLINE_S = 10.0  # for writing the rest when the daemon stops
+_HIGH_WATER_BYTES = 4 * 1024 * 1024  # bytes of one recording on their way to the disk
 _LOW_WATER_BYTES = 1024 * 1024
-_LONGEST_WAIT_S = 60.0  # of the caller's sound, before it is handed on between two ticks
+_LONGEST_WAIT_S = 60.0  # more of the caller's sound is handed on at once
 _MAX_LINES_BYTES = 256 * 1024
-_MAX_WAITING_LINES_BYTES = 1024 * 1024  # while the disk takes nothing: then the recording ends
-_MAX_TOLD = 50  # files, in one line of the log
+_MAX_WAITING_LINES_BYTES = 1024 * 1024  # if the disk takes nothing, the recording ends then
+_MAX_TOLD = 50  # files in one line of the log
 
 
 class _Draft:
-    """What one recording has taken and has not written yet, within bounds."""
+    """What one recording has taken and not written yet, within bounds."""
 
     def __init__(self, began: float) -> None:
         self.began = began
         self.timeline = StereoTimeline(SESSION_HZ)
         self.lines = bytearray()
         self.waiting_bytes = 0
-        """On their way to the disk."""
+        """The number of bytes on their way to the disk."""
         self.is_full = False
         self.last_event_id = ""
         self.dropped_events = self.dropped_ms = 0
-        """Sound that was left out because the disk was slow."""
+        """How many pieces of sound were left out because the disk was slow, and how many ms."""
         self._unreported_events = self._unreported_ms = 0
 
     def note(self, text: bytes, now: float) -> None:
-        """One line more, with its time."""
+        """Adds a line with an event and its time."""
         self.lines += b'{"at_ms":%d,"event":%b}\n' % (round(1000 * (now - self.began)), text)
 
     def drop(self, audio_ms: int) -> None:
-        """A piece of sound that is left out."""
+        """Counts a piece of sound that is left out."""
         self.dropped_events += 1
         self.dropped_ms += audio_ms
         self._unreported_events += 1
         self._unreported_ms += audio_ms
 
     def report(self, now: float) -> None:
-        """Says on record how much sound was left out until now."""
+        """Adds a line that says how much sound was left out until now."""
         if self._unreported_events:
             report = ListenerDropped(
                 event_id=f"{self.last_event_id}{DROPPED}",
@@ -83,14 +83,14 @@ class _Draft:
             self.note(encode(report), now)
 
     def take_lines(self) -> bytes:
-        """All of them, once."""
+        """Returns all lines, and forgets them."""
         lines = bytes(self.lines)
         self.lines.clear()
         return lines
 
 
 class Recording:
-    """One call's; a ``Consumer`` of it."""
+    """The recording of one call, as a ``Consumer`` of it."""
 
     def __init__(self, session: Session, recorder: "Recorder") -> None:
         self.id = new_id("rec")
@@ -102,7 +102,7 @@ class Recording:
         self.session = session
         self.subscription: Subscription | None = None
         self.files: RecordingFiles | None = None
-        """Of the recorder's thread."""
+        """The files, which only the recorder's thread uses."""
         self._recorder = recorder
         self._draft = _Draft(recorder.now())
         self._listener_id = new_id("lst")
@@ -110,7 +110,7 @@ class Recording:
     # Consumer
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Takes an event; nothing is written here."""
+        """Takes an event. Nothing is written here."""
         if self.reason:
             return
         draft, now = self._draft, self._recorder.now()
@@ -137,14 +137,14 @@ class Recording:
             self.hand_on()
 
     def ended(self, error: Exception | None) -> None:
-        """The call is over, or something went wrong here."""
+        """Ends the recording, because the call is over or something went wrong here."""
         if error is None:
             self.end("call_ended")
         else:
             self._recorder.fail(self, error)
 
     def listed(self) -> ListenerStats:
-        """It stands among the call's listeners, as one of binary frames."""
+        """Returns its entry among the call's listeners: a listener that takes binary frames."""
         return ListenerStats(
             id=self._listener_id,
             role=ListenerRole.RECORDER,
@@ -164,19 +164,19 @@ class Recording:
 
     @property
     def buffered_bytes(self) -> int:
-        """What is on its way to the disk."""
+        """The number of bytes on their way to the disk."""
         return self._draft.waiting_bytes + len(self._draft.lines)
 
     # Its life
 
     def hand_on(self) -> None:
-        """What is final goes to the recorder's thread, unless too much is on its way there."""
+        """Hands what is final to the recorder's thread, unless too much is on its way there."""
         draft = self._draft
         if not draft.is_full:
             self._write(*draft.timeline.take(self._recorder.now() - draft.began))
 
     def end(self, reason: str) -> None:
-        """No more is recorded; the files are completed. The first reason counts."""
+        """Records no more, and has the files completed. Only the first reason counts."""
         if self.reason:
             return
         draft, now = self._draft, self._recorder.now()
@@ -192,7 +192,7 @@ class Recording:
             self.subscription.cancel()
 
     def stats(self) -> RecordingStats:
-        """How it is going."""
+        """Returns the state of the recording."""
         state = RecordingState.RECORDING
         if self.reason:
             state = RecordingState.FAILED if self.reason == "failed" else RecordingState.FINISHING
@@ -220,7 +220,7 @@ class Recording:
 
 
 class Recorder:
-    """All recordings of a daemon. ``async with`` owns its thread and completes what is unfinished at the end."""
+    """All recordings of a daemon. ``async with`` owns its thread, and completes what is unfinished at the end."""
 
     def __init__(
         self,
@@ -231,9 +231,10 @@ class Recorder:
         recipients: Sequence[Recipient] = (),
         upload_soon: Callable[[], None] | None = None,
     ) -> None:
-        """``announce`` tells those who follow all calls. What begins from now on is encrypted for ``recipients``.
+        """Takes the folder. What begins from now on is encrypted for ``recipients``.
 
-        ``upload_soon`` hears that there is a recording to be uploaded; without it they stay where they are.
+        ``announce`` tells an event to those who follow all calls. ``upload_soon`` is called if there is a recording to
+        be uploaded; without it, recordings stay where they are.
         """
         self.recipients = recipients
         self._upload_soon = upload_soon
@@ -274,7 +275,7 @@ class Recorder:
         self._thread.shutdown(wait=False)
 
     async def _finish_leftovers(self) -> None:
-        """What an earlier process was writing when it was killed."""
+        """Completes what an earlier process was writing when it was killed."""
         try:
             found = await self._loop.run_in_executor(self._thread, finish_leftovers, self._folder)
         except OSError as error:
@@ -289,15 +290,15 @@ class Recorder:
             _log.error("recorder.left_unfinished", count=len(found.left), files=left)
 
     def now(self) -> float:
-        """The loop's clock."""
+        """Returns the time of the event loop, in seconds."""
         return self._loop.time()
 
     def find(self, call_id: str) -> Recording | None:
-        """The running one of a call."""
+        """Returns the running recording of a call; None if there is none."""
         return self._recordings.get(call_id)
 
     def start(self, session: Session) -> Recording:
-        """Begins to record, or goes on: a call has one recording at a time."""
+        """Begins to record a call, or returns its running recording: a call has one recording at a time."""
         running = self.find(session.info.id)
         if running is not None:
             return running
@@ -310,7 +311,7 @@ class Recorder:
         return recording
 
     def stop(self, call_id: str) -> Recording:
-        """Ends the call's recording; raises ``BadRequest`` where there is none."""
+        """Ends the call's recording; raises ``BadRequest`` if there is none."""
         recording = self.find(call_id)
         if recording is None:
             raise BadRequest("This call is not being recorded.", code="not_recording")
@@ -318,7 +319,10 @@ class Recorder:
         return recording
 
     def submit(self, recording: Recording, work: Callable[[RecordingFiles], None], then: Callable[[], None]) -> None:
-        """``work`` with the recording's files in the thread, ``then`` in the loop; nothing for one that has failed."""
+        """Runs ``work`` with the recording's files in the thread, and ``then`` in the event loop.
+
+        It does nothing for a recording that has failed.
+        """
 
         def write() -> None:
             if recording.files is not None:
@@ -327,7 +331,7 @@ class Recorder:
         self._run(recording, write, then)
 
     def ended(self, recording: Recording) -> None:
-        """No more comes: its files are completed and told of, or given up."""
+        """Completes the files of a recording that has ended, and tells of it. A failed one is only forgotten."""
         self._recordings.pop(recording.call_id, None)
         if recording.reason == "failed":
             return
@@ -394,7 +398,7 @@ class Recorder:
             self._upload_soon()
 
     def _tell(self, recording: Recording, event: RecordingStarted | RecordingEnded) -> None:
-        """Those of the call who know the bridge, and those who watch all calls."""
+        """Tells an event to those who follow all calls, and to those of the call who know the bridge's events."""
         recording.session.audience.hub.publish_own(event)
         self._announce(event)
 
@@ -405,20 +409,20 @@ class Recorder:
 
 
 class EveryCall:
-    """Records each call from its beginning; subscribed to the events of all calls."""
+    """Records each call from its beginning. It subscribes to the events of all calls."""
 
     def __init__(self, recorder: Recorder, find: Callable[[str], Session]) -> None:
         self._recorder = recorder
         self._find = find
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """Begins where a call does."""
+        """Begins to record a call when it opens."""
         if isinstance(event, CallOpened):
             self._recorder.start(self._find(event.call.id))
 
 
 def _note_of(recording: Recording, names: list[str]) -> bytes:
-    """What is to be said when it has been uploaded."""
+    """Returns the note that says what to tell of a recording when it has been uploaded."""
     note = UploadNote(
         call_id=recording.call_id,
         recording_id=recording.id,
@@ -430,7 +434,7 @@ def _note_of(recording: Recording, names: list[str]) -> bytes:
 
 
 def _note_recovered(folder: int, names: Sequence[str]) -> None:
-    """In the thread: what a killed process has left is uploaded, too."""
+    """Has what a killed process has left uploaded, too. This runs in the thread."""
     for stem in {name.partition(".")[0] for name in names}:
         if f"{stem}{NOTE_SUFFIX}" not in os.listdir(folder):
             call_id, _, recording_id = stem.rpartition("-")
@@ -443,7 +447,7 @@ def _note_recovered(folder: int, names: Sequence[str]) -> None:
 
 def _open_folder(path: str) -> int:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    probe = f".{secrets.token_hex(8)}"  # what permissions say is not all that matters: on /proc they allow it
+    probe = f".{secrets.token_hex(8)}"  # permissions alone do not tell: those of /proc allow it
     try:
         os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=descriptor))
         os.unlink(probe, dir_fd=descriptor)
@@ -454,7 +458,7 @@ def _open_folder(path: str) -> int:
 
 
 def _contained(recording: Recording, work: Callable[[], None]) -> None:
-    """In the thread: once something went wrong, nothing more is written."""
+    """Runs ``work`` in the thread. Once something went wrong, nothing more is written."""
     try:
         work()
     except BaseException:

@@ -1,4 +1,4 @@
-"""What is kept of recordings: no longer, and no more, than the settings say; the oldest go first.
+"""Deletes recordings, the oldest first, so that they are no older and no more than the settings say.
 
 A recording goes with all of its files. One that is being written, or still waits to be uploaded, stays.
 """
@@ -20,12 +20,12 @@ _log = get_logger("recorder")
 
 _EVERY_S = 30.0
 _FILE = re.compile(r"((?:rtc|sess)_[A-Za-z0-9]+-rec_[A-Za-z0-9]+)\.(?:[a-z0-9.]+)")
-_MAX_TOLD = 50  # names, in one line of the log
+_MAX_TOLD = 50  # names in one line of the log
 
 
 @dataclass(frozen=True, slots=True)
 class KeepFiles:
-    """How long recordings are kept, and how much of them; None for ever, and for any amount."""
+    """How long recordings are kept, and how many bytes of them. None stands for ever, and for any size."""
 
     age_s: float | None = None
     size_bytes: int | None = None
@@ -33,15 +33,15 @@ class KeepFiles:
 
 @dataclass(slots=True)
 class Swept:
-    """What a look into the folder has found, and done."""
+    """What a look into the folder has found and done."""
 
     recordings: int = 0
     size_bytes: int = 0
     deleted: list[str] = field(default_factory=list)
-    """Names of recordings."""
+    """The names of the recordings that were deleted."""
     failures: dict[str, str] = field(default_factory=dict)
     is_over: bool = False
-    """What must stay is more than what may."""
+    """Whether the recordings that must stay are more than the limit."""
 
 
 @dataclass(slots=True)
@@ -54,15 +54,18 @@ class _Recording:
 
 
 class Retention:
-    """Looks into a folder again and again; ``async with`` owns its thread, which waits for the disk."""
+    """Looks into a folder again and again, and deletes what is too old or too much.
+
+    ``async with`` owns its thread, which waits for the disk.
+    """
 
     def __init__(self, folder: str, keep: KeepFiles, *, every_s: float = _EVERY_S) -> None:
         self.keep = keep
-        """May be changed at any time."""
+        """How much is kept. It may be changed at any time."""
         self.kept = Swept()
         """What the last look has found."""
         self.deleted = 0
-        """Recordings, since the start."""
+        """The number of recordings that were deleted since the start."""
         self._folder = folder
         self._every_s = every_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="retention")
@@ -104,7 +107,10 @@ class Retention:
 
 
 def sweep(folder: str, keep: KeepFiles, now: float, *, unlink: Callable[[str], None] = os.unlink) -> Swept:
-    """Deletes what is too old, and of the rest the oldest that is too much; ``now`` in Unix time."""
+    """Deletes recordings that are too old, and the oldest of the others if there are too many bytes of them.
+
+    ``now`` is Unix time.
+    """
     found = sorted(_recordings(folder), key=lambda recording: recording.changed_at)
     kept = Swept(recordings=len(found), size_bytes=sum(recording.size_bytes for recording in found))
     for recording in found:
@@ -134,7 +140,7 @@ def _recordings(folder: str) -> list[_Recording]:
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # completed, or deleted, in this moment
+            except FileNotFoundError:  # it was completed or deleted at this moment
                 continue
             recording = found.setdefault(match[1], _Recording(match[1]))
             recording.files.append(entry.name)

@@ -1,9 +1,10 @@
-"""Recordings that are put into an object store: S3, Google Cloud Storage, Azure Blob Storage, or what speaks like them.
+"""Puts recordings into an object store: S3, Google Cloud Storage, Azure Blob Storage, or what speaks like them.
 
 Theory of operation. The folder is the queue. A complete recording that is to be uploaded has a note beside it,
-``NAME.upload``; when all of its files are in the store and everybody was told, they are deleted here, the note last. So
-nothing is lost with the process, and the next one goes on; what was uploaded and not yet told is uploaded and told once
-more. Whoever uploads a recording holds a lock on its note. What fails is tried again, less and less often, for ever.
+``NAME.upload``. When all of its files are in the store and everybody was told, they are deleted here, the note last. So
+nothing is lost with the process, and the next process goes on. What was uploaded and not yet told is uploaded and told
+once more. Whoever uploads a recording holds a lock on its note. An upload that fails is tried again, less and less
+often, for ever.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ __all__ = ["Put", "UploadNote", "Uploader", "new_store"]
 _log = get_logger("recorder")
 
 _AT_ONCE = 4
-_LOOK_S = 60.0  # for notes of processes that have ended
+_LOOK_S = 60.0  # between two looks for notes of ended processes
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _SPREAD = 1.0, 300.0, 0.2
 _UPLOAD_S = 3600.0
 _MAX_NOTE_BYTES = 64 * 1024
@@ -40,31 +41,34 @@ Put = Callable[[str, Path], Awaitable[None]]
 
 
 class UploadNote(Struct, frozen=True, kw_only=True):
-    """What is said of a recording when it has been uploaded."""
+    """What is told of a recording when it has been uploaded."""
 
     call_id: str
     recording_id: str
     reason: str
     seconds: float | None
-    """None if the process that recorded it was killed."""
+    """How long the recording is; None if the process that recorded it was killed."""
     files: list[str]
 
 
 @dataclass(slots=True)
 class _Try:
-    """A recording that waits."""
+    """The tries to upload a recording that waits."""
 
     failures: int = 0
     due: float = 0.0
 
 
 class Uploader:
-    """See the module. ``announce`` tells those who follow all calls; ``async with`` owns the tasks and a thread."""
+    """Uploads the recordings of a folder.
+
+    ``announce`` tells those who follow all calls. ``async with`` owns the tasks and a thread.
+    """
 
     def __init__(self, folder: str, url: str, put: Put, announce: Callable[[RecordingUploaded], None]) -> None:
         self.uploaded = self.failures = 0
         self.waiting = 0
-        """Recordings that were here when it was looked last."""
+        """The number of recordings that waited at the last look."""
         self._folder = folder
         self._url = url.rstrip("/")
         self._put = put
@@ -82,14 +86,14 @@ class Uploader:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """What is not uploaded by now is left for the next start."""
+        """Ends the uploads. What is not uploaded by now is left for the next start."""
         if self._task is not None:
             self._task.cancel()
         await self._tasks.__aexit__(None, None, None)
         self._thread.shutdown(wait=False)
 
     def wake(self) -> None:
-        """There is one more."""
+        """Has the uploader look at once, because a recording was completed."""
         self._news.set()
 
     async def _run(self) -> None:
@@ -115,7 +119,7 @@ class Uploader:
                     await self._news.wait()
 
     async def _upload(self, name: str) -> None:
-        """One recording; whatever goes wrong is told, and tried again later."""
+        """Uploads one recording. Whatever goes wrong is logged, and the upload is tried again later."""
         try:
             note = await self._in_thread(_Lock, self._folder, name)
         except (OSError, msgspec.MsgspecError) as error:
@@ -134,7 +138,7 @@ class Uploader:
             self.uploaded += 1
             self.waiting -= 1
             _log.info("recorder.uploaded", call_id=note.read.call_id, recording_id=note.read.recording_id, urls=urls)
-        except Exception as error:  # whatever a store can think of
+        except Exception as error:  # a store may raise anything
             self._postpone(name, error)
         finally:
             await self._in_thread(note.release)
@@ -154,7 +158,10 @@ class Uploader:
 
 
 def new_store(url: str) -> Put:
-    """The store at ``url``, with credentials of the environment; raises ``ConfigError`` if it cannot be one."""
+    """Returns what puts files into the store at ``url``, with credentials of the environment.
+
+    Raises ``ConfigError`` if ``url`` cannot be that of a store.
+    """
     try:
         import obstore
         from obstore.exceptions import BaseError
@@ -163,7 +170,7 @@ def new_store(url: str) -> Put:
         advice = "pip install 'bridge-realtime[upload]'"
         raise ConfigError(f"record_upload: needs obstore: {advice}", param="record_upload") from None
     try:
-        # Clouds are asked by HTTPS; whoever names another address, in the environment, may do without.
+        # Clouds are asked by HTTPS. If the environment names another address, it may do without.
         store = from_url(url, client_options={"timeout": "60s", "connect_timeout": "10s", "allow_http": True})
     except (BaseError, ValueError) as error:
         raise ConfigError(f"record_upload: {url} is no object store: {_told(error)}", param="record_upload") from None
@@ -175,7 +182,10 @@ def new_store(url: str) -> Put:
 
 
 class _Lock:
-    """A note that was read, and locked unless another process has it; all of it in the uploader's thread."""
+    """A note that was read, and locked unless another process has locked it.
+
+    It is used only in the uploader's thread.
+    """
 
     def __init__(self, folder: str, name: str) -> None:
         self._folder = folder
@@ -193,19 +203,19 @@ class _Lock:
             raise
 
     def forget(self) -> None:
-        """The recording is in the store, and everybody knows."""
+        """Deletes the recording here, because it is in the store and everybody knows."""
         for file in self.read.files:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._folder, file))
         os.unlink(self._path)
 
     def release(self) -> None:
-        """Others may have it."""
+        """Releases the lock, so that others may upload the recording."""
         os.close(self._descriptor)
 
 
 def _notes(folder: str) -> list[str]:
-    """The recordings that wait, the oldest first, whose files are all there."""
+    """Returns the recordings that wait and whose files are all there, the oldest first."""
     with os.scandir(folder) as entries:
         found = {entry.name: entry for entry in entries}
     notes = [entry for name, entry in found.items() if name.endswith(NOTE_SUFFIX) and not name.startswith(".")]
@@ -216,6 +226,6 @@ def _notes(folder: str) -> list[str]:
 
 
 def _told(error: Exception) -> str:
-    """In one line, without what a store says over several."""
+    """Returns an error as one line, without the further lines that a store may write."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
