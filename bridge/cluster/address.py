@@ -1,4 +1,4 @@
-"""Where Redis is: one server, one that sentinels name, or a Redis Cluster, by one URL."""
+"""Finds Redis by one URL: a single server, one that sentinels name, or a Redis Cluster."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from bridge.errors import ConfigError
 __all__ = ["RedisAddress", "RedisClient", "close_client"]
 
 RedisClient = Redis | RedisCluster
-"""What commands are sent with."""
+"""The client that sends commands."""
 
 _PORTS = {"sentinel": 26379}
 _PORT = 6379
-# redis looks its own version up on the disk with each connection, unless it is told.
+# redis looks its own version up on the disk for each connection, unless it is given.
 _DRIVER = DriverInfo(lib_version=redis.__version__)
-_TRIES = 1  # beside the first: a connection of the pool may have been closed since it was used last
+_TRIES = 1  # after the first: a connection of the pool may have been closed since its last use
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """``url`` as the setting ``redis_url`` has it."""
+    """The address of Redis; ``url`` is as the setting ``redis_url`` has it."""
 
     url: str
 
     def new_client(self, timeout_s: float) -> RedisClient:
-        """A client that connects when it is used; raises ``ConfigError`` if the URL says nothing of use."""
+        """Makes a client that connects when it is used; raises ``ConfigError`` if the URL is of no use."""
         retry = Retry(NoBackoff(), _TRIES)
         try:
             parts = urlsplit(self.url)
@@ -74,7 +74,7 @@ class RedisAddress:
 
 
 async def close_client(client: RedisClient) -> None:
-    """Closes its connections, and those to the sentinels that it has asked, which redis-py leaves open."""
+    """Closes a client's connections, and those to the sentinels that it has asked, which redis-py leaves open."""
     await client.aclose()
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for sentinel in () if manager is None else manager.sentinels:

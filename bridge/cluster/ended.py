@@ -1,4 +1,4 @@
-"""Calls that are over, of all processes: a list in Redis that ends by itself at its length and its age."""
+"""Keeps the ended calls of all processes in a list in Redis, up to a length and an age."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ __all__ = ["RedisEndedCalls"]
 
 
 class _Kept(Struct, frozen=True):
-    """One call; ``stats`` as ``GET /v1/calls`` has it."""
+    """One ended call; ``stats`` is as ``GET /v1/calls`` has it."""
 
     call_id: str
     key_id: str
@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder(_Kept)
 
 
 class RedisEndedCalls:
-    """The ``EndedCalls`` of a cluster. What this process has ended it knows itself, also while Redis is away."""
+    """The ``EndedCalls`` of a cluster. This process knows its own ended calls itself, also while Redis is away."""
 
     def __init__(self, store: SharedStore, limit: int, max_age_s: float) -> None:
         self._store = store
@@ -38,12 +38,12 @@ class RedisEndedCalls:
         self.limit_to(limit, max_age_s)
 
     def limit_to(self, limit: int, max_age_s: float) -> None:
-        """See ``EndedCalls``."""
+        """Changes how many calls are kept, and for how long; see ``EndedCalls``."""
         self._limit, self._max_age_s = limit, max_age_s
         self._own.limit_to(limit, max_age_s)
 
     def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
-        """See ``EndedCalls``."""
+        """Keeps a call that has ended; see ``EndedCalls``."""
         self._own.add(record, stats, result, reason)
         if not self._limit:
             return
@@ -52,7 +52,7 @@ class RedisEndedCalls:
         self._store.soon(("ended", record.call_id), lambda: self._commands(text))
 
     async def list(self) -> list[EndedCall]:
-        """See ``EndedCalls``; only those of this process, while Redis cannot be asked."""
+        """Returns the ended calls, those of this process alone if Redis cannot be asked; see ``EndedCalls``."""
         own = await self._own.list()
         try:
             kept = await self._store.command("LRANGE", self._place, 0, max(0, self._limit - 1))

@@ -1,7 +1,7 @@
-"""Events of all calls: what happens in one process is told to the watchers of all, over a stream in Redis.
+"""Tells events of all calls to the watchers of all processes, over a stream in Redis.
 
-Who subscribes inside a process (metrics, webhooks, recordings) is told of the process's own calls alone, at once and
-without Redis: so each event is counted and sent once. The stream is capped; a process that was cut off longer than its
+Subscribers inside a process (metrics, webhooks, recordings) are told only of the process's own calls, at once and
+without Redis. So each event is counted and sent once. The stream is capped: a process that was cut off longer than its
 length has missed events, and so have its watchers.
 """
 
@@ -37,7 +37,7 @@ _KINDS = {str(kind.__struct_config__.tag): kind for kind in server_event_types()
 
 
 class RedisEventBus:
-    """The ``EventBus`` of a cluster, of which this process is ``node_id``; ``follow`` is to run beside it."""
+    """The ``EventBus`` of a cluster. This process is ``node_id``, and has to run ``follow``."""
 
     def __init__(self, store: SharedStore, node_id: str, limits: Limits) -> None:
         self._store = store
@@ -47,38 +47,38 @@ class RedisEventBus:
         self._all = LocalEventBus(limits)
 
     def apply(self, limits: Limits) -> None:
-        """See ``EventBus``."""
+        """Sets the limits of new watchers; see ``EventBus``."""
         self._all.apply(limits)
 
     def publish(self, event: ServerEvent) -> None:
-        """See ``EventBus``."""
+        """Tells an event to the subscribers of this process and to the watchers of all processes; see ``EventBus``."""
         text = msgspec.json.encode(event)
         self._store.soon(("event", new_id("")), lambda: self._commands(text))
         self._all.publish(event)
         self._own.publish(event)
 
     def subscribe(self, consumer: EventConsumer) -> None:
-        """See ``EventBus``; it hears of this process's calls."""
+        """Tells ``consumer`` the events of this process's calls from now on; see ``EventBus``."""
         self._own.subscribe(consumer)
 
     def require_known(self, choices: Choices) -> None:
-        """See ``EventBus``."""
+        """Raises ``ResumeGap`` or ``BadRequest`` if a watcher cannot go on as it wants; see ``EventBus``."""
         self._all.require_known(choices)
 
     def watch(self, sink: Sink, choices: Choices, running: list[CallStats]) -> Listener:
-        """See ``EventBus``."""
+        """Makes a watcher of all calls; see ``EventBus``."""
         return self._all.watch(sink, choices, running)
 
     def answer(self, watcher: Listener, event: ServerEvent) -> None:
-        """See ``EventBus``."""
+        """Tells an event to one watcher alone; see ``EventBus``."""
         self._all.answer(watcher, event)
 
     def leave(self, watcher: Listener) -> None:
-        """See ``EventBus``."""
+        """Notes that the watcher's socket is gone; see ``EventBus``."""
         self._all.leave(watcher)
 
     def close(self, code: int, reason: str) -> None:
-        """See ``EventBus``."""
+        """Says goodbye to all watchers; see ``EventBus``."""
         self._all.close(code, reason)
 
     def _commands(self, text: bytes) -> list[Command]:
@@ -107,14 +107,14 @@ class RedisEventBus:
             return
         try:
             event = _read(fields[b"event"])
-        except (KeyError, msgspec.MsgspecError) as error:  # of a newer version
+        except (KeyError, msgspec.MsgspecError) as error:  # a newer version has sent it
             _log.warning("cluster.event_unknown", reason=str(error))
             return
         self._all.publish(event)
 
 
 def _entries(found: Any) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of an answer to XREAD, by either version of Redis's protocol."""
+    """Yields the entries of an answer to XREAD, in either version of Redis's protocol."""
     for _, entries in found.items() if isinstance(found, dict) else found or ():
         yield from entries
 

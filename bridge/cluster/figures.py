@@ -1,4 +1,4 @@
-"""Figures of calls that another process has written: each leg is of a kind, which its figures tell."""
+"""Reads the figures of calls that another process has written. The figures of a leg tell of which kind it is."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ __all__ = ["call_of", "read_call", "read_calls"]
 
 
 def read_call(text: bytes | msgspec.Raw) -> CallStats:
-    """A call as ``GET /v1/calls/ID`` has it; raises ``msgspec.ValidationError`` or ``DecodeError``."""
+    """Reads a call as ``GET /v1/calls/ID`` has it; raises ``msgspec.ValidationError`` or ``DecodeError``."""
     return call_of(msgspec.json.decode(text))
 
 
 def read_calls(text: bytes) -> list[CallStats]:
-    """Calls as ``GET /v1/calls`` has them; raises as ``read_call`` does."""
+    """Reads calls as ``GET /v1/calls`` has them; raises as ``read_call`` does."""
     return [call_of(body) for body in msgspec.json.decode(text)["data"]]
 
 
 def call_of(body: dict[str, Any]) -> CallStats:
-    """The same from what its JSON says."""
+    """Returns the call whose decoded JSON is ``body``; raises ``msgspec.ValidationError``."""
     legs = body.pop("legs", ())
     peer = body.pop("peer", None)
     return msgspec.structs.replace(

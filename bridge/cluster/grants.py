@@ -1,4 +1,4 @@
-"""What a minted key opens, as bytes that another process can read."""
+"""Writes what a minted key opens as bytes that another process can read."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ __all__ = ["KeptRequest", "read_grant", "write_grant"]
 
 
 class KeptRequest(Struct, frozen=True, omit_defaults=True):
-    """A ``SessionRequest``; ``complaint`` is its message, code and field."""
+    """A ``SessionRequest`` as it is kept; ``complaint`` is the message, code and field of its complaint."""
 
     config: SessionConfig
     body: dict[str, Any]
@@ -22,13 +22,13 @@ class KeptRequest(Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, request: SessionRequest) -> "KeptRequest":
-        """As it is kept."""
+        """Returns the request as it is kept."""
         said = request.complaint
         return cls(request.config, request.body, None if said is None else (said.message, said.code, said.param))
 
     @property
     def request(self) -> SessionRequest:
-        """As it was."""
+        """The request as it was before it was kept."""
         complaint = None
         if self.complaint is not None:
             message, code, param = self.complaint
@@ -54,14 +54,14 @@ _decoder = msgspec.json.Decoder(_Kept)
 
 
 def write_grant(grant: Grant) -> bytes:
-    """All of it but the token, which whoever finds the key knows."""
+    """Returns the grant as bytes, without the token, which whoever finds the key knows."""
     own = {name: getattr(grant, name) for name in _Kept.__struct_fields__ if name not in ("config", "metadata")}
     config = None if grant.config is None else KeptRequest.of(grant.config)
     return msgspec.json.encode(_Kept(**own, config=config, metadata=dict(grant.metadata)))
 
 
 def read_grant(kept: bytes) -> Grant:
-    """What ``write_grant`` has written."""
+    """Returns the grant that ``write_grant`` has written."""
     read = _decoder.decode(kept)
     own = {name: getattr(read, name) for name in read.__struct_fields__ if name != "config"}
     return Grant(**own, config=None if read.config is None else read.config.request)

@@ -1,10 +1,10 @@
-"""The journal: what each running call would need to go on elsewhere, written behind it, and how it is taken over.
+"""The journal: the notes with which each running call could go on at another node, and how a node takes a call over.
 
 Theory of operation. A call's notes stand in one hash in Redis, with the node that has the call and an epoch. The owner
-writes them some hundredths of a second after something was said, and at times in between, so that they do not run out.
-Whoever finds that the owner is dead takes the call over by one script, which raises the epoch if it is still the one
-that was seen: so one node wins. An owner that wakes up late writes with an epoch that is over, is told so, and ends its
-side of the call.
+writes them some hundredths of a second after something was said. It also writes them at times in between, so that they
+do not expire. Whoever finds that the owner is dead takes the call over by one script, which raises the epoch if it is
+still the one that was seen: so only one node wins. An owner that wakes up late writes with an epoch that is over. It is
+told so, and ends its side of the call.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,11 +28,11 @@ __all__ = ["Journal", "Owner"]
 
 _log = get_logger("cluster")
 
-_LIVES_MS = 120_000  # without being written: longer than a node is missed and a caller is waited for
+_LIVES_MS = 120_000  # since the last write: longer than it takes to miss a node and to give up a caller
 _RENEWALS = 30  # beats of the node, of about a second, until notes that did not change are written again
 _SERVICE_RESTART = 1012
 _MOVING = ("server_draining", "server_stopped")
-"""Reasons with which a call ends here, and may go on at another node."""
+"""The reasons with which a call ends here, but may go on at another node."""
 _NOTED = (
     server.SessionCreated,
     server.SessionUpdated,
@@ -46,7 +46,7 @@ _NOTED = (
     server.ResponseDone,
 )
 
-# ARGV: node, epoch, notes, for how long. A later epoch, or another node's of the same, is somebody else's.
+# ARGV: node, epoch, notes, for how long. With a later epoch, or the same of another node, somebody else has the call.
 _WRITE = Script("""
 local held = redis.call('HMGET', KEYS[1], 'epoch', 'node')
 if held[1] and (tonumber(held[1]) > tonumber(ARGV[2]) or (held[1] == ARGV[2] and held[2] ~= ARGV[1])) then return 0 end
@@ -77,14 +77,14 @@ _decoder = msgspec.json.Decoder(CallNotes)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who has a call, by the journal."""
+    """The node that has a call, as the journal says."""
 
     node_id: str
     epoch: int
 
 
 class Journal:
-    """That of the calls of ``registry``; subscribed to the events of all of them."""
+    """The journal of the calls of ``registry``. It subscribes to the events of all of them."""
 
     def __init__(self, store: SharedStore, node_id: str, registry: Registry) -> None:
         self._store = store
@@ -96,7 +96,7 @@ class Journal:
         store.on_back.append(self.write_all)
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """A call has begun here, or is over."""
+        """Follows a call that has begun here, and ends the notes of a call that is over."""
         if isinstance(event, CallOpened):
             call_id = event.call.id
             self._epochs.setdefault(call_id, 1)
@@ -111,7 +111,7 @@ class Journal:
                 self._end(event.call_id, epoch, last_words() if event.reason in _MOVING else None)
 
     def _end(self, call_id: str, epoch: int, notes: CallNotes | None) -> None:
-        """The call is over here. It may go on elsewhere with ``notes``, which have all that was said."""
+        """Writes that the call is over here. It may go on elsewhere with ``notes``, which have all that was said."""
         place = self._place(call_id)
         commands = [_DROP.on(place, self._node_id)]
         if notes is not None:
@@ -120,18 +120,18 @@ class Journal:
         self._store.soon(("call", call_id), lambda: commands)
 
     def beat(self) -> None:
-        """The node has said that it lives."""
+        """Renews the notes at times. It is called each time the node has said that it lives."""
         self._beats += 1
         if self._beats % _RENEWALS == 0:
             self.write_all()
 
     def write_all(self) -> None:
-        """Writes down all calls: some may have changed hands, or Redis may have lost what it had."""
+        """Writes the notes of all calls: some may have changed hands, or Redis may have lost what it had."""
         for call_id in self._epochs:
             self.write(call_id)
 
     def write(self, call_id: str) -> None:
-        """The call has changed."""
+        """Writes the notes of a call that has changed."""
         self._store.soon(("call", call_id), partial(self._commands, call_id), partial(self._answered, call_id))
 
     def _commands(self, call_id: str) -> Iterator[Command]:
@@ -141,7 +141,7 @@ class Journal:
             yield _WRITE.on(self._place(call_id), self._node_id, epoch, text, _LIVES_MS)
 
     def _answered(self, call_id: str, answer: Any) -> None:
-        """Another node has the call if ours is not the newest word: then it ends here, and the notes stay."""
+        """Ends the call here, without ending its notes, if another node has the call now."""
         if int(answer) or not self._registry.has(call_id):
             return
         _log.warning("cluster.call_lost", call_id=call_id)
@@ -149,12 +149,12 @@ class Journal:
         self._registry.find(call_id).close("taken_over", code=_SERVICE_RESTART)
 
     async def owner(self, call_id: str) -> Owner | None:
-        """Who has the call; None if nobody has noted any of it. Raises ``CannotCheck``."""
+        """Returns the owner of the call; None if nobody has noted any of it. Raises ``CannotCheck``."""
         epoch, node = await self._store.ask(_LOOK, self._place(call_id))
         return None if epoch is None else Owner(node.decode(), int(epoch))
 
     async def take_over(self, call_id: str, seen: Owner) -> CallNotes | None:
-        """The notes of the call, which is this node's from now on; None if another node was first.
+        """Makes the call this node's, and returns its notes; None if another node was first.
 
         Raises ``CannotCheck``.
         """
@@ -172,22 +172,22 @@ class Journal:
 
 
 class _Follower:
-    """Follows one call, and says that it has changed."""
+    """Follows one call, and calls ``on_change`` if its notes have changed."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
 
     def event(self, event: ServerEvent, text: bytes) -> None:
-        """See ``Consumer``."""
+        """Handles an event of the call; see ``Consumer``."""
         if isinstance(event, _NOTED):
             self._on_change()
 
     def sound(self, track: str, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
-        """None is asked for."""
+        """Does nothing, because this consumer asks for no sound."""
 
     def ended(self, error: Exception | None) -> None:
-        """Who follows all calls is told, too."""
+        """Does nothing, because followers of all calls are told when a call closes."""
 
     def listed(self) -> ListenerStats | None:
-        """It is no listener."""
+        """Returns None, because this is no listener."""
         return None

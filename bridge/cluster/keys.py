@@ -1,7 +1,7 @@
-"""Minted keys in Redis: found and spent by every process, each single use by one of them.
+"""Keeps minted keys in Redis: every process finds and spends them, and only one process each single use.
 
-A key is kept under its digest, which is keyed with the cluster's secret: whoever reads Redis learns no key. Redis
-itself forgets it, some time after it has expired.
+A key is kept under its digest, which is keyed with the cluster's secret, so that whoever reads Redis learns no key.
+Redis itself forgets a key some time after it has expired.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ __all__ = ["RedisKeyStore"]
 
 _REMEMBERED_MS = int(REMEMBERED_S * 1000)
 
-# A key lives for as long as it is good, and then for a while in which it is known to have expired.
+# A key lives as long as it is good, and then for a while in which it is known to have expired.
 _MINT = Script("""
 redis.call('HSET', KEYS[1], 'grant', ARGV[1], 'once', ARGV[2], 'uses', 0)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
@@ -52,7 +52,7 @@ return 1
 
 
 class RedisKeyStore:
-    """The ``KeyStore`` of a cluster. What Redis cannot be asked raises ``CannotCheck``."""
+    """The ``KeyStore`` of a cluster. Its methods raise ``CannotCheck`` if Redis cannot be asked."""
 
     def __init__(self, store: SharedStore, secret: str) -> None:
         self._store = store
@@ -60,7 +60,7 @@ class RedisKeyStore:
         self._minted: deque[float] = deque()  # when the newest keys of this process expire at the earliest
 
     async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
-        """See ``KeyStore``; each process has its own limit of keys that wait."""
+        """Mints a key; see ``KeyStore``. Each process has its own limit of keys that wait to be used."""
         now = time.monotonic()
         while self._minted and self._minted[0] <= now:
             self._minted.popleft()
@@ -76,7 +76,7 @@ class RedisKeyStore:
         return key
 
     async def find(self, key: str) -> MintedKey | None:
-        """See ``KeyStore``."""
+        """Returns what the key opens; see ``KeyStore``."""
         token = self._token(key)
         found = await self._store.ask(_FIND, self._place(token), _REMEMBERED_MS)
         if not found:
@@ -85,7 +85,7 @@ class RedisKeyStore:
         return MintedKey(replace(read_grant(grant), token=token), int(left_ms) <= 0)
 
     async def spend(self, token: str) -> None:
-        """See ``KeyStore``."""
+        """Uses a key once more; see ``KeyStore``."""
         if not token:
             return
         spent = int(await self._store.ask(_SPEND, self._place(token), _REMEMBERED_MS))
@@ -95,7 +95,7 @@ class RedisKeyStore:
             raise spent_key()
 
     async def is_named(self, origin: str) -> bool:
-        """See ``KeyStore``; no, while Redis cannot be asked."""
+        """Returns whether a key names this origin; see ``KeyStore``. It returns False if Redis cannot be asked."""
         normal = normal_origin(origin)
         if not normal:
             return False

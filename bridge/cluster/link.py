@@ -1,11 +1,11 @@
-"""The link between nodes: a request for a call that another node has is asked there, and so any node answers for any.
+"""The link between nodes: any node answers any request, because it asks the node that has the call.
 
-Theory of operation. ASGI middleware in front of all endpoints looks at what a request is for, and asks nothing but this
-process's memory where that is enough: a call's id begins with the node that it began on. What belongs here goes on as
-if nothing had happened. The rest is sent to the other node as it came, with the client's own key, which is judged
-there, and with a signature that says who is asking for whom. A WebSocket is passed on message by message; each side
-reads no further than the other has taken, so a slow listener is slow to the node that has the call, which drops its
-sound as it does for its own.
+Theory of operation. ASGI middleware in front of all endpoints looks at what a request is for. It asks nothing but this
+process's memory if that is enough: a call's id begins with the node that it began on. A request that belongs here goes
+on as if nothing had happened. Any other request is sent to the other node as it came, with the client's own key, which
+is judged there, and with a signature that says who is asking for whom. A WebSocket is passed on message by message.
+Each side reads no further than the other has taken. So a slow listener is slow to the node that has the call, which
+drops its sound as it does for its own listeners.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ __all__ = ["LINK_TIMEOUT_S", "NodeLink", "Router"]
 _log = get_logger("cluster")
 
 LINK_TIMEOUT_S = 10.0
-"""Of each step of a request to another node."""
+"""The time limit of each step of a request to another node."""
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _MAX_WAITING = 16  # messages that are read ahead of a slow client
 _CLOSE_S = 2.0
-_NO_CODES = (1005, 1006, 1015)  # of no frame (RFC 6455 section 7.4.1)
+_NO_CODES = (1005, 1006, 1015)  # no frame may have them (RFC 6455 section 7.4.1)
 _NORMAL, _SERVICE_RESTART = 1000, 1012
 _OWN_HEADERS = frozenset(
     {
@@ -64,19 +64,19 @@ _ORIGIN_KEY = "bridge.node"
 
 
 class Router(Protocol):
-    """Who knows which node answers for a request."""
+    """The part that knows which node answers for a request."""
 
     async def node_for(self, scope: Scope, query: dict[str, str], *, is_relayed: bool) -> Node | None:
-        """The other node; None if this one answers. Raises ``BridgeError`` if nobody can."""
+        """Returns the other node that answers; None if this one does. Raises ``BridgeError`` if none can."""
         ...
 
     async def is_lost(self, scope: Scope, query: dict[str, str], node: Node) -> bool:
-        """Nobody listens at ``node``; whether this node has the call now, and answers itself."""
+        """Notes that nobody listens at ``node``; returns whether this node has the call now, and answers itself."""
         ...
 
 
 class NodeLink:
-    """The middleware; ``client`` sends requests to other nodes."""
+    """The middleware that asks other nodes; ``client`` sends requests to them."""
 
     def __init__(self, app: ASGIApp, *, router: Router, proofs: Proofs, client: Client) -> None:
         self._app = app
@@ -85,7 +85,7 @@ class NodeLink:
         self._client = client
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers here, or asks the node that can."""
+        """Answers here, or asks the node that can answer."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -107,7 +107,10 @@ class NodeLink:
             await self._relay_socket(node, scope, query, receive, send)
 
     def _admitted(self, scope: Scope) -> Scope:
-        """The request as the client made it, if another node has brought it; raises ``Forbidden`` if that is a lie."""
+        """Returns the request as the client made it, if another node has brought it.
+
+        Raises ``Forbidden`` if no node of the cluster has sent it.
+        """
         said = Headers(scope=scope).get(PROOF)
         if said is None:
             return scope
@@ -127,7 +130,7 @@ class NodeLink:
         return admitted
 
     def _headers(self, scope: Scope) -> list[tuple[str, str]]:
-        """Those of the client, and who asks for it."""
+        """Returns the client's headers, and the proof that says who asks."""
         headers = Headers(scope=scope)
         before: Origin | None = scope.get(_ORIGIN_KEY)
         client, port = scope.get("client") or ("", 0)
@@ -208,14 +211,14 @@ class NodeLink:
 
 
 class _Again:
-    """A request's body that was read already, and what comes behind it."""
+    """A request's body that was read already, and the messages that follow it."""
 
     def __init__(self, body: bytes, receive: Receive) -> None:
         self._body: bytes | None = body
         self._receive = receive
 
     async def __call__(self) -> Message:
-        """The next message of the request."""
+        """Returns the next message of the request."""
         if self._body is None:
             return await self._receive()
         body, self._body = self._body, None
@@ -223,7 +226,7 @@ class _Again:
 
 
 def _is_refused(error: BaseException | None) -> bool:
-    """Nobody listens there: the machine itself has said so."""
+    """Returns whether the machine itself has said that nobody listens there."""
     while error is not None:
         if isinstance(error, ConnectionRefusedError):
             return True
@@ -232,7 +235,7 @@ def _is_refused(error: BaseException | None) -> bool:
 
 
 async def _pass_on(client: WebSocket, connection: ClientConnection) -> None:
-    """Messages both ways, until one side has ended; the other one hears with which words."""
+    """Passes messages both ways until one side ends, and then ends the other one with the same code and reason."""
     async with asyncio.TaskGroup() as tasks:
         up = tasks.create_task(_up(client, connection))
         down = tasks.create_task(_down(client, connection))
@@ -249,7 +252,7 @@ async def _up(client: WebSocket, connection: ClientConnection) -> None:
         if SocketSink.of(client.scope).said_goodbye:
             code = message.get("code", _NORMAL)
             await connection.close(_NORMAL if code in _NO_CODES else code, message.get("reason") or "")
-        else:  # it broke, and the node that has the call must see it break
+        else:  # it broke, and the node that has the call must see that
             connection.transport.abort()
 
 
@@ -261,7 +264,7 @@ async def _down(client: WebSocket, connection: ClientConnection) -> None:
     except ConnectionClosed as ended:
         said = ended.rcvd
         code = _SERVICE_RESTART if said is None else _NORMAL if said.code in _NO_CODES else said.code
-        with contextlib.suppress(RuntimeError):  # it is gone itself
+        with contextlib.suppress(RuntimeError):  # the client is gone as well
             await client.close(code, said.reason if said else "the node that has the call is gone")
     except RuntimeError:  # the client is gone already
         return
@@ -272,7 +275,7 @@ def _method(scope: Scope) -> str:
 
 
 def _target(scope: Scope) -> str:
-    """By the endpoint's one address, without what the client's own spelling may have held."""
+    """Returns the endpoint's one path with the query, without other spellings that the client may have used."""
     query = scope["query_string"].decode("latin-1")
     return quote(scope["path"]) + (f"?{query}" if query else "")
 

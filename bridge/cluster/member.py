@@ -1,6 +1,6 @@
-"""This process as a member of a cluster: what it shares, whom it knows, and what it answers of that.
+"""This process as a member of a cluster: what it shares, which nodes it knows, and what it answers about that.
 
-``async with`` joins; leaving says goodbye, so that the others do not wait until they miss it.
+``async with`` joins the cluster. Leaving says goodbye, so that the others do not wait until they miss this node.
 """
 
 import asyncio
@@ -61,14 +61,17 @@ class NodeList(Struct, frozen=True, kw_only=True):
 OPERATIONS = [
     Operation(method="get", path=_NODES, summary="The nodes of the cluster; needs an API key.", response=NodeList)
 ]
-"""What is served of it, for the description of the API."""
+"""The operations of a cluster, for the description of the API."""
 
 
 class Member:
-    """See the module. Made of settings, so that settings and addresses are tried before anything is started."""
+    """A process as a member of a cluster.
+
+    It is made of settings, so that settings and addresses are tried before anything is started.
+    """
 
     def __init__(self, settings: ClusterSettings, url: str, limits: CallLimits, of_keys: KeyLimits) -> None:
-        """``url`` is where other nodes reach this one."""
+        """Takes the settings; ``url`` is the address at which other nodes reach this one."""
         assert settings.redis_url is not None, "there is no cluster without"
         assert settings.cluster_secret is not None, "checked with the settings"
         secret = settings.cluster_secret
@@ -87,7 +90,7 @@ class Member:
             new_call_id=self.nodes.new_call_id,
             neighbours=self,
         )
-        """What calls are given in place of what a process has by itself."""
+        """The shared parts that calls get in place of those that a process has by itself."""
         self._client = new_client(LINK_TIMEOUT_S, trust_env=False)
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -98,7 +101,7 @@ class Member:
             await stack.enter_async_context(self.store)
             await stack.enter_async_context(self._client)
             await stack.enter_async_context(self._tasks)
-            await self.nodes.say()  # also the first word on whether there is a Redis
+            await self.nodes.say()  # this also shows first whether there is a Redis
             self._running = [
                 self._tasks.create_task(self.nodes.beat()),
                 self._tasks.create_task(self._events.follow()),
@@ -114,7 +117,7 @@ class Member:
         await self._stack.aclose()
 
     def _renew(self) -> None:
-        """Counts are leases; each is renewed some times before it is over."""
+        """Renews the counts at times, because they are leases. Each is renewed several times before it is over."""
         self._beats += 1
         if self._beats % int(LEASE_S / _BEATS_A_LEASE) == 0:
             for quota in (self._quotas.calls, self._quotas.listeners, self._quotas.agents):
@@ -124,7 +127,7 @@ class Member:
     # What is served
 
     def middleware(self, registry: Registry) -> Middleware:
-        """In front of all endpoints."""
+        """Makes the middleware in front of all endpoints."""
         self.nodes.serve(registry.admission)
         journal = Journal(self.store, self.nodes.id, registry)
         self.nodes.on_beat.append(journal.beat)
@@ -136,7 +139,7 @@ class Member:
         return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client)
 
     def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:
-        """``GET /v1/nodes`` for operators, and what only nodes may ask."""
+        """Returns the routes: ``GET /v1/nodes`` for operators, and one that only nodes may use."""
 
         async def list_nodes(request: Request) -> Response:
             await admit(request)
@@ -156,15 +159,15 @@ class Member:
 
     @property
     def operations(self) -> list[Operation]:
-        """What of that is described."""
+        """The operations of ``routes`` that are described."""
         return OPERATIONS
 
     async def complaint(self) -> str | None:
-        """What is wrong with Redis, for ``/readyz``; None if nothing is."""
+        """Returns what is wrong with Redis, for ``/readyz``; None if nothing is."""
         return self.store.complaint
 
     def families(self) -> Iterable[Metric]:
-        """For ``/metrics``."""
+        """Yields the metrics of the cluster, for ``/metrics``."""
         store = self.store
         return cluster_families(
             nodes=len(self.nodes.alive), is_up=store.is_up, asked=store.asked, failures=store.failures
@@ -173,7 +176,7 @@ class Member:
     # Neighbours
 
     async def list_calls(self, key_id: str, query: str) -> list[CallStats]:
-        """See ``Neighbours``."""
+        """Returns the calls of all other nodes that answer in time; see ``Neighbours``."""
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(self._ask_calls(node, key_id, query)) for node in self.nodes.others]
         return [call for task in asking for call in task.result()]
@@ -194,7 +197,7 @@ class Member:
 
 
 class _Here:
-    """The calls of a registry, and those that it may take over, as the router asks for them."""
+    """The calls of a registry, and those that it may take over, in the form that the router needs."""
 
     def __init__(self, registry: Registry, journal: Journal, hold: Callable[[str, Reservation], None]) -> None:
         self._registry = registry
@@ -203,17 +206,17 @@ class _Here:
         self.owner = journal.owner
 
     def has(self, call_id: str) -> bool:
-        """See ``LocalCalls``."""
+        """Returns whether the call runs here; see ``LocalCalls``."""
         return self._registry.has(call_id)
 
     @property
     def is_full(self) -> bool:
-        """See ``LocalCalls``."""
+        """Whether one more call would be refused; see ``LocalCalls``."""
         admission = self._registry.admission
         return admission.is_draining or admission.is_full or admission.lag.is_too_late
 
     async def take_over(self, call_id: str, seen: Owner) -> bool:
-        """See ``LocalCalls``."""
+        """Goes on with a call of a dead node; see ``LocalCalls``."""
         reservation = self._registry.admission.reserve()
         try:
             notes = await self._journal.take_over(call_id, seen)

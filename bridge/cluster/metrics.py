@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells of a cluster, as one of its nodes sees it."""
+"""The metrics of a cluster, as one of its nodes sees it."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ __all__ = ["cluster_families"]
 
 
 def cluster_families(*, nodes: int, is_up: bool, asked: int, failures: int) -> Iterator[Metric]:
-    """``asked`` and ``failures`` are commands to Redis since the start."""
+    """Yields the metrics; ``asked`` and ``failures`` count commands to Redis since the start."""
     yield GaugeMetricFamily("bridge_cluster_nodes", "Nodes of the cluster that live, this one included.", nodes)
     yield GaugeMetricFamily("bridge_cluster_redis_up", "1 if Redis has answered the last command.", is_up)
     yield CounterMetricFamily("bridge_cluster_redis_commands", "Commands and batches that were sent to Redis.", asked)

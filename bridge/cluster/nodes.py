@@ -1,7 +1,7 @@
-"""Which processes there are: each says every second that it lives, and learns of the others by the same command.
+"""Knows which processes there are: each says every second that it lives, and learns of the others by the same command.
 
-A node that has said nothing for four seconds counts as dead: by Redis's clock, so that no machine's own matters. While
-Redis is away, the nodes that were known last are asked as before.
+A node that has said nothing for four seconds counts as dead. Redis's clock decides, so that no machine's own matters.
+While Redis is away, the nodes that were known last are asked as before.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ _log = get_logger("cluster")
 
 _BEAT_S = 1.0
 DEAD_AFTER_S = 4.0
-"""Without a word from it, a node counts as dead."""
+"""How long a node may be silent before it counts as dead."""
 
 NODE_ID_CHARS = 6
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
-# ARGV: id, what it says of itself, for how long it is believed. It returns the time, and who lives: id, text, id, text.
+# ARGV: id, what it says of itself, how long that counts. It returns the time, and who lives: id, text, id, text.
 _BEAT = Script("""
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -54,21 +54,21 @@ return alive
 
 
 class NodeState(StrEnum):
-    """Whether a node takes new calls."""
+    """The state of a node: whether it takes new calls."""
 
     SERVING = "serving"
     BUSY = "busy"
-    """It has as many calls as it may, or its event loop is late."""
+    """It has as many calls as it may have, or its event loop is late."""
     DRAINING = "draining"
 
 
 class Node(Struct, frozen=True, kw_only=True):
-    """A process of the cluster, as it says of itself."""
+    """A process of the cluster, as it describes itself."""
 
     id: str
     object: str = "bridge.node"
     url: str
-    """At which the other nodes reach it."""
+    """The address at which the other nodes reach it."""
     state: NodeState
     calls: int
     max_calls: int
@@ -78,12 +78,12 @@ class Node(Struct, frozen=True, kw_only=True):
 
     @property
     def is_serving(self) -> bool:
-        """It takes new calls."""
+        """Whether it takes new calls."""
         return self.state is NodeState.SERVING
 
     @property
     def load(self) -> float:
-        """Of what it could have, how much it has."""
+        """How many calls it has, as a share of those that it may have."""
         return self.calls / max(1, self.max_calls)
 
 
@@ -91,24 +91,24 @@ _decoder = msgspec.json.Decoder(Node)
 
 
 def new_node_id() -> str:
-    """A new name, which no other process has or will have."""
+    """Returns a new name for a node, which no other process has or will have."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(NODE_ID_CHARS))
 
 
 def node_of(call_id: str) -> str:
-    """The node that the call with this id began on, if it began in a cluster."""
+    """Returns the node that the call with this id began on, if it began in a cluster."""
     return call_id.partition("_")[2][:NODE_ID_CHARS]
 
 
 class Nodes:
-    """This node, named ``id``, and those that live beside it; ``beat`` is to run beside them."""
+    """This node, named ``id``, and the nodes that live beside it. ``beat`` has to run."""
 
     def __init__(self, store: SharedStore, node_id: str, url: str) -> None:
         self.id = node_id
         self.on_beat: list[Callable[[], None]] = []
-        """Called when Redis has taken a word of ours."""
+        """What is called each time Redis has taken this node's word that it lives."""
         self.on_late: list[Callable[[], None]] = []
-        """Called first if that took so long that others may have taken this node for dead."""
+        """What is called before ``on_beat`` if that took so long that others may have taken this node for dead."""
         self._store = store
         self._url = url
         self._place = store.name("nodes")
@@ -118,35 +118,38 @@ class Nodes:
         self._said_at = time.monotonic()
 
     def serve(self, admission: Admission) -> None:
-        """From now on this node takes calls."""
+        """Takes calls from now on; until then this node counts as draining."""
         self._admission = admission
 
     def new_call_id(self, prefix: str) -> str:
-        """An id of a call that begins here, which says so."""
+        """Returns an id for a call that begins here. The id names this node."""
         kind, _, rest = new_id(prefix).partition("_")
         return f"{kind}_{self.id}{rest}"
 
     @property
     def alive(self) -> list[Node]:
-        """All that live, this one included."""
+        """All nodes that live, this one included."""
         return list(self._alive.values())
 
     def suspect(self, node_id: str) -> None:
-        """Nobody listens at its address: until its next word it counts as dead."""
+        """Counts a node as dead until its next word, because nobody listens at its address."""
         self._alive.pop(node_id, None)
 
     def find(self, node_id: str) -> Node | None:
-        """Another node that lives."""
+        """Returns another node that lives; None if none has this id."""
         return self._alive.get(node_id) if node_id != self.id else None
 
     @staticmethod
     def is_one(node_id: str) -> bool:
-        """It may be the name of a node: no other id of a call is worth a question to Redis."""
+        """Returns whether this may be the name of a node.
+
+        For any other id of a call, Redis need not be asked.
+        """
         return len(node_id) == NODE_ID_CHARS and all(letter in _ALPHABET for letter in node_id)
 
     @property
     def others(self) -> list[Node]:
-        """All but this one."""
+        """All nodes that live, except this one."""
         return [node for node in self._alive.values() if node.id != self.id]
 
     @property
@@ -175,13 +178,13 @@ class Nodes:
         )
 
     async def beat(self) -> None:
-        """Says that this node lives, until it is cancelled."""
+        """Says again and again that this node lives, until it is cancelled."""
         while True:
             await self.say()
             await asyncio.sleep(_BEAT_S)
 
     async def say(self) -> None:
-        """Says so once, and learns who else does."""
+        """Says once that this node lives, and learns which others do."""
         try:
             told = msgspec.json.encode(self.itself)
             asked_at_s = time.monotonic()
@@ -200,7 +203,7 @@ class Nodes:
         for name, text in zip(alive[::2], alive[1::2], strict=True):
             try:
                 self._alive[name.decode()] = _decoder.decode(text)
-            except msgspec.MsgspecError as error:  # of a version that says something else
+            except msgspec.MsgspecError as error:  # another version says something else
                 _log.warning("cluster.node_unknown", node=name.decode(), reason=str(error))
         for node in [node for node in self._alive.values() if node.id not in known and node.id != self.id]:
             _log.info("cluster.node_joined", node=node.id, url=node.url, version=node.version)

@@ -1,6 +1,6 @@
-"""Quotas over all processes: each process says how many it has, and Redis refuses one more if that is too many.
+"""Counts quotas over all processes: each says how many it has, and Redis refuses one more if that is too many.
 
-What a process has is a lease of some seconds, which it renews; so what a dead process had is free again by itself.
+The count of a process is a lease of some seconds, which it renews. So what a dead process had becomes free by itself.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from bridge.errors import CannotCheck
 __all__ = ["LEASE_S", "RedisKeyAllowance", "RedisKeyQuota", "RedisQuotas"]
 
 LEASE_S = 15.0
-"""For which the count of a process that says nothing more is believed."""
+"""How long the count of a process is believed that says nothing more."""
 
 _LEASE_MS = int(LEASE_S * 1000)
 _WINDOW_MS = 60_000
 
-# A process's field holds "COUNT:UNTIL:NUMBER". Others count until then, by Redis's clock. Of what a process says of
+# A process's field holds "COUNT:UNTIL:NUMBER". It counts until then, by Redis's clock. Of what a process says of
 # itself the highest NUMBER is the newest, in whatever order it comes. ARGV: process, count, number, lease, limit.
 _TAKE = Script("""
 local now = redis.call('TIME')
@@ -55,19 +55,19 @@ return taken
 
 
 class _Held:
-    """What this process has of one key's."""
+    """What this process has of one key's quota."""
 
     def __init__(self) -> None:
         self.count = 0
         self.takers = 0
         self.lock = asyncio.Lock()
-        """One is taken after the other: each says how many there are going to be."""
+        """Lets one be taken after the other, because each says how many there are going to be."""
 
 
 class RedisKeyQuota:
-    """The ``KeyQuota`` of a cluster, of which this process is ``node_id``.
+    """The ``KeyQuota`` of a cluster, in which this process is ``node_id``.
 
-    API keys are the operator's own: if they are counted and Redis cannot be asked, this process counts for itself.
+    API keys are the operator's own. If they are counted and Redis cannot be asked, this process counts for itself.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RedisKeyQuota:
         code: str | None = None,
         counts_api_keys: bool = False,
     ) -> None:
-        """``name`` tells it from the other quotas in Redis; the rest is as in ``LocalKeyQuota``."""
+        """Takes the limit; ``name`` tells this quota from others in Redis, the rest is as in ``LocalKeyQuota``."""
         self.limit = limit
         self._store = store
         self._node_id = node_id
@@ -94,13 +94,16 @@ class RedisKeyQuota:
         store.on_back.append(self.renew)
 
     async def require_room(self, key_id: str) -> None:
-        """See ``KeyQuota``. Only what is here is looked at: ``take`` follows, and asks."""
+        """Raises an error if this process alone has reached the limit; see ``KeyQuota``.
+
+        ``take`` follows, and asks Redis.
+        """
         held = self._held.get(key_id)
         if held is not None and held.count >= self.limit and self._counts(key_id):
             raise over_quota(self.limit, self._what, self._code)
 
     async def take(self, key_id: str, reservation: Reservation) -> None:
-        """See ``KeyQuota``; raises ``CannotCheck`` for a minted key if Redis cannot be asked."""
+        """Takes one; see ``KeyQuota``. Raises ``CannotCheck`` for a minted key if Redis cannot be asked."""
         if not self._counts(key_id):
             return
         held = self._held.setdefault(key_id, _Held())
@@ -138,7 +141,7 @@ class RedisKeyQuota:
             raise over_quota(self.limit, self._what, self._code)
 
     def renew(self) -> None:
-        """Says again how many there are; to be called several times in ``LEASE_S``."""
+        """Says again how many there are. It has to be called several times in ``LEASE_S``."""
         for key_id in self._held:
             self._tell(key_id)
 
@@ -153,7 +156,10 @@ class RedisKeyQuota:
         self._store.soon((self._name, key_id), lambda: self._commands(key_id))
 
     def _commands(self, key_id: str) -> Iterator[Command]:
-        """Nothing while somebody takes one: that says the number, and tells again if it has changed."""
+        """Yields the command that tells the count.
+
+        It yields none while somebody takes one: that tells the number, and tells it again if it has changed.
+        """
         held = self._held.get(key_id)
         if held is not None and not held.takers:
             if not held.count:
@@ -165,11 +171,11 @@ class RedisKeyQuota:
 
 
 class RedisQuotas(Quotas):
-    """Those of a cluster, with the limits of ``LocalQuotas``."""
+    """The quotas of a cluster, with the limits of ``LocalQuotas``."""
 
     @classmethod
     def of(cls, store: SharedStore, node_id: str, *, calls: int, listeners: int) -> "RedisQuotas":
-        """So many for each key."""
+        """Makes quotas of ``calls`` and ``listeners`` for each key."""
         return cls(
             RedisKeyQuota(store, node_id, calls, name="calls", what="calls", code="too_many_calls"),
             RedisKeyQuota(store, node_id, listeners, name="listeners", what="listeners already", counts_api_keys=True),
@@ -178,7 +184,10 @@ class RedisQuotas(Quotas):
 
 
 class RedisKeyAllowance:
-    """The ``KeyAllowance`` of a cluster: ``limit`` a minute, counted from the first that the address took."""
+    """The ``KeyAllowance`` of a cluster.
+
+    An address may take ``limit`` in a minute, which begins when it takes the first.
+    """
 
     def __init__(self, store: SharedStore, limit: int, secret: str) -> None:
         self.limit = limit
@@ -187,11 +196,11 @@ class RedisKeyAllowance:
 
     @property
     def is_open(self) -> bool:
-        """See ``KeyAllowance``."""
+        """Whether anything may be taken at all; see ``KeyAllowance``."""
         return self.limit > 0
 
     async def take(self, address: str) -> None:
-        """See ``KeyAllowance``; raises ``CannotCheck`` if Redis cannot be asked."""
+        """Takes one for the address; see ``KeyAllowance``. Raises ``CannotCheck`` if Redis cannot be asked."""
         holder = key_digest(str(holder_of(address)), self._salt).hex()[:32]
         if int(await self._store.ask(_ALLOW, self._store.name("allowance", holder), _WINDOW_MS)) > self.limit:
             raise over_allowance(self.limit)

@@ -1,7 +1,7 @@
-"""Which node answers for a request: the one that has the call, or for a new call one that has room.
+"""Decides which node answers a request: the one that has the call, or for a new call one that has room.
 
-A call whose node is dead is taken over by whichever node is asked for it, before it answers. A node at which nobody
-listens any more counts as dead at once, but only for requests that fail because of it.
+If the node of a call is dead, whichever node is asked for the call takes it over before it answers. A node at which
+nobody listens any more counts as dead at once, but only for requests that fail because of it.
 """
 
 from typing import Protocol
@@ -22,35 +22,38 @@ _AGENT = "agent"
 
 
 class LocalCalls(Protocol):
-    """What this node has."""
+    """The calls of this node, as the router needs to know them."""
 
     def has(self, call_id: str) -> bool:
-        """The call runs here."""
+        """Returns whether the call runs here."""
         ...
 
     @property
     def is_full(self) -> bool:
-        """One more would be refused."""
+        """Whether one more call would be refused."""
         ...
 
     async def owner(self, call_id: str) -> Owner | None:
-        """Who has the call, by the journal; None if nobody has. Raises ``CannotCheck``."""
+        """Returns the owner of the call, as the journal says; None if nobody has it. Raises ``CannotCheck``."""
         ...
 
     async def take_over(self, call_id: str, seen: Owner) -> bool:
-        """Goes on with the call; False if another node was first. Raises ``BridgeError`` if that cannot be."""
+        """Goes on with the call; returns False if another node was first.
+
+        Raises ``BridgeError`` if that is not possible.
+        """
         ...
 
 
 class CallRouter:
-    """See ``Router`` of the link."""
+    """The ``Router`` of the link: it knows which node answers which request."""
 
     def __init__(self, nodes: Nodes, local: LocalCalls) -> None:
         self._nodes = nodes
         self._local = local
 
     async def node_for(self, scope: Scope, query: dict[str, str], *, is_relayed: bool) -> Node | None:
-        """See ``Router``."""
+        """Returns the node that answers; see ``Router``."""
         call_id = _call_of(scope, query)
         if call_id is not None:
             return await self._owner_of(call_id)
@@ -59,7 +62,7 @@ class CallRouter:
         return None
 
     async def is_lost(self, scope: Scope, query: dict[str, str], node: Node) -> bool:
-        """See ``Router``."""
+        """Counts the node as dead, and returns whether this node has the call now; see ``Router``."""
         call_id = _call_of(scope, query)
         self._nodes.suspect(node.id)
         try:
@@ -91,7 +94,7 @@ class CallRouter:
 
 
 def _call_of(scope: Scope, query: dict[str, str]) -> str | None:
-    """The call that the request is for."""
+    """Returns the id of the call that the request is for; None if it is for none."""
     path = scope["path"]
     if scope["type"] == "websocket":
         return query.get("session_id", query.get("call_id")) if path == _SOCKET else None
@@ -103,7 +106,7 @@ def _call_of(scope: Scope, query: dict[str, str]) -> str | None:
 
 
 def _opens(scope: Scope, query: dict[str, str]) -> bool:
-    """The request is for a new call."""
+    """Returns whether the request is for a new call."""
     if scope["type"] == "websocket":
         return scope["path"] == _SOCKET and query.get("role") != _AGENT
     return scope["method"] == "POST" and scope["path"] in _OPENING

@@ -1,10 +1,10 @@
-"""The shared Redis: commands that end in time, and changes that are told a little later.
+"""The shared Redis: commands that end in time, and changes that are written a little later.
 
-Theory of operation. What has to be known before a request goes on is asked (``ask``), within a bounded time; while
+Theory of operation. What has to be known before a request goes on is asked (``ask``), within a bounded time. While
 Redis does not answer, ``CannotCheck`` comes at once, and one command in half a second tries again. What others need to
-learn soon is marked (``soon``) and written by one task in batches: each mark names a fact, and the newest value of the
+learn soon is marked (``soon``), and one task writes it in batches. Each mark names a fact, and the newest value of the
 fact is read when it is written. So a fact that changes often is written once, and what waits is bounded. While Redis is
-away marks stay; when it is back, all owners publish what they have (``on_back``), because it may have come back empty.
+away, marks stay. When it is back, all owners publish what they have (``on_back``), because it may have come back empty.
 """
 
 import asyncio
@@ -27,30 +27,30 @@ __all__ = ["Command", "Script", "SharedStore"]
 _log = get_logger("cluster")
 
 Command = tuple[str | bytes | int, ...]
-"""A command and its arguments; its one key is named by ``SharedStore.name``."""
+"""A command and its arguments. ``SharedStore.name`` names its one key."""
 
 _FLUSH_S = 0.05
 _TRY_AGAIN_S = 0.5
 _BATCH = 500
-_AT_ONCE = 32  # commands under way, each on a connection of its own
-_MAX_WAITING = 20_000  # facts, while Redis is away; what happens then is told to nobody else
+_AT_ONCE = 32  # commands under way, each on its own connection
+_MAX_WAITING = 20_000  # facts that wait while Redis is away; further ones are not told to others
 _CLOSE_S = 2.0
 _FAILURES = (RedisError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A program in Lua that Redis carries out in one step, on one key: so that a Redis Cluster can, too."""
+    """A program in Lua that Redis runs in one step, on one key, so that a Redis Cluster can run it as well."""
 
     source: str
 
     @property
     def sha(self) -> str:
-        """By which Redis knows it."""
+        """The hash by which Redis knows the program."""
         return hashlib.sha1(self.source.encode()).hexdigest()
 
     def on(self, key: str, *arguments: str | bytes | int) -> Command:
-        """It as a command that is written a little later."""
+        """Returns the program as a command that is written a little later."""
         return ("EVAL", self.source, 1, key, *arguments)
 
 
@@ -60,22 +60,25 @@ class _Change(NamedTuple):
 
 
 class SharedStore:
-    """See the module. ``async with`` owns the connections and the task that writes."""
+    """The Redis that the processes of a cluster share.
+
+    ``async with`` owns the connections and the task that writes.
+    """
 
     def __init__(self, url: str, cluster_name: str, *, timeout_s: float) -> None:
         self.complaint: str | None = None
-        """What is wrong if Redis does not answer."""
+        """What is wrong, if Redis does not answer; None if it does."""
         self.failures = 0
-        """Commands that failed, those not counted that were not sent because one before had failed."""
+        """The number of commands that failed, without those that were not sent because one before had failed."""
         self.asked = 0
-        """Commands and batches that were sent."""
+        """The number of commands and batches that were sent."""
         self.on_back: list[Callable[[], None]] = []
-        """Called when Redis answers again, and at the start."""
+        """What is called each time Redis answers again after it was away."""
         self._client = RedisAddress(url).new_client(timeout_s)
         self._prefix = cluster_name
         self.timeout_s = timeout_s
         self._clock_ms = (time.time() - time.monotonic()) * 1000
-        """Redis's clock less the monotonic one; until that is known, this machine's."""
+        """Redis's clock less the monotonic one, in ms. It is this machine's clock until Redis's is known."""
         self._try_again_at = 0.0
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._soon: dict[object, _Change] = {}
@@ -99,31 +102,31 @@ class SharedStore:
                 await close_client(self._client)
 
     def name(self, *parts: str) -> str:
-        """A key of this cluster's; what stands in braces decides where a Redis Cluster keeps it."""
+        """Returns the name of a key of this cluster. The part in braces decides where a Redis Cluster keeps it."""
         return ":".join((self._prefix, *parts))
 
     @property
     def is_up(self) -> bool:
-        """Redis has answered the last command."""
+        """Whether Redis has answered the last command."""
         return self.complaint is None
 
     @property
     def now_ms(self) -> int:
-        """By Redis's clock, which all processes share."""
+        """The time of Redis's clock, which all processes share, in ms."""
         return int(time.monotonic() * 1000 + self._clock_ms)
 
     # Asking
 
     async def ask(self, script: Script, key: str, *arguments: str | bytes | int) -> Any:
-        """What ``script`` returns; raises ``CannotCheck`` if Redis does not say so in time."""
+        """Returns what ``script`` returns; raises ``CannotCheck`` if Redis does not say so in time."""
         return await self._sent(lambda: self._evaluate(script, key, arguments))
 
     async def command(self, *command: str | bytes | int) -> Any:
-        """What Redis answers to one command; raises ``CannotCheck``."""
+        """Returns what Redis answers to one command; raises ``CannotCheck``."""
         return await self._sent(lambda: self._client.execute_command(*command))
 
     def learn_time(self, told_ms: int, asked_at_s: float) -> None:
-        """Redis has said that it is ``told_ms``, when it was asked at ``asked_at_s`` of the monotonic clock."""
+        """Learns that Redis's clock was at ``told_ms`` when it was asked at ``asked_at_s`` of the monotonic clock."""
         self._clock_ms = told_ms - (asked_at_s + time.monotonic()) * 500
 
     async def _evaluate(self, script: Script, key: str, arguments: Sequence[str | bytes | int]) -> Any:
@@ -165,7 +168,7 @@ class SharedStore:
         self.publish_all()
 
     def publish_all(self) -> None:
-        """Everybody tells again what it has."""
+        """Has everybody tell again what they have."""
         for tell in self.on_back:
             tell()
 
@@ -177,9 +180,9 @@ class SharedStore:
         commands: Callable[[], Iterable[Command]],
         on_answer: Callable[[Any], None] = lambda answer: None,
     ) -> None:
-        """``commands`` says what is to be written of ``fact``, when it is written: in some hundredths of a second.
+        """Writes what ``commands`` returns of ``fact``, in some hundredths of a second; it is called just before.
 
-        ``on_answer`` is told what Redis says to the last of them.
+        ``on_answer`` gets Redis's answer to the last of these commands.
         """
         if len(self._soon) < _MAX_WAITING or fact in self._soon:
             self._soon[fact] = _Change(commands, on_answer)
@@ -195,7 +198,7 @@ class SharedStore:
                 await self._flush()
             except _FAILURES as error:
                 self._fail(error)
-            except Exception as error:  # one fact that cannot be written must not keep the others
+            except Exception as error:  # a fact that cannot be written must not keep the others
                 _log.error("cluster.write_failed", exc_info=error)
 
     async def _flush(self) -> None:
@@ -233,7 +236,10 @@ class SharedStore:
 
 @contextlib.asynccontextmanager
 async def _bounded(limit_s: float) -> AsyncIterator[None]:
-    """As ``asyncio.timeout``. A task that is cancelled inside ends here: redis-py may lose the word if it connects."""
+    """Limits the time like ``asyncio.timeout``, and also ends a task that is cancelled inside.
+
+    redis-py may lose the cancelling if it is connecting.
+    """
     task = asyncio.current_task()
     assert task is not None, "it is used inside of tasks"
     before = task.cancelling()
