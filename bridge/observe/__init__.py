@@ -1,4 +1,4 @@
 """What operators see of a running daemon: metrics, its last hour, readiness, webhooks.
 
-No other room knows of this one.
+The rooms below do not know of this one.
 """
