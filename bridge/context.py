@@ -7,6 +7,7 @@ every line of a call can be found by its ``call_id``.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
 import structlog
@@ -14,13 +15,14 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.log import get_logger
 
-__all__ = ["CallContext", "TraceContext", "address_of", "logger_of"]
+__all__ = ["CallContext", "TraceContext", "address_of", "holder_of", "logger_of"]
 
 _PARENT, _STATE = "traceparent", "tracestate"
 _TRACEPARENT = re.compile(
     "(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.{1,64})?"
 )
 _MAX_STATE_CHARS = 512
+_OWN_BITS = 64  # the network part of an IPv6 address
 _MAX_METADATA = 16
 _OF_NUMBERS = frozenset({"ani", "called", "caller", "callerid", "caller_id", "dnis", "from", "number", "phone", "to"})
 _NUMBER = re.compile(r"\+?\d[\d ().-]{4,}\d")
@@ -128,3 +130,17 @@ def address_of(peername: Any) -> str:
         return ""
     host, port = str(peername[0]), peername[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def holder_of(address: str) -> str | int:
+    """Returns who has an IP address, for limits: the address itself, or the network of 64 bits of an IPv6 address.
+
+    Whoever has one IPv6 address has that network. An IPv4 address that is written as IPv6 is an IPv4 address.
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address  # a name
+    if isinstance(parsed, IPv4Address):
+        return address
+    return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else int(parsed) >> _OWN_BITS

@@ -33,6 +33,7 @@ __all__ = ["Elder", "Handover", "Predecessor", "TakenOver"]
 _log = get_logger("daemon")
 
 _ANSWER_S = 10.0
+_RETRY_S = 1.0
 _READY_S = 900.0  # the new process loads its models meanwhile
 _MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_DESCRIPTORS = 64
@@ -189,7 +190,12 @@ class Handover:
         """Serves one process after another, until one has taken over."""
         loop = asyncio.get_running_loop()
         while not self.is_over.is_set():
-            connection, _ = await loop.sock_accept(listening)
+            try:
+                connection, _ = await loop.sock_accept(listening)
+            except OSError as error:  # no descriptor is left
+                _log.warning("daemon.replacement_failed", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
             try:
                 if await self._hand_over(connection):
                     self._connection = connection

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from bridge.api.proxies import TrustedProxies
+from bridge.context import holder_of
 from bridge.turns import Share, Shares
 
 __all__ = ["Gate", "Pass"]
@@ -36,23 +37,24 @@ class Gate:
         self.limit = limit
         self.limit_per_address = limit_per_address
         self._proxies = proxies or TrustedProxies()
-        self._waiting: Counter[str] = Counter()
+        self._waiting: Counter[str | int] = Counter()  # by who has the address
         self._total = 0
         self._shares = Shares(_SHARE, _BURST_S)
 
     def enter(self, address: str) -> Pass | None:
         """Counts one more connection; None if it is one too many."""
         is_proxy = self._proxies.is_trusted(address)
-        is_over = self._waiting.get(address, 0) >= self.limit_per_address and not is_proxy
+        holder = holder_of(address)
+        is_over = self._waiting.get(holder, 0) >= self.limit_per_address and not is_proxy
         if self._total >= self.limit or is_over:
             self.refused += 1
             return None
         self._total += 1
-        self._waiting[address] += 1
-        return Pass(lambda: self._leave(address), None if is_proxy else self._shares.of(address))
+        self._waiting[holder] += 1
+        return Pass(lambda: self._leave(holder), None if is_proxy else self._shares.of(str(holder)))
 
-    def _leave(self, address: str) -> None:
+    def _leave(self, holder: str | int) -> None:
         self._total -= 1
-        self._waiting[address] -= 1
-        if not self._waiting[address]:
-            del self._waiting[address]
+        self._waiting[holder] -= 1
+        if not self._waiting[holder]:
+            del self._waiting[holder]

@@ -7,10 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 from bridge.calls.keys import API_KEY_ID
+from bridge.context import holder_of
 from bridge.errors import OverLimit
 
 __all__ = [
@@ -21,13 +21,11 @@ __all__ = [
     "LocalQuotas",
     "Quotas",
     "Reservation",
-    "holder_of",
     "over_allowance",
     "over_quota",
 ]
 
 _WINDOW_S = 60.0
-_OWN_BITS = 64  # the network part of an IPv6 address; whoever has one address has the network
 
 
 class Reservation:
@@ -181,12 +179,3 @@ class LocalKeyAllowance:
         if self._taken[holder] >= self.limit:
             raise over_allowance(self.limit)
         self._taken[holder] += 1
-
-
-def holder_of(address: str) -> str | int:
-    """Returns who has an address: the address itself, or the network of 64 bits that an IPv6 address is in."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address  # of no network
-    return int(parsed) >> _OWN_BITS if isinstance(parsed, IPv6Address) else address

@@ -8,8 +8,9 @@ import itertools
 from collections.abc import Iterator
 
 from bridge.calls.keys import API_KEY_ID, key_digest
-from bridge.calls.quotas import Quotas, Reservation, holder_of, over_allowance, over_quota
+from bridge.calls.quotas import Quotas, Reservation, over_allowance, over_quota
 from bridge.cluster.store import Command, Script, SharedStore
+from bridge.context import holder_of
 from bridge.errors import CannotCheck
 
 __all__ = ["LEASE_S", "RedisKeyAllowance", "RedisKeyQuota", "RedisQuotas"]

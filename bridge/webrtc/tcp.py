@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
+from bridge.context import holder_of
 from bridge.webrtc.ice import MAX_DATAGRAM_BYTES, TCP, Address, PacketKind, packet_kind
 
 __all__ = ["MAX_STRANGERS", "MAX_STRANGERS_OF_A_HOST", "IceTcp", "TcpLine"]
@@ -42,7 +43,7 @@ class IceTcp:
         self.lines: dict[Address, TcpLine] = {}
         self.check_within_s = check_within_s
         """The time within which a connection must have shown a check."""
-        self._strangers: Counter[str] = Counter()
+        self._strangers: Counter[str | int] = Counter()  # by who has the address
         self._take = take
         self._gone = gone
         self._drops = drops
@@ -87,14 +88,14 @@ class IceTcp:
 
         False as well if the peer's address has a connection at another local address.
         """
-        host = address[0]
+        holder = holder_of(address[0])
         if address in self.lines:
             self._drops["tcp_twice"] += 1
             return False
-        if self._strangers.total() >= MAX_STRANGERS or self._strangers[host] >= MAX_STRANGERS_OF_A_HOST:
+        if self._strangers.total() >= MAX_STRANGERS or self._strangers[holder] >= MAX_STRANGERS_OF_A_HOST:
             self._drops["tcp_too_many"] += 1
             return False
-        self._strangers[host] += 1
+        self._strangers[holder] += 1
         self.lines[address] = line
         return True
 
@@ -115,9 +116,10 @@ class IceTcp:
             self._gone(address)
 
     def _forget_stranger(self, address: Address) -> None:
-        self._strangers[address[0]] -= 1
-        if not self._strangers[address[0]]:
-            del self._strangers[address[0]]
+        holder = holder_of(address[0])
+        self._strangers[holder] -= 1
+        if not self._strangers[holder]:
+            del self._strangers[holder]
 
 
 class TcpLine(asyncio.Protocol):

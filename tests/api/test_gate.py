@@ -19,6 +19,17 @@ def test_each_address_has_its_limit() -> None:
     assert gate.enter("192.0.2.1") is None
 
 
+def test_whoever_has_an_ipv6_address_has_its_network() -> None:
+    """The addresses of 64 bits count as one; IPv4 addresses do not become one by being written as IPv6."""
+    gate = Gate(10, 1)
+    assert gate.enter("2001:db8::1") is not None
+    assert gate.enter("2001:db8::2:3:4:5") is None
+    assert gate.enter("2001:db8:0:1::1") is not None
+    assert gate.enter("::ffff:192.0.2.1") is not None
+    assert gate.enter("192.0.2.1") is None
+    assert gate.enter("::ffff:192.0.2.2") is not None
+
+
 def test_all_together_have_a_limit() -> None:
     """Whatever their addresses are."""
     gate = Gate(2, 2)
