@@ -52,7 +52,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"calls"},
     "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
-    "cluster": _PURE | _TOP | {"outgoing", "session", "calls", "api.operation", "api.socket"},
+    "cluster": _PURE | _TOP | {"outgoing", "session", "calls", "api.body", "api.operation", "api.socket"},
     "observe": _PURE | _TOP | {"names", "outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }

@@ -10,11 +10,11 @@ drops its sound as it does for its own listeners.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Protocol
 from urllib.parse import parse_qsl, quote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -22,10 +22,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
+from bridge.api.body import read_body
 from bridge.api.socket import SocketSink
 from bridge.cluster.nodes import Node
 from bridge.cluster.proof import MAX_HOPS, PROOF, Origin, Proofs
-from bridge.errors import BridgeError, CannotCheck, Forbidden, error_body
+from bridge.errors import BridgeError, CannotCheck, Forbidden, RequestError, error_body
 from bridge.log import get_logger
 from bridge.outgoing import Client, HTTPError
 
@@ -37,6 +38,7 @@ LINK_TIMEOUT_S = 10.0
 """The time limit of each step of a request to another node."""
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+_MAX_REQUEST_BYTES = 512 * 1024  # an offer and a session, as the endpoints take them, and more
 _MAX_WAITING = 16  # messages that are read ahead of a slow client
 _CLOSE_S = 2.0
 _NO_CODES = (1005, 1006, 1015)  # no frame may have them (RFC 6455 section 7.4.1)
@@ -145,7 +147,11 @@ class NodeLink:
     async def _relay_request(
         self, node: Node, scope: Scope, query: dict[str, str], receive: Receive, send: Send
     ) -> None:
-        body = b"".join([piece async for piece in _body(receive)])
+        try:
+            body = await read_body(Request(scope, receive), _MAX_REQUEST_BYTES)
+        except RequestError as error:
+            await _refuse(scope, receive, send, error)
+            return
         try:
             answer = await self._client.request(
                 scope["method"],
@@ -278,16 +284,6 @@ def _target(scope: Scope) -> str:
     """Returns the endpoint's one path with the query, without other spellings that the client may have used."""
     query = scope["query_string"].decode("latin-1")
     return quote(scope["path"]) + (f"?{query}" if query else "")
-
-
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
-    while True:
-        message: Message = await receive()
-        if message["type"] != "http.request":
-            return
-        yield message.get("body", b"")
-        if not message.get("more_body", False):
-            return
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: BridgeError) -> None:

@@ -241,6 +241,15 @@ async def test_a_full_node_passes_new_calls_on(
         await small.stop()
 
 
+async def test_a_body_that_is_too_long_is_read_no_further(nodes: list[Serving]) -> None:
+    """A stranger's request is passed on only if its body is no longer than an endpoint takes."""
+    async with open_socket(nodes[0].url, "model=m", additional_headers=ADMIN) as owner:
+        url = f"{nodes[1].url}v1/realtime/calls/{_id(owner)}/hangup"
+        reply = await request("POST", url, body=b"x" * 600_000)
+        assert (reply.status, reply.json["error"]["param"]) == (400, "body")
+        assert (await request("POST", url, body=b"x" * 1000)).status == 401
+
+
 async def test_only_nodes_reach_what_is_for_nodes(nodes: list[Serving]) -> None:
     """Neither an API key nor an invented, an old or a borrowed proof opens it; a good one does."""
     target, origin = "/cluster/calls?key_id=api&q=", Origin("192.0.2.1", 1, "http", "127.0.0.1")
