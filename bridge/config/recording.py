@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from bridge.config.fields import Applies, Fault, Section, Text, setting
+from msgspec import Meta
+
+from bridge.config.fields import Applies, Fault, Positive, Section, Text, setting
 
 if TYPE_CHECKING:
     from bridge.config.config import Config
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["RecordingSettings"]
 
 _STORE_URL = re.compile(r"(s3|gs|az|abfss?)://[^\s/?#@]+(/[^\s?#]*)?")
+_Age = Annotated[float, Meta(ge=60)]
 _RECIPIENT = re.compile(r"age1[a-z0-9]{58}")
 
 LIVE, RESTART = Applies.LIVE, Applies.RESTART
@@ -38,13 +41,11 @@ class RecordingSettings(Section, frozen=True, kw_only=True):
         setting(RESTART, "public key of `age` (`age1…`) for which recordings are encrypted; unset: they are not"),
     ] = ()
     record_max_age_s: Annotated[
-        float | None, setting(LIVE, "age in seconds at which a recording is deleted; unset: none is for its age", ge=60)
+        _Age | None, setting(LIVE, "age in seconds at which a recording is deleted; unset: none is for its age")
     ] = None
     record_max_bytes: Annotated[
-        int | None,
-        setting(
-            LIVE, "bytes of all recordings in `record_dir`, above which the oldest are deleted; unset: no limit", ge=1
-        ),
+        Positive | None,
+        setting(LIVE, "bytes of all recordings in `record_dir`, above which the oldest are deleted; unset: no limit"),
     ] = None
     record_upload: Annotated[
         Text | None,
