@@ -254,6 +254,7 @@ class Daemon:
             upstreams=dialler,
         )
         self._reloader = Reloader(config, self._read_settings, rooms, has_engine=self.engine != "unused")
+        link = [] if member is None else [member.middleware(self.registry, calls, keys.admit)]
         app = new_app(
             calls,
             keys,
@@ -273,7 +274,7 @@ class Daemon:
                 *RELOAD_OPERATIONS,
                 *(() if member is None else member.operations),
             ],
-            middleware=[*([] if member is None else [member.middleware(self.registry)]), *observer.middleware],
+            middleware=[*link, *observer.middleware],
         )
         self._ports.close_rest()
         new_media_line = self.endpoint.new_tcp_line if takes_media else None

@@ -11,12 +11,14 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 from prometheus_client.core import Metric
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from bridge.api.operation import Operation
+from bridge.calls.incoming import WaitingCalls
 from bridge.calls.keys import API_KEY_ID, Grant, KeyPurpose
 from bridge.calls.quotas import Reservation
 from bridge.calls.registry import CallLimits, Registry
@@ -126,16 +128,18 @@ class Member:
 
     # What is served
 
-    def middleware(self, registry: Registry) -> Middleware:
-        """Makes the middleware in front of all endpoints."""
+    def middleware(
+        self, registry: Registry, calls: CallService, admit: Callable[[Headers], Awaitable[object]]
+    ) -> Middleware:
+        """Makes the middleware in front of all endpoints; ``admit`` raises if a request's key opens nothing."""
         self.nodes.serve(registry.admission)
         journal = Journal(self.store, self.nodes.id, registry)
         self.nodes.on_beat.append(journal.beat)
         self.nodes.on_late.append(journal.write_all)
         self._events.subscribe(journal)
-        calls = self._quotas.calls
-        assert isinstance(calls, RedisKeyQuota)
-        router = CallRouter(self.nodes, _Here(registry, journal, calls.hold))
+        quota = self._quotas.calls
+        assert isinstance(quota, RedisKeyQuota)
+        router = CallRouter(self.nodes, _Here(registry, calls.waiting, journal, quota.hold), admit)
         return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client)
 
     def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:
@@ -199,15 +203,22 @@ class Member:
 class _Here:
     """The calls of a registry, and those that it may take over, in the form that the router needs."""
 
-    def __init__(self, registry: Registry, journal: Journal, hold: Callable[[str, Reservation], None]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        waiting: WaitingCalls,
+        journal: Journal,
+        hold: Callable[[str, Reservation], None],
+    ) -> None:
         self._registry = registry
+        self._waiting = waiting
         self._journal = journal
         self._hold = hold
         self.owner = journal.owner
 
     def has(self, call_id: str) -> bool:
         """Returns whether the call runs here; see ``LocalCalls``."""
-        return self._registry.has(call_id)
+        return self._registry.has(call_id) or self._waiting.find(call_id) is not None
 
     @property
     def is_full(self) -> bool:

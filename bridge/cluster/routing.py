@@ -4,8 +4,10 @@ If the node of a call is dead, whichever node is asked for the call takes it ove
 nobody listens any more counts as dead at once, but only for requests that fail because of it.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from bridge.cluster.journal import Owner
@@ -25,7 +27,7 @@ class LocalCalls(Protocol):
     """The calls of this node, as the router needs to know them."""
 
     def has(self, call_id: str) -> bool:
-        """Returns whether the call runs here."""
+        """Returns whether the call runs here, or waits here to be accepted."""
         ...
 
     @property
@@ -46,17 +48,22 @@ class LocalCalls(Protocol):
 
 
 class CallRouter:
-    """The ``Router`` of the link: it knows which node answers which request."""
+    """The ``Router`` of the link: it knows which node answers which request.
 
-    def __init__(self, nodes: Nodes, local: LocalCalls) -> None:
+    ``admit`` raises ``BridgeError`` if the key of a request opens nothing. It is asked before Redis is, and before a
+    call is taken over: a stranger who knows a call's id makes no work.
+    """
+
+    def __init__(self, nodes: Nodes, local: LocalCalls, admit: Callable[[Headers], Awaitable[object]]) -> None:
         self._nodes = nodes
         self._local = local
+        self._admit = admit
 
     async def node_for(self, scope: Scope, query: dict[str, str], *, is_relayed: bool) -> Node | None:
         """Returns the node that answers; see ``Router``."""
         call_id = _call_of(scope, query)
         if call_id is not None:
-            return await self._owner_of(call_id)
+            return await self._owner_of(call_id, scope)
         if not is_relayed and _opens(scope, query) and self._local.is_full:
             return self._nodes.least_loaded
         return None
@@ -66,11 +73,11 @@ class CallRouter:
         call_id = _call_of(scope, query)
         self._nodes.suspect(node.id)
         try:
-            return call_id is not None and await self._owner_of(call_id) is None
+            return call_id is not None and await self._owner_of(call_id, scope) is None
         except BridgeError:
             return False
 
-    async def _owner_of(self, call_id: str) -> Node | None:
+    async def _owner_of(self, call_id: str, scope: Scope) -> Node | None:
         if self._local.has(call_id):
             return None
         node_id = node_of(call_id)
@@ -79,6 +86,7 @@ class CallRouter:
             return node
         if not self._nodes.is_one(node_id):
             return None
+        await self._admit(Headers(scope=scope))
         owner = await self._local.owner(call_id)
         if owner is None or owner.node_id == self._nodes.id:
             return None

@@ -1,41 +1,54 @@
 """Which node a request is for: the one that has its call, by whatever endpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from starlette.datastructures import Headers
 
 from bridge.cluster.journal import Owner
 from bridge.cluster.nodes import Nodes
 from bridge.cluster.routing import CallRouter
+from bridge.errors import Unauthorized
 
-_HERE, _THERE = "rtc_hereAAAAAAAA", "rtc_thereAAAAAAAA"
+_HERE, _THERE, _GONE = "rtc_hereAAAAAAAA", "rtc_thereAAAAAAAA", "rtc_goneAAAAAAAA"
 
 
 class _KnownNodes:
     least_loaded = "the least loaded"
+    id = "hereAA"
 
-    def find(self, node_id: str) -> str:
-        return f"node {node_id}"
+    def find(self, node_id: str) -> str | None:
+        return None if node_id.startswith("gone") else f"node {node_id}"
+
+    def is_one(self, node_id: str) -> bool:
+        return True
 
 
 @dataclass
 class _Local:
     is_full: bool = False
+    taken: list[str] = field(default_factory=list)
 
     def has(self, call_id: str) -> bool:
         return call_id == _HERE
 
     async def owner(self, call_id: str) -> Owner | None:
-        return None
+        return Owner("gone", 1) if call_id == _GONE else None
 
     async def take_over(self, call_id: str, seen: Owner) -> bool:
-        return False
+        self.taken.append(call_id)
+        return True
+
+
+async def _admit(headers: Headers) -> None:
+    if headers.get("authorization") is None:
+        raise Unauthorized("no key")
 
 
 async def _node_for(method: str, path: str, *, is_full: bool = False) -> Any:
-    router = CallRouter(cast(Nodes, _KnownNodes()), _Local(is_full))
-    scope: dict[str, Any] = {"type": "http", "method": method, "path": path}
+    router = CallRouter(cast(Nodes, _KnownNodes()), _Local(is_full), _admit)
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": []}
     return await router.node_for(scope, {}, is_relayed=False)
 
 
@@ -62,3 +75,16 @@ async def test_new_calls_go_where_there_is_room(path: str) -> None:
     assert await _node_for("POST", path) is None
     assert await _node_for("POST", path, is_full=True) == "the least loaded"
     assert await _node_for("OPTIONS", path, is_full=True) is None
+
+
+async def test_a_call_of_a_dead_node_is_taken_over_for_those_who_have_a_key() -> None:
+    """Whoever only knows its id is refused, and nothing is asked or begun for them."""
+    local = _Local()
+    router = CallRouter(cast(Nodes, _KnownNodes()), local, _admit)
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": f"/v1/calls/{_GONE}", "headers": []}
+    with pytest.raises(Unauthorized):
+        await router.node_for(scope, {}, is_relayed=False)
+    assert local.taken == []
+    scope["headers"] = [(b"authorization", b"Bearer k")]
+    assert await router.node_for(scope, {}, is_relayed=False) is None
+    assert local.taken == [_GONE]
