@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from bridge.calls.origins import normal_origin
-from bridge.errors import BadEvent, Forbidden, OverLimit, Unauthorized
+from bridge.errors import BadEvent, Draining, Forbidden, OverLimit, Unauthorized
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SessionRequest
 from bridge.wire.stats import Dialect, ListenerRole
@@ -261,8 +261,11 @@ class LocalKeyStore:
         kept = self._kept.get(token)
         if kept is None or kept.expires_at <= self._clock():
             raise expired_key()
-        if kept.grant.is_single_use and kept.uses:
-            raise spent_key()
+        if kept.grant.is_single_use:
+            if kept.uses:
+                raise spent_key()
+            if self.tell_minted is not None:  # the next process has the key as well, and it may be spent there
+                raise Draining("Another process of this server takes new calls from now on; connect again.")
         kept.uses += 1
 
     async def is_named(self, origin: str) -> bool:

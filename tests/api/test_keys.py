@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from bridge.api.keys import Keys, subprotocols
 from bridge.calls import keys as keys_module
 from bridge.calls.keys import Grant, KeyPurpose, LocalKeyStore, redeem_telephone_key
-from bridge.errors import Forbidden, OverLimit, Unauthorized
+from bridge.errors import Draining, Forbidden, OverLimit, Unauthorized
 from tests.fakes import FakeClock
 
 _KEY = "sk-one-of-the-api-keys"
@@ -399,3 +399,21 @@ async def test_remembered_keys_take_no_room(monkeypatch: pytest.MonkeyPatch) -> 
     assert await keys.store.is_named(_PAGE)
     await keys.store.mint(_grant(), ttl_s=10)
     assert not await keys.store.is_named(_PAGE)
+
+
+async def test_no_single_use_behind_a_handover() -> None:
+    """The next process has the key as well, so it is spent there only; a key for many uses goes on here."""
+    clock = FakeClock()
+    store = LocalKeyStore(clock=clock)
+    once = await store.mint(_grant(is_single_use=True), ttl_s=60)
+    often = await store.mint(_grant(), ttl_s=60)
+    tokens = [found.grant.token for found in (await store.find(once), await store.find(often)) if found is not None]
+    heir = LocalKeyStore(clock=clock)
+    heir.adopt(store.hand_over())
+    store.tell_minted = heir.adopt
+    with pytest.raises(Draining):
+        await store.spend(tokens[0])
+    await store.spend(tokens[1])
+    await heir.spend(tokens[0])
+    with pytest.raises(Unauthorized):
+        await heir.spend(tokens[0])
