@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from bridge.engine.local import Local
 from bridge.engine.voice import Voice
+from bridge.log import set_level
 from tests.stopping import (
     pytest_configure,
     pytest_pyfunc_call,
@@ -95,3 +97,12 @@ def say() -> Callable[[str], bytes]:
     voice = Voice(seed=0)
     voice.say("Warm up.")  # reads its files
     return functools.cache(voice.say)
+
+
+@pytest.fixture
+def debug_log() -> Iterator[None]:
+    """The log has every line, whatever level a daemon of another test has set."""
+    before = structlog.get_config()["wrapper_class"]
+    set_level("debug")
+    yield
+    structlog.configure(wrapper_class=before)

@@ -28,6 +28,7 @@ def _light() -> StateMachine[Light]:
     return StateMachine("light", Light.RED, _WAYS, log=get_logger("test").bind(call_id="rtc_1"), event="light.state")
 
 
+@pytest.mark.usefixtures("debug_log")
 def test_a_change_is_logged_with_where_it_came_from() -> None:
     """At debug, under the machine's event, with what the logger is bound to."""
     with capture_logs() as lines:

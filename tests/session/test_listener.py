@@ -62,6 +62,7 @@ def test_the_table_is_the_law() -> None:
         machine.enter(FLOWING)
 
 
+@pytest.mark.usefixtures("debug_log")
 def test_changes_are_logged() -> None:
     """Each change of state is a line at debug, with what was before; what changes nothing is none."""
     with capture_logs() as lines:

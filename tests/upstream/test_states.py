@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.upstream.dialled import dialled
 from tests.upstream.scripts import cut_in_answer, expire, successor
 from tests.upstream.service import Refusal, Service, Visit
+
+pytestmark = pytest.mark.usefixtures("debug_log")
 
 
 def _states(lines: Sequence[Mapping[str, Any]], event: str) -> list[str]:
