@@ -88,14 +88,14 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
     async def patch(request: Request) -> Response:
         grant, call_id = await keys.admit(request.headers), request.path_params["call_id"]
         grant.require_owner()
-        await calls.require_patchable(grant, call_id)  # before a byte of the body is read
+        await calls.peers.require_patchable(grant, call_id)  # before a byte of the body is read
         if media_type(request) == SDP:
             condition = IfMatch.parse(request.headers["if-match"]) if "if-match" in request.headers else None
             sdp, _ = await _offer(request)
-            return _answered(await calls.renegotiate(grant, call_id, sdp, condition), status=200)
+            return _answered(await calls.peers.renegotiate(grant, call_id, sdp, condition), status=200)
         condition = condition_of(request)
         fragment = await read_fragment(request, others=f", or another offer as {SDP}")
-        return ice_answer(await calls.patch_ice(grant, call_id, fragment, condition))
+        return ice_answer(await calls.peers.patch_ice(grant, call_id, fragment, condition))
 
     async def hang_up(request: Request) -> Response:
         grant = await keys.admit(request.headers)
@@ -125,19 +125,19 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
 
     async def accept(request: Request) -> Response:
         grant, call_id = await keys.admit_admin(request.headers), request.path_params["call_id"]
-        await calls.accept(grant, call_id, read_session(await read_json(request), "body"))
+        await calls.incoming.accept(grant, call_id, read_session(await read_json(request), "body"))
         return Response(status_code=200)
 
     async def reject(request: Request) -> Response:
         grant, call_id = await keys.admit_admin(request.headers), request.path_params["call_id"]
         wanted, _ = read_request(await read_json(request), RejectRequest)
-        await calls.reject(grant, call_id, wanted.status_code)
+        await calls.incoming.reject(grant, call_id, wanted.status_code)
         return Response(status_code=200)
 
     async def refer(request: Request) -> Response:
         grant, call_id = await keys.admit_admin(request.headers), request.path_params["call_id"]
         wanted, _ = read_request(await read_json(request), ReferRequest)
-        await calls.refer(grant, call_id, wanted.target_uri)
+        await calls.incoming.refer(grant, call_id, wanted.target_uri)
         return Response(status_code=200)
 
     call = "/v1/realtime/calls/{call_id}"

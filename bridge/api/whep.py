@@ -39,30 +39,32 @@ def whep_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route
 
     async def play(request: Request) -> Response:
         grant, call_id = await admit(request), request.path_params["call_id"]
-        await calls.require_playable(grant, call_id)  # before a byte of the body is read
+        await calls.players.require_playable(grant, call_id)  # before a byte of the body is read
         sdp = await read_offer(request)
-        answer = await calls.play_with_offer(await admit(request), call_id, sdp, request.query_params.get("tracks"))
+        answer = await calls.players.start(await admit(request), call_id, sdp, request.query_params.get("tracks"))
         return answered(answer, f"/v1/whep/{call_id}/{answer.player_id}", turn.link_headers(grant.key_id))
 
     async def options(request: Request) -> Response:
         return endpoint_options(turn.link_headers((await admit(request)).key_id) if shows_key(request) else [])
 
     async def look(request: Request) -> Response:
-        await calls.require_playable(await admit(request), request.path_params["call_id"])
+        await calls.players.require_playable(await admit(request), request.path_params["call_id"])
         return Response(status_code=204)
 
     async def look_at_session(request: Request) -> Response:
-        await calls.require_player(await admit(request), **request.path_params)
+        await calls.players.require_running(await admit(request), **request.path_params)
         return Response(status_code=204)
 
     async def patch(request: Request) -> Response:
         grant = await admit(request)
-        await calls.require_player(grant, **request.path_params)  # before a byte of the body is read
+        await calls.players.require_running(grant, **request.path_params)  # before a byte of the body is read
         condition, fragment = condition_of(request), await read_fragment(request)
-        return ice_answer(await calls.patch_player(grant, **request.path_params, body=fragment, condition=condition))
+        return ice_answer(
+            await calls.players.patch_ice(grant, **request.path_params, body=fragment, condition=condition)
+        )
 
     async def stop(request: Request) -> Response:
-        await calls.stop_player(await admit(request), **request.path_params)
+        await calls.players.stop(await admit(request), **request.path_params)
         return Response(status_code=200)
 
     return [

@@ -113,14 +113,14 @@ def whip_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route
         return Response(status_code=204)
 
     async def look_at_session(request: Request) -> Response:
-        await calls.require_patchable(await admit(request), request.path_params["call_id"])
+        await calls.peers.require_patchable(await admit(request), request.path_params["call_id"])
         return Response(status_code=204)
 
     async def patch(request: Request) -> Response:
         grant, call_id = await admit(request), request.path_params["call_id"]
-        await calls.require_patchable(grant, call_id)  # before a byte of the body is read
+        await calls.peers.require_patchable(grant, call_id)  # before a byte of the body is read
         condition = condition_of(request)
-        return ice_answer(await calls.patch_ice(grant, call_id, await read_fragment(request), condition))
+        return ice_answer(await calls.peers.patch_ice(grant, call_id, await read_fragment(request), condition))
 
     async def end(request: Request) -> Response:
         await calls.hang_up(await admit(request), request.path_params["call_id"])

@@ -4,34 +4,32 @@ Every endpoint comes here and nowhere else. A key, a quota or a call may be in a
 awaited. What happens in a call is not awaited once a socket or a leg has its place.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from msgspec import UNSET
 from msgspec.structs import replace as with_fields
 
-from bridge.calls.conditions import IfMatch, newest_tag, patch_peer
+from bridge.calls.decisions import IncomingCalls, carrier_call
 from bridge.calls.directory import CallRecord, unknown_call
-from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, IceAnswer, Neighbours, SocketPlace
-from bridge.calls.incoming import IncomingPhone, WaitingCall, WaitingCalls
+from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, Neighbours, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
+from bridge.calls.peers import CallPeers
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
+from bridge.calls.playing import PlayerAccess
 from bridge.calls.quotas import Quotas, Reservation
 from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
-from bridge.errors import BadOffer, BadRequest, NotImplementedHere
-from bridge.media.contracts import ReferringLeg
-from bridge.players.player import CallPlayer
-from bridge.players.players import Players, tracks_of
+from bridge.errors import BadRequest, NotImplementedHere
+from bridge.players.players import Players
 from bridge.recording.recorder import Recorder
 from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
-from bridge.webrtc.fragment import MAX_FRAGMENT_BYTES, parse_fragment
-from bridge.webrtc.one_way import as_played, as_published
-from bridge.webrtc.sdp import MAX_SDP_BYTES, Offer, parse_offer
+from bridge.webrtc.fragment import MAX_FRAGMENT_BYTES
+from bridge.webrtc.one_way import as_published
+from bridge.webrtc.sdp import MAX_SDP_BYTES, parse_offer
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.ids import new_id
-from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.sessions import SessionRequest
 from bridge.wire.stats import (
     WEBRTC,
     WEBSOCKET,
@@ -40,7 +38,6 @@ from bridge.wire.stats import (
     IncomingOutcome,
     ListenerRole,
     RecordingStats,
-    SipHeader,
     Transport,
 )
 
@@ -72,16 +69,18 @@ class CallService:
 
         ``neighbours`` are other processes that have calls of their own.
         """
-        self.waiting = WaitingCalls(registry)
-        """The telephone calls about which the application has not decided yet."""
+        self.incoming = IncomingCalls(registry, reserve=self._reserve, find=self._find)
+        """Telephone calls that wait, or are to be transferred."""
+        self.peers = CallPeers(webrtc, find=self._find)
+        """What peers say by SDP after their offer."""
+        self.players = PlayerAccess(players, self.peers, keys, quotas, find=self._find)
+        """Those who play calls over WebRTC."""
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
-        self._webrtc = webrtc
         self._lobby = lobby
         self._recorder = recorder
         self._neighbours = neighbours
-        self._players = players
 
     # What is known without looking for a call
 
@@ -121,7 +120,7 @@ class CallService:
         offer = parse_offer(sdp)
         session = await self._open(replace(terms, warnings=offer.warnings), transport=WEBRTC)
         try:
-            return self._answer(session, offer)
+            return self.peers.answer(session, offer)
         except BaseException:
             session.close("internal_error")
             raise
@@ -135,10 +134,7 @@ class CallService:
         offer = as_published(parse_offer(sdp))
         session = await self._open(replace(terms, warnings=offer.warnings), transport=WEBRTC)
         try:
-            port = session.legs.new_port(may_come_back=False)
-            peer, answer = self._offers.accept(offer, port, session.context, is_publisher=True)
-            session.legs.take(peer, port)
-            return self._answered(session, offer, answer)
+            return self.peers.publish(session, offer)
         except BaseException:
             session.close("internal_error")
             raise
@@ -150,71 +146,7 @@ class CallService:
 
     async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
         """Opens a call that ``carrier`` brings; raises as ``open_with_offer`` does."""
-        return _carrier_call(await self._open(terms, transport=carrier))
-
-    async def announce(
-        self, terms: Terms, carrier: Transport, phone: IncomingPhone, *, sip_headers: Sequence[SipHeader], wait_s: float
-    ) -> WaitingCall:
-        """Takes a call that ``carrier`` brings and that waits to be accepted; raises as ``open_with_offer`` does."""
-        reservation = await self._reserve(terms)
-        return self.waiting.add(terms, carrier, phone, reservation, sip_headers=sip_headers, wait_s=wait_s)
-
-    async def accept(self, grant: Grant, call_id: str, wanted: SessionRequest) -> None:
-        """Answers a call that waits, with the session that is ``wanted``.
-
-        Raises ``BadRequest`` if it does not wait, and ``BadEvent`` as ``open_with_offer`` does: then it waits on.
-        """
-        waiting = await self._waiting_call(grant, call_id)
-        asked = (waiting.terms.update or SessionRequest(SessionConfig(), {})).with_update(wanted)
-        terms = replace(waiting.terms, update=asked)
-        self._registry.admission.require_accepting()
-        self._registry.require_known(terms)
-        try:
-            session = self._registry.open(
-                terms, transport=waiting.transport, reservation=waiting.reservation, context=waiting.context
-            )
-        except BaseException:  # its place is lost
-            self.waiting.settle(waiting, IncomingOutcome.STOPPED)
-            raise
-        self.waiting.settle(waiting, IncomingOutcome.ACCEPTED)
-        waiting.phone.answer(_carrier_call(session))
-
-    async def reject(self, grant: Grant, call_id: str, status_code: int) -> None:
-        """Turns away a call that waits, without an answer; raises ``BadRequest`` if it does not wait."""
-        waiting = await self._waiting_call(grant, call_id)
-        self.waiting.settle(waiting, IncomingOutcome.REJECTED, status_code=status_code)
-
-    async def refer(self, grant: Grant, call_id: str, target_uri: str) -> None:
-        """Has the carrier transfer the call, which waits or runs, to somebody else; then it is over here.
-
-        Raises ``BadRequest`` if it is no telephone call, or its carrier cannot; ``UpstreamError`` if the carrier fails.
-        """
-        waiting = self.waiting.find(call_id)
-        if waiting is None:
-            session = await self._find(grant, call_id)
-            grant.require_admin()
-            leg = session.legs.current
-            if not isinstance(leg, ReferringLeg):
-                raise BadRequest("Only telephone calls can be transferred.", code="refer_unsupported", param="call_id")
-            await leg.refer(target_uri)
-            return
-        grant.require_admin()
-        waiting.is_referred = True
-        try:
-            await waiting.phone.refer(target_uri)
-        finally:
-            waiting.is_referred = False
-        self.waiting.settle(waiting, IncomingOutcome.REFERRED)
-
-    async def _waiting_call(self, grant: Grant, call_id: str) -> WaitingCall:
-        grant.require_admin()
-        waiting = self.waiting.find(call_id)
-        if waiting is None:
-            await self._find(grant, call_id)
-            raise BadRequest(
-                "The call does not wait to be accepted: it is running.", code="call_not_waiting", param="call_id"
-            )
-        return waiting
+        return carrier_call(await self._open(terms, transport=carrier))
 
     async def _open(self, terms: Terms, *, transport: Transport) -> Session:
         return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))
@@ -257,55 +189,7 @@ class CallService:
             raise unknown_call(call_id)  # the call is just ending, and takes nobody any more
         offer = parse_offer(sdp)
         session.audience.require_event(after)
-        return self._answer_again(session, offer) or self._answer(session, offer, after=after)
-
-    # What the same peer says later
-
-    async def require_patchable(self, grant: Grant, call_id: str) -> None:
-        """Raises unless the key has opened the call, and may still change something about its peer."""
-        await self._find_own(grant, call_id)
-
-    async def patch_ice(self, grant: Grant, call_id: str, body: bytes, condition: IfMatch) -> IceAnswer | None:
-        """Takes a peer's SDP fragment: more candidates, for which there is no answer, or an ICE restart.
-
-        Raises ``BadRequest``, and ``NotTheState`` or ``NoCondition`` as ``condition`` says.
-        """
-        fragment = parse_fragment(body)
-        session = await self._find_own(grant, call_id)
-        return patch_peer(self._offers, session.legs.all, fragment, condition)
-
-    async def renegotiate(self, grant: Grant, call_id: str, sdp: bytes, condition: IfMatch | None) -> CallAnswer:
-        """Takes another offer of the call's own peer: sound added, removed or held, or an ICE restart.
-
-        Raises ``BadOffer`` if it is another peer's; that one comes back with the call's resume key.
-        """
-        offer = parse_offer(sdp)
-        session = await self._find_own(grant, call_id)
-        if condition is not None:
-            condition.require(newest_tag(self._offers, session.legs.all))
-        answer = self._answer_again(session, offer)
-        if answer is None:
-            raise BadOffer(
-                "The offer is not of the peer connection that this call has. Another one takes its place by "
-                f"POST /v1/realtime/calls/{call_id} with the call's Bridge-Resume-Key.",
-                param="sdp",
-            )
-        return answer
-
-    async def _find_own(self, grant: Grant, call_id: str) -> Session:
-        grant.require_opener()
-        session = await self._find(grant, call_id)
-        grant.require_owner_of(call_id)
-        if session.info.transport != WEBRTC:
-            raise BadRequest("This call is not over WebRTC: there is no ICE session to change.", param="call_id")
-        return session
-
-    def _answer_again(self, session: Session, offer: Offer) -> CallAnswer | None:
-        for leg in session.legs.all:
-            answer = self._offers.answer_again(leg, offer)
-            if answer is not None:
-                return self._answered(session, offer, answer)
-        return None
+        return self.peers.answer_again(session, offer) or self.peers.answer(session, offer, after=after)
 
     async def resume_with_socket(
         self, grant: Grant, session_id: str, *, after: str | None, dialect: Dialect
@@ -317,31 +201,6 @@ class CallService:
             raise BadRequest("This session has no owner who could come back over a WebSocket.", param="session_id")
         session.audience.require_event(after)
         return SessionPlace(session, ListenerRole.OWNER, Choices(after=after), dialect, Reservation())
-
-    @property
-    def _offers(self) -> Endpoint:
-        if self._webrtc is None:
-            raise NotImplementedHere("This server takes no offers.")
-        return self._webrtc
-
-    def _answer(self, session: Session, offer: Offer, *, after: str | None = None) -> CallAnswer:
-        port = session.legs.new_port()
-        peer, answer = self._offers.accept(offer, port, session.context)
-        session.legs.take(peer, port, after=after)
-        return self._answered(session, offer, answer)
-
-    def _answered(self, session: Session, offer: Offer, answer: str) -> CallAnswer:
-        log = session.context.logger("calls")
-        for warning in offer.warnings:
-            log.warning("call.warning", code=warning.code, message=warning.message)
-        resume_key = session.lifetime.window.key if session.lifetime.window.is_possible else ""
-        return CallAnswer(
-            call_id=session.info.id,
-            sdp=answer,
-            resume_key=resume_key,
-            warnings=offer.warnings,
-            tag=newest_tag(self._offers, session.legs.all) or "",
-        )
 
     # Attaching
 
@@ -359,71 +218,6 @@ class CallService:
         reservation = Reservation()
         await self._quotas.listeners.take(grant.key_id, reservation)
         return SessionPlace(session, role, choices, dialect, reservation)
-
-    async def play_with_offer(self, grant: Grant, call_id: str, sdp: bytes, tracks: str | None) -> CallAnswer:
-        """Starts a player of ``tracks`` of a running call; returns the answer that brings its peer here.
-
-        Raises ``BadRequest``, ``BadOffer``, ``OverLimit`` if the call, or the key, has no room for one more listener,
-        and ``Unauthorized`` if the key is spent.
-        """
-        grant.require_player()
-        offer = parse_offer(sdp)
-        as_played(offer)
-        chosen = tracks_of(tracks)
-        session = await self._find(grant, call_id)
-        reservation = Reservation()
-        try:
-            session.audience.require_room()
-            await self._quotas.listeners.take(grant.key_id, reservation)
-            await self._keys.spend(grant.token)
-            player, answer = self._all_players.accept(
-                session, offer, chosen, key_id=grant.key_id, on_gone=reservation.release
-            )
-        except BaseException:
-            reservation.release()
-            raise
-        return CallAnswer(
-            call_id=call_id,
-            sdp=answer,
-            resume_key="",
-            warnings=offer.warnings,
-            tag=newest_tag(self._offers, player.legs) or "",
-            player_id=player.id,
-        )
-
-    async def require_playable(self, grant: Grant, call_id: str) -> None:
-        """Raises unless the key may play the call."""
-        grant.require_player()
-        await self._find(grant, call_id)
-
-    async def require_player(self, grant: Grant, call_id: str, player_id: str) -> None:
-        """Raises unless the player runs, and the key has opened it."""
-        self._find_player(grant, call_id, player_id)
-
-    async def patch_player(
-        self, grant: Grant, call_id: str, player_id: str, body: bytes, condition: IfMatch
-    ) -> IceAnswer | None:
-        """Takes a player's SDP fragment; see ``patch_ice``."""
-        fragment = parse_fragment(body)
-        player = self._find_player(grant, call_id, player_id)
-        return patch_peer(self._offers, player.legs, fragment, condition)
-
-    async def stop_player(self, grant: Grant, call_id: str, player_id: str) -> None:
-        """Ends the player."""
-        self._find_player(grant, call_id, player_id).hang_up("hangup")
-
-    @property
-    def _all_players(self) -> Players:
-        if self._players is None:
-            raise NotImplementedHere("This server has no players.")
-        return self._players
-
-    def _find_player(self, grant: Grant, call_id: str, player_id: str) -> CallPlayer:
-        grant.require_player()
-        player = self._all_players.find(call_id, player_id)
-        if player is None or grant.key_id not in (API_KEY_ID, player.key_id):
-            raise unknown_call(call_id)
-        return player
 
     async def place_for_watcher(self, grant: Grant, choices: Choices) -> SocketPlace:
         """Returns a place beside all calls; raises ``ResumeGap`` if ``choices.after`` is too old."""
@@ -489,9 +283,9 @@ class CallService:
     async def hang_up(self, grant: Grant, call_id: str) -> None:
         """Ends the call, also one that waits to be accepted."""
         grant.require_opener()
-        waiting = self.waiting.find(call_id)
+        waiting = self.incoming.waiting.find(call_id)
         if waiting is not None and not grant.is_minted:
-            self.waiting.settle(waiting, IncomingOutcome.HUNG_UP)
+            self.incoming.waiting.settle(waiting, IncomingOutcome.HUNG_UP)
             return
         session = await self._find(grant, call_id)
         grant.require_owner_of(call_id)
@@ -522,8 +316,3 @@ class CallService:
         if record is None or not record.is_visible_to(key_id):
             raise unknown_call(call_id, param=param)
         return self._registry.find(call_id, param=param)
-
-
-def _carrier_call(session: Session) -> CarrierCall:
-    port = session.legs.new_port(may_come_back=False)  # the leg itself waits for its carrier
-    return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))

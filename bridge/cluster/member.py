@@ -139,7 +139,7 @@ class Member:
         self._events.subscribe(journal)
         quota = self._quotas.calls
         assert isinstance(quota, RedisKeyQuota)
-        router = CallRouter(self.nodes, _Here(registry, calls.waiting, journal, quota.hold), admit)
+        router = CallRouter(self.nodes, _Here(registry, calls.incoming.waiting, journal, quota.hold), admit)
         return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client)
 
     def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:

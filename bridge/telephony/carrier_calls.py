@@ -195,14 +195,16 @@ class CarrierCalls:
             line,
             started,
             self.clock,
-            calls=self._calls.waiting,
+            calls=self._calls.incoming.waiting,
             transfer=self._transfer,
             on_answered=answered,
             on_dismissed=dismissed,
         )
         wait_s = self._settings.incoming_wait_s
         headers = sip_headers_of(started)
-        waiting = await self._calls.announce(terms, Transport(key[0]), ringing, sip_headers=headers, wait_s=wait_s)
+        waiting = await self._calls.incoming.announce(
+            terms, Transport(key[0]), ringing, sip_headers=headers, wait_s=wait_s
+        )
         self._ringing[key] = ringing
         ringing.begin(waiting, wait_s)
         return ringing
