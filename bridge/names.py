@@ -43,7 +43,11 @@ def _look_up(host: str, port: int) -> "asyncio.Future[list[Any]]":
     if looking is None:
         looking = _looking[place] = loop.create_future()
         looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # in case nobody waits any more
-        Thread(target=_ask, args=(place, looking), daemon=True, name=f"look-up {host}"[:15]).start()
+        try:
+            Thread(target=_ask, args=(place, looking), daemon=True, name=f"look-up {host}"[:15]).start()
+        except RuntimeError as error:  # no thread can be started now
+            del _looking[place]
+            looking.set_exception(OSError(str(error)))
     return looking
 
 

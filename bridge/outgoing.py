@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.request import getproxies
@@ -30,6 +31,7 @@ __all__ = [
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_RETRY_AFTER_S = 86_400.0
 _BACKOFF_S, _MAX_BACKOFF_S, _BACKOFF_SPREAD = 0.5, 4.0, 0.2
+_FRESH_S = 60.0  # a name that was answered for is taken for known
 _LONGEST_WAIT_S = 10.0  # a service that asks for more time is not tried again
 
 _T = TypeVar("_T")
@@ -66,9 +68,15 @@ def new_client(
     obeys the environment's proxy variables.
     """
 
+    fresh_until: dict[str, float] = {}
+
     async def answered(request: httpx2.Request) -> None:
+        host, now = request.url.host, time.monotonic()
+        if now < fresh_until.get(host, 0.0):
+            return  # most requests go over a connection that is there, and need no name
         try:
-            await until_answered(request.url.host, request.url.port or 443, timeout_s)
+            await until_answered(host, request.url.port or 443, timeout_s)
+            fresh_until[host] = now + _FRESH_S
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error), request=request) from error
 

@@ -118,7 +118,7 @@ class NodeLink:
             return scope
         origin = self._proofs.check(said, _method(scope), _target(scope))
         if origin is None:
-            raise Forbidden("This request says that a node of the cluster has sent it, and its proof is not good.")
+            raise Forbidden("The request claims to come from a node of the cluster, but its signature is wrong.")
         admitted = {
             **scope,
             "client": (origin.client, origin.port),

@@ -33,6 +33,7 @@ _log = get_logger("recorder")
 _AT_ONCE = 4
 _LOOK_S = 60.0  # between two looks for notes of ended processes
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _SPREAD = 1.0, 300.0, 0.2
+_MOST_DOUBLINGS = 20  # a power without a bound is too large for a number after some days
 _UPLOAD_S = 3600.0
 _MAX_NOTE_BYTES = 64 * 1024
 
@@ -147,7 +148,7 @@ class Uploader:
         self.failures += 1
         mine = self._tries[name]
         mine.failures += 1
-        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (mine.failures - 1))
+        wait_s = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(mine.failures - 1, _MOST_DOUBLINGS))
         wait_s *= random.uniform(1 - _SPREAD, 1 + _SPREAD)
         mine.due = self._loop.time() + wait_s
         _log.warning("recorder.upload_failed", recording=name, failures=mine.failures, in_s=round(wait_s, 1),
