@@ -25,10 +25,9 @@ from bridge.wire.own_events import CallOpened
 from bridge.wire.stats import CallResult
 from tests.cluster.redis import SECRET, free_port, redis_running, until
 from tests.fakes import CALL_STATS, FakeSink
-from tests.machine import scaled
 from tests.processes import started
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(scaled(60.0))]
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(60)]
 
 
 @asynccontextmanager

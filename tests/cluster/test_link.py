@@ -16,9 +16,8 @@ from tests.end_to_end.event_log import outbound_sound
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.serving import Serving, serving
 from tests.end_to_end.web import EventSocket, open_socket, open_watch, request
-from tests.machine import scaled
 
-pytestmark = [pytest.mark.foreign, pytest.mark.slow, pytest.mark.timeout(scaled(60.0))]
+pytestmark = [pytest.mark.foreign, pytest.mark.slow, pytest.mark.timeout(60)]
 
 _TYPED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "are you there?"}]}
 

@@ -17,7 +17,7 @@ from tests.end_to_end.serving import Serving
 from tests.end_to_end.web import EventSocket, Reply, open_socket, request
 from tests.machine import scaled
 
-pytestmark = [pytest.mark.foreign, pytest.mark.slow, pytest.mark.timeout(scaled(60.0))]
+pytestmark = [pytest.mark.foreign, pytest.mark.slow, pytest.mark.timeout(60)]
 
 _TYPED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "are you there?"}]}
 _CALLS = 10

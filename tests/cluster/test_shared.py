@@ -33,7 +33,7 @@ from tests.fakes import CALL_STATS, FakeSink
 from tests.machine import scaled
 from tests.processes import started
 
-pytestmark = [pytest.mark.foreign, pytest.mark.timeout(scaled(60.0))]
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(60)]
 
 _LIMIT_S = scaled(10.0)
 _CLIENT = Grant(key_id="key_1", purpose=KeyPurpose.CLIENT)
@@ -168,7 +168,7 @@ async def test_what_a_dead_process_had_is_free_after_its_lease(
     stores: tuple[SharedStore, SharedStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not renew; who lives does, and keeps what it has."""
-    monkeypatch.setattr("bridge.cluster.quotas._LEASE_MS", 300)
+    monkeypatch.setattr("bridge.cluster.quotas._LEASE_MS", int(scaled(300)))
     dead, living = map(_quota, stores)
     await dead.take("key_1", Reservation())
     await living.take("key_1", Reservation())
@@ -326,7 +326,7 @@ async def test_nodes_know_each_other_until_they_are_silent(
     stores: tuple[SharedStore, SharedStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each learns of the other by its own word; one that leaves, or says nothing for long, is gone."""
-    monkeypatch.setattr("bridge.cluster.nodes.DEAD_AFTER_S", 0.3)
+    monkeypatch.setattr("bridge.cluster.nodes.DEAD_AFTER_S", scaled(0.3))
     here, there = (Nodes(store, new_node_id(), f"http://127.0.0.1:{port}") for port, store in enumerate(stores, 1))
     await here.say()
     await there.say()

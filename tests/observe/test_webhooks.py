@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -94,6 +95,20 @@ class Post:
         raise LookupError(call_id)
 
 
+class _RealPost(Post):
+    """Webhooks that are really sent; the clock that paces attempts is the test's own."""
+
+    async def _send(self, delivery: Delivery) -> str | None:
+        return await deliver(
+            delivery.url,
+            delivery.event_id,
+            delivery.body,
+            keys=[key_of(SECRET)],
+            timestamp=int(time.time()),
+            allow_private=True,
+        )
+
+
 async def test_a_call_is_told_from_its_beginning_to_its_end(tmp_path: Path) -> None:
     """A stock SDK verifies each event; the last one has the call's figures; secrets of the URL are not in the body."""
     async with Receiver.receiving() as receiver:
@@ -176,6 +191,37 @@ async def test_a_receiver_that_is_down_for_a_minute_loses_none(tmp_path: Path) -
     for name in ("a", "b"):
         numbers = [delivery.number for delivery in post.sent if delivery.subject == name]
         assert numbers == sorted(numbers)
+
+
+def _has_failed(webhooks: Webhooks, count: int) -> bool:
+    return webhooks.stats.failures >= count
+
+
+def _waits_less(webhooks: Webhooks, before: int) -> bool:
+    return webhooks.stats.waiting < before
+
+
+async def test_a_real_receiver_that_is_down_for_a_minute(tmp_path: Path) -> None:
+    """Its port refuses connections, and then it is there again: it gets everything, and everything is signed."""
+    async with Receiver.receiving() as gone:
+        port, url = gone.port, gone.url
+    post = _RealPost(tmp_path, url)
+    async with post.webhooks as webhooks:
+        for _ in range(5):
+            post.tell("a", "b")
+        for attempt in range(7):
+            await post.until(partial(_has_failed, webhooks, 2 * (attempt + 1)))
+            post.clock.now += 2.0**attempt * 1.5  # beyond the spread of each wait
+        assert post.clock.now >= 1_000_000 + 60
+        assert (webhooks.stats.delivered, webhooks.stats.waiting) == (0, 10)
+        async with Receiver.receiving(port) as receiver:
+            while webhooks.stats.waiting:
+                post.clock.now += 600
+                await post.until(partial(_waits_less, webhooks, webhooks.stats.waiting))
+    assert (webhooks.stats.delivered, webhooks.stats.dead) == (10, 0)
+    told = [json.loads(each.body)["data"]["upstream"] for each in receiver.taken]
+    assert sorted(told) == ["a"] * 5 + ["b"] * 5
+    assert len({each.event.id for each in receiver.taken}) == 10
 
 
 async def test_one_that_is_not_taken_holds_up_its_own_call_alone(tmp_path: Path) -> None:
