@@ -79,7 +79,7 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
             "Give exactly one of 'model', 'intent' (for a new session) and 'call_id' (a running call).", param="model"
         )
     if query.get("intent", "transcription") != "transcription":
-        raise BadRequest("'intent' is transcription, or absent.", param="intent")
+        raise BadRequest("'intent' must be 'transcription' if it is given.", param="intent")
     role = next((known for known in _ROLES if known == query.get("role", grant.role)), None)
     if role is None:
         raise BadRequest(f"'role' is one of {', '.join(_ROLES)}.", param="role")

@@ -98,7 +98,7 @@ def whip_routes(calls: CallService, keys: Keys, turn: TurnServers) -> list[Route
         query = request.query_params
         intent = query.get("intent")
         if intent not in (None, "transcription"):
-            raise BadRequest("'intent' is transcription, or absent.", param="intent")
+            raise BadRequest("'intent' must be 'transcription' if it is given.", param="intent")
         update = TRANSCRIPTION if intent is not None and grant.config is None else None
         terms = terms_of(grant, update, model=query.get("model"), dialect=grant.dialect)
         terms = replace(terms, caller=address_of(request.client), trace=TraceContext.of(request.headers))

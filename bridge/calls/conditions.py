@@ -46,7 +46,7 @@ class IfMatch:
         The tag is None if there is none.
         """
         if tag is None or self.tags.isdisjoint({_ANY, tag}):
-            raise NotTheState("No ICE session of this peer has that entity-tag now.", param="If-Match")
+            raise NotTheState("If-Match is not the ETag of this peer's current ICE session.", param="If-Match")
 
 
 def newest_tag(endpoint: Endpoint, legs: Sequence[Leg]) -> str | None:

@@ -108,7 +108,7 @@ class RedisEventBus:
         try:
             event = _read(fields[b"event"])
         except (KeyError, msgspec.MsgspecError) as error:  # a newer version has sent it
-            _log.warning("cluster.event_unknown", reason=str(error))
+            _log.warning("cluster.event_unreadable", reason=str(error))
             return
         self._all.publish(event)
 

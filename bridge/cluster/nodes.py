@@ -204,7 +204,7 @@ class Nodes:
             try:
                 self._alive[name.decode()] = _decoder.decode(text)
             except msgspec.MsgspecError as error:  # another version says something else
-                _log.warning("cluster.node_unknown", node=name.decode(), reason=str(error))
+                _log.warning("cluster.node_unreadable", node=name.decode(), reason=str(error))
         for node in [node for node in self._alive.values() if node.id not in known and node.id != self.id]:
             _log.info("cluster.node_joined", node=node.id, url=node.url, version=node.version)
         for node in [node for node in known.values() if node.id not in self._alive and node.id != self.id]:

@@ -41,7 +41,8 @@ class RecordingSettings(Section, frozen=True, kw_only=True):
         setting(RESTART, "public key of `age` (`age1…`) for which recordings are encrypted; unset: they are not"),
     ] = ()
     record_max_age_s: Annotated[
-        _Age | None, setting(LIVE, "age in seconds at which a recording is deleted; unset: none is for its age")
+        _Age | None,
+        setting(LIVE, "age in seconds at which a recording is deleted; unset: its age deletes none"),
     ] = None
     record_max_bytes: Annotated[
         Positive | None,

@@ -49,7 +49,7 @@ _OF_PEERS = (
     _Sum("bridge_rtp_packets_recovered", "Of the lost ones, those whose sound FEC or redundancy gave.", "recovered"),
     _Sum("bridge_rtp_packets_resent", "Packets of answers that a caller asked for again.", "resent"),
     _Sum("bridge_rtp_packets_passed", "Packets of answers that were passed on as the upstream sent them.", "passed_on"),
-    _Sum("bridge_rtp_concealed_seconds", "Of callers' sound, what was guessed in its place.", "concealed_ms", _MS),
+    _Sum("bridge_rtp_concealed_seconds", "Callers' sound that was lost and concealed.", "concealed_ms", _MS),
     _Sum("bridge_peer_moves", "New addresses of WebRTC callers.", "moves"),
 )
 _OF_CARRIERS = (
@@ -60,7 +60,7 @@ _OF_CARRIERS = (
         "input_late_ms",
         _MS,
     ),
-    _Sum("bridge_telephony_late_seconds", "By which carriers played later than they should.", "late_ms", _MS),
+    _Sum("bridge_telephony_late_seconds", "How late carriers have played answers.", "late_ms", _MS),
     _Sum("bridge_telephony_returns", "Connections of carriers that were lost and came back.", "returns"),
 )
 _OF_LEGS = (
@@ -366,7 +366,12 @@ def _of_daemon(stats: DaemonStats) -> Iterator[Metric]:
     late.add_metric([WEBRTC], stats.endpoint.late_ticks)
     late.add_metric(["telephony"], stats.telephony.late_ticks)
     yield late
-    yield _counts("bridge_datagrams_dropped", "Datagrams of no use.", ("reason",), stats.endpoint.datagrams_dropped)
+    yield _counts(
+        "bridge_datagrams_dropped",
+        "Datagrams that were dropped.",
+        ("reason",),
+        stats.endpoint.datagrams_dropped,
+    )
     refused = CounterMetricFamily(
         "bridge_telephony_refused", "Connections of carriers that were refused.", labels=["carrier", "reason"]
     )

@@ -121,7 +121,7 @@ class Webhooks:
             try:
                 await self._adopt()
             except sqlite3.Error as error:
-                _log.error("webhook.unread", error=str(error))
+                _log.error("webhook.queue_unreadable", error=str(error))
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Ends the workers. What is not delivered by now waits in the file for the next start."""

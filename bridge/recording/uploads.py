@@ -103,7 +103,7 @@ class Uploader:
             try:
                 notes = await self._in_thread(_notes, self._folder)
             except OSError as error:
-                _log.error("recorder.uploads_unknown", error=str(error))
+                _log.error("recorder.upload_folder_unreadable", error=str(error))
                 notes = []
             self.waiting = len(notes)
             self._tries = {name: self._tries.get(name, _Try()) for name in notes}

@@ -54,7 +54,7 @@ class HttpTransfer:
     async def transfer(self, call: str, target_uri: str) -> None:
         """Transfers the call by one request; see ``CallTransfer``."""
         if not call.strip(".") or len(call) > _MAX_CALL_ID:  # an id of dots alone would lead a step up in the path
-            raise BadRequest("The carrier's id of this call is none.", code="refer_failed", param="call_id")
+            raise BadRequest("The carrier's call id is not valid.", code="refer_failed", param="call_id")
         said = self._body(target_uri)
         content: dict[str, Any] = {"data": said} if self._is_form else {"json": said}
         if isinstance(said, str):
