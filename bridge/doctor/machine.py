@@ -196,10 +196,11 @@ async def disk(examined: Examined) -> Findings:
 
 
 def _disk(folder: Path, needed_bytes: int) -> Finding:
-    path = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), Path("/"))
-    if not os.access(path, os.W_OK | os.X_OK):
-        return fault(f"record_dir: nothing can be written to {path}", "let the user that bridge runs as write there")
-    free_bytes = shutil.disk_usage(path).free
+    if not folder.is_dir():
+        return fault(f"record_dir: there is no directory {folder}", "make it: the bridge does not, and will not start")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return fault(f"record_dir: nothing can be written to {folder}", "let the user that bridge runs as write there")
+    free_bytes = shutil.disk_usage(folder).free
     said = f"record_dir: {free_bytes / 1e9:.1f} GB are free in {folder}"
     if free_bytes < needed_bytes:
         return warning(said, "make room: a full disk ends recordings, and /readyz answers 503")

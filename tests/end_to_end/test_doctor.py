@@ -296,6 +296,8 @@ async def test_where_recordings_are_written(tmp_path: Path) -> None:
     """The directory's free space is told."""
     _, found = await _examined("--record-dir", str(tmp_path))
     assert "GB are free in" in found["disk"][0]["says"]
+    _, found = await _examined("--record-dir", str(tmp_path / "nowhere"))
+    assert (found["disk"][0]["level"], "there is no directory" in found["disk"][0]["says"]) == ("fault", True)
 
 
 async def test_a_bridge_elsewhere_is_examined_alone(daemon: Serving) -> None:
