@@ -132,6 +132,8 @@ async def test_a_new_certificate_under_forty_calls(files: _Files, speech_pcm: by
                 assert await _served_certificate(daemon.url, "bridge.example") == shown[-1]
         assert len((await request("GET", f"{daemon.url}v1/calls")).json["data"]) == _SILENT_CALLS + len(speakers)
         assert not any(client.closed.is_set() for client in (*silent, *listeners))
+        await asyncio.gather(*(client.send({"type": "response.create"}) for client in silent))
+        await asyncio.gather(*(client.until("response.done") for client in silent))
         for peer, listener in zip(speakers, listeners, strict=True):
             await request("DELETE", f"{daemon.url}v1/realtime/calls/{peer.call_id}")
             assert await listener.close_code() == 1000

@@ -128,14 +128,14 @@ async def test_replaced_under_load(
         async with load.running(), asyncio.TaskGroup() as speaking:
             for peer in speakers:
                 speaking.create_task(peer.speak(speech_pcm))
-            await load.grown(1)
+            await load.grown(5)
             again = ("--replace", *flags)
             second = await daemons.enter_async_context(serving(tmp_path / "second", *again, sockets=sockets))
             await logged(first, "daemon.replaced")
-            await load.grown(1)
+            await load.grown(5)
             third = await daemons.enter_async_context(serving(tmp_path / "third", *again, sockets=sockets))
             await logged(second, "daemon.replaced")
-            await load.grown(1)
+            await load.grown(5)
         assert await asyncio.wait_for(second.process.wait(), LIMIT_S) == 0
         assert first.process.returncode is None
         await owner.send({"type": "response.create"})
