@@ -83,6 +83,8 @@ LOG_EVENTS = {
     "telephony.call_failed": "A fault in a carrier's connection. The call ends.",
     "telephony.carrier_complains": "A carrier said that something it was sent is wrong.",
     "telephony.handler_failed": "A fault in what a carrier's message set off. The call ends.",
+    "telephony.hang_up_left_out": "The carrier's API was not asked to end a call, because its key does not say which "
+    "call it is for. The caller may still be on the line.",
     "telephony.hang_up_failed": "A carrier's API did not hang up. The caller may still be on the line.",
     "telephony.keys_failed": "The keys by which a carrier signs could not be fetched. Nobody is let in by them until they are.",
     "telephony.refused": "Carrier connections that were refused; `count` of them in the last second.",

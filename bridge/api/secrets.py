@@ -89,6 +89,9 @@ class BridgeCaps(Struct, frozen=True, forbid_unknown_fields=True):
     calls by WHIP alone, and one for a player plays by WHEP alone the call that it names."""
     call_id: str | None = None
     """A running call that the key may attach to, beside those that it opens itself; an agent answers that one only."""
+    carrier_call_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """The carrier's id of the call that a telephone's key is for; the bridge hangs up and transfers by the carrier's
+    API only a call whose id is proved, by this or by the carrier's own secret or signature."""
     single_use: bool = False
 
 
@@ -120,6 +123,7 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
             config=session,
             purpose=_PURPOSES[caps.role],
             call_id=caps.call_id,
+            carrier_call_id=caps.carrier_call_id,
             max_duration_s=caps.max_duration_s,
             idle_timeout_s=caps.idle_timeout_s,
             allowed_origins=caps.allowed_origins,

@@ -44,6 +44,7 @@ class _Kept(Struct, frozen=True, omit_defaults=True, kw_only=True):
     temperature: float | None = None
     metadata: dict[str, str] = {}
     call_id: str | None = None
+    carrier_call_id: str | None = None
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     allowed_origins: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ the session that it was minted for.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
@@ -77,8 +77,8 @@ class Trust:
 class CarrierCalls:
     """All telephone calls of one daemon; ``async with`` runs their clock.
 
-    ``on_hang_up`` is called for each call that the bridge has ended, with the name of the carrier, the carrier's id of
-    the call, and the call's context.
+    ``on_hang_up`` is called for each call that the bridge has ended, with the name of the carrier, how the call
+    started, and the call's context.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CarrierCalls:
         calls: CallService,
         keys: KeyStore,
         *,
-        on_hang_up: Callable[[str, str, CallContext], None],
+        on_hang_up: Callable[[str, CallStarted, CallContext], None],
         transfer: Transfer,
         queue_limit_s: int,
     ) -> None:
@@ -157,7 +157,10 @@ class CarrierCalls:
         """
         key = (line.dialect.name, started.call)
         async with self._answering.setdefault(key, asyncio.Lock()):  # if a call has two connections, only one opens it
-            grant = await self._admit(started, self._legs.get(key), trust)
+            grant, is_proved = await self._admit(started, self._legs.get(key), trust)
+            started = replace(started, is_proved=is_proved)
+            if is_proved:
+                self._drop_unproved(key)
             if key in self._ringing:
                 raise Forbidden("The call is there already, and waits to be accepted.", code="call_taken")
             leg = self._legs.get(key)
@@ -171,6 +174,14 @@ class CarrierCalls:
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)
         return leg
+
+    def _drop_unproved(self, key: tuple[str, str]) -> None:
+        """Ends a call that only claims to be this one, so that it gets nothing of the one that has proved it."""
+        leg, ringing = self._legs.get(key), self._ringing.get(key)
+        if leg is not None and not leg.started.is_proved:
+            leg.hang_up("call_taken")
+        if ringing is not None and not ringing.started.is_proved:
+            ringing.settle(IncomingOutcome.HUNG_UP)
 
     def _require_new(self, key: tuple[str, str]) -> None:
         if self._hung_up.get(key, -inf) > self.clock.now - _HUNG_UP_S:
@@ -189,7 +200,7 @@ class CarrierCalls:
         def dismissed(ringing: RingingCall, outcome: IncomingOutcome) -> None:
             del self._ringing[key]
             if outcome not in (IncomingOutcome.CALLER_HUNG_UP, IncomingOutcome.REFERRED):
-                self._end(key, line.dialect.traits, ringing.context)
+                self._end(key, started, line.dialect.traits, ringing.context)
 
         ringing = RingingCall(
             line,
@@ -291,24 +302,30 @@ class CarrierCalls:
             "telephony.refused", carrier=carrier, reason=error.code, message=error.message, count=count, **shown
         )
 
-    async def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> Grant:
-        """Returns what the call's token opens; raises ``Unauthorized`` or ``Forbidden``."""
+    async def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> tuple[Grant, bool]:
+        """Returns what the call's token opens, and whether the call is proved; see ``CallStarted.is_proved``.
+
+        Raises ``Unauthorized`` or ``Forbidden``.
+        """
         if trust.grant is not None:
-            return trust.grant
+            return trust.grant, True
         token = started.token
         if token is None:
             if trust.needs_token or not trust.is_admitted:
                 raise Unauthorized("The call brought no token.", code="missing_token")
-            return Grant()
+            return Grant(), True
         if is_one_of(token, trust.secrets):
-            return Grant()
+            return Grant(), True
         if leg is not None and leg.started.token is not None and is_one_of(token, (leg.started.token,)):
-            return Grant()  # the call comes back with its own token
-        if leg is not None and not trust.is_admitted:
-            raise Forbidden(
-                "The call is there already, and this is not the token that it came with.", code="call_taken"
-            )
-        return await redeem_telephone_key(self._keys, token)
+            return Grant(), trust.is_admitted or leg.started.is_proved  # the call comes back with its own token
+        taken = Forbidden("The call is there already, and this is not the token that it came with.", code="call_taken")
+        if leg is not None and leg.started.is_proved and not trust.is_admitted:
+            raise taken
+        grant = await redeem_telephone_key(self._keys, token)
+        is_proved = trust.is_admitted or grant.carrier_call_id == started.call
+        if leg is not None and not is_proved:
+            raise taken
+        return grant, is_proved
 
     def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, line: CarrierLine) -> Terms:
         given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
@@ -342,12 +359,12 @@ class CarrierCalls:
         if self._legs.get(key) is leg:
             del self._legs[key]
         if leg.state is not LegState.ENDED:
-            self._end(key, leg.audio.traits, leg.context)
+            self._end(key, leg.started, leg.audio.traits, leg.context)
 
-    def _end(self, key: tuple[str, str], traits: Traits, context: CallContext) -> None:
+    def _end(self, key: tuple[str, str], started: CallStarted, traits: Traits, context: CallContext) -> None:
         """Does for a call that the bridge has ended what closing its connection does not do."""
-        if traits.redials:
+        if traits.redials and started.is_proved:
             now = self.clock.now
             self._hung_up = {known: at for known, at in self._hung_up.items() if at > now - _HUNG_UP_S}
             self._hung_up[key] = now
-        self._on_hang_up(*key, context)
+        self._on_hang_up(key[0], started, context)

@@ -57,6 +57,9 @@ class CallStarted:
     """The format in which the carrier takes the answer's sound; None if it is the caller's format."""
     ids: dict[str, str] = field(default_factory=dict)
     """All of the carrier's own ids of the call and its stream, by its names for them. None of them signs a call in."""
+    is_proved: bool = False
+    """Whether the connection has shown that ``call`` is its own call: by the carrier's secret or signature, or by a key
+    that was made for this call. Otherwise the carrier's API is asked nothing about the call."""
 
     @property
     def output_format(self) -> AudioFormat:

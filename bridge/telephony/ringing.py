@@ -63,6 +63,11 @@ class RingingCall:
             self._clock.members.add(self)
 
     @property
+    def started(self) -> said.CallStarted:
+        """The event with which the carrier opened the call."""
+        return self._started
+
+    @property
     def context(self) -> CallContext:
         """The context of the call, which stays the same when it is accepted."""
         return self._waiting.context

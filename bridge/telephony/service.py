@@ -274,10 +274,20 @@ class Telephony:
         self.calls.find(request.path_params["call_id"]).press_keys(wanted.keys)
         return JSONResponse({"object": "telephony.dtmf", "keys": wanted.keys})
 
-    def _hang_up(self, carrier: str, call: str, context: CallContext) -> None:
-        """Hangs up by the carrier's API, if closing the connection does not end the call."""
-        if (hang_up := self._hang_ups[carrier]) is not None:
-            self._tasks.create_task(_hang_up_for(context, hang_up, call))
+    def _hang_up(self, carrier: str, started: CallStarted, context: CallContext) -> None:
+        """Hangs up by the carrier's API, if closing the connection does not end the call.
+
+        The id of a call that is not proved may be of somebody else's call, so that nothing is done by it.
+        """
+        hang_up = self._hang_ups[carrier]
+        if hang_up is None:
+            return
+        if started.is_proved:
+            self._tasks.create_task(_hang_up_for(context, hang_up, started.call))
+        else:
+            context.logger("telephony").warning(
+                "telephony.hang_up_left_out", carrier=carrier, carrier_call_id=started.call[:256]
+            )
 
     async def _transfer(self, line: CarrierLine, started: CallStarted, target_uri: str) -> Sequence[str | bytes]:
         """Has a line's carrier transfer a call; see ``leg.Transfer``."""
@@ -288,6 +298,9 @@ class Telephony:
         way = carrier.new_transfer(self._hosts[name].settings)
         if way is None:
             raise _no_way(carrier, self._carriers)
+        if not started.is_proved:
+            reason = "This call's id is not proved: make its key for it, with bridge.carrier_call_id."
+            raise BadRequest(reason, code="refer_unsupported", param="call_id")
         await way.transfer(started.call, target_uri)
         return ()
 

@@ -27,13 +27,21 @@ _MAX_BODY_BYTES = 65_536
 _MAX_FIELDS = 200
 
 
-async def new_stream_token(host: CarrierHost[Any], *, is_plain: bool = False, trace: TraceContext | None = None) -> str:
+async def new_stream_token(
+    host: CarrierHost[Any], call: str, *, is_plain: bool = False, trace: TraceContext | None = None
+) -> str:
     """Mints a single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
 
-    With ``is_plain`` the key has only letters and digits. The stream's call becomes a part of ``trace``.
+    The key proves that its stream is of ``call``, the carrier's id; an empty id proves nothing. With ``is_plain`` the
+    key has only letters and digits. The stream's call becomes a part of ``trace``.
     """
-    metadata = {} if trace is None else trace.headers
-    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True, metadata=metadata)
+    grant = Grant(
+        key_id=new_id("key"),
+        purpose=KeyPurpose.TELEPHONE,
+        is_single_use=True,
+        carrier_call_id=call or None,
+        metadata={} if trace is None else trace.headers,
+    )
     await host.calls.require_room(grant.key_id)
     return await host.keys.store.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
 
@@ -77,7 +85,8 @@ def webhook(
             call, sender = fields.get(call_field, ""), address_of(request.client)
             host.carrier_calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
             raise
-        token = await new_stream_token(host, is_plain=is_token_plain, trace=TraceContext.of(request.headers))
+        trace = TraceContext.of(request.headers)
+        token = await new_stream_token(host, fields.get(call_field, ""), is_plain=is_token_plain, trace=trace)
         return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
 
     operation = Operation(

@@ -26,7 +26,7 @@ _LIMIT_S = scaled(15.0)
 
 def dialling(daemon: Daemon, carrier: str, **choices: Any) -> Dialling:
     """What opens that endpoint of the daemon: its secret, or else a telephone's key that is good once."""
-    secret = ROWS[carrier].secret or new_token(daemon)
+    secret = ROWS[carrier].secret or new_token(daemon, choices.get("call"))
     port = daemon.telephony.ports.get(carrier)
     url = daemon.url if port is None else f"127.0.0.1:{port}"
     return Dialling(
@@ -34,9 +34,9 @@ def dialling(daemon: Daemon, carrier: str, **choices: Any) -> Dialling:
     )
 
 
-def new_token(daemon: Daemon) -> str:
-    """A telephone's key, as ``POST /v1/realtime/client_secrets`` mints it, for one call."""
-    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True)
+def new_token(daemon: Daemon, call: str | None = None) -> str:
+    """A telephone's key, as ``POST /v1/realtime/client_secrets`` mints it, for one call: this one, if it is named."""
+    grant = Grant(key_id=new_id("key"), purpose=KeyPurpose.TELEPHONE, is_single_use=True, carrier_call_id=call)
     minting = daemon.telephony.calls._keys.mint(grant, ttl_s=60)
     try:
         minting.send(None)

@@ -96,7 +96,7 @@ class _House:
         self.upstreams.append(FakeUpstream())
         return self.upstreams[-1]
 
-    def _hung_up(self, carrier: str, call: str, context: CallContext) -> None: ...
+    def _hung_up(self, carrier: str, started: CallStarted, context: CallContext) -> None: ...
 
     async def _transfer(self, line: CarrierLine, started: CallStarted, target_uri: str) -> Sequence[str | bytes]:
         raise NotImplementedError

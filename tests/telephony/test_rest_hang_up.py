@@ -24,12 +24,14 @@ from tests.telephony.calling import calling, dialling, opened, until
 from tests.telephony.fake_api import FakeApi
 from tests.telephony.rows import SETTINGS
 
+__all__ = ["WAYS", "Way"]
+
 _KEY = rsa.generate_private_key(65537, 2048)
 _PEM = _KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
+class Way:
     carrier: str
     settings: dict[str, Any]
     line: str
@@ -40,26 +42,26 @@ class _Way:
     """The setting with the API's address; empty: it is fixed, as ``_API``."""
 
 
-_WAYS = [
-    _Way(
+WAYS = [
+    Way(
         carrier="plivo",
         settings={"plivo_auth_id": "MA1"},
         line="DELETE /Account/MA1/Call/call%2F1/ HTTP/1.1",
         headers={"authorization": "Basic TUExOjAwMTEyMjMzNDQ1NTY2Nzc4ODk5YWFiYmNjZGRlZWZm"},
     ),
-    _Way(
+    Way(
         carrier="vobiz",
         settings={"vobiz_auth_id": "MA1"},
         line="DELETE /Account/MA1/Call/call%2F1/ HTTP/1.1",
         headers={"x-auth-id": "MA1", "x-auth-token": "00112233445566778899aabbccddeeff"},
     ),
-    _Way(
+    Way(
         carrier="vonage",
         settings={"vonage_application_id": "app-1", "vonage_private_key": _PEM},
         line="PUT /calls/call%2F1 HTTP/1.1",
         body=b'{"action":"hangup"}',
     ),
-    _Way(
+    Way(
         carrier="infobip",
         settings={"infobip_api_key": "KEY"},
         line="POST /calls/1/calls/call%2F1/hangup HTTP/1.1",
@@ -67,14 +69,14 @@ _WAYS = [
         body=b"{}",
         url_setting="infobip_url",
     ),
-    _Way(
+    Way(
         carrier="bandwidth",
         settings={"bandwidth_account_id": "A1", "bandwidth_client_id": "id", "bandwidth_client_secret": "secret"},
         line="POST /accounts/A1/calls/call%2F1 HTTP/1.1",
         headers={"authorization": "Bearer T"},
         body=b'{"state":"completed"}',
     ),
-    _Way(
+    Way(
         carrier="acs",
         settings={"acs_access_key": "MDEyMzQ1Njc4OWFiY2RlZg=="},
         line="POST /calling/callConnections/call%2F1:terminate?api-version=2024-09-15 HTTP/1.1",
@@ -84,7 +86,7 @@ _WAYS = [
 
 
 @asynccontextmanager
-async def _ended(serve_with: ServeWith, way: _Way, api: FakeApi) -> AsyncIterator[Callable[[], Any]]:
+async def _ended(serve_with: ServeWith, way: Way, api: FakeApi) -> AsyncIterator[Callable[[], Any]]:
     """A call that the bridge has ended; yields what tells how many hang-ups have failed."""
     settings = SETTINGS | way.settings
     with pytest.MonkeyPatch.context() as patch:
@@ -108,8 +110,8 @@ async def _ended(serve_with: ServeWith, way: _Way, api: FakeApi) -> AsyncIterato
             yield failures
 
 
-@pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.carrier)
-async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith, way: _Way) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.carrier)
+async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith, way: Way) -> None:
     """Once, with the account's key; whatever characters the call's id has. That it is gone already is just as good."""
     for status in (204, 404):
         async with FakeApi(status).serving() as api, _ended(serve_with, way, api) as failures:
@@ -123,8 +125,8 @@ async def test_a_call_that_the_bridge_ends_is_hung_up(serve_with: ServeWith, way
             assert claims.keys() == {"application_id", "iat", "exp", "jti"}
 
 
-@pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.carrier)
-async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.carrier)
+async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: Way) -> None:
     """A busy API is asked three times, one that refuses the key once; both are counted."""
     for status, tries in ((503, 3), (401, 1)):
         async with FakeApi(status).serving() as api, _ended(serve_with, way, api) as failures:
@@ -133,8 +135,8 @@ async def test_what_may_pass_is_tried_again(serve_with: ServeWith, way: _Way) ->
         assert len(api.requests) == tries
 
 
-@pytest.mark.parametrize("way", _WAYS, ids=lambda way: way.carrier)
-async def test_a_key_is_tried_as_it_is_used(way: _Way, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.carrier)
+async def test_a_key_is_tried_as_it_is_used(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the request of a hang-up, once, for a call that nobody has; what the carrier answers is told."""
     carrier = next(one for one in CARRIERS if one.name == way.carrier)
     async with FakeApi(404, 401, 503).serving() as api:
