@@ -14,7 +14,7 @@ from bridge.media.contracts import LegOwner, PassingLeg, PassingUpstream, Sink, 
 from bridge.media.opus import FRAME_MS, Encoder, new_encoder
 from bridge.media.playback import Heard, Part, Playback
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp
-from bridge.session.contracts import Downstream
+from bridge.session.contracts import Downstream, LivePassage
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
@@ -236,6 +236,7 @@ class FakeUpstream:
         self.output_format = PCM16
 
     passage: PassingUpstream | None = None
+    live_passage: LivePassage | None = None
 
     def change(self, audio_format: AudioFormat) -> None:
         """Another service takes over, which hears and speaks in this format."""

@@ -219,6 +219,8 @@ class Registry:
                 temperature=terms.temperature,
                 dtmf_items=terms.dtmf_items,
                 warnings=terms.warnings,
+                live=terms.live,
+                live_fork=terms.live_fork,
             ),
             reservation,
             begin=lambda session: session.start(config, terms.wanted.body),

@@ -8,6 +8,7 @@ import msgspec
 
 from bridge.calls.keys import API_KEY_ID
 from bridge.context import TraceContext
+from bridge.wire.server_events import Body
 from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
 from bridge.wire.stats import CallWarning, Dialect
 
@@ -36,6 +37,10 @@ class Terms:
 
     Whoever lists the call sees them.
     """
+    live: Body | None = None
+    """The session as a Live client asked for it, as it was written; None if the request is no Live client's."""
+    live_fork: str | None = None
+    """The id of the stored Live session that the client asks to fork."""
     warnings: tuple[CallWarning, ...] = ()
     """The parts of the request that could not be used, for whoever lists the call."""
     dtmf_items: bool = False

@@ -71,6 +71,11 @@ class Engine:
         return None
 
     @property
+    def live_passage(self) -> None:
+        """None, because the engine speaks GA."""
+        return None
+
+    @property
     def input_format(self) -> AudioFormat:
         """The format that it hears, whatever the session's formats are."""
         return PCM16

@@ -1,5 +1,6 @@
 """Who answers a session: the contracts of a session with its upstream."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from bridge.errors import BridgeError
@@ -11,7 +12,7 @@ from bridge.wire.client_events import ClientMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.stats import UpstreamStats
 
-__all__ = ["Downstream", "Upstream"]
+__all__ = ["Downstream", "LivePassage", "Upstream"]
 
 
 class Downstream(Protocol):
@@ -39,8 +40,28 @@ class Downstream(Protocol):
         ...
 
 
+class LivePassage(Protocol):
+    """The way of Live events between Live clients and an upstream that speaks Live itself. No sound goes by it."""
+
+    def receive(self, body: Body) -> None:
+        """Takes a Live client event as the client wrote it; raises ``BadEvent`` if it cannot be passed on."""
+        ...
+
+    def tell(self, taker: Callable[[Body], None] | None) -> None:
+        """From now on gives each Live server event to ``taker`` as the upstream wrote it, from ``session.started`` on.
+
+        Those that came before are kept for the first taker.
+        """
+        ...
+
+
 class Upstream(Protocol):
     """Whoever answers a session."""
+
+    @property
+    def live_passage(self) -> LivePassage | None:
+        """The way of Live events, if the upstream speaks Live itself; it is the same for the whole call."""
+        ...
 
     @property
     def passage(self) -> PassingUpstream | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from bridge.context import CallContext
 from bridge.errors import BridgeError
+from bridge.wire.server_events import Body
 from bridge.wire.stats import CallResult, CallWarning, Dialect, Transport
 
 __all__ = ["CallInfo", "Moved", "result_of"]
@@ -34,6 +35,10 @@ class CallInfo:
     """True if keys that the caller presses are added to the conversation as items."""
     warnings: tuple[CallWarning, ...] = ()
     """The parts of the offer or of the request that could not be used."""
+    live: Body | None = None
+    """The session as a Live client asked for it, as it was written; None if the call is no Live client's."""
+    live_fork: str | None = None
+    """The id of the stored Live session that the client asked to fork."""
     metadata: dict[str, str] = field(init=False)
     """What a telephone call brought with it, or the application in a beta session, whose clients may change it."""
 

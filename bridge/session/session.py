@@ -72,7 +72,8 @@ class Session:
             info, hub, clock=clock, resume_grace_s=resume_grace_s, on_window_over=self._window_over, log=log
         )
         self._log = log
-        self._upstream = upstream
+        self.upstream = upstream
+        """Who answers the call."""
         self._on_closed = on_closed
         self._playback = PlaybackController(hub, self.state.budget, upstream, log=log)
         self._router = AudioRouter(hub.replay, upstream, self._playback)
@@ -95,7 +96,7 @@ class Session:
             playback=self._playback,
             log=log,
         )
-        self._client_events = ClientEventHandler(
+        self.client_events = ClientEventHandler(
             hub, upstream, state=self.state, router=self._router, playback=self._playback, log=log
         )
 
@@ -114,14 +115,14 @@ class Session:
         if moved is not None:
             self.lifetime.window.key = moved.resume_key
             self.audience.hub.replay.skip_to(moved.last_event)
-        self._upstream.start(self, self.state)
+        self.upstream.start(self, self.state)
         if moved is not None:
             self.lifetime.connect(self.info.transport)
             self.lifetime.lose("node_lost", None)
             self.lifetime.on_comeback = self._ask_again if moved.owes_answer else None
 
     def _ask_again(self) -> None:
-        self._upstream.receive_client_event(client.message_of({"type": "response.create"}))
+        self.upstream.receive_client_event(client.message_of({"type": "response.create"}))
 
     # What clients say
 
@@ -136,19 +137,19 @@ class Session:
             return
         self.lifetime.touch()
         self.audience.hear(listener)
-        for _ in self._client_events.receive_text(listener, text):
+        for _ in self.client_events.receive_text(listener, text):
             yield
             if not self.lifetime.is_open:
                 return
 
     def refuse_long_text(self, listener: Listener, chars: int) -> None:
         """Refuses a message that is too long to be read, and closes the socket."""
-        self._client_events.refuse_long_text(listener, chars)
+        self.client_events.refuse_long_text(listener, chars)
 
     def refuse_binary(self, listener: Listener) -> None:
         """Refuses a binary message. A socket that sends nothing else is closed."""
         if self.lifetime.is_open:
-            self._client_events.refuse_binary(listener)
+            self.client_events.refuse_binary(listener)
 
     def detach(
         self,
@@ -174,7 +175,7 @@ class Session:
         if self.info.dtmf_items:
             text = items.InputText(text=f"(pressed {key} on the telephone's keypad)")
             message = items.Message(role="user", content=[text])
-            self._upstream.receive_client_event(client.ClientMessage.of(client.ConversationItemCreate(item=message)))
+            self.upstream.receive_client_event(client.ClientMessage.of(client.ConversationItemCreate(item=message)))
 
     # What the upstream says
 
@@ -194,7 +195,7 @@ class Session:
         elif isinstance(event, server.ResponseDone):
             self._router.end_output(event.response.id)
         elif isinstance(event, server.Error | server.ConversationItemRetrieved):
-            asker = self._client_events.requests.find(event)
+            asker = self.client_events.requests.find(event)
             if asker is not None:
                 self.audience.hub.tell(asker, event, body)
                 return
@@ -283,7 +284,7 @@ class Session:
             seconds=round(self.lifetime.seconds, 1),
             dropped=self.audience.dropped_events,
             **self.context.origin,
-            upstream=asdict(self._upstream.stats()),
+            upstream=asdict(self.upstream.stats()),
             **({} if leg is None else asdict(leg.stats())),
         )
         self._on_closed(self)
@@ -291,7 +292,7 @@ class Session:
     async def aclose(self) -> None:
         """Waits for the end that ``close`` began, then for the upstream's."""
         await self.lifetime.closed.wait()
-        await self._upstream.aclose()
+        await self.upstream.aclose()
         # A session is in a cycle of references, and stays until the next search for such. What is big must go before.
         self.state.conversation.clear()
         self.audience.hub.replay.clear()
@@ -327,7 +328,7 @@ class Session:
             listeners=list(self.audience.stats()),
             legs=self._bearers(),
             peer=None if leg is None else leg.stats(),
-            upstream=self._upstream.stats(),
+            upstream=self.upstream.stats(),
             trace_id=None if info.context.trace is None else info.context.trace.trace_id,
             key_id=info.key_id,
             setup_ms=self.lifetime.setup_ms,

@@ -124,6 +124,11 @@ class ResilientUpstream:
         return self._current.line.passage if self._current is not None else None
 
     @property
+    def live_passage(self) -> None:
+        """None, because lines speak Realtime."""
+        return None
+
+    @property
     def input_format(self) -> AudioFormat:
         """The format of the present line; between lines, of the last one."""
         if self._engine is not None:

@@ -140,7 +140,7 @@ async def test_every_line_of_a_telephone_call(
         await service.visit(2)
         await until(daemon, lambda: "upstream.lost" in lines.getvalue(), "loss of the upstream")
         async with open_socket(daemon.url, f"call_id={session.info.id}") as listener:
-            monkeypatch.setattr(session._upstream, "receive_client_event", _fail)
+            monkeypatch.setattr(session.upstream, "receive_client_event", _fail)
             await listener.send({"type": "input_audio_buffer.commit"})
             await listener.until("error")
             _remove_files(tmp_path)  # the recording cannot be completed
