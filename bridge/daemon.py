@@ -25,11 +25,11 @@ from bridge.calls.keys import KeyStore, LocalKeyStore
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.shared import KeyLimits, SharedParts
-from bridge.config import Config, ObserveSettings, is_loopback
+from bridge.config import Config, EngineSettings, ObserveSettings, is_loopback
 from bridge.config.reload import Changes
 from bridge.context import CallContext
-from bridge.engine.local import Local, missing
-from bridge.engine.minds import new_mind_factory
+from bridge.engine.local import Local
+from bridge.engine.minds import EngineKind, engine_kind, new_mind_factory
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.errors import ConfigError
@@ -70,7 +70,7 @@ def check(config: Config) -> list[ConfigError]:
     faults = []
     judges: list[Callable[[], object]] = [
         lambda: UpstreamPlan.of(config.upstream),
-        lambda: _choose_engine(config),
+        lambda: engine_kind([*_stacks(config).values()]),
         lambda: recipients_of(config.recording),
     ]
     if (url := config.recording.record_upload) is not None:
@@ -161,7 +161,7 @@ class Daemon:
         dialler = UpstreamFactory(
             config.upstream,
             self.endpoint.runner,
-            new_engine=lambda context: self._new_engine(context),
+            new_engine=lambda context, name: self._new_engine(context, name),
             agent_limits=backlog_limits(config),
             on_change=lambda event: self.registry.events.publish(event),
         )
@@ -253,7 +253,7 @@ class Daemon:
             quotas=parts.quotas,
             upstreams=dialler,
         )
-        self._reloader = Reloader(config, self._read_settings, rooms, has_engine=self.engine != "unused")
+        self._reloader = Reloader(config, self._read_settings, rooms, has_local="local" in _stacks(config))
         link = [] if member is None else [member.middleware(self.registry, calls, keys.admit)]
         app = new_app(
             calls,
@@ -326,18 +326,18 @@ class Daemon:
             async with asyncio.timeout(_SETTLE_S):
                 await self._parting.wait_idle()
 
-    async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext], Engine]:
-        """Returns what makes the engine of a conversation, with the models that it needs already loaded."""
-        settings = self._config.engine
-        self.engine = _choose_engine(self._config)
-        if self.engine == "unused":
-            return lambda context: Engine(Parrot(), context)
-        local = self._local if self.engine == "local" else None
-        if self.engine == "local" and local is None:
+    async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext, str], Engine]:
+        """Returns what makes the engine of a conversation by its upstream's name, with its models already loaded."""
+        settings, stacks = self._config.engine, _stacks(self._config)
+        self.engine = engine_kind([*stacks.values()])
+        if self.engine is EngineKind.UNUSED:
+            return lambda context, name: Engine(Parrot(), context)
+        local = self._local if self.engine is EngineKind.LOCAL else None
+        if self.engine is EngineKind.LOCAL and local is None:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
         around = _Surroundings(lambda: _told(self._reloader.config), self.registry)
-        new_mind = await new_mind_factory(settings, local, around, stack)
-        return lambda context: Engine(new_mind(), context)
+        minds = {name: await new_mind_factory(each, local, around, stack) for name, each in stacks.items()}
+        return lambda context, name: Engine(minds[name](), context, name)
 
     async def reload(self) -> Changes:
         """Reads the settings again, and puts into effect what can be. After a ``ConfigError`` nothing has changed."""
@@ -419,21 +419,11 @@ class _Parting:
             await server.wait_idle()
 
 
-def _choose_engine(config: Config) -> str:
-    """Returns ``local``, ``parrot``, ``remote`` or ``unused``.
-
-    Raises ``ConfigError`` if the chosen one is not installed.
-    """
-    if not config.upstream.uses_engine:
-        return "unused"
-    if config.engine.engine_stt_url is not None and config.engine.engine_tts_url is not None:
-        return "remote"  # it hears and speaks elsewhere
-    wanted = config.engine.engine
-    lacking = [] if wanted == "parrot" else missing()
-    if lacking and wanted == "local":
-        advice = "pip install '.[local]'"
-        raise ConfigError(f"engine: local needs {', '.join(lacking)}: {advice}", param="engine")
-    return "parrot" if lacking or wanted == "parrot" else "local"
+def _stacks(config: Config) -> dict[str, EngineSettings]:
+    """Returns the settings of each engine that may answer calls, by its upstream's name; ``local`` is the usual one."""
+    upstream = config.upstream
+    stacks = {"local": config.engine} if upstream.uses_local else {}
+    return stacks | {name: given.stages(config.engine) for name, given in upstream.cascades.items()}
 
 
 class _Surroundings:

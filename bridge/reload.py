@@ -117,13 +117,13 @@ class Reloader:
     ``read`` raises ``ConfigError``, and may take its time.
     """
 
-    def __init__(self, config: Config, read: Callable[[], Config], rooms: Rooms, *, has_engine: bool) -> None:
-        """``has_engine`` says whether the embedded engine is there, so that settings may let it answer."""
+    def __init__(self, config: Config, read: Callable[[], Config], rooms: Rooms, *, has_local: bool) -> None:
+        """``has_local`` says whether the embedded engine is there, so that settings may let it answer."""
         self.config = config
         """The settings in force."""
         self.rooms = rooms
         self._read = read
-        self._has_engine = has_engine
+        self._has_local = has_local
         self._lock = asyncio.Lock()
         self._reading: asyncio.Future[tuple[Renewal, Changes]] | None = None
 
@@ -166,7 +166,7 @@ class Reloader:
 
     def _prepare(self) -> tuple[Renewal, Changes]:
         read = self._read()
-        needs_engine = read.upstream.uses_engine and not self._has_engine
+        needs_engine = read.upstream.uses_local and not self._has_local
         config, changes = changed(self.config, read, read.upstream.__struct_fields__ if needs_engine else ())
         for name, reason in config.faults():  # of new settings together with old ones that need a restart
             raise ConfigError(f"{name}: {reason} (until a restart)", param=name)

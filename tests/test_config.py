@@ -441,7 +441,21 @@ def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> No
             '[upstreams.a]\nurl = "ws://a"\nmodels = ["m", "n"]\n[upstreams.b]\nurl = "ws://b"\nmodels = ["n"]',
             "upstreams: b.models: calls for n go to a already",
         ),
-        ("[upstreams.a]", "upstreams: a needs url"),
+        ("[upstreams.a]", "upstreams: a.url is missing"),
+        ('[upstreams.a]\nkind = "cascade"', "upstreams: a.kind = 'cascade' needs llm_url, stt_url or tts_url"),
+        (
+            '[upstreams.a]\nkind = "cascade"\nurl = "ws://a"\nllm_url = "http://a/v1"',
+            "upstreams: a.url is not for kind = 'cascade'",
+        ),
+        ('[upstreams.a]\nurl = "ws://a"\nllm_url = "http://a"', "upstreams: a.llm_url is not for kind = 'realtime'"),
+        (
+            '[upstreams.a]\nkind = "cascade"\nstt_url = "ftp://a"',
+            "upstreams: a.stt_url must be http(s)://host/v1, got 'ftp://a'",
+        ),
+        (
+            '[upstreams.a]\nkind = "cascade"\nllm_url = "http://a"\nllm_key_env = "NO_SUCH"',
+            "upstreams: a.llm_key_env names NO_SUCH, which the environment does not have",
+        ),
         ('[upstreams.a]\nurl = "ws://a"\nmodle = "m"', "upstreams: a has an unknown field modle, did you mean model?"),
         ("[upstreams.a]\nurl = 1", "upstreams: a.url must be text"),
         ('[upstreams.a]\nurl = "ws://a"\nmodels = [""]', "upstreams: a.models[0] must be text that is not empty"),

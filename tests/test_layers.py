@@ -259,6 +259,7 @@ WIRING = (
     "upstream.webrtc.WebRtcLine",
     "upstream.websocket.WebSocketLine",
     "upstream.agent.AgentLine",
+    "upstream.engine_line.EngineLine",
     "recording.archive.Archive",
     "recording.recorder.Recorder",
     "recording.recorder.Recording",

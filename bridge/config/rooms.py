@@ -3,16 +3,14 @@
 A carrier's settings are in its own package: ``bridge/telephony/NAME/settings.py``.
 """
 
-import os
 import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from msgspec import Meta, Struct
-
 from bridge.config.addresses import can_be_sent_to, is_address, is_loopback, is_network
+from bridge.config.answering import EngineSettings, NamedUpstream, UpstreamSettings
 from bridge.config.cluster import ClusterSettings
 from bridge.config.fields import (
     Applies,
@@ -67,11 +65,6 @@ ANY_ORIGIN = "*"
 
 # The public origin, perhaps with a path that a proxy adds before ours.
 _PUBLIC_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
-_Temperature = Annotated[float, Meta(ge=0, le=2)]
-_HTTP_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
-_UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
-
-_OWN_UPSTREAMS = ("local", "agent")
 
 LIVE, NEW_CALLS, RESTART = Applies.LIVE, Applies.NEW_CALLS, Applies.RESTART
 
@@ -339,184 +332,6 @@ class ListenerSettings(Section, frozen=True, kw_only=True):
             NEW_CALLS, "bytes of events, and as many of sound, kept of each call for listeners that come back", ge=0
         ),
     ] = 1_048_576
-
-
-class EngineSettings(Section, frozen=True, kw_only=True):
-    """The embedded engine."""
-
-    section: ClassVar[str] = "engine"
-    title: ClassVar[str] = "engine: the embedded one"
-
-    engine: Annotated[
-        Literal["auto", "local", "parrot"],
-        setting(
-            RESTART,
-            "the embedded engine: `local` hears and speaks, `parrot` repeats; `auto`: `local` if installed",
-        ),
-    ] = "auto"
-    engine_seed: Annotated[
-        Count | None,
-        setting(RESTART, "makes the local engine say the same, to the bit, whenever it hears the same"),
-    ] = None
-    engine_whisper: Annotated[
-        Text | None, setting(RESTART, "folder of another Whisper model for it, in CTranslate2's form")
-    ] = None
-    engine_llm_url: Annotated[
-        Text | None,
-        setting(
-            RESTART,
-            "language model that thinks for the engine: base URL of a server of chat completions, "
-            "as `http://127.0.0.1:11434/v1`; unset: its own rules",
-        ),
-    ] = None
-    engine_llm_key: Annotated[Text | None, setting(RESTART, "key that `engine_llm_url` asks for", is_secret=True)] = (
-        None
-    )
-    engine_llm_model: Annotated[
-        Text | None, setting(RESTART, "what the model is called there; unset: as the client calls it")
-    ] = None
-    engine_llm_temperature: Annotated[
-        _Temperature | None, setting(RESTART, "how freely it chooses its words, 0 to 2; unset: as its server has it")
-    ] = None
-    engine_stt_url: Annotated[
-        Text | None,
-        setting(RESTART, "server that hears for the engine: base URL of `/audio/transcriptions`; unset: its own model"),
-    ] = None
-    engine_stt_key: Annotated[Text | None, setting(RESTART, "key that `engine_stt_url` asks for", is_secret=True)] = (
-        None
-    )
-    engine_stt_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "whisper-1"
-    engine_tts_url: Annotated[
-        Text | None,
-        setting(RESTART, "server that speaks for the engine: base URL of `/audio/speech`; unset: its own voice"),
-    ] = None
-    engine_tts_key: Annotated[Text | None, setting(RESTART, "key that `engine_tts_url` asks for", is_secret=True)] = (
-        None
-    )
-    engine_tts_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "tts-1"
-    engine_tts_voice: Annotated[
-        Text | None, setting(RESTART, "voice in which it speaks; unset: the one that the session names")
-    ] = None
-    engine_timeout_s: Annotated[
-        float,
-        setting(
-            RESTART,
-            "silence of a server that works for the engine, until it counts as lost, in seconds",
-            ge=0.1,
-            le=600,
-        ),
-    ] = 30.0
-
-    def faults(self, config: "Config") -> Iterator[Fault]:
-        """Finds servers that the engine could not ask."""
-        for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
-            url = getattr(self, name)
-            if url is not None and not _HTTP_URL.fullmatch(url):
-                yield Fault(name, f"must be http(s)://host/v1, got {masked(url)[:100]!r}")
-        has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
-        if has_one and self.engine_llm_url is None and self.engine == "parrot":
-            name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
-            yield Fault(name, "the parrot neither hears nor speaks: set both URLs, or engine_llm_url as well")
-
-
-class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table ``[upstreams.NAME]`` of the file."""
-
-    url: Text
-    key: Text | None = None
-    key_env: Text | None = None
-    """The environment variable that holds the key."""
-    profile: Text = "openai"
-    model: Text | None = None
-    """The model's name there; if it is unset, the name that the client uses."""
-    models: tuple[Text, ...] = ()
-    """The models of the calls that go here."""
-
-    def __repr__(self) -> str:
-        """Returns all fields but the key."""
-        return f"NamedUpstream(url={self.url!r}, profile={self.profile!r}, models={self.models!r})"
-
-
-class UpstreamSettings(Section, frozen=True, kw_only=True):
-    """The settings of who answers calls."""
-
-    section: ClassVar[str] = "upstream"
-    title: ClassVar[str] = "upstream: who answers calls"
-
-    upstream: Annotated[
-        Text,
-        setting(
-            NEW_CALLS,
-            "who answers: `local` (the embedded engine), `agent` (a socket that attaches as one), "
-            "`ws(s)://…/v1/realtime`, `http(s)://…/v1/realtime/calls` (over WebRTC), or the name of one of `upstreams`",
-        ),
-    ] = "local"
-    upstream_key: Annotated[Text | None, setting(NEW_CALLS, "key that `upstream` asks for", is_secret=True)] = None
-    upstream_profile: Annotated[
-        Text, setting(NEW_CALLS, "name of what is particular about `upstream`: see the guide on upstreams")
-    ] = "openai"
-    default_model: Annotated[
-        Text,
-        setting(NEW_CALLS, "model of a call that names none; a profile's own, if it has one, unless this is set"),
-    ] = "gpt-realtime-2.1"
-    upstream_fallback: Annotated[
-        tuple[Text, ...], setting(NEW_CALLS, "who answers if `upstream` does not; tried in order")
-    ] = ()
-    upstreams: Annotated[
-        dict[Text, NamedUpstream],
-        setting(NEW_CALLS, "more upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`"),
-    ] = {}
-    upstream_connect_timeout_s: Annotated[
-        float, setting(NEW_CALLS, "time in which an upstream must answer, in seconds", ge=0.1, le=300)
-    ] = 10.0
-    upstream_stall_s: Annotated[
-        float,
-        setting(NEW_CALLS, "silence of an upstream that owes an answer, until it is redialled", ge=0.1, le=600),
-    ] = 15.0
-    upstream_renew_s: Annotated[
-        float,
-        setting(NEW_CALLS, "age at which an upstream is replaced before it ends the session", ge=1, le=604_800),
-    ] = 3300.0
-    upstream_tries: Annotated[int, setting(NEW_CALLS, "tries of each upstream, with backoff", ge=1, le=100)] = 3
-    agent_wait_s: Annotated[
-        float, setting(NEW_CALLS, "time in which an agent must attach to a call, in seconds", ge=0, le=3600)
-    ] = 10.0
-    upstream_ice_server: Annotated[
-        tuple[Text, ...],
-        setting(
-            NEW_CALLS,
-            "for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`, perhaps with "
-            "`?transport=tcp`, or the same with `turns:`, over TLS",
-            is_secret=True,
-        ),
-    ] = ()
-
-    @property
-    def uses_engine(self) -> bool:
-        """Whether the embedded engine answers some calls."""
-        return "local" in (self.upstream, *self.upstream_fallback, *(given.url for given in self.upstreams.values()))
-
-    def faults(self, config: "Config") -> Iterator[Fault]:
-        """Finds upstreams that cannot be dialled, that would never be called, or whose key is missing."""
-        names = (*_OWN_UPSTREAMS, *self.upstreams)
-        for name, given in (("upstream", (self.upstream,)), ("upstream_fallback", self.upstream_fallback)):
-            for one in given:
-                if one not in names and not _UPSTREAM_URL.fullmatch(one):
-                    reason = f"must be {', '.join(names)} or a URL (ws, wss, http, https), got {masked(one)[:100]!r}"
-                    yield Fault(name, reason)
-        owners: dict[str, str] = {}
-        for name, table in self.upstreams.items():
-            if name in _OWN_UPSTREAMS:
-                yield Fault("upstreams", f"{name} is a name of the bridge itself; choose another")
-            for model in table.models:
-                if owners.setdefault(model, name) != name:
-                    reason = f"{name}.models: calls for {model[:100]} go to {owners[model]} already"
-                    yield Fault("upstreams", reason)
-            if table.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(table.url):
-                reason = f"{name}.url must be a URL (ws, wss, http, https), got {masked(table.url)[:100]!r}"
-                yield Fault("upstreams", reason)
-            if table.key_env is not None and not os.environ.get(table.key_env):
-                yield Fault("upstreams", f"{name}.key_env names {table.key_env}, which the environment does not have")
 
 
 class TelephonySettings(Section, frozen=True, kw_only=True):

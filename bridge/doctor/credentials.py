@@ -37,6 +37,8 @@ async def upstreams(examined: Examined) -> Findings:
 async def _upstream(target: Target) -> Finding:
     if target.transport is Transport.LOCAL:
         return fine("upstream: the embedded engine answers")
+    if target.transport is Transport.CASCADE:
+        return fine(f"upstream {target.name}: a cascade answers, whose stages are examined by themselves")
     if target.transport is Transport.AGENT:
         return fine("upstream: agents answer, which attach when a call comes")
     parts = urlsplit(target.shown_url)

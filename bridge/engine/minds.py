@@ -1,20 +1,51 @@
 """Which mind the engine has, and which ears and voice: chosen from the settings, ready for use."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from enum import StrEnum
 
 from bridge.config import EngineSettings
 from bridge.engine.llm import ChatServer
 from bridge.engine.llm_responder import LlmResponder
-from bridge.engine.local import Local
+from bridge.engine.local import Local, missing
 from bridge.engine.mind import Ears, Mind, Speaker
 from bridge.engine.parrot import Parrot
 from bridge.engine.rule_responder import RuleResponder
 from bridge.engine.rules import Surroundings
 from bridge.engine.speech_server import HearingServer, VoiceServer
+from bridge.errors import ConfigError
 
-__all__ = ["new_mind_factory"]
+__all__ = ["EngineKind", "engine_kind", "new_mind_factory"]
+
+
+class EngineKind(StrEnum):
+    """What a daemon's engine hears and speaks with."""
+
+    LOCAL = "local"
+    """Models that are loaded here."""
+    PARROT = "parrot"
+    """Nothing: it repeats."""
+    REMOTE = "remote"
+    """Servers alone."""
+    UNUSED = "unused"
+    """Nobody asks it."""
+
+
+def engine_kind(stacks: Sequence[EngineSettings]) -> EngineKind:
+    """Returns the kind that serves all ``stacks``, which are the settings of each engine that calls are answered by.
+
+    Raises ``ConfigError`` if models are wanted that are not installed.
+    """
+    if not stacks:
+        return EngineKind.UNUSED
+    if all(each.engine_stt_url is not None and each.engine_tts_url is not None for each in stacks):
+        return EngineKind.REMOTE
+    wanted = stacks[0].engine
+    lacking = [] if wanted == "parrot" else missing()
+    if lacking and wanted == "local":
+        raise ConfigError(f"engine: local needs {', '.join(lacking)}: pip install '.[local]'", param="engine")
+    return EngineKind.PARROT if lacking or wanted == "parrot" else EngineKind.LOCAL
 
 
 async def new_mind_factory(

@@ -38,8 +38,10 @@ _INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
 class Engine:
     """One conversation with the embedded engine; an ``Upstream``."""
 
-    def __init__(self, mind: Mind, context: CallContext) -> None:
+    def __init__(self, mind: Mind, context: CallContext, name: str = "local") -> None:
+        """``name`` is the upstream's, as statistics show it."""
         self._mind = mind
+        self._name = name
         self._log = context.logger("engine")
         self._recordings = Recordings(mind.keeps_ms)
         self._answers: dict[str, EngineAnswer] = {}  # in progress, by their response's id
@@ -121,7 +123,7 @@ class Engine:
 
     def stats(self) -> UpstreamStats:
         """The stats of the engine, which has no lines that could be lost."""
-        return UpstreamStats(name="local", lines=0, lost=0, answers=self._given)
+        return UpstreamStats(name=self._name, lines=0, lost=0, answers=self._given)
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""

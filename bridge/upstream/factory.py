@@ -10,6 +10,7 @@ from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.upstream.agent import AgentLine, Lobby
+from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
 from bridge.upstream.plan import UpstreamPlan
 from bridge.upstream.probe import is_answering
@@ -38,11 +39,14 @@ class UpstreamFactory:
         settings: UpstreamSettings,
         runner: PeerRunner,
         *,
-        new_engine: Callable[[CallContext], Upstream],
+        new_engine: Callable[[CallContext, str], Upstream],
         agent_limits: Limits | None = None,
         on_change: Callable[[ServerEvent], object] = lambda event: None,
     ) -> None:
-        """``agent_limits`` say what may wait for an agent; ``on_change`` hears of upstreams that go down or come up."""
+        """``new_engine`` makes the engine of a call by a target's name: ``local``, or that of a cascade.
+
+        ``agent_limits`` say what may wait for an agent; ``on_change`` hears of upstreams that go down or come up.
+        """
         self._on_change = on_change
         self.lobby = Lobby(agent_limits or Limits())
         self._new_engine = new_engine
@@ -73,18 +77,18 @@ class UpstreamFactory:
 
     def is_relayed(self, model: str) -> bool:
         """Whether calls for ``model`` are answered by somebody else than the embedded engine."""
-        return self._plan.targets(model)[0].transport is not Transport.LOCAL
+        return self._plan.targets(model)[0].transport not in (Transport.LOCAL, Transport.CASCADE)
 
     def new_upstream(self, info: CallInfo) -> Upstream:
         """Makes the upstream that is going to answer the call."""
         plan = self._plan
         targets = plan.targets(info.model)
-        if targets[0].transport is Transport.LOCAL:
-            return self._new_engine(info.context)
+        if targets[0].transport is Transport.LOCAL or (targets[0].transport is Transport.CASCADE and len(targets) == 1):
+            return self._new_engine(info.context, targets[0].name)
         return ResilientUpstream(
             targets,
-            new_line=lambda target: self._new_line(plan, target, info),
-            new_engine=lambda: self._new_engine(info.context),
+            new_line=lambda target: self._new_line(plan, target, info, is_last=target is targets[-1]),
+            new_engine=lambda: self._new_engine(info.context, Transport.LOCAL.value),
             spawn=self._spawn,
             policy=plan.policy,
             context=info.context,
@@ -107,9 +111,11 @@ class UpstreamFactory:
     def _tally(self, target: Target) -> TargetTally:
         return self._tallies.setdefault(target.name, TargetTally(target.name, self._on_change))
 
-    def _new_line(self, plan: UpstreamPlan, target: Target, info: CallInfo) -> Line:
+    def _new_line(self, plan: UpstreamPlan, target: Target, info: CallInfo, *, is_last: bool) -> Line:
         if target.transport is Transport.AGENT:
             return AgentLine(self.lobby, info.id, timeout_s=plan.agent_wait_s)
+        if target.transport is Transport.CASCADE:
+            return EngineLine(lambda: self._new_engine(info.context, target.name), is_last=is_last)
         timeout_s = plan.policy.connect_s
         model = info.model if info.names_model else plan.default_model_of(target)
         if target.transport is Transport.WEBSOCKET:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bridge.config import UpstreamSettings
 from bridge.outgoing import TLS
 from bridge.upstream.opener import RetryPolicy
-from bridge.upstream.target import Target, load_profile
+from bridge.upstream.target import Target, Transport, load_profile
 from bridge.webrtc.ice_full import IceServers
 
 __all__ = ["UpstreamPlan"]
@@ -32,6 +32,9 @@ class UpstreamPlan:
         """Makes the plan; raises ``ConfigError`` if a profile does not exist, or an address is not one."""
         named = {}
         for name, given in settings.upstreams.items():
+            if given.kind == "cascade":
+                named[name] = Target(name, Transport.CASCADE.value)
+                continue
             key = os.environ.get(given.key_env) if given.key_env is not None else given.key
             profile = load_profile(given.profile, f"upstreams.{name}.profile")
             named[name] = Target(name, given.url, key, profile, given.model)

@@ -14,9 +14,9 @@ _SERVER_FAULT = 500
 async def is_answering(target: Target, *, timeout_s: float) -> bool:
     """Whether the target answers a request without a key by anything but a fault of its own.
 
-    The embedded engine always does. So does ``agent``: agents may come when a call does.
+    The embedded engine and cascades always do. So does ``agent``: agents may come when a call does.
     """
-    if target.transport in (Transport.LOCAL, Transport.AGENT):
+    if target.transport in (Transport.LOCAL, Transport.AGENT, Transport.CASCADE):
         return True
     parts = urlsplit(target.shown_url)
     url = urlunsplit(parts._replace(scheme=_SCHEMES.get(parts.scheme, parts.scheme)))

@@ -30,6 +30,8 @@ class Transport(Enum):
     """The embedded engine, which needs no line."""
     AGENT = "agent"
     """Whoever attaches to the bridge and answers."""
+    CASCADE = "cascade"
+    """An embedded engine with servers of its own, by the target's name."""
 
 
 _TRANSPORTS = {
@@ -142,7 +144,9 @@ class Target:
 
     name: str
     url: str
-    """``ws(s)://…`` or ``http(s)://…``; ``local`` is the embedded engine, ``agent`` whoever attaches as one."""
+    """``ws(s)://…`` or ``http(s)://…``; ``local`` is the embedded engine, ``cascade`` one with servers of its own,
+    ``agent`` whoever attaches as one.
+    """
     key: str | None = field(default=None, repr=False)
     profile: Profile = field(default_factory=Profile)
     model: str | None = None

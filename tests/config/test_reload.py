@@ -65,6 +65,13 @@ def test_what_needs_a_restart_is_kept_as_it_is() -> None:
     assert new == of_flat({"port": 1, "max_calls": 2, "call_limit_s": 2.0, "telnyx_secret": ("s",)}, SECTIONS)
 
 
+def test_a_cascade_needs_a_restart() -> None:
+    """Its servers are opened at the start; other upstreams come and go."""
+    cascade = NamedUpstream(kind="cascade", llm_url="http://a/v1")
+    kept, changes = changed(config_for_tests(), config_for_tests(upstreams={"a": cascade}))
+    assert (kept.upstream.upstreams, changes.restart) == ({}, ("upstreams",))
+
+
 def test_nothing_differs() -> None:
     """The same settings are no change."""
     config = of_flat({"port": 1}, SECTIONS)

@@ -19,7 +19,11 @@ _OPENAI = NamedUpstream(url="wss://openai.example/v1/realtime", models=("gpt-rea
 
 
 def _dialler(**settings: Any) -> UpstreamFactory:
-    return UpstreamFactory(UpstreamSettings(**settings), None, new_engine=lambda context: Engine(Parrot(), context))  # type: ignore[arg-type]
+    return UpstreamFactory(
+        UpstreamSettings(**settings),
+        None,  # type: ignore[arg-type]
+        new_engine=lambda context, name: Engine(Parrot(), context),
+    )
 
 
 @pytest.mark.parametrize(

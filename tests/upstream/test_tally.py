@@ -87,7 +87,7 @@ def test_every_target_of_the_settings_is_told_of_from_the_start(settings: dict[s
     factory = UpstreamFactory(
         UpstreamSettings(**settings, upstreams=upstreams),
         None,  # type: ignore[arg-type]
-        new_engine=lambda context: Engine(Parrot(), context),
+        new_engine=lambda context, name: Engine(Parrot(), context),
     )
     zeros = [TargetStats(name=name, dials=0, failures=0, lost=0, renewals=0, given_up=0) for name in names]
     assert factory.stats() == zeros

@@ -1,0 +1,268 @@
+"""The settings of who answers a call: the embedded engine, and the upstreams beside it.
+
+A cascade is an engine whose language model, ears and voice are servers of its own.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from bridge.config.fields import Applies, Count, Fault, Section, Text, setting
+from bridge.config.words import masked
+
+if TYPE_CHECKING:
+    from bridge.config.config import Config
+
+__all__ = ["EngineSettings", "NamedUpstream", "UpstreamSettings"]
+
+NEW_CALLS, RESTART = Applies.NEW_CALLS, Applies.RESTART
+_Temperature = Annotated[float, Meta(ge=0, le=2)]
+_HTTP_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
+_UPSTREAM_URL = re.compile(r"(wss?|https?)://[^\s/@]+(/\S*)?")
+
+_OWN_UPSTREAMS = ("local", "agent")
+_STAGES = ("llm_", "stt_", "tts_")
+
+
+class EngineSettings(Section, frozen=True, kw_only=True):
+    """The embedded engine."""
+
+    section: ClassVar[str] = "engine"
+    title: ClassVar[str] = "engine: the embedded one"
+
+    engine: Annotated[
+        Literal["auto", "local", "parrot"],
+        setting(
+            RESTART,
+            "the embedded engine: `local` hears and speaks, `parrot` repeats; `auto`: `local` if installed",
+        ),
+    ] = "auto"
+    engine_seed: Annotated[
+        Count | None,
+        setting(RESTART, "makes the local engine say the same, to the bit, whenever it hears the same"),
+    ] = None
+    engine_whisper: Annotated[
+        Text | None, setting(RESTART, "folder of another Whisper model for it, in CTranslate2's form")
+    ] = None
+    engine_llm_url: Annotated[
+        Text | None,
+        setting(
+            RESTART,
+            "language model that thinks for the engine: base URL of a server of chat completions, "
+            "as `http://127.0.0.1:11434/v1`; unset: its own rules",
+        ),
+    ] = None
+    engine_llm_key: Annotated[Text | None, setting(RESTART, "key that `engine_llm_url` asks for", is_secret=True)] = (
+        None
+    )
+    engine_llm_model: Annotated[
+        Text | None, setting(RESTART, "what the model is called there; unset: as the client calls it")
+    ] = None
+    engine_llm_temperature: Annotated[
+        _Temperature | None, setting(RESTART, "how freely it chooses its words, 0 to 2; unset: as its server has it")
+    ] = None
+    engine_stt_url: Annotated[
+        Text | None,
+        setting(RESTART, "server that hears for the engine: base URL of `/audio/transcriptions`; unset: its own model"),
+    ] = None
+    engine_stt_key: Annotated[Text | None, setting(RESTART, "key that `engine_stt_url` asks for", is_secret=True)] = (
+        None
+    )
+    engine_stt_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "whisper-1"
+    engine_tts_url: Annotated[
+        Text | None,
+        setting(RESTART, "server that speaks for the engine: base URL of `/audio/speech`; unset: its own voice"),
+    ] = None
+    engine_tts_key: Annotated[Text | None, setting(RESTART, "key that `engine_tts_url` asks for", is_secret=True)] = (
+        None
+    )
+    engine_tts_model: Annotated[Text, setting(RESTART, "what its model is called there")] = "tts-1"
+    engine_tts_voice: Annotated[
+        Text | None, setting(RESTART, "voice in which it speaks; unset: the one that the session names")
+    ] = None
+    engine_timeout_s: Annotated[
+        float,
+        setting(
+            RESTART,
+            "silence of a server that works for the engine, until it counts as lost, in seconds",
+            ge=0.1,
+            le=600,
+        ),
+    ] = 30.0
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Finds servers that the engine could not ask."""
+        for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
+            url = getattr(self, name)
+            if url is not None and not _HTTP_URL.fullmatch(url):
+                yield Fault(name, f"must be http(s)://host/v1, got {masked(url)[:100]!r}")
+        has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
+        if has_one and self.engine_llm_url is None and self.engine == "parrot":
+            name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
+            yield Fault(name, "the parrot neither hears nor speaks: set both URLs, or engine_llm_url as well")
+
+
+class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table ``[upstreams.NAME]`` of the file: a Realtime service, or a cascade with servers of its own."""
+
+    kind: Literal["realtime", "cascade"] = "realtime"
+    """``realtime``: a service at ``url``. ``cascade``: an engine with the servers ``llm_…``, ``stt_…``, ``tts_…``."""
+    url: str = ""
+    key: Text | None = None
+    key_env: Text | None = None
+    """The environment variable that holds the key."""
+    profile: Text = "openai"
+    model: Text | None = None
+    """The model's name there; if it is unset, the name that the client uses."""
+    models: tuple[Text, ...] = ()
+    """The models of the calls that go here."""
+    llm_url: Text | None = None
+    llm_key: Text | None = None
+    llm_key_env: Text | None = None
+    llm_model: Text | None = None
+    llm_temperature: _Temperature | None = None
+    stt_url: Text | None = None
+    stt_key: Text | None = None
+    stt_key_env: Text | None = None
+    stt_model: Text | None = None
+    tts_url: Text | None = None
+    tts_key: Text | None = None
+    tts_key_env: Text | None = None
+    tts_model: Text | None = None
+    tts_voice: Text | None = None
+
+    def __repr__(self) -> str:
+        """Returns what it is and where; no key."""
+        return f"NamedUpstream(kind={self.kind!r}, url={self.url!r}, profile={self.profile!r}, models={self.models!r})"
+
+    def stages(self, engine: EngineSettings) -> EngineSettings:
+        """Returns the engine's settings of a cascade: its own servers, and ``engine`` for all that is no server's."""
+        own = {name: getattr(self, name) for name in self.__struct_fields__ if name.startswith(_STAGES)}
+        for stage in _STAGES:
+            variable = own.pop(f"{stage}key_env")
+            if variable is not None:
+                own[f"{stage}key"] = os.environ.get(variable)
+        usual = EngineSettings()
+        changes = {f"engine_{name}": value for name, value in own.items()}
+        for name, value in changes.items():
+            if value is None:
+                changes[name] = getattr(usual, name)
+        return replace(engine, **changes)
+
+    def faults(self) -> Iterator[str]:
+        """Yields what is wrong with the table by itself, each beginning with the name of a field."""
+        usual = NamedUpstream(kind=self.kind)
+        given = {name for name in self.__struct_fields__ if getattr(self, name) != getattr(usual, name)}
+        of_service = {"url", "key", "key_env", "profile", "model"}
+        of_stages = {name for name in given if name.startswith(_STAGES)}
+        for name in sorted(given & of_service if self.kind == "cascade" else of_stages):
+            yield f"{name} is not for kind = {self.kind!r}"
+        for name in sorted(given):
+            value = getattr(self, name)
+            if name.endswith("key_env") and not os.environ.get(value):
+                yield f"{name} names {value}, which the environment does not have"
+            elif name.endswith("_url") and not _HTTP_URL.fullmatch(value):
+                yield f"{name} must be http(s)://host/v1, got {masked(value)[:100]!r}"
+        if self.kind == "cascade":
+            if not any(getattr(self, f"{stage}url") for stage in _STAGES):
+                yield "kind = 'cascade' needs llm_url, stt_url or tts_url"
+        elif not self.url:
+            yield "url is missing"
+        elif self.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(self.url):
+            yield f"url must be a URL (ws, wss, http, https), got {masked(self.url)[:100]!r}"
+
+
+class UpstreamSettings(Section, frozen=True, kw_only=True):
+    """The settings of who answers calls."""
+
+    section: ClassVar[str] = "upstream"
+    title: ClassVar[str] = "upstream: who answers calls"
+
+    upstream: Annotated[
+        Text,
+        setting(
+            NEW_CALLS,
+            "who answers: `local` (the embedded engine), `agent` (a socket that attaches as one), "
+            "`ws(s)://…/v1/realtime`, `http(s)://…/v1/realtime/calls` (over WebRTC), or the name of one of `upstreams`",
+        ),
+    ] = "local"
+    upstream_key: Annotated[Text | None, setting(NEW_CALLS, "key that `upstream` asks for", is_secret=True)] = None
+    upstream_profile: Annotated[
+        Text, setting(NEW_CALLS, "name of what is particular about `upstream`: see the guide on upstreams")
+    ] = "openai"
+    default_model: Annotated[
+        Text,
+        setting(NEW_CALLS, "model of a call that names none; a profile's own, if it has one, unless this is set"),
+    ] = "gpt-realtime-2.1"
+    upstream_fallback: Annotated[
+        tuple[Text, ...], setting(NEW_CALLS, "who answers if `upstream` does not; tried in order")
+    ] = ()
+    upstreams: Annotated[
+        dict[Text, NamedUpstream],
+        setting(
+            NEW_CALLS,
+            "more upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`; with "
+            '`kind = "cascade"` an engine of its own: `llm_`, `stt_`, `tts_` with `url`, `key` or `key_env`, `model`, '
+            "and `llm_temperature`, `tts_voice`",
+        ),
+    ] = {}
+    upstream_connect_timeout_s: Annotated[
+        float, setting(NEW_CALLS, "time in which an upstream must answer, in seconds", ge=0.1, le=300)
+    ] = 10.0
+    upstream_stall_s: Annotated[
+        float,
+        setting(NEW_CALLS, "silence of an upstream that owes an answer, until it is redialled", ge=0.1, le=600),
+    ] = 15.0
+    upstream_renew_s: Annotated[
+        float,
+        setting(NEW_CALLS, "age at which an upstream is replaced before it ends the session", ge=1, le=604_800),
+    ] = 3300.0
+    upstream_tries: Annotated[int, setting(NEW_CALLS, "tries of each upstream, with backoff", ge=1, le=100)] = 3
+    agent_wait_s: Annotated[
+        float, setting(NEW_CALLS, "time in which an agent must attach to a call, in seconds", ge=0, le=3600)
+    ] = 10.0
+    upstream_ice_server: Annotated[
+        tuple[Text, ...],
+        setting(
+            NEW_CALLS,
+            "for upstreams over WebRTC: `stun:HOST:PORT`, `turn:USER:PASSWORD@HOST:PORT`, perhaps with "
+            "`?transport=tcp`, or the same with `turns:`, over TLS",
+            is_secret=True,
+        ),
+    ] = ()
+
+    @property
+    def uses_local(self) -> bool:
+        """Whether the embedded engine answers some calls by the engine's own settings."""
+        return "local" in (self.upstream, *self.upstream_fallback, *(given.url for given in self.upstreams.values()))
+
+    @property
+    def cascades(self) -> dict[str, NamedUpstream]:
+        """The upstreams that are cascades, by name."""
+        return {name: given for name, given in self.upstreams.items() if given.kind == "cascade"}
+
+    def fixed_against(self, new: Self) -> set[str]:
+        """Returns ``upstreams`` if a cascade differs: its servers are opened at the start."""
+        return {"upstreams"} if self.cascades != new.cascades else set()
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Finds upstreams that cannot be dialled, that would never be called, or whose key is missing."""
+        names = (*_OWN_UPSTREAMS, *self.upstreams)
+        for name, given in (("upstream", (self.upstream,)), ("upstream_fallback", self.upstream_fallback)):
+            for one in given:
+                if one not in names and not _UPSTREAM_URL.fullmatch(one):
+                    reason = f"must be {', '.join(names)} or a URL (ws, wss, http, https), got {masked(one)[:100]!r}"
+                    yield Fault(name, reason)
+        owners: dict[str, str] = {}
+        for name, table in self.upstreams.items():
+            if name in _OWN_UPSTREAMS:
+                yield Fault("upstreams", f"{name} is a name of the bridge itself; choose another")
+            for model in table.models:
+                if owners.setdefault(model, name) != name:
+                    reason = f"{name}.models: calls for {model[:100]} go to {owners[model]} already"
+                    yield Fault("upstreams", reason)
+            yield from (Fault("upstreams", f"{name}.{reason}") for reason in table.faults())
