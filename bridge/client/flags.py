@@ -7,10 +7,13 @@ from typing import Literal
 
 from bridge.client.address import DEFAULT_MODEL, CallFailed
 from bridge.client.call import Plan
+from bridge.client.carriers.dialling import Dialling
+from bridge.client.carriers.table import SIMULATORS
+from bridge.client.phone_call import PhonePlan
 from bridge.client.sound import read_sound
 from bridge.client.where import add_where_flags, key_of, url_of
 
-__all__ = ["add_server_flags", "check_out", "read_plan", "transport_of"]
+__all__ = ["add_server_flags", "check_out", "read_phone_plan", "read_plan", "transport_of"]
 
 
 def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> None:
@@ -44,6 +47,25 @@ def read_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan
         pcm=read_sound(arguments.sound) if arguments.sound is not None else b"",
         instructions=arguments.instructions,
     )
+
+
+def read_phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> PhonePlan:
+    """Returns the telephone call that the flags describe; raises ``CallFailed`` if the secret or the sound is missing.
+
+    It reads ``--as``, ``--secret``, ``--public-url``, ``--codec`` and ``--in``.
+    """
+    variable = SIMULATORS[arguments.carrier].variable
+    dialling = Dialling(
+        carrier=arguments.carrier,
+        url=url_of(arguments, environ),
+        secret=arguments.secret or environ.get(variable, "").partition(",")[0],
+        public_url=arguments.public_url or environ.get("BRIDGE_PUBLIC_URL"),
+        codec=arguments.codec,
+    )
+    if not dialling.secret:
+        advice = f", or set {variable}" if variable else ", which is a telephone's key"
+        raise CallFailed(f"A carrier's endpoint needs its secret: give --secret{advice}.")
+    return PhonePlan(dialling, pcm=read_sound(arguments.sound))
 
 
 def check_out(path: str | None) -> None:

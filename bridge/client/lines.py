@@ -22,6 +22,7 @@ from bridge.client.sound import BYTES_PER_MS
 from bridge.errors import BridgeError
 from bridge.media.playback import Part, Played, Stopped
 from bridge.webrtc.dial import dial
+from bridge.webrtc.ice_full import IceFull, IceServers
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
 from bridge.wire.message import EncodedMessage
@@ -117,13 +118,15 @@ class ClientWebRtcLine:
         runner: PeerRunner | None = None,
         *,
         see_answer: Callable[[bytes], None] | None = None,
+        new_agent: Callable[[IceServers | None], IceFull] = IceFull,
     ) -> None:
-        """``see_answer`` is called with the answer's SDP."""
+        """``see_answer`` is called with the answer's SDP; ``new_agent`` makes the ICE agent that sends the packets."""
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
         self._runner = runner
         self._see_answer = see_answer
+        self._new_agent = new_agent
         self._peer: Peer | None = None
         self._sink: _Sink | None = None
         self._lost = ""
@@ -144,7 +147,8 @@ class ClientWebRtcLine:
 
         async with nullcontext(self._runner) if self._runner is not None else new_runner() as runner:
             try:
-                async with dial(runner, self, signal, queue_limit_s=int(sound_s) + 10) as self._peer:
+                limit_s = int(sound_s) + 10
+                async with dial(runner, self, signal, queue_limit_s=limit_s, new_agent=self._new_agent) as self._peer:
                     await self._wait_open()
                     yield
             except CallFailed:

@@ -33,6 +33,11 @@ class PhonePlan:
     """The keys that are pressed at the beginning."""
     timeout_s: float | None = None
 
+    @property
+    def sound_s(self) -> float:
+        """How long it takes to speak the sound, in seconds."""
+        return len(self.pcm) / BYTES_PER_MS / 1000
+
 
 class PhoneCall:
     """One telephone call. ``run`` makes it, once.
@@ -58,7 +63,7 @@ class PhoneCall:
         self._began = self._now()
         limit_s = self.plan.timeout_s
         if limit_s is None:
-            limit_s = len(self.plan.pcm) / BYTES_PER_MS / 1000 + _PATIENCE_S
+            limit_s = self.plan.sound_s + _PATIENCE_S
         try:
             async with asyncio.timeout(limit_s):
                 await self._make()
@@ -123,7 +128,7 @@ class PhoneCall:
                 spoken_at = self._now()
                 self._progress(audio_format.ms_of(min(at + len(silence), len(spoken))) / 1000)
             else:
-                self._spoken_s = len(self.plan.pcm) / BYTES_PER_MS / 1000
+                self._spoken_s = self.plan.sound_s
                 if not is_silent(heard):
                     loud_at = self._now()
                     if start is None:
@@ -138,7 +143,7 @@ class PhoneCall:
     def _progress(self, spoken_s: float) -> None:
         self._spoken_s = spoken_s
         if self._watcher is not None:
-            self._watcher.progress("speaking", spoken_s, len(self.plan.pcm) / BYTES_PER_MS / 1000)
+            self._watcher.progress("speaking", spoken_s, self.plan.sound_s)
 
     def _note(self, text: str) -> None:
         if self._watcher is not None:

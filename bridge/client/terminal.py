@@ -17,13 +17,11 @@ from tqdm import tqdm
 
 from bridge.client.address import CallFailed
 from bridge.client.call import Call, Summary
-from bridge.client.carriers.dialling import Dialling
-from bridge.client.carriers.table import CARRIERS, SIMULATORS
-from bridge.client.flags import add_server_flags, check_out, read_plan, transport_of
-from bridge.client.phone_call import PhoneCall, PhonePlan
+from bridge.client.carriers.table import CARRIERS
+from bridge.client.flags import add_server_flags, check_out, read_phone_plan, read_plan, transport_of
+from bridge.client.phone_call import PhoneCall
 from bridge.client.screen import BOLD, DIM, RED, Bar, painter, printable
-from bridge.client.sound import read_sound, write_sound
-from bridge.client.where import url_of
+from bridge.client.sound import write_sound
 
 __all__ = ["add_call_flags", "run_call"]
 
@@ -108,10 +106,11 @@ def run_call(
     call: Call | PhoneCall | None = None
     code, error, saved = 0, "", ""
     try:
+        check_out(arguments.out)
         if arguments.carrier is not None:
-            call = PhoneCall(_phone_plan(arguments, environ), terminal)
+            phone_plan = replace(read_phone_plan(arguments, environ), keys=arguments.dtmf, timeout_s=arguments.seconds)
+            call = PhoneCall(phone_plan, terminal)
         else:
-            check_out(arguments.out)
             plan = read_plan(arguments, environ)
             plan = replace(plan, text=arguments.text, listen=arguments.listen, timeout_s=arguments.seconds)
             call = Call(plan, terminal)
@@ -136,23 +135,6 @@ def run_call(
     elif summary.connect_ms is not None:
         terminal.show(summary, saved)
     return terminal.fail(error, code) if error else code
-
-
-def _phone_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> PhonePlan:
-    check_out(arguments.out)
-    variable = SIMULATORS[arguments.carrier].variable
-    dialling = Dialling(
-        carrier=arguments.carrier,
-        url=url_of(arguments, environ),
-        secret=arguments.secret or environ.get(variable, "").partition(",")[0],
-        public_url=arguments.public_url or environ.get("BRIDGE_PUBLIC_URL"),
-        codec=arguments.codec,
-    )
-    if not dialling.secret:
-        advice = f", or set {variable}" if variable else ", which is a telephone's key"
-        raise CallFailed(f"A carrier's endpoint needs its secret: give --secret{advice}.")
-    pcm = read_sound(arguments.sound)
-    return PhonePlan(dialling, pcm=pcm, keys=arguments.dtmf, timeout_s=arguments.seconds)
 
 
 class Terminal:

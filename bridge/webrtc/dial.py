@@ -29,13 +29,14 @@ async def dial(
     is_microphone: bool = False,
     ice_servers: IceServers | None = None,
     context: CallContext | None = None,
+    new_agent: Callable[[IceServers | None], IceFull] = IceFull,
 ) -> AsyncIterator[Peer]:
     """Makes an offer, takes the answer and runs the peer; leaving the block hangs up.
 
     Raises ``BadOffer`` or ``PeerError``. With ``is_microphone`` our sound never pauses: silence is sent as well.
-    ``context`` is that of the call for which we dial.
+    ``context`` is that of the call for which we dial. ``new_agent`` makes the ICE agent, through which all packets go.
     """
-    ice = IceFull(ice_servers)
+    ice = new_agent(ice_servers)
     peer = Peer(
         ice,
         new_certificate(),

@@ -7,8 +7,9 @@ await bench.run()
 report = bench.report()         # the figures; those of each call are in ``bench.records``
 """
 
-from bridge.client.bench.load import Bench, Load
+from bridge.client.bench.load import Bench, Load, run_side_by_side
+from bridge.client.bench.network import Network
 from bridge.client.bench.record import BenchRecord, Failure, Turn
 from bridge.client.bench.report import Report
 
-__all__ = ["Bench", "BenchRecord", "Failure", "Load", "Report", "Turn"]
+__all__ = ["Bench", "BenchRecord", "Failure", "Load", "Network", "Report", "Turn", "run_side_by_side"]

@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bridge.client.address import CallFailed, explain, parse_address
 from bridge.client.answer import Answer
 from bridge.client.bell import Bell
 from bridge.client.bench.gaps import Gaps
+from bridge.client.bench.network import BadNetwork, Network
 from bridge.client.bench.record import BenchRecord, Failure, Turn
 from bridge.client.call import Plan
 from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
@@ -18,17 +20,26 @@ from bridge.webrtc.runner import PeerRunner
 __all__ = ["BenchCall"]
 
 _PROBE = "bench_probe_"
+_GOOD_NETWORK = Network()
 _LEAD_S = 0.1  # the sound may come this much earlier than the event that announces it
 
 
 class BenchCall:
     """One call. ``run`` makes it, once, and writes down in ``record`` how it goes; a failure is no exception."""
 
-    def __init__(self, plan: Plan, record: BenchRecord, *, patience_s: float, runner: PeerRunner | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        record: BenchRecord,
+        *,
+        patience_s: float,
+        runner: PeerRunner | None,
+        network: Network = _GOOD_NETWORK,
+    ) -> None:
         self.record = record
         self._plan = plan
         self._address = parse_address(plan.url, plan.model)
-        self._line: ClientLine = SocketLine(self) if runner is None else ClientWebRtcLine(self, runner)
+        self._line = self._new_line(runner, network)
         self._patience_s = patience_s
         self._bell = Bell()
         self._is_ga = True  # until the session says otherwise
@@ -36,6 +47,13 @@ class BenchCall:
         self._lost: Failure | None = None
         self._began = 0.0
         self._begin_turn()
+
+    def _new_line(self, runner: PeerRunner | None, network: Network) -> ClientLine:
+        if runner is None:
+            return SocketLine(self)
+        if not network.is_bad:
+            return ClientWebRtcLine(self, runner)
+        return ClientWebRtcLine(self, runner, new_agent=partial(BadNetwork, network, self.record.number))
 
     async def run(
         self, *, connected: Callable[[], None], may_speak: Callable[[], bool], is_over: Callable[[], bool], began: float

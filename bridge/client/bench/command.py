@@ -8,7 +8,8 @@ import asyncio
 import gc
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +19,16 @@ import msgspec
 
 from bridge import __version__
 from bridge.client.address import CallFailed, parse_address
-from bridge.client.bench.load import Bench, Load
+from bridge.client.bench.compare import Ratio, ratio_lines, ratios
+from bridge.client.bench.load import Bench, Load, run_side_by_side
+from bridge.client.bench.network import Network
+from bridge.client.bench.page import as_page
 from bridge.client.bench.table import table
 from bridge.client.call import Plan
-from bridge.client.flags import add_server_flags, check_out, read_plan
-from bridge.client.screen import BOLD, Bar, painter, printable
+from bridge.client.carriers.table import CARRIERS
+from bridge.client.flags import add_server_flags, check_out, read_phone_plan, read_plan, transport_of
+from bridge.client.phone_call import PhonePlan
+from bridge.client.screen import BOLD, Bar, Painter, painter, printable
 from bridge.client.sound import PHRASE
 
 __all__ = ["DESCRIPTION", "add_bench_flags", "run_bench"]
@@ -34,6 +40,8 @@ have, speaks in real time, waits for the answer, listens to it, and does so agai
 Measured are the time to connect (first request to session.created or the open data channel), from the last sound that
 was spoken (and from the server's speech_stopped) to the first of the answer (a delta over WebSocket, a packet that can
 be heard over WebRTC), from session.update to its reply, gaps in the answers, lost packets, and what went wrong.
+
+With --compare two servers are measured at the same time, by calls that begin in turn, and their times are compared.
 
 The exit code is 0 only if every call came through: all of its turns were answered.
 """
@@ -78,6 +86,32 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"longest time from the end of the speech to that of the answer (default: {_DEFAULTS.patience_s:g})",
     )
+    add("--compare", metavar="URL2", help="measure this server at the same time, and compare")
+    add("--compare-key", metavar="KEY", help="key for it (default: none)")
+    add(
+        "--loss",
+        type=_percent,
+        default=0.0,
+        metavar="PERCENT",
+        help="lose so many of the caller's packets, over WebRTC",
+    )
+    add(
+        "--jitter",
+        type=_not_negative,
+        default=0.0,
+        metavar="MS",
+        help="delay the caller's packets by up to so long, over WebRTC",
+    )
+    add("--seed", type=int, default=1, metavar="N", help="which packets are lost and delayed (default: 1)")
+    add("--as", dest="carrier", choices=CARRIERS, help="call as a telephone carrier does")
+    add(
+        "--secret",
+        metavar="SECRET",
+        help="what opens a carrier's endpoint (default: the daemon's own environment variable)",
+    )
+    add("--public-url", metavar="URL", help="what the bridge is called by Twilio (default: $BRIDGE_PUBLIC_URL, or URL)")
+    add("--codec", metavar="NAME", help="that the carrier uses, such as PCMA, L16 (default: its usual one)")
+    add("--html", metavar="FILE", help="write one page that stands alone")
     add("--json", metavar="FILE", help="write all figures, of each call and turn too, as JSON; - is standard output")
     add("--png", metavar="FILE", help="draw the figures; needs matplotlib")
 
@@ -88,38 +122,50 @@ def run_bench(
     """Makes the calls that the flags describe, and returns the exit code: 0 if every call was answered."""
     out = sys.stderr if arguments.json == "-" else sys.stdout
     paint = painter(out)
+    _refuse_what_does_not_fit(arguments, environ)
     try:
-        bench, progress = _prepare(arguments, environ)
+        benches, progress = _prepare(arguments, environ)
     except CallFailed as failure:
         return _complain(failure.message)
-    out.write(f"{paint(BOLD, _announce(bench))}\n{_warn(bench)}\n")
+    out.write(f"{paint(BOLD, _announce(benches))}\n{_warn(benches)}\n")
     out.flush()
     began_at = datetime.now(UTC)
     is_interrupted = False
     gc.freeze()  # what is here now stays: looking through it again would stop all calls for a moment
     with new_runner() as runner:
         try:
-            runner.run(bench.run())
+            runner.run(run_side_by_side(*benches) if len(benches) == 2 else benches[0].run())
         except KeyboardInterrupt:
             is_interrupted = True
         progress.close()
-        report = bench.report()
-        for line in table(report, paint):
+        for line in _shown(benches, paint):
             out.write(f"{line.rstrip()}\n")
         out.flush()
-        code = _save(arguments, bench, began_at) or (0 if report.result == "came_through" else 1)
+        was_well = all(bench.report().result == "came_through" for bench in benches)
+        code = _save(arguments, benches, began_at) or (0 if was_well else 1)
         if is_interrupted:
             code = _INTERRUPTED
             sys.stderr.write("bridge bench: Hung up.\n")  # said now, because an unanswered offer still takes its time
     return code
 
 
-def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Bench, "_Progress"]:
+def _refuse_what_does_not_fit(arguments: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    if arguments.carrier is not None and arguments.compare:
+        arguments.usage_error("--as NAME and --compare do not go together: a carrier's secret is for one bridge")
+    if arguments.png and arguments.compare:
+        arguments.usage_error("--png draws one server; --html FILE shows both")
+    if (arguments.loss or arguments.jitter) and (
+        arguments.carrier is not None or transport_of(arguments, environ) != "webrtc"
+    ):
+        arguments.usage_error("--loss and --jitter are for packets: they need --transport webrtc")
+
+
+def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[list[Bench], "_Progress"]:
     """Prepares everything that can be wrong before the first call; raises ``CallFailed``."""
     if arguments.png and importlib.util.find_spec("matplotlib") is None:
         raise CallFailed("--png draws with matplotlib, which is not installed: pip install matplotlib")
-    check_out(arguments.png)
-    check_out(arguments.json)
+    for file in (arguments.png, arguments.json, arguments.html):
+        check_out(file)
     arguments.sound = arguments.sound or PHRASE
     load = Load(
         calls=arguments.calls,
@@ -129,11 +175,20 @@ def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple
         patience_s=arguments.patience_s,
     )
     progress = _Progress(load)
-    return Bench(read_plan(arguments, environ), load, progress.show), progress
+    if arguments.carrier is not None:
+        return [Bench(read_phone_plan(arguments, environ), load, progress.show)], progress
+    network = Network(arguments.loss, arguments.jitter, arguments.seed)
+    plan = read_plan(arguments, environ)
+    benches = [Bench(plan, load, progress.show, network=network)]
+    if arguments.compare:
+        other = replace(plan, url=arguments.compare, api_key=arguments.compare_key)
+        benches.append(Bench(other, load, network=network))
+    return benches, progress
 
 
-def _announce(bench: Bench) -> str:
+def _announce(benches: Sequence[Bench]) -> str:
     """Returns a sentence that says what is going to happen."""
+    bench = benches[0]
     plan, load = bench.plan, bench.load
     calls = "1 call" if load.calls == 1 else f"{load.calls} calls"
     each = "each " if load.calls > 1 else ""
@@ -142,49 +197,94 @@ def _announce(bench: Bench) -> str:
         length = f"{turns} {each}({load.calls * load.turns * plan.sound_s:.0f} s of speech in all, and the answers)"
     else:
         length = f"{load.seconds:g} s {each}({load.calls * load.seconds / 60:.1f} minutes in all)"
-    transport = "WebRTC" if plan.transport == "webrtc" else "WebSocket"
-    return printable(f"{calls} to {_place(plan)} over {transport}, {length}.")
+    if isinstance(plan, PhonePlan):
+        transport = f"as {plan.dialling.carrier}"
+    else:
+        transport = "over WebRTC" if plan.transport == "webrtc" else "over WebSocket"
+    places = " and ".join(_place(each.plan) for each in benches)
+    words = f"{calls} to {places} {transport}, {length}"
+    if len(benches) == 2:
+        words += ", to each of them"
+    if bench.network.is_bad:
+        network = bench.network
+        words += f", with {network.loss_percent:g} % loss and {network.jitter_ms:g} ms jitter (seed {network.seed})"
+    return printable(f"{words}.")
 
 
-def _warn(bench: Bench) -> str:
-    """Returns a warning of what the calls may cost; empty for a server on this machine."""
-    is_here = urlsplit(_place(bench.plan)).hostname in _LOOPBACK
+def _warn(benches: Sequence[Bench]) -> str:
+    """Returns a warning of what the calls may cost; empty for servers on this machine."""
+    is_here = all(urlsplit(_place(bench.plan)).hostname in _LOOPBACK for bench in benches)
     return "" if is_here else "A service that charges for speech charges for this. Ctrl-C ends it.\n"
 
 
-def _place(plan: Plan) -> str:
+def _place(plan: Plan | PhonePlan) -> str:
     """Returns the endpoint without its query, which may hold a key."""
+    if isinstance(plan, PhonePlan):
+        dialling = plan.dialling
+        return f"audiosocket://{dialling.url}" if dialling.carrier == "audiosocket" else dialling.http
     address = parse_address(plan.url, plan.model)
     return (address.calls if plan.transport == "webrtc" else address.socket).partition("?")[0]
 
 
-def _save(arguments: argparse.Namespace, bench: Bench, began_at: datetime) -> int:
+def _shown(benches: Sequence[Bench], paint: Painter) -> Iterator[str]:
+    """Yields the lines of the tables, and of the comparison if there are two."""
+    reports = [bench.report() for bench in benches]
+    if len(benches) == 1:
+        yield from table(reports[0], paint)
+        return
+    for name, bench, told in zip(("first", "second"), benches, reports, strict=True):
+        yield paint(BOLD, f"{name}: {printable(_place(bench.plan))}")
+        yield from table(told, paint)
+        yield ""
+    yield from ratio_lines(ratios(*reports), paint)
+
+
+def _save(arguments: argparse.Namespace, benches: Sequence[Bench], began_at: datetime) -> int:
     """Writes the files that are asked for, and returns the exit code: 1 if that fails."""
     try:
         if arguments.json:
-            text = msgspec.json.format(msgspec.json.encode(_document(bench, began_at)), indent=1).decode() + "\n"
+            document = _document(benches, began_at)
+            text = msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n"
             if arguments.json == "-":
                 sys.stdout.write(text)
             else:
                 Path(arguments.json).write_text(text)
+        if arguments.html:
+            runs = [(_place(bench.plan), bench.report(), bench.records) for bench in benches]
+            Path(arguments.html).write_text(as_page(_announce(benches), runs, _ratios(benches)))
         if arguments.png:
             from bridge.client.bench.picture import draw  # only a picture needs what it imports
 
-            draw(bench.records, bench.report(), _announce(bench), arguments.png)
+            bench = benches[0]
+            draw(bench.records, bench.report(), _announce(benches[:1]), arguments.png)
     except OSError as error:
         return _complain(f"{error.filename} cannot be written: {error.strerror}.")
     return 0
 
 
-def _document(bench: Bench, began_at: datetime) -> dict[str, Any]:
-    plan, load = bench.plan, bench.load
-    return {
+def _ratios(benches: Sequence[Bench]) -> list[Ratio]:
+    return ratios(*(bench.report() for bench in benches)) if len(benches) == 2 else []
+
+
+def _document(benches: Sequence[Bench], began_at: datetime) -> dict[str, Any]:
+    bench = benches[0]
+    head = {
         "bridge": __version__,
         "began_at": began_at.isoformat(timespec="seconds"),
+        "speech_s": round(bench.plan.sound_s, 2),
+        "load": bench.load,
+        "network": bench.network,
+    }
+    if len(benches) == 1:
+        return {**head, **_measured(bench)}
+    return {**head, "servers": [_measured(each) for each in benches], "ratios": _ratios(benches)}
+
+
+def _measured(bench: Bench) -> dict[str, Any]:
+    plan = bench.plan
+    return {
         "url": _place(plan),
-        "transport": plan.transport,
-        "speech_s": round(plan.sound_s, 2),
-        "load": load,
+        "transport": plan.dialling.carrier if isinstance(plan, PhonePlan) else plan.transport,
         "report": bench.report(),
         "calls": bench.records,
     }
@@ -234,6 +334,23 @@ def _whole(text: str, most: int) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to {most}")
     return int(text)
+
+
+def _percent(text: str) -> float:
+    number = _not_negative(text)
+    if number >= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to below 100")
+    return number
+
+
+def _not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+    return number
 
 
 def _positive(text: str) -> float:

@@ -12,12 +12,16 @@ from typing import Literal
 from bridge.client.address import parse_address
 from bridge.client.bench.call import BenchCall
 from bridge.client.bench.lag import Lag
+from bridge.client.bench.network import Network
+from bridge.client.bench.phone import PhoneBenchCall
 from bridge.client.bench.record import BenchRecord
 from bridge.client.bench.report import Report, report
 from bridge.client.call import Plan
 from bridge.client.lines import new_runner
+from bridge.client.phone_call import PhonePlan
+from bridge.webrtc.runner import PeerRunner
 
-__all__ = ["Bench", "Load", "Watch"]
+__all__ = ["Bench", "Load", "Watch", "run_side_by_side"]
 
 _TURN = 3  # a turn is speech, silence and an answer, each about as long
 
@@ -45,32 +49,49 @@ class Bench:
     ``run`` makes the calls, once; ``report`` may be called at any time, also after it was cancelled.
     """
 
-    def __init__(self, plan: Plan, load: Load, watch: Watch = lambda stage, done: None) -> None:
-        parse_address(plan.url, plan.model)
+    def __init__(
+        self,
+        plan: Plan | PhonePlan,
+        load: Load,
+        watch: Watch = lambda stage, done: None,
+        *,
+        network: Network | None = None,
+    ) -> None:
+        """``plan`` says what each call does, over which transport or as which carrier.
+
+        ``network`` is what the callers' WebRTC packets go through. Raises ``CallFailed`` if the URL is none.
+        """
+        if isinstance(plan, Plan):
+            parse_address(plan.url, plan.model)
+        else:
+            parse_address(plan.dialling.url)
         self.plan = plan
         self.load = load
+        self.network = network or Network()
         self.lag = Lag()
         self.records = [BenchRecord(number) for number in range(load.calls)]
         self._watch = watch
         self._connected: set[int] = set()
         self._spoken_from: float | None = None
 
-    async def run(self) -> None:
+    async def run(self, *, gives_threads: bool = True) -> None:
         """Makes all calls, from the first request to the last hang-up.
 
-        It raises nothing, whatever becomes of the calls.
+        It raises nothing, whatever becomes of the calls. ``gives_threads`` says that the loop gets as many threads as
+        the calls need.
         """
         load = self.load
-        # An offer waits for its answer in a thread; with too few of them it would wait for the other calls' answers.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(load.calls + 2))
-        clock = new_runner() if self.plan.transport == "webrtc" else nullcontext()
+        if gives_threads:
+            _give_threads(load.calls)
+        is_webrtc = isinstance(self.plan, Plan) and self.plan.transport == "webrtc"
+        clock = new_runner() if is_webrtc else nullcontext()
         async with clock as runner, asyncio.TaskGroup() as tasks:
             measuring = tasks.create_task(self.lag.run())
             watching = tasks.create_task(self._look_on())
             async with asyncio.TaskGroup() as calls:
                 began = time.monotonic()
                 for record in self.records:
-                    call = BenchCall(self.plan, record, patience_s=load.patience_s, runner=runner)
+                    call = self._new_call(record, runner)
                     calls.create_task(
                         call.run(
                             began=began,
@@ -82,6 +103,12 @@ class Bench:
                     await asyncio.sleep(began + (record.number + 1) / load.ramp_per_s - time.monotonic())
             watching.cancel()
             measuring.cancel()
+
+    def _new_call(self, record: BenchRecord, runner: PeerRunner | None) -> BenchCall | PhoneBenchCall:
+        plan, patience_s = self.plan, self.load.patience_s
+        if isinstance(plan, PhonePlan):
+            return PhoneBenchCall(plan, record, patience_s=patience_s)
+        return BenchCall(plan, record, patience_s=patience_s, runner=runner, network=self.network)
 
     def report(self) -> Report:
         """Returns the figures of what has happened so far."""
@@ -115,3 +142,20 @@ class Bench:
                 self._watch("speaking", sum(turn.is_answered for record in self.records for turn in record.turns))
             else:
                 self._watch("speaking", min(time.monotonic() - self._spoken_from, self.load.seconds))
+
+
+async def run_side_by_side(first: Bench, second: Bench) -> None:
+    """Runs two benchmarks at the same time, so that both servers are measured under the same conditions.
+
+    The calls begin in turn: one to the first server, one to the second. It raises nothing, as ``Bench.run``.
+    """
+    _give_threads(first.load.calls + second.load.calls)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(first.run(gives_threads=False))
+        await asyncio.sleep(0.5 / first.load.ramp_per_s)
+        tasks.create_task(second.run(gives_threads=False))
+
+
+def _give_threads(calls: int) -> None:
+    # An offer waits for its answer in a thread; with too few of them it would wait for the other calls' answers.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(calls + 2))

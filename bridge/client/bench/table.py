@@ -6,7 +6,7 @@ from textwrap import wrap
 from bridge.client.bench.report import Complaint, Report, Spread
 from bridge.client.screen import BOLD, DIM, RED, Painter, printable
 
-__all__ = ["table"]
+__all__ = ["ROWS", "table"]
 
 _ADVICE = {
     "closed_1011": "the server's own log should say why",
@@ -14,7 +14,7 @@ _ADVICE = {
     "lost": "the server's own log should say why",
     "no_answer": "give it longer with --patience-s, or load it less with --calls",
 }
-_ROWS = (
+ROWS = (
     ("connect", "connect_ms"),
     ("end of speech → first sound", "first_sound_ms"),
     ("speech_stopped → first sound", "after_stopped_ms"),
@@ -22,6 +22,7 @@ _ROWS = (
     ("gaps in an answer", "gap_ms"),
     ("jitter of its packets", "jitter_ms"),
 )
+"""The times that are shown: the name of each for a person, and its field in ``Report``."""
 _COLUMNS = ("p50", "p95", "p99", "max")
 _NAME_WIDTH, _WIDTH = 30, 8
 _LABEL_WIDTH, _TEXT_WIDTH = 10, 100
@@ -29,7 +30,7 @@ _LABEL_WIDTH, _TEXT_WIDTH = 10, 100
 
 def table(report: Report, paint: Painter) -> Iterator[str]:
     """Yields the lines of the table."""
-    rows = [(name, spread) for name, key in _ROWS if (spread := getattr(report, key)) is not None]
+    rows = [(name, spread) for name, key in ROWS if (spread := getattr(report, key)) is not None]
     if rows:
         yield paint(DIM, "  ms".ljust(2 + _NAME_WIDTH) + "".join(name.rjust(_WIDTH) for name in (*_COLUMNS, "count")))
         for name, spread in rows:
