@@ -5,6 +5,7 @@ ConfigError ◀── start ──▶ serving ──stop()──▶ draining (50
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -337,7 +338,8 @@ class Daemon:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
         around = _Surroundings(lambda: _told(self._reloader.config), self.registry)
         minds = {name: await new_mind_factory(each, local, around, stack) for name, each in stacks.items()}
-        return lambda context, name: Engine(minds[name](), context, name)
+        measure = self.observer.metrics.measure_stage
+        return lambda context, name: Engine(minds[name](), context, name, observe=functools.partial(measure, name))
 
     async def reload(self) -> Changes:
         """Reads the settings again, and puts into effect what can be. After a ``ConfigError`` nothing has changed."""

@@ -14,11 +14,13 @@ from bridge.engine.mind import Content, Speech, Spoken, Text, Thought, ToolCall
 from bridge.engine.output_writer import OutputWriter
 from bridge.engine.pieces import Pieces
 from bridge.engine.prose import sentences
+from bridge.engine.stages import StageMeter
 from bridge.errors import BridgeError, UpstreamError, error_body
 from bridge.session.contracts import Downstream
 from bridge.wire import items
 from bridge.wire import server_events as server
 from bridge.wire.audio import SESSION_HZ
+from bridge.wire.stats import Stage
 
 __all__ = ["EngineAnswer"]
 
@@ -48,6 +50,7 @@ class EngineAnswer:
         downstream: Downstream,
         input_tokens: tuple[int, int],
         on_done: Callable[["EngineAnswer"], None],
+        meter: StageMeter,
         log: FilteringBoundLogger,
     ) -> None:
         self.response = response
@@ -58,6 +61,7 @@ class EngineAnswer:
         self._input_tokens = input_tokens
         self._on_done = on_done
         self._log = log
+        self._meter = meter
         self._timer: asyncio.TimerHandle | None = None
         self._future: asyncio.Future[Any] | None = None
         self._usage: items.Usage | None = None
@@ -127,14 +131,17 @@ class EngineAnswer:
 
     def _speak(self, content: Spoken) -> _Steps:
         """Speaks one piece after the other; while one goes out, the next is made."""
-        sound = content.say(content.pieces[0])
+        meter = self._meter
+        asked, sound = meter.asked(), content.say(content.pieces[0])
         try:
             for at, piece in enumerate(content.pieces, 1):
                 waiting = sound.next()
                 yield waiting
+                first = meter.take(Stage.VOICE, asked, waiting)
+                asked = meter.asked()
                 following = content.say(content.pieces[at]) if at < len(content.pieces) else None
                 try:
-                    yield from self._utter(piece, waiting.result(), sound)
+                    yield from self._utter(piece, first, sound)
                 except BaseException:
                     if following is not None:
                         following.close()
@@ -149,11 +156,13 @@ class EngineAnswer:
         Sentences are spoken one by one. While one is made and goes out, the thought goes on by itself.
         """
         unsaid = ""
+        asked: float | None = self._meter.asked()
         try:
             while True:
                 waiting = thought.words.next()
                 yield waiting
-                words = waiting.result()
+                words = waiting.result() if asked is None else self._meter.take(Stage.MIND, asked, waiting)
+                asked = None
                 if words is None:
                     break
                 if thought.say is None:
@@ -176,11 +185,11 @@ class EngineAnswer:
         if not any(map(str.isalnum, sentence)):
             self.writer.say(sentence)  # white space, or a picture: there is nothing to be heard
             return
-        sound = say(sentence)
+        asked, sound = self._meter.asked(), say(sentence)
         try:
             waiting = sound.next()
             yield waiting
-            yield from self._utter(sentence, waiting.result(), sound)
+            yield from self._utter(sentence, self._meter.take(Stage.VOICE, asked, waiting), sound)
         finally:
             sound.close()
 

@@ -11,6 +11,7 @@ from bridge.engine import eagerness
 from bridge.engine.hearing import HeardTurn, Hearing
 from bridge.engine.mind import Mind
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.engine.stages import StageMeter
 from bridge.engine.transcription import TurnTranscription
 from bridge.engine.turns import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnDetector
 from bridge.errors import BadEvent, OverLimit
@@ -21,6 +22,7 @@ from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import SemanticVad, ServerVad
 from bridge.wire.sessions import Transcription as Asked
+from bridge.wire.stats import Stage
 
 __all__ = ["EngineInput"]
 
@@ -43,9 +45,11 @@ class EngineInput:
         *,
         on_start: Callable[[], None],
         on_turn: Callable[[], None],
+        meter: StageMeter,
         log: FilteringBoundLogger,
     ) -> None:
         self._log = log
+        self._meter = meter
         self._mind = mind
         self._recordings = recordings
         self._downstream = downstream
@@ -234,7 +238,12 @@ class EngineInput:
     def _new_hearing(self) -> Hearing:
         asked = self._state.input.transcription
         language = asked.language if isinstance(asked, Asked) and asked.language is not UNSET else None
-        return Hearing(functools.partial(self._mind.listen, language=language))
+        return Hearing(functools.partial(self._listen, language=language))
+
+    def _listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
+        heard = self._mind.listen(pcm, language=language)
+        self._meter.follow(Stage.EAR, heard)
+        return heard
 
     def _give_up_hearing(self) -> None:
         if self._hearing is not None:

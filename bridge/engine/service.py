@@ -7,6 +7,7 @@ says the caller's own words back, the assistant understands them, and speaks. Ne
 import asyncio
 import binascii
 import functools
+from collections.abc import Callable
 
 import msgspec
 from msgspec import UNSET
@@ -17,6 +18,7 @@ from bridge.engine.intake import EngineInput
 from bridge.engine.mind import Matter, Mind
 from bridge.engine.output_writer import OutputWriter
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.engine.stages import StageMeter
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundDecoder
 from bridge.session.contracts import Downstream
@@ -27,7 +29,7 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.sessions import ServerVad, format_of
-from bridge.wire.stats import UpstreamStats
+from bridge.wire.stats import Stage, UpstreamStats
 
 __all__ = ["Engine"]
 
@@ -38,8 +40,16 @@ _INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
 class Engine:
     """One conversation with the embedded engine; an ``Upstream``."""
 
-    def __init__(self, mind: Mind, context: CallContext, name: str = "local") -> None:
-        """``name`` is the upstream's, as statistics show it."""
+    def __init__(
+        self,
+        mind: Mind,
+        context: CallContext,
+        name: str = "local",
+        *,
+        observe: Callable[[Stage, float], object] = lambda stage, seconds: None,
+    ) -> None:
+        """``name`` is the upstream's, as statistics show it; ``observe`` gets how long each stage took, in seconds."""
+        self._meter = StageMeter(observe)
         self._mind = mind
         self._name = name
         self._log = context.logger("engine")
@@ -63,6 +73,7 @@ class Engine:
             state,
             on_start=self._speech_started,
             on_turn=self._turn_ended,
+            meter=self._meter,
             log=self._log,
         )
         downstream.deliver_event(server.SessionCreated(session=state.config))
@@ -123,7 +134,7 @@ class Engine:
 
     def stats(self) -> UpstreamStats:
         """The stats of the engine, which has no lines that could be lost."""
-        return UpstreamStats(name=self._name, lines=0, lost=0, answers=self._given)
+        return UpstreamStats(name=self._name, lines=0, lost=0, answers=self._given, stages=self._meter.stats())
 
     async def aclose(self) -> None:
         """Ends the conversation; may be called twice."""
@@ -287,6 +298,7 @@ class Engine:
             downstream=self._downstream,
             input_tokens=self._input_tokens(history),
             on_done=self._answered,
+            meter=self._meter,
             log=self._log,
         )
         answer.start()

@@ -22,6 +22,7 @@ BY_TRANSPORT = ("transport", "carrier")
 
 _SETUP_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10)
 _SOUND_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 3, 5, 10)
+_STAGE_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 _CALL_S = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 _JITTER_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 _ROUND_TRIP_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
@@ -59,6 +60,13 @@ class Instruments:
         )
         self.latency = seconds(
             "turn_latency", _SOUND_S, "From the end of speech to the first sound of the answer.", "upstream"
+        )
+        self.stages = seconds(
+            "stage_latency",
+            _STAGE_S,
+            "From asking a stage of an embedded engine to its first word or sound.",
+            "upstream",
+            "stage",
         )
         self.duration = seconds("call_duration", _CALL_S, "How long calls took.", *BY_TRANSPORT)
         self.jitter = seconds("rtp_jitter", _JITTER_S, "Jitter of WebRTC callers' packets, at each collection.")

@@ -23,7 +23,7 @@ from bridge.observe.instruments import BY_TRANSPORT, Instruments
 from bridge.session.session import Session
 from bridge.wire.own_events import CallClosed, CallOpened, CallSettled, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import WEBRTC, WEBSOCKET, CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats
+from bridge.wire.stats import WEBRTC, WEBSOCKET, CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats, Stage
 
 __all__ = ["Levels", "Metrics", "Waits"]
 
@@ -186,6 +186,10 @@ class Metrics:
     def count_request(self, route: str, method: str, status: int) -> None:
         """Counts one more request; ``route`` is the pattern of its path."""
         self._on.requests.labels(route, method, status).inc()
+
+    def measure_stage(self, upstream: str, stage: Stage, seconds: float) -> None:
+        """Notes how long a stage of an embedded engine took to its first word or sound."""
+        self._on.stages.labels(upstream, stage.value).observe(seconds)
 
     def _open(self, call: CallStats) -> None:
         session = self._find(call.id)

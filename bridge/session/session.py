@@ -16,6 +16,7 @@ A session consists of parts, each with one job. It makes them, and does itself o
 import asyncio
 from collections.abc import Callable, Iterator
 
+import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
 
@@ -284,7 +285,7 @@ class Session:
             seconds=round(self.lifetime.seconds, 1),
             dropped=self.audience.dropped_events,
             **self.context.origin,
-            upstream=asdict(self.upstream.stats()),
+            upstream=msgspec.to_builtins(self.upstream.stats()),
             **({} if leg is None else asdict(leg.stats())),
         )
         self._on_closed(self)

@@ -21,6 +21,7 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.stats import StageStats
 
 __all__ = ["EngineLine"]
 
@@ -65,6 +66,11 @@ class EngineLine:
     def output_format(self) -> AudioFormat:
         """The format that the engine speaks."""
         return self._formats[1]
+
+    @property
+    def stages(self) -> tuple[StageStats, ...]:
+        """The figures of the engine's stages."""
+        return () if self._engine is None else self._engine.stats().stages
 
     def send(self, body: Body) -> None:
         """Gives the engine a client event. What it refuses is answered by an ``error`` event."""

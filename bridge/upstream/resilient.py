@@ -29,6 +29,7 @@ from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
 from bridge.state_machine import StateMachine
 from bridge.upstream.backlog import UpstreamBacklog
+from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
 from bridge.upstream.managed_line import LineState, ManagedLine
 from bridge.upstream.opener import STALLED, LineOpener, OpenedLine, RetryPolicy
@@ -40,7 +41,7 @@ from bridge.wire import client_events as client
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.server_events import Body
-from bridge.wire.stats import UpstreamStats
+from bridge.wire.stats import StageStats, UpstreamStats
 
 __all__ = ["ResilientUpstream", "UpstreamState"]
 
@@ -176,10 +177,13 @@ class ResilientUpstream:
         """The stats over all lines, with those of the engine if it has taken over."""
         figures, answers = self._figures, self._relay.answers
         name = figures.name
+        stages: tuple[StageStats, ...] = ()
         if self._engine is not None:
             engine = self._engine.stats()
-            name, answers = engine.name, answers + engine.answers
-        return UpstreamStats(name=name, lines=figures.lines, lost=figures.lost, answers=answers)
+            name, answers, stages = engine.name, answers + engine.answers, engine.stages
+        elif self._current is not None and isinstance(self._current.line, EngineLine):
+            stages = self._current.line.stages
+        return UpstreamStats(name=name, lines=figures.lines, lost=figures.lost, answers=answers, stages=stages)
 
     async def aclose(self) -> None:
         """Ends the call with the upstream; may be called twice."""

@@ -31,6 +31,8 @@ __all__ = [
     "RecordingStats",
     "RecordingsStats",
     "SipHeader",
+    "Stage",
+    "StageStats",
     "TargetStats",
     "TelephonyStats",
     "Transport",
@@ -214,6 +216,24 @@ class ListenerStats(Struct, frozen=True, kw_only=True):
     dropped_ms: int
 
 
+class Stage(StrEnum):
+    """A stage of an embedded engine."""
+
+    EAR = "ear"
+    MIND = "mind"
+    VOICE = "voice"
+
+
+class StageStats(Struct, frozen=True, kw_only=True):
+    """The figures of one stage of the engine that answers a call."""
+
+    name: Annotated[Stage, Meta(description="`ear`, `mind` or `voice`")]
+    answered: Annotated[int, Meta(description="stretches of speech, questions, sentences that were answered")]
+    failed: Annotated[int, Meta(description="those that were not")]
+    first_ms: Annotated[float | None, Meta(description="mean time to the first word or sound, in milliseconds")]
+    slowest_ms: Annotated[float | None, Meta(description="the longest of these times")]
+
+
 class UpstreamStats(Struct, frozen=True, kw_only=True):
     """The figures of the upstream that answers a call."""
 
@@ -221,6 +241,7 @@ class UpstreamStats(Struct, frozen=True, kw_only=True):
     lines: Annotated[int, Meta(description="connections to services that were opened and answered")]
     lost: Annotated[int, Meta(description="of these, how many were lost")]
     answers: Annotated[int, Meta(description="responses that were given to their end")]
+    stages: Annotated[tuple[StageStats, ...], Meta(description="of an embedded engine: ears, mind and voice")] = ()
 
 
 class TargetStats(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import pytest
 from bridge.engine.local import Local
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
+from tests.end_to_end.web import request
 from tests.engine import chat_service
 from tests.engine.chat_service import ChatService, call_function
 from tests.engine.speech_service import SpeechService
@@ -62,6 +63,11 @@ async def test_a_spoken_question_is_answered_by_a_language_model_with_a_call(
         assert [asked["input"] for asked in speech.spoken] == ["It is sunny in Oslo. ", "Take your sunglasses."]
         heard = await models.listen(peer.heard)
         assert "sunny in Oslo" in heard.text
+        metrics = (await request("GET", f"{daemon.url}metrics")).body.decode()
+        for stage in ("ear", "mind", "voice"):
+            assert f'bridge_stage_latency_seconds_count{{stage="{stage}",upstream="local"}}' in metrics
+        [call_stats] = (await request("GET", f"{daemon.url}v1/calls")).json["data"]
+        assert [stage["name"] for stage in call_stats["upstream"]["stages"]] == ["ear", "mind", "voice"]
     first, second = chat.requests
     assert "weather like in Oslo" in first["messages"][-1]["content"]
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "tool"]
