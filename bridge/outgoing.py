@@ -103,6 +103,7 @@ def refusal(status: int, body: bytes, retry_after: str | None) -> UpstreamError:
     return UpstreamError(
         str(error.get("message") or f"The upstream answered with HTTP status {status}."),
         code=str(error.get("code") or f"upstream_http_{status}"),
+        param=error["param"] if isinstance(error.get("param"), str) else None,
         type=str(error.get("type") or "server_error"),
         is_transient=status in _TRANSIENT_STATUS,
         retry_after_s=_seconds(retry_after),

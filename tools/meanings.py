@@ -89,6 +89,8 @@ LOG_EVENTS = {
     "telephony.keys_failed": "The keys by which a carrier signs could not be fetched. Nobody is let in by them until they are.",
     "telephony.refused": "Carrier connections that were refused; `count` of them in the last second.",
     "trace.lost": "Spans of traces that nobody took, or that found the queue full; `count` times in the last second.",
+    "live.closed": "The bridge has closed a session at a Live service. `seconds` are billed; `is_final` says whether the service "
+    "has confirmed that.",
     "upstream.failed": "A fault between the bridge and an upstream. The call ends.",
     "upstream.greeting": "The first upstream has set the session, and clients were told `session.created`. At `debug`.",
     "upstream.line_state": "A connection to an upstream is in another state. At `debug`.",

@@ -107,10 +107,12 @@ class EngineSettings(Section, frozen=True, kw_only=True):
 
 
 class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table ``[upstreams.NAME]`` of the file: a Realtime service, or a cascade with servers of its own."""
+    """One table ``[upstreams.NAME]`` of the file: a service, or a cascade with servers of its own."""
 
-    kind: Literal["realtime", "cascade"] = "realtime"
-    """``realtime``: a service at ``url``. ``cascade``: an engine with the servers ``llm_…``, ``stt_…``, ``tts_…``."""
+    kind: Literal["realtime", "live", "cascade"] = "realtime"
+    """``realtime``, ``live``: a service at ``url`` that speaks this protocol. ``cascade``: an engine with the servers
+    ``llm_…``, ``stt_…``, ``tts_…``.
+    """
     url: str = ""
     key: Text | None = None
     key_env: Text | None = None
@@ -120,6 +122,10 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The model's name there; if it is unset, the name that the client uses."""
     models: tuple[Text, ...] = ()
     """The models of the calls that go here."""
+    live_compat: bool = False
+    """Whether Realtime clients may call it although it speaks Live."""
+    live_backend_model: Text | None = None
+    """The backend model of Realtime clients' and telephones' sessions on it, which calls their functions."""
     llm_url: Text | None = None
     llm_key: Text | None = None
     llm_key_env: Text | None = None
@@ -159,7 +165,11 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         given = {name for name in self.__struct_fields__ if getattr(self, name) != getattr(usual, name)}
         of_service = {"url", "key", "key_env", "profile", "model"}
         of_stages = {name for name in given if name.startswith(_STAGES)}
-        for name in sorted(given & of_service if self.kind == "cascade" else of_stages):
+        of_live = {name for name in given if name.startswith("live_")}
+        foreign = (given & of_service if self.kind == "cascade" else of_stages) | (
+            set() if self.kind == "live" else of_live
+        )
+        for name in sorted(foreign):
             yield f"{name} is not for kind = {self.kind!r}"
         for name in sorted(given):
             value = getattr(self, name)
@@ -174,6 +184,8 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             yield "url is missing"
         elif self.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(self.url):
             yield f"url must be a URL (ws, wss, http, https), got {masked(self.url)[:100]!r}"
+        elif self.url in _OWN_UPSTREAMS and self.kind == "live":
+            yield f"url: {self.url} is none of kind = 'live'"
 
 
 class UpstreamSettings(Section, frozen=True, kw_only=True):
@@ -207,7 +219,8 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
             NEW_CALLS,
             "more upstreams, in the file only: `url`, `key` or `key_env`, `profile`, `model`, `models`; with "
             '`kind = "cascade"` an engine of its own: `llm_`, `stt_`, `tts_` with `url`, `key` or `key_env`, `model`, '
-            "and `llm_temperature`, `tts_voice`",
+            'and `llm_temperature`, `tts_voice`; with `kind = "live"` a Live service: also `live_compat`, '
+            "`live_backend_model`",
         ),
     ] = {}
     upstream_connect_timeout_s: Annotated[

@@ -6,12 +6,19 @@ from typing import Any
 
 from bridge.config import UpstreamSettings
 from bridge.context import CallContext
+from bridge.errors import BadRequest
 from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.upstream.agent import AgentLine, Lobby
 from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
+from bridge.upstream.live.line import LiveLine
+from bridge.upstream.live.opener import LiveOpener
+from bridge.upstream.live.sessions import LiveSessions
+from bridge.upstream.live.upstream import LiveCaller, LiveUpstream
+from bridge.upstream.live.webrtc import LiveWebRtcLine
+from bridge.upstream.live.websocket import LiveWebSocketLine
 from bridge.upstream.plan import UpstreamPlan
 from bridge.upstream.probe import is_answering
 from bridge.upstream.resilient import ResilientUpstream
@@ -21,7 +28,7 @@ from bridge.upstream.webrtc import WebRtcLine
 from bridge.upstream.websocket import WebSocketLine
 from bridge.webrtc.runner import PeerRunner
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import TargetStats
+from bridge.wire.stats import WEBRTC, WEBSOCKET, TargetStats
 
 __all__ = ["UpstreamFactory"]
 
@@ -47,6 +54,8 @@ class UpstreamFactory:
 
         ``agent_limits`` say what may wait for an agent; ``on_change`` hears of upstreams that go down or come up.
         """
+        self.live_sessions = LiveSessions()
+        """The sessions that calls have had with Live services."""
         self._on_change = on_change
         self.lobby = Lobby(agent_limits or Limits())
         self._new_engine = new_engine
@@ -79,12 +88,21 @@ class UpstreamFactory:
         """Whether calls for ``model`` are answered by somebody else than the embedded engine."""
         return self._plan.targets(model)[0].transport not in (Transport.LOCAL, Transport.CASCADE)
 
+    def is_live(self, model: str) -> bool:
+        """Whether calls for ``model`` are answered by a Live service."""
+        return self._plan.targets(model)[0].is_live
+
     def new_upstream(self, info: CallInfo) -> Upstream:
-        """Makes the upstream that is going to answer the call."""
+        """Makes the upstream that is going to answer the call.
+
+        Raises ``BadRequest`` if a Realtime client asks for a Live service that is not open to such.
+        """
         plan = self._plan
         targets = plan.targets(info.model)
         if targets[0].transport is Transport.LOCAL or (targets[0].transport is Transport.CASCADE and len(targets) == 1):
             return self._new_engine(info.context, targets[0].name)
+        if targets[0].is_live:
+            return self._new_live_upstream(plan, targets, info)
         return ResilientUpstream(
             targets,
             new_line=lambda target: self._new_line(plan, target, info, is_last=target is targets[-1]),
@@ -93,6 +111,45 @@ class UpstreamFactory:
             policy=plan.policy,
             context=info.context,
             tally=self._tally,
+        )
+
+    def _new_live_upstream(self, plan: UpstreamPlan, targets: tuple[Target, ...], info: CallInfo) -> LiveUpstream:
+        is_telephone = info.transport not in (WEBRTC, WEBSOCKET)
+        if info.live is None and not is_telephone:
+            targets = tuple(target for target in targets if target.live_compat)
+            if not targets:
+                message = f"'{info.model}' is a Live model: its sessions are at /v1/live/sessions."
+                raise BadRequest(message, code="invalid_model", param="model")
+        caller = LiveCaller(
+            call_id=info.id,
+            transport=info.transport,
+            model=info.model if info.names_model else plan.default_model_of(targets[0]),
+            session=info.live,
+            fork_of=info.live_fork,
+            backend_model=targets[0].live_backend_model,
+            is_telephone=is_telephone,
+        )
+        return LiveUpstream(
+            caller,
+            new_opener=lambda part: LiveOpener(
+                targets,
+                new_line=lambda target: self._new_live_line(plan, target, info.context),
+                part=part,
+                policy=plan.policy,
+                tally=self._tally,
+                context=info.context,
+            ),
+            sessions=self.live_sessions,
+            spawn=self._spawn,
+            context=info.context,
+        )
+
+    def _new_live_line(self, plan: UpstreamPlan, target: Target, context: CallContext) -> LiveLine:
+        timeout_s = plan.policy.connect_s
+        if target.transport is Transport.WEBSOCKET:
+            return LiveWebSocketLine(target, timeout_s=timeout_s, context=context)
+        return LiveWebRtcLine(
+            target, runner=self._runner, ice_servers=plan.ice_servers, timeout_s=timeout_s, context=context
         )
 
     def stats(self) -> list[TargetStats]:

@@ -12,6 +12,7 @@ from bridge.webrtc.ice_full import IceServers
 __all__ = ["UpstreamPlan"]
 
 _OWN = ("local", "agent")
+_DEFAULT_LIVE_MODEL = "gpt-live-1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,16 @@ class UpstreamPlan:
                 continue
             key = os.environ.get(given.key_env) if given.key_env is not None else given.key
             profile = load_profile(given.profile, f"upstreams.{name}.profile")
-            named[name] = Target(name, given.url, key, profile, given.model)
+            named[name] = Target(
+                name,
+                given.url,
+                key,
+                profile,
+                given.model,
+                is_live=given.kind == "live",
+                live_compat=given.live_compat,
+                live_backend_model=given.live_backend_model,
+            )
         default = _target(settings.upstream, named, key=settings.upstream_key, profile=settings.upstream_profile)
         fallback = tuple(_target(name, named) for name in settings.upstream_fallback)
         return cls(
@@ -68,15 +78,16 @@ class UpstreamPlan:
         return {self.default_model: named.get(self.default_model, self.default[0].name), **named}
 
     def targets(self, model: str) -> tuple[Target, ...]:
-        """The targets that are tried for a call of this model, in this order."""
-        return self.by_model.get(model, self.default)
+        """The targets that are tried for a call of this model, in this order: all speak Live, or none does."""
+        targets = self.by_model.get(model, self.default)
+        return tuple(target for target in targets if target.is_live is targets[0].is_live)
 
     def default_model_of(self, target: Target) -> str:
         """The model of the settings if it was set, or belongs to an upstream; else the usual model of ``target``."""
         setting = self.default_model_setting
         if setting != UpstreamSettings().default_model or setting in self.by_model:
             return setting
-        return target.profile.default_model or setting
+        return _DEFAULT_LIVE_MODEL if target.is_live else target.profile.default_model or setting
 
 
 def _target(name: str, named: dict[str, Target], *, key: str | None = None, profile: str = "openai") -> Target:

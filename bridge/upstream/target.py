@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib import resources
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -41,6 +41,7 @@ _TRANSPORTS = {
     "https": Transport.WEBRTC,
 }
 """By the scheme of the URL."""
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +152,12 @@ class Target:
     profile: Profile = field(default_factory=Profile)
     model: str | None = None
     """The model's name there; None if it is the name that the client uses."""
+    is_live: bool = False
+    """Whether it speaks the Live protocol. Of its profile only ``key_header`` counts then."""
+    live_compat: bool = False
+    """Whether clients of the Realtime protocol may call it although it speaks Live."""
+    live_backend_model: str | None = None
+    """The backend model that works for Realtime clients and telephones on it; None if nobody does."""
 
     @property
     def transport(self) -> Transport:
@@ -177,6 +184,13 @@ class Target:
         written = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
         added = urlencode({name: value for name, value in wanted.items() if name not in written})
         return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, added)))))
+
+    def live_address(self, *path: str, is_http: bool = False) -> str:
+        """The URL of its Live sessions, or of what ``path`` names under them; ``is_http`` if it is not for a line."""
+        parts = urlsplit(self.url)
+        whole = "/".join([parts.path.rstrip("/"), *(quote(segment, safe="") for segment in path)])
+        scheme = _HTTP_SCHEMES.get(parts.scheme, parts.scheme) if is_http else parts.scheme
+        return urlunsplit(parts._replace(scheme=scheme, path=whole))
 
     @property
     def headers(self) -> dict[str, str]:

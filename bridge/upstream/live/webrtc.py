@@ -1,0 +1,227 @@
+"""A Live service over WebRTC: the offer brings the session, sound has tracks, and events have a data channel."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from bridge.context import CallContext
+from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
+from bridge.media.contracts import Sink
+from bridge.media.passing import PassedPacket
+from bridge.media.playback import Part, Played
+from bridge.names import until_answered
+from bridge.outgoing import HTTPError, new_client, refusal
+from bridge.upstream.live.line import LiveLineOwner
+from bridge.upstream.live.start import LiveStart
+from bridge.upstream.target import Target
+from bridge.webrtc.dial import dial
+from bridge.webrtc.ice_full import IceServers
+from bridge.webrtc.peer import Peer
+from bridge.webrtc.runner import PeerRunner
+from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.message import EncodedMessage
+from bridge.wire.relayed import AudioDelta, decode_relayed
+from bridge.wire.server_events import Body, encode
+
+__all__ = ["LiveWebRtcLine"]
+
+_MAX_ANSWER_BYTES = 256 * 1024
+_QUEUE_S = 10  # of a client's sound may wait to be spoken: it comes in real time, as long as all is well
+_SPOKEN = Part("", "", 0, 0)
+
+
+class LiveWebRtcLine:
+    """See ``LiveLine``; the ``LegOwner`` of the peer that calls."""
+
+    def __init__(
+        self, target: Target, *, runner: PeerRunner, ice_servers: IceServers, timeout_s: float, context: CallContext
+    ) -> None:
+        self._target = target
+        self._runner = runner
+        self._ice_servers = ice_servers
+        self._timeout_s = timeout_s
+        self._context = context
+        self._stack = AsyncExitStack()
+        self._peer: Peer | None = None
+        self._passage: _TrackPassage | None = None
+        self._sink: Sink | None = None
+        self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
+        self._is_open = asyncio.Event()
+
+    async def open(self, owner: LiveLineOwner, start: LiveStart) -> None:
+        """Offers with the session, connects and opens the data channel; raises ``UpstreamError``.
+
+        An offer starts a session and costs money, so that a failure behind it is no reason to try again.
+        """
+        self._owner = owner
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for server in filter(None, (self._ice_servers.stun, self._ice_servers.turn)):
+                    await until_answered(*server, self._timeout_s)
+                self._peer = await self._stack.enter_async_context(
+                    dial(
+                        self._runner,
+                        self,
+                        lambda sdp: self._post(sdp, start),
+                        queue_limit_s=_QUEUE_S,
+                        is_microphone=True,
+                        ice_servers=self._ice_servers,
+                        context=self._context,
+                    )
+                )
+                await self._is_open.wait()
+        except TimeoutError:
+            message = f"The upstream's peer did not connect within {self._timeout_s:g} s."
+            raise UpstreamError(message, code="upstream_timeout", is_transient=False) from None
+        except (BadOffer, PeerError) as error:
+            raise UpstreamError(f"The upstream's answer is of no use: {error.message}", is_transient=False) from error
+        if self._ended.done():
+            raise self._ended.result() or UpstreamError("The upstream's peer left at once.", code="upstream_lost")
+
+    async def run(self) -> UpstreamError | None:
+        """Runs until the peer is gone; returns why."""
+        return await self._ended
+
+    @property
+    def passage(self) -> "_TrackPassage | None":
+        """The passage, as soon as the peer is there."""
+        if self._passage is None and self._peer is not None and self._sink is not None:
+            self._passage = _TrackPassage(self._peer, lambda: self._owner.part)
+        return self._passage if self._sink is not None else None
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """The format that the peer encodes."""
+        return PCM16
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """The format that the peer decodes."""
+        return PCM16
+
+    def send(self, body: Body) -> None:
+        """Sends a Live client event."""
+        if self._sink is not None:
+            self._sink.send(EncodedMessage(encode(body)))
+
+    def send_audio(self, sound: bytes) -> None:
+        """Speaks a piece of the caller's sound in real time; what is too far ahead is lost."""
+        if self._peer is not None:
+            self._peer.play(_SPOKEN, sound)
+
+    async def aclose(self) -> None:
+        """Hangs up; may be called twice."""
+        self._peer = self._passage = None
+        await self._stack.aclose()
+
+    async def _post(self, sdp: str, start: LiveStart) -> bytes:
+        """Posts the offer; returns the answer. Raises ``UpstreamError``."""
+        path = () if start.fork_of is None else (start.fork_of, "fork")
+        session = start.for_post(self._target.model)
+        body = {"session": session, "transport": {"type": "webrtc", "sdp": sdp}}
+        headers = {**self._target.headers, **self._context.trace_headers, "Content-Type": "application/json"}
+        try:
+            async with (
+                new_client(self._timeout_s) as http,
+                http.stream(
+                    "POST", self._target.live_address(*path), headers=headers, content=encode(body)
+                ) as response,
+            ):
+                answer = b""
+                async for chunk in response.aiter_bytes():
+                    answer += chunk
+                    if len(answer) > _MAX_ANSWER_BYTES:
+                        raise UpstreamError("The upstream's answer is too long.", is_transient=False)
+        except HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise UpstreamError(
+                f"The upstream cannot be reached: {reason}", code="upstream_lost", is_transient=False
+            ) from error
+        if response.status_code not in (200, 201):
+            raise refusal(response.status_code, answer, response.headers.get("Retry-After"))
+        try:
+            return msgspec.json.decode(answer, type=_Created).transport.sdp.encode()
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise UpstreamError("The upstream's answer has no transport.sdp.", is_transient=False) from None
+
+    def _end(self, error: UpstreamError | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(error)
+        self._is_open.set()
+
+    # LegOwner
+
+    def leg_connected(self) -> None:
+        """Notes that sound can flow."""
+
+    def channel_opened(self, sink: Sink) -> None:
+        """Notes that the data channel is open."""
+        self._sink = sink
+        self._is_open.set()
+
+    def receive_leg_audio(self, pcm: bytes) -> None:
+        """Takes sound of the service's track."""
+        self._owner.received_audio(self, pcm)
+
+    def receive_leg_text(self, text: str) -> None:
+        """Takes an event of the service."""
+        try:
+            body = decode_relayed(text)
+        except BadEvent as error:
+            self._end(UpstreamError(error.message, code=error.code))
+            return
+        if not isinstance(body, AudioDelta):
+            self._owner.received(self, body)
+
+    def played(self, event: Played) -> None:
+        """Does nothing, because nobody waits for what was spoken."""
+
+    def leg_closed(self, reason: str, error: BridgeError | None) -> None:
+        """Notes that the peer is gone: the service hung up, or it was lost."""
+        self._end(None if error is None else UpstreamError(error.message, code="upstream_lost"))
+
+
+class _Transport(msgspec.Struct):
+    sdp: str
+
+
+class _Created(msgspec.Struct):
+    """The answer to an offer."""
+
+    transport: _Transport
+
+
+class _TrackPassage:
+    """A ``PassingUpstream``: Opus passes between a caller's peer and the service as it came."""
+
+    def __init__(self, peer: Peer, part: Callable[[], Part]) -> None:
+        self._peer = peer
+        self._part = part
+        self._taker: Callable[[Part, PassedPacket], bool] | None = None
+
+    def forward(self, passed: PassedPacket) -> bool:
+        """Passes a packet of the caller on; sound that waited to be spoken is dropped for it."""
+        if self._peer.rtp.outbound.playback.queued_ms:
+            self._peer.clear()
+        return self._peer.rtp.forward(None, passed)
+
+    def pass_answers_to(
+        self,
+        taker: Callable[[Part, PassedPacket], bool] | None,
+        *,
+        decodes: bool,
+        reader: Callable[[Part, PassedPacket], None] | None = None,
+    ) -> None:
+        """Passes the model's packets on from the next one."""
+        self._taker = taker
+        is_passing = taker is not None
+        self._peer.rtp.pass_to(self._take if is_passing else None, decodes=decodes or not is_passing)
+        read = None if reader is None or not is_passing else lambda packet: reader(self._part(), packet)
+        self._peer.rtp.read_packets(read)
+
+    def _take(self, passed: PassedPacket) -> bool:
+        if self._taker is None:
+            return True
+        return self._taker(self._part(), passed)
