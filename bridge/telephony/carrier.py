@@ -21,9 +21,9 @@ from bridge.config import Section, TelephonySettings
 from bridge.ports import Ports
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
 from bridge.telephony.dialect import CarrierDialect
-from bridge.telephony.transfer import CallTransfer
+from bridge.telephony.jwks import PublicKeys
 
-__all__ = ["TELEPHONY", "Carrier", "CarrierHost", "CarrierSocket", "HangUp", "HttpEndpoint"]
+__all__ = ["TELEPHONY", "CallTransfer", "Carrier", "CarrierHost", "CarrierSocket", "HangUp", "HttpEndpoint"]
 
 TELEPHONY = "/v1/telephony"
 """The path below which every carrier has its endpoints: ``/v1/telephony/NAME``."""
@@ -46,6 +46,8 @@ class CarrierHost(Generic[S]):
     carrier_calls: CarrierCalls
     tasks: asyncio.TaskGroup
     """The tasks that outlive a request. They end with the daemon."""
+    public_keys: PublicKeys = field(default_factory=PublicKeys)
+    """The keys by which the carrier signs, if it publishes them."""
     ports: Ports = field(default_factory=Ports)
     """The source of the carriers' own ports."""
 
@@ -107,6 +109,18 @@ class HangUp(Protocol):
         ...
 
 
+class CallTransfer(Protocol):
+    """The way in which a carrier transfers calls."""
+
+    async def transfer(self, call: str, target: str) -> None:
+        """Connects the call with this id, which is the carrier's, to a ``tel:`` or ``sip:`` URI.
+
+        With ``Carrier.transfers_by_document`` the target is the address at which the carrier fetches how it goes on.
+        Raises ``BadRequest`` if the carrier refuses, ``UpstreamError`` if it does not answer.
+        """
+        ...
+
+
 def _no_hang_up(settings: Any) -> None:
     return None
 
@@ -135,5 +149,7 @@ class Carrier(Generic[S]):
     """Makes what transfers its calls to somebody else, if the settings allow it."""
     transfer_needs: tuple[str, ...] = ()
     """The settings without which ``new_transfer`` returns None; empty if it has no way to transfer calls."""
+    transfers_by_document: Callable[[S], bool] = lambda settings: False
+    """Returns whether the carrier fetches how a transferred call goes on, at the row's ``document_endpoint``."""
     transfer_words: Callable[[Any, str], list[str | bytes]] | None = None
     """Makes the messages that transfer a call, of its dialect and a URI, if messages on the connection do that."""

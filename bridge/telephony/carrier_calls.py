@@ -199,8 +199,10 @@ class CarrierCalls:
 
         def dismissed(ringing: RingingCall, outcome: IncomingOutcome) -> None:
             del self._ringing[key]
-            if outcome not in (IncomingOutcome.CALLER_HUNG_UP, IncomingOutcome.REFERRED):
-                self._end(key, started, line.dialect.traits, ringing.context)
+            if outcome is not IncomingOutcome.CALLER_HUNG_UP:
+                self._remember(key, started, line.dialect.traits)
+                if outcome is not IncomingOutcome.REFERRED:
+                    self._on_hang_up(key[0], started, ringing.context)
 
         ringing = RingingCall(
             line,
@@ -358,13 +360,13 @@ class CarrierCalls:
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
+        self._remember(key, leg.started, leg.audio.traits)
         if leg.state is not LegState.ENDED:
-            self._end(key, leg.started, leg.audio.traits, leg.context)
+            self._on_hang_up(key[0], leg.started, leg.context)
 
-    def _end(self, key: tuple[str, str], started: CallStarted, traits: Traits, context: CallContext) -> None:
-        """Does for a call that the bridge has ended what closing its connection does not do."""
+    def _remember(self, key: tuple[str, str], started: CallStarted, traits: Traits) -> None:
+        """Notes that a call is over, if its carrier might connect it again."""
         if traits.redials and started.is_proved:
             now = self.clock.now
             self._hung_up = {known: at for known, at in self._hung_up.items() if at > now - _HUNG_UP_S}
             self._hung_up[key] = now
-        self._on_hang_up(key[0], started, context)

@@ -9,7 +9,7 @@ import hmac
 import json
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -20,7 +20,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bridge.errors import Forbidden
 
-__all__ = ["Replays", "ends_at", "key_id_of", "read_jwks", "read_jwt", "signed_hs256", "signed_rs256", "write_rs256"]
+__all__ = [
+    "Replays",
+    "Rs256Signer",
+    "ends_at",
+    "is_jwt",
+    "key_id_of",
+    "read_jwks",
+    "read_jwt",
+    "signed_hs256",
+    "signed_rs256",
+]
 
 _MAX_CHARS = 8192
 _MAX_AGE_S = 300.0
@@ -55,6 +65,11 @@ def read_jwt(token: str, verify: Verify, *, now: float) -> dict[str, Any]:
     if not is_in_time or not times.keys() & {"iat", "exp"}:
         raise Forbidden("The token is not of this time; are the clocks right?", code="expired_signature")
     return claims
+
+
+def is_jwt(token: str | None) -> TypeGuard[str]:
+    """Returns whether a token may be a JSON Web Token, and no telephone's key."""
+    return token is not None and token.count(".") == 2
 
 
 def ends_at(claims: Mapping[str, Any]) -> float:
@@ -111,14 +126,23 @@ def read_jwks(document: bytes) -> dict[str, RSAPublicKey]:
     return keys
 
 
-def write_rs256(claims: Mapping[str, Any], private_key: str) -> str:
-    """Returns a token of ours, signed with a private key in PEM; raises ``ValueError`` if that is not an RSA key."""
-    key = load_pem_private_key(private_key.encode(), None)
-    if not isinstance(key, RSAPrivateKey):
-        raise ValueError("the key is no RSA key")
-    parts = ({"alg": "RS256", "typ": "JWT"}, dict(claims))
-    signed = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
-    return f"{signed}.{_encoded(key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
+class Rs256Signer:
+    """Signs tokens of ours with a private key in PEM, which is read at the first of them."""
+
+    def __init__(self, private_key: str) -> None:
+        self._pem = private_key
+        self._key: RSAPrivateKey | None = None
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Returns a token with these claims; raises ``ValueError`` or ``TypeError`` if there is no key to sign with."""
+        if self._key is None:
+            key = load_pem_private_key(self._pem.encode(), None)
+            if not isinstance(key, RSAPrivateKey):
+                raise ValueError("the key is no RSA key")
+            self._key = key
+        parts = ({"alg": "RS256", "typ": "JWT"}, dict(claims))
+        signed = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
+        return f"{signed}.{_encoded(self._key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 
 class Replays:

@@ -33,6 +33,7 @@ from bridge.telephony.dialect import CallStarted
 from bridge.telephony.leg import HANG_UP_CODES, CarrierLine
 from bridge.telephony.table import CARRIERS
 from bridge.telephony.tcp import notice_death
+from bridge.telephony.transfer import document_url
 from bridge.wire.stats import TelephonyStats
 
 __all__ = ["CarrierState", "DtmfRequest", "DtmfSent", "Telephony", "TelephonyState", "operations_of"]
@@ -301,6 +302,9 @@ class Telephony:
         if not started.is_proved:
             reason = "This call's id is not proved: make its key for it, with bridge.carrier_call_id."
             raise BadRequest(reason, code="refer_unsupported", param="call_id")
+        host = self._hosts[name]
+        if carrier.transfers_by_document(host.settings):
+            target_uri = await document_url(host, name, started.call, target_uri)
         await way.transfer(started.call, target_uri)
         return ()
 

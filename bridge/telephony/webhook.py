@@ -9,7 +9,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from bridge.api.body import read_body
@@ -18,9 +18,10 @@ from bridge.calls.keys import Grant, KeyPurpose
 from bridge.context import TraceContext, address_of
 from bridge.errors import BadRequest, BridgeError, Forbidden
 from bridge.telephony.carrier import TELEPHONY, CarrierHost, HttpEndpoint
+from bridge.telephony.dialect import TOKEN_PARAMETER
 from bridge.wire.ids import new_id
 
-__all__ = ["fields_of_form", "fields_of_json", "new_stream_token", "webhook"]
+__all__ = ["address_of_request", "fields_of_form", "fields_of_json", "new_stream_token", "passed_on", "webhook"]
 
 _TOKEN_TTL_S = 60.0  # from our answer to the webhook to the stream's start
 _MAX_BODY_BYTES = 65_536
@@ -30,7 +31,7 @@ _MAX_FIELDS = 200
 async def new_stream_token(
     host: CarrierHost[Any], call: str, *, is_plain: bool = False, trace: TraceContext | None = None
 ) -> str:
-    """Mints a single-use key for the stream that is about to come; raises ``OverLimit`` if no call can be taken.
+    """Mints a single-use key for a carrier that is about to use it; raises ``OverLimit`` if too many wait to be used.
 
     The key proves that its stream is of ``call``, the carrier's id; an empty id proves nothing. With ``is_plain`` the
     key has only letters and digits. The stream's call becomes a part of ``trace``.
@@ -42,7 +43,6 @@ async def new_stream_token(
         carrier_call_id=call or None,
         metadata={} if trace is None else trace.headers,
     )
-    await host.calls.require_room(grant.key_id)
     return await host.keys.store.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
 
 
@@ -85,6 +85,7 @@ def webhook(
             call, sender = fields.get(call_field, ""), address_of(request.client)
             host.carrier_calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
             raise
+        await host.calls.require_room()
         trace = TraceContext.of(request.headers)
         token = await new_stream_token(host, fields.get(call_field, ""), is_plain=is_token_plain, trace=trace)
         return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
@@ -98,6 +99,18 @@ def webhook(
         is_public=True,
     )
     return HttpEndpoint(operation=operation, handle=answer)
+
+
+def address_of_request(host: CarrierHost[Any], scheme: str, request: HTTPConnection) -> str:
+    """Returns the address of a request as its carrier knows and signs it, with its query; ``scheme`` is http or ws."""
+    query = request.scope["query_string"].decode("latin-1")
+    url = host.public_url(scheme, request.scope["raw_path"].decode("latin-1"))
+    return f"{url}?{query}" if query else url
+
+
+def passed_on(names: Mapping[str, str], fields: Mapping[str, str], token: str) -> dict[str, str]:
+    """Returns a stream's parameters: its token, and the webhook's fields that ``names`` has, by the names there."""
+    return {TOKEN_PARAMETER: token} | {ours: fields[theirs] for theirs, ours in names.items() if fields.get(theirs)}
 
 
 def fields_of_form(body: bytes) -> dict[str, str]:

@@ -59,11 +59,11 @@ _PROCESS_LOGGERS = {
     "recording.retention",
     "recording.uploads",
     "reload",
-    "telephony.acs.carrier",
     "telephony.asterisk.carrier",
     "telephony.audiosocket.connection",
     "telephony.carrier_calls",
     "telephony.hang_up",
+    "telephony.jwks",
     "webrtc.endpoint",
     "webrtc.runner",
 }

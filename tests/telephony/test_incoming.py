@@ -1,9 +1,10 @@
 """Telephone calls that wait for the application: told by a webhook, and decided by a stock SDK."""
 
 import asyncio
+import contextlib
 import importlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,11 @@ _WAYS: dict[str, tuple[dict[str, Any], str, Any]] = {
         "POST /Accounts/AC1/Calls/call%2F1.json HTTP/1.1",
         {"Twiml": ["<Response><Dial><Number>+15550003333</Number></Dial></Response>"]},
     ),
+    "acs": (
+        {"acs_access_key": "MDEyMzQ1Njc4OWFiY2RlZg==", "acs_endpoint": "{api}"},
+        "POST /calling/callConnections/call%2F1:transferToParticipant?api-version=2024-09-15 HTTP/1.1",
+        {"targetParticipant": {"rawId": "4:+15550003333", "phoneNumber": {"value": "+15550003333"}}},
+    ),
     "telnyx": ({"telnyx_api_key": "KEY"}, "POST /calls/call%2F1/actions/transfer HTTP/1.1", {"to": "+15550003333"}),
     "vonage": (
         {"vonage_application_id": "app-1", "vonage_private_key": _PEM},
@@ -289,8 +295,11 @@ async def test_a_call_is_transferred_by_the_stock_sdk(
     """By the carrier's API, once; then the stream ends, and the call itself is not hung up."""
     settings, line, wanted = _WAYS[carrier]
     given = {"application_id": "app-1"} if carrier == "vonage" else {}
-    async with FakeApi(200).serving() as api, _house(serve_with, tmp_path, **settings) as house:
-        monkeypatch.setattr(importlib.import_module(f"bridge.telephony.{carrier}.carrier"), "_API", api.url)
+    async with contextlib.AsyncExitStack() as stack:
+        api = await stack.enter_async_context(FakeApi(200).serving())
+        settings = {name: value.replace("{api}", api.url) for name, value in settings.items()}
+        house = await stack.enter_async_context(_house(serve_with, tmp_path, **settings))
+        monkeypatch.setattr(importlib.import_module(f"bridge.telephony.{carrier}.carrier"), "_API", api.url, False)
         async with calling(dialling(house.daemon, carrier, call="call/1", parameters=given)) as caller:
             call_id = (await house.incoming()).data.call_id
             if is_running:
@@ -308,6 +317,79 @@ async def test_a_call_is_transferred_by_the_stock_sdk(
     assert asked == line
     said = parse_qs(body.decode()) if fields["content-type"].startswith("application/x-www") else json.loads(body)
     assert said == wanted
+
+
+_AT = "https://bridge.example.com/v1/telephony/{}/transfer?to=tel%3A%2B1-555-000-3333&token={}"
+_PLIVOS = '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Dial><Number>+15550003333</Number></Dial></Response>\n'
+
+
+def _plivos_url(said: dict[str, Any]) -> str:
+    url = str(said.pop("aleg_url"))
+    assert said == {"legs": "aleg", "aleg_method": "GET"}
+    return url
+
+
+_PARTS: dict[str, tuple[dict[str, Any], str, Callable[[dict[str, Any]], str], str]] = {
+    "plivo": (
+        {"plivo_auth_id": "MA1"},
+        "POST /Account/MA1/Call/call%2F1/ HTTP/1.1",
+        _plivos_url,
+        _PLIVOS,
+    ),
+    "vobiz": (
+        {"vobiz_auth_id": "MA1"},
+        "POST /Account/MA1/Call/call%2F1/ HTTP/1.1",
+        _plivos_url,
+        _PLIVOS,
+    ),
+    "jambonz": (
+        {"jambonz_account_sid": "A1", "jambonz_api_key": "KEY", "jambonz_api_url": "{api}"},
+        "PUT /Accounts/A1/Calls/call%2F1 HTTP/1.1",
+        lambda said: str(said["call_hook"]["url"]) if said["call_hook"]["method"] == "GET" else "",
+        '[{"verb":"dial","target":[{"type":"phone","number":"+15550003333"}]}]',
+    ),
+    "signalwire": (
+        {"twilio_account_sid": "AC1", "twilio_api_url": "{api}"},
+        "POST /Accounts/AC1/Calls/call%2F1.json HTTP/1.1",
+        lambda said: str(said["Url"][0]) if said["Method"] == ["GET"] else "",
+        "<Response><Dial><Number>+15550003333</Number></Dial></Response>",
+    ),
+}
+"""By simulator: the settings that it takes, what its API is asked for, where the address stands, and what is there."""
+
+
+@pytest.mark.parametrize("carrier", _PARTS)
+async def test_a_call_is_transferred_by_a_document(
+    serve_with: ServeWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str
+) -> None:
+    """The carrier is asked once to fetch how the call goes on, and only who has the address gets it, once."""
+    settings, line, address_in, document = _PARTS[carrier]
+    endpoint = ROWS[carrier].transport
+    async with FakeApi(202).serving() as api:
+        settings = {name: value.format(api=api.url) for name, value in settings.items()}
+        monkeypatch.setattr(importlib.import_module(f"bridge.telephony.{endpoint}.carrier"), "_API", api.url, False)
+        async with _house(serve_with, tmp_path, **settings) as house:
+            async with calling(dialling(house.daemon, carrier, call="call/1")) as caller:
+                call_id = (await house.incoming()).data.call_id
+                await house.sdk.realtime.calls.refer(call_id, target_uri="tel:+1-555-000-3333")
+                await _ended(caller)
+            [(asked, fields, body)] = api.requests
+            assert asked == line
+            is_form = fields["content-type"].startswith("application/x-www")
+            url = address_in(parse_qs(body.decode()) if is_form else json.loads(body))
+            token = url.rpartition("=")[2]
+            assert url == _AT.format(endpoint, token)
+            here = url.replace("https://bridge.example.com/", house.daemon.url)
+            assert (await request("GET", here)).body.decode() == document
+            for wrong in (here, here.replace(token, "x"), here.partition("&")[0]):
+                refused = await request("GET", wrong)
+                assert (refused.status, refused.json["error"]["code"]) == (401, "invalid_token")
+            refusals = house.daemon.telephony.calls.refused
+            assert refusals[f"{endpoint}.invalid_token"] == 3
+            if carrier in ("plivo", "vobiz"):  # which take our closing for a broken line, and dial again
+                async with calling(dialling(house.daemon, carrier, call="call/1")) as again:
+                    await _ended(again)
+                assert refusals[f"{endpoint}.call_over"] == 1
 
 
 @pytest.mark.parametrize("is_running", [False, True], ids=["waiting", "running"])
@@ -336,7 +418,7 @@ async def test_what_cannot_be_transferred(
         monkeypatch.setattr("bridge.telephony.telnyx.carrier._API", api.url)
         for number, (carrier, says) in enumerate(
             {
-                "exotel": "those of these carriers can: twilio, telnyx, vonage, bandwidth, genesys",
+                "exotel": "can: twilio, telnyx, vonage, plivo, vobiz, jambonz, acs, bandwidth, genesys",
                 "twilio": "without the settings twilio_account_sid and twilio_auth_token",
                 "telnyx": "HTTP status 404",
             }.items(),

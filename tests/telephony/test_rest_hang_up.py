@@ -16,6 +16,7 @@ from bridge.telephony import hang_up
 from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.bandwidth.settings import BandwidthSettings
 from bridge.telephony.hang_up import NOBODYS, HttpHangUp
+from bridge.telephony.http_api import ApiRequest, HttpApi
 from bridge.telephony.table import CARRIERS
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
@@ -186,7 +187,7 @@ async def test_a_token_serves_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_an_odd_id_ends_no_call(call: str) -> None:
     """An id that would lead elsewhere, or is longer than any, is not asked for, and is counted as a failure."""
     async with FakeApi(204).serving() as api:
-        way = HttpHangUp("plivo", api.url + "/v1/Account/MA1/Call/{call}/", method="DELETE")
+        way = HttpHangUp(HttpApi(carrier="plivo", url=api.url), ApiRequest(path="/Call/{call}/", method="DELETE"))
         await way.hang_up(call)
     assert api.requests == []
     assert way.failures == 1
@@ -199,7 +200,7 @@ async def test_a_key_that_cannot_be_used_fails_alone() -> None:
         raise TypeError("Password was not given but private key is encrypted")
 
     async with FakeApi(204).serving() as api:
-        way = HttpHangUp("vonage", api.url + "/v1/calls/{call}", authorize=authorize)
+        way = HttpHangUp(HttpApi(carrier="vonage", url=api.url, authorize=authorize), ApiRequest(path="/calls/{call}"))
         with capture_logs() as lines:
             await way.hang_up("call-1")
     assert (api.requests, way.failures) == ([], 1)

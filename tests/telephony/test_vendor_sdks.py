@@ -19,7 +19,7 @@ import plivo
 import pytest
 import telnyx
 from azure.communication import callautomation
-from azure.communication.callautomation import CallConnectionClient
+from azure.communication.callautomation import CallConnectionClient, PhoneNumberIdentifier
 from azure.communication.callautomation._shared import policy as acs_policy
 from azure.core.credentials import AzureKeyCredential
 from bandwidth.models import bxml
@@ -47,10 +47,12 @@ from bridge.telephony.acs.carrier import ACS
 from bridge.telephony.bandwidth.carrier import BANDWIDTH
 from bridge.telephony.bandwidth.dialect import write_bxml
 from bridge.telephony.carrier import Carrier
+from bridge.telephony.jambonz.dialect import write_dial as write_jambonz_dial
 from bridge.telephony.jambonz.dialect import write_verbs
 from bridge.telephony.jambonz.sign_in import is_signed as jambonz_is_signed
 from bridge.telephony.jwt import read_jwt, signed_hs256
 from bridge.telephony.plivo.carrier import PLIVO
+from bridge.telephony.plivo.dialect import write_dial as write_plivo_dial
 from bridge.telephony.plivo.dialect import write_plivo_xml
 from bridge.telephony.plivo.sign_in import sign_v3, signed_v3
 from bridge.telephony.telnyx.carrier import TELNYX
@@ -193,6 +195,16 @@ def test_ncco() -> None:
     assert ours.items() <= action.items()  # theirs has defaults beside it, and a number, which only a phone call needs
 
 
+def test_plivos_document_of_a_transfer() -> None:
+    """As Plivo's SDK writes it, to a number and to a SIP user."""
+    for target, element in (
+        ("tel:+1-555-000-3333", plivoxml.NumberElement("+15550003333")),
+        ("sip:desk@example.com", plivoxml.UserElement("sip:desk@example.com")),
+    ):
+        document = plivoxml.ResponseElement().add(plivoxml.DialElement().add(element))
+        assert _tree(write_plivo_dial(target)) == _tree(document.to_string())
+
+
 def test_bxml() -> None:
     """As Bandwidth's SDK writes it."""
     params = [bxml.StreamParam(name=name, value=value) for name, value in _GIVEN.items()]
@@ -214,6 +226,8 @@ def test_verbs() -> None:
     assert validator.validate_app(verbs) == []
     del verbs[1]["url"]
     assert validator.validate_app(verbs) != []
+    for target in ("tel:+15550003333", "sip:desk@example.com"):
+        assert validator.validate_app(json.loads(write_jambonz_dial(target))) == []
     page = (ROOT / "docs" / "telephony" / "jambonz.md").read_text()
     [llm] = re.findall(r"```json\n(\{\n  \"verb\": \"llm\".*?)```", page, re.DOTALL)
     assert validator.validate_app([json.loads(llm)]) == []
@@ -388,6 +402,20 @@ def _bandwidth_transfer(url: str) -> None:
     bandwidth.CallsApi(_bandwidth_client(url)).update_call_bxml("A1", "call-1", document)
 
 
+_DOCUMENT = f"{_PUBLIC}/v1/telephony/x/transfer?to=tel%3A%2B1&token=a"
+
+
+def _plivo_transfer(url: str) -> None:
+    client = plivo.RestClient("MAXXXXXXXXXXXXXXXXXX", _TOKEN)
+    client.session.mount("https://", _Diverted(url))
+    client.calls.transfer("call-1", legs="aleg", aleg_url=_DOCUMENT, aleg_method="GET")
+
+
+def _acs_transfer(url: str) -> None:
+    client = CallConnectionClient(url, AzureKeyCredential(_ACS_KEY), "call-1", api_version="2024-09-15")
+    client.transfer_call_to_participant(PhoneNumberIdentifier("+15550003333"))
+
+
 _TRANSFERS: list[tuple[Carrier[Any], dict[str, Any], Callable[[str], None]]] = [
     (TWILIO, {"twilio_account_sid": "AC1", "twilio_auth_token": (_TOKEN,)}, _twilio_transfer),
     (TELNYX, {"telnyx_api_key": "KEY"}, _telnyx_transfer),
@@ -397,6 +425,8 @@ _TRANSFERS: list[tuple[Carrier[Any], dict[str, Any], Callable[[str], None]]] = [
         {"bandwidth_account_id": "A1", "bandwidth_client_id": "id", "bandwidth_client_secret": "secret"},
         _bandwidth_transfer,
     ),
+    (PLIVO, {"plivo_auth_token": (_TOKEN,), "plivo_auth_id": "MAXXXXXXXXXXXXXXXXXX"}, _plivo_transfer),
+    (ACS, {"acs_endpoint": "{url}", "acs_access_key": _ACS_KEY}, _acs_transfer),
 ]
 
 
@@ -405,22 +435,26 @@ async def test_we_transfer_as_the_sdk_does(
     carrier: Carrier[Any], given: dict[str, Any], sdk: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same request, authorization and document; what the SDK says beyond ours are defaults."""
-    async with FakeApi(200).serving() as api:
+    async with FakeApi(202 if carrier in (ACS, PLIVO) else 200).serving() as api:
         module = importlib.import_module(f"bridge.telephony.{carrier.name}.carrier")
-        monkeypatch.setattr(module, "_API", f"{api.url}/2010-04-01" if carrier is TWILIO else api.url)
+        address = f"{api.url}/2010-04-01" if carrier is TWILIO else api.url
+        monkeypatch.setattr(module, "_API", address, raising=False)
         monkeypatch.setattr(module, "_TOKEN_URL", f"{api.url}/oauth2/token", raising=False)
-        way = carrier.new_transfer(carrier.settings(**given))
+        texts = {name: text.format(url=api.url) if "{url}" in str(text) else text for name, text in given.items()}
+        settings = carrier.settings(**texts)
+        way = carrier.new_transfer(settings)
         assert way is not None
-        await way.transfer("call-1", "tel:+1-555-000-3333")
+        await way.transfer("call-1", _DOCUMENT if carrier.transfers_by_document(settings) else "tel:+1-555-000-3333")
+        monkeypatch.setattr(acs_policy, "get_current_utc_time", lambda: api.requests[0][1]["x-ms-date"])
         await asyncio.to_thread(sdk, api.url)
     (line, ours, body), (their_line, theirs, their_body) = api.requests
     assert line == their_line
     if carrier in (TWILIO, BANDWIDTH):
         assert _document_in(body) == _document_in(their_body)
     else:
-        assert json.loads(body) == json.loads(their_body)
+        assert json.loads(body).items() <= json.loads(their_body).items()
     assert ours["content-type"].partition(";")[0] == theirs["content-type"].partition(";")[0]
-    if carrier is not VONAGE:  # whose tokens are new each time
+    if carrier not in (VONAGE, ACS):  # whose tokens are new each time
         assert ours["authorization"] == theirs["authorization"]
 
 

@@ -3,73 +3,29 @@
 Closing the stream leaves the caller in silence, so the API hangs up, if the resource's access key is set.
 """
 
-import asyncio
 import base64
 import time
-from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from starlette.requests import HTTPConnection
 
-from bridge.errors import Forbidden, Overloaded
-from bridge.log import get_logger
-from bridge.outgoing import HTTPError, new_client
+from bridge.errors import Forbidden
 from bridge.telephony.acs.api import signed_by
-from bridge.telephony.acs.dialect import ACS_DIALECT, CALL_HEADER, CORRELATION_HEADER
+from bridge.telephony.acs.dialect import ACS_DIALECT, CALL_HEADER, CORRELATION_HEADER, transfer_to
 from bridge.telephony.acs.settings import AcsSettings
-from bridge.telephony.by_secret import shown_token
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
-from bridge.telephony.carrier_calls import CarrierCalls, Trust
-from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.hang_up import hang_up_by
+from bridge.telephony.http_api import HttpApi
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.jwt import ends_at, key_id_of, read_jwks, read_jwt, signed_rs256
+from bridge.telephony.jwt import ends_at, is_jwt, read_jwt, signed_rs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
+from bridge.telephony.transfer import transfer_by
 
 __all__ = ["ACS"]
 
-_log = get_logger("telephony")
-
 _ISSUER = "https://acscallautomation.communication.azure.com"
-_API_VERSION = "2024-09-15"
-_FETCH_TIMEOUT_S = 3.0
-_REFRESH_S = 60.0
-_MAX_KEYS_BYTES = 65_536
-
-
-class _Keys:
-    """Azure's public keys by their id. They are fetched if an unknown one is needed, at most once a minute."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, dict[str, RSAPublicKey]] = {}
-        self._fetched_at: dict[str, float] = {}
-        self._lock = asyncio.Lock()
-
-    async def of(self, url: str, token: str) -> Mapping[str, RSAPublicKey]:
-        """Returns the keys of ``url``, as fresh as ``token`` needs them.
-
-        Raises ``Overloaded`` if they cannot be fetched.
-        """
-        async with self._lock:
-            keys = self._keys.get(url, {})
-            is_due = time.monotonic() - self._fetched_at.get(url, -_REFRESH_S) >= _REFRESH_S
-            if is_due and key_id_of(token) not in keys:
-                self._fetched_at[url] = time.monotonic()
-                if fetched := await _fetch(url):  # otherwise the known keys are as good as before
-                    keys = self._keys[url] = fetched
-            if not keys:
-                raise Overloaded("Azure's keys cannot be had, and nothing can be checked without them.")
-            return keys
-
-
-async def _fetch(url: str) -> dict[str, RSAPublicKey]:
-    try:
-        async with asyncio.timeout(_FETCH_TIMEOUT_S), new_client(_FETCH_TIMEOUT_S) as http:
-            response = await http.get(url)
-            return read_jwks(response.raise_for_status().content[:_MAX_KEYS_BYTES])
-    except (HTTPError, ValueError, TimeoutError) as error:
-        _log.warning("telephony.keys_failed", carrier=ACS_DIALECT.name, problem=type(error).__name__)
-        return {}
+_ON_CALL = "/callConnections/{call}:%s?api-version=2024-09-15"
 
 
 async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> Trust:
@@ -77,9 +33,9 @@ async def _sign_in(host: CarrierHost[AcsSettings], request: HTTPConnection) -> T
     audiences = require_secrets("acs_audience", host.settings.acs_audience)
     checks = _checks(host, request)
     token = bearer(request.headers)
-    if token is None or token.count(".") != 2:
+    if not is_jwt(token):
         return Trust(needs_token=True, checks=checks)
-    keys = await _keys.setdefault(host.carrier_calls, _Keys()).of(host.settings.acs_jwks_url, token)
+    keys = await host.public_keys.of(ACS_DIALECT.name, host.settings.acs_jwks_url, token)
     now = time.time()
     claims = read_jwt(token, signed_rs256(keys), now=now)
     given = claims.get("aud")
@@ -102,19 +58,17 @@ def _checks(host: CarrierHost[AcsSettings], request: HTTPConnection) -> str:
 
 def _new_dialect(request: HTTPConnection) -> JsonDialect:
     ids = {name: request.headers[name] for name in (CALL_HEADER, CORRELATION_HEADER) if name in request.headers}
-    shown = shown_token(request)
-    is_key = shown is not None and shown.count(".") != 2
-    return JsonDialect(ACS_DIALECT, shown if is_key else None, request.query_params, of_upgrade=ids)
+    shown = bearer(request.headers)
+    key = request.query_params.get(TOKEN_PARAMETER) or (None if is_jwt(shown) else shown)
+    return JsonDialect(ACS_DIALECT, key, request.query_params, of_upgrade=ids)
 
 
-def _new_hang_up(settings: AcsSettings) -> HttpHangUp | None:
+def _new_api(settings: AcsSettings) -> HttpApi | None:
     if settings.acs_endpoint is None or settings.acs_access_key is None:
         return None
-    url = f"{settings.acs_endpoint.rstrip('/')}/calling/callConnections/{{call}}:terminate?api-version={_API_VERSION}"
-    return HttpHangUp(ACS_DIALECT.name, url, sign=signed_by(base64.b64decode(settings.acs_access_key)))
+    sign = signed_by(base64.b64decode(settings.acs_access_key))
+    return HttpApi(carrier=ACS_DIALECT.name, url=f"{settings.acs_endpoint.rstrip('/')}/calling", sign=sign)
 
-
-_keys: WeakKeyDictionary[CarrierCalls, _Keys] = WeakKeyDictionary()  # one for each daemon
 
 ACS = Carrier(
     name=ACS_DIALECT.name,
@@ -127,5 +81,7 @@ ACS = Carrier(
         checks=_checks,
         new_dialect=_new_dialect,
     ),
-    new_hang_up=_new_hang_up,
+    new_hang_up=hang_up_by(_new_api, _ON_CALL % "terminate"),
+    new_transfer=transfer_by(_new_api, _ON_CALL % "transferToParticipant", transfer_to),
+    transfer_needs=("acs_endpoint", "acs_access_key"),
 )

@@ -5,10 +5,13 @@ bridge hands it to the dialect as a parameter. There are no marks, and there is 
 tells what was heard, so sound is sent only a little ahead.
 """
 
-from bridge.telephony.dialect import Traits
+from typing import Any
+
+from bridge.errors import BadRequest
+from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 
-__all__ = ["ACS_DIALECT", "CALL_HEADER", "CORRELATION_HEADER"]
+__all__ = ["ACS_DIALECT", "CALL_HEADER", "CORRELATION_HEADER", "transfer_to"]
 
 CALL_HEADER, CORRELATION_HEADER = "x-ms-call-connection-id", "x-ms-call-correlation-id"
 
@@ -40,3 +43,11 @@ ACS_DIALECT = JsonSpec(
     sound='{"kind":"AudioData","audioData":{"data":"<payload>"},"stopAudio":null}',
     clear_all=('{"kind":"StopAudio","audioData":null,"stopAudio":{}}',),
 )
+
+
+def transfer_to(target_uri: str) -> dict[str, Any]:
+    """Returns what asks Azure to transfer a call to a ``tel:`` URI; raises ``BadRequest`` for a ``sip:`` URI."""
+    number = number_in(target_uri)
+    if number is None:
+        raise BadRequest("Azure transfers to telephone numbers alone.", code="refer_failed", param="target_uri")
+    return {"targetParticipant": {"rawId": f"4:{number}", "phoneNumber": {"value": number}}}

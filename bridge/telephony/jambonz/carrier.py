@@ -10,10 +10,12 @@ from bridge.errors import Forbidden, Unauthorized
 from bridge.telephony.by_secret import secret_socket
 from bridge.telephony.carrier import Carrier, CarrierHost
 from bridge.telephony.dialect import TOKEN_PARAMETER
-from bridge.telephony.jambonz.dialect import JAMBONZ_DIALECT, SUBPROTOCOLS, write_verbs
+from bridge.telephony.http_api import HttpApi
+from bridge.telephony.jambonz.dialect import JAMBONZ_DIALECT, SUBPROTOCOLS, transfer_to, write_dial, write_verbs
 from bridge.telephony.jambonz.settings import JambonzSettings
 from bridge.telephony.jambonz.sign_in import is_signed, signed_at
 from bridge.telephony.sign_in import basic_password, counted, is_one_of, require_secrets
+from bridge.telephony.transfer import document_endpoint, transfer_by
 from bridge.telephony.webhook import fields_of_json, webhook
 
 __all__ = ["JAMBONZ"]
@@ -44,6 +46,14 @@ def _require_open(host: CarrierHost[JambonzSettings], request: Request) -> None:
     require_secrets("jambonz_secret", host.settings.jambonz_secret)
 
 
+def _new_api(settings: JambonzSettings) -> HttpApi | None:
+    url, account, key = settings.jambonz_api_url, settings.jambonz_account_sid, settings.jambonz_api_key
+    if url is None or account is None or key is None:
+        return None
+    headers = {"Authorization": f"Bearer {key}"}
+    return HttpApi(carrier=JAMBONZ_DIALECT.name, url=f"{url.rstrip('/')}/Accounts/{account}", headers=headers)
+
+
 JAMBONZ = Carrier(
     name=JAMBONZ_DIALECT.name,
     settings=JambonzSettings,
@@ -61,5 +71,15 @@ JAMBONZ = Carrier(
             checks=_checks,
             call_field="call_sid",
         ),
+        document_endpoint(
+            JAMBONZ_DIALECT.name,
+            title="jambonz",
+            setting="jambonz_secret",
+            media_type="application/json",
+            write=write_dial,
+        ),
     ),
+    new_transfer=transfer_by(_new_api, "/Calls/{call}", transfer_to, method="PUT"),
+    transfer_needs=("jambonz_api_url", "jambonz_account_sid", "jambonz_api_key"),
+    transfers_by_document=lambda settings: True,
 )

@@ -7,11 +7,12 @@ most 30 marks may wait. The module holds the last 80 ms back until more comes. `
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
-from bridge.telephony.dialect import Traits
+from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 
-__all__ = ["JAMBONZ_DIALECT", "SUBPROTOCOLS", "write_verbs"]
+__all__ = ["JAMBONZ_DIALECT", "SUBPROTOCOLS", "transfer_to", "write_dial", "write_verbs"]
 
 SUBPROTOCOLS = ("audio.jambonz.org", "audio.drachtio.org")
 RATE_HZ = 24_000
@@ -58,3 +59,15 @@ def write_verbs(url: str, parameters: Mapping[str, str]) -> str:
         "bidirectionalAudio": {"enabled": True, "streaming": True, "sampleRate": RATE_HZ},
     }
     return json.dumps([{"verb": "answer"}, listen, {"verb": "hangup"}], separators=(",", ":"))
+
+
+def transfer_to(url: str) -> dict[str, Any]:
+    """Returns what has a call go on with the verbs at ``url``."""
+    return {"call_hook": {"url": url, "method": "GET"}}
+
+
+def write_dial(target_uri: str) -> str:
+    """Returns the verbs that connect a call to a ``tel:`` or ``sip:`` URI."""
+    number = number_in(target_uri)
+    target = {"type": "sip", "sipUri": target_uri} if number is None else {"type": "phone", "number": number}
+    return json.dumps([{"verb": "dial", "target": [target]}], separators=(",", ":"))

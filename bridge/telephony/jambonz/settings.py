@@ -1,8 +1,13 @@
 """The settings of jambonz."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from bridge.config.fields import Applies, Section, Text, setting
+from bridge.config.fields import Applies, Fault, Section, Text, setting
+from bridge.config.words import masked
+
+if TYPE_CHECKING:
+    from bridge.config import Config
 
 __all__ = ["JambonzSettings"]
 
@@ -25,3 +30,17 @@ class JambonzSettings(Section, frozen=True, kw_only=True):
         tuple[Text, ...],
         setting(Applies.LIVE, "secret by which jambonz.cloud signs webhooks, in place of HTTP Basic", is_secret=True),
     ] = ()
+    jambonz_api_url: Annotated[
+        Text | None, setting(Applies.LIVE, "`https://api.jambonz.cloud/v1`, or your own, to transfer calls with")
+    ] = None
+    jambonz_account_sid: Annotated[Text | None, setting(Applies.LIVE, "SID of the account there")] = None
+    jambonz_api_key: Annotated[Text | None, setting(Applies.LIVE, "key of that account's API", is_secret=True)] = None
+
+    def faults(self, config: "Config") -> Iterator[Fault]:
+        """Finds an API that is known in parts only, or that anybody could be."""
+        parts = (self.jambonz_api_url, self.jambonz_account_sid, self.jambonz_api_key)
+        if any(parts) and not all(parts):
+            yield Fault("jambonz_api_key", "goes together with jambonz_api_url and jambonz_account_sid")
+        url = self.jambonz_api_url
+        if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
+            yield Fault("jambonz_api_url", f"must be https://host/v1, got {masked(url)!r}")

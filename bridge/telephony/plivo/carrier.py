@@ -1,7 +1,6 @@
 """Plivo's row: a signed webhook that is answered with PlivoXML. The HTTP API hangs calls up."""
 
 import time
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,30 +9,26 @@ from starlette.requests import Request
 from bridge.errors import Forbidden
 from bridge.telephony.by_secret import secret_socket
 from bridge.telephony.carrier import Carrier, CarrierHost, HttpEndpoint
-from bridge.telephony.dialect import TOKEN_PARAMETER
-from bridge.telephony.hang_up import HttpHangUp
-from bridge.telephony.plivo.dialect import PLIVO_DIALECT, write_plivo_xml
+from bridge.telephony.hang_up import hang_up_by
+from bridge.telephony.http_api import HttpApi, basic
+from bridge.telephony.plivo.dialect import PLIVO_DIALECT, transfer_to, write_dial, write_plivo_xml
 from bridge.telephony.plivo.settings import PlivoSettings
 from bridge.telephony.plivo.sign_in import signed_v3
 from bridge.telephony.sign_in import counted, require_secrets
-from bridge.telephony.webhook import fields_of_form, webhook
+from bridge.telephony.transfer import document_endpoint, transfer_by
+from bridge.telephony.webhook import address_of_request, fields_of_form, passed_on, webhook
 
-__all__ = ["PLIVO", "plivo_webhook"]
+__all__ = ["PLIVO", "plivo_endpoints"]
 
 _API = "https://api.plivo.com/v1"
 _PASSED_ON = {"From": "from", "To": "to"}
 
 
-def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEndpoint[Any]:
-    """Makes the webhook, which is signed in ``header`` with a value of ``setting``."""
+def plivo_endpoints(name: str, title: str, *, setting: str, header: str) -> tuple[HttpEndpoint[Any], ...]:
+    """Makes the webhook, which is signed in ``header`` with a value of ``setting``, and the document of a transfer."""
 
     def secrets_of(host: CarrierHost[Any]) -> tuple[str, ...]:
         return require_secrets(setting, getattr(host.settings, setting))
-
-    def address(host: CarrierHost[Any], request: Request) -> str:
-        query = request.scope["query_string"].decode("latin-1")
-        url = host.public_url("http", request.scope["raw_path"].decode("latin-1"))
-        return f"{url}?{query}" if query else url
 
     def require(host: CarrierHost[Any], request: Request) -> None:
         secrets_of(host)
@@ -42,7 +37,9 @@ def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEn
 
     def sign_in(host: CarrierHost[Any], request: Request, body: bytes, form: Mapping[str, str]) -> None:
         signatures, nonce = request.headers[header], request.headers.get(f"{header}-nonce", "")
-        signed = signed_v3(secrets_of(host), address(host, request), signatures, nonce, form if body else None)
+        signed = signed_v3(
+            secrets_of(host), address_of_request(host, "http", request), signatures, nonce, form if body else None
+        )
         if signed is None:
             message = f"The signature is not of this address and these secrets; is public_url what {title} was told?"
             raise Forbidden(message, code="invalid_signature")
@@ -51,34 +48,29 @@ def plivo_webhook(name: str, title: str, *, setting: str, header: str) -> HttpEn
     def checks(host: CarrierHost[Any], request: Request) -> str:
         return f"public_url signed by {counted(setting, getattr(host.settings, setting))}"
 
-    return webhook(
+    answered = webhook(
         name,
         title=title,
         document="PlivoXML",
         require=require,
         read=fields_of_form,
         sign_in=sign_in,
-        write=_write,
+        write=lambda url, token, form: write_plivo_xml(url, passed_on(_PASSED_ON, form, token)),
         checks=checks,
         call_field="CallUUID",
         media_type="text/xml",
         request_type="application/x-www-form-urlencoded",
         is_token_plain=True,
     )
+    return answered, document_endpoint(name, title=title, setting=setting, media_type="text/xml", write=write_dial)
 
 
-def _write(url: str, token: str, form: Mapping[str, str]) -> str:
-    given = {ours: form[theirs] for theirs, ours in _PASSED_ON.items() if form.get(theirs)}
-    return write_plivo_xml(url, {TOKEN_PARAMETER: token, **given})
-
-
-def _new_hang_up(settings: PlivoSettings) -> HttpHangUp | None:
-    if settings.plivo_auth_id is None or not settings.plivo_auth_token:
-        return None
+def _new_api(settings: PlivoSettings) -> HttpApi | None:
     account = settings.plivo_auth_id
-    credentials = b64encode(f"{account}:{settings.plivo_auth_token[0]}".encode()).decode()
-    url = f"{_API}/Account/{account}/Call/{{call}}/"
-    return HttpHangUp(PLIVO_DIALECT.name, url, {"Authorization": f"Basic {credentials}"}, method="DELETE")
+    if account is None or not settings.plivo_auth_token:
+        return None
+    headers = basic(account, settings.plivo_auth_token[0])
+    return HttpApi(carrier=PLIVO_DIALECT.name, url=f"{_API}/Account/{account}", headers=headers)
 
 
 PLIVO = Carrier(
@@ -86,6 +78,9 @@ PLIVO = Carrier(
     settings=PlivoSettings,
     is_open=lambda settings: bool(settings.plivo_auth_token),
     socket=secret_socket(PLIVO_DIALECT, "plivo_auth_token", what="Plivo audio streaming", is_secret_shown=False),
-    endpoints=(plivo_webhook("plivo", "Plivo", setting="plivo_auth_token", header="x-plivo-signature-v3"),),
-    new_hang_up=_new_hang_up,
+    endpoints=plivo_endpoints("plivo", "Plivo", setting="plivo_auth_token", header="x-plivo-signature-v3"),
+    new_hang_up=hang_up_by(_new_api, "/Call/{call}/", method="DELETE"),
+    new_transfer=transfer_by(_new_api, "/Call/{call}/", transfer_to),
+    transfer_needs=("plivo_auth_id", "plivo_auth_token"),
+    transfers_by_document=lambda settings: True,
 )

@@ -10,11 +10,11 @@ one for each direction.
 from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
-from bridge.telephony.dialect import Traits
+from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 from bridge.wire.audio import G711_ULAW
 
-__all__ = ["PLIVO_DIALECT", "write_plivo_xml"]
+__all__ = ["PLIVO_DIALECT", "transfer_to", "write_dial", "write_plivo_xml"]
 
 PLIVO_DIALECT = JsonSpec(
     name="plivo",
@@ -68,3 +68,15 @@ def write_plivo_xml(url: str, parameters: Mapping[str, str]) -> str:
 
 def _is_plain(character: str) -> bool:
     return character.isascii() and character.isalnum()
+
+
+def transfer_to(url: str) -> dict[str, str]:
+    """Returns what has a call go on with the document at ``url``."""
+    return {"legs": "aleg", "aleg_url": url, "aleg_method": "GET"}
+
+
+def write_dial(target_uri: str) -> str:
+    """Returns the XML that connects a call to a ``tel:`` or ``sip:`` URI."""
+    number = number_in(target_uri)
+    target = f"<User>{escape(target_uri)}</User>" if number is None else f"<Number>{escape(number)}</Number>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<Response><Dial>{target}</Dial></Response>\n'

@@ -5,12 +5,13 @@ from starlette.requests import HTTPConnection
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
 from bridge.telephony.dialect import TOKEN_PARAMETER, number_in
-from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.hang_up import hang_up_by
+from bridge.telephony.http_api import HttpApi
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.telnyx.dialect import AUTH_TOKEN_HEADER, TELNYX_DIALECT
 from bridge.telephony.telnyx.settings import TelnyxSettings
-from bridge.telephony.transfer import HttpTransfer
+from bridge.telephony.transfer import transfer_by
 
 __all__ = ["TELNYX"]
 
@@ -33,21 +34,11 @@ def _new_dialect(request: HTTPConnection) -> JsonDialect:
     return JsonDialect(TELNYX_DIALECT, shown, query)
 
 
-def _new_hang_up(settings: TelnyxSettings) -> HttpHangUp | None:
+def _new_api(settings: TelnyxSettings) -> HttpApi | None:
     if settings.telnyx_api_key is None:
         return None
-    headers = {"Authorization": f"Bearer {settings.telnyx_api_key}"}
-    return HttpHangUp(TELNYX_DIALECT.name, f"{_API}/calls/{{call}}/actions/hangup", headers, body={})
-
-
-def _new_transfer(settings: TelnyxSettings) -> HttpTransfer | None:
-    if settings.telnyx_api_key is None:
-        return None
-    return HttpTransfer(
-        TELNYX_DIALECT.name,
-        f"{_API}/calls/{{call}}/actions/transfer",
-        {"Authorization": f"Bearer {settings.telnyx_api_key}"},
-        body=lambda target_uri: {"to": number_in(target_uri) or target_uri},
+    return HttpApi(
+        carrier=TELNYX_DIALECT.name, url=_API, headers={"Authorization": f"Bearer {settings.telnyx_api_key}"}
     )
 
 
@@ -62,7 +53,9 @@ TELNYX = Carrier(
         checks=_checks,
         new_dialect=_new_dialect,
     ),
-    new_hang_up=_new_hang_up,
-    new_transfer=_new_transfer,
+    new_hang_up=hang_up_by(_new_api, "/calls/{call}/actions/hangup", body={}),
+    new_transfer=transfer_by(
+        _new_api, "/calls/{call}/actions/transfer", lambda target_uri: {"to": number_in(target_uri) or target_uri}
+    ),
     transfer_needs=("telnyx_api_key",),
 )

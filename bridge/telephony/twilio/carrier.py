@@ -1,6 +1,5 @@
 """Twilio's row: a webhook that is answered with TwiML, and the stream that the TwiML starts, both signed."""
 
-from base64 import b64encode
 from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection, Request
@@ -8,20 +7,20 @@ from starlette.requests import HTTPConnection, Request
 from bridge.errors import Forbidden
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
-from bridge.telephony.dialect import TOKEN_PARAMETER
+from bridge.telephony.http_api import HttpApi, basic
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
-from bridge.telephony.transfer import HttpTransfer
-from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_dial, write_twiml
+from bridge.telephony.transfer import document_endpoint, transfer_by
+from bridge.telephony.twilio.dialect import TWILIO_DIALECT, transfer_to, write_dial, write_twiml
 from bridge.telephony.twilio.settings import TwilioSettings
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
-from bridge.telephony.webhook import fields_of_form, webhook
+from bridge.telephony.webhook import address_of_request, fields_of_form, passed_on, webhook
 
 __all__ = ["TWILIO"]
 
 _API = "https://api.twilio.com/2010-04-01"
 _MAX_SHOWN = 256
-_PASSED_ON = ("From", "To")
+_PASSED_ON = {"From": "from", "To": "to"}
 
 
 def _sign_in(host: CarrierHost[TwilioSettings], request: HTTPConnection) -> Trust:
@@ -46,12 +45,6 @@ def _require_webhook(host: CarrierHost[TwilioSettings], request: Request) -> Non
     _require_signed(request)
 
 
-def _write(url: str, token: str, form: Mapping[str, str]) -> str:
-    return write_twiml(
-        url, {TOKEN_PARAMETER: token} | {name.lower(): form[name] for name in _PASSED_ON if form.get(name)}
-    )
-
-
 def _secrets(host: CarrierHost[TwilioSettings]) -> tuple[str, ...]:
     return require_secrets("twilio_auth_token", host.settings.twilio_auth_token)
 
@@ -60,9 +53,7 @@ def _require_signature(
     host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection, form: Mapping[str, str]
 ) -> None:
     secrets = _secrets(host)
-    query = request.scope["query_string"].decode("latin-1")
-    url = _address(host, scheme, request)
-    url = f"{url}?{query}" if query else url
+    url = address_of_request(host, scheme, request)
     _require_signed(request)
     if not is_signed(secrets, url, request.headers, form):
         message = "The signature is not of this address and these secrets; is public_url what Twilio was told?"
@@ -78,28 +69,18 @@ def _checks(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnect
     """Returns what a signature of ``request`` is compared with. Its query may hold secrets, and is not shown."""
     if host.telephony.public_url is None:
         return ""
-    url = _address(host, scheme, request)[:_MAX_SHOWN]
-    query = "?…" if request.scope["query_string"] else ""
-    return f"{url}{query} signed by {counted('twilio_auth_token', host.settings.twilio_auth_token)}"
+    url, _, query = address_of_request(host, scheme, request).partition("?")
+    shown = f"{url[:_MAX_SHOWN]}{'?…' if query else ''}"
+    return f"{shown} signed by {counted('twilio_auth_token', host.settings.twilio_auth_token)}"
 
 
-def _address(host: CarrierHost[TwilioSettings], scheme: str, request: HTTPConnection) -> str:
-    """Returns the request's address as the carrier knows it, without its query."""
-    return host.public_url(scheme, request.scope["raw_path"].decode("latin-1"))
-
-
-def _new_transfer(settings: TwilioSettings) -> HttpTransfer | None:
-    if settings.twilio_account_sid is None or not settings.twilio_auth_token:
-        return None
+def _new_api(settings: TwilioSettings) -> HttpApi | None:
     account = settings.twilio_account_sid
-    credentials = b64encode(f"{account}:{settings.twilio_auth_token[0]}".encode()).decode()
-    return HttpTransfer(
-        TWILIO_DIALECT.name,
-        f"{_API}/Accounts/{account}/Calls/{{call}}.json",
-        {"Authorization": f"Basic {credentials}"},
-        body=lambda target_uri: {"Twiml": write_dial(target_uri)},
-        is_form=True,
-    )
+    if account is None or not settings.twilio_auth_token:
+        return None
+    headers = basic(account, settings.twilio_auth_token[0])
+    url = f"{settings.twilio_api_url or _API}/Accounts/{account}"
+    return HttpApi(carrier=TWILIO_DIALECT.name, url=url, headers=headers)
 
 
 TWILIO = Carrier(
@@ -121,13 +102,21 @@ TWILIO = Carrier(
             require=_require_webhook,
             read=fields_of_form,
             sign_in=_sign_webhook_in,
-            write=_write,
+            write=lambda url, token, form: write_twiml(url, passed_on(_PASSED_ON, form, token)),
             checks=lambda host, request: _checks(host, "http", request),
             call_field="CallSid",
             media_type="text/xml",
             request_type="application/x-www-form-urlencoded",
         ),
+        document_endpoint(
+            TWILIO_DIALECT.name,
+            title="SignalWire",
+            setting="twilio_auth_token",
+            media_type="text/xml",
+            write=write_dial,
+        ),
     ),
-    new_transfer=_new_transfer,
+    new_transfer=transfer_by(_new_api, "/Calls/{call}.json", transfer_to, is_form=True),
+    transfers_by_document=lambda settings: settings.twilio_api_url is not None,
     transfer_needs=("twilio_account_sid", "twilio_auth_token"),
 )

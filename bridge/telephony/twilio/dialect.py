@@ -13,7 +13,7 @@ from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["TWILIO_DIALECT", "write_dial", "write_twiml"]
+__all__ = ["TWILIO_DIALECT", "transfer_to", "write_dial", "write_twiml"]
 
 TWILIO_DIALECT = JsonSpec(
     name="twilio",
@@ -67,3 +67,11 @@ def write_dial(target_uri: str) -> str:
     number = number_in(target_uri)
     target = f"<Sip>{escape(target_uri)}</Sip>" if number is None else f"<Number>{escape(number)}</Number>"
     return f"<Response><Dial>{target}</Dial></Response>"
+
+
+def transfer_to(target: str) -> dict[str, str]:
+    """Returns the form that connects a call to a URI, or has it go on with the document at an address.
+
+    Twilio takes TwiML in the request; SignalWire takes its address alone.
+    """
+    return {"Url": target, "Method": "GET"} if target.startswith("http") else {"Twiml": write_dial(target)}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from bridge.config.fields import Applies, Fault, Section, Text, setting
+from bridge.config.words import masked
 
 if TYPE_CHECKING:
     from bridge.config import Config
@@ -27,6 +28,13 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
             Applies.LIVE, "SID of that account (`AC…`), to transfer calls with, with the first `twilio_auth_token`"
         ),
     ] = None
+    twilio_api_url: Annotated[
+        Text | None,
+        setting(
+            Applies.LIVE,
+            "`https://SPACE.signalwire.com/api/laml/2010-04-01`, to transfer SignalWire's calls; unset: Twilio's API",
+        ),
+    ] = None
     twilio_require_token: Annotated[
         bool, setting(Applies.LIVE, "ask each Twilio stream for a single-use token as well, as its parameter `token`")
     ] = True
@@ -41,6 +49,9 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
     ] = "signature"
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Finds signatures that could not be checked."""
+        """Finds signatures that could not be checked, and an API that anybody could be."""
+        url = self.twilio_api_url
+        if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
+            yield Fault("twilio_api_url", f"must be https://host/path, got {masked(url)!r}")
         if self.twilio_auth_token and config.telephony.public_url is None:
             yield Fault("twilio_auth_token", "needs public_url as well: a signature covers the whole address")

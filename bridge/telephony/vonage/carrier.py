@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -13,21 +13,21 @@ from bridge.errors import Forbidden
 from bridge.outgoing import Client
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
-from bridge.telephony.dialect import TOKEN_PARAMETER
-from bridge.telephony.hang_up import HttpHangUp
+from bridge.telephony.hang_up import hang_up_by
+from bridge.telephony.http_api import HttpApi
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.jwt import ends_at, read_jwt, signed_hs256, write_rs256
+from bridge.telephony.jwt import Rs256Signer, ends_at, is_jwt, read_jwt, signed_hs256
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
-from bridge.telephony.transfer import HttpTransfer
-from bridge.telephony.vonage.dialect import VONAGE_DIALECT, connect_ncco, write_ncco
+from bridge.telephony.transfer import transfer_by
+from bridge.telephony.vonage.dialect import VONAGE_DIALECT, transfer_to, write_ncco
 from bridge.telephony.vonage.settings import VonageSettings
-from bridge.telephony.webhook import fields_of_json, webhook
+from bridge.telephony.webhook import fields_of_json, passed_on, webhook
 
 __all__ = ["VONAGE"]
 
 _API = "https://api.nexmo.com/v1"
 _TOKEN_S = 60
-_PASSED_ON = ("uuid", "conversation_uuid", "from", "to")
+_PASSED_ON = {name: name for name in ("uuid", "conversation_uuid", "from", "to")}
 
 
 def _sign_in(host: CarrierHost[VonageSettings], request: HTTPConnection) -> Trust:
@@ -37,14 +37,10 @@ def _sign_in(host: CarrierHost[VonageSettings], request: HTTPConnection) -> Trus
     """
     require_secrets("vonage_signature_secret", host.settings.vonage_signature_secret)
     checks = _checks(host, request)
-    if _is_jwt(bearer(request.headers)):
+    if is_jwt(bearer(request.headers)):
         _require_signed(host, request)
         return Trust(is_admitted=True, checks=checks)
     return Trust(needs_token=True, checks=checks)
-
-
-def _is_jwt(token: str | None) -> bool:
-    return token is not None and token.count(".") == 2
 
 
 def _require_signed(host: CarrierHost[VonageSettings], request: HTTPConnection) -> dict[str, Any]:
@@ -84,45 +80,21 @@ def _checks(host: CarrierHost[VonageSettings], request: HTTPConnection) -> str:
 
 def _new_dialect(request: HTTPConnection) -> JsonDialect:
     shown = bearer(request.headers)
-    return JsonDialect(VONAGE_DIALECT, None if _is_jwt(shown) else shown, request.query_params)
+    return JsonDialect(VONAGE_DIALECT, None if is_jwt(shown) else shown, request.query_params)
 
 
-def _write(url: str, token: str, fields: Mapping[str, str]) -> str:
-    return write_ncco(url, {TOKEN_PARAMETER: token} | {name: fields[name] for name in _PASSED_ON if name in fields})
-
-
-def _authorized(settings: VonageSettings) -> Callable[[Client], Awaitable[dict[str, str]]] | None:
-    """Returns what signs each request to Vonage's API; None if there is no key."""
-    key, application = settings.vonage_private_key, settings.vonage_application_id
-    if key is None:
+def _new_api(settings: VonageSettings) -> HttpApi | None:
+    application = settings.vonage_application_id
+    if settings.vonage_private_key is None:
         return None
+    signer = Rs256Signer(settings.vonage_private_key)
 
     async def authorize(http: Client) -> dict[str, str]:
         now = int(time.time())
         claims = {"application_id": application, "iat": now, "exp": now + _TOKEN_S, "jti": str(uuid4())}
-        return {"Authorization": f"Bearer {write_rs256(claims, key)}"}
+        return {"Authorization": f"Bearer {signer.sign(claims)}"}
 
-    return authorize
-
-
-def _new_hang_up(settings: VonageSettings) -> HttpHangUp | None:
-    authorize = _authorized(settings)
-    if authorize is None:
-        return None
-    body = {"action": "hangup"}
-    return HttpHangUp(VONAGE_DIALECT.name, f"{_API}/calls/{{call}}", method="PUT", body=body, authorize=authorize)
-
-
-def _new_transfer(settings: VonageSettings) -> HttpTransfer | None:
-    authorize = _authorized(settings)
-    if authorize is None:
-        return None
-
-    def body(target_uri: str) -> dict[str, Any]:
-        destination = {"type": "ncco", "ncco": connect_ncco(target_uri)}
-        return {"action": "transfer", "destination": destination}
-
-    return HttpTransfer(VONAGE_DIALECT.name, f"{_API}/calls/{{call}}", method="PUT", body=body, authorize=authorize)
+    return HttpApi(carrier=VONAGE_DIALECT.name, url=_API, authorize=authorize)
 
 
 VONAGE = Carrier(
@@ -144,12 +116,12 @@ VONAGE = Carrier(
             require=_require_open,
             read=fields_of_json,
             sign_in=_sign_webhook_in,
-            write=_write,
+            write=lambda url, token, fields: write_ncco(url, passed_on(_PASSED_ON, fields, token)),
             checks=_checks,
             call_field="uuid",
         ),
     ),
-    new_hang_up=_new_hang_up,
-    new_transfer=_new_transfer,
+    new_hang_up=hang_up_by(_new_api, "/calls/{call}", method="PUT", body={"action": "hangup"}),
+    new_transfer=transfer_by(_new_api, "/calls/{call}", transfer_to, method="PUT"),
     transfer_needs=("vonage_application_id", "vonage_private_key"),
 )

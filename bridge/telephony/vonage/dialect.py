@@ -12,7 +12,7 @@ from typing import Any
 from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 
-__all__ = ["VONAGE_DIALECT", "connect_ncco", "write_ncco"]
+__all__ = ["VONAGE_DIALECT", "transfer_to", "write_ncco"]
 
 RATE_HZ = 16_000
 """The rate that the NCCO asks for: 8000 and 16000 are documented, 24000 is in Vonage's SDK."""
@@ -53,11 +53,12 @@ def write_ncco(url: str, parameters: Mapping[str, str]) -> str:
     return json.dumps([{"action": "connect", "endpoint": [endpoint]}], separators=(",", ":"))
 
 
-def connect_ncco(target_uri: str) -> list[dict[str, Any]]:
-    """Returns the NCCO that connects a call to a ``tel:`` or ``sip:`` URI, as from a number of the application's.
+def transfer_to(target_uri: str) -> dict[str, Any]:
+    """Returns what asks Vonage to connect a call to a ``tel:`` or ``sip:`` URI, as from a number of the application's.
 
     Vonage writes numbers without their plus.
     """
     number = number_in(target_uri)
     endpoint = {"type": "sip", "uri": target_uri} if number is None else {"type": "phone", "number": number.lstrip("+")}
-    return [{"action": "connect", "endpoint": [endpoint], "randomFromNumber": True}]
+    ncco = [{"action": "connect", "endpoint": [endpoint], "randomFromNumber": True}]
+    return {"action": "transfer", "destination": {"type": "ncco", "ncco": ncco}}

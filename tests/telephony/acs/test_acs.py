@@ -20,6 +20,7 @@ from bridge.telephony.dialect import CallStarted, Dtmf, Trouble
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.wire.audio import pcm16_at
 from tests.end_to_end.conftest import ServeWith
+from tests.end_to_end.web import request
 from tests.telephony.calling import gone, new_token, opened
 from tests.telephony.rows import SETTINGS
 
@@ -139,6 +140,24 @@ async def test_key_in_the_address(open_daemon: Daemon) -> None:
     async with _socket(open_daemon, "", query=f"?token={new_token(open_daemon)}") as connection:
         await connection.send(_START)
         await opened(open_daemon)
+
+
+async def test_a_key_beside_azures_token_has_its_session(serve_with: ServeWith) -> None:
+    """Azure proves whose call it is; the key in the address says what session it gets, once."""
+    async with _serving(serve_with, json.dumps(_SET).encode()) as (daemon, _):
+        body = json.dumps(
+            {"bridge": {"role": "telephone"}, "session": {"type": "realtime", "instructions": "Be brief."}}
+        )
+        key = (await request("POST", f"{daemon.url}v1/realtime/client_secrets", body=body)).json["value"]
+        async with _socket(daemon, _token(), query=f"?token={key}") as connection:
+            await connection.send(_START)
+            session = await opened(daemon)
+            assert session.state.config.instructions == "Be brief."
+        await gone(daemon)
+        async with _socket(daemon, _token(), "call-2", query=f"?token={key}") as connection:
+            await connection.send(_START)
+            await connection.wait_closed()
+        assert daemon.telephony.calls.refused == {"acs.invalid_token": 1}
 
 
 @pytest.mark.parametrize("fold", [str, lambda name: name[0].upper() + name[1:]])

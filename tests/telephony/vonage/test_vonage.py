@@ -19,7 +19,7 @@ from bridge.errors import BridgeError, Forbidden
 from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, MarkPlayed, Trouble
 from bridge.telephony.infobip.dialect import INFOBIP_DIALECT
 from bridge.telephony.json_dialect import JsonDialect
-from bridge.telephony.jwt import Replays, read_jwks, read_jwt, signed_hs256, signed_rs256, write_rs256
+from bridge.telephony.jwt import Replays, Rs256Signer, read_jwks, read_jwt, signed_hs256, signed_rs256
 from bridge.telephony.vonage.dialect import VONAGE_DIALECT, write_ncco
 from bridge.wire.audio import pcm16_at
 from tests.end_to_end.conftest import ServeWith
@@ -96,7 +96,7 @@ def test_tokens_with_a_key_pair() -> None:
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     claims = {"application_id": "a", "iat": int(time.time())}
-    assert jwt.decode(write_rs256(claims, pem), key.public_key(), algorithms=["RS256"]) == claims
+    assert jwt.decode(Rs256Signer(pem).sign(claims), key.public_key(), algorithms=["RS256"]) == claims
     entry = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
     keys = read_jwks(json.dumps({"keys": [{**entry, "kid": "k1"}, {"kty": "EC", "kid": "k2"}]}).encode())
     assert list(keys) == ["k1"]
