@@ -99,17 +99,17 @@ class ManagedLiveLine:
             else:
                 hearer.hear_audio(one)
 
-    async def wait_ended(self, timeout_s: float | None = None) -> bool:
-        """Waits for so long; returns whether the line has ended by itself."""
-        assert self._ended is not None, "it has been opened"
-        await asyncio.wait((self._ended,), timeout=timeout_s)
-        return self._ended.done()
+    async def wait_over(self, timeout_s: float | None = None) -> bool:
+        """Waits for so long; returns whether the session was closed by the service, or the line has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._over.wait()
+        return self._over.is_set()
 
     @property
     def ending(self) -> UpstreamError | None:
-        """Why it ended; None if the service hung up in good order."""
-        assert self._ended is not None, "it has been opened"
-        return self._ended.result()
+        """Why it ended; None if the service hung up in good order, or has not hung up yet."""
+        return self._ended.result() if self._ended is not None and self._ended.done() else None
 
     async def finish(self, within_s: float) -> None:
         """Asks the service to close the session, and waits for it to say so, because billing runs until then."""

@@ -22,8 +22,8 @@ __all__ = ["LiveTurns"]
 
 _GAP_MS = 800  # of silence and no words: the answer is over
 _ONSET_MS = 60  # before the first audible frame belong to the answer: speech does not begin with a bang
-_EARLY_MS = 500  # words may name a time that is so much earlier than loudness found their turn
-_WORDS_LATE_MS = 4_000  # behind the end of a turn: what was not written down by then is not going to be
+_UNSURE_MS = 1500  # the service's time and ours may differ by so much: over WebRTC nobody says when it began
+_WORDS_LATE_MS = 5_000  # behind the end of a turn: what was not written down by then is not going to be
 _MAX_TURNS = 16  # whose words are still waited for
 
 
@@ -36,6 +36,11 @@ class _Turn:
     end_ms: int | None = None
     words: list[str] = field(default_factory=list)
     is_item: bool = False
+
+    def distance_ms(self, at_ms: int) -> int:
+        """How far a time is from this turn; 0 if it lies in it."""
+        behind = 0 if self.end_ms is None else at_ms - self.end_ms
+        return max(0, self.start_ms - at_ms, behind)
 
 
 @dataclass(slots=True, eq=False)
@@ -100,8 +105,8 @@ class LiveTurns:
 
     def hear_words(self, delta: str, start_ms: int) -> None:
         """Takes words of the caller, and when they were said on the session's timeline."""
-        turn = next((turn for turn in reversed(self._turns) if turn.start_ms - _EARLY_MS <= start_ms), None)
-        if turn is None or (turn.end_ms is not None and start_ms > turn.end_ms + _GAP_MS):
+        turn = min(self._turns, key=lambda turn: turn.distance_ms(start_ms), default=None)
+        if turn is None or turn.distance_ms(start_ms) > _UNSURE_MS:
             turn = self._start_turn(start_ms, is_late=True)
         if not turn.is_item:
             self._add_item(turn)

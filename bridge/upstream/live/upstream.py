@@ -363,7 +363,7 @@ class LiveUpstream:
 
     async def _until_over(self, managed: ManagedLiveLine) -> None:
         """Waits until the line ends, and keeps model time going meanwhile."""
-        while not await managed.wait_ended(None if self._time is None else _TICK_S):
+        while not await managed.wait_over(None if self._time is None else _TICK_S):
             if self._time is not None and managed.line.passage is None:
                 sound = self._time.due(_now())
                 if sound:
