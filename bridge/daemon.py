@@ -130,6 +130,8 @@ class Daemon:
             may_move = (lambda: False) if member is None else (lambda: member.nodes.least_loaded is not None)
             await self.registry.drain(self.drain_s, may_move=may_move)
             self._is_open = False
+            if member is not None:
+                await member.settle()  # before anybody can find this node gone
             async with asyncio.timeout(self._config.server.close_deadline_s + _CLOSE_MARGIN_S):
                 await self._stack.aclose()
         except Exception as error:  # a stop goes on in any case
@@ -255,7 +257,7 @@ class Daemon:
             upstreams=dialler,
         )
         self._reloader = Reloader(config, self._read_settings, rooms, has_local="local" in _stacks(config))
-        link = [] if member is None else [member.middleware(self.registry, calls, keys.admit)]
+        link = [] if member is None else [member.middleware(self.registry, calls, keys.admit, gate.trust_node)]
         app = new_app(
             calls,
             keys,

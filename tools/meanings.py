@@ -16,6 +16,8 @@ LOG_EVENTS = {
     "cluster.joined": "The process is a node of a cluster.",
     "cluster.node_gone": "Another node has said goodbye, or nothing for four seconds.",
     "cluster.node_joined": "Another node was heard of for the first time.",
+    "cluster.node_unsigned": "A node's record in Redis is not signed with this cluster's secret, or long ago; is "
+    "`cluster_secret` the same everywhere?",
     "cluster.node_unreadable": "What a node says of itself cannot be read; it may be of a newer version.",
     "cluster.node_unreachable": "A request could not be passed on: the node did not answer.",
     "cluster.redis_back": "Redis answers again. What this process has is told to it again.",

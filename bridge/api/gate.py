@@ -1,5 +1,6 @@
 """How many may be connected without having shown anything yet: so many at one address, and so many in all."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from bridge.turns import Share, Shares
 __all__ = ["Gate", "Pass"]
 
 _SHARE, _BURST_S = 0.25, 0.5  # parts of the event loop's time, for one address
+_NODE_S = 300.0  # a node that still sends requests is known again by the next one
 
 
 class Pass:
@@ -40,10 +42,21 @@ class Gate:
         self._waiting: Counter[str | int] = Counter()  # by who has the address
         self._total = 0
         self._shares = Shares(_SHARE, _BURST_S)
+        self._nodes: dict[str, float] = {}
+
+    def trust_node(self, address: str) -> None:
+        """Exempts an address from the limit for one address for some minutes, because a node of the cluster has it.
+
+        That node has counted the clients whose requests it passes on.
+        """
+        now = time.monotonic()
+        if address not in self._nodes:
+            self._nodes = {known: until for known, until in self._nodes.items() if until > now}
+        self._nodes[address] = now + _NODE_S
 
     def enter(self, address: str) -> Pass | None:
         """Counts one more connection; None if it is one too many."""
-        is_proxy = self._proxies.is_trusted(address)
+        is_proxy = self._proxies.is_trusted(address) or self._nodes.get(address, 0.0) > time.monotonic()
         holder = holder_of(address)
         is_over = self._waiting.get(holder, 0) >= self.limit_per_address and not is_proxy
         if self._total >= self.limit or is_over:

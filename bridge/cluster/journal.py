@@ -7,6 +7,7 @@ still the one that was seen: so only one node wins. An owner that wakes up late 
 told so, and ends its side of the call.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from bridge.cluster.store import Command, Script, SharedStore
 from bridge.log import get_logger
 from bridge.wire import server_events as server
 from bridge.wire.audio import AudioFormat
+from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import ListenerStats
@@ -30,6 +32,7 @@ _log = get_logger("cluster")
 
 _LIVES_MS = 120_000  # since the last write: longer than it takes to miss a node and to give up a caller
 _RENEWALS = 30  # beats of the node, of about a second, until notes that did not change are written again
+_MAX_ATTEMPTS = 1000
 _SERVICE_RESTART = 1012
 _MOVING = ("server_draining", "server_stopped")
 """The reasons with which a call ends here, but may go on at another node."""
@@ -46,11 +49,13 @@ _NOTED = (
     server.ResponseDone,
 )
 
-# ARGV: node, epoch, notes, for how long. With a later epoch, or the same of another node, somebody else has the call.
+# ARGV: node, epoch, notes, for how long, the number of the notes. With a later epoch, or the same of another node,
+# somebody else has the call. Of the notes of one epoch the highest number is the newest, in whatever order they come.
 _WRITE = Script("""
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'node')
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'node', 'number')
 if held[1] and (tonumber(held[1]) > tonumber(ARGV[2]) or (held[1] == ARGV[2] and held[2] ~= ARGV[1])) then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'node', ARGV[1], 'notes', ARGV[3])
+if held[1] == ARGV[2] and held[3] and tonumber(held[3]) > tonumber(ARGV[5]) then return 1 end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'node', ARGV[1], 'notes', ARGV[3], 'number', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """)
@@ -63,13 +68,17 @@ if redis.call('HGET', KEYS[1], 'node') == ARGV[1] then return redis.call('HSET',
 return 0
 """)
 _LOOK = Script("return redis.call('HMGET', KEYS[1], 'epoch', 'node')")
-# ARGV: node, the epoch and the node that were seen, for how long.
+# ARGV: node, the epoch and the node that were seen, for how long, the attempt. An attempt may come twice, if its answer
+# was lost. It returns the new epoch and the notes.
 _TAKE_OVER = Script("""
-local held = redis.call('HMGET', KEYS[1], 'epoch', 'node', 'notes')
+local held = redis.call('HMGET', KEYS[1], 'epoch', 'node', 'notes', 'attempt')
+if not held[1] then return false end
+if held[2] == ARGV[1] and held[4] == ARGV[5] then return {held[1], held[3]} end
 if held[1] ~= ARGV[2] or held[2] ~= ARGV[3] then return false end
-redis.call('HSET', KEYS[1], 'epoch', tonumber(held[1]) + 1, 'node', ARGV[1])
+local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HSET', KEYS[1], 'node', ARGV[1], 'attempt', ARGV[5], 'number', 0)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return held[3]
+return {epoch, held[3]}
 """)
 
 _decoder = msgspec.json.Decoder(CallNotes)
@@ -92,7 +101,12 @@ class Journal:
         self._registry = registry
         self._epochs: dict[str, int] = {}
         self._last_words: dict[str, Callable[[], CallNotes]] = {}
+        self._leaving: set[str] = set()
+        """The calls that are over here, and of which Redis does not know it yet."""
+        self._numbers = itertools.count(1)
         self._beats = 0
+        self._attempts: dict[str, str] = {}
+        """The take-overs that Redis may have carried out, although it has not said so, by call."""
         store.on_back.append(self.write_all)
 
     def event(self, event: ServerEvent, text: bytes) -> None:
@@ -115,9 +129,13 @@ class Journal:
         place = self._place(call_id)
         commands = [_DROP.on(place, self._node_id)]
         if notes is not None:
-            written = _WRITE.on(place, self._node_id, epoch, msgspec.json.encode(notes), _LIVES_MS)
-            commands = [written, _RELEASE.on(place, self._node_id)]
-        self._store.soon(("call", call_id), lambda: commands)
+            commands = [self._written(call_id, epoch, notes), _RELEASE.on(place, self._node_id)]
+        self._leaving.add(call_id)
+        self._store.soon(("call", call_id), lambda: commands, lambda answer: self._leaving.discard(call_id))
+
+    def _written(self, call_id: str, epoch: int, notes: CallNotes) -> Command:
+        text, number = msgspec.json.encode(notes), next(self._numbers)
+        return _WRITE.on(self._place(call_id), self._node_id, epoch, text, _LIVES_MS, number)
 
     def beat(self) -> None:
         """Renews the notes at times. It is called each time the node has said that it lives."""
@@ -137,8 +155,7 @@ class Journal:
     def _commands(self, call_id: str) -> Iterator[Command]:
         notes, epoch = self._registry.notes(call_id), self._epochs.get(call_id)
         if notes is not None and epoch is not None:
-            text = msgspec.json.encode(notes)
-            yield _WRITE.on(self._place(call_id), self._node_id, epoch, text, _LIVES_MS)
+            yield self._written(call_id, epoch, notes)
 
     def _answered(self, call_id: str, answer: Any) -> None:
         """Ends the call here, without ending its notes, if another node has the call now."""
@@ -149,23 +166,38 @@ class Journal:
         self._registry.find(call_id).close("taken_over", code=_SERVICE_RESTART)
 
     async def owner(self, call_id: str) -> Owner | None:
-        """Returns the owner of the call; None if nobody has noted any of it. Raises ``CannotCheck``."""
+        """Returns the owner of the call; None if nobody has noted any of it. Raises ``CannotCheck``.
+
+        If the call has just ended here, Redis is told of that first.
+        """
+        if call_id in self._leaving:
+            await self._store.settle()
         epoch, node = await self._store.ask(_LOOK, self._place(call_id))
         return None if epoch is None else Owner(node.decode(), int(epoch))
 
     async def take_over(self, call_id: str, seen: Owner) -> CallNotes | None:
         """Makes the call this node's, and returns its notes; None if another node was first.
 
-        Raises ``CannotCheck``.
+        Raises ``CannotCheck``. Redis may have made the call this node's even then: ``is_taking`` says so, and the next
+        try finds out.
         """
-        place = self._place(call_id)
-        found = await self._store.ask(_TAKE_OVER, place, self._node_id, seen.epoch, seen.node_id, _LIVES_MS)
+        place, attempt = self._place(call_id), self._attempts.get(call_id) or new_id("")
+        self._attempts[call_id] = attempt
+        if len(self._attempts) > _MAX_ATTEMPTS:
+            del self._attempts[next(iter(self._attempts))]
+        found = await self._store.ask(_TAKE_OVER, place, self._node_id, seen.epoch, seen.node_id, _LIVES_MS, attempt)
+        self._attempts.pop(call_id, None)  # so that a call which has ended here is not begun again
         if not found:
             return None
-        notes = _decoder.decode(found)
-        self._epochs[call_id] = seen.epoch + 1
+        epoch, written = found
+        notes = _decoder.decode(written)
+        self._epochs[call_id] = int(epoch)
         _log.info("cluster.call_taken_over", call_id=call_id, node=seen.node_id, items=len(notes.conversation))
         return notes
+
+    def is_taking(self, call_id: str) -> bool:
+        """Whether this node has tried to take the call over, and does not know yet whether it has it."""
+        return call_id in self._attempts
 
     def _place(self, call_id: str) -> str:
         return self._store.name("call", f"{{{call_id}}}")

@@ -27,10 +27,11 @@ from bridge.wire.ids import new_id
 __all__ = ["RedisKeyStore"]
 
 _REMEMBERED_MS = int(REMEMBERED_S * 1000)
+_MAX_UNANSWERED = 1000
 
 # A key lives as long as it is good, and then for a while in which it is known to have expired.
 _MINT = Script("""
-redis.call('HSET', KEYS[1], 'grant', ARGV[1], 'once', ARGV[2], 'uses', 0)
+redis.call('HSET', KEYS[1], 'grant', ARGV[1], 'once', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """)
@@ -39,11 +40,13 @@ local grant = redis.call('HGET', KEYS[1], 'grant')
 if not grant then return false end
 return {grant, redis.call('PTTL', KEYS[1]) - tonumber(ARGV[1])}
 """)
+# ARGV: for how long an expired key is known, the attempt. An attempt may come twice, if its answer was lost.
 _SPEND = Script("""
 if redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[1]) then return 0 end
-local uses = redis.call('HINCRBY', KEYS[1], 'uses', 1)
-if uses > 1 and redis.call('HGET', KEYS[1], 'once') == '1' then return -1 end
-return 1
+if redis.call('HGET', KEYS[1], 'once') ~= '1' then return 1 end
+if redis.call('HSETNX', KEYS[1], 'spent_by', ARGV[2]) == 1 then return 1 end
+if redis.call('HGET', KEYS[1], 'spent_by') == ARGV[2] then return 1 end
+return -1
 """)
 _NAME = Script("""
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], 1, 'PX', ARGV[1]) end
@@ -58,6 +61,8 @@ class RedisKeyStore:
         self._store = store
         self._pepper = key_digest("minted keys", hashlib.blake2b(secret.encode(), digest_size=32).digest())
         self._minted: deque[float] = deque()  # when the newest keys of this process expire at the earliest
+        self._unanswered: dict[str, str] = {}
+        """The attempts to spend keys that Redis may have carried out, although it has not said so, by token."""
 
     async def mint(self, grant: Grant, *, ttl_s: float, key: str | None = None) -> str:
         """Mints a key; see ``KeyStore``. Each process has its own limit of keys that wait to be used."""
@@ -85,10 +90,20 @@ class RedisKeyStore:
         return MintedKey(replace(read_grant(grant), token=token), int(left_ms) <= 0)
 
     async def spend(self, token: str) -> None:
-        """Uses a key once more; see ``KeyStore``."""
+        """Uses a key once more; see ``KeyStore``.
+
+        A key is not lost with Redis's answer: if the client tries it again here, that is the same attempt.
+        """
         if not token:
             return
-        spent = int(await self._store.ask(_SPEND, self._place(token), _REMEMBERED_MS))
+        attempt = self._unanswered.pop(token, None) or new_id("")
+        try:
+            spent = int(await self._store.ask(_SPEND, self._place(token), _REMEMBERED_MS, attempt))
+        except CannotCheck:
+            self._unanswered[token] = attempt
+            if len(self._unanswered) > _MAX_UNANSWERED:
+                del self._unanswered[next(iter(self._unanswered))]
+            raise
         if spent == 0:
             raise expired_key()
         if spent < 0:

@@ -10,6 +10,7 @@ drops its sound as it does for its own listeners.
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import parse_qsl, quote
 
@@ -78,13 +79,19 @@ class Router(Protocol):
 
 
 class NodeLink:
-    """The middleware that asks other nodes; ``client`` sends requests to them."""
+    """The middleware that asks other nodes; ``client`` sends requests to them.
 
-    def __init__(self, app: ASGIApp, *, router: Router, proofs: Proofs, client: Client) -> None:
+    ``trust`` is told the address of each node from which a request has come.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, router: Router, proofs: Proofs, client: Client, trust: Callable[[str], None]
+    ) -> None:
         self._app = app
         self._router = router
         self._proofs = proofs
         self._client = client
+        self._trust = trust
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers here, or asks the node that can answer."""
@@ -119,6 +126,8 @@ class NodeLink:
         origin = self._proofs.check(said, _method(scope), _target(scope))
         if origin is None:
             raise Forbidden("The request claims to come from a node of the cluster, but its signature is wrong.")
+        if scope.get("client"):
+            self._trust(scope["client"][0])
         admitted = {
             **scope,
             "client": (origin.client, origin.port),
@@ -131,8 +140,8 @@ class NodeLink:
         del headers[PROOF]
         return admitted
 
-    def _headers(self, scope: Scope) -> list[tuple[str, str]]:
-        """Returns the client's headers, and the proof that says who asks."""
+    def _headers(self, scope: Scope, node: Node) -> list[tuple[str, str]]:
+        """Returns the client's headers, and the proof that tells ``node`` who asks."""
         headers = Headers(scope=scope)
         before: Origin | None = scope.get(_ORIGIN_KEY)
         client, port = scope.get("client") or ("", 0)
@@ -140,7 +149,7 @@ class NodeLink:
             client, port, scope["scheme"], headers.get("host", ""), 1 if before is None else before.hops + 1
         )
         kept = [(name, value) for name, value in headers.items() if name not in _OWN_HEADERS]
-        return [*kept, (PROOF, self._proofs.sign(_method(scope), _target(scope), origin))]
+        return [*kept, (PROOF, self._proofs.sign(_method(scope), _target(scope), origin, to=node.id))]
 
     # Requests
 
@@ -156,7 +165,7 @@ class NodeLink:
             answer = await self._client.request(
                 scope["method"],
                 f"{node.url}{_target(scope)}",
-                headers=self._headers(scope),
+                headers=self._headers(scope, node),
                 content=body,
             )
         except HTTPError as error:
@@ -186,7 +195,7 @@ class NodeLink:
         try:
             connection = await connect(
                 f"{node.url.replace('http', 'ws', 1)}{_target(scope)}",
-                additional_headers=self._headers(scope),
+                additional_headers=self._headers(scope, node),
                 subprotocols=offered or None,
                 user_agent_header=None,
                 compression=None,

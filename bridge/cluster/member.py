@@ -6,7 +6,8 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -78,9 +79,10 @@ class Member:
         assert settings.cluster_secret is not None, "checked with the settings"
         secret = settings.cluster_secret
         self.store = SharedStore(settings.redis_url, settings.cluster_name, timeout_s=settings.redis_timeout_s)
-        self.nodes = Nodes(self.store, new_node_id(), url)
+        node_id = new_node_id()
+        self._proofs = Proofs(secret, node_id, lambda: self.store.now_ms)
+        self.nodes = Nodes(self.store, node_id, url, self._proofs)
         self.nodes.on_beat.append(self._renew)
-        self._proofs = Proofs(secret, lambda: self.store.now_ms)
         self._quotas = RedisQuotas.of(self.store, self.nodes.id, calls=of_keys.calls, listeners=of_keys.listeners)
         self._events = RedisEventBus(self.store, self.nodes.id, limits.backlog)
         self.parts = SharedParts(
@@ -115,8 +117,17 @@ class Member:
     async def __aexit__(self, *exc_info: object) -> None:
         for task in self._running:
             task.cancel()
+        await self.settle()
         await self.nodes.leave()
         await self._stack.aclose()
+
+    async def settle(self) -> None:
+        """Tells Redis all that is known here, within two seconds.
+
+        Whoever finds this node gone takes its calls over as they stand in Redis. So this comes before the node goes.
+        """
+        if self.store.is_up:
+            await self.store.settle()
 
     def _renew(self) -> None:
         """Renews the counts at times, because they are leases. Each is renewed several times before it is over."""
@@ -129,18 +140,26 @@ class Member:
     # What is served
 
     def middleware(
-        self, registry: Registry, calls: CallService, admit: Callable[[Headers], Awaitable[object]]
+        self,
+        registry: Registry,
+        calls: CallService,
+        admit: Callable[[Headers], Awaitable[object]],
+        trust: Callable[[str], None],
     ) -> Middleware:
-        """Makes the middleware in front of all endpoints; ``admit`` raises if a request's key opens nothing."""
+        """Makes the middleware in front of all endpoints.
+
+        ``admit`` raises if a request's key opens nothing. ``trust`` is told the address of each node that sends
+        requests, because many clients may be behind it.
+        """
         self.nodes.serve(registry.admission)
         journal = Journal(self.store, self.nodes.id, registry)
-        self.nodes.on_beat.append(journal.beat)
+        self.nodes.on_beat += [journal.beat, lambda: _trust_all(self.nodes.others, trust)]
         self.nodes.on_late.append(journal.write_all)
         self._events.subscribe(journal)
         quota = self._quotas.calls
         assert isinstance(quota, RedisKeyQuota)
         router = CallRouter(self.nodes, _Here(registry, calls.incoming.waiting, journal, quota.hold), admit)
-        return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client)
+        return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client, trust=trust)
 
     def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:
         """Returns the routes: ``GET /v1/nodes`` for operators, and one that only nodes may use."""
@@ -187,7 +206,7 @@ class Member:
 
     async def _ask_calls(self, node: Node, key_id: str, query: str) -> list[CallStats]:
         target = f"{_OWN_CALLS}?{urlencode({'key_id': key_id, 'q': query})}"
-        proof = self._proofs.sign("GET", target, Origin("127.0.0.1", 0, "http", "localhost"))
+        proof = self._proofs.sign("GET", target, Origin("127.0.0.1", 0, "http", "localhost"), to=node.id)
         try:
             async with asyncio.timeout(_LIST_S):
                 answer = await self._client.get(f"{node.url}{target}", headers={PROOF: proof})
@@ -214,7 +233,9 @@ class _Here:
         self._waiting = waiting
         self._journal = journal
         self._hold = hold
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.owner = journal.owner
+        self.is_taking = journal.is_taking
 
     def has(self, call_id: str) -> bool:
         """Returns whether the call runs here; see ``LocalCalls``."""
@@ -228,6 +249,10 @@ class _Here:
 
     async def take_over(self, call_id: str, seen: Owner) -> bool:
         """Goes on with a call of a dead node; see ``LocalCalls``."""
+        async with self._locks.setdefault(call_id, asyncio.Lock()):  # if several ask for it, one of them takes it
+            return self._registry.has(call_id) or await self._take_over(call_id, seen)
+
+    async def _take_over(self, call_id: str, seen: Owner) -> bool:
         reservation = self._registry.admission.reserve()
         try:
             notes = await self._journal.take_over(call_id, seen)
@@ -240,6 +265,12 @@ class _Here:
         self._hold(notes.key_id, reservation)
         self._registry.adopt(notes, reservation)
         return True
+
+
+def _trust_all(nodes: Iterable[Node], trust: Callable[[str], None]) -> None:
+    """Trusts nodes at the addresses that they have signed, before the first request comes from there."""
+    for node in nodes:
+        trust(urlsplit(node.url).hostname or "")
 
 
 def _json(body: object) -> Response:

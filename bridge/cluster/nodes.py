@@ -1,10 +1,12 @@
 """Knows which processes there are: each says every second that it lives, and learns of the others by the same command.
 
 A node that has said nothing for four seconds counts as dead. Redis's clock decides, so that no machine's own matters.
+What a node says is signed with the cluster's secret: a record that somebody else has put into Redis is no node.
 While Redis is away, the nodes that were known last are asked as before.
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -16,6 +18,7 @@ from msgspec import Struct
 
 from bridge import __version__
 from bridge.calls.admission import Admission
+from bridge.cluster.proof import Proofs
 from bridge.cluster.store import Script, SharedStore
 from bridge.errors import CannotCheck
 from bridge.log import get_logger
@@ -56,6 +59,8 @@ return alive
 class NodeState(StrEnum):
     """The state of a node: whether it takes new calls."""
 
+    STARTING = "starting"
+    """It has joined, and takes no calls yet."""
     SERVING = "serving"
     BUSY = "busy"
     """It has as many calls as it may have, or its event loop is late."""
@@ -103,7 +108,7 @@ def node_of(call_id: str) -> str:
 class Nodes:
     """This node, named ``id``, and the nodes that live beside it. ``beat`` has to run."""
 
-    def __init__(self, store: SharedStore, node_id: str, url: str) -> None:
+    def __init__(self, store: SharedStore, node_id: str, url: str, proofs: Proofs) -> None:
         self.id = node_id
         self.on_beat: list[Callable[[], None]] = []
         """What is called each time Redis has taken this node's word that it lives."""
@@ -111,15 +116,18 @@ class Nodes:
         """What is called before ``on_beat`` if that took so long that others may have taken this node for dead."""
         self._store = store
         self._url = url
+        self._proofs = proofs
         self._place = store.name("nodes")
         self._started_at = time.time()
         self._alive: dict[str, Node] = {}
         self._admission: Admission | None = None
         self._said_at = time.monotonic()
+        self._has_news = asyncio.Event()
 
     def serve(self, admission: Admission) -> None:
-        """Takes calls from now on; until then this node counts as draining."""
+        """Takes calls from now on, and tells the others so at once; until then this node counts as starting."""
         self._admission = admission
+        self._has_news.set()
 
     def new_call_id(self, prefix: str) -> str:
         """Returns an id for a call that begins here. The id names this node."""
@@ -162,7 +170,9 @@ class Nodes:
         """This node as it is now."""
         admission = self._admission
         state = NodeState.SERVING
-        if admission is None or admission.is_draining:
+        if admission is None:
+            state = NodeState.STARTING
+        elif admission.is_draining:
             state = NodeState.DRAINING
         elif admission.is_full or admission.lag.is_too_late:
             state = NodeState.BUSY
@@ -181,12 +191,15 @@ class Nodes:
         """Says again and again that this node lives, until it is cancelled."""
         while True:
             await self.say()
-            await asyncio.sleep(_BEAT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT_S):
+                    await self._has_news.wait()
+            self._has_news.clear()
 
     async def say(self) -> None:
         """Says once that this node lives, and learns which others do."""
         try:
-            told = msgspec.json.encode(self.itself)
+            told = self._proofs.sign_record(msgspec.json.encode(self.itself).decode())
             asked_at_s = time.monotonic()
             now_ms, *alive = await self._store.ask(_BEAT, self._place, self.id, told, int(DEAD_AFTER_S * 1000))
         except CannotCheck:
@@ -201,10 +214,15 @@ class Nodes:
     def _learn(self, alive: list[bytes]) -> None:
         known, self._alive = self._alive, {}
         for name, text in zip(alive[::2], alive[1::2], strict=True):
+            node_id = name.decode("ascii", "replace")
+            record = self._proofs.check_record(node_id, text.decode("utf-8", "replace"))
+            if record is None:
+                _log.warning("cluster.node_unsigned", node=node_id)
+                continue
             try:
-                self._alive[name.decode()] = _decoder.decode(text)
+                self._alive[node_id] = _decoder.decode(record)
             except msgspec.MsgspecError as error:  # another version says something else
-                _log.warning("cluster.node_unreadable", node=name.decode(), reason=str(error))
+                _log.warning("cluster.node_unreadable", node=node_id, reason=str(error))
         for node in [node for node in self._alive.values() if node.id not in known and node.id != self.id]:
             _log.info("cluster.node_joined", node=node.id, url=node.url, version=node.version)
         for node in [node for node in known.values() if node.id not in self._alive and node.id != self.id]:

@@ -39,6 +39,10 @@ class LocalCalls(Protocol):
         """Returns the owner of the call, as the journal says; None if nobody has it. Raises ``CannotCheck``."""
         ...
 
+    def is_taking(self, call_id: str) -> bool:
+        """Returns whether this node has tried to take the call over, and does not know yet whether it has it."""
+        ...
+
     async def take_over(self, call_id: str, seen: Owner) -> bool:
         """Goes on with the call; returns False if another node was first.
 
@@ -88,12 +92,15 @@ class CallRouter:
             return None
         await self._admit(Headers(scope=scope))
         owner = await self._local.owner(call_id)
-        if owner is None or owner.node_id == self._nodes.id:
+        if owner is None:
+            return None
+        is_own = owner.node_id == self._nodes.id
+        if is_own and not self._local.is_taking(call_id):
             return None
         node = self._nodes.find(owner.node_id)
         if node is not None:
             return node
-        if self._local.is_full and self._nodes.least_loaded is not None:
+        if not is_own and self._local.is_full and self._nodes.least_loaded is not None:
             return self._nodes.least_loaded
         if await self._local.take_over(call_id, owner):
             return None

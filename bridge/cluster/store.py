@@ -82,6 +82,7 @@ class SharedStore:
         self._try_again_at = 0.0
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._soon: dict[object, _Change] = {}
+        self._writing = asyncio.Lock()
         self._has_changes = asyncio.Event()
         self._tasks = asyncio.TaskGroup()
         self._writer: asyncio.Task[None] | None = None
@@ -95,10 +96,10 @@ class SharedStore:
         if self._writer is not None:
             self._writer.cancel()
         await self._tasks.__aexit__(None, None, None)
+        if self.complaint is None:
+            await self.settle()
         with contextlib.suppress(*_FAILURES):
             async with asyncio.timeout(_CLOSE_S):
-                if self.complaint is None:
-                    await self._flush()
                 await close_client(self._client)
 
     def name(self, *parts: str) -> str:
@@ -201,7 +202,23 @@ class SharedStore:
             except Exception as error:  # a fact that cannot be written must not keep the others
                 _log.error("cluster.write_failed", exc_info=error)
 
+    async def settle(self) -> None:
+        """Returns as soon as all that was told until now is written, after two seconds at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                while True:
+                    try:
+                        await self._flush()
+                        return
+                    except _FAILURES as error:
+                        self._fail(error)
+                    await asyncio.sleep(_FLUSH_S)
+
     async def _flush(self) -> None:
+        async with self._writing:
+            await self._flush_alone()
+
+    async def _flush_alone(self) -> None:
         while self._soon:
             batch = dict(list(self._soon.items())[:_BATCH])
             for fact in batch:

@@ -55,3 +55,14 @@ def test_an_address_has_one_share() -> None:
     assert first.share is second.share is not None
     assert other.share is not first.share
     assert proxied.share is None
+
+
+def test_a_node_is_exempt_from_the_limit_of_its_address() -> None:
+    """It has counted its clients itself; the limit of all together holds for it as well."""
+    gate = Gate(3, 1)
+    gate.trust_node("192.0.2.1")
+    assert gate.enter("192.0.2.2") is not None
+    assert gate.enter("192.0.2.2") is None
+    entered = gate.enter("192.0.2.1"), gate.enter("192.0.2.1")
+    assert all(entry is not None and entry.share is None for entry in entered)
+    assert gate.enter("192.0.2.1") is None

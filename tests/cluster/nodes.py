@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from bridge.cluster.nodes import Nodes, new_node_id
+from bridge.cluster.proof import Proofs
+from bridge.cluster.store import SharedStore
 from tests.cluster.redis import SECRET, RunningRedis, until
 from tests.end_to_end.serving import Serving, serving
 from tests.end_to_end.web import Reply, request
 
-__all__ = ["ADMIN", "API_KEY", "cluster", "list_nodes", "node_flags", "said_by"]
+__all__ = ["ADMIN", "API_KEY", "cluster", "list_nodes", "new_nodes", "node_flags", "said_by"]
 
 API_KEY = "the tests' own key"
 ADMIN = {"Authorization": f"Bearer {API_KEY}"}
@@ -19,6 +22,12 @@ def node_flags(redis: RunningRedis, *flags: str) -> tuple[str, ...]:
     """Those of a node."""
     shared = ("--redis-url", redis.url, "--cluster-secret", SECRET, "--api-key", API_KEY)
     return (*shared, "--redis-timeout-s", "2", *flags)
+
+
+def new_nodes(store: SharedStore, url: str = "http://127.0.0.1:1", *, secret: str = SECRET) -> Nodes:
+    """A node of its own that says nothing yet, and what it knows of others."""
+    node_id = new_node_id()
+    return Nodes(store, node_id, url, Proofs(secret, node_id, lambda: store.now_ms))
 
 
 async def said_by(node: Serving, path: str, method: str = "GET", **options: object) -> Reply:

@@ -15,7 +15,7 @@ from bridge.cluster.address import RedisAddress
 from bridge.cluster.ended import RedisEndedCalls
 from bridge.cluster.events import RedisEventBus
 from bridge.cluster.keys import RedisKeyStore
-from bridge.cluster.nodes import Nodes, new_node_id
+from bridge.cluster.nodes import new_node_id
 from bridge.cluster.quotas import RedisKeyQuota
 from bridge.cluster.store import SharedStore
 from bridge.errors import ConfigError, OverLimit
@@ -23,6 +23,7 @@ from bridge.session.fanout.backlog import Limits
 from bridge.wire.choices import STOCK
 from bridge.wire.own_events import CallOpened
 from bridge.wire.stats import CallResult
+from tests.cluster.nodes import new_nodes
 from tests.cluster.redis import SECRET, free_port, redis_running, until
 from tests.fakes import CALL_STATS, FakeSink
 from tests.processes import started
@@ -92,9 +93,9 @@ async def test_all_that_is_shared_works_by_each_kind_of_url(
         await one.take("key_1", Reservation())
         with pytest.raises(OverLimit):
             await other.take("key_1", Reservation())
-        nodes = Nodes(store, here, "http://127.0.0.1:1")
+        nodes = new_nodes(store)
         await nodes.say()
-        assert [node.id for node in nodes.alive] == [here]
+        assert [node.id for node in nodes.alive] == [nodes.id]
         ended, sink = RedisEndedCalls(store, 5, 60.0), FakeSink()
         bus, foreign = (RedisEventBus(store, node, Limits()) for node in (here, there))
         bus.watch(sink, STOCK, [])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -250,18 +251,44 @@ async def test_a_body_that_is_too_long_is_read_no_further(nodes: list[Serving]) 
 
 
 async def test_only_nodes_reach_what_is_for_nodes(nodes: list[Serving]) -> None:
-    """Neither an API key nor an invented, an old or a borrowed proof opens it; a good one does."""
+    """Neither an API key nor an invented, an old or a borrowed proof opens it, nor one for another node."""
     target, origin = "/cluster/calls?key_id=api&q=", Origin("192.0.2.1", 1, "http", "127.0.0.1")
     url = f"{nodes[0].url.rstrip('/')}{target}"
-    good = Proofs(SECRET, _now_ms).sign("GET", target, origin)
-    assert (await request("GET", url, headers={PROOF: good})).status == 200
+    ids = {str(node["url"]): str(node["id"]) for node in await list_nodes(nodes[0])}
+    here, there = (ids[node.url.rstrip("/")] for node in nodes[:2])
+
+    def signed(secret: str = SECRET, method: str = "GET", asked: str = target, to: str = here, age_ms: int = 0) -> str:
+        return Proofs(secret, there, lambda: _now_ms() - age_ms).sign(method, asked, origin, to=to)
+
+    assert (await request("GET", url, headers={PROOF: signed()})).status == 200
     for proof in (
         "nonsense",
-        Proofs("another secret", _now_ms).sign("GET", target, origin),
-        Proofs(SECRET, lambda: _now_ms() - 120_000).sign("GET", target, origin),
-        Proofs(SECRET, _now_ms).sign("GET", "/v1/calls", origin),
-        Proofs(SECRET, _now_ms).sign("POST", target, origin),
-        good.replace("192.0.2.1", "127.0.0.1"),
+        signed(secret="another secret"),
+        signed(age_ms=120_000),
+        signed(asked="/v1/calls"),
+        signed(method="POST"),
+        signed(to=there),
+        signed().replace("192.0.2.1", "127.0.0.1"),
     ):
         assert (await request("GET", url, headers={**ADMIN, PROOF: proof})).status == 403
     assert (await request("GET", url, headers=ADMIN)).status == 403
+
+
+async def test_a_nodes_clients_do_not_share_the_limit_of_its_address(
+    redis: RunningRedis, tmp_path_factory: pytest.TempPathFactory, nodes: list[Serving]
+) -> None:
+    """A node that lets one stranger wait at each address takes any number that another node has let in."""
+    folder = tmp_path_factory.mktemp("narrow")
+    flags = node_flags(redis, "--max-pending-per-address", "1")
+    async with serving(folder / "node.log", *flags) as narrow:
+
+        async def is_known() -> bool:
+            return len(await list_nodes(narrow)) == len(await list_nodes(nodes[0])) == 4
+
+        await until(is_known)
+        async with open_socket(narrow.url, "model=m", additional_headers=ADMIN) as owner, AsyncExitStack() as stack:
+            query = f"call_id={_id(owner)}"
+            asking = [open_socket(nodes[0].url, query, additional_headers=ADMIN) for _ in range(12)]
+            listeners = await asyncio.gather(*map(stack.enter_async_context, asking))
+            assert {_id(listener) for listener in listeners} == {_id(owner)}
+        await narrow.stop()

@@ -36,6 +36,9 @@ class _Local:
     async def owner(self, call_id: str) -> Owner | None:
         return Owner("gone", 1) if call_id == _GONE else None
 
+    def is_taking(self, call_id: str) -> bool:
+        return False
+
     async def take_over(self, call_id: str, seen: Owner) -> bool:
         self.taken.append(call_id)
         return True

@@ -11,16 +11,21 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as with_fields
 
+from bridge.calls.admission import Admission
 from bridge.calls.directory import CallRecord
 from bridge.calls.keys import API_KEY_ID, Grant, KeyPurpose
 from bridge.calls.quotas import Reservation
+from bridge.calls.registry import CallLimits
+from bridge.calls.shared import KeyLimits
 from bridge.cluster.ended import RedisEndedCalls
 from bridge.cluster.events import RedisEventBus
 from bridge.cluster.grants import read_grant, write_grant
 from bridge.cluster.keys import RedisKeyStore
-from bridge.cluster.nodes import Nodes, new_node_id, node_of
+from bridge.cluster.member import Member
+from bridge.cluster.nodes import Nodes, NodeState, new_node_id, node_of
 from bridge.cluster.quotas import RedisKeyAllowance, RedisKeyQuota
 from bridge.cluster.store import SharedStore
+from bridge.config import ClusterSettings
 from bridge.errors import CannotCheck, OverLimit, Unauthorized
 from bridge.session.fanout.backlog import Limits
 from bridge.wire.choices import STOCK
@@ -28,6 +33,7 @@ from bridge.wire.client_events import read_session
 from bridge.wire.own_events import CallClosed, CallOpened
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import CallResult, CarrierLegStats, Dialect
+from tests.cluster.nodes import new_nodes
 from tests.cluster.redis import SECRET, RunningRedis, free_port, redis_running, until
 from tests.fakes import CALL_STATS, FakeSink
 from tests.machine import scaled
@@ -327,7 +333,7 @@ async def test_nodes_know_each_other_until_they_are_silent(
 ) -> None:
     """Each learns of the other by its own word; one that leaves, or says nothing for long, is gone."""
     monkeypatch.setattr("bridge.cluster.nodes.DEAD_AFTER_S", scaled(0.3))
-    here, there = (Nodes(store, new_node_id(), f"http://127.0.0.1:{port}") for port, store in enumerate(stores, 1))
+    here, there = (new_nodes(store, f"http://127.0.0.1:{port}") for port, store in enumerate(stores, 1))
     await here.say()
     await there.say()
     await here.say()
@@ -349,6 +355,52 @@ async def test_nodes_know_each_other_until_they_are_silent(
         return here.others == []
 
     await until(is_alone)
+
+
+async def test_who_writes_to_redis_without_the_secret_is_no_node(stores: tuple[SharedStore, SharedStore]) -> None:
+    """Neither a record under a name of its own nor another address for a node that lives gets requests with keys."""
+    here, there = (new_nodes(store, f"http://127.0.0.1:{port}") for port, store in enumerate(stores, 1))
+    rogue = new_nodes(stores[1], "http://192.0.2.66", secret="another secret, as long as the other")
+    await there.say()
+    await rogue.say()
+    rogue.id = there.id
+    await here.say()
+    assert [node.id for node in here.others] == [there.id]
+    await rogue.say()
+    await here.say()
+    assert here.others == []
+    await there.say()
+    await here.say()
+    assert [node.url for node in here.others] == ["http://127.0.0.1:2"]
+
+
+async def test_a_node_that_joins_says_at_once_that_it_serves(stores: tuple[SharedStore, SharedStore]) -> None:
+    """Until then it is starting, and not draining. Others do not wait for its next heartbeat."""
+    here, there = map(new_nodes, stores)
+
+    async def state() -> NodeState:
+        await there.say()
+        [node] = there.others
+        return node.state
+
+    async with asyncio.TaskGroup() as tasks:
+        beating = tasks.create_task(here.beat())
+        await until(lambda: _is_known(there))
+        assert await state() is NodeState.STARTING
+        began = asyncio.get_running_loop().time()
+        here.serve(Admission(max_calls=1))
+
+        async def is_serving() -> bool:
+            return await state() is NodeState.SERVING
+
+        await until(is_serving)
+        assert asyncio.get_running_loop().time() - began < scaled(0.5)
+        beating.cancel()
+
+
+async def _is_known(nodes: Nodes) -> bool:
+    await nodes.say()
+    return bool(nodes.others)
 
 
 # Without Redis
@@ -435,3 +487,19 @@ async def test_who_waits_for_redis_can_be_cancelled_at_any_moment(server: Runnin
             for _ in range(number):
                 await asyncio.sleep(0)
             following.cancel()
+
+
+async def test_a_node_says_goodbye_after_all_that_it_has_told(server: RunningRedis) -> None:
+    """Whoever finds it gone takes its calls over as they stand in Redis: what was said last must be there already."""
+    settings = ClusterSettings(redis_url=server.url, cluster_name=new_node_id(), cluster_secret=SECRET)
+    limits = CallLimits(max_calls=1, max_listeners_per_call=1, call_limit_s=1.0)
+    of_keys = KeyLimits(calls=1, listeners=1, page_keys=1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"MONITOR\r\n")
+    assert await reader.readline() == b"+OK\r\n"
+    async with Member(settings, "http://127.0.0.1:1", limits, of_keys) as member:
+        member.store.soon("fact", lambda: [("SET", member.store.name("told"), "1")])
+    writer.write(b"QUIT\r\n")
+    seen = (await reader.read()).decode()
+    writer.close()
+    assert 0 < seen.index('"SET"') < seen.rindex('"HDEL"'), seen
