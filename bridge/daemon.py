@@ -29,10 +29,12 @@ from bridge.calls.shared import KeyLimits, SharedParts
 from bridge.config import Config, EngineSettings, ObserveSettings, is_loopback
 from bridge.config.reload import Changes
 from bridge.context import CallContext
+from bridge.engine.interruption import TurnTaking
 from bridge.engine.local import Local
 from bridge.engine.minds import EngineKind, engine_kind, new_mind_factory
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
+from bridge.engine.turn_model import TurnModel
 from bridge.errors import ConfigError
 from bridge.handover import Handover, Predecessor
 from bridge.log import get_logger
@@ -340,8 +342,14 @@ class Daemon:
             local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
         around = _Surroundings(lambda: _told(self._reloader.config), self.registry)
         minds = {name: await new_mind_factory(each, local, around, stack) for name, each in stacks.items()}
+        model = None
+        if settings.engine_turn_model is not None:
+            model = await stack.enter_async_context(TurnModel(settings.engine_turn_model))
+        taking = TurnTaking(settings.engine_echo_guard, settings.engine_backchannels, model)
         measure = self.observer.metrics.measure_stage
-        return lambda context, name: Engine(minds[name](), context, name, observe=functools.partial(measure, name))
+        return lambda context, name: Engine(
+            minds[name](), context, name, observe=functools.partial(measure, name), taking=taking
+        )
 
     async def reload(self) -> Changes:
         """Reads the settings again, and puts into effect what can be. After a ``ConfigError`` nothing has changed."""

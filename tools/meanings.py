@@ -44,6 +44,7 @@ LOG_EVENTS = {
     "engine.llm_retry": "The language model's server did not answer a request. It is asked again in `in_s` seconds.",
     "engine.loaded": "The embedded engine's models are in memory.",
     "engine.speech_retry": "A server that hears or speaks (`what`) did not answer. It is asked again in `in_s` seconds.",
+    "engine.turn_model_failed": "A fault in the model that judges turns. The turn ends as if it were complete.",
     "engine.voice_replaced": "A session asked for a voice that the embedded engine does not have.",
     "api.bad_request": "Requests that are not HTTP, or that break a limit; `count` of them in the last second.",
     "api.cut": "Connections that did not close in time at a stop, and were cut.",

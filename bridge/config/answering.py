@@ -84,6 +84,26 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     engine_tts_voice: Annotated[
         Text | None, setting(RESTART, "voice in which it speaks; unset: the one that the session names")
     ] = None
+    engine_echo_guard: Annotated[
+        bool,
+        setting(
+            RESTART,
+            "a caller whose microphone brings back the answer does not interrupt it; a real interruption counts half a "
+            "second later",
+        ),
+    ] = False
+    engine_backchannels: Annotated[
+        tuple[Text, ...],
+        setting(RESTART, "word that does not interrupt an answer, as `mhm`; needs speech recognition"),
+    ] = ()
+    engine_turn_model: Annotated[
+        Text | None,
+        setting(
+            RESTART,
+            "ONNX file in the form of Smart Turn 3, which says for `semantic_vad` whether a turn is complete; unset: "
+            "the words say it",
+        ),
+    ] = None
     engine_timeout_s: Annotated[
         float,
         setting(

@@ -2,12 +2,13 @@
 
 import re
 
-__all__ = ["MOST_MS", "silence_ms"]
+__all__ = ["FINISHED_MS", "MOST_MS", "silence_ms"]
 
 MOST_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}
 """The silence that ends a turn whatever was said, for each eagerness, as OpenAI documents it."""
 
-_FINISHED_MS = {"low": 1000, "medium": 600, "high": 300, "auto": 600}
+FINISHED_MS = {"low": 1000, "medium": 600, "high": 300, "auto": 600}
+"""The silence that ends a turn whose speaker seems to have finished, for each eagerness."""
 
 # A sentence does not end in these; Whisper writes a full stop behind them all the same.
 _HANGING_WORDS = frozenset(
@@ -21,7 +22,7 @@ _HANGING_END = re.compile(r"(?:,|-|–|—|:|…|\.\.\.)\s*$")
 
 def silence_ms(eagerness: str, text: str) -> int:
     """How long the silence behind ``text`` has to last until the turn is over."""
-    return MOST_MS[eagerness] if _is_hanging(text) else _FINISHED_MS[eagerness]
+    return MOST_MS[eagerness] if _is_hanging(text) else FINISHED_MS[eagerness]
 
 
 def _is_hanging(text: str) -> bool:

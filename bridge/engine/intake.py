@@ -9,10 +9,12 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.engine import eagerness
 from bridge.engine.hearing import HeardTurn, Hearing
+from bridge.engine.interruption import InterruptionGuard, Verdict
 from bridge.engine.mind import Mind
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.engine.stages import StageMeter
 from bridge.engine.transcription import TurnTranscription
+from bridge.engine.turn_model import TurnModel
 from bridge.engine.turns import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnDetector
 from bridge.errors import BadEvent, OverLimit
 from bridge.session.contracts import Downstream
@@ -29,6 +31,7 @@ __all__ = ["EngineInput"]
 _MIN_COMMIT_MS = 100
 _DETECTION_MS = 200  # by which speech is noticed after its start, at most
 _MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
+_COMPLETE = 0.5  # the probability from which on a turn counts as complete, as Smart Turn has it
 _PAUSE_MS = 192  # of silence, after which recognition begins in the hope that the turn is over
 _SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad without words, by eagerness
 
@@ -46,10 +49,12 @@ class EngineInput:
         on_start: Callable[[], None],
         on_turn: Callable[[], None],
         meter: StageMeter,
+        guard: InterruptionGuard,
         log: FilteringBoundLogger,
     ) -> None:
         self._log = log
         self._meter = meter
+        self._guard = guard
         self._mind = mind
         self._recordings = recordings
         self._downstream = downstream
@@ -72,17 +77,22 @@ class EngineInput:
             self._give_up_hearing()
             return
         if isinstance(turns, SemanticVad):
-            waits = eagerness.MOST_MS if self._mind.can_hear else _SILENCE_MS
+            waits = eagerness.MOST_MS if self._tells_pauses else _SILENCE_MS
             turns = ServerVad(silence_duration_ms=waits[turns.eagerness])
         self._prefix_ms = turns.prefix_padding_ms
         if self._detector is None:
-            self._detector = TurnDetector(pause_ms=_PAUSE_MS if self._mind.can_hear else None)
+            self._detector = TurnDetector(pause_ms=_PAUSE_MS if self._tells_pauses else None)
             self._detector_start_ms = self.now_ms
         self._detector.configure(
             threshold=turns.threshold,
             prefix_padding_ms=turns.prefix_padding_ms,
             silence_duration_ms=turns.silence_duration_ms,
         )
+
+    @property
+    def _tells_pauses(self) -> bool:
+        """Whether something can be found out in a pause: the words, or by a model whether the turn is complete."""
+        return self._mind.can_hear or self._guard.model is not None
 
     @property
     def now_ms(self) -> int:
@@ -115,6 +125,8 @@ class EngineInput:
                 self._resumed()
             else:
                 self._stopped(edge)
+        if self._guard.is_holding:
+            self._settle(self._guard.judge(self._buffer, self.now_ms))
         self._trim(_MAX_BUFFER_MS if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
 
     def commit(self) -> None:
@@ -152,35 +164,83 @@ class EngineInput:
         self._turn_item_id = new_id("item")
         self._take_until(start_ms)
         self._hearing = self._new_hearing() if self._mind.can_hear else None
+        if not self._guard.hold(start_ms, self.now_ms):
+            self._announce(start_ms)
+
+    def _announce(self, start_ms: int) -> None:
         self._downstream.deliver_event(
             server.InputAudioBufferSpeechStarted(audio_start_ms=start_ms, item_id=self._turn_item_id)
         )
         self._on_start()
 
+    def _settle(self, verdict: Verdict) -> None:
+        """Tells of the speech that was held back, or lets nothing have happened."""
+        if verdict is Verdict.RELEASE:
+            stop = self._guard.stop
+            self._announce(self._guard.release())
+            if stop is not None:
+                self._stopped(stop)
+        elif verdict is Verdict.DROP:
+            self._forget()
+
     def _paused(self, audio_end_ms: int) -> None:
+        if self._guard.model is not None and isinstance(self._state.turn_detection, SemanticVad):
+            self._ask_turn_model(self._guard.model)
         if self._hearing is None:
             return
         try:
             guess = self._hearing.guess(self._buffer)
         except OverLimit:
             return  # at the end of the turn there is another chance
+        if self._guard.is_holding:
+            self._guard.await_words()
         guess.add_done_callback(functools.partial(self._guessed, self._turn_item_id))
 
-    def _guessed(self, item_id: str, guess: "asyncio.Future[HeardTurn]") -> None:
-        """Sets how long the pause has to be, by the words before it."""
+    def _ask_turn_model(self, model: TurnModel) -> None:
+        try:
+            judged = model.judge(bytes(self._buffer))
+        except OverLimit:
+            return  # the longest silence ends the turn
+        judged.add_done_callback(functools.partial(self._judged, self._turn_item_id))
+
+    def _judged(self, item_id: str, judged: "asyncio.Future[float]") -> None:
+        """Ends the turn soon if the model takes it for complete, or cannot tell."""
         turns = self._state.turn_detection
-        is_current = self._detector is not None and item_id == self._turn_item_id and not guess.cancelled()
-        if is_current and isinstance(turns, SemanticVad) and guess.exception() is None:
-            assert self._detector is not None
-            edge = self._detector.end_after(eagerness.silence_ms(turns.eagerness, guess.result().text))
-            if edge is not None:  # the sound came faster than it was understood
-                self._stopped(edge)
+        if judged.cancelled() or item_id != self._turn_item_id or not isinstance(turns, SemanticVad):
+            return
+        error = judged.exception()
+        if error is not None:
+            self._log.error("engine.turn_model_failed", exc_info=error)
+        elif judged.result() < _COMPLETE:
+            return
+        self._end_after(eagerness.FINISHED_MS[turns.eagerness])
+
+    def _end_after(self, silence_ms: int) -> None:
+        edge = None if self._detector is None else self._detector.end_after(silence_ms)
+        if edge is not None:  # the sound came faster than it was understood
+            self._stopped(edge)
+
+    def _guessed(self, item_id: str, guess: "asyncio.Future[HeardTurn]") -> None:
+        """Sets how long the pause has to be, by the words before it, and whether they interrupt."""
+        if self._detector is None or item_id != self._turn_item_id or guess.cancelled():
+            return
+        text = guess.result().text if guess.exception() is None else None
+        if self._guard.is_holding:
+            self._settle(Verdict.RELEASE if text is None else self._guard.judge_words(text))
+        turns = self._state.turn_detection
+        if text is not None and isinstance(turns, SemanticVad) and self._guard.model is None and self.is_speaking:
+            self._end_after(eagerness.silence_ms(turns.eagerness, text))
 
     def _resumed(self) -> None:
         if self._hearing is not None:
             self._hearing.resume()
 
     def _stopped(self, edge: SpeechStopped) -> None:
+        if self._guard.is_holding:
+            verdict = self._guard.end(edge, self._buffer)
+            self._settle(verdict)
+            if verdict is not Verdict.RELEASE:
+                return
         end_ms = self._detector_start_ms + edge.audio_end_ms
         self._downstream.deliver_event(
             server.InputAudioBufferSpeechStopped(audio_end_ms=end_ms, item_id=self._turn_item_id)
@@ -267,6 +327,7 @@ class EngineInput:
             self._take(len(self._buffer) - keep_ms * BYTES_PER_MS)
 
     def _forget(self) -> bytes:
+        self._guard.forget()
         self._give_up_hearing()
         if self._detector is not None:
             self._detector.reset()

@@ -1,11 +1,12 @@
 """What a response of the engine writes: one item after the other, each with all its events in their order."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import UNSET
 
-from bridge.engine.recordings import Recordings
+from bridge.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.media.playback import Part as SoundPart
 from bridge.session.contracts import Downstream
 from bridge.session.conversation import Conversation
@@ -26,11 +27,17 @@ class OutputWriter:
         conversation: Conversation | None,
         downstream: Downstream,
         recordings: Recordings,
+        *,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``now_ms`` returns how much of the caller's sound has come."""
+        self._now_ms = now_ms
         self.done: list[items.Item] = []
         """The items that are written to their end, or as far as they got."""
         self.sound_began_s: float | None = None
         """When the first sound was delivered, by the event loop's clock."""
+        self.sound_began_ms = 0
+        """The same by the caller's sound."""
         self._response = response
         self._conversation = conversation
         self._downstream = downstream
@@ -58,6 +65,11 @@ class OutputWriter:
         open_items = [] if self._item is None else [self._item]
         return " ".join(map(_words, [*self.done, *open_items]))
 
+    def around(self, at_ms: int, *, before_ms: int, behind_ms: int) -> bytes:
+        """The sound from ``before_ms`` before ``at_ms`` to ``behind_ms`` behind it; before its beginning, silence."""
+        start, end = (at_ms - before_ms) * BYTES_PER_MS, (at_ms + behind_ms) * BYTES_PER_MS
+        return bytes(max(0, -start)) + bytes(self._pcm[max(0, start) : max(0, end)])
+
     def cut(self, size: int) -> None:
         """Cuts the present item's sound to ``size`` bytes, because the rest was never heard."""
         self._heard_bytes = size
@@ -72,7 +84,7 @@ class OutputWriter:
     def play(self, piece: bytes) -> None:
         """Delivers a piece of the sound of what was said last."""
         if self.sound_began_s is None:
-            self.sound_began_s = asyncio.get_running_loop().time()
+            self.sound_began_s, self.sound_began_ms = asyncio.get_running_loop().time(), self._now_ms()
         self._pcm += piece
         self._downstream.deliver_audio(SoundPart(self._response.id, self.item_id, len(self.done), 0), piece)
 

@@ -14,7 +14,9 @@ from msgspec import UNSET
 
 from bridge.context import CallContext
 from bridge.engine.answer import EngineAnswer
+from bridge.engine.echo import WINDOW_MS
 from bridge.engine.intake import EngineInput
+from bridge.engine.interruption import InterruptionGuard, TurnTaking
 from bridge.engine.mind import Matter, Mind
 from bridge.engine.output_writer import OutputWriter
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
@@ -34,7 +36,10 @@ from bridge.wire.stats import Stage, UpstreamStats
 __all__ = ["Engine"]
 
 _MAX_RETRIEVED_BYTES = 4 * 1024 * 1024  # 87 s; a longer item is retrieved without its sound, or no client could read it
+_ECHO_DELAY_MS = 1500  # from the delivery of sound until a caller's microphone has brought it back, at most
+_EARLY_MS = 500  # by which the caller's sound may be behind
 _INPUT_TOKENS_PER_S = 10  # of sound, as OpenAI counts
+_USUAL = TurnTaking()
 
 
 class Engine:
@@ -47,8 +52,12 @@ class Engine:
         name: str = "local",
         *,
         observe: Callable[[Stage, float], object] = lambda stage, seconds: None,
+        taking: TurnTaking = _USUAL,
     ) -> None:
         """``name`` is the upstream's, as statistics show it; ``observe`` gets how long each stage took, in seconds."""
+        self._taking = taking
+        self._spoken: OutputWriter | None = None
+        """The last answer in the conversation that has sound."""
         self._meter = StageMeter(observe)
         self._mind = mind
         self._name = name
@@ -74,6 +83,9 @@ class Engine:
             on_start=self._speech_started,
             on_turn=self._turn_ended,
             meter=self._meter,
+            guard=InterruptionGuard(
+                self._taking, is_answering=self._is_answering, played=self._played, can_hear=self._mind.can_hear
+            ),
             log=self._log,
         )
         downstream.deliver_event(server.SessionCreated(session=state.config))
@@ -152,6 +164,21 @@ class Engine:
         return None if active is None else self._answers.get(active.id)
 
     # Turns
+
+    def _is_answering(self) -> bool:
+        """Whether an answer is given, or is still being heard if it plays from its beginning on."""
+        spoken = self._spoken
+        if self._answer is not None or spoken is None or spoken.sound_began_s is None:
+            return self._answer is not None
+        return asyncio.get_running_loop().time() < spoken.sound_began_s + spoken.audio_ms / 1000 + _ECHO_DELAY_MS / 1000
+
+    def _played(self) -> bytes:
+        """The answer around what is being heard now, as far as that is known."""
+        spoken = self._spoken
+        if spoken is None or spoken.sound_began_s is None:
+            return b""
+        at_ms = self._intake.now_ms - spoken.sound_began_ms
+        return spoken.around(at_ms, before_ms=WINDOW_MS + _ECHO_DELAY_MS, behind_ms=_EARLY_MS)
 
     def _speech_started(self) -> None:
         self._forget_idleness()
@@ -293,6 +320,7 @@ class Engine:
                 None if wanted.is_beside else self._state.conversation,
                 self._downstream,
                 self._recordings,
+                now_ms=lambda: self._intake.now_ms,
             ),
             unheard=self._intake.unheard,
             downstream=self._downstream,
@@ -301,6 +329,8 @@ class Engine:
             meter=self._meter,
             log=self._log,
         )
+        if not wanted.is_beside and not matter.is_text:
+            self._spoken = answer.writer
         answer.start()
 
     def _input_tokens(self, history: list[items.Item]) -> tuple[int, int]:
