@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BadEvent, BridgeError
 from bridge.media.contracts import Leg
+from bridge.media.loudness import is_audible
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Heard, Marked, Part, Played, Started
 from bridge.session.budget import Budget
@@ -33,6 +34,7 @@ __all__ = ["PlaybackController"]
 _MAX_MARKS = 1000
 _MAX_REMEMBERED = 32  # responses that were cleared, or are done
 _ALWAYS_MS = 30_000  # of sound may wait, whatever else is kept
+_STREAM_LATE_MS = 250  # of a stream in real time may wait before its silence is left out
 _MAX_WAITING_MS = 60_000  # of sound; if more has to wait, the response that has its turn is taken for done
 
 
@@ -93,6 +95,8 @@ class PlaybackController:
     def _queue(self, part: Part, sound: bytes, leg: Leg) -> bool:
         """Gives sound to the leg. If the leg does not take it, the response is cut there."""
         self._item_id = part.item_id
+        if self._is_needless(sound, leg):
+            return True
         if part != self._part:
             self._part, self._part_bytes = part, 0
         if not leg.play(part, sound):
@@ -100,6 +104,19 @@ class PlaybackController:
             return False
         self._part_bytes += len(sound)
         return True
+
+    def _is_needless(self, sound: bytes, leg: Leg) -> bool:
+        """Whether a piece may be left out: silence of a stream in real time that the leg is behind with.
+
+        A network that held the stream back, or a clock that is slow, would else keep the caller late for good.
+        """
+        audio_format = leg.output_format
+        return (
+            self._upstream.live_passage is not None
+            and audio_format.bytes_per_sample == 2
+            and leg.waiting_bytes > _STREAM_LATE_MS * audio_format.bytes_per_ms
+            and not is_audible(sound)
+        )
 
     def _has_room(self, size: int, leg: Leg) -> bool:
         always = _ALWAYS_MS * leg.output_format.bytes_per_ms - size

@@ -191,3 +191,38 @@ def test_a_truncation_that_is_refused_ends_nothing() -> None:
     assert told(call)[-1] == "output_audio_buffer.cleared"
     assert call.leg.queued_ms == 0
     assert call.channel.of_type("error") == []
+
+
+class _Passage:
+    """Of an upstream that speaks Live; nobody speaks Live here."""
+
+    def receive(self, body: server.Body) -> None:
+        raise AssertionError("no Live client is here")
+
+    def tell(self, taker: object) -> None:
+        """Nobody hears it."""
+
+
+def test_a_live_stream_that_was_held_back_catches_up_in_its_silence() -> None:
+    """More than 250 ms of it wait: its next silence is left out, and no sound, so that the caller is late no longer."""
+    call = Call()
+    call.upstream.live_passage = _Passage()
+    call.connect()
+    loud = b"\x00\x40" * (24 * 20)
+    for _ in range(30):
+        call.answer(loud)  # 600 ms that a network held back
+    assert call.leg.queued_ms == 600
+    for _ in range(50):
+        call.answer(bytes(20 * MS))
+        call.leg.hear(20)
+    assert 230 <= call.leg.queued_ms <= 250
+    call.answer(loud)
+    assert call.leg.played.count(loud) == 31
+
+
+def test_nothing_is_left_out_of_an_answer_that_comes_faster_than_it_plays() -> None:
+    """Its pauses belong to it."""
+    call = Call().connect()
+    call.answer(b"\x00\x40" * (24 * 600) + bytes(600 * MS))
+    call.answer(bytes(600 * MS))
+    assert call.leg.queued_ms == 1800

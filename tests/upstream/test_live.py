@@ -90,7 +90,7 @@ class _LiveCall:
 
 @asynccontextmanager
 async def _calling(
-    url: str, transport: Transport = WEBSOCKET, session: Event | None = None, *, fork: str | None = None, **given: Any
+    url: str, transport: Transport | None = None, session: Event | None = None, *, fork: str | None = None, **given: Any
 ) -> AsyncIterator[_LiveCall]:
     """A call of the factory's own making; ``given`` are fields of the upstream's table."""
     table = NamedUpstream(kind="live", url=url, key="sk-theirs", models=(_MODEL,), **given)
@@ -98,7 +98,8 @@ async def _calling(
     async with PeerRunner() as runner:
         factory = UpstreamFactory(settings, runner, new_engine=lambda context, name: pytest.fail("not the engine"))
         async with factory:
-            async with _call_of(factory, transport, session, fork) as call:
+            usual = WEBSOCKET if session is None else Transport("live")
+            async with _call_of(factory, transport or usual, session, fork) as call:
                 yield call
 
 
@@ -277,11 +278,11 @@ async def test_forks_and_recordings_by_the_ids_that_clients_know(short_pcm: byte
         settings = UpstreamSettings(upstreams={"theirs": table})
         factory = UpstreamFactory(settings, runner, new_engine=lambda context, name: pytest.fail("not the engine"))
         async with factory:
-            async with _call_of(factory, WEBSOCKET, asked) as call:
+            async with _call_of(factory, Transport("live"), asked) as call:
                 await call.until_told("session.started")
                 await call.speak(short_pcm)
                 await call.until_told("session.usage.updated")
-            async with _call_of(factory, WEBSOCKET, {}, "live_ours", "fork") as call:
+            async with _call_of(factory, Transport("live"), {}, "live_ours", "fork") as call:
                 await call.until_told("session.started")
                 assert (await service.model(2)).parent is service.models[0]
             whole = service.models[0].recording

@@ -47,6 +47,7 @@ from bridge.wire.stats import WEBSOCKET, Transport, UpstreamStats
 
 __all__ = ["LiveCaller", "LiveUpstream", "LiveUpstreamState"]
 
+_LIVE_SOCKET = Transport("live")
 _HOLD_S = 1.0  # Realtime clients set their session up with their first event, and Live's is fixed at its start
 _FAREWELL_S = 10.0
 _TICK_S = 0.04
@@ -101,7 +102,7 @@ class LiveCaller:
     @property
     def keeps_time(self) -> bool:
         """Whether the caller brings sound for all of the time: a Live client over a WebSocket has to."""
-        return self.speaks_live and self.transport == WEBSOCKET
+        return self.speaks_live and self.transport in (WEBSOCKET, _LIVE_SOCKET)
 
 
 @dataclass(slots=True)
