@@ -68,6 +68,8 @@ class Caller:
         """All that went in, silence included."""
         self.frames: list[tuple[float, bytes]] = []
         """All that was heard."""
+        self.delays_s: list[float] = []
+        """How late this process was at each of these frames. The bridge runs in it too, and was as late."""
         self._to_say = bytearray()
         self._silence = silence_of(self.audio_format)
         self._silent = silence_of(self.answer_format)
@@ -80,6 +82,7 @@ class Caller:
         while not self.phone.ended.is_set():
             due += _FRAME_S
             await asyncio.sleep(due - loop.time())
+            self.delays_s.append(loop.time() - due)
             frame = bytes(self._to_say[: len(self._silence)])
             del self._to_say[: len(frame)]
             frame += self._silence[len(frame) :]

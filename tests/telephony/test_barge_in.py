@@ -16,6 +16,11 @@ from tests.telephony.calling import Caller, calling, dialling, session_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
+_MOST_S = 0.040
+"""From the moment at which the bridge knows that the caller speaks to the last sound of the answer at the caller's ear.
+
+On top of it comes what the carrier takes itself, which is nothing here.
+"""
 _LIMIT_S = scaled(0.030)
 _FRAME_MS = 20
 
@@ -40,7 +45,7 @@ class _Times:
 async def test_speaking_over_an_answer_stops_it(
     open_daemon: Daemon, carrier: Any, speech_pcm: bytes, short_pcm: bytes
 ) -> None:
-    """Silence soon after ``speech_started``, 60 ms here, and the item is cut where the caller heard it end."""
+    """Silence at most 40 ms after ``speech_started``, and the item is cut where the caller heard it end."""
     async with calling(dialling(open_daemon, carrier)) as caller:
         session = await session_of(open_daemon, caller)
         async with open_socket(open_daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
@@ -48,11 +53,25 @@ async def test_speaking_over_an_answer_stops_it(
             caller.say(short_pcm)
             await listener.until("output_audio_buffer.started")
             caller.say(speech_pcm[: 48 * 1200] + bytes(48 * 1000))
+            leg: Any = session.legs.current
+            clear, known_at = leg.clear, list[float]()
+
+            def cleared_now() -> Any:
+                known_at.append(asyncio.get_running_loop().time())
+                return clear()
+
+            leg.clear = cleared_now
             await listener.until("input_audio_buffer.speech_started", number=2)
             cleared = await listener.until("output_audio_buffer.cleared")
             truncated = await listener.until("conversation.item.truncated")
             started_at = times.of("input_audio_buffer.speech_started")[1]
             stopped_at = _last_sound(caller, until=started_at + 1.0)
+            known_at.append(started_at)
+            delays_s = [
+                delay_s
+                for (at, _), delay_s in zip(caller.frames, caller.delays_s, strict=True)
+                if known_at[0] <= at <= stopped_at + 0.1
+            ]
             await listener.until("response.done", number=2)
     response_id = listener.of("response.created")[0]["response"]["id"]
     deltas = [event for event in listener.of("response.output_audio.delta") if event["response_id"] == response_id]
@@ -61,7 +80,7 @@ async def test_speaking_over_an_answer_stops_it(
     frames = len([at for at, _ in caller.frames if at <= stopped_at])
     began = match(caller.heard[: frames * rate_hz // 50], answer).lag
     heard_ms = frames * _FRAME_MS - 1000 * began / rate_hz
-    assert stopped_at - started_at <= _LIMIT_S
+    assert stopped_at - min(known_at) <= _MOST_S + max(delays_s, default=0.0)
     assert abs(truncated["audio_end_ms"] - heard_ms) <= 2 * _FRAME_MS
     assert cleared["response_id"] == response_id
     assert caller.phone.carrier.complaints == []
