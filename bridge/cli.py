@@ -115,7 +115,12 @@ class _Parser(argparse.ArgumentParser):
         if command is not None and "COMMAND" in message:
             message = f"unknown command {command[1]}{_hint(command[1], re.findall(r'[a-z]+', command[2]))}"
         if value := re.match(r"argument (\S+): expected one argument", message):
-            message = f"{value[1]} needs a value"
+            flag = value[1].split("/")[-1]
+            action = self._option_string_actions[flag]
+            *words, last = [str(word) for word in action.choices or str(action.metavar).split("|")]
+            message = f"{flag} needs a value"
+            if words:
+                message += f": {', '.join(words)} or {last}"
         self.exit(2, f"{self.prog}: {message}\n{self.prog} --help lists what there is.\n")
 
 

@@ -86,6 +86,7 @@ LOG_EVENTS = {
     "telephony.call_failed": "A fault in a carrier's connection. The call ends.",
     "telephony.carrier_complains": "A carrier said that something it was sent is wrong.",
     "telephony.handler_failed": "A fault in what a carrier's message set off. The call ends.",
+    "telephony.waits_for_closed": "`incoming_wait` names a carrier whose endpoint is closed, so that no call of it comes.",
     "telephony.hang_up_left_out": "The carrier's API was not asked to end a call, because its key does not say which "
     "call it is for. The caller may still be on the line.",
     "telephony.hang_up_failed": "A carrier's API did not hang up. The caller may still be on the line.",

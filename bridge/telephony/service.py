@@ -26,6 +26,7 @@ from bridge.calls.service import CallService
 from bridge.config import Section, ServerSettings, TelephonySettings
 from bridge.context import CallContext, TraceContext, address_of
 from bridge.errors import BadRequest, BridgeError, error_body
+from bridge.log import get_logger
 from bridge.ports import Ports
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HangUp
 from bridge.telephony.carrier_calls import CarrierCalls, Trust
@@ -37,6 +38,8 @@ from bridge.telephony.transfer import document_url
 from bridge.wire.stats import TelephonyStats
 
 __all__ = ["CarrierState", "DtmfRequest", "DtmfSent", "Telephony", "TelephonyState", "operations_of"]
+
+_log = get_logger("telephony")
 
 _DTMF_PATH = f"{TELEPHONY}/calls/{{call_id}}/dtmf"
 
@@ -142,6 +145,14 @@ class Telephony:
                 hang_up = self._hang_ups[carrier.name]
                 self._failed_before += 0 if hang_up is None else hang_up.failures
                 self._hang_ups[carrier.name] = carrier.new_hang_up(new)
+        self._tell_of_closed()
+
+    def _tell_of_closed(self) -> None:
+        """Says in the log which carriers are waited for although nothing lets their calls in."""
+        for carrier in self._carriers:
+            host = self._hosts[carrier.name]
+            if carrier.name in host.telephony.incoming_wait and not carrier.is_open(host.settings):
+                _log.warning("telephony.waits_for_closed", carrier=carrier.name, setting="incoming_wait")
 
     async def __aenter__(self) -> "Telephony":
         async with contextlib.AsyncExitStack() as stack:
@@ -152,6 +163,7 @@ class Telephony:
             for server in self._servers:
                 stack.callback(server.close)  # before the tasks are waited for
             self._stack = stack.pop_all()
+        self._tell_of_closed()
         return self
 
     async def accept(self) -> None:

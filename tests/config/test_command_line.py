@@ -35,7 +35,10 @@ def _complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (("serve", "--prot", "80"), "bridge serve: unknown flag --prot, did you mean --port?"),
         (("serve", "--max-cals=2"), "bridge serve: unknown flag --max-cals, did you mean --max-calls?"),
         (("serve", "--zzz"), "bridge serve: unknown flag --zzz"),
-        (("serve", "--log-level"), "bridge serve: --log-level needs a value"),
+        (("serve", "--port"), "bridge serve: --port needs a value"),
+        (("serve", "--log-format"), "bridge serve: --log-format needs a value: auto, console or json"),
+        (("serve", "--record-calls"), "bridge serve: --record-calls needs a value: true or false"),
+        (("serve", "--record-calls", "--port", "1"), "bridge serve: --record-calls needs a value: true or false"),
         (("call", "--txt", "hello"), "bridge call: unknown flag --txt, did you mean --text?"),
     ],
 )
@@ -44,6 +47,15 @@ def test_a_mistake_is_told_with_what_was_probably_meant(
 ) -> None:
     """One line that names what is unknown and what is close to it, without a page of usage."""
     assert _complaint(capsys, *words) == line
+
+
+def test_a_flag_without_its_value_is_told_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each that takes one of a few words, such as true or false, names them all."""
+    few = {one.flag: one.words for one in settings_of(ROOMS).values() if one.words and not one.is_table}
+    assert few["--record-calls"] == ("true", "false")
+    for flag, words in few.items():
+        told = _complaint(capsys, "serve", flag)
+        assert re.findall(r"[^ ,]+", told.partition("needs a value: ")[2].replace(" or ", " ")) == list(words), told
 
 
 def test_a_mistyped_variable_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

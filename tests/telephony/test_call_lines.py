@@ -64,6 +64,7 @@ _PROCESS_LOGGERS = {
     "telephony.carrier_calls",
     "telephony.hang_up",
     "telephony.jwks",
+    "telephony.service",
     "webrtc.endpoint",
     "webrtc.runner",
 }

@@ -15,12 +15,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from openai.types.webhooks import RealtimeCallIncomingWebhookEvent
+from structlog.testing import capture_logs
 
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 from tests.observe.receiver import SECRET, Receiver
+from tests.settings import config_for_tests
 from tests.telephony.calling import Caller, calling, dialling, figures, gone, opened
 from tests.telephony.fake_api import FakeApi
 from tests.telephony.rows import ROWS, SETTINGS, rows_that
@@ -240,6 +242,17 @@ async def test_only_the_carriers_that_are_named_wait(serve_with: ServeWith, tmp_
                 while not await house.waiting():
                     pass
             assert house.daemon.registry.sessions == []
+
+
+async def test_a_closed_carrier_that_is_waited_for_is_told(serve_with: ServeWith) -> None:
+    """At the start and at a reload: no call of it can come. `*` means those that are open."""
+    with capture_logs() as lines:
+        async with serve_with(incoming_wait=("twilio", "telnyx"), telnyx_secret=("s",)) as daemon:
+            daemon.telephony.apply(config_for_tests(incoming_wait=("acs", "telnyx")).telephony, (), queue_limit_s=600)
+        async with serve_with(incoming_wait=("*",)):
+            pass
+    told = [line["carrier"] for line in lines if line["event"] == "telephony.waits_for_closed"]
+    assert told == ["twilio", "telnyx", "acs"]
 
 
 async def test_the_daemon_stops(serve_with: ServeWith, tmp_path: Path) -> None:
