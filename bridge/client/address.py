@@ -140,13 +140,16 @@ NO_REDIRECTS = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHand
 """Opens URLs, and follows no redirect."""
 
 
-def post_offer(url: str, sdp: str, *, api_key: str | None, timeout_s: float) -> tuple[bytes, str | None]:
+def post_offer(
+    url: str, sdp: str, *, api_key: str | None, timeout_s: float, headers: Mapping[str, str] | None = None
+) -> tuple[bytes, str | None]:
     """Sends an offer; returns the answer, and the call's id if the server names one. Raises ``CallFailed``.
 
-    It blocks, also to read why the server refuses: run it in a thread.
+    ``headers`` go with the request, in addition to the key. It blocks, also to read why the server refuses: run it in
+    a thread.
     """
-    headers = {"Content-Type": "application/sdp", "Accept": "application/sdp", **authorization(api_key)}
-    request = urllib.request.Request(url, data=sdp.encode(), headers=headers)
+    usual = {"Content-Type": "application/sdp", "Accept": "application/sdp", **authorization(api_key)}
+    request = urllib.request.Request(url, data=sdp.encode(), headers={**usual, **(headers or {})})
     try:
         with NO_REDIRECTS.open(request, timeout=timeout_s) as response:
             location = urlsplit(response.headers.get("Location") or "").path

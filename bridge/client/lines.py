@@ -119,14 +119,19 @@ class ClientWebRtcLine:
         *,
         see_answer: Callable[[bytes], None] | None = None,
         new_agent: Callable[[IceServers | None], IceFull] = IceFull,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``see_answer`` is called with the answer's SDP; ``new_agent`` makes the ICE agent that sends the packets."""
+        """``see_answer`` is called with the answer's SDP; ``new_agent`` makes the ICE agent that sends the packets.
+
+        ``headers`` go with the offer, in addition to the key.
+        """
         self.call_id: str | None = None
         self.requested_at = 0.0
         self._owner = owner
         self._runner = runner
         self._see_answer = see_answer
         self._new_agent = new_agent
+        self._headers = headers
         self._peer: Peer | None = None
         self._sink: _Sink | None = None
         self._lost = ""
@@ -139,7 +144,12 @@ class ClientWebRtcLine:
         async def signal(sdp: str) -> bytes:
             self.requested_at = asyncio.get_running_loop().time()
             answer, self.call_id = await asyncio.to_thread(
-                post_offer, address.calls, sdp, api_key=api_key, timeout_s=_OPEN_TIMEOUT_S
+                post_offer,
+                address.calls,
+                sdp,
+                api_key=api_key,
+                timeout_s=_OPEN_TIMEOUT_S,
+                headers=self._headers,
             )
             if self._see_answer is not None:
                 self._see_answer(answer)

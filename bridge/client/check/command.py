@@ -41,6 +41,14 @@ def add_check_flags(parser: argparse.ArgumentParser) -> None:
     add("--dialect", choices=("ga", "beta"), default="ga", help="the form of the protocol (default: ga)")
     add("--transport", choices=("websocket", "webrtc"), default="websocket", help="default: websocket")
     add(
+        "--header",
+        action="append",
+        type=_header,
+        default=[],
+        metavar="NAME:VALUE",
+        help="a header for every request, as gateways want it; may be given again",
+    )
+    add(
         "--only",
         action="append",
         default=[],
@@ -69,7 +77,14 @@ def run_check(
         key = key_of(arguments, environ)
     except CallFailed as failure:
         return _complain(failure.message)
-    target = CheckTarget(url_of(arguments, environ), key, arguments.model, arguments.dialect, arguments.transport)
+    target = CheckTarget(
+        url_of(arguments, environ),
+        key,
+        arguments.model,
+        arguments.dialect,
+        arguments.transport,
+        dict(arguments.header),
+    )
     known = {*_GROUPS, *(row.id for row in ROWS)}
     if unknown := [name for name in arguments.only if name not in known]:
         arguments.usage_error(f"--only {unknown[0]}: there is no such group or row; --list shows them")
@@ -124,6 +139,13 @@ def _write(arguments: argparse.Namespace, target: CheckTarget, outcomes: Sequenc
     except OSError as error:
         return _complain(f"{error.filename} cannot be written: {error.strerror}.")
     return 0
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition(":")
+    if not separator or not name.strip() or not (text.isascii() and text.isprintable()):
+        raise argparse.ArgumentTypeError("a header is NAME:VALUE")
+    return name.strip(), value.strip()
 
 
 def _complain(message: str) -> int:

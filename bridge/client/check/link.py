@@ -4,7 +4,7 @@ import asyncio
 import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from time import monotonic
@@ -133,9 +133,10 @@ class _Sink(Protocol):
 class PeerLink(Link):
     """A link over WebRTC. It is the owner of its line."""
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str] | None = None) -> None:
+        """``headers`` go with the offer."""
         super().__init__()
-        self.line = ClientWebRtcLine(self)
+        self.line = ClientWebRtcLine(self, headers=headers)
 
     @property
     def call_id(self) -> str | None:  # type: ignore[override]
@@ -190,7 +191,7 @@ async def open_link(target: CheckTarget, tasks: asyncio.TaskGroup) -> AsyncItera
         async with open_socket_link(target, tasks) as link:
             yield link
         return
-    peer = PeerLink()
+    peer = PeerLink(target.extra_headers)
     address = target.address
     if target.is_beta:  # beta's offers go where its WebSockets go
         address = replace(address, calls=address.calls.replace("/realtime/calls", "/realtime"))

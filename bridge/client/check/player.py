@@ -39,9 +39,11 @@ from bridge.client.check.values import at, mismatch, resolved, shortened
 from bridge.media.convert import SoundEncoder
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["Mismatch", "NotSupported", "Player"]
+__all__ = ["Door", "Mismatch", "NotSupported", "Player"]
 
 _OPEN_WITHIN_S = 20.0
+_NO_GREETING_WITHIN_S = 2.0  # once it has not come in a session
+_ENOUGH_TRIES = 3
 _ERROR_WITHIN_S = 5.0
 _CLOSES_WITHIN_S = 5.0
 _AFTER_AN_ERROR_S = 0.3  # the event that was asked for may still come
@@ -61,15 +63,45 @@ class NotSupported(Exception):
     """Says that the server does not do this."""
 
 
+class Door:
+    """What the rows have learned together about opening sessions, so that one fault of a server costs its time once."""
+
+    def __init__(self) -> None:
+        self.greets = True
+        """Whether ``session.created`` has come in all sessions so far."""
+        self._was_open = False
+        self._failures = 0
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether no session was ever opened, in as many tries as are enough to believe it."""
+        return not self._was_open and self._failures >= _ENOUGH_TRIES
+
+    @property
+    def greeting_within_s(self) -> float:
+        """How long to wait for ``session.created``."""
+        return _OPEN_WITHIN_S if self.greets else _NO_GREETING_WITHIN_S
+
+    def opened(self) -> None:
+        """Notes that a session was opened."""
+        self._was_open = True
+
+    def stayed_shut(self) -> None:
+        """Notes that a session was not opened."""
+        self._failures += 1
+
+
 class Player:
     """Plays one row on one server. ``sent`` and ``links`` have afterwards what went over the line."""
 
-    def __init__(self, target: CheckTarget, row: Row, phrase: bytes) -> None:
+    def __init__(self, target: CheckTarget, row: Row, phrase: bytes, door: Door | None = None) -> None:
+        """``door`` is shared by all rows that are played on this server."""
         self.sent: list[str] = []
         self.links: list[Link] = []
         self._target = target
         self._row = row
         self._phrase = phrase
+        self._door = door or Door()
         self._kept: dict[str, Any] = {"model": target.address.model}
         self._mark = 0
         """The number of events that came before the last event was sent."""
@@ -88,14 +120,30 @@ class Player:
 
     async def _play(self) -> None:
         if self._row.opens:
-            async with asyncio.timeout(_OPEN_WITHIN_S):
-                self.links.append(await self._stack.enter_async_context(open_link(self._target, self._tasks)))
-            await self._until(lambda: self._came("session.created"), _OPEN_WITHIN_S, "session.created did not come")
+            await self._open()
         for step in self._row.steps:
             await self._take(step)
         strays = [stray for link in self.links for stray in link.strays]
         if strays:
             raise Mismatch(strays[0])
+
+    async def _open(self) -> None:
+        """Opens the row's session. A server that is known not to greet is played with all the same."""
+        door = self._door
+        try:
+            async with asyncio.timeout(_OPEN_WITHIN_S):
+                self.links.append(await self._stack.enter_async_context(open_link(self._target, self._tasks)))
+        except (CallFailed, TimeoutError):
+            door.stayed_shut()
+            raise
+        door.opened()
+        limit_s, is_new = door.greeting_within_s, door.greets
+        try:
+            await self._until(lambda: self._came("session.created"), limit_s, "session.created did not come")
+        except Mismatch:
+            door.greets = False
+            if is_new or self._link.strays or self._link.close_code is not None:
+                raise
 
     async def _take(self, step: Step) -> None:
         match step:
@@ -269,9 +317,11 @@ class Player:
         link = self._link
         try:
             async with asyncio.timeout(within_s):
-                await link.bell.until(lambda: holds() or bool(link.strays))
+                await link.bell.until(lambda: holds() or bool(link.strays) or link.close_code is not None)
             if link.strays:
                 raise Mismatch(link.strays[0])
+            if not holds():
+                raise Mismatch(f"{words}: the connection was closed ({link.close_code}); {self._listing(link)}")
         except TimeoutError:
             raise Mismatch(f"{words} within {within_s:g} s; {self._listing(link)}") from None
 

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, Literal
 
 from bridge.client.address import CallFailed
-from bridge.client.check.player import Mismatch, NotSupported, Player
+from bridge.client.check.player import Door, Mismatch, NotSupported, Player
 from bridge.client.check.rows import ROWS
 from bridge.client.check.shapes import SHAPES, flaws
 from bridge.client.check.steps import Row
@@ -75,14 +75,17 @@ async def run(
     left of ``max_speech_s`` is not run. Raises ``CallFailed`` if nothing can be reached at all.
     """
     shapes = _Shapes(is_beta=target.is_beta)
-    turn = asyncio.Semaphore(jobs)
+    turn, door = asyncio.Semaphore(jobs), Door()
 
     async def play(row: Row, *, is_over: bool) -> Outcome:
         if is_over:
-            outcome = Outcome(row.id, row.says, row.source, "not_run", "it would cost more speech than --max-seconds")
+            outcome = _not_run(row, "it would cost more speech than --max-seconds")
         else:
             async with turn:
-                outcome = await _played(target, row, phrase, shapes)
+                if row.opens and door.is_shut:
+                    outcome = _not_run(row, "no session could be opened in the rows before")
+                else:
+                    outcome = await _played(target, row, phrase, shapes, door)
         told(outcome)
         return outcome
 
@@ -103,8 +106,12 @@ async def run(
     return outcomes
 
 
-async def _played(target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes") -> Outcome:
-    player = Player(target, row, phrase)
+def _not_run(row: Row, why: str) -> Outcome:
+    return Outcome(row.id, row.says, row.source, "not_run", why)
+
+
+async def _played(target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes", door: Door) -> Outcome:
+    player = Player(target, row, phrase, door)
     began = monotonic()
     verdict: Verdict = "pass"
     why = ""

@@ -46,6 +46,8 @@ class CheckTarget:
     model: str | None = None
     dialect: Dialect = "ga"
     transport: Transport = "websocket"
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers that go with every request, such as those by which a gateway finds the server behind it."""
 
     @property
     def address(self) -> Address:
@@ -58,8 +60,8 @@ class CheckTarget:
         return self.dialect == "beta"
 
     def headers(self, key: str | None = None) -> dict[str, str]:
-        """The headers of every request: the key, and the dialect."""
-        return {**authorization(key or self.api_key), **(BETA_HEADERS if self.is_beta else {})}
+        """The headers of every request: the key, the dialect, and those that were asked for."""
+        return {**authorization(key or self.api_key), **(BETA_HEADERS if self.is_beta else {}), **self.extra_headers}
 
     def socket_url(self, query: Mapping[str, str] | None = None) -> str:
         """Returns the URL for a WebSocket, with the model in its query, or with another query in place of it."""
