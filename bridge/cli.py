@@ -1,8 +1,8 @@
 """The command line: ``bridge serve`` runs the daemon, ``bridge config`` shows what settings it would have.
 
-``bridge call``, ``bridge bench`` and ``bridge check`` call any Realtime server. ``bridge calls``, ``bridge listen`` and
-``bridge hangup`` are for whoever runs a bridge. Only the chosen command is imported, so that ``bridge --help`` and
-``bridge --version`` answer at once.
+``bridge call``, ``bridge bench``, ``bridge check`` and ``bridge replay`` call any Realtime server. ``bridge calls``,
+``bridge listen`` and ``bridge hangup`` are for whoever runs a bridge. Only the chosen command is imported, so that
+``bridge --help`` and ``bridge --version`` answer at once.
 """
 
 import argparse
@@ -235,6 +235,14 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_check)
 
 
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    from bridge.client.replay.command import DESCRIPTION, add_replay_flags
+
+    _describe(parser, DESCRIPTION)
+    add_replay_flags(parser)
+    parser.set_defaults(run=_replay)
+
+
 def _add_calls(parser: argparse.ArgumentParser) -> None:
     from bridge.client.operators.calls import CALLS, add_calls_flags
 
@@ -283,6 +291,7 @@ _TASKS: dict[str, dict[str, _Command]] = {
         "call": ("make a call: say something and hear the answer", _add_call),
         "bench": ("make many calls at once, and measure", _add_bench),
         "check": ("ask, row by row, what it does of the protocol", _add_check),
+        "replay": ("make a recorded call again, and say what is different", _add_replay),
     },
 }
 _COMMANDS = {name: command for commands in _TASKS.values() for name, command in commands.items()}
@@ -353,6 +362,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
     log.configure("auto", "error")
     return run_check(arguments, os.environ, _new_runner)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from bridge import log
+    from bridge.client.replay.command import run_replay
+
+    log.configure("auto", "error")
+    return run_replay(arguments, os.environ, _new_runner)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -46,11 +46,16 @@ _NO_GREETING_WITHIN_S = 2.0  # once it has not come in a session
 _ENOUGH_TRIES = 3
 _ERROR_WITHIN_S = 5.0
 _CLOSES_WITHIN_S = 5.0
+_REASON_WITHIN_S = 2.0
 _AFTER_AN_ERROR_S = 0.3  # the event that was asked for may still come
 _AFTER_THE_LAST_S = 2.0
 """How long to wait for another event, if the one that came is not as it should be."""
 _ABSENT_STATUSES = (403, 404, 405, 501)
 """The statuses by which a server says that it does not do, or does not allow, what an optional row asks for."""
+_FULL_STATUSES = (429, 503)
+_FULL_WORDS = ("limit", "capacity", "too_many", "busy", "full")
+_TRY_AGAIN_LATER = 1013  # a close code (IANA's registry for RFC 6455)
+_FULL_WAITS_S = (1.0, 2.0, 4.0, 8.0)
 _FORM = "checkboundary"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -128,7 +133,22 @@ class Player:
             raise Mismatch(strays[0])
 
     async def _open(self) -> None:
-        """Opens the row's session. A server that is known not to greet is played with all the same."""
+        """Opens the row's session. A server that is known not to greet is played with all the same.
+
+        A server that has no place now is asked again: it may still be clearing up behind the row before.
+        """
+        for wait_s in (*_FULL_WAITS_S, None):
+            try:
+                await self._open_once()
+            except (CallFailed, Mismatch, TimeoutError) as failure:
+                if wait_s is None or not self._is_full(failure):
+                    raise
+                self.links.clear()
+                await asyncio.sleep(wait_s)
+            else:
+                return
+
+    async def _open_once(self) -> None:
         door = self._door
         try:
             async with asyncio.timeout(_OPEN_WITHIN_S):
@@ -136,14 +156,28 @@ class Player:
         except (CallFailed, TimeoutError):
             door.stayed_shut()
             raise
-        door.opened()
         limit_s, is_new = door.greeting_within_s, door.greets
         try:
             await self._until(lambda: self._came("session.created"), limit_s, "session.created did not come")
         except Mismatch:
-            door.greets = False
-            if is_new or self._link.strays or self._link.close_code is not None:
+            if self._link.strays or self._link.close_code is not None:
                 raise
+            door.greets = False
+            if is_new:
+                raise
+        door.opened()
+
+    def _is_full(self, failure: Exception) -> bool:
+        """Returns whether the server refused the session because it has no place for it now."""
+        if isinstance(failure, CallFailed):
+            return failure.status in _FULL_STATUSES
+        if not self.links:
+            return False
+        link = self._link
+        errors = [event["error"] for event in link.events if isinstance(event.get("error"), dict)]
+        words = " ".join(f"{error.get('type')} {error.get('code')}" for error in errors)
+        is_said = any(word in words for word in _FULL_WORDS)
+        return link.close_code == _TRY_AGAIN_LATER or (link.close_code is not None and is_said)
 
     async def _take(self, step: Step) -> None:
         match step:
@@ -220,6 +254,7 @@ class Player:
 
     async def _expect(self, step: Expect) -> None:
         kind = self._named(step.kind)
+        kinds = (kind, self._named(step.or_kind))
         wanted = resolved(dict(step.fields), self._kept)
         if self._target.is_beta:
             wanted = beta.fields(wanted)
@@ -230,7 +265,7 @@ class Player:
         def found() -> dict[str, Any] | None:
             nonlocal flaw
             for event in link.events[0 if is_first or step.on == "side" else self._mark :]:
-                if event["type"] == kind:
+                if event["type"] in kinds:
                     flaws = [words for path, value in wanted.items() if (words := mismatch(event, path, value))]
                     if not flaws:
                         return event
@@ -444,7 +479,8 @@ class Player:
             raise Mismatch(words) from None
         self.links.append(link)
         if step.status != 101:
-            await self._until(lambda: self._came("error") or link.close_code is not None, 2, "the WebSocket is opened")
+            with suppress(Mismatch):  # it may still say why, which the report shows
+                await self._until(lambda: self._came("error"), _REASON_WITHIN_S, "no reason came")
             raise Mismatch(f"the WebSocket is opened first; wanted: HTTP {step.status}")
         if step.subprotocols and link.subprotocol != step.subprotocols[0]:
             raise Mismatch(f"the subprotocol is {shortened(link.subprotocol)}; wanted: {step.subprotocols[0]}")

@@ -65,6 +65,8 @@ class Expect:
     on: Literal["call", "side"] = "call"
     unless: str = ""
     """The event by which the server says that it does not do this, if it comes instead."""
+    or_kind: str = ""
+    """Another event that is as good here, because the row is about something else."""
 
 
 @dataclass(frozen=True, slots=True)

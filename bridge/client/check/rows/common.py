@@ -10,6 +10,7 @@ __all__ = [
     "FUNCTION",
     "GUIDE",
     "MANUAL",
+    "MET",
     "REFERENCE",
     "SERVER",
     "SPOKEN",
@@ -52,7 +53,8 @@ def respond(**response: Any) -> Send:
 
 TEXT_ONLY = {"output_modalities": ["text"]}
 MANUAL = (input_settings(turn_detection=None), Expect("session.updated"))
-ASKED = (say("Please count to five."), Expect("conversation.item.added"))
+MET = Expect("conversation.item.added", or_kind="conversation.item.created")
+ASKED = (say("Please count to five."), MET)
 SPOKEN = (
     *ASKED,
     respond(),
