@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.client import Call, CallFailed, Plan
-from bridge.client.replay import Recorded, Replay, TimedEvent, differences, read_recording
+from bridge.client.replay import Recorded, ReplayedCall, TimedEvent, differences, read_recording
 from bridge.client.replay.recording import client_acts
 from bridge.client.sound import BYTES_PER_MS, PHRASE, read_sound, sounding_end
 from bridge.daemon import Daemon
@@ -174,7 +174,7 @@ def test_a_caller_who_hung_up_in_an_answer_is_compared_up_to_it() -> None:
 @pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 async def test_the_same_server_does_the_same(daemon: Daemon, recorded: Recorded, transport: Any) -> None:
     """A recorded call that is made again on the server that recorded it has the same words and order."""
-    events = await Replay(recorded, Plan(daemon.url, transport=transport)).run()
+    events = await ReplayedCall(recorded, Plan(daemon.url, transport=transport)).run()
     found = differences(recorded.events, events, tolerance_ms=_TOLERANCE_MS, min_similarity=_ALIKE)
     assert [(each.about, each.words) for each in found] == []
     assert sum(each.kind == "response.done" for each in events) == 1

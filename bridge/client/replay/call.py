@@ -10,7 +10,7 @@ from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
 from bridge.client.replay.recording import Recorded, TimedEvent
 from bridge.client.sound import BYTES_PER_MS
 
-__all__ = ["Replay"]
+__all__ = ["ReplayedCall"]
 
 _PATIENCE_S = 60.0
 _SETTLED_S = 2.0  # without an event, once all answers are done
@@ -18,7 +18,7 @@ _MOST_EVENTS = 1_000_000
 _KEPT_IDS = 10_000
 
 
-class Replay:
+class ReplayedCall:
     """One call. ``run`` makes it, once; the events are there also after a failure.
 
     Ids are the server's: what a recorded event says of an item or a call of a function is said of the item that took

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from bridge.client.address import DEFAULT_MODEL, DEFAULT_URL, CallFailed, parse_address
 from bridge.client.call import Plan
 from bridge.client.flags import check_out
-from bridge.client.replay.call import Replay
+from bridge.client.replay.call import ReplayedCall
 from bridge.client.replay.compare import Difference, differences
 from bridge.client.replay.recording import Recorded, TimedEvent, read_recording
 from bridge.client.screen import BOLD, DIM, RED, painter, printable
@@ -76,7 +76,7 @@ def run_replay(
             model=arguments.model,
             api_key=key_of(arguments, environ),
         )
-        replay = Replay(recorded, plan)
+        replay = ReplayedCall(recorded, plan)
         sys.stdout.write(f"{paint(BOLD, _announce(recorded, plan))}\n")
         sys.stdout.flush()
         with new_runner() as runner:
