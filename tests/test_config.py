@@ -450,7 +450,7 @@ def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> No
         ('[upstreams.a]\nurl = "ws://a"\nllm_url = "http://a"', "upstreams: a.llm_url is not for kind = 'realtime'"),
         (
             '[upstreams.a]\nkind = "cascade"\nstt_url = "ftp://a"',
-            "upstreams: a.stt_url must be http(s)://host/v1, got 'ftp://a'",
+            "upstreams: a.stt_url must be http(s)://host/v1 or ws(s)://host/v1/realtime, got 'ftp://a'",
         ),
         (
             '[upstreams.a]\nkind = "cascade"\nllm_url = "http://a"\nllm_key_env = "NO_SUCH"',

@@ -49,7 +49,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "players": _PURE | _TOP | {"session", "webrtc"},
     "calls": _PURE | _TOP | {"session", "webrtc", "recording", "players"},
     "upstream": _PURE | _TOP | {"names", "outgoing", "sliced", "session", "webrtc", "calls"},
-    "engine": _PURE | _TOP | {"outgoing", "session", "calls"},
+    "engine": _PURE | _TOP | {"names", "outgoing", "session", "calls"},
     "api": _PURE | _TOP | {"calls"},
     "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
     "cluster": _PURE | _TOP | {"outgoing", "session", "calls", "api.body", "api.operation", "api.socket"},

@@ -28,6 +28,15 @@ _OWN_UPSTREAMS = ("local", "agent")
 _STAGES = ("llm_", "stt_", "tts_")
 
 
+def _is_stage_url(name: str, url: str) -> bool:
+    return bool((_UPSTREAM_URL if name.endswith("stt_url") else _HTTP_URL).fullmatch(url))
+
+
+def _stage_form(name: str) -> str:
+    """What a stage's URL has to be, for people."""
+    return "http(s)://host/v1" + (" or ws(s)://host/v1/realtime" if name.endswith("stt_url") else "")
+
+
 class EngineSettings(Section, frozen=True, kw_only=True):
     """The embedded engine."""
 
@@ -67,7 +76,11 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     ] = None
     engine_stt_url: Annotated[
         Text | None,
-        setting(RESTART, "server that hears for the engine: base URL of `/audio/transcriptions`; unset: its own model"),
+        setting(
+            RESTART,
+            "server that hears for the engine: base URL of `/audio/transcriptions`, or `ws(s)://…/v1/realtime` of a "
+            "service with transcription sessions; unset: its own model",
+        ),
     ] = None
     engine_stt_key: Annotated[Text | None, setting(RESTART, "key that `engine_stt_url` asks for", is_secret=True)] = (
         None
@@ -118,8 +131,8 @@ class EngineSettings(Section, frozen=True, kw_only=True):
         """Finds servers that the engine could not ask."""
         for name in ("engine_llm_url", "engine_stt_url", "engine_tts_url"):
             url = getattr(self, name)
-            if url is not None and not _HTTP_URL.fullmatch(url):
-                yield Fault(name, f"must be http(s)://host/v1, got {masked(url)[:100]!r}")
+            if url is not None and not _is_stage_url(name, url):
+                yield Fault(name, f"must be {_stage_form(name)}, got {masked(url)[:100]!r}")
         has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
         if has_one and self.engine_llm_url is None and self.engine == "parrot":
             name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
@@ -195,8 +208,8 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             value = getattr(self, name)
             if name.endswith("key_env") and not os.environ.get(value):
                 yield f"{name} names {value}, which the environment does not have"
-            elif name.endswith("_url") and not _HTTP_URL.fullmatch(value):
-                yield f"{name} must be http(s)://host/v1, got {masked(value)[:100]!r}"
+            elif name.endswith("_url") and not _is_stage_url(name, value):
+                yield f"{name} must be {_stage_form(name)}, got {masked(value)[:100]!r}"
         if self.kind == "cascade":
             if not any(getattr(self, f"{stage}url") for stage in _STAGES):
                 yield "kind = 'cascade' needs llm_url, stt_url or tts_url"

@@ -13,7 +13,7 @@ import numpy as np
 
 from bridge.wire.audio import SESSION_HZ
 
-__all__ = ["LONGEST_S", "HeardTurn", "Hearing", "Listen", "cut"]
+__all__ = ["LONGEST_S", "HeardTurn", "Hearing", "Listen", "StreamedTurn", "cut"]
 
 LONGEST_S = 28
 """The length of one stretch, in seconds; Whisper hears 30 s at most."""
@@ -35,6 +35,36 @@ class HeardTurn:
     """The words; empty if nobody spoke or nothing was understood."""
     is_speech: bool
     """Whether somebody spoke."""
+
+
+class StreamedTurn(asyncio.Future[HeardTurn]):
+    """A recognition whose words come piece by piece; its result has them all."""
+
+    def __init__(self) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self._deltas: list[str] = []
+        self._has_words = False
+        self._tell: Callable[[str], object] | None = None
+
+    def say(self, delta: str) -> None:
+        """Notes further words."""
+        self._has_words = True
+        if self._tell is not None:
+            self._tell(delta)
+        else:
+            self._deltas.append(delta)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether some have come."""
+        return self._has_words
+
+    def follow(self, tell: Callable[[str], object]) -> None:
+        """From now on ``tell`` gets the words as they come, and at once those that have come already."""
+        self._tell = tell
+        deltas, self._deltas = self._deltas, []
+        for delta in deltas:
+            tell(delta)
 
 
 def cut(pcm: bytes | bytearray, start: int = 0) -> list[tuple[int, int]]:

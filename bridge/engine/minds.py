@@ -11,6 +11,7 @@ from bridge.engine.llm_responder import LlmResponder
 from bridge.engine.local import Local, missing
 from bridge.engine.mind import Ears, Mind, Speaker
 from bridge.engine.parrot import Parrot
+from bridge.engine.realtime_hearing import RealtimeHearing
 from bridge.engine.rule_responder import RuleResponder
 from bridge.engine.rules import Surroundings
 from bridge.engine.speech_server import HearingServer, VoiceServer
@@ -56,7 +57,8 @@ async def new_mind_factory(
     voice: Speaker | None = local
     timeout_s = settings.engine_timeout_s
     if settings.engine_stt_url is not None:
-        hearing = HearingServer(
+        is_realtime = settings.engine_stt_url.startswith(("ws:", "wss:"))
+        hearing = (RealtimeHearing if is_realtime else HearingServer)(
             settings.engine_stt_url,
             key=settings.engine_stt_key,
             model=settings.engine_stt_model,

@@ -5,15 +5,16 @@ A request that brings nothing is tried again, as an upstream is.
 
 import asyncio
 import io
+import re
 import wave
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from bridge.engine.hearing import HeardTurn
+from bridge.engine.hearing import HeardTurn, StreamedTurn
 from bridge.engine.pieces import Pieces
 from bridge.errors import BridgeError, OverLimit, UpstreamError
 from bridge.log import get_logger
@@ -28,6 +29,7 @@ _MAX_REQUESTS = 200  # of all sessions together
 _MAX_SPEECH_BYTES = 2 * SESSION_HZ * 300  # of one sentence: five minutes are no sentence
 _MAX_TEXT_BYTES = 1024 * 1024
 _MAX_REFUSAL_BYTES = 64 * 1024
+_STREAM = re.compile(r"\bstream\b")
 _RIFF = b"RIFF"
 _PROTOCOL = "upstream_protocol"
 
@@ -156,18 +158,20 @@ class HearingServer(_Server):
             "hearing", f"{url.rstrip('/')}/audio/transcriptions", key=key, timeout_s=timeout_s, tries=tries
         )
         self._model = model
+        self._streams = True
+        """Whether the server is asked for a stream; one that refuses it is not asked again."""
 
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         self._require_room()
-        heard: asyncio.Future[HeardTurn] = asyncio.get_running_loop().create_future()
+        heard = StreamedTurn()
         task = self._spawn(self._listen(heard, pcm, language))
         heard.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
         return heard
 
-    async def _listen(self, heard: "asyncio.Future[HeardTurn]", pcm: bytes, language: str | None) -> None:
+    async def _listen(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> None:
         try:
-            words = await self._words(pcm, language)
+            words = await self._words(pcm, language, heard.say)
             if not heard.done():
                 heard.set_result(HeardTurn(words, is_speech=bool(words)))
         except Exception as error:
@@ -176,18 +180,75 @@ class HearingServer(_Server):
         finally:
             heard.cancel()
 
-    async def _words(self, pcm: bytes, language: str | None) -> str:
+    async def _words(self, pcm: bytes, language: str | None, say: Callable[[str], None]) -> str:
         fields = {"model": self._model, "response_format": "json"} | ({"language": language} if language else {})
-        answer = b""
+        if not self._streams:
+            return await self._transcript(pcm, fields, say)
+        try:
+            return await self._transcript(pcm, {**fields, "stream": "true"}, say)
+        except UpstreamError as error:
+            if _STREAM.search(error.message) is None:
+                raise
+            self._streams = False
+        return await self._transcript(pcm, fields, say)
+
+    async def _transcript(self, pcm: bytes, fields: dict[str, str], say: Callable[[str], None]) -> str:
+        answer, deltas, done = b"", "", None
+        is_stream = False
         async for piece in self._answer(_log, data=fields, files={"file": ("speech.wav", _wav(pcm), "audio/wav")}):
             answer += piece
             if len(answer) > _MAX_TEXT_BYTES:
                 raise UpstreamError("The transcript is too long.", code=_PROTOCOL)
-        try:
-            text = msgspec.json.decode(answer)["text"]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
-            raise UpstreamError("The server of the engine's hearing sent no transcript.", code=_PROTOCOL) from None
-        return str(text).strip()
+            is_stream = is_stream or answer.lstrip()[:5] in (b"data:", b"event")
+            if not is_stream:
+                continue
+            *lines, answer = answer.split(b"\n")
+            for line in lines:
+                event = _event(line)
+                if event.get("type") == "transcript.text.delta":
+                    deltas += str(event.get("delta", ""))
+                    say(str(event.get("delta", "")))
+                elif event.get("type") == "transcript.text.done":
+                    done = str(event.get("text", deltas))
+        if is_stream:
+            if done is None:
+                raise UpstreamError("The server of the engine's hearing broke off.", code="hearing_broke_off")
+            return done.strip()
+        text = _decoded(answer).get("text")
+        if not isinstance(text, str):
+            raise _no_transcript()
+        return text.strip()
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """The server-sent event in a line; empty if the line has none. Raises ``UpstreamError`` if it is an error."""
+    name, _, value = line.strip().partition(b":")
+    if name != b"data" or value.strip() == b"[DONE]":
+        return {}
+    event = _decoded(value)
+    error = event.get("error")
+    if error:
+        detail = error if isinstance(error, dict) else {"message": str(error)}
+        raise UpstreamError(
+            str(detail.get("message") or "The server of the engine's hearing failed."),
+            code=str(detail.get("code") or "hearing_failed"),
+            is_transient=False,
+        )
+    return event
+
+
+def _decoded(text: bytes) -> dict[str, Any]:
+    try:
+        decoded = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _no_transcript() from None
+    if not isinstance(decoded, dict):
+        raise _no_transcript()
+    return decoded
+
+
+def _no_transcript() -> UpstreamError:
+    return UpstreamError("The server of the engine's hearing sent no transcript.", code=_PROTOCOL)
 
 
 def _wav(pcm: bytes) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from structlog.typing import FilteringBoundLogger
 
-from bridge.engine.hearing import HeardTurn
+from bridge.engine.hearing import HeardTurn, StreamedTurn
 from bridge.engine.recordings import Recordings
 from bridge.session.contracts import Downstream
 from bridge.wire import server_events as server
@@ -32,7 +32,9 @@ class TurnTranscription:
         self._log = log
         self._words: list[str] = []
         self._is_unintelligible = False
-        self._waiting[0].add_done_callback(self._advance)
+        self._told = ""
+        """What clients were told of the present stretch before it was complete."""
+        self._await_first()
 
     @property
     def pending(self) -> "Sequence[asyncio.Future[HeardTurn]]":
@@ -55,16 +57,34 @@ class TurnTranscription:
         else:
             self._hear(future.result())
         if self._waiting:
-            self._waiting[0].add_done_callback(self._advance)
+            self._await_first()
         else:
             self._complete()
 
+    def _await_first(self) -> None:
+        first = self._waiting[0]
+        self._told = ""
+        if isinstance(first, StreamedTurn) and self._downstream is not None:
+            first.follow(self._tell)
+        first.add_done_callback(self._advance)
+
+    def _tell(self, delta: str) -> None:
+        if not self._told:
+            delta = delta.lstrip()
+            delta = f" {delta}" if self._words and delta else delta
+        if delta and self._downstream is not None:
+            self._told += delta
+            self._downstream.deliver_event(server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=delta))
+
     def _hear(self, heard: "HeardTurn") -> None:
         if heard.text:
-            delta = f" {heard.text}" if self._words else heard.text
-            self._words.append(delta)
-            if self._downstream is not None:
-                self._downstream.deliver_event(server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=delta))
+            words = f" {heard.text}" if self._words else heard.text
+            self._words.append(words)
+            if not self._told or words.startswith(self._told):  # else the server thought better of it
+                rest = words.removeprefix(self._told)
+                if rest and self._downstream is not None:
+                    event = server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=rest)
+                    self._downstream.deliver_event(event)
         elif heard.is_speech:
             self._is_unintelligible = True
 

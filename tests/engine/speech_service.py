@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ class SpeechService:
         self.spoken: list[dict[str, Any]] = []
         self.heard: list[dict[str, Any]] = []
         self.faults: list[bytes] = []
+        self.streams = False
+        """Whether transcripts stream."""
         self._models = models
 
     @classmethod
@@ -69,7 +72,17 @@ class SpeechService:
         with wave.open(io.BytesIO(fields["file"])) as file:
             assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (24_000, 1, 2)
             pcm = file.readframes(file.getnframes())
-        text = json.dumps({"text": (await self._models.listen(pcm)).text}).encode()
+        words = (await self._models.listen(pcm)).text
+        if self.streams and fields.get("stream") == b"true":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+            for delta in re.findall(r"\S+\s*", words):
+                event = json.dumps({"type": "transcript.text.delta", "delta": delta})
+                writer.write(f"data: {event}\n\n".encode())
+                await writer.drain()
+            done = json.dumps({"type": "transcript.text.done", "text": words})
+            writer.write(f"data: {done}\n\ndata: [DONE]\n\n".encode())
+            return
+        text = json.dumps({"text": words}).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(text) + text)
 
 

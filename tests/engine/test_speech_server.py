@@ -24,6 +24,10 @@ _ENDLESS = (
     b'{"error": {"message": "No credit.", "code": "spent"}}' + b" " * 200_000
 )
 _WAV = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nRIFF\x00\x00\x00\x00WAVE"
+_NO_STREAM = b'HTTP/1.1 400 No\r\nConnection: close\r\n\r\n{"error": {"message": "Unknown parameter: stream."}}'
+_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+_HALF_STREAM = _STREAM + b'data: {"type": "transcript.text.delta", "delta": "Repeat"}\n\n'
+_ERROR_IN_STREAM = _STREAM + b'data: {"error": {"message": "Out of memory."}}\n\n'
 _NO_JSON = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>"
 
 Say = Callable[[str], bytes]
@@ -57,7 +61,7 @@ async def test_a_question_is_heard_and_answered_there(talk: Talk, service: Speec
     [heard] = talk.said.of_type("conversation.item.input_audio_transcription.completed")
     assert heard["transcript"] == "Repeat after me, the sky is blue."
     assert response["output"][0]["content"] == [{"type": "output_audio", "transcript": "The sky is blue."}]
-    assert service.heard[-1] == {"model": "ear-1", "response_format": "json", "language": "en"}
+    assert service.heard[-1] == {"model": "ear-1", "response_format": "json", "language": "en", "stream": "true"}
     [spoken] = service.spoken
     assert spoken == {"model": "mouth-1", "input": "The sky is blue.", "voice": "marin", "response_format": "pcm",
                       "speed": 1.25}  # fmt: skip
@@ -86,7 +90,28 @@ async def test_a_voice_that_fails_is_told(talk: Talk, service: SpeechService, fa
     assert (await talk.answer(2))["status"] == "completed"
 
 
-@pytest.mark.parametrize("fault", [_SPENT, _NO_JSON])
+async def test_a_transcript_streams(talk: Talk, service: SpeechService, say: Say) -> None:
+    """Its pieces are told as they come, and together they are the words."""
+    service.streams = True
+    talk.speak(silence(300) + say("Repeat after me, the sky is blue.") + silence(900))
+    await talk.answer()
+    deltas = [event["delta"] for event in talk.said.of_type("conversation.item.input_audio_transcription.delta")]
+    assert (len(deltas), "".join(deltas)) == (7, "Repeat after me, the sky is blue.")
+    [heard] = talk.said.of_type("conversation.item.input_audio_transcription.completed")
+    assert heard["transcript"] == "Repeat after me, the sky is blue."
+
+
+async def test_ears_that_do_not_stream_are_asked_without(talk: Talk, service: SpeechService, say: Say) -> None:
+    """Once refused, a stream is not asked for again."""
+    service.faults = [_NO_STREAM]
+    for number in (1, 2):
+        talk.speak(silence(300) + say("Repeat after me, the sky is blue.") + silence(900))
+        await talk.answer(number)
+    assert service.heard
+    assert all("stream" not in heard for heard in service.heard)
+
+
+@pytest.mark.parametrize("fault", [_SPENT, _NO_JSON, _HALF_STREAM, _ERROR_IN_STREAM])
 async def test_ears_that_fail_are_told(talk: Talk, service: SpeechService, say: Say, fault: bytes) -> None:
     """Transcription fails, as the client is told, and the answer says that nothing was understood."""
     talk.send("session.update", session={"audio": {"input": {"turn_detection": None}}})

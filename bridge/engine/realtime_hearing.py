@@ -1,0 +1,190 @@
+"""Ears behind a Realtime service's transcription sessions, over WebSocket: this bridge, OpenAI, Speaches.
+
+A connection hears one stretch of speech at a time, and is kept for the next one; a few of them wait ready.
+"""
+
+import asyncio
+import contextlib
+from binascii import b2a_base64
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+
+from bridge.engine.hearing import HeardTurn, StreamedTurn
+from bridge.errors import OverLimit, UpstreamError
+from bridge.names import until_answered
+from bridge.outgoing import TLS, refusal
+from bridge.wire.audio import SESSION_HZ
+
+__all__ = ["RealtimeHearing"]
+
+_MAX_REQUESTS = 200  # of all sessions together
+_MAX_IDLE = 8
+_MAX_MESSAGE_BYTES = 1024 * 1024
+_MAX_EVENTS = 10_000  # for one stretch of speech
+_PIECE_BYTES = 2 * SESSION_HZ  # one second an event
+_TRANSCRIPTION = "conversation.item.input_audio_transcription."
+_PROTOCOL = "upstream_protocol"
+
+Body = dict[str, Any]
+
+
+class RealtimeHearing:
+    """``Ears``; ``async with`` owns the connections and the requests."""
+
+    def __init__(
+        self, url: str, *, key: str | None = None, model: str = "whisper-1", timeout_s: float = 30.0, tries: int = 2
+    ) -> None:
+        """Each event of the service may take ``timeout_s``. A connection that has broken meanwhile is replaced."""
+        parts = urlsplit(url)
+        query = parts.query if "intent=" in parts.query else "&".join(
+            filter(None, (parts.query, urlencode({"intent": "transcription"})))
+        )  # fmt: skip
+        self._url = urlunsplit(parts._replace(query=query))
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "wss" else 80)
+        self._is_secure = parts.scheme == "wss"
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._model = model
+        self._timeout_s = timeout_s
+        self._tries = tries
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._idle: list[tuple[ClientConnection, str | None]] = []
+
+    async def __aenter__(self) -> "RealtimeHearing":
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._tasks.__aexit__(None, None, None)
+        idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            await _close(connection)
+
+    def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
+        """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
+        if len(self._running) >= _MAX_REQUESTS:
+            raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its hearing.")
+        heard = StreamedTurn()
+        task = self._tasks.create_task(self._listen(heard, pcm, language))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        heard.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        return heard
+
+    async def _listen(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> None:
+        try:
+            for number in range(self._tries):
+                is_last = number + 1 == self._tries
+                try:
+                    words = await self._words(heard, pcm, language, is_fresh=is_last)
+                    break
+                except UpstreamError as error:
+                    if is_last or not error.is_transient or heard.has_words:
+                        raise
+            if not heard.done():
+                heard.set_result(HeardTurn(words, is_speech=bool(words)))
+        except Exception as error:
+            if not heard.done():
+                heard.set_exception(error)
+        finally:
+            heard.cancel()
+
+    async def _words(self, heard: StreamedTurn, pcm: bytes, language: str | None, *, is_fresh: bool) -> str:
+        connection: ClientConnection | None = None
+        try:
+            connection, known = await self._connected(is_fresh=is_fresh)
+            if known != (language or ""):
+                await connection.send(msgspec.json.encode(self._update(language)).decode())
+            for at in range(0, len(pcm), _PIECE_BYTES):
+                audio = b2a_base64(pcm[at : at + _PIECE_BYTES], newline=False).decode()
+                await connection.send(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
+            await connection.send('{"type":"input_audio_buffer.commit"}')
+            words = await self._transcript(connection, heard)
+        except (OSError, TimeoutError, WebSocketException) as error:
+            if connection is not None:
+                await _close(connection)
+            if isinstance(error, InvalidStatus):
+                response = error.response
+                raise refusal(
+                    response.status_code, bytes(response.body or b""), response.headers.get("Retry-After")
+                ) from None
+            reason = str(error) or type(error).__name__
+            message = f"The server of the engine's hearing cannot be reached: {reason}"
+            raise UpstreamError(
+                message, code="hearing_unreachable", is_transient=not isinstance(error, InvalidHandshake)
+            ) from None
+        except BaseException:
+            if connection is not None:  # whatever still comes on it belongs to this stretch
+                await _close(connection)
+            raise
+        if len(self._idle) < _MAX_IDLE:
+            self._idle.append((connection, language or ""))
+        else:
+            await _close(connection)
+        return words
+
+    async def _connected(self, *, is_fresh: bool) -> tuple[ClientConnection, str | None]:
+        """A connection, and the language that it is set to; None if it is set to nothing yet."""
+        if self._idle and not is_fresh:
+            return self._idle.pop()
+        await until_answered(self._host, self._port, self._timeout_s)
+        connection = await connect(
+            self._url,
+            additional_headers=self._headers,
+            open_timeout=self._timeout_s,
+            close_timeout=1.0,
+            max_size=_MAX_MESSAGE_BYTES,
+            compression=None,
+            ssl=TLS if self._is_secure else None,
+        )
+        return connection, None
+
+    def _update(self, language: str | None) -> Body:
+        transcription = {"model": self._model} | ({"language": language} if language else {})
+        sound = {
+            "format": {"type": "audio/pcm", "rate": SESSION_HZ},
+            "transcription": transcription,
+            "turn_detection": None,
+        }
+        return {"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}}
+
+    async def _transcript(self, connection: ClientConnection, heard: StreamedTurn) -> str:
+        for _ in range(_MAX_EVENTS):
+            async with asyncio.timeout(self._timeout_s):
+                event = _decoded(await connection.recv())
+            kind = event.get("type")
+            if kind == f"{_TRANSCRIPTION}delta":
+                heard.say(str(event.get("delta", "")))
+            elif kind == f"{_TRANSCRIPTION}completed":
+                return str(event.get("transcript", "")).strip()
+            elif kind in ("error", f"{_TRANSCRIPTION}failed"):
+                error = event.get("error")
+                detail = error if isinstance(error, dict) else {}
+                if detail.get("code") == "audio_unintelligible":
+                    return ""
+                raise UpstreamError(
+                    str(detail.get("message") or "The server of the engine's hearing failed."),
+                    code=str(detail.get("code") or "hearing_failed"),
+                    is_transient=False,
+                )
+        raise UpstreamError("The server of the engine's hearing sent too many events.", code=_PROTOCOL)
+
+
+def _decoded(text: str | bytes) -> Body:
+    try:
+        event = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        raise UpstreamError("The server of the engine's hearing sent what is no event.", code=_PROTOCOL)
+    return event
+
+
+async def _close(connection: ClientConnection) -> None:
+    with contextlib.suppress(OSError, WebSocketException):
+        await connection.close()
