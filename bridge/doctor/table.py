@@ -4,6 +4,7 @@ from bridge.doctor.credentials import carriers, redis, upstreams
 from bridge.doctor.findings import Examination
 from bridge.doctor.machine import addresses, certificate, disk, files, ports, settings
 from bridge.doctor.running import answers, clock, key, media, open_files, ready
+from bridge.doctor.stages import stages
 
 __all__ = ["EXAMINATIONS"]
 
@@ -15,6 +16,7 @@ EXAMINATIONS = (
     Examination("files", "how many files and sockets may be open, for `max_calls`", files),
     Examination("disk", "whether recordings can be written, and the free space", disk),
     Examination("upstreams", "whether each answers, and takes its key: it is asked for its models", upstreams),
+    Examination("stages", "whether servers that think, hear and speak for engines do so, and how soon", stages),
     Examination("carriers", "whether the API takes the key: it is asked to end a call that nobody has", carriers),
     Examination("redis", "whether it answers and runs scripts, if `redis_url` is set", redis),
     Examination("answers", "whether the bridge answers at its URL", answers),

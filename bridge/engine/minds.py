@@ -17,7 +17,7 @@ from bridge.engine.rules import Surroundings
 from bridge.engine.speech_server import HearingServer, VoiceServer
 from bridge.errors import ConfigError
 
-__all__ = ["EngineKind", "engine_kind", "new_mind_factory"]
+__all__ = ["EngineKind", "engine_kind", "new_ears", "new_mind_factory", "new_voice"]
 
 
 class EngineKind(StrEnum):
@@ -53,36 +53,15 @@ async def new_mind_factory(
     settings: EngineSettings, local: Local | None, around: Surroundings, stack: AsyncExitStack
 ) -> Callable[[], Mind]:
     """Makes what makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
-    ears: Ears | None = local
-    voice: Speaker | None = local
-    timeout_s = settings.engine_timeout_s
-    if settings.engine_stt_url is not None:
-        is_realtime = settings.engine_stt_url.startswith(("ws:", "wss:"))
-        hearing = (RealtimeHearing if is_realtime else HearingServer)(
-            settings.engine_stt_url,
-            key=settings.engine_stt_key,
-            model=settings.engine_stt_model,
-            timeout_s=timeout_s,
-        )
-        await stack.enter_async_context(hearing)
-        ears = hearing
-    if settings.engine_tts_url is not None:
-        speaking = VoiceServer(
-            settings.engine_tts_url,
-            key=settings.engine_tts_key,
-            model=settings.engine_tts_model,
-            voice=settings.engine_tts_voice,
-            timeout_s=timeout_s,
-        )
-        await stack.enter_async_context(speaking)
-        voice = speaking
+    ears: Ears | None = await new_ears(settings, stack, timeout_s=settings.engine_timeout_s) or local
+    voice: Speaker | None = await new_voice(settings, stack, timeout_s=settings.engine_timeout_s) or local
     if settings.engine_llm_url is not None:
         server = ChatServer(
             settings.engine_llm_url,
             key=settings.engine_llm_key,
             model=settings.engine_llm_model,
             temperature=settings.engine_llm_temperature,
-            timeout_s=timeout_s,
+            timeout_s=settings.engine_timeout_s,
         )
         await stack.enter_async_context(server)
         return lambda: LlmResponder(server, ears=ears, voice=voice)
@@ -90,4 +69,33 @@ async def new_mind_factory(
         return Parrot
     return functools.partial(
         RuleResponder, ears, voice, around, seed=settings.engine_seed if local is None else local.seed
+    )
+
+
+async def new_ears(
+    settings: EngineSettings, stack: AsyncExitStack, *, timeout_s: float, tries: int = 3
+) -> "HearingServer | RealtimeHearing | None":
+    """Makes the ears behind ``engine_stt_url``; None if it is unset. ``stack`` owns them."""
+    url, key, model = settings.engine_stt_url, settings.engine_stt_key, settings.engine_stt_model
+    if url is None:
+        return None
+    kind = RealtimeHearing if url.startswith(("ws:", "wss:")) else HearingServer
+    return await stack.enter_async_context(kind(url, key=key, model=model, timeout_s=timeout_s, tries=tries))
+
+
+async def new_voice(
+    settings: EngineSettings, stack: AsyncExitStack, *, timeout_s: float, tries: int = 3
+) -> VoiceServer | None:
+    """Makes the voice behind ``engine_tts_url``; None if it is unset. ``stack`` owns it."""
+    if settings.engine_tts_url is None:
+        return None
+    return await stack.enter_async_context(
+        VoiceServer(
+            settings.engine_tts_url,
+            key=settings.engine_tts_key,
+            model=settings.engine_tts_model,
+            voice=settings.engine_tts_voice,
+            timeout_s=timeout_s,
+            tries=tries,
+        )
     )

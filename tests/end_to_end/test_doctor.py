@@ -23,8 +23,11 @@ from bridge.cli import _parser
 from bridge.config.load import Sources
 from bridge.doctor.command import run_doctor
 from bridge.doctor.table import EXAMINATIONS
+from bridge.engine.local import Local
 from tests.cluster.redis import SECRET, RunningRedis, free_port
 from tests.end_to_end.serving import Serving, serving
+from tests.engine.chat_service import ChatService, refuse, say
+from tests.engine.speech_service import SpeechService
 from tests.processes import clean_environ, ran
 from tests.settings import SECTIONS
 
@@ -236,6 +239,41 @@ async def test_keys_of_upstreams() -> None:
     code, found = await _examined("--upstream", "ws://127.0.0.1:9/v1/realtime")
     assert (code, found["upstreams"][0]["level"]) == (1, "fault")
     assert "cannot be reached" in found["upstreams"][0]["says"]
+
+
+async def test_stages_of_engines_are_tried_with_a_phrase(models: Local, tmp_path: Path) -> None:
+    """Each says how soon it has answered, or why it has not; those of cascades too, and the same server once."""
+    async with (
+        ChatService.serving(say("Hello."), refuse(401, code="invalid_api_key", message="Wrong key.")) as chat,
+        SpeechService.serving(models) as speech,
+    ):
+        path = tmp_path / "bridge.toml"
+        path.write_text(f"""
+            engine_llm_url = "{chat.url}"
+            engine_llm_key = "hush-hush"
+            engine_stt_url = "{speech.url}"
+            engine_tts_url = "{speech.url}"
+            [upstreams.other]
+            kind = "cascade"
+            llm_url = "{chat.url}"
+            llm_model = "other"
+            stt_url = "{speech.url}"
+            tts_url = "http://127.0.0.1:9/v1"
+            models = ["other"]
+        """)
+        code, found = await _examined("--config", str(path))
+    ear, mind, voice, *others = found["stages"]
+    assert ear["says"].startswith("the ear of the engine understands 'Hello, please count to ")
+    assert mind["says"].startswith("the mind of the engine says its first words after ")
+    assert voice["says"].startswith("the voice of the engine sounds after ")
+    assert {one["level"] for one in (ear, mind, voice)} <= {"ok", "warning"}  # a busy machine is slow
+    assert [one["says"].split(" fails: ")[0] for one in others] == [
+        "the mind of upstream other",
+        "the voice of upstream other",
+    ]
+    assert (code, {one["level"] for one in others}) == (1, {"fault"})
+    assert chat.keys[0] == "bearer hush-hush"
+    assert "hush" not in json.dumps(found)
 
 
 async def test_keys_of_carriers() -> None:
