@@ -182,6 +182,7 @@ class Daemon:
             dialler.new_upstream,
             limits,
             is_relayed=dialler.is_relayed,
+            is_translated=dialler.is_translated,
             default_model=dialler.default_model,
             ended=parts.ended,
             events=parts.events,

@@ -98,6 +98,7 @@ LOG_EVENTS = {
     "upstream.failed": "A fault between the bridge and an upstream. The call ends.",
     "upstream.greeting": "The first upstream has set the session, and clients were told `session.created`. At `debug`.",
     "upstream.line_state": "A connection to an upstream is in another state. At `debug`.",
+    "upstream.drained": "A translation was closed, and so much of its sound came afterwards, which nobody heard.",
     "upstream.lost": "An upstream's connection broke, or it fell silent. The next one is dialled.",
     "upstream.own_event_refused": "An upstream refused an event that the bridge had made.",
     "upstream.refused": "One upstream was given up. The next in the list is tried.",

@@ -21,6 +21,7 @@ from bridge.observe.observer import OPERATIONS
 from bridge.telephony.service import operations_of
 from bridge.telephony.settings import carrier_sections
 from bridge.wire.client_events import ClientEvent
+from bridge.wire.translations import CLIENT_EVENTS as TRANSLATION_CLIENT_EVENTS
 from tools.commands import commands_text, examinations_table, figures_table
 from tools.meanings import LOG_EVENTS
 from tools.metrics import metrics_table
@@ -34,6 +35,7 @@ _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DO
 _EVERYWHERE = frozenset({"errors", "log", "config"})  # rooms that any other may import: drawn without arrows
 _STARTS = ("__main__",)
 _MAX_MESSAGES = 3
+_TRANSLATION = "translation."
 
 
 def pages() -> dict[Path, str]:
@@ -232,16 +234,32 @@ def _messages(*, is_client: bool) -> dict[str, Mapping[str, Any]]:
     return {
         key: message
         for key, message in _all_messages().items()
-        if (message["payload"]["$ref"].rpartition("/")[2] in names) is is_client
+        if (message["payload"]["$ref"].rpartition("/")[2] in names) is is_client and not key.startswith(_TRANSLATION)
     }
 
 
-def _event_tables(messages: Mapping[str, Mapping[str, Any]], others: Iterable[str] = ()) -> list[str]:
+def _translation_events() -> str:
+    """The events of translations, whose names other events have, too."""
+    lines: list[str] = []
+    for is_client in (True, False):
+        names = {kind.__name__ for kind in TRANSLATION_CLIENT_EVENTS}
+        messages = {
+            key: message
+            for key, message in _all_messages().items()
+            if (message["payload"]["$ref"].rpartition("/")[2] in names) is is_client and key.startswith(_TRANSLATION)
+        }
+        lines += _event_tables(messages, about="translation, client" if is_client else "translation")
+    return "\n".join(lines)
+
+
+def _event_tables(
+    messages: Mapping[str, Mapping[str, Any]], others: Iterable[str] = (), *, about: str = ""
+) -> list[str]:
     schemas = asyncapi()["components"]["schemas"]
     lines: list[str] = []
     for message in sorted(messages.values(), key=lambda message: str(message["name"])):
         name = str(message["name"])
-        heading = f"{name} (client)" if name in others else name
+        heading = f"{name} (client)" if name in others else f"{name} ({about})" if about else name
         schema = schemas[message["payload"]["$ref"].rpartition("/")[2]]
         fields = {field: inner for field, inner in schema["properties"].items() if field != "type"}
         lines += [f"### {heading}", "", cell(message["summary"]), ""]
@@ -267,6 +285,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "rooms": _rooms,
     "server-events": _server_events,
     "settings": lambda: settings_table(carrier_sections()),
+    "translation-events": _translation_events,
     "watch-choices": _watch_choices,
 }
 

@@ -33,8 +33,18 @@ from bridge.wire.client_events import decode_json, read_session
 from bridge.wire.dialects.beta import Beta, session_to_ga
 from bridge.wire.sessions import SessionConfig, SessionRequest
 from bridge.wire.stats import Dialect
+from bridge.wire.translations import read_translation
 
-__all__ = ["RESUME_KEY", "TRANSCRIPTION", "WARNING", "call_routes", "terms_of"]
+__all__ = [
+    "RESUME_KEY",
+    "TRANSCRIPTION",
+    "WARNING",
+    "call_answered",
+    "call_routes",
+    "read_call_offer",
+    "read_form_session",
+    "terms_of",
+]
 
 TRANSCRIPTION = SessionRequest.of(SessionConfig(type="transcription"))
 """The session that ``intent=transcription`` on a URL asks for."""
@@ -60,11 +70,15 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
     async def open_call(request: Request, *, asks_in_beta: bool = False) -> Response:
         grant = await keys.admit(request.headers)
         grant.require_owner()  # before a byte of the body is read
-        sdp, text = await _offer(request)
+        sdp, text = await read_call_offer(request)
         grant = await keys.admit(request.headers)
         dialect = Dialect.BETA if asks_in_beta else dialect_of(request.headers, Grant())
         beta = Beta()
-        update = _session(text, beta if dialect is Dialect.BETA else None) if text and grant.config is None else None
+        update = (
+            read_form_session(text, beta if dialect is Dialect.BETA else None)
+            if text and grant.config is None
+            else None
+        )
         query = request.query_params
         if update is None and grant.config is None and query.get("intent") == "transcription":
             update = TRANSCRIPTION
@@ -75,15 +89,15 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         )
         if update is not None:
             terms = replace(terms, temperature=beta.temperature, metadata=beta.metadata)
-        return _answered(await calls.open_with_offer(terms, sdp))
+        return call_answered(await calls.open_with_offer(terms, sdp))
 
     async def resume(request: Request) -> Response:
         grant, call_id = await keys.admit(request.headers), request.path_params["call_id"]
         resume_key = request.headers.get(RESUME_KEY, "")
         await calls.require_resumable(grant, call_id, resume_key)  # before a byte of the body is read
-        sdp, _ = await _offer(request)
+        sdp, _ = await read_call_offer(request)
         after = request.query_params.get("after")
-        return _answered(await calls.resume_with_offer(grant, call_id, resume_key, sdp, after=after))
+        return call_answered(await calls.resume_with_offer(grant, call_id, resume_key, sdp, after=after))
 
     async def patch(request: Request) -> Response:
         grant, call_id = await keys.admit(request.headers), request.path_params["call_id"]
@@ -91,8 +105,8 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
         await calls.peers.require_patchable(grant, call_id)  # before a byte of the body is read
         if media_type(request) == SDP:
             condition = IfMatch.parse(request.headers["if-match"]) if "if-match" in request.headers else None
-            sdp, _ = await _offer(request)
-            return _answered(await calls.peers.renegotiate(grant, call_id, sdp, condition), status=200)
+            sdp, _ = await read_call_offer(request)
+            return call_answered(await calls.peers.renegotiate(grant, call_id, sdp, condition), status=200)
         condition = condition_of(request)
         fragment = await read_fragment(request, others=f", or another offer as {SDP}")
         return ice_answer(await calls.peers.patch_ice(grant, call_id, fragment, condition))
@@ -158,7 +172,8 @@ def call_routes(calls: CallService, keys: Keys) -> list[Route]:
     ]
 
 
-def _answered(answer: CallAnswer, status: int = 201) -> Response:
+def call_answered(answer: CallAnswer, status: int = 201) -> Response:
+    """Returns the answer to an offer, with the call's address, tag and resume key."""
     headers = {
         "Location": f"/v1/realtime/calls/{answer.call_id}",
         ETAG: tagged(answer.tag),
@@ -195,7 +210,7 @@ def terms_of(grant: Grant, update: SessionRequest | None, *, model: str | None, 
     )
 
 
-def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
+def read_form_session(text: bytes, beta: Beta | None) -> SessionRequest | None:
     """Returns the session that a form asks for, in the dialect of its endpoint.
 
     None if it asks for nothing, as null does.
@@ -204,6 +219,8 @@ def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
     if session is None:
         return None
     require_shallow(session)
+    if isinstance(session, dict) and session.get("type") == "translation":
+        return read_translation(session)
     if beta is None:
         return read_session(session)
     if not isinstance(session, dict):
@@ -211,7 +228,7 @@ def _session(text: bytes, beta: Beta | None) -> SessionRequest | None:
     return session_to_ga(session, beta, prefix="session.")
 
 
-async def _offer(request: Request) -> tuple[bytes, bytes | None]:
+async def read_call_offer(request: Request) -> tuple[bytes, bytes | None]:
     """Returns the SDP, and perhaps a session as JSON, from a raw body or a form."""
     content_type = media_type(request)
     if content_type == SDP:

@@ -19,7 +19,7 @@ from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.ice_servers import IceServerList
 from bridge.api.operation import LOCATION, Operation
 from bridge.api.patching import FRAGMENT, ICE_HEADERS, SDP
-from bridge.api.secrets import BetaRequest, ClientSecretRequest
+from bridge.api.secrets import BetaRequest, ClientSecretRequest, TranslationSecretRequest
 from bridge.api.shapes import (
     BetaSession,
     CallList,
@@ -36,6 +36,8 @@ from bridge.api.shapes import (
     RejectRequest,
     ResumeQuery,
     SocketQuery,
+    TranslationQuery,
+    TranslationSecret,
     WatchQuery,
 )
 from bridge.api.whep import OPERATIONS as WHEP_OPERATIONS
@@ -44,6 +46,8 @@ from bridge.wire.client_events import ClientEvent
 from bridge.wire.own_events import server_event_types
 from bridge.wire.sessions import SessionConfig
 from bridge.wire.stats import CallStats, CarrierLegStats, LegStats, PeerStats, RecordingStats
+from bridge.wire.translations import CLIENT_EVENTS as TRANSLATION_CLIENT_EVENTS
+from bridge.wire.translations import SERVER_EVENTS as TRANSLATION_SERVER_EVENTS
 
 __all__ = ["asyncapi", "description_routes", "openapi"]
 
@@ -144,6 +148,27 @@ _OPERATIONS = [
         summary="A key for clients.",
         request=ClientSecretRequest,
         response=ClientSecret,
+    ),
+    Operation(
+        method="post",
+        path="/v1/realtime/translations/client_secrets",
+        summary="A key for translations, and for nothing else.",
+        request=TranslationSecretRequest,
+        response=TranslationSecret,
+    ),
+    Operation(
+        method="get",
+        path="/v1/realtime/translations",
+        summary="A WebSocket of a translation: sound in, sound in another language and its words out. See "
+        "/asyncapi.json.",
+        status=101,
+        query=TranslationQuery,
+    ),
+    Operation(
+        method="post",
+        path="/v1/realtime/translations/calls",
+        summary="A translation over WebRTC. With a key for translations `/v1/realtime/calls` is the same.",
+        **_OFFER | {"query": TranslationQuery},
     ),
     Operation(method="post", path="/v1/realtime/sessions", summary="A beta key: one connection.", **_BETA_KEY),
     Operation(
@@ -290,21 +315,32 @@ def _header(meaning: str, kind: str) -> dict[str, Any]:
 
 @cache
 def asyncapi() -> dict[str, Any]:
-    """Describes the events of ``/v1/realtime`` and of the data channel ``oai-events``, in the GA dialect."""
+    """Describes the events of ``/v1/realtime`` and of the data channel ``oai-events``, in the GA dialect, and those of
+    translations.
+    """
     client = list(get_args(ClientEvent))
     server = server_event_types()
     kinds = [*client, *server, HeardInput]
-    schemas, components = _described(kinds)
-    names = [str(kind.__struct_config__.tag) for kind in kinds]
-    ids = [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]  # both may send it
+    of_translations = [*TRANSLATION_CLIENT_EVENTS, *TRANSLATION_SERVER_EVENTS]
+    schemas, components = _described([*kinds, *of_translations])
+    ids = _message_ids(kinds)
+    translation_ids = [f"translation.{name}" for name in _message_ids(of_translations)]
     messages = {
-        message_id: {"name": name, "summary": (kind.__doc__ or "").splitlines()[0], "payload": schema}
-        for message_id, name, kind, schema in zip(ids, names, kinds, schemas, strict=True)
+        message_id: {
+            "name": str(kind.__struct_config__.tag),
+            "summary": (kind.__doc__ or "").splitlines()[0],
+            "payload": schema,
+        }
+        for message_id, kind, schema in zip([*ids, *translation_ids], [*kinds, *of_translations], schemas, strict=True)
     }
+    translation_ids.append("error")
     ids.append(str(_SOUND["name"]))
     messages[ids[-1]] = _SOUND
     channel = "#/channels/realtime/messages/"
+    translation = "#/channels/translations/messages/"
     query, watched = _query_schema(SocketQuery), _query_schema(WatchQuery)
+    translated = _query_schema(TranslationQuery)
+    said = len(TRANSLATION_CLIENT_EVENTS)
     return {
         "asyncapi": "3.0.0",
         "info": _INFO,
@@ -313,6 +349,11 @@ def asyncapi() -> dict[str, Any]:
                 "address": "/v1/realtime",
                 "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": query}}},
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ids},
+            },
+            "translations": {
+                "address": "/v1/realtime/translations",
+                "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": translated}}},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in translation_ids},
             },
             "calls": {
                 "address": "/v1/calls/events",
@@ -323,10 +364,18 @@ def asyncapi() -> dict[str, Any]:
         "operations": {
             "clientEvents": _events("receive", ids[: len(client)], channel),
             "serverEvents": _events("send", ids[len(client) :], channel),
+            "translationClientEvents": _events("receive", translation_ids[:said], translation, name="translations"),
+            "translationServerEvents": _events("send", translation_ids[said:], translation, name="translations"),
             "callEvents": _events("send", _OF_CALLS, "#/channels/calls/messages/", name="calls"),
         },
         "components": {"messages": messages, "schemas": _without_discriminators(components)},
     }
+
+
+def _message_ids(kinds: Sequence[Any]) -> list[str]:
+    """Returns the names of events; of one that both sides send, the client's is told apart."""
+    names = [str(kind.__struct_config__.tag) for kind in kinds]
+    return [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]
 
 
 def _without_discriminators(schema: Any) -> Any:

@@ -11,6 +11,7 @@ from bridge.api.attach import serve_place
 from bridge.api.calls import TRANSCRIPTION, terms_of
 from bridge.api.keys import Keys, dialect_of
 from bridge.api.socket import KeyShares, SocketSink, deny
+from bridge.api.translations import require_no_translation
 from bridge.calls.handles import SocketPlace
 from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
@@ -59,6 +60,7 @@ async def _find_place(websocket: WebSocket, calls: CallService, grant: Grant) ->
     if "call_id" in query:
         return await calls.place_for_listener(grant, query["call_id"], role, choices, dialect=dialect)
     grant.require_owner()
+    require_no_translation(grant)
     update = TRANSCRIPTION if "intent" in query else None
     terms = terms_of(grant, update, model=query.get("model"), dialect=dialect)
     terms = replace(terms, caller=address_of(websocket.client), trace=TraceContext.of(websocket.headers))

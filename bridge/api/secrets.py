@@ -25,10 +25,18 @@ from bridge.wire.client_events import read_session
 from bridge.wire.dialects.beta import Beta, session_to_beta, session_to_ga
 from bridge.wire.ids import new_id
 from bridge.wire.reading import bad_event
-from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.sessions import SessionConfig, SessionRequest, laid_over
 from bridge.wire.stats import Dialect
+from bridge.wire.translations import TranslationConfig, read_translation
 
-__all__ = ["BetaRequest", "BridgeCaps", "ClientSecretRequest", "read_request", "secret_routes"]
+__all__ = [
+    "BetaRequest",
+    "BridgeCaps",
+    "ClientSecretRequest",
+    "TranslationSecretRequest",
+    "read_request",
+    "secret_routes",
+]
 
 _PURPOSES = {
     "controller": KeyPurpose.CLIENT,
@@ -39,6 +47,7 @@ _PURPOSES = {
     "player": KeyPurpose.PLAYER,
 }
 
+_TRANSLATIONS = "/v1/realtime/translations/client_secrets"
 _NOTHING = SessionRequest(SessionConfig(), {})
 _S = TypeVar("_S")
 
@@ -103,6 +112,14 @@ class ClientSecretRequest(Struct, frozen=True):
     bridge: BridgeCaps = BridgeCaps()
 
 
+class TranslationSecretRequest(Struct, frozen=True):
+    """The body of ``POST /v1/realtime/translations/client_secrets``."""
+
+    session: TranslationConfig
+    expires_after: ExpiresAfter = ExpiresAfter()
+    bridge: BridgeCaps = BridgeCaps()
+
+
 def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn: TurnServers) -> list[Route]:
     """Makes the routes that mint keys; within the ``allowance`` also for web pages that have none.
 
@@ -116,8 +133,20 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
     async def client_secrets(request: Request) -> Response:
         await admit_minter(request)
         wanted, session = read_request(await read_json(request), ClientSecretRequest)
-        caps = wanted.bridge
+        if session is not None and session.config.type == "translation":
+            raise BadRequest(f"Keys for translations are made at {_TRANSLATIONS}.", param="session.type")
         session = calls.complete_session(session or _NOTHING)
+        return await mint(wanted.bridge, wanted.expires_after.seconds, session)
+
+    async def translation_secrets(request: Request) -> Response:
+        await admit_minter(request)
+        body = await read_json(request)
+        session = read_translation(body.get("session") if isinstance(body, dict) else None)
+        wanted, _ = read_request({**body, "session": None}, ClientSecretRequest)
+        session = calls.complete_session(session)
+        return await mint(wanted.bridge, wanted.expires_after.seconds, session)
+
+    async def mint(caps: BridgeCaps, ttl_s: int, session: SessionRequest) -> Response:
         grant = Grant(
             key_id=new_id("key"),
             config=session,
@@ -129,9 +158,10 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
             allowed_origins=caps.allowed_origins,
             is_single_use=caps.single_use or caps.role == "telephone",
         )
-        ttl_s = wanted.expires_after.seconds
         value = await keys.store.mint(grant, ttl_s=ttl_s)
         shown = msgspec.to_builtins(session.config)
+        if session.config.type == "translation":  # whose language the bridge does not know
+            shown = laid_over(shown, {"audio": session.body.get("audio") or {}})
         told = {"value": value, "expires_at": int(time.time()) + ttl_s, "session": shown}
         return _secret(told | _ice_servers(turn, grant, ttl_s))
 
@@ -157,6 +187,7 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
 
     return [
         Route("/v1/realtime/client_secrets", client_secrets, methods=["POST"]),
+        Route(_TRANSLATIONS, translation_secrets, methods=["POST"]),
         Route("/v1/realtime/sessions", sessions, methods=["POST"]),
         Route("/v1/realtime/transcription_sessions", transcription_sessions, methods=["POST"]),
         Route("/session", session_for_page, methods=["GET"]),

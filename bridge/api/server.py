@@ -36,6 +36,7 @@ from bridge.api.socket import MAX_FIRST_BYTES, BridgeWebSocket
 from bridge.api.spellings import Spellings
 from bridge.api.tls import ServedCertificate
 from bridge.api.tls_listener import TlsListener
+from bridge.api.translations import translation_routes
 from bridge.api.watch import watch_route
 from bridge.api.whep import whep_routes
 from bridge.api.whip import whip_routes
@@ -87,6 +88,7 @@ def new_app(
         realtime_route(calls, keys),
         watch_route(calls, keys),
         *call_routes(calls, keys),
+        *translation_routes(calls, keys),
         *whip_routes(calls, keys, turn),
         *whep_routes(calls, keys, turn),
         *secret_routes(keys, calls, page_keys, turn),

@@ -10,6 +10,7 @@ from bridge.wire.audio import COMPRESSED, FORMATS
 from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
 from bridge.wire.stats import CallStats
+from bridge.wire.translations import TranslationSession
 
 __all__ = [
     "BetaKey",
@@ -29,6 +30,8 @@ __all__ = [
     "PlayQuery",
     "ResumeQuery",
     "SocketQuery",
+    "TranslationQuery",
+    "TranslationSecret",
     "WatchQuery",
 ]
 
@@ -47,6 +50,15 @@ class ClientSecret(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
     value: str
     expires_at: int
     session: SessionConfig
+    ice_servers: Annotated[list[IceServer], _TURN] | UnsetType = UNSET
+
+
+class TranslationSecret(Struct, frozen=True, rename={"ice_servers": "iceServers"}):
+    """A key for translations."""
+
+    value: str
+    expires_at: int
+    session: TranslationSession
     ice_servers: Annotated[list[IceServer], _TURN] | UnsetType = UNSET
 
 
@@ -152,6 +164,12 @@ class CallQuery(Struct, frozen=True):
 
     model: _Model | None = None
     intent: Annotated[Literal["transcription"], _meaning("a session that only writes down what is said")] | None = None
+
+
+class TranslationQuery(Struct, frozen=True):
+    """What a request for a translation says on its URL."""
+
+    model: Annotated[str, _meaning("the model that translates; an `ek_` key has its own")] | None = None
 
 
 class PlayQuery(Struct, frozen=True):

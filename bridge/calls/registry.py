@@ -21,6 +21,7 @@ from bridge.calls.quotas import Reservation
 from bridge.calls.reaper import CallReaper
 from bridge.calls.terms import Terms
 from bridge.context import CallContext, TraceContext
+from bridge.errors import UnknownModel
 from bridge.session.budget import KeepLimits
 from bridge.session.contracts import Upstream
 from bridge.session.fanout.backlog import Limits
@@ -28,7 +29,7 @@ from bridge.session.info import CallInfo, Moved
 from bridge.session.session import Session
 from bridge.wire.ids import new_id
 from bridge.wire.own_events import CallClosed, CallOpened
-from bridge.wire.stats import WEBSOCKET, Transport
+from bridge.wire.stats import WEBSOCKET, Dialect, Transport
 
 __all__ = ["CallLimits", "NewUpstream", "Registry"]
 
@@ -80,6 +81,7 @@ class Registry:
         *,
         default_model: str = "",
         is_relayed: Callable[[str], bool] = lambda model: False,
+        is_translated: Callable[[str], bool] = lambda model: False,
         directory: CallDirectory | None = None,
         ended: EndedCalls | None = None,
         events: EventBus | None = None,
@@ -112,6 +114,7 @@ class Registry:
         self._new_call_id = new_call_id
         self._limits = limits
         self._is_relayed = is_relayed
+        self._is_translated = is_translated
         self._reaper = CallReaper()
         self._sessions: dict[str, Session] = {}
         self._records: dict[str, _Kept] = {}
@@ -160,11 +163,22 @@ class Registry:
     def require_known(self, terms: Terms) -> None:
         """Raises ``BadEvent`` if whoever is going to answer would not understand all of the session.
 
-        A service that is dialled judges for itself.
+        A service that is dialled judges for itself. Raises ``UnknownModel`` if nobody here translates with the model.
         """
+        if terms.is_translation:
+            self._require_translator(str(terms.session("", 0, self.default_model).model))
+            return
         complaint = terms.wanted.complaint
         if complaint is not None and not self._is_relayed(str(terms.session("", 0, self.default_model).model)):
             raise complaint.anew()
+
+    def _require_translator(self, model: str) -> None:
+        if not self._is_translated(model):
+            raise UnknownModel(
+                f"Nobody here translates with the model '{model[:64]}': the embedded engine and agents cannot. "
+                "It takes an upstream that is a service with translations, over WebSocket.",
+                param="model",
+            )
 
     def new_context(self, terms: Terms, transport: Transport) -> CallContext:
         """Returns who a new call is; the id of a WebSocket's own session is its call's id, too."""
@@ -215,7 +229,7 @@ class Registry:
                 key_id=terms.key_id,
                 is_transcription=config.type == "transcription",
                 names_model=terms.names_model,
-                dialect=terms.dialect,
+                dialect=Dialect.TRANSLATION if config.type == "translation" else terms.dialect,
                 temperature=terms.temperature,
                 dtmf_items=terms.dtmf_items,
                 warnings=terms.warnings,

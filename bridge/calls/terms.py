@@ -9,10 +9,19 @@ import msgspec
 from bridge.calls.keys import API_KEY_ID
 from bridge.context import TraceContext
 from bridge.wire.server_events import Body
-from bridge.wire.sessions import SessionConfig, SessionRequest, default_session, default_transcription, merged
+from bridge.wire.sessions import (
+    SessionConfig,
+    SessionRequest,
+    default_session,
+    default_transcription,
+    default_translation,
+    merged,
+)
 from bridge.wire.stats import CallWarning, Dialect
 
 __all__ = ["Terms"]
+
+_DEFAULTS = {"transcription": default_transcription, "translation": default_translation}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +72,14 @@ class Terms:
     def session(self, session_id: str, expires_at: int, default_model: str) -> SessionConfig:
         """Returns the whole configuration of the session ``session_id``."""
         wanted = self.wanted.config
-        new = default_transcription if wanted.type == "transcription" else default_session
+        new = _DEFAULTS.get(str(wanted.type), default_session)
         whole = new(session_id=session_id, model=self.model or default_model, expires_at=expires_at)
         return msgspec.structs.replace(merged(whole, wanted), id=session_id, expires_at=expires_at)
+
+    @property
+    def is_translation(self) -> bool:
+        """Whether the session translates."""
+        return self.wanted.config.type == "translation"
 
     @property
     def names_model(self) -> bool:

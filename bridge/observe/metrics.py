@@ -131,6 +131,7 @@ class Metrics:
             one.name: Tally() for one in (*_OF_PEERS, *_OF_CARRIERS, *_OF_LEGS)
         }
         self._answers: Tally[str] = Tally()
+        self._translated_ms: Tally[str] = Tally(input=0, output=0)
         self.waits = Waits()
         self._dropped_events = 0
         self.sources: list[Callable[[], Iterable[Metric]]] = []
@@ -232,6 +233,9 @@ class Metrics:
         stats = meter.read()
         transport = labels.transport_labels(stats.transport)
         self._answers[stats.upstream.name or _NOBODY] += meter.grown("answers", stats.upstream.answers)
+        for direction in ("input", "output"):
+            seconds = getattr(stats.upstream, f"{direction}_seconds")
+            self._translated_ms[direction] += meter.grown(f"translated_{direction}", round(1000 * seconds))
         self._dropped_events += meter.grown("dropped_events", stats.dropped_events)
         if stats.setup_ms is not None and meter.grown("setup", 1):
             self._on.setup.labels(*transport).observe(stats.setup_ms * _MS)
@@ -336,6 +340,14 @@ class Metrics:
         for name, count in self._answers.items():
             answers.add_metric([name], count)
         yield answers
+        translated = CounterMetricFamily(
+            "bridge_translated_seconds",
+            "Sound that services were sent to translate (`input`), and that they gave.",
+            labels=["direction"],
+        )
+        for direction, total_ms in self._translated_ms.items():
+            translated.add_metric([direction], total_ms * _MS)
+        yield translated
 
 
 def _level(levels: Levels, stats: CallStats) -> None:

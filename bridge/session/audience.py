@@ -22,6 +22,7 @@ from bridge.wire.codecs.codec import Opening
 from bridge.wire.codecs.ga import GA
 from bridge.wire.codecs.table import Codecs
 from bridge.wire.own_events import CallClosed
+from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import WEBSOCKET, Dialect, ListenerRole, ListenerStats
 
 __all__ = ["Audience"]
@@ -241,6 +242,9 @@ class Audience:
         for listener in (*self.hub.listeners, *waiting):
             if listener.is_bridge_client:
                 self.hub.tell(listener, ending)
+            farewell = listener.codec.farewell()
+            if farewell is not None:
+                self.hub.tell(listener, ServerEvent(), farewell)
             if listener is not self.channel:  # the leg's transport goes as a whole
                 listener.finish(*self._lifetime.goodbye)
         for subscription in tuple(self._subscriptions):

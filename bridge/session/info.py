@@ -46,6 +46,11 @@ class CallInfo:
         self.metadata = dict(self.context.metadata)
 
     @property
+    def is_translation(self) -> bool:
+        """Whether the session translates; then all its clients speak the dialect of translations."""
+        return self.dialect is Dialect.TRANSLATION
+
+    @property
     def id(self) -> str:
         """The id by which listeners find the call."""
         return self.context.call_id

@@ -36,6 +36,7 @@ from bridge.session.legs import Legs
 from bridge.session.lifetime import NORMAL, CallLifetime
 from bridge.session.playback_controller import PlaybackController
 from bridge.session.state import SessionState
+from bridge.session.stream_playback import StreamPlayback
 from bridge.wire import client_events as client
 from bridge.wire import items
 from bridge.wire import server_events as server
@@ -76,14 +77,19 @@ class Session:
         self.upstream = upstream
         """Who answers the call."""
         self._on_closed = on_closed
-        self._playback = PlaybackController(hub, self.state.budget, upstream, log=log)
+        new_playback = StreamPlayback if info.is_translation else PlaybackController
+        self._playback = new_playback(hub, self.state.budget, upstream, log=log)
         self._router = AudioRouter(hub.replay, upstream, self._playback)
         self.audience = Audience(
             hub,
             lifetime=self.lifetime,
             state=self.state,
             router=self._router,
-            codecs=Codecs(info.metadata, temperature=info.temperature),
+            codecs=Codecs(
+                info.metadata,
+                temperature=info.temperature,
+                only=info.dialect if info.is_translation else None,
+            ),
             limits=limits,
             max_listeners=max_listeners,
             log=log,
@@ -220,7 +226,12 @@ class Session:
     def upstream_closed(self, error: BridgeError | None) -> None:
         """Ends the call with the upstream's error, because nobody answers any more."""
         if error is None:
-            self.close("upstream_closed")
+            if isinstance(
+                self._playback, StreamPlayback
+            ):  # it has said all, and the caller has not heard all of it yet
+                self._playback.finish(lambda: self.close("upstream_closed"))
+            else:
+                self.close("upstream_closed")
             return
         if self.lifetime.is_open:
             self.audience.open()  # who is still waiting hears why it was in vain

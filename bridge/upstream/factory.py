@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from structlog.typing import FilteringBoundLogger
+
 from bridge.config import UpstreamSettings
 from bridge.context import CallContext
 from bridge.errors import BadRequest
-from bridge.session.contracts import Upstream
+from bridge.session.contracts import Downstream, Upstream
 from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
+from bridge.session.state import SessionState
 from bridge.upstream.agent import AgentLine, Lobby
 from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
@@ -24,6 +27,7 @@ from bridge.upstream.probe import is_answering
 from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target, Transport
+from bridge.upstream.translation import TranslationLine, TranslationRelay
 from bridge.upstream.webrtc import WebRtcLine
 from bridge.upstream.websocket import WebSocketLine
 from bridge.webrtc.runner import PeerRunner
@@ -98,6 +102,8 @@ class UpstreamFactory:
         Raises ``BadRequest`` if a Realtime client asks for a Live service that is not open to such.
         """
         plan = self._plan
+        if info.is_translation:
+            return self._new_translation(plan, info)
         targets = plan.targets(info.model)
         if targets[0].transport is Transport.LOCAL or (targets[0].transport is Transport.CASCADE and len(targets) == 1):
             return self._new_engine(info.context, targets[0].name)
@@ -150,6 +156,27 @@ class UpstreamFactory:
             return LiveWebSocketLine(target, timeout_s=timeout_s, context=context)
         return LiveWebRtcLine(
             target, runner=self._runner, ice_servers=plan.ice_servers, timeout_s=timeout_s, context=context
+        )
+
+    def is_translated(self, model: str) -> bool:
+        """Whether somebody translates with ``model``."""
+        return bool(self._plan.translators(model))
+
+    def _new_translation(self, plan: UpstreamPlan, info: CallInfo) -> Upstream:
+        def new_relay(downstream: Downstream, state: SessionState, log: FilteringBoundLogger) -> TranslationRelay:
+            return TranslationRelay(downstream, state, log, fills_silence=info.transport != WEBSOCKET)
+
+        return ResilientUpstream(
+            plan.translators(info.model),
+            new_line=lambda target: TranslationLine(
+                target, info.model, timeout_s=plan.policy.connect_s, context=info.context
+            ),
+            new_engine=lambda: self._new_engine(info.context, Transport.LOCAL.value),
+            spawn=self._spawn,
+            policy=plan.policy,
+            context=info.context,
+            tally=self._tally,
+            new_relay=new_relay,
         )
 
     def stats(self) -> list[TargetStats]:

@@ -9,11 +9,13 @@ the last one was; what it answers is passed on, unless clients are not to notice
 from collections import deque
 from enum import StrEnum
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.state_machine import StateMachine
+from bridge.upstream.managed_line import SESSION_EXPIRED
 from bridge.wire import server_events as server
 from bridge.wire.ids import new_id
 from bridge.wire.relayed import understood
@@ -58,11 +60,20 @@ class LineSession:
     """See the module."""
 
     def __init__(
-        self, downstream: Downstream, state: SessionState, own: BridgeEvents, *, log: FilteringBoundLogger
+        self,
+        downstream: Downstream,
+        state: SessionState,
+        own: BridgeEvents,
+        *,
+        log: FilteringBoundLogger,
+        is_translation: bool = False,
     ) -> None:
+        """A translation's session takes no ``type`` in an update."""
         self._downstream = downstream
         self._state = state
         self._own = own
+        self._log = log
+        self._is_translation = is_translation
         self._greeting = StateMachine(
             "greeting", GreetingState.GREETING, _TRANSITIONS, log=log, event="upstream.greeting"
         )
@@ -86,9 +97,9 @@ class LineSession:
         ``created`` is what the line's service has said of the session.
         """
         self._session = self._created = created
-        wanted = _writable(self._state.wanted)
+        wanted = self._writable(self._state.wanted)
         if wanted:
-            return self._update({"type": "realtime", **wanted})
+            return self._update(wanted if self._is_translation else {"type": "realtime", **wanted})
         self._go_live()
         return None
 
@@ -99,7 +110,7 @@ class LineSession:
         """
         self._created = created
         self._quiet_updates = int(is_renewal)
-        return self._update(_writable(self._session))
+        return self._update(self._writable(self._session))
 
     def is_update(self, event_id: str | None) -> bool:
         """Whether this is the id of the bridge's own update of the present line."""
@@ -127,6 +138,19 @@ class LineSession:
         self._downstream.deliver_event(event, body)
         self.hear_update({"type": "session.updated", "event_id": "", "session": self._created})
 
+    def hear_error(self, event: server.Error, body: Body) -> None:
+        """Tells an error to the client that made it; if that was the bridge itself, to the log."""
+        error = event.error
+        body["error"] = {**msgspec.to_builtins(error), **body["error"]}  # with all that clients may count on
+        if error.code == SESSION_EXPIRED:
+            return  # the service's own limit, of which the line knows; the session outlives it
+        if self.is_update(error.event_id) or (error.event_id is None and not self.is_live):
+            self.hear_refusal(event, body)
+        elif error.event_id in self._own:
+            self._log.info("upstream.own_event_refused", code=error.code, message=error.message)
+        else:
+            self._downstream.deliver_event(event, body)
+
     def _update(self, session: Body) -> Body:
         self._update_id = self._own.new_id()
         return {"type": "session.update", "event_id": self._update_id, "session": session}
@@ -145,7 +169,7 @@ class LineSession:
         config = self._state.config
         return {**session, "id": config.id, "expires_at": config.expires_at}
 
-
-def _writable(session: Body) -> Body:
-    """The configuration without the fields that only a service sets."""
-    return {name: value for name, value in session.items() if name not in _READ_ONLY}
+    def _writable(self, session: Body) -> Body:
+        """The configuration without the fields that only a service sets."""
+        fixed = (*_READ_ONLY, "type") if self._is_translation else _READ_ONLY
+        return {name: value for name, value in session.items() if name not in fixed}

@@ -82,6 +82,10 @@ class UpstreamPlan:
         targets = self.by_model.get(model, self.default)
         return tuple(target for target in targets if target.is_live is targets[0].is_live)
 
+    def translators(self, model: str) -> tuple[Target, ...]:
+        """Those of them that translate."""
+        return tuple(target for target in self.targets(model) if target.translates)
+
     def default_model_of(self, target: Target) -> str:
         """The model of the settings if it was set, or belongs to an upstream; else the usual model of ``target``."""
         setting = self.default_model_setting

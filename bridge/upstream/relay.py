@@ -5,16 +5,16 @@ Whatever was asked and not yet answered is remembered (``Pending``), as is what 
 all of it at once (``brief``), without waiting for answers: those that repeat what clients know are not passed on.
 """
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import UpstreamError
+from bridge.media.playback import Part
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.upstream.in_flight import InFlight
 from bridge.upstream.line import Line
+from bridge.upstream.line_relay import Seconds
 from bridge.upstream.line_session import BridgeEvents, LineSession
-from bridge.upstream.managed_line import SESSION_EXPIRED
 from bridge.upstream.pending import Pending
 from bridge.upstream.recall import Recall, items_to_tell, promised_items
 from bridge.upstream.told_items import ToldItems
@@ -40,11 +40,12 @@ class Relay:
     def __init__(self, downstream: Downstream, state: SessionState, log: FilteringBoundLogger) -> None:
         self.answers = 0
         """How many responses are complete."""
+        self.seconds = Seconds()
+        """Nothing, because services with answers say themselves what they cost."""
         self.offset_ms = 0
         """How much sound the session had heard before this line, in milliseconds."""
         self._downstream = downstream
         self._state = state
-        self._log = log
         self._pending = Pending(state.budget)
         self._recall = Recall(state)
         self._in_flight = InFlight()
@@ -154,6 +155,10 @@ class Relay:
             notice = UpstreamError(f"{error.message} Reconnecting.", code="upstream_reconnecting")
             self._downstream.deliver_event(server.error_event(notice))
 
+    def hear_audio(self, part: Part, sound: bytes) -> None:
+        """Hands a piece of the answer to the session."""
+        self._downstream.deliver_audio(part, sound)
+
     def hear(self, body: Body) -> None:
         """Hands an event of the upstream to whom it concerns, with fields that the bridge does not know."""
         if body["type"] == _ARGUMENTS_DONE and "name" not in body:
@@ -161,7 +166,7 @@ class Relay:
         event = understood(body)
         self._pending.follow(event, answers_turns=self._state.answers_turns)
         if isinstance(event, server.Error):
-            self._hear_error(event, body)
+            self._line_session.hear_error(event, body)
         elif body["type"] == "session.updated" and isinstance(body.get("session"), dict):
             self._line_session.hear_update(body)
         elif body["type"] != "session.created":
@@ -172,19 +177,6 @@ class Relay:
                 if self.offset_ms and isinstance(event, _TIMED):
                     self._shift(body)
                 self._downstream.deliver_event(event, body)
-
-    def _hear_error(self, event: server.Error, body: Body) -> None:
-        """Tells an error to the client that made it; if that was the bridge itself, to the log."""
-        error = event.error
-        body["error"] = {**msgspec.to_builtins(error), **body["error"]}  # with all that clients may count on
-        if error.code == SESSION_EXPIRED:
-            return  # the service's own limit, of which the line knows; the session outlives it
-        if self._line_session.is_update(error.event_id) or (error.event_id is None and not self.is_live):
-            self._line_session.hear_refusal(event, body)
-        elif self.is_own(error.event_id):
-            self._log.info("upstream.own_event_refused", code=error.code, message=error.message)
-        else:
-            self._downstream.deliver_event(event, body)
 
     def _finish_half_told(self) -> None:
         """Completes items that were added, because the line that would have said so is gone."""

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from structlog.typing import FilteringBoundLogger
+
 from bridge.context import CallContext
 from bridge.errors import BridgeError, UpstreamError
 from bridge.media.contracts import PassingUpstream
@@ -31,6 +33,7 @@ from bridge.state_machine import StateMachine
 from bridge.upstream.backlog import UpstreamBacklog
 from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
+from bridge.upstream.line_relay import LineRelay
 from bridge.upstream.managed_line import LineState, ManagedLine
 from bridge.upstream.opener import STALLED, LineOpener, OpenedLine, RetryPolicy
 from bridge.upstream.relay import Relay
@@ -95,7 +98,10 @@ class ResilientUpstream:
         policy: RetryPolicy,
         context: CallContext,
         tally: Callable[[Target], TargetTally],
+        new_relay: Callable[[Downstream, SessionState, FilteringBoundLogger], LineRelay] = Relay,
     ) -> None:
+        """``new_relay`` makes what knows the protocol of the lines."""
+        self._new_relay = new_relay
         self._context = context
         self._log = context.logger("upstream")
         self._states = StateMachine(
@@ -116,7 +122,7 @@ class ResilientUpstream:
         self._downstream = downstream
         self._state = state
         self._backlog = UpstreamBacklog(state.budget)
-        self._relay = Relay(downstream, state, self._log)
+        self._relay = self._new_relay(downstream, state, self._log)
         self._spawn(self._run())
 
     @property
@@ -183,7 +189,16 @@ class ResilientUpstream:
             name, answers, stages = engine.name, answers + engine.answers, engine.stages
         elif self._current is not None and isinstance(self._current.line, EngineLine):
             stages = self._current.line.stages
-        return UpstreamStats(name=name, lines=figures.lines, lost=figures.lost, answers=answers, stages=stages)
+        seconds = self._relay.seconds
+        return UpstreamStats(
+            name=name,
+            lines=figures.lines,
+            lost=figures.lost,
+            answers=answers,
+            input_seconds=round(seconds.input, 3),
+            output_seconds=round(seconds.output, 3),
+            stages=stages,
+        )
 
     async def aclose(self) -> None:
         """Ends the call with the upstream; may be called twice."""
@@ -360,7 +375,7 @@ class ResilientUpstream:
 
     def hear_audio(self, part: Part, sound: bytes) -> None:
         """Takes a piece of the answer."""
-        self._downstream.deliver_audio(part, sound)
+        self._relay.hear_audio(part, sound)
 
 
 def _now() -> float:

@@ -4,7 +4,7 @@ from bridge.errors import BadEvent
 from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
 from bridge.upstream.backlog import UpstreamBacklog
-from bridge.upstream.relay import Relay
+from bridge.upstream.line_relay import LineRelay
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
 from bridge.wire.server_events import Body, ServerEvent
@@ -13,7 +13,7 @@ __all__ = ["take_over"]
 
 
 def take_over(
-    engine: Upstream, downstream: Downstream, state: SessionState, relay: Relay, backlog: UpstreamBacklog
+    engine: Upstream, downstream: Downstream, state: SessionState, relay: LineRelay, backlog: UpstreamBacklog
 ) -> None:
     """Starts the engine, which goes on from the session's state, and tells it what was asked and not answered."""
     told, uncommitted, again = relay.hand_over(engine.input_format)

@@ -1,7 +1,7 @@
 """Where an upstream is and how to speak to it: an address, a key, and a profile of what is particular about it."""
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib import resources
 from typing import Annotated, Any, Literal
@@ -64,6 +64,8 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields that are added to every ``session.update`` to it, unless clients set them."""
     default_model: str | None = None
     """The model of a call that names none."""
+    translations: str = ""
+    """What follows the path of the URL where the server translates; empty if it has no translations."""
 
     def encode(self, body: Body) -> Body:
         """A GA client event as the server takes it, less ``session``, which ``Tongue`` adds."""
@@ -191,6 +193,19 @@ class Target:
         whole = "/".join([parts.path.rstrip("/"), *(quote(segment, safe="") for segment in path)])
         scheme = _HTTP_SCHEMES.get(parts.scheme, parts.scheme) if is_http else parts.scheme
         return urlunsplit(parts._replace(scheme=scheme, path=whole))
+
+    @property
+    def translates(self) -> bool:
+        """Whether it has translations that a line can be opened to."""
+        return self.profile.translations != "" and self.transport is Transport.WEBSOCKET and not self.is_live
+
+    def translation_address(self, model: str) -> str:
+        """The URL for a translation with ``model``; its path is that of the URL and the profile's ``translations``."""
+        parts = urlsplit(self.url)
+        path = parts.path.rstrip("/")
+        if not path.endswith(self.profile.translations):
+            path += self.profile.translations
+        return replace(self, url=urlunsplit(parts._replace(path=path))).address(model)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ A server may say more than the bridge knows: new events, new fields, items of ot
 event is read into its type without the parts that do not fit, and its body is passed on whole.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ class AudioDelta(Struct):
     item_id: str = ""
     output_index: int = 0
     content_index: int = 0
+    sample_rate: int | None = None
+    channels: int | None = None
 
 
 _OWN = ("bridge.",)
@@ -67,8 +70,8 @@ _delta_decoder = msgspec.json.Decoder(AudioDelta)
 _body_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-def decode_relayed(text: bytes | str) -> AudioDelta | Body:
-    """Decodes one message of a server.
+def decode_relayed(text: bytes | str, audio_deltas: Collection[str] = _AUDIO_DELTAS) -> AudioDelta | Body:
+    """Decodes one message of a server; the events of ``audio_deltas`` are those that carry sound.
 
     Raises ``BadEvent`` if it is no JSON object with a type, or is too large to be read.
     """
@@ -76,7 +79,7 @@ def decode_relayed(text: bytes | str) -> AudioDelta | Body:
     try:
         delta = _delta_decoder.decode(text)
         kind = delta.type
-        if delta.type in _AUDIO_DELTAS and delta.delta is not UNSET:
+        if delta.type in audio_deltas and delta.delta is not UNSET:
             return delta
     except msgspec.ValidationError:
         pass  # it is another event, whose ``delta`` or ids are of another type

@@ -37,6 +37,7 @@ __all__ = [
     "TurnDetection",
     "default_session",
     "default_transcription",
+    "default_translation",
     "defaults_of",
     "format_of",
     "laid_over",
@@ -190,7 +191,7 @@ Include = Literal["item.input_audio_transcription.logprobs"]
 class SessionConfig(Struct, frozen=True, kw_only=True):
     """A whole session, or an update of one, with GA's names."""
 
-    type: Literal["realtime", "transcription"] | UnsetType = UNSET
+    type: Literal["realtime", "transcription", "translation"] | UnsetType = UNSET
     object: Literal["realtime.session", "realtime.transcription_session"] | UnsetType = UNSET
     id: str | UnsetType = UNSET
     model: str | UnsetType = UNSET
@@ -247,6 +248,17 @@ def default_transcription(*, session_id: str, model: str, expires_at: int) -> Se
             )
         ),
         include=None,
+    )
+
+
+def default_translation(*, session_id: str, model: str, expires_at: int) -> SessionConfig:
+    """Returns a session that translates what is said; which language it gives is known to its service alone."""
+    return SessionConfig(
+        type="translation",
+        id=session_id,
+        model=model,
+        expires_at=expires_at,
+        audio=AudioConfig(input=AudioInput(transcription=None, noise_reduction=None), output=AudioOutput()),
     )
 
 

@@ -112,6 +112,8 @@ class Dialect(StrEnum):
 
     GA = "ga"
     BETA = "beta"
+    TRANSLATION = "translation"
+    """All clients of a translation speak it, and nobody else does."""
 
 
 class Framing(StrEnum):
@@ -242,6 +244,8 @@ class UpstreamStats(Struct, frozen=True, kw_only=True):
     lost: Annotated[int, Meta(description="of these, how many were lost")]
     answers: Annotated[int, Meta(description="responses that were given to their end")]
     stages: Annotated[tuple[StageStats, ...], Meta(description="of an embedded engine: ears, mind and voice")] = ()
+    input_seconds: Annotated[float, Meta(description="of a translation: of sound that the service was sent")] = 0.0
+    output_seconds: Annotated[float, Meta(description="of a translation: of sound that the service gave")] = 0.0
 
 
 class TargetStats(Struct, frozen=True, kw_only=True):

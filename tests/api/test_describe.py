@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from openai.types.realtime import RealtimeTranslationClientEvent, RealtimeTranslationServerEvent
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import InvalidStatus
@@ -33,6 +34,7 @@ from bridge.telephony.service import Telephony, operations_of
 from bridge.wire.choices import CHOICES
 from tests.end_to_end.web import open_socket, request
 from tests.sdk.every_event import every_server_event
+from tests.sdk.stock import event_names
 from tests.test_events_table import CLIENT
 
 
@@ -181,14 +183,34 @@ async def test_described_values_are_those_that_the_endpoint_takes(daemon: Daemon
             assert json.loads(refused.value.response.body or b"")["error"]["param"] == name
 
 
+_APPEND = "session.input_audio_buffer.append"
+
+
+def _told_apart(name: str) -> str:
+    """The name of a client's event, which a listener may hear under the same name."""
+    return f"client.{name}" if name == _APPEND else name
+
+
 def test_every_event_is_described() -> None:
     """Each client and server event is a message, with a schema that names its type, in the direction that it goes."""
     document = asyncapi()
     heard = {"input_audio_buffer.append", "bridge.sound"}
     server = set(every_server_event()) | heard
     client = {f"client.{name}" if name in server else name for name, row in CLIENT.items() if row.ga}
-    assert document["components"]["messages"].keys() == client | server
-    for operation, action, names in (("clientEvents", "receive", client), ("serverEvents", "send", server)):
+    said, told = event_names(RealtimeTranslationClientEvent), event_names(RealtimeTranslationServerEvent)
+    translation_client = {f"translation.{_told_apart(name)}" for name in said}
+    translation_server = {f"translation.{name}" for name in told if name != "error"} | {
+        "error",
+        f"translation.{_APPEND}",
+    }
+    known = client | server | translation_client | translation_server
+    assert document["components"]["messages"].keys() == known
+    for operation, action, names in (
+        ("clientEvents", "receive", client),
+        ("serverEvents", "send", server),
+        ("translationClientEvents", "receive", translation_client),
+        ("translationServerEvents", "send", translation_server),
+    ):
         described = document["operations"][operation]
         assert described["action"] == action
         assert {ref["$ref"].rpartition("/")[2] for ref in described["messages"]} == names

@@ -252,7 +252,7 @@ def test_events_of_a_beta_client(run: Callable[[Any], Any], texts: list[str]) ->
     run(_converse(texts, dialect=Dialect.BETA))
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("dialect", [Dialect.GA, Dialect.BETA])
 async def test_every_depth(dialect: Dialect) -> None:
     """However deep a message is nested, it is taken or refused; afterwards listeners of both dialects come in."""
     limits: Any = {"max_calls": 1, "max_listeners_per_call": 9, "call_limit_s": 60.0, "backlog": Limits()}
@@ -271,7 +271,7 @@ async def test_every_depth(dialect: Dialect) -> None:
             (answer,) = sink.events
             assert answer["type"] == "session.updated" or answer["error"]["code"] == "invalid_value"
             taken.add(answer["type"] == "session.updated")
-            for spoken in Dialect:
+            for spoken in (Dialect.GA, Dialect.BETA):
                 other = FakeSink()
                 session.audience.attach(other, role=ListenerRole.CONTROLLER, dialect=spoken)
                 assert other.types[0] == "session.created"

@@ -228,7 +228,7 @@ def test_a_beta_listener_names_beta_events() -> None:
 # Pauses
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("dialect", [Dialect.GA, Dialect.BETA])
 @pytest.mark.parametrize("role", ["controller", "observer"])
 def test_a_pause_holds_everything_back(role: str, dialect: Dialect) -> None:
     """Between ``bridge.flow.pause`` and ``bridge.flow.resume`` nothing comes, and then all of it, in order."""
@@ -284,7 +284,7 @@ def mark(name: str) -> JsonEvent:
     return {"type": "bridge.mark", "name": name}
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("dialect", [Dialect.GA, Dialect.BETA])
 def test_a_mark_comes_back_when_the_sound_before_it_was_played(dialect: Dialect) -> None:
     """Not sooner; to the one who set it; at once where nothing is left to play."""
     call = Call().connect()
@@ -359,7 +359,7 @@ def broken(call: Call, choices: Choices, speech: bytes, *, dialect: Dialect = Di
     return had + ids(sink)
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+@pytest.mark.parametrize("dialect", [Dialect.GA, Dialect.BETA])
 @pytest.mark.parametrize(
     "choices",
     [

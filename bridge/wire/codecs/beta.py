@@ -43,6 +43,10 @@ class BetaCodec:
         if isinstance(message.event, ResponseCreate):
             self._beta.ask(None)
 
+    def farewell(self) -> Body | None:
+        """Returns None: the close of the socket says enough."""
+        return None
+
     def sound(self, track: str) -> JsonSound:
         """Returns how sound is written: the caller's as in GA, an answer's in an event of another name."""
         return _ANSWERS_SOUND if track == "output" else GA.sound(track)

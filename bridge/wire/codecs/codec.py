@@ -110,6 +110,10 @@ class Codec(Protocol):
         """Notes that the message which was decoded last has not been carried out."""
         ...
 
+    def farewell(self) -> Body | None:
+        """Returns the event that a client is told last, before its socket is closed; None if there is none."""
+        ...
+
     def sound(self, track: str) -> SoundCodec:
         """Returns how sound of ``track`` is written in JSON."""
         ...

@@ -84,6 +84,10 @@ class GaCodec:
     def refused(self, message: ClientMessage) -> None:
         """Does nothing, because nothing is remembered."""
 
+    def farewell(self) -> Body | None:
+        """Returns None: the close of the socket says enough."""
+        return None
+
     def sound(self, track: str) -> JsonSound:
         """Returns the same way of writing for both tracks."""
         return _SOUND

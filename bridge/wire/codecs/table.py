@@ -7,6 +7,7 @@ from bridge.wire.codecs.beta import BetaCodec
 from bridge.wire.codecs.binary import BINARY_SOUND
 from bridge.wire.codecs.codec import Codec, SoundCodec
 from bridge.wire.codecs.ga import GA
+from bridge.wire.codecs.translation import TranslationCodec
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.stats import Dialect, Framing
 
@@ -23,6 +24,7 @@ class _Settings(NamedTuple):
 _NEW: dict[Dialect, Callable[[_Settings], Codec]] = {
     Dialect.GA: lambda settings: GA,
     Dialect.BETA: lambda settings: BetaCodec(Beta(settings.metadata, settings.temperature)),
+    Dialect.TRANSLATION: lambda settings: TranslationCodec(),
 }
 
 
@@ -33,12 +35,21 @@ class Codecs:
     ``temperature`` is what a client has opened the call with, if its dialect has one.
     """
 
-    def __init__(self, metadata: MutableMapping[str, str] | None = None, *, temperature: float | None = None) -> None:
+    def __init__(
+        self,
+        metadata: MutableMapping[str, str] | None = None,
+        *,
+        temperature: float | None = None,
+        only: Dialect | None = None,
+    ) -> None:
+        """With ``only``, the call has this dialect, whichever a client asks for."""
+        self._only = only
         self._settings = _Settings({} if metadata is None else metadata, temperature)
         self._made: dict[Dialect, Codec] = {}
 
     def of(self, dialect: Dialect) -> Codec:
         """Returns the call's codec for a dialect."""
+        dialect = self._only or dialect
         codec = self._made.get(dialect)
         if codec is None:
             codec = self._made[dialect] = _NEW[dialect](self._settings)
