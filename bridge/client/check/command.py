@@ -37,8 +37,8 @@ def add_check_flags(parser: argparse.ArgumentParser) -> None:
     parser.usage = "bridge check [URL] [FLAGS]"
     add_where_flags(parser, url_help="server or API root")
     add = parser.add_argument
-    add("--model", help=f"default: {DEFAULT_MODEL}")
-    add("--dialect", choices=("ga", "beta"), default="ga", help="the form of the protocol (default: ga)")
+    add("--model", help=f"default: {DEFAULT_MODEL}, or gpt-live-1 for the Live API")
+    add("--dialect", choices=("ga", "beta", "live"), default="ga", help="the form of the protocol (default: ga)")
     add("--transport", choices=("websocket", "webrtc"), default="websocket", help="default: websocket")
     add(
         "--header",

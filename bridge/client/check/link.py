@@ -22,7 +22,9 @@ from bridge.wire.message import EncodedMessage
 __all__ = ["Link", "PeerLink", "SocketLink", "open_link", "open_socket_link"]
 
 _FRAME_MS = 20
-_DELTAS = ("response.output_audio.delta", "response.audio.delta")
+_DELTAS = ("response.output_audio.delta", "response.audio.delta", "session.output_audio.delta")
+_LIVE_DELTA = "session.output_audio.delta"
+"""A Live session sends sound all the time, silence too."""
 _MOST_EVENTS = 20_000
 
 
@@ -30,6 +32,8 @@ class Link:
     """The base of links over either transport. It has the events in the order in which they came."""
 
     call_id: str | None = None
+    append_kind = "input_audio_buffer.append"
+    """The type of the event that carries the caller's sound."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -71,7 +75,8 @@ class Link:
 
     def _count_delta(self, event: dict[str, Any]) -> None:
         try:
-            self.heard_ms += len(b64decode(event.get("delta", ""), validate=True)) / BYTES_PER_MS
+            pcm = b64decode(event.get("delta", ""), validate=True)
+            self.heard_ms += 0.0 if event["type"] == _LIVE_DELTA and is_silent(pcm) else len(pcm) / BYTES_PER_MS
         except (Base64Error, TypeError, ValueError):
             self.strays.append(f"{event['type']} whose delta is no base64")
 
@@ -119,7 +124,7 @@ class SocketLink(Link):
             await asyncio.sleep(max(0.0, due - clock()))
             frame = pcm[at : at + size].ljust(size, b"\0")
             at += size
-            await self.send(json.dumps({"type": "input_audio_buffer.append", "audio": b64encode(frame).decode()}))
+            await self.send(json.dumps({"type": self.append_kind, "audio": b64encode(frame).decode()}))
 
     async def ping(self) -> None:
         """Sends a ping, and returns when the pong has come."""
@@ -214,6 +219,8 @@ async def open_socket_link(
         url or target.socket_url(), shown, headers=_without_key(target), subprotocols=subprotocols
     )
     link = SocketLink(socket)
+    if target.is_live:
+        link.append_kind = "session.input_audio.append"
     tasks.create_task(link.read())
     try:
         yield link

@@ -35,7 +35,7 @@ from bridge.client.check.steps import (
     Step,
 )
 from bridge.client.check.target import CheckTarget, HttpReply
-from bridge.client.check.values import at, mismatch, resolved, shortened
+from bridge.client.check.values import ID, TEXT, at, mismatch, resolved, shortened
 from bridge.media.convert import SoundEncoder
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
@@ -157,8 +157,12 @@ class Player:
             door.stayed_shut()
             raise
         limit_s, is_new = door.greeting_within_s, door.greets
+        greeting = "session.created"
+        if self._target.is_live:
+            greeting = "session.started"
+            await self._send({"type": "session.start", "session": {"model": "$model"}})
         try:
-            await self._until(lambda: self._came("session.created"), limit_s, "session.created did not come")
+            await self._until(lambda: self._came(greeting), limit_s, f"{greeting} did not come")
         except Mismatch:
             if self._link.strays or self._link.close_code is not None:
                 raise
@@ -166,6 +170,12 @@ class Player:
             if is_new:
                 raise
         door.opened()
+        if self._target.is_live:
+            self._keep_session()
+
+    def _keep_session(self) -> None:
+        started = next((event for event in self._link.events if event["type"] == "session.started"), {})
+        self._kept["session"] = at(started, "session.id")
 
     def _is_full(self, failure: Exception) -> bool:
         """Returns whether the server refused the session because it has no place for it now."""
@@ -226,6 +236,11 @@ class Player:
                 await self._hang_up()
 
     @property
+    def _naming(self) -> str:
+        """The field of an error that names the event which it answers."""
+        return "client_event_id" if self._target.is_live else "event_id"
+
+    @property
     def _link(self) -> Link:
         if not self.links:
             raise Mismatch("there is no connection")
@@ -238,6 +253,7 @@ class Player:
         if self._target.is_beta:
             event = beta.client_event(event)
         self._last_id = f"event_check_{secrets.token_hex(6)}"
+        self._kept["last_id"] = self._last_id
         event = {"event_id": self._last_id, **event}
         await self._put(json.dumps(event), shown=shortened(event, 400))
 
@@ -259,7 +275,7 @@ class Player:
         if self._target.is_beta:
             wanted = beta.fields(wanted)
         link = self.links[1] if step.on == "side" and len(self.links) > 1 else self._link
-        is_first = kind == "session.created"
+        is_first = kind in ("session.created", "session.started")
         flaw = ""
 
         def found() -> dict[str, Any] | None:
@@ -276,7 +292,7 @@ class Player:
         try:
             async with asyncio.timeout(step.within_s):
                 while (event := found()) is None:
-                    error = self._error()
+                    error = None if kind == "error" else self._error()
                     if error is None:
                         refused = asyncio.get_running_loop().time()
                     elif asyncio.get_running_loop().time() - refused > _AFTER_AN_ERROR_S:
@@ -297,7 +313,7 @@ class Player:
         """Returns the error that answers the last event, if one has come."""
         for event in self._link.events[self._mark :]:
             if event["type"] == "error" and isinstance(event.get("error"), dict):
-                named = event["error"].get("event_id")
+                named = event["error"].get(self._naming)
                 if named is None or named == self._last_id:
                     error: dict[str, Any] = event["error"]
                     return error
@@ -319,8 +335,9 @@ class Player:
         error = next((each for each in errors if isinstance(each, dict)), None)
         if error is None:
             raise Mismatch("the error event has no error object")
-        if step.names_event and error.get("event_id") != self._last_id:
-            raise Mismatch(f"error.event_id is {shortened(error.get('event_id'))}; wanted: that of the event refused")
+        named = error.get(self._naming)
+        if step.names_event and named != self._last_id:
+            raise Mismatch(f"error.{self._naming} is {shortened(named)}; wanted: that of the event refused")
         if step.codes and error.get("code") not in step.codes:
             raise Mismatch(f"error.code is {shortened(error.get('code'))}; wanted: {' or '.join(step.codes)}")
         if step.param is not None and error.get("param") != step.param:
@@ -367,16 +384,19 @@ class Player:
     # Sound
 
     async def _speak(self, step: Speak) -> None:
-        self._mark = len(self._link.events)
+        if not step.since_sent:
+            self._mark = len(self._link.events)
         self.sent.append("the phrase, spoken in real time")
         speaking = self._tasks.create_task(self._link.speak(self._phrase))
         try:
-            kind = self._named(step.until)
+            kind, link = self._named(step.until), self._link
             await self._until(
-                lambda: any(event["type"] == kind for event in self._link.events[self._mark :]),
+                lambda: any(event["type"] == kind for event in link.events[self._mark :]),
                 step.within_s,
                 f"{kind} did not come",
             )
+            words = f"less than {step.heard_ms} ms of sound came"
+            await self._until(lambda: link.heard_ms >= step.heard_ms, step.within_s, words)
         finally:
             speaking.cancel()
 
@@ -436,6 +456,9 @@ class Player:
             body = _form({"sdp": ("application/sdp", sdp), "session": ("application/json", session)})
         self.sent.append("POST /realtime/calls, an offer like Chromium's" + (", in a form" if step.as_form else ""))
         url = self._target.address.calls
+        if self._target.is_live:
+            await self._live_offer(sdp)
+            return
         reply = await self._target.request("POST", url, body=body, headers=headers)
         self._judge(reply, (201,), {})
         if not reply.headers.get("content-type", "").startswith("application/sdp"):
@@ -447,10 +470,21 @@ class Player:
         self._answer = reply.body.decode("utf-8", "replace")
         self._stack.push_async_callback(self._drop, call_id)
 
+    async def _live_offer(self, sdp: str) -> None:
+        """Posts the offer of a Live session, which is JSON both ways, with the id in the body."""
+        session = {"session": {"model": self._target.address.model}, "transport": {"type": "webrtc", "sdp": sdp}}
+        url = self._target.http_url("/live/sessions")
+        headers = {"Content-Type": "application/json"}
+        reply = await self._target.request("POST", url, body=json.dumps(session).encode(), headers=headers)
+        self._judge(reply, (201,), {"session.id": ID, "transport.type": "webrtc", "transport.sdp": TEXT})
+        self._answer = str(at(reply.json, "transport.sdp"))
+        self._stack.push_async_callback(self._drop, str(at(reply.json, "session.id")))
+
     async def _drop(self, call_id: str) -> None:
         """Ends a call to which nobody will come."""
+        path = "/live/sessions" if self._target.is_live else "/realtime/calls"
         with suppress(CallFailed):
-            await self._target.request("POST", self._target.http_url(f"/realtime/calls/{call_id}/hangup"))
+            await self._target.request("POST", self._target.http_url(f"{path}/{call_id}/hangup"))
 
     async def _connect(self, step: Connect) -> None:
         key = None if step.key is None else str(resolved(step.key, self._kept))
@@ -461,8 +495,8 @@ class Player:
                     "the short-lived key has characters that no subprotocol may have (RFC 7230 section 3.2.6)"
                 )
             subprotocols = (*subprotocols, f"openai-insecure-api-key.{key}")
-        self.sent.append(f"WebSocket {shortened(dict(step.query)) if step.query else ''}".strip())
-        url = self._target.socket_url(step.query)
+        self.sent.append(f"WebSocket {step.path}{shortened(dict(step.query)) if step.query else ''}".strip())
+        url = self._target.socket_url(step.query, resolved_path(step.path, self._kept))
         try:
             link = await self._stack.enter_async_context(
                 open_socket_link(self._target, self._tasks, url, key=key, subprotocols=subprotocols)
@@ -486,14 +520,16 @@ class Player:
             raise Mismatch(f"the subprotocol is {shortened(link.subprotocol)}; wanted: {step.subprotocols[0]}")
 
     async def _attach(self) -> None:
-        call_id = self._link.call_id
-        if not call_id:
+        if self._target.is_live:
+            url = self._target.socket_url(None, resolved_path("/live/sessions/$session/attach", self._kept))
+            self.sent.append("a second WebSocket to …/attach")
+        elif call_id := self._link.call_id:
+            url = self._target.socket_url({"call_id": call_id})
+            self.sent.append("a second WebSocket with call_id")
+        else:
             raise NotSupported("the server names no call in Location, so nobody can attach to it")
-        self.sent.append("a second WebSocket with call_id")
         try:
-            side = await self._stack.enter_async_context(
-                open_socket_link(self._target, self._tasks, self._target.socket_url({"call_id": call_id}))
-            )
+            side = await self._stack.enter_async_context(open_socket_link(self._target, self._tasks, url))
         except CallFailed as failure:
             raise NotSupported(f"attaching is refused: {failure.message}") from None
         self.links.append(side)

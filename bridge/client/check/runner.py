@@ -9,8 +9,8 @@ from typing import Any, Literal
 from bridge.client.address import CallFailed
 from bridge.client.check.player import Door, Mismatch, NotSupported, Player
 from bridge.client.check.rows import ROWS
-from bridge.client.check.shapes import SHAPES, flaws
-from bridge.client.check.steps import Row
+from bridge.client.check.shapes import LIVE_SHAPES, SHAPES, flaws, live_flaws
+from bridge.client.check.steps import Dialect, Row
 from bridge.client.check.target import CheckTarget
 from bridge.client.check.values import shortened
 
@@ -74,7 +74,7 @@ async def run(
     ``told`` gets each outcome at once. At most ``jobs`` rows run at a time. A row that would cost more speech than is
     left of ``max_speech_s`` is not run. Raises ``CallFailed`` if nothing can be reached at all.
     """
-    shapes = _Shapes(is_beta=target.is_beta)
+    shapes = _Shapes(target.dialect)
     turn, door = asyncio.Semaphore(jobs), Door()
 
     async def play(row: Row, *, is_over: bool) -> Outcome:
@@ -139,8 +139,8 @@ async def _played(target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes
 class _Shapes:
     """Collects which fields were missing in the events that came, in all rows."""
 
-    def __init__(self, *, is_beta: bool) -> None:
-        self._is_beta = is_beta
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
         self._flaws: dict[str, tuple[str, str]] = {}
         self._seen: dict[str, int] = {}
 
@@ -149,15 +149,23 @@ class _Shapes:
         for event in events:
             kind = event["type"]
             self._seen[kind] = self._seen.get(kind, 0) + 1
-            if kind not in self._flaws and (found := flaws(event, is_beta=self._is_beta)):
+            if kind not in self._flaws and (found := self._flaws_of(event)):
                 self._flaws[kind] = (found[0], shortened(event, 400))
+
+    def _flaws_of(self, event: dict[str, Any]) -> list[str]:
+        if self._dialect == "live":
+            return live_flaws(event)
+        return flaws(event, is_beta=self._dialect == "beta")
+
+    def _is_known(self, kind: str) -> bool:
+        return kind in (LIVE_SHAPES if self._dialect == "live" else SHAPES) or self._dialect == "beta"
 
     def outcomes(self) -> list[Outcome]:
         """Returns one outcome for each kind of event that came."""
         found = []
         for kind, count in sorted(self._seen.items()):
             flaw, shown = self._flaws.get(kind, ("", ""))
-            known = "" if kind in SHAPES or self._is_beta else " (a kind that is not known here: only its event_id)"
+            known = "" if self._is_known(kind) else " (a kind that is not known here: only its event_id)"
             says = f"Each {kind} has the fields that clients need{known}."
             came = [shown] if flaw else [f"{count} of them"]
             verdict: Verdict = "fail" if flaw else "pass"

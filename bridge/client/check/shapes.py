@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from bridge.client.check.values import ID, NUMBER, TEXT, OneOf, Want, mismatch
 
-__all__ = ["BETA_NAMES", "SHAPES", "flaws"]
+__all__ = ["BETA_NAMES", "LIVE_SHAPES", "SHAPES", "flaws", "live_flaws"]
 
 _STRING = Want("a text", str)
 _LIST = Want("a list", list)
@@ -80,6 +80,30 @@ BETA_NAMES = {
     "response.output_audio.done": "response.audio.done",
 }
 """GA's names that differ in beta. Beta does not know ``conversation.item.done``."""
+_LIVE_SESSION = {"session.id": ID, "session.model": TEXT, "session.status": "active"}
+_SPAN = {"start_ms": NUMBER, "end_ms": NUMBER}
+
+LIVE_SHAPES: dict[str, Mapping[str, object]] = {
+    "error": {"error.type": TEXT, "error.message": TEXT},
+    "session.started": _LIVE_SESSION,
+    "session.updated": _LIVE_SESSION,
+    "session.closed": {**_LIVE_SESSION, "reason": TEXT, "usage.seconds": NUMBER},
+    "session.input_audio.muted": {},
+    "session.input_audio.unmuted": {},
+    "session.instructions.appended": _SPAN,
+    "session.thinking.appended": _SPAN,
+    "session.commentary.appended": _SPAN,
+    "session.output_audio.delta": {"delta": TEXT},
+    "session.input_audio.append": {"audio": TEXT},
+    "session.input_transcript.delta": {"delta": _STRING, **_SPAN},
+    "session.output_transcript.delta": {"delta": _STRING, **_SPAN},
+    "session.delegation.created": {"delegation.id": ID, "delegation.type": "delegation", "offset_ms": NUMBER},
+    "session.usage.updated": {"usage.seconds": NUMBER},
+    "response.event": {"event": _OBJECT},
+}
+"""The same for the events of the Live API."""
+
+_LIVE_WITHOUT_ID = ("session.output_audio.delta", "session.input_audio.append")
 _GA_NAMES = {beta: ga for ga, beta in BETA_NAMES.items()}
 _NO_EVENT_ID = ("input_audio_buffer.dtmf_event_received",)
 _NOT_IN_BETA = {"response.function_call_arguments.done": ("name",)}
@@ -97,4 +121,12 @@ def flaws(event: dict[str, object], *, is_beta: bool) -> list[str]:
         found.append(f"{kind} is GA's name of {BETA_NAMES[kind]}")
     fields = SHAPES.get(name, {})
     found += [mismatch(event, path, wanted) for path, wanted in fields.items() if path not in passed_over]
+    return [words for words in found if words]
+
+
+def live_flaws(event: dict[str, object]) -> list[str]:
+    """Returns in words what a server event of the Live API lacks."""
+    kind = str(event.get("type"))
+    found = [] if kind in _LIVE_WITHOUT_ID else [mismatch(event, "event_id", ID)]
+    found += [mismatch(event, path, wanted) for path, wanted in LIVE_SHAPES.get(kind, {}).items()]
     return [words for words in found if words]

@@ -28,7 +28,7 @@ __all__ = [
     "Transport",
 ]
 
-Dialect = Literal["ga", "beta"]
+Dialect = Literal["ga", "beta", "live"]
 Transport = Literal["websocket", "webrtc"]
 Fields = Mapping[str, Any]
 """Paths such as ``response.output.0.id``, and what must be there: a value, or one of ``values``.
@@ -101,6 +101,10 @@ class Speak:
 
     until: str = "input_audio_buffer.speech_stopped"
     within_s: float = 15.0
+    since_sent: bool = False
+    """Whether the event may have come already, since the last ``Send``: then the sound only keeps time going."""
+    heard_ms: int = 0
+    """How much of the answer, that is not silence, must have come as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class PostOffer:
-    """Posts a browser's offer, raw or in a form, and keeps its answer and the call's ``$location``."""
+    """Posts a browser's offer, raw, in a form or as a Live session's, and keeps its answer for ``AnswerFits``."""
 
     as_form: bool = False
     key: str | None = None
@@ -175,6 +179,8 @@ class Connect:
 
     query: Mapping[str, str] | None = None
     """The query in place of the one that names the model."""
+    path: str = ""
+    """The path below the API's root, for another endpoint than that of sessions; ``$name`` stands for what was kept."""
     key: str | None = None
     status: int = 101
     subprotocols: tuple[str, ...] = ()
@@ -186,7 +192,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Attaches a second WebSocket to the call by its id."""
+    """Attaches a second WebSocket to the call by its id, or to the Live session by ``$session``."""
 
 
 @dataclass(frozen=True, slots=True)

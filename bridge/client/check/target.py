@@ -16,6 +16,7 @@ from bridge.client.check.steps import Dialect, Transport
 __all__ = ["HttpReply", "CheckTarget"]
 
 _TIMEOUT_S = 15.0
+_LIVE_MODEL = "gpt-live-1"
 _MAX_BODY_BYTES = 1024 * 1024
 BETA_HEADERS = {"OpenAI-Beta": "realtime=v1"}
 
@@ -52,19 +53,32 @@ class CheckTarget:
     @property
     def address(self) -> Address:
         """The server's endpoints; raises ``CallFailed`` if the URL is none."""
-        return parse_address(self.url, self.model)
+        return parse_address(self.url, self.model or (_LIVE_MODEL if self.is_live else None))
 
     @property
     def is_beta(self) -> bool:
         """Whether the server is spoken to in beta's words."""
         return self.dialect == "beta"
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the server is spoken to in the Live API's words."""
+        return self.dialect == "live"
+
     def headers(self, key: str | None = None) -> dict[str, str]:
         """The headers of every request: the key, the dialect, and those that were asked for."""
         return {**authorization(key or self.api_key), **(BETA_HEADERS if self.is_beta else {}), **self.extra_headers}
 
-    def socket_url(self, query: Mapping[str, str] | None = None) -> str:
-        """Returns the URL for a WebSocket, with the model in its query, or with another query in place of it."""
+    def socket_url(self, query: Mapping[str, str] | None = None, path: str = "") -> str:
+        """Returns the URL for a WebSocket, with the model in its query, or with another query in place of it.
+
+        ``path`` is that of another endpoint below the API's root, whose URL does not name the model. A Live session
+        has such an endpoint.
+        """
+        path = path or ("/live/sessions" if self.is_live else "")
+        if path:
+            parts = urlsplit(self.http_url(path))
+            return urlunsplit(parts._replace(scheme=urlsplit(self.address.socket).scheme))
         if query is None:
             return self.address.socket
         parts = urlsplit(self.address.socket)

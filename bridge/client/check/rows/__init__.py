@@ -1,6 +1,6 @@
 """All rows, as data, in the order in which they run."""
 
-from bridge.client.check.rows import errors, http, items, limits, responses, session, turns, webrtc
+from bridge.client.check.rows import errors, http, items, limits, live, responses, session, turns, webrtc
 from bridge.client.check.steps import Row
 
 __all__ = ["ROWS"]
@@ -14,4 +14,5 @@ ROWS: tuple[Row, ...] = (
     *errors.ROWS,
     *limits.ROWS,
     *webrtc.ROWS,
+    *live.ROWS,
 )
