@@ -138,6 +138,8 @@ class Traits:
     """Whether the carrier takes no sound. Only listeners hear whoever answers then."""
     wants_silence: bool = False
     """Whether the carrier has to get a frame every 20 ms, even if there is nothing to hear."""
+    heartbeat: str = ""
+    """The text that the carrier gets every 20 s, so that it does not end a stream without sound; empty: none."""
     takes_pings: bool = True
     """Whether WebSocket pings do no harm."""
     max_message_bytes: int = 65_536

@@ -38,6 +38,7 @@ A WebSocket that is closed without a code has code 1005.
 
 _MAX_BUFFERED_BYTES = 256 * 1024
 _NORMAL = 1000
+_HEARTBEAT_S = 20.0
 _GOODBYE_S = 10.0  # the time in which a carrier that has the last word closes
 
 
@@ -107,6 +108,13 @@ class CarrierLine:
         self.trace = trace
         """The trace of the request that opened the line, if any."""
         self._connection = connection
+        self._beat_at = 0.0
+
+    def beat(self, now: float) -> None:
+        """Sends the carrier's heartbeat if it is due; see ``Traits.heartbeat``."""
+        if self.dialect.traits.heartbeat and now >= self._beat_at:
+            self._beat_at = now + _HEARTBEAT_S
+            self._connection.write([self.dialect.traits.heartbeat])
 
     def write(self, messages: list[str | bytes]) -> None:
         """Sends messages of the dialect."""
@@ -343,6 +351,7 @@ class CarrierLeg:
         line = self._line
         if line is None or not line.takes_sound:
             return
+        line.beat(now)
         try:
             pieces, events = self.audio.tick(now)
             messages: list[str | bytes] = []

@@ -59,7 +59,7 @@ class RingingCall:
         self._waiting = waiting
         self._wait_s = wait_s
         self._timer = self._clock.call_later(wait_s, self._expire)
-        if self._line.dialect.traits.wants_silence:
+        if self._line.dialect.traits.wants_silence or self._line.dialect.traits.heartbeat:
             self._clock.members.add(self)
 
     @property
@@ -86,8 +86,9 @@ class RingingCall:
     # The clock's side
 
     def tick(self, now: float) -> None:
-        """Sends a frame of silence. The clock calls this every 20 ms, if the carrier wants that."""
-        if self._line.takes_sound:
+        """Sends a frame of silence, or a heartbeat. The clock calls this every 20 ms, if the carrier wants that."""
+        self._line.beat(now)
+        if self._line.takes_sound and self._line.dialect.traits.wants_silence:
             self._line.write([self._line.dialect.encode_sound(self._silence)])
 
     # The connection's side

@@ -14,6 +14,7 @@ from bridge.telephony.genesys.carrier import GENESYS
 from bridge.telephony.infobip.carrier import INFOBIP
 from bridge.telephony.jambonz.carrier import JAMBONZ
 from bridge.telephony.plivo.carrier import PLIVO
+from bridge.telephony.sinch.carrier import SINCH
 from bridge.telephony.telnyx.carrier import TELNYX
 from bridge.telephony.twilio.carrier import TWILIO
 from bridge.telephony.vobiz.carrier import VOBIZ
@@ -33,6 +34,7 @@ CARRIERS: tuple[Carrier[Any], ...] = (
     BANDWIDTH,
     EXOTEL,
     ELKS,
+    SINCH,
     GENESYS,
     AUDIOHOOK,
     ASTERISK,

@@ -60,11 +60,13 @@ def webhook(
     request_type: str = "application/json",
     method: Literal["get", "post"] = "post",
     require: Callable[[CarrierHost[Any], Request], None] = lambda host, request: None,
+    is_call: Callable[[Mapping[str, str]], bool] = lambda fields: True,
     is_token_plain: bool = False,
     below: str = "",
 ) -> HttpEndpoint[Any]:
     """Makes the operation ``method /v1/telephony/name``, with ``below`` appended to the path.
 
+    ``is_call`` tells an incoming call from other events, which are answered with an empty object.
     ``require`` refuses what can be refused before a byte of the body is read. ``read`` returns the fields of the body.
     ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the stream's
     address, its token and the fields. ``checks`` says for the log what was compared. ``call_field`` is the field with
@@ -85,6 +87,8 @@ def webhook(
             call, sender = fields.get(call_field, ""), address_of(request.client)
             host.carrier_calls.refuse(name, error, call=call, sender=sender, checks=checks(host, request))
             raise
+        if not is_call(fields):
+            return Response("{}", media_type=media_type)
         await host.calls.require_room()
         trace = TraceContext.of(request.headers)
         token = await new_stream_token(host, fields.get(call_field, ""), is_plain=is_token_plain, trace=trace)

@@ -69,6 +69,7 @@ _OF_PLIVO = (
 )  # fmt: skip
 _PLIVO_TOKEN = "00112233445566778899aabbccddeeff"
 _GENESYS_SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+_SINCH_SECRET = "MDEyMzQ1Njc4OWFiY2RlZg=="
 _VONAGE_SECRET = "fedcba9876543210fedcba9876543210"
 _TWILIO_TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -185,6 +186,19 @@ ROWS: dict[str, Row] = {
             garbage=(
                 "", "{", "null", '{"t":"whatever"}', '{"t":"audio"}', '{"t":"audio","data":"%"}', '{"event":"audio"}',
                 '{"t":"hello"}', '{"t":"sync"}', b"\x00", "x" * 70_000,
+            ),
+        ),
+        Row(
+            name="sinch",
+            settings={"sinch_application_secret": (_SINCH_SECRET,)},
+            secret=_SINCH_SECRET,
+            wrong="d3Jvbmc=",
+            refusals=("invalid_signature",),
+            keys="",
+            comes_back=False,
+            garbage=(
+                "", "{", "null", '{"command":"whatever"}', '{"event":"connect"}', '{"command":"connect"}', b"odd", b"",
+                "x" * 70_000, b"x" * 70_000,
             ),
         ),
         Row(

@@ -11,6 +11,7 @@ from bridge.client.carriers.exotel import EXOTEL
 from bridge.client.carriers.genesys import GENESYS
 from bridge.client.carriers.jambonz import JAMBONZ
 from bridge.client.carriers.plivo import PLIVO, VOBIZ
+from bridge.client.carriers.sinch import SINCH
 from bridge.client.carriers.telnyx import TELNYX
 from bridge.client.carriers.twilio import SIGNALWIRE, SIPGATE, TWILIO
 from bridge.client.carriers.vonage import INFOBIP, VONAGE
@@ -33,6 +34,7 @@ SIMULATORS: dict[str, Simulator] = {
         BANDWIDTH,
         EXOTEL,
         ELKS,
+        SINCH,
         GENESYS,
         ASTERISK,
         AUDIOSOCKET,

@@ -1,0 +1,1 @@
+"""The carrier Sinch, by its voice streams."""
