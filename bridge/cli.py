@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "whole_parser"]
 
+_SUPERVISOR = "SUPERVISOR_CONNECTION"  # bridge.supervisor.messages has it, and is imported only if it is needed
+
 
 def main(argv: list[str] | None = None) -> None:
     """Runs one command and returns its exit code; 2, with one line on standard error, if a setting is wrong."""
@@ -300,6 +302,10 @@ _COMMANDS = {name: command for commands in _TASKS.values() for name, command in 
 def _serve(arguments: argparse.Namespace) -> int:
     sources = _sources(arguments)
     config = sources.load()  # before the daemon is imported, so that a mistake is told at once
+    if config.cluster.workers or _SUPERVISOR in os.environ:
+        from bridge.supervisor.command import serve_workers
+
+        return serve_workers(config, sources, replace=arguments.replace)
     from bridge.serve import serve
 
     return serve(config, sources, replace=arguments.replace)

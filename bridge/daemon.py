@@ -11,6 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
@@ -27,8 +28,10 @@ from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.shared import KeyLimits, SharedParts
 from bridge.config import Config, EngineSettings, ObserveSettings, is_loopback
+from bridge.config.addresses import is_address
 from bridge.config.reload import Changes
 from bridge.context import CallContext
+from bridge.crew import Crew
 from bridge.engine.interruption import TurnTaking
 from bridge.engine.local import Local
 from bridge.engine.minds import EngineKind, engine_kind, new_mind_factory
@@ -38,6 +41,7 @@ from bridge.engine.turn_model import TurnModel
 from bridge.errors import ConfigError
 from bridge.handover import Handover, Predecessor
 from bridge.log import get_logger
+from bridge.observe.crew_pages import CrewLink
 from bridge.observe.observer import OPERATIONS, Observer
 from bridge.players.players import Players
 from bridge.ports import Ports
@@ -99,13 +103,14 @@ class Daemon:
         read_settings: Callable[[], Config] | None = None,
         ports: Ports | None = None,
         predecessor: Predecessor | None = None,
+        crew: Crew | None = None,
     ) -> None:
         """Makes a daemon that is not started yet.
 
         ``local`` are models that are loaded already; somebody else closes them. ``log_lines_dropped`` returns how many
         lines of the log were dropped. ``read_settings`` reads the settings once more, and raises ``ConfigError``;
         without it the settings stay as they are. ``ports`` has the sockets that were given. Some of them may be those
-        of ``predecessor``, the process that this one replaces.
+        of ``predecessor``, the process that this one replaces. With ``crew`` it is one of several workers of a machine.
         """
         self._read_settings = read_settings or (lambda: config)
         self._log_lines_dropped = log_lines_dropped
@@ -114,6 +119,7 @@ class Daemon:
         self._local = local
         self._ports = ports or Ports()
         self._predecessor = predecessor
+        self._crew = crew
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
@@ -128,6 +134,9 @@ class Daemon:
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
+            if self._crew is not None and not self._crew.is_leaving and self._crew.others:
+                self.telephony.stop_listening()
+                self._parting.stop_accepting()  # whoever connects from now on reaches a worker that goes on
             member = self._cluster
             may_move = (lambda: False) if member is None else (lambda: member.nodes.least_loaded is not None)
             await self.registry.drain(self.drain_s, may_move=may_move)
@@ -176,7 +185,10 @@ class Daemon:
             listeners=listeners.max_listeners_per_key,
             page_keys=config.access.page_keys_limit,
         )
-        member = self._cluster = _member(config, self.port, limits, of_keys)
+        of_node = None if self._crew is None else _bound_for_nodes(config, self._ports, stack)
+        self.node_url = _node_url(config, self.port, of_node)
+        """The URL at which other nodes of the cluster reach this process."""
+        member = self._cluster = _member(config, self.node_url, limits, of_keys, self._crew)
         parts = SharedParts.of_process(limits, of_keys) if member is None else member.parts
         self.registry = Registry(
             dialler.new_upstream,
@@ -202,9 +214,12 @@ class Daemon:
             record_dir=config.recording.record_dir,
             probes={"upstream": dialler.complaint, **({} if member is None else {"redis": member.complaint})},
             admit=admit_operator,
+            crew=_crew_link(self._crew, member),
         )
         self.observer = await stack.enter_async_context(observer)
         if member is not None:
+            if self._crew is not None:
+                member.nodes.is_leaving = self._crew.leaves_with
             observer.metrics.sources.append(member.families)
             await stack.enter_async_context(member)
         recording = config.recording
@@ -271,7 +286,7 @@ class Daemon:
             routes=[
                 *telephony.routes,
                 *observer.routes,
-                reload_route(admit_operator, self._reloader.reload),
+                reload_route(admit_operator, self._reload_all),
                 *([] if member is None else member.routes(calls, admit_operator)),
             ],
             operations=[
@@ -289,7 +304,11 @@ class Daemon:
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
         await self._take_over(parts.keys)
-        self._parting = _Parting(servers, self.endpoint, telephony, dialler.lobby, parts.keys)
+        self._parting = _Parting(list(servers), self.endpoint, telephony, dialler.lobby, parts.keys)
+        if of_node is not None:  # not for the process that takes over: it has a node of its own
+            of_nodes = Gate(server.max_pending, server.max_pending)
+            of_tls = certificate if self.node_url.startswith("https:") else None
+            servers.append(Server(app, of_node, server, of_nodes, certificate=of_tls))
         await stack.enter_async_context(self._tasks)  # after all that may refuse to start: a group wraps errors
         if self._predecessor is not None:
             following = self._tasks.create_task(self._follow(self._predecessor, parts.keys))
@@ -303,7 +322,8 @@ class Daemon:
         await telephony.accept()
         for http in servers:
             await http.wait_started()
-        self.handover = Handover(server.host, self.port, self._ports, self._parting)
+        part = "" if self._crew is None else str(self._crew.number)
+        self.handover = Handover(server.host, self.port, self._ports, self._parting, part)
         await stack.enter_async_context(self.handover)
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
                   ice_tcp_on_port=takes_media,
@@ -355,6 +375,18 @@ class Daemon:
     async def reload(self) -> Changes:
         """Reads the settings again, and puts into effect what can be. After a ``ConfigError`` nothing has changed."""
         return await self._reloader.reload()
+
+    async def _reload_all(self) -> Changes:
+        """Reloads, and has the other workers of this machine do the same."""
+        changes = await self.reload()
+        if self._crew is not None:
+            self._crew.tell_reloaded()
+        return changes
+
+    @property
+    def node_id(self) -> str:
+        """The name of this process in its cluster; empty if it is by itself."""
+        return "" if self._cluster is None else self._cluster.nodes.id
 
     def reload_soon(self, then: Callable[[], None] = lambda: None) -> None:
         """Reloads in a task of its own, and calls ``then`` at its end. If the settings are wrong, the log says so."""
@@ -419,12 +451,16 @@ class _Parting:
 
     def give_way(self, ports: frozenset[str], tell_key: Callable[[bytes], None]) -> None:
         """Leaves the sockets alone, because the other process has them now."""
-        for server in self._servers:
-            server.stop_accepting()
+        self.stop_accepting()
         self._telephony.stop_listening()
         self._endpoint.give_way(reads_on="udp_port" not in ports)
         self._minted.tell_minted = tell_key
         self._lobby.dismiss()
+
+    def stop_accepting(self) -> None:
+        """Leaves whoever connects from now on to other processes."""
+        for server in self._servers:
+            server.stop_accepting()
 
     async def wait_idle(self) -> None:
         """Returns as soon as nobody is connected who could ask for something new."""
@@ -484,7 +520,32 @@ def _bound(settings: ObserveSettings, ports: Ports, stack: contextlib.AsyncExitS
     return listening
 
 
-def _member(config: Config, port: int, limits: CallLimits, of_keys: KeyLimits) -> "Member | None":
+def _bound_for_nodes(config: Config, ports: Ports, stack: contextlib.AsyncExitStack) -> socket.socket:
+    """Returns the listening socket at which other nodes reach this worker, since ``port`` leads to any of them."""
+    host, port = "127.0.0.1", 0
+    if config.cluster.node_url is not None:
+        parts = urlsplit(config.cluster.node_url)
+        assert parts.hostname is not None, "checked with the settings"
+        assert parts.port is not None, "checked with the settings"
+        host = parts.hostname if is_address(parts.hostname) else config.server.host
+        port = parts.port
+    listening = ports.tcp(host, port, setting="node_url")
+    stack.callback(listening.close)
+    return listening
+
+
+def _node_url(config: Config, port: int, of_node: socket.socket | None) -> str:
+    """Returns the URL at which other nodes reach this process."""
+    if config.cluster.node_url is not None:
+        return config.cluster.node_url.rstrip("/")
+    if of_node is not None:
+        return f"http://127.0.0.1:{of_node.getsockname()[1]}"
+    scheme = "https" if config.server.tls_cert else "http"
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
+    return f"{scheme}://{host}:{port}"
+
+
+def _member(config: Config, url: str, limits: CallLimits, of_keys: KeyLimits, crew: Crew | None) -> "Member | None":
     """Returns this process's part in a cluster.
 
     If the process is by itself, it is None, and nothing of the cluster is imported.
@@ -495,10 +556,14 @@ def _member(config: Config, port: int, limits: CallLimits, of_keys: KeyLimits) -
         raise ConfigError("redis_url: needs redis: pip install 'bridge-realtime[cluster]'", param="redis_url")
     from bridge.cluster.member import Member
 
-    scheme = "https" if config.server.tls_cert else "http"
-    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    url = config.cluster.node_url or f"{scheme}://{host}:{port}"
-    return Member(config.cluster, url.rstrip("/"), limits, of_keys)
+    return Member(config.cluster, url, limits, of_keys, worker=None if crew is None else crew.number)
+
+
+def _crew_link(crew: Crew | None, member: "Member | None") -> CrewLink | None:
+    """Returns the way to the other workers of this machine; None if this process is no worker."""
+    if crew is None or member is None:
+        return None
+    return CrewLink(crew=crew, ask=member.ask, admit=member.admit_node)
 
 
 def _shown(upstream: str) -> str:

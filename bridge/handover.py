@@ -28,7 +28,7 @@ from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.ports import GivenSocket, Ports, same_socket
 
-__all__ = ["Elder", "Handover", "Predecessor", "TakenOver"]
+__all__ = ["Elder", "Handover", "OpenedPorts", "Predecessor", "TakenOver"]
 
 _log = get_logger("daemon")
 
@@ -80,15 +80,15 @@ class Predecessor:
         self._connection = connection
 
     @classmethod
-    async def find(cls, host: str, port: int) -> "Predecessor | None":
-        """Returns the process that serves at this address; None if there is none.
+    async def find(cls, host: str, port: int, part: str = "") -> "Predecessor | None":
+        """Returns the process that serves at this address, as this ``part`` of it; None if there is none.
 
         Raises ``ConfigError`` if it refuses.
         """
         connection = socket.socket(socket.AF_UNIX, _KIND)
         try:
             try:
-                connection.connect(_name(host, port))
+                connection.connect(_name(host, port, part))
             except OSError:
                 connection.close()
                 return None
@@ -147,15 +147,25 @@ class Elder(Protocol):
         ...
 
 
+class OpenedPorts(Protocol):
+    """The sockets of a process, as ``Ports`` has them."""
+
+    @property
+    def opened(self) -> dict[str, socket.socket]:
+        """The sockets that are in use, by their settings."""
+        ...
+
+
 class Handover:
     """The old process's side of a handover; inside of ``async with`` it waits for a process that takes over."""
 
-    def __init__(self, host: str, port: int, ports: Ports, elder: Elder) -> None:
+    def __init__(self, host: str, port: int, ports: "OpenedPorts", elder: Elder, part: str = "") -> None:
+        """``part`` tells processes that serve at one address from each other."""
         self.is_over = asyncio.Event()
         """Is set as soon as another process serves in place of this one."""
         self.successor = 0
         """The pid of that process; 0 before."""
-        self._name = _name(host, port)
+        self._name = _name(host, port, part)
         self._ports = ports
         self._elder = elder
         self._listening: socket.socket | None = None
@@ -234,13 +244,13 @@ class Handover:
         return True
 
 
-def _name(host: str, port: int) -> str:
+def _name(host: str, port: int, part: str) -> str:
     """Returns the name of the Unix socket.
 
     It is in the abstract namespace (unix(7)), which belongs to the network namespace: processes that share the ports
     share the name.
     """
-    return f"\0bridge/{os.geteuid()}/{host}/{port}"
+    return f"\0bridge/{os.geteuid()}/{host}/{port}" + (f"/{part}" if part else "")
 
 
 def _who(connection: socket.socket) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from typing import Any, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-__all__ = ["LineWriter", "Tally", "configure", "get_logger", "set_level"]
+__all__ = ["LineWriter", "Tally", "configure", "get_logger", "is_for_a_person", "set_level"]
 
 _LONGEST_VALUE = 2000
 _REDACTED = "[redacted]"
@@ -63,21 +63,23 @@ _SECRET = re.compile(
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = None) -> None:
-    """Writes all logs to ``stream``, or standard error.
+def configure(
+    format: str, level: str, stream: "TextIO | LineWriter | None" = None, *, keys: Mapping[str, Any] | None = None
+) -> None:
+    """Writes all logs to ``stream``, or standard error. Each line has ``keys``.
 
     ``auto`` stands for ``console`` on a terminal and for ``json`` elsewhere.
     """
     stream = cast(TextIO, stream or sys.stderr)
-    is_console = format == "console" or (format == "auto" and stream.isatty())
     shared: list[Processor] = [
         _Tracebacks(),
+        *([_Keys(keys)] if keys else []),
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    ending = _console(stream) if is_console else _json()
+    ending = _console(stream) if is_for_a_person(format, stream) else _json()
     structlog.configure(
         processors=[*shared, *ending],
         logger_factory=structlog.WriteLoggerFactory(stream),
@@ -85,6 +87,11 @@ def configure(format: str, level: str, stream: "TextIO | LineWriter | None" = No
     )
     _route_standard_logging([structlog.stdlib.add_logger_name, *shared], ending, stream)
     set_level(level)
+
+
+def is_for_a_person(format: str, stream: "TextIO | LineWriter") -> bool:
+    """Returns whether ``configure`` with this format and stream writes lines for a person, and not JSON."""
+    return format == "console" or (format == "auto" and stream.isatty())
 
 
 def set_level(level: str) -> None:
@@ -242,6 +249,17 @@ def _route_standard_logging(before: list[Processor], ending: list[Processor], st
     for earlier in [h for h in root.handlers if h.name == _HANDLER_NAME]:
         root.removeHandler(earlier)
     root.addHandler(handler)
+
+
+class _Keys:
+    """Puts the same keys on every line."""
+
+    def __init__(self, keys: Mapping[str, Any]) -> None:
+        self._keys = dict(keys)
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Adds the keys; what the event says itself counts first."""
+        return {**self._keys, **event}
 
 
 class _Tracebacks:

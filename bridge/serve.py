@@ -11,24 +11,71 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import uvloop
 
 from bridge import log as logging
 from bridge.config import Config
 from bridge.config.load import Sources
+from bridge.crew import Crew
 from bridge.daemon import Daemon
 from bridge.handover import Predecessor
 from bridge.ports import GivenSocket, Ports
 from bridge.service_manager import ServiceManager, given_sockets
 
-__all__ = ["serve"]
+__all__ = ["Manager", "Orders", "Post", "run", "serve"]
 
 _LEAVE_S = 5.0
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 _OWN_BLOCK_BYTES = 256 * 1024
 
 _log = logging.get_logger("cli")
+
+
+class Manager(Protocol):
+    """Whoever is told of the states of this process: a ``ServiceManager``, or a supervisor."""
+
+    def ready(self, status: str) -> None:
+        """Is told that the daemon serves, or goes on serving."""
+        ...
+
+    def reloading(self) -> None:
+        """Is told that the settings are read again; ``ready`` follows."""
+        ...
+
+    def replaced(self, pid: int, drain_s: float) -> None:
+        """Is told that another process has taken over."""
+        ...
+
+    def stopping(self, calls: int, drain_s: float) -> None:
+        """Is told that the daemon takes no more calls, and how long it may take over those that run."""
+        ...
+
+
+class Orders(Protocol):
+    """The supervisor of a worker, which tells it what a signal tells a process that is by itself."""
+
+    def begin(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
+        """Says that ``daemon`` serves. From now on ``stop`` and ``reload`` are called when the supervisor says so."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """The way in which a process has been started: what it got, and whom it tells of its states."""
+
+    manager: Manager
+    read_settings: Callable[[], Config]
+    given: list[GivenSocket]
+    replaces: bool
+    """Whether it takes over from the process that serves at the same address."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """The environment of a successor which this process starts."""
+    crew: Crew | None = None
+    orders: Orders | None = None
+    """The supervisor, if the process is one of several workers."""
 
 
 def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
@@ -38,17 +85,29 @@ def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
     the process that serves at the same address, if there is one.
     """
     environ = dict(os.environ)
-    given = given_sockets(os.environ)
-    manager = ServiceManager(os.environ)
-    _give_back_large_blocks()
+    post = Post(
+        given=given_sockets(os.environ),
+        manager=ServiceManager(os.environ),
+        read_settings=sources.load,
+        replaces=replace,
+        environ=environ,
+    )
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=sys.stderr.isatty()) as stream:
         logging.configure(config.log.log_format, config.log.log_level, stream)
         if ignored := sources.ignored:
             _log.warning("config.variables_ignored", variables=ignored)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            service = _Service(config, sources, manager, environ, lambda: stream.dropped)
-            code = runner.run(service.run(given, replace=replace))
-            _leave_within(_LEAVE_S, code)
+        return run(config, post, stream)
+
+
+def run(config: Config, post: Post, stream: logging.LineWriter) -> int:
+    """Runs the daemon in an event loop of its own, until it stops, and returns the exit code.
+
+    ``stream`` is the log's, which is set up already.
+    """
+    _give_back_large_blocks()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_Service(config, post, lambda: stream.dropped).run())
+        _leave_within(_LEAVE_S, code)
     return code
 
 
@@ -72,37 +131,30 @@ def _leave_within(seconds: float, code: int) -> None:
 class _Service:
     """The daemon between its start and its end: what it does for signals, the service manager and another process."""
 
-    def __init__(
-        self,
-        config: Config,
-        sources: Sources,
-        manager: ServiceManager,
-        environ: Mapping[str, str],
-        log_lines_dropped: Callable[[], int],
-    ) -> None:
-        """``environ`` is the environment of a successor which this process starts."""
+    def __init__(self, config: Config, post: Post, log_lines_dropped: Callable[[], int]) -> None:
         self._config = config
-        self._sources = sources
-        self._manager = manager
+        self._post = post
+        self._manager = post.manager
         self._log_lines_dropped = log_lines_dropped
-        self._environ = environ
         self._successors: list[subprocess.Popen[bytes]] = []
         """The processes that this one has started. This process has to wait for each of them when it has ended."""
 
-    async def run(self, given: list[GivenSocket], *, replace: bool) -> int:
+    async def run(self) -> int:
         """Serves until SIGTERM or SIGINT; a second one ends the grace period. SIGHUP reads the settings again."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         is_changed = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # set early, because models take seconds to load
-        server = self._config.server
-        predecessor = await Predecessor.find(server.host, server.port) if replace else None
+        server, post = self._config.server, self._post
+        part = "" if post.crew is None else str(post.crew.number)
+        predecessor = await Predecessor.find(server.host, server.port, part) if post.replaces else None
         daemon = Daemon(
             self._config,
             log_lines_dropped=self._log_lines_dropped,
-            read_settings=self._sources.load,
-            ports=Ports([*(predecessor.given if predecessor is not None else ()), *given]),
+            read_settings=post.read_settings,
+            ports=Ports([*(predecessor.given if predecessor is not None else ()), *post.given]),
             predecessor=predecessor,
+            crew=post.crew,
         )
         async with daemon:
 
@@ -111,8 +163,7 @@ class _Service:
                     daemon.registry.close_all("server_stopped", code=1001)
                 stop.set()
 
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, on_signal)
+            loop.add_signal_handler(signal.SIGTERM, on_signal)
             has_terminal = sys.stdin.isatty()
 
             def tell_ready() -> None:
@@ -130,10 +181,14 @@ class _Service:
                 else:
                     reload()
 
-            loop.add_signal_handler(signal.SIGHUP, on_hang_up)
-            loop.add_signal_handler(signal.SIGUSR2, self._start_successor)
             gc.freeze()  # what is here now stays: looking through it again would stop all sound for 40 ms
-            _greet(self._config, daemon)
+            if post.orders is not None:
+                post.orders.begin(daemon, on_signal, reload)
+            else:
+                loop.add_signal_handler(signal.SIGINT, on_signal)
+                loop.add_signal_handler(signal.SIGHUP, on_hang_up)
+                loop.add_signal_handler(signal.SIGUSR2, self._start_successor)
+                _greet(self._config, daemon)
             tell_ready()
             if is_changed.is_set():
                 reload()
@@ -155,7 +210,7 @@ class _Service:
         if "--replace" not in command:
             command.append("--replace")
         try:
-            successor = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._environ, close_fds=True)
+            successor = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._post.environ, close_fds=True)
         except OSError as error:
             _log.error("daemon.replacement_failed", error=str(error))
         else:

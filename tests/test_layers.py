@@ -32,6 +32,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset(),
     "log": frozenset(),
     "context": frozenset({"log"}),
+    "crew": frozenset(),
     "resume_window": frozenset(),
     "state_machine": frozenset(),
     "turns": frozenset(),
@@ -53,12 +54,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "api": _PURE | _TOP | {"calls"},
     "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
     "cluster": _PURE | _TOP | {"outgoing", "session", "calls", "api.body", "api.operation", "api.socket"},
-    "observe": _PURE | _TOP | {"names", "outgoing", "session", "calls", "api.operation"},
+    "observe": _PURE | _TOP | {"crew", "names", "outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = ALLOWED["reload"] = frozenset({*ALLOWED, "reload"}) - {"client"}
 ALLOWED["doctor"] = frozenset({*ALLOWED}) - {"reload"}
-ALLOWED["serve"] = _TOP | {"daemon", "handover", "service_manager"}
+ALLOWED["serve"] = _TOP | {"crew", "daemon", "handover", "service_manager"}
+ALLOWED["supervisor"] = _TOP | {"crew", "daemon", "handover", "serve", "service_manager"}
 ALLOWED["cli"] = frozenset(ALLOWED)
 ALLOWED["__main__"] = frozenset({"cli"})
 

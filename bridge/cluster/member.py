@@ -73,15 +73,26 @@ class Member:
     It is made of settings, so that settings and addresses are tried before anything is started.
     """
 
-    def __init__(self, settings: ClusterSettings, url: str, limits: CallLimits, of_keys: KeyLimits) -> None:
-        """Takes the settings; ``url`` is the address at which other nodes reach this one."""
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        url: str,
+        limits: CallLimits,
+        of_keys: KeyLimits,
+        *,
+        worker: int | None = None,
+    ) -> None:
+        """Takes the settings; ``url`` is the address at which other nodes reach this one.
+
+        ``worker`` is its number among the workers of its machine, if it is one.
+        """
         assert settings.redis_url is not None, "there is no cluster without"
         assert settings.cluster_secret is not None, "checked with the settings"
         secret = settings.cluster_secret
         self.store = SharedStore(settings.redis_url, settings.cluster_name, timeout_s=settings.redis_timeout_s)
         node_id = new_node_id()
         self._proofs = Proofs(secret, node_id, lambda: self.store.now_ms)
-        self.nodes = Nodes(self.store, node_id, url, self._proofs)
+        self.nodes = Nodes(self.store, node_id, url, self._proofs, worker)
         self.nodes.on_beat.append(self._renew)
         self._quotas = RedisQuotas.of(self.store, self.nodes.id, calls=of_keys.calls, listeners=of_keys.listeners)
         self._events = RedisEventBus(self.store, self.nodes.id, limits.backlog)
@@ -171,14 +182,19 @@ class Member:
             return _json(NodeList(data=shown, is_up=self.store.is_up))
 
         async def own_calls(request: Request) -> Response:
-            if "bridge.node" not in request.scope:
-                raise Forbidden("This is for nodes of the cluster.")
+            await self.admit_node(request)
             key_id, query = (request.query_params.get(name, "") for name in ("key_id", "q"))
             purpose = KeyPurpose.API if key_id == API_KEY_ID else KeyPurpose.CLIENT
             found = await calls.list_calls(Grant(key_id=key_id, purpose=purpose), query, is_here=True)
             return _json({"data": found})
 
         return [Route(_NODES, list_nodes, methods=["GET"]), Route(_OWN_CALLS, own_calls, methods=["GET"])]
+
+    @staticmethod
+    async def admit_node(request: Request) -> None:
+        """Raises ``Forbidden`` if the request does not come from a node of the cluster."""
+        if "bridge.node" not in request.scope:
+            raise Forbidden("This is for nodes of the cluster.")
 
     @property
     def operations(self) -> list[Operation]:
@@ -206,17 +222,29 @@ class Member:
 
     async def _ask_calls(self, node: Node, key_id: str, query: str) -> list[CallStats]:
         target = f"{_OWN_CALLS}?{urlencode({'key_id': key_id, 'q': query})}"
-        proof = self._proofs.sign("GET", target, Origin("127.0.0.1", 0, "http", "localhost"), to=node.id)
+        told = await self.ask(node.id, node.url, target)
+        try:
+            return [] if told is None else read_calls(told)
+        except msgspec.MsgspecError as error:
+            _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
+            return []
+
+    async def ask(self, node_id: str, url: str, target: str) -> bytes | None:
+        """Returns what the node at ``url`` answers to GET ``target``; None if it does not answer within 2 s with 200.
+
+        The request is signed as one of a node.
+        """
+        proof = self._proofs.sign("GET", target, Origin("127.0.0.1", 0, "http", "localhost"), to=node_id)
         try:
             async with asyncio.timeout(_LIST_S):
-                answer = await self._client.get(f"{node.url}{target}", headers={PROOF: proof})
+                answer = await self._client.get(f"{url}{target}", headers={PROOF: proof})
             if answer.status_code == 200:
-                return read_calls(answer.content)
+                return answer.content
             reason = f"status {answer.status_code}"
-        except (HTTPError, TimeoutError, msgspec.MsgspecError) as error:
+        except (HTTPError, TimeoutError) as error:
             reason = type(error).__name__
-        _log.warning("cluster.node_unreachable", node=node.id, reason=reason)
-        return []
+        _log.warning("cluster.node_unreachable", node=node_id, reason=reason)
+        return None
 
 
 class _Here:

@@ -80,6 +80,8 @@ class Node(Struct, frozen=True, kw_only=True):
     version: str
     pid: int
     started_at: float
+    worker: int | None = None
+    """Its number among the workers of its machine; null if it is no worker."""
 
     @property
     def is_serving(self) -> bool:
@@ -108,8 +110,10 @@ def node_of(call_id: str) -> str:
 class Nodes:
     """This node, named ``id``, and the nodes that live beside it. ``beat`` has to run."""
 
-    def __init__(self, store: SharedStore, node_id: str, url: str, proofs: Proofs) -> None:
+    def __init__(self, store: SharedStore, node_id: str, url: str, proofs: Proofs, worker: int | None = None) -> None:
         self.id = node_id
+        self.is_leaving: Callable[[str], bool] = lambda node_id: False
+        """Whether a node with this name is about to stop, although it does not say so itself yet."""
         self.on_beat: list[Callable[[], None]] = []
         """What is called each time Redis has taken this node's word that it lives."""
         self.on_late: list[Callable[[], None]] = []
@@ -117,6 +121,7 @@ class Nodes:
         self._store = store
         self._url = url
         self._proofs = proofs
+        self._worker = worker
         self._place = store.name("nodes")
         self._started_at = time.time()
         self._alive: dict[str, Node] = {}
@@ -163,7 +168,8 @@ class Nodes:
     @property
     def least_loaded(self) -> Node | None:
         """The other node that has most room for a call; None if none has any."""
-        return min((node for node in self.others if node.is_serving), key=lambda node: node.load, default=None)
+        serving = (node for node in self.others if node.is_serving and not self.is_leaving(node.id))
+        return min(serving, key=lambda node: node.load, default=None)
 
     @property
     def itself(self) -> Node:
@@ -185,6 +191,7 @@ class Nodes:
             version=__version__,
             pid=os.getpid(),
             started_at=self._started_at,
+            worker=self._worker,
         )
 
     async def beat(self) -> None:

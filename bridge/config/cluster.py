@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from bridge.config.addresses import is_unspecified
 from bridge.config.fields import Applies, Fault, Section, Text, setting
@@ -10,12 +11,24 @@ from bridge.config.fields import Applies, Fault, Section, Text, setting
 if TYPE_CHECKING:
     from bridge.config.config import Config
 
-__all__ = ["ClusterSettings"]
+__all__ = ["MAX_WORKERS", "ClusterSettings", "port_of"]
 
 _REDIS_URL = re.compile(r"(rediss?(\+(sentinel|cluster))?|unix)://\S+")
 _NODE_URL = re.compile(r"https?://[^\s/?#@]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MIN_SECRET_CHARS = 16
+_LAST_PORT = 65_535
+
+MAX_WORKERS = 64
+"""The most processes that one supervisor runs."""
+
+
+def port_of(url: str) -> int | None:
+    """Returns the port that the URL names; None if it names none."""
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        return None
 
 
 class ClusterSettings(Section, frozen=True, kw_only=True):
@@ -51,12 +64,23 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
             "`http://host:port` at which the other processes reach this one; unset: `host` and `port`",
         ),
     ] = None
+    workers: Annotated[
+        int,
+        setting(
+            Applies.RESTART,
+            "processes that serve on this machine, each a node of the cluster; needs `redis_url`; 0: this process "
+            "serves by itself",
+            ge=0,
+            le=MAX_WORKERS,
+        ),
+    ] = 0
     redis_timeout_s: Annotated[
         float, setting(Applies.RESTART, "time that a question to Redis may take, in seconds", ge=0.05, le=10)
     ] = 1.0
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Finds an address that is none, a missing secret, and an address at which others cannot reach this process."""
+        yield from self._worker_faults(config)
         if self.redis_url is None:
             return
         if not _REDIS_URL.fullmatch(self.redis_url):
@@ -69,8 +93,33 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
             yield Fault("cluster_secret", f"must have at least {_MIN_SECRET_CHARS} characters")
         if not _NAME.fullmatch(self.cluster_name):
             yield Fault("cluster_name", f"must be lower-case letters, digits and hyphens, got {self.cluster_name!r}")
-        if self.node_url is None and is_unspecified(config.server.host):
+        if self.node_url is None and not self.workers and is_unspecified(config.server.host):
             reason = f"must be set: other processes cannot be told to connect to {config.server.host}"
             yield Fault("node_url", reason)
         elif self.node_url is not None and not _NODE_URL.fullmatch(self.node_url):
             yield Fault("node_url", f"must be http://host:port, got {self.node_url!r}")
+
+    def _worker_faults(self, config: "Config") -> Iterator[Fault]:
+        """Finds what several processes of one machine could not have side by side."""
+        if not self.workers:
+            return
+        if self.redis_url is None:
+            yield Fault("workers", "needs redis_url as well: through it workers know of each other's calls and keys")
+        media = config.media
+        bases = {"udp_port": config.server.port if media.udp_port is None else media.udp_port}
+        bases["ice_tcp_port"] = media.ice_tcp_port or 0
+        if self.node_url is not None:
+            port = port_of(self.node_url)
+            if port is None:
+                yield Fault("node_url", "needs a port with workers: each worker has one of its own, the next ones")
+            elif port <= config.server.port < port + self.workers:
+                reason = f"must leave port {config.server.port} to clients: workers have {port} and the next ones"
+                yield Fault("node_url", reason)
+            bases["node_url"] = port or 0
+        for name, first in bases.items():
+            if first and first + self.workers - 1 > _LAST_PORT:
+                yield Fault(name, f"must leave room for {self.workers} workers: they have {first} and the next ones")
+        answering = (config.upstream.upstream, *config.upstream.upstream_fallback)
+        of_models = (given.url for given in config.upstream.upstreams.values())
+        if "agent" in {*answering, *of_models} and self.node_url is None:
+            yield Fault("node_url", "must be set: agents wait at one worker each, so they need the address of each")

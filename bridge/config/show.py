@@ -8,6 +8,7 @@ import msgspec
 from bridge.config.config import Config
 from bridge.config.fields import Setting, settings_of
 from bridge.config.words import masked
+from bridge.config.workers import settings_of_worker
 
 __all__ = ["shown"]
 
@@ -33,7 +34,22 @@ def shown(config: Config, origins: Mapping[str, str]) -> str:
                 text = f"# {name} is unset" if value is None else f"{name} = {_literal(one, value)}"
                 lines.append(f"{text:<{_SOURCE_COLUMN}}  # {origin}")
         lines += tables
+    lines += _workers(config)
     return "\n".join(lines[1:]) + "\n"
+
+
+def _workers(config: Config) -> Iterator[str]:
+    """Yields a comment for each worker with what it has of its own."""
+    for number in range(config.cluster.workers):
+        own = settings_of_worker(config, number)
+        told: dict[str, Any] = {
+            "udp_port": own.media.udp_port,
+            "ice_tcp_port": own.media.ice_tcp_port,
+            "record_dir": own.recording.record_dir,
+            "node_url": own.cluster.node_url,
+        }
+        shown = ", ".join(f"{name} = {_plain(value)}" for name, value in told.items() if value is not None)
+        yield f"{'' if number else chr(10)}# worker {number}: {shown}"
 
 
 def _tables(name: str, tables: Mapping[str, msgspec.Struct], origin: str) -> Iterator[str]:

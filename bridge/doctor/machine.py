@@ -16,6 +16,7 @@ from cryptography import x509
 from bridge.client.address import CallFailed
 from bridge.client.operators.api import BridgeApi
 from bridge.config import Config, is_loopback
+from bridge.config.workers import settings_of_worker
 from bridge.daemon import check
 from bridge.doctor.findings import Examined, Finding, Findings, fault, fine, warning
 from bridge.webrtc.endpoint import local_addresses, media_host
@@ -78,9 +79,11 @@ def _ports(config: Config) -> Iterator[tuple[str, str, str, int]]:
     server, media = config.server, config.media
     yield "port", "TCP", server.host, server.port
     of_media = media_host(server.host, media.advertise)
-    yield "udp_port", "UDP", of_media, server.port if media.udp_port is None else media.udp_port
-    if media.ice_tcp_port is not None:
-        yield "ice_tcp_port", "TCP", of_media, media.ice_tcp_port
+    for number in range(max(1, config.cluster.workers)):
+        own = settings_of_worker(config, number).media if config.cluster.workers else media
+        yield "udp_port", "UDP", of_media, server.port if own.udp_port is None else own.udp_port
+        if own.ice_tcp_port is not None:
+            yield "ice_tcp_port", "TCP", of_media, own.ice_tcp_port
     if config.observe.metrics_port is not None:
         yield "metrics_port", "TCP", config.observe.metrics_host, config.observe.metrics_port
     for section in config.carriers:

@@ -5,6 +5,7 @@ from bridge.doctor.findings import Examination
 from bridge.doctor.machine import addresses, certificate, disk, files, ports, settings
 from bridge.doctor.running import answers, clock, key, media, open_files, ready
 from bridge.doctor.stages import stages
+from bridge.doctor.workers import workers
 
 __all__ = ["EXAMINATIONS"]
 
@@ -22,6 +23,7 @@ EXAMINATIONS = (
     Examination("answers", "whether the bridge answers at its URL", answers),
     Examination("ready", "what `/readyz` says", ready),
     Examination("key", "whether the API lets the key in", key),
+    Examination("workers", "whether each has a core, and how many serve, if `workers` is set", workers),
     Examination("clock", "whether its clock is this machine's, by its `Date`", clock),
     Examination("media", "a call from here over WebRTC: UDP, ICE, DTLS, the data channel, what peers are told", media),
     Examination("open_files", "how many files it has open, by `/metrics`", open_files),

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from bridge.api.operation import Operation
 from bridge.log import get_logger
+from bridge.observe.crew_pages import CREW_READY, CrewLink
 from bridge.wire.stats import DaemonStats
 
 __all__ = ["READY", "Check", "Readiness", "Readying", "disk_probe"]
@@ -41,7 +42,10 @@ class Check(Struct, frozen=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """Whether a new call would be served, which is so if each of the checks is well."""
+    """Whether a new call would be served, which is so if each of the checks is well.
+
+    Several workers of one machine are ready if one of them is.
+    """
 
     object: str = "bridge.readiness"
     is_ready: bool
@@ -67,8 +71,11 @@ class Readying:
         *,
         fresh_s: float = _FRESH_S,
         limit_s: float = _LIMIT_S,
+        crew: CrewLink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """With ``crew`` the other workers of this machine are asked if this one would not serve a call."""
+        self._crew = crew
         self._daemon = daemon
         self._probes = probes
         self._fresh_s = fresh_s
@@ -99,12 +106,37 @@ class Readying:
         """Makes the route of readiness. It asks for no key, since load balancers have none."""
 
         async def serve(request: Request) -> Response:
-            report = await self.report()
+            report = await self._report_of_crew()
             headers = {"Cache-Control": "no-store"}
             status = 200 if report.is_ready else 503
             return Response(msgspec.json.encode(report), status, headers, media_type="application/json")
 
         return Route(_PATH, serve, methods=["GET"])
+
+    def crew_route(self, crew: CrewLink) -> Route:
+        """Makes the route by which the other workers ask whether this one would serve a call."""
+
+        async def serve(request: Request) -> Response:
+            await crew.admit(request)
+            return Response(msgspec.json.encode(await self.report()), media_type="application/json")
+
+        return Route(CREW_READY, serve, methods=["GET"])
+
+    async def _report_of_crew(self) -> Readiness:
+        """Returns whether a new call would be served by this process, or else by another worker of this machine."""
+        report = await self.report()
+        if report.is_ready or self._crew is None:
+            return report
+        of_workers = [(self._crew.crew.number, report)]
+        for worker, told in await self._crew.ask_others(CREW_READY):
+            of_workers.append((worker.number, msgspec.json.decode(told, type=Readiness)))
+        checks = [
+            Check(f"worker {number}: {check.name}", check.is_ok, check.reason)
+            for number, each in sorted(of_workers, key=lambda one: one[0])
+            for check in each.checks
+            if each.is_ready or not check.is_ok
+        ]
+        return Readiness(is_ready=any(each.is_ready for _, each in of_workers), checks=checks)
 
     async def _try(self, name: str, probe: Probe) -> Check:
         try:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from bridge.cluster.nodes import Nodes, new_node_id
 from bridge.cluster.proof import Proofs
@@ -35,9 +36,9 @@ async def said_by(node: Serving, path: str, method: str = "GET", **options: obje
     return await request(method, f"{node.url}{path}", headers=ADMIN, **options)  # type: ignore[arg-type]
 
 
-async def list_nodes(node: Serving) -> list[dict[str, object]]:
+async def list_nodes(node: Serving) -> list[dict[str, Any]]:
     """The nodes that a node knows."""
-    nodes: list[dict[str, object]] = (await said_by(node, "v1/nodes")).json["data"]
+    nodes: list[dict[str, Any]] = (await said_by(node, "v1/nodes")).json["data"]
     return nodes
 
 

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.cluster.nodes import ADMIN, cluster, list_nodes, node_flags, said_by
 from tests.cluster.redis import RunningRedis, redis_running, until
+from tests.cluster.talking import come_back, items, noted, session_id, type_text, typed
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.serving import Serving, serving
 from tests.end_to_end.web import EventSocket, open_socket
@@ -44,68 +45,8 @@ async def nodes(redis: RunningRedis, tmp_path: Path) -> AsyncIterator[list[Servi
         yield running
 
 
-def _typed(text: str, item_id: str) -> dict[str, Any]:
-    content = [{"type": "input_text", "text": text}]
-    return {"type": "message", "id": item_id, "role": "user", "content": content}
-
-
-async def _type(socket: EventSocket, text: str, item_id: str) -> None:
-    await socket.send({"type": "conversation.item.create", "item": _typed(text, item_id)})
-    await socket.send({"type": "response.create"})
-
-
-def _id(owner: EventSocket) -> str:
-    session_id: str = owner.events[0]["session"]["id"]
-    return session_id
-
-
-async def _noted(node: Serving, redis: RunningRedis, call_id: str, text: str) -> None:
-    """Waits until the journal has ``text``."""
-
-    async def is_there() -> bool:
-        reader, writer = await asyncio.open_connection("127.0.0.1", redis.port)
-        writer.write(f"HGET bridge:call:{{{call_id}}} notes\r\nQUIT\r\n".encode())
-        answer = await reader.read()
-        writer.close()
-        return text.encode() in answer
-
-    await until(is_there)
-
-
-async def _back(node: Serving, query: str) -> EventSocket:
-    """Comes back as a client does that tries again until it is let in."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while True:
-        opening = open_socket(node.url, query, first=None, additional_headers=ADMIN)
-        try:
-            socket = await opening.__aenter__()
-        except (InvalidHandshake, OSError):
-            assert loop.time() - began < _LIMIT_S
-            await asyncio.sleep(0.2)
-            continue
-        socket.leave = opening.__aexit__  # type: ignore[attr-defined]
-        return socket
-
-
 def _kill(node: Serving) -> None:
     node.process.send_signal(signal.SIGKILL)
-
-
-async def _items(socket: EventSocket, *item_ids: str) -> list[str]:
-    """What the items say, as the upstream of the call has them."""
-    said = []
-    for number, item_id in enumerate(item_ids, 1):
-        refused = len(socket.of("error"))
-        await socket.send({"type": "conversation.item.retrieve", "item_id": item_id})
-
-        def is_answered(number: int = number, refused: int = refused) -> bool:
-            return len(socket.of("conversation.item.retrieved")) >= number or len(socket.of("error")) > refused
-
-        await socket.wait(is_answered, f"answer about {item_id}")
-        assert len(socket.of("error")) == refused, (item_id, socket.of("error")[-1])
-        said.append(socket.of("conversation.item.retrieved")[number - 1]["item"]["content"][0]["text"])
-    return said
 
 
 async def test_a_sockets_call_outlives_its_node(nodes: list[Serving], redis: RunningRedis) -> None:
@@ -115,31 +56,31 @@ async def test_a_sockets_call_outlives_its_node(nodes: list[Serving], redis: Run
     """
     async with (
         open_socket(nodes[0].url, "model=m", additional_headers=ADMIN) as owner,
-        open_socket(nodes[1].url, f"call_id={_id(owner)}{_OWN}", additional_headers=ADMIN) as far,
+        open_socket(nodes[1].url, f"call_id={session_id(owner)}{_OWN}", additional_headers=ADMIN) as far,
     ):
-        await _type(owner, "the first thing", "item_first")
+        await type_text(owner, "the first thing", "item_first")
         await owner.until("response.done")
-        await _type(owner, "a long thing\n" * 200, "item_second")
+        await type_text(owner, "a long thing\n" * 200, "item_second")
         await owner.until("response.created", number=2)
         await owner.until("response.output_text.delta", number=20)
-        await _noted(nodes[0], redis, _id(owner), '"owes_answer":true')
+        await noted(redis, session_id(owner), '"owes_answer":true')
         _kill(nodes[0])
         assert await far.close_code() == 1012
         await owner.closed.wait()
         began = asyncio.get_running_loop().time()
-        back = await _back(nodes[1], f"session_id={_id(owner)}&after={owner.events[-1]['event_id']}")
-        listening = await _back(nodes[1], f"call_id={_id(owner)}&after={far.events[-1]['event_id']}{_OWN}")
+        back = await come_back(nodes[1], f"session_id={session_id(owner)}&after={owner.events[-1]['event_id']}")
+        listening = await come_back(nodes[1], f"call_id={session_id(owner)}&after={far.events[-1]['event_id']}{_OWN}")
         answered = await back.until("response.done")
         took_s = asyncio.get_running_loop().time() - began
         assert answered["response"]["status"] == "completed"
         assert took_s < _LIMIT_S
-        assert await _items(back, "item_first", "item_second") == ["the first thing", "a long thing\n" * 200]
-        await _type(back, "the third thing", "item_third")
+        assert await items(back, "item_first", "item_second") == ["the first thing", "a long thing\n" * 200]
+        await type_text(back, "the third thing", "item_third")
         await back.until("response.done", number=2)
         await listening.until("response.done", number=2)
         ids = [event["event_id"] for event in (*owner.events, *back.events)]
         assert len(ids) == len(set(ids))
-        shown = (await said_by(nodes[1], f"v1/calls/{_id(owner)}")).json
+        shown = (await said_by(nodes[1], f"v1/calls/{session_id(owner)}")).json
         assert shown["state"] == "connected"
         for socket in (back, listening):
             await socket.leave(None, None, None)  # type: ignore[attr-defined]
@@ -149,12 +90,12 @@ async def test_a_peers_call_outlives_its_node(nodes: list[Serving], redis: Runni
     """Killed while its answer is played: with its resume key, a peer goes on at the other node in the same words."""
     async with RealPeer(nodes[0].url, headers=ADMIN) as peer:
         key = peer.reply.headers["bridge-resume-key"]
-        peer.send({"type": "conversation.item.create", "item": _typed("remember this", "item_kept")})
+        peer.send({"type": "conversation.item.create", "item": typed("remember this", "item_kept")})
         await peer.until("conversation.item.done")
         await peer.speak(short_pcm)
         await peer.until("response.created")
         await peer.until("output_audio_buffer.started")
-        await _noted(nodes[0], redis, peer.call_id, '"role":"assistant"')
+        await noted(redis, peer.call_id, '"role":"assistant"')
         _kill(nodes[0])
         await nodes[0].process.wait()
         path = f"v1/realtime/calls/{peer.call_id}"
@@ -173,28 +114,28 @@ async def test_an_owner_that_wakes_up_late_gives_way(nodes: list[Serving], redis
     Whoever asks it for the call afterwards is passed on to the node that has it.
     """
     async with open_socket(nodes[0].url, "model=m", additional_headers=ADMIN) as owner:
-        await _type(owner, "before", "item_before")
+        await type_text(owner, "before", "item_before")
         await owner.until("response.done")
-        await _noted(nodes[0], redis, _id(owner), "item_before")
+        await noted(redis, session_id(owner), "item_before")
         nodes[0].process.send_signal(signal.SIGSTOP)
 
         async def is_missed() -> bool:
             return len(await list_nodes(nodes[1])) == 1
 
         await until(is_missed)
-        back = await _back(nodes[1], f"session_id={_id(owner)}")
-        await _type(back, "meanwhile", "item_meanwhile")
+        back = await come_back(nodes[1], f"session_id={session_id(owner)}")
+        await type_text(back, "meanwhile", "item_meanwhile")
         await back.until("response.done")
-        await _noted(nodes[1], redis, _id(owner), "item_meanwhile")
+        await noted(redis, session_id(owner), "item_meanwhile")
         nodes[0].process.send_signal(signal.SIGCONT)
         assert await owner.close_code() == 1012
-        await _type(back, "after", "item_after")
+        await type_text(back, "after", "item_after")
         await back.until("response.done", number=2)
-        await _noted(nodes[1], redis, _id(owner), "item_after")
+        await noted(redis, session_id(owner), "item_after")
         assert any(line["event"] == "cluster.call_lost" for line in nodes[0].log_lines())
-        query = f"call_id={_id(owner)}"
+        query = f"call_id={session_id(owner)}"
         async with open_socket(nodes[0].url, query, additional_headers=ADMIN) as listener:
-            await _type(back, "still there", "item_still")
+            await type_text(back, "still there", "item_still")
             await listener.until("response.done")
         await back.leave(None, None, None)  # type: ignore[attr-defined]
 
@@ -203,13 +144,13 @@ async def test_one_node_wins(redis: RunningRedis, tmp_path: Path) -> None:
     """Two nodes are asked at once for a dead node's call: both answer for it, and one has it."""
     async with cluster(tmp_path, redis, 3) as nodes:
         async with open_socket(nodes[0].url, "model=m", additional_headers=ADMIN) as owner:
-            await _type(owner, "before", "item_before")
+            await type_text(owner, "before", "item_before")
             await owner.until("response.done")
-            await _noted(nodes[0], redis, _id(owner), "item_before")
+            await noted(redis, session_id(owner), "item_before")
             _kill(nodes[0])
             await owner.closed.wait()
-        query = f"call_id={_id(owner)}"
-        sockets = await asyncio.gather(*(_back(node, query) for node in (nodes[1], nodes[2]) for _ in range(4)))
+        query = f"call_id={session_id(owner)}"
+        sockets = await asyncio.gather(*(come_back(node, query) for node in (nodes[1], nodes[2]) for _ in range(4)))
         for socket in sockets:
             await socket.until("session.created")
         taken = [line for node in nodes[1:] for line in node.log_lines() if line["event"] == "cluster.call_taken_over"]
@@ -221,14 +162,14 @@ async def test_one_node_wins(redis: RunningRedis, tmp_path: Path) -> None:
 async def test_a_drain_moves_calls(nodes: list[Serving], redis: RunningRedis) -> None:
     """A node that stops tells owners to come back, between two turns; the conversation goes on at the other node."""
     async with open_socket(nodes[0].url, "model=m", additional_headers=ADMIN) as owner:
-        await _type(owner, "before", "item_before")
+        await type_text(owner, "before", "item_before")
         await owner.until("response.done")
-        await _noted(nodes[0], redis, _id(owner), "item_before")
+        await noted(redis, session_id(owner), "item_before")
         nodes[0].process.send_signal(signal.SIGTERM)
         assert await owner.close_code() == 1012
-        back = await _back(nodes[1], f"session_id={_id(owner)}&after={owner.events[-1]['event_id']}")
-        assert await _items(back, "item_before") == ["before"]
-        await _type(back, "after", "item_after")
+        back = await come_back(nodes[1], f"session_id={session_id(owner)}&after={owner.events[-1]['event_id']}")
+        assert await items(back, "item_before") == ["before"]
+        await type_text(back, "after", "item_after")
         await back.until("response.done")
         await back.leave(None, None, None)  # type: ignore[attr-defined]
     async with asyncio.timeout(_LIMIT_S):
@@ -257,14 +198,14 @@ class _Client:
                     item_id = f"item_{self._number}_{said}"
                     said += 1
                     done = len(socket.of("response.done"))
-                    await _type(socket, f"turn {said}", item_id)
+                    await type_text(socket, f"turn {said}", item_id)
                     await _either(socket, done)
                     if len(socket.of("response.done")) == done:
                         raise ConnectionError
                     asked.append((item_id, f"turn {said}"))
                     self.turns += 1
                 looked_at = [*before_moves, *asked[:1], *asked[-20:]]
-                texts = await _items(socket, *(item_id for item_id, _ in looked_at))
+                texts = await items(socket, *(item_id for item_id, _ in looked_at))
                 assert texts == [text for _, text in looked_at]
                 return
             except (ConnectionError, ConnectionClosed):

@@ -190,6 +190,16 @@ def test_what_is_shown_is_a_file_of_settings(tmp_path: Path, capsys: pytest.Capt
     assert 'models = ["a\\tb"]' in values[0]
 
 
+def test_what_each_worker_has_of_its_own_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ports, folder and address, as comments behind the settings that all have."""
+    flags = ("--workers", "2", "--redis-url", "redis://h", "--cluster-secret", "s" * 16, "--record-dir", "/r")
+    _, out, _ = _run(capsys, "config", "show", *flags, "--udp-port", "9000", "--node-url", "http://10.0.0.5:8090")
+    assert out.splitlines()[-2:] == [
+        '# worker 0: udp_port = 9000, record_dir = "/r/worker-0", node_url = "http://10.0.0.5:8090"',
+        '# worker 1: udp_port = 9001, record_dir = "/r/worker-1", node_url = "http://10.0.0.5:8091"',
+    ]
+
+
 def test_settings_that_are_wrong_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is wrong is told instead."""
     code, out, complaints = _run(capsys, "config", "show", "--config", _settings(tmp_path, "port = 'x'"))

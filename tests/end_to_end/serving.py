@@ -19,8 +19,8 @@ __all__ = ["COMMAND", "LIMIT_S", "READY", "Serving", "bound_sockets", "free_port
 
 COMMAND = (sys.executable, "-m", "bridge", "serve", "--max-loop-lag-ms", "0")  # other tests use the processor, too
 READY = re.compile(
-    r"bridge is ready: (https?://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)  "
-    r"engine: (parrot|local|unused)(  \(no API key .*\))?\n"
+    r"bridge is ready: (https?://127\.0\.0\.1:(\d+)/)  media: UDP (\d+)(?:, \d+)*  "
+    r"engine: (parrot|local|unused)(?:  workers: \d+)?(  \(no API key .*\))?\n"
 )
 LIMIT_S = scaled(15.0)
 _GIVING = """

@@ -290,6 +290,25 @@ async def test_keys_of_carriers() -> None:
         assert "hush" not in json.dumps(found)
 
 
+async def test_workers_that_serve_and_that_do_not(tmp_path: Path) -> None:
+    """Their ports are looked at, the cores that they have, and how many of those that there should be serve."""
+    given = {"BRIDGE_CLUSTER_SECRET": SECRET, "BRIDGE_API_KEY": _KEY}
+    server = RunningRedis(free_port())
+    async with server.serving():
+        given["BRIDGE_REDIS_URL"] = server.url
+        flags = ("--redis-url", server.url, "--cluster-secret", SECRET, "--workers", "1", "--drain-s", "0")
+        async with serving(tmp_path / "log", *flags, BRIDGE_API_KEY=_KEY) as running:
+            _, found = await _examined(running.url, BRIDGE_WORKERS="1", **given)
+            assert [one["level"] for one in found["workers"]] == ["ok", "ok"], found["workers"]
+            assert found["workers"][1]["says"] == "it serves"
+            _, found = await _examined(running.url, BRIDGE_WORKERS="64", **given)
+            assert [one["level"] for one in found["workers"]] == ["warning", "warning"], found["workers"]
+            assert "64 workers these do not serve: 1, 2, 3," in found["workers"][1]["says"]
+        assert (
+            len([one for one in found["ports"] if "(udp_port)" in one["says"] or "udp_port is 0" in one["says"]]) == 64
+        )
+
+
 async def test_redis_that_answers_and_that_does_not() -> None:
     """A cluster needs it; its password is in no report."""
     given = {"BRIDGE_CLUSTER_SECRET": SECRET, "BRIDGE_NODE_URL": "http://127.0.0.1:8080"}
