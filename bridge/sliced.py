@@ -38,7 +38,7 @@ class SlicedConnection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of frames, cut anywhere."""
-        if len(data) > _SLICE_BYTES or self._unparsed or self._is_held or not self.work.has_time:
+        if len(data) > _SLICE_BYTES or self._unparsed or self._is_held or not self.work.begin_in_time():
             self._unparsed += data
             self._parse_later()
             return
@@ -57,7 +57,6 @@ class SlicedConnection(ClientConnection):
         super().process_event(event)
 
     def _take(self, data: bytes) -> None:
-        self.work.begin()
         super().data_received(data)
         self.work.end()
 
@@ -91,5 +90,6 @@ class SlicedConnection(ClientConnection):
             piece = bytes(self._unparsed[:_SLICE_BYTES])
             del self._unparsed[:_SLICE_BYTES]
             if piece:
+                self.work.begin()
                 self._take(piece)
         self._parse_later()

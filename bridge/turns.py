@@ -118,15 +118,18 @@ class Work:
         """Starts the clock: work for the party begins, or goes on after a wait."""
         self._began = _now()
 
-    def end(self) -> float:
-        """Stops the clock: the work is done, or waits for something. Returns the seconds since ``begin``."""
-        if self._began is None:
-            return 0.0
+    def begin_in_time(self) -> bool:
+        """Starts the clock if the party may be served at once; otherwise returns False, and work has to wait."""
         now = _now()
-        seconds, self._began = now - self._began, None
-        self._unit_s += seconds
-        self.share.take(seconds, now)
-        return seconds
+        if self.share.is_over(now):
+            return False
+        self._began = now
+        return True
+
+    def end(self) -> None:
+        """Stops the clock: the work is done, or waits for something."""
+        if self._began is not None:
+            self._stop(self._began)
 
     def next_turn(self, callback: Callable[[], object]) -> None:
         """Calls ``callback`` in the next round of the loop, or when it is the party's turn."""
@@ -137,13 +140,23 @@ class Work:
             self._turns.call(callback)
 
     async def rest(self, *, is_pause: bool = False) -> None:
-        """Called between two pieces of work. Lets others have their turn if it is time, or if ``is_pause``."""
-        self.end()
-        if is_pause or self._unit_s > UNIT_S or not self.has_time:
+        """Called between two pieces of work, stops the clock until ``begin``.
+
+        Others have their turn meanwhile if it is time for that, or if ``is_pause``.
+        """
+        now = _now() if self._began is None else self._stop(self._began)
+        if is_pause or self._unit_s > UNIT_S or self.share.is_over(now):
             turn = self._loop.create_future()
             self.next_turn(partial(_settle, turn))
             await turn
-        self.begin()
+
+    def _stop(self, began: float) -> float:
+        """Counts the time since ``began``; returns what time it is."""
+        now = _now()
+        self._began = None
+        self._unit_s += now - began
+        self.share.take(now - began, now)
+        return now
 
 
 def _settle(turn: "asyncio.Future[None]") -> None:

@@ -108,11 +108,10 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes frames, cut anywhere."""
-        if len(data) > _AT_ONCE_BYTES or self._unparsed or self.read_paused or not self.work.has_time:
+        if len(data) > _AT_ONCE_BYTES or self._unparsed or self.read_paused or not self.work.begin_in_time():
             self._unparsed += data
             self._parse_later()
             return
-        self.work.begin()
         self._take(data)
         self.work.end()
 
@@ -168,10 +167,10 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
 
     async def receive(self) -> ASGIReceiveEvent:
         """Returns the next message; a socket that has had its share waits for it a little longer."""
-        await self.work.rest()
-        self.work.end()
+        work = self.work
+        await work.rest()
         message = await self.queue.get()
-        self.work.begin()
+        work.begin()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
             self._parse_later()

@@ -68,6 +68,7 @@ class _SessionSocket:
             work.begin()  # the wait for the turn does not count as work
             for _ in self._session.receive_client_text_in_pieces(self._listener, text):
                 await work.rest(is_pause=True)
+                work.begin()
 
     def refuse_binary(self) -> None:
         """See ``SocketHandle``."""

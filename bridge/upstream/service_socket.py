@@ -89,7 +89,6 @@ class ServiceSocket:
                 socket.work.begin()
                 receive(message)
                 await socket.work.rest()  # a service that says very much waits for its turn
-                socket.work.end()
         except ConnectionClosed as error:
             return self._fault or _ending(error)
         except BadEvent as error:

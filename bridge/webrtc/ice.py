@@ -130,7 +130,6 @@ class _DtlsQueue:
         if work is None:
             work = self._work = Work(asyncio.get_running_loop())
         await work.rest()  # all work that the last datagram has caused is done
-        work.end()
         datagram = await self._datagrams.get()
         work.begin()
         if datagram is None:

@@ -1,6 +1,7 @@
 """Turns of the event loop: who takes little is served at once, who takes much by turns."""
 
 import asyncio
+import time
 
 from bridge.turns import Share, Shares, Turns, Work
 from tests.machine import scaled
@@ -76,21 +77,43 @@ async def test_a_turn_that_fails_is_not_the_last() -> None:
     assert [type(failure) for failure in failures] == [ZeroDivisionError]
 
 
+class _Noted(Share):
+    """A share that is used up, and notes what is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, -1.0)
+        self.taken_s: list[float] = []
+
+    def take(self, seconds: float, now: float) -> None:
+        super().take(seconds, now)
+        self.taken_s.append(seconds)
+
+
 async def test_work_that_takes_too_much_waits() -> None:
     """It rests until its turn comes; the wait is not counted."""
     loop = asyncio.get_running_loop()
     work = Work(loop)
-    work.begin()
-    work.end()
     assert work.has_time
-    work.share.take(1000.0, 0.0)
-    work.share.join(Share(0.0, -1.0))  # always over
+    assert work.begin_in_time()
+    work.end()
+    work.share = noted = _Noted()
     assert not work.has_time
+    assert not work.begin_in_time()
+    work.begin()
     order: list[str] = []
-    Turns.of(loop).call(lambda: order.append("earlier"))
+
+    def work_of_another() -> None:
+        until = time.perf_counter() + 0.1
+        while time.perf_counter() < until:
+            pass
+        order.append("earlier")
+
+    Turns.of(loop).call(work_of_another)
     await work.rest()
     assert order == ["earlier"]
-    assert work.end() < 1.0
+    work.end()  # does nothing: nothing has begun again
+    assert len(noted.taken_s) == 1
+    assert noted.taken_s[0] < 0.1
 
 
 async def test_work_that_takes_little_goes_on() -> None:
@@ -102,5 +125,6 @@ async def test_work_that_takes_little_goes_on() -> None:
     work.begin()
     await work.rest()
     assert order == []
+    work.begin()
     await work.rest(is_pause=True)
     assert order == ["others"]

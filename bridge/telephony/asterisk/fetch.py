@@ -69,7 +69,6 @@ class FetchedSocket:
         """
         try:
             await self._connection.work.rest()
-            self._connection.work.end()
             message = await self._connection.recv()
             self._connection.work.begin()
             return message

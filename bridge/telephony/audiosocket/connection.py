@@ -69,11 +69,10 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes frames, which may be cut anywhere. If they are many, they are read by turns (see ``bridge.turns``)."""
-        if len(data) > _SLICE_BYTES or self._unparsed or self._answering is not None or not self._work.has_time:
+        if len(data) > _SLICE_BYTES or self._unparsed or self._answering is not None or not self._work.begin_in_time():
             self._unparsed += data
             self._parse_later()
             return
-        self._work.begin()
         self._take(data)
         self._work.end()
 
