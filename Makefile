@@ -24,6 +24,12 @@ PARALLEL := $(BIN)/pytest -n 3 --dist loadgroup
 # chance, with the machine for itself.
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
 
+# The same tests of the compiled form: its folder comes before the checkout's own modules.
+IN_C := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled/site:.
+OF_C := -o "pythonpath=build/compiled/site ." -m "not alone and not browser and not slow and not foreign"
+COMPILED_TESTS := tests/test_compiled.py tests/media tests/session tests/webrtc tests/wire \
+	tests/end_to_end/test_websocket.py tests/end_to_end/test_call.py
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # What nobody here wrote: Firefox, GStreamer's webrtcbin (system's Python), a TURN server, proxies, Prometheus, Redis, systemd's
@@ -35,7 +41,7 @@ FOREIGN := firefox-esr pulseaudio iproute2 nftables libnss3-tools coturn nginx c
 # Each has a Python of its own, made from tests/frameworks/requirements/.
 FRAMEWORKS := ag2 litellm pipecat semantic_kernel
 
-.PHONY: help run install quick check test nightly frameworks soak lint lock audit docs reference dist chromium node foreign clean
+.PHONY: help run install quick check test compiled nightly frameworks soak lint lock audit docs reference dist chromium node foreign clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +61,7 @@ check: .venv/testable lint ## format, lint, types and all but the slow tests: be
 test: .venv/testable .venv/frameworks/agents/installed .venv/frameworks/deploy/installed chromium node foreign lint ## everything that CI runs
 	$(PARALLEL) -m "not alone and not frameworks" || $(AGAIN)
 	$(BIN)/pytest -m alone || $(AGAIN)
+	@$(MAKE) --no-print-directory compiled
 
 nightly: .venv/testable ## 20,000 made-up cases for each parser, and a million by coverage; an hour or two
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
@@ -76,8 +83,39 @@ lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies 
 	$(LOCK) --extra local --constraint locks/install.txt --output-file locks/local.txt pyproject.toml
 	$(LOCK) --extra test --constraint locks/local.txt --output-file locks/test.txt pyproject.toml
 
-dist: .venv/testable ## build the sdist, and from it the wheel, into dist/
-	$(BIN)/python -m build --no-isolation
+dist: .venv/testable ## build the sdist, and from it the wheel, into dist/ (COMPILED=1: with the hot path in C, for this Python)
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=$(COMPILED) $(BIN)/python -m build --no-isolation
+
+compiled: .venv/testable build/compiled/installed ## what CI runs of the tests with the hot path compiled
+	$(IN_C) $(PARALLEL) $(OF_C) $(COMPILED_TESTS) || $(IN_C) $(AGAIN) $(OF_C)
+
+nightly: .venv/testable ## 20,000 made-up cases for each parser, and a million by coverage; an hour or two
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
+	$(BIN)/python -m tests.fuzz all --runs 1000000 --seed $$(date +%s)
+
+frameworks: .venv/testable $(FRAMEWORKS:%=.venv/frameworks/%/installed) node ## more frameworks for agents; 2 GB, minutes
+	$(BIN)/pytest -m frameworks || $(AGAIN)
+
+soak: .venv/testable ## 20 calls for an hour: nothing may grow (ARGS="--minutes 10 ...")
+	$(BIN)/python -m benchmarks soak --json benchmarks/soak.json $(ARGS)
+
+audit: .venv/speaking .venv/audit/bin/pip-audit ## compare what is installed with known advisories (needs the network)
+	$(BIN)/python -m pip freeze --exclude-editable >.venv/audit/installed.txt
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
+
+lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies (ARGS=--upgrade: the newest of all)
+	@mkdir -p locks
+	$(LOCK) --output-file locks/install.txt pyproject.toml
+	$(LOCK) --extra local --constraint locks/install.txt --output-file locks/local.txt pyproject.toml
+	$(LOCK) --extra test --constraint locks/local.txt --output-file locks/test.txt pyproject.toml
+
+dist: .venv/testable ## build the sdist, and from it the wheel, into dist/ (COMPILED=1: with the hot path in C, for this Python)
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=$(COMPILED) $(BIN)/python -m build --no-isolation
+
+compiled: .venv/testable build/compiled/installed ## the pure tests once more, with the hot path compiled
+	PYTHONSAFEPATH=1 PYTHONPATH=build/compiled/site:. $(PARALLEL) -o "pythonpath=build/compiled/site ." \
+		-m "not alone and not browser and not slow and not foreign" tests/media tests/session tests/webrtc tests/wire \
+		tests/test_compiled.py tests/end_to_end/test_websocket.py tests/end_to_end/test_call.py || exit 1
 
 docs: .venv/testable ## build the documents as a site, into build/site; broken links are errors
 	$(BIN)/mkdocs build --strict
@@ -121,6 +159,14 @@ clean: ## remove .venv and every cache
 	@echo "Installing $* for the tests into .venv/frameworks/$*; up to two minutes, this once." >&2
 	@$(PYTHON) -m venv .venv/frameworks/$*
 	@.venv/frameworks/$*/bin/python -m pip $(shell [ -t 2 ] || echo -qq) --disable-pip-version-check install -r $<
+	@touch $@
+
+# Beside the checkout's own modules, which stay as they are: pure Python.
+build/compiled/installed: pyproject.toml tools/compile.py $(shell find bridge -name '*.py') | .venv/testable
+	@echo "Compiling the hot path; about a minute." >&2
+	@rm -rf build/compiled
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m build --no-isolation --wheel --outdir build/compiled >/dev/null
+	@$(PIP) install --no-deps --no-compile --target build/compiled/site build/compiled/*.whl
 	@touch $@
 
 # In places of their own, so that they change nothing of what they look at. The lowest Python makes the locks: what it

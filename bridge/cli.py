@@ -79,11 +79,18 @@ def whole_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _version() -> str:
+    """Our name and version, and whether the modules that each packet goes through are compiled."""
+    media = os.path.join(os.path.dirname(__file__), "media")
+    is_compiled = any(name.startswith("inbound.") and name.endswith(".so") for name in os.listdir(media))
+    return f"bridge {__version__}{' (compiled)' if is_compiled else ''}"
+
+
 def _parser_of(is_wanted: Callable[[str], bool]) -> argparse.ArgumentParser:
     parser = _Parser(prog="bridge", usage="bridge COMMAND [FLAGS]", add_help=False)
     _describe(parser, f"A WebRTC-to-WebSocket bridge for the Realtime API.\n\n{_list_of_commands()}")
     parser.add_argument("-h", "--help", action="help", help="show this; bridge COMMAND --help shows a command's flags")
-    parser.add_argument("--version", action="version", version=f"bridge {__version__}", help="show the version")
+    parser.add_argument("--version", action="version", version=_version(), help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="bridge", help=argparse.SUPPRESS)
     for name, (meaning, add_flags) in _COMMANDS.items():
         command = commands.add_parser(name, help=meaning)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 __all__ = ["UNIT_S", "Share", "Shares", "Turns", "Work"]
@@ -69,7 +70,7 @@ class Shares:
 class Turns:
     """The parties that wait in one event loop. Each waits only once, so there are no more than connections."""
 
-    _of: "WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]" = WeakKeyDictionary()
+    _of: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]"] = WeakKeyDictionary()
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call_soon = loop.call_soon

@@ -363,6 +363,35 @@ class FfmpegEncoder:
         """The same."""
 
 
+class NotedLoss:
+    """An encoder that notes which losses it was told of."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.loss_percents: list[int] = []
+        self._encoder = encoder
+
+    def encode(self, pcm: bytes) -> bytes:
+        """One frame as one packet."""
+        return self._encoder.encode(pcm)
+
+    def set_packet_loss(self, percent: int) -> None:
+        """Notes it, and passes it on."""
+        self.loss_percents.append(percent)
+        self._encoder.set_packet_loss(percent)
+
+    def set_dtx(self, is_on: bool) -> None:
+        """Passes it on."""
+        self._encoder.set_dtx(is_on)
+
+    def limit_bitrate(self, bitrate: int) -> None:
+        """Passes it on."""
+        self._encoder.limit_bitrate(bitrate)
+
+    def set_complexity(self, complexity: int) -> None:
+        """Passes it on."""
+        self._encoder.set_complexity(complexity)
+
+
 class RtpSender:
     """A microphone: PCM16 mono becomes RTP packets, one for each frame of ``frame_ms``."""
 

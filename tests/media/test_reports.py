@@ -10,7 +10,7 @@ from bridge.media.outbound import OutboundAudio
 from bridge.media.playback import Part
 from bridge.media.reports import Reports
 from bridge.media.rtcp import ReportBlock, parse_rtcp, write_report
-from tests.fakes import LossyLink
+from tests.fakes import LossyLink, NotedLoss
 from tests.media.line import PAYLOAD_TYPE, RATE_HZ, START_S
 
 PART = Part("resp_1", "item_1", 0, 0)
@@ -26,13 +26,13 @@ class End:
 
     def __init__(self, ssrc: int, *, sequence: int = 65_500) -> None:
         self.inbound = InboundAudio(new_decoder(RATE_HZ), payload_type=PAYLOAD_TYPE, rate_hz=RATE_HZ)
+        encoder = NotedLoss(new_encoder(RATE_HZ))
         self.outbound = OutboundAudio(
-            new_encoder(RATE_HZ), rate_hz=RATE_HZ, payload_type=PAYLOAD_TYPE, ssrc=ssrc, sequence=sequence,
+            encoder, rate_hz=RATE_HZ, payload_type=PAYLOAD_TYPE, ssrc=ssrc, sequence=sequence,
             rtp_timestamp=2**32 - 960 * 20, limit_s=600,
         )  # fmt: skip
         self.reports = Reports(self.inbound, self.outbound, cname="end", spread=even)
-        self.loss_percents: list[int] = []
-        self.outbound.set_packet_loss = self.loss_percents.append  # type: ignore[assignment, method-assign]
+        self.loss_percents = encoder.loss_percents
 
 
 @dataclass

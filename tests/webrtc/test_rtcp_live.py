@@ -18,6 +18,7 @@ from bridge.media.extensions import AUDIO_LEVEL_URI, MID_URI
 from bridge.media.playback import Part
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.ice import PacketKind, packet_kind
+from tests.fakes import NotedLoss
 from tests.webrtc.calling import SSRC
 from tests.webrtc.conftest import Placing
 from tests.webrtc.ear import Ear, sequence_of
@@ -57,17 +58,15 @@ async def test_a_stock_peer_and_the_bridge_know_each_other(endpoint: Endpoint, p
     assert isinstance(ear.reports()[-1], RtcpSrPacket)
 
 
-async def test_reported_loss_reaches_the_encoder(
-    endpoint: Endpoint, place_call: Placing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reported_loss_reaches_the_encoder(endpoint: Endpoint, place_call: Placing) -> None:
     """A peer that reports a quarter of its packets as lost gets as much FEC."""
     caller = await place_call(endpoint)
-    percents: list[int] = []
-    monkeypatch.setattr(caller.peer.rtp.outbound, "set_packet_loss", percents.append)
-    block = RtcpReceiverInfo(caller.peer.rtp.outbound.ssrc, 64, 10, 100, 96, 0, 0)
+    outbound = caller.peer.rtp.outbound
+    outbound._encoder = encoder = NotedLoss(outbound._encoder)
+    block = RtcpReceiverInfo(outbound.ssrc, 64, 10, 100, 96, 0, 0)
     await caller.send_rtp(bytes(RtcpRrPacket(ssrc=1, reports=[block])))
     await caller.works()
-    assert percents == [25]
+    assert encoder.loss_percents == [25]
     figures = to_builtins(caller.peer.stats())
     assert (figures["remote_lost_percent"], figures["remote_jitter_ms"]) == (25.0, 2.0)
 
