@@ -243,6 +243,7 @@ class Daemon:
             recorder=None if archive is None else archive.recorder,
             neighbours=parts.neighbours,
             players=self.players,
+            live_services=dialler,
         )
         telephony = Telephony(
             config.telephony,

@@ -62,6 +62,8 @@ LOG_EVENTS = {
     "peer.handler_failed": "A fault in what a peer's packet or event set off. The call ends.",
     "peer.socket_closed": "The UDP socket's counters at the stop: datagrams that were dropped, and why.",
     "peer.state": "A peer is in another state: new, handshaking, connected, closing, closed.",
+    "live.event_failed": "A fault while a Live client's event was carried out. The client got an `error` event.",
+    "live.tick_failed": "A fault in what a Live client hears. The call ends.",
     "peer.work_failed": "A fault in a task of one peer. The others go on.",
     "players.failed": "A fault in what is made for the players of one call. They are hung up, the call goes on.",
     "recorder.deleted": "Recordings were deleted for their age, or to make room; `count` of them.",

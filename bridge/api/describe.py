@@ -17,6 +17,7 @@ from starlette.routing import Route
 from bridge import __version__
 from bridge.api.calls import RESUME_KEY, WARNING
 from bridge.api.ice_servers import IceServerList
+from bridge.api.live import OPERATIONS as LIVE_OPERATIONS
 from bridge.api.operation import LOCATION, Operation
 from bridge.api.patching import FRAGMENT, ICE_HEADERS, SDP
 from bridge.api.secrets import BetaRequest, ClientSecretRequest, TranslationSecretRequest
@@ -235,7 +236,7 @@ def description_routes(operations: Sequence[Operation]) -> list[Route]:
 
 def openapi(operations: Sequence[Operation] = ()) -> dict[str, Any]:
     """Describes the HTTP endpoints, and ``operations`` besides."""
-    described = [*_OPERATIONS, *WHIP_OPERATIONS, *WHEP_OPERATIONS, *operations]
+    described = [*_OPERATIONS, *WHIP_OPERATIONS, *WHEP_OPERATIONS, *LIVE_OPERATIONS, *operations]
     kinds = {kind for operation in described for kind in (operation.request, operation.response) if _is_struct(kind)}
     ordered = sorted({ErrorBody, OfferForm, *kinds}, key=lambda kind: str(kind.__name__))
     schemas, components = _described(ordered)

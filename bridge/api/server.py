@@ -25,6 +25,7 @@ from bridge.api.gate import Gate
 from bridge.api.http import BoundedHttp
 from bridge.api.ice_servers import TurnServers, ice_server_route
 from bridge.api.keys import Keys
+from bridge.api.live import live_routes
 from bridge.api.media_lines import NewMediaLine
 from bridge.api.models import model_routes
 from bridge.api.operation import Operation
@@ -87,6 +88,7 @@ def new_app(
     served: list[BaseRoute] = [
         realtime_route(calls, keys),
         watch_route(calls, keys),
+        *live_routes(calls, keys),
         *call_routes(calls, keys),
         *translation_routes(calls, keys),
         *whip_routes(calls, keys, turn),

@@ -1,6 +1,6 @@
 """What requests and answers hold, where no other type says it already: for the description of the API."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -21,6 +21,12 @@ __all__ = [
     "ClientSecret",
     "ErrorBody",
     "HeardInput",
+    "LiveAcceptRequest",
+    "LiveCreateRequest",
+    "LiveCreated",
+    "LiveRejectRequest",
+    "LiveSessionId",
+    "LiveTransport",
     "Model",
     "ModelList",
     "OfferForm",
@@ -89,6 +95,45 @@ class ReferRequest(Struct, frozen=True):
         msgspec.Meta(pattern=r"^(tel:\+?[0-9][0-9().-]{1,30}|sips?:[A-Za-z0-9._~%!$()*,;:=@\[\]+-]{1,200})$"),
         _meaning("`tel:+15550001111` or `sip:somebody@example.com`"),
     ]
+
+
+class LiveAcceptRequest(Struct, frozen=True):
+    """With which Live session a telephone call is answered; its ``type`` is ``live``."""
+
+    session: dict[str, Any]
+
+
+class LiveRejectRequest(Struct, frozen=True):
+    """With which status of SIP a telephone call is turned away."""
+
+    status_code: Annotated[int, msgspec.Meta(ge=300, le=699)]
+
+
+class LiveTransport(Struct, frozen=True):
+    """How the caller's sound comes: ``sdp`` is an offer, or the answer to it."""
+
+    sdp: str
+    type: str = "webrtc"
+
+
+class LiveSessionId(Struct, frozen=True):
+    """The id of a Live session."""
+
+    id: str
+
+
+class LiveCreateRequest(Struct, frozen=True):
+    """A Live session over WebRTC."""
+
+    session: dict[str, Any]
+    transport: LiveTransport
+
+
+class LiveCreated(Struct, frozen=True):
+    """The Live session that was made, and the answer to its offer."""
+
+    session: LiveSessionId
+    transport: LiveTransport
 
 
 class CallList(Struct, frozen=True):

@@ -10,8 +10,10 @@ from bridge.calls.quotas import Reservation
 from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
 from bridge.errors import BadRequest
-from bridge.media.contracts import ReferringLeg
+from bridge.live.leg import PortWatch
+from bridge.media.contracts import Leg, ReferringLeg
 from bridge.session.session import Session
+from bridge.wire.server_events import Body
 from bridge.wire.sessions import SessionConfig, SessionRequest
 from bridge.wire.stats import IncomingOutcome, SipHeader, Transport
 
@@ -44,14 +46,23 @@ class IncomingCalls:
         reservation = await self._reserve(terms)
         return self.waiting.add(terms, carrier, phone, reservation, sip_headers=sip_headers, wait_s=wait_s)
 
-    async def accept(self, grant: Grant, call_id: str, wanted: SessionRequest) -> None:
+    async def accept(
+        self,
+        grant: Grant,
+        call_id: str,
+        wanted: SessionRequest,
+        *,
+        live: Body | None = None,
+        begin: Callable[[Session], PortWatch | None] = lambda session: None,
+    ) -> None:
         """Answers a call that waits, with the session that is ``wanted``.
 
+        ``live`` is the session as a Live client wrote it; ``begin`` makes the call a Live call before it is answered.
         Raises ``BadRequest`` if it does not wait, and ``BadEvent`` as ``open_with_offer`` does: then it waits on.
         """
         waiting = await self._waiting_call(grant, call_id)
         asked = (waiting.terms.update or SessionRequest(SessionConfig(), {})).with_update(wanted)
-        terms = replace(waiting.terms, update=asked)
+        terms = replace(waiting.terms, update=asked, live=live)
         self._registry.admission.require_accepting()
         self._registry.require_known(terms)
         try:
@@ -61,8 +72,13 @@ class IncomingCalls:
         except BaseException:  # its place is lost
             self.waiting.settle(waiting, IncomingOutcome.STOPPED)
             raise
+        try:
+            watch = begin(session)
+        except BaseException:
+            session.close("internal_error")
+            raise
         self.waiting.settle(waiting, IncomingOutcome.ACCEPTED)
-        waiting.phone.answer(carrier_call(session))
+        waiting.phone.answer(carrier_call(session, watch))
 
     async def reject(self, grant: Grant, call_id: str, status_code: int) -> None:
         """Turns away a call that waits, without an answer; raises ``BadRequest`` if it does not wait."""
@@ -102,7 +118,17 @@ class IncomingCalls:
         return waiting
 
 
-def carrier_call(session: Session) -> CarrierCall:
-    """Returns the call as its carrier takes it. A lost connection to the carrier is waited for by the leg itself."""
+def carrier_call(session: Session, watch: PortWatch | None = None) -> CarrierCall:
+    """Returns the call as its carrier takes it. A lost connection to the carrier is waited for by the leg itself.
+
+    ``watch`` puts the port of a Live call in front of the session's own.
+    """
     port = session.legs.new_port(may_come_back=False)
-    return CarrierCall(session.context, port, lambda leg: session.legs.take(leg, port))
+    watched = None if watch is None else watch(port)
+
+    def take(leg: Leg) -> None:
+        if watched is not None:
+            watched.input_format = leg.input_format
+        session.legs.take(leg, port)
+
+    return CarrierCall(session.context, watched or port, take)

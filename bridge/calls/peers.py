@@ -6,6 +6,7 @@ from bridge.calls.conditions import IfMatch, newest_tag, patch_peer
 from bridge.calls.handles import CallAnswer, IceAnswer
 from bridge.calls.keys import Grant
 from bridge.errors import BadOffer, BadRequest, NotImplementedHere
+from bridge.live.leg import PortWatch
 from bridge.session.session import Session
 from bridge.webrtc.endpoint import Endpoint
 from bridge.webrtc.fragment import parse_fragment
@@ -30,10 +31,18 @@ class CallPeers:
             raise NotImplementedHere("This server takes no offers.")
         return self._webrtc
 
-    def answer(self, session: Session, offer: Offer, *, after: str | None = None) -> CallAnswer:
-        """Makes a peer for an offer the caller of the call; its data channel goes on behind the event ``after``."""
+    def answer(
+        self, session: Session, offer: Offer, *, after: str | None = None, watch: PortWatch | None = None
+    ) -> CallAnswer:
+        """Makes a peer for an offer the caller of the call; its data channel goes on behind the event ``after``.
+
+        ``watch`` puts the port of a Live call in front of the session's own.
+        """
         port = session.legs.new_port()
-        peer, answer = self.endpoint.accept(offer, port, session.context)
+        watched = None if watch is None else watch(port)
+        peer, answer = self.endpoint.accept(offer, watched or port, session.context)
+        if watched is not None:
+            watched.input_format = peer.input_format
         session.legs.take(peer, port, after=after)
         return self._answered(session, offer, answer)
 

@@ -144,6 +144,11 @@ class Registry:
         """The sessions that run or connect, oldest first."""
         return list(self._sessions.values())
 
+    @property
+    def backlog_limits(self) -> Limits:
+        """How far a listener of a new call may be behind."""
+        return self._limits.backlog
+
     def has(self, call_id: str) -> bool:
         """Whether the call runs or connects in this process."""
         return call_id in self._sessions
@@ -183,8 +188,9 @@ class Registry:
     def new_context(self, terms: Terms, transport: Transport) -> CallContext:
         """Returns who a new call is; the id of a WebSocket's own session is its call's id, too."""
         session_id = self._new_call_id("sess") if transport == WEBSOCKET else new_id("sess")
+        kind = "rtc" if terms.live is None else "live"
         return CallContext(
-            call_id=session_id if transport == WEBSOCKET else self._new_call_id("rtc"),
+            call_id=session_id if transport == WEBSOCKET else self._new_call_id(kind),
             session_id=session_id,
             caller=terms.caller,
             carrier_ids=dict(terms.carrier_ids),

@@ -13,6 +13,7 @@ from bridge.calls.decisions import IncomingCalls, carrier_call
 from bridge.calls.directory import CallRecord, unknown_call
 from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, Neighbours, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
+from bridge.calls.live import LiveAccess, LiveServices
 from bridge.calls.peers import CallPeers
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
 from bridge.calls.playing import PlayerAccess
@@ -64,10 +65,11 @@ class CallService:
         recorder: Recorder | None = None,
         players: Players | None = None,
         neighbours: Neighbours | None = None,
+        live_services: LiveServices | None = None,
     ) -> None:
         """``webrtc`` and ``players`` take offers, ``lobby`` agents; without ``recorder`` no calls are recorded here.
 
-        ``neighbours`` are other processes that have calls of their own.
+        ``neighbours`` are other processes that have calls of their own, ``live_services`` are services that speak Live.
         """
         self.incoming = IncomingCalls(registry, reserve=self._reserve, find=self._find)
         """Telephone calls that wait, or are to be transferred."""
@@ -75,6 +77,16 @@ class CallService:
         """What peers say by SDP after their offer."""
         self.players = PlayerAccess(players, self.peers, keys, quotas, find=self._find)
         """Those who play calls over WebRTC."""
+        self.live = LiveAccess(
+            registry,
+            self.peers,
+            self.incoming,
+            quotas,
+            open_call=lambda terms, transport: self._open(terms, transport=transport),
+            find=self._find,
+            services=live_services,
+        )
+        """Calls whose client speaks Live."""
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
@@ -189,7 +201,9 @@ class CallService:
             raise unknown_call(call_id)  # the call is just ending, and takes nobody any more
         offer = parse_offer(sdp)
         session.audience.require_event(after)
-        return self.peers.answer_again(session, offer) or self.peers.answer(session, offer, after=after)
+        return self.peers.answer_again(session, offer) or self.peers.answer(
+            session, offer, after=after, watch=self.live.watch(session)
+        )
 
     async def resume_with_socket(
         self, grant: Grant, session_id: str, *, after: str | None, dialect: Dialect

@@ -16,9 +16,10 @@ from bridge.errors import BridgeError
 
 __all__ = ["CallRouter", "LocalCalls"]
 
-_CALLS = ("/v1/realtime/calls/", "/v1/calls/", "/v1/whip/", "/v1/whep/")
+_LIVE = "/v1/live/sessions"
+_CALLS = ("/v1/realtime/calls/", "/v1/calls/", "/v1/whip/", "/v1/whep/", f"{_LIVE}/")
 _OF_NO_CALL = frozenset({"", "events"})
-_OPENING = frozenset({"/v1/realtime/calls", "/v1/realtime", "/v1/whip"})
+_OPENING = frozenset({"/v1/realtime/calls", "/v1/realtime", "/v1/whip", _LIVE})
 _SOCKET = "/v1/realtime"
 _AGENT = "agent"
 
@@ -112,6 +113,8 @@ def _call_of(scope: Scope, query: dict[str, str]) -> str | None:
     """Returns the id of the call that the request is for; None if it is for none."""
     path = scope["path"]
     if scope["type"] == "websocket":
+        if path.startswith(f"{_LIVE}/"):
+            return path.removeprefix(f"{_LIVE}/").partition("/")[0] or None
         return query.get("session_id", query.get("call_id")) if path == _SOCKET else None
     for prefix in _CALLS:
         if path.startswith(prefix):
@@ -123,5 +126,5 @@ def _call_of(scope: Scope, query: dict[str, str]) -> str | None:
 def _opens(scope: Scope, query: dict[str, str]) -> bool:
     """Returns whether the request is for a new call."""
     if scope["type"] == "websocket":
-        return scope["path"] == _SOCKET and query.get("role") != _AGENT
+        return scope["path"] == _LIVE or (scope["path"] == _SOCKET and query.get("role") != _AGENT)
     return scope["method"] == "POST" and scope["path"] in _OPENING

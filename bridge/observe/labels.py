@@ -3,7 +3,7 @@
 A text that comes from a stranger, a service or a carrier is never the value of a label.
 """
 
-from bridge.wire.stats import WEBRTC, WEBSOCKET, CallResult, CallState, IncomingOutcome, ListenerRole, Transport
+from bridge.wire.stats import LIVE, WEBRTC, WEBSOCKET, CallResult, CallState, IncomingOutcome, ListenerRole, Transport
 
 __all__ = [
     "CLOSE_REASONS",
@@ -38,6 +38,8 @@ CLOSE_REASONS = frozenset(
         "cancelled",
         "channel_closed",
         "client_closed",
+        "close_requested",
+        "connection_lost",
         "hangup",
         "idle_timeout",
         "peer_closed",
@@ -107,4 +109,4 @@ def transport_labels(transport: Transport) -> tuple[str, str]:
 
     The transport of a telephone call is its carrier's name.
     """
-    return (transport, "") if transport in (WEBRTC, WEBSOCKET) else ("telephone", transport)
+    return (transport, "") if transport in (WEBRTC, WEBSOCKET, LIVE) else ("telephone", transport)

@@ -23,7 +23,17 @@ from bridge.observe.instruments import BY_TRANSPORT, Instruments
 from bridge.session.session import Session
 from bridge.wire.own_events import CallClosed, CallOpened, CallSettled, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import ServerEvent
-from bridge.wire.stats import WEBRTC, WEBSOCKET, CallState, CallStats, CarrierLegStats, DaemonStats, PeerStats, Stage
+from bridge.wire.stats import (
+    LIVE,
+    WEBRTC,
+    WEBSOCKET,
+    CallState,
+    CallStats,
+    CarrierLegStats,
+    DaemonStats,
+    PeerStats,
+    Stage,
+)
 
 __all__ = ["Levels", "Metrics", "Waits"]
 
@@ -124,7 +134,7 @@ class Metrics:
         self._find = find
         self._daemon = daemon
         self._clock = clock
-        self._transports = [(WEBRTC, ""), (WEBSOCKET, ""), *(("telephone", name) for name in carriers)]
+        self._transports = [(WEBRTC, ""), (WEBSOCKET, ""), (LIVE, ""), *(("telephone", name) for name in carriers)]
         self._on = Instruments(self.registry)
         self._meters: dict[str, CallMeter] = {}
         self._totals: dict[str, Tally[tuple[str, ...]]] = {

@@ -29,6 +29,7 @@ __all__ = ["Audience"]
 
 _NORMAL = 1000
 _OF_THE_CALL = (ListenerRole.OWNER, ListenerRole.PEER)  # these do not count as listening to it
+_LISTENING = (ListenerRole.PLAYER, ListenerRole.CONTROLLER)  # of those who subscribe
 
 
 class Audience:
@@ -72,7 +73,7 @@ class Audience:
     def count(self) -> int:
         """The number of listeners, without the owner and the leg\'s data channel."""
         listed = (subscription.listed() for subscription in self._subscriptions)
-        players = sum(stats is not None and stats.role is ListenerRole.PLAYER for stats in listed)
+        players = sum(stats is not None and stats.role in _LISTENING for stats in listed)
         return players + sum(listener.role not in _OF_THE_CALL for listener in self.hub.listeners)
 
     def require_room(self) -> None:

@@ -52,6 +52,7 @@ class AudioRouter:
         """The format of the owner's sound, if there is no leg."""
         self._upstream = upstream
         self._playback = playback
+        self._always_decodes = False
         self._passage: PassingUpstream | None = None
         self._passed_response = ""  # which the leg hears by packets, and not by its sound
         self._leg: Leg | None = None
@@ -73,7 +74,7 @@ class AudioRouter:
         them.
         """
         self._follow_formats()
-        if self._upstream.passage is not self._passage:
+        if self._upstream.passage is not self._passage and not self._always_decodes:
             self._pass_on()
 
     def _follow_formats(self) -> None:
@@ -127,7 +128,8 @@ class AudioRouter:
     def _pass_on(self) -> None:
         """Passes Opus on between two WebRTC peers as it is; it is decoded only for listeners to samples."""
         leg = None if self._leg is None else self._leg.passage
-        before, self._passage = self._passage, self._upstream.passage if leg is not None else None
+        may_pass = leg is not None and not self._always_decodes
+        before, self._passage = self._passage, self._upstream.passage if may_pass else None
         if before is not None and before is not self._passage:
             before.pass_answers_to(None, decodes=True)
         if leg is None:
@@ -149,6 +151,11 @@ class AudioRouter:
         """The next packet of an answer that is passed on, for listeners of Opus."""
         self._turn_to(part)
         self._output.take_packet(packet)
+
+    def decode_always(self, does: bool) -> None:
+        """Whether the caller's sound is decoded here although it could be passed on, so that it can be changed."""
+        self._always_decodes = does
+        self._pass_on()
 
     def receive_caller_audio(self, sound: bytes) -> None:
         """Takes a piece of the caller's sound, in the leg's format or in the owner's."""

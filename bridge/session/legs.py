@@ -178,6 +178,10 @@ class Legs:
         if before is not None and before.leg is not None:
             before.leg.hang_up("resumed")
 
+    def decode_always(self, does: bool) -> None:
+        """Whether the legs' sound is decoded although it could be passed on, so that whoever watches may change it."""
+        self._router.decode_always(does)
+
     def hang_up(self, reason: str) -> bool:
         """The call ends; True if ``LegsOwner.leg_closed`` follows, or has been called already."""
         if self._next is not None and self._next.leg is not None:

@@ -23,6 +23,7 @@ __all__ = [
     "EndpointStats",
     "Framing",
     "IncomingOutcome",
+    "LIVE",
     "LegStats",
     "ListenerRole",
     "ListenerStats",
@@ -41,10 +42,12 @@ __all__ = [
 
 
 Transport = NewType("Transport", str)
-"""The way in which a call came: ``WEBRTC``, ``WEBSOCKET``, or the name of its carrier."""
+"""The way in which a call came: ``WEBRTC``, ``WEBSOCKET``, ``LIVE``, or the name of its carrier."""
 
 WEBRTC = Transport("webrtc")
 WEBSOCKET = Transport("websocket")
+LIVE = Transport("live")
+"""A WebSocket of a Live client; over WebRTC a Live call is like any other."""
 
 
 class CallState(StrEnum):
@@ -114,6 +117,8 @@ class Dialect(StrEnum):
     BETA = "beta"
     TRANSLATION = "translation"
     """All clients of a translation speak it, and nobody else does."""
+    LIVE = "live"
+    """The Live protocol, which stands in front of a session that speaks GA."""
 
 
 class Framing(StrEnum):
@@ -277,7 +282,7 @@ class CallStats(Struct, frozen=True, kw_only=True):
     object: str = "realtime.call"
     session_id: str
     state: CallState
-    transport: Annotated[Transport, Meta(description="`webrtc`, `websocket`, or a carrier's name")]
+    transport: Annotated[Transport, Meta(description="`webrtc`, `websocket`, `live`, or a carrier's name")]
     model: str
     started_at: Annotated[float, Meta(description="Unix time")]
     metadata: dict[str, str]

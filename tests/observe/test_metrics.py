@@ -104,9 +104,10 @@ async def test_what_can_be_foreseen_is_there_from_the_start(house: House) -> Non
     assert found["bridge_calls_opened_total"] == {
         ("", "webrtc"): 0,
         ("", "websocket"): 0,
+        ("", "live"): 0,
         ("twilio", "telephone"): 0,
     }
-    assert len(found["bridge_calls_closed_total"]) == 3 * 4
+    assert len(found["bridge_calls_closed_total"]) == 4 * 4
     assert found["bridge_call_endings_total"]["other",] == 0
     assert found["bridge_rtp_packets_lost_total"] == {(): 0}
     assert found["bridge_calls"]["twilio", "connected", "telephone"] == 0

@@ -8,6 +8,7 @@ from bridge.wire.codecs.binary import BINARY_SOUND
 from bridge.wire.codecs.codec import Codec, SoundCodec
 from bridge.wire.codecs.ga import GA
 from bridge.wire.codecs.translation import TranslationCodec
+from bridge.wire.codecs.live import LIVE_CODEC
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.stats import Dialect, Framing
 
@@ -25,6 +26,7 @@ _NEW: dict[Dialect, Callable[[_Settings], Codec]] = {
     Dialect.GA: lambda settings: GA,
     Dialect.BETA: lambda settings: BetaCodec(Beta(settings.metadata, settings.temperature)),
     Dialect.TRANSLATION: lambda settings: TranslationCodec(),
+    Dialect.LIVE: lambda settings: LIVE_CODEC,
 }
 
 

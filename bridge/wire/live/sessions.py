@@ -17,6 +17,10 @@ from bridge.wire.server_events import Body
 __all__ = [
     "ClientDelegation",
     "DecisionsDelegation",
+    "Delegation",
+    "CustomVoice",
+    "LiveAudio",
+    "LiveOutput",
     "LiveClient",
     "LiveSession",
     "LiveUpdate",

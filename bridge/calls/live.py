@@ -1,0 +1,364 @@
+"""The one way to a Live call, by a key for it: to start it, to attach a sideband, and to answer a telephone with it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from bridge.calls.decisions import IncomingCalls
+from bridge.calls.directory import unknown_call
+from bridge.calls.handles import CallAnswer
+from bridge.calls.keys import Grant
+from bridge.calls.peers import CallPeers
+from bridge.calls.quotas import Quotas, Reservation
+from bridge.calls.registry import Registry
+from bridge.calls.terms import Terms
+from bridge.errors import BadRequest, BridgeError, RequestError, UnknownCall, UpstreamError
+from bridge.live.call import LiveCall
+from bridge.live.calls import LiveCalls
+from bridge.live.connection import LiveConnection
+from bridge.live.leg import PortWatch
+from bridge.live.sessions import asked_of
+from bridge.media.contracts import Sink
+from bridge.session.fanout.subscription import Subscription, TrackName
+from bridge.session.session import Session
+from bridge.turns import Work
+from bridge.webrtc.sdp import parse_offer
+from bridge.wire.audio import AudioFormat
+from bridge.wire.ids import new_id
+from bridge.wire.live.client_events import LiveBearer, SessionStart, read_live_event, read_live_message
+from bridge.wire.live.server_events import encode_live, live_error
+from bridge.wire.live.sessions import LiveSession, model_of, read_live_session
+from bridge.wire.message import EncodedMessage
+from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.sessions import SessionConfig, SessionRequest
+from bridge.wire.stats import LIVE, WEBRTC, ListenerStats, Transport
+
+__all__ = ["LiveAccess", "LiveServices"]
+
+_START_S = 30.0
+_ANSWER_S = 30.0
+_POLICY_VIOLATION = 1008
+
+
+class LiveServices(Protocol):
+    """Services that speak Live themselves."""
+
+    def is_live(self, model: str) -> bool:
+        """Whether calls for ``model`` are answered by such a service."""
+        ...
+
+
+class LiveAccess:
+    """Live calls, as endpoints reach them. It raises as ``CallService`` does.
+
+    ``open_call`` opens a session, ``find`` finds one. ``services`` are those that speak Live themselves, if any.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        peers: CallPeers,
+        incoming: IncomingCalls,
+        quotas: Quotas,
+        *,
+        open_call: Callable[[Terms, Transport], Awaitable[Session]],
+        find: Callable[[Grant, str], Awaitable[Session]],
+        services: LiveServices | None = None,
+    ) -> None:
+        self._registry = registry
+        self._peers = peers
+        self._incoming = incoming
+        self._quotas = quotas
+        self._open_call = open_call
+        self._find = find
+        self._services = services
+        self._calls = LiveCalls()
+
+    # Starting
+
+    def place(self, terms: Terms) -> "LivePlace":
+        """Returns the place of a WebSocket that is going to say ``session.start``."""
+        return LivePlace(self, terms)
+
+    async def start_with_socket(self, terms: Terms, session: Body, sink: Sink) -> "LiveSocket":
+        """Opens the call that a WebSocket is; raises as ``CallService.open_with_offer`` does."""
+        terms, asked = self._prepared(terms, session, "session", is_socket=True)
+        opened = await self._open_call(terms, LIVE)
+        try:
+            call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=True)
+            connection = call.attach_primary(sink)
+            call.begin()
+        except BaseException:
+            opened.close("internal_error")
+            raise
+        return LiveSocket(call, connection, Reservation())
+
+    async def start_with_offer(self, terms: Terms, session: Any, sdp: bytes) -> CallAnswer:
+        """Opens a call over WebRTC; returns the answer as soon as the session has begun."""
+        offer = parse_offer(sdp)
+        terms, asked = self._prepared(terms, session, "session", is_socket=False)
+        opened = await self._open_call(replace(terms, warnings=offer.warnings), WEBRTC)
+        try:
+            call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
+            call.begin()
+            answer = self._peers.answer(opened, offer, watch=call.port)
+            await self._begun(call)
+        except BaseException:
+            opened.close("internal_error")
+            raise
+        return answer
+
+    async def _begun(self, call: LiveCall) -> None:
+        """Waits until the session has begun; raises what kept it from beginning."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await call.begun.wait()
+        except TimeoutError:
+            raise UpstreamError("The session did not begin in time.", code="upstream_timeout") from None
+        if call.failure is not None:
+            raise call.failure
+
+    async def accept(self, grant: Grant, call_id: str, session: Any) -> None:
+        """Answers a telephone call that waits, with a Live session; raises as ``IncomingCalls.accept`` does."""
+        if not isinstance(session, dict) or session.get("type") != "live":
+            raise BadRequest("'session.type' is 'live'.", code="invalid_value", param="session.type")
+        body = {name: value for name, value in session.items() if name != "type"}
+        terms, asked = self._prepared(Terms(), body, "session", is_socket=False)
+
+        def begin(opened: Session) -> PortWatch:
+            call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
+            call.begin()
+            return call.port
+
+        wanted = SessionRequest.of(SessionConfig(model=terms.model or UNSET)).with_update(terms.wanted)
+        await self._incoming.accept(grant, call_id, wanted, live=terms.live, begin=begin)
+
+    def _prepared(self, terms: Terms, body: Any, path: str, *, is_socket: bool) -> tuple[Terms, LiveSession | None]:
+        """Returns what the session inside is opened with, and what was asked for if it is judged here.
+
+        A key that stands for a session stands for its model, instructions, voice and tools, whatever the client asks.
+        """
+        model = model_of(body, path)
+        if terms.config is not None and isinstance(terms.config.config.model, str):
+            model = terms.config.config.model
+            body = {**body, "model": model}
+        if self._services is not None and self._services.is_live(model):
+            return replace(terms, model=model, live=body, update=None, config=None), None
+        asked = read_live_session(body, path, is_socket=is_socket)
+        update = asked_of(asked, path)
+        config = terms.config
+        if config is not None:
+            config, update = update, _of_key(config)
+        return replace(terms, model=model, live=body, config=config, update=update), asked
+
+    # Coming back, and attaching
+
+    def watch(self, session: Session) -> PortWatch | None:
+        """Returns what puts a Live call's port in front of the session's own; None if the call is no Live call."""
+        call = self._calls.find(session.info.id)
+        return None if call is None else call.port
+
+    async def place_for_sideband(self, grant: Grant, call_id: str) -> "SidebandPlace":
+        """Returns a place beside a running Live call; raises ``OverLimit`` if it has no room."""
+        grant.require_listener()
+        session = await self._find(grant, call_id)
+        call = self._calls.find(session.info.id)
+        if call is None:
+            raise unknown_call(call_id)
+        session.audience.require_room()
+        reservation = Reservation()
+        await self._quotas.listeners.take(grant.key_id, reservation)
+        return SidebandPlace(call, reservation)
+
+    async def require_stored(self, grant: Grant, call_id: str) -> None:
+        """Raises ``UnknownCall``: what answers here stores no sessions."""
+        grant.require_owner()
+        message = f"The session '{call_id[:64]}' is not stored here: only services that speak Live store sessions."
+        raise UnknownCall(message, code="session_not_stored", param="call_id")
+
+
+@dataclass(slots=True)
+class LivePlace:
+    """The place of a WebSocket that has not said yet which session it wants; a ``SocketPlace``."""
+
+    access: LiveAccess
+    terms: Terms
+    is_owner = True
+
+    def bind_task(self) -> None:
+        """Does nothing, because there is no call yet."""
+
+    async def attach(self, sink: Sink) -> "StartingSocket":
+        """See ``SocketPlace``."""
+        return StartingSocket(self.access, self.terms, sink)
+
+    def give_up(self) -> None:
+        """Does nothing, because nothing was taken."""
+
+
+class StartingSocket:
+    """A WebSocket until it has said ``session.start``, and from then on the call's primary one; a ``SocketHandle``.
+
+    A start that does not fit is refused, and may be said again within 30 seconds. What the bridge itself refuses ends
+    the connection.
+    """
+
+    def __init__(self, access: LiveAccess, terms: Terms, sink: Sink) -> None:
+        self._access = access
+        self._terms = terms
+        self._sink = sink
+        self._socket: LiveSocket | None = None
+        self._deadline = asyncio.get_running_loop().call_later(_START_S, self._give_up)
+
+    async def receive_text(self, text: str, work: Work) -> None:
+        """See ``SocketHandle``."""
+        if self._socket is not None:
+            await self._socket.receive_text(text, work)
+            return
+        event_id = None
+        try:
+            message = read_live_message(text, LiveBearer.PRIMARY)
+            event_id = message.event_id
+            event = read_live_event(message)
+            if not isinstance(event, SessionStart):
+                message_text = "The first event of a Live session is session.start."
+                raise BadRequest(message_text, code="session_not_started", param="type")
+            self._socket = await self._access.start_with_socket(self._terms, event.session, self._sink)
+            self._socket.call.session.context.bind_task()
+            self._deadline.cancel()
+        except BridgeError as error:
+            self._refuse(error, event_id)
+            if not isinstance(error, RequestError) or error.http_status != BadRequest.http_status:
+                self._sink.close(error.close_code if error.http_status >= 500 else _POLICY_VIOLATION, error.message)
+
+    def refuse_binary(self) -> None:
+        """See ``SocketHandle``."""
+        error = BadRequest("Events are JSON text; a binary message is none.", code="invalid_json")
+        if self._socket is None:
+            self._refuse(error, None)
+        else:
+            self._socket.refuse_binary()
+
+    def refuse_long(self, chars: int) -> None:
+        """See ``SocketHandle``."""
+        if self._socket is None:
+            self._sink.close(_POLICY_VIOLATION, "message too long")
+        else:
+            self._socket.refuse_long(chars)
+
+    def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
+        """See ``SocketHandle``."""
+        self._deadline.cancel()
+        if self._socket is not None:
+            self._socket.detach(reason, error=error, is_lost=is_lost)
+
+    def _refuse(self, error: BridgeError, event_id: str | None) -> None:
+        event = live_error(error, client_event_id=event_id)
+        event.event_id = new_id("event")
+        self._sink.send(EncodedMessage(encode_live(event), event_id=event.event_id))
+
+    def _give_up(self) -> None:
+        self._sink.close(_POLICY_VIOLATION, "no session.start within 30 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class SidebandPlace:
+    """The place of a server that follows a Live call; a ``SocketPlace``."""
+
+    call: LiveCall
+    reservation: Reservation
+    is_owner = False
+
+    def bind_task(self) -> None:
+        """See ``SocketPlace``."""
+        self.call.session.context.bind_task()
+
+    async def attach(self, sink: Sink) -> "LiveSocket | None":
+        """See ``SocketPlace``."""
+        if not self.call.session.lifetime.is_open:
+            self.reservation.release()
+            sink.close(1000, "call ended")
+            return None
+        connection = self.call.attach_sideband(sink)
+        listed = self.call.session.audience.subscribe(_Listed(connection))
+        return LiveSocket(self.call, connection, self.reservation, listed)
+
+    def give_up(self) -> None:
+        """See ``SocketPlace``."""
+        self.reservation.release()
+
+
+class LiveSocket:
+    """A WebSocket of a running Live call; a ``SocketHandle``."""
+
+    def __init__(
+        self,
+        call: LiveCall,
+        connection: LiveConnection,
+        reservation: Reservation,
+        listed: Subscription | None = None,
+    ) -> None:
+        self.call = call
+        self._listed = listed
+        self._connection = connection
+        self._reservation = reservation
+
+    async def receive_text(self, text: str, work: Work) -> None:
+        """See ``SocketHandle``."""
+        if not self.call.session.lifetime.is_open:
+            return
+        async with self.call.session.send_lock:
+            work.begin()  # the wait for the turn does not count as work
+            for _ in self.call.receive_text(self._connection, text):
+                await work.rest(is_pause=True)
+
+    def refuse_binary(self) -> None:
+        """See ``SocketHandle``."""
+        error = BadRequest("Events are JSON text; a binary message is none.", code="invalid_json")
+        self.call.refuse(self._connection, error)
+
+    def refuse_long(self, chars: int) -> None:
+        """See ``SocketHandle``."""
+        self._connection.listener.close(1009, "message over 15 MiB")
+
+    def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
+        """See ``SocketHandle``."""
+        self._reservation.release()
+        if self._listed is not None:
+            self._listed.cancel()
+        self.call.detach(self._connection, "connection_lost" if is_lost else reason, error)
+
+
+class _Listed:
+    """A sideband among a call's listeners; a ``Consumer`` that hears nothing, because ``LiveCall`` tells it all."""
+
+    def __init__(self, connection: LiveConnection) -> None:
+        self._connection = connection
+
+    def event(self, event: ServerEvent, text: bytes) -> None:
+        """Does nothing."""
+
+    def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """Does nothing."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Does nothing."""
+
+    def listed(self) -> ListenerStats:
+        """Returns its figures."""
+        return self._connection.listener.stats()
+
+
+def _of_key(config: SessionRequest) -> SessionRequest:
+    """Returns what of a key's session stands above what a Live client asks for: what its maker has written."""
+    names = ("instructions", "tools", "tool_choice", "max_output_tokens")
+    body: Body = {name: config.body[name] for name in names if name in config.body}
+    audio = config.body.get("audio")
+    output = audio.get("output") if isinstance(audio, dict) else None
+    if isinstance(output, dict) and "voice" in output:
+        body["audio"] = {"output": {"voice": output["voice"]}}
+    fields = {name: getattr(config.config, name) for name in body if name != "audio"}
+    return SessionRequest(SessionConfig(**fields), body)

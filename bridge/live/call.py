@@ -1,0 +1,369 @@
+"""One call whose client speaks Live: its connections, its time, and its sound; inside it is a session like any other.
+
+    primary WebSocket ──leg──▶ session ◀──leg── WebRTC peer, telephone
+                                  │ events, as GA has them
+    data channel, sidebands ◀── mind ──▶ what clients say
+
+The primary WebSocket, or the WebRTC peer, is the leg of the session. So what it has played, where an answer was cut,
+who listens and what is recorded is as in every call. A ``LiveMind`` turns one protocol's events into the other's.
+"""
+
+import asyncio
+import binascii
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from bridge.errors import BadEvent, BridgeError, UpstreamError
+from bridge.live.audience import LiveAudience
+from bridge.live.connection import LiveConnection
+from bridge.live.contracts import LiveMind
+from bridge.live.leg import LiveLeg, LivePort
+from bridge.live.playout import FRAME_BYTES, LivePlayout
+from bridge.live.realtime_mind import RealtimeMind
+from bridge.live.relay_mind import RelayMind
+from bridge.live.timeline import Timeline
+from bridge.media.contracts import PhoneOwner, Sink
+from bridge.media.convert import SoundConverter, SoundEncoder
+from bridge.media.pacer import FRAME_MS
+from bridge.media.playback import Part
+from bridge.session.fanout.backlog import Limits
+from bridge.session.fanout.subscription import TrackName
+from bridge.session.session import Session
+from bridge.wire import server_events as server
+from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.client_events import event_id_of
+from bridge.wire.live.client_events import APPEND, LiveBearer, read_live_message
+from bridge.wire.live.server_events import Info, live_error
+from bridge.wire.live.sessions import DataChannel, LiveAudio, LiveClient, LiveSession, format_of_live
+from bridge.wire.server_events import Body
+from bridge.wire.stats import ListenerStats
+
+__all__ = ["LiveCall", "PLAYED_HERE"]
+
+PLAYED_HERE = Part("live", "live", 0, 0)
+"""Stands for all sound of a leg that keeps its own ledger."""
+
+_OUTPUT: tuple[TrackName, ...] = ("output",)
+_LIMIT_S = 600
+_CHUNK_BYTES = 2 * FRAME_BYTES
+_INVALID_DATA = 1007
+_NORMAL = 1000
+_MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
+_REASONS = {
+    "close_requested": "close_requested",
+    "hangup": "close_requested",
+    "referred": "close_requested",
+    "session_expired": "expired",
+    "client_closed": "remote_hangup",
+    "caller_hung_up": "remote_hangup",
+    "peer_closed": "remote_hangup",
+}
+
+
+class LiveCall:
+    """See the module; a ``Consumer`` of its session, and the ``PortOwner`` of its leg's port.
+
+    ``asked`` is what the client has asked for, which is None if a service that speaks Live judges it. ``on_over`` is
+    called when nobody needs the call any more.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        asked: LiveSession | None,
+        *,
+        limits: Limits,
+        clock: Callable[[], float],
+        is_socket: bool,
+        on_over: Callable[["LiveCall"], None],
+    ) -> None:
+        self.session = session
+        self.asked = asked
+        self.is_muted = False
+        self.audience = LiveAudience(session.info.id)
+        self._limits = limits
+        self._is_socket = is_socket
+        self.begun = asyncio.Event()
+        """Set as soon as the session has begun, or has ended before."""
+        self.failure: BridgeError | None = None
+        """What kept the session from beginning."""
+        self._on_over = on_over
+        self._timeline = Timeline(clock, on_start=self.begun.set)
+        self._playout = LivePlayout(limit_s=_LIMIT_S)
+        self._leg: LiveLeg | None = None
+        self._channel: LiveConnection | None = None
+        self._output: PrimaryOutput | None = None
+        self._reflected: SoundConverter | None = None
+        self._port: LivePort | None = None
+        self._chunk = bytearray()
+        self._played_ms = 0
+        self._mind: LiveMind = self._new_mind()
+
+    def _new_mind(self) -> LiveMind:
+        passage = self.session.upstream.live_passage
+        if passage is not None or self.asked is None:
+            if passage is None:
+                raise UpstreamError("What answers this call does not speak Live.", code="upstream_protocol")
+            return RelayMind(passage, self.session.info.id, self.audience, self._timeline)
+        return RealtimeMind(
+            self.session,
+            self.asked,
+            self.audience,
+            self._timeline,
+            is_socket=self._is_socket,
+            on_mute=self.mute,
+            on_words=self._playout.say,
+        )
+
+    def begin(self) -> None:
+        """Begins to follow the session, which may be live already; whoever is to hear its start is here before."""
+        self._mind.start()
+        self.session.audience.subscribe(self, PCM16, tracks=_OUTPUT)
+
+    # Connections
+
+    def attach_primary(self, sink: Sink) -> LiveConnection:
+        """Makes a WebSocket the leg of the call."""
+        audio_format = format_of_live(self.asked) if self.asked is not None else format_of_body(self.session.info.live)
+        connection = LiveConnection(sink, LiveBearer.PRIMARY, limits=self._limits)
+        self._output = PrimaryOutput(self.audience, connection, audio_format)
+        inner = self.session.legs.new_port(may_come_back=False)
+        port = self._port = self.port(inner)
+        port.input_format = audio_format
+        is_relay = self.asked is None
+        self._leg = LiveLeg(
+            port,
+            self._playout,
+            audio_format,
+            on_hang_up=lambda: connection.listener.finish(_NORMAL, "session ended"),
+            play_now=self._play_now if is_relay else None,
+        )
+        self.audience.connections.append(connection)
+        self.session.legs.take(self._leg, inner)
+        port.leg_connected()
+        return connection
+
+    def attach_sideband(self, sink: Sink) -> LiveConnection:
+        """Takes a server that follows and steers the session."""
+        connection = LiveConnection(sink, LiveBearer.SIDEBAND, limits=self._limits)
+        self._take(connection)
+        return connection
+
+    def port(self, port: PhoneOwner) -> LivePort:
+        """Returns the port of a leg that comes, in front of the session's own."""
+        return LivePort(self, port)
+
+    def take_channel(self, sink: Sink) -> None:
+        """Takes the leg's data channel; a later one takes the place of the first."""
+        if self._channel is not None:
+            self.audience.remove(self._channel)
+        self._channel = LiveConnection(
+            sink, LiveBearer.CHANNEL, limits=self._limits, grants=grants_of(self.session.info.live)
+        )
+        if self._channel.is_limited:
+            message = "The session allows this page some events only."
+            self.audience.tell(Info(code="data_channel_permissions", message=message), only=self._channel)
+        self._take(self._channel)
+
+    def _take(self, connection: LiveConnection) -> None:
+        self.audience.connections.append(connection)
+        if self._timeline.is_started:
+            self._mind.greet(connection)
+
+    def detach(self, connection: LiveConnection, reason: str, error: BridgeError | None) -> None:
+        """Notes that a connection is gone; without its primary one the call ends."""
+        self.audience.remove(connection)
+        connection.listener.close(_NORMAL, "")
+        if connection.bearer is LiveBearer.PRIMARY and self._leg is not None:
+            self._leg.lost(reason, error)
+
+    # What clients say
+
+    def receive_channel_text(self, text: str) -> None:
+        """Takes a message that came over the data channel."""
+        if self._channel is not None:
+            for _ in self.receive_text(self._channel, text):
+                pass
+
+    def receive_text(self, connection: LiveConnection, text: str) -> Iterator[None]:
+        """Takes one message, with a pause after each second of sound. A mistake is answered by an ``error`` event."""
+        event_id = None
+        try:
+            message = read_live_message(text, connection.bearer)
+            event_id = message.event_id
+            connection.listener.unreadable = 0
+            connection.require_granted(message.type)
+            if message.type == APPEND:
+                yield from self._receive_sound(message.body)
+            else:
+                self._mind.receive(connection, message)
+        except BridgeError as error:
+            self._refuse(connection, error, event_id or event_id_of(text))
+        except Exception as failure:
+            self.session.context.logger("live").error("live.event_failed", exc_info=failure)
+            refusal = BridgeError("Something went wrong in the server while this event was carried out.")
+            self._refuse(connection, refusal, event_id)
+
+    def refuse(self, connection: LiveConnection, error: BridgeError) -> None:
+        """Tells a connection what is wrong with what it has sent."""
+        self._refuse(connection, error, None)
+
+    def _refuse(self, connection: LiveConnection, error: BridgeError, event_id: str | None) -> None:
+        self.audience.tell(live_error(error, client_event_id=event_id), only=connection)
+        if error.code == "invalid_json" and connection.bearer is not LiveBearer.CHANNEL:
+            connection.listener.count_unreadable(_INVALID_DATA, "not JSON")
+
+    def _receive_sound(self, body: Body) -> Iterator[None]:
+        """The caller's sound, a second at a time; raises ``BadEvent``."""
+        if self._leg is None or self._port is None:
+            raise BadEvent("The caller's sound comes with the call; it takes no append events.", param="type")
+        audio_format = self._leg.input_format
+        sound = decoded(body, audio_format)
+        piece_bytes = audio_format.bytes_per_ms * 1000
+        for at in range(0, len(sound), piece_bytes):
+            if at:
+                yield
+            self._port.receive_leg_audio(sound[at : at + piece_bytes])
+
+    def mute(self, is_muted: bool) -> None:
+        """Whether the model hears silence from now on."""
+        self.is_muted = is_muted
+        self.session.legs.decode_always(is_muted)
+
+    # Sound
+
+    def heard(self, sound: bytes, audio_format: AudioFormat) -> None:
+        """Notes what the caller says, before it is muted, and tells sidebands of it."""
+        audio_ms = len(sound) * 1000 / (audio_format.rate_hz * audio_format.bytes_per_sample)
+        self._timeline.input_ms += audio_ms
+        if not self._timeline.is_started or not self.audience.has(LiveBearer.SIDEBAND):
+            self._reflected = None
+            return
+        if self._reflected is None or self._reflected.source is not audio_format:
+            self._reflected = SoundConverter(audio_format)
+            self._reflected.want(PCM16)
+        pcm = self._reflected.push(sound)[PCM16]
+        if pcm:
+            self.audience.reflect_input(pcm, round(audio_ms))
+
+    def tick(self) -> None:
+        """Lets 20 ms pass: what is due is played, and told."""
+        if not self._timeline.is_started:
+            return
+        if self._leg is None or self.asked is not None:
+            frame = self._playout.tick()
+            if self._leg is not None:
+                self._leg.report(frame.played)
+            if frame.words:
+                self._mind.spoken(frame.words, self._played_ms)
+            self._chunk += frame.sound
+            if len(self._chunk) >= _CHUNK_BYTES:
+                self._give(bytes(self._chunk))
+                self._chunk.clear()
+        self._played_ms += FRAME_MS
+        self._mind.spend()
+
+    def skip(self, ticks: int) -> None:
+        """Leaves out so many times 20 ms, because the clock was late."""
+        self._played_ms += ticks * FRAME_MS
+
+    def _give(self, pcm: bytes) -> None:
+        """Gives the primary WebSocket and sidebands what ends now."""
+        if self._output is not None:
+            self._output.play(pcm)
+        if self.audience.has(LiveBearer.SIDEBAND):
+            end_ms = self._played_ms + FRAME_MS
+            self.audience.reflect_output(pcm, max(0, end_ms - PCM16.ms_of(len(pcm))), end_ms)
+
+    def _play_now(self, pcm: bytes) -> None:
+        self._give(pcm)
+
+    # Consumer
+
+    def event(self, event: server.ServerEvent, text: bytes) -> None:
+        """Follows the session."""
+        if self._leg is None:
+            if isinstance(event, server.OutputAudioBufferCleared):
+                self._playout.clear()
+            elif isinstance(event, server.OutputAudioDone | server.ResponseDone):
+                self._playout.end(PLAYED_HERE.response_id)
+        if isinstance(event, server.Error) and not self.begun.is_set():
+            self.failure = UpstreamError(event.error.message, code=event.error.code, param=event.error.param)
+        self._mind.follow(event)
+
+    def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
+        """Takes what the leg plays by itself."""
+        if self._leg is None:
+            self._playout.push(PLAYED_HERE, pcm)
+
+    def ended(self, error: Exception | None) -> None:
+        """Says goodbye to everybody."""
+        _, reason = self.session.lifetime.result
+        if not self.begun.is_set():
+            self.failure = self.failure or UpstreamError("The session ended before it had begun.", code=reason)
+            self.begun.set()
+        self._mind.close(_REASONS.get(reason, "connection_lost"))
+        for connection in tuple(self.audience.connections):
+            if connection.bearer is not LiveBearer.CHANNEL:  # the peer's transport goes as a whole
+                connection.listener.finish(_NORMAL, "session ended")
+        self._on_over(self)
+
+    def listed(self) -> ListenerStats | None:
+        """Returns how the client's own connection is listed."""
+        own = self._channel if self._output is None else self._output.connection
+        return None if own is None else own.listener.stats()
+
+
+class PrimaryOutput:
+    """What the primary WebSocket is sent of the sound, in the session's format."""
+
+    def __init__(self, audience: LiveAudience, connection: LiveConnection, audio_format: AudioFormat) -> None:
+        self.connection = connection
+        self._audience = audience
+        self._format = audio_format
+        self._encoder = SoundEncoder(audio_format)
+
+    def play(self, pcm: bytes) -> None:
+        """Sends PCM16 of 24 kHz."""
+        sound = self._encoder.push(pcm)
+        if sound:
+            self._audience.play(self.connection, sound, PCM16.ms_of(len(pcm)))
+
+
+def decoded(body: Body, audio_format: AudioFormat) -> bytes:
+    """Returns the sound of an append; raises ``BadEvent`` if it is none, or ends within a sample."""
+    for name in body:
+        if name not in ("type", "event_id", "audio"):
+            message = f"Unknown parameter: '{name[:64]}'."
+            raise BadEvent(message, code="unknown_parameter", param=name[:64])
+    audio = body.get("audio")
+    if not isinstance(audio, str):
+        raise BadEvent("'audio' is base64.", code="invalid_audio", param="audio")
+    if len(audio) > _MAX_APPEND_CHARS:
+        raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
+    try:
+        sound = binascii.a2b_base64(audio, strict_mode=True) if audio else b""
+    except (binascii.Error, ValueError):
+        raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
+    if len(sound) % audio_format.bytes_per_sample:
+        raise BadEvent("'audio' ends in the middle of a sample.", param="audio", code="invalid_audio")
+    return sound
+
+
+def grants_of(body: Body | None) -> DataChannel | None:
+    """Returns what a session grants to its page; None if it grants everything, or what it says cannot be read."""
+    client = (body or {}).get("client")
+    try:
+        return None if client is None else msgspec.convert(client, LiveClient).data_channel
+    except msgspec.ValidationError:
+        return None
+
+
+def format_of_body(body: Body | None) -> AudioFormat:
+    """Returns the format of a session that somebody else judges; PCM of 24 kHz if it cannot be read."""
+    audio = (body or {}).get("audio")
+    try:
+        return format_of_live(LiveSession(model="", audio=msgspec.convert(audio, LiveAudio)))
+    except msgspec.ValidationError:
+        return PCM16

@@ -1,0 +1,70 @@
+"""A service that speaks Live as the mind of a Live call: events go both ways as they are, but for the session's id."""
+
+from bridge.live.audience import LiveAudience
+from bridge.live.connection import LiveConnection
+from bridge.live.timeline import Timeline
+from bridge.session.contracts import LivePassage
+from bridge.wire.live.client_events import LiveMessage
+from bridge.wire.live.server_events import LiveClosed, LiveStarted, LiveUsage
+from bridge.wire.server_events import Body, ServerEvent
+
+__all__ = ["RelayMind"]
+
+
+class RelayMind:
+    """See the module; a ``LiveMind``. Clients know the session by ``call_id``."""
+
+    def __init__(
+        self,
+        passage: LivePassage,
+        call_id: str,
+        audience: LiveAudience,
+        timeline: Timeline,
+    ) -> None:
+        self._passage = passage
+        self._call_id = call_id
+        self._audience = audience
+        self._timeline = timeline
+        self._session: Body = {}
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Begins to hear the service."""
+        self._passage.tell(self._hear)
+
+    def receive(self, connection: LiveConnection, message: LiveMessage) -> None:
+        """Passes an event on as the client wrote it."""
+        self._passage.receive(message.body)
+
+    def follow(self, event: ServerEvent) -> None:
+        """Does nothing, because the service tells Live clients itself."""
+
+    def greet(self, connection: LiveConnection) -> None:
+        """Tells the session as the service said it last."""
+        self._audience.tell(LiveStarted(session=self._session), only=connection)
+
+    def spoken(self, words: str, at_ms: int) -> None:
+        """Does nothing, because the service tells what it says."""
+
+    def spend(self) -> None:
+        """Does nothing, because the service tells what it costs."""
+
+    def close(self, reason: str) -> None:
+        """Hears no more. If the call ends before the service has said so, its end is told here."""
+        self._passage.tell(None)
+        if not self._is_closed and self._timeline.is_started:
+            usage = LiveUsage(seconds=self._timeline.seconds)
+            self._audience.tell(LiveClosed(reason=reason, session=self._session, usage=usage))
+
+    def _hear(self, body: Body) -> None:
+        """Passes on what the service says, with the call's id in the place of the service's own."""
+        session = body.get("session")
+        if isinstance(session, dict) and "id" in session:
+            self._session = {**session, "id": self._call_id}
+            body = {**body, "session": self._session}
+        if "session_id" in body:
+            body = {**body, "session_id": self._call_id}
+        self._is_closed = self._is_closed or body.get("type") == "session.closed"
+        if body.get("type") == "session.started":
+            self._timeline.start()
+        self._audience.tell_as_it_is(body)
