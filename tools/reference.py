@@ -119,8 +119,23 @@ def _server_events() -> str:
 
 def _event_types() -> str:
     schemas = asyncapi()["components"]["schemas"]
-    tops = {message["payload"]["$ref"].rpartition("/")[2] for message in _all_messages().values()}
+    messages = [*_all_messages().values(), *_all_messages(is_live=True).values()]
+    tops = {message["payload"]["$ref"].rpartition("/")[2] for message in messages}
     return _types({name: schema for name, schema in schemas.items() if name not in tops})
+
+
+def _live_client_events() -> str:
+    messages = _all_messages(is_live=True)
+    client = {name: message for name, message in messages.items() if name.startswith("live.client.")}
+    server = [str(message["name"]) for name, message in messages.items() if name not in client]
+    return "\n".join(_event_tables(client, others=server))
+
+
+def _live_server_events() -> str:
+    messages = _all_messages(is_live=True)
+    return "\n".join(
+        _event_tables({name: one for name, one in messages.items() if not name.startswith("live.client.")})
+    )
 
 
 def _binary_frames() -> str:
@@ -223,10 +238,14 @@ def _alternatives(schema: Mapping[str, Any]) -> str:
     return f"One of {', '.join(choices)}." if choices else "No fields."
 
 
-def _all_messages() -> dict[str, Mapping[str, Any]]:
-    """The events that are JSON, by their id in the description."""
+def _all_messages(*, is_live: bool = False) -> dict[str, Mapping[str, Any]]:
+    """The events that are JSON, Realtime's or Live's, by their id in the description."""
     messages: dict[str, Mapping[str, Any]] = asyncapi()["components"]["messages"]
-    return {name: message for name, message in messages.items() if "$ref" in message["payload"]}
+    return {
+        name: message
+        for name, message in messages.items()
+        if "$ref" in message["payload"] and name.startswith("live.") is is_live
+    }
 
 
 def _messages(*, is_client: bool) -> dict[str, Mapping[str, Any]]:
@@ -278,6 +297,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "error-codes": _error_codes,
     "event-types": _event_types,
     "http": _http,
+    "live-client-events": _live_client_events,
+    "live-server-events": _live_server_events,
     "http-types": _http_types,
     "logs": _logs,
     "metrics": metrics_table,

@@ -44,6 +44,8 @@ from bridge.api.shapes import (
 from bridge.api.whep import OPERATIONS as WHEP_OPERATIONS
 from bridge.api.whip import OPERATIONS as WHIP_OPERATIONS
 from bridge.wire.client_events import ClientEvent
+from bridge.wire.live.client_events import live_client_event_types
+from bridge.wire.live.server_events import live_server_event_types
 from bridge.wire.own_events import server_event_types
 from bridge.wire.sessions import SessionConfig
 from bridge.wire.stats import CallStats, CarrierLegStats, LegStats, PeerStats, RecordingStats
@@ -90,6 +92,11 @@ _OF_CALLS = [
     "bridge.upstream.up",
     "error",
 ]
+_LIVE_CHANNELS = {
+    "live": "/v1/live/sessions",
+    "liveSideband": "/v1/live/sessions/{call_id}/attach",
+    "liveFork": "/v1/live/sessions/{call_id}/fork",
+}
 _RESUME = {RESUME_KEY: "The call's own secret: with it another offer takes the place of a peer that was lost."}
 _WARNING = {WARNING: "What of the offer could not be used: a code and a sentence each, as in the call's `warnings`."}
 _BETA_KEY: dict[str, Any] = {"request": BetaRequest, "response": BetaSession}
@@ -316,14 +323,16 @@ def _header(meaning: str, kind: str) -> dict[str, Any]:
 
 @cache
 def asyncapi() -> dict[str, Any]:
-    """Describes the events of ``/v1/realtime`` and of the data channel ``oai-events``, in the GA dialect, and those of
-    translations.
+    """Describes the events of ``/v1/realtime`` and of the data channel ``oai-events``, in the GA dialect, those of
+    translations, and those of Live.
     """
     client = list(get_args(ClientEvent))
     server = server_event_types()
     kinds = [*client, *server, HeardInput]
     of_translations = [*TRANSLATION_CLIENT_EVENTS, *TRANSLATION_SERVER_EVENTS]
-    schemas, components = _described([*kinds, *of_translations])
+    live_client, live_server = live_client_event_types(), live_server_event_types()
+    described, components = _described([*kinds, *of_translations, *live_client, *live_server])
+    schemas = described[: len(kinds) + len(of_translations)]
     ids = _message_ids(kinds)
     translation_ids = [f"translation.{name}" for name in _message_ids(of_translations)]
     messages = {
@@ -337,6 +346,8 @@ def asyncapi() -> dict[str, Any]:
     translation_ids.append("error")
     ids.append(str(_SOUND["name"]))
     messages[ids[-1]] = _SOUND
+    of_live, live = _live_messages(live_client, live_server, described[len(schemas) :])
+    messages |= live
     channel = "#/channels/realtime/messages/"
     translation = "#/channels/translations/messages/"
     query, watched = _query_schema(SocketQuery), _query_schema(WatchQuery)
@@ -361,6 +372,10 @@ def asyncapi() -> dict[str, Any]:
                 "bindings": {"ws": {"method": "GET", "query": {"type": "object", "properties": watched}}},
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _OF_CALLS},
             },
+            **{
+                name: {"address": address, "messages": {one: {"$ref": f"#/components/messages/{one}"} for one in live}}
+                for name, address in _LIVE_CHANNELS.items()
+            },
         },
         "operations": {
             "clientEvents": _events("receive", ids[: len(client)], channel),
@@ -368,6 +383,11 @@ def asyncapi() -> dict[str, Any]:
             "translationClientEvents": _events("receive", translation_ids[:said], translation, name="translations"),
             "translationServerEvents": _events("send", translation_ids[said:], translation, name="translations"),
             "callEvents": _events("send", _OF_CALLS, "#/channels/calls/messages/", name="calls"),
+            **{
+                f"{name}{side}Events": _events(action, names, f"#/channels/{name}/messages/", name=name)
+                for name in _LIVE_CHANNELS
+                for side, action, names in (("Client", "receive", of_live), ("Server", "send", [*live][len(of_live) :]))
+            },
         },
         "components": {"messages": messages, "schemas": _without_discriminators(components)},
     }
@@ -377,6 +397,23 @@ def _message_ids(kinds: Sequence[Any]) -> list[str]:
     """Returns the names of events; of one that both sides send, the client's is told apart."""
     names = [str(kind.__struct_config__.tag) for kind in kinds]
     return [f"client.{name}" if name in names[at + 1 :] else name for at, name in enumerate(names)]
+
+
+def _live_messages(
+    client: Sequence[Any], server: Sequence[Any], schemas: Sequence[dict[str, Any]]
+) -> tuple[list[str], dict[str, Any]]:
+    """Returns the ids of the client's messages, and all messages of Live; the client's are first."""
+    ids = [f"live.client.{kind.__struct_config__.tag}" for kind in client]
+    ids += [f"live.{kind.__struct_config__.tag}" for kind in server]
+    messages = {
+        message_id: {
+            "name": str(kind.__struct_config__.tag),
+            "summary": (kind.__doc__ or "").splitlines()[0],
+            "payload": schema,
+        }
+        for message_id, kind, schema in zip(ids, (*client, *server), schemas, strict=True)
+    }
+    return ids[: len(client)], messages
 
 
 def _without_discriminators(schema: Any) -> Any:

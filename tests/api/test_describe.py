@@ -32,6 +32,8 @@ from bridge.session.fanout.backlog import Limits
 from bridge.telephony.carrier import TELEPHONY
 from bridge.telephony.service import Telephony, operations_of
 from bridge.wire.choices import CHOICES
+from bridge.wire.live.client_events import live_client_event_types
+from bridge.wire.live.server_events import live_server_event_types
 from tests.end_to_end.web import open_socket, request
 from tests.sdk.every_event import every_server_event
 from tests.sdk.stock import event_names
@@ -203,13 +205,17 @@ def test_every_event_is_described() -> None:
         "error",
         f"translation.{_APPEND}",
     }
-    known = client | server | translation_client | translation_server
+    live_client = {f"live.client.{kind.__struct_config__.tag}" for kind in live_client_event_types()}
+    live_server = {f"live.{kind.__struct_config__.tag}" for kind in live_server_event_types()}
+    known = client | server | translation_client | translation_server | live_client | live_server
     assert document["components"]["messages"].keys() == known
     for operation, action, names in (
         ("clientEvents", "receive", client),
         ("serverEvents", "send", server),
         ("translationClientEvents", "receive", translation_client),
         ("translationServerEvents", "send", translation_server),
+        ("liveClientEvents", "receive", live_client),
+        ("liveSidebandServerEvents", "send", live_server),
     ):
         described = document["operations"][operation]
         assert described["action"] == action
