@@ -30,6 +30,10 @@ class _LiveCodec:
     def refused(self, message: ClientMessage) -> None:
         """Does nothing."""
 
+    def farewell(self) -> Body | None:
+        """Returns None: the room ``live`` tells of the end."""
+        return None
+
     def sound(self, track: str) -> JsonSound:
         """Returns GA's way, which no Live client has."""
         return GA.sound(track)

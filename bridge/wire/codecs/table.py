@@ -7,8 +7,8 @@ from bridge.wire.codecs.beta import BetaCodec
 from bridge.wire.codecs.binary import BINARY_SOUND
 from bridge.wire.codecs.codec import Codec, SoundCodec
 from bridge.wire.codecs.ga import GA
-from bridge.wire.codecs.translation import TranslationCodec
 from bridge.wire.codecs.live import LIVE_CODEC
+from bridge.wire.codecs.translation import TranslationCodec
 from bridge.wire.dialects.beta import Beta
 from bridge.wire.stats import Dialect, Framing
 
