@@ -3,7 +3,8 @@
 from starlette.requests import HTTPConnection
 
 from bridge.errors import BadRequest
-from bridge.telephony.audiohook.dialect import CHANNELS, AudioHook
+from bridge.media.mix import mix_interleaved
+from bridge.telephony.audiohook.dialect import BOTH, CHANNELS, AudioHook
 from bridge.telephony.audiohook.settings import AudioHookSettings
 from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
 from bridge.telephony.carrier_calls import Trust
@@ -21,8 +22,8 @@ _UNANSWERED = SessionRequest.of(
 
 def _sign_in(host: CarrierHost[AudioHookSettings], request: HTTPConnection) -> Trust:
     require_signed(host, request, AudioHook.name)
-    if _channel(request) not in CHANNELS:
-        raise BadRequest(f"channel must be {' or '.join(CHANNELS)}.", code="invalid_value", param=_CHANNEL)
+    if _channel(request) not in (*CHANNELS, BOTH):
+        raise BadRequest(f"channel must be {', '.join(CHANNELS)} or {BOTH}.", code="invalid_value", param=_CHANNEL)
     return Trust(is_admitted=True, session=_UNANSWERED, checks=_checks(host, request))
 
 
@@ -40,9 +41,10 @@ AUDIOHOOK = Carrier(
     is_open=lambda settings: bool(settings.audiohook_api_key),
     socket=CarrierSocket(
         what="Genesys AudioHook Monitor, which is listened to and gets no sound back",
-        opened_by="its API key and Genesys' signature; `?channel=internal` takes the agent in place of the customer",
+        opened_by="its API key and Genesys' signature; `?channel=internal` takes the agent in place of the customer, "
+        "`?channel=both` takes both",
         sign_in=_sign_in,
         checks=_checks,
-        new_dialect=lambda request: new_session(AudioHook, request, channel=_channel(request)),
+        new_dialect=lambda request: new_session(AudioHook, request, channel=_channel(request), mix=mix_interleaved),
     ),
 )

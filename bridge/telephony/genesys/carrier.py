@@ -64,7 +64,7 @@ def _checks(host: CarrierHost[GenesysSettings], request: HTTPConnection) -> str:
     return checks_of(host, Genesys.name)
 
 
-def new_session(dialect: Callable[..., D], request: HTTPConnection, **more: str) -> D:
+def new_session(dialect: Callable[..., D], request: HTTPConnection, **more: Any) -> D:
     """Makes the dialect of a session, which has the ids of the upgrade's headers."""
     headers = request.headers
     return dialect(headers.get("audiohook-session-id", ""), headers.get("audiohook-organization-id", ""), **more)

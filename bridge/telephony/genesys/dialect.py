@@ -6,7 +6,8 @@
                          └── we say ``disconnect`` ──────┴──▶ leaving ── close ──▶ closed
 
 Each side numbers its messages, and tells the last number of the other that it has seen. A gap, or the id of another
-session or organization, ends the session. An ``open`` whose conversation is all zeros is a probe: it is answered, and
+session or organization, ends the session. A session whose ``open`` names another one in ``continuedSessions`` goes on
+with the call of that one. An ``open`` whose conversation is all zeros is a probe: it is answered, and
 is no call.
 
 Audio Connector has no marks by name, so the bridge's clock tells what was heard. It refuses many small messages (429),
@@ -170,7 +171,8 @@ class AudioHookSession(ABC):
         if isinstance(language := parameters.get("language"), str):
             variables.setdefault("language", language)
         ids = {name: str(parameters.get(name) or "") for name in ("conversationId", "organizationId")}
-        return [CallStarted(session_id, audio_format, variables, ids={"sessionId": session_id, **ids}), opened]
+        call = _continued(parameters.get("continuedSessions")) or session_id
+        return [CallStarted(call, audio_format, variables, ids={"sessionId": session_id, **ids}), opened]
 
     def _broken(self, what: str, *, reason: str = "error") -> list[CarrierEvent]:
         if AudioHookState.LEAVING not in _NEXT[self.state]:
@@ -218,6 +220,13 @@ class AudioHookSession(ABC):
     def encode_key(self, key: str) -> list[str | bytes]:
         """Returns no messages, because the protocol has no word for keys."""
         return []
+
+
+def _continued(sessions: Any) -> str:
+    """Returns the id of the session that a new one goes on with; empty if there is none."""
+    first = sessions[0] if isinstance(sessions, list) and sessions else None
+    given = first.get("id") if isinstance(first, dict) else None
+    return given if isinstance(given, str) else ""
 
 
 class Genesys(AudioHookSession):

@@ -17,6 +17,7 @@ from bridge.client.carriers.dialling import SocketWire, open_socket
 from bridge.client.carriers.genesys import GenesysCarrier, signed_headers
 from bridge.daemon import Daemon
 from bridge.errors import BadRequest
+from bridge.media.mix import mix_interleaved
 from bridge.telephony.audiohook.dialect import AudioHook
 from bridge.telephony.dialect import CallStarted
 from bridge.wire.audio import G711_ULAW, pcm16_at
@@ -25,7 +26,7 @@ from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import open_socket as open_listener
 from tests.end_to_end.web import request
 from tests.machine import scaled
-from tests.telephony.calling import gone, opened, to_telephone, until
+from tests.telephony.calling import figures, gone, opened, to_telephone, until
 
 _SECRET, _KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "a2V5LTE="
 _SETTINGS: dict[str, Any] = {
@@ -47,6 +48,7 @@ class _Monitor(GenesysCarrier):
     def __init__(self, session_id: str, *, is_probe: bool = False) -> None:
         super().__init__(session_id, "PCMU", G711_ULAW, {})
         self._media = _media("PCMU", *_BOTH)
+        self.continued: list[Any] = []
         self._conversation = str(uuid4()) if not is_probe else "00000000-0000-0000-0000-000000000000"
 
     def start(self) -> list[str | bytes]:
@@ -61,6 +63,7 @@ class _Monitor(GenesysCarrier):
                 media=[self._media],
                 language="en-US",
                 customConfig={"tenant": "a"},
+                **({"continuedSessions": self.continued} if self.continued else {}),
             )
         ]
 
@@ -129,6 +132,42 @@ async def test_one_of_two_channels_is_heard(serve_with: ServeWith, short_pcm: by
     assert match(samples_of(heard), samples_of(short_pcm)).correlation > 0.9
 
 
+async def test_both_channels_are_heard_as_one(serve_with: ServeWith, short_pcm: bytes) -> None:
+    """Mixed: who speaks after the other is heard as well, by listeners and by the turns."""
+    spoken = to_telephone(short_pcm, G711_ULAW)
+    silent = silence_of(G711_ULAW)[:1] * len(spoken)
+    both = _interleaved(spoken + silent, silent + spoken)
+    async with serve_with(**_SETTINGS) as daemon:
+        async with _connected(daemon, _Monitor(str(uuid4())), "?channel=both") as wire:
+            session = await opened(daemon)
+            async with open_listener(daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
+                await _say(wire, both)
+                await listener.until("input_audio_buffer.committed")
+                heard = b"".join(
+                    base64.b64decode(event["audio"])
+                    for event in listener.events
+                    if event["type"] == "input_audio_buffer.append"
+                )
+        await gone(daemon)
+    assert match(samples_of(heard), samples_of(short_pcm * 2)).correlation > 0.9
+
+
+async def test_a_session_goes_on_with_another(serve_with: ServeWith) -> None:
+    """One that broke is the same call if the next names it in ``continuedSessions``; else the next is a new one."""
+    async with serve_with(**_SETTINGS, carrier_grace_s=60) as daemon:
+        first, second = _Monitor(str(uuid4())), _Monitor(str(uuid4()))
+        second.continued = [{"id": first._id, "serverSeq": 1, "clientSeq": 1}]
+        async with _connected(daemon, first) as wire:
+            session = await opened(daemon)
+            wire.cut()
+        async with _connected(daemon, second):
+            await until(daemon, lambda: figures(session)["returns"] == 1, "return")
+            assert daemon.registry.sessions == [session]
+            assert second.is_opened
+            async with _connected(daemon, _Monitor(str(uuid4()))):
+                await until(daemon, lambda: len(daemon.registry.sessions) == 2, "another call")
+
+
 async def test_an_answer_is_for_listeners_alone(serve_with: ServeWith, short_pcm: bytes) -> None:
     """Who asks for one gets it; Genesys, which would end the session at a binary message, does not."""
     async with serve_with(**_SETTINGS) as daemon:
@@ -193,13 +232,27 @@ def _opened(dialect: AudioHook, *media: dict[str, Any]) -> CallStarted:
         ("external", [_media("L16", *_BOTH)], array("h", [1, -1, 2, -2]).tobytes(), array("h", [1, 2]).tobytes()),
         ("internal", [_media("L16", *_BOTH)], array("h", [1, -1, 2, -2]).tobytes(), array("h", [-1, -2]).tobytes()),
         ("internal", [_media("L16", *_BOTH)], b"1234567", b"34"),
+        ("both", [_media("L16", *_BOTH)], array("h", [1, -3, 2, 5]).tobytes(), array("h", [-2, 7]).tobytes()),
+        (
+            "both",
+            [_media("L16", *_BOTH)],
+            array("h", [30000, 30000, -9, -32768]).tobytes() + b"123",
+            array("h", [32767, -32768]).tobytes(),
+        ),
+        (
+            "both",
+            [_media("PCMU", "external"), _media("PCMU", *_BOTH)],
+            b"\xff\xff\xff\x80\x00\x00\xff",
+            array("h", [0, 32124, -32768]).tobytes(),
+        ),
     ],
 )
 def test_channels(channel: str, media: list[dict[str, Any]], sound: bytes, heard: bytes) -> None:
-    """The channel alone if it is offered so, else its samples of both."""
-    dialect = AudioHook(channel=channel)
+    """The channel alone if it is offered so, else its samples of both; or both together, as PCM16."""
+    dialect = AudioHook(channel=channel, mix=mix_interleaved)
     started = _opened(dialect, *media)
-    assert started.audio_format is (G711_ULAW if media[0]["format"] == "PCMU" else pcm16_at(8000))
+    is_mulaw = media[0]["format"] == "PCMU" and channel != "both"
+    assert started.audio_format is (G711_ULAW if is_mulaw else pcm16_at(8000))
     assert dialect.decode_message(sound) == [heard]
     assert dialect.encode_clear() == dialect.encode_mark("m") == dialect.encode_key("1") == []
 
