@@ -19,6 +19,7 @@ _NAMES = {
     "answer": "answer",
     "soak": "soak",
     "calls": "calls",
+    "workers": "workers",
     "words": "words",
 }
 

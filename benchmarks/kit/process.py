@@ -5,15 +5,17 @@ import asyncio.subprocess
 import contextlib
 import json
 import os
+import re
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from subprocess import PIPE
+from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import psutil
 
-__all__ = ["Program", "running", "serving"]
+__all__ = ["Program", "Redis", "running", "serving", "serving_redis"]
 
 _ANSWER_LIMIT_S = 180.0
 _STOP_LIMIT_S = 30.0
@@ -73,6 +75,50 @@ async def serving(*flags: str, program: str | None = None, core: int | None = No
         server.url = next((word for word in line.split() if word.startswith("http")), f"http://127.0.0.1:{line}")
         server.url = server.url.rstrip("/")
         yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """A Redis of the benchmark's own, with nothing kept on a disk."""
+
+    port: int
+    figures: psutil.Process
+
+    @property
+    def url(self) -> str:
+        """As the setting ``redis_url`` has it."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    async def commands(self) -> int:
+        """How many commands it has carried out, those inside of scripts included, and without ``INFO``."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"INFO commandstats\r\nQUIT\r\n")
+        async with asyncio.timeout(_ANSWER_LIMIT_S):
+            text = (await reader.read()).decode()
+        writer.close()
+        found = re.findall(r"^cmdstat_(\S+):calls=(\d+)", text, re.MULTILINE)
+        return sum(int(count) for name, count in found if name not in ("info", "ping"))
+
+
+@contextlib.asynccontextmanager
+async def serving_redis() -> AsyncIterator[Redis]:
+    """Runs ``redis-server`` on a free port until the end of the block."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    flags = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+    process = await asyncio.create_subprocess_exec("redis-server", *flags, stdout=DEVNULL)
+    try:
+        redis = Redis(port, psutil.Process(process.pid))
+        async with asyncio.timeout(_STOP_LIMIT_S):
+            while True:
+                try:
+                    await redis.commands()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.05)
+        yield redis
+    finally:
+        await _stop(process)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
