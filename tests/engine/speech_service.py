@@ -24,6 +24,8 @@ class SpeechService:
         self.spoken: list[dict[str, Any]] = []
         self.heard: list[dict[str, Any]] = []
         self.faults: list[bytes] = []
+        self.hangs = False
+        """Whether it says nothing behind a fault, and does not hang up."""
         self.streams = False
         """Whether transcripts stream."""
         self._models = models
@@ -47,6 +49,9 @@ class SpeechService:
             body = await reader.readexactly(int(headers["content-length"]))
             if self.faults:
                 writer.write(self.faults.pop(0))
+                if self.hangs:
+                    await writer.drain()
+                    await reader.read()  # until the client has had enough
             elif head.startswith("POST /v1/audio/speech "):
                 await self._speak(json.loads(body), writer)
             else:

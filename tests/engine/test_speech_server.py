@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -144,3 +145,58 @@ async def test_only_so_many_wait(service: SpeechService) -> None:
             ears.listen(silence(100))
         for future in waiting:
             future.cancel()
+
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 48000\r\n\r\n"
+_FAULTS = [
+    pytest.param(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", False, id="500"),
+    pytest.param(b"HTTP/1.1 429 Slow down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", False, id="429"),
+    pytest.param(b"\x00\xff garbage\r\n\r\n", False, id="garbage"),
+    pytest.param(b"", True, id="hang"),
+    pytest.param(b"", False, id="gone"),
+    pytest.param(_HEAD + bytes(4800), False, id="half"),
+    pytest.param(_HEAD + bytes(4800), True, id="half_and_hang"),
+]
+
+
+@asynccontextmanager
+async def _impatient(service: SpeechService) -> AsyncIterator[Talk]:
+    """A conversation that gives its servers little time, and one try."""
+    async with (
+        HearingServer(service.url, timeout_s=scaled(0.5), tries=1) as ears,
+        VoiceServer(service.url, timeout_s=scaled(0.5), tries=1) as voice,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        audio: dict[str, Any] = {"input": {"transcription": {"model": "whisper-1"}, "turn_detection": None}}
+        talk = Talk(RuleResponder(ears, voice, Bridge(), seed=0), audio=audio)
+        yield talk
+        await talk.engine.aclose()
+
+
+@pytest.mark.parametrize(("fault", "hangs"), _FAULTS)
+async def test_however_a_voice_fails_the_response_says_so(service: SpeechService, fault: bytes, hangs: bool) -> None:
+    """It is ``failed``, with an error that has a code and words; the next answer is asked for all the same."""
+    service.faults, service.hangs = [fault], hangs
+    async with _impatient(service) as talk:
+        talk.type("Repeat after me, hello.")
+        talk.send("response.create")
+        response = await talk.answer()
+        error = response["status_details"]["error"]
+        assert response["status"] == "failed"
+        assert error["code"]
+        assert error["message"]
+        talk.send("response.create")
+        await talk.answer(2)
+
+
+@pytest.mark.parametrize(("fault", "hangs"), _FAULTS)
+async def test_however_ears_fail_the_caller_hears_an_answer(service: SpeechService, fault: bytes, hangs: bool) -> None:
+    """The transcription is ``failed``, and the answer says in words that nothing was understood."""
+    service.faults, service.hangs = [fault], hangs
+    async with _impatient(service) as talk:
+        talk.speak(bytes(500 * MS))
+        talk.send("input_audio_buffer.commit")
+        talk.send("response.create")
+        response = await talk.answer()
+        await talk.said.until("conversation.item.input_audio_transcription.failed")
+        assert "Sorry" in response["output"][0]["content"][0]["transcript"]
