@@ -442,7 +442,10 @@ def test_settings_that_can_never_work(settings: dict[str, Any], line: str) -> No
             "upstreams: b.models: calls for n go to a already",
         ),
         ("[upstreams.a]", "upstreams: a.url is missing"),
-        ('[upstreams.a]\nkind = "cascade"', "upstreams: a.kind = 'cascade' needs llm_url, stt_url or tts_url"),
+        (
+            '[upstreams.a]\nkind = "cascade"',
+            "upstreams: a.kind = 'cascade' needs llm_url, llm_path, stt_url or tts_url",
+        ),
         (
             '[upstreams.a]\nkind = "cascade"\nurl = "ws://a"\nllm_url = "http://a/v1"',
             "upstreams: a.url is not for kind = 'cascade'",

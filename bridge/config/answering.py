@@ -65,6 +65,10 @@ class EngineSettings(Section, frozen=True, kw_only=True):
             "as `http://127.0.0.1:11434/v1`; unset: its own rules",
         ),
     ] = None
+    engine_llm_path: Annotated[
+        Text | None,
+        setting(RESTART, "the same without a server: a GGUF file, which llama.cpp runs here (the extra `llm`)"),
+    ] = None
     engine_llm_key: Annotated[Text | None, setting(RESTART, "key that `engine_llm_url` asks for", is_secret=True)] = (
         None
     )
@@ -133,8 +137,11 @@ class EngineSettings(Section, frozen=True, kw_only=True):
             url = getattr(self, name)
             if url is not None and not _is_stage_url(name, url):
                 yield Fault(name, f"must be {_stage_form(name)}, got {masked(url)[:100]!r}")
+        if self.engine_llm_url is not None and self.engine_llm_path is not None:
+            yield Fault("engine_llm_path", "there is one language model: leave out engine_llm_url, or this")
+        thinks = self.engine_llm_url is not None or self.engine_llm_path is not None
         has_one = (self.engine_stt_url is None) != (self.engine_tts_url is None)
-        if has_one and self.engine_llm_url is None and self.engine == "parrot":
+        if has_one and not thinks and self.engine == "parrot":
             name = "engine_stt_url" if self.engine_tts_url is None else "engine_tts_url"
             yield Fault(name, "the parrot neither hears nor speaks: set both URLs, or engine_llm_url as well")
 
@@ -160,6 +167,7 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     live_backend_model: Text | None = None
     """The backend model of Realtime clients' and telephones' sessions on it, which calls their functions."""
     llm_url: Text | None = None
+    llm_path: Text | None = None
     llm_key: Text | None = None
     llm_key_env: Text | None = None
     llm_model: Text | None = None
@@ -211,8 +219,10 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             elif name.endswith("_url") and not _is_stage_url(name, value):
                 yield f"{name} must be {_stage_form(name)}, got {masked(value)[:100]!r}"
         if self.kind == "cascade":
-            if not any(getattr(self, f"{stage}url") for stage in _STAGES):
-                yield "kind = 'cascade' needs llm_url, stt_url or tts_url"
+            if not (self.llm_path or any(getattr(self, f"{stage}url") for stage in _STAGES)):
+                yield "kind = 'cascade' needs llm_url, llm_path, stt_url or tts_url"
+            if self.llm_url and self.llm_path:
+                yield "llm_path: there is one language model: leave out llm_url, or this"
         elif not self.url:
             yield "url is missing"
         elif self.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(self.url):

@@ -9,6 +9,7 @@ from bridge.config import EngineSettings
 from bridge.engine.llm import ChatServer
 from bridge.engine.llm_responder import LlmResponder
 from bridge.engine.local import Local, missing
+from bridge.engine.local_llm import LocalLlm
 from bridge.engine.mind import Ears, Mind, Speaker
 from bridge.engine.parrot import Parrot
 from bridge.engine.realtime_hearing import RealtimeHearing
@@ -55,10 +56,14 @@ async def new_mind_factory(
     """Makes what makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
     ears: Ears | None = await new_ears(settings, stack, timeout_s=settings.engine_timeout_s) or local
     voice: Speaker | None = await new_voice(settings, stack, timeout_s=settings.engine_timeout_s) or local
-    if settings.engine_llm_url is not None:
+    url, key = settings.engine_llm_url, settings.engine_llm_key
+    if settings.engine_llm_path is not None:
+        loaded = await stack.enter_async_context(LocalLlm(settings.engine_llm_path))
+        url, key = loaded.url, loaded.key
+    if url is not None:
         server = ChatServer(
-            settings.engine_llm_url,
-            key=settings.engine_llm_key,
+            url,
+            key=key,
             model=settings.engine_llm_model,
             temperature=settings.engine_llm_temperature,
             timeout_s=settings.engine_timeout_s,
