@@ -54,7 +54,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "include": (_update(include=["item.emotion"]), "invalid_value", "session.include[0]"),
     "session type": (
-        {"type": "session.update", "session": {"type": "translation", "target": "de"}},
+        {"type": "session.update", "session": {"type": "dictation", "target": "de"}},
         "invalid_value",
         "session.type",
     ),

@@ -31,7 +31,7 @@ _FIELDS = {
     CallStats: {"id", "object", "session_id", "state", "transport", "model", "started_at", "metadata", "warnings"}
     | {"status", "seconds", "listeners", "legs", "peer", "session", "upstream", "setup_ms", "dropped_events"}
     | {"key_id", "trace_id", "ended_at", "result", "reason"},
-    UpstreamStats: {"name", "lines", "lost", "answers"},
+    UpstreamStats: {"name", "lines", "lost", "answers", "stages", "input_seconds", "output_seconds"},
     TargetStats: {"name", "down", "dials", "failures", "lost", "renewals", "given_up"},
 }
 
