@@ -193,6 +193,16 @@ async def test_the_command_compares(tmp_path: Path) -> None:
     assert "sk-one" not in page.read_text() + figures.read_text()
 
 
+async def test_each_server_has_the_transport_of_its_url() -> None:
+    """If no transport is given, a second server is called as its own URL says; there is no table without figures."""
+    urls = ("http://127.0.0.1:9", "--compare", "ws://127.0.0.1:9")
+    code, out, _ = await ran(sys.executable, "-m", "bridge", "bench", *urls, "--calls", "1", "--turns", "1")
+    assert code == 1
+    assert "first: http://127.0.0.1:9/v1/realtime/calls" in out
+    assert "second: ws://127.0.0.1:9/v1/realtime" in out
+    assert "second / first" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -13,7 +13,7 @@ from bridge.client.phone_call import PhonePlan
 from bridge.client.sound import read_sound
 from bridge.client.where import add_where_flags, key_of, url_of
 
-__all__ = ["add_server_flags", "check_out", "read_phone_plan", "read_plan", "transport_of"]
+__all__ = ["add_server_flags", "check_out", "read_phone_plan", "read_plan", "transport_of", "transport_of_url"]
 
 
 def add_server_flags(parser: argparse.ArgumentParser, *, sound_help: str) -> None:
@@ -34,7 +34,12 @@ def transport_of(arguments: argparse.Namespace, environ: Mapping[str, str]) -> L
     """Returns the transport that was asked for, by name or by URL."""
     if arguments.transport is not None:
         return "webrtc" if arguments.transport == "webrtc" else "websocket"
-    return "websocket" if url_of(arguments, environ).lower().startswith(("ws:", "wss:")) else "webrtc"
+    return transport_of_url(url_of(arguments, environ))
+
+
+def transport_of_url(url: str) -> Literal["webrtc", "websocket"]:
+    """Returns the transport that the scheme of a URL stands for."""
+    return "websocket" if url.lower().startswith(("ws:", "wss:")) else "webrtc"
 
 
 def read_plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Plan:

@@ -26,7 +26,7 @@ from bridge.client.bench.page import as_page
 from bridge.client.bench.table import table
 from bridge.client.call import Plan
 from bridge.client.carriers.table import CARRIERS
-from bridge.client.flags import add_server_flags, check_out, read_phone_plan, read_plan, transport_of
+from bridge.client.flags import add_server_flags, check_out, read_phone_plan, read_plan, transport_of, transport_of_url
 from bridge.client.phone_call import PhonePlan
 from bridge.client.screen import BOLD, Bar, Painter, painter, printable
 from bridge.client.sound import PHRASE
@@ -181,7 +181,8 @@ def _prepare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple
     plan = read_plan(arguments, environ)
     benches = [Bench(plan, load, progress.show, network=network)]
     if arguments.compare:
-        other = replace(plan, url=arguments.compare, api_key=arguments.compare_key)
+        transport = arguments.transport or transport_of_url(arguments.compare)
+        other = replace(plan, url=arguments.compare, transport=transport, api_key=arguments.compare_key)
         benches.append(Bench(other, load, network=network))
     return benches, progress
 
@@ -236,7 +237,8 @@ def _shown(benches: Sequence[Bench], paint: Painter) -> Iterator[str]:
         yield paint(BOLD, f"{name}: {printable(_place(bench.plan))}")
         yield from table(told, paint)
         yield ""
-    yield from ratio_lines(ratios(*reports), paint)
+    if found := ratios(*reports):
+        yield from ratio_lines(found, paint)
 
 
 def _save(arguments: argparse.Namespace, benches: Sequence[Bench], began_at: datetime) -> int:
