@@ -104,6 +104,10 @@ async def _speak(settings: EngineSettings, stack: AsyncExitStack) -> str:
     sound = voice.speak(_SPOKEN, speed=1.0, voice=None, log=_log)
     try:
         pcm = await sound.next()
+        wanted = settings.engine_tts_voice
+        voices = [] if wanted is None else await voice.voices()
+        if voices and wanted not in voices:
+            return f"sounds, and does not list {wanted!r} ({', '.join(voices)[:200]}),"
         return "sounds" if pcm and (not is_silent(pcm) or len(pcm) < 100 * BYTES_PER_MS) else ""
     finally:
         sound.close()

@@ -119,12 +119,28 @@ class VoiceServer(_Server):
         """Speaks one sentence; raises ``OverLimit`` if too many wait."""
         self._require_room()
         sound: Pieces[bytes] = Pieces()
-        chosen = self._voice or (voice if isinstance(voice, str) else "alloy")
+        named = voice.get("id") if isinstance(voice, dict) else voice
+        chosen = self._voice or (named if isinstance(named, str) and named else "alloy")
         body: dict[str, Any] = {"model": self._model, "input": sentence, "voice": chosen, "response_format": "pcm"}
         if speed != 1.0:
             body["speed"] = speed
         sound.task = self._spawn(self._speak(sound, body, log))
         return sound
+
+    async def voices(self) -> list[str]:
+        """The names of the server's voices, by ``/audio/voices``; empty if it does not list them."""
+        try:
+            response = await self._client.get(f"{self._url.removesuffix('/speech')}/voices")
+            listed = msgspec.json.decode(response.content) if response.status_code == 200 else None
+        except (HTTPError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+        if isinstance(listed, dict):
+            listed = listed.get("voices", listed.get("data"))
+        names = [
+            one.get("id") or one.get("name") if isinstance(one, dict) else one
+            for one in (listed if isinstance(listed, list) else [])
+        ]
+        return [name for name in names if isinstance(name, str) and name]
 
     async def _speak(self, sound: Pieces[bytes], body: dict[str, Any], log: FilteringBoundLogger) -> None:
         rest, total = b"", 0

@@ -24,6 +24,7 @@ class SpeechService:
         self.spoken: list[dict[str, Any]] = []
         self.heard: list[dict[str, Any]] = []
         self.faults: list[bytes] = []
+        self.voices: list[Any] = []
         self.hangs = False
         """Whether it says nothing behind a fault, and does not hang up."""
         self.streams = False
@@ -46,12 +47,15 @@ class SpeechService:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head.split("\r\n"))}
-            body = await reader.readexactly(int(headers["content-length"]))
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
             if self.faults:
                 writer.write(self.faults.pop(0))
                 if self.hangs:
                     await writer.drain()
                     await reader.read()  # until the client has had enough
+            elif head.startswith("GET /v1/audio/voices "):
+                text = json.dumps({"voices": self.voices}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(text) + text)
             elif head.startswith("POST /v1/audio/speech "):
                 await self._speak(json.loads(body), writer)
             else:

@@ -15,6 +15,7 @@ from bridge.errors import OverLimit
 from tests.engine.speech_service import SpeechService
 from tests.engine.talk import MS, Talk, silence
 from tests.engine.test_rules import Bridge
+from tests.fakes import CONTEXT
 from tests.machine import scaled
 
 _LIMIT_S = scaled(30.0)
@@ -135,6 +136,19 @@ async def test_an_interruption_ends_the_request(talk: Talk, service: SpeechServi
     talk.send("response.cancel")
     assert (await talk.answer())["status"] == "cancelled"
     assert len(service.spoken) < 20
+
+
+async def test_voices_are_listed_and_passed_through(service: SpeechService) -> None:
+    """By name or as objects; a session's voice reaches the server, in either form that the protocol has."""
+    async with VoiceServer(service.url, timeout_s=scaled(5.0)) as voice:
+        for listed in (["marin", "cedar"], [{"id": "marin"}, {"name": "cedar"}, {}, 3]):
+            service.voices = listed
+            assert await voice.voices() == ["marin", "cedar"]
+        service.faults = [_NO_JSON]
+        assert await voice.voices() == []
+        for named in ("cedar", {"id": "cedar"}):
+            assert await voice.speak("Hello.", speed=1.0, voice=named, log=CONTEXT.logger("engine")).next()
+        assert [spoken["voice"] for spoken in service.spoken] == ["cedar", "cedar"]
 
 
 async def test_only_so_many_wait(service: SpeechService) -> None:
