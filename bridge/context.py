@@ -77,6 +77,10 @@ class CallContext:
     """What a telephone call or a beta session brought with it. The client of a beta session may change it later."""
     secrets: Collection[str] = field(default=(), repr=False)
     """Values of ``metadata`` that open an endpoint, and are never logged."""
+    carrier_call: str = ""
+    """The carrier's own id of a telephone call, if it is proved: with this id the carrier may connect it again."""
+    token_digests: Collection[str] = field(default=(), repr=False)
+    """Digests of the tokens with which the call's carrier may connect it again, in whichever process."""
     trace: TraceContext | None = None
     """The call's place in a distributed trace, if it is a part of one."""
 

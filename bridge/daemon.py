@@ -242,6 +242,7 @@ class Daemon:
             lobby=dialler.lobby,
             recorder=None if archive is None else archive.recorder,
             neighbours=parts.neighbours,
+            carrier_calls=parts.carrier_calls,
             players=self.players,
             live_services=dialler,
         )

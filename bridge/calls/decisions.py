@@ -78,7 +78,7 @@ class IncomingCalls:
             session.close("internal_error")
             raise
         self.waiting.settle(waiting, IncomingOutcome.ACCEPTED)
-        waiting.phone.answer(carrier_call(session, watch))
+        waiting.phone.answer(carrier_call(session, watch, comes_back=waiting.phone.comes_back))
 
     async def reject(self, grant: Grant, call_id: str, status_code: int) -> None:
         """Turns away a call that waits, without an answer; raises ``BadRequest`` if it does not wait."""
@@ -118,12 +118,13 @@ class IncomingCalls:
         return waiting
 
 
-def carrier_call(session: Session, watch: PortWatch | None = None) -> CarrierCall:
+def carrier_call(session: Session, watch: PortWatch | None = None, *, comes_back: bool) -> CarrierCall:
     """Returns the call as its carrier takes it. A lost connection to the carrier is waited for by the leg itself.
 
-    ``watch`` puts the port of a Live call in front of the session's own.
+    ``watch`` puts the port of a Live call in front of the session's own. A call whose carrier ``comes_back`` may be
+    moved to another process.
     """
-    port = session.legs.new_port(may_come_back=False)
+    port = session.legs.new_port(may_come_back=False, may_move=comes_back)
     watched = None if watch is None else watch(port)
 
     def take(leg: Leg) -> None:

@@ -24,6 +24,11 @@ __all__ = ["IncomingPhone", "WaitingCall", "WaitingCalls"]
 class IncomingPhone(Protocol):
     """The caller's side of a call that waits."""
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether the carrier connects the call again if the bridge closes the connection."""
+        ...
+
     def answer(self, call: CarrierCall) -> None:
         """Takes the call that it has become, because it was accepted."""
         ...

@@ -98,6 +98,8 @@ class Grant:
     """The id of somebody else's call that the key may attach to; for an agent, the only call that it may answer."""
     carrier_call_id: str | None = None
     """The carrier's id of the call that a telephone's key was made for, and proves."""
+    only_returns: bool = False
+    """Whether a telephone's key brings back a call that runs, and opens no new one."""
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     allowed_origins: tuple[str, ...] = ()

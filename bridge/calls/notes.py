@@ -51,6 +51,10 @@ class CallNotes(Struct, frozen=True, kw_only=True, omit_defaults=True):
     carrier_ids: dict[str, str] = {}
     metadata: dict[str, str] = {}
     """The metadata of the call, without what opens an endpoint."""
+    carrier_call: str = ""
+    """The carrier's own id of a telephone call, which is the same if the carrier connects it again."""
+    token_digests: tuple[str, ...] = ()
+    """The digests of the tokens with which the carrier may do that."""
 
     @classmethod
     def of(cls, session: Session, idle_timeout_s: float | None) -> "CallNotes":
@@ -83,6 +87,8 @@ class CallNotes(Struct, frozen=True, kw_only=True, omit_defaults=True):
             caller=context.caller,
             carrier_ids=dict(context.carrier_ids),
             metadata={name: value for name, value in info.metadata.items() if value not in secrets},
+            carrier_call=context.carrier_call,
+            token_digests=tuple(context.token_digests),
         )
 
 

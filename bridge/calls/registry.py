@@ -34,6 +34,7 @@ from bridge.wire.stats import WEBSOCKET, Dialect, Transport
 __all__ = ["CallLimits", "NewUpstream", "Registry"]
 
 _LOOK_S = 0.1
+_MOVED_GRACE_S = 30.0  # whoever was cut off by the end of a process has to have some time, whatever the settings say
 _GOING_AWAY, _SERVICE_RESTART = 1001, 1012  # most clients come back after either
 
 NewUpstream = Callable[[CallInfo], Upstream]
@@ -196,6 +197,8 @@ class Registry:
             carrier_ids=dict(terms.carrier_ids),
             metadata=dict(terms.metadata),
             secrets=terms.secrets,
+            carrier_call=terms.carrier_call,
+            token_digests=terms.token_digests,
             trace=self.new_trace(terms.trace),
         )
 
@@ -246,6 +249,7 @@ class Registry:
             begin=lambda session: session.start(config, terms.wanted.body),
             limit_s=limit_s,
             idle_timeout_s=terms.idle_timeout_s,
+            resume_grace_s=self._limits.resume_grace_s,
         )
 
     def adopt(self, notes: CallNotes, reservation: Reservation) -> Session:
@@ -260,6 +264,8 @@ class Registry:
             caller=notes.caller,
             carrier_ids=notes.carrier_ids,
             metadata=notes.metadata,
+            carrier_call=notes.carrier_call,
+            token_digests=notes.token_digests,
         )
         info = CallInfo(
             context,
@@ -284,7 +290,12 @@ class Registry:
         limit_s = self._limits.call_limit_s if expires_at is UNSET or expires_at is None else expires_at - time.time()
         try:
             return self._begin(
-                info, reservation, begin=begin, limit_s=max(0.0, limit_s), idle_timeout_s=notes.idle_timeout_s
+                info,
+                reservation,
+                begin=begin,
+                limit_s=max(0.0, limit_s),
+                idle_timeout_s=notes.idle_timeout_s,
+                resume_grace_s=self._limits.resume_grace_s or _MOVED_GRACE_S,
             )
         except BaseException:
             reservation.release()
@@ -298,6 +309,7 @@ class Registry:
         begin: Callable[[Session], None],
         limit_s: float,
         idle_timeout_s: float | None,
+        resume_grace_s: float,
     ) -> Session:
         limits = self._limits
         upstream = self._new_upstream(info)
@@ -309,7 +321,7 @@ class Registry:
             max_listeners=limits.max_listeners_per_call,
             on_closed=self._forget,
             clock=asyncio.get_running_loop().time,
-            resume_grace_s=limits.resume_grace_s,
+            resume_grace_s=resume_grace_s,
             budget=self.budgets.open(info.key_id),
         )
         record = CallRecord.of(info.context, info.key_id)

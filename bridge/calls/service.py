@@ -14,6 +14,7 @@ from bridge.calls.directory import CallRecord, unknown_call
 from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, Neighbours, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.live import LiveAccess, LiveServices
+from bridge.calls.moving import CarrierCallFinder
 from bridge.calls.peers import CallPeers
 from bridge.calls.places import AgentPlace, SessionPlace, WatcherPlace
 from bridge.calls.playing import PlayerAccess
@@ -66,10 +67,12 @@ class CallService:
         players: Players | None = None,
         neighbours: Neighbours | None = None,
         live_services: LiveServices | None = None,
+        carrier_calls: CarrierCallFinder | None = None,
     ) -> None:
         """``webrtc`` and ``players`` take offers, ``lobby`` agents; without ``recorder`` no calls are recorded here.
 
         ``neighbours`` are other processes that have calls of their own, ``live_services`` are services that speak Live.
+        ``carrier_calls`` finds telephone calls of all processes.
         """
         self.incoming = IncomingCalls(registry, reserve=self._reserve, find=self._find)
         """Telephone calls that wait, or are to be transferred."""
@@ -87,6 +90,8 @@ class CallService:
             services=live_services,
         )
         """Calls whose client speaks Live."""
+        self.carrier_calls = carrier_calls
+        """Finds telephone calls that another process has or had; None if this process is by itself."""
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
@@ -156,9 +161,12 @@ class CallService:
         session = await self._open(terms, transport=WEBSOCKET)
         return SessionPlace(session, ListenerRole.OWNER, choices, terms.dialect, Reservation())
 
-    async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
-        """Opens a call that ``carrier`` brings; raises as ``open_with_offer`` does."""
-        return carrier_call(await self._open(terms, transport=carrier))
+    async def open_with_carrier(self, terms: Terms, carrier: Transport, *, comes_back: bool = False) -> CarrierCall:
+        """Opens a call that ``carrier`` brings; raises as ``open_with_offer`` does.
+
+        If the carrier ``comes_back``, it connects the call again if the bridge closes the connection.
+        """
+        return carrier_call(await self._open(terms, transport=carrier), comes_back=comes_back)
 
     async def _open(self, terms: Terms, *, transport: Transport) -> Session:
         return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))

@@ -7,6 +7,7 @@ from bridge.calls.ended import EndedCalls, LocalEndedCalls
 from bridge.calls.events import EventBus, LocalEventBus
 from bridge.calls.handles import Neighbours
 from bridge.calls.keys import KeyStore, LocalKeyStore
+from bridge.calls.moving import CarrierCallFinder
 from bridge.calls.quotas import KeyAllowance, LocalKeyAllowance, LocalQuotas, Quotas
 from bridge.calls.registry import CallLimits
 from bridge.wire.ids import new_id
@@ -34,6 +35,8 @@ class SharedParts:
     events: EventBus
     new_call_id: Callable[[str], str] = new_id
     neighbours: Neighbours | None = None
+    carrier_calls: CarrierCallFinder | None = None
+    """None if no other process goes on with this one's telephone calls."""
 
     @classmethod
     def of_process(cls, limits: CallLimits, of_keys: KeyLimits) -> "SharedParts":

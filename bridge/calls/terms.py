@@ -62,6 +62,10 @@ class Terms:
     """The carrier's own ids for the call."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """The values of ``metadata`` that are a key to something."""
+    carrier_call: str = ""
+    """The carrier's own id of a telephone call, if it is proved."""
+    token_digests: tuple[str, ...] = field(default=(), repr=False)
+    """The digests of the tokens with which a carrier may connect the call again."""
 
     @property
     def wanted(self) -> SessionRequest:

@@ -45,6 +45,7 @@ class _Kept(Struct, frozen=True, omit_defaults=True, kw_only=True):
     metadata: dict[str, str] = {}
     call_id: str | None = None
     carrier_call_id: str | None = None
+    only_returns: bool = False
     max_duration_s: float | None = None
     idle_timeout_s: float | None = None
     allowed_origins: tuple[str, ...] = ()

@@ -9,7 +9,6 @@ told so, and ends its side of the call.
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,8 @@ import msgspec
 
 from bridge.calls.notes import CallNotes
 from bridge.calls.registry import Registry
+from bridge.cluster.carriers import CarrierIds
+from bridge.cluster.ownership import Owner
 from bridge.cluster.store import Command, Script, SharedStore
 from bridge.log import get_logger
 from bridge.wire import server_events as server
@@ -26,7 +27,7 @@ from bridge.wire.own_events import CallClosed, CallOpened
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import ListenerStats
 
-__all__ = ["Journal", "Owner"]
+__all__ = ["Journal"]
 
 _log = get_logger("cluster")
 
@@ -84,14 +85,6 @@ return {epoch, held[3]}
 _decoder = msgspec.json.Decoder(CallNotes)
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The node that has a call, as the journal says."""
-
-    node_id: str
-    epoch: int
-
-
 class Journal:
     """The journal of the calls of ``registry``. It subscribes to the events of all of them."""
 
@@ -99,6 +92,8 @@ class Journal:
         self._store = store
         self._node_id = node_id
         self._registry = registry
+        self.carrier_ids = CarrierIds(store, _LIVES_MS)
+        """What the carriers' ids of telephone calls stand for."""
         self._epochs: dict[str, int] = {}
         self._last_words: dict[str, Callable[[], CallNotes]] = {}
         self._leaving: set[str] = set()
@@ -130,6 +125,7 @@ class Journal:
         commands = [_DROP.on(place, self._node_id)]
         if notes is not None:
             commands = [self._written(call_id, epoch, notes), _RELEASE.on(place, self._node_id)]
+        commands = [*self.carrier_ids.forget(call_id, is_over=notes is None), *commands]
         self._leaving.add(call_id)
         self._store.soon(("call", call_id), lambda: commands, lambda answer: self._leaving.discard(call_id))
 
@@ -155,6 +151,7 @@ class Journal:
     def _commands(self, call_id: str) -> Iterator[Command]:
         notes, epoch = self._registry.notes(call_id), self._epochs.get(call_id)
         if notes is not None and epoch is not None:
+            yield from self.carrier_ids.commands(notes)
             yield self._written(call_id, epoch, notes)
 
     def _answered(self, call_id: str, answer: Any) -> None:

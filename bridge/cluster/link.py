@@ -12,58 +12,40 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
 
 from bridge.api.body import read_body
 from bridge.api.socket import SocketSink
 from bridge.cluster.nodes import Node
 from bridge.cluster.proof import MAX_HOPS, PROOF, Origin, Proofs
+from bridge.cluster.sockets import (
+    MAX_MESSAGE_BYTES,
+    ORIGIN_KEY,
+    OWN_HEADERS,
+    NodeSockets,
+    closing_code,
+    is_refused,
+    method_of,
+    target_of,
+)
 from bridge.errors import BridgeError, CannotCheck, Forbidden, RequestError, error_body
 from bridge.log import get_logger
 from bridge.outgoing import Client, HTTPError
 
-__all__ = ["LINK_TIMEOUT_S", "NodeLink", "Router"]
+__all__ = ["NodeLink", "Router"]
 
 _log = get_logger("cluster")
 
-LINK_TIMEOUT_S = 10.0
-"""The time limit of each step of a request to another node."""
-
-_MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 _MAX_REQUEST_BYTES = 512 * 1024  # an offer and a session, as the endpoints take them, and more
-_MAX_WAITING = 16  # messages that are read ahead of a slow client
-_CLOSE_S = 2.0
-_NO_CODES = (1005, 1006, 1015)  # no frame may have them (RFC 6455 section 7.4.1)
 _NORMAL, _SERVICE_RESTART = 1000, 1012
-_OWN_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "sec-websocket-accept",
-        "sec-websocket-extensions",
-        "sec-websocket-key",
-        "sec-websocket-protocol",
-        "sec-websocket-version",
-        "transfer-encoding",
-        "upgrade",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        PROOF,
-    }
-)
-_ORIGIN_KEY = "bridge.node"
 
 
 class Router(Protocol):
@@ -85,11 +67,19 @@ class NodeLink:
     """
 
     def __init__(
-        self, app: ASGIApp, *, router: Router, proofs: Proofs, client: Client, trust: Callable[[str], None]
+        self,
+        app: ASGIApp,
+        *,
+        router: Router,
+        proofs: Proofs,
+        sockets: NodeSockets,
+        client: Client,
+        trust: Callable[[str], None],
     ) -> None:
         self._app = app
         self._router = router
         self._proofs = proofs
+        self._sockets = sockets
         self._client = client
         self._trust = trust
 
@@ -100,7 +90,7 @@ class NodeLink:
             return
         try:
             scope = self._admitted(scope)
-            origin: Origin | None = scope.get(_ORIGIN_KEY)
+            origin: Origin | None = scope.get(ORIGIN_KEY)
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             node = await self._router.node_for(scope, query, is_relayed=origin is not None)
             if node is not None and origin is not None and origin.hops >= MAX_HOPS:
@@ -123,7 +113,7 @@ class NodeLink:
         said = Headers(scope=scope).get(PROOF)
         if said is None:
             return scope
-        origin = self._proofs.check(said, _method(scope), _target(scope))
+        origin = self._proofs.check(said, method_of(scope), target_of(scope))
         if origin is None:
             raise Forbidden("The request claims to come from a node of the cluster, but its signature is wrong.")
         if scope.get("client"):
@@ -133,23 +123,12 @@ class NodeLink:
             "client": (origin.client, origin.port),
             "scheme": origin.scheme,
             "headers": list(scope["headers"]),
-            _ORIGIN_KEY: origin,
+            ORIGIN_KEY: origin,
         }
         headers = MutableHeaders(scope=admitted)
         headers["host"] = origin.host
         del headers[PROOF]
         return admitted
-
-    def _headers(self, scope: Scope, node: Node) -> list[tuple[str, str]]:
-        """Returns the client's headers, and the proof that tells ``node`` who asks."""
-        headers = Headers(scope=scope)
-        before: Origin | None = scope.get(_ORIGIN_KEY)
-        client, port = scope.get("client") or ("", 0)
-        origin = Origin(
-            client, port, scope["scheme"], headers.get("host", ""), 1 if before is None else before.hops + 1
-        )
-        kept = [(name, value) for name, value in headers.items() if name not in _OWN_HEADERS]
-        return [*kept, (PROOF, self._proofs.sign(_method(scope), _target(scope), origin, to=node.id))]
 
     # Requests
 
@@ -164,12 +143,12 @@ class NodeLink:
         try:
             answer = await self._client.request(
                 scope["method"],
-                f"{node.url}{_target(scope)}",
-                headers=self._headers(scope, node),
+                f"{node.url}{target_of(scope)}",
+                headers=self._sockets.headers(scope, node),
                 content=body,
             )
         except HTTPError as error:
-            if _is_refused(error) and await self._router.is_lost(scope, query, node):
+            if is_refused(error) and await self._router.is_lost(scope, query, node):
                 await self._app(scope, _Again(body, receive), send)
                 return
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
@@ -180,7 +159,7 @@ class NodeLink:
         kept = [
             (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in answer.headers.multi_items()
-            if name not in _OWN_HEADERS and not name.startswith("access-control-") and name != "content-encoding"
+            if name not in OWN_HEADERS and not name.startswith("access-control-") and name != "content-encoding"
         ]
         response.raw_headers = [*kept, (b"content-length", b"%d" % len(answer.content))]
         await response(scope, receive, send)
@@ -191,20 +170,8 @@ class NodeLink:
         self, node: Node, scope: Scope, query: dict[str, str], receive: Receive, send: Send
     ) -> None:
         client = WebSocket(scope, receive, send)
-        offered = [Subprotocol(name) for name in scope.get("subprotocols", ())]
         try:
-            connection = await connect(
-                f"{node.url.replace('http', 'ws', 1)}{_target(scope)}",
-                additional_headers=self._headers(scope, node),
-                subprotocols=offered or None,
-                user_agent_header=None,
-                compression=None,
-                max_size=_MAX_MESSAGE_BYTES,
-                max_queue=_MAX_WAITING,
-                open_timeout=LINK_TIMEOUT_S,
-                close_timeout=_CLOSE_S,
-                proxy=None,
-            )
+            connection = await self._sockets.open(node, scope)
         except InvalidStatus as refused:
             answer = refused.response
             kind = answer.headers.get("content-type", "text/plain")
@@ -212,7 +179,7 @@ class NodeLink:
             await client.send_denial_response(Response(bytes(answer.body or b""), answer.status_code, headers, kind))
             return
         except (OSError, TimeoutError, WebSocketException) as error:
-            if _is_refused(error) and await self._router.is_lost(scope, query, node):
+            if is_refused(error) and await self._router.is_lost(scope, query, node):
                 await self._app(scope, receive, send)
                 return
             _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
@@ -220,7 +187,7 @@ class NodeLink:
             await _refuse(scope, receive, send, refusal)
             return
         async with connection:
-            SocketSink.of(scope).let_in(_MAX_MESSAGE_BYTES)
+            SocketSink.of(scope).let_in(MAX_MESSAGE_BYTES)
             await client.accept(connection.subprotocol)
             await _pass_on(client, connection)
 
@@ -240,15 +207,6 @@ class _Again:
         return {"type": "http.request", "body": body, "more_body": False}
 
 
-def _is_refused(error: BaseException | None) -> bool:
-    """Returns whether the machine itself has said that nobody listens there."""
-    while error is not None:
-        if isinstance(error, ConnectionRefusedError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 async def _pass_on(client: WebSocket, connection: ClientConnection) -> None:
     """Passes messages both ways until one side ends, and then ends the other one with the same code and reason."""
     async with asyncio.TaskGroup() as tasks:
@@ -266,7 +224,7 @@ async def _up(client: WebSocket, connection: ClientConnection) -> None:
             await connection.send(message["bytes"] if text is None else text)
         if SocketSink.of(client.scope).said_goodbye:
             code = message.get("code", _NORMAL)
-            await connection.close(_NORMAL if code in _NO_CODES else code, message.get("reason") or "")
+            await connection.close(closing_code(code), message.get("reason") or "")
         else:  # it broke, and the node that has the call must see that
             connection.transport.abort()
 
@@ -278,21 +236,11 @@ async def _down(client: WebSocket, connection: ClientConnection) -> None:
             await (client.send_text(message) if isinstance(message, str) else client.send_bytes(message))
     except ConnectionClosed as ended:
         said = ended.rcvd
-        code = _SERVICE_RESTART if said is None else _NORMAL if said.code in _NO_CODES else said.code
+        code = _SERVICE_RESTART if said is None else closing_code(said.code)
         with contextlib.suppress(RuntimeError):  # the client is gone as well
             await client.close(code, said.reason if said else "the node that has the call is gone")
     except RuntimeError:  # the client is gone already
         return
-
-
-def _method(scope: Scope) -> str:
-    return str(scope.get("method", "GET"))
-
-
-def _target(scope: Scope) -> str:
-    """Returns the endpoint's one path with the query, without other spellings that the client may have used."""
-    query = scope["query_string"].decode("latin-1")
-    return quote(scope["path"]) + (f"?{query}" if query else "")
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: BridgeError) -> None:

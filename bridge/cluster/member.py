@@ -21,27 +21,31 @@ from starlette.routing import BaseRoute, Route
 from bridge.api.operation import Operation
 from bridge.calls.incoming import WaitingCalls
 from bridge.calls.keys import API_KEY_ID, Grant, KeyPurpose
+from bridge.calls.moving import MovingCall
 from bridge.calls.quotas import Reservation
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
 from bridge.calls.shared import KeyLimits, SharedParts
+from bridge.cluster.carriers import FoundCalls
 from bridge.cluster.ended import RedisEndedCalls
 from bridge.cluster.events import RedisEventBus
 from bridge.cluster.figures import read_calls
-from bridge.cluster.journal import Journal, Owner
+from bridge.cluster.journal import Journal
 from bridge.cluster.keys import RedisKeyStore
-from bridge.cluster.link import LINK_TIMEOUT_S, NodeLink
+from bridge.cluster.link import NodeLink
 from bridge.cluster.metrics import cluster_families
 from bridge.cluster.nodes import Node, Nodes, new_node_id
+from bridge.cluster.ownership import Owner
 from bridge.cluster.proof import PROOF, Origin, Proofs
 from bridge.cluster.quotas import LEASE_S, RedisKeyAllowance, RedisKeyQuota, RedisQuotas
 from bridge.cluster.routing import CallRouter
+from bridge.cluster.sockets import LINK_TIMEOUT_S, NodeSockets
 from bridge.cluster.store import SharedStore
 from bridge.config import ClusterSettings
 from bridge.errors import Forbidden
 from bridge.log import get_logger
 from bridge.outgoing import HTTPError, new_client
-from bridge.wire.stats import CallStats
+from bridge.wire.stats import CallStats, Transport
 
 __all__ = ["OPERATIONS", "Member", "NodeList"]
 
@@ -104,12 +108,14 @@ class Member:
             events=self._events,
             new_call_id=self.nodes.new_call_id,
             neighbours=self,
+            carrier_calls=self,
         )
         """The shared parts that calls get in place of those that a process has by itself."""
         self._client = new_client(LINK_TIMEOUT_S, trust_env=False)
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
         self._beats = 0
+        self._carrier_calls: FoundCalls | None = None
 
     async def __aenter__(self) -> "Member":
         async with contextlib.AsyncExitStack() as stack:
@@ -169,8 +175,17 @@ class Member:
         self._events.subscribe(journal)
         quota = self._quotas.calls
         assert isinstance(quota, RedisKeyQuota)
-        router = CallRouter(self.nodes, _Here(registry, calls.incoming.waiting, journal, quota.hold), admit)
-        return Middleware(NodeLink, router=router, proofs=self._proofs, client=self._client, trust=trust)
+        here = _Here(registry, calls.incoming.waiting, journal, quota.hold)
+        sockets = NodeSockets(self._proofs)
+        self._carrier_calls = FoundCalls(journal.carrier_ids, self.nodes, here, registry, sockets)
+        return Middleware(
+            NodeLink,
+            router=CallRouter(self.nodes, here, admit),
+            proofs=self._proofs,
+            sockets=sockets,
+            client=self._client,
+            trust=trust,
+        )
 
     def routes(self, calls: CallService, admit: Callable[[Request], Awaitable[object]]) -> list[BaseRoute]:
         """Returns the routes: ``GET /v1/nodes`` for operators, and one that only nodes may use."""
@@ -211,6 +226,13 @@ class Member:
         return cluster_families(
             nodes=len(self.nodes.alive), is_up=store.is_up, asked=store.asked, failures=store.failures
         )
+
+    # CarrierCallFinder
+
+    async def find_carrier_call(self, carrier: Transport, carrier_call: str) -> MovingCall | None:
+        """Returns the carrier's call with this id; see ``CarrierCallFinder``."""
+        assert self._carrier_calls is not None, "requests come after the middleware"
+        return await self._carrier_calls.find_carrier_call(carrier, carrier_call)
 
     # Neighbours
 

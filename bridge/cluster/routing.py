@@ -10,8 +10,8 @@ from typing import Protocol
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from bridge.cluster.journal import Owner
 from bridge.cluster.nodes import Node, Nodes, node_of
+from bridge.cluster.ownership import Owner
 from bridge.errors import BridgeError
 
 __all__ = ["CallRouter", "LocalCalls"]

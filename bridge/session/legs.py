@@ -66,14 +66,18 @@ TRANSITIONS = {
 class LegPort:
     """Between one leg and its call: of two legs only one is the call's, and nothing of the other passes.
 
-    A port is a ``LegOwner`` and a ``PhoneOwner``. The call waits for a lost leg only if it ``may_come_back``.
+    A port is a ``LegOwner`` and a ``PhoneOwner``. The call waits for a lost leg only if it ``may_come_back``. If it
+    ``may_move``, whoever is at its other end connects again, to this process or to another one, if it is closed.
     """
 
-    def __init__(self, legs: "Legs", router: AudioRouter, *, may_come_back: bool, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, legs: "Legs", router: AudioRouter, *, may_come_back: bool, may_move: bool, log: FilteringBoundLogger
+    ) -> None:
         self.leg: Leg | None = None
         self.after: str | None = None
         """The id of the event behind which its data channel goes on."""
         self.may_come_back = may_come_back
+        self.may_move = may_move
         self._legs = legs
         self._router = router
         self._machine = StateMachine("leg", _CONNECTING, TRANSITIONS, log=log)
@@ -161,9 +165,14 @@ class Legs:
         """Whether a leg is about to take the place of the present one."""
         return self._next is not None
 
-    def new_port(self, *, may_come_back: bool = True) -> LegPort:
+    @property
+    def may_move(self) -> bool:
+        """Whether whoever is at the other end of the leg would connect again elsewhere; so would an owner's socket."""
+        return self._current is None or self._current.may_move
+
+    def new_port(self, *, may_come_back: bool = True, may_move: bool = True) -> LegPort:
         """Makes the port that a new leg reports to."""
-        return LegPort(self, self._router, may_come_back=may_come_back, log=self._log)
+        return LegPort(self, self._router, may_come_back=may_come_back, may_move=may_move, log=self._log)
 
     def take(self, leg: Leg, port: LegPort, *, after: str | None = None) -> None:
         """The leg for ``port``: the call's first one, or one that takes the place of the present one if it connects.

@@ -315,7 +315,8 @@ class Session:
     def is_between_turns(self) -> bool:
         """No answer is being given or played, and somebody could come back to the conversation."""
         is_quiet = self.state.response is None and not self._playback.is_sounding
-        return is_quiet and self.audience.is_live and self.lifetime.window.is_possible
+        may_move = self.audience.is_live and self.lifetime.window.is_possible and self.legs.may_move
+        return is_quiet and may_move
 
     def idle_left_s(self, idle_timeout_s: float | None) -> float:
         """How long the session may stay as it is before it counts as idle; infinite without a timeout."""

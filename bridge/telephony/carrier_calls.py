@@ -6,9 +6,11 @@ the session that it was minted for.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,14 +19,15 @@ from msgspec import UNSET
 
 from bridge.calls.handles import CarrierCall
 from bridge.calls.keys import Grant, KeyStore, redeem_telephone_key
+from bridge.calls.moving import MovingCall, Receive, token_digest
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
 from bridge.config import TelephonySettings
 from bridge.context import CallContext, TraceContext
-from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unauthorized, UnknownCall
+from bridge.errors import BadRequest, BridgeError, CannotCheck, Forbidden, RequestError, Unauthorized, UnknownCall
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
-from bridge.telephony.dialect import CallStarted, CarrierReply, Traits, Trouble
+from bridge.telephony.dialect import RETURN_PARAMETER, CallStarted, CarrierReply, Traits, Trouble
 from bridge.telephony.jwt import Replays
 from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState, Transfer
 from bridge.telephony.ringing import RingingCall, sip_headers_of
@@ -47,6 +50,9 @@ __all__ = ["START_TIMEOUT_S", "CarrierCalls", "Trust"]
 _log = get_logger("telephony")
 
 START_TIMEOUT_S = 10.0
+_MAX_FIRST = 64  # messages before the call is known; most carriers send two
+_MOVING = ("server_draining", "server_stopped", "taken_over")
+_NEWS_S, _LOOK_S = 0.5, 0.05
 _HUNG_UP_S = 60.0  # carriers stop dialling again long before that
 _MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is far shorter
 _MAX_PARAMETERS = 50
@@ -72,6 +78,14 @@ class Trust:
     """The session that whoever asked for the call wants, if any."""
     checks: str = ""
     """What is compared with what the connection shows, for the log: names of settings, and no secret."""
+
+
+class _Elsewhere(Exception):
+    """Another process has the call."""
+
+    def __init__(self, call: MovingCall) -> None:
+        super().__init__()
+        self.call = call
 
 
 class CarrierCalls:
@@ -150,26 +164,40 @@ class CarrierCalls:
         """The number of calls that wait to be accepted, by dialect."""
         return Counter(name for name, _ in self._ringing)
 
-    async def answer(self, line: CarrierLine, started: CallStarted, trust: Trust) -> CarrierLeg | RingingCall:
+    async def answer(
+        self, line: CarrierLine, started: CallStarted, trust: Trust, scope: Mapping[str, Any] | None = None
+    ) -> CarrierLeg | RingingCall:
         """Returns the leg of the call: a new one, or the one that had lost its connection; raises ``BridgeError``.
 
-        A call that has to be accepted first has no leg yet: this returns its ``RingingCall``.
+        A call that has to be accepted first has no leg yet: this returns its ``RingingCall``. Raises ``_Elsewhere`` if
+        another process has the call.
         """
         key = (line.dialect.name, started.call)
         async with self._answering.setdefault(key, asyncio.Lock()):  # if a call has two connections, only one opens it
-            grant, is_proved = await self._admit(started, self._legs.get(key), trust)
+            moving = None if key in self._legs or key in self._ringing else await self._find_moving(key)
+            if moving is not None and moving.is_elsewhere:
+                await self._require_dead(moving, scope)
+                moving = await self._find_moving(key)
+            grant, is_proved = await self._admit(started, self._legs.get(key), trust, moving)
             started = replace(started, is_proved=is_proved)
             if is_proved:
                 self._drop_unproved(key)
             if key in self._ringing:
                 raise Forbidden("The call is there already, and waits to be accepted.", code="call_taken")
             leg = self._legs.get(key)
+            if leg is None and moving is not None:
+                call = await moving.take_over(comes_back=line.comes_back(started))
+                leg = None if call is None else self._new_leg(key, line, started, call)
+            if leg is None and (moving is not None or grant.only_returns):
+                raise Forbidden("This call is over.", code="call_over")
             if leg is None:
                 self._require_new(key)
                 terms = self._terms(grant, started, trust.session, line)
                 if trust.grant is None and self._settings.has_to_wait(key[0]):  # a call with a grant was asked for
                     return await self._ring(key, line, started, terms)
-                leg = self._new_leg(key, line, started, await self._calls.open_with_carrier(terms, Transport(key[0])))
+                comes_back = line.comes_back(started)
+                call = await self._calls.open_with_carrier(terms, Transport(key[0]), comes_back=comes_back)
+                leg = self._new_leg(key, line, started, call)
         if (leg.input_format, leg.output_format) != (started.audio_format, started.output_format):
             raise BadRequest("The call came back in another format than it had.", code="format_changed")
         leg.connect(line)
@@ -182,6 +210,40 @@ class CarrierCalls:
             leg.hang_up("call_taken")
         if ringing is not None and not ringing.started.is_proved:
             ringing.settle(IncomingOutcome.HUNG_UP)
+
+    async def _require_dead(self, moving: MovingCall, scope: Mapping[str, Any] | None) -> None:
+        """Raises ``_Elsewhere`` if the process that has the call lives; it judges what the connection shows."""
+        if scope is None:
+            raise Forbidden("Another process has this call, and this connection cannot get there.", code="call_taken")
+        if await moving.reach(scope):
+            raise _Elsewhere(moving)
+
+    async def _find_moving(self, key: tuple[str, str]) -> MovingCall | None:
+        """Returns the call as another process has or had it. It is new if nobody can say."""
+        finder = self._calls.carrier_calls
+        if finder is None:
+            return None
+        try:
+            return await finder.find_carrier_call(Transport(key[0]), key[1])
+        except CannotCheck:
+            return None
+
+    async def is_awaited(self, carrier: str, call: str) -> bool:
+        """Returns whether the carrier's call with this id goes on, here or elsewhere, if it is streamed here again.
+
+        The process that has the call tells others of its end a little later, so this waits for a moment.
+        """
+        key = (carrier, call)
+        if key in self._ringing:
+            return False  # it was dismissed by whoever has closed its stream
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS_S):
+                while key not in self._legs:
+                    moving = await self._find_moving(key)
+                    if moving is None or not moving.is_elsewhere:
+                        return moving is not None
+                    await asyncio.sleep(_LOOK_S)
+        return True
 
     def _require_new(self, key: tuple[str, str]) -> None:
         if self._hung_up.get(key, -inf) > self.clock.now - _HUNG_UP_S:
@@ -233,31 +295,44 @@ class CarrierCalls:
             limit_s=self._queue_limit_s,
             on_closed=lambda closed: self._forget(key, closed),
             transfer=self._transfer,
+            moves=partial(self._moves, comes_back=line.comes_back(started)),
         )
         call.attach_leg(leg)
         return leg
 
+    def _moves(self, reason: str, *, comes_back: bool) -> bool:
+        """Whether a call that ends for this reason goes on in another process.
+
+        If another one has taken it already, that is so even if the carrier was not expected to come back.
+        """
+        return self._calls.carrier_calls is not None and (reason == "taken_over" or (comes_back and reason in _MOVING))
+
     async def carry(
         self,
         line: CarrierLine,
-        receive: Callable[[], Awaitable[str | bytes | None]],
+        receive: Receive,
         trust: Trust,
         *,
         on_answered: Callable[[CallContext], None] | None = None,
+        scope: Mapping[str, Any] | None = None,
     ) -> None:
         """Serves one WebSocket from its first message to its last.
 
-        ``receive`` returns a message, or None if the carrier has hung up, or raises ``ConnectionError``.
+        ``scope`` is the ASGI scope of its request; without it, the connection cannot be passed on to another process.
         """
         leg: CarrierLeg | RingingCall | None = None
         is_hang_up = False
         call = ""
+        first: list[str | bytes] = []  # the messages before the call is known
+        moving: MovingCall | None = None
         try:
             async with asyncio.timeout(START_TIMEOUT_S) as start:
                 while (message := await receive()) is not None:
                     if len(message) > _MAX_MESSAGE:
                         self.faults["message_too_big"] += 1
                         continue
+                    if leg is None and len(first) < _MAX_FIRST:
+                        first.append(message)
                     for event in line.dialect.decode_message(message):
                         if isinstance(event, CarrierReply):
                             line.write(list(event.messages))
@@ -265,7 +340,7 @@ class CarrierCalls:
                             leg.handle_event(line, event)
                         elif isinstance(event, CallStarted):
                             call = event.call
-                            leg = await self.answer(line, event, trust)
+                            leg = await self.answer(line, event, trust, scope)
                             leg.context.bind_task()
                             start.reschedule(None)
                             if on_answered is not None:
@@ -278,11 +353,15 @@ class CarrierCalls:
             self._turn_away(line, late, trust, call)
         except ConnectionError:
             pass
+        except _Elsewhere as found:
+            moving = found.call
         except BridgeError as error:
             self._turn_away(line, error, trust, call)
         finally:
             if leg is not None:
                 leg.lost(line, is_hang_up=is_hang_up)
+        if moving is not None:
+            await moving.pass_on(first, receive, line.connection)
 
     def _turn_away(self, line: CarrierLine, error: BridgeError, trust: Trust, call: str) -> None:
         self.refuse(line.dialect.name, error, call=call, sender=line.sender, checks=trust.checks)
@@ -304,7 +383,9 @@ class CarrierCalls:
             "telephony.refused", carrier=carrier, reason=error.code, message=error.message, count=count, **shown
         )
 
-    async def _admit(self, started: CallStarted, leg: CarrierLeg | None, trust: Trust) -> tuple[Grant, bool]:
+    async def _admit(
+        self, started: CallStarted, leg: CarrierLeg | None, trust: Trust, moving: MovingCall | None
+    ) -> tuple[Grant, bool]:
         """Returns what the call's token opens, and whether the call is proved; see ``CallStarted.is_proved``.
 
         Raises ``Unauthorized`` or ``Forbidden``.
@@ -320,8 +401,11 @@ class CarrierCalls:
             return Grant(), True
         if leg is not None and leg.started.token is not None and is_one_of(token, (leg.started.token,)):
             return Grant(), trust.is_admitted or leg.started.is_proved  # the call comes back with its own token
+        if moving is not None and moving.is_opened_by(token):
+            return Grant(), True
         taken = Forbidden("The call is there already, and this is not the token that it came with.", code="call_taken")
-        if leg is not None and leg.started.is_proved and not trust.is_admitted:
+        is_proved_there = moving is not None or (leg is not None and leg.started.is_proved)
+        if is_proved_there and not trust.is_admitted and not await self._names_call(token, started.call):
             raise taken
         grant = await redeem_telephone_key(self._keys, token)
         is_proved = trust.is_admitted or grant.carrier_call_id == started.call
@@ -329,8 +413,17 @@ class CarrierCalls:
             raise taken
         return grant, is_proved
 
+    async def _names_call(self, token: str, call: str) -> bool:
+        """Returns whether the key with this token was minted for this call."""
+        minted = await self._keys.find(token)
+        return minted is not None and minted.grant.carrier_call_id == call
+
     def _terms(self, grant: Grant, started: CallStarted, session: SessionRequest | None, line: CarrierLine) -> Terms:
-        given = {name: value for name, value in started.parameters.items() if len(value) <= _MAX_PARAMETER_CHARS}
+        given = {
+            name: value
+            for name, value in started.parameters.items()
+            if len(value) <= _MAX_PARAMETER_CHARS and name != RETURN_PARAMETER
+        }
         chosen: dict[str, Any] = {name: given[name] for name in self._settings.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)
         outbound = inbound if started.answer_format is None else _FORMATS.get(started.answer_format, UNSET)
@@ -355,13 +448,16 @@ class CarrierCalls:
             caller=line.sender,
             carrier_ids={name: value[:_MAX_SHOWN] for name, value in started.ids.items() if value},
             secrets=() if started.token is None else (started.token,),
+            carrier_call=started.call if started.is_proved else "",
+            token_digests=(token_digest(started.token),) if grant.is_minted and started.token else (),
         )
 
     def _forget(self, key: tuple[str, str], leg: CarrierLeg) -> None:
         if self._legs.get(key) is leg:
             del self._legs[key]
-        self._remember(key, leg.started, leg.audio.traits)
-        if leg.state is not LegState.ENDED:
+        if leg.state is not LegState.MOVED:
+            self._remember(key, leg.started, leg.audio.traits)
+        if leg.state not in (LegState.ENDED, LegState.MOVED):
             self._on_hang_up(key[0], leg.started, leg.context)
 
     def _remember(self, key: tuple[str, str], started: CallStarted, traits: Traits) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from bridge.wire.audio import AudioFormat
 
 __all__ = [
+    "RETURN_PARAMETER",
     "TOKEN_PARAMETER",
     "CarrierEvent",
     "CarrierDialect",
@@ -36,6 +37,10 @@ __all__ = [
 
 TOKEN_PARAMETER = "token"
 """The name by which an application gives a call its token, if the carrier has no place of its own for it."""
+
+RETURN_PARAMETER = "comes_back"
+"""The name of the parameter, with any value, that says that the call's application streams the call here again if the
+stream ends, until the bridge says that the call is over. The webhook's answer says so."""
 
 _TEL = "tel:"
 _DTMF_KEYS = frozenset("0123456789*#ABCD")

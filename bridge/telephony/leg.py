@@ -5,6 +5,8 @@
                        │ └──────────the carrier hangs up──▶ ended               │
                        └──the same call comes back── waiting ──bridge hangs up──┘
 
+A leg whose call another process goes on with is moved: its connection is closed, and the call is not hung up.
+
 The leg outlives its connection: a carrier whose socket drops has the grace time to come back with the same call. The
 sound that it had not confirmed as played is sent again then. One clock of 20 ms paces all legs; a leg runs no task.
 """
@@ -13,8 +15,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
 
+from bridge.calls.moving import CarrierConnection
 from bridge.context import CallContext, TraceContext
 from bridge.errors import BadRequest, BridgeError, PeerError, PeerLost
 from bridge.media.contracts import PhoneOwner
@@ -28,7 +30,7 @@ from bridge.telephony.playout import CarrierPlayout
 from bridge.wire.audio import AudioFormat
 from bridge.wire.stats import CarrierLegStats
 
-__all__ = ["HANG_UP_CODES", "CarrierLeg", "CarrierLine", "Connection", "LegState", "Transfer"]
+__all__ = ["HANG_UP_CODES", "CarrierLeg", "CarrierLine", "LegState", "Transfer"]
 
 HANG_UP_CODES = (1000, 1005)
 """The codes of a hang-up: the carrier closes its WebSocket with one of them (RFC 6455 section 7.4.1).
@@ -37,26 +39,9 @@ A WebSocket that is closed without a code has code 1005.
 """
 
 _MAX_BUFFERED_BYTES = 256 * 1024
-_NORMAL = 1000
+_NORMAL, _SERVICE_RESTART = 1000, 1012
 _HEARTBEAT_S = 20.0
 _GOODBYE_S = 10.0  # the time in which a carrier that has the last word closes
-
-
-class Connection(Protocol):
-    """The connection that carries a dialect's messages. Its methods never wait and never raise."""
-
-    def write(self, messages: list[str | bytes]) -> None:
-        """Sends messages at once."""
-        ...
-
-    def close(self, code: int, reason: str) -> None:
-        """Ends the connection within a bounded time; may be called twice."""
-        ...
-
-    @property
-    def buffered_bytes(self) -> int:
-        """The number of bytes that the kernel has not taken yet."""
-        ...
 
 
 Transfer = Callable[["CarrierLine", said.CallStarted, str], Awaitable[Sequence[str | bytes]]]
@@ -77,14 +62,22 @@ class LegState(StrEnum):
     """The carrier has ended the call."""
     CLOSED = "closed"
     """The bridge has ended the call, or its connection did not come back."""
+    MOVED = "moved"
+    """Another process goes on with the call."""
+
+
+_OVER = (LegState.ENDED, LegState.CLOSED, LegState.MOVED)
 
 
 _NEXT: dict[LegState, frozenset[LegState]] = {
-    LegState.CONNECTING: frozenset({LegState.CONNECTED, LegState.CLOSED}),
-    LegState.CONNECTED: frozenset({LegState.CONNECTED, LegState.WAITING, LegState.ENDED, LegState.CLOSED}),
-    LegState.WAITING: frozenset({LegState.CONNECTED, LegState.CLOSED}),
+    LegState.CONNECTING: frozenset({LegState.CONNECTED, LegState.CLOSED, LegState.MOVED}),
+    LegState.CONNECTED: frozenset(
+        {LegState.CONNECTED, LegState.WAITING, LegState.ENDED, LegState.CLOSED, LegState.MOVED}
+    ),
+    LegState.WAITING: frozenset({LegState.CONNECTED, LegState.CLOSED, LegState.MOVED}),
     LegState.ENDED: frozenset(),
     LegState.CLOSED: frozenset(),
+    LegState.MOVED: frozenset(),
 }
 """The states that a leg may enter from each state."""
 
@@ -95,7 +88,7 @@ class CarrierLine:
     def __init__(
         self,
         dialect: said.CarrierDialect,
-        connection: Connection,
+        connection: CarrierConnection,
         *,
         sender: str = "",
         trace: TraceContext | None = None,
@@ -107,41 +100,46 @@ class CarrierLine:
         """The address at the other end, for the log."""
         self.trace = trace
         """The trace of the request that opened the line, if any."""
-        self._connection = connection
+        self.connection = connection
+        """What carries the dialect's messages."""
         self._beat_at = 0.0
 
     def beat(self, now: float) -> None:
         """Sends the carrier's heartbeat if it is due; see ``Traits.heartbeat``."""
         if self.dialect.traits.heartbeat and now >= self._beat_at:
             self._beat_at = now + _HEARTBEAT_S
-            self._connection.write([self.dialect.traits.heartbeat])
+            self.connection.write([self.dialect.traits.heartbeat])
+
+    def comes_back(self, started: said.CallStarted) -> bool:
+        """Whether the carrier connects the call again if the bridge closes the line without a word."""
+        return self.dialect.traits.redials or said.RETURN_PARAMETER in started.parameters
 
     def write(self, messages: list[str | bytes]) -> None:
         """Sends messages of the dialect."""
         if messages:
-            self._connection.write(messages)
+            self.connection.write(messages)
 
     def hang_up(self, reason: str) -> None:
         """Tells the carrier that the call is over, if the dialect has a word for it, and closes the connection."""
         self.write(self.dialect.encode_hang_up())
-        self._connection.close(_NORMAL, reason)
+        self.connection.close(_NORMAL, reason)
 
     def leave(self, clock: Clock, reason: str, words: Sequence[str | bytes] | None = None) -> None:
         """Hangs up, or sends ``words`` instead. A carrier that has the last word closes the connection itself."""
         self.write(self.dialect.encode_hang_up() if words is None else list(words))
         if self.dialect.traits.says_goodbye:
-            clock.call_later(_GOODBYE_S, partial(self._connection.close, _NORMAL, reason))
+            clock.call_later(_GOODBYE_S, partial(self.connection.close, _NORMAL, reason))
         else:
-            self._connection.close(_NORMAL, reason)
+            self.connection.close(_NORMAL, reason)
 
     def close(self, code: int, reason: str) -> None:
         """Closes the connection without a word."""
-        self._connection.close(code, reason)
+        self.connection.close(code, reason)
 
     @property
     def takes_sound(self) -> bool:
         """Whether the carrier has not asked for a pause, and reads what it gets."""
-        return self.has_flow and self._connection.buffered_bytes <= _MAX_BUFFERED_BYTES
+        return self.has_flow and self.connection.buffered_bytes <= _MAX_BUFFERED_BYTES
 
 
 class CarrierLeg:
@@ -159,7 +157,9 @@ class CarrierLeg:
         limit_s: int,
         on_closed: Callable[["CarrierLeg"], None],
         transfer: Transfer,
+        moves: Callable[[str], bool] = lambda reason: False,
     ) -> None:
+        """If the call ends for a reason that ``moves`` it, it goes on in another process: it is not hung up then."""
         self.context = context
         self.audio = CarrierPlayout(started.output_format, traits, limit_s=limit_s)
         self.input_lateness = InputLateness(started.audio_format)
@@ -172,6 +172,7 @@ class CarrierLeg:
         self._resume_window = ResumeWindow(grace_s, self._give_up)
         self._on_closed = on_closed
         self._transfer = transfer
+        self._moves = moves
         self._line: CarrierLine | None = None
         self._messages = 0
         self._returns = 0
@@ -191,7 +192,7 @@ class CarrierLeg:
 
     def connect(self, line: CarrierLine) -> None:
         """Takes ``line`` as the carrier's connection from now on, in place of an earlier one."""
-        if self.state in (LegState.ENDED, LegState.CLOSED):  # its session ended it before it had a connection
+        if self.state in _OVER:  # its session ended it before it had a connection
             line.hang_up("call_ended")
             return
         if self.state is LegState.CONNECTING:
@@ -298,8 +299,8 @@ class CarrierLeg:
         return self.audio.playback.mark(mark_id)
 
     def hang_up(self, reason: str) -> None:
-        """Ends the call."""
-        self._close(LegState.CLOSED, reason, None)
+        """Ends the call, or leaves it to another process."""
+        self._close(LegState.MOVED if self._moves(reason) else LegState.CLOSED, reason, None)
 
     async def refer(self, target_uri: str) -> None:
         """Has the carrier transfer the call, which is over here then.
@@ -377,12 +378,14 @@ class CarrierLeg:
     def _close(
         self, state: LegState, reason: str, error: BridgeError | None, words: Sequence[str | bytes] | None = None
     ) -> None:
-        if self.state in (LegState.ENDED, LegState.CLOSED):
+        if self.state in _OVER:
             return
         self._state.enter(state)
         self._clock.members.discard(self)
         self._resume_window.end()
-        if self._line is not None and (state is LegState.CLOSED or words is not None):
+        if self._line is not None and state is LegState.MOVED:
+            self._line.close(_SERVICE_RESTART, reason)
+        elif self._line is not None and (state is LegState.CLOSED or words is not None):
             self._line.leave(self._clock, reason, words)
         elif self._line is not None:
             self._line.hang_up(reason)

@@ -109,6 +109,11 @@ class RingingCall:
 
     # IncomingPhone
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether the carrier connects the call again; see ``IncomingPhone``."""
+        return self._line.comes_back(self._started)
+
     def answer(self, call: CarrierCall) -> None:
         """Makes the leg of the accepted call; see ``IncomingPhone``."""
         self._rest()

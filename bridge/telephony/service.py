@@ -261,7 +261,7 @@ class Telephony:
             raise ConnectionResetError
 
         line = CarrierLine(dialect, sink, sender=sender, trace=TraceContext.of(websocket.headers))
-        await self.calls.carry(line, receive, trust, on_answered=lambda context: sink.let_in())
+        await self.calls.carry(line, receive, trust, on_answered=lambda context: sink.let_in(), scope=websocket.scope)
 
     async def _describe(self, request: Request) -> Response:
         await self._keys.admit_admin(request.headers)

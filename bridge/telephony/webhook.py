@@ -29,18 +29,25 @@ _MAX_FIELDS = 200
 
 
 async def new_stream_token(
-    host: CarrierHost[Any], call: str, *, is_plain: bool = False, trace: TraceContext | None = None
+    host: CarrierHost[Any],
+    call: str,
+    *,
+    is_plain: bool = False,
+    trace: TraceContext | None = None,
+    only_returns: bool = False,
 ) -> str:
     """Mints a single-use key for a carrier that is about to use it; raises ``OverLimit`` if too many wait to be used.
 
     The key proves that its stream is of ``call``, the carrier's id; an empty id proves nothing. With ``is_plain`` the
-    key has only letters and digits. The stream's call becomes a part of ``trace``.
+    key has only letters and digits. The stream's call becomes a part of ``trace``. A key that ``only_returns`` opens no
+    new call.
     """
     grant = Grant(
         key_id=new_id("key"),
         purpose=KeyPurpose.TELEPHONE,
         is_single_use=True,
         carrier_call_id=call or None,
+        only_returns=only_returns,
         metadata={} if trace is None else trace.headers,
     )
     return await host.keys.store.mint(grant, ttl_s=_TOKEN_TTL_S, key=secrets.token_hex(24) if is_plain else None)
@@ -63,6 +70,7 @@ def webhook(
     is_call: Callable[[Mapping[str, str]], bool] = lambda fields: True,
     is_token_plain: bool = False,
     below: str = "",
+    farewell: str | None = None,
 ) -> HttpEndpoint[Any]:
     """Makes the operation ``method /v1/telephony/name``, with ``below`` appended to the path.
 
@@ -70,7 +78,9 @@ def webhook(
     ``require`` refuses what can be refused before a byte of the body is read. ``read`` returns the fields of the body.
     ``sign_in`` raises ``BridgeError`` if the request is not the carrier's. ``write`` makes the document of the stream's
     address, its token and the fields. ``checks`` says for the log what was compared. ``call_field`` is the field with
-    the carrier's id of the call. With ``is_token_plain`` the token has only letters and digits.
+    the carrier's id of the call. With ``is_token_plain`` the token has only letters and digits. With a ``farewell`` it
+    is the webhook that the carrier asks after the stream of a call has ended: a call that goes on is streamed here
+    again, and for one that is over the farewell is the answer.
     """
     path = f"{TELEPHONY}/{name}"  # the path of the stream
 
@@ -89,15 +99,20 @@ def webhook(
             raise
         if not is_call(fields):
             return Response("{}", media_type=media_type)
-        await host.calls.require_room()
+        call, is_again = fields.get(call_field, ""), farewell is not None
+        if is_again and not (call and await host.carrier_calls.is_awaited(name, call)):
+            return Response(farewell, media_type=media_type)
+        if not is_again:
+            await host.calls.require_room()
         trace = TraceContext.of(request.headers)
-        token = await new_stream_token(host, fields.get(call_field, ""), is_plain=is_token_plain, trace=trace)
+        token = await new_stream_token(host, call, is_plain=is_token_plain, trace=trace, only_returns=is_again)
         return Response(write(host.public_url("ws", path), token, fields), media_type=media_type)
 
+    occasion, otherwise = ("an incoming call", "") if farewell is None else ("a stream's end", " again, or hangs up")
     operation = Operation(
         method=method,
         path=f"{path}{below}",
-        summary=f"{title}'s webhook of an incoming call; answered with {document} that streams it here.",
+        summary=f"{title}'s webhook of {occasion}; answered with {document} that streams it here{otherwise}.",
         request=request_type if method == "post" else None,
         response=media_type,
         is_public=True,

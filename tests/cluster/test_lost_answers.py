@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from bridge.calls.keys import Grant, KeyPurpose
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
-from bridge.cluster.journal import Journal, Owner
+from bridge.cluster.journal import Journal
 from bridge.cluster.keys import RedisKeyStore
 from bridge.cluster.nodes import new_node_id
+from bridge.cluster.ownership import Owner
 from bridge.cluster.store import SharedStore
 from bridge.errors import CannotCheck, Unauthorized
 from bridge.session.session import Session

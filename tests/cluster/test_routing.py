@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 from starlette.datastructures import Headers
 
-from bridge.cluster.journal import Owner
 from bridge.cluster.nodes import Nodes
+from bridge.cluster.ownership import Owner
 from bridge.cluster.routing import CallRouter
 from bridge.errors import Unauthorized
 

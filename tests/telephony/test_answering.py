@@ -39,10 +39,10 @@ class _SlowService(CallService):
     may: asyncio.Event
     asked: asyncio.Semaphore
 
-    async def open_with_carrier(self, terms: Terms, carrier: Transport) -> CarrierCall:
+    async def open_with_carrier(self, terms: Terms, carrier: Transport, *, comes_back: bool = False) -> CarrierCall:
         self.asked.release()
         await self.may.wait()
-        return await super().open_with_carrier(terms, carrier)
+        return await super().open_with_carrier(terms, carrier, comes_back=comes_back)
 
 
 class _Line:

@@ -40,6 +40,7 @@ _PROCESS_LOGGERS = {
     "api.server",
     "api.tls_listener",
     "calls.events",
+    "cluster.carriers",
     "cluster.events",
     "cluster.journal",
     "cluster.link",

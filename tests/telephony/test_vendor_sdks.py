@@ -169,7 +169,8 @@ def test_twiml() -> None:
     for name, value in _GIVEN.items():
         stream.parameter(name=name, value=value)
     voice.append(connect)
-    assert _tree(write_twiml(_URL, _GIVEN)) == _tree(str(voice))
+    voice.redirect("https://bridge.example.com/again", method="POST")
+    assert _tree(write_twiml(_URL, _GIVEN, "https://bridge.example.com/again")) == _tree(str(voice))
 
 
 def test_plivo_xml() -> None:

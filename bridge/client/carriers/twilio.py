@@ -2,13 +2,15 @@
 
 import json
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 from xml.etree import ElementTree
 
 from bridge.client.address import CallFailed
 from bridge.client.carriers.contract import FRAME_MS, BufferingCarrier, SimulatedCarrier, in_base64, text_of
-from bridge.client.carriers.dialling import Dialling, Simulator, Wire, choose, open_socket, post_webhook
+from bridge.client.carriers.dialling import Dialling, Simulator, SocketWire, Wire, choose, open_socket, post_webhook
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, sign
 from bridge.wire.audio import G711_ULAW, AudioFormat, pcm16_at
 
@@ -16,6 +18,7 @@ __all__ = ["SIGNALWIRE", "SIPGATE", "TWILIO", "SignalWireCarrier", "SipgateCarri
 
 _MAX_QUEUED_MS = 600_000
 _ACCOUNT = "AC22222222222222222222222222222222"
+_NOTHING: Mapping[str, str] = {}
 _FIELDS = {
     "media": ({"event", "streamSid", "media"}, "media", {"payload"}),
     "mark": ({"event", "streamSid", "mark"}, "mark", {"name"}),
@@ -36,6 +39,12 @@ class TwilioCarrier(BufferingCarrier):
         self.call_sid = call_sid
         self.stream_sid = stream_sid
         self.parameters = parameters
+
+    def begin_stream(self, stream_sid: str, parameters: dict[str, str]) -> None:
+        """Begins another stream of the same call. What was queued in the last one is gone."""
+        self.stream_sid, self.parameters = stream_sid, parameters
+        self.buffer.clear()
+        self._number = self._chunk = 0
 
     def start(self) -> list[str | bytes]:
         """Returns ``connected`` and ``start``."""
@@ -199,35 +208,107 @@ class SipgateCarrier(TwilioCarrier):
         return [text_of({"event": "stop", "sequenceNumber": "", "streamSid": self.stream_sid, "stop": content})]
 
 
+class _TwimlWire:
+    """The streams of one call, one after the other: behind the end of each, Twilio goes on with the TwiML."""
+
+    def __init__(self, dialling: Dialling, twiml: "_Twiml", carrier: TwilioCarrier, wire: SocketWire) -> None:
+        self.streams = 1
+        """The number of streams that there were."""
+        self._dialling = dialling
+        self._twiml = twiml
+        self._carrier = carrier
+        self._wire = wire
+        self._has_hung_up = False
+
+    async def send(self, messages: list[str | bytes]) -> None:
+        """Sends the messages on the stream that there is."""
+        await self._wire.send(messages)
+
+    async def receive(self) -> str | bytes | None:
+        """Returns the next message; None if the call is over."""
+        while (message := await self._wire.receive()) is None:
+            if self._has_hung_up or self._twiml.redirect is None or not await self._go_on(self._twiml.redirect):
+                return None
+        return message
+
+    async def _go_on(self, redirect: str) -> bool:
+        """Asks the webhook what is next; returns False if that is the end of the call."""
+        try:
+            self._twiml = await _asked(self._dialling, self._carrier.call_sid, redirect)
+            if self._twiml.stream is None:
+                return False
+            headers = {SIGNATURE_HEADER: sign(self._dialling.secret, self._twiml.stream)}
+            self._wire = await open_socket(self._dialling.socket, headers=headers)
+        except CallFailed as failure:
+            self._carrier.complaints.append(f"11200 {failure.message}")
+            return False
+        self.streams += 1
+        parameters = {**self._twiml.parameters, **self._dialling.parameters}
+        self._carrier.begin_stream(f"MZ{secrets.token_hex(16)}", parameters)
+        await self._wire.send(self._carrier.start())
+        return True
+
+    async def close(self) -> None:
+        """Hangs up."""
+        self._has_hung_up = True
+        await self._wire.close()
+
+    def cut(self) -> None:
+        """Breaks the stream, as a network does. The call goes on with the TwiML."""
+        self._wire.cut()
+
+
 async def _connect_twilio(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     """Calls the webhook of an incoming call, and then opens the stream that it answers with. Both are signed."""
-    call_sid, parameters, url = await _answered(dialling, {})
-    headers = {SIGNATURE_HEADER: sign(dialling.secret, url)}
+    call_sid, twiml = await _answered(dialling, {})
+    headers = {SIGNATURE_HEADER: sign(dialling.secret, str(twiml.stream))}
     wire = await open_socket(dialling.socket, headers=headers)
-    return TwilioCarrier(call_sid, f"MZ{secrets.token_hex(16)}", {**parameters, **dialling.parameters}), wire
+    parameters = {**twiml.parameters, **dialling.parameters}
+    carrier = TwilioCarrier(call_sid, f"MZ{secrets.token_hex(16)}", parameters)
+    return carrier, _TwimlWire(dialling, twiml, carrier, wire)
 
 
 async def _connect_sipgate(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:
     """Calls the webhook, signed, between 180 and 200, and then opens the stream, which is not signed."""
-    call_sid, parameters, _ = await _answered(dialling, {"CallStatus": "ringing", "Direction": "inbound"})
+    call_sid, twiml = await _answered(dialling, {"CallStatus": "ringing", "Direction": "inbound"})
     wire = await open_socket(dialling.socket, headers={})
-    return SipgateCarrier(call_sid, f"MZ{secrets.token_hex(16)}", {**parameters, **dialling.parameters}), wire
+    parameters = {**twiml.parameters, **dialling.parameters}
+    return SipgateCarrier(call_sid, f"MZ{secrets.token_hex(16)}", parameters), wire
 
 
-async def _answered(dialling: Dialling, more: dict[str, str]) -> tuple[str, dict[str, str], str]:
-    """Calls the webhook, and returns the call's id, with parameters and address of the stream in its TwiML."""
+@dataclass(frozen=True, slots=True)
+class _Twiml:
+    """What a webhook has answered."""
+
+    stream: str | None
+    """The URL of the stream that is connected; None if there is none."""
+    parameters: dict[str, str]
+    redirect: str | None
+    """The webhook that is asked behind the stream's end."""
+
+
+async def _answered(dialling: Dialling, more: dict[str, str]) -> tuple[str, _Twiml]:
+    """Calls the webhook of an incoming call, and returns the call's id, and the TwiML."""
     call_sid = dialling.call or f"CA{secrets.token_hex(16)}"
-    form = {"CallSid": call_sid, "From": "+15550001111", "To": "+15550002222", **more}
-    signature = sign(dialling.secret, f"{dialling.public}/v1/telephony/twilio", form)
-    answer = await post_webhook(dialling.http, form, {SIGNATURE_HEADER: signature})
-    try:
-        stream = ElementTree.fromstring(answer).find("./Connect/Stream")
-    except ElementTree.ParseError:
-        stream = None
-    if stream is None:
+    twiml = await _asked(dialling, call_sid, f"{dialling.public}/v1/telephony/twilio", more)
+    if twiml.stream is None:
         raise CallFailed("The webhook answered with something else than TwiML that connects a stream.")
-    given = {str(entry.get("name")): str(entry.get("value")) for entry in stream.iter("Parameter")}
-    return call_sid, given, str(stream.get("url"))
+    return call_sid, twiml
+
+
+async def _asked(dialling: Dialling, call_sid: str, public: str, more: Mapping[str, str] = _NOTHING) -> _Twiml:
+    """Calls the webhook that is known as ``public``, signed, and returns its TwiML; raises ``CallFailed``."""
+    form = {"CallSid": call_sid, "From": "+15550001111", "To": "+15550002222", **more}
+    below = public.partition("/v1/telephony/twilio")[2]
+    signed = {SIGNATURE_HEADER: sign(dialling.secret, public, form)}
+    answer = await post_webhook(f"{dialling.http}{below}", form, signed)
+    try:
+        root = ElementTree.fromstring(answer)
+    except ElementTree.ParseError:
+        raise CallFailed("The webhook answered with something else than TwiML.") from None
+    stream = root.find("./Connect/Stream")
+    given = {} if stream is None else {str(one.get("name")): str(one.get("value")) for one in stream.iter("Parameter")}
+    return _Twiml(None if stream is None else str(stream.get("url")), given, root.findtext("./Redirect"))
 
 
 async def _connect_signalwire(dialling: Dialling) -> tuple[SimulatedCarrier, Wire]:

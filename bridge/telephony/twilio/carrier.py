@@ -1,17 +1,19 @@
 """Twilio's row: a webhook that is answered with TwiML, and the stream that the TwiML starts, both signed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import HTTPConnection, Request
 
 from bridge.errors import Forbidden
-from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket
+from bridge.telephony.carrier import Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
+from bridge.telephony.dialect import RETURN_PARAMETER
 from bridge.telephony.http_api import HttpApi, basic
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.sign_in import TELEPHONES_KEYS, bearer, counted, require_secrets
 from bridge.telephony.transfer import document_endpoint, transfer_by
-from bridge.telephony.twilio.dialect import TWILIO_DIALECT, transfer_to, write_dial, write_twiml
+from bridge.telephony.twilio.dialect import HANG_UP_TWIML, TWILIO_DIALECT, transfer_to, write_dial, write_twiml
 from bridge.telephony.twilio.settings import TwilioSettings
 from bridge.telephony.twilio.sign_in import SIGNATURE_HEADER, is_signed
 from bridge.telephony.webhook import address_of_request, fields_of_form, passed_on, webhook
@@ -21,6 +23,7 @@ __all__ = ["TWILIO"]
 _API = "https://api.twilio.com/2010-04-01"
 _MAX_SHOWN = 256
 _PASSED_ON = {"From": "from", "To": "to"}
+_AGAIN = "/again"
 
 
 def _sign_in(host: CarrierHost[TwilioSettings], request: HTTPConnection) -> Trust:
@@ -83,6 +86,28 @@ def _new_api(settings: TwilioSettings) -> HttpApi | None:
     return HttpApi(carrier=TWILIO_DIALECT.name, url=url, headers=headers)
 
 
+def _write(url: str, token: str, form: Mapping[str, str]) -> str:
+    parameters = passed_on(_PASSED_ON, form, token) | {RETURN_PARAMETER: "1"}
+    return write_twiml(url, parameters, f"{url.replace('ws', 'http', 1)}{_AGAIN}")
+
+
+def _webhook(**more: Any) -> HttpEndpoint[TwilioSettings]:
+    return webhook(
+        TWILIO_DIALECT.name,
+        title="Twilio",
+        document="TwiML",
+        require=_require_webhook,
+        read=fields_of_form,
+        sign_in=_sign_webhook_in,
+        write=_write,
+        checks=lambda host, request: _checks(host, "http", request),
+        call_field="CallSid",
+        media_type="text/xml",
+        request_type="application/x-www-form-urlencoded",
+        **more,
+    )
+
+
 TWILIO = Carrier(
     name=TWILIO_DIALECT.name,
     settings=TwilioSettings,
@@ -95,19 +120,8 @@ TWILIO = Carrier(
         new_dialect=lambda request: JsonDialect(TWILIO_DIALECT, bearer(request.headers)),
     ),
     endpoints=(
-        webhook(
-            TWILIO_DIALECT.name,
-            title="Twilio",
-            document="TwiML",
-            require=_require_webhook,
-            read=fields_of_form,
-            sign_in=_sign_webhook_in,
-            write=lambda url, token, form: write_twiml(url, passed_on(_PASSED_ON, form, token)),
-            checks=lambda host, request: _checks(host, "http", request),
-            call_field="CallSid",
-            media_type="text/xml",
-            request_type="application/x-www-form-urlencoded",
-        ),
+        _webhook(),
+        _webhook(below=_AGAIN, farewell=HANG_UP_TWIML),
         document_endpoint(
             TWILIO_DIALECT.name,
             title="SignalWire",

@@ -13,7 +13,7 @@ from bridge.telephony.dialect import Traits, number_in
 from bridge.telephony.json_dialect import JsonSpec, Meaning
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["TWILIO_DIALECT", "transfer_to", "write_dial", "write_twiml"]
+__all__ = ["HANG_UP_TWIML", "TWILIO_DIALECT", "transfer_to", "write_dial", "write_twiml"]
 
 TWILIO_DIALECT = JsonSpec(
     name="twilio",
@@ -51,14 +51,22 @@ TWILIO_DIALECT = JsonSpec(
 )
 
 
-def write_twiml(url: str, parameters: Mapping[str, str]) -> str:
-    """Returns the TwiML for an incoming call: a stream to ``url`` with these parameters, until either side hangs up."""
+HANG_UP_TWIML = '<?xml version="1.0" encoding="UTF-8"?>\n<Response><Hangup/></Response>\n'
+"""The TwiML for a call that is over."""
+
+
+def write_twiml(url: str, parameters: Mapping[str, str], again: str) -> str:
+    """Returns the TwiML for a call: a stream to ``url`` with these parameters, until it ends on either side.
+
+    If the caller is still there then, Twilio asks the webhook ``again`` what is next.
+    """
     lines = "".join(
         f"<Parameter name={quoteattr(name)} value={quoteattr(value)}/>" for name, value in parameters.items()
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Response><Connect><Stream url={quoteattr(url)}>{lines}</Stream></Connect></Response>\n"
+        f"<Response><Connect><Stream url={quoteattr(url)}>{lines}</Stream></Connect>"
+        f'<Redirect method="POST">{escape(again)}</Redirect></Response>\n'
     )
 
 

@@ -273,9 +273,11 @@ def test_query_is_signed_either_way() -> None:
 
 
 def test_twiml() -> None:
-    """A stream with its parameters, whatever characters they hold."""
+    """A stream with its parameters, whatever characters they hold, and whom Twilio asks behind its end."""
     awkward = "a\"<&'é"
-    root = ElementTree.fromstring(write_twiml(f"{_URL}?a=1&b=2", {"token": "t", "from": awkward}))
+    root = ElementTree.fromstring(write_twiml(f"{_URL}?a=1&b=2", {"token": "t", "from": awkward}, "https://a/b?c&d"))
+    assert [child.tag for child in root] == ["Connect", "Redirect"]
+    assert (root.findtext("./Redirect"), root[1].get("method")) == ("https://a/b?c&d", "POST")
     stream = root.find("./Connect/Stream")
     assert stream is not None
     assert stream.get("url") == f"{_URL}?a=1&b=2"

@@ -1,0 +1,225 @@
+"""Telephone calls whose node is another one or dead: a carrier that connects a call again finds it by its own id.
+
+Theory of operation. The journal notes beside each telephone call which call the carrier's id stands for, and with which
+tokens the carrier has come. Any node looks there when a carrier starts a call that it does not know. If the call's node
+lives, the connection is passed on to it, message by message, and is judged there. If it is dead, the node that was
+asked takes the call over, and the connection is the call's new leg.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from bridge.api.socket import SocketSink
+from bridge.calls.decisions import carrier_call
+from bridge.calls.handles import CarrierCall
+from bridge.calls.moving import CarrierConnection, Receive, is_one_of_digests
+from bridge.calls.notes import CallNotes
+from bridge.calls.registry import Registry
+from bridge.cluster.nodes import Node, Nodes
+from bridge.cluster.ownership import Owner
+from bridge.cluster.sockets import NodeSockets, closing_code, is_refused
+from bridge.cluster.store import Command, Script, SharedStore
+from bridge.errors import CannotCheck, Forbidden
+from bridge.log import get_logger
+from bridge.wire.stats import Transport
+
+__all__ = ["CarrierIds", "FoundCalls", "OwnCalls"]
+
+_log = get_logger("cluster")
+
+_MAX_BUFFERED_BYTES = 256 * 1024
+_LOOK_S = 0.02
+_SERVICE_RESTART = 1012
+
+# ARGV: what was written. Another call may have the id by now.
+_FORGET = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+""")
+
+
+class _Known(Struct, frozen=True):
+    """The call that a carrier's id stands for, and the digests of the tokens with which the carrier has come."""
+
+    call_id: str
+    token_digests: tuple[str, ...] = ()
+
+
+_decoder = msgspec.json.Decoder(_Known)
+
+
+class CarrierIds:
+    """What the carriers' ids of calls stand for, in Redis. Only calls that are proved are there."""
+
+    def __init__(self, store: SharedStore, lives_ms: int) -> None:
+        self._store = store
+        self._lives_ms = lives_ms
+        self._written: dict[str, tuple[str, bytes]] = {}
+
+    def commands(self, notes: CallNotes) -> Iterator[Command]:
+        """Yields what tells of a call that runs, and renews what was told; nothing if it is no telephone call."""
+        if notes.carrier_call:
+            place = self._place(notes.transport, notes.carrier_call)
+            known = msgspec.json.encode(_Known(notes.call_id, notes.token_digests))
+            self._written[notes.call_id] = place, known
+            yield "SET", place, known, "PX", self._lives_ms
+
+    def forget(self, call_id: str, *, is_over: bool) -> Iterator[Command]:
+        """Yields what tells that a call ``is_over``; nothing if it goes on elsewhere."""
+        written = self._written.pop(call_id, None)
+        if written is not None and is_over:
+            yield _FORGET.on(*written)
+
+    async def find(self, carrier: Transport, call: str) -> _Known | None:
+        """Returns what the id stands for; None for nothing. Raises ``CannotCheck``."""
+        found = await self._store.command("GET", self._place(carrier, call))
+        return None if found is None else _decoder.decode(found)
+
+    def _place(self, carrier: Transport, call: str) -> str:
+        return self._store.name("carrier", str(carrier), call)
+
+
+class OwnCalls(Protocol):
+    """The calls of this node, and how it takes one over."""
+
+    def has(self, call_id: str) -> bool:
+        """Returns whether the call runs here, or waits here to be accepted."""
+        ...
+
+    def is_taking(self, call_id: str) -> bool:
+        """Returns whether this node has tried to take the call over, and does not know yet whether it has it."""
+        ...
+
+    async def owner(self, call_id: str) -> Owner | None:
+        """Returns the owner of the call; None if nobody has it. Raises ``CannotCheck``."""
+        ...
+
+    async def take_over(self, call_id: str, seen: Owner) -> bool:
+        """Goes on with the call; returns False if another node was first. Raises ``BridgeError``."""
+        ...
+
+
+class FoundCalls:
+    """The ``CarrierCallFinder`` of a cluster."""
+
+    def __init__(self, ids: CarrierIds, nodes: Nodes, own: OwnCalls, registry: Registry, sockets: NodeSockets) -> None:
+        self._ids = ids
+        self._nodes = nodes
+        self._own = own
+        self._registry = registry
+        self._sockets = sockets
+
+    async def find_carrier_call(self, carrier: Transport, call: str) -> "_FoundCall | None":
+        """Returns the call; see ``CarrierCallFinder``."""
+        known = await self._ids.find(carrier, call)
+        if known is None:
+            return None
+        if self._own.has(known.call_id):
+            return _FoundCall(self, known, None, None)
+        owner = await self._own.owner(known.call_id)
+        if owner is None or (owner.node_id == self._nodes.id and not self._own.is_taking(known.call_id)):
+            return None
+        return _FoundCall(self, known, self._nodes.find(owner.node_id), owner)
+
+    async def take_over(self, call_id: str, seen: Owner | None, *, comes_back: bool) -> CarrierCall | None:
+        """Goes on with the call here; see ``MovingCall``."""
+        if seen is not None and not await self._own.take_over(call_id, seen):
+            return None
+        if not self._registry.has(call_id):
+            return None
+        session = self._registry.find(call_id)
+        is_free = session.legs.current is None and session.lifetime.is_open
+        return carrier_call(session, comes_back=comes_back) if is_free else None
+
+    async def connect(self, node: Node, scope: Mapping[str, Any]) -> ClientConnection | None:
+        """Opens the carrier's connection at the call's node; None if nobody listens there. Raises ``BridgeError``."""
+        try:
+            return await self._sockets.open(node, scope)
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+            raise Forbidden(f"The node that has this call refuses with status {status}.", code="call_taken") from None
+        except (OSError, TimeoutError, WebSocketException) as error:
+            if is_refused(error):
+                self._nodes.suspect(node.id)
+                return None
+            _log.warning("cluster.node_unreachable", node=node.id, reason=type(error).__name__)
+            raise CannotCheck("The node that has this call does not answer right now.") from None
+
+
+class _FoundCall:
+    """The ``MovingCall`` of a cluster; ``node`` is the other node that has the call."""
+
+    def __init__(self, calls: FoundCalls, known: _Known, node: Node | None, owner: Owner | None) -> None:
+        self._calls = calls
+        self._known = known
+        self._node = node
+        self._owner = owner
+        self._there: ClientConnection | None = None
+        self._sink: SocketSink | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another node has the call; see ``MovingCall``."""
+        return self._node is not None
+
+    def is_opened_by(self, token: str) -> bool:
+        """Whether the carrier has come with this token before; see ``MovingCall``."""
+        return is_one_of_digests(token, self._known.token_digests)
+
+    async def take_over(self, *, comes_back: bool) -> CarrierCall | None:
+        """Goes on with the call here; see ``MovingCall``."""
+        return await self._calls.take_over(self._known.call_id, self._owner, comes_back=comes_back)
+
+    async def reach(self, scope: Mapping[str, Any]) -> bool:
+        """Connects to the other node; see ``MovingCall``."""
+        assert self._node is not None, "there is another node"
+        self._there = await self._calls.connect(self._node, scope)
+        self._sink = SocketSink.of(scope)
+        return self._there is not None
+
+    async def pass_on(self, messages: Sequence[str | bytes], receive: Receive, connection: CarrierConnection) -> None:
+        """Passes the connection on, until one side ends it; see ``MovingCall``."""
+        assert self._there is not None, "it was reached"
+        assert self._sink is not None, "it was reached"
+        there = self._there
+        async with there:
+            self._sink.let_in()
+            with contextlib.suppress(ConnectionClosed):
+                for message in messages:
+                    await there.send(message)
+            async with asyncio.TaskGroup() as tasks:
+                up = tasks.create_task(_up(receive, there))
+                down = tasks.create_task(_down(there, connection))
+                await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+                up.cancel()
+                down.cancel()
+
+
+async def _up(receive: Receive, there: ClientConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        try:
+            while (message := await receive()) is not None:
+                await there.send(message)
+        except ConnectionError:  # it broke, and the node that has the call must see that
+            there.transport.abort()
+            return
+        await there.close()
+
+
+async def _down(there: ClientConnection, connection: CarrierConnection) -> None:
+    try:
+        while True:
+            connection.write([await there.recv()])
+            while connection.buffered_bytes > _MAX_BUFFERED_BYTES:  # noqa: ASYNC110  # it has no event for that
+                await asyncio.sleep(_LOOK_S)
+    except ConnectionClosed as ended:
+        said = ended.rcvd
+        code = _SERVICE_RESTART if said is None else closing_code(said.code)
+        connection.close(code, said.reason if said else "the node that has the call is gone")
