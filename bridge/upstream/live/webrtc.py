@@ -30,6 +30,9 @@ __all__ = ["LiveWebRtcLine"]
 _MAX_ANSWER_BYTES = 256 * 1024
 _QUEUE_S = 10  # of a client's sound may wait to be spoken: it comes in real time, as long as all is well
 _SPOKEN = Part("", "", 0, 0)
+_TICK_S = 0.1
+_MISSING_AFTER_S = 0.3  # without a packet: it is not late, it does not come
+_SILENCE = bytes(PCM16.size_of(20))
 
 
 class LiveWebRtcLine:
@@ -81,8 +84,12 @@ class LiveWebRtcLine:
             raise self._ended.result() or UpstreamError("The upstream's peer left at once.", code="upstream_lost")
 
     async def run(self) -> UpstreamError | None:
-        """Runs until the peer is gone; returns why."""
-        return await self._ended
+        """Runs until the peer is gone; returns why. Meanwhile it says silence where no packets of the caller pass."""
+        while not self._ended.done():
+            await asyncio.wait((self._ended,), timeout=_TICK_S)
+            if self._passage is not None:
+                self._passage.fill(_now())
+        return self._ended.result()
 
     @property
     def passage(self) -> "_TrackPassage | None":
@@ -199,13 +206,22 @@ class _TrackPassage:
     def __init__(self, peer: Peer, part: Callable[[], Part]) -> None:
         self._peer = peer
         self._part = part
+        self._passed_at: float | None = None
+        """When the last packet was passed on; None while the peer speaks by itself."""
         self._taker: Callable[[Part, PassedPacket], bool] | None = None
 
     def forward(self, passed: PassedPacket) -> bool:
         """Passes a packet of the caller on; sound that waited to be spoken is dropped for it."""
+        self._passed_at = _now()
         if self._peer.rtp.outbound.playback.queued_ms:
             self._peer.clear()
         return self._peer.rtp.forward(None, passed)
+
+    def fill(self, now: float) -> None:
+        """Has the peer say silence, and go on with it, if nothing has passed for a while: the model's time goes on."""
+        if self._passed_at is not None and now - self._passed_at > _MISSING_AFTER_S:
+            self._passed_at = None
+            self._peer.play(_SPOKEN, _SILENCE)
 
     def pass_answers_to(
         self,
@@ -225,3 +241,7 @@ class _TrackPassage:
         if self._taker is None:
             return True
         return self._taker(self._part(), passed)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
