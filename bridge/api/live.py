@@ -1,16 +1,18 @@
 """The endpoints of the Live protocol, below ``/v1/live/sessions``. Their errors are OpenAI's, as everywhere here."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from bridge.api.attach import serve_place
-from bridge.api.body import json_response, read_json
+from bridge.api.body import read_json
 from bridge.api.calls import RESUME_KEY, terms_of
 from bridge.api.keys import Keys
 from bridge.api.operation import Operation
@@ -120,9 +122,8 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         return await calls.live.place_for_sideband(grant, websocket.path_params["call_id"])
 
     async def forking(websocket: WebSocket, grant: Grant) -> SocketPlace:
-        grant.require_owner()
-        await calls.live.require_stored(grant, websocket.path_params["call_id"])
-        return calls.live.place(_terms(grant, websocket))
+        await calls.require_room(grant.key_id)
+        return calls.live.place(calls.live.fork(grant, _terms(grant, websocket), websocket.path_params["call_id"]))
 
     async def fork_socket(websocket: WebSocket) -> None:
         await serve(websocket, forking)
@@ -132,8 +133,18 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         grant.require_owner()  # before a byte of the body is read
         session, sdp = _offered(await read_json(request))
         grant = await keys.admit(request.headers)
+        return await answered(_terms(grant, request), session, sdp)
+
+    async def fork(request: Request) -> Response:
+        grant = await keys.admit(request.headers)
+        terms = calls.live.fork(grant, _terms(grant, request), request.path_params["call_id"])
+        body = await read_json(request)
+        session, sdp = _offered({"session": {}, **body} if isinstance(body, dict) else body)
+        return await answered(terms, session, sdp)
+
+    async def answered(terms: Terms, session: Any, sdp: str) -> Response:
         try:
-            answer = await calls.live.start_with_offer(_terms(grant, request), session, sdp.encode())
+            answer = await calls.live.start_with_offer(terms, session, sdp.encode())
         except BadOffer as error:
             raise BadOffer(error.message, code="invalid_offer", param="transport.sdp") from None
         created = LiveCreated(session=LiveSessionId(id=answer.call_id), transport=LiveTransport(sdp=answer.sdp))
@@ -165,10 +176,19 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         await calls.incoming.refer(grant, request.path_params["call_id"], wanted.target_uri)
         return Response(status_code=200)
 
-    async def stored(request: Request) -> Response:
+    async def content(request: Request) -> Response:
         grant = await keys.admit(request.headers)
-        await calls.live.require_stored(grant, request.path_params["call_id"])
-        return json_response(LiveSessionId(id=request.path_params["call_id"]))
+        stack = AsyncExitStack()
+        asked = request.headers.get("range")
+        entering = calls.live.content(grant, request.path_params["call_id"], range_header=asked)
+        recording = await stack.enter_async_context(entering)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async with stack:
+                async for chunk in recording.chunks:
+                    yield chunk
+
+        return StreamingResponse(chunks(), recording.status, dict(recording.headers))
 
     return [
         WebSocketRoute(_SESSIONS, sessions),
@@ -179,8 +199,8 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         Route(f"{_SESSION}/accept", accept, methods=["POST"]),
         Route(f"{_SESSION}/reject", reject, methods=["POST"]),
         Route(f"{_SESSION}/refer", refer, methods=["POST"]),
-        Route(f"{_SESSION}/fork", stored, methods=["POST"]),
-        Route(f"{_SESSION}/content", stored, methods=["GET"]),
+        Route(f"{_SESSION}/fork", fork, methods=["POST"]),
+        Route(f"{_SESSION}/content", content, methods=["GET"]),
     ]
 
 

@@ -1,7 +1,8 @@
 """The one way to a Live call, by a key for it: to start it, to attach a sideband, and to answer a telephone with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -36,11 +37,44 @@ from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
 from bridge.wire.stats import LIVE, WEBRTC, ListenerStats, Transport
 
-__all__ = ["LiveAccess", "LiveServices"]
+__all__ = ["LiveAccess", "LiveServices", "StoredContent", "StoredSession"]
 
 _START_S = 30.0
 _ANSWER_S = 30.0
 _POLICY_VIOLATION = 1008
+
+
+class StoredSession(Protocol):
+    """A session that a service may have stored."""
+
+    @property
+    def model(self) -> str:
+        """The model of the call, as clients call it."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key that opened the call."""
+        ...
+
+
+class StoredContent(Protocol):
+    """A recording as the service gives it: the whole, or the range that was asked for."""
+
+    @property
+    def status(self) -> int:
+        """The status of the service's answer."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that say what and which part of it the bytes are."""
+        ...
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes."""
+        ...
 
 
 class LiveServices(Protocol):
@@ -48,6 +82,14 @@ class LiveServices(Protocol):
 
     def is_live(self, model: str) -> bool:
         """Whether calls for ``model`` are answered by such a service."""
+        ...
+
+    def find_session(self, call_id: str) -> StoredSession:
+        """Returns what is known of a call's session, also when the call is over; raises ``UnknownCall``."""
+        ...
+
+    def content(self, call_id: str, *, range_header: str | None = None) -> AbstractAsyncContextManager[StoredContent]:
+        """Yields the recording of a stored session; raises ``UnknownCall`` or ``UpstreamError``."""
         ...
 
 
@@ -82,6 +124,33 @@ class LiveAccess:
     def place(self, terms: Terms) -> "LivePlace":
         """Returns the place of a WebSocket that is going to say ``session.start``."""
         return LivePlace(self, terms)
+
+    def fork(self, grant: Grant, terms: Terms, call_id: str) -> Terms:
+        """Returns the terms of a call that goes on from a stored session.
+
+        Raises ``UnknownCall`` if there is none that the key may see.
+        """
+        grant.require_owner()
+        return replace(terms, model=self._stored(grant, call_id).model, live_fork=call_id)
+
+    def _stored(self, grant: Grant, call_id: str) -> StoredSession:
+        if self._services is None:
+            raise _not_stored(call_id)
+        stored = self._services.find_session(call_id)
+        if grant.is_minted and stored.key_id != grant.key_id:
+            raise _not_stored(call_id)
+        return stored
+
+    @asynccontextmanager
+    async def content(
+        self, grant: Grant, call_id: str, *, range_header: str | None = None
+    ) -> AsyncIterator[StoredContent]:
+        """Yields the recording of a stored session; raises as ``fork`` does, and ``UpstreamError``."""
+        grant.require_listener()
+        self._stored(grant, call_id)
+        assert self._services is not None, "a stored session is a service's"
+        async with self._services.content(call_id, range_header=range_header) as content:
+            yield content
 
     async def start_with_socket(self, terms: Terms, session: Body, sink: Sink) -> "LiveSocket":
         """Opens the call that a WebSocket is; raises as ``CallService.open_with_offer`` does."""
@@ -118,8 +187,11 @@ class LiveAccess:
                 await call.begun.wait()
         except TimeoutError:
             raise UpstreamError("The session did not begin in time.", code="upstream_timeout") from None
-        if call.failure is not None:
-            raise call.failure
+        failure = call.failure
+        if isinstance(failure, UpstreamError) and failure.type == BadRequest.type:  # the service blames the client
+            raise BadRequest(failure.message, code=failure.code, param=failure.param) from None
+        if failure is not None:
+            raise failure
 
     async def accept(self, grant: Grant, call_id: str, session: Any) -> None:
         """Answers a telephone call that waits, with a Live session; raises as ``IncomingCalls.accept`` does."""
@@ -141,11 +213,17 @@ class LiveAccess:
 
         A key that stands for a session stands for its model, instructions, voice and tools, whatever the client asks.
         """
+        if terms.live_fork is not None:
+            if not isinstance(body, dict):
+                raise BadRequest(f"'{path}' is an object.", code="invalid_value", param=path)
+            return replace(terms, live=body, update=None, config=None), None
         model = model_of(body, path)
         if terms.config is not None and isinstance(terms.config.config.model, str):
             model = terms.config.config.model
             body = {**body, "model": model}
         if self._services is not None and self._services.is_live(model):
+            if terms.config is not None:
+                body = _with_key(body, terms.config.body)
             return replace(terms, model=model, live=body, update=None, config=None), None
         asked = read_live_session(body, path, is_socket=is_socket)
         update = asked_of(asked, path)
@@ -173,11 +251,10 @@ class LiveAccess:
         await self._quotas.listeners.take(grant.key_id, reservation)
         return SidebandPlace(call, reservation)
 
-    async def require_stored(self, grant: Grant, call_id: str) -> None:
-        """Raises ``UnknownCall``: what answers here stores no sessions."""
-        grant.require_owner()
-        message = f"The session '{call_id[:64]}' is not stored here: only services that speak Live store sessions."
-        raise UnknownCall(message, code="session_not_stored", param="call_id")
+
+def _not_stored(call_id: str) -> UnknownCall:
+    message = f"The session '{call_id[:64]}' is not stored here: only services that speak Live store sessions."
+    return UnknownCall(message, code="session_not_stored", param="call_id")
 
 
 @dataclass(slots=True)
@@ -362,3 +439,23 @@ def _of_key(config: SessionRequest) -> SessionRequest:
         body["audio"] = {"output": {"voice": output["voice"]}}
     fields = {name: getattr(config.config, name) for name in body if name != "audio"}
     return SessionRequest(SessionConfig(**fields), body)
+
+
+def _with_key(body: Body, key: Body) -> Body:
+    """Returns a session for a service, with what a key's session says in the place of what the client asks."""
+    laid = dict(body)
+    if "instructions" in key:
+        laid["instructions"] = key["instructions"]
+    audio = key.get("audio")
+    output = audio.get("output") if isinstance(audio, dict) else None
+    if isinstance(output, dict) and "voice" in output:
+        asked = body.get("audio")
+        asked = asked if isinstance(asked, dict) else {}
+        own = asked.get("output")
+        laid["audio"] = {**asked, "output": {**(own if isinstance(own, dict) else {}), "voice": output["voice"]}}
+    delegation: Any = body.get("delegation")
+    responses = delegation.get("responses") if isinstance(delegation, dict) else None
+    tools = {name: key[name] for name in ("tools", "tool_choice") if name in key}
+    if isinstance(responses, dict) and tools:
+        laid["delegation"] = {**delegation, "responses": {**responses, **tools}}
+    return laid

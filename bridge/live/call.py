@@ -289,7 +289,8 @@ class LiveCall:
             elif isinstance(event, server.OutputAudioDone | server.ResponseDone):
                 self._playout.end(PLAYED_HERE.response_id)
         if isinstance(event, server.Error) and not self.begun.is_set():
-            self.failure = UpstreamError(event.error.message, code=event.error.code, param=event.error.param)
+            error = event.error
+            self.failure = UpstreamError(error.message, code=error.code, param=error.param, type=error.type)
         self._mind.follow(event)
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:

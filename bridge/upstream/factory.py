@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -18,7 +19,7 @@ from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
 from bridge.upstream.live.line import LiveLine
 from bridge.upstream.live.opener import LiveOpener
-from bridge.upstream.live.sessions import LiveSessions
+from bridge.upstream.live.sessions import Content, LiveSessions, ServiceSession
 from bridge.upstream.live.upstream import LiveCaller, LiveUpstream
 from bridge.upstream.live.webrtc import LiveWebRtcLine
 from bridge.upstream.live.websocket import LiveWebSocketLine
@@ -96,6 +97,14 @@ class UpstreamFactory:
         """Whether calls for ``model`` are answered by a Live service."""
         return self._plan.targets(model)[0].is_live
 
+    def find_session(self, call_id: str) -> ServiceSession:
+        """Returns the session that a call has with a Live service, or had; raises ``UnknownCall``."""
+        return self.live_sessions.find(call_id)
+
+    def content(self, call_id: str, *, range_header: str | None = None) -> AbstractAsyncContextManager[Content]:
+        """Yields the recording of a stored Live session; raises as ``LiveSessions.content`` does."""
+        return self.live_sessions.content(call_id, range_header=range_header)
+
     def new_upstream(self, info: CallInfo) -> Upstream:
         """Makes the upstream that is going to answer the call.
 
@@ -130,6 +139,7 @@ class UpstreamFactory:
             call_id=info.id,
             transport=info.transport,
             model=info.model if info.names_model else plan.default_model_of(targets[0]),
+            key_id=info.key_id,
             session=info.live,
             fork_of=info.live_fork,
             backend_model=targets[0].live_backend_model,

@@ -24,6 +24,10 @@ class ServiceSession:
     target: Target
     session_id: str
     """Its id there."""
+    model: str
+    """The model of the call, as clients call it."""
+    key_id: str
+    """The id of the key that opened the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class LiveSessions:
         session = self._known.get(our_id)
         if session is None:
             raise UnknownCall(
-                f"No Live session '{our_id[:64]}' is known.", code="session_not_found", param="session_id"
+                f"No Live session '{our_id[:64]}' is known.", code="session_not_stored", param="session_id"
             )
         return session
 

@@ -86,6 +86,8 @@ class LiveCaller:
     """The id by which Live clients know the session."""
     transport: Transport
     model: str
+    key_id: str = "api"
+    """The id of the key that opened the call."""
     session: Body | None = None
     """The session that a Live client has asked for; None for a caller who does not speak Live."""
     fork_of: str | None = None
@@ -353,7 +355,9 @@ class LiveUpstream:
                 self._downstream.deliver_event(server.SessionCreated(session=merged(self._state.config, _OWN_TURNS)))
         else:
             self._passed.go_on(opened.started, self._turns.heard_ms)
-        self._sessions.add(self._caller.call_id, ServiceSession(managed.target, self._passed.session_id))
+        caller = self._caller
+        theirs = ServiceSession(managed.target, self._passed.session_id, caller.model, caller.key_id)
+        self._sessions.add(caller.call_id, theirs)
         self._downstream.upstream_changed()
         waiting = self._backlog.take_audio(line.input_format)
         if waiting:
