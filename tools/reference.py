@@ -5,6 +5,7 @@ one function here, but for the way of a packet, which ``tools.packet_path`` draw
 the code says now.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -118,10 +119,24 @@ def _server_events() -> str:
 
 
 def _event_types() -> str:
+    return _types_of(_all_messages())
+
+
+def _live_types() -> str:
+    return _types_of(_all_messages(is_live=True))
+
+
+def _types_of(messages: Mapping[str, Mapping[str, Any]]) -> str:
+    """The types that fields of these messages have, and fields of those, and so on."""
     schemas = asyncapi()["components"]["schemas"]
-    messages = [*_all_messages().values(), *_all_messages(is_live=True).values()]
-    tops = {message["payload"]["$ref"].rpartition("/")[2] for message in messages}
-    return _types({name: schema for name, schema in schemas.items() if name not in tops})
+    tops = {message["payload"]["$ref"].rpartition("/")[2] for message in messages.values()}
+    found, waiting = set(tops), list(tops)
+    while waiting:
+        for name in re.findall(r"#/components/schemas/([^\"]+)", json.dumps(schemas[waiting.pop()])):
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return _types({name: schema for name, schema in schemas.items() if name in found - tops})
 
 
 def _live_client_events() -> str:
@@ -299,6 +314,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "http": _http,
     "live-client-events": _live_client_events,
     "live-server-events": _live_server_events,
+    "live-types": _live_types,
     "http-types": _http_types,
     "logs": _logs,
     "metrics": metrics_table,
