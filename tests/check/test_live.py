@@ -9,7 +9,9 @@ from bridge.client.check.runner import Outcome, chosen, run
 from bridge.client.check.shapes import live_flaws
 from bridge.client.check.target import CheckTarget
 from bridge.client.sound import PHRASE, read_sound
+from bridge.daemon import Daemon
 from tests.check.mutant import Event, Fault, mutant
+from tests.settings import config_for_tests
 from tests.upstream.live_service import LiveService
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120, func_only=True)]
@@ -60,6 +62,17 @@ async def test_a_live_service_passes(service: LiveService) -> None:
     found = await _checked(service.url, *_PASSED)
     assert {id_: each.why for id_, each in found.items() if each.verdict != "pass"} == {}
     assert found.keys() >= _PASSED
+
+
+async def test_the_bridge_passes() -> None:
+    """Its own Live endpoints, but for rows that want words: the parrot understands none, and delegates each turn."""
+    wordless = {"live.commentary", "live.transcripts", "live.answered"}
+    async with Daemon(config_for_tests(api_key=("key-of-the-server",))) as daemon:
+        target = CheckTarget(daemon.url, "key-of-the-server", dialect="live")
+        rows = [row for row in chosen(target) if row.id not in wordless]
+        outcomes = await run(target, rows, read_sound(PHRASE), jobs=4)
+    assert {each.id: each.why for each in outcomes if each.verdict != "pass"} == {}
+    assert len(outcomes) > 25
 
 
 def _changed(kind: str, **values: Any) -> Fault:
