@@ -7,7 +7,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -52,6 +52,7 @@ class WorkerProcess:
         self.is_leaving = False
         """Whether the present process takes no more calls: it stops, or another process has taken over from it."""
         self._on_news = on_news
+        self._is_stopping = False
         self._process: asyncio.subprocess.Process | None = None
         self._connection: socket.socket | None = None
 
@@ -78,35 +79,53 @@ class WorkerProcess:
         environ = {**command.environ, messages.ENVIRONMENT: f"{os.getpid()}:{there.fileno()}"}
         self.failed, self.is_leaving = None, False
         try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *command.words,
-                stdin=DEVNULL,
-                stdout=output.end,
-                stderr=output.end,
-                pass_fds=(there.fileno(),),
-                env=environ,
-            )
+            with closing(there):
+                try:
+                    process = await asyncio.create_subprocess_exec(
+                        *command.words,
+                        stdin=DEVNULL,
+                        stdout=output.end,
+                        stderr=output.end,
+                        pass_fds=(there.fileno(),),
+                        env=environ,
+                    )
+                finally:
+                    os.close(output.end)
+            self._process = process
+            return await self._follow(process, here, assignment, sockets)
         finally:
-            os.close(output.end)
-            there.close()
-        self._connection = here
+            output.finish()
+            here.close()
+            for each in sockets:
+                each.close()
+            self._connection = self._process = self.serving = None
+
+    async def _follow(
+        self,
+        process: asyncio.subprocess.Process,
+        connection: socket.socket,
+        assignment: Assignment,
+        sockets: Sequence[socket.socket],
+    ) -> int:
+        """Tells the process who it is, listens to it, and returns its exit code; kills it if this is cancelled."""
+        self._connection = connection
         loop = asyncio.get_running_loop()
-        loop.add_reader(here.fileno(), self._listen)
+        loop.add_reader(connection.fileno(), self._listen)
         _log.info("supervisor.worker_started", worker=self.number, pid=process.pid)
+        if self._is_stopping:  # it was told so while the process was being started
+            process.terminate()
         try:
-            messages.send_assignment(here, assignment, sockets, sys.stderr.fileno())
+            with suppress(OSError):  # it has ended already, and its exit code says how
+                messages.send_assignment(connection, assignment, sockets, sys.stderr.fileno())
             for each in sockets:
                 each.close()
             return await process.wait()
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
-            loop.remove_reader(here.fileno())
+            loop.remove_reader(connection.fileno())
             while self._listen():
                 pass
-            output.finish()
-            here.close()
-            self._connection = self._process = self.serving = None
 
     def tell(self, message: ToWorker) -> None:
         """Sends the process a message, if there is one that serves."""
@@ -115,6 +134,7 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Has the process stop together with all others; one that does not serve yet ends at once."""
+        self._is_stopping = True
         if self.serving is not None:
             self.tell(Stop())
         else:

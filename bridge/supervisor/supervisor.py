@@ -22,6 +22,7 @@ from bridge.errors import ConfigError
 from bridge.log import LineWriter, get_logger
 from bridge.ports import GivenSocket
 from bridge.service_manager import ServiceManager
+from bridge.supervisor.backoff import Backoff
 from bridge.supervisor.messages import Assignment, FromWorker, Reload, Reloaded, Serving, Stopping, Table
 from bridge.supervisor.ports import SharedPorts
 from bridge.supervisor.process import WorkerCommand, WorkerProcess, described
@@ -97,6 +98,27 @@ class Supervisor:
         """Runs one process after another, until all is over."""
         loop = asyncio.get_running_loop()
         while not self._over.is_set():
+            how = await self._run_once(worker, ports)
+            self._reloaded(worker)
+            self._tell_all()
+            if self._over.is_set():
+                return
+            if worker.is_leaving and how == described(0):
+                _log.info("supervisor.worker_ended", worker=worker.number)
+                worker.backoff = Backoff()
+                continue
+            wait_s = worker.backoff.ended(loop.time())
+            _log.error("supervisor.worker_died", worker=worker.number, how=how, again_in_s=wait_s)
+            self._judge(worker, how)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._over.wait()
+            except TimeoutError:
+                worker.restarts += 1
+
+    async def _run_once(self, worker: WorkerProcess, ports: SharedPorts) -> str:
+        """Runs one process, and returns in words how it has ended, or why it could not be started."""
+        try:
             sockets = ports.of_worker(worker.number)
             assignment = Assignment(
                 number=worker.number,
@@ -105,25 +127,13 @@ class Supervisor:
                 replaces=False,
                 ports=list(sockets),
             )
-            code = await worker.run(self._command, assignment, list(sockets.values()))
-            self._reloaded(worker)
-            self._tell_all()
-            if self._over.is_set():
-                return
-            was_asked = worker.is_leaving and code == 0
-            wait_s = worker.backoff.ended(loop.time())
-            if was_asked:
-                _log.info("supervisor.worker_ended", worker=worker.number)
-                continue
-            _log.error("supervisor.worker_died", worker=worker.number, how=described(code), again_in_s=wait_s)
-            self._judge(worker, code)
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._over.wait()
-            except TimeoutError:
-                worker.restarts += 1
+            return described(await worker.run(self._command, assignment, list(sockets.values())))
+        except OSError as error:  # no memory or no descriptor is left
+            return error.strerror or str(error)
+        except ConfigError as error:
+            return error.message
 
-    def _judge(self, worker: WorkerProcess, code: int) -> None:
+    def _judge(self, worker: WorkerProcess, how: str) -> None:
         """Gives up if it is of no use to go on."""
         if not self._all_served.is_set():
             if worker.failed is not None:
@@ -131,11 +141,11 @@ class Supervisor:
             elif worker.backoff.failed_starts >= _FAILED_STARTS:
                 self._refusal = self._refusal or ConfigError(
                     f"workers: worker {worker.number} could not start in {_FAILED_STARTS} attempts "
-                    f"({described(code)}): the log has its last words",
+                    f"({how}): the log has its last words",
                     param="workers",
                 )
         elif all(each.backoff.failed_starts >= _FAILED_STARTS for each in self._workers):
-            _log.error("supervisor.gave_up", how=described(code))
+            _log.error("supervisor.gave_up", how=how)
             self._has_given_up = True
         if self._refusal is not None or self._has_given_up:
             self._over.set()

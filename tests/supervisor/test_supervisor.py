@@ -60,6 +60,15 @@ async def test_gives_up_if_a_worker_cannot_start() -> None:
         await _supervised("raise SystemExit(3)")
 
 
+async def test_gives_up_if_no_process_can_be_started() -> None:
+    """The system refuses it: that is told in its words, and nothing is left open."""
+    command = WorkerCommand(words=["/nowhere/python"], environ={}, write=lambda line: None, is_json=False)
+    supervisor = Supervisor(_config(), _config, ServiceManager({}), LineWriter(2), command)
+    with pytest.raises(ConfigError, match=r"could not start in 3 attempts \(No such file or directory\)"):
+        async with asyncio.timeout(_LIMIT_S):
+            await supervisor.run([])
+
+
 async def test_what_a_worker_refuses_is_the_supervisors_refusal() -> None:
     """At once: another attempt would find the same settings."""
     program = (
