@@ -34,7 +34,7 @@ COMPILED_TESTS := tests/test_compiled.py tests/media tests/session tests/webrtc 
 .DELETE_ON_ERROR:
 # What nobody here wrote: Firefox, GStreamer's webrtcbin (system's Python), a TURN server, proxies, Prometheus, Redis, systemd's
 # tools, what gives the peers a network and a loudspeaker of their own, and authorities that they trust.
-FOREIGN := firefox-esr pulseaudio iproute2 nftables libnss3-tools coturn nginx caddy prometheus redis-server systemd python3-gi \
+FOREIGN := firefox-esr pulseaudio iproute2 nftables libnss3-tools coturn nginx caddy socat prometheus redis-server systemd python3-gi \
 	gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad curl
 

@@ -19,15 +19,14 @@ def networks_table() -> str:
         for network in measured[peers[0]]
     ]
     reasons = [
-        f"- {peer}, {network}: {cell['cannot']}."
+        f"- {peer}, {network}: {cell['instead']}."
         for peer, cells in measured.items()
         for network, cell in cells.items()
-        if "cannot" in cell
+        if "instead" in cell
     ]
     return "\n".join([*lines, "", *reasons])
 
 
 def _shown(cell: dict[str, int | str]) -> str:
-    if "cannot" in cell:
-        return "—"
-    return f"{cell['ms']} ms, back after {cell['back_ms']} ms" if "back_ms" in cell else f"{cell['ms']} ms"
+    shown = f"{cell['ms']} ms, back after {cell['back_ms']} ms" if "back_ms" in cell else f"{cell['ms']} ms"
+    return f"{shown} (below)" if "instead" in cell else shown

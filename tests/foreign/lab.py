@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from bridge.daemon import Daemon
 from bridge.webrtc.ice import IceLite
@@ -26,20 +26,35 @@ from tests.machine import scaled
 from tests.processes import ran, started
 from tests.settings import config_for_tests
 
-__all__ = ["API_KEY", "Lab", "speaking_agent"]
+__all__ = ["API_KEY", "TUNNEL_PORT", "Lab", "speaking_agent"]
 
 API_KEY, _SECRET = "sk-test", "the relay's secret"
 RELAY_NAME = "relay.test"
 """By which callers know it: Firefox speaks no TLS to a relay that has an address alone."""
+TUNNEL_PORT = 34_780
+"""Where a program on the caller's own machine takes what it brings to the relay over TLS."""
 _PORT, _TLS_PORT = 3478, 5349
 _LIMIT_S = scaled(10.0)
 
 
 class _SpeakingAgent(ParrotAgent):
-    """Says what it is told to, and hears nothing."""
+    """Says what it is told to, once more if it is cut because the caller has another peer, and hears nothing."""
+
+    def __init__(self, socket: ClientConnection, sound: bytes) -> None:
+        super().__init__(socket)
+        self._says = sound
+
+    async def speak(self) -> None:
+        """Says it."""
+        await self._answer(self._says)
 
     async def _hear(self, sound: bytes) -> None:
         """Nothing."""
+
+    async def _obey(self, event: dict[str, Any]) -> None:
+        if event["type"] == "conversation.item.truncate":
+            await self.speak()
+        await super()._obey(event)
 
 
 @asynccontextmanager
@@ -48,13 +63,13 @@ async def speaking_agent(url: str, sound: bytes) -> AsyncIterator[None]:
     address = url.replace("http", "ws", 1) + "v1/realtime?role=agent"
     headers = {"Authorization": f"Bearer {API_KEY}"}
     async with connect(address, additional_headers=headers) as socket, asyncio.TaskGroup() as group:
-        agent = _SpeakingAgent(socket)
+        agent = _SpeakingAgent(socket, sound)
         running = group.create_task(agent.run())
 
         async def speak() -> None:
             while not agent.heard:  # noqa: ASYNC110 (the agent tells nobody)
                 await asyncio.sleep(0.01)
-            await agent._answer(sound)
+            await agent.speak()
 
         speaking = group.create_task(speak())
         yield
@@ -102,6 +117,7 @@ class Lab:
         self.folder = folder
         self._net = net
         self._links = _Links("", "", "", "")
+        self._counts_tls = False
         self._at = self._gateway = self._gateway6 = ""
 
     @classmethod
@@ -157,6 +173,36 @@ class Lab:
             yield
         finally:
             await self._nft("flush chain inet lab passing")
+
+    @asynccontextmanager
+    async def tunnelled(self) -> AsyncIterator[None]:
+        """The same, and the caller has a program that wraps what goes to the relay in TLS."""
+        found = shutil.which("socat")
+        assert found, "needs socat: make foreign"
+        listening = f"TCP-LISTEN:{TUNNEL_PORT},bind=127.0.0.1,fork,reuseaddr"
+        tls = f"OPENSSL:{RELAY_NAME}:{_TLS_PORT},cafile={self.authority}"
+        async with self.only_tls(), started(*self.where(), found, "-d", "-d", listening, tls) as tunnel:
+            assert tunnel.stderr is not None
+            async with asyncio.timeout(_LIMIT_S):
+                while b"listening" not in await tunnel.stderr.readline():
+                    pass
+            yield
+
+    async def tls_records(self) -> int:
+        """How many segments to the relay's port for TLS the router has counted that begin as a handshake does.
+
+        It counts from the first call on.
+        """
+        if not self._counts_tls:
+            self._counts_tls = True
+            await self._nft(
+                "add counter inet lab tls",
+                "add chain inet lab counting { type filter hook forward priority -1 ; }",
+                f"add rule inet lab counting tcp dport {_TLS_PORT} @ih,0,8 22 counter name tls",
+            )
+        code, told, complaint = await ran(*inside(self.router), "nft", "list counter inet lab tls")
+        assert code == 0, complaint
+        return int(told.split("packets ")[1].split()[0])
 
     @asynccontextmanager
     async def only_ipv6(self) -> AsyncIterator[None]:

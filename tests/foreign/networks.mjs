@@ -9,12 +9,13 @@ const LIMIT_MS = 20_000 * Number(process.env.TEST_SLOWNESS ?? 2);
 
 // What follows runs in a page, or in Node where libwebrtc has put its names beside the others.
 
-async function connect({ url, key, relay }) {
+async function connect({ url, key, relay, limit_s }) {
     const headers = { Authorization: `Bearer ${key}` };
     const configuration = {};
     if (relay) {
         const { iceServers } = await (await fetch(`${url}v1/realtime/ice_servers`, { headers })).json();
-        for (const server of iceServers) server.urls = server.urls.filter((one) => one.startsWith(`${relay.scheme}:`) && one.endsWith(`=${relay.transport}`));
+        if (relay.at) for (const server of iceServers) server.urls = [`${relay.scheme}:${relay.at}?transport=${relay.transport}`];
+        else for (const server of iceServers) server.urls = server.urls.filter((one) => one.startsWith(`${relay.scheme}:`) && one.endsWith(`=${relay.transport}`));
         Object.assign(configuration, { iceServers, iceTransportPolicy: "relay" });
     }
     const track = await globalThis.openMicrophone();
@@ -31,15 +32,18 @@ async function connect({ url, key, relay }) {
     const created = new Promise((resolve) => (channel.onmessage = ({ data }) => resolve(JSON.parse(data).type)));
     const signal = async (path, more) => {
         await connection.setLocalDescription(await connection.createOffer({ iceRestart: Boolean(more) }));
-        const post = () => fetch(`${url}v1/realtime/${path}`, {
-            method: "POST",
-            headers: { ...headers, ...more, "Content-Type": "application/sdp" },
-            body: connection.localDescription.sdp,
-            signal: more && AbortSignal.timeout(300), // a connection from the old address hangs
-        });
-        let reply;
-        while (!reply) reply = await post().catch((error) => { if (!more) throw error; });
-        const answer = await reply.text();
+        const post = async () => {
+            const reply = await fetch(`${url}v1/realtime/${path}`, {
+                method: "POST",
+                headers: { ...headers, ...more, "Content-Type": "application/sdp" },
+                body: connection.localDescription.sdp,
+                signal: more && AbortSignal.timeout(300), // a connection from the old address hangs
+            });
+            return [reply, await reply.text()]; // which the signal ends as well
+        };
+        let answered;
+        while (!answered) answered = await post().catch((error) => { if (!more) throw error; });
+        const [reply, answer] = answered;
         if (reply.status !== 201) throw new Error(`HTTP ${reply.status}: ${answer}`);
         await connection.setRemoteDescription({ type: "answer", sdp: answer });
         return reply.headers;
@@ -47,7 +51,8 @@ async function connect({ url, key, relay }) {
     const answered = await signal("calls");
     const callId = answered.get("Location").split("/").pop();
     const resumeKey = answered.get("Bridge-Resume-Key");
-    const first = await created;
+    const late = limit_s && new Promise((_, reject) => setTimeout(() => reject(new Error("not connected")), 1000 * limit_s));
+    const first = await (late ? Promise.race([created, late]) : created);
     const took = performance.now() - began;
     globalThis.call = {
         track,

@@ -39,6 +39,8 @@ def _turn_url(url: str, key: str, relay: dict[str, str]) -> str:
     with urllib.request.urlopen(request) as reply:
         (server,) = json.load(reply)["iceServers"]
     [wanted] = [one for one in server["urls"] if one.startswith(relay["scheme"] + ":") and relay["transport"] in one]
+    if "at" in relay:
+        wanted = f"{relay['scheme']}:{relay['at']}?transport={relay['transport']}"
     user, password = (urllib.parse.quote(server[name], safe="") for name in ("username", "credential"))
     scheme, _, rest = wanted.partition(":")
     return f"{scheme}://{user}:{password}@{rest}"
@@ -47,9 +49,12 @@ def _turn_url(url: str, key: str, relay: dict[str, str]) -> str:
 class Call:
     """One call."""
 
-    def __init__(self, url: str, key: str, relay: dict[str, str] | None) -> None:
+    def __init__(
+        self, url: str, key: str, relay: dict[str, str] | None, *, path: str = "calls", resume_key: str = ""
+    ) -> None:
         self.packets = 0
-        self._url, self._key = url, key
+        self.resume_key = resume_key
+        self._url, self._key, self._path = url, key, path
         self._kept: list[Any] = []  # a reply owns what is in it
         self._first: dict[str, Any] = {}
         self._has_first, self._is_gathered, self._has_failed = (threading.Event() for _ in range(3))
@@ -59,7 +64,7 @@ class Call:
             self._rtc.set_property("turn-server", _turn_url(url, key, relay))
             self._rtc.set_property("ice-transport-policy", GstWebRTC.WebRTCICETransportPolicy.RELAY)
 
-    def connect(self) -> dict[str, Any]:
+    def connect(self, limit_s: float = _LIMIT_S) -> dict[str, Any]:
         """Returns when the first event has come."""
         began = time.monotonic()
         self._rtc.connect("pad-added", self._on_pad)
@@ -70,10 +75,10 @@ class Call:
         self._kept.append(channel)
         self._rtc.connect("on-negotiation-needed", self._on_negotiation)
         self._pipeline.set_state(Gst.State.PLAYING)
-        if not self._is_gathered.wait(_LIMIT_S):
+        if not self._is_gathered.wait(limit_s):
             raise TimeoutError("not gathered")
         call_id = self._post()
-        if not self._has_first.wait(_LIMIT_S):
+        if not self._has_first.wait(limit_s):
             raise TimeoutError(f"not connected: {self._rtc.get_property('ice-connection-state').value_nick}")
         took_ms = round(1000 * (time.monotonic() - began))
         return {"call_id": call_id, "first": self._first["type"], "ms": took_ms}
@@ -81,6 +86,21 @@ class Call:
     def close(self) -> None:
         """Hangs up."""
         self._pipeline.set_state(Gst.State.NULL)
+
+    def ufrag(self, *, restart: bool = False) -> str:
+        """The ICE user fragment of the present offer, or of a new one that asks for an ICE restart."""
+        sdp = self._rtc.get_property("local-description").sdp
+        if restart:
+            promise = Gst.Promise.new()
+            options = Gst.Structure.new_from_string("options, ice-restart=(boolean)true, iceRestart=(boolean)true")
+            self._rtc.emit("create-offer", options, promise)
+            promise.wait()
+            reply = promise.get_reply()
+            offer = reply.get_value("offer")
+            self._kept += [promise, reply, offer, options]
+            sdp = offer.sdp
+        [found, *_] = [line for line in sdp.as_text().splitlines() if line.startswith("a=ice-ufrag:")]
+        return str(found)
 
     def _on_negotiation(self, _: Any) -> None:
         self._rtc.emit("create-offer", None, Gst.Promise.new_with_change_func(self._on_offer))
@@ -99,9 +119,12 @@ class Call:
     def _post(self) -> str:
         sdp = self._rtc.get_property("local-description").sdp.as_text()
         headers = {"Content-Type": "application/sdp", "Authorization": f"Bearer {self._key}"}
-        request = urllib.request.Request(f"{self._url}v1/realtime/calls", sdp.encode(), headers)
+        if self.resume_key:
+            headers["Bridge-Resume-Key"] = self.resume_key
+        request = urllib.request.Request(f"{self._url}v1/realtime/{self._path}", sdp.encode(), headers)
         with urllib.request.urlopen(request) as reply:
             call_id: str = reply.headers["Location"].rpartition("/")[2]
+            self.resume_key = reply.headers["Bridge-Resume-Key"]
             _, message = GstSdp.SDPMessage.new_from_text(reply.read().decode())
         answer = GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, message)
         self._rtc.emit("set-remote-description", answer, Gst.Promise.new())
@@ -135,8 +158,16 @@ class Caller:
         """One command."""
         if command["do"] == "connect":
             self._call = Call(command["url"], command["key"], command.get("relay"))
-            return self._call.connect()
+            return self._call.connect(command.get("limit_s", _LIMIT_S))
         assert self._call is not None
+        if command["do"] == "ufrags":
+            return {"before": self._call.ufrag(), "after": self._call.ufrag(restart=True)}
+        if command["do"] == "restart":  # another peer takes the place of this one
+            before, path = self._call, f"calls/{command['call_id']}"
+            self._call = Call(command["url"], command["key"], None, path=path, resume_key=before.resume_key)
+            done = self._call.connect()
+            before.close()
+            return done
         if command["do"] == "heard":
             return {"packets": self._call.packets}
         self._call.close()
