@@ -241,7 +241,7 @@ class Daemon:
             webrtc=self.endpoint,
             lobby=dialler.lobby,
             recorder=None if archive is None else archive.recorder,
-            neighbours=parts.neighbours,
+            remote_calls=parts.remote_calls,
             carrier_calls=parts.carrier_calls,
             players=self.players,
             live_services=dialler,

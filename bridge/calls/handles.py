@@ -19,7 +19,7 @@ __all__ = [
     "CallAnswer",
     "CarrierCall",
     "IceAnswer",
-    "Neighbours",
+    "RemoteCalls",
     "SocketHandle",
     "SocketPlace",
 ]
@@ -111,8 +111,8 @@ class CarrierCall:
     """The function that gives the call its leg."""
 
 
-class Neighbours(Protocol):
-    """Other processes, each with calls of its own."""
+class RemoteCalls(Protocol):
+    """The calls of other processes, which have calls of their own."""
 
     async def list_calls(self, key_id: str, query: str) -> list[CallStats]:
         """Returns their calls that the key may see and ``query`` finds.

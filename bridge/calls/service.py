@@ -11,7 +11,7 @@ from msgspec.structs import replace as with_fields
 
 from bridge.calls.decisions import IncomingCalls, carrier_call
 from bridge.calls.directory import CallRecord, unknown_call
-from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, Neighbours, SocketPlace
+from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, RemoteCalls, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.live import LiveAccess, LiveServices
 from bridge.calls.moving import CarrierCallFinder
@@ -65,14 +65,14 @@ class CallService:
         lobby: AgentLobby | None = None,
         recorder: Recorder | None = None,
         players: Players | None = None,
-        neighbours: Neighbours | None = None,
+        remote_calls: RemoteCalls | None = None,
         live_services: LiveServices | None = None,
         carrier_calls: CarrierCallFinder | None = None,
     ) -> None:
         """``webrtc`` and ``players`` take offers, ``lobby`` agents; without ``recorder`` no calls are recorded here.
 
-        ``neighbours`` are other processes that have calls of their own, ``live_services`` are services that speak Live.
-        ``carrier_calls`` finds telephone calls of all processes.
+        ``remote_calls`` are those of other processes, ``live_services`` are services that speak Live. ``carrier_calls``
+        finds telephone calls of all processes.
         """
         self.incoming = IncomingCalls(registry, reserve=self._reserve, find=self._find)
         """Telephone calls that wait, or are to be transferred."""
@@ -97,7 +97,7 @@ class CallService:
         self._quotas = quotas
         self._lobby = lobby
         self._recorder = recorder
-        self._neighbours = neighbours
+        self._remote_calls = remote_calls
 
     # What is known without looking for a call
 
@@ -291,9 +291,9 @@ class CallService:
             return [call.stats for call in await self._registry.ended.list() if is_wanted(call.record)]
         wanted = {record.call_id for record in filter(is_wanted, await self._registry.directory.list())}
         own = [session.stats() for session in self._registry.sessions if session.info.id in wanted]
-        if self._neighbours is None or is_here:
+        if self._remote_calls is None or is_here:
             return own
-        others = await self._neighbours.list_calls(grant.key_id, query)
+        others = await self._remote_calls.list_calls(grant.key_id, query)
         return sorted((*own, *others), key=lambda call: call.started_at)
 
     async def show_call(self, grant: Grant, call_id: str) -> CallStats:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bridge.calls.ended import EndedCalls, LocalEndedCalls
 from bridge.calls.events import EventBus, LocalEventBus
-from bridge.calls.handles import Neighbours
+from bridge.calls.handles import RemoteCalls
 from bridge.calls.keys import KeyStore, LocalKeyStore
 from bridge.calls.moving import CarrierCallFinder
 from bridge.calls.quotas import KeyAllowance, LocalKeyAllowance, LocalQuotas, Quotas
@@ -34,7 +34,7 @@ class SharedParts:
     ended: EndedCalls
     events: EventBus
     new_call_id: Callable[[str], str] = new_id
-    neighbours: Neighbours | None = None
+    remote_calls: RemoteCalls | None = None
     carrier_calls: CarrierCallFinder | None = None
     """None if no other process goes on with this one's telephone calls."""
 

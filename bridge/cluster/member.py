@@ -107,7 +107,7 @@ class Member:
             ended=RedisEndedCalls(self.store, limits.ended_calls, limits.ended_calls_age_s),
             events=self._events,
             new_call_id=self.nodes.new_call_id,
-            neighbours=self,
+            remote_calls=self,
             carrier_calls=self,
         )
         """The shared parts that calls get in place of those that a process has by itself."""
@@ -234,10 +234,10 @@ class Member:
         assert self._carrier_calls is not None, "requests come after the middleware"
         return await self._carrier_calls.find_carrier_call(carrier, carrier_call)
 
-    # Neighbours
+    # RemoteCalls
 
     async def list_calls(self, key_id: str, query: str) -> list[CallStats]:
-        """Returns the calls of all other nodes that answer in time; see ``Neighbours``."""
+        """Returns the calls of all other nodes that answer in time; see ``RemoteCalls``."""
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(self._ask_calls(node, key_id, query)) for node in self.nodes.others]
         return [call for task in asking for call in task.result()]

@@ -1,6 +1,10 @@
-"""A real Redis beside a test: Debian's, on a port of its own, with nothing kept on a disk."""
+"""A real Redis beside a test: Debian's, on a port of its own, with nothing kept on a disk.
+
+The environment variable ``TESTS_REDIS_SERVER`` names another program, such as Valkey's or an older Redis.
+"""
 
 import asyncio
+import os
 import socket
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +18,7 @@ __all__ = ["SECRET", "RunningRedis", "free_port", "redis_running", "until"]
 
 SECRET = "a secret of the tests, long enough"
 _LIMIT_S = scaled(10.0)
+_PROGRAM = os.environ.get("TESTS_REDIS_SERVER", "redis-server")
 
 
 class RunningRedis:
@@ -28,7 +33,7 @@ class RunningRedis:
     async def serving(self) -> AsyncIterator[None]:
         """It runs inside the block, and is killed at its end."""
         flags = ("--port", str(self.port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1", *self._flags)
-        async with started("redis-server", *flags, stdout=DEVNULL, stderr=DEVNULL):
+        async with started(_PROGRAM, *flags, stdout=DEVNULL, stderr=DEVNULL):
             async with asyncio.timeout(_LIMIT_S):
                 await self._answers()
             yield

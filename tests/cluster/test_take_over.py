@@ -21,6 +21,9 @@ from tests.machine import scaled
 pytestmark = [pytest.mark.foreign, pytest.mark.slow, pytest.mark.timeout(60)]
 
 _LIMIT_S = scaled(15.0)
+_GOES_ON_S = scaled(5.0)
+"""The time within which a call goes on after its node was killed."""
+_STOPPED_S = 10.0
 _OWN = "&events=!mcp_list_tools"
 """What makes a listener one that knows the bridge's own events."""
 
@@ -65,15 +68,15 @@ async def test_a_sockets_call_outlives_its_node(nodes: list[Serving], redis: Run
         await owner.until("response.output_text.delta", number=20)
         await noted(redis, session_id(owner), '"owes_answer":true')
         _kill(nodes[0])
+        began = asyncio.get_running_loop().time()
         assert await far.close_code() == 1012
         await owner.closed.wait()
-        began = asyncio.get_running_loop().time()
         back = await come_back(nodes[1], f"session_id={session_id(owner)}&after={owner.events[-1]['event_id']}")
         listening = await come_back(nodes[1], f"call_id={session_id(owner)}&after={far.events[-1]['event_id']}{_OWN}")
         answered = await back.until("response.done")
         took_s = asyncio.get_running_loop().time() - began
         assert answered["response"]["status"] == "completed"
-        assert took_s < _LIMIT_S
+        assert took_s < _GOES_ON_S
         assert await items(back, "item_first", "item_second") == ["the first thing", "a long thing\n" * 200]
         await type_text(back, "the third thing", "item_third")
         await back.until("response.done", number=2)
@@ -97,6 +100,7 @@ async def test_a_peers_call_outlives_its_node(nodes: list[Serving], redis: Runni
         await peer.until("output_audio_buffer.started")
         await noted(redis, peer.call_id, '"role":"assistant"')
         _kill(nodes[0])
+        began = asyncio.get_running_loop().time()
         await nodes[0].process.wait()
         path = f"v1/realtime/calls/{peer.call_id}"
         async with RealPeer(nodes[1].url, path=path, headers={**ADMIN, "Bridge-Resume-Key": key}) as again:
@@ -104,6 +108,7 @@ async def test_a_peers_call_outlives_its_node(nodes: list[Serving], redis: Runni
             again.send({"type": "conversation.item.retrieve", "item_id": "item_kept"})
             kept = await again.until("conversation.item.retrieved")
             assert kept["item"]["content"][0]["text"] == "remember this"
+            assert asyncio.get_running_loop().time() - began < _GOES_ON_S
             await again.speak(short_pcm)
             await again.until("output_audio_buffer.started")
 
@@ -118,6 +123,7 @@ async def test_an_owner_that_wakes_up_late_gives_way(nodes: list[Serving], redis
         await owner.until("response.done")
         await noted(redis, session_id(owner), "item_before")
         nodes[0].process.send_signal(signal.SIGSTOP)
+        wakes_at = asyncio.get_running_loop().time() + _STOPPED_S
 
         async def is_missed() -> bool:
             return len(await list_nodes(nodes[1])) == 1
@@ -127,6 +133,7 @@ async def test_an_owner_that_wakes_up_late_gives_way(nodes: list[Serving], redis
         await type_text(back, "meanwhile", "item_meanwhile")
         await back.until("response.done")
         await noted(redis, session_id(owner), "item_meanwhile")
+        await asyncio.sleep(wakes_at - asyncio.get_running_loop().time())
         nodes[0].process.send_signal(signal.SIGCONT)
         assert await owner.close_code() == 1012
         await type_text(back, "after", "item_after")
