@@ -41,6 +41,8 @@ class Row:
     """What comes early waits there, so that no delay of the bridge's is heard."""
     comes_back: bool = True
     """A connection that broke can be followed by another one of the same call."""
+    asks_again: bool = False
+    """Behind a connection that broke the carrier asks the webhook by itself what is next."""
     garbage: tuple[str | bytes, ...] = ()
     faults: int = 5
     """Of the garbage, at least."""
@@ -78,6 +80,7 @@ ROWS: dict[str, Row] = {
     for row in (
         Row(
             name="twilio",
+            asks_again=True,
             settings={"twilio_auth_token": (_TWILIO_TOKEN,), "twilio_sign_in": "either"},
             secret=_TWILIO_TOKEN,
             refusals=("invalid_signature",),

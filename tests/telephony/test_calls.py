@@ -275,7 +275,7 @@ async def test_asterisk_may_send_media_first(open_daemon: Daemon) -> None:
 # Dropping and coming back
 
 
-@pytest.mark.parametrize("carrier", rows_that(comes_back=True))
+@pytest.mark.parametrize("carrier", rows_that(comes_back=True, asks_again=False))
 async def test_a_socket_that_comes_back_goes_on_with_its_call(open_daemon: Daemon, carrier: Any) -> None:
     """The session is the same, its listeners notice nothing, and what is said afterwards is heard."""
     where = dialling(open_daemon, carrier, call="call-1")
@@ -294,6 +294,19 @@ async def test_a_socket_that_comes_back_goes_on_with_its_call(open_daemon: Daemo
                 [call] = (await request("GET", f"{open_daemon.url}v1/calls")).json["data"]
                 assert call["peer"]["returns"] == 1
             assert await listener.close_code() == 1000
+
+
+@pytest.mark.parametrize("carrier", rows_that(asks_again=True))
+async def test_a_carrier_that_asks_again_goes_on_with_its_call(open_daemon: Daemon, carrier: Any) -> None:
+    """The stream breaks, the carrier asks the webhook what is next, and the new stream is the same session's."""
+    async with calling(dialling(open_daemon, carrier, call="call-1")) as caller:
+        session = await session_of(open_daemon, caller)
+        async with open_socket(open_daemon.url, f"call_id={session.info.id}") as listener:
+            caller.phone.wire.cut()
+            await until(open_daemon, lambda: figures(session)["returns"] == 1, "return")
+            await caller.phone.press("7")
+            await listener.until("input_audio_buffer.dtmf_event_received")
+            assert open_daemon.registry.sessions == [session]
 
 
 async def test_audiosocket_is_hung_up_by_closing_it(serve_with: ServeWith) -> None:
@@ -339,13 +352,13 @@ async def test_calls_with_the_same_fixed_uuid_are_two(open_daemon: Daemon) -> No
 @pytest.mark.slow
 async def test_an_answer_goes_on_after_the_drop(open_daemon: Daemon, short_pcm: bytes) -> None:
     """What the carrier had not confirmed as played is played to the caller when the socket is back."""
-    async with calling(dialling(open_daemon, "twilio", call="CA1")) as first:
+    async with calling(dialling(open_daemon, "signalwire", call="CA1")) as first:
         await session_of(open_daemon, first)
         first.say(short_pcm)
         await first.wait(lambda: len(first.sounding) >= 25, "half a second of the answer")
         first.phone.wire.cut()
         await asyncio.wait_for(first.phone.ended.wait(), _LIMIT_S)
-        async with calling(dialling(open_daemon, "twilio", call="CA1")) as second:
+        async with calling(dialling(open_daemon, "signalwire", call="CA1")) as second:
             await second.hear_answer()
     whole = resample(samples_of(short_pcm), 24_000, 8000)
     parts = [match(_sounding(caller), whole) for caller in (first, second)]
@@ -363,7 +376,7 @@ def _sounding(caller: Caller) -> Any:
 async def test_a_socket_that_stays_away_ends_the_call(serve_with: ServeWith) -> None:
     """After the grace time, with the reason."""
     async with serve_with(**SETTINGS, carrier_grace_s=0.3) as daemon:
-        async with calling(dialling(daemon, "twilio")) as caller:
+        async with calling(dialling(daemon, "telnyx")) as caller:
             session = await session_of(daemon, caller)
             async with open_socket(daemon.url, f"call_id={session.info.id}&audio=pcm16") as listener:
                 began = asyncio.get_running_loop().time()
