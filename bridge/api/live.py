@@ -112,13 +112,13 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
     async def opening(websocket: WebSocket, grant: Grant) -> SocketPlace:
         grant.require_owner()
         for name in websocket.query_params:
-            raise BadRequest("A Live session says what it is in session.start, and not in its URL.", param=name)
+            raise BadRequest("Parameters of a Live session go into session.start, and not into the URL.", param=name)
         await calls.require_room(grant.key_id)
         return calls.live.place(_terms(grant, websocket))
 
     async def attaching(websocket: WebSocket, grant: Grant) -> SocketPlace:
         if websocket.query_params.get("graceful_close", "") not in _GRACEFUL:
-            raise BadRequest("'graceful_close' is true or false.", param="graceful_close")
+            raise BadRequest("'graceful_close' must be true or false.", param="graceful_close")
         return await calls.live.place_for_sideband(grant, websocket.path_params["call_id"])
 
     async def forking(websocket: WebSocket, grant: Grant) -> SocketPlace:
@@ -212,7 +212,7 @@ def _terms(grant: Grant, connection: HTTPConnection) -> Terms:
 def _offered(body: Any) -> tuple[Any, str]:
     """Returns the session and the SDP of a request; raises ``BadRequest``, which names the field."""
     if not isinstance(body, dict):
-        raise BadRequest("The body is a JSON object.", code="invalid_value", param="body")
+        raise BadRequest("The body must be a JSON object.", code="invalid_value", param="body")
     for name in body:
         if name not in ("session", "transport"):
             raise BadRequest(f"Unknown parameter: '{name[:64]}'.", code="unknown_parameter", param=name[:64])
@@ -224,5 +224,5 @@ def _offered(body: Any) -> tuple[Any, str]:
         raise BadRequest("Only the webrtc transport is supported.", code="invalid_value", param="transport.type")
     sdp = transport.get("sdp")
     if not isinstance(sdp, str) or not sdp.strip():
-        raise BadRequest("'transport.sdp' is an SDP offer.", code="invalid_value", param="transport.sdp")
+        raise BadRequest("'transport.sdp' must be an SDP offer.", code="invalid_value", param="transport.sdp")
     return body["session"], sdp

@@ -51,7 +51,7 @@ def translation_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         grant = await keys.admit(request.headers)
         asked = read_form_session(text, None) if text and grant.config is None else None
         if asked is not None and asked.config.type != "translation":
-            raise BadRequest("The session here is of type 'translation'.", param="session.type")
+            raise BadRequest("'session.type' must be 'translation' here.", param="session.type")
         terms = _terms(grant, asked, request.query_params.get("model"))
         terms = replace(terms, caller=address_of(request.client), trace=TraceContext.of(request.headers))
         return call_answered(await calls.open_with_offer(terms, sdp))
@@ -73,7 +73,7 @@ async def _open(websocket: WebSocket, calls: CallService, grant: Grant) -> Socke
     query = websocket.query_params
     for name in query:
         if name not in ("model", _EVENTS):
-            raise BadRequest(f"A translation is asked for with 'model'; '{name}' is not for it.", param=name)
+            raise BadRequest(f"The URL of a translation takes 'model' only, and not '{name}'.", param=name)
     choices = parse_choices((name, value) for name, value in query.multi_items() if name == _EVENTS)
     terms = _terms(grant, None, query.get("model"))
     terms = replace(terms, caller=address_of(websocket.client), trace=TraceContext.of(websocket.headers))

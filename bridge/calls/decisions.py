@@ -119,7 +119,7 @@ class IncomingCalls:
 
 
 def carrier_call(session: Session, watch: PortWatch | None = None, *, comes_back: bool) -> CarrierCall:
-    """Returns the call as its carrier takes it. A lost connection to the carrier is waited for by the leg itself.
+    """Returns the call as its carrier takes it. The leg itself waits if the connection to the carrier is lost.
 
     ``watch`` puts the port of a Live call in front of the session's own. A call whose carrier ``comes_back`` may be
     moved to another process.

@@ -196,7 +196,7 @@ class LiveAccess:
     async def accept(self, grant: Grant, call_id: str, session: Any) -> None:
         """Answers a telephone call that waits, with a Live session; raises as ``IncomingCalls.accept`` does."""
         if not isinstance(session, dict) or session.get("type") != "live":
-            raise BadRequest("'session.type' is 'live'.", code="invalid_value", param="session.type")
+            raise BadRequest("'session.type' must be 'live'.", code="invalid_value", param="session.type")
         body = {name: value for name, value in session.items() if name != "type"}
         terms, asked = self._prepared(Terms(), body, "session", is_socket=False)
 
@@ -215,7 +215,7 @@ class LiveAccess:
         """
         if terms.live_fork is not None:
             if not isinstance(body, dict):
-                raise BadRequest(f"'{path}' is an object.", code="invalid_value", param=path)
+                raise BadRequest(f"'{path}' must be a JSON object.", code="invalid_value", param=path)
             return replace(terms, live=body, update=None, config=None), None
         model = model_of(body, path)
         if terms.config is not None and isinstance(terms.config.config.model, str):
@@ -301,7 +301,7 @@ class StartingSocket:
             event_id = message.event_id
             event = read_live_event(message)
             if not isinstance(event, SessionStart):
-                message_text = "The first event of a Live session is session.start."
+                message_text = "The first event of a Live session must be session.start."
                 raise BadRequest(message_text, code="session_not_started", param="type")
             self._socket = await self._access.start_with_socket(self._terms, event.session, self._sink)
             self._socket.call.session.context.bind_task()
@@ -430,7 +430,7 @@ class _Listed:
 
 
 def _of_key(config: SessionRequest) -> SessionRequest:
-    """Returns what of a key's session stands above what a Live client asks for: what its maker has written."""
+    """Returns the fields of a key's session that its maker has written; they count before what a Live client asks."""
     names = ("instructions", "tools", "tool_choice", "max_output_tokens")
     body: Body = {name: config.body[name] for name in names if name in config.body}
     audio = config.body.get("audio")

@@ -39,7 +39,7 @@ class CarrierConnection(Protocol):
 
 
 class MovingCall(Protocol):
-    """A telephone call that is or was another process's, and of which this process has no leg."""
+    """A telephone call that another process has or had. This process has no leg of it."""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -81,12 +81,12 @@ class CarrierCallFinder(Protocol):
 
 
 def token_digest(token: str) -> str:
-    """Returns the digest of a token that was made by chance, by which the token is known again without being kept."""
+    """Returns the digest of a random token. By it the token is known again, although it is not kept."""
     return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()
 
 
 def is_one_of_digests(token: str, digests: Collection[str]) -> bool:
-    """Returns whether a digest is the token's, in a time that tells nothing of how close it is."""
+    """Returns whether one of the digests is the token's; compares in constant time."""
     shown = token_digest(token)
     matches = [hmac.compare_digest(shown, known) for known in digests]
     return any(matches)

@@ -64,7 +64,7 @@ class CarrierIds:
         self._written: dict[str, tuple[str, bytes]] = {}
 
     def commands(self, notes: CallNotes) -> Iterator[Command]:
-        """Yields what tells of a call that runs, and renews what was told; nothing if it is no telephone call."""
+        """Yields the command that notes a running call, or keeps its note; nothing if it is no telephone call."""
         if notes.carrier_call:
             place = self._place(notes.transport, notes.carrier_call)
             known = msgspec.json.encode(_Known(notes.call_id, notes.token_digests))
@@ -72,13 +72,13 @@ class CarrierIds:
             yield "SET", place, known, "PX", self._lives_ms
 
     def forget(self, call_id: str, *, is_over: bool) -> Iterator[Command]:
-        """Yields what tells that a call ``is_over``; nothing if it goes on elsewhere."""
+        """Yields the command that removes the note of a call that ``is_over``; nothing if it goes on elsewhere."""
         written = self._written.pop(call_id, None)
         if written is not None and is_over:
             yield _FORGET.on(*written)
 
     async def find(self, carrier: Transport, call: str) -> _Known | None:
-        """Returns what the id stands for; None for nothing. Raises ``CannotCheck``."""
+        """Returns the call that the id stands for; None if it stands for none. Raises ``CannotCheck``."""
         found = await self._store.command("GET", self._place(carrier, call))
         return None if found is None else _decoder.decode(found)
 

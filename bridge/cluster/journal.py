@@ -97,7 +97,7 @@ class Journal:
         self._epochs: dict[str, int] = {}
         self._last_words: dict[str, Callable[[], CallNotes]] = {}
         self._leaving: set[str] = set()
-        """The calls that are over here, and of which Redis does not know it yet."""
+        """The calls that are over here, although Redis does not know that yet."""
         self._numbers = itertools.count(1)
         self._beats = 0
         self._attempts: dict[str, str] = {}

@@ -228,7 +228,7 @@ class NamedUpstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         elif self.url not in _OWN_UPSTREAMS and not _UPSTREAM_URL.fullmatch(self.url):
             yield f"url must be a URL (ws, wss, http, https), got {masked(self.url)[:100]!r}"
         elif self.url in _OWN_UPSTREAMS and self.kind == "live":
-            yield f"url: {self.url} is none of kind = 'live'"
+            yield f"url: {self.url} does not speak Live; leave out kind = 'live'"
 
 
 class UpstreamSettings(Section, frozen=True, kw_only=True):

@@ -111,14 +111,14 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
         if self.node_url is not None:
             port = port_of(self.node_url)
             if port is None:
-                yield Fault("node_url", "needs a port with workers: each worker has one of its own, the next ones")
+                yield Fault("node_url", "needs a port with workers: worker 0 gets it, worker 1 the next one")
             elif port <= config.server.port < port + self.workers:
-                reason = f"must leave port {config.server.port} to clients: workers have {port} and the next ones"
+                reason = f"must leave port {config.server.port} to clients: workers get {port} and the next ones"
                 yield Fault("node_url", reason)
             bases["node_url"] = port or 0
         for name, first in bases.items():
             if first and first + self.workers - 1 > _LAST_PORT:
-                yield Fault(name, f"must leave room for {self.workers} workers: they have {first} and the next ones")
+                yield Fault(name, f"must leave room for {self.workers} workers: they get {first} and the next ones")
         answering = (config.upstream.upstream, *config.upstream.upstream_fallback)
         of_models = (given.url for given in config.upstream.upstreams.values())
         if "agent" in {*answering, *of_models} and self.node_url is None:

@@ -65,7 +65,7 @@ async def _tried(what: str, attempt: _Try) -> Finding:
     except (BridgeError, ConfigError) as error:
         return fault(f"the {what} fails: {error.message}", "are its URL, its key and the name of its model right?")
     if not says:
-        return warning(f"the {what} answers, and with nothing", "try its model by itself")
+        return warning(f"the {what} answers with nothing", "try its model by itself")
     said = f"the {what} {says} after {1000 * took_s:.0f} ms"
     if took_s > _SLOW_S:
         return warning(said, "callers wait so long in each turn: take a smaller model, or a nearer server")
@@ -107,7 +107,7 @@ async def _speak(settings: EngineSettings, stack: AsyncExitStack) -> str:
         wanted = settings.engine_tts_voice
         voices = [] if wanted is None else await voice.voices()
         if voices and wanted not in voices:
-            return f"sounds, and does not list {wanted!r} ({', '.join(voices)[:200]}),"
+            return f"sounds, but does not list {wanted!r} ({', '.join(voices)[:200]}),"
         return "sounds" if pcm and (not is_silent(pcm) or len(pcm) < 100 * BYTES_PER_MS) else ""
     finally:
         sound.close()

@@ -25,7 +25,7 @@ class _Nodes(Struct):
 
 
 async def workers(examined: Examined) -> Findings:
-    """Each has a core, and each that there should be serves."""
+    """Whether each worker has a core, and whether all of them serve."""
     config = examined.config
     if config is None or not config.cluster.workers:
         return

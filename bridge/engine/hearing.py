@@ -56,7 +56,7 @@ class StreamedTurn(asyncio.Future[HeardTurn]):
 
     @property
     def has_words(self) -> bool:
-        """Whether some have come."""
+        """Whether words have come."""
         return self._has_words
 
     def follow(self, tell: Callable[[str], object]) -> None:

@@ -174,7 +174,7 @@ class EngineInput:
         self._on_start()
 
     def _settle(self, verdict: Verdict) -> None:
-        """Tells of the speech that was held back, or lets nothing have happened."""
+        """Tells of the speech that was held back, or forgets it."""
         if verdict is Verdict.RELEASE:
             stop = self._guard.stop
             self._announce(self._guard.release())

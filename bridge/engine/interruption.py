@@ -29,7 +29,7 @@ class TurnTaking:
     """How an engine takes turns, beyond what a session's ``turn_detection`` says."""
 
     has_echo_guard: bool = False
-    """A caller who hears the own answer does not interrupt it."""
+    """Whether an echo of the answer in the caller's microphone does not interrupt it."""
     backchannels: tuple[str, ...] = ()
     """Words that do not cut an answer."""
     model: TurnModel | None = None

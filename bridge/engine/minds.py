@@ -35,7 +35,7 @@ class EngineKind(StrEnum):
 
 
 def engine_kind(stacks: Sequence[EngineSettings]) -> EngineKind:
-    """Returns the kind that serves all ``stacks``, which are the settings of each engine that calls are answered by.
+    """Returns the kind that serves all ``stacks``: the settings of each engine that answers calls.
 
     Raises ``ConfigError`` if models are wanted that are not installed.
     """

@@ -80,7 +80,7 @@ class TurnTranscription:
         if heard.text:
             words = f" {heard.text}" if self._words else heard.text
             self._words.append(words)
-            if not self._told or words.startswith(self._told):  # else the server thought better of it
+            if not self._told or words.startswith(self._told):  # else the server has corrected what its deltas said
                 rest = words.removeprefix(self._told)
                 if rest and self._downstream is not None:
                     event = server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=rest)

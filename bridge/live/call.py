@@ -269,7 +269,7 @@ class LiveCall:
         self._played_ms += ticks * FRAME_MS
 
     def _give(self, pcm: bytes) -> None:
-        """Gives the primary WebSocket and sidebands what ends now."""
+        """Gives the primary WebSocket and sidebands the sound that ends now."""
         if self._output is not None:
             self._output.play(pcm)
         if self.audience.has(LiveBearer.SIDEBAND):
@@ -299,7 +299,7 @@ class LiveCall:
             self._playout.push(PLAYED_HERE, pcm)
 
     def ended(self, error: Exception | None) -> None:
-        """Says goodbye to everybody."""
+        """Tells clients that the session is over, and closes their connections."""
         _, reason = self.session.lifetime.result
         if not self.begun.is_set():
             self.failure = self.failure or UpstreamError("The session ended before it had begun.", code=reason)
@@ -340,7 +340,7 @@ def decoded(body: Body, audio_format: AudioFormat) -> bytes:
             raise BadEvent(message, code="unknown_parameter", param=name[:64])
     audio = body.get("audio")
     if not isinstance(audio, str):
-        raise BadEvent("'audio' is base64.", code="invalid_audio", param="audio")
+        raise BadEvent("'audio' must be a text in base64.", code="invalid_audio", param="audio")
     if len(audio) > _MAX_APPEND_CHARS:
         raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
     try:

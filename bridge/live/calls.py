@@ -24,7 +24,7 @@ class LiveCalls:
         return self._calls.get(call_id)
 
     def add(self, session: Session, asked: LiveSession | None, *, limits: Limits, is_socket: bool) -> LiveCall:
-        """Makes a session a Live call; raises ``UpstreamError`` if what answers it cannot be one's."""
+        """Makes a session a Live call; raises ``UpstreamError`` if what answers it cannot speak Live."""
         loop = asyncio.get_running_loop()
         call = LiveCall(session, asked, limits=limits, clock=loop.time, is_socket=is_socket, on_over=self._forget)
         self._calls[session.info.id] = call

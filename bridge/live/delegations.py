@@ -136,11 +136,11 @@ class Delegations:
         if kind == "function_call_output":
             return self._output(item)
         if kind != "message":
-            message = "Items are messages and outputs of functions here."
+            message = "An item must be a message or a function_call_output here."
             raise BadEvent(message, code="unsupported_parameter", param="item.type")
         role = _ROLES.get(str(item.get("role")))
         if role is None:
-            raise BadEvent(f"'item.role' is one of {', '.join(_ROLES)}.", param="item.role")
+            raise BadEvent(f"'item.role' must be one of {', '.join(_ROLES)}.", param="item.role")
         return {"type": "message", "role": role, "content": _parts(item.get("content"), role)}
 
     def _output(self, item: Body) -> Body:
@@ -149,7 +149,7 @@ class Delegations:
             message = f"No function call '{str(call_id)[:64]}' waits for an output."
             raise BadEvent(message, code="invalid_value", param="item.call_id")
         if not isinstance(output, str):
-            raise BadEvent("'item.output' is a text.", param="item.output")
+            raise BadEvent("'item.output' must be a text.", param="item.output")
         self._pending.discard(str(call_id))
         return {"type": "function_call_output", "call_id": call_id, "output": output}
 
@@ -161,7 +161,7 @@ def _parts(content: Any, role: str) -> list[Body]:
     parts = content if isinstance(content, list) else []
     texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == kind]
     if not parts or len(texts) != len(parts) or not all(isinstance(text, str) for text in texts):
-        raise BadEvent(f"'item.content' is a text, or parts of type '{kind}'.", param="item.content")
+        raise BadEvent(f"'item.content' must be a text, or parts of type '{kind}'.", param="item.content")
     return [{"type": kind, "text": text} for text in texts]
 
 

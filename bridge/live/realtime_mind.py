@@ -119,7 +119,7 @@ class RealtimeMind:
     def _append(self, event: live.LiveAppend) -> None:
         """Adds what the model is told. Commentary is spoken of as soon as no other answer is given."""
         if not event.content.strip():
-            raise BadEvent("'content' is empty.", param="content")
+            raise BadEvent("'content' must not be empty.", param="content")
         is_commentary = isinstance(event, live.CommentaryAppend)
         call_id = self._delegations.answer(event.delegation_id, is_result=is_commentary)
         if call_id is not None:
@@ -145,7 +145,7 @@ class RealtimeMind:
         if press is None:
             raise BadEvent("Only a telephone call takes keys.", code="unsupported_event", param="type")
         if len(event.event) != 1 or event.event.upper() not in "0123456789ABCD*#":
-            raise BadEvent("'event' is one of 0-9, A-D, * and #.", param="event")
+            raise BadEvent("'event' must be one of 0-9, A-D, * and #.", param="event")
         press(event.event)
         self._audience.tell(told.LiveDtmfSent(event=event.event, **named(event.event_id)))
 

@@ -1,13 +1,13 @@
 """Time that passes only with sound: silence takes the place of sound that does not come, second for second.
 
 Some models know no clock but the sound that they get. A caller who is muted, whose device sends nothing, or whose
-connection is broken has to be silence for them, and no gap that is left out.
+connection is broken has to be silence for them. A gap would stop their clock.
 """
 
 __all__ = ["SteadySound"]
 
 _LAG_S = 0.7
-"""Sound may be so late: longer than a peer takes to say that its silence is one on purpose."""
+"""Sound may be this late. A peer that is silent on purpose (DTX) says so sooner."""
 
 
 class SteadySound:

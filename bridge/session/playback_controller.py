@@ -108,7 +108,7 @@ class PlaybackController:
     def _is_needless(self, sound: bytes, leg: Leg) -> bool:
         """Whether a piece may be left out: silence of a stream in real time that the leg is behind with.
 
-        A network that held the stream back, or a clock that is slow, would else keep the caller late for good.
+        Otherwise a network that held the stream back, or a slow clock, would keep the caller late for good.
         """
         audio_format = leg.output_format
         return (

@@ -32,8 +32,8 @@ def _supervise(config: Config, sources: Sources, *, replace: bool) -> int:
 
     if replace:
         raise ConfigError(
-            "replace: workers are not replaced by another start: end one worker after the other (SIGTERM to its pid, "
-            "see GET /v1/nodes); its calls go on at the others, and it is started again with the installed code",
+            "replace: workers are not replaced by another start: send SIGUSR2 to their supervisor. It ends one worker "
+            "after the other, whose calls go on at the others, and starts each again with the installed code",
             param="replace",
         )
     given = given_sockets(os.environ)

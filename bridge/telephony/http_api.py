@@ -48,7 +48,7 @@ class HttpApi:
 
 
 NewApi = Callable[[Any], HttpApi | None]
-"""Makes a carrier's API of its settings; returns None if one that it needs is not set."""
+"""Makes a carrier's API of its settings; returns None if a setting that the API needs is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

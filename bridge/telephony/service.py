@@ -312,7 +312,7 @@ class Telephony:
         if way is None:
             raise _no_way(carrier, self._carriers)
         if not started.is_proved:
-            reason = "This call's id is not proved: make its key for it, with bridge.carrier_call_id."
+            reason = "Nothing proves this call's id: mint the call's key with bridge.carrier_call_id."
             raise BadRequest(reason, code="refer_unsupported", param="call_id")
         host = self._hosts[name]
         if carrier.transfers_by_document(host.settings):

@@ -71,7 +71,7 @@ class LineRelay(Protocol):
         ...
 
     def hand_over(self, audio_format: AudioFormat) -> tuple[list[Body], bytes, list[Body]]:
-        """What the embedded engine must be told that goes on with the call: events, then sound, then events again."""
+        """What to tell the embedded engine if it goes on with the call: events, then sound, then events again."""
         ...
 
     def forget_unanswered(self, before: float) -> None:

@@ -209,7 +209,7 @@ class TranslationRelay:
             self._downstream.deliver_event(server.error_event(notice))
 
     def hear(self, body: Body) -> None:
-        """Hands an event of the service on as it is; a session that was too old for it goes on elsewhere."""
+        """Hands an event of the service on as it is; a session that has expired goes on elsewhere."""
         event = understood(body)
         if isinstance(event, server.Error):
             self._is_expired = self._is_expired or event.error.code == SESSION_EXPIRED

@@ -59,7 +59,7 @@ class TranslationInput(Struct, frozen=True):
 class TranslationOutput(Struct, frozen=True):
     """What the translation is."""
 
-    language: Annotated[str, Meta(description="into which is translated, as `de`")] | None | UnsetType = UNSET
+    language: Annotated[str, Meta(description="the language that is spoken, such as `de`")] | None | UnsetType = UNSET
 
 
 class TranslationAudio(Struct, frozen=True):
@@ -93,14 +93,14 @@ def read_translation(body: Any, path: str = "session") -> SessionRequest:
     Raises ``BadEvent``, which names the field: ``path`` is where the session stands in the request.
     """
     if not isinstance(body, dict):
-        raise BadEvent("A session is a JSON object.", param=path)
+        raise BadEvent("A session must be a JSON object.", param=path)
     require_tellable(body, path)
     reading = Reading()
     config = reading.read(body, TranslationConfig, path=path)
     if reading.invalid is not None or config is None:
-        raise reading.invalid.anew() if reading.invalid else BadEvent("A session is a JSON object.", param=path)
+        raise reading.invalid.anew() if reading.invalid else BadEvent("A session must be a JSON object.", param=path)
     if not config.model:
-        raise BadEvent("A model's name is not empty.", param=f"{path}.model")
+        raise BadEvent("A model's name must not be empty.", param=f"{path}.model")
     return SessionRequest(SessionConfig(type="translation", model=config.model), {**body, "type": "translation"})
 
 

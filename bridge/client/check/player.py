@@ -133,7 +133,7 @@ class Player:
             raise Mismatch(strays[0])
 
     async def _open(self) -> None:
-        """Opens the row's session. A server that is known not to greet is played with all the same.
+        """Opens the row's session. If the server is known to send no ``session.created``, the row goes on without it.
 
         A server that has no place now is asked again: it may still be clearing up behind the row before.
         """

@@ -21,8 +21,8 @@ _KEPT_IDS = 10_000
 class ReplayedCall:
     """One call. ``run`` makes it, once; the events are there also after a failure.
 
-    Ids are the server's: what a recorded event says of an item or a call of a function is said of the item that took
-    its place, in the order in which they came.
+    The server gives new ids. If a recorded event names an item or a function call, the new one at the same place in the
+    order is named instead.
     """
 
     def __init__(self, recorded: Recorded, plan: Plan, *, patience_s: float = _PATIENCE_S) -> None:

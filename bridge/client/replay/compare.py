@@ -128,7 +128,7 @@ def _timing(before: Sequence[TimedEvent], now: Sequence[TimedEvent], tolerance_m
 
 
 def _delays(events: Sequence[TimedEvent]) -> Iterator[tuple[int | None, int | None]]:
-    """Yields of each answer how long after the last thing that was asked it began, and was done, in milliseconds."""
+    """Yields for each answer the times from the last request to its beginning and to its end, in milliseconds."""
     asked_at: int | None = None
     began: int | None = None
     for each in events:

@@ -37,7 +37,7 @@ class JambonzSettings(Section, frozen=True, kw_only=True):
     jambonz_api_key: Annotated[Text | None, setting(Applies.LIVE, "key of that account's API", is_secret=True)] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Finds an API that is known in parts only, or that anybody could be."""
+        """Finds an API of which only some settings are there, or which is not reached by https."""
         parts = (self.jambonz_api_url, self.jambonz_account_sid, self.jambonz_api_key)
         if any(parts) and not all(parts):
             yield Fault("jambonz_api_key", "goes together with jambonz_api_url and jambonz_account_sid")

@@ -49,7 +49,7 @@ class TwilioSettings(Section, frozen=True, kw_only=True):
     ] = "signature"
 
     def faults(self, config: "Config") -> Iterator[Fault]:
-        """Finds signatures that could not be checked, and an API that anybody could be."""
+        """Finds signatures that could not be checked, and an API that is not reached by https."""
         url = self.twilio_api_url
         if url is not None and not url.startswith(("https://", "http://127.0.0.1")):
             yield Fault("twilio_api_url", f"must be https://host/path, got {masked(url)!r}")

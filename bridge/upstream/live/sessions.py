@@ -40,7 +40,7 @@ class Content:
 
 
 class LiveSessions:
-    """The sessions of this process's Live calls, by the ids that clients know; of very many the newest."""
+    """The sessions of this process's Live calls, by the ids that clients know. The newest 10,000 are kept."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, ServiceSession] = OrderedDict()

@@ -21,7 +21,7 @@ from bridge.wire.server_events import Body, ServerEvent
 __all__ = ["LiveTurns"]
 
 _GAP_MS = 800  # of silence and no words: the answer is over
-_ONSET_MS = 60  # before the first audible frame belong to the answer: speech does not begin with a bang
+_ONSET_MS = 60  # before the first audible frame belong to the answer: speech begins softly
 _UNSURE_MS = 1500  # the service's time and ours may differ by so much: over WebRTC nobody says when it began
 _WORDS_LATE_MS = 5_000  # behind the end of a turn: what was not written down by then is not going to be
 _MAX_TURNS = 16  # whose words are still waited for

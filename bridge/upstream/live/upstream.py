@@ -375,7 +375,7 @@ class LiveUpstream:
                     self._send_audio(managed, sound)
 
     async def _reopen(self, managed: ManagedLiveLine) -> OpenedLive:
-        """The line was lost; a session that goes on. Raises ``UpstreamError`` if there is none."""
+        """Returns a session that goes on after the line was lost. Raises ``UpstreamError`` if there is none."""
         ending = managed.ending or UpstreamError("The upstream hung up before it was done.", code="upstream_lost")
         self._figures.lost += 1
         self._opener.lose(managed.target)

@@ -198,7 +198,7 @@ def read_live_message(text: bytes | str, bearer: LiveBearer) -> LiveMessage:
         raise BadEvent(f"The event is over the limit of {MAX_EVENT_BYTES} bytes.", code="event_too_large")
     body = decode_json(text)
     if not isinstance(body, dict):
-        raise BadEvent("An event is a JSON object.", code="invalid_json")
+        raise BadEvent("An event must be a JSON object.", code="invalid_json")
     kind = body.get("type")
     if not isinstance(kind, str):
         raise BadEvent("Missing required parameter: 'type'.", code="missing_required_parameter", param="type")
@@ -211,7 +211,7 @@ def read_live_message(text: bytes | str, bearer: LiveBearer) -> LiveMessage:
 
 
 def read_live_event(message: LiveMessage) -> LiveEvent:
-    """Reads all of an event; raises ``BadEvent``, which names the field, if the protocol knows it otherwise."""
+    """Reads all of an event; raises ``BadEvent``, which names the field, if one is not as the protocol has it."""
     kind = _KINDS.get(message.type)
     if kind is None:
         raise BadEvent(f"Unknown event type: '{message.type[:64]}'.", param="type")

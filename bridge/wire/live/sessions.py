@@ -206,14 +206,14 @@ class LiveUpdate(_Strict, frozen=True, kw_only=True):
 def model_of(body: Any, path: str = "session") -> str:
     """Returns the model that a session names; raises ``BadEvent``. Nothing else of the session is looked at."""
     if not isinstance(body, dict):
-        raise BadEvent(f"'{path}' is a JSON object.", code="invalid_value", param=path)
+        raise BadEvent(f"'{path}' must be a JSON object.", code="invalid_value", param=path)
     require_tellable(body, path)
     model = body.get("model")
     if model is None:
         param = f"{path}.model"
         raise BadEvent(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
     if not isinstance(model, str) or not model.strip():
-        raise BadEvent(f"'{path}.model' is the name of a model.", code="invalid_value", param=f"{path}.model")
+        raise BadEvent(f"'{path}.model' must be the name of a model.", code="invalid_value", param=f"{path}.model")
     return model
 
 
@@ -278,5 +278,5 @@ def _check_message(message: InputMessage, path: str) -> None:
     is_input = isinstance(message.content[0], LiveInputText)
     if is_input == (message.role == "assistant"):
         wanted = "'text' or 'output_text'" if message.role == "assistant" else "'input_text'"
-        text = f"A message of the {message.role} has a part of type {wanted}."
+        text = f"A message of the {message.role} must have a part of type {wanted}."
         raise BadEvent(text, code="invalid_value", param=f"{path}.content[0].type")
