@@ -21,7 +21,10 @@ _PAGES = sorted([*ROOT.glob("*.md"), *_DOCS.rglob("*.md"), *(ROOT / "examples").
 _FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-_COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?bridge ((?:serve|call|bench)\b.*)$", re.MULTILINE)
+_COMMAND = re.compile(
+    r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?bridge ((?:serve|call|bench|check|replay|doctor|calls|listen)\b.*)$",
+    re.MULTILINE,
+)
 _MAY_BE_LONG = 6 * 1024
 _BUILD_LIMIT_S = scaled(60.0)
 
@@ -42,6 +45,11 @@ def _commands(page: Path) -> list[list[str]]:
     """What a page tells to type that begins with ``bridge``, as words."""
     code = "\n".join(block for _, block in _FENCE.findall(page.read_text())).replace("\\\n", " ")
     return [shlex.split(command, comments=True) for command in _COMMAND.findall(code)]
+
+
+def _settings(page: Path) -> list[str]:
+    """The files of settings that a page shows."""
+    return [code for language, code in _FENCE.findall(page.read_text()) if language == "toml"]
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -81,6 +89,17 @@ def test_every_command_can_be_typed(page: Path) -> None:
         with mock.patch(f"bridge.cli._{words[0]}", return_value=0) as command, pytest.raises(SystemExit) as ending:
             main(words)
         assert (ending.value.code, command.call_count) == (0, 1), words
+
+
+@pytest.mark.parametrize("page", [page for page in _PAGES if _settings(page)], ids=lambda page: page.stem)
+def test_every_file_of_settings_is_one(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bridge takes the settings that a page shows, once the keys are in the environment."""
+    for settings in _settings(page):
+        for variable in re.findall(r'key_env = "(\w+)"', settings):
+            monkeypatch.setenv(variable, "key")
+        path = tmp_path / "bridge.toml"
+        path.write_text(settings)
+        load({}, {}, str(path))
 
 
 def test_there_are_commands_to_check() -> None:

@@ -224,7 +224,7 @@ def read_form_session(text: bytes, beta: Beta | None) -> SessionRequest | None:
     if beta is None:
         return read_session(session)
     if not isinstance(session, dict):
-        raise BadRequest("'session' is a JSON object.", param="session")
+        raise BadRequest("'session' must be a JSON object.", param="session")
     return session_to_ga(session, beta, prefix="session.")
 
 

@@ -84,7 +84,7 @@ def _choices(query: QueryParams, grant: Grant) -> tuple[ListenerRole, Choices]:
         raise BadRequest("'intent' must be 'transcription' if it is given.", param="intent")
     role = next((known for known in _ROLES if known == query.get("role", grant.role)), None)
     if role is None:
-        raise BadRequest(f"'role' is one of {', '.join(_ROLES)}.", param="role")
+        raise BadRequest(f"'role' must be one of {', '.join(_ROLES)}.", param="role")
     if role is ListenerRole.CONTROLLER and grant.role is ListenerRole.OBSERVER:
         raise Forbidden("This key may only observe.", param="role")
     if not is_own:

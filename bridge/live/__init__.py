@@ -1,3 +1,3 @@
-"""Live clients: calls whose client speaks the Live protocol, while the session inside speaks GA."""
+"""Live clients: calls whose client speaks the Live protocol, while what answers speaks GA or Live."""
 
 __all__: list[str] = []

@@ -37,7 +37,7 @@ _KEPT_S = 3600.0
 _MOST_REASONS = 64
 _REFUSING = frozenset({401, 403, 429, 503})
 _CONNECTION_LIMIT = "connection_limit"
-_NOT_A_NUMBER = "'after' is a number: the time of a sample."
+_NOT_A_NUMBER = "'after' must be a number: the time of a sample."
 
 
 class LoadSample(Struct, frozen=True, kw_only=True):

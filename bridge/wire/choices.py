@@ -136,7 +136,7 @@ def parse_choices(
 def _one_of(given: dict[str, str], name: str, allowed: Iterable[str]) -> str | None:
     value = given.get(name)
     if value is not None and value not in allowed:
-        raise BadRequest(f"'{name}' is one of {', '.join(allowed)}.", param=name)
+        raise BadRequest(f"'{name}' must be one of {', '.join(allowed)}.", param=name)
     return value
 
 
@@ -145,7 +145,7 @@ def _number(given: dict[str, str], name: str) -> int | None:
     if value is None:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise BadRequest(f"'{name}' is a whole number.", param=name)
+        raise BadRequest(f"'{name}' must be a whole number.", param=name)
     return int(value)
 
 
@@ -157,7 +157,7 @@ def _audio(given: dict[str, str]) -> AudioFormat | None:
     if name in COMPRESSED:
         return _compressed(name, rate_hz, given)
     if rate_hz is not None and rate_hz not in RATES_HZ:
-        raise BadRequest(f"'rate' is one of {', '.join(map(str, RATES_HZ))}.", param="rate")
+        raise BadRequest(f"'rate' must be one of {', '.join(map(str, RATES_HZ))}.", param="rate")
     channels = int(_one_of(given, "channels", ("1", "2")) or 1)
     audio = FORMATS[name]
     if rate_hz is not None and audio is not PCM16:
@@ -195,7 +195,7 @@ def _compressed(name: str, rate_hz: int | None, given: dict[str, str]) -> AudioF
         raise BadRequest(f"'channels=2' goes with audio=pcm16; {name} is mono.", param="channels")
     rates_hz = (OPUS.rate_hz,) if name == OPUS.name else MP3_HZ
     if rate_hz is not None and rate_hz not in rates_hz:
-        raise BadRequest(f"'rate' of {name} is {' or '.join(map(str, rates_hz))}.", param="rate")
+        raise BadRequest(f"'rate' of {name} must be {' or '.join(map(str, rates_hz))}.", param="rate")
     return OPUS if name == OPUS.name else mp3_at(rate_hz or MP3_HZ[0])
 
 
@@ -203,7 +203,7 @@ def _chunk_ms(given: dict[str, str]) -> int | None:
     latency, chunk_ms = _one_of(given, "latency", _LATENCIES_MS), _number(given, "chunk_ms")
     low, high = _CHUNK_MS
     if chunk_ms is not None and not low <= chunk_ms <= high:
-        raise BadRequest(f"'chunk_ms' is from {low} to {high}.", param="chunk_ms")
+        raise BadRequest(f"'chunk_ms' must be from {low} to {high}.", param="chunk_ms")
     return chunk_ms if latency is None else _LATENCIES_MS[latency]
 
 

@@ -213,7 +213,7 @@ class _Translation:
             return None
         if name in ("input_audio_format", "output_audio_format"):
             if not isinstance(value, str) or value not in FORMATS:
-                raise BadEvent(f"'{name}' is one of {', '.join(FORMATS)}.", param=f"{self._prefix}{name}")
+                raise BadEvent(f"'{name}' must be one of {', '.join(FORMATS)}.", param=f"{self._prefix}{name}")
             return FORMATS[value]
         if name == "input_audio_transcription" and isinstance(value, dict):
             return self._transcription(value)
@@ -248,7 +248,7 @@ class _Translation:
     def _modalities(self, value: Any) -> Any:
         """Translates modalities: beta's audio always comes with its text, and GA names only the one that is wanted."""
         if not isinstance(value, list) or not value or not set(map(str, value)) <= {"text", "audio"}:
-            raise BadEvent("'modalities' is a list of text, audio or both.", param=f"{self._prefix}modalities")
+            raise BadEvent("'modalities' must be a list of text, audio or both.", param=f"{self._prefix}modalities")
         return ["audio"] if "audio" in value else ["text"]
 
     def _temperature(self, value: Any) -> float | None:
@@ -258,7 +258,7 @@ class _Translation:
         low, high = _TEMPERATURES
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             param = f"{self._prefix}temperature"
-            raise BadEvent(f"'temperature' is a number from {low:g} to {high:g}.", param=param)
+            raise BadEvent(f"'temperature' must be a number from {low:g} to {high:g}.", param=param)
         return float(value)
 
     def _metadata(self, value: Any) -> dict[str, str]:
