@@ -32,7 +32,7 @@ from bridge.calls.keys import Grant
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
 from bridge.context import TraceContext, address_of
-from bridge.errors import BadOffer, BadRequest, BridgeError
+from bridge.errors import BadOffer, BadRequest, BridgeError, Forbidden
 from bridge.wire.stats import Dialect
 
 __all__ = ["OPERATIONS", "live_routes"]
@@ -130,7 +130,8 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
 
     async def create(request: Request) -> Response:
         grant = await keys.admit(request.headers)
-        grant.require_owner()  # before a byte of the body is read
+        grant.require_owner()
+        _terms(grant, request)  # so that a key is refused before a byte of the body is read
         session, sdp = _offered(await read_json(request))
         grant = await keys.admit(request.headers)
         return await answered(_terms(grant, request), session, sdp)
@@ -205,6 +206,8 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
 
 
 def _terms(grant: Grant, connection: HTTPConnection) -> Terms:
+    if grant.config is not None and grant.config.config.type in ("transcription", "translation"):
+        raise Forbidden(f"This key is for a {grant.config.config.type}; it opens no Live session.")
     terms = terms_of(grant, None, model=None, dialect=Dialect.GA)
     return replace(terms, caller=address_of(connection.client), trace=TraceContext.of(connection.headers))
 

@@ -35,7 +35,7 @@ from bridge.wire.live.sessions import LiveSession, model_of, read_live_session
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
-from bridge.wire.stats import LIVE, WEBRTC, ListenerStats, Transport
+from bridge.wire.stats import LIVE, WEBRTC, ListenerRole, ListenerStats, Transport
 
 __all__ = ["LiveAccess", "LiveServices", "StoredContent", "StoredSession"]
 
@@ -249,7 +249,7 @@ class LiveAccess:
         session.audience.require_room()
         reservation = Reservation()
         await self._quotas.listeners.take(grant.key_id, reservation)
-        return SidebandPlace(call, reservation)
+        return SidebandPlace(call, reservation, grant.role, may_end=call_id != grant.call_id)
 
 
 def _not_stored(call_id: str) -> UnknownCall:
@@ -347,6 +347,8 @@ class SidebandPlace:
 
     call: LiveCall
     reservation: Reservation
+    role: ListenerRole
+    may_end: bool
     is_owner = False
 
     def bind_task(self) -> None:
@@ -359,7 +361,7 @@ class SidebandPlace:
             self.reservation.release()
             sink.close(1000, "call ended")
             return None
-        connection = self.call.attach_sideband(sink)
+        connection = self.call.attach_sideband(sink, self.role, may_end=self.may_end)
         listed = self.call.session.audience.subscribe(_Listed(connection))
         return LiveSocket(self.call, connection, self.reservation, listed)
 

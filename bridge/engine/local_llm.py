@@ -78,9 +78,10 @@ class LocalLlm:
                 line = await process.stdout.readline()
         except TimeoutError:
             line = b""
-        served = Served(error="llama.cpp has ended while it was loading")
-        if line:
+        try:
             served = msgspec.json.decode(line, type=Served)
+        except msgspec.DecodeError:  # it has said nothing, or not all of it
+            served = Served(error="llama.cpp has ended while it was loading")
         if served.error:
             raise ConfigError(f"{_PARAM}: {self._path} cannot be loaded: {served.error}", param=_PARAM)
         return served
@@ -95,8 +96,9 @@ class LocalLlm:
             await asyncio.sleep(wait_s)
             try:
                 await self._start(port)
-            except ConfigError as error:
-                _log.error("engine.llm_not_restarted", problem=error.message)
+            except (ConfigError, OSError) as error:  # also if no memory or no descriptor is left for a process
+                problem = error.message if isinstance(error, ConfigError) else error.strerror or str(error)
+                _log.error("engine.llm_not_restarted", problem=problem)
                 await self._end()
                 wait_s = min(2 * wait_s, _MOST_AGAIN_S)
             else:

@@ -37,7 +37,7 @@ from bridge.wire.live.client_events import APPEND, LiveBearer, read_live_message
 from bridge.wire.live.server_events import Info, live_error
 from bridge.wire.live.sessions import DataChannel, LiveAudio, LiveClient, LiveSession, format_of_live
 from bridge.wire.server_events import Body
-from bridge.wire.stats import ListenerStats
+from bridge.wire.stats import ListenerRole, ListenerStats
 
 __all__ = ["LiveCall", "PLAYED_HERE"]
 
@@ -144,9 +144,9 @@ class LiveCall:
         port.leg_connected()
         return connection
 
-    def attach_sideband(self, sink: Sink) -> LiveConnection:
-        """Takes a server that follows and steers the session."""
-        connection = LiveConnection(sink, LiveBearer.SIDEBAND, limits=self._limits)
+    def attach_sideband(self, sink: Sink, role: ListenerRole, *, may_end: bool) -> LiveConnection:
+        """Takes a server that follows the session and, unless its ``role`` is ``OBSERVER``, steers it."""
+        connection = LiveConnection(sink, LiveBearer.SIDEBAND, limits=self._limits, role=role, may_end=may_end)
         self._take(connection)
         return connection
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from bridge.errors import BadEvent
+from bridge.errors import BadEvent, Forbidden
 from bridge.media.contracts import Sink
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import Listener
@@ -25,14 +25,28 @@ _ROLES = {
 _SIDEBAND_ONLY = ("transport.",)
 _NOT_OF_PRIMARY = frozenset({"session.paused", "session.resumed"})
 _RESPONSE_EVENT = "response.event"
+_CLOSE = "session.close"
 
 
 class LiveConnection:
-    """See the module. ``grants`` say what a page may send and hear over its data channel."""
+    """See the module. ``grants`` say what a page may send and hear over its data channel.
 
-    def __init__(self, sink: Sink, bearer: LiveBearer, *, limits: Limits, grants: DataChannel | None = None) -> None:
+    A sideband whose ``role`` is ``OBSERVER`` sends nothing; without ``may_end`` it does not close the session.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        bearer: LiveBearer,
+        *,
+        limits: Limits,
+        grants: DataChannel | None = None,
+        role: ListenerRole | None = None,
+        may_end: bool = True,
+    ) -> None:
         self.bearer = bearer
-        self.listener = Listener(sink, role=_ROLES[bearer], limits=limits, codec=LIVE_CODEC)
+        self.listener = Listener(sink, role=role or _ROLES[bearer], limits=limits, codec=LIVE_CODEC)
+        self._may_end = may_end
         is_page = bearer is LiveBearer.CHANNEL and grants is not None
         self._may_send = _sendable(grants) if is_page and grants is not None else None
         self._hears = _hearable(grants) if is_page and grants is not None else None
@@ -43,7 +57,16 @@ class LiveConnection:
         return self._may_send is not None or self._hears is not None
 
     def require_granted(self, kind: str) -> None:
-        """Raises ``BadEvent`` if the session does not grant this client event to the page."""
+        """Raises ``BadEvent`` if the session does not grant this client event to the page.
+
+        Raises ``Forbidden`` if the key of a sideband does not allow it.
+        """
+        if self.listener.role is ListenerRole.OBSERVER:
+            raise Forbidden("This key is for listening to the session; it sends no events.")
+        if kind == _CLOSE and not self._may_end:
+            raise Forbidden(
+                "This key is for attaching to the session; only a key that opened it, or an API key, ends it."
+            )
         if self._may_send is not None and kind not in self._may_send:
             raise BadEvent(
                 f"The session does not allow '{kind[:64]}' on the data channel.", code="event_not_allowed", param="type"

@@ -29,7 +29,7 @@ __all__ = ["Audience"]
 
 _NORMAL = 1000
 _OF_THE_CALL = (ListenerRole.OWNER, ListenerRole.PEER)  # these do not count as listening to it
-_LISTENING = (ListenerRole.PLAYER, ListenerRole.CONTROLLER)  # of those who subscribe
+_LISTENING = (ListenerRole.PLAYER, ListenerRole.CONTROLLER, ListenerRole.OBSERVER)  # of those who subscribe
 
 
 class Audience:

@@ -1,6 +1,7 @@
 """A language model in a file, run by llama.cpp: in the engine, as a server of its own, and when it dies."""
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -93,6 +94,28 @@ async def test_it_is_started_again_if_it_dies(path: str) -> None:
                 await asyncio.sleep(0.2)
             assert number > 1
             await talk.engine.aclose()
+
+
+async def test_a_machine_that_starts_no_process_ends_nothing_else(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no descriptor is left when it is to be started again, that is tried once more, and the bridge lives."""
+    start, tries, is_started = asyncio.create_subprocess_exec, 0, asyncio.Event()
+
+    async def fails_first(*words: Any, **given: Any) -> asyncio.subprocess.Process:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        process = await start(*words, **given)
+        is_started.set()
+        return process
+
+    async with asyncio.timeout(_LIMIT_S), LocalLlm(path) as loaded:
+        assert loaded._process is not None
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", fails_first)
+        os.kill(loaded._process.pid, signal.SIGKILL)
+        await is_started.wait()
+        assert tries == 2
+        assert loaded._process.returncode is None
 
 
 async def test_it_ends_with_the_bridge(path: str) -> None:

@@ -14,6 +14,7 @@ from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.event_log import EventLog
 from tests.end_to_end.sound import decode, encode, match, samples_of
+from tests.end_to_end.web import request
 from tests.sdk.live import MODEL, LiveLog, append_sound, live_listening, output_pcm
 from tests.sdk.stock import stock_client
 
@@ -303,6 +304,67 @@ async def test_keys_open_live_sessions(serve_with: ServeWith) -> None:
                 async with sdk.live.connect():
                     pass
     assert caught.value.response.status_code == 401
+
+
+async def _minted(daemon: Daemon, **asked: Any) -> str:
+    headers = {"Authorization": "Bearer sk-secret", "Content-Type": "application/json"}
+    reply = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=headers, body=json.dumps(asked))
+    return str(reply.json["value"])
+
+
+async def test_a_key_for_listening_steers_nothing(serve_with: ServeWith) -> None:
+    """On a sideband it hears the session; each event that it sends is refused, and the session goes on."""
+    async with serve_with(api_key=("sk-secret",)) as daemon:
+        async with stock_client(daemon.url, api_key="sk-secret") as sdk, sdk.live.connect() as connection:
+            async with live_listening(connection) as log:
+                await connection.session.start(session=_ECHO)
+                session_id = (await log.until("session.started"))["session"]["id"]
+                key = await _minted(daemon, bridge={"role": "observer", "call_id": session_id})
+                async with stock_client(daemon.url, api_key=key) as other:
+                    async with other.live.sideband.connect(session_id=session_id) as beside:
+                        async with live_listening(beside, is_sideband=True) as seen:
+                            await seen.until("session.started")
+                            await beside.session.input_audio.mute()
+                            await beside.session.commentary.append(content="Hello.", delegation_id=None)
+                            await beside.session.close()
+                            await seen.until("error", number=3)
+                            assert [each["error"]["code"] for each in seen.of("error")] == ["forbidden"] * 3
+                            await connection.session.input_audio.mute()
+                            await seen.until("session.input_audio.muted")  # it hears, and the session lives
+    assert log.of("session.commentary.appended") == []
+
+
+async def test_a_key_for_attaching_ends_no_session_of_somebody_else(serve_with: ServeWith) -> None:
+    """It steers on a sideband, and ends the session neither there nor by ``hangup``."""
+    async with serve_with(api_key=("sk-secret",)) as daemon:
+        async with stock_client(daemon.url, api_key="sk-secret") as sdk, sdk.live.connect() as connection:
+            async with live_listening(connection) as log:
+                await connection.session.start(session=_ECHO)
+                session_id = (await log.until("session.started"))["session"]["id"]
+                key = await _minted(daemon, bridge={"call_id": session_id})
+                async with stock_client(daemon.url, api_key=key) as other:
+                    with pytest.raises(openai.PermissionDeniedError):
+                        await other.live.sessions.hangup(session_id)
+                    async with other.live.sideband.connect(session_id=session_id) as beside:
+                        async with live_listening(beside, is_sideband=True) as seen:
+                            await seen.until("session.started")
+                            await beside.session.close()
+                            assert (await seen.until("error"))["error"]["code"] == "forbidden"
+                            await beside.session.input_audio.mute()
+                            await log.until("session.input_audio.muted")
+
+
+async def test_a_key_for_another_kind_of_session_opens_none(serve_with: ServeWith) -> None:
+    """One for transcriptions opens no session that answers, over a WebSocket or by an offer."""
+    async with serve_with(api_key=("sk-secret",)) as daemon:
+        key = await _minted(daemon, session={"type": "transcription"})
+        async with stock_client(daemon.url, api_key=key) as sdk:
+            with pytest.raises(InvalidStatus) as caught:
+                async with sdk.live.connect():
+                    pass
+            with pytest.raises(openai.PermissionDeniedError):
+                await sdk.live.create(session=_ECHO, transport={"type": "webrtc", "sdp": "v=0"})
+    assert caught.value.response.status_code == 403
 
 
 async def test_what_no_session_here_has_is_not_found(daemon: Daemon) -> None:

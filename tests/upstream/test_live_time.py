@@ -67,3 +67,25 @@ def test_silence_that_late_sound_proves_wrong_is_made_up_for() -> None:
         sent += _ms(time.due(0.02 * number + 0.01))
     assert sent <= 3000 + 200  # no later than real time, and what may be early
     assert sent >= 3000 - 120
+
+
+def test_sound_that_waits_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who sends a minute at once behind a gap costs no more than one look at each frame of it."""
+    looked = 0
+
+    def is_loud(frame: bytes) -> bool:
+        nonlocal looked
+        looked += 1
+        return True
+
+    monkeypatch.setattr("bridge.upstream.live.model_time.is_audible", is_loud)
+    time = ModelTime(PCM16, 0.0)
+    time.due(1.0)  # silence, which sound that comes now proves wrong
+    time.push(_LOUD * (24 * 60_000), 1.0)
+    most = 0
+    for tick in range(1, 101):
+        before = looked
+        time.due(1.0 + 0.04 * tick)
+        most = max(most, looked - before)
+    assert 0 < looked <= 3000
+    assert most <= 500

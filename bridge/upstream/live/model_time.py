@@ -15,6 +15,7 @@ _MISSING_AFTER_MS = 300.0  # of nothing: it is not late, it does not come
 _BEHIND_MS = 80.0  # silence keeps so far behind real time, so that sound still fits
 _MAX_WAITING_MS = 60_000
 _FRAME_MS = 20
+_MAX_JUDGED = 250  # frames at a time: judging one takes about 10 µs
 _SILENCE = {G711_ULAW: b"\xff", G711_ALAW: b"\xd5"}
 
 
@@ -32,6 +33,8 @@ class ModelTime:
         self._sent_ms = 0.0
         self._debt_ms = 0.0
         self._waiting = bytearray()
+        self._judged_bytes = 0
+        """How much of what waits, from its beginning on, is known not to be silence."""
 
     def push(self, sound: bytes, now: float) -> bytes:
         """Takes sound of the caller; returns what is to be sent now."""
@@ -40,7 +43,7 @@ class ModelTime:
         too_many = len(self._waiting) - self._format.size_of(_MAX_WAITING_MS)
         if too_many > 0:
             too_many -= too_many % self._format.bytes_per_sample
-            del self._waiting[:too_many]
+            self._drop(too_many)
             self.dropped_ms += too_many / self._format.bytes_per_ms
         return self._take(now)
 
@@ -70,22 +73,31 @@ class ModelTime:
         size = int(allowed_ms * self._format.bytes_per_ms)
         size = min(size - size % self._format.bytes_per_sample, len(self._waiting))
         sound = bytes(self._waiting[:size])
-        del self._waiting[:size]
+        self._drop(size)
         self._sent_ms += size / self._format.bytes_per_ms
         if self._sent_ms <= elapsed_ms:
             self._debt_ms = 0.0  # the silence has stood for sound that never came
         return sound
 
+    def _drop(self, size: int) -> None:
+        del self._waiting[:size]
+        self._judged_bytes = max(0, self._judged_bytes - size)
+
     def _leave_out(self) -> None:
-        """Leaves quiet frames out of what waits, as many as silence was too much."""
+        """Leaves quiet frames out of what waits, as many as silence was too much. Each frame is judged once."""
         if self._format.bytes_per_sample != 2:
             return
         frame_bytes = self._format.size_of(_FRAME_MS)
         kept = bytearray()
-        for at in range(0, len(self._waiting), frame_bytes):
-            frame = bytes(self._waiting[at : at + frame_bytes])
-            if self._debt_ms >= _FRAME_MS and len(frame) == frame_bytes and not is_audible(frame):
-                self._debt_ms -= _FRAME_MS
-            else:
+        begin = at = self._judged_bytes
+        last = min(len(self._waiting) - frame_bytes, begin + (_MAX_JUDGED - 1) * frame_bytes)
+        while at <= last and self._debt_ms >= _FRAME_MS:
+            frame = self._waiting[at : at + frame_bytes]
+            at += frame_bytes
+            if is_audible(bytes(frame)):
                 kept += frame
-        self._waiting = kept
+            else:
+                self._debt_ms -= _FRAME_MS
+        if len(kept) < at - begin:
+            self._waiting[begin:at] = kept
+        self._judged_bytes = begin + len(kept)
