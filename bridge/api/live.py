@@ -83,8 +83,13 @@ OPERATIONS = [
         request=ReferRequest,
     ),
     Operation(method="get", path=f"{_SESSION}/content", summary="The recording of a stored session, if there is one."),
-    Operation(method="post", path=f"{_SESSION}/fork", summary="A session that goes on from a stored one, if there is."),
-    Operation(method="get", path=f"{_SESSION}/fork", summary="The same as a WebSocket of Live events.", status=101),
+    Operation(method="post", path=f"{_SESSION}/fork", summary="A session that goes on from a stored one."),
+    Operation(
+        method="get",
+        path=f"{_SESSION}/fork",
+        summary="A session that goes on from a stored one, as a WebSocket of Live events.",
+        status=101,
+    ),
 ]
 
 

@@ -98,19 +98,19 @@ class ReferRequest(Struct, frozen=True):
 
 
 class LiveAcceptRequest(Struct, frozen=True):
-    """With which Live session a telephone call is answered; its ``type`` is ``live``."""
+    """The Live session that answers a telephone call; its ``type`` is ``live``."""
 
     session: dict[str, Any]
 
 
 class LiveRejectRequest(Struct, frozen=True):
-    """With which status of SIP a telephone call is turned away."""
+    """The status of SIP by which a telephone call is turned away."""
 
     status_code: Annotated[int, msgspec.Meta(ge=300, le=699)]
 
 
 class LiveTransport(Struct, frozen=True):
-    """How the caller's sound comes: ``sdp`` is an offer, or the answer to it."""
+    """The way of the caller's sound; ``sdp`` is an offer, or the answer to it."""
 
     sdp: str
     type: str = "webrtc"

@@ -76,8 +76,16 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SECRET",
         help="what opens a carrier's endpoint (default: the daemon's own environment variable)",
     )
-    add("--public-url", metavar="URL", help="what the bridge is called by Twilio (default: $BRIDGE_PUBLIC_URL, or URL)")
-    add("--codec", metavar="NAME", help="that the carrier uses, such as PCMA, L16, slin16 (default: its usual one)")
+    add(
+        "--public-url",
+        metavar="URL",
+        help="address by which Twilio knows the bridge (default: $BRIDGE_PUBLIC_URL, or URL)",
+    )
+    add(
+        "--codec",
+        metavar="NAME",
+        help="codec that the carrier uses, such as PCMA, L16, slin16 (default: its usual one)",
+    )
     add("--dtmf", default="", metavar="KEYS", help="keys to press at the beginning of a telephone call")
     add("--listen", action="store_true", help="attach a WebSocket listener to the call and tell what it got")
     add(

@@ -67,7 +67,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     ] = None
     engine_llm_path: Annotated[
         Text | None,
-        setting(RESTART, "the same without a server: a GGUF file, which llama.cpp runs here (the extra `llm`)"),
+        setting(RESTART, "language model without a server: a GGUF file, which llama.cpp runs here (the extra `llm`)"),
     ] = None
     engine_llm_key: Annotated[Text | None, setting(RESTART, "key that `engine_llm_url` asks for", is_secret=True)] = (
         None

@@ -99,7 +99,7 @@ def document_endpoint(
     operation = Operation(
         method="get",
         path=_path(name),
-        summary=f"How a transferred call of {title} goes on; fetched by {title}, once.",
+        summary=f"What a transferred call of {title} does next; {title} fetches it once.",
         response=media_type,
         is_public=True,
     )

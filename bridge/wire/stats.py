@@ -235,8 +235,10 @@ class StageStats(Struct, frozen=True, kw_only=True):
     """The figures of one stage of the engine that answers a call."""
 
     name: Annotated[Stage, Meta(description="`ear`, `mind` or `voice`")]
-    answered: Annotated[int, Meta(description="stretches of speech, questions, sentences that were answered")]
-    failed: Annotated[int, Meta(description="those that were not")]
+    answered: Annotated[
+        int, Meta(description="requests that were answered: stretches of speech, questions or sentences")
+    ]
+    failed: Annotated[int, Meta(description="requests that failed")]
     first_ms: Annotated[float | None, Meta(description="mean time to the first word or sound, in milliseconds")]
     slowest_ms: Annotated[float | None, Meta(description="the longest of these times")]
 
@@ -248,9 +250,11 @@ class UpstreamStats(Struct, frozen=True, kw_only=True):
     lines: Annotated[int, Meta(description="connections to services that were opened and answered")]
     lost: Annotated[int, Meta(description="of these, how many were lost")]
     answers: Annotated[int, Meta(description="responses that were given to their end")]
-    stages: Annotated[tuple[StageStats, ...], Meta(description="of an embedded engine: ears, mind and voice")] = ()
-    input_seconds: Annotated[float, Meta(description="of a translation: of sound that the service was sent")] = 0.0
-    output_seconds: Annotated[float, Meta(description="of a translation: of sound that the service gave")] = 0.0
+    stages: Annotated[
+        tuple[StageStats, ...], Meta(description="ears, mind and voice, if an embedded engine answers")
+    ] = ()
+    input_seconds: Annotated[float, Meta(description="sound that a translating service was sent")] = 0.0
+    output_seconds: Annotated[float, Meta(description="sound that a translating service gave")] = 0.0
 
 
 class TargetStats(Struct, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ CLOSED = "session.closed"
 
 
 class SourceTranscription(Struct, frozen=True):
-    """The request for the words that were said, beside those of the translation."""
+    """Asks for the words that were said, beside those of the translation."""
 
     model: str
 
@@ -57,9 +57,11 @@ class TranslationInput(Struct, frozen=True):
 
 
 class TranslationOutput(Struct, frozen=True):
-    """What the translation is."""
+    """The translation that comes out."""
 
-    language: Annotated[str, Meta(description="the language that is spoken, such as `de`")] | None | UnsetType = UNSET
+    language: Annotated[str, Meta(description="the language of the translation, such as `de`")] | None | UnsetType = (
+        UNSET
+    )
 
 
 class TranslationAudio(Struct, frozen=True):

@@ -87,20 +87,20 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         help=f"longest time from the end of the speech to that of the answer (default: {_DEFAULTS.patience_s:g})",
     )
     add("--compare", metavar="URL2", help="measure this server at the same time, and compare")
-    add("--compare-key", metavar="KEY", help="key for it (default: none)")
+    add("--compare-key", metavar="KEY", help="key for URL2 (default: none)")
     add(
         "--loss",
         type=_percent,
         default=0.0,
         metavar="PERCENT",
-        help="lose so many of the caller's packets, over WebRTC",
+        help="how many percent of the caller's packets are lost, over WebRTC",
     )
     add(
         "--jitter",
         type=_not_negative,
         default=0.0,
         metavar="MS",
-        help="delay the caller's packets by up to so long, over WebRTC",
+        help="longest delay of the caller's packets, in milliseconds, over WebRTC",
     )
     add("--seed", type=int, default=1, metavar="N", help="which packets are lost and delayed (default: 1)")
     add("--as", dest="carrier", choices=CARRIERS, help="call as a telephone carrier does")
@@ -109,8 +109,12 @@ def add_bench_flags(parser: argparse.ArgumentParser) -> None:
         metavar="SECRET",
         help="what opens a carrier's endpoint (default: the daemon's own environment variable)",
     )
-    add("--public-url", metavar="URL", help="what the bridge is called by Twilio (default: $BRIDGE_PUBLIC_URL, or URL)")
-    add("--codec", metavar="NAME", help="that the carrier uses, such as PCMA, L16 (default: its usual one)")
+    add(
+        "--public-url",
+        metavar="URL",
+        help="address by which Twilio knows the bridge (default: $BRIDGE_PUBLIC_URL, or URL)",
+    )
+    add("--codec", metavar="NAME", help="codec that the carrier uses, such as PCMA, L16 (default: its usual one)")
     add("--html", metavar="FILE", help="write one page that stands alone")
     add("--json", metavar="FILE", help="write all figures, of each call and turn too, as JSON; - is standard output")
     add("--png", metavar="FILE", help="draw the figures; needs matplotlib")

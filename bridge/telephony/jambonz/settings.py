@@ -33,8 +33,8 @@ class JambonzSettings(Section, frozen=True, kw_only=True):
     jambonz_api_url: Annotated[
         Text | None, setting(Applies.LIVE, "`https://api.jambonz.cloud/v1`, or your own, to transfer calls with")
     ] = None
-    jambonz_account_sid: Annotated[Text | None, setting(Applies.LIVE, "SID of the account there")] = None
-    jambonz_api_key: Annotated[Text | None, setting(Applies.LIVE, "key of that account's API", is_secret=True)] = None
+    jambonz_account_sid: Annotated[Text | None, setting(Applies.LIVE, "SID of the account at `jambonz_api_url`")] = None
+    jambonz_api_key: Annotated[Text | None, setting(Applies.LIVE, "API key of that account", is_secret=True)] = None
 
     def faults(self, config: "Config") -> Iterator[Fault]:
         """Finds an API of which only some settings are there, or which is not reached by https."""
