@@ -34,10 +34,12 @@ class _Pin(NamedTuple):
 
 
 def _lock(name: str) -> dict[str, _Pin]:
-    """A lock's packages; fails at a line that is anything but a name, its version, a marker and its hashes."""
+    """A lock's packages; fails at a line that is no comment and anything but a name, version, marker and hashes."""
     text = (ROOT / "locks" / f"{name}.txt").read_text()
     pins = {}
     for entry in re.sub(r" \\\n +", " ", text).splitlines():
+        if not entry or entry.startswith("# "):
+            continue
         match = _ENTRY.fullmatch(entry)
         assert match is not None, f"locks/{name}.txt: {entry!r}"
         pins[match[1]] = _Pin(Version(match[2]), frozenset(re.findall(r"sha256:([0-9a-f]+)", match[4])))

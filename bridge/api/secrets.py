@@ -134,7 +134,9 @@ def secret_routes(keys: Keys, calls: CallService, allowance: KeyAllowance, turn:
         await admit_minter(request)
         wanted, session = read_request(await read_json(request), ClientSecretRequest)
         if session is not None and session.config.type == "translation":
-            raise BadRequest(f"Keys for translations are made at {_TRANSLATIONS}.", param="session.type")
+            raise BadRequest(
+                f"Keys for translations are made at {_TRANSLATIONS}.", code="invalid_value", param="session.type"
+            )
         session = calls.complete_session(session or _NOTHING)
         return await mint(wanted.bridge, wanted.expires_after.seconds, session)
 

@@ -18,6 +18,7 @@ __all__ = ["RingingCall", "sip_headers_of"]
 
 _MAX_HEADERS = 50
 _MAX_NAME_CHARS, _MAX_VALUE_CHARS = 64, 256
+_BRIDGES_OWN = frozenset({said.TOKEN_PARAMETER, said.RETURN_PARAMETER})
 _FROM = frozenset({"ani", "caller", "callerid", "caller_id", "from"})
 _TO = frozenset({"called", "dnis", "to"})
 _FAREWELLS = {
@@ -149,7 +150,7 @@ def _headers_of(started: said.CallStarted) -> Iterator[SipHeader]:
     given = {
         name: value
         for name, value in started.parameters.items()
-        if name != said.TOKEN_PARAMETER and value and value != started.token
+        if name not in _BRIDGES_OWN and value and value != started.token
     }
     for header, names in (("From", _FROM), ("To", _TO)):
         value = next((value for name, value in given.items() if name.lower() in names), None)
