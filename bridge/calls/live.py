@@ -16,7 +16,7 @@ from bridge.calls.peers import CallPeers
 from bridge.calls.quotas import Quotas, Reservation
 from bridge.calls.registry import Registry
 from bridge.calls.terms import Terms
-from bridge.errors import BadRequest, BridgeError, RequestError, UnknownCall, UpstreamError
+from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, UnknownCall, UpstreamError
 from bridge.live.call import LiveCall
 from bridge.live.calls import LiveCalls
 from bridge.live.connection import LiveConnection
@@ -42,6 +42,8 @@ __all__ = ["LiveAccess", "LiveServices", "StoredContent", "StoredSession"]
 _START_S = 30.0
 _ANSWER_S = 30.0
 _POLICY_VIOLATION = 1008
+_KEPT_IN_FORK = ("model", "instructions", "input", "delegation", "triggers")
+"""Fields in which the fork of a key's session stays as it was."""
 
 
 class StoredSession(Protocol):
@@ -82,6 +84,10 @@ class LiveServices(Protocol):
 
     def is_live(self, model: str) -> bool:
         """Whether calls for ``model`` are answered by such a service."""
+        ...
+
+    def backend_model(self, model: str) -> str | None:
+        """Returns the model that works behind calls for ``model`` if their clients may not choose it; None if unset."""
         ...
 
     def find_session(self, call_id: str) -> StoredSession:
@@ -216,6 +222,8 @@ class LiveAccess:
         if terms.live_fork is not None:
             if not isinstance(body, dict):
                 raise BadRequest(f"'{path}' must be a JSON object.", code="invalid_value", param=path)
+            if terms.config is not None:
+                body = _fork_with_key(body)
             return replace(terms, live=body, update=None, config=None), None
         model = model_of(body, path)
         if terms.config is not None and isinstance(terms.config.config.model, str):
@@ -223,7 +231,7 @@ class LiveAccess:
             body = {**body, "model": model}
         if self._services is not None and self._services.is_live(model):
             if terms.config is not None:
-                body = _with_key(body, terms.config.body)
+                body = _with_key(body, terms.config.body, self._services.backend_model(model))
             return replace(terms, model=model, live=body, update=None, config=None), None
         asked = read_live_session(body, path, is_socket=is_socket)
         update = asked_of(asked, path)
@@ -249,7 +257,13 @@ class LiveAccess:
         session.audience.require_room()
         reservation = Reservation()
         await self._quotas.listeners.take(grant.key_id, reservation)
-        return SidebandPlace(call, reservation, grant.role, may_end=call_id != grant.call_id)
+        return SidebandPlace(
+            call,
+            reservation,
+            grant.role,
+            may_end=call_id != grant.call_id,
+            may_choose_model=not grant.is_minted,
+        )
 
 
 def _not_stored(call_id: str) -> UnknownCall:
@@ -349,6 +363,7 @@ class SidebandPlace:
     reservation: Reservation
     role: ListenerRole
     may_end: bool
+    may_choose_model: bool
     is_owner = False
 
     def bind_task(self) -> None:
@@ -361,7 +376,9 @@ class SidebandPlace:
             self.reservation.release()
             sink.close(1000, "call ended")
             return None
-        connection = self.call.attach_sideband(sink, self.role, may_end=self.may_end)
+        connection = self.call.attach_sideband(
+            sink, self.role, may_end=self.may_end, may_choose_model=self.may_choose_model
+        )
         listed = self.call.session.audience.subscribe(_Listed(connection))
         return LiveSocket(self.call, connection, self.reservation, listed)
 
@@ -443,9 +460,13 @@ def _of_key(config: SessionRequest) -> SessionRequest:
     return SessionRequest(SessionConfig(**fields), body)
 
 
-def _with_key(body: Body, key: Body) -> Body:
-    """Returns a session for a service, with what a key's session says in the place of what the client asks."""
+def _with_key(body: Body, key: Body, backend_model: str | None) -> Body:
+    """Returns a session for a service, with what a key's session says in the place of what the client asks.
+
+    The model that works is the key's, or else ``backend_model``. Raises ``Forbidden`` if there is neither.
+    """
     laid = dict(body)
+    laid["delegation"] = key.get("delegation") or _delegated(body, backend_model)
     if "instructions" in key:
         laid["instructions"] = key["instructions"]
     audio = key.get("audio")
@@ -455,9 +476,32 @@ def _with_key(body: Body, key: Body) -> Body:
         asked = asked if isinstance(asked, dict) else {}
         own = asked.get("output")
         laid["audio"] = {**asked, "output": {**(own if isinstance(own, dict) else {}), "voice": output["voice"]}}
-    delegation: Any = body.get("delegation")
+    delegation: Any = laid["delegation"]
     responses = delegation.get("responses") if isinstance(delegation, dict) else None
     tools = {name: key[name] for name in ("tools", "tool_choice") if name in key}
     if isinstance(responses, dict) and tools:
         laid["delegation"] = {**delegation, "responses": {**responses, **tools}}
-    return laid
+    return laid if delegation is not None else {name: value for name, value in laid.items() if name != "delegation"}
+
+
+def _delegated(body: Body, backend_model: str | None) -> Body | None:
+    """Returns the delegation that a client asks for, with this model in the place of the client's choice."""
+    delegation: Body | None = body.get("delegation")
+    kind = delegation.get("type") if isinstance(delegation, dict) else None
+    if delegation is None or kind == "client":
+        return delegation
+    responses = delegation.get("responses") if kind == "responses" else None
+    if not isinstance(responses, dict) or backend_model is None:
+        name = "type" if responses is None else "responses.model"
+        message = "The key's session delegates to no model, and a page cannot choose one."
+        raise Forbidden(message, param=f"session.delegation.{name}")
+    return {**delegation, "responses": {**responses, "model": backend_model}}
+
+
+def _fork_with_key(body: Body) -> Body:
+    """Returns what a fork asks for, without what a key's session has settled."""
+    kept = {name: value for name, value in body.items() if name not in _KEPT_IN_FORK}
+    audio = kept.get("audio")
+    if isinstance(audio, dict):
+        kept["audio"] = {name: value for name, value in audio.items() if name != "output"}
+    return kept

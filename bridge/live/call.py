@@ -126,7 +126,12 @@ class LiveCall:
     def attach_primary(self, sink: Sink) -> LiveConnection:
         """Makes a WebSocket the leg of the call."""
         audio_format = format_of_live(self.asked) if self.asked is not None else format_of_body(self.session.info.live)
-        connection = LiveConnection(sink, LiveBearer.PRIMARY, limits=self._limits)
+        connection = LiveConnection(
+            sink,
+            LiveBearer.PRIMARY,
+            limits=self._limits,
+            may_choose_model=not self.session.info.is_of_minted_key,
+        )
         self._output = PrimaryOutput(self.audience, connection, audio_format)
         inner = self.session.legs.new_port(may_come_back=False)
         port = self._port = self.port(inner)
@@ -144,9 +149,18 @@ class LiveCall:
         port.leg_connected()
         return connection
 
-    def attach_sideband(self, sink: Sink, role: ListenerRole, *, may_end: bool) -> LiveConnection:
+    def attach_sideband(
+        self, sink: Sink, role: ListenerRole, *, may_end: bool, may_choose_model: bool
+    ) -> LiveConnection:
         """Takes a server that follows the session and, unless its ``role`` is ``OBSERVER``, steers it."""
-        connection = LiveConnection(sink, LiveBearer.SIDEBAND, limits=self._limits, role=role, may_end=may_end)
+        connection = LiveConnection(
+            sink,
+            LiveBearer.SIDEBAND,
+            limits=self._limits,
+            role=role,
+            may_end=may_end,
+            may_choose_model=may_choose_model,
+        )
         self._take(connection)
         return connection
 
@@ -159,7 +173,11 @@ class LiveCall:
         if self._channel is not None:
             self.audience.remove(self._channel)
         self._channel = LiveConnection(
-            sink, LiveBearer.CHANNEL, limits=self._limits, grants=grants_of(self.session.info.live)
+            sink,
+            LiveBearer.CHANNEL,
+            limits=self._limits,
+            grants=grants_of(self.session.info.live),
+            may_choose_model=not self.session.info.is_of_minted_key,
         )
         if self._channel.is_limited:
             message = "The session allows this page some events only."

@@ -31,7 +31,8 @@ _CLOSE = "session.close"
 class LiveConnection:
     """See the module. ``grants`` say what a page may send and hear over its data channel.
 
-    A sideband whose ``role`` is ``OBSERVER`` sends nothing; without ``may_end`` it does not close the session.
+    A sideband whose ``role`` is ``OBSERVER`` sends nothing; without ``may_end`` it does not close the session. Without
+    ``may_choose_model`` a service is told of no other model.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class LiveConnection:
         grants: DataChannel | None = None,
         role: ListenerRole | None = None,
         may_end: bool = True,
+        may_choose_model: bool = True,
     ) -> None:
         self.bearer = bearer
+        self.may_choose_model = may_choose_model
         self.listener = Listener(sink, role=role or _ROLES[bearer], limits=limits, codec=LIVE_CODEC)
         self._may_end = may_end
         is_page = bearer is LiveBearer.CHANNEL and grants is not None

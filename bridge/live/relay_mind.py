@@ -1,5 +1,8 @@
 """A service that speaks Live as the mind of a Live call: events go both ways as they are, but for the session's id."""
 
+from typing import Any
+
+from bridge.errors import Forbidden
 from bridge.live.audience import LiveAudience
 from bridge.live.connection import LiveConnection
 from bridge.live.timeline import Timeline
@@ -9,6 +12,9 @@ from bridge.wire.live.server_events import LiveClosed, LiveStarted, LiveUsage
 from bridge.wire.server_events import Body, ServerEvent
 
 __all__ = ["RelayMind"]
+
+_WORKING = ("responses", "decisions")
+"""Kinds of delegation that name a model."""
 
 
 class RelayMind:
@@ -33,8 +39,16 @@ class RelayMind:
         self._passage.tell(self._hear)
 
     def receive(self, connection: LiveConnection, message: LiveMessage) -> None:
-        """Passes an event on as the client wrote it."""
+        """Passes an event on as the client wrote it; raises ``Forbidden`` if its key does not choose the model."""
+        if not connection.may_choose_model and message.type == "session.update":
+            self._require_same_models(message.body.get("session"))
         self._passage.receive(message.body)
+
+    def _require_same_models(self, update: Any) -> None:
+        for name in _WORKING:
+            wanted = _working_model(update, name)
+            if wanted is not None and wanted != _working_model(self._session, name):
+                raise Forbidden("This key does not choose the model.", param=f"session.delegation.{name}.model")
 
     def follow(self, event: ServerEvent) -> None:
         """Does nothing, because the service tells Live clients itself."""
@@ -68,3 +82,10 @@ class RelayMind:
         if body.get("type") == "session.started":
             self._timeline.start()
         self._audience.tell_as_it_is(body)
+
+
+def _working_model(session: Any, kind: str) -> Any:
+    """Returns the model that a session names for this kind of delegation; None if it names none."""
+    for name in ("delegation", kind, "model"):
+        session = session.get(name) if isinstance(session, dict) else None
+    return session

@@ -51,6 +51,11 @@ class CallInfo:
         return self.dialect is Dialect.TRANSLATION
 
     @property
+    def is_of_minted_key(self) -> bool:
+        """Whether a minted key has opened it, and no API key."""
+        return self.key_id != "api"
+
+    @property
     def id(self) -> str:
         """The id by which listeners find the call."""
         return self.context.call_id

@@ -97,6 +97,10 @@ class UpstreamFactory:
         """Whether calls for ``model`` are answered by a Live service."""
         return self._plan.targets(model)[0].is_live
 
+    def backend_model(self, model: str) -> str | None:
+        """The setting ``live_backend_model`` of the Live service that answers calls for ``model``."""
+        return self._plan.targets(model)[0].live_backend_model
+
     def find_session(self, call_id: str) -> ServiceSession:
         """Returns the session that a call has with a Live service, or had; raises ``UnknownCall``."""
         return self.live_sessions.find(call_id)

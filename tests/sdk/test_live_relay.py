@@ -279,3 +279,50 @@ async def test_keys_open_the_models_that_they_name(serve_with: ServeWith) -> Non
                 await connection.session.start(session={"model": "gpt-live-1.1"})
                 await log.until("session.started")
         assert (await service.model(1)).session["model"] == MODEL
+
+
+async def test_keys_delegate_to_the_models_that_they_name(serve_with: ServeWith, short_pcm: bytes) -> None:
+    """The model that works behind a key's session is the key's or the operator's choice, and never the page's."""
+    theirs: dict[str, Any] = {"type": "responses", "responses": {"model": "gpt-5-pro"}}
+    given: dict[str, Any] = {"live_backend_model": "gpt-5-mini"}
+    async with LiveService.serving() as service, _relaying(serve_with, service.socket_url, **given) as daemon:
+        own: dict[str, Any] = {"type": "responses", "responses": {"model": "gpt-5-nano"}}
+        for number, (delegation, model) in enumerate((({}, "gpt-5-mini"), ({"delegation": own}, "gpt-5-nano")), 1):
+            key = await _page_key(daemon, delegation)
+            async with openai.AsyncOpenAI(api_key=key, base_url=f"{daemon.url}v1") as sdk:
+                async with sdk.live.connect() as connection, live_listening(connection) as log:
+                    asked: Any = {"model": MODEL, "delegation": theirs, "store": True}
+                    await connection.session.start(session=asked)
+                    session_id = (await log.until("session.started"))["session"]["id"]
+                    assert (await service.model(2 * number - 1)).session["delegation"]["responses"]["model"] == model
+                    await connection.session.update(session={"delegation": theirs})  # type: ignore[typeddict-item]
+                    refused = (await log.until("error"))["error"]
+                    assert (refused["code"], refused["param"]) == ("forbidden", "session.delegation.responses.model")
+                    await append_sound(connection, short_pcm)
+                    await connection.session.close()
+                    await log.until("session.closed")
+                async with sdk.live.forks.connect(session_id=session_id) as fork, live_listening(fork) as forked:
+                    await fork.session.start(session={"delegation": theirs})  # type: ignore[typeddict-item]
+                    await forked.until("session.started")
+                    assert "gpt-5-pro" not in json.dumps((await service.model(2 * number)).session)
+
+
+async def test_keys_delegate_to_no_model_if_none_is_named(serve_with: ServeWith) -> None:
+    """Neither the key nor the operator names one: the page is told so."""
+    async with LiveService.serving() as service, _relaying(serve_with, service.socket_url) as daemon:
+        async with openai.AsyncOpenAI(api_key=await _page_key(daemon, {}), base_url=f"{daemon.url}v1") as sdk:
+            async with sdk.live.connect() as connection, live_listening(connection) as log:
+                await connection.session.start(session=_ECHO)
+                refused = (await log.until("error"))["error"]
+                assert (refused["code"], refused["param"]) == ("forbidden", "session.delegation.responses.model")
+        assert service.models == []
+
+
+async def _page_key(daemon: Daemon, session: dict[str, Any]) -> str:
+    minted = await request(
+        "POST",
+        f"{daemon.url}v1/realtime/client_secrets",
+        headers={"Content-Type": "application/json"},
+        body=json.dumps({"session": {"type": "realtime", "model": MODEL, **session}}),
+    )
+    return str(minted.json["value"])
