@@ -101,7 +101,7 @@ class Delegations:
     # What clients say
 
     def answer(self, delegation_id: str | None, *, is_result: bool) -> str | None:
-        """Returns the call of which an append is the output; None if it is told as it stands.
+        """Returns the call whose output an append is; None if the append is told as it stands.
 
         The first commentary on a delegation is its output. Raises ``BadEvent`` if there is no such delegation.
         """

@@ -1,4 +1,4 @@
-"""Sinch's voice streams: nothing flows before ``answer``; the buffer has 5 MB, of which it drops the oldest."""
+"""Sinch's voice streams: nothing flows before ``answer``; a buffer of 5 MB drops its oldest sound."""
 
 import base64
 import hmac

@@ -25,7 +25,7 @@ Mix = Callable[[bytes, AudioFormat], bytes]
 
 
 class AudioHook(AudioHookSession):
-    """The dialect of one session, of which ``channel`` is heard: one of ``CHANNELS``, or ``BOTH`` by ``mix``."""
+    """The dialect of one session. It hears ``channel``: one of ``CHANNELS``, or ``BOTH`` by ``mix``."""
 
     name = "audiohook"
     traits = Traits(lead_ms=0, has_marks=False, is_listening_only=True, says_goodbye=True)
