@@ -278,7 +278,7 @@ async def test_nothing_else_is_served(daemon: Daemon, path: str) -> None:
     assert (await request("GET", daemon.url + path)).status == 404
 
 
-@pytest.mark.parametrize("path", ["v1/realtime/translations", "v1/realtime/calls", "nope"])
+@pytest.mark.parametrize("path", ["v1/realtime/nope", "v1/realtime/calls", "nope"])
 async def test_no_socket_is_served_elsewhere(daemon: Daemon, path: str) -> None:
     """404 before the upgrade, in the form of all errors."""
     with pytest.raises(InvalidStatus) as refused:

@@ -160,7 +160,7 @@ async def test_twilio_webhook(open_daemon: Daemon) -> None:
     assert stream.get("url") == _STREAM
     given = {entry.get("name"): entry.get("value") for entry in stream}
     assert given.pop("token")
-    assert given == {"from": "+15550001111", "to": "+15550002222"}
+    assert given == {"from": "+15550001111", "to": "+15550002222", "comes_back": "1"}
     for form, headers in (
         (_FORM, {}),
         ({**_FORM, "From": "+15550009999"}, {SIGNATURE_HEADER: signature}),
