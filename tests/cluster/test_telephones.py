@@ -165,11 +165,12 @@ async def test_a_drain_moves_a_twilio_call(
 
 
 async def test_a_stream_that_breaks_comes_back_through_another_node(
-    nodes: list[Serving], balancer: Balancer, short_pcm: bytes
+    nodes: list[Serving], redis: RunningRedis, balancer: Balancer, short_pcm: bytes
 ) -> None:
     """The node that has the call lives: the new stream is passed on to it, and nothing of the call is told anew."""
     async with calling(_twilio(balancer)) as caller:
         call_id = await _call_id(nodes[0])
+        await _noted(redis, call_id, call_id)
         balancer.ports.reverse()
         caller.phone.wire.cut()
         await caller.wait(lambda: caller.phone.wire.streams == 2, "second stream")  # type: ignore[attr-defined]
