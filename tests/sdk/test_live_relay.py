@@ -19,7 +19,7 @@ from bridge.config.answering import NamedUpstream
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.real_peer import RealPeer
-from tests.end_to_end.sound import PLAYED_LIKENESS, match, samples_of, stretched_likeness
+from tests.end_to_end.sound import PLAYED_LIKENESS, samples_of, stretched_likeness
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 from tests.sdk.live import MODEL, append_sound, live_listening, output_pcm
@@ -231,7 +231,7 @@ async def test_who_else_hears_a_relayed_session(serve_with: ServeWith, short_pcm
                     await connection.session.close()
                     await sideband.until("session.closed")
         said = samples_of(bytes((await service.model(1)).said))
-    assert match(samples_of(output_pcm(sideband)), said).correlation > 0.99
+    assert stretched_likeness(samples_of(output_pcm(sideband)), said) > 0.9  # silence is left out of what is late
     times = [(event["start_ms"], event["end_ms"]) for event in sideband.of("session.output_audio.delta")]
     assert all(start_ms < end_ms for start_ms, end_ms in times)
     assert times == sorted(times)
