@@ -1,4 +1,4 @@
-"""A service that speaks Live as the mind of a Live call: events go both ways as they are, but for the session's id."""
+"""A service that speaks Live as the mind of a Live call: events pass value for value, but for the session's id."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class RelayMind:
         self._passage.tell(self._hear)
 
     def receive(self, connection: LiveConnection, message: LiveMessage) -> None:
-        """Passes an event on as the client wrote it; raises ``Forbidden`` if its key does not choose the model."""
+        """Passes an event on, value for value; raises ``Forbidden`` if its key does not choose the model."""
         if not connection.may_choose_model and message.type == "session.update":
             self._require_same_models(message.body.get("session"))
         self._passage.receive(message.body)

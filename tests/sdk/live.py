@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import openai
+from aiortc import RTCSessionDescription
 from openai.types.live.connect_server_event import ConnectServerEvent
 from openai.types.live.server_event import ServerEvent
 from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed
 
 from tests.end_to_end.event_log import EventLog
+from tests.end_to_end.real_peer import RealPeer
 from tests.machine import scaled
 from tests.sdk.stock import event_names
 
-__all__ = ["MODEL", "LiveLog", "append_sound", "live_listening", "output_pcm"]
+__all__ = ["MODEL", "LiveLog", "LivePeer", "append_sound", "live_listening", "output_pcm"]
 
 MODEL = "gpt-live-1"
 _OF_SOUND = ("session.input_audio.append", "session.output_audio.delta")
@@ -48,6 +51,36 @@ class LiveLog(EventLog):
         if event["type"] in _OF_SOUND and "event_id" in event:
             self.complaints.append(f"{event['type']} has an event_id")
         super().add(text)
+
+
+class LivePeer(RealPeer):
+    """A caller whose offer goes through the SDK's ``live.create``; the SDK's types judge its events."""
+
+    def __init__(self, url: str, sdk: openai.AsyncOpenAI, session: Any) -> None:
+        super().__init__(url)
+        self.session_id = ""
+        self.judge = LiveLog(ConnectServerEvent)
+        self._sdk = sdk
+        self._asked = session
+
+    async def __aenter__(self) -> "LivePeer":
+        await super().__aenter__()
+        return self
+
+    def add(self, text: str | bytes) -> None:
+        self.judge.add(text)
+        super().add(text)
+
+    async def _connect(self) -> None:
+        connection = self._connection
+        connection.addTrack(self.microphone)
+        await connection.setLocalDescription(await connection.createOffer())
+        transport: Any = {"type": "webrtc", "sdp": connection.localDescription.sdp}
+        made = await self._sdk.live.create(session=self._asked, transport=transport)
+        self.session_id = made.session.id
+        await connection.setRemoteDescription(RTCSessionDescription(made.transport.sdp, "answer"))
+        await self._is_open.wait()
+        await self.until("session.started")
 
 
 @asynccontextmanager
@@ -85,6 +118,6 @@ async def append_sound(connection: Any, sound: bytes, *, piece_bytes: int = 4800
         await connection.session.input_audio.append(audio=base64.b64encode(sound[at : at + piece_bytes]).decode())
 
 
-def output_pcm(log: LiveLog) -> bytes:
+def output_pcm(log: EventLog) -> bytes:
     """All sound that the log has been told of."""
     return b"".join(base64.b64decode(event["delta"]) for event in log.of("session.output_audio.delta"))

@@ -11,64 +11,22 @@ from typing import Any, Literal
 
 import openai
 import pytest
-from aiortc import RTCSessionDescription
-from openai.types.live.server_event import ServerEvent
-from pydantic import ValidationError
 
 from bridge.config.answering import NamedUpstream
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
-from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import PLAYED_LIKENESS, samples_of, stretched_likeness
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
-from tests.sdk.live import MODEL, append_sound, live_listening, output_pcm
-from tests.sdk.stock import event_names, stock_client
+from tests.sdk.live import MODEL, LivePeer, append_sound, live_listening, output_pcm
+from tests.sdk.stock import stock_client
 from tests.upstream.live_service import LiveService
 
 _LIMIT_S = scaled(15.0)
 _WORDS = 48 * 2000  # bytes of what is said
-_KINDS = event_names(ServerEvent)
 _ECHO: Any = {"model": MODEL, "delegation": {"type": "responses", "responses": {"model": "gpt-5"}}}
 
 Way = Literal["websocket", "webrtc"]
-
-
-class _LivePeer(RealPeer):
-    """A stock aiortc peer whose offer goes through the SDK's ``live.create``."""
-
-    def __init__(self, url: str, client: openai.AsyncOpenAI, session: dict[str, Any]) -> None:
-        super().__init__(url)
-        self._client = client
-        self._asked = session
-        self.live_id = ""
-
-    async def __aenter__(self) -> "_LivePeer":
-        await super().__aenter__()
-        return self
-
-    async def _connect(self) -> None:
-        connection = self._connection
-        connection.addTrack(self.microphone)
-        await connection.setLocalDescription(await connection.createOffer())
-        created = await self._client.live.create(
-            session=self._asked,  # type: ignore[arg-type]
-            transport={"type": "webrtc", "sdp": connection.localDescription.sdp},
-        )
-        self.live_id = created.session.id
-        await connection.setRemoteDescription(RTCSessionDescription(created.transport.sdp, "answer"))
-        await self._is_open.wait()
-        await self.until("session.started")
-
-    def complaints(self) -> list[str]:
-        """What the SDK's types find wrong with what came."""
-        wrong = []
-        for event in self.events:
-            try:
-                _KINDS[event["type"]].model_validate(event, strict=True)
-            except (KeyError, ValidationError) as error:
-                wrong.append(f"{event['type']}: {error}")
-        return wrong
 
 
 @asynccontextmanager
@@ -102,14 +60,14 @@ async def _by_socket(daemon: Daemon, pcm: bytes) -> float:
 async def _by_peer(daemon: Daemon, pcm: bytes) -> float:
     """The same over WebRTC."""
     async with stock_client(daemon.url) as sdk:
-        async with _LivePeer(daemon.url, sdk, _ECHO) as peer:
+        async with LivePeer(daemon.url, sdk, _ECHO) as peer:
             assert "format" not in peer.of("session.started")[0]["session"]["audio"]
             await peer.speak(pcm)  # and nothing behind it: the bridge keeps the model's time
             await peer.until("session.output_transcript.delta")
             await peer.wait(lambda: _has_ended(peer.heard) or len(peer.heard) > 48 * 9000, "the end of what it says")
             peer.send({"type": "session.close", "event_id": "mine"})
             await peer.until("session.closed")
-            assert peer.complaints() == []
+            assert peer.judge.complaints == []
             assert "session.output_audio.delta" not in peer.types
             heard = peer.heard
     return stretched_likeness(samples_of(heard), samples_of(pcm[:_WORDS]))
@@ -206,7 +164,7 @@ async def test_a_start_that_the_service_refuses(serve_with: ServeWith) -> None:
             assert (error["code"], error["param"]) == ("unknown_parameter", "session.tools")
             assert log.types == ["error"]
             with pytest.raises(openai.APIStatusError) as refused:
-                async with _LivePeer(daemon.url, sdk, wrong):
+                async with LivePeer(daemon.url, sdk, wrong):
                     pass
     assert (refused.value.status_code, refused.value.code) == (400, "unknown_parameter")
 
@@ -215,10 +173,10 @@ async def test_who_else_hears_a_relayed_session(serve_with: ServeWith, short_pcm
     """A sideband hears both sides with their times, a listener the Realtime events that are made of the session."""
     async with LiveService.serving() as service, _relaying(serve_with, service.socket_url) as daemon:
         async with stock_client(daemon.url) as sdk:
-            async with _LivePeer(daemon.url, sdk, {"model": MODEL}) as peer:
-                listening = open_socket(daemon.url, f"call_id={peer.live_id}&audio=pcm16")
+            async with LivePeer(daemon.url, sdk, {"model": MODEL}) as peer:
+                listening = open_socket(daemon.url, f"call_id={peer.session_id}&audio=pcm16")
                 async with (
-                    sdk.live.sideband.connect(session_id=peer.live_id) as connection,
+                    sdk.live.sideband.connect(session_id=peer.session_id) as connection,
                     live_listening(connection, is_sideband=True) as sideband,
                     listening as listener,
                 ):

@@ -4,50 +4,17 @@ from typing import Any
 
 import openai
 import pytest
-from aiortc import RTCSessionDescription
-from openai.types.live.connect_server_event import ConnectServerEvent
 
 from bridge.daemon import Daemon
-from tests.end_to_end.real_peer import RealPeer
-from tests.sdk.live import MODEL, LiveLog, live_listening
+from tests.sdk.live import MODEL, LivePeer, live_listening
 from tests.sdk.stock import stock_client
 
 _ECHO: Any = {"model": MODEL, "delegation": {"type": "responses", "responses": {"model": "gpt-5"}}}
 
 
-class LivePeer(RealPeer):
-    """A caller whose offer goes through the SDK's ``live.create``; the SDK's types judge its events."""
-
-    def __init__(self, daemon: Daemon, sdk: openai.AsyncOpenAI, session: Any) -> None:
-        super().__init__(daemon.url)
-        self.session_id = ""
-        self.judge = LiveLog(ConnectServerEvent)
-        self._sdk = sdk
-        self._asked = session
-
-    async def __aenter__(self) -> "LivePeer":
-        await super().__aenter__()
-        return self
-
-    def add(self, text: str | bytes) -> None:
-        self.judge.add(text)
-        super().add(text)
-
-    async def _connect(self) -> None:
-        connection = self._connection
-        connection.addTrack(self.microphone)
-        await connection.setLocalDescription(await connection.createOffer())
-        transport: Any = {"type": "webrtc", "sdp": connection.localDescription.sdp}
-        made = await self._sdk.live.create(session=self._asked, transport=transport)
-        self.session_id = made.session.id
-        await connection.setRemoteDescription(RTCSessionDescription(made.transport.sdp, "answer"))
-        await self._is_open.wait()
-        await self.until("session.started")
-
-
 async def test_a_call_over_webrtc_with_a_sideband(daemon: Daemon, short_pcm: bytes) -> None:
     """The page hears by its track and reads no sound; a sideband hears both sides, and ends the session."""
-    async with stock_client(daemon.url) as sdk, LivePeer(daemon, sdk, _ECHO) as peer:
+    async with stock_client(daemon.url) as sdk, LivePeer(daemon.url, sdk, _ECHO) as peer:
         async with sdk.live.sideband.connect(session_id=peer.session_id) as beside:
             async with live_listening(beside, is_sideband=True) as seen:
                 await seen.until("session.started")
@@ -76,7 +43,7 @@ async def test_a_page_gets_what_its_session_grants(daemon: Daemon) -> None:
         "allowed_server_events": [{"type": "session.started"}, {"type": "session.input_audio.muted"}],
     }
     session = {**_ECHO, "client": {"data_channel": granted}}
-    async with stock_client(daemon.url) as sdk, LivePeer(daemon, sdk, session) as peer:
+    async with stock_client(daemon.url) as sdk, LivePeer(daemon.url, sdk, session) as peer:
         peer.send({"type": "session.input_audio.unmute", "event_id": "no"})
         error = (await peer.until("error"))["error"]
         peer.send({"type": "session.input_audio.append", "audio": ""})

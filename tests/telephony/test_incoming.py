@@ -22,6 +22,7 @@ from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 from tests.observe.receiver import SECRET, Receiver
+from tests.sdk.live import MODEL, live_listening
 from tests.settings import config_for_tests
 from tests.telephony.calling import Caller, calling, dialling, figures, gone, opened
 from tests.telephony.fake_api import FakeApi
@@ -113,6 +114,38 @@ async def test_a_call_is_accepted_by_the_stock_sdk(serve_with: ServeWith, tmp_pa
         assert kinds == ["realtime.call.incoming", "call.opened", "call.closed"]
         assert await house.outcomes("twilio") == {"accepted": 1}
         assert caller.phone.carrier.complaints == []
+
+
+async def test_a_live_client_answers_a_call(serve_with: ServeWith, tmp_path: Path, short_pcm: bytes) -> None:
+    """It accepts the call with a Live session, follows it by a sideband, and ends it; another call it rejects."""
+    session: Any = {"type": "live", "model": MODEL, "delegation": {"type": "responses", "responses": {"model": "m"}}}
+    stored: Any = {**session, "store": True}
+    async with _house(serve_with, tmp_path) as house:
+        live = house.sdk.live
+        async with calling(dialling(house.daemon, "twilio", call="CA1")) as caller:
+            call_id = (await house.incoming()).data.call_id
+            with pytest.raises(openai.BadRequestError) as refused:
+                await live.sessions.accept(call_id, session=stored)
+            assert refused.value.param == "session.store"
+            assert await house.waiting() == 1
+            await live.sessions.accept(call_id, session=session)
+            async with live.sideband.connect(session_id=call_id) as connection:
+                async with live_listening(connection, is_sideband=True) as sideband:
+                    started = await sideband.until("session.started")
+                    caller.say(short_pcm)
+                    await caller.hear_answer()
+                    await sideband.until("session.output_transcript.delta")
+                    await live.sessions.hangup(call_id)
+                    closed = await sideband.until("session.closed")
+            await _ended(caller)
+            assert caller.likeness(short_pcm) > 0.5
+        async with calling(dialling(house.daemon, "twilio", call="CA2")) as caller:
+            await live.sessions.reject((await house.incoming(4)).data.call_id, status_code=486)
+            await _ended(caller)
+        assert await house.outcomes("twilio") == {"accepted": 1, "rejected": 1}
+    assert (started["session"]["id"], closed["session"]["id"]) == (call_id, call_id)
+    assert closed["reason"] == "close_requested"
+    assert sideband.of("session.input_audio.append")
 
 
 @pytest.mark.parametrize("carrier", sorted(ROWS))
