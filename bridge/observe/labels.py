@@ -74,6 +74,7 @@ CLOSE_REASONS = frozenset(
         "bad_answer",
         "call_taken",
         "llm_broke_off",
+        "hearing_broke_off",
         "hearing_unreachable",
         "llm_unreachable",
         "voice_unreachable",
