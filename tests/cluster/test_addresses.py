@@ -41,7 +41,8 @@ async def _alone(folder: Path) -> AsyncIterator[str]:
 async def _clustered(folder: Path) -> AsyncIterator[str]:
     """A Redis Cluster of one server, which has all slots."""
     flags = ("--cluster-enabled", "yes", "--cluster-config-file", str(folder / "nodes.conf"), "--dir", str(folder))
-    async with redis_running(*flags) as running:
+    bus = ("--cluster-port", str(free_port()))  # else 10,000 above its own, which is no port at all for many
+    async with redis_running(*flags, *bus) as running:
         await _say(running.port, "CLUSTER ADDSLOTSRANGE 0 16383")
 
         async def is_whole() -> bool:

@@ -149,6 +149,7 @@ async def test_an_owner_is_waited_for_only_if_it_has_spoken() -> None:
     stage.session.close("hangup")
 
 
+@pytest.mark.usefixtures("debug_log")
 async def test_changes_of_a_call_are_logged() -> None:
     """Each is one line at debug, with the call's id."""
     with capture_logs() as lines:
