@@ -309,6 +309,15 @@ async def test_a_carrier_that_asks_again_goes_on_with_its_call(open_daemon: Daem
             assert open_daemon.registry.sessions == [session]
 
 
+@pytest.mark.parametrize("carrier", rows_that(asks_again=True))
+async def test_a_caller_hangs_up_while_the_carrier_asks_again(open_daemon: Daemon, carrier: Any) -> None:
+    """The call is over at the carrier, and no new stream is opened for it."""
+    async with calling(dialling(open_daemon, carrier)) as caller:
+        await session_of(open_daemon, caller)
+        caller.phone.wire.cut()
+    await asyncio.wait_for(caller.phone.ended.wait(), _LIMIT_S)
+
+
 async def test_audiosocket_is_hung_up_by_closing_it(serve_with: ServeWith) -> None:
     """Also if sound of ours was still unread, which makes a reset of it: a success, and nobody is waited for."""
     async with serve_with(**SETTINGS, carrier_grace_s=3600) as daemon:

@@ -238,9 +238,13 @@ class _TwimlWire:
             if self._twiml.stream is None:
                 return False
             headers = {SIGNATURE_HEADER: sign(self._dialling.secret, self._twiml.stream)}
-            self._wire = await open_socket(self._dialling.socket, headers=headers)
+            wire = await open_socket(self._dialling.socket, headers=headers)
         except CallFailed as failure:
             self._carrier.complaints.append(f"11200 {failure.message}")
+            return False
+        self._wire = wire
+        if self._has_hung_up:  # while the webhook was asked
+            await wire.close()
             return False
         self.streams += 1
         parameters = {**self._twiml.parameters, **self._dialling.parameters}
