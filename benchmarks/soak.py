@@ -35,6 +35,8 @@ _EVERY_S = 10.0
 _FILL_S = 600.0
 _FILL_SHARE = 1 / 4  # of a run that is too short for that
 _SETTLE_S = 60.0
+_ENDED_CALLS = 50
+"""So many ended calls are listed; the default of 1000 would fill the whole hour long, and look like a leak."""
 _MB = 1024 * 1024
 _SMALL = {"rss_mb": 4.0, "malloc_used_mb": 4.0, "threads": 1.0, "descriptors": 3.0, "tasks": 3.0}
 """What may rise by so much in any case: less than one call holds."""
@@ -84,7 +86,7 @@ class _Watched:
 async def _daemon(max_calls: int) -> AsyncIterator[_Watched]:
     flags = ("--port", "0", "--udp-port", "0", "--engine", "parrot", "--max-calls", str(max_calls), "--drain-s", "0",
              "--public-url", PUBLIC_URL, "--twilio-auth-token", TWILIO_TOKEN, "--log-level", "error",
-             "--max-loop-lag-ms", "0")  # fmt: skip
+             "--max-loop-lag-ms", "0", "--ended-calls", str(_ENDED_CALLS))  # fmt: skip
     async with serving(*flags, program="benchmarks.counted") as program:
         yield _Watched(program)
 
