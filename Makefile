@@ -89,34 +89,6 @@ dist: .venv/testable ## build the sdist, and from it the wheel, into dist/ (COMP
 compiled: .venv/testable build/compiled/installed ## what CI runs of the tests with the hot path compiled
 	$(IN_C) $(PARALLEL) $(OF_C) $(COMPILED_TESTS) || $(IN_C) $(AGAIN) $(OF_C)
 
-nightly: .venv/testable ## 20,000 made-up cases for each parser, and a million by coverage; an hour or two
-	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis
-	$(BIN)/python -m tests.fuzz all --runs 1000000 --seed $$(date +%s)
-
-frameworks: .venv/testable $(FRAMEWORKS:%=.venv/frameworks/%/installed) node ## more frameworks for agents; 2 GB, minutes
-	$(BIN)/pytest -m frameworks || $(AGAIN)
-
-soak: .venv/testable ## 20 calls for an hour: nothing may grow (ARGS="--minutes 10 ...")
-	$(BIN)/python -m benchmarks soak --json benchmarks/soak.json $(ARGS)
-
-audit: .venv/speaking .venv/audit/bin/pip-audit ## compare what is installed with known advisories (needs the network)
-	$(BIN)/python -m pip freeze --exclude-editable >.venv/audit/installed.txt
-	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
-
-lock: .venv/lock/bin/pip-compile ## renew locks/ after a change of dependencies (ARGS=--upgrade: the newest of all)
-	@mkdir -p locks
-	$(LOCK) --output-file locks/install.txt pyproject.toml
-	$(LOCK) --extra local --constraint locks/install.txt --output-file locks/local.txt pyproject.toml
-	$(LOCK) --extra test --constraint locks/local.txt --output-file locks/test.txt pyproject.toml
-
-dist: .venv/testable ## build the sdist, and from it the wheel, into dist/ (COMPILED=1: with the hot path in C, for this Python)
-	HATCH_BUILD_HOOK_ENABLE_CUSTOM=$(COMPILED) $(BIN)/python -m build --no-isolation
-
-compiled: .venv/testable build/compiled/installed ## the pure tests once more, with the hot path compiled
-	PYTHONSAFEPATH=1 PYTHONPATH=build/compiled/site:. $(PARALLEL) -o "pythonpath=build/compiled/site ." \
-		-m "not alone and not browser and not slow and not foreign" tests/media tests/session tests/webrtc tests/wire \
-		tests/test_compiled.py tests/end_to_end/test_websocket.py tests/end_to_end/test_call.py || exit 1
-
 docs: .venv/testable ## build the documents as a site, into build/site; broken links are errors
 	$(BIN)/mkdocs build --strict
 
