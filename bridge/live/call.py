@@ -32,6 +32,7 @@ from bridge.session.fanout.subscription import TrackName
 from bridge.session.session import Session
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.bounds import MAX_EVENT_BYTES
 from bridge.wire.client_events import event_id_of
 from bridge.wire.live.client_events import APPEND, LiveBearer, read_live_message
 from bridge.wire.live.server_events import Info, live_error
@@ -217,6 +218,8 @@ class LiveCall:
             else:
                 self._mind.receive(connection, message)
         except BridgeError as error:
+            if event_id is None and len(text) > MAX_EVENT_BYTES:  # reading it again takes a turn of its own
+                yield
             self._refuse(connection, error, event_id or event_id_of(text))
         except Exception as failure:
             self.session.context.logger("live").error("live.event_failed", exc_info=failure)

@@ -14,6 +14,7 @@ from bridge.session.request_tracker import RequestTracker
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
+from bridge.wire.bounds import MAX_EVENT_BYTES
 from bridge.wire.stats import ListenerRole
 
 __all__ = ["ClientEventHandler"]
@@ -43,7 +44,10 @@ class ClientEventHandler:
         self._log = log
 
     def receive_text(self, listener: Listener, text: str) -> Iterator[None]:
-        """One message; with a pause after each second of sound: a long append must not keep other calls waiting."""
+        """One message; with pauses, so that a long one does not keep other calls waiting.
+
+        There is one after each second of sound, and one before a wrong message of megabytes is read again for its id.
+        """
         event_id = None
         try:
             message = listener.codec.decode(text)
@@ -58,6 +62,8 @@ class ClientEventHandler:
             else:
                 self._carry_out(listener, message)
         except Exception as failure:
+            if event_id is None and len(text) > MAX_EVENT_BYTES:
+                yield
             self._answer(listener, failure, event_id or client.event_id_of(text))
 
     def _answer(self, listener: Listener, failure: Exception, event_id: str | None) -> None:
