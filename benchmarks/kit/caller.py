@@ -67,7 +67,7 @@ async def call(url: str, runner: PeerRunner, caller: Caller, *, queue_limit_s: i
         yield peer
 
 
-def post_offer(url: str, offer: str, session: str | None = None) -> tuple[bytes, str]:
+def post_offer(url: str, offer: str, session: str | None = None, *, key: str = "") -> tuple[bytes, str]:
     """The bridge's answer to an offer, and the id of the call; ``session`` is JSON that comes with it. It blocks."""
     body, kind = offer.encode(), "application/sdp"
     if session is not None:
@@ -75,7 +75,8 @@ def post_offer(url: str, offer: str, session: str | None = None) -> tuple[bytes,
         parts = (("sdp", offer), ("session", session))
         body = "".join(head.format(*part) for part in parts).encode() + b"--part--\r\n"
         kind = "multipart/form-data; boundary=part"
-    request = urllib.request.Request(f"{url}/v1/realtime/calls", body, {"Content-Type": kind})
+    headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(f"{url}/v1/realtime/calls", body, headers)
     with urllib.request.urlopen(request, timeout=_LIMIT_S) as response:
         return response.read(), response.headers["Location"].rpartition("/")[2]
 

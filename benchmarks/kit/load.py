@@ -218,21 +218,21 @@ class Clock:
 class FrameCounter(asyncio.Protocol):
     """A WebSocket client that counts large text frames, answers pings, and hands out texts only while asked to."""
 
-    def __init__(self, host: str, path: str) -> None:
+    def __init__(self, host: str, path: str, key: str = "") -> None:
         self.events = 0
         """Of at least 500 bytes: sound."""
         self.on_text: Callable[[bytes], None] | None = None
         self.opened = asyncio.Event()
         self.is_lost = False
-        self._host, self._path = host, path
+        self._host, self._path, self._key = host, path, key
         self._rest = b""
         self._skip = 0
 
     @classmethod
-    async def open(cls, host: str, port: int, path: str) -> "FrameCounter":
-        """Connected and upgraded."""
+    async def open(cls, host: str, port: int, path: str, *, key: str = "") -> "FrameCounter":
+        """Connected and upgraded, with an API key if there is one."""
         loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(lambda: cls(f"{host}:{port}", path), host, port)
+        _, client = await loop.create_connection(lambda: cls(f"{host}:{port}", path, key), host, port)
         await asyncio.wait_for(client.opened.wait(), 20)
         return client
 
@@ -241,7 +241,8 @@ class FrameCounter(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         key = b64encode(os.urandom(16)).decode()
         lines = [f"GET {self._path} HTTP/1.1", f"Host: {self._host}", "Connection: Upgrade", "Upgrade: websocket",
-                 f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]  # fmt: skip
+                 f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13",
+                 *([f"Authorization: Bearer {self._key}"] if self._key else []), "", ""]  # fmt: skip
         self.transport.write("\r\n".join(lines).encode())
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -4,7 +4,9 @@ The environment variable ``TESTS_REDIS_SERVER`` names another program, such as V
 """
 
 import asyncio
+import asyncio.subprocess
 import os
+import signal
 import socket
 from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,15 +30,28 @@ class RunningRedis:
         self.port = port
         self.url = f"redis://127.0.0.1:{port}"
         self._flags = flags
+        self._process: asyncio.subprocess.Process | None = None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """It runs inside the block, and is killed at its end."""
         flags = ("--port", str(self.port), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1", *self._flags)
-        async with started(_PROGRAM, *flags, stdout=DEVNULL, stderr=DEVNULL):
+        async with started(_PROGRAM, *flags, stdout=DEVNULL, stderr=DEVNULL) as self._process:
             async with asyncio.timeout(_LIMIT_S):
                 await self._answers()
             yield
+
+    def stop(self) -> None:
+        """Has it stand still: connections stay open, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets it go on, with all that it knew."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "it runs"
+        self._process.send_signal(number)
 
     async def _answers(self) -> None:
         while True:
