@@ -97,7 +97,9 @@ LOG_EVENTS = {
     "supervisor.stopped": "All workers have ended, and so does the supervisor.",
     "supervisor.worker_died": "A worker has ended in a way that nobody asked for. It is started again after `again_in_s`.",
     "supervisor.worker_ended": "A worker has ended because its process got SIGTERM. It is started again.",
-    "supervisor.worker_killed": "A worker did not end in time at a stop, and was killed.",
+    "supervisor.worker_hangs": "A worker's event loop has stood still for ten seconds. It is told to write where "
+    "(`supervisor.worker_output`), and is killed and started again.",
+    "supervisor.worker_killed": "A worker did not end in time, at a stop or because it hangs, and was killed.",
     "supervisor.worker_output": "A line that a worker wrote outside of its log, such as the last words of a crash.",
     "supervisor.worker_serves": "A worker serves.",
     "supervisor.worker_started": "A worker's process was started.",

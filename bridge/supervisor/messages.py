@@ -15,7 +15,9 @@ from bridge.crew import WorkerState
 from bridge.errors import ConfigError
 
 __all__ = [
+    "ALIVE_EVERY_S",
     "ENVIRONMENT",
+    "Alive",
     "Assignment",
     "Failed",
     "FromWorker",
@@ -37,6 +39,9 @@ __all__ = [
 
 ENVIRONMENT = "SUPERVISOR_CONNECTION"
 """The variable that tells a worker who its supervisor is, and the descriptor that leads to it: ``PID:DESCRIPTOR``."""
+
+ALIVE_EVERY_S = 1.0
+"""How often a worker that serves says ``Alive``."""
 
 _KIND = socket.SOCK_SEQPACKET
 _MAX_BYTES = 64 * 1024
@@ -120,7 +125,11 @@ class Stopping(_Message, frozen=True, kw_only=True, tag="stopping"):
     drain_s: float
 
 
-FromWorker = Failed | Serving | Reloaded | Replaced | Stopping
+class Alive(_Message, frozen=True, kw_only=True, tag="alive"):
+    """The event loop of the worker runs."""
+
+
+FromWorker = Alive | Failed | Serving | Reloaded | Replaced | Stopping
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[ToWorker | FromWorker] = msgspec.json.Decoder(ToWorker | FromWorker)

@@ -16,12 +16,15 @@ from bridge.crew import WorkerState
 from bridge.log import get_logger
 from bridge.supervisor import messages
 from bridge.supervisor.backoff import Backoff
-from bridge.supervisor.messages import Assignment, Failed, Reloaded, Replaced, Serving, Stop, Stopping, ToWorker
+from bridge.supervisor.messages import Alive, Assignment, Failed, Reloaded, Replaced, Serving, Stop, Stopping, ToWorker
 from bridge.supervisor.output import Output
 
 __all__ = ["WorkerCommand", "WorkerProcess", "described"]
 
 _log = get_logger("supervisor")
+
+_ABORTED_AFTER_LOOKS = 10
+_KILLED_AFTER_LOOKS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,8 @@ class WorkerProcess:
         self._is_stopping = False
         self._process: asyncio.subprocess.Process | None = None
         self._connection: socket.socket | None = None
+        self._silent_looks = 0
+        """How often it was looked at since it has said anything."""
 
     @property
     def state(self) -> WorkerState:
@@ -151,6 +156,21 @@ class WorkerProcess:
             _log.error("supervisor.worker_killed", worker=self.number, pid=self._process.pid)
             self._process.kill()
 
+    def look(self) -> None:
+        """Ends a process that serves and hangs: it has not said for ten looks that its event loop runs.
+
+        To be called as often as it says so. Looks are counted, and not seconds, because the supervisor may have stood
+        still together with it. First comes a signal at which it writes where it hangs; one that is stopped gets none.
+        """
+        if self._process is None or self.serving is None:
+            return
+        self._silent_looks += 1
+        if self._silent_looks == _ABORTED_AFTER_LOOKS:
+            _log.error("supervisor.worker_hangs", worker=self.number, pid=self._process.pid)
+            self._process.send_signal(signal.SIGABRT)
+        elif self._silent_looks == _KILLED_AFTER_LOOKS:
+            self.kill()
+
     def _listen(self) -> bool:
         """Takes one message; returns whether there may be more."""
         assert self._connection is not None, "it is listened to"
@@ -161,7 +181,10 @@ class WorkerProcess:
         except msgspec.MsgspecError as error:  # the code was changed under a running supervisor
             _log.warning("supervisor.message_unreadable", worker=self.number, reason=str(error))
             return True
+        self._silent_looks = 0
         match message:
+            case Alive():
+                return True
             case Serving():
                 self.serving = message
             case Failed():

@@ -6,8 +6,9 @@ connection to the supervisor, over which it gets its sockets and its orders, and
 dies, the workers notice and stop.
 
 A worker that ends without having been told to is started again: the first time almost at once, then after waits that
-double. A start fails for good if a worker refuses the settings, or does not come up in three attempts. Later the
-supervisor goes on as long as one worker serves.
+double. One that serves says every second that its event loop runs; if it has not for ten seconds, it is killed, and
+started again as well. A start fails for good if a worker refuses the settings, or does not come up in three attempts.
+Later the supervisor goes on as long as one worker serves.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from bridge.log import LineWriter, get_logger
 from bridge.ports import GivenSocket
 from bridge.service_manager import ServiceManager
 from bridge.supervisor.backoff import Backoff
-from bridge.supervisor.messages import Assignment, FromWorker, Reload, Reloaded, Serving, Stopping, Table
+from bridge.supervisor.messages import ALIVE_EVERY_S, Assignment, FromWorker, Reload, Reloaded, Serving, Stopping, Table
 from bridge.supervisor.ports import SharedPorts
 from bridge.supervisor.process import WorkerCommand, WorkerProcess, described
 
@@ -33,7 +34,6 @@ _log = get_logger("supervisor")
 
 _FAILED_STARTS = 3
 _CLOSE_MARGIN_S = 30.0  # a worker has deadlines of its own for closing
-_LOOK_S = 1.0
 
 
 class Supervisor:
@@ -46,7 +46,11 @@ class Supervisor:
         manager: ServiceManager,
         stream: LineWriter,
         command: WorkerCommand,
+        *,
+        look_s: float = ALIVE_EVERY_S,
     ) -> None:
+        """Takes what it needs; ``look_s`` is the time between two looks at the workers."""
+        self._look_s = look_s
         self._config = config
         self._read_settings = read_settings
         self._manager = manager
@@ -75,7 +79,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as tasks:
                 loop.add_signal_handler(signal.SIGUSR2, lambda: tasks.create_task(self._renew()))
                 keepers = [tasks.create_task(self._keep(worker, ports)) for worker in self._workers]
-                watch = tasks.create_task(self._watch_log())
+                watch = tasks.create_task(self._watch())
                 try:
                     await self._first_of(self._all_served, self._over)
                     if not self._over.is_set():
@@ -175,11 +179,13 @@ class Supervisor:
         for each in self._workers:
             each.tell(table)
 
-    async def _watch_log(self) -> None:
-        """Tells the workers, for their metrics, if lines of the log were dropped."""
+    async def _watch(self) -> None:
+        """Looks after workers that hang. Tells all of them, for their metrics, if lines of the log were dropped."""
         told = 0
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(self._look_s)
+            for each in self._workers:
+                each.look()
             if self._stream.dropped != told:
                 told = self._stream.dropped
                 self._tell_all()

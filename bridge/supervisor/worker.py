@@ -21,7 +21,19 @@ from bridge.errors import ConfigError
 from bridge.ports import GivenSocket
 from bridge.serve import Post, run
 from bridge.supervisor import messages
-from bridge.supervisor.messages import Assignment, Failed, Reload, Reloaded, Replaced, Serving, Stop, Stopping, Table
+from bridge.supervisor.messages import (
+    ALIVE_EVERY_S,
+    Alive,
+    Assignment,
+    Failed,
+    Reload,
+    Reloaded,
+    Replaced,
+    Serving,
+    Stop,
+    Stopping,
+    Table,
+)
 
 __all__ = ["serve_as_worker"]
 
@@ -88,6 +100,7 @@ class _Supervisor:
         """Begins to listen to the supervisor; see ``Orders``."""
         self._daemon, self._stop, self._reload = daemon, stop, reload
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self._listen)
+        self._say_alive()
 
     def ready(self, status: str) -> None:
         """See ``Manager``."""
@@ -114,6 +127,11 @@ class _Supervisor:
     def stopping(self, calls: int, drain_s: float) -> None:
         """See ``Manager``."""
         self._tell(Stopping(calls=calls, drain_s=drain_s))
+
+    def _say_alive(self) -> None:
+        """Says so again and again, for as long as the event loop runs."""
+        self._tell(Alive())
+        asyncio.get_running_loop().call_later(ALIVE_EVERY_S, self._say_alive)
 
     def _tell(self, message: messages.FromWorker) -> None:
         messages.send(self._connection, message)

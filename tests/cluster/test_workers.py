@@ -192,8 +192,30 @@ async def test_a_scrape_without_a_worker_has_the_others(redis: RunningRedis, tmp
             assert _values(page, "process_open_fds").keys() == {str(other)}
             assert _values(page, "bridge_worker_up") == {"0": 1.0, "1": 1.0}
         finally:
-            os.kill(stopped["pid"], signal.SIGCONT)
+            with suppress(ProcessLookupError):  # if that took long, it was replaced
+                os.kill(stopped["pid"], signal.SIGCONT)
         await until(lambda: _all_serve(running), _LIMIT_S)
+
+
+async def test_a_worker_that_hangs_is_replaced(redis: RunningRedis, tmp_path: Path) -> None:
+    """Stopped: its supervisor notices within seconds, kills it and starts it again; its call goes on at another."""
+    async with _working(tmp_path, redis) as running, AsyncExitStack() as stack:
+        [owner] = await _owners(stack, running, 1)
+        await type_text(owner, "the first thing", "item_first")
+        await owner.until("response.done")
+        await noted(redis, session_id(owner), "item_first")
+        victim = await _worker_of(running, session_id(owner))
+        os.kill(victim["pid"], signal.SIGSTOP)
+        await owner.closed.wait()
+        died = await logged(running, "supervisor.worker_died")
+        assert (died["worker"], died["how"]) == (victim["worker"], "killed by SIGKILL")
+        hangs = await logged(running, "supervisor.worker_hangs")
+        assert (hangs["worker"], hangs["pid"]) == (victim["worker"], victim["pid"])
+        back = await come_back(running, f"session_id={session_id(owner)}&after={owner.events[-1]['event_id']}")
+        assert await items(back, "item_first") == ["the first thing"]
+        await until(lambda: _all_serve(running), _LIMIT_S)
+        assert victim["pid"] not in {node["pid"] for node in await list_nodes(running)}
+        await back.leave(None, None, None)  # type: ignore[attr-defined]
 
 
 async def _from_one_that_answers(running: Serving, path: str) -> str:

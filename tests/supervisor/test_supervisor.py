@@ -103,6 +103,33 @@ async def test_a_signal_ends_workers_that_do_not_serve_yet() -> None:
     assert written == ["loading\n", "loading\n"]
 
 
+async def test_a_worker_that_hangs_says_where_and_is_started_again() -> None:
+    """Its event loop stands still after it has begun to serve: it gets a signal at which it writes its stack."""
+    loop = asyncio.get_running_loop()
+    program = (
+        "import faulthandler, os, time; faulthandler.enable()\n"
+        "from bridge.supervisor.messages import *; from bridge.supervisor import messages\n"
+        "connection = connection_to_supervisor(os.environ); messages.receive_assignment(connection)\n"
+        "told = dict(url='http://127.0.0.1:1/', node_url='', udp_port=1, engine='parrot', drain_s=0.0)\n"
+        "messages.send(connection, Serving(node_id=str(os.getpid()), **told))\n"
+        "def hang_here(): time.sleep(3600)\n"
+        "hang_here()"
+    )
+    stacks: list[str] = []
+
+    def write(line: str) -> None:
+        if "in hang_here" in line:
+            stacks.append(line)
+            if len(stacks) == 4:  # each of the two workers twice, or one three times
+                loop.call_soon(os.kill, os.getpid(), signal.SIGTERM)
+
+    command = WorkerCommand(words=[sys.executable, "-c", program], environ=dict(os.environ), write=write, is_json=False)
+    supervisor = Supervisor(_config(), _config, ServiceManager({}), LineWriter(2), command, look_s=0.02)
+    async with asyncio.timeout(_LIMIT_S):
+        assert await supervisor.run([]) == 0
+    assert len(stacks) >= 4
+
+
 def test_waits_double_until_a_worker_has_served_for_a_minute() -> None:
     """From a quarter of a second to half a minute; one that was well begins anew."""
     backoff = Backoff()
