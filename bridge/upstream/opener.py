@@ -1,38 +1,27 @@
-"""Opens the lines of one call: which target is dialled, how often it is tried, and when it is given up."""
+"""Opens the lines of one call: which target is dialled, and which is not dialled any more."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from bridge.context import CallContext
 from bridge.errors import UpstreamError
 from bridge.outgoing import retry_delay_s
 from bridge.session.state import SessionState
+from bridge.upstream.dialer import RetryPolicy, TargetDialer
 from bridge.upstream.line import Line
 from bridge.upstream.managed_line import ManagedLine
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target, Transport
 from bridge.wire.server_events import Body
 
-__all__ = ["STALLED", "LineOpener", "OpenedLine", "RetryPolicy"]
+__all__ = ["STALLED", "LineOpener", "OpenedLine"]
 
 STALLED = "upstream_stalled"
 """The code of an upstream that owes an answer and says nothing."""
 
 _STEADY_S = 10.0  # a line that lasts so long, or gives an answer, was worth dialling
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How long the bridge waits for an upstream, in seconds, and how often it tries."""
-
-    connect_s: float = 10.0
-    stall_s: float = 15.0
-    """The time without an event while an answer is owed."""
-    renew_s: float = 3300.0
-    """The age at which a line is replaced, before its service ends it."""
-    tries: int = 3
-    """How often each target is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ class LineOpener:
         self._policy = policy
         self._tally = tally
         self._context = context
-        self._log = context.logger("upstream")
+        self._dialer = TargetDialer(policy=policy, tally=tally, context=context)
         self._strikes = 0
         """How many lines in a row have failed."""
 
@@ -70,47 +59,26 @@ class LineOpener:
 
         Raises the last target's ``UpstreamError`` if none answers.
         """
-        failure: UpstreamError | None = None
-        for target in self._targets:
-            if target.transport is Transport.LOCAL:
+        before_engine = tuple(takewhile(lambda target: target.transport is not Transport.LOCAL, self._targets))
+        has_engine = len(before_engine) < len(self._targets)
+        if has_engine and not before_engine:
+            return None
+        try:
+            return await self._dialer.dial_first(before_engine, lambda target: self._open_line(target, session, group))
+        except UpstreamError:
+            if has_engine:
                 return None
-            for number in range(self._policy.tries):
-                try:
-                    return await self._open_line(target, session, group)
-                except UpstreamError as error:
-                    failure = error
-                delay_s = retry_delay_s(failure, number)
-                if delay_s is None or number + 1 == self._policy.tries:
-                    break
-                self._log.info("upstream.retry", upstream=target.name, url=target.shown_url, code=failure.code,
-                               message=failure.message, in_s=round(delay_s, 2))  # fmt: skip
-                await asyncio.sleep(delay_s)
-            assert failure is not None, "each target is tried at least once"
-            self._tally(target).give_up(failure)
-            self._log.warning("upstream.refused", upstream=target.name, url=target.shown_url,
-                              code=failure.code, message=failure.message)  # fmt: skip
-        assert failure is not None, "a call has targets"
-        raise failure
+            raise
 
     async def open_anew(self, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
         """Opens one more line to the first target, and tries once; raises ``UpstreamError``."""
-        return await self._open_line(self._targets[0], session, group)
+        return await self._dialer.dial(self._targets[0], lambda target: self._open_line(target, session, group))
 
     async def _open_line(self, target: Target, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
         managed = ManagedLine(
             target, self._new_line(target), log=self._context.logger("upstream", upstream=target.name)
         )
-        tally = self._tally(target)
-        tally.dials += 1
-        call_id, now = self._context.call_id, asyncio.get_running_loop().time
-        began = now()
-        try:
-            created = await managed.open(session, group, within_s=self._policy.connect_s)
-        except UpstreamError as failure:  # a caller who hangs up meanwhile is no failure of the target's
-            tally.dialled(call_id, now() - began, failure)
-            raise
-        tally.dialled(call_id, now() - began)
-        tally.answer()
+        created = await managed.open(session, group, within_s=self._policy.connect_s)
         return OpenedLine(managed, created)
 
     def count_renewal(self, fresh: OpenedLine) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bridge.config import UpstreamSettings
 from bridge.outgoing import TLS
-from bridge.upstream.opener import RetryPolicy
+from bridge.upstream.dialer import RetryPolicy
 from bridge.upstream.target import Target, Transport, load_profile
 from bridge.webrtc.ice_full import IceServers
 

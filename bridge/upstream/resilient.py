@@ -31,11 +31,12 @@ from bridge.session.contracts import Downstream, Upstream
 from bridge.session.state import SessionState
 from bridge.state_machine import StateMachine
 from bridge.upstream.backlog import UpstreamBacklog
+from bridge.upstream.dialer import RetryPolicy
 from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
 from bridge.upstream.line_relay import LineRelay
 from bridge.upstream.managed_line import LineState, ManagedLine
-from bridge.upstream.opener import STALLED, LineOpener, OpenedLine, RetryPolicy
+from bridge.upstream.opener import STALLED, LineOpener, OpenedLine
 from bridge.upstream.relay import Relay
 from bridge.upstream.takeover import take_over
 from bridge.upstream.tally import TargetTally

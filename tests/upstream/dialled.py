@@ -10,7 +10,7 @@ from typing import Any
 from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.session.state import SessionState
-from bridge.upstream.opener import RetryPolicy
+from bridge.upstream.dialer import RetryPolicy
 from bridge.upstream.resilient import ResilientUpstream
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Profile, Target

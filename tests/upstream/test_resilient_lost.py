@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.upstream.opener import RetryPolicy
+from bridge.upstream.dialer import RetryPolicy
 from tests.engine.talk import AUDIO, silence
 from tests.machine import scaled
 from tests.upstream.dialled import dialled
