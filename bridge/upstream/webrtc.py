@@ -1,22 +1,19 @@
 """A Realtime service over WebRTC: we are its caller, with a microphone that the session speaks into."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import Any
 
 from bridge.context import CallContext
-from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
+from bridge.errors import BadEvent, BridgeError, UpstreamError
 from bridge.media.contracts import Sink
 from bridge.media.playback import Marked, Started, Stopped
-from bridge.names import until_answered
-from bridge.outgoing import HTTPError, new_client, refusal
 from bridge.session.state import SessionState
 from bridge.upstream.answer_passage import AnswerPassage
 from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner
+from bridge.upstream.service_peer import ServicePeer, post_offer
 from bridge.upstream.spoken_queue import QUEUE_S, SpokenQueue
 from bridge.upstream.target import Target, Tongue
-from bridge.webrtc.dial import dial
 from bridge.webrtc.ice_full import IceServers
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
@@ -54,59 +51,32 @@ class WebRtcLine:
         self._offers = _Offers(
             target, model, is_transcription=is_transcription, timeout_s=timeout_s, headers=context.trace_headers
         )
-        self._context = context
         self._tongue = Tongue(target.profile)
-        self._runner = runner
-        self._ice_servers = ice_servers
-        self._timeout_s = timeout_s
-        self._stack = AsyncExitStack()
+        self._service = ServicePeer(runner=runner, ice_servers=ice_servers, timeout_s=timeout_s, context=context)
         self._queue: SpokenQueue | None = None
         """The queue of the peer, while there is one."""
         self._passage: AnswerPassage | None = None
         self._peer: Peer | None = None
         self._sink: Sink | None = None
         self._answer = HeardAnswer()
-        self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
-        self._is_open = asyncio.Event()
 
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Offers, connects and opens the data channel; raises ``UpstreamError``."""
         self._owner = owner
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                for server in filter(None, (self._ice_servers.stun, self._ice_servers.turn)):
-                    await until_answered(*server, self._timeout_s)
-                self._peer = peer = await self._stack.enter_async_context(
-                    dial(
-                        self._runner,
-                        self,
-                        self._offers.post,
-                        queue_limit_s=QUEUE_S,
-                        is_microphone=True,
-                        ice_servers=self._ice_servers,
-                        context=self._context,
-                    )
-                )
-                self._queue = SpokenQueue(peer, self._write, on_overflow=self._refuse_sound)
-                self._passage = AnswerPassage(
-                    peer, self._queue, self._answer, on_passed=lambda: owner.passed_audio(self)
-                )
-                await self._is_open.wait()
-        except TimeoutError:
-            message = f"The upstream's peer did not connect within {self._timeout_s:g} s."
-            raise UpstreamError(message, code="upstream_timeout") from None
-        except (BadOffer, PeerError) as error:
-            raise UpstreamError(f"The upstream's answer is of no use: {error.message}", is_transient=False) from error
-        if self._ended.done():
-            raise self._ended.result() or UpstreamError("The upstream's peer left at once.", code="upstream_lost")
+        await self._service.open(self, self._offers.post, queue_limit_s=QUEUE_S, on_peer=self._take_peer)
+
+    def _take_peer(self, peer: Peer) -> None:
+        self._peer = peer
+        self._queue = SpokenQueue(peer, self._write, on_overflow=self._refuse_sound)
+        self._passage = AnswerPassage(peer, self._queue, self._answer, on_passed=lambda: self._owner.passed_audio(self))
 
     async def run(self) -> UpstreamError | None:
         """Runs until the peer is gone, and hands over what becomes due by time alone."""
-        while not self._ended.done():
-            await asyncio.wait((self._ended,), timeout=_POLL_S)
+        while not self._service.has_ended:
+            await self._service.wait_ended(_POLL_S)
             self._hand_over(self._answer.poll(_now()))
         self._hand_over(self._answer.end())
-        return self._ended.result()
+        return self._service.ending
 
     @property
     def input_format(self) -> AudioFormat:
@@ -134,7 +104,7 @@ class WebRtcLine:
     async def aclose(self) -> None:
         """Hangs up; may be called twice."""
         self._peer = self._queue = self._passage = None
-        await self._stack.aclose()
+        await self._service.aclose()
 
     @property
     def passage(self) -> AnswerPassage | None:
@@ -164,11 +134,6 @@ class WebRtcLine:
         for body in bodies:
             self._owner.received(self, body)
 
-    def _end(self, error: UpstreamError | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(error)
-        self._is_open.set()
-
     # LegOwner
 
     def leg_connected(self) -> None:
@@ -177,7 +142,7 @@ class WebRtcLine:
     def channel_opened(self, sink: Sink) -> None:
         """Notes that the data channel is open."""
         self._sink = sink
-        self._is_open.set()
+        self._service.channel_opened()
 
     def receive_leg_audio(self, pcm: bytes) -> None:
         """Takes sound of the service's track."""
@@ -190,7 +155,7 @@ class WebRtcLine:
         try:
             message = decode_relayed(text)
         except BadEvent as error:
-            self._end(UpstreamError(error.message, code=error.code))
+            self._service.fail(UpstreamError(error.message, code=error.code))
             return
         if isinstance(message, AudioDelta):
             return  # the track has it
@@ -206,10 +171,7 @@ class WebRtcLine:
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         """Notes that the peer is gone: the service hung up, or it was lost."""
-        if error is None:
-            self._end(None)
-        else:
-            self._end(UpstreamError(error.message, code="upstream_lost"))
+        self._service.closed(error)
 
 
 class _Offers:
@@ -233,22 +195,13 @@ class _Offers:
             request = {"files": {"sdp": (None, sdp.encode(), _SDP), "session": (None, session, "application/json")}}
         else:
             headers["Content-Type"] = _SDP
-        try:
-            async with (
-                new_client(self._timeout_s) as http,
-                http.stream("POST", self._address, headers=headers, **request) as response,
-            ):
-                answer = b""
-                async for chunk in response.aiter_bytes():
-                    answer += chunk
-                    if len(answer) > _MAX_ANSWER_BYTES:
-                        raise UpstreamError("The upstream's answer is too long.", is_transient=False)
-        except HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise UpstreamError(f"The upstream cannot be reached: {reason}", code="upstream_lost") from error
-        if response.status_code not in (200, 201):
-            raise refusal(response.status_code, answer, response.headers.get("Retry-After"))
-        return answer
+        return await post_offer(
+            self._address,
+            headers=headers,
+            timeout_s=self._timeout_s,
+            max_answer_bytes=_MAX_ANSWER_BYTES,
+            **request,
+        )
 
 
 def _now() -> float:

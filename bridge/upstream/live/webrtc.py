@@ -2,21 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 
 import msgspec
 
 from bridge.context import CallContext
-from bridge.errors import BadEvent, BadOffer, BridgeError, PeerError, UpstreamError
+from bridge.errors import BadEvent, BridgeError, UpstreamError
 from bridge.media.contracts import Sink
 from bridge.media.passing import PassedPacket
 from bridge.media.playback import Part, Played
-from bridge.names import until_answered
-from bridge.outgoing import HTTPError, new_client, refusal
 from bridge.upstream.live.line import LiveLineOwner
 from bridge.upstream.live.start import LiveStart
+from bridge.upstream.service_peer import ServicePeer, post_offer
 from bridge.upstream.target import Target
-from bridge.webrtc.dial import dial
 from bridge.webrtc.ice_full import IceServers
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
@@ -42,16 +39,12 @@ class LiveWebRtcLine:
         self, target: Target, *, runner: PeerRunner, ice_servers: IceServers, timeout_s: float, context: CallContext
     ) -> None:
         self._target = target
-        self._runner = runner
-        self._ice_servers = ice_servers
+        self._service = ServicePeer(runner=runner, ice_servers=ice_servers, timeout_s=timeout_s, context=context)
         self._timeout_s = timeout_s
-        self._context = context
-        self._stack = AsyncExitStack()
+        self._trace_headers = context.trace_headers
         self._peer: Peer | None = None
         self._passage: _TrackPassage | None = None
         self._sink: Sink | None = None
-        self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
-        self._is_open = asyncio.Event()
 
     async def open(self, owner: LiveLineOwner, start: LiveStart) -> None:
         """Offers with the session, connects and opens the data channel; raises ``UpstreamError``.
@@ -59,43 +52,29 @@ class LiveWebRtcLine:
         An offer starts a session and costs money, so that a failure behind it is no reason to try again.
         """
         self._owner = owner
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                for server in filter(None, (self._ice_servers.stun, self._ice_servers.turn)):
-                    await until_answered(*server, self._timeout_s)
-                self._peer = await self._stack.enter_async_context(
-                    dial(
-                        self._runner,
-                        self,
-                        lambda sdp: self._post(sdp, start),
-                        queue_limit_s=_QUEUE_S,
-                        is_microphone=True,
-                        ice_servers=self._ice_servers,
-                        context=self._context,
-                    )
-                )
-                await self._is_open.wait()
-        except TimeoutError:
-            message = f"The upstream's peer did not connect within {self._timeout_s:g} s."
-            raise UpstreamError(message, code="upstream_timeout", is_transient=False) from None
-        except (BadOffer, PeerError) as error:
-            raise UpstreamError(f"The upstream's answer is of no use: {error.message}", is_transient=False) from error
-        if self._ended.done():
-            raise self._ended.result() or UpstreamError("The upstream's peer left at once.", code="upstream_lost")
+        await self._service.open(
+            self,
+            lambda sdp: self._post(sdp, start),
+            queue_limit_s=_QUEUE_S,
+            on_peer=self._take_peer,
+            may_try_again=False,
+        )
+
+    def _take_peer(self, peer: Peer) -> None:
+        self._peer = peer
+        self._passage = _TrackPassage(peer, lambda: self._owner.part)
 
     async def run(self) -> UpstreamError | None:
         """Runs until the peer is gone; returns why. Meanwhile it says silence where no packets of the caller pass."""
-        while not self._ended.done():
-            await asyncio.wait((self._ended,), timeout=_TICK_S)
+        while not self._service.has_ended:
+            await self._service.wait_ended(_TICK_S)
             if self._passage is not None:
                 self._passage.fill(_now())
-        return self._ended.result()
+        return self._service.ending
 
     @property
     def passage(self) -> "_TrackPassage | None":
         """The passage, as soon as the peer is there."""
-        if self._passage is None and self._peer is not None and self._sink is not None:
-            self._passage = _TrackPassage(self._peer, lambda: self._owner.part)
         return self._passage if self._sink is not None else None
 
     @property
@@ -121,42 +100,26 @@ class LiveWebRtcLine:
     async def aclose(self) -> None:
         """Hangs up; may be called twice."""
         self._peer = self._passage = None
-        await self._stack.aclose()
+        await self._service.aclose()
 
     async def _post(self, sdp: str, start: LiveStart) -> bytes:
         """Posts the offer; returns the answer. Raises ``UpstreamError``."""
         path = () if start.fork_of is None else (start.fork_of, "fork")
         session = start.for_post(self._target.model)
         body = {"session": session, "transport": {"type": "webrtc", "sdp": sdp}}
-        headers = {**self._target.headers, **self._context.trace_headers, "Content-Type": "application/json"}
-        try:
-            async with (
-                new_client(self._timeout_s) as http,
-                http.stream(
-                    "POST", self._target.live_address(*path), headers=headers, content=encode(body)
-                ) as response,
-            ):
-                answer = b""
-                async for chunk in response.aiter_bytes():
-                    answer += chunk
-                    if len(answer) > _MAX_ANSWER_BYTES:
-                        raise UpstreamError("The upstream's answer is too long.", is_transient=False)
-        except HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise UpstreamError(
-                f"The upstream cannot be reached: {reason}", code="upstream_lost", is_transient=False
-            ) from error
-        if response.status_code not in (200, 201):
-            raise refusal(response.status_code, answer, response.headers.get("Retry-After"))
+        headers = {**self._target.headers, **self._trace_headers, "Content-Type": "application/json"}
+        answer = await post_offer(
+            self._target.live_address(*path),
+            headers=headers,
+            timeout_s=self._timeout_s,
+            max_answer_bytes=_MAX_ANSWER_BYTES,
+            may_try_again=False,
+            content=encode(body),
+        )
         try:
             return msgspec.json.decode(answer, type=_Created).transport.sdp.encode()
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise UpstreamError("The upstream's answer has no transport.sdp.", is_transient=False) from None
-
-    def _end(self, error: UpstreamError | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(error)
-        self._is_open.set()
 
     # LegOwner
 
@@ -166,7 +129,7 @@ class LiveWebRtcLine:
     def channel_opened(self, sink: Sink) -> None:
         """Notes that the data channel is open."""
         self._sink = sink
-        self._is_open.set()
+        self._service.channel_opened()
 
     def receive_leg_audio(self, pcm: bytes) -> None:
         """Takes sound of the service's track."""
@@ -177,7 +140,7 @@ class LiveWebRtcLine:
         try:
             body = decode_relayed(text)
         except BadEvent as error:
-            self._end(UpstreamError(error.message, code=error.code))
+            self._service.fail(UpstreamError(error.message, code=error.code))
             return
         if not isinstance(body, AudioDelta):
             self._owner.received(self, body)
@@ -187,7 +150,7 @@ class LiveWebRtcLine:
 
     def leg_closed(self, reason: str, error: BridgeError | None) -> None:
         """Notes that the peer is gone: the service hung up, or it was lost."""
-        self._end(None if error is None else UpstreamError(error.message, code="upstream_lost"))
+        self._service.closed(error)
 
 
 class _Transport(msgspec.Struct):
