@@ -30,10 +30,10 @@ from bridge.webrtc.sdp import parse_offer
 from bridge.wire.audio import AudioFormat
 from bridge.wire.ids import new_id
 from bridge.wire.live.client_events import LiveBearer, SessionStart, read_live_event, read_live_message
-from bridge.wire.live.server_events import encode_live, live_error
+from bridge.wire.live.server_events import live_error
 from bridge.wire.live.sessions import LiveSession, model_of, read_live_session
 from bridge.wire.message import EncodedMessage
-from bridge.wire.server_events import Body, ServerEvent
+from bridge.wire.server_events import Body, ServerEvent, encode
 from bridge.wire.sessions import SessionConfig, SessionRequest
 from bridge.wire.stats import LIVE, WEBRTC, ListenerRole, ListenerStats, Transport
 
@@ -349,7 +349,7 @@ class StartingSocket:
     def _refuse(self, error: BridgeError, event_id: str | None) -> None:
         event = live_error(error, client_event_id=event_id)
         event.event_id = new_id("event")
-        self._sink.send(EncodedMessage(encode_live(event), event_id=event.event_id))
+        self._sink.send(EncodedMessage(encode(event), event_id=event.event_id))
 
     def _give_up(self) -> None:
         self._sink.close(_POLICY_VIOLATION, "no session.start within 30 seconds")

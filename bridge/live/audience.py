@@ -9,10 +9,9 @@ from bridge.wire.live.server_events import (
     LiveServerEvent,
     OutputSound,
     ResponseEvent,
-    encode_live,
 )
 from bridge.wire.message import EncodedMessage
-from bridge.wire.server_events import Body
+from bridge.wire.server_events import Body, encode
 
 __all__ = ["LiveAudience", "named"]
 
@@ -39,14 +38,14 @@ class LiveAudience:
         self._number += 1
         event.event_id = f"{self._prefix}{self._number}"
         nested = event.event.get("type") if isinstance(event, ResponseEvent) else None
-        self._send(event.type, nested, encode_live(event), event.event_id, only)
+        self._send(event.type, nested, encode(event), event.event_id, only)
 
     def tell_as_it_is(self, body: Body) -> None:
         """Sends an event that a service has written, with its own id."""
         nested = body.get("event")
         kind = nested.get("type") if isinstance(nested, dict) else None
         event_id = body.get("event_id")
-        self._send(str(body.get("type")), kind, encode_live(body), event_id if isinstance(event_id, str) else "", None)
+        self._send(str(body.get("type")), kind, encode(body), event_id if isinstance(event_id, str) else "", None)
 
     def _send(self, kind: str, nested: str | None, text: bytes, event_id: str, only: LiveConnection | None) -> None:
         message = EncodedMessage(text, event_id=event_id)
@@ -58,17 +57,17 @@ class LiveAudience:
 
     def play(self, connection: LiveConnection, sound: bytes, audio_ms: int) -> None:
         """Sends the primary WebSocket a piece of what the caller hears, in the session's format."""
-        text = encode_live(OutputSound(delta=_base64(sound)))
+        text = encode(OutputSound(delta=_base64(sound)))
         connection.send(EncodedMessage(text, audio_ms=max(1, audio_ms), is_live=True))
 
     def reflect_output(self, pcm: bytes, start_ms: int, end_ms: int) -> None:
         """Sends sidebands what the caller hears between two times of the session."""
-        text = encode_live(OutputSound(delta=_base64(pcm), start_ms=start_ms, end_ms=end_ms))
+        text = encode(OutputSound(delta=_base64(pcm), start_ms=start_ms, end_ms=end_ms))
         self._reflect(EncodedMessage(text, audio_ms=max(1, end_ms - start_ms)))
 
     def reflect_input(self, pcm: bytes, audio_ms: int) -> None:
         """Sends sidebands what the caller says."""
-        self._reflect(EncodedMessage(encode_live(InputSound(audio=_base64(pcm))), audio_ms=max(1, audio_ms)))
+        self._reflect(EncodedMessage(encode(InputSound(audio=_base64(pcm))), audio_ms=max(1, audio_ms)))
 
     def _reflect(self, message: EncodedMessage) -> None:
         for connection in tuple(self.connections):

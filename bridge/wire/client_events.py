@@ -36,6 +36,7 @@ __all__ = [
     "ConversationItemDelete",
     "ConversationItemRetrieve",
     "ConversationItemTruncate",
+    "EventId",
     "FlowPause",
     "FlowResume",
     "InputAudioBufferAppend",
@@ -58,6 +59,7 @@ __all__ = [
 ]
 
 EventId = Annotated[str, Meta(max_length=512)]
+"""The id of a client event, by which an answer to it names it."""
 
 
 class _Event(Struct, kw_only=True, tag_field="type"):

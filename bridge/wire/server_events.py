@@ -46,6 +46,7 @@ __all__ = [
     "McpListToolsCompleted",
     "McpListToolsFailed",
     "McpListToolsInProgress",
+    "NumberedEvent",
     "OutputAudioBufferCleared",
     "OutputAudioBufferStarted",
     "OutputAudioBufferStopped",
@@ -74,8 +75,8 @@ Body = dict[str, Any]
 """An event as plain JSON, with everything that its writer says."""
 
 
-class ServerEvent(Struct, kw_only=True, tag_field="type"):
-    """Any event from the bridge to a client."""
+class NumberedEvent(Struct, kw_only=True, tag_field="type"):
+    """Any event that somebody numbers before a client gets it, whichever protocol the client speaks."""
 
     event_id: str = ""
 
@@ -83,6 +84,10 @@ class ServerEvent(Struct, kw_only=True, tag_field="type"):
     def type(self) -> str:
         """The event's name on the wire."""
         return str(self.__struct_config__.tag)
+
+
+class ServerEvent(NumberedEvent, kw_only=True):
+    """Any event from the bridge to a Realtime client."""
 
 
 class ErrorDetail(Struct, kw_only=True):
@@ -477,4 +482,4 @@ def error_event(error: BridgeError, *, event_id: str | None = None) -> Error:
 
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-"""Encodes an event as JSON bytes."""
+"""Encodes an event of any protocol as JSON bytes."""

@@ -15,8 +15,9 @@ from bridge.wire.live.client_events import (
     read_live_event,
     read_live_message,
 )
-from bridge.wire.live.server_events import encode_live, live_error, live_server_event_types
+from bridge.wire.live.server_events import live_error, live_server_event_types
 from bridge.wire.live.sessions import format_of_live, model_of, read_live_session, read_live_update
+from bridge.wire.server_events import encode
 
 _PRIMARY, _CHANNEL, _SIDEBAND = LiveBearer
 
@@ -150,9 +151,9 @@ def test_only_events_of_sound_have_no_id() -> None:
 
 def test_an_error_names_its_command_twice() -> None:
     """``client_event_id`` stands in the event and in its ``error``; what is not known is absent, and not null."""
-    told = json.loads(encode_live(live_error(OverLimit("Too many.", param="session.model"), client_event_id="mine")))
+    told = json.loads(encode(live_error(OverLimit("Too many.", param="session.model"), client_event_id="mine")))
     assert told["client_event_id"] == told["error"]["client_event_id"] == "mine"
     assert told["error"]["param"] == "session.model"
-    bare = json.loads(encode_live(live_error(OverLimit("Too many."))))
+    bare = json.loads(encode(live_error(OverLimit("Too many."))))
     assert set(bare["error"]) == {"type", "code", "message"}
     assert "client_event_id" not in bare

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from bridge.errors import BadEvent
 from bridge.wire.bounds import MAX_EVENT_BYTES
 from bridge.wire.checks import require_tellable
-from bridge.wire.client_events import decode_json
+from bridge.wire.client_events import EventId, decode_json
 from bridge.wire.reading import bad_event
 from bridge.wire.server_events import Body
 
@@ -58,7 +58,7 @@ _P, _D, _S = LiveBearer
 class LiveEvent(Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
     """Any Live client event; what the server answers names its ``event_id`` as ``client_event_id``."""
 
-    event_id: Annotated[str, Meta(max_length=512)] | None = None
+    event_id: EventId | None = None
 
 
 class SessionStart(LiveEvent, frozen=True, kw_only=True, tag="session.start"):

@@ -5,11 +5,10 @@ The two events that carry sound have no ``event_id``.
 
 from typing import Any
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BridgeError
-from bridge.wire.server_events import Body
+from bridge.wire.server_events import Body, NumberedEvent
 
 __all__ = [
     "LiveClosed",
@@ -39,22 +38,15 @@ __all__ = [
     "Updated",
     "LiveUsage",
     "UsageUpdated",
-    "encode_live",
     "live_error",
     "live_server_event_types",
 ]
 
 
-class LiveServerEvent(Struct, kw_only=True, tag_field="type"):
+class LiveServerEvent(NumberedEvent, kw_only=True):
     """Any Live server event but those of sound."""
 
-    event_id: str = ""
     client_event_id: str | UnsetType = UNSET
-
-    @property
-    def type(self) -> str:
-        """The event's name on the wire."""
-        return str(self.__struct_config__.tag)
 
 
 class LiveUsage(Struct, kw_only=True):
@@ -247,7 +239,3 @@ def live_server_event_types() -> list[type[Struct]]:
         parents += children
         kinds += [kind for kind in children if kind.__struct_config__.tag is not None and kind is not _Appended]
     return sorted(kinds, key=lambda kind: str(kind.__struct_config__.tag))
-
-
-encode_live = msgspec.json.Encoder().encode
-"""Encodes a Live event as JSON bytes."""
