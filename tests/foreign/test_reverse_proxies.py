@@ -17,6 +17,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from bridge.daemon import Daemon
 from bridge.session.session import Session
 from tests.certificate import write_certificate
+from tests.end_to_end.one_way import playing, publishing
 from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 from tests.processes import ROOT, started
@@ -26,6 +27,9 @@ _KEY, _TOKEN = "sk-test", "the carrier's token"
 _AUTHORIZED = {"Authorization": f"Bearer {_KEY}"}
 _CLIENT = "127.0.0.9"  # it is not the proxy's own address, which is trusted
 _LIMIT_S = scaled(10.0)
+_HEARD_MS = 500
+_CANDIDATE = "a=candidate:1 1 udp 2122260223 192.0.2.1 61764 typ host\r\n"
+_RESTART = f"a=ice-ufrag:fresh\r\na=ice-pwd:{'n' * 22}\r\n{_CANDIDATE}"
 _SILENCE_S = 2.0
 
 
@@ -148,6 +152,31 @@ async def test_an_offer_and_a_listener_for_the_whole_call(public: _Public) -> No
         assert hung_up.status == 200
         assert await listener.close_code() == 1000
     await connection.close()
+
+
+async def test_a_publisher_and_a_player(public: _Public, short_pcm: bytes) -> None:
+    """WHIP's and WHEP's requests come through with their headers, ``PATCH`` and ``DELETE`` too; media goes direct."""
+    async with publishing(public.url, headers=_AUTHORIZED) as publisher:
+        where, tag = publisher.reply.headers["location"], publisher.reply.headers["etag"]
+        session = publisher.session if where.startswith("/") else where.removeprefix(public.url)
+        call_id = session.rpartition("/")[2]
+        async with playing(public.url, f"v1/whep/{call_id}?tracks=input", headers=_AUTHORIZED) as player:
+            await publisher.microphone.speak(short_pcm)
+            async with asyncio.timeout(_LIMIT_S):
+                while player.loud_ms < _HEARD_MS:
+                    await request("GET", f"{public.url}healthz")
+        for match, status in ((tag, 204), ('"another"', 412), (None, 428)):
+            condition = {} if match is None else {"If-Match": match}
+            headers = {**_AUTHORIZED, **condition, "Content-Type": "application/trickle-ice-sdpfrag"}
+            reply = await request("PATCH", f"{public.url}{session}", headers=headers, body=_CANDIDATE)
+            assert reply.status == status, reply
+        restart = {**_AUTHORIZED, "If-Match": "*", "Content-Type": "application/trickle-ice-sdpfrag"}
+        again = await request("PATCH", f"{public.url}{session}", headers=restart, body=_RESTART)
+        assert again.status == 200, again
+        assert again.headers["etag"] not in ("", tag)
+        assert not again.headers["etag"].startswith("W/")
+        assert (await request("DELETE", f"{public.url}{session}", headers=_AUTHORIZED)).status == 200
+    assert (await request("GET", f"{public.url}{session}", headers=_AUTHORIZED)).status == 404
 
 
 async def test_a_carrier_signs_the_public_address(public: _Public) -> None:
