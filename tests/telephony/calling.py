@@ -89,6 +89,7 @@ class Caller:
             self.said += frame
             self.frames.append((loop.time(), await self.phone.tick(frame)))
             self._news.set()
+        self._news.set()
 
     def say(self, pcm: bytes) -> None:
         """PCM16 24 kHz, from the next frame on."""
@@ -118,10 +119,12 @@ class Caller:
         return stretched_likeness(resample(came, self.answer_format.rate_hz, 24_000), samples_of(pcm))
 
     async def wait(self, is_so: Callable[[], bool], what: str) -> None:
-        """Returns as soon as ``is_so``; asked again at every frame."""
+        """Returns as soon as ``is_so``; asked again at every frame, and for the last time when the call ends."""
+        phone = self.phone
         try:
             async with asyncio.timeout(_LIMIT_S):
                 while not is_so():
+                    assert not phone.ended.is_set(), f"no {what}: the call is over ({phone.carrier.complaints})"
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
