@@ -28,10 +28,12 @@ class WorkerState(Struct, frozen=True, kw_only=True):
 class Crew:
     """The workers of this machine, as the worker with this ``number`` knows them."""
 
-    def __init__(self, number: int, count: int) -> None:
+    def __init__(self, number: int, count: int, started_at: float) -> None:
         self.number = number
         self.count = count
         """The number of workers that there should be."""
+        self.started_at = started_at
+        """The time at which their supervisor was started."""
         self.workers: list[WorkerState] = [WorkerState(number=each) for each in range(count)]
         """All workers, this one included, by their number."""
         self.log_lines_dropped = 0

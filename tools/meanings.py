@@ -60,7 +60,7 @@ LOG_EVENTS = {
     "observe.probe_failed": "A fault in one of the checks of `GET /readyz`.",
     "observe.ready": "All checks of `GET /readyz` are well again.",
     "observe.sample_failed": "A fault while a sample for `GET /v1/load` was taken. The next one is taken all the same.",
-    "observe.worker_unreadable": "Another worker's metrics could not be read, and are left out of the page. That worker may run newer code.",
+    "observe.worker_unreadable": "Another worker's metrics or samples could not be read, and are left out. That worker may run newer code.",
     "peer.complexity": "All Opus encoders changed their complexity, because encoding took more or less time.",
     "peer.handler_failed": "A fault in what a peer's packet or event set off. The call ends.",
     "peer.socket_closed": "The UDP socket's counters at the stop: datagrams that were dropped, and why.",

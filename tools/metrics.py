@@ -40,7 +40,7 @@ def metrics_table() -> str:
     metrics.sources.append(lambda: families_of_recordings(RecordingsStats()))
     metrics.sources.append(lambda: tracing.families_of(0, 0))
     metrics.sources.append(lambda: cluster_families(nodes=1, is_up=True, asked=0, failures=0))
-    metrics.sources.append(lambda: crew_families(Crew(0, 2)))
+    metrics.sources.append(lambda: crew_families(Crew(0, 2, 0.0)))
     asyncio.run(metrics.collect_all())
     families = sorted((one for one in metrics.registry.collect() if _OURS.match(one.name)), key=lambda one: one.name)
     rows = [

@@ -21,9 +21,12 @@ from starlette.requests import Request
 from bridge.crew import Crew, WorkerState
 from bridge.log import get_logger
 
-__all__ = ["CREW_METRICS", "CREW_READY", "CrewLink", "CrewPage", "crew_families", "written"]
+__all__ = ["CREW_LOAD", "CREW_METRICS", "CREW_READY", "CrewLink", "CrewPage", "crew_families", "written"]
 
 _log = get_logger("observe")
+
+CREW_LOAD = "/cluster/load"
+"""The path at which a worker tells the others its samples of the last hour."""
 
 CREW_METRICS = "/cluster/metrics"
 """The path at which a worker tells the others its metrics."""

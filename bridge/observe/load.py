@@ -2,7 +2,8 @@
 
 Theory of operation. Every five seconds the calls are read as the metrics read them, some at a time. What has grown
 since then becomes one sample of a ring that holds an hour, so nothing is done here for a packet. A page that comes back
-says which sample it had last, and gets the later ones.
+says which sample it had last, and gets the later ones. Of several workers, whichever is asked asks the others, and adds
+up what all of them say.
 """
 
 import asyncio
@@ -23,11 +24,14 @@ from bridge import __version__
 from bridge.api.operation import Operation
 from bridge.errors import BadRequest
 from bridge.log import get_logger
+from bridge.observe.crew_load import added
+from bridge.observe.crew_pages import CREW_LOAD, CrewLink
 from bridge.observe.labels import OTHER
+from bridge.observe.load_report import LoadReport, LoadSample, slot_of
 from bridge.observe.metrics import Metrics
 from bridge.wire.stats import DaemonStats
 
-__all__ = ["LOAD", "LoadHistory", "LoadQuery", "LoadReport", "LoadSample"]
+__all__ = ["LOAD", "LoadHistory", "LoadQuery"]
 
 _log = get_logger("observe")
 
@@ -37,42 +41,8 @@ _KEPT_S = 3600.0
 _MOST_REASONS = 64
 _REFUSING = frozenset({401, 403, 429, 503})
 _CONNECTION_LIMIT = "connection_limit"
+_decoder = msgspec.json.Decoder(LoadReport)
 _NOT_A_NUMBER = "'after' must be a number: the time of a sample."
-
-
-class LoadSample(Struct, frozen=True, kw_only=True):
-    """The process at one time. Counts are those since the sample before."""
-
-    at: Annotated[float, Meta(description="Unix time")]
-    calls: int
-    listeners: int
-    loop_lag_ms: float
-    processor_percent: Annotated[float, Meta(description="of one core, that the process took")]
-    memory_bytes: Annotated[int, Meta(description="resident; 0 where the system does not tell")]
-    packets: Annotated[int, Meta(description="of WebRTC callers, that came")]
-    lost: Annotated[int, Meta(description="that never came")]
-    late: Annotated[int, Meta(description="that came too late to be played")]
-    concealed_ms: Annotated[int, Meta(description="of callers' sound, guessed in place of what was lost")]
-    telephone_late_ms: Annotated[int, Meta(description="of callers' sound from carriers, what came late")]
-    round_trip_ms: Annotated[float | None, Meta(description="to WebRTC callers, the mean; null without any")]
-    worst_round_trip_ms: float | None
-    queued_ms: Annotated[int, Meta(description="of the call that has most of an answer still to play")]
-    answers: Annotated[int, Meta(description="whose first sound was played")]
-    answer_ms: Annotated[float | None, Meta(description="from the end of speech to that sound, the mean")]
-    refused: Annotated[dict[str, int], Meta(description="what was refused with 401, 403, 429 or 503, by its reason")]
-
-
-class LoadReport(Struct, frozen=True, kw_only=True):
-    """The samples of the last hour, and the process as it is now."""
-
-    object: str = "bridge.load"
-    version: str
-    started_at: Annotated[float, Meta(description="Unix time")]
-    now: Annotated[float, Meta(description="Unix time")]
-    every_s: Annotated[float, Meta(description="between two samples")]
-    samples: Annotated[list[LoadSample], Meta(description="the oldest first")]
-    refused: Annotated[dict[str, int], Meta(description="since the start, by the reason")]
-    daemon: DaemonStats
 
 
 class LoadQuery(Struct, frozen=True):
@@ -84,7 +54,8 @@ class LoadQuery(Struct, frozen=True):
 LOAD = Operation(
     method="get",
     path=_PATH,
-    summary="How the last hour was: a sample every five seconds, and the process as it is now. With an API key only.",
+    summary="How the last hour was: a sample every five seconds, and the process, or all workers, as of now. "
+    "With an API key only.",
     response=LoadReport,
     query=LoadQuery,
 )
@@ -102,9 +73,12 @@ class LoadHistory:
         daemon: Callable[[], DaemonStats],
         thread: ThreadPoolExecutor,
         *,
+        crew: CrewLink | None = None,
         every_s: float = _EVERY_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """With ``crew`` the report is that of all workers of this machine."""
+        self._crew = crew
         self._metrics = metrics
         self._daemon = daemon
         self._thread = thread
@@ -169,6 +143,7 @@ class LoadHistory:
                 late=grown["late"],
                 concealed_ms=grown["concealed_ms"],
                 telephone_late_ms=grown["telephone_late_ms"],
+                round_trips=len(trips_ms),
                 round_trip_ms=round(sum(trips_ms) / len(trips_ms), 1) if trips_ms else None,
                 worst_round_trip_ms=round(max(trips_ms), 1) if trips_ms else None,
                 queued_ms=levels.longest_queue_ms,
@@ -179,7 +154,7 @@ class LoadHistory:
         )
 
     def report(self, after: float | None = None) -> LoadReport:
-        """Returns what is known now, with the samples that are later than ``after``."""
+        """Returns what this process knows now, with the samples that are later than ``after``."""
         daemon = self._daemon()
         return LoadReport(
             version=__version__,
@@ -196,10 +171,33 @@ class LoadHistory:
 
         async def serve(request: Request) -> Response:
             await admit(request)
-            body = msgspec.json.encode(self.report(_after(request)))
+            body = msgspec.json.encode(await self._report_of_crew(_after(request)))
             return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
         return Route(_PATH, serve, methods=["GET"])
+
+    def crew_route(self, crew: CrewLink) -> Route:
+        """Makes the route by which the other workers ask this one for its samples."""
+
+        async def serve(request: Request) -> Response:
+            await crew.admit(request)
+            return Response(msgspec.json.encode(self.report(_after(request))), media_type="application/json")
+
+        return Route(CREW_LOAD, serve, methods=["GET"])
+
+    async def _report_of_crew(self, after: float | None) -> LoadReport:
+        """Returns what all workers know, or this process by itself."""
+        if self._crew is None:
+            return self.report(after)
+        since = None if after is None else after - self._every_s  # a sample is told at the end of its slot
+        others = []
+        for worker, told in await self._crew.ask_others(CREW_LOAD if since is None else f"{CREW_LOAD}?after={since}"):
+            try:
+                others.append(_decoder.decode(told))
+            except msgspec.MsgspecError as error:  # a version that says it in another way
+                _log.warning("observe.worker_unreadable", worker=worker.number, reason=str(error))
+        started_at = self._crew.crew.started_at
+        return added(self.report(since), others, started_at=started_at, after=after)
 
     async def _run(self) -> None:
         while True:
@@ -207,7 +205,9 @@ class LoadHistory:
                 await self.sample()
             except Exception as error:
                 _log.error("observe.sample_failed", exc_info=error)
-            await asyncio.sleep(self._every_s)
+            now = self._clock()
+            middle_of_next = (slot_of(now, self._every_s) + 1.5) * self._every_s
+            await asyncio.sleep(middle_of_next - now)
 
     def _all_refused(self, daemon: DaemonStats) -> Counter[str]:
         """Returns the number of refusals by their reason.

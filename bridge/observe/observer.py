@@ -70,7 +70,7 @@ class Observer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
         self._exposition = Exposition(self.metrics, self._thread, crew=crew)
         self._crew = crew
-        self.load = LoadHistory(self.metrics, daemon, self._thread)
+        self.load = LoadHistory(self.metrics, daemon, self._thread, crew=crew)
         """The samples of the last hour. They are entered by themselves, once ``daemon`` can be asked."""
         self._disk_thread = ThreadPoolExecutor(1, thread_name_prefix="disk")  # it may wait for the disk for ever
         probes = dict(probes)
@@ -113,7 +113,8 @@ class Observer:
         """The routes for the daemon's own port."""
         always = [self._readying.route(), self.load.route(self._admit)]
         if self._crew is not None:
-            always += [self._exposition.crew_route(self._crew), self._readying.crew_route(self._crew)]
+            parts = (self._exposition, self._readying, self.load)
+            always += [part.crew_route(self._crew) for part in parts]
         return always if self._has_own_port else [*always, self._exposition.route(self._admit)]
 
     @property

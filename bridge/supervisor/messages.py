@@ -60,6 +60,8 @@ class Assignment(_Message, frozen=True, kw_only=True, tag="assignment"):
 
     number: int
     count: int
+    started_at: float
+    """The time at which the supervisor was started."""
     is_terminal: bool
     """Whether the log of all workers goes to a terminal in the end."""
     replaces: bool

@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 
 from bridge.config import Config
@@ -51,6 +52,7 @@ class Supervisor:
     ) -> None:
         """Takes what it needs; ``look_s`` is the time between two looks at the workers."""
         self._look_s = look_s
+        self._started_at = time.time()
         self._config = config
         self._read_settings = read_settings
         self._manager = manager
@@ -127,6 +129,7 @@ class Supervisor:
             assignment = Assignment(
                 number=worker.number,
                 count=len(self._workers),
+                started_at=self._started_at,
                 is_terminal=self._stream.isatty(),
                 replaces=False,
                 ports=list(sockets),

@@ -49,7 +49,8 @@ def serve_as_worker(config: Config, sources: Sources, connection: socket.socket)
     connection.settimeout(_ASSIGNED_WITHIN_S)
     assignment, sockets, log = messages.receive_assignment(connection)
     connection.setblocking(False)
-    supervisor = _Supervisor(connection, Crew(assignment.number, assignment.count), log)
+    crew = Crew(assignment.number, assignment.count, assignment.started_at)
+    supervisor = _Supervisor(connection, crew, log)
     is_terminal = assignment.is_terminal
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=is_terminal) as stream:
         logging.configure(config.log.log_format, config.log.log_level, stream, keys={"worker": assignment.number})

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
@@ -195,6 +196,39 @@ async def test_a_scrape_without_a_worker_has_the_others(redis: RunningRedis, tmp
             with suppress(ProcessLookupError):  # if that took long, it was replaced
                 os.kill(stopped["pid"], signal.SIGCONT)
         await until(lambda: _all_serve(running), _LIMIT_S)
+
+
+async def test_the_last_hour_is_that_of_all_workers(redis: RunningRedis, tmp_path: Path) -> None:
+    """Whichever is asked: the calls and refusals of all, in samples that are the same at each; and since when."""
+    began = time.time()
+    async with _working(tmp_path, redis) as running, AsyncExitStack() as stack:
+        owners = await _owners(stack, running, 12)
+        assert len({node_of(session_id(owner)) for owner in owners}) == _COUNT
+        for _ in range(12):
+            reply = await request("GET", f"{running.url}v1/calls", headers={"Authorization": "Bearer sk-wrong"})
+            assert reply.status == 401
+        reports: list[dict[str, Any]] = []
+
+        async def have_sampled() -> bool:
+            asked = [said_by(running, "v1/load") for _ in range(_ASKED)]
+            reports[:] = [reply.json for reply in await asyncio.gather(*asked)]
+            return all(report["samples"] and report["samples"][-1]["calls"] == 12 for report in reports)
+
+        await until(have_sampled, _LIMIT_S)
+        for report in reports:
+            assert (report["workers"], report["refused"]["invalid_api_key"]) == (_COUNT, 12)
+            assert report["samples"][-1]["memory_bytes"] > _COUNT * 40e6
+            assert report["started_at"] == reports[0]["started_at"]
+            assert began <= report["started_at"] < report["samples"][0]["at"]
+            assert all(sample["at"] % report["every_s"] == 0 for sample in report["samples"])
+        last = reports[0]["samples"][-1]["at"]
+
+        async def has_more() -> bool:
+            later = (await said_by(running, f"v1/load?after={last}")).json["samples"]
+            assert all(sample["at"] > last for sample in later)
+            return bool(later)
+
+        await until(has_more, _LIMIT_S)
 
 
 async def test_a_worker_that_hangs_is_replaced(redis: RunningRedis, tmp_path: Path) -> None:

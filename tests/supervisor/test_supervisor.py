@@ -235,7 +235,7 @@ def test_given_sockets_that_are_not_one_for_each_are_refused() -> None:
 
 def test_a_worker_knows_who_leaves_with_it() -> None:
     """Only if all stop, and only the workers of its machine."""
-    crew = Crew(0, 2)
+    crew = Crew(0, 2, 0.0)
     crew.workers = [WorkerState(number=number, is_serving=True, node_id=name) for number, name in enumerate("ab")]
     assert [worker.node_id for worker in crew.others] == ["b"]
     assert not crew.leaves_with("b")

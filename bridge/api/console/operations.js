@@ -51,9 +51,9 @@ const CHARTS = [
     floor: 100,
   },
   { title: "Playback queue", meaning: "Answer still to be played, of the call that has most of it", series: [{ name: "queue", of: ({ queued_ms }) => queued_ms }], format: milliseconds, floor: 1000 },
-  { title: "Event loop late", meaning: "Lateness of the event loop: what each call has to bear", series: [{ name: "late", of: ({ loop_lag_ms }) => loop_lag_ms }], format: milliseconds, floor: 20 },
-  { title: "Processor", meaning: "Of one core", series: [{ name: "busy", of: ({ processor_percent }) => processor_percent }], format: percent, floor: 25 },
-  { title: "Memory", meaning: "Resident memory of the process", series: [{ name: "memory", of: ({ memory_bytes }) => memory_bytes || null }], format: megabytes, floor: 200e6 },
+  { title: "Event loop late", meaning: "Lateness of the event loop: what each call has to bear; of several workers, the worst", series: [{ name: "late", of: ({ loop_lag_ms }) => loop_lag_ms }], format: milliseconds, floor: 20 },
+  { title: "Processor", meaning: "Of one core; of several workers, all together", series: [{ name: "busy", of: ({ processor_percent }) => processor_percent }], format: percent, floor: 25 },
+  { title: "Memory", meaning: "Resident memory of the process, or of all workers", series: [{ name: "memory", of: ({ memory_bytes }) => memory_bytes || null }], format: megabytes, floor: 200e6 },
   { title: "Refused", meaning: "Requests, connections of carriers and connections that were refused, in five seconds", series: [{ name: "refused", of: ({ refused }) => sum(refused) }], format: count, floor: 4 },
 ];
 
@@ -184,7 +184,8 @@ export class Operations {
     this.#samples.push(...report.samples);
     this.#samples = this.#samples.filter(({ at }) => at > report.now - HOUR_S);
     const several = this.#areSeveral ? "several processes answer here in turn: open the address of one; " : "";
-    setText(this.#part("uptime"), `${several}bridge ${report.version}, up ${ago(report.now - report.started_at)}`);
+    const workers = report.workers > 1 ? `, ${report.workers} workers` : "";
+    setText(this.#part("uptime"), `${several}bridge ${report.version}, up ${ago(report.now - report.started_at)}${workers}`);
     this.#draw();
     this.#upstreams(report.daemon.targets);
     this.#refusals(report.refused);
