@@ -136,7 +136,7 @@ class Daemon:
         try:
             if self._crew is not None and not self._crew.is_leaving and self._crew.others:
                 self.telephony.stop_listening()
-                self._parting.stop_accepting()  # whoever connects from now on reaches a worker that goes on
+                self._own_handover.stop_accepting()  # whoever connects from now on reaches a worker that goes on
             member = self._cluster
             may_move = (lambda: False) if member is None else (lambda: member.nodes.least_loaded is not None)
             await self.registry.drain(self.drain_s, may_move=may_move)
@@ -306,7 +306,7 @@ class Daemon:
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
         await self._take_over(parts.keys)
-        self._parting = _Parting(list(servers), self.endpoint, telephony, dialler.lobby, parts.keys)
+        self._own_handover = _OwnHandover(list(servers), self.endpoint, telephony, dialler.lobby, parts.keys)
         if of_node is not None:  # not for the process that takes over: it has a node of its own
             of_nodes = Gate(server.max_pending, server.max_pending)
             of_tls = certificate if self.node_url.startswith("https:") else None
@@ -325,7 +325,7 @@ class Daemon:
         for http in servers:
             await http.wait_started()
         part = "" if self._crew is None else str(self._crew.number)
-        self.handover = Handover(server.host, self.port, self._ports, self._parting, part)
+        self.handover = Handover(server.host, self.port, self._ports, self._own_handover, part)
         await stack.enter_async_context(self.handover)
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
                   ice_tcp_on_port=takes_media,
@@ -352,7 +352,7 @@ class Daemon:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SETTLE_S):
-                await self._parting.wait_idle()
+                await self._own_handover.wait_idle()
 
     async def _engine(self, stack: contextlib.AsyncExitStack) -> Callable[[CallContext, str], Engine]:
         """Returns what makes the engine of a conversation by its upstream's name, with its models already loaded."""
@@ -434,7 +434,7 @@ class Daemon:
         return f"{'https' if settings.tls_cert else 'http'}://{host}:{self.port}/"
 
 
-class _Parting:
+class _OwnHandover:
     """The ``Elder`` of this daemon: what it does when another process takes over."""
 
     def __init__(

@@ -55,7 +55,7 @@ class _Ready(Struct):
     ports: list[str]
 
 
-class _Yours(Struct):
+class _Stopped(Struct):
     """The old process's word that it has stopped.
 
     Its file of keys comes with this message, and so do the lines to it and to older processes.
@@ -232,7 +232,7 @@ class Handover:
         keys, lines = self._elder.leave()
         try:
             with _file_of(keys) as file:
-                _send(connection, _Yours(), [file.fileno(), *(line.fileno() for line in lines)])
+                _send(connection, _Stopped(), [file.fileno(), *(line.fileno() for line in lines)])
         finally:
             for line in lines:
                 line.close()

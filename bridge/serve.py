@@ -25,7 +25,7 @@ from bridge.handover import Predecessor
 from bridge.ports import GivenSocket, Ports
 from bridge.service_manager import ServiceManager, given_sockets
 
-__all__ = ["Manager", "Orders", "Post", "run", "serve"]
+__all__ = ["Manager", "SupervisorLink", "Launch", "run", "serve"]
 
 _LEAVE_S = 5.0
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
@@ -54,7 +54,7 @@ class Manager(Protocol):
         ...
 
 
-class Orders(Protocol):
+class SupervisorLink(Protocol):
     """The supervisor of a worker, which tells it what a signal tells a process that is by itself."""
 
     def begin(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ class Orders(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
+class Launch:
     """The way in which a process has been started: what it got, and whom it tells of its states."""
 
     manager: Manager
@@ -74,7 +74,7 @@ class Post:
     environ: Mapping[str, str] = field(default_factory=dict)
     """The environment of a successor which this process starts."""
     crew: Crew | None = None
-    orders: Orders | None = None
+    supervisor: SupervisorLink | None = None
     """The supervisor, if the process is one of several workers."""
 
 
@@ -85,7 +85,7 @@ def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
     the process that serves at the same address, if there is one.
     """
     environ = dict(os.environ)
-    post = Post(
+    launch = Launch(
         given=given_sockets(os.environ),
         manager=ServiceManager(os.environ),
         read_settings=sources.load,
@@ -96,17 +96,17 @@ def serve(config: Config, sources: Sources, *, replace: bool = False) -> int:
         logging.configure(config.log.log_format, config.log.log_level, stream)
         if ignored := sources.ignored:
             _log.warning("config.variables_ignored", variables=ignored)
-        return run(config, post, stream)
+        return run(config, launch, stream)
 
 
-def run(config: Config, post: Post, stream: logging.LineWriter) -> int:
+def run(config: Config, launch: Launch, stream: logging.LineWriter) -> int:
     """Runs the daemon in an event loop of its own, until it stops, and returns the exit code.
 
     ``stream`` is the log's, which is set up already.
     """
     _give_back_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_Service(config, post, lambda: stream.dropped).run())
+        code = runner.run(_Service(config, launch, lambda: stream.dropped).run())
         _leave_within(_LEAVE_S, code)
     return code
 
@@ -131,10 +131,10 @@ def _leave_within(seconds: float, code: int) -> None:
 class _Service:
     """The daemon between its start and its end: what it does for signals, the service manager and another process."""
 
-    def __init__(self, config: Config, post: Post, log_lines_dropped: Callable[[], int]) -> None:
+    def __init__(self, config: Config, launch: Launch, log_lines_dropped: Callable[[], int]) -> None:
         self._config = config
-        self._post = post
-        self._manager = post.manager
+        self._launch = launch
+        self._manager = launch.manager
         self._log_lines_dropped = log_lines_dropped
         self._successors: list[subprocess.Popen[bytes]] = []
         """The processes that this one has started. This process has to wait for each of them when it has ended."""
@@ -145,16 +145,16 @@ class _Service:
         stop = asyncio.Event()
         is_changed = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # set early, because models take seconds to load
-        server, post = self._config.server, self._post
-        part = "" if post.crew is None else str(post.crew.number)
-        predecessor = await Predecessor.find(server.host, server.port, part) if post.replaces else None
+        server, launch = self._config.server, self._launch
+        part = "" if launch.crew is None else str(launch.crew.number)
+        predecessor = await Predecessor.find(server.host, server.port, part) if launch.replaces else None
         daemon = Daemon(
             self._config,
             log_lines_dropped=self._log_lines_dropped,
-            read_settings=post.read_settings,
-            ports=Ports([*(predecessor.given if predecessor is not None else ()), *post.given]),
+            read_settings=launch.read_settings,
+            ports=Ports([*(predecessor.given if predecessor is not None else ()), *launch.given]),
             predecessor=predecessor,
-            crew=post.crew,
+            crew=launch.crew,
         )
         async with daemon:
 
@@ -182,8 +182,8 @@ class _Service:
                     reload()
 
             gc.freeze()  # what is here now stays: looking through it again would stop all sound for 40 ms
-            if post.orders is not None:
-                post.orders.begin(daemon, on_signal, reload)
+            if launch.supervisor is not None:
+                launch.supervisor.begin(daemon, on_signal, reload)
             else:
                 loop.add_signal_handler(signal.SIGINT, on_signal)
                 loop.add_signal_handler(signal.SIGHUP, on_hang_up)
@@ -210,7 +210,7 @@ class _Service:
         if "--replace" not in command:
             command.append("--replace")
         try:
-            successor = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._post.environ, close_fds=True)
+            successor = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._launch.environ, close_fds=True)
         except OSError as error:
             _log.error("daemon.replacement_failed", error=str(error))
         else:

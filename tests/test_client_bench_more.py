@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from bridge.client import Plan
-from bridge.client.bell import Bell
 from bridge.client.bench import Bench, BenchRecord, Load, Network, Turn, run_side_by_side
 from bridge.client.bench.compare import Ratio, ratios
 from bridge.client.bench.lag import Lag
@@ -17,6 +16,7 @@ from bridge.client.bench.network import BadNetwork
 from bridge.client.bench.page import as_page
 from bridge.client.bench.report import report
 from bridge.client.carriers.dialling import Dialling
+from bridge.client.change_signal import ChangeSignal
 from bridge.client.phone_call import PhonePlan
 from bridge.client.sound import PHRASE, read_sound
 from bridge.daemon import Daemon
@@ -43,14 +43,14 @@ async def _passed(network: Network, number: int, monkeypatch: pytest.MonkeyPatch
     """What of 500 packets of sound and one of DTLS gets through, in the order in which it does."""
     out: list[bytes] = []
     monkeypatch.setattr(IceFull, "send", lambda self, datagram: out.append(datagram))
-    bell = Bell()
+    changes = ChangeSignal()
     agent = BadNetwork(network, number)
     for place in range(500):
         agent.send(_RTP + place.to_bytes(2, "big"))
     agent.send(_DTLS)
     expected = 501 - agent.lost
     async with asyncio.timeout(scaled(5)):
-        await bell.until(lambda: len(out) == expected)
+        await changes.until(lambda: len(out) == expected)
     await agent.aclose()
     return out
 

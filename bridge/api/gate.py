@@ -8,13 +8,13 @@ from bridge.api.proxies import TrustedProxies
 from bridge.context import holder_of
 from bridge.turns import Share, Shares
 
-__all__ = ["Gate", "Pass"]
+__all__ = ["Gate", "GateEntry"]
 
 _SHARE, _BURST_S = 0.25, 0.5  # parts of the event loop's time, for one address
 _NODE_S = 300.0  # a node that still sends requests is known again by the next one
 
 
-class Pass:
+class GateEntry:
     """One connection that was let through to the gate."""
 
     def __init__(self, leave: Callable[[], None], share: Share | None) -> None:
@@ -54,7 +54,7 @@ class Gate:
             self._nodes = {known: until for known, until in self._nodes.items() if until > now}
         self._nodes[address] = now + _NODE_S
 
-    def enter(self, address: str) -> Pass | None:
+    def enter(self, address: str) -> GateEntry | None:
         """Counts one more connection; None if it is one too many."""
         is_proxy = self._proxies.is_trusted(address) or self._nodes.get(address, 0.0) > time.monotonic()
         holder = holder_of(address)
@@ -64,7 +64,7 @@ class Gate:
             return None
         self._total += 1
         self._waiting[holder] += 1
-        return Pass(lambda: self._leave(holder), None if is_proxy else self._shares.of(str(holder)))
+        return GateEntry(lambda: self._leave(holder), None if is_proxy else self._shares.of(str(holder)))
 
     def _leave(self, holder: str | int) -> None:
         self._total -= 1

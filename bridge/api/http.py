@@ -18,7 +18,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from bridge.api.gate import Gate, Pass
+from bridge.api.gate import Gate, GateEntry
 from bridge.api.media_lines import NewMediaLine, begins_media
 from bridge.api.socket import BridgeWebSocket
 from bridge.errors import RequestError, error_body
@@ -110,7 +110,7 @@ class BoundedHttp(HttpToolsProtocol):
         self,
         *args: Any,
         gate: Gate,
-        entry: Pass | None = None,
+        entry: GateEntry | None = None,
         new_media_line: NewMediaLine | None = None,
         **options: Any,
     ) -> None:

@@ -22,7 +22,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from bridge.api.gate import Pass
+from bridge.api.gate import GateEntry
 from bridge.api.keys import subprotocols
 from bridge.api.refusals import tell_refusal
 from bridge.calls.keys import API_KEY_ID
@@ -75,7 +75,7 @@ class BridgeWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's protocol with its transport within reach."""
 
     sink: "SocketSink | None" = None
-    entry: Pass | None = None
+    entry: GateEntry | None = None
     """The entry by which the client is counted as a stranger until it is let in."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

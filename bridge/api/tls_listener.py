@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from bridge.api.gate import Gate, Pass
+from bridge.api.gate import Gate, GateEntry
 from bridge.api.media_lines import NewMediaLine, begins_media, peek
 from bridge.log import get_logger
 
@@ -104,7 +104,7 @@ class TlsListener:
     def _accept_again(self) -> None:
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
-    async def _shake_hands(self, connection: socket.socket, entry: Pass) -> None:
+    async def _shake_hands(self, connection: socket.socket, entry: GateEntry) -> None:
         """Shakes hands until the protocol has been told of the connection."""
         try:
             if await self._takes_media(connection):

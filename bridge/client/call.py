@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from bridge.client.address import DEFAULT_URL, CallFailed, parse_address
 from bridge.client.answer import Answer, AnsweredFunctionCall
-from bridge.client.bell import Bell
+from bridge.client.change_signal import ChangeSignal
 from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
 from bridge.client.listening import HeardSound, Listening
 from bridge.client.sound import BYTES_PER_MS, sounding_end
@@ -108,7 +108,7 @@ class Call:
         self._complaint = ""  # the server's last one
         self._is_answered = False
         self._began = 0.0
-        self._bell = Bell()
+        self._changes = ChangeSignal()
 
     async def run(self) -> Summary:
         """Makes the call, from the first request to the end of the answer; raises ``CallFailed`` if there is none."""
@@ -209,7 +209,7 @@ class Call:
         await self._line.send(event)
 
     async def _wait_complete(self) -> None:
-        await self._bell.until(self._is_over)
+        await self._changes.until(self._is_over)
         self._failure = self._failure or self.answer.failure
 
     def _is_over(self) -> bool:
@@ -233,7 +233,7 @@ class Call:
             self._complaint = str(error.get("message"))
             if error.get("event_id") in self._sent_ids:
                 self._failure = f"The server refused an event: {self._complaint}"
-        self._bell.ring()
+        self._changes.notify()
 
     def receive_audio(self, pcm: bytes) -> None:
         """Takes a piece of sound."""
@@ -260,7 +260,7 @@ class Call:
         """Notes that the line is down."""
         if not self.answer.is_complete(self._now()):
             self._failure = self._failure or (f"{message} {self._complaint}" if self._complaint else message)
-        self._bell.ring()
+        self._changes.notify()
 
     def _note(self, text: str) -> None:
         if self._watcher is not None:

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["BOLD", "DIM", "GREEN", "RED", "YELLOW", "Bar", "Painter", "painter", "printable"]
+__all__ = ["BOLD", "DIM", "GREEN", "RED", "YELLOW", "ProgressBar", "Painter", "painter", "printable"]
 
 DIM, BOLD, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-class Bar(tqdm):  # type: ignore[type-arg]
+class ProgressBar(tqdm):  # type: ignore[type-arg]
     """A bar on standard error, if that is a terminal. It goes when it is closed."""
 
     monitor_interval = 0  # a bar that moves all the time needs no thread

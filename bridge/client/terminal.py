@@ -20,7 +20,7 @@ from bridge.client.call import Call, Summary
 from bridge.client.carriers.table import CARRIERS
 from bridge.client.flags import add_server_flags, check_out, read_phone_plan, read_plan, transport_of
 from bridge.client.phone_call import PhoneCall
-from bridge.client.screen import BOLD, DIM, RED, Bar, painter, printable
+from bridge.client.screen import BOLD, DIM, RED, ProgressBar, painter, printable
 from bridge.client.sound import write_sound
 
 __all__ = ["add_call_flags", "run_call"]
@@ -155,7 +155,7 @@ class Terminal:
         self._deltas: Counter[str] = Counter()
         self._deltas_at = 0.0
         self._stage = ""
-        self._bar: Bar | None = None
+        self._bar: ProgressBar | None = None
 
     def event(self, at_s: float, event: dict[str, Any], *, is_ours: bool) -> None:
         """Shows an event on one line. Deltas are counted, and shown as soon as something else comes."""
@@ -181,7 +181,7 @@ class Terminal:
             self.close()
             self._stage = stage
             shape = "{l_bar}{bar}| {n:.1f} of {total:.1f} s" if total_s else "{desc}: {n:.1f} s"
-            self._bar = Bar(total=total_s, desc=stage, bar_format=shape)
+            self._bar = ProgressBar(total=total_s, desc=stage, bar_format=shape)
         if self._bar is not None and done_s > self._bar.n:
             self._bar.update(done_s - self._bar.n)
 

@@ -123,7 +123,7 @@ async def media(examined: Examined) -> Findings:
     try:
         async with runner:
             line = ClientWebRtcLine(
-                _Nobody(), runner, see_answer=lambda answer: told.extend(dict.fromkeys(_candidates(answer)))
+                _SilentCaller(), runner, see_answer=lambda answer: told.extend(dict.fromkeys(_candidates(answer)))
             )
             async with line.open(api.address, examined.api_key, sound_s=0):
                 took_ms = 1000 * (time.monotonic() - began)
@@ -167,7 +167,7 @@ def _candidates(answer: bytes) -> list[str]:
     ]
 
 
-class _Nobody:
+class _SilentCaller:
     """Who calls, and has nothing to say; a ``ClientLineOwner``."""
 
     def receive_event(self, event: dict[str, object]) -> None:

@@ -19,7 +19,7 @@ from bridge.observe.crew_pages import CrewLink
 from bridge.observe.exposition import METRICS, Exposition
 from bridge.observe.load import LOAD, LoadHistory
 from bridge.observe.metrics import Metrics
-from bridge.observe.readiness import READY, Probe, Readying, disk_probe
+from bridge.observe.readiness import READY, Probe, ReadinessChecks, disk_probe
 from bridge.observe.recordings import families_of_recordings
 from bridge.observe.requests import CountRequests
 from bridge.observe.tracing import CallTracing, wants_content
@@ -76,7 +76,7 @@ class Observer:
         probes = dict(probes)
         if record_dir is not None:
             probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._disk_thread)
-        self._readying = Readying(daemon, probes, crew=crew)
+        self._readiness = ReadinessChecks(daemon, probes, crew=crew)
         self._otlp_endpoint = settings.otlp_endpoint
         self._registry = registry
         self._spans: OtlpSpans | None = None
@@ -111,9 +111,9 @@ class Observer:
     @property
     def routes(self) -> list[Route]:
         """The routes for the daemon's own port."""
-        always = [self._readying.route(), self.load.route(self._admit)]
+        always = [self._readiness.route(), self.load.route(self._admit)]
         if self._crew is not None:
-            parts = (self._exposition, self._readying, self.load)
+            parts = (self._exposition, self._readiness, self.load)
             always += [part.crew_route(self._crew) for part in parts]
         return always if self._has_own_port else [*always, self._exposition.route(self._admit)]
 
@@ -129,7 +129,7 @@ class Observer:
     def new_app(self) -> Starlette:
         """Makes an application for a port of its own. Whoever reaches that port may see all of this."""
         live = Route(_LIVE, _say_ok, methods=["GET"])
-        return Starlette(routes=[self._exposition.route(_admit_all), self._readying.route(), live])
+        return Starlette(routes=[self._exposition.route(_admit_all), self._readiness.route(), live])
 
 
 async def _new_spans(endpoint: str) -> "OtlpSpans":

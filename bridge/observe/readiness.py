@@ -21,7 +21,7 @@ from bridge.log import get_logger
 from bridge.observe.crew_pages import CREW_READY, CrewLink
 from bridge.wire.stats import DaemonStats
 
-__all__ = ["READY", "Check", "Readiness", "Readying", "disk_probe"]
+__all__ = ["READY", "Check", "Readiness", "ReadinessChecks", "disk_probe"]
 
 _log = get_logger("observe")
 
@@ -61,7 +61,7 @@ READY = Operation(
 )
 
 
-class Readying:
+class ReadinessChecks:
     """The checks of one daemon. ``probes`` are by name, and their last result counts for ``fresh_s``."""
 
     def __init__(

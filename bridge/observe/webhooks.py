@@ -21,8 +21,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from bridge.log import Tally, get_logger
 from bridge.observe.webhook_lanes import Lane, WebhookLanes
+from bridge.observe.webhook_notifier import Notification, WebhookNotifier
 from bridge.observe.webhook_store import Delivery, WebhookStore
-from bridge.observe.webhook_teller import Telling, WebhookTeller
 from bridge.session.session import Session
 from bridge.wire.ids import new_id
 from bridge.wire.server_events import ServerEvent
@@ -78,7 +78,7 @@ class Webhooks:
         self._path = path
         self._urls = urls
         self._send = send
-        self._teller = WebhookTeller(find)
+        self._notifier = WebhookNotifier(find)
         self._lanes = WebhookLanes(clock)
         self._max_waiting = max_waiting
         self._retry_s = retry_s
@@ -139,24 +139,24 @@ class Webhooks:
 
     def event(self, event: ServerEvent, text: bytes) -> None:
         """Handles what all followers of all calls are told."""
-        telling = self._teller.tell(event)
-        if telling is not None:
-            self._tell(telling)
+        notification = self._notifier.tell(event)
+        if notification is not None:
+            self._tell(notification)
 
     def families(self) -> Iterator[Metric]:
         """Yields the counts of webhooks, for ``Metrics``."""
         return families_of(self.stats)
 
-    def _tell(self, telling: Telling) -> None:
-        kind = telling.type
+    def _tell(self, notification: Notification) -> None:
+        kind = notification.type
         if self.stats.waiting + len(self._urls) > self._max_waiting:
             self._lose("The queue is full.", kind, len(self._urls))
             return
         event_id, now = new_id("evt"), self._wall_clock()
-        event = {"id": event_id, "object": "event", "created_at": int(now), "type": kind, "data": telling.data}
+        event = {"id": event_id, "object": "event", "created_at": int(now), "type": kind, "data": notification.data}
         body = msgspec.json.encode(event)
         deliveries = [
-            Delivery(0, url, telling.subject, event_id, kind, body, now, traceparent=telling.traceparent)
+            Delivery(0, url, notification.subject, event_id, kind, body, now, traceparent=notification.traceparent)
             for url in self._urls
         ]
         self.stats.waiting += len(deliveries)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from bridge.log import get_logger
 from bridge.recording.files import NOTE_SUFFIX
 
-__all__ = ["KeepFiles", "Swept", "Retention", "sweep"]
+__all__ = ["KeepFiles", "SweepResult", "Retention", "sweep"]
 
 _log = get_logger("recorder")
 
@@ -32,7 +32,7 @@ class KeepFiles:
 
 
 @dataclass(slots=True)
-class Swept:
+class SweepResult:
     """What a look into the folder has found and done."""
 
     recordings: int = 0
@@ -62,7 +62,7 @@ class Retention:
     def __init__(self, folder: str, keep: KeepFiles, *, every_s: float = _EVERY_S) -> None:
         self.keep = keep
         """How much is kept. It may be changed at any time."""
-        self.kept = Swept()
+        self.kept = SweepResult()
         """What the last look has found."""
         self.deleted = 0
         """The number of recordings that were deleted since the start."""
@@ -94,7 +94,7 @@ class Retention:
                 self._tell(kept)
             await asyncio.sleep(self._every_s)
 
-    def _tell(self, kept: Swept) -> None:
+    def _tell(self, kept: SweepResult) -> None:
         was_over, self.kept = self.kept.is_over, kept
         self.deleted += len(kept.deleted)
         if kept.deleted:
@@ -106,13 +106,13 @@ class Retention:
             _log.warning("recorder.over_limit", size_bytes=kept.size_bytes, limit_bytes=self.keep.size_bytes)
 
 
-def sweep(folder: str, keep: KeepFiles, now: float, *, unlink: Callable[[str], None] = os.unlink) -> Swept:
+def sweep(folder: str, keep: KeepFiles, now: float, *, unlink: Callable[[str], None] = os.unlink) -> SweepResult:
     """Deletes recordings that are too old, and the oldest of the others if there are too many bytes of them.
 
     ``now`` is Unix time.
     """
     found = sorted(_recordings(folder), key=lambda recording: recording.changed_at)
-    kept = Swept(recordings=len(found), size_bytes=sum(recording.size_bytes for recording in found))
+    kept = SweepResult(recordings=len(found), size_bytes=sum(recording.size_bytes for recording in found))
     for recording in found:
         is_old = keep.age_s is not None and now - recording.changed_at > keep.age_s
         is_much = keep.size_bytes is not None and kept.size_bytes > keep.size_bytes

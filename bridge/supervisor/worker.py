@@ -19,7 +19,7 @@ from bridge.crew import Crew
 from bridge.daemon import Daemon
 from bridge.errors import ConfigError
 from bridge.ports import GivenSocket
-from bridge.serve import Post, run
+from bridge.serve import Launch, run
 from bridge.supervisor import messages
 from bridge.supervisor.messages import (
     ALIVE_EVERY_S,
@@ -55,21 +55,23 @@ def serve_as_worker(config: Config, sources: Sources, connection: socket.socket)
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=is_terminal) as stream:
         logging.configure(config.log.log_format, config.log.log_level, stream, keys={"worker": assignment.number})
         try:
-            return run(_own(config, assignment.number), _post(assignment, sockets, sources, supervisor), stream)
+            return run(_own(config, assignment.number), _launch(assignment, sockets, sources, supervisor), stream)
         except ConfigError as error:
             messages.send(connection, Failed(message=error.message, param=error.param or "workers"))
             return 2
 
 
-def _post(assignment: Assignment, sockets: list[socket.socket], sources: Sources, supervisor: "_Supervisor") -> Post:
+def _launch(
+    assignment: Assignment, sockets: list[socket.socket], sources: Sources, supervisor: "_Supervisor"
+) -> Launch:
     named = zip(assignment.ports, sockets, strict=True)
-    return Post(
+    return Launch(
         manager=supervisor,
         read_settings=lambda: settings_of_worker(sources.load(), assignment.number),
         given=[GivenSocket(each, name, is_optional=True) for name, each in named],
         replaces=assignment.replaces,
         crew=supervisor.crew,
-        orders=supervisor,
+        supervisor=supervisor,
     )
 
 
@@ -86,7 +88,7 @@ def _own(config: Config, number: int) -> Config:
 
 
 class _Supervisor:
-    """The supervisor, as its worker sees it: the ``Manager`` that is told, and the ``Orders`` that come."""
+    """The supervisor, as its worker sees it: the ``Manager`` that is told, and the ``SupervisorLink`` that commands."""
 
     def __init__(self, connection: socket.socket, crew: Crew, log: int) -> None:
         self.crew = crew
@@ -98,7 +100,7 @@ class _Supervisor:
         self._reload: Callable[[], None] = lambda: None
 
     def begin(self, daemon: Daemon, stop: Callable[[], None], reload: Callable[[], None]) -> None:
-        """Begins to listen to the supervisor; see ``Orders``."""
+        """Begins to listen to the supervisor; see ``SupervisorLink``."""
         self._daemon, self._stop, self._reload = daemon, stop, reload
         asyncio.get_running_loop().add_reader(self._connection.fileno(), self._listen)
         self._say_alive()

@@ -36,7 +36,7 @@ _APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'"
 
 
 @dataclass(slots=True, eq=False)
-class _Wish:
+class _AgentRequest:
     """A call that wants an agent."""
 
     call_id: str
@@ -50,7 +50,7 @@ class Lobby:
         self.limits = limits
         """The limits of agents that attach from now on."""
         self._seats: deque[Seat] = deque()
-        self._wishes: deque[_Wish] = deque()
+        self._requests: deque[_AgentRequest] = deque()
 
     @property
     def waiting(self) -> int:
@@ -65,10 +65,10 @@ class Lobby:
     def attach(self, sink: Sink, call_id: str | None = None) -> "Seat":
         """Gives an agent a seat. With ``call_id`` it is for that call alone."""
         seat = Seat(sink, self, call_id, limits=self.limits)
-        for wish in self._wishes:
-            if call_id in (None, wish.call_id) and not wish.seat.done():
-                self._wishes.remove(wish)
-                wish.seat.set_result(seat)
+        for request in self._requests:
+            if call_id in (None, request.call_id) and not request.seat.done():
+                self._requests.remove(request)
+                request.seat.set_result(seat)
                 return seat
         self._seats.append(seat)
         return seat
@@ -79,19 +79,19 @@ class Lobby:
             if seat.call_id in (None, call_id):
                 self._seats.remove(seat)
                 return seat
-        wish = _Wish(call_id, asyncio.get_running_loop().create_future())
-        self._wishes.append(wish)
+        request = _AgentRequest(call_id, asyncio.get_running_loop().create_future())
+        self._requests.append(request)
         try:
             async with asyncio.timeout(timeout_s):
-                return await wish.seat
+                return await request.seat
         except TimeoutError:
-            if wish.seat.done() and not wish.seat.cancelled():
-                return wish.seat.result()  # it came in the very moment
+            if request.seat.done() and not request.seat.cancelled():
+                return request.seat.result()  # it came in the very moment
             message = f"No agent attached within {timeout_s:g} s; one would, with role=agent."
             raise UpstreamError(message, code="no_agent", is_transient=False) from None
         finally:
-            if wish in self._wishes:
-                self._wishes.remove(wish)
+            if request in self._requests:
+                self._requests.remove(request)
 
     def dismiss(self) -> None:
         """Closes the sockets of agents that wait for any call: they come back, to the process that takes calls from now

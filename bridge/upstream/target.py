@@ -16,7 +16,7 @@ from bridge.wire.dialects.beta_upstream import client_to_beta, server_to_ga
 from bridge.wire.server_events import Body
 from bridge.wire.sessions import Format, format_of
 
-__all__ = ["Profile", "Target", "Tongue", "Transport", "load_profile", "profile_names"]
+__all__ = ["Profile", "Target", "ProfileTranslator", "Transport", "load_profile", "profile_names"]
 
 _Rate = Annotated[int, Meta(ge=8000, le=48000)]
 
@@ -68,7 +68,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """What follows the path of the URL where the server translates; empty if it has no translations."""
 
     def encode(self, body: Body) -> Body:
-        """A GA client event as the server takes it, less ``session``, which ``Tongue`` adds."""
+        """A GA client event as the server takes it, less ``session``, which ``ProfileTranslator`` adds."""
         if body["type"] == "session.update" and isinstance(body.get("session"), dict):
             body = {**body, "session": self._session(body["session"])}
         return client_to_beta(body) if self.dialect == "beta" else body
@@ -109,7 +109,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
         return isinstance(audio_format, dict) and audio_format.get("type") not in self.formats
 
 
-class Tongue:
+class ProfileTranslator:
     """Translates for a server on one connection; it remembers what clients have set of the profile's fields."""
 
     def __init__(self, profile: Profile) -> None:

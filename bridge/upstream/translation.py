@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.context import CallContext
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
-from bridge.media.steady import SteadySound
+from bridge.media.silence_filler import SilenceFiller
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.upstream.line import Line, LineOwner, WholeSamples
@@ -134,7 +134,7 @@ class TranslationRelay:
         self._own = BridgeEvents()
         self._session = LineSession(downstream, state, self._own, log=log, is_translation=True)
         self._fills_silence = fills_silence
-        self._steady: SteadySound | None = None
+        self._filler: SilenceFiller | None = None
         self._line: Line | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._said_at = 0.0
@@ -178,8 +178,8 @@ class TranslationRelay:
         """Sends a piece of the caller's sound, behind the silence that is missing before it."""
         if self._is_closing:
             return
-        if self._steady is not None:
-            sound = self._steady.push(len(sound), _now()) + sound
+        if self._filler is not None:
+            sound = self._filler.push(len(sound), _now()) + sound
         self._send(line, sound)
 
     def greet(self, line: Line, created: Body, now: float) -> None:
@@ -230,13 +230,13 @@ class TranslationRelay:
 
     def _take(self, line: Line, now: float) -> None:
         self._line, self._is_expired = line, False
-        if self._fills_silence and self._steady is None:
-            self._steady = SteadySound(now, bytes_per_s=_BYTES_PER_S)
+        if self._fills_silence and self._filler is None:
+            self._filler = SilenceFiller(now, bytes_per_s=_BYTES_PER_S)
             self._poll()
 
     def _poll(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_POLL_S, self._poll)
-        silence = b"" if self._steady is None else self._steady.poll(_now())
+        silence = b"" if self._filler is None else self._filler.poll(_now())
         if silence and self._line is not None and not self._is_closing:
             self._send(self._line, silence)
 

@@ -13,7 +13,7 @@ from bridge.upstream.heard_answer import HeardAnswer
 from bridge.upstream.line import LineOwner
 from bridge.upstream.service_peer import ServicePeer, post_offer
 from bridge.upstream.spoken_queue import QUEUE_S, SpokenQueue
-from bridge.upstream.target import Target, Tongue
+from bridge.upstream.target import ProfileTranslator, Target
 from bridge.webrtc.ice_full import IceServers
 from bridge.webrtc.peer import Peer
 from bridge.webrtc.runner import PeerRunner
@@ -51,7 +51,7 @@ class WebRtcLine:
         self._offers = _Offers(
             target, model, is_transcription=is_transcription, timeout_s=timeout_s, headers=context.trace_headers
         )
-        self._tongue = Tongue(target.profile)
+        self._translator = ProfileTranslator(target.profile)
         self._service = ServicePeer(runner=runner, ice_servers=ice_servers, timeout_s=timeout_s, context=context)
         self._queue: SpokenQueue | None = None
         """The queue of the peer, while there is one."""
@@ -118,7 +118,7 @@ class WebRtcLine:
             self._peer.clear()
         if body["type"] == _CANCEL:  # what it has said already is not to be heard either
             self._sink.send(EncodedMessage(encode(_SILENT_CLEAR)))
-        self._sink.send(EncodedMessage(encode(self._tongue.encode(body))))
+        self._sink.send(EncodedMessage(encode(self._translator.encode(body))))
 
     def _refuse_sound(self) -> None:
         detail = ErrorDetail(
@@ -159,7 +159,7 @@ class WebRtcLine:
             return
         if isinstance(message, AudioDelta):
             return  # the track has it
-        for body in self._tongue.decode(message):
+        for body in self._translator.decode(message):
             if body["type"] == "response.created" and self._passage is not None:
                 self._passage.begin_answer()
             self._hand_over(self._answer.receive_event(body, _now()))

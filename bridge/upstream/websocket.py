@@ -9,7 +9,7 @@ from bridge.media.playback import Part
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.upstream.service_socket import ServiceSocket
-from bridge.upstream.target import Target, Tongue
+from bridge.upstream.target import ProfileTranslator, Target
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
@@ -41,7 +41,7 @@ class WebSocketLine:
             headers["OpenAI-Beta"] = "realtime=v1"
         self._target = target
         self._address = target.address(model, is_transcription=is_transcription)
-        self._tongue = Tongue(target.profile)
+        self._translator = ProfileTranslator(target.profile)
         self._socket = ServiceSocket(self._address, headers, timeout_s=timeout_s)
         self._samples = WholeSamples()
         self._config: SessionConfig | None = None
@@ -81,7 +81,7 @@ class WebSocketLine:
 
     def send(self, body: Body) -> None:
         """Sends a GA client event."""
-        self._socket.write(encode(self._tongue.encode(body)))
+        self._socket.write(encode(self._translator.encode(body)))
 
     def send_audio(self, sound: bytes) -> None:
         """Sends a piece of the caller's sound; this is the hot path."""
@@ -94,7 +94,7 @@ class WebSocketLine:
     def _receive(self, text: bytes) -> None:
         message = decode_relayed(text)
         if not isinstance(message, AudioDelta):
-            for body in self._tongue.decode(message):
+            for body in self._translator.decode(message):
                 self._owner.received(self, body)
             return
         try:

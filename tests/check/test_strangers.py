@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from bridge.client.check.player import Door, Mismatch, Player
+from bridge.client.check.player import Mismatch, Player, SessionOpenings
 from bridge.client.check.runner import Outcome, chosen, run
 from bridge.client.check.target import CheckTarget
 from bridge.client.sound import PHRASE, read_sound
@@ -100,7 +100,7 @@ async def test_a_server_that_closes_at_once_fails_at_once() -> None:
         [row] = chosen(target, ["session.update"])
         began = time.monotonic()
         with pytest.raises(Mismatch, match="1008"):
-            await Player(target, row, b"", Door()).play()
+            await Player(target, row, b"", SessionOpenings()).play()
     assert time.monotonic() - began < scaled(5)
 
 

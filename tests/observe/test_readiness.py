@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from bridge.observe.readiness import Probe, Readying, disk_probe
+from bridge.observe.readiness import Probe, ReadinessChecks, disk_probe
 from bridge.wire.stats import DaemonStats
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import request
@@ -30,7 +30,7 @@ class Process:
         self.stats: DaemonStats = _WELL
         self.wrong: str | None = None
         self.tries = 0
-        self.readying = Readying(lambda: self.stats, {"upstream": self._probe}, fresh_s=5.0, clock=self.clock)
+        self.checks = ReadinessChecks(lambda: self.stats, {"upstream": self._probe}, fresh_s=5.0, clock=self.clock)
 
     async def _probe(self) -> str | None:
         self.tries += 1
@@ -38,7 +38,7 @@ class Process:
 
     async def reasons(self) -> dict[str, str | None]:
         """What is wrong, by the names of the checks."""
-        report = await self.readying.report()
+        report = await self.checks.report()
         wrong = {check.name: check.reason for check in report.checks if not check.is_ok}
         assert report.is_ready is (wrong == {})
         return wrong
@@ -89,7 +89,7 @@ async def test_a_check_that_hangs_or_fails_is_no_good_sign() -> None:
 
     probes: dict[str, Probe] = {"upstream": hang, "recordings": fail}
     with capture_logs() as lines:
-        report = await Readying(lambda: _WELL, probes, limit_s=0.01).report()
+        report = await ReadinessChecks(lambda: _WELL, probes, limit_s=0.01).report()
     reasons = [check.reason for check in report.checks if not check.is_ok]
     assert reasons == ["No answer within 0.01 s.", "The check itself failed; the server's log has the details."]
     assert [line["event"] for line in lines] == ["observe.probe_failed", "observe.not_ready"]
@@ -179,7 +179,7 @@ async def test_a_disk_that_hangs_keeps_nobody_else(
 
     async with serve_with(record_dir=str(tmp_path)) as daemon:
         monkeypatch.setattr("bridge.observe.readiness.os.statvfs", statvfs)
-        daemon.observer._readying._limit_s, daemon.observer._readying._fresh_s = 0.05, 0.0
+        daemon.observer._readiness._limit_s, daemon.observer._readiness._fresh_s = 0.05, 0.0
         try:
             for _ in range(3):
                 assert (await request("GET", f"{daemon.url}readyz")).status == 503

@@ -46,7 +46,7 @@ async def _one_call(daemon: Daemon) -> str:
         return str(caller.events[0]["session"]["id"])
 
 
-class Post:
+class TimedWebhooks:
     """Webhooks whose receiver does what the test says, with a clock of the test's own."""
 
     def __init__(self, folder: Path, url: str = "https://a.example/", **settings: Any) -> None:
@@ -95,7 +95,7 @@ class Post:
         raise LookupError(call_id)
 
 
-class _RealPost(Post):
+class _SentWebhooks(TimedWebhooks):
     """Webhooks that are really sent; the clock that paces attempts is the test's own."""
 
     async def _send(self, delivery: Delivery) -> str | None:
@@ -170,26 +170,29 @@ async def test_an_upstream_that_goes_down_is_told_once(tmp_path: Path) -> None:
 
 async def test_a_receiver_that_is_down_for_a_minute_loses_none(tmp_path: Path) -> None:
     """Everything comes, in the order of each call, however often it had to be tried."""
-    post = Post(tmp_path)
-    async with post.webhooks as webhooks:
-        post.answer = lambda delivery: "no route to host"
+    timed = TimedWebhooks(tmp_path)
+    async with timed.webhooks as webhooks:
+        timed.answer = lambda delivery: "no route to host"
         for _ in range(20):
-            post.tell("a", "b")
+            timed.tell("a", "b")
             webhooks.event(UpstreamUp(upstream="a"), b"")
-        await post.until(lambda: webhooks.stats.failures == 2)
+        await timed.until(lambda: webhooks.stats.failures == 2)
         for _ in range(120):
-            post.clock.now += 0.5
-            await post.settle()
+            timed.clock.now += 0.5
+            await timed.settle()
         assert (webhooks.stats.delivered, webhooks.stats.waiting) == (0, 60)
         assert 8 <= webhooks.stats.failures <= 20  # after 1, 2, 4, 8, 16 and 32 s, for two upstreams
-        post.sent.clear()
-        post.answer = lambda delivery: None
-        post.clock.now += 600
-        await post.until(lambda: webhooks.stats.waiting == 0)
+        timed.sent.clear()
+        timed.answer = lambda delivery: None
+        timed.clock.now += 600
+        await timed.until(lambda: webhooks.stats.waiting == 0)
     assert (webhooks.stats.delivered, webhooks.stats.dead) == (60, 0)
-    assert [delivery.type for delivery in post.sent if delivery.subject == "a"] == ["upstream.down", "upstream.up"] * 20
+    assert [delivery.type for delivery in timed.sent if delivery.subject == "a"] == [
+        "upstream.down",
+        "upstream.up",
+    ] * 20
     for name in ("a", "b"):
-        numbers = [delivery.number for delivery in post.sent if delivery.subject == name]
+        numbers = [delivery.number for delivery in timed.sent if delivery.subject == name]
         assert numbers == sorted(numbers)
 
 
@@ -205,19 +208,19 @@ async def test_a_real_receiver_that_is_down_for_a_minute(tmp_path: Path) -> None
     """Its port refuses connections, and then it is there again: it gets everything, and everything is signed."""
     async with Receiver.receiving() as gone:
         port, url = gone.port, gone.url
-    post = _RealPost(tmp_path, url)
-    async with post.webhooks as webhooks:
+    timed = _SentWebhooks(tmp_path, url)
+    async with timed.webhooks as webhooks:
         for _ in range(5):
-            post.tell("a", "b")
+            timed.tell("a", "b")
         for attempt in range(7):
-            await post.until(partial(_has_failed, webhooks, 2 * (attempt + 1)))
-            post.clock.now += 2.0**attempt * 1.5  # beyond the spread of each wait
-        assert post.clock.now >= 1_000_000 + 60
+            await timed.until(partial(_has_failed, webhooks, 2 * (attempt + 1)))
+            timed.clock.now += 2.0**attempt * 1.5  # beyond the spread of each wait
+        assert timed.clock.now >= 1_000_000 + 60
         assert (webhooks.stats.delivered, webhooks.stats.waiting) == (0, 10)
         async with Receiver.receiving(port) as receiver:
             while webhooks.stats.waiting:
-                post.clock.now += 600
-                await post.until(partial(_waits_less, webhooks, webhooks.stats.waiting))
+                timed.clock.now += 600
+                await timed.until(partial(_waits_less, webhooks, webhooks.stats.waiting))
     assert (webhooks.stats.delivered, webhooks.stats.dead) == (10, 0)
     told = [json.loads(each.body)["data"]["upstream"] for each in receiver.taken]
     assert sorted(told) == ["a"] * 5 + ["b"] * 5
@@ -226,51 +229,51 @@ async def test_a_real_receiver_that_is_down_for_a_minute(tmp_path: Path) -> None
 
 async def test_one_that_is_not_taken_holds_up_its_own_call_alone(tmp_path: Path) -> None:
     """What follows of the same call waits for it; what happens to others does not."""
-    post = Post(tmp_path)
-    async with post.webhooks as webhooks:
-        post.answer = lambda delivery: "status 500" if delivery.subject == "a" else None
-        post.tell("a", "a", "b", "c")
-        await post.until(lambda: webhooks.stats.delivered == 2 and webhooks.stats.failures == 1)
-        assert sorted(post.told()) == ["a", "b", "c"]
-        post.answer = lambda delivery: None
-        post.clock.now += 2
-        await post.until(lambda: webhooks.stats.waiting == 0)
-    assert post.told()[3:] == ["a", "a"]
+    timed = TimedWebhooks(tmp_path)
+    async with timed.webhooks as webhooks:
+        timed.answer = lambda delivery: "status 500" if delivery.subject == "a" else None
+        timed.tell("a", "a", "b", "c")
+        await timed.until(lambda: webhooks.stats.delivered == 2 and webhooks.stats.failures == 1)
+        assert sorted(timed.told()) == ["a", "b", "c"]
+        timed.answer = lambda delivery: None
+        timed.clock.now += 2
+        await timed.until(lambda: webhooks.stats.waiting == 0)
+    assert timed.told()[3:] == ["a", "a"]
 
 
 async def test_a_restart_loses_none(tmp_path: Path) -> None:
     """What was not delivered waits in the file, in its order, under the same ids, and who may read it is its owner."""
-    before = Post(tmp_path)
+    before = TimedWebhooks(tmp_path)
     async with before.webhooks as webhooks:
         before.answer = lambda delivery: "refused"
         before.tell("a", "a", "b")
         await before.until(lambda: webhooks.stats.failures == 2)
     assert (tmp_path / "hooks.db").stat().st_mode & 0o777 == 0o600
-    after = Post(tmp_path)
+    after = TimedWebhooks(tmp_path)
     async with after.webhooks as webhooks:
         await after.until(lambda: webhooks.stats.delivered == 3)
     assert sorted(after.told()) == ["a", "a", "b"]
     assert {each.event_id for each in before.sent} < {each.event_id for each in after.sent}
     assert [each.attempts for each in after.sent if each.subject == "b"] == [1]
-    empty = Post(tmp_path)
+    empty = TimedWebhooks(tmp_path)
     async with empty.webhooks as webhooks:
         assert webhooks.stats.waiting == 0
 
 
 async def test_what_waits_for_a_receiver_that_is_not_named_any_more_is_given_up(tmp_path: Path) -> None:
     """It is counted, said once, and becomes a dead letter: the file does not keep it for ever."""
-    before = Post(tmp_path, "https://old.example/")
+    before = TimedWebhooks(tmp_path, "https://old.example/")
     async with before.webhooks as webhooks:
         before.answer = lambda delivery: "refused"
         before.tell("a", "b")
         await before.until(lambda: webhooks.stats.failures == 2)
-    after = Post(tmp_path)
+    after = TimedWebhooks(tmp_path)
     with capture_logs() as lines:
         async with after.webhooks as webhooks:
             assert (webhooks.stats.waiting, webhooks.stats.dead) == (0, 2)
     (dead,) = [line for line in lines if line["event"] == "webhook.dead"]
     assert dead["problem"] == "webhook_url does not name the receiver any more."
-    again = Post(tmp_path, "https://old.example/")
+    again = TimedWebhooks(tmp_path, "https://old.example/")
     async with again.webhooks as webhooks:
         assert (webhooks.stats.waiting, webhooks.stats.dead) == (0, 0)
     with closing(sqlite3.connect(tmp_path / "hooks.db")) as file:
@@ -292,17 +295,17 @@ async def test_a_daemon_that_is_stopped_tells_the_rest_when_it_runs_again(tmp_pa
 
 async def test_what_nobody_takes_for_long_is_a_dead_letter(tmp_path: Path) -> None:
     """It is counted, told in the log, kept in the file, and the next event of the same call has its turn."""
-    post = Post(tmp_path, retry_s=3600.0)
+    timed = TimedWebhooks(tmp_path, retry_s=3600.0)
     with capture_logs() as lines:
-        async with post.webhooks as webhooks:
-            post.answer = lambda delivery: "status 500"
-            post.tell("a")
-            await post.until(lambda: webhooks.stats.failures == 1)
-            post.clock.now += 3601
-            await post.until(lambda: webhooks.stats.dead == 1)
-            post.answer = lambda delivery: None
-            post.tell("a")
-            await post.until(lambda: webhooks.stats.delivered == 1)
+        async with timed.webhooks as webhooks:
+            timed.answer = lambda delivery: "status 500"
+            timed.tell("a")
+            await timed.until(lambda: webhooks.stats.failures == 1)
+            timed.clock.now += 3601
+            await timed.until(lambda: webhooks.stats.dead == 1)
+            timed.answer = lambda delivery: None
+            timed.tell("a")
+            await timed.until(lambda: webhooks.stats.delivered == 1)
     dead = [line for line in lines if line["event"] == "webhook.dead"]
     assert [(line["type"], line["problem"], line["url"]) for line in dead] == [
         ("upstream.down", "status 500", "https://a.example/")
@@ -313,23 +316,23 @@ async def test_what_nobody_takes_for_long_is_a_dead_letter(tmp_path: Path) -> No
 
 async def test_who_says_gone_is_told_nothing_more_of_it(tmp_path: Path) -> None:
     """410 is final."""
-    post = Post(tmp_path)
-    async with post.webhooks as webhooks:
-        post.answer = lambda delivery: "status 410"
-        post.tell("a")
-        await post.until(lambda: webhooks.stats.waiting == 0)
+    timed = TimedWebhooks(tmp_path)
+    async with timed.webhooks as webhooks:
+        timed.answer = lambda delivery: "status 410"
+        timed.tell("a")
+        await timed.until(lambda: webhooks.stats.waiting == 0)
         assert webhooks.stats.dead == 1
 
 
 async def test_the_queue_is_bounded(tmp_path: Path) -> None:
     """What finds it full is counted and lost; what waits is kept."""
-    post = Post(tmp_path, max_waiting=3)
-    async with post.webhooks as webhooks:
-        post.answer = lambda delivery: "refused"
-        post.tell("a", "b", "c", "d", "e")
-        await post.until(lambda: webhooks.stats.failures == 3)
+    timed = TimedWebhooks(tmp_path, max_waiting=3)
+    async with timed.webhooks as webhooks:
+        timed.answer = lambda delivery: "refused"
+        timed.tell("a", "b", "c", "d", "e")
+        await timed.until(lambda: webhooks.stats.failures == 3)
         assert (webhooks.stats.waiting, webhooks.stats.dead) == (3, 2)
-    assert sorted(set(post.told())) == ["a", "b", "c"]
+    assert sorted(set(timed.told())) == ["a", "b", "c"]
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -417,14 +420,14 @@ def test_two_processes_share_a_file_and_no_event(tmp_path: Path) -> None:
 
 async def test_what_a_process_leaves_is_delivered_by_the_other(tmp_path: Path) -> None:
     """Also if the process was killed, and without a restart of the one that runs."""
-    post = Post(tmp_path)
-    post.webhooks.look_s = 0.01
-    async with post.webhooks:
-        killed = await asyncio.to_thread(WebhookStore, post.webhooks._path)
-        left = Delivery(0, "https://a.example/", "rtc_1", "evt_1", "call.closed", b"{}", post.clock())
+    timed = TimedWebhooks(tmp_path)
+    timed.webhooks.look_s = 0.01
+    async with timed.webhooks:
+        killed = await asyncio.to_thread(WebhookStore, timed.webhooks._path)
+        left = Delivery(0, "https://a.example/", "rtc_1", "evt_1", "call.closed", b"{}", timed.clock())
         await asyncio.to_thread(killed.add, [left])
         os.close(killed._lock)  # as the kernel does with what a process held
-        await post.until(lambda: post.told() == ["rtc_1"])
+        await timed.until(lambda: timed.told() == ["rtc_1"])
         killed._file.close()
 
 

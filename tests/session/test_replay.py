@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.session.fanout.replay import Kept, KeptSound, Replay, Told
+from bridge.session.fanout.replay import DialectEvent, KeptEvent, KeptSound, Replay
 from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import Dialect
 
@@ -20,7 +20,7 @@ class Tape:
 
     def event(self, size: int = 10) -> str:
         event_id = self.replay.next_id()
-        self.replay.keep(Kept(self.replay.number, "any", EncodedMessage(b"x" * size, event_id=event_id)))
+        self.replay.keep(KeptEvent(self.replay.number, "any", EncodedMessage(b"x" * size, event_id=event_id)))
         return event_id
 
     def told(self) -> str:
@@ -71,11 +71,11 @@ def test_the_oldest_events_give_way(max_bytes: int, max_events: int) -> None:
 def test_both_dialects_count() -> None:
     """Where beta is spoken as well, an event takes the room of both texts."""
     replay = Replay(PREFIX, max_bytes=100)
-    others = {Dialect.BETA: Told("any", EncodedMessage(b"x" * 15))}
+    others = {Dialect.BETA: DialectEvent("any", EncodedMessage(b"x" * 15))}
     ids = []
     for _ in range(10):
         ids.append(replay.next_id())
-        replay.keep(Kept(replay.number, "any", EncodedMessage(b"x" * 10), others))
+        replay.keep(KeptEvent(replay.number, "any", EncodedMessage(b"x" * 10), others))
     assert len(list(replay.since(replay.find(ids[5])))) == 4
     with pytest.raises(ResumeGap):
         replay.find(ids[4])
@@ -161,7 +161,7 @@ def test_kinds() -> None:
     tape.sound()
     tape.event()
     kinds = [type(kept) for kept in tape.replay.since(tape.replay.find(first))]
-    assert kinds == [KeptSound, Kept]
+    assert kinds == [KeptSound, KeptEvent]
 
 
 def test_nothing_is_kept_for_nobody() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.upstream.target import Profile, Target, Tongue, load_profile, profile_names
+from bridge.upstream.target import Profile, ProfileTranslator, Target, load_profile, profile_names
 from bridge.wire.audio import G711_ULAW, PCM16, pcm16_at
 from bridge.wire.sessions import PcmFormat, PcmuFormat
 
@@ -113,20 +113,20 @@ def test_the_formats_that_a_server_takes() -> None:
 
 def test_what_a_server_wants_besides() -> None:
     """Fields that every update to it has until a client sets them otherwise, and events that nobody needs."""
-    glm, tongue = load_profile("glm"), Tongue(load_profile("glm"))
+    glm, translator = load_profile("glm"), ProfileTranslator(load_profile("glm"))
 
     def told(**session: Any) -> Any:
-        return tongue.encode({"type": "session.update", "session": session})["session"]
+        return translator.encode({"type": "session.update", "session": session})["session"]
 
     assert told(instructions="sing") == {"instructions": "sing", "beta_fields": {"chat_mode": "audio"}}
     both = {"chat_mode": "video", "tts_source": "e2e"}
     assert told(beta_fields=both)["beta_fields"] == both
     assert told(instructions="dance") == {"instructions": "dance", "beta_fields": both}
     assert told(beta_fields={"chat_mode": "audio"})["beta_fields"] == {**both, "chat_mode": "audio"}
-    assert tongue.encode({"type": "response.create"}) == {"type": "response.create"}
+    assert translator.encode({"type": "response.create"}) == {"type": "response.create"}
     assert glm.decode({"type": "heartbeat"}) == []
     update = {"type": "session.update", "session": {"instructions": "sing"}}
-    assert Tongue(load_profile("openai")).encode(update) == update
+    assert ProfileTranslator(load_profile("openai")).encode(update) == update
 
 
 def test_every_profile_is_in_the_guide() -> None:

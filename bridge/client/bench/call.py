@@ -8,11 +8,11 @@ from typing import Any
 
 from bridge.client.address import CallFailed, explain, parse_address
 from bridge.client.answer import Answer
-from bridge.client.bell import Bell
 from bridge.client.bench.gaps import Gaps
 from bridge.client.bench.network import BadNetwork, Network
 from bridge.client.bench.record import BenchRecord, Failure, Turn
 from bridge.client.call import Plan
+from bridge.client.change_signal import ChangeSignal
 from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
 from bridge.client.sound import BYTES_PER_MS, is_silent, sounding_end
 from bridge.webrtc.runner import PeerRunner
@@ -41,7 +41,7 @@ class BenchCall:
         self._address = parse_address(plan.url, plan.model)
         self._line = self._new_line(runner, network)
         self._patience_s = patience_s
-        self._bell = Bell()
+        self._changes = ChangeSignal()
         self._is_ga = True  # until the session says otherwise
         self._failure: Failure | None = None
         self._lost: Failure | None = None
@@ -164,13 +164,13 @@ class BenchCall:
         await self._line.send({"type": "session.update", "event_id": event_id, "session": session})
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
-        await self._bell.until(lambda: self._failure is not None or is_so())
+        await self._changes.until(lambda: self._failure is not None or is_so())
 
     def _fail(self, code: str, message: str) -> None:
         """Notes a failure, if it is the first."""
         if self._failure is None:
             self._failure = Failure(code, message)
-        self._bell.ring()
+        self._changes.notify()
 
     def _note_figures(self) -> None:
         record, figures = self.record, self._line.describe()
@@ -199,7 +199,7 @@ class BenchCall:
                 self._heard_at = None  # the caller went on speaking, so another answer comes
             case {"type": "error", "error": dict(error)}:
                 self._take_error(error, now)
-        self._bell.ring()
+        self._changes.notify()
 
     def _take_error(self, error: dict[str, Any], now: float) -> None:
         told = Failure(str(error.get("code") or error.get("type") or "error"), str(error.get("message") or ""))

@@ -28,7 +28,7 @@ from bridge.client.call import Plan
 from bridge.client.carriers.table import CARRIERS
 from bridge.client.flags import add_server_flags, check_out, read_phone_plan, read_plan, transport_of, transport_of_url
 from bridge.client.phone_call import PhonePlan
-from bridge.client.screen import BOLD, Bar, Painter, painter, printable
+from bridge.client.screen import BOLD, Painter, ProgressBar, painter, printable
 from bridge.client.sound import PHRASE
 
 __all__ = ["DESCRIPTION", "add_bench_flags", "run_bench"]
@@ -302,7 +302,7 @@ class _Progress:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._stage = ""
-        self._bar: Bar | None = None
+        self._bar: ProgressBar | None = None
 
     def show(self, stage: Literal["connecting", "speaking"], done: float) -> None:
         """Shows how much of the stage is over."""
@@ -311,7 +311,7 @@ class _Progress:
             self._stage = stage
             shape = "{l_bar}{bar}| {n:.0f} of {total:.0f} {unit} [{elapsed}]"
             total, unit = self._whole(stage)
-            self._bar = Bar(total=total, desc=stage, unit=unit, bar_format=shape)
+            self._bar = ProgressBar(total=total, desc=stage, unit=unit, bar_format=shape)
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
 

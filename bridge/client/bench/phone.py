@@ -53,26 +53,26 @@ class PhoneBenchCall:
         record.result = "came_through" if record.failure is None else "failed"
 
     async def _converse(self, phone: Phone, may_speak: Callable[[], bool], is_over: Callable[[], bool]) -> None:
-        ear = _Ear(phone)
+        paced = _PacedPhone(phone)
         while self.record.failure is None and not may_speak():
-            await self._tick(ear, b"")
+            await self._tick(paced, b"")
         while self.record.failure is None and not is_over():
-            await self._take_turn(ear)
+            await self._take_turn(paced)
         carrier = phone.carrier
         if late := carrier.late_frames:
             self.record.complaints.append(Failure("late_frames", f"{late} frames were missing when they were due"))
         self.record.complaints += [Failure("carrier", complaint) for complaint in carrier.complaints]
 
-    async def _take_turn(self, ear: "_Ear") -> None:
+    async def _take_turn(self, paced: "_PacedPhone") -> None:
         """Speaks, and then is silent until the answer has been heard."""
         turn, gaps = Turn(), Gaps(is_paced=True)
         self.record.turns.append(turn)
         gaps.begin()
-        spoken, size = ear.encoded(self._plan.pcm), len(ear.silence)
+        spoken, size = paced.encoded(self._plan.pcm), len(paced.silence)
         spoken_at = heard_at = loud_at = None
         at = 0
         while self.record.failure is None:
-            heard = await self._tick(ear, spoken[at : at + size])
+            heard = await self._tick(paced, spoken[at : at + size])
             now = time.monotonic()
             at += size
             if spoken_at is None and at >= len(spoken):
@@ -99,10 +99,10 @@ class PhoneBenchCall:
             turn.first_sound_ms = 1000 * (heard_at - spoken_at)
         turn.is_answered = self.record.failure is None
 
-    async def _tick(self, ear: "_Ear", frame: bytes) -> bytes:
+    async def _tick(self, paced: "_PacedPhone", frame: bytes) -> bytes:
         """Lets 20 ms pass, and returns what was heard in them as PCM16 24 kHz mono."""
-        heard = await ear.tick(frame)
-        if ear.phone.ended.is_set():
+        heard = await paced.tick(frame)
+        if paced.phone.ended.is_set():
             self._fail("hung_up", "The bridge hung up.")
         return heard
 
@@ -111,7 +111,7 @@ class PhoneBenchCall:
             self.record.failure = Failure(code, message)
 
 
-class _Ear:
+class _PacedPhone:
     """What the caller says and hears, 20 ms at a time and in time."""
 
     def __init__(self, phone: Phone) -> None:

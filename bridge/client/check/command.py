@@ -14,7 +14,7 @@ from bridge.client.check.runner import Outcome, chosen, run, speech_s
 from bridge.client.check.steps import Row
 from bridge.client.check.target import CheckTarget
 from bridge.client.flags import check_out
-from bridge.client.screen import BOLD, Bar, painter, printable
+from bridge.client.screen import BOLD, ProgressBar, painter, printable
 from bridge.client.sound import PHRASE, read_sound
 from bridge.client.where import add_where_flags, key_of, url_of
 
@@ -102,7 +102,7 @@ def run_check(
             check_out(file)
         sys.stdout.write(f"{paint(BOLD, _announce(target, rows))}\n\n")
         phrase = read_sound(PHRASE)
-        with Bar(total=len(rows), desc="rows", unit="row") as bar, new_runner() as runner:
+        with ProgressBar(total=len(rows), desc="rows", unit="row") as bar, new_runner() as runner:
 
             def told(outcome: Outcome) -> None:
                 outcomes.append(outcome)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from bridge.client.bell import Bell
+from bridge.client.change_signal import ChangeSignal
 from bridge.client.check.target import CheckTarget
 from bridge.client.lines import ClientWebRtcLine, open_socket
 from bridge.client.sound import BYTES_PER_MS, is_silent
@@ -41,7 +41,7 @@ class Link:
         """How much sound came that is not silence, in milliseconds."""
         self.close_code: int | None = None
         """The close code, once the connection has ended; 1006 if it ended without one."""
-        self.bell = Bell()
+        self.changes = ChangeSignal()
         self.strays: list[str] = []
         """Descriptions of what came and was no event."""
         self.is_speaking = False
@@ -65,13 +65,13 @@ class Link:
             self.events.append(event)
             if event["type"] in _DELTAS:
                 self._count_delta(event)
-        self.bell.ring()
+        self.changes.notify()
 
     def take_sound(self, pcm: bytes) -> None:
         """Takes sound that came over a track."""
         if not is_silent(pcm):
             self.heard_ms += len(pcm) / BYTES_PER_MS
-            self.bell.ring()
+            self.changes.notify()
 
     def _count_delta(self, event: dict[str, Any]) -> None:
         try:
@@ -108,7 +108,7 @@ class SocketLink(Link):
                 self.take(await self._socket.recv())
         except ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd is not None else 1006
-            self.bell.ring()
+            self.changes.notify()
 
     async def send(self, message: str | bytes) -> None:
         """Sends a text or a binary message. If the socket is closed, it does nothing."""
@@ -183,7 +183,7 @@ class PeerLink(Link):
     def line_lost(self, message: str, code: str) -> None:
         """Notes that the call is over."""
         self.close_code = 1006
-        self.bell.ring()
+        self.changes.notify()
 
 
 @asynccontextmanager

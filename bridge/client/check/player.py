@@ -39,7 +39,7 @@ from bridge.client.check.values import ID, TEXT, at, mismatch, resolved, shorten
 from bridge.media.convert import SoundEncoder
 from bridge.wire.audio import G711_ALAW, G711_ULAW
 
-__all__ = ["Door", "Mismatch", "NotSupported", "Player"]
+__all__ = ["SessionOpenings", "Mismatch", "NotSupported", "Player"]
 
 _OPEN_WITHIN_S = 20.0
 _NO_GREETING_WITHIN_S = 2.0  # once it has not come in a session
@@ -68,30 +68,30 @@ class NotSupported(Exception):
     """Says that the server does not do this."""
 
 
-class Door:
+class SessionOpenings:
     """What the rows have learned together about opening sessions, so that one fault of a server costs its time once."""
 
     def __init__(self) -> None:
         self.greets = True
         """Whether ``session.created`` has come in all sessions so far."""
-        self._was_open = False
+        self._has_opened = False
         self._failures = 0
 
     @property
-    def is_shut(self) -> bool:
+    def never_opens(self) -> bool:
         """Whether no session was ever opened, in as many tries as are enough to believe it."""
-        return not self._was_open and self._failures >= _ENOUGH_TRIES
+        return not self._has_opened and self._failures >= _ENOUGH_TRIES
 
     @property
     def greeting_within_s(self) -> float:
         """How long to wait for ``session.created``."""
         return _OPEN_WITHIN_S if self.greets else _NO_GREETING_WITHIN_S
 
-    def opened(self) -> None:
+    def count_success(self) -> None:
         """Notes that a session was opened."""
-        self._was_open = True
+        self._has_opened = True
 
-    def stayed_shut(self) -> None:
+    def count_failure(self) -> None:
         """Notes that a session was not opened."""
         self._failures += 1
 
@@ -99,14 +99,14 @@ class Door:
 class Player:
     """Plays one row on one server. ``sent`` and ``links`` have afterwards what went over the line."""
 
-    def __init__(self, target: CheckTarget, row: Row, phrase: bytes, door: Door | None = None) -> None:
-        """``door`` is shared by all rows that are played on this server."""
+    def __init__(self, target: CheckTarget, row: Row, phrase: bytes, openings: SessionOpenings | None = None) -> None:
+        """``openings`` is shared by all rows that are played on this server."""
         self.sent: list[str] = []
         self.links: list[Link] = []
         self._target = target
         self._row = row
         self._phrase = phrase
-        self._door = door or Door()
+        self._openings = openings or SessionOpenings()
         self._kept: dict[str, Any] = {"model": target.address.model}
         self._mark = 0
         """The number of events that came before the last event was sent."""
@@ -149,14 +149,14 @@ class Player:
                 return
 
     async def _open_once(self) -> None:
-        door = self._door
+        openings = self._openings
         try:
             async with asyncio.timeout(_OPEN_WITHIN_S):
                 self.links.append(await self._stack.enter_async_context(open_link(self._target, self._tasks)))
         except (CallFailed, TimeoutError):
-            door.stayed_shut()
+            openings.count_failure()
             raise
-        limit_s, is_new = door.greeting_within_s, door.greets
+        limit_s, is_new = openings.greeting_within_s, openings.greets
         greeting = "session.created"
         if self._target.is_live:
             greeting = "session.started"
@@ -166,10 +166,10 @@ class Player:
         except Mismatch:
             if self._link.strays or self._link.close_code is not None:
                 raise
-            door.greets = False
+            openings.greets = False
             if is_new:
                 raise
-        door.opened()
+        openings.count_success()
         if self._target.is_live:
             self._keep_session()
 
@@ -301,7 +301,7 @@ class Player:
                         raise Mismatch(flaw)
                     if step.unless and self._came(step.unless, link):
                         raise NotSupported(f"{step.unless} came instead of {kind}")
-                    await link.bell.until(_once())
+                    await link.changes.until(_once())
                     if link.close_code is not None and found() is None:
                         raise Mismatch(flaw or f"the connection was closed ({link.close_code}) instead of {kind}")
         except TimeoutError:
@@ -361,7 +361,7 @@ class Player:
         before = sum(event["type"] == kind for event in self._link.events[: self._mark])
         with suppress(TimeoutError):
             async with asyncio.timeout(step.seconds):
-                await self._link.bell.until(lambda: sum(e["type"] == kind for e in self._link.events) > before)
+                await self._link.changes.until(lambda: sum(e["type"] == kind for e in self._link.events) > before)
         if sum(event["type"] == kind for event in self._link.events) > before:
             raise Mismatch(f"{kind} came, and should not")
 
@@ -369,7 +369,7 @@ class Player:
         link = self._link
         try:
             async with asyncio.timeout(within_s):
-                await link.bell.until(lambda: holds() or bool(link.strays) or link.close_code is not None)
+                await link.changes.until(lambda: holds() or bool(link.strays) or link.close_code is not None)
             if link.strays:
                 raise Mismatch(link.strays[0])
             if not holds():

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, Literal
 
 from bridge.client.address import CallFailed
-from bridge.client.check.player import Door, Mismatch, NotSupported, Player
+from bridge.client.check.player import Mismatch, NotSupported, Player, SessionOpenings
 from bridge.client.check.rows import ROWS
 from bridge.client.check.shapes import LIVE_SHAPES, SHAPES, flaws, live_flaws
 from bridge.client.check.steps import Dialect, Row
@@ -75,17 +75,17 @@ async def run(
     left of ``max_speech_s`` is not run. Raises ``CallFailed`` if nothing can be reached at all.
     """
     shapes = _Shapes(target.dialect)
-    turn, door = asyncio.Semaphore(jobs), Door()
+    turn, openings = asyncio.Semaphore(jobs), SessionOpenings()
 
     async def play(row: Row, *, is_over: bool) -> Outcome:
         if is_over:
             outcome = _not_run(row, "it would cost more speech than --max-seconds")
         else:
             async with turn:
-                if row.opens and door.is_shut:
+                if row.opens and openings.never_opens:
                     outcome = _not_run(row, "no session could be opened in the rows before")
                 else:
-                    outcome = await _played(target, row, phrase, shapes, door)
+                    outcome = await _played(target, row, phrase, shapes, openings)
         told(outcome)
         return outcome
 
@@ -110,8 +110,10 @@ def _not_run(row: Row, why: str) -> Outcome:
     return Outcome(row.id, row.says, row.source, "not_run", why)
 
 
-async def _played(target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes", door: Door) -> Outcome:
-    player = Player(target, row, phrase, door)
+async def _played(
+    target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes", openings: SessionOpenings
+) -> Outcome:
+    player = Player(target, row, phrase, openings)
     began = monotonic()
     verdict: Verdict = "pass"
     why = ""

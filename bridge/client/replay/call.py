@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from bridge.client.address import CallFailed, parse_address
-from bridge.client.bell import Bell
 from bridge.client.call import Plan
+from bridge.client.change_signal import ChangeSignal
 from bridge.client.lines import ClientLine, ClientWebRtcLine, SocketLine
 from bridge.client.replay.recording import Recorded, TimedEvent
 from bridge.client.sound import BYTES_PER_MS
@@ -33,7 +33,7 @@ class ReplayedCall:
         self._address = parse_address(plan.url, plan.model or recorded.model)
         self._line: ClientLine = ClientWebRtcLine(self) if plan.transport == "webrtc" else SocketLine(self)
         self._patience_s = patience_s
-        self._bell = Bell()
+        self._changes = ChangeSignal()
         self._began = self._now_at = 0.0
         self._active = 0
         self._has_spoken = False
@@ -57,7 +57,7 @@ class ReplayedCall:
                         tasks.create_task(self._line.speak(recorded.pcm, b"")),
                         acting := tasks.create_task(self._act()),
                     ]
-                    await self._bell.until(lambda: bool(self._lost) or (acting.done() and self._is_over()))
+                    await self._changes.until(lambda: bool(self._lost) or (acting.done() and self._is_over()))
                     for worker in workers:
                         worker.cancel()
         except TimeoutError:
@@ -109,7 +109,7 @@ class ReplayedCall:
             self._active = max(0, self._active - 1)
         elif kind in ("output_audio_buffer.stopped", "output_audio_buffer.cleared"):
             self._active = max(0, self._active - 1)
-        self._bell.ring()
+        self._changes.notify()
 
     def receive_audio(self, pcm: bytes) -> None:
         """Does nothing: what an answer says is in its transcript."""
@@ -120,7 +120,7 @@ class ReplayedCall:
     def spoken(self) -> None:
         """Notes that the recorded sound has been sent."""
         self._has_spoken = True
-        self._bell.ring()
+        self._changes.notify()
 
     def wants_silence(self) -> bool:
         """Returns that the server still has to hear silence, by which it finds the end of the last turn."""
@@ -129,7 +129,7 @@ class ReplayedCall:
     def line_lost(self, message: str, code: str) -> None:
         """Notes that the line is down."""
         self._lost = message
-        self._bell.ring()
+        self._changes.notify()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

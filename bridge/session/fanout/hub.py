@@ -9,7 +9,7 @@ left is closed with 1013. It may come back and go on behind the last event that 
 from collections.abc import Mapping
 
 from bridge.session.fanout.listener import Listener
-from bridge.session.fanout.replay import Kept, Replay, Told, told_by
+from bridge.session.fanout.replay import DialectEvent, KeptEvent, Replay, encoded_by
 from bridge.session.fanout.subscription import EventSubscription, Subscription
 from bridge.wire.choices import Choices
 from bridge.wire.codecs.codec import Codec
@@ -21,7 +21,7 @@ from bridge.wire.stats import Dialect
 __all__ = ["Hub"]
 
 _REPLAY_BYTES = 1024 * 1024
-_NOT_TOLD: Mapping[Dialect, Told | None] = {}  # in no other dialect: thousands of events are kept so
+_NOT_TOLD: Mapping[Dialect, DialectEvent | None] = {}  # in no other dialect: thousands of events are kept so
 
 
 class Hub:
@@ -51,7 +51,7 @@ class Hub:
         Raises ``ResumeGap`` if that is not kept any more, ``BadRequest`` if there never was such an event.
         """
         for kept in self.replay.since(self.replay.find(after)):
-            if isinstance(kept, Kept):
+            if isinstance(kept, KeptEvent):
                 _give(kept, (listener,))
             elif kept.stream in listener.streams:
                 listener.deliver(kept.message.as_late())
@@ -74,7 +74,7 @@ class Hub:
 
     def tell(self, listener: Listener, event: ServerEvent, body: Body | None = None) -> None:
         """Sends an event to one listener, as the answer to what it did. Its choice of events does not count."""
-        told = told_by(listener.codec, self._numbered(event, body), event.event_id)
+        told = encoded_by(listener.codec, self._numbered(event, body), event.event_id)
         if told is not None:
             listener.deliver(told.message)
 
@@ -86,10 +86,10 @@ class Hub:
         """Hands an event on. Listeners are first: they hear of it before they hear what consumers make of it."""
         said = self._numbered(event, body)
         kind, text = GA.encode(said)
-        others: Mapping[Dialect, Told | None] = _NOT_TOLD
+        others: Mapping[Dialect, DialectEvent | None] = _NOT_TOLD
         if self._codecs:
-            others = {codec.dialect: told_by(codec, said, event.event_id) for codec in self._codecs}
-        kept = Kept(self.replay.number, kind, EncodedMessage(text, event_id=event.event_id), others, is_own)
+            others = {codec.dialect: encoded_by(codec, said, event.event_id) for codec in self._codecs}
+        kept = KeptEvent(self.replay.number, kind, EncodedMessage(text, event_id=event.event_id), others, is_own)
         self.replay.keep(kept)
         _give(kept, tuple(self.listeners))
         for subscription in tuple(self.subscriptions):
@@ -104,7 +104,7 @@ class Hub:
         return body
 
 
-def _give(kept: Kept, listeners: tuple[Listener, ...]) -> None:
+def _give(kept: KeptEvent, listeners: tuple[Listener, ...]) -> None:
     for listener in listeners:
         told = kept.in_codec(listener.codec)
         if told is None or (kept.is_own and not listener.is_bridge_client):

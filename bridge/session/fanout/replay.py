@@ -20,7 +20,7 @@ from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.stats import Dialect
 
-__all__ = ["DROPPED", "Kept", "KeptSound", "Place", "Replay", "Told", "told_by"]
+__all__ = ["DROPPED", "KeptEvent", "KeptSound", "ReplayPosition", "Replay", "DialectEvent", "encoded_by"]
 
 DROPPED = "_dropped"
 """The end of the id of a report that sound was dropped.
@@ -32,7 +32,7 @@ _MAX_EVENTS = 2000
 _MOVED_EVENTS = 100_000  # more than a process can have sent since it last noted how many
 
 
-class Told(NamedTuple):
+class DialectEvent(NamedTuple):
     """A control event in one dialect."""
 
     kind: str
@@ -40,25 +40,25 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptEvent:
     """One control event in GA, and in the other dialects that were spoken when it came."""
 
     number: int
     kind: str
     message: EncodedMessage
-    others: Mapping[Dialect, Told | None] = field(default_factory=dict)
+    others: Mapping[Dialect, DialectEvent | None] = field(default_factory=dict)
     """None if the dialect has no such event."""
     is_own: bool = False
     """It is the bridge's own, and for those who know it."""
 
-    def in_codec(self, codec: Codec) -> Told | None:
+    def in_codec(self, codec: Codec) -> DialectEvent | None:
         """The event as listeners of this codec get it; None if they do not."""
         dialect = codec.dialect
         if dialect is Dialect.GA:
-            return Told(self.kind, self.message)
+            return DialectEvent(self.kind, self.message)
         if dialect in self.others:
             return self.others[dialect]
-        return told_by(codec, msgspec.json.decode(self.message.payload), self.message.event_id)
+        return encoded_by(codec, msgspec.json.decode(self.message.payload), self.message.event_id)
 
     @property
     def size(self) -> int:
@@ -66,10 +66,10 @@ class Kept:
         return self.message.size + sum(told.message.size for told in self.others.values() if told is not None)
 
 
-def told_by(codec: Codec, event: ServerEvent | Body, event_id: str) -> Told | None:
+def encoded_by(codec: Codec, event: ServerEvent | Body, event_id: str) -> DialectEvent | None:
     """The event as listeners of ``codec`` get it; None if their dialect has none like it."""
     encoded = codec.encode(event)
-    return None if encoded is None else Told(encoded.kind, EncodedMessage(encoded.text, event_id=event_id))
+    return None if encoded is None else DialectEvent(encoded.kind, EncodedMessage(encoded.text, event_id=event_id))
 
 
 class KeptSound(Struct, frozen=True, gc=False):
@@ -105,7 +105,7 @@ class _History:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReplayPosition:
     """The place in the order of events and sound at which a listener stopped."""
 
     number: int
@@ -122,7 +122,7 @@ class Replay:
         self._max_bytes = max_bytes
         self._max_events = max_events
         self._number = 0
-        self._events: deque[Kept] = deque()
+        self._events: deque[KeptEvent] = deque()
         self._bytes = 0
         self._moved_behind = 0  # the number of the last event that another process is known to have sent
         self._forgotten = 0  # the number of the newest event that is kept no more
@@ -155,7 +155,7 @@ class Replay:
         """The last event that the process before is known to have sent; unset if there was none."""
         return f"{self.prefix}{self._moved_behind}" if self._moved_behind else UNSET
 
-    def keep(self, event: Kept) -> None:
+    def keep(self, event: KeptEvent) -> None:
         """Keeps an event for as long as there is room."""
         self._events.append(event)
         self._bytes += event.size
@@ -186,7 +186,7 @@ class Replay:
         self._sounds.clear()
         self._bytes = self._sound_bytes = 0
 
-    def find(self, event_id: str) -> Place:
+    def find(self, event_id: str) -> ReplayPosition:
         """The place behind an event; raises ``BadRequest`` if there was none, ``ResumeGap`` if it is too old."""
         stream, _, digits = event_id.removesuffix(DROPPED).rpartition("_")
         if not event_id.startswith(self.prefix) or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
@@ -196,16 +196,16 @@ class Replay:
             return self._behind_event(number)
         history = self._histories.get(stream)
         if history is None and self._moved_behind:
-            return self._checked(Place(self._moved_behind + _MOVED_EVENTS, self._sounds_forgotten))
+            return self._checked(ReplayPosition(self._moved_behind + _MOVED_EVENTS, self._sounds_forgotten))
         if history is None or not 0 < number <= history.last:
             raise BadRequest("This call has had no such event.", param="after")
         for at, sound in enumerate(self._sounds):
             if sound.number == number and sound.stream == stream:
-                return self._checked(Place(sound.behind, self._sounds_forgotten + at + 1))
+                return self._checked(ReplayPosition(sound.behind, self._sounds_forgotten + at + 1))
         behind = history.behind(number)  # all sound that is kept came later than this
-        return self._checked(Place(-1 if behind is None else behind, self._sounds_forgotten))
+        return self._checked(ReplayPosition(-1 if behind is None else behind, self._sounds_forgotten))
 
-    def since(self, place: Place) -> Iterator[Kept | KeptSound]:
+    def since(self, place: ReplayPosition) -> Iterator[KeptEvent | KeptSound]:
         """All events and sound that came after a place, in order."""
         events = iter([event for event in self._events if event.number > place.number])
         event = next(events, None)
@@ -218,15 +218,15 @@ class Replay:
             yield event
             event = next(events, None)
 
-    def _behind_event(self, number: int) -> Place:
+    def _behind_event(self, number: int) -> ReplayPosition:
         if not 0 < number <= self._number:
             raise BadRequest("This call has had no such event.", param="after")
         if self._moved_behind:
             number = max(number, self._moved_behind + _MOVED_EVENTS)
         before = sum(sound.behind < number for sound in self._sounds)
-        return self._checked(Place(number, self._sounds_forgotten + before))
+        return self._checked(ReplayPosition(number, self._sounds_forgotten + before))
 
-    def _checked(self, place: Place) -> Place:
+    def _checked(self, place: ReplayPosition) -> ReplayPosition:
         if place.number < self._forgotten:
             raise ResumeGap("Too much has happened since: events after this one are not kept any more.", param="after")
         return place

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import replace
 from typing import cast
 
-from bridge.api.gate import Gate, Pass
+from bridge.api.gate import Gate, GateEntry
 from bridge.context import address_of
 from bridge.errors import BridgeError, Draining, OverLimit, RequestError
 from bridge.log import get_logger
@@ -34,7 +34,7 @@ class AudioSocketConnection(asyncio.Protocol):
 
     def __init__(self, calls: CarrierCalls, trust: Trust, gate: Gate, tasks: asyncio.TaskGroup) -> None:
         self._gate = gate
-        self._entry: Pass | None = None
+        self._entry: GateEntry | None = None
         self._unparsed = bytearray()
         self._is_waiting = False
         self._calls = calls

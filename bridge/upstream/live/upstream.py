@@ -23,13 +23,13 @@ from typing import Any
 from bridge.context import CallContext
 from bridge.errors import BridgeError, UpstreamError
 from bridge.media.contracts import PassingUpstream
+from bridge.media.model_time import ModelTime
 from bridge.media.playback import Part
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.state_machine import StateMachine
 from bridge.upstream.backlog import UpstreamBacklog
 from bridge.upstream.live.managed import LiveRefusal, ManagedLiveLine
-from bridge.upstream.live.model_time import ModelTime
 from bridge.upstream.live.opener import LiveOpener, OpenedLive
 from bridge.upstream.live.passage import PassedEvents
 from bridge.upstream.live.realtime_client import RealtimeClient, live_session

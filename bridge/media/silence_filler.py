@@ -1,16 +1,17 @@
 """Time that passes only with sound: silence takes the place of sound that does not come, second for second.
 
 Some models know no clock but the sound that they get. A caller who is muted, whose device sends nothing, or whose
-connection is broken has to be silence for them. A gap would stop their clock.
+connection is broken has to be silence for them. A gap would stop their clock. Sound itself is never held back, as
+``ModelTime`` does for models that hear in real time only.
 """
 
-__all__ = ["SteadySound"]
+__all__ = ["SilenceFiller"]
 
 _LAG_S = 0.7
 """Sound may be this late. A peer that is silent on purpose (DTX) says so sooner."""
 
 
-class SteadySound:
+class SilenceFiller:
     """Counts the sound of one stream of ``bytes_per_s``, and says how much silence is missing in it."""
 
     def __init__(self, now: float, *, bytes_per_s: int) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.upstream.live.model_time import ModelTime
+from bridge.media.model_time import ModelTime
 from bridge.wire.audio import G711_ULAW, PCM16
 
 _MS = 48
@@ -78,7 +78,7 @@ def test_sound_that_waits_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         looked += 1
         return True
 
-    monkeypatch.setattr("bridge.upstream.live.model_time.is_audible", is_loud)
+    monkeypatch.setattr("bridge.media.model_time.is_audible", is_loud)
     time = ModelTime(PCM16, 0.0)
     time.due(1.0)  # silence, which sound that comes now proves wrong
     time.push(_LOUD * (24 * 60_000), 1.0)

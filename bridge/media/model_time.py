@@ -3,6 +3,8 @@
 A caller whose microphone rests, whose packets are lost, or who is muted would stop its time. So silence is sent for
 what does not come, and sound that comes too early waits. Silence that late sound proves wrong is made up for: where the
 sound that waits is as quiet as silence, it is left out.
+
+For models that take sound at any speed, ``SilenceFiller`` is enough.
 """
 
 from bridge.media.loudness import is_audible
