@@ -41,6 +41,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "handover": frozenset({"log", "ports"}),
     "names": frozenset(),
     "outgoing": frozenset({"names"}),
+    "outgoing_sockets": frozenset(),
     "sliced": frozenset({"turns"}),
     "wire": frozenset(),
     "media": frozenset({"wire"}),
@@ -50,11 +51,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "players": _PURE | _TOP | {"session", "webrtc"},
     "live": _PURE | _TOP | {"session"},
     "calls": _PURE | _TOP | {"session", "webrtc", "recording", "players", "live"},
-    "upstream": _PURE | _TOP | {"names", "outgoing", "sliced", "session", "webrtc", "calls"},
-    "engine": _PURE | _TOP | {"names", "outgoing", "session", "calls"},
+    "upstream": _PURE | _TOP | {"names", "outgoing", "outgoing_sockets", "sliced", "session", "webrtc", "calls"},
+    "engine": _PURE | _TOP | {"names", "outgoing", "outgoing_sockets", "sliced", "session", "calls"},
     "api": _PURE | _TOP | {"calls"},
-    "telephony": _PURE | _TOP | {"outgoing", "sliced", "calls"} | _SERVING,
-    "cluster": _PURE | _TOP | {"outgoing", "session", "calls", "api.body", "api.operation", "api.socket"},
+    "telephony": _PURE | _TOP | {"outgoing", "outgoing_sockets", "sliced", "calls"} | _SERVING,
+    "cluster": _PURE
+    | _TOP
+    | {"outgoing", "outgoing_sockets", "session", "calls", "api.body", "api.operation", "api.socket"},
     "observe": _PURE | _TOP | {"crew", "names", "outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }

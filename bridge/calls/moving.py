@@ -65,8 +65,18 @@ class MovingCall(Protocol):
         """
         ...
 
-    async def pass_on(self, messages: Sequence[str | bytes], receive: Receive, connection: CarrierConnection) -> None:
-        """Passes a carrier's connection on, from which ``messages`` were read already, until one side ends it."""
+    async def pass_on(
+        self,
+        messages: Sequence[str | bytes],
+        receive: Receive,
+        connection: CarrierConnection,
+        *,
+        judged_within_s: float,
+    ) -> None:
+        """Passes a carrier's connection on, from which ``messages`` were read already, until one side ends it.
+
+        The client counts as a stranger until the other process has had ``judged_within_s`` to turn it away.
+        """
         ...
 
 

@@ -6,15 +6,13 @@ lives, the connection is passed on to it, message by message, and is judged ther
 asked takes the call over, and the connection is the call's new leg.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from bridge.api.socket import SocketSink
 from bridge.calls.decisions import carrier_call
@@ -24,7 +22,8 @@ from bridge.calls.notes import CallNotes
 from bridge.calls.registry import Registry
 from bridge.cluster.nodes import Node, Nodes
 from bridge.cluster.ownership import Owner
-from bridge.cluster.sockets import NodeSockets, closing_code, is_refused
+from bridge.cluster.passing import pass_carrier_on
+from bridge.cluster.sockets import NodeSockets, is_refused
 from bridge.cluster.store import Command, Script, SharedStore
 from bridge.errors import CannotCheck, Forbidden
 from bridge.log import get_logger
@@ -34,9 +33,6 @@ __all__ = ["CarrierIds", "FoundCalls", "OwnCalls"]
 
 _log = get_logger("cluster")
 
-_MAX_BUFFERED_BYTES = 256 * 1024
-_LOOK_S = 0.02
-_SERVICE_RESTART = 1012
 
 # ARGV: what was written. Another call may have the id by now.
 _FORGET = Script("""
@@ -184,42 +180,23 @@ class _FoundCall:
         self._sink = SocketSink.of(scope)
         return self._there is not None
 
-    async def pass_on(self, messages: Sequence[str | bytes], receive: Receive, connection: CarrierConnection) -> None:
+    async def pass_on(
+        self,
+        messages: Sequence[str | bytes],
+        receive: Receive,
+        connection: CarrierConnection,
+        *,
+        judged_within_s: float,
+    ) -> None:
         """Passes the connection on, until one side ends it; see ``MovingCall``."""
         assert self._there is not None, "it was reached"
         assert self._sink is not None, "it was reached"
-        there = self._there
-        async with there:
-            self._sink.let_in()
-            with contextlib.suppress(ConnectionClosed):
-                for message in messages:
-                    await there.send(message)
-            async with asyncio.TaskGroup() as tasks:
-                up = tasks.create_task(_up(receive, there))
-                down = tasks.create_task(_down(there, connection))
-                await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-                up.cancel()
-                down.cancel()
-
-
-async def _up(receive: Receive, there: ClientConnection) -> None:
-    with contextlib.suppress(ConnectionClosed):
-        try:
-            while (message := await receive()) is not None:
-                await there.send(message)
-        except ConnectionError:  # it broke, and the node that has the call must see that
-            there.transport.abort()
-            return
-        await there.close()
-
-
-async def _down(there: ClientConnection, connection: CarrierConnection) -> None:
-    try:
-        while True:
-            connection.write([await there.recv()])
-            while connection.buffered_bytes > _MAX_BUFFERED_BYTES:  # noqa: ASYNC110  # it has no event for that
-                await asyncio.sleep(_LOOK_S)
-    except ConnectionClosed as ended:
-        said = ended.rcvd
-        code = _SERVICE_RESTART if said is None else closing_code(said.code)
-        connection.close(code, said.reason if said else "the node that has the call is gone")
+        sink = self._sink
+        await pass_carrier_on(
+            self._there,
+            messages,
+            receive,
+            connection,
+            judged_within_s=judged_within_s,
+            on_judged=lambda: sink.let_in(),
+        )

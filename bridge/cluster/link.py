@@ -27,6 +27,7 @@ from bridge.api.socket import SocketSink
 from bridge.cluster.nodes import Node
 from bridge.cluster.proof import MAX_HOPS, PROOF, Origin, Proofs
 from bridge.cluster.sockets import (
+    LINK_TIMEOUT_S,
     MAX_MESSAGE_BYTES,
     ORIGIN_KEY,
     OWN_HEADERS,
@@ -39,6 +40,7 @@ from bridge.cluster.sockets import (
 from bridge.errors import BridgeError, CannotCheck, Forbidden, RequestError, error_body
 from bridge.log import get_logger
 from bridge.outgoing import Client, HTTPError
+from bridge.outgoing_sockets import close_in_time, send_in_time
 
 __all__ = ["NodeLink", "Router"]
 
@@ -186,10 +188,12 @@ class NodeLink:
             refusal = CannotCheck("The server that has this call does not answer right now; try again soon.")
             await _refuse(scope, receive, send, refusal)
             return
-        async with connection:
-            SocketSink.of(scope).let_in(MAX_MESSAGE_BYTES)
+        try:
+            SocketSink.of(scope).let_in(MAX_MESSAGE_BYTES)  # its key was judged there, before the upgrade
             await client.accept(connection.subprotocol)
             await _pass_on(client, connection)
+        finally:
+            await close_in_time(connection, LINK_TIMEOUT_S)
 
 
 class _Again:
@@ -213,20 +217,26 @@ async def _pass_on(client: WebSocket, connection: ClientConnection) -> None:
         up = tasks.create_task(_up(client, connection))
         down = tasks.create_task(_down(client, connection))
         await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
+        if up.done() and up.result():
+            await asyncio.wait((down,), timeout=LINK_TIMEOUT_S)
         up.cancel()
         down.cancel()
 
 
-async def _up(client: WebSocket, connection: ClientConnection) -> None:
-    with contextlib.suppress(ConnectionClosed):
+async def _up(client: WebSocket, connection: ClientConnection) -> bool:
+    """Returns whether the other node is gone, which the client is still to be told."""
+    try:
         while (message := await client.receive())["type"] == "websocket.receive":
             text = message.get("text")
-            await connection.send(message["bytes"] if text is None else text)
-        if SocketSink.of(client.scope).said_goodbye:
-            code = message.get("code", _NORMAL)
-            await connection.close(closing_code(code), message.get("reason") or "")
-        else:  # it broke, and the node that has the call must see that
-            connection.transport.abort()
+            await send_in_time(connection, message["bytes"] if text is None else text, LINK_TIMEOUT_S)
+    except (ConnectionClosed, TimeoutError):
+        return True
+    if SocketSink.of(client.scope).said_goodbye:
+        code, reason = closing_code(message.get("code", _NORMAL)), message.get("reason") or ""
+        await close_in_time(connection, LINK_TIMEOUT_S, code=code, reason=reason)
+    else:  # it broke, and the node that has the call must see that
+        connection.transport.abort()
+    return False
 
 
 async def _down(client: WebSocket, connection: ClientConnection) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
 from bridge.cluster.nodes import Node
 from bridge.cluster.proof import MAX_HOPS, PROOF, Origin, Proofs
 from bridge.errors import CannotCheck
+from bridge.outgoing_sockets import WebSocketConnect
 
 __all__ = [
     "LINK_TIMEOUT_S",
@@ -84,7 +85,7 @@ class NodeSockets:
         if before is not None and before.hops >= MAX_HOPS:
             raise CannotCheck("The node that has this call cannot be found right now; try again soon.")
         offered = [Subprotocol(name) for name in scope.get("subprotocols", ())]
-        return await connect(
+        return await WebSocketConnect(
             f"{node.url.replace('http', 'ws', 1)}{target_of(scope)}",
             additional_headers=self.headers(scope, node),
             subprotocols=offered or None,

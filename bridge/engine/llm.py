@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from bridge.engine.lines import Lines
 from bridge.engine.mind import Thought, ThoughtCall
 from bridge.engine.pieces import Pieces
 from bridge.errors import BridgeError, UpstreamError
@@ -45,12 +46,17 @@ class ChatServer:
         temperature: float | None = None,
         timeout_s: float = 30.0,
         tries: int = 3,
+        longest_s: float = 1800.0,
     ) -> None:
-        """``model`` is asked for instead of a session's own; each step of an answer may take ``timeout_s``."""
+        """``model`` is asked for instead of a session's own.
+
+        Each step of an answer may take ``timeout_s``, and the whole ``longest_s``, if that is longer.
+        """
         self._url = url if url.rstrip("/").endswith(_COMPLETIONS) else url.rstrip("/") + _COMPLETIONS
         self._model = model
         self._temperature = temperature
         self._tries = tries
+        self._longest_s = max(longest_s, timeout_s)
         self._client = new_client(timeout_s, {} if key is None else {"Authorization": f"Bearer {key}"})
         self._tasks = asyncio.TaskGroup()
 
@@ -70,7 +76,12 @@ class ChatServer:
         body: Body = {"model": self._model or model, "stream": True, "stream_options": {"include_usage": True}}
         if self._temperature is not None:
             body["temperature"] = self._temperature
-        return ChatThought(lambda: self._stream({**body, **request}, log), spawn=self._tasks.create_task, log=log)
+        return ChatThought(
+            lambda: self._stream({**body, **request}, log),
+            spawn=self._tasks.create_task,
+            longest_s=self._longest_s,
+            log=log,
+        )
 
     def _stream(self, body: Body, log: FilteringBoundLogger) -> AsyncIterator[Body]:
         """The chunks of an answer; raises ``UpstreamError``."""
@@ -98,23 +109,23 @@ class ChatServer:
 
 
 async def _whole(response: Any) -> bytes:
-    body = b""
+    body = bytearray()
     async for piece in response.aiter_bytes():
         body += piece
         if len(body) > _MAX_ANSWER_BYTES:
             raise UpstreamError("The language model's answer is too long.", code=_PROTOCOL, is_transient=False)
-    return body
+    return bytes(body)
 
 
 async def _events(response: Any) -> AsyncIterator[Body]:
     """Server-sent events; raises ``UpstreamError`` for what is none, and if the stream ends before it says so."""
-    rest, total = b"", 0
+    lines, total = Lines(), 0
     async for piece in response.aiter_bytes():
         total += len(piece)
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > _MAX_LINE_BYTES or total > _MAX_ANSWER_BYTES:
+        ended = lines.add(piece)
+        if lines.rest_bytes > _MAX_LINE_BYTES or total > _MAX_ANSWER_BYTES:
             raise UpstreamError("The language model's answer is too long.", code=_PROTOCOL, is_transient=False)
-        for line in lines:
+        for line in ended:
             name, _, value = line.strip().partition(b":")
             if name != b"data":
                 continue
@@ -160,9 +171,11 @@ class ChatThought(Thought):
         stream: Callable[[], AsyncIterator[Body]],
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"],
+        longest_s: float,
         log: FilteringBoundLogger,
     ) -> None:
         self._stream = stream
+        self._longest_s = longest_s
         self._log = log
         self._calls: dict[int, _Call] = {}
         self._words: Pieces[str] = Pieces()
@@ -185,8 +198,11 @@ class ChatThought(Thought):
 
     async def _run(self) -> None:
         try:
-            async for chunk in self._stream():
-                self._take(chunk)
+            async with asyncio.timeout(self._longest_s):
+                async for chunk in self._stream():
+                    self._take(chunk)
+        except TimeoutError:
+            self._words.end(UpstreamError("The language model takes too long.", code="upstream_timeout"))
         except BridgeError as error:
             self._words.end(error)
         except Exception as error:

@@ -4,19 +4,19 @@ A connection hears one stretch of speech at a time, and is kept for the next one
 """
 
 import asyncio
-import contextlib
 from binascii import b2a_base64
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from bridge.engine.hearing import HeardTurn, StreamedTurn
 from bridge.errors import OverLimit, UpstreamError
 from bridge.names import until_answered
 from bridge.outgoing import TLS, refusal
+from bridge.outgoing_sockets import WebSocketConnect, close_in_time, send_in_time
+from bridge.sliced import SlicedConnection
 from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["RealtimeHearing"]
@@ -25,6 +25,8 @@ _MAX_REQUESTS = 200  # of all sessions together
 _MAX_IDLE = 8
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _MAX_EVENTS = 10_000  # for one stretch of speech
+_MAX_WORDS_CHARS = 100_000  # in the pieces of one stretch
+_CLOSE_S = 1.0
 _PIECE_BYTES = 2 * SESSION_HZ  # one second an event
 _TRANSCRIPTION = "conversation.item.input_audio_transcription."
 _PROTOCOL = "upstream_protocol"
@@ -36,9 +38,19 @@ class RealtimeHearing:
     """``Ears``; ``async with`` owns the connections and the requests."""
 
     def __init__(
-        self, url: str, *, key: str | None = None, model: str = "whisper-1", timeout_s: float = 30.0, tries: int = 2
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        model: str = "whisper-1",
+        timeout_s: float = 30.0,
+        tries: int = 2,
+        longest_s: float = 300.0,
     ) -> None:
-        """Each event of the service may take ``timeout_s``. A connection that has broken meanwhile is replaced."""
+        """Each event of the service may take ``timeout_s``, and a recognition ``longest_s``, if that is longer.
+
+        A connection that has broken meanwhile is replaced.
+        """
         parts = urlsplit(url)
         query = parts.query if "intent=" in parts.query else "&".join(
             filter(None, (parts.query, urlencode({"intent": "transcription"})))
@@ -50,10 +62,11 @@ class RealtimeHearing:
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._model = model
         self._timeout_s = timeout_s
+        self._longest_s = max(longest_s, timeout_s)
         self._tries = tries
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
-        self._idle: list[tuple[ClientConnection, str | None]] = []
+        self._idle: list[tuple[SlicedConnection, str | None]] = []
 
     async def __aenter__(self) -> "RealtimeHearing":
         await self._tasks.__aenter__()
@@ -78,33 +91,45 @@ class RealtimeHearing:
 
     async def _listen(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> None:
         try:
-            for number in range(self._tries):
-                is_last = number + 1 == self._tries
-                try:
-                    words = await self._words(heard, pcm, language, is_fresh=is_last)
-                    break
-                except UpstreamError as error:
-                    if is_last or not error.is_transient or heard.has_words:
-                        raise
+            async with asyncio.timeout(self._longest_s):
+                words = await self._tried(heard, pcm, language)
             if not heard.done():
                 heard.set_result(HeardTurn(words, is_speech=bool(words)))
+        except TimeoutError:
+            message = "The server of the engine's hearing takes too long."
+            if not heard.done():
+                heard.set_exception(UpstreamError(message, code="upstream_timeout"))
         except Exception as error:
             if not heard.done():
                 heard.set_exception(error)
         finally:
             heard.cancel()
 
+    async def _tried(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> str:
+        number = 1
+        while True:
+            is_last = number >= self._tries
+            try:
+                return await self._words(heard, pcm, language, is_fresh=is_last)
+            except UpstreamError as error:
+                if is_last or not error.is_transient or heard.has_words:
+                    raise
+            number += 1
+
     async def _words(self, heard: StreamedTurn, pcm: bytes, language: str | None, *, is_fresh: bool) -> str:
-        connection: ClientConnection | None = None
+        connection: SlicedConnection | None = None
         try:
             connection, known = await self._connected(is_fresh=is_fresh)
             if known != (language or ""):
-                await connection.send(msgspec.json.encode(self._update(language)).decode())
+                await self._send(connection, msgspec.json.encode(self._update(language)).decode())
             for at in range(0, len(pcm), _PIECE_BYTES):
                 audio = b2a_base64(pcm[at : at + _PIECE_BYTES], newline=False).decode()
-                await connection.send(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
-            await connection.send('{"type":"input_audio_buffer.commit"}')
-            words = await self._transcript(connection, heard)
+                await self._send(connection, f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
+            await self._send(connection, '{"type":"input_audio_buffer.commit"}')
+            try:
+                words = await self._transcript(connection, heard)
+            finally:
+                connection.work.end()
         except (OSError, TimeoutError, WebSocketException) as error:
             if connection is not None:
                 await _close(connection)
@@ -128,21 +153,25 @@ class RealtimeHearing:
             await _close(connection)
         return words
 
-    async def _connected(self, *, is_fresh: bool) -> tuple[ClientConnection, str | None]:
+    async def _send(self, connection: SlicedConnection, text: str) -> None:
+        await send_in_time(connection, text, self._timeout_s)
+
+    async def _connected(self, *, is_fresh: bool) -> tuple[SlicedConnection, str | None]:
         """A connection, and the language that it is set to; None if it is set to nothing yet."""
         if self._idle and not is_fresh:
             return self._idle.pop()
         await until_answered(self._host, self._port, self._timeout_s)
-        connection = await connect(
+        connection = await WebSocketConnect(
             self._url,
+            create_connection=SlicedConnection,
             additional_headers=self._headers,
             open_timeout=self._timeout_s,
-            close_timeout=1.0,
+            close_timeout=_CLOSE_S,
             max_size=_MAX_MESSAGE_BYTES,
             compression=None,
             ssl=TLS if self._is_secure else None,
         )
-        return connection, None
+        return cast(SlicedConnection, connection), None
 
     def _update(self, language: str | None) -> Body:
         transcription = {"model": self._model} | ({"language": language} if language else {})
@@ -153,13 +182,21 @@ class RealtimeHearing:
         }
         return {"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}}
 
-    async def _transcript(self, connection: ClientConnection, heard: StreamedTurn) -> str:
+    async def _transcript(self, connection: SlicedConnection, heard: StreamedTurn) -> str:
+        chars = 0
         for _ in range(_MAX_EVENTS):
+            await connection.work.rest()  # a service that says very much waits for its turn
             async with asyncio.timeout(self._timeout_s):
-                event = _decoded(await connection.recv())
+                text = await connection.recv()
+            connection.work.begin()
+            event = _decoded(text)
             kind = event.get("type")
             if kind == f"{_TRANSCRIPTION}delta":
-                heard.say(str(event.get("delta", "")))
+                delta = str(event.get("delta", ""))
+                chars += len(delta)
+                if chars > _MAX_WORDS_CHARS:
+                    raise UpstreamError("The transcript is too long.", code=_PROTOCOL)
+                heard.say(delta)
             elif kind == f"{_TRANSCRIPTION}completed":
                 return str(event.get("transcript", "")).strip()
             elif kind in ("error", f"{_TRANSCRIPTION}failed"):
@@ -185,6 +222,5 @@ def _decoded(text: str | bytes) -> Body:
     return event
 
 
-async def _close(connection: ClientConnection) -> None:
-    with contextlib.suppress(OSError, WebSocketException):
-        await connection.close()
+async def _close(connection: SlicedConnection) -> None:
+    await close_in_time(connection, _CLOSE_S)

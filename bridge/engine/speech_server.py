@@ -8,6 +8,7 @@ import io
 import re
 import wave
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from bridge.engine.hearing import HeardTurn, StreamedTurn
+from bridge.engine.lines import Lines
 from bridge.engine.pieces import Pieces
 from bridge.errors import BridgeError, OverLimit, UpstreamError
 from bridge.log import get_logger
@@ -27,8 +29,9 @@ _log = get_logger("engine")
 
 _MAX_REQUESTS = 200  # of all sessions together
 _MAX_SPEECH_BYTES = 2 * SESSION_HZ * 300  # of one sentence: five minutes are no sentence
-_MAX_TEXT_BYTES = 1024 * 1024
+_MAX_TEXT_BYTES = 1024 * 1024  # of a whole transcript, as JSON or as a stream
 _MAX_REFUSAL_BYTES = 64 * 1024
+_HEAD_BYTES = 64  # they say whether it is a stream
 _STREAM = re.compile(r"\bstream\b")
 _RIFF = b"RIFF"
 _PROTOCOL = "upstream_protocol"
@@ -37,10 +40,11 @@ _PROTOCOL = "upstream_protocol"
 class _Server:
     """The common part of both; ``async with`` owns the connections and the requests."""
 
-    def __init__(self, what: str, url: str, *, key: str | None, timeout_s: float, tries: int) -> None:
+    def __init__(self, what: str, url: str, *, key: str | None, timeout_s: float, tries: int, longest_s: float) -> None:
         self._what = what
         self._url = url
         self._tries = tries
+        self._longest_s = max(longest_s, timeout_s)
         self._client = new_client(timeout_s, {} if key is None else {"Authorization": f"Bearer {key}"})
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
@@ -65,6 +69,16 @@ class _Server:
     def _require_room(self) -> None:
         if len(self._running) >= _MAX_REQUESTS:
             raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its {self._what}.")
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncIterator[None]:
+        """Raises ``UpstreamError`` in place of what goes on for too long, however often a piece of it comes."""
+        try:
+            async with asyncio.timeout(self._longest_s):
+                yield
+        except TimeoutError:
+            message = f"The server of the engine's {self._what} takes too long."
+            raise UpstreamError(message, code="upstream_timeout", is_transient=False) from None
 
     def _answer(self, log: FilteringBoundLogger, **request: Any) -> AsyncIterator[bytes]:
         """The body of the answer, piece by piece; raises ``UpstreamError``."""
@@ -105,9 +119,20 @@ class VoiceServer(_Server):
         voice: str | None = None,
         timeout_s: float = 30.0,
         tries: int = 3,
+        longest_s: float = 600.0,
     ) -> None:
-        """If ``voice`` is set, it is used whatever a session asks for."""
-        super().__init__("voice", f"{url.rstrip('/')}/audio/speech", key=key, timeout_s=timeout_s, tries=tries)
+        """If ``voice`` is set, it is used whatever a session asks for.
+
+        Each step of an answer may take ``timeout_s``, and the whole ``longest_s``, if that is longer.
+        """
+        super().__init__(
+            "voice",
+            f"{url.rstrip('/')}/audio/speech",
+            key=key,
+            timeout_s=timeout_s,
+            tries=tries,
+            longest_s=longest_s,
+        )
         self._model = model
         self._voice = voice
 
@@ -145,16 +170,17 @@ class VoiceServer(_Server):
     async def _speak(self, sound: Pieces[bytes], body: dict[str, Any], log: FilteringBoundLogger) -> None:
         rest, total = b"", 0
         try:
-            async for piece in self._answer(log, json=body):
-                if not total and piece.startswith(_RIFF):
-                    raise UpstreamError("The voice's server sent a WAV file instead of PCM.", code=_PROTOCOL)
-                total += len(piece)
-                if total > _MAX_SPEECH_BYTES:
-                    raise UpstreamError("The voice's server sent too much sound.", code=_PROTOCOL)
-                piece = rest + piece
-                whole = len(piece) // 2 * 2  # a sample is cut wherever a packet ends
-                sound.put(piece[:whole])
-                rest = piece[whole:]
+            async with self._limit():
+                async for piece in self._answer(log, json=body):
+                    if not total and piece.startswith(_RIFF):
+                        raise UpstreamError("The voice's server sent a WAV file instead of PCM.", code=_PROTOCOL)
+                    total += len(piece)
+                    if total > _MAX_SPEECH_BYTES:
+                        raise UpstreamError("The voice's server sent too much sound.", code=_PROTOCOL)
+                    piece = rest + piece
+                    whole = len(piece) // 2 * 2  # a sample is cut wherever a packet ends
+                    sound.put(piece[:whole])
+                    rest = piece[whole:]
         except BridgeError as error:
             sound.end(error)
         except Exception as error:
@@ -168,10 +194,23 @@ class HearingServer(_Server):
     """``Ears``: ``/audio/transcriptions``, to which each stretch of speech goes as a WAV file."""
 
     def __init__(
-        self, url: str, *, key: str | None = None, model: str = "whisper-1", timeout_s: float = 30.0, tries: int = 3
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        model: str = "whisper-1",
+        timeout_s: float = 30.0,
+        tries: int = 3,
+        longest_s: float = 300.0,
     ) -> None:
+        """Each step of an answer may take ``timeout_s``, and the whole ``longest_s``, if that is longer."""
         super().__init__(
-            "hearing", f"{url.rstrip('/')}/audio/transcriptions", key=key, timeout_s=timeout_s, tries=tries
+            "hearing",
+            f"{url.rstrip('/')}/audio/transcriptions",
+            key=key,
+            timeout_s=timeout_s,
+            tries=tries,
+            longest_s=longest_s,
         )
         self._model = model
         self._streams = True
@@ -187,7 +226,8 @@ class HearingServer(_Server):
 
     async def _listen(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> None:
         try:
-            words = await self._words(pcm, language, heard.say)
+            async with self._limit():
+                words = await self._words(pcm, language, heard.say)
             if not heard.done():
                 heard.set_result(HeardTurn(words, is_speech=bool(words)))
         except Exception as error:
@@ -209,28 +249,29 @@ class HearingServer(_Server):
         return await self._transcript(pcm, fields, say)
 
     async def _transcript(self, pcm: bytes, fields: dict[str, str], say: Callable[[str], None]) -> str:
-        answer, deltas, done = b"", "", None
+        body, lines, deltas, done = bytearray(), Lines(), list[str](), None
         is_stream = False
         async for piece in self._answer(_log, data=fields, files={"file": ("speech.wav", _wav(pcm), "audio/wav")}):
-            answer += piece
-            if len(answer) > _MAX_TEXT_BYTES:
+            body += piece
+            if len(body) > _MAX_TEXT_BYTES:
                 raise UpstreamError("The transcript is too long.", code=_PROTOCOL)
-            is_stream = is_stream or answer.lstrip()[:5] in (b"data:", b"event")
             if not is_stream:
-                continue
-            *lines, answer = answer.split(b"\n")
-            for line in lines:
+                is_stream = bytes(body[:_HEAD_BYTES]).lstrip().startswith((b"data:", b"event"))
+                if not is_stream:
+                    continue
+                piece = bytes(body)
+            for line in lines.add(piece):
                 event = _event(line)
                 if event.get("type") == "transcript.text.delta":
-                    deltas += str(event.get("delta", ""))
-                    say(str(event.get("delta", "")))
+                    deltas.append(str(event.get("delta", "")))
+                    say(deltas[-1])
                 elif event.get("type") == "transcript.text.done":
-                    done = str(event.get("text", deltas))
+                    done = str(event.get("text", "".join(deltas)))
         if is_stream:
             if done is None:
                 raise UpstreamError("The server of the engine's hearing broke off.", code="hearing_broke_off")
             return done.strip()
-        text = _decoded(answer).get("text")
+        text = _decoded(bytes(body)).get("text")
         if not isinstance(text, str):
             raise _no_transcript()
         return text.strip()

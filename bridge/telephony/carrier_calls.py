@@ -331,7 +331,8 @@ class CarrierCalls:
                     if len(message) > _MAX_MESSAGE:
                         self.faults["message_too_big"] += 1
                         continue
-                    if leg is None and len(first) < _MAX_FIRST:
+                    if leg is None:
+                        del first[_MAX_FIRST - 1 :]  # the last one is kept, because it may be what starts the call
                         first.append(message)
                     for event in line.dialect.decode_message(message):
                         if isinstance(event, CarrierReply):
@@ -361,7 +362,7 @@ class CarrierCalls:
             if leg is not None:
                 leg.lost(line, is_hang_up=is_hang_up)
         if moving is not None:
-            await moving.pass_on(first, receive, line.connection)
+            await moving.pass_on(first, receive, line.connection, judged_within_s=START_TIMEOUT_S)
 
     def _turn_away(self, line: CarrierLine, error: BridgeError, trust: Trust, call: str) -> None:
         self.refuse(line.dialect.name, error, call=call, sender=line.sender, checks=trust.checks)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from websockets.asyncio.client import connect
 from websockets.asyncio.connection import broadcast
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.proxy import get_proxy
@@ -12,6 +11,7 @@ from websockets.uri import parse_uri
 from bridge.errors import BadEvent, UpstreamError
 from bridge.names import until_answered
 from bridge.outgoing import TLS, refusal
+from bridge.outgoing_sockets import WebSocketConnect
 from bridge.sliced import SlicedConnection
 
 __all__ = ["ServiceSocket"]
@@ -22,15 +22,6 @@ _PING_S = 10.0
 _CLOSE_TIMEOUT_S = 1.0
 _NORMAL = 1000
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1008, 1009, 1010, 4000})  # trying again would end the same way
-
-
-class _Connect(connect):
-    """Connects without following redirects, which would take the key and the caller's sound to a place that no operator
-    chose.
-    """
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 class ServiceSocket:
@@ -47,7 +38,7 @@ class ServiceSocket:
         """Connects; raises ``UpstreamError``."""
         try:
             await self._until_named()
-            connection = await _Connect(
+            connection = await WebSocketConnect(
                 self._address,
                 create_connection=SlicedConnection,
                 additional_headers=self._headers,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from tests.fakes import JsonEvent
@@ -180,7 +180,8 @@ class ChatService:
 
 async def _watch(reader: asyncio.StreamReader, reply: Reply) -> None:
     """One request at a time: what comes meanwhile is the client's goodbye."""
-    await reader.read(1)
+    with suppress(OSError):
+        await reader.read(1)
     reply.gone.set()
 
 

@@ -1,6 +1,7 @@
 """The engine with a language model behind a URL for a mind: asked, heard, interrupted, and what goes wrong."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -346,3 +347,18 @@ async def test_without_ears_and_voice() -> None:
         response = await talk.answer()
         assert response["output"][0]["content"][0] == {"type": "output_text", "text": "Pardon?"}
         assert "not understood" in service.requests[0]["messages"][0]["content"]
+
+
+async def test_an_answer_has_a_deadline() -> None:
+    """However often a word of it comes, it does not go on for ever."""
+
+    async def dawdle(reply: Reply) -> None:
+        with contextlib.suppress(OSError):
+            while not reply.gone.is_set():
+                await reply.delta(content="bla ")
+                await asyncio.sleep(0.05)
+
+    async with _meeting(dawdle, session=_TEXT, timeout_s=scaled(0.5), longest_s=scaled(1.0)) as (talk, _):
+        response = await _ask(talk, "Hello")
+        assert response["status"] == "failed"
+        assert response["status_details"]["error"]["code"] == "upstream_timeout"

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from bridge.daemon import Daemon
 from bridge.engine.hearing import StreamedTurn
@@ -158,3 +160,82 @@ async def test_what_goes_wrong_is_an_error(script: Any, code: str) -> None:
         with pytest.raises(UpstreamError) as caught:
             await ears.listen(bytes(500 * MS))
         assert caught.value.code == code
+
+
+async def _deaf(visit: Visit) -> None:
+    await visit.greet()
+    await visit.socket.wait_closed()
+
+
+async def test_a_service_that_reads_nothing_is_given_up() -> None:
+    """It is cut off, instead of being waited for; what it was sent does not have to go out first."""
+    async with (
+        Service.serving(_deaf) as service,
+        RealtimeHearing(service.url, timeout_s=scaled(0.5)) as ears,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await ears.listen(bytes(300_000 * MS))  # more than the kernel takes
+        assert caught.value.code == "hearing_unreachable"
+
+
+async def test_no_redirect_is_followed() -> None:
+    """The key and the caller's sound go to the server of the settings alone."""
+    async with Service.serving(_words) as elsewhere:
+
+        async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n".encode())
+            writer.close()
+
+        async with await asyncio.start_server(redirect, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
+            async with RealtimeHearing(url, key="sk-ear", timeout_s=_LIMIT_S) as ears, asyncio.timeout(_LIMIT_S):
+                with pytest.raises(UpstreamError, match="302"):
+                    await ears.listen(silence(500))
+        assert elsewhere.knocks == 0
+
+
+async def test_a_transcript_without_end_is_cut_off() -> None:
+    """No more words are taken than a stretch of speech can have."""
+
+    async def chatter(visit: Visit) -> None:
+        await visit.greet()
+        await visit.hear("input_audio_buffer.commit")
+        with suppress(ConnectionClosed):
+            while True:
+                await visit.say(f"{_TRANSCRIPTION}delta", item_id="item_1", delta="bla " * 5000)
+
+    async with (
+        Service.serving(chatter) as service,
+        RealtimeHearing(service.url, timeout_s=_LIMIT_S) as ears,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        deltas: list[str] = []
+        future: Any = ears.listen(silence(500))
+        future.follow(deltas.append)
+        with pytest.raises(UpstreamError) as caught:
+            await future
+        assert caught.value.code == "upstream_protocol"
+        assert 0 < sum(map(len, deltas)) <= 100_000
+
+
+async def test_a_recognition_has_a_deadline() -> None:
+    """However often an event comes, it does not go on for ever."""
+
+    async def dawdle(visit: Visit) -> None:
+        await visit.greet()
+        await visit.hear("input_audio_buffer.commit")
+        with suppress(ConnectionClosed):
+            while True:
+                await visit.say("rate_limits.updated", rate_limits=[])
+                await asyncio.sleep(0.05)
+
+    async with (
+        Service.serving(dawdle) as service,
+        RealtimeHearing(service.url, timeout_s=scaled(0.5), longest_s=scaled(1.0)) as ears,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await ears.listen(silence(500))
+        assert caught.value.code == "upstream_timeout"

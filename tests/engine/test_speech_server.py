@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from bridge.engine.local import Local
 from bridge.engine.rule_responder import RuleResponder
 from bridge.engine.speech_server import HearingServer, VoiceServer
-from bridge.errors import OverLimit
+from bridge.errors import OverLimit, UpstreamError
 from tests.engine.speech_service import SpeechService
 from tests.engine.talk import MS, Talk, silence
 from tests.engine.test_rules import Bridge
@@ -214,3 +214,71 @@ async def test_however_ears_fail_the_caller_hears_an_answer(service: SpeechServi
         response = await talk.answer()
         await talk.said.until("conversation.item.input_audio_transcription.failed")
         assert "Sorry" in response["output"][0]["content"][0]["transcript"]
+
+
+@asynccontextmanager
+async def _without_end(piece: bytes, pause_s: float) -> AsyncIterator[str]:
+    """A server whose answer to each request is this piece, again and again."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(_STREAM)
+            while not writer.is_closing():
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+_DELTA = b'data: {"type": "transcript.text.delta", "delta": "bla"}\n\n'
+
+
+@pytest.mark.parametrize("piece", [_DELTA * 1000, b" " * 50_000, b"data: " + b"x" * 50_000])
+async def test_a_transcript_without_end_is_cut_off(piece: bytes) -> None:
+    """Whether it comes as events, as one line, or as nothing at all."""
+    async with (
+        _without_end(piece, 0.0) as url,
+        HearingServer(url, timeout_s=_LIMIT_S) as ears,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await ears.listen(silence(100))
+        assert caught.value.code == "upstream_protocol"
+
+
+async def test_a_transcript_has_a_deadline() -> None:
+    """However often a piece of it comes."""
+    async with (
+        _without_end(_DELTA, 0.05) as url,
+        HearingServer(url, timeout_s=scaled(0.5), longest_s=scaled(1.0)) as ears,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await ears.listen(silence(100))
+        assert caught.value.code == "upstream_timeout"
+
+
+async def test_speech_has_a_deadline() -> None:
+    """What was spoken until then has been heard."""
+    async with (
+        _without_end(bytes(2), 0.05) as url,
+        VoiceServer(url, timeout_s=scaled(0.5), longest_s=scaled(1.0)) as voice,
+        asyncio.timeout(_LIMIT_S),
+    ):
+        sound = voice.speak("Hello.", speed=1.0, voice="marin", log=CONTEXT.logger("engine"))
+        assert await sound.next()
+
+        async def to_its_end() -> None:
+            while await sound.next():
+                pass
+
+        with pytest.raises(UpstreamError) as caught:
+            await to_its_end()
+        assert caught.value.code == "upstream_timeout"

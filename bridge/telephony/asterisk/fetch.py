@@ -3,7 +3,6 @@
 import asyncio
 from typing import cast
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -11,6 +10,7 @@ from websockets.typing import Subprotocol
 from bridge.context import address_of
 from bridge.errors import UpstreamError
 from bridge.outgoing import TLS
+from bridge.outgoing_sockets import WebSocketConnect
 from bridge.sliced import SlicedConnection
 from bridge.telephony.asterisk.dialect import SUBPROTOCOL
 from bridge.telephony.leg import HANG_UP_CODES
@@ -81,7 +81,7 @@ class FetchedSocket:
 async def fetch(url: str) -> FetchedSocket:
     """Returns a connection to the channel that waits at ``url``; raises ``UpstreamError``."""
     try:
-        connection = await connect(
+        connection = await WebSocketConnect(
             url,
             create_connection=SlicedConnection,
             ssl=TLS if url.startswith("wss:") else None,
