@@ -29,6 +29,8 @@ _REFUSED = re.compile(r"\b(?:not|never|don't|refuse|decline|no)\b", re.IGNORECAS
 class Instructions:
     """What the instructions fix."""
 
+    this_answer: str = ""
+    """The words of this one answer, if the response was told them: whatever was said or returned before."""
     every_answer: str = ""
     """The words of every answer, if they are fixed."""
     greeting: str = ""
@@ -46,7 +48,7 @@ def read(session: str, response: str = "") -> Instructions:
     """What a session's instructions fix; those of one response, where there are any, are for it alone."""
     direct = _SAY.match(response[:_LONGEST])
     if direct:
-        return Instructions(every_answer=direct[1].strip(' "“”'))
+        return Instructions(this_answer=direct[1].strip(' "“”'))
     text = (response or session)[:_LONGEST]
     every, greeting = _EVERY_ANSWER.search(text), _GREETING.search(text)
     language = _LANGUAGE.search(text)

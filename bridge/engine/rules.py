@@ -83,7 +83,9 @@ class Topic:
 
 
 def answer(topic: Topic) -> Say | Use:
-    """The answer to the last that was said or returned by a function."""
+    """The answer to the last that was said or returned by a function, unless its own words were asked for."""
+    if topic.instructions.this_answer and not topic.must_call:
+        return Say(topic.instructions.this_answer)
     last = next((item for item in reversed(topic.history) if not _is_ours(item)), None)
     if isinstance(last, items.FunctionCallOutput):
         return Say(_result(last.output))

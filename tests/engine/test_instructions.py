@@ -25,7 +25,7 @@ def test_a_session_may_fix_words_and_language(text: str, expected: Instructions)
 
 def test_a_response_may_be_told_its_words() -> None:
     """``Say …`` is the answer itself; other instructions of a response stand in for the session's."""
-    assert read("Always speak German.", 'Say exactly: "Hello."').every_answer == "Hello."
+    assert read("Always speak German.", 'Say exactly: "Hello."').this_answer == "Hello."
     assert read("Always speak German.", "Be kind.") == Instructions()
 
 

@@ -66,11 +66,15 @@ def answered(text: str) -> items.Message:
 
 
 def reply(
-    *history: items.Item | str, instructions: str = "", tools: Sequence[FunctionTool] = (), **options: Any
+    *history: items.Item | str,
+    instructions: str = "",
+    of_response: str = "",
+    tools: Sequence[FunctionTool] = (),
+    **options: Any,
 ) -> Say | Use:
     spoken = [said(item) if isinstance(item, str) else item for item in history]
     topic = {"must_call": False, "around": Bridge(), "random": Random(0), **options}
-    return answer(Topic(history=spoken, instructions=read(instructions), tools=tools, **topic))
+    return answer(Topic(history=spoken, instructions=read(instructions, of_response), tools=tools, **topic))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +166,15 @@ def test_a_missing_argument_is_asked_for() -> None:
 def test_a_function_can_be_demanded() -> None:
     """Where a call is required there is one, with what the words have and examples for the rest."""
     assert reply("Hello.", tools=[WEATHER], must_call=True) == Use("get_weather", '{"city":"example"}')
+
+
+def test_the_words_of_one_answer_come_before_what_was_said_before() -> None:
+    """A response that is told its words neither calls again what was asked for, nor tells again what came back."""
+    asked, result = "What is the weather in Paris?", items.FunctionCallOutput(call_id="call_1", output="sunny")
+    words: Any = {"of_response": "Say to the caller: The light is green.", "tools": [WEATHER]}
+    assert reply(asked, **words) == Say("The light is green.")
+    assert reply(asked, result, **words) == Say("The light is green.")
+    assert isinstance(reply(asked, must_call=True, **words), Use)
 
 
 @pytest.mark.parametrize(

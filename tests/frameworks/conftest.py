@@ -27,6 +27,7 @@ _VENVS = ROOT / ".venv" / "frameworks"
 _SENTENCES = {
     "weather": "What is the weather in Paris?",
     "count": "Please count to thirty.",
+    "delegate": "Please delegate the task of booking a table.",
 }
 
 
