@@ -54,14 +54,18 @@ class LiveLog(EventLog):
 
 
 class LivePeer(RealPeer):
-    """A caller whose offer goes through the SDK's ``live.create``; the SDK's types judge its events."""
+    """A caller whose offer goes through the SDK's ``live.create``; the SDK's types judge its events.
 
-    def __init__(self, url: str, sdk: openai.AsyncOpenAI, session: Any) -> None:
+    With ``fork_of``, the id of a stored session, it goes through ``live.sessions.fork``.
+    """
+
+    def __init__(self, url: str, sdk: openai.AsyncOpenAI, session: Any, *, fork_of: str | None = None) -> None:
         super().__init__(url)
         self.session_id = ""
         self.judge = LiveLog(ConnectServerEvent)
         self._sdk = sdk
         self._asked = session
+        self._fork_of = fork_of
 
     async def __aenter__(self) -> "LivePeer":
         await super().__aenter__()
@@ -76,11 +80,18 @@ class LivePeer(RealPeer):
         connection.addTrack(self.microphone)
         await connection.setLocalDescription(await connection.createOffer())
         transport: Any = {"type": "webrtc", "sdp": connection.localDescription.sdp}
-        made = await self._sdk.live.create(session=self._asked, transport=transport)
-        self.session_id = made.session.id
-        await connection.setRemoteDescription(RTCSessionDescription(made.transport.sdp, "answer"))
+        self.session_id, answer = await self._make(transport)
+        await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         await self._is_open.wait()
         await self.until("session.started")
+
+    async def _make(self, transport: Any) -> tuple[str, str]:
+        live = self._sdk.live
+        if self._fork_of is None:
+            made = await live.create(session=self._asked, transport=transport)
+            return made.session.id, made.transport.sdp
+        forked = await live.sessions.fork(self._fork_of, session=self._asked, transport=transport)
+        return forked.session.id, forked.transport.sdp
 
 
 @asynccontextmanager

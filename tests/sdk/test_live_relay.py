@@ -222,6 +222,41 @@ async def test_forks_and_the_recording(serve_with: ServeWith, short_pcm: bytes) 
         assert (unknown.status, json.loads(unknown.body)["error"]["type"]) == (404, "invalid_request_error")
 
 
+@pytest.mark.parametrize("way_out", ["websocket", "webrtc"])
+async def test_a_stored_session_is_forked_over_webrtc(serve_with: ServeWith, short_pcm: bytes, way_out: Way) -> None:
+    """A peer goes on from what a socket had begun: it is heard and answered, and its page's limits count."""
+    async with LiveService.serving() as service:
+        url = service.socket_url if way_out == "websocket" else service.url
+        async with _relaying(serve_with, url) as daemon, stock_client(daemon.url) as sdk:
+            async with sdk.live.connect() as connection, live_listening(connection) as log:
+                await connection.session.start(session={"model": MODEL, "store": True})
+                session_id = (await log.until("session.started"))["session"]["id"]
+                await connection.session.close()
+                await log.until("session.closed")
+            limits = {"data_channel": {"allowed_client_events": ["session.close"]}}
+            async with LivePeer(daemon.url, sdk, {"store": True, "client": limits}, fork_of=session_id) as peer:
+                await peer.speak(short_pcm)
+                await peer.until("session.output_transcript.delta")
+                await peer.wait(lambda: _has_ended(peer.heard) or len(peer.heard) > 48 * 9000, "the end of it")
+                peer.send({"type": "session.input_audio.mute", "event_id": "hush"})
+                refused = (await peer.until("error"))["error"]
+                peer.send({"type": "session.close"})
+                closed = await peer.until("session.closed")
+                assert peer.judge.complaints == []
+                heard = peer.heard
+            with pytest.raises(openai.NotFoundError):
+                async with LivePeer(daemon.url, sdk, {}, fork_of="live_nobody"):
+                    pass
+        first, second = service.models
+        assert (second.parent, second.transport) == (first, way_out)
+        assert second.session == {"store": True} if way_out == "webrtc" else second.session["store"] is True
+        assert stretched_likeness(samples_of(bytes(second.heard)), samples_of(short_pcm)) > PLAYED_LIKENESS
+    assert peer.session_id not in (session_id, "")
+    assert closed["session"]["id"] == peer.session_id
+    assert (refused["code"], refused["client_event_id"]) == ("event_not_allowed", "hush")
+    assert stretched_likeness(samples_of(heard), samples_of(short_pcm[:_WORDS])) > PLAYED_LIKENESS
+
+
 async def test_keys_open_the_models_that_they_name(serve_with: ServeWith) -> None:
     """A page's key that stands for another model opens no Live session with one of its own choice."""
     async with LiveService.serving() as service, _relaying(serve_with, service.socket_url) as daemon:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from openai.types.webhooks import RealtimeCallIncomingWebhookEvent
 from structlog.testing import capture_logs
 
+from bridge.config.answering import NamedUpstream
 from bridge.daemon import Daemon
 from tests.end_to_end.conftest import ServeWith
 from tests.end_to_end.web import open_socket, request
@@ -27,6 +28,7 @@ from tests.settings import config_for_tests
 from tests.telephony.calling import Caller, calling, dialling, figures, gone, opened
 from tests.telephony.fake_api import FakeApi
 from tests.telephony.rows import ROWS, SETTINGS, rows_that
+from tests.upstream.live_service import LiveService
 
 _LIMIT_S = scaled(15.0)
 _PEM = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -374,6 +376,42 @@ def _plivos_url(said: dict[str, Any]) -> str:
     url = str(said.pop("aleg_url"))
     assert said == {"legs": "aleg", "aleg_method": "GET"}
     return url
+
+
+@pytest.mark.parametrize("who", ["engine", "live_service", "nobody"])
+async def test_a_live_client_transfers_a_call(
+    serve_with: ServeWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_pcm: bytes, who: str
+) -> None:
+    """A call that the engine or a Live service has answered, or that waits, goes on elsewhere; the session ends."""
+    _, line, wanted = _WAYS["twilio"]
+    session: Any = {"type": "live", "model": MODEL, "delegation": {"type": "responses", "responses": {"model": "m"}}}
+    async with FakeApi(200).serving() as api, LiveService.serving() as service:
+        monkeypatch.setattr("bridge.telephony.twilio.carrier._API", api.url)
+        theirs = NamedUpstream(kind="live", url=service.socket_url, key="sk-theirs", models=(MODEL,))
+        given: dict[str, Any] = {"upstreams": {"theirs": theirs}} if who == "live_service" else {}
+        async with _house(serve_with, tmp_path, twilio_account_sid="AC1", **given) as house:
+            live = house.sdk.live
+            async with calling(dialling(house.daemon, "twilio", call="call/1")) as caller:
+                call_id = (await house.incoming()).data.call_id
+                if who == "nobody":
+                    await live.sessions.refer(call_id, target_uri="tel:+1-555-000-3333")
+                else:
+                    await live.sessions.accept(call_id, session=session)
+                    beside = live.sideband.connect(session_id=call_id)
+                    async with beside as connection, live_listening(connection, is_sideband=True) as sideband:
+                        caller.say(short_pcm)
+                        await sideband.until("session.output_transcript.delta")
+                        await live.sessions.refer(call_id, target_uri="tel:+1-555-000-3333")
+                        closed = await sideband.until("session.closed")
+                    assert (closed["reason"], closed["session"]["id"]) == ("close_requested", call_id)
+                    assert sideband.of("error") == []
+                await _ended(caller)
+            await gone(house.daemon)
+            with pytest.raises(openai.NotFoundError):
+                await live.sessions.refer(call_id, target_uri="tel:+1-555-000-3333")
+        assert [model.is_closed for model in service.models] == [True] * (who == "live_service")
+    [(asked, _, body)] = api.requests
+    assert (asked, parse_qs(body.decode())) == (line, wanted)
 
 
 _PARTS: dict[str, tuple[dict[str, Any], str, Callable[[dict[str, Any]], str], str]] = {
