@@ -91,7 +91,9 @@ class Rooms:
 def backlog_limits(config: Config) -> Limits:
     """Returns the limits of each listener's backlog."""
     listeners = config.listeners
-    return Limits(listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes)
+    return Limits(
+        listeners.listener_backlog_bytes, listeners.listener_backlog_ms, listeners.replay_bytes, listeners.replay_s
+    )
 
 
 def call_limits(config: Config) -> CallLimits:

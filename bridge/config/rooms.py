@@ -332,6 +332,7 @@ class ListenerSettings(Section, frozen=True, kw_only=True):
             NEW_CALLS, "bytes of events, and as many of sound, kept of each call for listeners that come back", ge=0
         ),
     ] = 1_048_576
+    replay_s: Annotated[float, setting(NEW_CALLS, "time for which that sound is kept, in seconds", ge=0, le=600)] = 10.0
 
 
 class TelephonySettings(Section, frozen=True, kw_only=True):

@@ -30,7 +30,6 @@ __all__ = ["EngineInput"]
 
 _MIN_COMMIT_MS = 100
 _DETECTION_MS = 200  # by which speech is noticed after its start, at most
-_MAX_BUFFER_MS = 600_000  # of sound that nobody commits; the oldest goes first
 _COMPLETE = 0.5  # the probability from which on a turn counts as complete, as Smart Turn has it
 _PAUSE_MS = 192  # of silence, after which recognition begins in the hope that the turn is over
 _SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad without words, by eagerness
@@ -114,7 +113,7 @@ class EngineInput:
         self._buffer += pcm
         detector = self._detector
         if detector is None:
-            self._trim(_MAX_BUFFER_MS)
+            self._trim(self._mind.turn_ms)
             return
         for edge in detector.push(pcm):
             if isinstance(edge, SpeechStarted):
@@ -127,7 +126,7 @@ class EngineInput:
                 self._stopped(edge)
         if self._guard.is_holding:
             self._settle(self._guard.judge(self._buffer, self.now_ms))
-        self._trim(_MAX_BUFFER_MS if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
+        self._trim(self._mind.turn_ms if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
 
     def commit(self) -> None:
         """Ends the turn for the client: all that is in the buffer becomes an item."""

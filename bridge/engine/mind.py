@@ -163,6 +163,8 @@ class Mind(Protocol):
 
     keeps_ms: int
     """How much sound is kept of a conversation, to be retrieved or said again."""
+    turn_ms: int
+    """How much sound is kept of one turn, whose end nobody says or hears; the oldest goes first."""
 
     @property
     def can_hear(self) -> bool:

@@ -22,7 +22,8 @@ _NOTHING_SAID = "Say something, and you will hear your own words. Type something
 class Parrot:
     """A ``Mind`` that repeats what it heard."""
 
-    keeps_ms = 1_200_000  # twice the longest turn
+    keeps_ms = 60_000  # twice the longest turn
+    turn_ms = 30_000
     can_hear = False
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":

@@ -22,6 +22,7 @@ class RuleResponder:
     """A ``Mind`` with ears and a voice."""
 
     keeps_ms = 60_000
+    turn_ms = 600_000
     can_hear = True
 
     def __init__(self, ears: Ears, voice: Speaker, around: rules.Surroundings, *, seed: int | None = None) -> None:

@@ -65,7 +65,7 @@ class Session:
         budget: Budget | None = None,
     ) -> None:
         log = info.context.logger("session")
-        hub = Hub(info.session_id, replay_bytes=limits.replay_bytes)
+        hub = Hub(info.session_id, replay_bytes=limits.replay_bytes, replay_s=limits.replay_s, clock=clock)
         self.info = info
         self.state = SessionState(SessionConfig(), budget=budget)
         self.send_lock = asyncio.Lock()

@@ -163,6 +163,7 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
     ),
     "listener_backlog_ms": (700, lambda r: r.rooms.registry._limits.backlog.backlog_ms, 700),
     "replay_bytes": (7000, lambda r: r.rooms.registry._limits.backlog.replay_bytes, 7000),
+    "replay_s": (7.0, lambda r: r.rooms.registry._limits.backlog.replay_s, 7.0),
     "upstream": (
         "wss://a.example/v1/realtime",
         lambda r: r.rooms.upstreams._plan.default[0].url,

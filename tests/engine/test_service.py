@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from bridge.engine import intake
+from bridge.engine.parrot import Parrot
 from tests.engine.talk import (
     AUDIO,
     MS,
@@ -144,7 +144,7 @@ async def test_the_size_of_the_pieces_makes_no_difference(piece_ms: int, phrase:
 
 async def test_an_endless_turn_is_bounded(monkeypatch: pytest.MonkeyPatch, speech_pcm: bytes) -> None:
     """Of a turn that does not end, as with music, only so much is kept; the oldest sound goes first."""
-    monkeypatch.setattr(intake, "_MAX_BUFFER_MS", 3000)
+    monkeypatch.setattr(Parrot, "turn_ms", 3000)
     talk = Talk(audio=turns(create_response=False, silence_duration_ms=1000))
     talk.speak(speech_pcm * 3 + silence(1500))
     [started] = talk.said.of_type("input_audio_buffer.speech_started")

@@ -94,7 +94,7 @@ def test_a_codec_has_a_name_for_the_report_of_what_was_dropped() -> None:
     """What a listener has missed it is told in its own protocol."""
     _, _, (listener,), (sink,) = shouting(1)
     listener.hold()
-    sound = GA.sound("input").writer("input", PCM16, "s_")
+    sound = GA.sound("input").writer("input", PCM16, "s_", None)
     for number in range(400):
         listener.deliver(sound.write(number, 0, bytes(96), 20))
     listener.release()

@@ -3,19 +3,26 @@
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
+from bridge.session.fanout import replay
 from bridge.session.fanout.replay import DialectEvent, KeptEvent, KeptSound, Replay
+from bridge.wire.audio import PCM16
+from bridge.wire.codecs.ga import GA
 from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import Dialect
 
 PREFIX = "event_abc_"
 INPUT = f"{PREFIX}input_pcm16_"
+_WRITER = GA.sound("input").writer("input", PCM16, INPUT, None)
 
 
 class Tape:
     """A replay and whatever goes into it, by name."""
 
     def __init__(self, *, max_bytes: int = 10_000, max_events: int = 100) -> None:
-        self.replay = Replay(PREFIX, max_bytes=max_bytes, max_events=max_events)
+        self.now = 100.0
+        self.replay = Replay(
+            PREFIX, max_bytes=max_bytes, max_events=max_events, max_sound_s=10.0, clock=lambda: self.now
+        )
         self._sounds = 0
 
     def event(self, size: int = 10) -> str:
@@ -28,9 +35,8 @@ class Tape:
 
     def sound(self, size: int = 10) -> str:
         self._sounds += 1
-        event_id = f"{INPUT}{self._sounds}"
-        self.replay.keep_sound(INPUT, self._sounds, EncodedMessage(b"x" * size, event_id=event_id, audio_ms=20))
-        return event_id
+        self.replay.keep_sound(INPUT, self._sounds, _WRITER, 480 * self._sounds, b"x" * size, 20)
+        return f"{INPUT}{self._sounds}"
 
     def since(self, event_id: str) -> list[str]:
         return [kept.message.event_id for kept in self.replay.since(self.replay.find(event_id))]
@@ -90,6 +96,29 @@ def test_sound_has_a_limit_of_its_own() -> None:
     assert tape.since(first) == [*sounds[15:], last]
     assert tape.since(sounds[20]) == [*sounds[21:], last]
     assert tape.since(sounds[3]) == [*sounds[15:], last]
+
+
+def test_sound_has_a_limit_in_time_too() -> None:
+    """What came more than ten seconds ago goes with the next sound that comes; control events stay."""
+    tape = Tape()
+    first = tape.event()
+    sounds = []
+    for _ in range(30):
+        sounds.append(tape.sound())
+        tape.now += 1.0
+    last = tape.sound()
+    assert tape.since(first) == [*sounds[20:], last]
+    assert tape.replay.kept_bytes == 10 + 11 * 10
+    assert tape.since(sounds[3]) == [*sounds[20:], last]
+
+
+def test_what_was_lost_has_a_limit_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets that were lost have no bytes, and are not kept without end either."""
+    monkeypatch.setattr(replay, "_MAX_SOUNDS", 5)
+    tape = Tape()
+    first = tape.event()
+    sounds = [tape.sound(0) for _ in range(30)]
+    assert tape.since(first) == sounds[25:]
 
 
 def test_an_event_over_the_limit_is_kept_by_nobody() -> None:

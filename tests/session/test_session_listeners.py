@@ -13,9 +13,10 @@ from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.listener import Listener
 from bridge.wire import own_events as own
 from bridge.wire import server_events as server
-from bridge.wire.audio import G711_ULAW, PCM16, AudioFormat, pcm16_at, stereo_at
+from bridge.wire.audio import G711_ULAW, OPUS, PCM16, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.binary import BinarySound, unpack_sound
 from bridge.wire.choices import Choices, EventFilter
+from bridge.wire.message import EncodedMessage
 from bridge.wire.stats import CallResult, Dialect, Framing, ListenerRole
 from tests.fakes import FakeSink, JsonEvent
 from tests.sdk.every_event import every_server_event
@@ -343,20 +344,20 @@ def test_marks_have_limits() -> None:
 # Those who come back
 
 
-def broken(call: Call, choices: Choices, speech: bytes, *, dialect: Dialect = Dialect.GA) -> list[str]:
-    """What a listener gets that breaks off after every few events and comes back each time; ids in their order."""
-    had: list[str] = []
+def broken(call: Call, choices: Choices, speech: bytes, *, dialect: Dialect = Dialect.GA) -> list[EncodedMessage]:
+    """What a listener gets that breaks off after every few events and comes back each time, in its order."""
+    had: list[EncodedMessage] = []
     reads = 3
     listener, sink = join(call, choices, dialect=dialect)
     for _ in range(6):
         happen(call, speech)
-        had += ids(sink)[:reads]
+        had += sink.messages[:reads]
         call.session.detach(listener)
         happen(call, speech)
         reads += 7
-        again = Choices(**{field: getattr(choices, field) for field in choices.__slots__} | {"after": had[-1]})
+        again = Choices(**{field: getattr(choices, field) for field in choices.__slots__} | {"after": had[-1].event_id})
         listener, sink = join(call, again, dialect=dialect)
-    return had + ids(sink)
+    return had + sink.messages
 
 
 @pytest.mark.parametrize("dialect", [Dialect.GA, Dialect.BETA])
@@ -368,8 +369,9 @@ def broken(call: Call, choices: Choices, speech: bytes, *, dialect: Dialect = Di
         Choices(audio=G711_ULAW, chunk_ms=60),
         Choices(audio=pcm16_at(8000), framing=Framing.BINARY, tracks=("input",)),
         Choices(audio=PCM16, events=EventFilter(["response"])),
+        Choices(audio=OPUS),
     ],
-    ids=["control", "pcm16", "chunks", "binary", "filtered"],
+    ids=["control", "pcm16", "chunks", "binary", "filtered", "opus"],
 )
 def test_who_comes_back_misses_nothing_and_gets_nothing_twice(
     choices: Choices, dialect: Dialect, speech_pcm: bytes
@@ -377,13 +379,30 @@ def test_who_comes_back_misses_nothing_and_gets_nothing_twice(
     """However often a connection breaks, with ``after`` the events add up to those of one that never did."""
     call = Call(limits=Limits(replay_bytes=4_000_000)).connect()
     _, steady = join(call, choices, dialect=dialect)
-    told = {message.event_id for message in steady.messages}
+    told = len(steady.messages)
     had = broken(call, choices, speech_pcm, dialect=dialect)
-    everything = [event_id for event_id in ids(steady) if event_id not in told]
+    everything = [(message.event_id, message.payload) for message in steady.messages[told:]]
     assert len(everything) > 20
-    assert [event_id for event_id in had if event_id in set(everything)] == everything
-    extra = [event_id for event_id in had if event_id not in set(everything)]
-    assert len(extra) == len(told)  # its own session.created, once
+    told_to_all = {event_id for event_id, _ in everything}
+    assert [(message.event_id, message.payload) for message in had if message.event_id in told_to_all] == everything
+    extra = [message for message in had if message.event_id not in told_to_all]
+    assert len(extra) == told  # its own session.created, once
+
+
+def test_sound_of_the_last_seconds_is_kept(speech_pcm: bytes) -> None:
+    """Who comes back gets the sound of the time that the settings name, however much of it there was before."""
+    call = Call(limits=Limits(replay_s=2.0)).connect()
+    listener, sink = join(call, Choices(audio=PCM16, tracks=("input",)))
+    for _ in range(500):
+        call.clock.now += 0.02
+        call.leg.speak(speech_pcm[: 20 * MS])
+    call.session.detach(listener)
+    first, *_ = (event_id for event_id in ids(sink) if "_input_" in event_id)
+    _, again = join(call, Choices(audio=PCM16, tracks=("input",), after=first))
+    assert 99 <= len(again.messages) <= 101
+    assert [message.payload for message in again.messages] == [
+        message.payload for message in sink.messages[-len(again.messages) :]
+    ]
 
 
 def test_a_stream_is_kept_up_for_its_only_listener(speech_pcm: bytes) -> None:

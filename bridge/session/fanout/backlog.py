@@ -25,6 +25,8 @@ class Limits:
     """For live sound."""
     replay_bytes: int = 1024 * 1024
     """For the events of a call that are kept for listeners who come back, and as much again for its sound."""
+    replay_s: float = 10.0
+    """For how long that sound is kept."""
 
 
 class ListenerBacklog:

@@ -6,7 +6,8 @@ counted and told by an event; control events are never dropped, and a listener f
 left is closed with 1013. It may come back and go on behind the last event that it has had: see ``replay``.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from bridge.session.fanout.listener import Listener
 from bridge.session.fanout.replay import DialectEvent, KeptEvent, Replay, encoded_by
@@ -21,16 +22,26 @@ from bridge.wire.stats import Dialect
 __all__ = ["Hub"]
 
 _REPLAY_BYTES = 1024 * 1024
+_REPLAY_S = 10.0
 _NOT_TOLD: Mapping[Dialect, DialectEvent | None] = {}  # in no other dialect: thousands of events are kept so
 
 
 class Hub:
     """All listeners of one session, and the numbering of its events."""
 
-    def __init__(self, session_id: str, *, replay_bytes: int = _REPLAY_BYTES) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        replay_bytes: int = _REPLAY_BYTES,
+        replay_s: float = _REPLAY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.listeners: list[Listener] = []
         self.subscriptions: list[Subscription | EventSubscription] = []
-        self.replay = Replay(f"event_{session_id.rpartition('_')[2][:12]}_", max_bytes=replay_bytes)
+        self.replay = Replay(
+            f"event_{session_id.rpartition('_')[2][:12]}_", max_bytes=replay_bytes, max_sound_s=replay_s, clock=clock
+        )
         self._codecs: list[Codec] = []
         """The codecs of the dialects that are spoken beside GA. They stay, because their listeners may come back."""
 

@@ -1,12 +1,14 @@
 """What everyone was told lately, for those whose connection broke: from the event that they had last, in order, once.
 
 Control events are numbered through the session, and the newest are kept; so is the newest sound of every stream that
-somebody hears or has just heard. Both are bounded in bytes, control events in number too. What was told to one listener
-alone is not kept. If control events are missing, nobody can resume from there; missing sound shows in its numbers.
+somebody hears or has just heard. Sound is kept as it is, and written anew for who comes back. Both are bounded in bytes
+and in number, sound in time too. What was told to one listener alone is not kept. If control events are missing, nobody
+can resume from there; missing sound shows in its numbers.
 """
 
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -15,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.errors import BadRequest, ResumeGap
-from bridge.wire.codecs.codec import Codec
+from bridge.wire.codecs.codec import Codec, SoundWriter
 from bridge.wire.message import EncodedMessage
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.stats import Dialect
@@ -29,6 +31,7 @@ The part before it is the event that came last, so both are the same place.
 """
 
 _MAX_EVENTS = 2000
+_MAX_SOUNDS = 20_000  # those of ten seconds in 40 streams; packets that were lost have no bytes
 _MOVED_EVENTS = 100_000  # more than a process can have sent since it last noted how many
 
 
@@ -80,7 +83,16 @@ class KeptSound(Struct, frozen=True, gc=False):
     number: int
     behind: int
     """The number of the control event before it."""
-    message: EncodedMessage
+    came_at: float
+    writer: SoundWriter
+    timestamp: int
+    sound: bytes
+    audio_ms: int
+
+    @property
+    def message(self) -> EncodedMessage:
+        """The event as its listeners had it."""
+        return self.writer.write(self.number, self.timestamp, self.sound, self.audio_ms)
 
 
 class _History:
@@ -117,8 +129,18 @@ class ReplayPosition:
 class Replay:
     """The ids of all events of a session, and the newest of the events themselves."""
 
-    def __init__(self, prefix: str, *, max_bytes: int, max_events: int = _MAX_EVENTS) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        max_bytes: int,
+        max_sound_s: float = 10.0,
+        max_events: int = _MAX_EVENTS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.prefix = prefix
+        self._clock = clock
+        self._max_sound_s = max_sound_s
         self._max_bytes = max_bytes
         self._max_events = max_events
         self._number = 0
@@ -164,13 +186,23 @@ class Replay:
             self._bytes -= gone.size
             self._forgotten = gone.number
 
-    def keep_sound(self, stream: str, number: int, message: EncodedMessage) -> None:
-        """Keeps the message ``number`` of a stream of sound for as long as there is room."""
-        self._histories.setdefault(stream, _History()).add(number, self._number, self._forgotten)
-        self._sounds.append(KeptSound(stream, number, self._number, message))
-        self._sound_bytes += message.size
-        while self._sound_bytes > self._max_bytes:
-            self._sound_bytes -= self._sounds.popleft().message.size
+    def keep_sound(
+        self, stream: str, number: int, writer: SoundWriter, timestamp: int, sound: bytes, audio_ms: int
+    ) -> None:
+        """Keeps the sound ``number`` of a stream, and its ``writer``, for a time and for as long as there is room."""
+        history = self._histories.get(stream)
+        if history is None:
+            history = self._histories[stream] = _History()
+        history.add(number, self._number, self._forgotten)
+        now = self._clock()
+        sounds = self._sounds
+        sounds.append(KeptSound(stream, number, self._number, now, writer, timestamp, sound, audio_ms))
+        self._sound_bytes += len(sound)
+        oldest = now - self._max_sound_s
+        while sounds and (
+            sounds[0].came_at < oldest or self._sound_bytes > self._max_bytes or len(sounds) > _MAX_SOUNDS
+        ):
+            self._sound_bytes -= len(sounds.popleft().sound)
             self._sounds_forgotten += 1
 
     @property

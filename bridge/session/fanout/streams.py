@@ -45,7 +45,9 @@ class SoundStream:
             self.prefix += f"{chunk[1]}_"
         if codec.name:
             self.prefix += f"{codec.name}_"
-        self._writer = codec.writer(track, audio_format, self.prefix)
+        self._track = track
+        self._codec = codec
+        self._writer = codec.writer(track, audio_format, self.prefix, None)
         self._replay = replay
         self._chunk_bytes = None if chunk is None else chunk[0]
         self._chunk = bytearray()
@@ -91,19 +93,19 @@ class SoundStream:
 
     def _begin(self, part: Part | None) -> None:
         self._part = part
-        self._writer.begin(part)
+        self._writer = self._codec.writer(self._track, self.format, self.prefix, part)
 
     def _send(self, sound: bytes, samples: int) -> None:
         self.number += 1
         audio_ms = max(1, samples * 1000 // self.format.rate_hz)
-        message = self._writer.write(self.number, self._timestamp, sound, audio_ms)
-        self._timestamp += samples
-        self._replay.keep_sound(self.prefix, self.number, message)
+        self._replay.keep_sound(self.prefix, self.number, self._writer, self._timestamp, sound, audio_ms)
         if self.listeners:
+            message = self._writer.write(self.number, self._timestamp, sound, audio_ms)
             for listener in tuple(self.listeners):
                 listener.deliver(message)
         else:
             self.unheard_ms += audio_ms
+        self._timestamp += samples
 
 
 class SubscribedStream:

@@ -11,21 +11,17 @@ __all__ = ["BINARY_SOUND"]
 class _BinarySound:
     name = "binary"
 
-    def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_BinaryWriter":
-        """Returns a writer for one stream."""
-        return _BinaryWriter(track, audio_format, prefix)
+    def writer(self, track: str, audio_format: AudioFormat, prefix: str, part: PartOfAnswer | None) -> "_BinaryWriter":
+        """Returns a writer for one part of a stream. A frame does not say to which part of an answer it belongs."""
+        return _BinaryWriter(track, audio_format, prefix, is_live=part is None)
 
 
 class _BinaryWriter:
-    def __init__(self, track: str, audio_format: AudioFormat, prefix: str) -> None:
+    def __init__(self, track: str, audio_format: AudioFormat, prefix: str, *, is_live: bool) -> None:
         self._track = track
         self._format = audio_format
         self._prefix = prefix
-        self._is_live = True
-
-    def begin(self, part: PartOfAnswer | None) -> None:
-        """Notes whether the sound is live. A frame does not say to which part of an answer it belongs."""
-        self._is_live = part is None
+        self._is_live = is_live
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns one message, whose payload is one binary frame."""

@@ -46,11 +46,10 @@ class PartOfAnswer(Protocol):
 
 
 class SoundWriter(Protocol):
-    """Writes one stream of sound. It is called for every packet."""
+    """Writes one part of a stream of sound, and remembers nothing of what it has written.
 
-    def begin(self, part: PartOfAnswer | None) -> None:
-        """Begins a part: the sound that follows belongs to it; None stands for the caller's sound."""
-        ...
+    It is called for every packet, and again for each that is sent to somebody who comes back.
+    """
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns the message ``number`` of the stream; ``timestamp`` samples of the track came before its sound."""
@@ -65,8 +64,11 @@ class SoundCodec(Protocol):
         """The word by which the ids of its events tell it from other codecs; empty for GA's JSON."""
         ...
 
-    def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> SoundWriter:
-        """Returns a writer for a new stream of ``track``; the ids of its events are ``prefix`` and a number."""
+    def writer(self, track: str, audio_format: AudioFormat, prefix: str, part: PartOfAnswer | None) -> SoundWriter:
+        """Returns a writer for what of a stream of ``track`` belongs to ``part``; None stands for the caller's sound.
+
+        The ids of its events are ``prefix`` and a number.
+        """
         ...
 
 

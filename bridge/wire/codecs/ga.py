@@ -26,25 +26,20 @@ class JsonSound:
         self.name = name
         self._delta_head = b'{"type":"%b","event_id":"' % delta_type.encode()
 
-    def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_JsonWriter":
-        """Returns a writer for one stream."""
-        return _JsonWriter(self._delta_head, audio_format, prefix)
+    def writer(self, track: str, audio_format: AudioFormat, prefix: str, part: PartOfAnswer | None) -> "_JsonWriter":
+        """Returns a writer for one part of a stream."""
+        return _JsonWriter(self._delta_head, audio_format, prefix, part)
 
 
 class _JsonWriter:
-    def __init__(self, delta_head: bytes, audio_format: AudioFormat, prefix: str) -> None:
-        self._delta_head = delta_head
+    def __init__(self, delta_head: bytes, audio_format: AudioFormat, prefix: str, part: PartOfAnswer | None) -> None:
         self._is_compressed = audio_format.is_compressed
         self._prefix = prefix
         self._id_head = prefix.encode()
-        self._is_live = True
-        self._head, self._middle = _APPEND, _LIVE_MIDDLE
-
-    def begin(self, part: PartOfAnswer | None) -> None:
-        """Begins a part: the sound that follows belongs to it."""
         self._is_live = part is None
+        self._head, self._middle = _APPEND, _LIVE_MIDDLE
         if part is not None:
-            self._head = self._delta_head
+            self._head = delta_head
             self._middle = (
                 f'","response_id":"{part.response_id}","item_id":"{part.item_id}","output_index":{part.output_index}'
                 f',"content_index":{part.content_index},"delta":"'

@@ -25,8 +25,8 @@ _PCM16_FIELDS = b'"sample_rate":24000,"channels":1,"format":"pcm16",'
 class _Sound:
     name = "translation"
 
-    def writer(self, track: str, audio_format: AudioFormat, prefix: str) -> "_Writer":
-        """Returns a writer for one stream."""
+    def writer(self, track: str, audio_format: AudioFormat, prefix: str, part: PartOfAnswer | None) -> "_Writer":
+        """Returns a writer for one stream; a translation's sound has no parts."""
         return _Writer(track, audio_format, prefix)
 
 
@@ -41,9 +41,6 @@ class _Writer:
         self._samples_per_ms = audio_format.rate_hz // 1000
         self._prefix = prefix
         self._id_head = prefix.encode()
-
-    def begin(self, part: PartOfAnswer | None) -> None:
-        """Does nothing, because a translation's sound has no parts."""
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns one event with its sound."""
