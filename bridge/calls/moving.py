@@ -89,6 +89,13 @@ class CarrierCallFinder(Protocol):
         """
         ...
 
+    async def has_heard_of(self, carrier: Transport, carrier_call: str) -> bool:
+        """Returns whether a process has told of the carrier's call with this id, even if only that it is over.
+
+        Of a call that has just begun none has yet. Raises ``CannotCheck``.
+        """
+        ...
+
 
 def token_digest(token: str) -> str:
     """Returns the digest of a random token. By it the token is known again, although it is not kept."""

@@ -34,9 +34,12 @@ __all__ = ["CarrierIds", "FoundCalls", "OwnCalls"]
 _log = get_logger("cluster")
 
 
-# ARGV: what was written. Another call may have the id by now.
+_OVER = b""
+_OVER_LIVES_MS = 60_000  # carriers ask what is next long before that
+
+# ARGV: what was written, what stands for a call that is over, for how long. Another call may have the id by now.
 _FORGET = Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return 0
 """)
 
@@ -68,15 +71,19 @@ class CarrierIds:
             yield "SET", place, known, "PX", self._lives_ms
 
     def forget(self, call_id: str, *, is_over: bool) -> Iterator[Command]:
-        """Yields the command that removes the note of a call that ``is_over``; nothing if it goes on elsewhere."""
+        """Yields the command that notes that a call ``is_over``; nothing if it goes on elsewhere."""
         written = self._written.pop(call_id, None)
         if written is not None and is_over:
-            yield _FORGET.on(*written)
+            yield _FORGET.on(*written, _OVER, _OVER_LIVES_MS)
 
     async def find(self, carrier: Transport, call: str) -> _Known | None:
         """Returns the call that the id stands for; None if it stands for none. Raises ``CannotCheck``."""
         found = await self._store.command("GET", self._place(carrier, call))
-        return None if found is None else _decoder.decode(found)
+        return _decoder.decode(found) if found else None
+
+    async def has(self, carrier: Transport, call: str) -> bool:
+        """Returns whether the id stands for a call, or did until lately. Raises ``CannotCheck``."""
+        return await self._store.command("GET", self._place(carrier, call)) is not None
 
     def _place(self, carrier: Transport, call: str) -> str:
         return self._store.name("carrier", str(carrier), call)
@@ -123,6 +130,10 @@ class FoundCalls:
         if owner is None or (owner.node_id == self._nodes.id and not self._own.is_taking(known.call_id)):
             return None
         return _FoundCall(self, known, self._nodes.find(owner.node_id), owner)
+
+    async def has_heard_of(self, carrier: Transport, call: str) -> bool:
+        """Returns whether the call is known, even if it is over; see ``CarrierCallFinder``."""
+        return await self._ids.has(carrier, call)
 
     async def take_over(self, call_id: str, seen: Owner | None, *, comes_back: bool) -> CarrierCall | None:
         """Goes on with the call here; see ``MovingCall``."""

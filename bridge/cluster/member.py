@@ -234,6 +234,11 @@ class Member:
         assert self._carrier_calls is not None, "requests come after the middleware"
         return await self._carrier_calls.find_carrier_call(carrier, carrier_call)
 
+    async def has_heard_of(self, carrier: Transport, carrier_call: str) -> bool:
+        """Returns whether the call is known, even if it is over; see ``CarrierCallFinder``."""
+        assert self._carrier_calls is not None, "requests come after the middleware"
+        return await self._carrier_calls.has_heard_of(carrier, carrier_call)
+
     # RemoteCalls
 
     async def list_calls(self, key_id: str, query: str) -> list[CallStats]:

@@ -53,6 +53,7 @@ START_TIMEOUT_S = 10.0
 _MAX_FIRST = 64  # messages before the call is known; most carriers send two
 _MOVING = ("server_draining", "server_stopped", "taken_over")
 _NEWS_S, _LOOK_S = 0.5, 0.05
+_FIRST_NEWS_S = 1.0  # longer than another process takes to tell of a call that has just begun there
 _HUNG_UP_S = 60.0  # carriers stop dialling again long before that
 _MAX_MESSAGE = 65_536  # characters or bytes; the longest that makes sense is far shorter
 _MAX_PARAMETERS = 50
@@ -231,11 +232,13 @@ class CarrierCalls:
     async def is_awaited(self, carrier: str, call: str) -> bool:
         """Returns whether the carrier's call with this id goes on, here or elsewhere, if it is streamed here again.
 
-        The process that has the call tells others of its end a little later, so this waits for a moment.
+        The process that has the call tells others of its beginning and of its end a little later, so this waits for a
+        moment.
         """
         key = (carrier, call)
         if key in self._ringing:
             return False  # it was dismissed by whoever has closed its stream
+        await self._hear_of(key)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_NEWS_S):
                 while key not in self._legs:
@@ -245,9 +248,24 @@ class CarrierCalls:
                     await asyncio.sleep(_LOOK_S)
         return True
 
+    async def _hear_of(self, key: tuple[str, str]) -> None:
+        """Returns as soon as anything is known of a call that its carrier says to have; after a while at the latest."""
+        finder = self._calls.carrier_calls
+        if finder is None or self._was_hung_up(key):
+            return
+        with contextlib.suppress(TimeoutError, CannotCheck):
+            async with asyncio.timeout(_FIRST_NEWS_S):
+                while key not in self._legs:
+                    if await finder.has_heard_of(Transport(key[0]), key[1]):
+                        return
+                    await asyncio.sleep(_LOOK_S)
+
     def _require_new(self, key: tuple[str, str]) -> None:
-        if self._hung_up.get(key, -inf) > self.clock.now - _HUNG_UP_S:
+        if self._was_hung_up(key):
             raise Forbidden("This call was hung up.", code="call_over")
+
+    def _was_hung_up(self, key: tuple[str, str]) -> bool:
+        return self._hung_up.get(key, -inf) > self.clock.now - _HUNG_UP_S
 
     async def _ring(self, key: tuple[str, str], line: CarrierLine, started: CallStarted, terms: Terms) -> RingingCall:
         """Announces a call that waits to be accepted, and returns it."""

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,50 @@ async def test_a_stream_that_breaks_comes_back_through_another_node(
         await caller.wait(caller.phone.ended.is_set, "end")
         assert caller.phone.wire.streams == 2  # type: ignore[attr-defined]
         assert caller.phone.carrier.complaints == []
+
+
+async def test_a_stream_that_breaks_at_once_comes_back_through_another_node(
+    nodes: list[Serving], redis: RunningRedis, balancer: Balancer, short_pcm: bytes
+) -> None:
+    """Its node has not told of the call yet when the carrier asks the other one what is next: that one waits for it."""
+    async with calling(_twilio(balancer)) as caller, redis.store() as store:
+        call_id = await _call_id(nodes[0])
+        await _noted(redis, call_id, call_id)
+        [place] = await store.command("KEYS", "bridge:carrier:twilio:*")
+        known = await store.command("GET", place)
+        await store.command("DEL", place)
+        async with _commands_of(redis) as commands:
+            balancer.ports.reverse()
+            caller.phone.wire.cut()
+            while b'"GET" "%b"' % place not in await commands.readline():
+                pass
+            await store.command("SET", place, known)
+        await caller.wait(lambda: caller.phone.wire.streams == 2, "second stream")  # type: ignore[attr-defined]
+        async with open_socket(nodes[0].url, f"call_id={call_id}", additional_headers=ADMIN) as listener:
+            await _speaks(caller, short_pcm, listener)
+            await listener.until("output_audio_buffer.stopped")
+        [call] = (await said_by(nodes[1], "v1/calls")).json["data"]
+        assert (call["id"], call["peer"]["returns"]) == (call_id, 1)
+        await said_by(nodes[0], f"v1/realtime/calls/{call_id}/hangup", "POST")
+        await caller.wait(caller.phone.ended.is_set, "end")
+
+        async def is_over() -> bool:  # so that no node waits for news of it
+            return bool(await store.command("GET", place) == b"")
+
+        await until(is_over)
+
+
+@asynccontextmanager
+async def _commands_of(redis: RunningRedis) -> AsyncIterator[asyncio.StreamReader]:
+    """What Redis is asked from now on, a line for each command."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", redis.port)
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            writer.write(b"MONITOR\r\n")
+            assert await reader.readline() == b"+OK\r\n"
+            yield reader
+    finally:
+        writer.close()
 
 
 _REDIALLING = {"telnyx": ("--telnyx-secret", "tel-secret"), "plivo": ("--plivo-auth-token", _SECRET)}
