@@ -1,6 +1,5 @@
 """The endpoints of the Live protocol, below ``/v1/live/sessions``. Their errors are OpenAI's, as everywhere here."""
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -9,6 +8,7 @@ import msgspec
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from bridge.api.attach import serve_place
@@ -29,13 +29,14 @@ from bridge.api.shapes import (
 from bridge.api.socket import KeyShares, SocketSink, deny
 from bridge.calls.handles import SocketPlace
 from bridge.calls.keys import Grant
+from bridge.calls.live import StoredContent
 from bridge.calls.service import CallService
 from bridge.calls.terms import Terms
 from bridge.context import TraceContext, address_of
 from bridge.errors import BadOffer, BadRequest, BridgeError, Forbidden
 from bridge.wire.stats import Dialect
 
-__all__ = ["OPERATIONS", "live_routes"]
+__all__ = ["OPERATIONS", "RecordingResponse", "live_routes"]
 
 _SESSIONS = "/v1/live/sessions"
 _SESSION = f"{_SESSIONS}/{{call_id}}"
@@ -118,8 +119,7 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         grant.require_owner()
         for name in websocket.query_params:
             raise BadRequest("Parameters of a Live session go into session.start, and not into the URL.", param=name)
-        await calls.require_room(grant.key_id)
-        return calls.live.place(_terms(grant, websocket))
+        return await calls.live.place(_terms(grant, websocket))
 
     async def attaching(websocket: WebSocket, grant: Grant) -> SocketPlace:
         if websocket.query_params.get("graceful_close", "") not in _GRACEFUL:
@@ -127,8 +127,8 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         return await calls.live.place_for_sideband(grant, websocket.path_params["call_id"])
 
     async def forking(websocket: WebSocket, grant: Grant) -> SocketPlace:
-        await calls.require_room(grant.key_id)
-        return calls.live.place(calls.live.fork(grant, _terms(grant, websocket), websocket.path_params["call_id"]))
+        terms = calls.live.fork(grant, _terms(grant, websocket), websocket.path_params["call_id"])
+        return await calls.live.place(terms)
 
     async def fork_socket(websocket: WebSocket) -> None:
         await serve(websocket, forking)
@@ -184,17 +184,11 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
 
     async def content(request: Request) -> Response:
         grant = await keys.admit(request.headers)
-        stack = AsyncExitStack()
         asked = request.headers.get("range")
-        entering = calls.live.content(grant, request.path_params["call_id"], range_header=asked)
-        recording = await stack.enter_async_context(entering)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            async with stack:
-                async for chunk in recording.chunks:
-                    yield chunk
-
-        return StreamingResponse(chunks(), recording.status, dict(recording.headers))
+        async with AsyncExitStack() as stack:
+            entering = calls.live.content(grant, request.path_params["call_id"], range_header=asked)
+            recording = await stack.enter_async_context(entering)
+            return RecordingResponse(recording, stack.pop_all())
 
     return [
         WebSocketRoute(_SESSIONS, sessions),
@@ -208,6 +202,18 @@ def live_routes(calls: CallService, keys: Keys) -> list[BaseRoute]:
         Route(f"{_SESSION}/fork", fork, methods=["POST"]),
         Route(f"{_SESSION}/content", content, methods=["GET"]),
     ]
+
+
+class RecordingResponse(StreamingResponse):
+    """A recording on its way to a client; ``source`` is closed as soon as nobody reads it, however that comes."""
+
+    def __init__(self, recording: StoredContent, source: AsyncExitStack) -> None:
+        super().__init__(recording.chunks, recording.status, dict(recording.headers))
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._source:
+            await super().__call__(scope, receive, send)
 
 
 def _terms(grant: Grant, connection: HTTPConnection) -> Terms:

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from bridge.calls.decisions import IncomingCalls
 from bridge.calls.directory import unknown_call
 from bridge.calls.handles import CallAnswer
-from bridge.calls.keys import Grant
+from bridge.calls.keys import API_KEY_ID, Grant
 from bridge.calls.peers import CallPeers
 from bridge.calls.quotas import Quotas, Reservation
 from bridge.calls.registry import Registry
@@ -20,6 +20,7 @@ from bridge.errors import BadRequest, BridgeError, Forbidden, RequestError, Unkn
 from bridge.live.call import LiveCall
 from bridge.live.calls import LiveCalls
 from bridge.live.connection import LiveConnection
+from bridge.live.hosted_tools import refuse_hosted_tools
 from bridge.live.leg import PortWatch
 from bridge.live.sessions import asked_of
 from bridge.media.contracts import Sink
@@ -102,7 +103,8 @@ class LiveServices(Protocol):
 class LiveAccess:
     """Live calls, as endpoints reach them. It raises as ``CallService`` does.
 
-    ``open_call`` opens a session, ``find`` finds one. ``services`` are those that speak Live themselves, if any.
+    ``reserve`` reserves a place for a call of a key, ``open_call`` opens a session in such a place, or in one that it
+    takes itself; ``find`` finds one. ``services`` are those that speak Live themselves, if any.
     """
 
     def __init__(
@@ -112,7 +114,8 @@ class LiveAccess:
         incoming: IncomingCalls,
         quotas: Quotas,
         *,
-        open_call: Callable[[Terms, Transport], Awaitable[Session]],
+        reserve: Callable[[str], Awaitable[Reservation]],
+        open_call: Callable[[Terms, Transport, Reservation | None], Awaitable[Session]],
         find: Callable[[Grant, str], Awaitable[Session]],
         services: LiveServices | None = None,
     ) -> None:
@@ -120,6 +123,7 @@ class LiveAccess:
         self._peers = peers
         self._incoming = incoming
         self._quotas = quotas
+        self._reserve = reserve
         self._open_call = open_call
         self._find = find
         self._services = services
@@ -127,9 +131,12 @@ class LiveAccess:
 
     # Starting
 
-    def place(self, terms: Terms) -> "LivePlace":
-        """Returns the place of a WebSocket that is going to say ``session.start``."""
-        return LivePlace(self, terms)
+    async def place(self, terms: Terms) -> "LivePlace":
+        """Returns the place of a WebSocket that is going to say ``session.start``; it counts as a call from now on.
+
+        Raises as ``CallService.require_room`` does.
+        """
+        return LivePlace(self, terms, await self._reserve(terms.key_id))
 
     def fork(self, grant: Grant, terms: Terms, call_id: str) -> Terms:
         """Returns the terms of a call that goes on from a stored session.
@@ -158,10 +165,13 @@ class LiveAccess:
         async with self._services.content(call_id, range_header=range_header) as content:
             yield content
 
-    async def start_with_socket(self, terms: Terms, session: Body, sink: Sink) -> "LiveSocket":
-        """Opens the call that a WebSocket is; raises as ``CallService.open_with_offer`` does."""
+    async def start_with_socket(self, terms: Terms, session: Body, sink: Sink, place: Reservation) -> "LiveSocket":
+        """Opens the call that a WebSocket is, in the place that it has; raises as ``CallService.open_with_offer`` does.
+
+        The place is still held if only what was asked for is refused.
+        """
         terms, asked = self._prepared(terms, session, "session", is_socket=True)
-        opened = await self._open_call(terms, LIVE)
+        opened = await self._open_call(terms, LIVE, place)
         try:
             call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=True)
             connection = call.attach_primary(sink)
@@ -175,7 +185,7 @@ class LiveAccess:
         """Opens a call over WebRTC; returns the answer as soon as the session has begun."""
         offer = parse_offer(sdp)
         terms, asked = self._prepared(terms, session, "session", is_socket=False)
-        opened = await self._open_call(replace(terms, warnings=offer.warnings), WEBRTC)
+        opened = await self._open_call(replace(terms, warnings=offer.warnings), WEBRTC, None)
         try:
             call = self._calls.add(opened, asked, limits=self._registry.backlog_limits, is_socket=False)
             call.begin()
@@ -218,7 +228,10 @@ class LiveAccess:
         """Returns what the session inside is opened with, and what was asked for if it is judged here.
 
         A key that stands for a session stands for its model, instructions, voice and tools, whatever the client asks.
+        Tools that the service runs are the choice of whoever has minted the key.
         """
+        if terms.key_id != API_KEY_ID:
+            refuse_hosted_tools(body, path)
         if terms.live_fork is not None:
             if not isinstance(body, dict):
                 raise BadRequest(f"'{path}' must be a JSON object.", code="invalid_value", param=path)
@@ -277,6 +290,7 @@ class LivePlace:
 
     access: LiveAccess
     terms: Terms
+    reservation: Reservation
     is_owner = True
 
     def bind_task(self) -> None:
@@ -284,23 +298,25 @@ class LivePlace:
 
     async def attach(self, sink: Sink) -> "StartingSocket":
         """See ``SocketPlace``."""
-        return StartingSocket(self.access, self.terms, sink)
+        return StartingSocket(self.access, self.terms, sink, self.reservation)
 
     def give_up(self) -> None:
-        """Does nothing, because nothing was taken."""
+        """See ``SocketPlace``."""
+        self.reservation.release()
 
 
 class StartingSocket:
     """A WebSocket until it has said ``session.start``, and from then on the call's primary one; a ``SocketHandle``.
 
     A start that does not fit is refused, and may be said again within 30 seconds. What the bridge itself refuses ends
-    the connection.
+    the connection. It counts as a call from the beginning: ``reservation`` becomes the call's.
     """
 
-    def __init__(self, access: LiveAccess, terms: Terms, sink: Sink) -> None:
+    def __init__(self, access: LiveAccess, terms: Terms, sink: Sink, reservation: Reservation) -> None:
         self._access = access
         self._terms = terms
         self._sink = sink
+        self._reservation = reservation
         self._socket: LiveSocket | None = None
         self._deadline = asyncio.get_running_loop().call_later(_START_S, self._give_up)
 
@@ -317,12 +333,15 @@ class StartingSocket:
             if not isinstance(event, SessionStart):
                 message_text = "The first event of a Live session must be session.start."
                 raise BadRequest(message_text, code="session_not_started", param="type")
-            self._socket = await self._access.start_with_socket(self._terms, event.session, self._sink)
+            self._socket = await self._access.start_with_socket(
+                self._terms, event.session, self._sink, self._reservation
+            )
             self._socket.call.session.context.bind_task()
             self._deadline.cancel()
         except BridgeError as error:
             self._refuse(error, event_id)
-            if not isinstance(error, RequestError) or error.http_status != BadRequest.http_status:
+            may_try_again = isinstance(error, RequestError) and error.http_status == BadRequest.http_status
+            if not may_try_again or not self._reservation.is_held:
                 self._sink.close(error.close_code if error.http_status >= 500 else _POLICY_VIOLATION, error.message)
 
     def refuse_binary(self) -> None:
@@ -343,6 +362,7 @@ class StartingSocket:
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
         self._deadline.cancel()
+        self._reservation.release()
         if self._socket is not None:
             self._socket.detach(reason, error=error, is_lost=is_lost)
 

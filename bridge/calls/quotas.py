@@ -38,6 +38,17 @@ class Reservation:
         """Adds one more thing that was taken, which ``give_back`` returns."""
         self._on_release.append(give_back)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it holds anything."""
+        return bool(self._on_release)
+
+    def moved(self) -> "Reservation":
+        """Returns a reservation that holds all of it from now on; this one holds nothing any more."""
+        other = Reservation()
+        other._on_release, self._on_release = self._on_release, []
+        return other
+
     def release(self) -> None:
         """Gives everything back, because the call or the socket is gone, or did not come; may be called twice."""
         while self._on_release:

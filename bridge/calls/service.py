@@ -85,7 +85,8 @@ class CallService:
             self.peers,
             self.incoming,
             quotas,
-            open_call=lambda terms, transport: self._open(terms, transport=transport),
+            reserve=self._reserve_place,
+            open_call=lambda terms, transport, place: self._open(terms, transport=transport, place=place),
             find=self._find,
             services=live_services,
         )
@@ -168,23 +169,41 @@ class CallService:
         """
         return carrier_call(await self._open(terms, transport=carrier), comes_back=comes_back)
 
-    async def _open(self, terms: Terms, *, transport: Transport) -> Session:
-        return self._registry.open(terms, transport=transport, reservation=await self._reserve(terms))
+    async def _open(self, terms: Terms, *, transport: Transport, place: Reservation | None = None) -> Session:
+        """Opens a call; ``place`` was reserved for it before, and stays reserved if the terms are refused."""
+        if place is None:
+            reservation = await self._reserve(terms)
+        else:
+            await self._require_and_spend(terms)
+            reservation = place.moved()
+        return self._registry.open(terms, transport=transport, reservation=reservation)
 
     async def _reserve(self, terms: Terms) -> Reservation:
         """Reserves a place for the call.
 
         Its key is spent last, so a request that is refused costs a single-use key nothing.
         """
-        reservation = self._registry.admission.reserve(terms.key_id)
+        reservation = await self._reserve_place(terms.key_id)
         try:
-            await self._quotas.calls.take(terms.key_id, reservation)
-            self._registry.require_known(terms)
-            await self._keys.spend(terms.token)
+            await self._require_and_spend(terms)
         except BaseException:
             reservation.release()
             raise
         return reservation
+
+    async def _reserve_place(self, key_id: str) -> Reservation:
+        """Reserves a place for a call of the key, whose terms follow; raises what ``require_room`` does."""
+        reservation = self._registry.admission.reserve(key_id)
+        try:
+            await self._quotas.calls.take(key_id, reservation)
+        except BaseException:
+            reservation.release()
+            raise
+        return reservation
+
+    async def _require_and_spend(self, terms: Terms) -> None:
+        self._registry.require_known(terms)
+        await self._keys.spend(terms.token)
 
     # Coming back
 

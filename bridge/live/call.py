@@ -106,7 +106,13 @@ class LiveCall:
         if passage is not None or self.asked is None:
             if passage is None:
                 raise UpstreamError("What answers this call does not speak Live.", code="upstream_protocol")
-            return RelayMind(passage, self.session.info.id, self.audience, self._timeline)
+            return RelayMind(
+                passage,
+                self.session.info.id,
+                self.audience,
+                self._timeline,
+                on_activity=self.session.lifetime.touch,
+            )
         return RealtimeMind(
             self.session,
             self.asked,
@@ -213,6 +219,7 @@ class LiveCall:
             event_id = message.event_id
             connection.listener.unreadable = 0
             connection.require_granted(message.type)
+            self.session.lifetime.touch()
             if message.type == APPEND:
                 yield from self._receive_sound(message.body)
             else:

@@ -32,7 +32,7 @@ class LiveConnection:
     """See the module. ``grants`` say what a page may send and hear over its data channel.
 
     A sideband whose ``role`` is ``OBSERVER`` sends nothing; without ``may_end`` it does not close the session. Without
-    ``may_choose_model`` a service is told of no other model.
+    ``may_choose_model`` a service is told of no other model, and of no tools that it runs itself.
     """
 
     def __init__(

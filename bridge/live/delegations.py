@@ -1,6 +1,6 @@
 """Tasks that the model delegates: to Live clients they are delegations, to a GA session calls of functions."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.errors import BadEvent
 from bridge.live.audience import LiveAudience
@@ -16,19 +16,23 @@ from bridge.wire.server_events import Body
 __all__ = ["Delegations"]
 
 _MAX_OPEN = 256
+_T = TypeVar("_T")
 _ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
 
 
 class Delegations:
-    """The delegations of one call, and the calls of functions that have no output yet."""
+    """The delegations of one call, and the calls of functions that have no output yet.
+
+    Of those that nobody answers, the newest 256 are known.
+    """
 
     def __init__(self, audience: LiveAudience, timeline: Timeline) -> None:
         self._audience = audience
         self._timeline = timeline
         self._calls: dict[str, str | None] = {}
         """The call of each delegation to the application; None if its output is there already."""
-        self._pending: set[str] = set()
-        """The calls of tools that have no output yet."""
+        self._pending: dict[str, None] = {}
+        """The calls of tools that have no output yet, oldest first."""
         self._of_response: dict[str, str] = {}
         """The delegation of each response that has called a tool and is not done."""
         self._events = 0
@@ -47,19 +51,17 @@ class Delegations:
 
     def _delegate(self, item: items.FunctionCall) -> None:
         delegation = told.Delegation(id=new_id("dlg"), target="client")
-        self._calls[delegation.id] = str(item.call_id)
-        if len(self._calls) > _MAX_OPEN:
-            del self._calls[next(iter(self._calls))]
+        _keep(self._calls, delegation.id, str(item.call_id))
         self._tell(delegation)
 
     def _call_tool(self, event: server.OutputItemDone, item: items.FunctionCall) -> None:
         response_id = event.response_id
         if response_id not in self._of_response:
             delegation = told.Delegation(id=new_id("dlg"), target="responses", response_id=response_id)
-            self._of_response[response_id] = delegation.id
+            _keep(self._of_response, response_id, delegation.id)
             self._tell(delegation)
             self._stream(response_id, {"type": "response.created", "response": _snapshot(response_id, "in_progress")})
-        self._pending.add(str(item.call_id))
+        _keep(self._pending, str(item.call_id), None)
         call = {
             "type": "function_call",
             "id": str(item.id),
@@ -92,7 +94,8 @@ class Delegations:
         is_whole = response.status == "completed"
         if not is_whole:
             calls = [item for item in response.output if isinstance(item, items.FunctionCall)]
-            self._pending -= {str(item.call_id) for item in calls}
+            for call in calls:
+                self._pending.pop(str(call.call_id), None)
         kind = "response.completed" if is_whole else "response.incomplete"
         status = "completed" if is_whole else "incomplete"
         self._stream(response.id, {"type": kind, "response": _snapshot(response.id, status)})
@@ -113,7 +116,7 @@ class Delegations:
         if not is_result:
             return None
         call_id = self._calls.get(delegation_id)
-        self._calls[delegation_id] = None
+        _keep(self._calls, delegation_id, None)
         return call_id
 
     @staticmethod
@@ -145,13 +148,19 @@ class Delegations:
 
     def _output(self, item: Body) -> Body:
         call_id, output = item.get("call_id"), item.get("output")
-        if call_id not in self._pending:
+        if not isinstance(call_id, str) or call_id not in self._pending:
             message = f"No function call '{str(call_id)[:64]}' waits for an output."
             raise BadEvent(message, code="invalid_value", param="item.call_id")
         if not isinstance(output, str):
             raise BadEvent("'item.output' must be a text.", param="item.output")
-        self._pending.discard(str(call_id))
+        del self._pending[call_id]
         return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+
+def _keep(known: dict[str, _T], key: str, value: _T) -> None:
+    known[key] = value
+    if len(known) > _MAX_OPEN:
+        del known[next(iter(known))]
 
 
 def _parts(content: Any, role: str) -> list[Body]:

@@ -1,10 +1,12 @@
 """A service that speaks Live as the mind of a Live call: events pass value for value, but for the session's id."""
 
+from collections.abc import Callable
 from typing import Any
 
 from bridge.errors import Forbidden
 from bridge.live.audience import LiveAudience
 from bridge.live.connection import LiveConnection
+from bridge.live.hosted_tools import refuse_hosted_tools
 from bridge.live.timeline import Timeline
 from bridge.session.contracts import LivePassage
 from bridge.wire.live.client_events import LiveMessage
@@ -16,9 +18,15 @@ __all__ = ["RelayMind"]
 _WORKING = ("responses", "decisions")
 """Kinds of delegation that name a model."""
 
+_USAGE = "session.usage.updated"
+
 
 class RelayMind:
-    """See the module; a ``LiveMind``. Clients know the session by ``call_id``."""
+    """See the module; a ``LiveMind``. Clients know the session by ``call_id``.
+
+    ``on_activity`` is called whenever the service says something of the conversation, so that a call in which it speaks
+    is not ended as idle.
+    """
 
     def __init__(
         self,
@@ -26,11 +34,14 @@ class RelayMind:
         call_id: str,
         audience: LiveAudience,
         timeline: Timeline,
+        *,
+        on_activity: Callable[[], None],
     ) -> None:
         self._passage = passage
         self._call_id = call_id
         self._audience = audience
         self._timeline = timeline
+        self._on_activity = on_activity
         self._session: Body = {}
         self._is_closed = False
 
@@ -39,9 +50,11 @@ class RelayMind:
         self._passage.tell(self._hear)
 
     def receive(self, connection: LiveConnection, message: LiveMessage) -> None:
-        """Passes an event on, value for value; raises ``Forbidden`` if its key does not choose the model."""
-        if not connection.may_choose_model and message.type == "session.update":
-            self._require_same_models(message.body.get("session"))
+        """Passes an event on, value for value; raises ``Forbidden`` for what its key may not choose."""
+        if not connection.may_choose_model:
+            refuse_hosted_tools(message.body)
+            if message.type == "session.update":
+                self._require_same_models(message.body.get("session"))
         self._passage.receive(message.body)
 
     def _require_same_models(self, update: Any) -> None:
@@ -81,6 +94,8 @@ class RelayMind:
         self._is_closed = self._is_closed or body.get("type") == "session.closed"
         if body.get("type") == "session.started":
             self._timeline.start()
+        if body.get("type") != _USAGE:  # it comes by the clock
+            self._on_activity()
         self._audience.tell_as_it_is(body)
 
 

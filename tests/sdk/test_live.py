@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import openai
@@ -365,6 +366,37 @@ async def test_a_key_for_another_kind_of_session_opens_none(serve_with: ServeWit
             with pytest.raises(openai.PermissionDeniedError):
                 await sdk.live.create(session=_ECHO, transport={"type": "webrtc", "sdp": "v=0"})
     assert caught.value.response.status_code == 403
+
+
+async def test_a_connection_that_has_not_started_counts_as_a_call(serve_with: ServeWith) -> None:
+    """So neither one key nor all together hold more connections than calls; the start itself needs no further place."""
+    async with (
+        serve_with(api_key=("sk-secret",), max_calls_per_key=2, max_calls=3) as daemon,
+        AsyncExitStack() as stack,
+    ):
+        key = await _minted(daemon, session={"type": "realtime"})
+
+        async def opened(key: str) -> Any:
+            sdk = await stack.enter_async_context(stock_client(daemon.url, api_key=key))
+            return await stack.enter_async_context(sdk.live.connect())
+
+        first, second = await opened(key), await opened(key)
+        with pytest.raises(InvalidStatus) as caught:
+            await opened(key)
+        assert caught.value.response.status_code == 429
+        await opened("sk-secret")
+        with pytest.raises(InvalidStatus) as caught:
+            await opened("sk-secret")
+        assert caught.value.response.status_code == 429
+        async with live_listening(second) as log:
+            await second.session.start(session={"model": 5})
+            await log.until("error")
+            await second.session.start(session=_ECHO)
+            await log.until("session.started")
+            with pytest.raises(InvalidStatus):
+                await opened(key)
+            await first.close()
+            await opened(key)
 
 
 async def test_what_no_session_here_has_is_not_found(daemon: Daemon) -> None:

@@ -311,6 +311,45 @@ async def test_keys_delegate_to_no_model_if_none_is_named(serve_with: ServeWith)
         assert service.models == []
 
 
+async def test_keys_name_no_tools_that_the_service_runs(serve_with: ServeWith) -> None:
+    """A page has functions of its own, at the start and later; an MCP server is for whoever mints its key."""
+    hosted: dict[str, Any] = {"type": "mcp", "server_label": "x", "server_url": "https://elsewhere.example"}
+    function: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"tools": []}}
+
+    def delegation(*tools: dict[str, Any]) -> Any:
+        return {"type": "responses", "responses": {"model": "gpt-5-mini", "tools": list(tools)}}
+
+    async with (
+        LiveService.serving() as service,
+        _relaying(serve_with, service.socket_url, live_backend_model="gpt-5-mini") as daemon,
+    ):
+        async with openai.AsyncOpenAI(api_key=await _page_key(daemon, {}), base_url=f"{daemon.url}v1") as sdk:
+            async with sdk.live.connect() as connection, live_listening(connection) as log:
+                await connection.session.start(
+                    session={"model": MODEL, "store": True, "delegation": delegation(function)}
+                )
+                session_id = (await log.until("session.started"))["session"]["id"]
+                assert (await service.model(1)).session["delegation"]["responses"]["tools"] == [function]
+                await connection.session.update(session={"delegation": delegation(function, hosted)})
+                refused = (await log.until("error"))["error"]
+                assert refused["code"] == "forbidden"
+                assert refused["param"] == "session.delegation.responses.tools[1].type"
+            async with sdk.live.forks.connect(session_id=session_id) as fork, live_listening(fork) as forked:
+                await fork.session.start(session={"delegation": delegation(hosted)})
+                assert (await forked.until("error"))["error"]["code"] == "forbidden"
+        async with openai.AsyncOpenAI(api_key=await _page_key(daemon, {}), base_url=f"{daemon.url}v1") as sdk:
+            async with sdk.live.connect() as connection, live_listening(connection) as log:
+                await connection.session.start(session={"model": MODEL, "delegation": delegation(hosted)})
+                refused = (await log.until("error"))["error"]
+                assert refused["param"] == "session.delegation.responses.tools[0].type"
+        key = await _page_key(daemon, {"delegation": delegation(hosted)})
+        async with openai.AsyncOpenAI(api_key=key, base_url=f"{daemon.url}v1") as sdk:
+            async with sdk.live.connect() as connection, live_listening(connection) as log:
+                await connection.session.start(session={"model": MODEL})
+                await log.until("session.started")
+                assert (await service.model(2)).session["delegation"]["responses"]["tools"] == [hosted]
+
+
 async def _page_key(daemon: Daemon, session: dict[str, Any]) -> str:
     minted = await request(
         "POST",

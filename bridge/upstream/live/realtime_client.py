@@ -19,6 +19,7 @@ __all__ = ["RealtimeClient", "live_session"]
 
 _UNSUPPORTED = "unsupported_by_live"
 _REPLY_NOW = "Reply now."
+_MAX_OPEN_CALLS = 256
 _FIXED = ("instructions", "audio.output.voice")
 _NO_COUNTERPART = (
     client.InputAudioBufferCommit,
@@ -97,14 +98,16 @@ class RealtimeClient:
     def __init__(self, *, has_backend: bool) -> None:
         """``has_backend`` says whether a backend model takes items and calls functions."""
         self._has_backend = has_backend
-        self._open_calls: set[str] = set()
-        """The function calls that wait for their output."""
+        self._open_calls: dict[str, None] = {}
+        """The function calls that wait for their output, oldest first."""
         self._has_outputs = False
         """Whether an output was given since the backend model was asked last."""
 
     def call(self, call_id: str) -> None:
-        """Notes that the backend model has called a function."""
-        self._open_calls.add(call_id)
+        """Notes that the backend model has called a function; of unanswered calls the newest 256 are known."""
+        self._open_calls[call_id] = None
+        if len(self._open_calls) > _MAX_OPEN_CALLS:
+            del self._open_calls[next(iter(self._open_calls))]
 
     def events(self, message: client.ClientMessage) -> list[Body]:
         """What the service is told of a client event other than ``session.update``; raises ``BadEvent``."""
@@ -142,7 +145,7 @@ class RealtimeClient:
         if isinstance(item, items.FunctionCallOutput):
             if not self._has_backend:
                 raise _refusal("item.type", "without a backend model nobody calls functions")
-            self._open_calls.discard(item.call_id)
+            self._open_calls.pop(item.call_id, None)
             self._has_outputs = True
             output = {"type": "function_call_output", "call_id": item.call_id, "output": item.output}
             return [{"type": "response.item.create", "item": output}]
