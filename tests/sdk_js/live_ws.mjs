@@ -4,7 +4,7 @@ import OpenAI from "openai";
 import { SidebandWS } from "openai/resources/live/sideband/ws";
 import { LiveWS } from "openai/resources/live/ws";
 
-import { PrintedEvents, inputs, observe, observeError, run, speech } from "./scenario.mjs";
+import { PrintedEvents, TOOL, inputs, observe, observeError, run, speech } from "./scenario.mjs";
 
 const client = new OpenAI({ apiKey: inputs.key, baseURL: `${inputs.url}v1`, maxRetries: 0 });
 const SESSION = {
@@ -36,5 +36,24 @@ await run({
         sideband.send({ type: "session.close" });
         await events.until("session.closed");
         await seen.until("session.closed");
+    },
+
+    async functionIsCalled() {
+        const live = new LiveWS(client);
+        const events = follow(live, "client");
+        await new Promise((resolve) => live.socket.once("open", resolve));
+        const responses = { model: "gpt-5", tools: [TOOL] };
+        live.send({ type: "session.start", session: { ...SESSION, delegation: { type: "responses", responses } } });
+        await events.until("session.started");
+        for (const piece of speech()) live.send({ type: "session.input_audio.append", audio: piece.toString("base64") });
+        const isOfWork = (kind) => ({ type, event }) => type === "response.event" && event.type === kind;
+        await events.wait(() => events.all.some(isOfWork("response.completed")), "the end of the response");
+        const { item } = events.all.find(isOfWork("response.output_item.done")).event;
+        const output = { type: "function_call_output", call_id: item.call_id, output: "sunny" };
+        live.send({ type: "response.item.create", item: output });
+        live.send({ type: "response.create" });
+        await events.until("session.output_transcript.delta");
+        live.send({ type: "session.close" });
+        await events.until("session.closed");
     },
 });

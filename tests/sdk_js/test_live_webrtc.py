@@ -7,6 +7,7 @@ import pytest
 
 from bridge.daemon import Daemon
 from tests.end_to_end.web import request
+from tests.sdk_js.answering import Answering, answered_by
 from tests.sdk_js.chromium import opened_page, page_server
 from tests.sdk_js.node import API_KEY
 from tests.settings import config_for_tests
@@ -19,14 +20,18 @@ _TALK = """async ([server, key]) => {
 }"""
 
 
-async def test_a_page_calls_as_a_live_client() -> None:
+@pytest.mark.parametrize("who", ["engine", "websocket", "webrtc"])
+async def test_a_page_calls_as_a_live_client(who: Answering) -> None:
     """With an ``ek_`` key it makes a session, is answered, hears, and is told of the end."""
     with page_server() as port:
         origin = f"http://127.0.0.1:{port}"
-        config = config_for_tests(api_key=(API_KEY,), allow_origin=(origin,))
-        async with Daemon(config) as daemon:
+        async with (
+            answered_by(who) as upstreams,
+            Daemon(config_for_tests(api_key=(API_KEY,), allow_origin=(origin,), **upstreams)) as daemon,
+        ):
             headers = {"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"}
-            minted = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=headers, body="{}")
+            wanted = json.dumps({"session": {"type": "realtime", "model": "gpt-live-1"}})
+            minted = await request("POST", f"{daemon.url}v1/realtime/client_secrets", headers=headers, body=wanted)
             key = json.loads(minted.body)["value"]
             async with opened_page(f"{origin}/page.html") as page:
                 call: dict[str, Any] = await page.evaluate(_TALK, [daemon.url, key])
