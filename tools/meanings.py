@@ -41,6 +41,7 @@ LOG_EVENTS = {
     "daemon.taken_over": "This process serves at the ports of another one (`pid`) from now on.",
     "engine.answer_failed": "A fault in the embedded engine, while it gave an answer.",
     "engine.hearing_failed": "A fault in the embedded engine, while it recognised speech.",
+    "engine.hearing_broke_off": "The connection on which a server hears for the engine broke while a caller spoke, by the `code` and `message`. All of the speech is sent again at its end.",
     "engine.llm_ended": "The process of the language model in `engine_llm_path` has died, with `status`. It is started again.",
     "engine.llm_not_restarted": "The process of the language model cannot be started again, for the `problem`. Each attempt comes later than the last.",
     "engine.llm_restarted": "The process of the language model runs again, at the same port.",

@@ -13,6 +13,7 @@ from bridge.engine.interruption import InterruptionGuard, Verdict
 from bridge.engine.mind import Mind
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.engine.stages import StageMeter
+from bridge.engine.told_words import ToldWords
 from bridge.engine.transcription import TurnTranscription
 from bridge.engine.turn_model import TurnModel
 from bridge.engine.turns import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnDetector
@@ -126,6 +127,8 @@ class EngineInput:
                 self._stopped(edge)
         if self._guard.is_holding:
             self._settle(self._guard.judge(self._buffer, self.now_ms))
+        if self._hearing is not None:
+            self._hearing.feed(self._buffer)
         self._trim(self._mind.turn_ms if detector.is_speaking else self._prefix_ms + _DETECTION_MS)
 
     def commit(self) -> None:
@@ -162,7 +165,7 @@ class EngineInput:
         start_ms = self._detector_start_ms + audio_start_ms
         self._turn_item_id = new_id("item")
         self._take_until(start_ms)
-        self._hearing = self._new_hearing() if self._mind.can_hear else None
+        self._hearing = self._new_hearing(self._turn_item_id) if self._mind.can_hear else None
         if not self._guard.hold(start_ms, self.now_ms):
             self._announce(start_ms)
 
@@ -256,7 +259,7 @@ class EngineInput:
     def _commit(self, sound: bytes, item_id: str) -> None:
         hearing, self._hearing = self._hearing, None
         self._add(sound, item_id)
-        is_asked = isinstance(self._state.input.transcription, Asked)
+        is_asked = self._is_transcript_asked
         if not self._mind.can_hear:
             if is_asked:
                 self._tell_failure(
@@ -264,7 +267,8 @@ class EngineInput:
                 )
             return
         try:
-            stretches = (hearing or self._new_hearing()).finish(sound)
+            hearing = hearing or self._new_hearing(item_id)
+            stretches = hearing.finish(sound)
         except OverLimit as error:
             if is_asked:
                 self._tell_failure(item_id, error.code, error.message)
@@ -275,6 +279,7 @@ class EngineInput:
             recordings=self._recordings,
             downstream=self._downstream if is_asked else None,
             log=self._log,
+            told=hearing.told,
         )
         self._transcriptions = [other for other in self._transcriptions if other.pending]
         self._transcriptions.append(transcription)
@@ -294,15 +299,23 @@ class EngineInput:
 
     # Hearing
 
-    def _new_hearing(self) -> Hearing:
+    def _new_hearing(self, item_id: str) -> Hearing:
         asked = self._state.input.transcription
         language = asked.language if isinstance(asked, Asked) and asked.language is not UNSET else None
-        return Hearing(functools.partial(self._listen, language=language))
+        return Hearing(
+            functools.partial(self._mind.listen, language=language),
+            begin=functools.partial(self._mind.begin, language=language),
+            ask=functools.partial(self._meter.follow, Stage.EAR),
+            told=ToldWords(item_id, self._downstream, may_tell_early=self._may_tell_early),
+        )
 
-    def _listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
-        heard = self._mind.listen(pcm, language=language)
-        self._meter.follow(Stage.EAR, heard)
-        return heard
+    @property
+    def _is_transcript_asked(self) -> bool:
+        return isinstance(self._state.input.transcription, Asked)
+
+    def _may_tell_early(self) -> bool:
+        """Whether an open turn's words are told: not if it may be nothing but an echo."""
+        return self._is_transcript_asked and not self._guard.is_holding
 
     def _give_up_hearing(self) -> None:
         if self._hearing is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from bridge.engine.chat import chat_messages, chat_tool_choice, chat_tools
-from bridge.engine.hearing import HeardTurn
+from bridge.engine.hearing import HeardTurn, OpenStretch
 from bridge.engine.llm import ChatServer
 from bridge.engine.mind import Content, Ears, Matter, Speaker
 from bridge.errors import NotImplementedHere
@@ -35,6 +35,10 @@ class LlmResponder:
         if self._ears is None:
             raise NotImplementedHere("The embedded engine has no speech recognition.")
         return self._ears.listen(pcm, language=language)
+
+    def begin(self, *, language: str | None) -> OpenStretch | None:
+        """Begins to understand a stretch while it is spoken, if its ears can."""
+        return None if self._ears is None else self._ears.begin(language=language)
 
     def content(self, matter: Matter) -> Content:
         """Asks the language model; the answer follows word by word."""

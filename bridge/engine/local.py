@@ -87,6 +87,10 @@ class Local:
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         return self._ears.submit(functools.partial(_recognise, self._whisper, pcm, language))
 
+    def begin(self, *, language: str | None = None) -> None:
+        """Returns None, because Whisper hears whole stretches only."""
+        return
+
     def say(self, sentence: str, *, speed: float = 1.0) -> "asyncio.Future[bytes]":
         """Speaks one sentence as PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         return self._mouth.submit(functools.partial(self._voice.say, sentence, speed=speed))

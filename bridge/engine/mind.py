@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import UNSET
 from structlog.typing import FilteringBoundLogger
 
-from bridge.engine.hearing import HeardTurn
+from bridge.engine.hearing import HeardTurn, OpenStretch
 from bridge.engine.pieces import Pieces
 from bridge.engine.recordings import Recordings
 from bridge.session.state import SessionState
@@ -145,6 +145,10 @@ class Ears(Protocol):
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
         ...
 
+    def begin(self, *, language: str | None = None) -> OpenStretch | None:
+        """Begins to recognise a stretch while it is spoken; None if these ears cannot, or are busy."""
+        ...
+
 
 class Speaker(Protocol):
     """Whatever speaks."""
@@ -173,6 +177,10 @@ class Mind(Protocol):
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
         """Understands one stretch of sound; raises ``OverLimit`` if it cannot now."""
+        ...
+
+    def begin(self, *, language: str | None) -> OpenStretch | None:
+        """Begins to understand a stretch while it is spoken; None if only whole stretches can be understood now."""
         ...
 
     def content(self, matter: Matter) -> Content:

@@ -30,6 +30,10 @@ class Parrot:
         """Refuses, because it repeats words without understanding them."""
         raise NotImplementedHere("The embedded engine has no speech recognition installed.")
 
+    def begin(self, *, language: str | None) -> None:
+        """Returns None, because it understands nothing."""
+        return
+
     def content(self, matter: Matter) -> Content:
         """What to say to the last item."""
         call = _call(matter)

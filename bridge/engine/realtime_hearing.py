@@ -1,6 +1,7 @@
 """Ears behind a Realtime service's transcription sessions, over WebSocket: this bridge, OpenAI, Speaches.
 
 A connection hears one stretch of speech at a time, and is kept for the next one; a few of them wait ready.
+Sound goes out while it is spoken. If the connection breaks meanwhile, all of the stretch goes out again at its end.
 """
 
 import asyncio
@@ -10,9 +11,11 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.protocol import State
 
-from bridge.engine.hearing import HeardTurn, StreamedTurn
+from bridge.engine.hearing import HeardTurn, OpenStretch
 from bridge.errors import OverLimit, UpstreamError
+from bridge.log import get_logger
 from bridge.names import until_answered
 from bridge.outgoing import TLS, refusal
 from bridge.outgoing_sockets import WebSocketConnect, close_in_time, send_in_time
@@ -21,7 +24,10 @@ from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["RealtimeHearing"]
 
+_log = get_logger("engine")
+
 _MAX_REQUESTS = 200  # of all sessions together
+_MAX_OPEN = 200  # stretches that are still spoken; each has a connection, and what comes on top is sent at its end
 _MAX_IDLE = 8
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _MAX_EVENTS = 10_000  # for one stretch of speech
@@ -66,6 +72,7 @@ class RealtimeHearing:
         self._tries = tries
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.Future[HeardTurn]] = set()
         self._idle: list[tuple[SlicedConnection, str | None]] = []
 
     async def __aenter__(self) -> "RealtimeHearing":
@@ -80,19 +87,35 @@ class RealtimeHearing:
 
     def listen(self, pcm: bytes, *, language: str | None = None) -> "asyncio.Future[HeardTurn]":
         """Recognises the words in one stretch of PCM16 24 kHz mono; raises ``OverLimit`` if too many wait."""
-        if len(self._running) >= _MAX_REQUESTS:
+        if len(self._running) - len(self._open) >= _MAX_REQUESTS:
             raise OverLimit(f"The engine is busy: {_MAX_REQUESTS} requests wait for its hearing.")
-        heard = StreamedTurn()
-        task = self._tasks.create_task(self._listen(heard, pcm, language))
+        heard = OpenStretch()
+        heard.push(pcm)
+        heard.end()
+        self._spawn(heard, language)
+        return heard
+
+    def begin(self, *, language: str | None = None) -> OpenStretch | None:
+        """Begins to recognise a stretch while it is spoken; None if too many are."""
+        if len(self._open) >= _MAX_OPEN:
+            return None
+        heard = OpenStretch()
+        self._open.add(heard)
+        heard.add_done_callback(self._open.discard)
+        self._spawn(heard, language)
+        return heard
+
+    def _spawn(self, heard: OpenStretch, language: str | None) -> None:
+        task = self._tasks.create_task(self._listen(heard, language))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         heard.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
-        return heard
 
-    async def _listen(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> None:
+    async def _listen(self, heard: OpenStretch, language: str | None) -> None:
         try:
-            async with asyncio.timeout(self._longest_s):
-                words = await self._tried(heard, pcm, language)
+            async with asyncio.timeout(None) as limit:
+                heard.when_ended(lambda: limit.reschedule(asyncio.get_running_loop().time() + self._longest_s))
+                words = await self._tried(heard, language)
             if not heard.done():
                 heard.set_result(HeardTurn(words, is_speech=bool(words)))
         except TimeoutError:
@@ -105,31 +128,30 @@ class RealtimeHearing:
         finally:
             heard.cancel()
 
-    async def _tried(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> str:
-        number = 1
+    async def _tried(self, heard: OpenStretch, language: str | None) -> str:
+        tries = 0
         while True:
-            is_last = number >= self._tries
+            is_last = heard.has_ended and tries + 1 >= self._tries
             try:
-                return await self._words(heard, pcm, language, is_fresh=is_last)
+                return await self._words(heard, language, is_fresh=is_last)
             except UpstreamError as error:
-                if is_last or not error.is_transient or heard.has_words:
-                    raise
-            number += 1
+                if heard.has_ended:
+                    tries += 1
+                    if tries >= self._tries or not error.is_transient:
+                        raise
+                else:
+                    _log.info("engine.hearing_broke_off", code=error.code, message=error.message)
+                    while not heard.has_ended:
+                        await heard.more()
+            heard.start_again()
 
-    async def _words(self, heard: StreamedTurn, pcm: bytes, language: str | None, *, is_fresh: bool) -> str:
+    async def _words(self, heard: OpenStretch, language: str | None, *, is_fresh: bool) -> str:
         connection: SlicedConnection | None = None
         try:
             connection, known = await self._connected(is_fresh=is_fresh)
             if known != (language or ""):
                 await self._send(connection, msgspec.json.encode(self._update(language)).decode())
-            for at in range(0, len(pcm), _PIECE_BYTES):
-                audio = b2a_base64(pcm[at : at + _PIECE_BYTES], newline=False).decode()
-                await self._send(connection, f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
-            await self._send(connection, '{"type":"input_audio_buffer.commit"}')
-            try:
-                words = await self._transcript(connection, heard)
-            finally:
-                connection.work.end()
+            words = await self._exchange(connection, heard)
         except (OSError, TimeoutError, WebSocketException) as error:
             if connection is not None:
                 await _close(connection)
@@ -158,10 +180,12 @@ class RealtimeHearing:
 
     async def _connected(self, *, is_fresh: bool) -> tuple[SlicedConnection, str | None]:
         """A connection, and the language that it is set to; None if it is set to nothing yet."""
-        if self._idle and not is_fresh:
-            return self._idle.pop()
+        while self._idle and not is_fresh:
+            connection, language = self._idle.pop()
+            if connection.state is State.OPEN:
+                return connection, language
         await until_answered(self._host, self._port, self._timeout_s)
-        connection = await WebSocketConnect(
+        opened = await WebSocketConnect(
             self._url,
             create_connection=SlicedConnection,
             additional_headers=self._headers,
@@ -171,7 +195,7 @@ class RealtimeHearing:
             compression=None,
             ssl=TLS if self._is_secure else None,
         )
-        return cast(SlicedConnection, connection), None
+        return cast(SlicedConnection, opened), None
 
     def _update(self, language: str | None) -> Body:
         transcription = {"model": self._model} | ({"language": language} if language else {})
@@ -182,14 +206,48 @@ class RealtimeHearing:
         }
         return {"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}}
 
-    async def _transcript(self, connection: SlicedConnection, heard: StreamedTurn) -> str:
+    async def _exchange(self, connection: SlicedConnection, heard: OpenStretch) -> str:
+        """Sends the sound as it comes, and meanwhile takes the words as they come."""
+        async with asyncio.timeout(None) as limit:  # until all is sent, nothing has to come
+            sending = self._tasks.create_task(self._send_all(connection, heard, limit))
+            try:
+                words = await self._transcript(connection, heard, limit)
+                await sending
+                return words
+            finally:
+                connection.work.end()
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send_all(self, connection: SlicedConnection, heard: OpenStretch, limit: asyncio.Timeout) -> None:
+        sent = 0
+        try:
+            while sent < len(heard.sound) or not heard.has_ended:
+                if sent == len(heard.sound):
+                    await heard.more()
+                    continue
+                audio = b2a_base64(heard.sound[sent : sent + _PIECE_BYTES], newline=False).decode()
+                sent = min(sent + _PIECE_BYTES, len(heard.sound))
+                await self._send(connection, f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
+            self._open.discard(heard)
+            await self._send(connection, '{"type":"input_audio_buffer.commit"}')
+        except (OSError, TimeoutError, WebSocketException):
+            return  # the connection is over, and whoever waits for words on it is told so
+        finally:
+            limit.reschedule(self._deadline())
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeout_s
+
+    async def _transcript(self, connection: SlicedConnection, heard: OpenStretch, limit: asyncio.Timeout) -> str:
         chars = 0
         for _ in range(_MAX_EVENTS):
             await connection.work.rest()  # a service that says very much waits for its turn
-            async with asyncio.timeout(self._timeout_s):
-                text = await connection.recv()
+            text = await connection.recv()
             connection.work.begin()
             event = _decoded(text)
+            if limit.when() is not None:
+                limit.reschedule(self._deadline())
             kind = event.get("type")
             if kind == f"{_TRANSCRIPTION}delta":
                 delta = str(event.get("delta", ""))
@@ -198,6 +256,8 @@ class RealtimeHearing:
                     raise UpstreamError("The transcript is too long.", code=_PROTOCOL)
                 heard.say(delta)
             elif kind == f"{_TRANSCRIPTION}completed":
+                if not heard.has_ended:  # a service that ends turns itself has not heard all
+                    raise UpstreamError("The server of the engine's hearing ended a turn itself.", code=_PROTOCOL)
                 return str(event.get("transcript", "")).strip()
             elif kind in ("error", f"{_TRANSCRIPTION}failed"):
                 error = event.get("error")

@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 
 from bridge.engine import instructions, rules
-from bridge.engine.hearing import HeardTurn
+from bridge.engine.hearing import HeardTurn, OpenStretch
 from bridge.engine.mind import Content, Ears, Matter, Speaker, Spoken, Text, ToolCall
 from bridge.engine.prose import sentences
 from bridge.wire import items
@@ -34,6 +34,10 @@ class RuleResponder:
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
         """Understands one stretch of sound."""
         return self._ears.listen(pcm, language=language)
+
+    def begin(self, *, language: str | None) -> OpenStretch | None:
+        """Begins to understand a stretch while it is spoken, if its ears can."""
+        return self._ears.begin(language=language)
 
     def content(self, matter: Matter) -> Content:
         """The rules' answer, as it is wanted: spoken, written, or as a call."""

@@ -224,6 +224,10 @@ class HearingServer(_Server):
         heard.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
         return heard
 
+    def begin(self, *, language: str | None = None) -> None:
+        """Returns None, because a request takes a whole stretch."""
+        return
+
     async def _listen(self, heard: StreamedTurn, pcm: bytes, language: str | None) -> None:
         try:
             async with self._limit():

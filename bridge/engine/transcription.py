@@ -1,4 +1,4 @@
-"""The words of one item, told as they are understood: one delta for each stretch of sound, then the whole."""
+"""The words of one item, told as they are understood: deltas, then the whole."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.engine.hearing import HeardTurn, StreamedTurn
 from bridge.engine.recordings import Recordings
+from bridge.engine.told_words import ToldWords
 from bridge.session.contracts import Downstream
 from bridge.wire import server_events as server
 
@@ -24,7 +25,9 @@ class TurnTranscription:
         recordings: Recordings,
         downstream: Downstream | None,
         log: FilteringBoundLogger,
+        told: ToldWords | None = None,
     ) -> None:
+        """``told`` is what was told of the item already."""
         self._item_id = item_id
         self._waiting = list(stretches)
         self._recordings = recordings
@@ -32,8 +35,9 @@ class TurnTranscription:
         self._log = log
         self._words: list[str] = []
         self._is_unintelligible = False
-        self._told = ""
-        """What clients were told of the present stretch before it was complete."""
+        self._told: ToldWords | None = None
+        if downstream is not None:
+            self._told = told or ToldWords(item_id, downstream)
         self._await_first()
 
     @property
@@ -56,6 +60,8 @@ class TurnTranscription:
             self._is_unintelligible = True
         else:
             self._hear(future.result())
+        if self._told is not None:
+            self._told.settle("".join(self._words))
         if self._waiting:
             self._await_first()
         else:
@@ -63,28 +69,21 @@ class TurnTranscription:
 
     def _await_first(self) -> None:
         first = self._waiting[0]
-        self._told = ""
-        if isinstance(first, StreamedTurn) and self._downstream is not None:
+        if isinstance(first, StreamedTurn) and self._told is not None:
             first.follow(self._tell)
         first.add_done_callback(self._advance)
 
-    def _tell(self, delta: str) -> None:
-        if not self._told:
-            delta = delta.lstrip()
-            delta = f" {delta}" if self._words and delta else delta
-        if delta and self._downstream is not None:
-            self._told += delta
-            self._downstream.deliver_event(server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=delta))
+    def _tell(self, said: str) -> None:
+        if self._told is not None:
+            self._told.tell("".join([*self._words, self._spaced(said.strip())]))
+
+    def _spaced(self, words: str) -> str:
+        return f" {words}" if self._words and words else words
 
     def _hear(self, heard: "HeardTurn") -> None:
         if heard.text:
-            words = f" {heard.text}" if self._words else heard.text
-            self._words.append(words)
-            if not self._told or words.startswith(self._told):  # else the server has corrected what its deltas said
-                rest = words.removeprefix(self._told)
-                if rest and self._downstream is not None:
-                    event = server.InputAudioTranscriptionDelta(item_id=self._item_id, delta=rest)
-                    self._downstream.deliver_event(event)
+            self._tell(heard.text)
+            self._words.append(self._spaced(heard.text))
         elif heard.is_speech:
             self._is_unintelligible = True
 
