@@ -236,6 +236,83 @@ async def test_it_is_interrupted_while_it_thinks(meet: Meet, say: Say) -> None:
     assert answers(talk)[-1] == "It is 2:05 PM."
 
 
+async def ask(talk: Talk, sound: bytes) -> None:
+    """Says something, and waits until its turn is over, whichever detection finds its end."""
+    before = len(talk.said.of_type("input_audio_buffer.committed"))
+    talk.speak(sound + silence(150))
+    await until_understood(talk)
+    talk.speak(silence(1000))
+    await talk.said.until("input_audio_buffer.committed", before + 1)
+
+
+def detecting(kind: str, **settings: bool) -> dict[str, Any]:
+    """A session's ``audio`` with this turn detection, and transcripts asked for."""
+    return {"input": {**TRANSCRIBED, "turn_detection": {"type": kind, **settings}}}
+
+
+TRANSCRIPT = "conversation.item.input_audio_transcription.completed"
+
+
+@pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+async def test_without_interrupt_response_nothing_is_cut(meet: Meet, say: Say, kind: str) -> None:
+    """A caller who speaks over an answer is understood; the answer goes on to its end, and none is begun beside it."""
+    talk = meet(audio=detecting(kind, interrupt_response=False))
+    await ask(talk, say("Please count to five."))
+    await talk.said.until(AUDIO)
+    talk.speak(say("What time is it?") + silence(5000))  # at once, and longer than either waits for its end
+    response = await talk.answer()
+    assert response["status"] == "completed"
+    assert answers(talk) == ["1, 2, 3, 4, 5."]
+    await talk.said.until(TRANSCRIPT, 2)
+    assert heard(talk) == ["Please count to five.", "What time is it?"]
+    assert talk.said.types[: talk.said.types.index("response.done")].count("input_audio_buffer.committed") == 2
+    assert talk.said.types.count("response.created") == 1
+
+
+@pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+async def test_without_create_response_turns_are_only_understood(meet: Meet, say: Say, kind: str) -> None:
+    """Each becomes an item with a transcript; an answer comes when it is asked for."""
+    talk = meet(audio=detecting(kind, create_response=False))
+    for number, words in enumerate(("What time is it?", "Please count to five."), 1):
+        await ask(talk, say(words))
+        await talk.said.until(TRANSCRIPT, number)
+    assert heard(talk) == ["What time is it?", "Please count to five."]
+    assert not [name for name in talk.said.types if name.startswith("response.")]
+    talk.send("response.create")
+    await talk.answer()
+    assert answers(talk) == ["1, 2, 3, 4, 5."]
+
+
+@pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+async def test_speech_cuts_an_answer_that_it_does_not_ask_for(meet: Meet, say: Say, kind: str) -> None:
+    """With ``create_response`` false alone, a caller still interrupts what the client has asked for."""
+    talk = meet(audio=detecting(kind, create_response=False))
+    await ask(talk, say("Please count to five."))
+    talk.send("response.create")
+    await talk.said.until(AUDIO)
+    await ask(talk, say("What time is it?"))
+    response = await talk.answer()
+    assert response["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
+    await talk.said.until(TRANSCRIPT, 2)
+    assert talk.said.types.count("response.created") == 1
+
+
+@pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+async def test_with_neither_the_client_alone_decides(meet: Meet, say: Say, kind: str) -> None:
+    """Speech is found and understood, cuts nothing, and is answered when the client asks."""
+    talk = meet(audio=detecting(kind, create_response=False, interrupt_response=False))
+    await ask(talk, say("Please count to five."))
+    talk.send("response.create")
+    await talk.said.until(AUDIO)
+    await ask(talk, say("What time is it?"))
+    assert (await talk.answer())["status"] == "completed"
+    await talk.said.until(TRANSCRIPT, 2)
+    assert talk.said.types.count("response.created") == 1
+    talk.send("response.create")
+    await talk.answer(2)
+    assert answers(talk) == ["1, 2, 3, 4, 5.", "It is 2:05 PM."]
+
+
 @pytest.mark.slow
 async def test_silence_after_an_answer_is_asked_about(meet: Meet) -> None:
     """With ``idle_timeout_ms`` the engine asks, once the caller has been silent for so long since the answer's end."""
