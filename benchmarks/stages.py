@@ -31,7 +31,7 @@ _STAGES = (
     ("send a datagram", r"(MediaSocket|TcpLine)\.sendto |(IceLite|IceFull)\.send "),
     ("Opus: decode", r"OpusDecoder\."),
     ("Opus: encode", r"OpusEncoder\."),
-    ("SRTP", r"pylibsrtp/"),
+    ("SRTP", r"pylibsrtp/|bridge/webrtc/srtp"),
     ("reorder, time, count", r"bridge/media/(inbound|rtp|passing|red)\.py"),
     ("queue, ledger, packet", r"bridge/media/(outbound|playback|extensions|history)\.py"),
     ("RTCP", r"bridge/media/(reports|rtcp)\.py"),

@@ -15,7 +15,7 @@ import ctypes.util
 import glob
 import os
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import av
 
@@ -125,9 +125,8 @@ def find_libopus() -> ctypes.CDLL | None:
     lib = ctypes.CDLL(path)
     void_p, c_int, char_p = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
     lib.opus_decoder_init.argtypes = [void_p, c_int, c_int]
-    lib.opus_decode.argtypes = [void_p, char_p, c_int, void_p, c_int, c_int]
     lib.opus_encoder_init.argtypes = [void_p, c_int, c_int, c_int]
-    lib.opus_encode.argtypes = [void_p, char_p, c_int, void_p, c_int]
+    # What is called for every packet has no argtypes: converting by them takes longer than the call.
     # Fewer argtypes than arguments make ctypes call it as the variadic function that it is (matters on Apple arm64).
     lib.opus_encoder_ctl.argtypes = [void_p, c_int]
     lib.opus_strerror.restype = char_p
@@ -163,12 +162,12 @@ class OpusDecoder:
         self._state = ctypes.create_string_buffer(lib.opus_decoder_get_size(1))
         _check(lib, lib.opus_decoder_init(self._state, rate_hz, 1))
         self._max_samples = rate_hz * _MAX_FRAME_MS // 1000
-        self._pcm = ctypes.create_string_buffer(2 * self._max_samples)
+        self._pcm: Any = ctypes.create_string_buffer(2 * self._max_samples)
         self._lib = lib
         self._opus_decode = lib.opus_decode
         self._has_lbrr = getattr(lib, "opus_packet_has_lbrr", None)
-        self._pcm_address = ctypes.addressof(self._pcm)
-        self._state_address = ctypes.addressof(self._state)
+        self._pcm_pointer = ctypes.c_void_p(ctypes.addressof(self._pcm))
+        self._state_pointer = ctypes.c_void_p(ctypes.addressof(self._state))
 
     def decode(self, payload: bytes) -> bytes:
         """Decodes one packet; raises ``MediaError`` if it is not Opus."""
@@ -189,10 +188,11 @@ class OpusDecoder:
         return self._run(None, 0, min(samples, self._max_samples), 0)
 
     def _run(self, payload: bytes | None, length: int, samples: int, fec: int) -> bytes:
-        decoded = self._opus_decode(self._state_address, payload, length, self._pcm_address, samples, fec)
+        decoded = self._opus_decode(self._state_pointer, payload, length, self._pcm_pointer, samples, fec)
         if decoded < 0:
             _check(self._lib, decoded)
-        return ctypes.string_at(self._pcm_address, 2 * decoded)
+        pcm: bytes = self._pcm[: 2 * decoded]
+        return pcm
 
 
 class OpusEncoder:
@@ -206,11 +206,11 @@ class OpusEncoder:
         self._samples = rate_hz * FRAME_MS // 1000
         self._frame_bytes = 2 * channels * self._samples
         self._fec_bitrate = _FEC_BITRATE * channels
-        self._packet = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
+        self._packet: Any = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
         self._lib = lib
         self._opus_encode = lib.opus_encode
-        self._packet_address = ctypes.addressof(self._packet)
-        self._state_address = ctypes.addressof(self._state)
+        self._packet_pointer = ctypes.c_void_p(ctypes.addressof(self._packet))
+        self._state_pointer = ctypes.c_void_p(ctypes.addressof(self._state))
         self._max_bitrate = bitrate
         self._complexity = complexity
         self._loss_percent = _ASSUMED_LOSS_PERCENT
@@ -221,10 +221,11 @@ class OpusEncoder:
         """Encodes one frame of 20 ms as an Opus packet."""
         if len(pcm) != self._frame_bytes:
             raise MediaError(f"an Opus frame takes {self._frame_bytes} bytes of PCM16, not {len(pcm)}")
-        length = self._opus_encode(self._state_address, pcm, self._samples, self._packet_address, _MAX_PACKET_BYTES)
+        length = self._opus_encode(self._state_pointer, pcm, self._samples, self._packet_pointer, _MAX_PACKET_BYTES)
         if length < 0:
             _check(self._lib, length)
-        return ctypes.string_at(self._packet_address, length)
+        packet: bytes = self._packet[:length]
+        return packet
 
     def set_packet_loss(self, percent: int) -> None:
         """Sets the loss that the receiver reports.
@@ -262,7 +263,7 @@ class OpusEncoder:
         self._set(_SET_COMPLEXITY, min(self._complexity, _CLEAR_COMPLEXITY) if is_clear else self._complexity)
 
     def _set(self, request: int, value: int) -> None:
-        _check(self._lib, self._lib.opus_encoder_ctl(self._state_address, request, ctypes.c_int(value)))
+        _check(self._lib, self._lib.opus_encoder_ctl(self._state_pointer, request, ctypes.c_int(value)))
 
 
 def _check(lib: ctypes.CDLL, code: int) -> None:

@@ -15,7 +15,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, cast
+from typing import cast
 
 from aiortc import (
     RTCCertificate,
@@ -28,14 +28,13 @@ from aiortc import (
 )
 from aiortc import rtcsctptransport as sctp
 from aiortc.rtcdtlstransport import RTCDtlsTransport
-from pylibsrtp import Error as SrtpError
-from pylibsrtp import Session as SrtpSession
 
 from bridge.errors import PeerError
 from bridge.webrtc.ice import IceAgent
 from bridge.webrtc.sdp import DtlsRole, Fingerprint, Offer
+from bridge.webrtc.srtp import SrtpKeys, keys_of
 
-__all__ = ["WINDOW_BYTES", "SecureTransport", "SrtpError", "SrtpKeys", "is_well_formed", "new_certificate"]
+__all__ = ["WINDOW_BYTES", "SecureTransport", "is_well_formed", "new_certificate"]
 
 WINDOW_BYTES = 512 * 1024
 """How much an association's peer may have on its way to us, and so the most that is held of unfinished messages.
@@ -59,17 +58,6 @@ _LEAST_BODY_BYTES = {0: 13, 1: 16, 2: 16, 3: 12, 7: 4, _FORWARD_TSN: 4}
 """The shortest body of each chunk type; a DATA chunk carries at least one byte (RFC 9260 section 3.3.1)."""
 
 OnChannel = Callable[[RTCDataChannel], None]
-
-
-class SrtpKeys(NamedTuple):
-    """What SRTP does with packets under the keys of one association; the functions raise ``SrtpError``."""
-
-    protect: Callable[[bytes], bytes]
-    protect_rtcp: Callable[[bytes], bytes]
-    unprotect: Callable[[bytes], bytes]
-    unprotect_rtcp: Callable[[bytes], bytes]
-    forget_stream: Callable[[int], None]
-    """Drops the state of one of the peer's streams, by its SSRC."""
 
 
 def new_certificate() -> RTCCertificate:
@@ -134,9 +122,7 @@ class SecureTransport:
 
     def srtp_keys(self) -> SrtpKeys:
         """Returns SRTP under the keys that the handshake has brought."""
-        ours: SrtpSession = self._dtls._tx_srtp
-        theirs: SrtpSession = self._dtls._rx_srtp
-        return SrtpKeys(ours.protect, ours.protect_rtcp, theirs.unprotect, theirs.unprotect_rtcp, theirs.remove_stream)
+        return keys_of(self._dtls._tx_srtp, self._dtls._rx_srtp)
 
     async def aclose(self) -> None:
         """Says goodbye for each channel, then once each of SCTP and DTLS, and stops."""

@@ -18,9 +18,9 @@ from bridge.media.outbound import OutboundAudio
 from bridge.media.passing import PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.playback import Part
 from bridge.media.reports import Reports
-from bridge.webrtc.dtls import SrtpError, SrtpKeys
 from bridge.webrtc.ice import IceAgent, PacketKind
 from bridge.webrtc.sdp import CNAME, Offer
+from bridge.webrtc.srtp import SrtpError, SrtpKeys
 from bridge.webrtc.streams import InboundStreams
 from bridge.wire.audio import SESSION_HZ
 
