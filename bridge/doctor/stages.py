@@ -1,13 +1,14 @@
 """Whether the servers that think, hear and speak for engines do so, and how long each takes: tried with a phrase."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 
 from bridge.client.sound import BYTES_PER_MS, PHRASE, is_silent, read_sound
 from bridge.config import Config, EngineSettings
-from bridge.doctor.findings import Examined, Finding, Findings, fault, fine, warning
+from bridge.doctor.findings import Examined, Finding, FindingLevel, Findings, fault, fine, warning
 from bridge.engine.llm import ChatServer
 from bridge.engine.minds import new_ears, new_voice
 from bridge.errors import BridgeError, ConfigError
@@ -20,6 +21,7 @@ _SLOW_S = 2.0  # a caller who waits so long for one of three stages asks whether
 _QUESTION = "Say hello in one word."
 _SPOKEN = "Hello, please count to five."
 _MOST_TOKENS = 64
+_MOST_VOICES = 100
 _log = get_logger("doctor")
 
 _Try = Callable[[AsyncExitStack], Awaitable[str]]
@@ -35,7 +37,11 @@ async def stages(examined: Examined) -> Findings:
         for stage, url, attempt in _tries(settings):
             if (stage, url) not in tried:
                 tried.add((stage, url))
-                yield await _tried(f"{stage} of {name}", attempt)
+                finding = await _tried(f"{stage} of {name}", attempt)
+                yield finding
+                if stage == "voice" and finding.level is not FindingLevel.FAULT:
+                    async for listed in _listed(f"voice of {name}", settings):
+                        yield listed
 
 
 def _engines(config: Config) -> Iterator[tuple[str, EngineSettings]]:
@@ -104,10 +110,29 @@ async def _speak(settings: EngineSettings, stack: AsyncExitStack) -> str:
     sound = voice.speak(_SPOKEN, speed=1.0, voice=None, log=_log)
     try:
         pcm = await sound.next()
-        wanted = settings.engine_tts_voice
-        voices = [] if wanted is None else await voice.voices()
-        if voices and wanted not in voices:
-            return f"sounds, but does not list {wanted!r} ({', '.join(voices)[:200]}),"
         return "sounds" if pcm and (not is_silent(pcm) or len(pcm) < 100 * BYTES_PER_MS) else ""
     finally:
         sound.close()
+
+
+async def _listed(what: str, settings: EngineSettings) -> Findings:
+    """The voices that a session may name, if the server lists them."""
+    names: list[str] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LIMIT_S), AsyncExitStack() as stack:
+            voice = await new_voice(settings, stack, timeout_s=_LIMIT_S, tries=1)
+            assert voice is not None
+            names = await voice.voices()
+    wanted = settings.engine_tts_voice
+    if not names:
+        return
+    said = f"the {what} may be one of {len(names)} that its server lists: {_shortened(names)}"
+    if wanted is not None and wanted not in names:
+        yield warning(f"{said}; {wanted!r} is not among them", "name one of these as its voice")
+    else:
+        yield fine(said)
+
+
+def _shortened(names: list[str]) -> str:
+    shown = ", ".join(name[:40] for name in names[:_MOST_VOICES])
+    return shown if len(names) <= _MOST_VOICES else f"{shown}, …"

@@ -247,6 +247,7 @@ async def test_stages_of_engines_are_tried_with_a_phrase(models: Local, tmp_path
         ChatService.serving(say("Hello."), refuse(401, code="invalid_api_key", message="Wrong key.")) as chat,
         SpeechService.serving(models) as speech,
     ):
+        speech.voices = ["marin", {"id": "cedar"}]
         path = tmp_path / "bridge.toml"
         path.write_text(f"""
             engine_llm_url = "{chat.url}"
@@ -262,11 +263,12 @@ async def test_stages_of_engines_are_tried_with_a_phrase(models: Local, tmp_path
             models = ["other"]
         """)
         code, found = await _examined("--config", str(path))
-    ear, mind, voice, *others = found["stages"]
+    ear, mind, voice, listed, *others = found["stages"]
     assert ear["says"].startswith("the ear of the engine understands 'Hello, please count to ")
     assert mind["says"].startswith("the mind of the engine says its first words after ")
     assert voice["says"].startswith("the voice of the engine sounds after ")
-    assert {one["level"] for one in (ear, mind, voice)} <= {"ok", "warning"}  # a busy machine is slow
+    assert listed["says"] == "the voice of the engine may be one of 2 that its server lists: marin, cedar"
+    assert {one["level"] for one in (ear, mind, voice, listed)} <= {"ok", "warning"}  # a busy machine is slow
     assert [one["says"].split(" fails: ")[0] for one in others] == [
         "the mind of upstream other",
         "the voice of upstream other",
@@ -274,6 +276,18 @@ async def test_stages_of_engines_are_tried_with_a_phrase(models: Local, tmp_path
     assert (code, {one["level"] for one in others}) == (1, {"fault"})
     assert chat.keys[0] == "bearer hush-hush"
     assert "hush" not in json.dumps(found)
+
+
+async def test_a_voice_that_its_server_does_not_list(models: Local) -> None:
+    """A server may speak all the same; it is told which voices there are."""
+    async with SpeechService.serving(models) as speech:
+        speech.voices = [f"voice_{number}" for number in range(101)]
+        _, found = await _examined("--engine-tts-url", speech.url, "--engine-tts-voice", "coral")
+    voice, listed = found["stages"]
+    assert voice["says"].startswith("the voice of the engine sounds after ")
+    assert listed["level"] == "warning"
+    assert "one of 101 that its server lists: voice_0, voice_1, " in listed["says"]
+    assert listed["says"].endswith("voice_99, …; 'coral' is not among them")
 
 
 async def test_keys_of_carriers() -> None:
