@@ -17,6 +17,7 @@ from bridge.errors import UpstreamError
 from bridge.media.playback import Part
 from bridge.session.state import SessionState
 from bridge.state_machine import StateMachine
+from bridge.upstream.early import Early
 from bridge.upstream.line import Line
 from bridge.upstream.target import Target
 from bridge.wire import server_events as server
@@ -27,8 +28,6 @@ __all__ = ["SESSION_EXPIRED", "LineHearer", "LineState", "ManagedLine"]
 
 SESSION_EXPIRED = "session_expired"
 """The code of the error by which a service says that the session is too old for it."""
-
-_MAX_EARLY = 256  # events and pieces of sound behind ``session.created``, before the line is taken
 
 
 class LineState(StrEnum):
@@ -80,7 +79,8 @@ class ManagedLine:
         self._now = asyncio.get_running_loop().time
         self._created: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Task[UpstreamError | None] | None = None
-        self._early: list[Body | tuple[Part, bytes]] = []
+        self._early: Early[Body | tuple[Part, bytes]] = Early()
+        """What came behind ``session.created``, before the line was taken."""
         self._hearer: LineHearer | None = None
 
     @property
@@ -118,8 +118,7 @@ class ManagedLine:
 
     def replay_early(self) -> None:
         """Tells the hearer what came before the line was taken."""
-        early, self._early = self._early, []
-        for one in early:
+        for one in self._early.take():
             if isinstance(one, dict):
                 self._hear(one)
             elif self._hearer is not None:
@@ -142,7 +141,7 @@ class ManagedLine:
         if self._states.may_enter(LineState.ENDED):
             self._states.enter(LineState.ENDED)
         self._created.cancel()
-        self._early.clear()
+        self._early.take()
         await self.line.aclose()
 
     # LineOwner
@@ -153,8 +152,7 @@ class ManagedLine:
         if self.state is LineState.CONNECTING:
             self._greet(body)
         elif self.state is LineState.GREETED:
-            if len(self._early) < _MAX_EARLY:
-                self._early.append(body)
+            self._early.add(body)
         elif self.state in _IN_USE:
             self._hear(body)
 
@@ -163,8 +161,8 @@ class ManagedLine:
         self.heard_at = self._now()
         if self._hearer is not None and self.state in _IN_USE:
             self._hearer.hear_audio(part, sound)
-        elif self.state is LineState.GREETED and len(self._early) < _MAX_EARLY:
-            self._early.append((part, sound))
+        elif self.state is LineState.GREETED:
+            self._early.add((part, sound))
 
     def passed_audio(self, line: Line) -> None:
         """Notes that a packet of the answer was passed on: the service has not fallen silent."""

@@ -119,3 +119,16 @@ def test_a_function_call_is_an_answer_of_its_own() -> None:
     (done,) = call.of("response.done")
     assert done["response"]["output"][0]["type"] == "function_call"
     assert call.turns.answers == 0
+
+
+def test_words_without_end_are_told_and_not_kept() -> None:
+    """A service that never pauses fills no memory: the transcript has the beginning."""
+    call = _Followed(is_endless=False)
+    for _ in range(100):
+        call.turns.say_words("x" * 10_000)
+        call.turns.hear_words("y" * 10_000, 0)
+    call.turns.end()
+    assert len(call.of("response.output_audio_transcript.delta")) == 100
+    [done] = call.of("response.output_audio_transcript.done")
+    [heard] = call.of("conversation.item.input_audio_transcription.completed")
+    assert (done["transcript"], heard["transcript"]) == ("x" * 100_000, "y" * 100_000)

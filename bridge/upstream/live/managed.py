@@ -7,14 +7,13 @@ from typing import Protocol
 
 from bridge.errors import UpstreamError
 from bridge.media.playback import Part
+from bridge.upstream.early import Early
 from bridge.upstream.live.line import LiveLine
 from bridge.upstream.live.start import LiveStart
 from bridge.upstream.target import Target
 from bridge.wire.server_events import Body
 
 __all__ = ["LiveHearer", "LiveRefusal", "ManagedLiveLine"]
-
-_MAX_EARLY = 256
 
 
 class LiveRefusal(UpstreamError):
@@ -62,7 +61,7 @@ class ManagedLiveLine:
         self._part = part
         self._started: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Task[UpstreamError | None] | None = None
-        self._early: list[Body | bytes] = []
+        self._early: Early[Body | bytes] = Early()
         self._hearer: LiveHearer | None = None
 
     async def open(self, start: LiveStart, group: asyncio.TaskGroup, *, within_s: float) -> Body:
@@ -92,8 +91,7 @@ class ManagedLiveLine:
     def take(self, hearer: LiveHearer) -> None:
         """From now on ``hearer`` gets what comes, and at once what has come already."""
         self._hearer = hearer
-        early, self._early = self._early, []
-        for one in early:
+        for one in self._early.take():
             if isinstance(one, dict):
                 hearer.hear(one)
             else:
@@ -123,7 +121,7 @@ class ManagedLiveLine:
     async def aclose(self) -> None:
         """Ends the line, within a bounded time; may be called twice."""
         self._started.cancel()
-        self._early.clear()
+        self._early.take()
         await self.line.aclose()
 
     # LiveLineOwner
@@ -142,20 +140,20 @@ class ManagedLiveLine:
             self._greet(body)
         elif self._hearer is not None:
             self._hearer.hear(body)
-        elif len(self._early) < _MAX_EARLY:
-            self._early.append(body)
+        else:
+            self._early.add(body)
 
     def received_audio(self, line: LiveLine, sound: bytes) -> None:
         """Takes a piece of the model's sound."""
         if self._hearer is not None:
             self._hearer.hear_audio(sound)
-        elif self._started.done() and len(self._early) < _MAX_EARLY:
-            self._early.append(sound)
+        elif self._started.done():
+            self._early.add(sound)
 
     def _greet(self, body: Body) -> None:
         if body["type"] == "session.started" and isinstance(body.get("session"), dict):
             self._started.set_result(body)
         elif body["type"] == "error":
             self._started.set_exception(LiveRefusal(body))
-        elif len(self._early) < _MAX_EARLY:
-            self._early.append(body)  # such as ``info``, which may come first
+        else:
+            self._early.add(body)  # such as ``info``, which may come first

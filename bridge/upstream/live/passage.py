@@ -3,17 +3,16 @@
 A session that was forked in mid-call is still the clients' one session: times and usage go on where they were.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from bridge.upstream.early import Early
 from bridge.upstream.live.start import LiveStart
 from bridge.wire.ids import new_id
 from bridge.wire.server_events import Body
 
 __all__ = ["PassedEvents"]
 
-_MAX_EARLY = 256
 _TIMES = ("start_ms", "end_ms", "offset_ms")
 _SECONDS = ("seconds", "active_seconds", "paused_seconds")
 
@@ -34,15 +33,15 @@ class PassedEvents:
         self._usage_before: Body = {}
         self._taker: Callable[[Body], None] | None = None
         self._has_taker = False
-        self._early: deque[Body] = deque(maxlen=_MAX_EARLY)
+        self._early: Early[Body] = Early()
 
     def tell(self, taker: Callable[[Body], None] | None) -> None:
         """From now on ``taker`` gets each event; the first one gets what came before as well."""
         self._taker = taker
         if taker is not None and not self._has_taker:
             self._has_taker = True
-            while self._early:
-                taker(self._early.popleft())
+            for body in self._early.take():
+                taker(body)
 
     def take(self, body: Body) -> None:
         """Takes an event of the service, and passes it on."""
@@ -66,7 +65,7 @@ class PassedEvents:
         if self._taker is not None:
             self._taker(body)
         elif not self._has_taker:
-            self._early.append(body)
+            self._early.add(body)
 
     def go_on(self, started: Body, heard_ms: int) -> None:
         """Notes that another session has taken over after ``heard_ms`` of model time; clients hear an ``info``."""

@@ -25,6 +25,26 @@ _ONSET_MS = 60  # before the first audible frame belong to the answer: speech be
 _UNSURE_MS = 1500  # the service's time and ours may differ by so much: over WebRTC nobody says when it began
 _WORDS_LATE_MS = 5_000  # behind the end of a turn: what was not written down by then is not going to be
 _MAX_TURNS = 16  # whose words are still waited for
+_MAX_CHARS = 100_000  # of one turn's words: nobody says so much in an hour
+
+
+class _Words:
+    """What was said in one turn; of words without end it keeps the beginning."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._room = _MAX_CHARS
+
+    def add(self, delta: str) -> None:
+        """Adds a piece as far as it fits."""
+        if self._room and delta:
+            self._pieces.append(delta[: self._room])
+            self._room -= len(self._pieces[-1])
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self._pieces).strip()
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +54,7 @@ class _Turn:
     item_id: str
     start_ms: int
     end_ms: int | None = None
-    words: list[str] = field(default_factory=list)
+    words: _Words = field(default_factory=_Words)
     is_item: bool = False
 
     def distance_ms(self, at_ms: int) -> int:
@@ -50,7 +70,7 @@ class _Answer:
     response: items.Response
     item: items.Message
     part: Part
-    words: list[str] = field(default_factory=list)
+    words: _Words = field(default_factory=_Words)
     quiet_ms: int = 0
     """How much silence has come since it was last audible or had words."""
 
@@ -110,7 +130,7 @@ class LiveTurns:
             turn = self._start_turn(start_ms, is_late=True)
         if not turn.is_item:
             self._add_item(turn)
-        turn.words.append(delta)
+        turn.words.add(delta)
         self._deliver(server.InputAudioTranscriptionDelta(item_id=turn.item_id, delta=delta))
 
     def _start_turn(self, start_ms: int, *, is_late: bool = False) -> _Turn:
@@ -156,7 +176,7 @@ class LiveTurns:
     def _finish_turn(self, turn: _Turn) -> None:
         if not turn.is_item:
             self._add_item(turn)
-        words = "".join(turn.words).strip()
+        words = turn.words.text
         usage = {"type": "duration", "seconds": max(0, (turn.end_ms or turn.start_ms) - turn.start_ms) / 1000}
         self._deliver(server.InputAudioTranscriptionCompleted(item_id=turn.item_id, transcript=words, usage=usage))
 
@@ -187,7 +207,7 @@ class LiveTurns:
         if answer is None or (self._is_endless and answer.quiet_ms >= _GAP_MS):
             answer = self._begin()
         answer.quiet_ms = 0
-        answer.words.append(delta)
+        answer.words.add(delta)
         self._deliver(server.OutputAudioTranscriptDelta(**_place(answer), delta=delta))
 
     def _pass_quiet(self, answer: _Answer, ms: int) -> None:
@@ -252,7 +272,7 @@ class LiveTurns:
     def _end(self) -> None:
         answer, self._answer = self._answer, None
         assert answer is not None, "there is an answer"
-        transcript = "".join(answer.words).strip()
+        transcript = answer.words.text
         place, item, response = _place(answer), answer.item, answer.response
         item.status, item.content = "completed", [items.OutputAudio(transcript=transcript)]
         response.status, response.output = "completed", [item]
