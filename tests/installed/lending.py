@@ -17,7 +17,7 @@ OFFLINE_PIP = {
 }
 """With this in its environment pip finds what is lent, and asks nobody for anything."""
 
-_KEPT = ("bridge", "_bridge", "__editable__", "pip", "setuptools")
+_KEPT = ("bridge", "_bridge", "__editable__", "pip")
 
 
 def lend(site_packages: Path) -> None:
