@@ -33,7 +33,7 @@ class ResumeWindow:
     def begin(self) -> None:
         """Opens the window, because the connection broke."""
         self.end()
-        self._timer = asyncio.get_running_loop().call_later(self.grace_s, self._over)
+        self._timer = asyncio.get_running_loop().call_later(self.grace_s, self.run_out)
 
     def end(self) -> None:
         """Closes the window, because the caller came or is not expected any more; may be called twice."""
@@ -41,13 +41,14 @@ class ResumeWindow:
             self._timer.cancel()
             self._timer = None
 
+    def run_out(self) -> None:
+        """Closes the window, because its time is over and nobody came."""
+        self.end()
+        self._on_over()
+
     def require_key(self, key: str) -> None:
         """Raises ``Forbidden`` if this is not the call's resume key."""
         if not self.is_possible or not hmac.compare_digest(self.key.encode(), key.encode("utf-8", "surrogatepass")):
             raise Forbidden(
                 "This is not the call's resume key; it came with the call's own answer.", param="resume_key"
             )
-
-    def _over(self) -> None:
-        self._timer = None
-        self._on_over()

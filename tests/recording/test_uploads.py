@@ -81,6 +81,13 @@ class Stage:
                     return
                 await asyncio.sleep(0.01)
 
+    async def until_done(self, uploader: Uploader) -> None:
+        """Until nothing is left here, and the uploader has counted the last of it."""
+        await self.until_empty()
+        async with asyncio.timeout(scaled(15.0)):
+            while uploader.waiting:  # noqa: ASYNC110 (there is no event for it)
+                await asyncio.sleep(0.01)
+
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
@@ -92,7 +99,7 @@ async def test_uploaded_told_and_deleted_here(stage: Stage) -> None:
     """All files are in the store under their names, the event has their addresses, and nothing is left here."""
     name = complete(stage.folder, 1)
     async with stage.uploading() as uploader:
-        await stage.until_empty()
+        await stage.until_done(uploader)
         assert (uploader.uploaded, uploader.failures, uploader.waiting) == (1, 0, 0)
     [event] = stage.told
     assert event.urls == [f"{URL}/{name}.ogg", f"{URL}/{name}.jsonl"]
@@ -116,7 +123,7 @@ async def test_a_store_that_fails(stage: Stage, monkeypatch: pytest.MonkeyPatch)
     complete(stage.folder, 1)
     stage.store.failures = 4
     async with stage.uploading() as uploader:
-        await stage.until_empty()
+        await stage.until_done(uploader)
         assert uploader.failures == 4
     assert len(stage.told) == 1
     assert stage.store.tries == 4 + 2

@@ -1,5 +1,6 @@
 """A session on its stage, with fakes for everyone around it."""
 
+import base64
 import json
 from typing import Any
 
@@ -69,7 +70,9 @@ class Stage:
 
     def speak(self, sound: bytes) -> None:
         """The caller's sound, in the owner's format."""
-        self.session._router.receive_caller_audio(sound)
+        owner = self.session.audience.owner
+        assert owner is not None, "it speaks"
+        self.send(owner, {"type": "input_audio_buffer.append", "audio": base64.b64encode(sound).decode()})
 
     def answer(self, pcm: bytes, part: Part = PART) -> None:
         """The upstream's sound, in pieces."""

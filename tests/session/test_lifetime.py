@@ -57,8 +57,7 @@ class Resumable(Stage):
 
     def run_out(self) -> None:
         """The time in which the peer may come back is over."""
-        self.session.lifetime.window.end()
-        self.session._window_over()
+        self.session.lifetime.window.run_out()
 
 
 async def test_lost_and_back() -> None:

@@ -436,6 +436,7 @@ def test_a_later_channel_takes_the_place_of_the_first() -> None:
 def test_a_slow_listener_loses_sound_and_nobody_else_does(speech_pcm: bytes) -> None:
     """Beside a socket that is not read, another hears everything; the slow one is told what it missed."""
     stage = Stage(limits=Limits(backlog_ms=1000))
+    stage.attach("owner")
     _, slow = stage.attach(audio=PCM16, room=3)
     _, quick = stage.attach(audio=PCM16)
     for at in range(0, len(speech_pcm), 20 * MS):

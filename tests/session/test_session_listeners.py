@@ -251,6 +251,7 @@ def test_a_pause_holds_everything_back(role: str, dialect: Dialect) -> None:
 def test_a_pause_has_the_limits_of_any_backlog(speech_pcm: bytes) -> None:
     """Sound beyond the limit is dropped, oldest first, and that is told."""
     stage = Stage(limits=Limits(backlog_ms=100))
+    stage.attach("owner")
     listener, sink = join(stage, Choices(audio=PCM16))
     stage.send(listener, {"type": "bridge.flow.pause"})
     for at in range(0, 300 * MS, 20 * MS):

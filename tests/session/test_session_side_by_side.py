@@ -163,7 +163,7 @@ def test_a_mark_is_behind_those_that_wait() -> None:
     call = Call().connect()
     listener, sink = call.attach()
     interleave(call, A, B)
-    call.session._playback.mark(listener, "here")
+    call.send(listener, {"type": "bridge.mark", "name": "here"})
     done(call, A)
     call.leg.hear(1500)
     assert not any(event["type"] == own.MarkReached(name="", status="").type for event in sink.events)

@@ -153,7 +153,7 @@ async def test_every_line_of_a_telephone_call(
             await listener.send({"type": "input_audio_buffer.commit"})
             await listener.until("error")
             _remove_files(tmp_path)  # the recording cannot be completed
-            monkeypatch.setattr(session._router, "receive_caller_audio", _fail)
+            monkeypatch.setattr(session.upstream, "receive_caller_audio", _fail)
             await gone(daemon)
         await until(daemon, lambda: "recorder.failed" in lines.getvalue(), "end of the recording")
     found = _read(lines)

@@ -9,10 +9,10 @@ from bridge.engine.parrot import Parrot
 from bridge.engine.service import Engine
 from bridge.session.info import CallInfo
 from bridge.upstream.factory import UpstreamFactory
-from bridge.upstream.resilient import ResilientUpstream
-from bridge.upstream.websocket import WebSocketLine
 from bridge.wire.stats import WEBSOCKET
+from tests.engine.talk import Recorder
 from tests.fakes import CONTEXT
+from tests.upstream.service import Service, Visit
 
 _QWEN = NamedUpstream(url="wss://qwen.example/realtime", profile="qwen")
 _OPENAI = NamedUpstream(url="wss://openai.example/v1/realtime", models=("gpt-realtime-2.1",))
@@ -43,6 +43,15 @@ def test_the_model_of_a_call_that_names_none(settings: dict[str, Any], model: st
     assert _dialler(**settings).default_model == model
 
 
+async def _leave(visit: Visit) -> None:
+    """Closes before a word was said."""
+
+
+async def _greet_and_stay(visit: Visit) -> None:
+    await visit.greet()
+    await visit.until_closed()
+
+
 @pytest.mark.parametrize(
     ("names_model", "queries"),
     [
@@ -52,14 +61,20 @@ def test_the_model_of_a_call_that_names_none(settings: dict[str, Any], model: st
 )
 async def test_each_upstream_is_dialled_by_its_own_default(names_model: bool, queries: list[str]) -> None:
     """A fallback of another make is not asked for the first one's model, unless the call names it."""
-    upstreams = {"qwen": _QWEN, "spare": NamedUpstream(url="wss://spare.example/v1/realtime")}
-    dialler = _dialler(upstream="qwen", upstream_fallback=("spare",), upstreams=upstreams)
+    said = Recorder()
     info = CallInfo(CONTEXT, transport=WEBSOCKET, model="asked", started_at=0.0, names_model=names_model)
-    dial = dialler.new_upstream(info)
-    assert isinstance(dial, ResilientUpstream)
-    lines = [dial._opener._new_line(target) for target in dial._opener._targets]
-    addresses = [line._address for line in lines if isinstance(line, WebSocketLine)]
-    assert [address.partition("?")[2] for address in addresses] == queries
+    async with Service.serving(_leave) as first, Service.serving(_greet_and_stay) as spare:
+        upstreams = {
+            "qwen": NamedUpstream(url=first.url, profile="qwen"),
+            "spare": NamedUpstream(url=spare.url),
+        }
+        settings = {"upstream": "qwen", "upstream_fallback": ("spare",), "upstreams": upstreams, "upstream_tries": 1}
+        async with _dialler(**settings) as dialler:
+            upstream = dialler.new_upstream(info)
+            upstream.start(said, said.state)
+            visits = [await first.visit(1), await spare.visit(1)]
+            await upstream.aclose()
+    assert [visit.path.partition("?")[2] for visit in visits] == queries
 
 
 def test_the_engine_judges_for_itself_alone() -> None:
