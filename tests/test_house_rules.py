@@ -1,12 +1,15 @@
 """House rules that a linter does not know."""
 
 import ast
+import os
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.machine import scaled
 from tools.reference import pages
 
 _ROOT = Path(__file__).parents[1]
@@ -192,3 +195,25 @@ def test_generated_pages_are_those_of_the_code() -> None:
     """What ``docs`` says of settings, errors, events and the log is what the code says now: ``make reference``."""
     stale = [path.relative_to(_ROOT).as_posix() for path, text in pages().items() if path.read_text() != text]
     assert stale == [], "made anew by python -m tools.reference"
+
+
+def _complaints_of_make(makefile: Path) -> str:
+    """What make says of a Makefile that it reads without running anything, however these tests were started."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "-n", "-f", str(makefile), "help"]
+    ran = subprocess.run(
+        command, cwd=_ROOT, env=environ, capture_output=True, text=True, timeout=scaled(30), check=True
+    )
+    return ran.stderr
+
+
+def test_the_makefile_defines_each_target_once() -> None:
+    """Of two recipes for one target, make takes the later one and only warns."""
+    assert _complaints_of_make(_ROOT / "Makefile") == ""
+
+
+def test_a_target_that_stands_twice_is_seen(tmp_path: Path) -> None:
+    """The rule above hears make's warning."""
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("help:\n\t@echo one\nhelp:\n\t@echo two\n")
+    assert "help" in _complaints_of_make(makefile)
