@@ -1,8 +1,10 @@
 """What comes while a carrier's call is being opened, as when its key is looked up elsewhere."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from bridge.api.gate import Gate
 from bridge.calls.handles import CarrierCall
 from bridge.calls.keys import LocalKeyStore
+from bridge.calls.moving import CarrierConnection, Receive
 from bridge.calls.quotas import LocalQuotas
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.service import CallService
@@ -181,3 +184,64 @@ async def test_two_connections_of_one_call_at_once() -> None:
         leg = answers[0].result()
         assert isinstance(leg, CarrierLeg)
         leg.hang_up("hangup")
+
+
+class _CallElsewhere:
+    """A call that another process has, as ``CarrierCalls`` sees it; it writes down what is passed on to there."""
+
+    is_elsewhere = True
+
+    def __init__(self) -> None:
+        self.passed: list[str | bytes] = []
+
+    async def find_carrier_call(self, carrier: Transport, carrier_call: str) -> "_CallElsewhere":
+        return self
+
+    async def has_heard_of(self, carrier: Transport, carrier_call: str) -> bool:
+        return True
+
+    def is_opened_by(self, token: str) -> bool:
+        return False
+
+    async def take_over(self, *, comes_back: bool) -> CarrierCall | None:
+        return None
+
+    async def reach(self, scope: Mapping[str, Any]) -> bool:
+        return True
+
+    async def pass_on(
+        self,
+        messages: Sequence[str | bytes],
+        receive: Receive,
+        connection: CarrierConnection,
+        *,
+        judged_within_s: float,
+    ) -> None:
+        self.passed += messages
+
+
+@pytest.mark.parametrize("before", [0, 1, 63, 64, 500])
+async def test_what_starts_a_call_is_passed_on_behind_whatever_came_before(before: int) -> None:
+    """The process that has the call judges by it; no number of messages in front of it puts that off."""
+    start = json.dumps(
+        {
+            "event": "start",
+            "streamSid": "MZ1",
+            "start": {
+                "streamSid": "MZ1",
+                "callSid": "CA1",
+                "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+            },
+        }
+    )
+    messages = iter(['{"event":"connected"}'] * before + [start])
+
+    async def receive() -> str | bytes | None:
+        return next(messages, None)
+
+    async with _running() as house:
+        house.service.carrier_calls = call = _CallElsewhere()
+        line = CarrierLine(JsonDialect(TWILIO_DIALECT), _Line())
+        await house.calls.carry(line, receive, Trust(is_admitted=True), scope={})
+    assert call.passed[-1] == start
+    assert len(call.passed) == min(before + 1, 64)
