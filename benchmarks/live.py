@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosedOK
 
 from benchmarks.kit.caller import PART, Caller, call, socket_url
 from benchmarks.kit.output import add_output_flags, new_picture, run, save
@@ -88,10 +89,11 @@ async def _called(runner: PeerRunner, caller: _Caller, signal: Signal) -> AsyncI
 
 async def _read(listener: ClientConnection, caller: _Caller) -> None:
     clock = time.perf_counter
-    while True:
-        text = await listener.recv(decode=False)
-        if b'"input_audio_buffer.append"' in text[:60]:
-            caller.read_at.append(clock())
+    with contextlib.suppress(ConnectionClosedOK):  # the calls ended because another could not be dialled
+        while True:
+            text = await listener.recv(decode=False)
+            if b'"input_audio_buffer.append"' in text[:60]:
+                caller.read_at.append(clock())
 
 
 async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
