@@ -43,7 +43,9 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 _SLICE_BYTES = 1024  # some 40 of the shortest requests, or 1 ms
 _REQUEST_S = 0.0003  # about what answering takes
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_STOPPING = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _HEAD_TIMEOUT_S = 10.0
+_FIRST_REQUEST_S = 1.0  # of a connection that is new when the server stops
 _ANSWER_TIMEOUT_S = 60.0  # more than any handler takes, including the body
 _LINGER_S = 2.0
 _LINGER_BYTES = 4 * 1024 * 1024
@@ -134,6 +136,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._refusal: tuple[int, str] | None = None
         self._head_bytes = self._headers_bytes = self._raw_bytes = 0
         self._in_head = True
+        self._is_stopping = False
         self._discarded_bytes = 0
         self._due: asyncio.TimerHandle | None = None
         self._set_due(_HEAD_TIMEOUT_S)
@@ -243,7 +246,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._in_head = True
         self._head_bytes = self._headers_bytes = self._raw_bytes = 0
-        if not self._is_answering:
+        if not self._is_answering and not self._is_stopping:
             self._set_due(_HEAD_TIMEOUT_S)
 
     def on_url(self, url: bytes) -> None:
@@ -277,7 +280,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._set_due(_ANSWER_TIMEOUT_S)
 
     def handle_websocket_upgrade(self) -> None:
-        """Lets another protocol take over, which begins with the same head."""
+        """Lets another protocol take over, which begins with the same head; not if the server stops."""
+        if self._is_stopping:
+            self.transport.write(_STOPPING)
+            self.end()
+            return
         self._set_due(None)
         self._unparsed.clear()
         if not self._is_reading:
@@ -365,11 +372,18 @@ class BoundedHttp(HttpToolsProtocol):
         self.end()
 
     def shutdown(self) -> None:
-        """Closes the connection after this answer, or now, because the server stops."""
-        if not self._is_answering:
+        """Closes the connection after this answer, or now, because the server stops.
+
+        One that has asked nothing yet has a moment for its request: its client connected when the server still took
+        connections, and a load balancer would not ask another server.
+        """
+        self._is_stopping = self.is_last = True
+        if self._is_answering:
+            self.cycle.keep_alive = False
+        elif self._has_asked:
             self.end()
         else:
-            self.cycle.keep_alive = False
+            self._set_due(_FIRST_REQUEST_S)
 
     def _refuse(self, status: int, message: str) -> None:
         """Refuses what cannot be parsed; if an earlier answer is still due, only that one is sent."""
@@ -398,6 +412,11 @@ class BoundedHttp(HttpToolsProtocol):
     @property
     def _is_connected(self) -> bool:
         return cast(Any, self.parser) is not None
+
+    @property
+    def _has_asked(self) -> bool:
+        """Whether the head of a request has come."""
+        return cast("RequestResponseCycle | None", self.cycle) is not None
 
     @property
     def _is_answering(self) -> bool:

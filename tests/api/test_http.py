@@ -1,11 +1,14 @@
 """Requests that break the rules of HTTP itself: answered at once, by the right status, and closed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
 from bridge.api import body as bodies
+from bridge.api import http
 from bridge.daemon import Daemon
+from tests.end_to_end.conftest import ServeWith
 from tests.machine import scaled
 
 _LIMIT_S = scaled(5.0)
@@ -24,6 +27,23 @@ async def _answer(daemon: Daemon, *pieces: str) -> bytes:
             return await reader.read()
     finally:
         writer.close()
+
+
+async def _closed(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def _wait_refused(port: int) -> None:
+    """Returns when the daemon takes no more connections."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:  # it waited to be accepted when the listener was closed
+            continue
+        writer.transport.abort()
 
 
 @pytest.mark.parametrize(
@@ -89,3 +109,41 @@ async def test_compression_is_never_agreed_on(daemon: Daemon, path: str) -> None
     assert head.startswith((b"http/1.1 200", b"http/1.1 101"))
     assert b"content-encoding" not in head
     assert b"sec-websocket-extensions" not in head
+
+
+@pytest.mark.parametrize("begun", ["", "GET /healthz HT"])
+async def test_connection_that_is_new_when_the_server_stops(
+    serve_with: ServeWith, monkeypatch: pytest.MonkeyPatch, begun: str
+) -> None:
+    """Its request is answered; one on which an answer came already is closed at once, for it may connect again."""
+    monkeypatch.setattr(http, "_FIRST_REQUEST_S", _LIMIT_S)
+    rest = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"[len(begun) :]
+    async with asyncio.timeout(4 * _LIMIT_S), serve_with() as daemon, AsyncExitStack() as stack:
+        new, new_writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        new_writer.write(begun.encode())
+        used, used_writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+        used_writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await used.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        stack.push_async_callback(_closed, new_writer, used_writer)
+        stopping = asyncio.create_task(daemon.__aexit__(None, None, None))
+        await _wait_refused(daemon.port)
+        await used.read()  # to the end
+        new_writer.write(rest.encode())
+        answer = await new.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+        await stopping
+
+
+async def test_silent_connections_do_not_hold_up_a_stop(serve_with: ServeWith) -> None:
+    """Nor does one with half a request: each is closed by its own deadline, so that nothing has to be cut."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        async with serve_with(close_deadline_s=30.0) as daemon:
+            for begun in (b"", b"GET /healthz HT"):
+                _, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
+                writer.write(begun)
+                stack.push_async_callback(_closed, writer)
+            await _answer(daemon, "GET /healthz HTTP/1.0\r\n\r\n")  # what was sent before has come, too
+            began = loop.time()
+        assert loop.time() - began < _LIMIT_S
