@@ -11,11 +11,12 @@ who listens and what is recorded is as in every call. A ``LiveMind`` turns one p
 import asyncio
 import binascii
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
 from bridge.errors import BadEvent, BridgeError, UpstreamError
-from bridge.live.audience import LiveAudience
+from bridge.live.audience import LiveAudience, named
 from bridge.live.connection import LiveConnection
 from bridge.live.contracts import LiveMind
 from bridge.live.leg import LiveLeg, LivePort
@@ -34,8 +35,16 @@ from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
 from bridge.wire.bounds import MAX_EVENT_BYTES
 from bridge.wire.client_events import event_id_of
-from bridge.wire.live.client_events import APPEND, LiveBearer, read_live_message
-from bridge.wire.live.server_events import Info, live_error
+from bridge.wire.live.client_events import (
+    APPEND,
+    KEY,
+    DtmfSend,
+    LiveBearer,
+    LiveMessage,
+    read_live_event,
+    read_live_message,
+)
+from bridge.wire.live.server_events import DtmfReceived, Info, LiveDtmfSent, live_error
 from bridge.wire.live.sessions import DataChannel, LiveAudio, LiveClient, LiveSession, format_of_live
 from bridge.wire.server_events import Body
 from bridge.wire.stats import ListenerRole, ListenerStats
@@ -222,6 +231,8 @@ class LiveCall:
             self.session.lifetime.touch()
             if message.type == APPEND:
                 yield from self._receive_sound(message.body)
+            elif message.type == KEY:
+                self._press(message)
             else:
                 self._mind.receive(connection, message)
         except BridgeError as error:
@@ -253,6 +264,17 @@ class LiveCall:
             if at:
                 yield
             self._port.receive_leg_audio(sound[at : at + piece_bytes])
+
+    def _press(self, message: LiveMessage) -> None:
+        """Presses a key on the line to the telephone, which a Live service knows nothing of; raises ``BadRequest``."""
+        event = read_live_event(message)
+        press: Any = getattr(self.session.legs.current, "press_keys", None)
+        if press is None or not isinstance(event, DtmfSend):
+            raise BadEvent("Only a telephone call takes keys.", code="unsupported_event", param="type")
+        if len(event.event) != 1 or event.event.upper() not in "0123456789ABCD*#":
+            raise BadEvent("'event' must be one of 0-9, A-D, * and #.", param="event")
+        press(event.event)
+        self.audience.tell(LiveDtmfSent(event=event.event, **named(event.event_id)))
 
     def mute(self, is_muted: bool) -> None:
         """Whether the model hears silence from now on."""
@@ -319,6 +341,8 @@ class LiveCall:
         if isinstance(event, server.Error) and not self.begun.is_set():
             error = event.error
             self.failure = UpstreamError(error.message, code=error.code, param=error.param, type=error.type)
+        if isinstance(event, server.DtmfEventReceived) and self._timeline.is_started:
+            self.audience.tell(DtmfReceived(event=event.event))
         self._mind.follow(event)
 
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:

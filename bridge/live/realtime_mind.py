@@ -6,7 +6,6 @@ Live has no turns: no items, no responses, no end of a transcript. Times are the
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from msgspec import UNSET
 
@@ -94,8 +93,6 @@ class RealtimeMind:
                 self._respond({"type": "response.create"}, event.event_id)
             case live.SessionClose():
                 self._session.close("close_requested")
-            case live.DtmfSend():
-                self._press(event)
             case live.SessionStart():
                 raise BadEvent("The session has started already.", code="session_already_started", param="type")
             case _:
@@ -138,16 +135,6 @@ class RealtimeMind:
         self._delegations.require_responses(self.asked)
         item = self._delegations.take_item(event.item)
         self._requests.send({"type": "conversation.item.create", "item": item}, event.event_id)
-
-    def _press(self, event: live.DtmfSend) -> None:
-        leg = self._session.legs.current
-        press: Any = getattr(leg, "press_keys", None)
-        if press is None:
-            raise BadEvent("Only a telephone call takes keys.", code="unsupported_event", param="type")
-        if len(event.event) != 1 or event.event.upper() not in "0123456789ABCD*#":
-            raise BadEvent("'event' must be one of 0-9, A-D, * and #.", param="event")
-        press(event.event)
-        self._audience.tell(told.LiveDtmfSent(event=event.event, **named(event.event_id)))
 
     def _respond(self, body: Body, event_id: str | None) -> None:
         """Asks for an answer, as soon as no other one is given."""
@@ -193,8 +180,6 @@ class RealtimeMind:
             case server.ResponseDone():
                 self._delegations.follow_done(event)
                 self._ask_owed()
-            case server.DtmfEventReceived():
-                self._audience.tell(told.DtmfReceived(event=event.event))
             case server.Error():
                 self._refused(event)
 

@@ -151,6 +151,38 @@ async def test_a_live_client_answers_a_call(serve_with: ServeWith, tmp_path: Pat
     assert sideband.of("session.input_audio.append")
 
 
+@pytest.mark.parametrize("who", ["engine", "live_service"])
+async def test_a_live_client_sends_and_is_told_keys(
+    serve_with: ServeWith, tmp_path: Path, short_pcm: bytes, who: str
+) -> None:
+    """Keys are between the telephone and the sideband, whoever answers: a Live service knows of no telephone here."""
+    session: Any = {"type": "live", "model": MODEL}
+    async with LiveService.serving() as service:
+        theirs = NamedUpstream(kind="live", url=service.socket_url, key="sk-theirs", models=(MODEL,))
+        given: dict[str, Any] = {"upstreams": {"theirs": theirs}} if who == "live_service" else {}
+        async with _house(serve_with, tmp_path, **given) as house:
+            live = house.sdk.live
+            async with calling(dialling(house.daemon, "plivo")) as caller:
+                call_id = (await house.incoming()).data.call_id
+                await live.sessions.accept(call_id, session=session)
+                beside = live.sideband.connect(session_id=call_id)
+                async with beside as connection, live_listening(connection, is_sideband=True) as sideband:
+                    await sideband.until("session.started")
+                    await connection.send({"type": "transport.dtmf.send", "event": "5", "event_id": "five"})
+                    sent = await sideband.until("transport.dtmf.sent")
+                    player: Any = caller.phone.carrier
+                    await caller.wait(lambda: player.keys == "5", "the key")
+                    await connection.send({"type": "transport.dtmf.send", "event": "55", "event_id": "two"})
+                    error = (await sideband.until("error"))["error"]
+                    await caller.phone.press("7")
+                    received = await sideband.until("transport.dtmf.received")
+        for model in service.models:
+            assert [event for event in model.events if event["type"].startswith("transport.")] == []
+        assert len(service.models) == (who == "live_service")
+    assert (sent["event"], sent["client_event_id"], received["event"]) == ("5", "five", "7")
+    assert (error["code"], error["param"], error["client_event_id"]) == ("invalid_value", "event", "two")
+
+
 @pytest.mark.parametrize("carrier", sorted(ROWS))
 async def test_a_call_is_rejected_by_the_stock_sdk(serve_with: ServeWith, tmp_path: Path, carrier: str) -> None:
     """The caller's leg ends, whatever its carrier's way is; no session was ever there, and the place is free again."""

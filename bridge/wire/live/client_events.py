@@ -16,6 +16,7 @@ from bridge.wire.server_events import Body
 
 __all__ = [
     "APPEND",
+    "KEY",
     "LiveAppend",
     "CommentaryAppend",
     "DecisionCreate",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 APPEND = "session.input_audio.append"
+KEY = "transport.dtmf.send"
 
 
 class LiveBearer(Enum):
@@ -138,7 +140,7 @@ class DecisionItemDelete(LiveEvent, frozen=True, kw_only=True, tag="decision.ite
     item_id: str
 
 
-class DtmfSend(LiveEvent, frozen=True, kw_only=True, tag="transport.dtmf.send"):
+class DtmfSend(LiveEvent, frozen=True, kw_only=True, tag=KEY):
     """Presses a key on the line to the telephone."""
 
     event: str
