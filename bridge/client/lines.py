@@ -129,6 +129,7 @@ class ClientWebRtcLine:
         self.requested_at = 0.0
         self._owner = owner
         self._runner = runner
+        self._clock: PeerRunner | None = None
         self._see_answer = see_answer
         self._new_agent = new_agent
         self._headers = headers
@@ -156,6 +157,7 @@ class ClientWebRtcLine:
             return answer
 
         async with nullcontext(self._runner) if self._runner is not None else new_runner() as runner:
+            self._clock = runner
             try:
                 limit_s = int(sound_s) + 10
                 async with dial(runner, self, signal, queue_limit_s=limit_s, new_agent=self._new_agent) as self._peer:
@@ -165,6 +167,11 @@ class ClientWebRtcLine:
                 raise
             except BridgeError as error:
                 raise CallFailed(f"The server's answer is of no use: {error.message}", code="bad_answer") from None
+
+    @property
+    def stood_still_ms(self) -> int:
+        """How long this process has stood still: as long as these pauses is what was spoken longer than it should be."""
+        return 0 if self._clock is None else self._clock.late_ticks * _FRAME_MS
 
     async def read(self) -> None:
         """Returns at once, because the peer reports by itself."""

@@ -1,4 +1,4 @@
-"""The bridge is checked as any server is, in each dialect and over each transport: nothing is found."""
+"""The bridge is checked as any server is, in each dialect and over each transport that it has rows for."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,13 +32,21 @@ async def daemon(models: Local) -> AsyncIterator[Daemon]:
         yield serving
 
 
-@pytest.mark.parametrize("dialect", ["ga", "beta"])
-@pytest.mark.parametrize("transport", ["websocket", "webrtc"])
-async def test_every_row_passes(daemon: Daemon, dialect: Dialect, transport: Transport) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "transport", "least"),
+    [
+        ("ga", "websocket", 90),
+        ("ga", "webrtc", 75),
+        ("beta", "websocket", 75),
+        ("beta", "webrtc", 70),
+        ("live", "websocket", 30),
+    ],
+)
+async def test_every_row_passes(daemon: Daemon, dialect: Dialect, transport: Transport, least: int) -> None:
     """No row fails and none is missing; one page may not be allowed in, which is a setting."""
     target = CheckTarget(daemon.url, _KEY, dialect=dialect, transport=transport)
     outcomes = await run(target, chosen(target), read_sound(PHRASE), jobs=_JOBS)
     assert {outcome.id: outcome.why for outcome in outcomes if outcome.verdict not in ("pass", "not_supported")} == {}
     missing = {outcome.id for outcome in outcomes if outcome.verdict == "not_supported"}
     assert missing <= {"calls.location_exposed"}
-    assert len(outcomes) > 70
+    assert len(outcomes) > least

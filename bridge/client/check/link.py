@@ -80,6 +80,14 @@ class Link:
         except (Base64Error, TypeError, ValueError):
             self.strays.append(f"{event['type']} whose delta is no base64")
 
+    @property
+    def stood_still_ms(self) -> int:
+        """How long this process has stood still, if that makes pauses in what is spoken over this link.
+
+        Over a WebSocket it does not, because there the sound itself is the time.
+        """
+        return 0
+
     async def send(self, message: str | bytes) -> None:
         """Sends a message as it is."""
         raise NotImplementedError
@@ -147,6 +155,11 @@ class PeerLink(Link):
     def call_id(self) -> str | None:  # type: ignore[override]
         """The server's id of the call."""
         return self.line.call_id
+
+    @property
+    def stood_still_ms(self) -> int:
+        """The pauses that the clock of the line has left in the sound."""
+        return self.line.stood_still_ms
 
     async def send(self, message: str | bytes) -> None:
         """Sends a text over the data channel."""

@@ -103,6 +103,8 @@ class Player:
         """``openings`` is shared by all rows that are played on this server."""
         self.sent: list[str] = []
         self.links: list[Link] = []
+        self.paused_ms = 0
+        """The pauses in what was spoken that are this machine's doing, because the process stood still."""
         self._target = target
         self._row = row
         self._phrase = phrase
@@ -387,9 +389,10 @@ class Player:
         if not step.since_sent:
             self._mark = len(self._link.events)
         self.sent.append("the phrase, spoken in real time")
-        speaking = self._tasks.create_task(self._link.speak(self._phrase))
+        kind, link = self._named(step.until), self._link
+        stood_still_ms = link.stood_still_ms
+        speaking = self._tasks.create_task(link.speak(self._phrase))
         try:
-            kind, link = self._named(step.until), self._link
             await self._until(
                 lambda: any(event["type"] == kind for event in link.events[self._mark :]),
                 step.within_s,
@@ -399,6 +402,7 @@ class Player:
             await self._until(lambda: link.heard_ms >= step.heard_ms, step.within_s, words)
         finally:
             speaking.cancel()
+            self.paused_ms += link.stood_still_ms - stood_still_ms
 
     async def _append(self, step: Append) -> None:
         pcm = self._phrase[: step.milliseconds * 48]

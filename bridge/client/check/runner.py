@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import monotonic
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from bridge.client.check.values import shortened
 __all__ = ["Outcome", "Verdict", "chosen", "run", "speech_s"]
 
 Verdict = Literal["pass", "fail", "not_supported", "not_run"]
+_TRIES = 3  # of a row whose speech had pauses that are not the server's fault
 _MOST_SHOWN = 40  # of the events of a row
 _SHAPES_SOURCE = "Realtime API reference, server events; what stock SDKs require"
 
@@ -72,10 +73,19 @@ async def run(
     """Runs the rows. Returns the outcome of each, and then one for each kind of event that came.
 
     ``told`` gets each outcome at once. At most ``jobs`` rows run at a time. A row that would cost more speech than is
-    left of ``max_speech_s`` is not run. Raises ``CallFailed`` if nothing can be reached at all.
+    left of ``max_speech_s`` is not run. A row that did not pass is played again if this machine made pauses in the
+    speech, and if there is speech left. Raises ``CallFailed`` if nothing can be reached at all.
     """
     shapes = _Shapes(target.dialect)
     turn, openings = asyncio.Semaphore(jobs), SessionOpenings()
+    left_s = max_speech_s
+
+    def spend(row: Row) -> bool:
+        nonlocal left_s
+        if row.speech_s > left_s:
+            return False
+        left_s -= row.speech_s
+        return True
 
     async def play(row: Row, *, is_over: bool) -> Outcome:
         if is_over:
@@ -85,18 +95,15 @@ async def run(
                 if row.opens and openings.never_opens:
                     outcome = _not_run(row, "no session could be opened in the rows before")
                 else:
-                    outcome = await _played(target, row, phrase, shapes, openings)
+                    outcome = await _played(target, row, phrase, shapes, openings, spend)
         told(outcome)
         return outcome
 
     tasks = []
-    left_s = max_speech_s
     try:
         async with asyncio.TaskGroup() as group:
             for row in rows:
-                is_over = row.speech_s > left_s
-                left_s -= 0.0 if is_over else row.speech_s
-                tasks.append(group.create_task(play(row, is_over=is_over)))
+                tasks.append(group.create_task(play(row, is_over=not spend(row))))
     except* CallFailed as failures:
         raise failures.exceptions[0] from None
     outcomes = [task.result() for task in tasks]
@@ -111,9 +118,28 @@ def _not_run(row: Row, why: str) -> Outcome:
 
 
 async def _played(
-    target: CheckTarget, row: Row, phrase: bytes, shapes: "_Shapes", openings: SessionOpenings
+    target: CheckTarget,
+    row: Row,
+    phrase: bytes,
+    shapes: "_Shapes",
+    openings: SessionOpenings,
+    spend: Callable[[Row], bool],
 ) -> Outcome:
-    player = Player(target, row, phrase, openings)
+    """Plays a row, and again if pauses that this machine made in the speech may be why it did not pass."""
+    tries = 0
+    while True:
+        tries += 1
+        player = Player(target, row, phrase, openings)
+        outcome = await _tried(target, row, player, shapes)
+        if outcome.verdict == "pass" or not player.paused_ms:
+            return outcome
+        if tries == _TRIES or not spend(row):
+            tried = "once" if tries == 1 else f"{tries} times"
+            words = f"this machine stood still for {player.paused_ms} ms while it spoke; tried {tried}"
+            return replace(outcome, why=f"{outcome.why} ({words})")
+
+
+async def _tried(target: CheckTarget, row: Row, player: Player, shapes: "_Shapes") -> Outcome:
     began = monotonic()
     verdict: Verdict = "pass"
     why = ""
