@@ -1,7 +1,8 @@
 """What MkDocs must know of links that leave ``docs``: a page is read in the repository and on the site alike.
 
 On the site a picture from elsewhere in the repository is copied along, and a link to another file of the repository
-becomes its name, because the site does not have it.
+becomes its name, because the site does not have it. In tables a bar inside code is written ``\\|`` for GitHub; MkDocs
+wants it bare, and would show the backslash.
 """
 
 import posixpath
@@ -13,6 +14,7 @@ __all__ = ["on_files", "on_page_markdown"]
 
 _ROOT = Path(__file__).parents[1]
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(((?:\.\./)+[^)#\s]+)(#[^)\s]*)?\)")
+_CODE = re.compile(r"`[^`\n]+`")
 _PICTURES = ("benchmarks/*.png",)
 _FOLDER = "pictures"
 
@@ -28,7 +30,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Links that leave ``docs`` lead to what the site has."""
+    """Links that leave ``docs`` lead to what the site has, and code in tables has no backslash before a bar."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def inside(match: re.Match[str]) -> str:
@@ -40,4 +42,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return f"![{text}]({posixpath.relpath(f'{_FOLDER}/{posixpath.basename(path)}', folder or '.')})"
         return f"{text} (`{path}` in the repository)" if text != path else f"`{path}`"
 
-    return _LINK.sub(inside, markdown)
+    return "\n".join(_with_bars(line) for line in _LINK.sub(inside, markdown).split("\n"))
+
+
+def _with_bars(line: str) -> str:
+    return _CODE.sub(lambda match: match[0].replace(r"\|", "|"), line) if line.startswith("|") else line

@@ -170,7 +170,7 @@ class ClientWebRtcLine:
 
     @property
     def stood_still_ms(self) -> int:
-        """How long this process has stood still: as long as these pauses is what was spoken longer than it should be."""
+        """How long this process has stood still since the call began: the pauses that this made in what is spoken."""
         return 0 if self._clock is None else self._clock.late_ticks * _FRAME_MS
 
     async def read(self) -> None:

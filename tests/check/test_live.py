@@ -65,7 +65,7 @@ async def test_a_live_service_passes(service: LiveService) -> None:
 
 
 async def test_the_bridge_passes() -> None:
-    """Its own Live endpoints, where no words are understood: the parrot delegates each turn, so three rows are left out."""
+    """Its own Live endpoints. The parrot understands no words and delegates each turn: three rows are left out."""
     wordless = {"live.commentary", "live.transcripts", "live.answered"}
     async with Daemon(config_for_tests(api_key=("key-of-the-server",))) as daemon:
         target = CheckTarget(daemon.url, "key-of-the-server", dialect="live")

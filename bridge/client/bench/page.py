@@ -111,6 +111,10 @@ h2 i {{ display: inline-block; width: .8em; height: .8em; border-radius: 50%; }}
 th, td {{ padding: .25rem .8rem .25rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #8884; }}
 th:first-child {{ text-align: left; font-weight: normal; }}
 svg {{ width: 100%; height: auto; overflow: visible; }} text {{ fill: currentColor; font-size: 12px; opacity: .75; }}
+@media (max-width: 30rem) {{
+  th, td {{ padding-right: .4rem; font-size: .8rem; }}
+  th:first-child {{ white-space: normal; }} text {{ font-size: 17px; }}
+}}
 </style>
 <h1>Realtime benchmark</h1>
 <p>{title}</p>

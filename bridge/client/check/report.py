@@ -72,7 +72,7 @@ def as_html(target: CheckTarget, outcomes: Sequence[Outcome]) -> str:
     """Returns one HTML page without other files: what was sent, what was wanted and why, and what came."""
     rows = "\n".join(_row(outcome) for outcome in outcomes)
     head = _head(target)
-    facts = " · ".join(html.escape(f"{name}: {value}") for name, value in head.items())
+    facts = " · ".join(f"<span>{html.escape(f'{name}: {value}')}</span>" for name, value in head.items())
     return _PAGE.format(place=html.escape(_place(target)), facts=facts, summary=summary(outcomes), rows=rows)
 
 
@@ -117,9 +117,10 @@ _PAGE = """<!doctype html>
 <title>Realtime conformance of {place}</title>
 <style>
 :root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }}
 details {{ border-bottom: 1px solid #8884; padding: .35rem 0; }}
-summary {{ cursor: pointer; }} code {{ font-size: .9em; }}
+summary {{ cursor: pointer; }} summary b {{ display: inline-block; min-width: 1em; }} code {{ font-size: .9em; }}
+.facts span {{ display: inline-block; }}
 .pass b {{ color: #1a7f37; }} .fail b, .why {{ color: #c62828; }} .source, .facts {{ opacity: .75; font-size: .9em; }}
 pre {{ overflow-x: auto; background: #8881; padding: .5rem; font-size: .8rem; }}
 @media (prefers-color-scheme: dark) {{ .pass b {{ color: #56d364; }} .fail b, .why {{ color: #ff7b72; }} }}
@@ -127,6 +128,9 @@ pre {{ overflow-x: auto; background: #8881; padding: .5rem; font-size: .8rem; }}
 <h1>Realtime conformance</h1>
 <p class=facts>{facts}</p>
 <p><strong>{summary}</strong></p>
+<p class=facts>✓ passed: the server did what the row says. ✗ failed: it did something else; the row is open and says
+what came and what was wanted. – not supported: it says itself that it does not do this. · not run. Click a row to see
+where its rule is written, what was sent and what came.</p>
 {rows}
 </html>
 """

@@ -99,11 +99,9 @@ async def run(
         told(outcome)
         return outcome
 
-    tasks = []
     try:
         async with asyncio.TaskGroup() as group:
-            for row in rows:
-                tasks.append(group.create_task(play(row, is_over=not spend(row))))
+            tasks = [group.create_task(play(row, is_over=not spend(row))) for row in rows]
     except* CallFailed as failures:
         raise failures.exceptions[0] from None
     outcomes = [task.result() for task in tasks]
