@@ -1,6 +1,7 @@
 """Several daemons that share a Redis, each a program of its own."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.end_to_end.web import Reply, request
 __all__ = ["ADMIN", "API_KEY", "cluster", "list_nodes", "new_nodes", "node_flags", "said_by"]
 
 API_KEY = "the tests' own key"
+_SHOWN_LINES = 150
 ADMIN = {"Authorization": f"Bearer {API_KEY}"}
 
 
@@ -57,4 +59,8 @@ async def cluster(folder: Path, redis: RunningRedis, count: int, *flags: str) ->
             return all(len([node for node in one if node["state"] == "serving"]) == count for one in known)
 
         await until(know_each_other)
-        yield nodes
+        try:
+            yield nodes
+        finally:
+            for node in nodes:  # shown if the test fails
+                sys.stdout.write("\n".join([node.url, *node.log.splitlines()[-_SHOWN_LINES:], ""]))
