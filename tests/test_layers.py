@@ -252,6 +252,8 @@ WIRING = (
     "session.fanout.hub.Hub",
     "session.fanout.listener.Listener",
     "session.fanout.backlog.ListenerBacklog",
+    "live.call.LiveCall",
+    "live.sound.LiveSound",
     "upstream.factory.UpstreamFactory",
     "upstream.resilient.ResilientUpstream",
     "upstream.managed_line.ManagedLine",

@@ -20,13 +20,11 @@ from bridge.live.audience import LiveAudience, named
 from bridge.live.connection import LiveConnection
 from bridge.live.contracts import LiveMind
 from bridge.live.leg import LiveLeg, LivePort
-from bridge.live.playout import FRAME_BYTES, LivePlayout
 from bridge.live.realtime_mind import RealtimeMind
 from bridge.live.relay_mind import RelayMind
+from bridge.live.sound import LiveSound, PrimaryOutput
 from bridge.live.timeline import Timeline
 from bridge.media.contracts import PhoneOwner, Sink
-from bridge.media.convert import SoundConverter, SoundEncoder
-from bridge.media.pacer import FRAME_MS
 from bridge.media.playback import Part
 from bridge.session.fanout.backlog import Limits
 from bridge.session.fanout.subscription import TrackName
@@ -55,8 +53,6 @@ PLAYED_HERE = Part("live", "live", 0, 0)
 """Stands for all sound of a leg that keeps its own ledger."""
 
 _OUTPUT: tuple[TrackName, ...] = ("output",)
-_LIMIT_S = 600
-_CHUNK_BYTES = 2 * FRAME_BYTES
 _INVALID_DATA = 1007
 _NORMAL = 1000
 _MAX_APPEND_CHARS = 20 * 1024 * 1024  # 15 MiB as base64
@@ -100,14 +96,10 @@ class LiveCall:
         """What kept the session from beginning."""
         self._on_over = on_over
         self._timeline = Timeline(clock, on_start=self.begun.set)
-        self._playout = LivePlayout(limit_s=_LIMIT_S)
+        self._sound = LiveSound(self.audience, self._timeline)
         self._leg: LiveLeg | None = None
         self._channel: LiveConnection | None = None
-        self._output: PrimaryOutput | None = None
-        self._reflected: SoundConverter | None = None
         self._port: LivePort | None = None
-        self._chunk = bytearray()
-        self._played_ms = 0
         self._mind: LiveMind = self._new_mind()
 
     def _new_mind(self) -> LiveMind:
@@ -129,7 +121,7 @@ class LiveCall:
             self._timeline,
             is_socket=self._is_socket,
             on_mute=self.mute,
-            on_words=self._playout.say,
+            on_words=self._sound.playout.say,
         )
 
     def begin(self) -> None:
@@ -148,17 +140,17 @@ class LiveCall:
             limits=self._limits,
             may_choose_model=not self.session.info.is_of_minted_key,
         )
-        self._output = PrimaryOutput(self.audience, connection, audio_format)
+        self._sound.output = PrimaryOutput(self.audience, connection, audio_format)
         inner = self.session.legs.new_port(may_come_back=False)
         port = self._port = self.port(inner)
         port.input_format = audio_format
         is_relay = self.asked is None
         self._leg = LiveLeg(
             port,
-            self._playout,
+            self._sound.playout,
             audio_format,
             on_hang_up=lambda: connection.listener.finish(_NORMAL, "session ended"),
-            play_now=self._play_now if is_relay else None,
+            play_now=self._sound.play_now if is_relay else None,
         )
         self.audience.connections.append(connection)
         self.session.legs.take(self._leg, inner)
@@ -285,49 +277,25 @@ class LiveCall:
 
     def heard(self, sound: bytes, audio_format: AudioFormat) -> None:
         """Notes what the caller says, before it is muted, and tells sidebands of it."""
-        audio_ms = len(sound) * 1000 / (audio_format.rate_hz * audio_format.bytes_per_sample)
-        self._timeline.input_ms += audio_ms
-        if not self._timeline.is_started or not self.audience.has(LiveBearer.SIDEBAND):
-            self._reflected = None
-            return
-        if self._reflected is None or self._reflected.source is not audio_format:
-            self._reflected = SoundConverter(audio_format)
-            self._reflected.want(PCM16)
-        pcm = self._reflected.push(sound)[PCM16]
-        if pcm:
-            self.audience.reflect_input(pcm, round(audio_ms))
+        self._sound.heard(sound, audio_format)
 
     def tick(self) -> None:
         """Lets 20 ms pass: what is due is played, and told."""
         if not self._timeline.is_started:
             return
         if self._leg is None or self.asked is not None:
-            frame = self._playout.tick()
+            frame = self._sound.playout.tick()
             if self._leg is not None:
                 self._leg.report(frame.played)
             if frame.words:
-                self._mind.spoken(frame.words, self._played_ms)
-            self._chunk += frame.sound
-            if len(self._chunk) >= _CHUNK_BYTES:
-                self._give(bytes(self._chunk))
-                self._chunk.clear()
-        self._played_ms += FRAME_MS
+                self._mind.spoken(frame.words, self._sound.played_ms)
+            self._sound.play(frame.sound)
+        self._sound.pass_time(1)
         self._mind.spend()
 
     def skip(self, ticks: int) -> None:
         """Leaves out so many times 20 ms, because the clock was late."""
-        self._played_ms += ticks * FRAME_MS
-
-    def _give(self, pcm: bytes) -> None:
-        """Gives the primary WebSocket and sidebands the sound that ends now."""
-        if self._output is not None:
-            self._output.play(pcm)
-        if self.audience.has(LiveBearer.SIDEBAND):
-            end_ms = self._played_ms + FRAME_MS
-            self.audience.reflect_output(pcm, max(0, end_ms - PCM16.ms_of(len(pcm))), end_ms)
-
-    def _play_now(self, pcm: bytes) -> None:
-        self._give(pcm)
+        self._sound.pass_time(ticks)
 
     # Consumer
 
@@ -335,9 +303,9 @@ class LiveCall:
         """Follows the session."""
         if self._leg is None:
             if isinstance(event, server.OutputAudioBufferCleared):
-                self._playout.clear()
+                self._sound.playout.clear()
             elif isinstance(event, server.OutputAudioDone | server.ResponseDone):
-                self._playout.end(PLAYED_HERE.response_id)
+                self._sound.playout.end(PLAYED_HERE.response_id)
         if isinstance(event, server.Error) and not self.begun.is_set():
             error = event.error
             self.failure = UpstreamError(error.message, code=error.code, param=error.param, type=error.type)
@@ -348,7 +316,7 @@ class LiveCall:
     def sound(self, track: TrackName, audio_format: AudioFormat, pcm: bytes, timestamp: int) -> None:
         """Takes what the leg plays by itself."""
         if self._leg is None:
-            self._playout.push(PLAYED_HERE, pcm)
+            self._sound.playout.push(PLAYED_HERE, pcm)
 
     def ended(self, error: Exception | None) -> None:
         """Tells clients that the session is over, and closes their connections."""
@@ -364,24 +332,8 @@ class LiveCall:
 
     def listed(self) -> ListenerStats | None:
         """Returns how the client's own connection is listed."""
-        own = self._channel if self._output is None else self._output.connection
+        own = self._channel if self._sound.output is None else self._sound.output.connection
         return None if own is None else own.listener.stats()
-
-
-class PrimaryOutput:
-    """What the primary WebSocket is sent of the sound, in the session's format."""
-
-    def __init__(self, audience: LiveAudience, connection: LiveConnection, audio_format: AudioFormat) -> None:
-        self.connection = connection
-        self._audience = audience
-        self._format = audio_format
-        self._encoder = SoundEncoder(audio_format)
-
-    def play(self, pcm: bytes) -> None:
-        """Sends PCM16 of 24 kHz."""
-        sound = self._encoder.push(pcm)
-        if sound:
-            self._audience.play(self.connection, sound, PCM16.ms_of(len(pcm)))
 
 
 def decoded(body: Body, audio_format: AudioFormat) -> bytes:
