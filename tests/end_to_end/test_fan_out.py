@@ -152,6 +152,7 @@ async def test_frozen_listener_is_closed_when_control_events_do_not_fit(daemon: 
         frozen.thaw()
         assert await frozen.close_code() == 1013
         assert (frozen.connection.close_reason or "").startswith("too slow; last event event_")
+        await owner.until("conversation.item.done", number=sent)
         assert len(owner.of("conversation.item.done")) == sent
 
 
