@@ -1,7 +1,7 @@
 """SRTP under the keys of one association: libsrtp itself, called without pylibsrtp's wrapper around each packet.
 
 The sessions, and the buffers in which packets are worked on, are pylibsrtp's; this is the one module that touches its
-private names.
+private names. A version of pylibsrtp that it does not know is called by its public methods, which take a little longer.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import pylibsrtp
 from pylibsrtp import Error as SrtpError
 from pylibsrtp import Session
-from pylibsrtp._binding import ffi, lib  # type: ignore[import-not-found]
 
 __all__ = ["SrtpError", "SrtpKeys", "keys_of"]
+
+
+_KNOWN_VERSIONS = "1.0."
 
 
 class SrtpKeys(NamedTuple):
@@ -28,25 +30,50 @@ class SrtpKeys(NamedTuple):
 
 def keys_of(ours: Session, theirs: Session) -> SrtpKeys:
     """Returns the functions of two sessions: ``ours`` has the keys to send with, ``theirs`` those to receive with."""
+    if not pylibsrtp.__version__.startswith(_KNOWN_VERSIONS):
+        return SrtpKeys(
+            _public(ours.protect),
+            _public(ours.protect_rtcp),
+            _public(theirs.unprotect),
+            _public(theirs.unprotect_rtcp),
+            theirs.remove_stream,
+        )
+    from pylibsrtp._binding import ffi, lib  # type: ignore[import-not-found]  # only a known version surely has it
+
     return SrtpKeys(
-        _PacketFunction(ours, lib.srtp_protect, pylibsrtp.SRTP_MAX_TRAILER_LEN).run,
-        _PacketFunction(ours, lib.srtp_protect_rtcp, pylibsrtp.SRTP_MAX_SRTCP_TRAILER_LEN).run,
-        _PacketFunction(theirs, lib.srtp_unprotect, 0).run,
-        _PacketFunction(theirs, lib.srtp_unprotect_rtcp, 0).run,
+        _PacketFunction(ours, lib.srtp_protect, pylibsrtp.SRTP_MAX_TRAILER_LEN, ffi.new("int *")).run,
+        _PacketFunction(ours, lib.srtp_protect_rtcp, pylibsrtp.SRTP_MAX_SRTCP_TRAILER_LEN, ffi.new("int *")).run,
+        _PacketFunction(theirs, lib.srtp_unprotect, 0, ffi.new("int *")).run,
+        _PacketFunction(theirs, lib.srtp_unprotect_rtcp, 0, ffi.new("int *")).run,
         theirs.remove_stream,
     )
 
 
-class _PacketFunction:
-    """One function of libsrtp, which changes a packet in place; it may become longer by ``trailer_bytes``."""
+def _public(method: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """Returns what calls a method of pylibsrtp, for which a packet that is too long is another kind of error."""
 
-    def __init__(self, session: Session, function: Any, trailer_bytes: int) -> None:
+    def run(packet: bytes) -> bytes:
+        try:
+            return method(packet)
+        except ValueError as error:
+            raise SrtpError(str(error)) from None
+
+    return run
+
+
+class _PacketFunction:
+    """One function of libsrtp, which changes a packet in place; it may become longer by ``trailer_bytes``.
+
+    ``length`` is the C integer that says how long the packet is, before and after.
+    """
+
+    def __init__(self, session: Session, function: Any, trailer_bytes: int, length: Any) -> None:
         self._session = session  # which frees its context with its end
         self._function = function
         self._context = session._srtp[0]
         self._packet = session._cdata
         self._view = session._buffer
-        self._length = ffi.new("int *")
+        self._length = length
         self._max_bytes = len(session._cdata) - trailer_bytes
 
     def run(self, packet: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import os
 
+import pylibsrtp
 import pytest
 from pylibsrtp import Policy, Session
 
@@ -18,9 +19,11 @@ def _pair(key: bytes) -> tuple[Session, Session]:
     )
 
 
-@pytest.fixture
-def ends() -> tuple[SrtpKeys, Session, Session]:
-    """Our end, and the other one: what it sends with, and what it receives with."""
+@pytest.fixture(params=["known", "unknown"])
+def ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[SrtpKeys, Session, Session]:
+    """Our end, and the other one: what it sends with, and what it receives with; by a version that is known or not."""
+    if request.param == "unknown":
+        monkeypatch.setattr(pylibsrtp, "__version__", "9.0.0")
     to_us, to_them = os.urandom(30), os.urandom(30)
     theirs, our_receiver = _pair(to_us)
     our_sender, their_receiver = _pair(to_them)
