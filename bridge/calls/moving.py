@@ -42,8 +42,13 @@ class MovingCall(Protocol):
     """A telephone call that another process has or had. This process has no leg of it."""
 
     @property
+    def is_running(self) -> bool:
+        """Whether a process that lives has the call."""
+        ...
+
+    @property
     def is_elsewhere(self) -> bool:
-        """Whether another process has the call, and is to be given the carrier's connection."""
+        """Whether another process is to be given the carrier's connection: it has the call, or takes it over."""
         ...
 
     def is_opened_by(self, token: str) -> bool:
@@ -58,7 +63,7 @@ class MovingCall(Protocol):
         ...
 
     async def reach(self, scope: Mapping[str, Any]) -> bool:
-        """Connects to the process that has the call; returns False if nothing is left of that process.
+        """Connects to the process that has the call or takes it over; returns False if nothing is left of that process.
 
         ``scope`` is the ASGI scope of the request by which the carrier has connected. Raises ``BridgeError`` if the
         process does not take it. ``pass_on`` follows.

@@ -2,8 +2,9 @@
 
 Theory of operation. The journal notes beside each telephone call which call the carrier's id stands for, and with which
 tokens the carrier has come. Any node looks there when a carrier starts a call that it does not know. If the call's node
-lives, the connection is passed on to it, message by message, and is judged there. If it is dead, the node that was
-asked takes the call over, and the connection is the call's new leg.
+lives, the connection is passed on to it, message by message, and is judged there. If it is dead or has let the call go,
+the node that was asked takes the call over, and the connection is the call's new leg. A node that is full or stops
+passes the connection on to the node that has most room, which takes the call over.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,6 +97,11 @@ class OwnCalls(Protocol):
         """Returns whether the call runs here, or waits here to be accepted."""
         ...
 
+    @property
+    def is_full(self) -> bool:
+        """Whether this node takes no call over, because it has too many or stops."""
+        ...
+
     def is_taking(self, call_id: str) -> bool:
         """Returns whether this node has tried to take the call over, and does not know yet whether it has it."""
         ...
@@ -125,11 +131,15 @@ class FoundCalls:
         if known is None:
             return None
         if self._own.has(known.call_id):
-            return _FoundCall(self, known, None, None)
+            return _FoundCall(self, known, None, None, is_running=True)
         owner = await self._own.owner(known.call_id)
-        if owner is None or (owner.node_id == self._nodes.id and not self._own.is_taking(known.call_id)):
+        is_own = owner is not None and owner.node_id == self._nodes.id
+        if owner is None or (is_own and not self._own.is_taking(known.call_id)):
             return None
-        return _FoundCall(self, known, self._nodes.find(owner.node_id), owner)
+        node = self._nodes.find(owner.node_id)
+        if node is None and not is_own and self._own.is_full:
+            return _FoundCall(self, known, self._nodes.least_loaded, owner, is_running=False)
+        return _FoundCall(self, known, node, owner, is_running=node is not None)
 
     async def has_heard_of(self, carrier: Transport, call: str) -> bool:
         """Returns whether the call is known, even if it is over; see ``CarrierCallFinder``."""
@@ -161,9 +171,12 @@ class FoundCalls:
 
 
 class _FoundCall:
-    """The ``MovingCall`` of a cluster; ``node`` is the other node that has the call."""
+    """The ``MovingCall`` of a cluster; ``node`` is the other node that has the call, or is to take it over."""
 
-    def __init__(self, calls: FoundCalls, known: _Known, node: Node | None, owner: Owner | None) -> None:
+    def __init__(
+        self, calls: FoundCalls, known: _Known, node: Node | None, owner: Owner | None, *, is_running: bool
+    ) -> None:
+        self.is_running = is_running
         self._calls = calls
         self._known = known
         self._node = node
@@ -173,7 +186,7 @@ class _FoundCall:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another node has the call; see ``MovingCall``."""
+        """Whether another node has the call, or is to take it over; see ``MovingCall``."""
         return self._node is not None
 
     def is_opened_by(self, token: str) -> bool:

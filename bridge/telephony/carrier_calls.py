@@ -213,7 +213,7 @@ class CarrierCalls:
             ringing.settle(IncomingOutcome.HUNG_UP)
 
     async def _require_dead(self, moving: MovingCall, scope: Mapping[str, Any] | None) -> None:
-        """Raises ``_Elsewhere`` if the process that has the call lives; it judges what the connection shows."""
+        """Raises ``_Elsewhere`` if the process that the call is for lives; it judges what the connection shows."""
         if scope is None:
             raise Forbidden("Another process has this call, and this connection cannot get there.", code="call_taken")
         if await moving.reach(scope):
@@ -243,7 +243,7 @@ class CarrierCalls:
             async with asyncio.timeout(_NEWS_S):
                 while key not in self._legs:
                     moving = await self._find_moving(key)
-                    if moving is None or not moving.is_elsewhere:
+                    if moving is None or not moving.is_running:
                         return moving is not None
                     await asyncio.sleep(_LOOK_S)
         return True

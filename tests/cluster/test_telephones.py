@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from bridge.client.carriers.dialling import Dialling
 from tests.cluster.balancer import Balancer
 from tests.cluster.nodes import ADMIN, cluster, said_by
 from tests.cluster.redis import RunningRedis, redis_running, until
-from tests.end_to_end.serving import Serving
+from tests.end_to_end.serving import Serving, logged
 from tests.end_to_end.web import EventSocket, open_socket
 from tests.machine import scaled
 from tests.telephony.calling import Caller, calling
@@ -61,15 +61,21 @@ def _twilio(balancer: Balancer) -> Dialling:
     return Dialling(carrier="twilio", url=balancer.url, secret=_SECRET, public_url=balancer.url)
 
 
-async def _call_id(node: Serving) -> str:
+async def _call_ids(node: Serving, *, but: str = "") -> list[str]:
+    """The calls that a node lists, as soon as there is one besides that."""
     found: list[str] = []
 
     async def is_there() -> bool:
-        found[:] = [call["id"] for call in (await said_by(node, "v1/calls")).json["data"]]
+        listed = [call["id"] for call in (await said_by(node, "v1/calls")).json["data"]]
+        found[:] = [call_id for call_id in listed if call_id != but]
         return bool(found)
 
     await until(is_there)
-    [call_id] = found
+    return found
+
+
+async def _call_id(node: Serving) -> str:
+    [call_id] = await _call_ids(node)
     return call_id
 
 
@@ -162,6 +168,31 @@ async def test_a_drain_moves_a_twilio_call(
         async with open_socket(nodes[1].url, f"call_id={call_id}", additional_headers=ADMIN) as after:
             for item_id, words in kept.items():
                 assert await _retrieved(after, item_id) == words
+        assert not caller.phone.ended.is_set()
+
+
+async def test_a_node_that_stops_passes_a_moved_call_on(
+    nodes: list[Serving], redis: RunningRedis, balancer: Balancer, short_pcm: bytes
+) -> None:
+    """It has let the call go and still ends another one when the carrier comes back to it, as behind a balancer."""
+    async with calling(_twilio(balancer)) as caller, AsyncExitStack() as stack:
+        call_id = await _call_id(nodes[0])
+        async with open_socket(nodes[1].url, f"call_id={call_id}", additional_headers=ADMIN) as before:
+            await _speaks(caller, short_pcm, before)
+            await before.until("output_audio_buffer.stopped")
+            kept = _items(before)
+        await _noted(redis, call_id, *kept)
+        other = await stack.enter_async_context(calling(_twilio(balancer)))
+        [other_id] = await _call_ids(nodes[0], but=call_id)
+        async with open_socket(nodes[0].url, f"call_id={other_id}", additional_headers=ADMIN) as beside:
+            await _speaks(other, short_pcm, beside)
+        nodes[0].process.send_signal(signal.SIGTERM)  # it waits for the end of that answer
+        await caller.wait(lambda: caller.phone.wire.streams == 2, "second stream")  # type: ignore[attr-defined]
+        assert (await logged(nodes[1], "cluster.call_taken_over"))["call_id"] == call_id
+        async with open_socket(nodes[1].url, f"call_id={call_id}", additional_headers=ADMIN) as after:
+            for item_id, words in kept.items():
+                assert await _retrieved(after, item_id) == words
+        assert not any(line["event"] == "telephony.refused" for line in nodes[0].log_lines())
         assert not caller.phone.ended.is_set()
 
 

@@ -189,7 +189,7 @@ async def test_two_connections_of_one_call_at_once() -> None:
 class _CallElsewhere:
     """A call that another process has, as ``CarrierCalls`` sees it; it writes down what is passed on to there."""
 
-    is_elsewhere = True
+    is_running = is_elsewhere = True
 
     def __init__(self) -> None:
         self.passed: list[str | bytes] = []
