@@ -68,7 +68,7 @@ class CallRouter:
         """Returns the node that answers; see ``Router``."""
         call_id = _call_of(scope, query)
         if call_id is not None:
-            return await self._owner_of(call_id, scope)
+            return await self._owner_of(call_id, scope, is_relayed=is_relayed)
         if not is_relayed and _opens(scope, query) and self._local.is_full:
             return self._nodes.least_loaded
         return None
@@ -78,16 +78,16 @@ class CallRouter:
         call_id = _call_of(scope, query)
         self._nodes.suspect(node.id)
         try:
-            return call_id is not None and await self._owner_of(call_id, scope) is None
+            return call_id is not None and await self._owner_of(call_id, scope, is_relayed=False) is None
         except BridgeError:
             return False
 
-    async def _owner_of(self, call_id: str, scope: Scope) -> Node | None:
+    async def _owner_of(self, call_id: str, scope: Scope, *, is_relayed: bool) -> Node | None:
         if self._local.has(call_id):
             return None
         node_id = node_of(call_id)
         node = self._nodes.find(node_id)
-        if node is not None:
+        if node is not None and not is_relayed:  # the node that has relayed it may be that one, and stop
             return node
         if not self._nodes.is_one(node_id):
             return None

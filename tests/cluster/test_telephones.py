@@ -13,6 +13,7 @@ from bridge.client.carriers.dialling import Dialling
 from tests.cluster.balancer import Balancer
 from tests.cluster.nodes import ADMIN, cluster, said_by
 from tests.cluster.redis import RunningRedis, redis_running, until
+from tests.cluster.talking import items, noted, session_id, type_text
 from tests.end_to_end.serving import Serving, logged
 from tests.end_to_end.web import EventSocket, open_socket
 from tests.machine import scaled
@@ -194,6 +195,27 @@ async def test_a_node_that_stops_passes_a_moved_call_on(
                 assert await _retrieved(after, item_id) == words
         assert not any(line["event"] == "telephony.refused" for line in nodes[0].log_lines())
         assert not caller.phone.ended.is_set()
+
+
+async def test_an_owner_is_let_in_elsewhere_while_its_node_still_ends_other_calls(
+    nodes: list[Serving], redis: RunningRedis, balancer: Balancer, short_pcm: bytes
+) -> None:
+    """It was told to come back, and its first try at another node goes on with the conversation."""
+    async with (
+        open_socket(nodes[0].url, "model=m", additional_headers=ADMIN) as owner,
+        calling(_twilio(balancer)) as other,
+    ):
+        await type_text(owner, "before", "item_before")
+        await owner.until("response.done")
+        await noted(redis, session_id(owner), "item_before")
+        [other_id] = await _call_ids(nodes[0], but=session_id(owner))
+        async with open_socket(nodes[0].url, f"call_id={other_id}", additional_headers=ADMIN) as beside:
+            await _speaks(other, short_pcm, beside)
+        nodes[0].process.send_signal(signal.SIGTERM)  # it waits for the end of that answer
+        assert await owner.close_code() == 1012
+        query = f"session_id={session_id(owner)}&after={owner.events[-1]['event_id']}"
+        async with open_socket(nodes[1].url, query, first=None, additional_headers=ADMIN) as back:
+            assert await items(back, "item_before") == ["before"]
 
 
 async def test_a_stream_that_breaks_comes_back_through_another_node(
