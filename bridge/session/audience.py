@@ -127,6 +127,10 @@ class Audience:
         self._router.leave(listener)
         return is_owner
 
+    def expect_owner(self) -> None:
+        """Notes that there is something for the owner to come back to: what it has said in another process."""
+        self._owner_has_spoken = True
+
     def hear(self, listener: Listener) -> None:
         """Notes that the listener has sent something."""
         self._owner_has_spoken = self._owner_has_spoken or listener is self.owner

@@ -120,6 +120,7 @@ class Session:
         """
         self.state.begin(config, wanted)
         if moved is not None:
+            self.audience.expect_owner()
             self.lifetime.window.key = moved.resume_key
             self.audience.hub.replay.skip_to(moved.last_event)
         self.upstream.start(self, self.state)
