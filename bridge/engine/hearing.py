@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bridge.engine.told_words import ToldWords
-from bridge.errors import OverLimit
+from bridge.errors import OverLimit, UpstreamError
 from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["LONGEST_S", "HeardTurn", "Hearing", "Listen", "OpenStretch", "StreamedTurn", "cut"]
@@ -80,6 +80,8 @@ class OpenStretch(StreamedTurn):
         """All of its sound so far, PCM16 24 kHz mono."""
         self.has_ended = False
         """Whether no more sound comes."""
+        self.on_break: Callable[[UpstreamError], object] = lambda error: None
+        """Called if whoever recognises it cannot go on before it has ended; all of it is then recognised at its end."""
         self._news = asyncio.Event()
         self._on_end: Callable[[], object] = lambda: None
 

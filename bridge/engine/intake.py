@@ -8,7 +8,7 @@ from msgspec import UNSET
 from structlog.typing import FilteringBoundLogger
 
 from bridge.engine import eagerness
-from bridge.engine.hearing import HeardTurn, Hearing
+from bridge.engine.hearing import HeardTurn, Hearing, OpenStretch
 from bridge.engine.interruption import InterruptionGuard, Verdict
 from bridge.engine.mind import Mind
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
@@ -17,7 +17,7 @@ from bridge.engine.told_words import ToldWords
 from bridge.engine.transcription import TurnTranscription
 from bridge.engine.turn_model import TurnModel
 from bridge.engine.turns import SpeechPaused, SpeechResumed, SpeechStarted, SpeechStopped, TurnDetector
-from bridge.errors import BadEvent, OverLimit
+from bridge.errors import BadEvent, OverLimit, UpstreamError
 from bridge.session.contracts import Downstream
 from bridge.session.state import SessionState
 from bridge.wire import items
@@ -304,10 +304,19 @@ class EngineInput:
         language = asked.language if isinstance(asked, Asked) and asked.language is not UNSET else None
         return Hearing(
             functools.partial(self._mind.listen, language=language),
-            begin=functools.partial(self._mind.begin, language=language),
+            begin=functools.partial(self._begin_stretch, language),
             ask=functools.partial(self._meter.follow, Stage.EAR),
             told=ToldWords(item_id, self._downstream, may_tell_early=self._may_tell_early),
         )
+
+    def _begin_stretch(self, language: str | None) -> OpenStretch | None:
+        stretch = self._mind.begin(language=language)
+        if stretch is not None:
+            stretch.on_break = self._log_break
+        return stretch
+
+    def _log_break(self, error: UpstreamError) -> None:
+        self._log.info("engine.hearing_broke_off", code=error.code, message=error.message)
 
     @property
     def _is_transcript_asked(self) -> bool:

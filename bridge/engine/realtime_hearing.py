@@ -15,7 +15,6 @@ from websockets.protocol import State
 
 from bridge.engine.hearing import HeardTurn, OpenStretch
 from bridge.errors import OverLimit, UpstreamError
-from bridge.log import get_logger
 from bridge.names import until_answered
 from bridge.outgoing import TLS, refusal
 from bridge.outgoing_sockets import WebSocketConnect, close_in_time, send_in_time
@@ -24,7 +23,6 @@ from bridge.wire.audio import SESSION_HZ
 
 __all__ = ["RealtimeHearing"]
 
-_log = get_logger("engine")
 
 _MAX_REQUESTS = 200  # of all sessions together
 _MAX_OPEN = 200  # stretches that are still spoken; each has a connection, and what comes on top is sent at its end
@@ -140,7 +138,7 @@ class RealtimeHearing:
                     if tries >= self._tries or not error.is_transient:
                         raise
                 else:
-                    _log.info("engine.hearing_broke_off", code=error.code, message=error.message)
+                    heard.on_break(error)
                     while not heard.has_ended:
                         await heard.more()
             heard.start_again()
