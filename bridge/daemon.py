@@ -31,7 +31,6 @@ from bridge.config import Config, EngineSettings, ObserveSettings, is_loopback
 from bridge.config.addresses import is_address
 from bridge.config.reload import Changes
 from bridge.context import CallContext
-from bridge.crew import Crew
 from bridge.engine.interruption import TurnTaking
 from bridge.engine.local import Local
 from bridge.engine.minds import EngineKind, engine_kind, new_mind_factory
@@ -41,8 +40,8 @@ from bridge.engine.turn_model import TurnModel
 from bridge.errors import ConfigError
 from bridge.handover import Handover, Predecessor
 from bridge.log import get_logger
-from bridge.observe.crew_pages import CrewLink
 from bridge.observe.observer import OPERATIONS, Observer
+from bridge.observe.worker_pages import WorkerLink
 from bridge.players.players import Players
 from bridge.ports import Ports
 from bridge.recording.archive import Archive, recipients_of
@@ -57,6 +56,7 @@ from bridge.upstream.factory import UpstreamFactory
 from bridge.upstream.plan import UpstreamPlan
 from bridge.webrtc.endpoint import Endpoint, media_host
 from bridge.wire.stats import DaemonStats
+from bridge.worker_group import WorkerGroup
 
 if TYPE_CHECKING:
     from bridge.cluster.member import Member
@@ -103,14 +103,14 @@ class Daemon:
         read_settings: Callable[[], Config] | None = None,
         ports: Ports | None = None,
         predecessor: Predecessor | None = None,
-        crew: Crew | None = None,
+        worker_group: WorkerGroup | None = None,
     ) -> None:
         """Makes a daemon that is not started yet.
 
         ``local`` are models that are loaded already; somebody else closes them. ``log_lines_dropped`` returns how many
         lines of the log were dropped. ``read_settings`` reads the settings once more, and raises ``ConfigError``;
         without it the settings stay as they are. ``ports`` has the sockets that were given. Some of them may be those
-        of ``predecessor``, the process that this one replaces. With ``crew`` it is one of several workers of a machine.
+        of ``predecessor``, the process that this one replaces. With ``worker_group`` it is one of a machine's workers.
         """
         self._read_settings = read_settings or (lambda: config)
         self._log_lines_dropped = log_lines_dropped
@@ -119,7 +119,7 @@ class Daemon:
         self._local = local
         self._ports = ports or Ports()
         self._predecessor = predecessor
-        self._crew = crew
+        self._worker_group = worker_group
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
@@ -134,7 +134,7 @@ class Daemon:
 
     async def __aexit__(self, *exc_info: object) -> None:
         try:
-            if self._crew is not None and not self._crew.is_leaving and self._crew.others:
+            if self._worker_group is not None and not self._worker_group.is_leaving and self._worker_group.others:
                 self.telephony.stop_listening()
                 self._own_handover.stop_accepting()  # whoever connects from now on reaches a worker that goes on
             member = self._cluster
@@ -185,10 +185,10 @@ class Daemon:
             listeners=listeners.max_listeners_per_key,
             page_keys=config.access.page_keys_limit,
         )
-        of_node = None if self._crew is None else _bound_for_nodes(config, self._ports, stack)
+        of_node = None if self._worker_group is None else _bound_for_nodes(config, self._ports, stack)
         self.node_url = _node_url(config, self.port, of_node)
         """The URL at which other nodes of the cluster reach this process."""
-        member = self._cluster = _member(config, self.node_url, limits, of_keys, self._crew)
+        member = self._cluster = _member(config, self.node_url, limits, of_keys, self._worker_group)
         parts = SharedParts.of_process(limits, of_keys) if member is None else member.parts
         self.registry = Registry(
             dialler.new_upstream,
@@ -214,12 +214,12 @@ class Daemon:
             record_dir=config.recording.record_dir,
             probes={"upstream": dialler.complaint, **({} if member is None else {"redis": member.complaint})},
             admit=admit_operator,
-            crew=_crew_link(self._crew, member),
+            workers=_worker_link(self._worker_group, member),
         )
         self.observer = await stack.enter_async_context(observer)
         if member is not None:
-            if self._crew is not None:
-                member.nodes.is_leaving = self._crew.leaves_with
+            if self._worker_group is not None:
+                member.nodes.is_leaving = self._worker_group.leaves_with
             observer.metrics.sources.append(member.families)
             await stack.enter_async_context(member)
         recording = config.recording
@@ -324,7 +324,7 @@ class Daemon:
         await telephony.accept()
         for http in servers:
             await http.wait_started()
-        part = "" if self._crew is None else str(self._crew.number)
+        part = "" if self._worker_group is None else str(self._worker_group.number)
         self.handover = Handover(server.host, self.port, self._ports, self._own_handover, part)
         await stack.enter_async_context(self.handover)
         _log.info("daemon.serving", url=self.url, udp_port=self.endpoint.port, ice_tcp_port=self.endpoint.tcp_port,
@@ -383,8 +383,8 @@ class Daemon:
     async def _reload_all(self) -> Changes:
         """Reloads, and has the other workers of this machine do the same."""
         changes = await self.reload()
-        if self._crew is not None:
-            self._crew.tell_reloaded()
+        if self._worker_group is not None:
+            self._worker_group.tell_reloaded()
         return changes
 
     @property
@@ -549,7 +549,9 @@ def _node_url(config: Config, port: int, of_node: socket.socket | None) -> str:
     return f"{scheme}://{host}:{port}"
 
 
-def _member(config: Config, url: str, limits: CallLimits, of_keys: KeyLimits, crew: Crew | None) -> "Member | None":
+def _member(
+    config: Config, url: str, limits: CallLimits, of_keys: KeyLimits, worker_group: WorkerGroup | None
+) -> "Member | None":
     """Returns this process's part in a cluster.
 
     If the process is by itself, it is None, and nothing of the cluster is imported.
@@ -560,14 +562,14 @@ def _member(config: Config, url: str, limits: CallLimits, of_keys: KeyLimits, cr
         raise ConfigError("redis_url: needs redis: pip install 'bridge-realtime[cluster]'", param="redis_url")
     from bridge.cluster.member import Member
 
-    return Member(config.cluster, url, limits, of_keys, worker=None if crew is None else crew.number)
+    return Member(config.cluster, url, limits, of_keys, worker=None if worker_group is None else worker_group.number)
 
 
-def _crew_link(crew: Crew | None, member: "Member | None") -> CrewLink | None:
+def _worker_link(worker_group: WorkerGroup | None, member: "Member | None") -> WorkerLink | None:
     """Returns the way to the other workers of this machine; None if this process is no worker."""
-    if crew is None or member is None:
+    if worker_group is None or member is None:
         return None
-    return CrewLink(crew=crew, ask=member.ask, admit=member.admit_node)
+    return WorkerLink(group=worker_group, ask=member.ask, admit=member.admit_node)
 
 
 def _shown(upstream: str) -> str:

@@ -19,11 +19,11 @@ import uvloop
 from bridge import log as logging
 from bridge.config import Config
 from bridge.config.load import Sources
-from bridge.crew import Crew
 from bridge.daemon import Daemon
 from bridge.handover import Predecessor
 from bridge.ports import GivenSocket, Ports
 from bridge.service_manager import ServiceManager, given_sockets
+from bridge.worker_group import WorkerGroup
 
 __all__ = ["Manager", "SupervisorLink", "Launch", "run", "serve"]
 
@@ -73,7 +73,7 @@ class Launch:
     """Whether it takes over from the process that serves at the same address."""
     environ: Mapping[str, str] = field(default_factory=dict)
     """The environment of a successor which this process starts."""
-    crew: Crew | None = None
+    worker_group: WorkerGroup | None = None
     supervisor: SupervisorLink | None = None
     """The supervisor, if the process is one of several workers."""
 
@@ -146,7 +146,7 @@ class _Service:
         is_changed = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, is_changed.set)  # set early, because models take seconds to load
         server, launch = self._config.server, self._launch
-        part = "" if launch.crew is None else str(launch.crew.number)
+        part = "" if launch.worker_group is None else str(launch.worker_group.number)
         predecessor = await Predecessor.find(server.host, server.port, part) if launch.replaces else None
         daemon = Daemon(
             self._config,
@@ -154,7 +154,7 @@ class _Service:
             read_settings=launch.read_settings,
             ports=Ports([*(predecessor.given if predecessor is not None else ()), *launch.given]),
             predecessor=predecessor,
-            crew=launch.crew,
+            worker_group=launch.worker_group,
         )
         async with daemon:
 

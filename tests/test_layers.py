@@ -32,7 +32,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset(),
     "log": frozenset(),
     "context": frozenset({"log"}),
-    "crew": frozenset(),
+    "worker_group": frozenset(),
     "resume_window": frozenset(),
     "state_machine": frozenset(),
     "turns": frozenset(),
@@ -58,13 +58,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "cluster": _PURE
     | _TOP
     | {"outgoing", "outgoing_sockets", "session", "calls", "api.body", "api.operation", "api.socket"},
-    "observe": _PURE | _TOP | {"crew", "names", "outgoing", "session", "calls", "api.operation"},
+    "observe": _PURE | _TOP | {"worker_group", "names", "outgoing", "session", "calls", "api.operation"},
     "client": _PURE | {"webrtc"} | _DIALECTS,
 }
 ALLOWED["daemon"] = ALLOWED["reload"] = frozenset({*ALLOWED, "reload"}) - {"client"}
 ALLOWED["doctor"] = frozenset({*ALLOWED}) - {"reload"}
-ALLOWED["serve"] = _TOP | {"crew", "daemon", "handover", "service_manager"}
-ALLOWED["supervisor"] = _TOP | {"crew", "daemon", "handover", "serve", "service_manager"}
+ALLOWED["serve"] = _TOP | {"worker_group", "daemon", "handover", "service_manager"}
+ALLOWED["supervisor"] = _TOP | {"worker_group", "daemon", "handover", "serve", "service_manager"}
 ALLOWED["cli"] = frozenset(ALLOWED)
 ALLOWED["__main__"] = frozenset({"cli"})
 

@@ -7,14 +7,14 @@ from prometheus_client import Histogram
 from prometheus_client.core import Metric
 
 from bridge.cluster.metrics import cluster_families
-from bridge.crew import Crew
 from bridge.observe import tracing
-from bridge.observe.crew_pages import crew_families
 from bridge.observe.metrics import Metrics
 from bridge.observe.recordings import families_of_recordings
 from bridge.observe.webhooks import WebhookStats, families_of
+from bridge.observe.worker_pages import worker_families
 from bridge.session.session import Session
 from bridge.wire.stats import DaemonStats, EndpointStats, RecordingsStats, TelephonyStats
+from bridge.worker_group import WorkerGroup
 from tools.schemas import cell
 
 __all__ = ["metrics_table"]
@@ -40,7 +40,7 @@ def metrics_table() -> str:
     metrics.sources.append(lambda: families_of_recordings(RecordingsStats()))
     metrics.sources.append(lambda: tracing.families_of(0, 0))
     metrics.sources.append(lambda: cluster_families(nodes=1, is_up=True, asked=0, failures=0))
-    metrics.sources.append(lambda: crew_families(Crew(0, 2, 0.0)))
+    metrics.sources.append(lambda: worker_families(WorkerGroup(0, 2, 0.0)))
     asyncio.run(metrics.collect_all())
     families = sorted((one for one in metrics.registry.collect() if _OURS.match(one.name)), key=lambda one: one.name)
     rows = [

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.api.operation import Operation
-from bridge.observe.crew_pages import CREW_METRICS, CrewLink, CrewPage, written
 from bridge.observe.metrics import Metrics
+from bridge.observe.worker_pages import WORKERS_METRICS, WorkerLink, WorkersPage, written
 
 __all__ = ["METRICS", "Exposition"]
 
@@ -40,12 +40,12 @@ class Exposition:
         metrics: Metrics,
         thread: ThreadPoolExecutor,
         *,
-        crew: CrewLink | None = None,
+        workers: WorkerLink | None = None,
         fresh_s: float = _FRESH_S,
     ) -> None:
-        """With ``crew`` a page has the metrics of all workers of this machine."""
+        """With ``workers`` a page has the metrics of all workers of this machine."""
         self._metrics = metrics
-        self._crew = crew
+        self._workers = workers
         self._fresh_s = fresh_s
         self._reading = asyncio.Lock()
         self._writing = asyncio.Lock()
@@ -67,9 +67,9 @@ class Exposition:
                 self._texts.clear()
                 async with self._reading:
                     await self._read()
-                if self._crew is not None:
-                    others = await self._crew.ask_others(CREW_METRICS)
-                    self._page = CrewPage(self._crew.crew, self._metrics.registry, others)
+                if self._workers is not None:
+                    others = await self._workers.ask_others(WORKERS_METRICS)
+                    self._page = WorkersPage(self._workers.group, self._metrics.registry, others)
                 self._made_at = time.monotonic()
             if content_type not in self._texts:
                 loop = asyncio.get_running_loop()
@@ -103,11 +103,11 @@ class Exposition:
 
         return Route(_PATH, serve, methods=["GET"])
 
-    def crew_route(self, crew: CrewLink) -> Route:
+    def workers_route(self, workers: WorkerLink) -> Route:
         """Makes the route by which the other workers ask this one for its metrics."""
 
         async def serve(request: Request) -> Response:
-            await crew.admit(request)
+            await workers.admit(request)
             return Response(await self.own(), media_type="application/msgpack")
 
-        return Route(CREW_METRICS, serve, methods=["GET"])
+        return Route(WORKERS_METRICS, serve, methods=["GET"])

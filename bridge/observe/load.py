@@ -24,11 +24,11 @@ from bridge import __version__
 from bridge.api.operation import Operation
 from bridge.errors import BadRequest
 from bridge.log import get_logger
-from bridge.observe.crew_load import added
-from bridge.observe.crew_pages import CREW_LOAD, CrewLink
 from bridge.observe.labels import OTHER
 from bridge.observe.load_report import LoadReport, LoadSample, slot_of
 from bridge.observe.metrics import Metrics
+from bridge.observe.worker_load import added
+from bridge.observe.worker_pages import WORKERS_LOAD, WorkerLink
 from bridge.wire.stats import DaemonStats
 
 __all__ = ["LOAD", "LoadHistory", "LoadQuery"]
@@ -73,12 +73,12 @@ class LoadHistory:
         daemon: Callable[[], DaemonStats],
         thread: ThreadPoolExecutor,
         *,
-        crew: CrewLink | None = None,
+        workers: WorkerLink | None = None,
         every_s: float = _EVERY_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """With ``crew`` the report is that of all workers of this machine."""
-        self._crew = crew
+        """With ``workers`` the report is that of all workers of this machine."""
+        self._workers = workers
         self._metrics = metrics
         self._daemon = daemon
         self._thread = thread
@@ -171,32 +171,34 @@ class LoadHistory:
 
         async def serve(request: Request) -> Response:
             await admit(request)
-            body = msgspec.json.encode(await self._report_of_crew(_after(request)))
+            body = msgspec.json.encode(await self._report_of_workers(_after(request)))
             return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
         return Route(_PATH, serve, methods=["GET"])
 
-    def crew_route(self, crew: CrewLink) -> Route:
+    def workers_route(self, workers: WorkerLink) -> Route:
         """Makes the route by which the other workers ask this one for its samples."""
 
         async def serve(request: Request) -> Response:
-            await crew.admit(request)
+            await workers.admit(request)
             return Response(msgspec.json.encode(self.report(_after(request))), media_type="application/json")
 
-        return Route(CREW_LOAD, serve, methods=["GET"])
+        return Route(WORKERS_LOAD, serve, methods=["GET"])
 
-    async def _report_of_crew(self, after: float | None) -> LoadReport:
+    async def _report_of_workers(self, after: float | None) -> LoadReport:
         """Returns what all workers know, or this process by itself."""
-        if self._crew is None:
+        if self._workers is None:
             return self.report(after)
         since = None if after is None else after - self._every_s  # a sample is told at the end of its slot
         others = []
-        for worker, told in await self._crew.ask_others(CREW_LOAD if since is None else f"{CREW_LOAD}?after={since}"):
+        for worker, told in await self._workers.ask_others(
+            WORKERS_LOAD if since is None else f"{WORKERS_LOAD}?after={since}"
+        ):
             try:
                 others.append(_decoder.decode(told))
             except msgspec.MsgspecError as error:  # a version that says it in another way
                 _log.warning("observe.worker_unreadable", worker=worker.number, reason=str(error))
-        started_at = self._crew.crew.started_at
+        started_at = self._workers.group.started_at
         return added(self.report(since), others, started_at=started_at, after=after)
 
     async def _run(self) -> None:

@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 from bridge.calls.registry import Registry
 from bridge.config import ObserveSettings
-from bridge.observe.crew_pages import CrewLink
 from bridge.observe.exposition import METRICS, Exposition
 from bridge.observe.load import LOAD, LoadHistory
 from bridge.observe.metrics import Metrics
@@ -26,6 +25,7 @@ from bridge.observe.tracing import CallTracing, wants_content
 from bridge.observe.webhook_request import deliver, key_of
 from bridge.observe.webhook_store import Delivery
 from bridge.observe.webhooks import Webhooks
+from bridge.observe.worker_pages import WorkerLink
 from bridge.wire.stats import DaemonStats, RecordingsStats
 
 if TYPE_CHECKING:
@@ -56,27 +56,27 @@ class Observer:
         record_dir: str | None,
         probes: Mapping[str, Probe],
         admit: Callable[[Request], Awaitable[object]],
-        crew: CrewLink | None = None,
+        workers: WorkerLink | None = None,
     ) -> None:
         """Subscribes to the calls of ``registry``.
 
         ``probes`` try what calls need from outside. ``admit`` raises if a request at the daemon's own port may not see
-        what concerns all calls. ``crew`` leads to the other workers of this machine, if there are any.
+        what concerns all calls. ``workers`` leads to the other workers of this machine, if there are any.
         """
         self.metrics = Metrics(registry.find, daemon, carriers=carriers)
         registry.events.subscribe(self.metrics)
         self._has_own_port = settings.metrics_port is not None
         self._admit = admit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="observer")
-        self._exposition = Exposition(self.metrics, self._thread, crew=crew)
-        self._crew = crew
-        self.load = LoadHistory(self.metrics, daemon, self._thread, crew=crew)
+        self._exposition = Exposition(self.metrics, self._thread, workers=workers)
+        self._workers = workers
+        self.load = LoadHistory(self.metrics, daemon, self._thread, workers=workers)
         """The samples of the last hour. They are entered by themselves, once ``daemon`` can be asked."""
         self._disk_thread = ThreadPoolExecutor(1, thread_name_prefix="disk")  # it may wait for the disk for ever
         probes = dict(probes)
         if record_dir is not None:
             probes["recordings"] = disk_probe(record_dir, settings.ready_free_bytes, self._disk_thread)
-        self._readiness = ReadinessChecks(daemon, probes, crew=crew)
+        self._readiness = ReadinessChecks(daemon, probes, workers=workers)
         self._otlp_endpoint = settings.otlp_endpoint
         self._registry = registry
         self._spans: OtlpSpans | None = None
@@ -112,9 +112,9 @@ class Observer:
     def routes(self) -> list[Route]:
         """The routes for the daemon's own port."""
         always = [self._readiness.route(), self.load.route(self._admit)]
-        if self._crew is not None:
+        if self._workers is not None:
             parts = (self._exposition, self._readiness, self.load)
-            always += [part.crew_route(self._crew) for part in parts]
+            always += [part.workers_route(self._workers) for part in parts]
         return always if self._has_own_port else [*always, self._exposition.route(self._admit)]
 
     @property

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from bridge.api.operation import Operation
 from bridge.log import get_logger
-from bridge.observe.crew_pages import CREW_READY, CrewLink
+from bridge.observe.worker_pages import WORKERS_READY, WorkerLink
 from bridge.wire.stats import DaemonStats
 
 __all__ = ["READY", "Check", "Readiness", "ReadinessChecks", "disk_probe"]
@@ -71,11 +71,11 @@ class ReadinessChecks:
         *,
         fresh_s: float = _FRESH_S,
         limit_s: float = _LIMIT_S,
-        crew: CrewLink | None = None,
+        workers: WorkerLink | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """With ``crew`` the other workers of this machine are asked if this one would not serve a call."""
-        self._crew = crew
+        """With ``workers`` the other workers of this machine are asked if this one would not serve a call."""
+        self._workers = workers
         self._daemon = daemon
         self._probes = probes
         self._fresh_s = fresh_s
@@ -106,29 +106,29 @@ class ReadinessChecks:
         """Makes the route of readiness. It asks for no key, since load balancers have none."""
 
         async def serve(request: Request) -> Response:
-            report = await self._report_of_crew()
+            report = await self._report_of_workers()
             headers = {"Cache-Control": "no-store"}
             status = 200 if report.is_ready else 503
             return Response(msgspec.json.encode(report), status, headers, media_type="application/json")
 
         return Route(_PATH, serve, methods=["GET"])
 
-    def crew_route(self, crew: CrewLink) -> Route:
+    def workers_route(self, workers: WorkerLink) -> Route:
         """Makes the route by which the other workers ask whether this one would serve a call."""
 
         async def serve(request: Request) -> Response:
-            await crew.admit(request)
+            await workers.admit(request)
             return Response(msgspec.json.encode(await self.report()), media_type="application/json")
 
-        return Route(CREW_READY, serve, methods=["GET"])
+        return Route(WORKERS_READY, serve, methods=["GET"])
 
-    async def _report_of_crew(self) -> Readiness:
+    async def _report_of_workers(self) -> Readiness:
         """Returns whether a new call would be served by this process, or else by another worker of this machine."""
         report = await self.report()
-        if report.is_ready or self._crew is None:
+        if report.is_ready or self._workers is None:
             return report
-        of_workers = [(self._crew.crew.number, report)]
-        for worker, told in await self._crew.ask_others(CREW_READY):
+        of_workers = [(self._workers.group.number, report)]
+        for worker, told in await self._workers.ask_others(WORKERS_READY):
             of_workers.append((worker.number, msgspec.json.decode(told, type=Readiness)))
         checks = [
             Check(f"worker {number}: {check.name}", check.is_ok, check.reason)

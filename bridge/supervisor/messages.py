@@ -11,8 +11,8 @@ from collections.abc import MutableMapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from bridge.crew import WorkerState
 from bridge.errors import ConfigError
+from bridge.worker_group import WorkerState
 
 __all__ = [
     "ALIVE_EVERY_S",

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bridge.crew import WorkerState
 from bridge.log import get_logger
 from bridge.supervisor import messages
 from bridge.supervisor.backoff import Backoff
 from bridge.supervisor.messages import Alive, Assignment, Failed, Reloaded, Replaced, Serving, Stop, Stopping, ToWorker
 from bridge.supervisor.output import Output
+from bridge.worker_group import WorkerState
 
 __all__ = ["WorkerCommand", "WorkerProcess", "described"]
 

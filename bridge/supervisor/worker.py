@@ -15,7 +15,6 @@ from bridge import log as logging
 from bridge.config import Config
 from bridge.config.load import Sources
 from bridge.config.workers import settings_of_worker
-from bridge.crew import Crew
 from bridge.daemon import Daemon
 from bridge.errors import ConfigError
 from bridge.ports import GivenSocket
@@ -34,6 +33,7 @@ from bridge.supervisor.messages import (
     Stopping,
     Table,
 )
+from bridge.worker_group import WorkerGroup
 
 __all__ = ["serve_as_worker"]
 
@@ -49,8 +49,8 @@ def serve_as_worker(config: Config, sources: Sources, connection: socket.socket)
     connection.settimeout(_ASSIGNED_WITHIN_S)
     assignment, sockets, log = messages.receive_assignment(connection)
     connection.setblocking(False)
-    crew = Crew(assignment.number, assignment.count, assignment.started_at)
-    supervisor = _Supervisor(connection, crew, log)
+    worker_group = WorkerGroup(assignment.number, assignment.count, assignment.started_at)
+    supervisor = _Supervisor(connection, worker_group, log)
     is_terminal = assignment.is_terminal
     with logging.LineWriter(sys.stderr.fileno(), is_terminal=is_terminal) as stream:
         logging.configure(config.log.log_format, config.log.log_level, stream, keys={"worker": assignment.number})
@@ -70,7 +70,7 @@ def _launch(
         read_settings=lambda: settings_of_worker(sources.load(), assignment.number),
         given=[GivenSocket(each, name, is_optional=True) for name, each in named],
         replaces=assignment.replaces,
-        crew=supervisor.crew,
+        worker_group=supervisor.worker_group,
         supervisor=supervisor,
     )
 
@@ -90,10 +90,10 @@ def _own(config: Config, number: int) -> Config:
 class _Supervisor:
     """The supervisor, as its worker sees it: the ``Manager`` that is told, and the ``SupervisorLink`` that commands."""
 
-    def __init__(self, connection: socket.socket, crew: Crew, log: int) -> None:
-        self.crew = crew
+    def __init__(self, connection: socket.socket, worker_group: WorkerGroup, log: int) -> None:
+        self.worker_group = worker_group
         self._log = log
-        crew.tell_reloaded = lambda: self._tell(Reloaded())
+        worker_group.tell_reloaded = lambda: self._tell(Reloaded())
         self._connection = connection
         self._daemon: Daemon | None = None
         self._stop: Callable[[], None] = lambda: None
@@ -149,16 +149,16 @@ class _Supervisor:
             return
         match message:
             case Table(workers=workers, log_lines_dropped=dropped):
-                self.crew.workers, self.crew.log_lines_dropped = workers, dropped
+                self.worker_group.workers, self.worker_group.log_lines_dropped = workers, dropped
             case Reload():
                 self._reload()
             case Stop():
-                self.crew.is_leaving = True
+                self.worker_group.is_leaving = True
                 self._stop()
             case None:  # whoever starts a supervisor again needs the ports
                 asyncio.get_running_loop().remove_reader(self._connection.fileno())
                 for number in (sys.stdout.fileno(), sys.stderr.fileno()):  # nobody reads the pipe any more
                     os.dup2(self._log, number)
                 _log.error("supervisor.lost")
-                self.crew.is_leaving = True
+                self.worker_group.is_leaving = True
                 self._stop()

@@ -12,7 +12,6 @@ import pytest
 
 from bridge.config import Config
 from bridge.config.workers import settings_of_worker
-from bridge.crew import Crew, WorkerState
 from bridge.errors import ConfigError
 from bridge.log import LineWriter
 from bridge.ports import GivenSocket
@@ -22,6 +21,7 @@ from bridge.supervisor.output import Output
 from bridge.supervisor.ports import SharedPorts
 from bridge.supervisor.process import WorkerCommand, described
 from bridge.supervisor.supervisor import Supervisor
+from bridge.worker_group import WorkerGroup, WorkerState
 from tests.machine import scaled
 from tests.settings import config_for_tests
 
@@ -235,10 +235,12 @@ def test_given_sockets_that_are_not_one_for_each_are_refused() -> None:
 
 def test_a_worker_knows_who_leaves_with_it() -> None:
     """Only if all stop, and only the workers of its machine."""
-    crew = Crew(0, 2, 0.0)
-    crew.workers = [WorkerState(number=number, is_serving=True, node_id=name) for number, name in enumerate("ab")]
-    assert [worker.node_id for worker in crew.others] == ["b"]
-    assert not crew.leaves_with("b")
-    crew.is_leaving = True
-    assert crew.leaves_with("b")
-    assert not crew.leaves_with("c")
+    worker_group = WorkerGroup(0, 2, 0.0)
+    worker_group.workers = [
+        WorkerState(number=number, is_serving=True, node_id=name) for number, name in enumerate("ab")
+    ]
+    assert [worker.node_id for worker in worker_group.others] == ["b"]
+    assert not worker_group.leaves_with("b")
+    worker_group.is_leaving = True
+    assert worker_group.leaves_with("b")
+    assert not worker_group.leaves_with("c")

@@ -54,7 +54,7 @@ _PROCESS_LOGGERS = {
     "engine.local_llm",
     "engine.speech_server",
     "log",
-    "observe.crew_pages",
+    "observe.worker_pages",
     "observe.load",
     "observe.otlp",
     "observe.readiness",

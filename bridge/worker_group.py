@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-__all__ = ["Crew", "WorkerState"]
+__all__ = ["WorkerGroup", "WorkerState"]
 
 
 class WorkerState(Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     """How often it was started again because it had died."""
 
 
-class Crew:
+class WorkerGroup:
     """The workers of this machine, as the worker with this ``number`` knows them."""
 
     def __init__(self, number: int, count: int, started_at: float) -> None:

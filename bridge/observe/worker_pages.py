@@ -18,30 +18,38 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from starlette.requests import Request
 
-from bridge.crew import Crew, WorkerState
 from bridge.log import get_logger
+from bridge.worker_group import WorkerGroup, WorkerState
 
-__all__ = ["CREW_LOAD", "CREW_METRICS", "CREW_READY", "CrewLink", "CrewPage", "crew_families", "written"]
+__all__ = [
+    "WORKERS_LOAD",
+    "WORKERS_METRICS",
+    "WORKERS_READY",
+    "WorkerLink",
+    "WorkersPage",
+    "worker_families",
+    "written",
+]
 
 _log = get_logger("observe")
 
-CREW_LOAD = "/cluster/load"
+WORKERS_LOAD = "/cluster/load"
 """The path at which a worker tells the others its samples of the last hour."""
 
-CREW_METRICS = "/cluster/metrics"
+WORKERS_METRICS = "/cluster/metrics"
 """The path at which a worker tells the others its metrics."""
 
-CREW_READY = "/cluster/ready"
+WORKERS_READY = "/cluster/ready"
 """The path at which a worker tells the others whether it would serve a call."""
 
 _LABEL = "worker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CrewLink:
+class WorkerLink:
     """The way from one worker to the others."""
 
-    crew: Crew
+    group: WorkerGroup
     ask: Callable[[str, str, str], Coroutine[Any, Any, bytes | None]]
     """Asks the node with this name, at this URL, for this path, and returns its answer; None if there is none."""
     admit: Callable[[Request], Awaitable[object]]
@@ -51,7 +59,7 @@ class CrewLink:
         """Returns what the other workers answer, without those that do not answer in time."""
         async with asyncio.TaskGroup() as tasks:
             asking = [
-                (worker, tasks.create_task(self.ask(worker.node_id, worker.url, path))) for worker in self.crew.others
+                (worker, tasks.create_task(self.ask(worker.node_id, worker.url, path))) for worker in self.group.others
             ]
         return [(worker, told) for worker, task in asking if (told := task.result()) is not None]
 
@@ -90,11 +98,11 @@ def written(registry: CollectorRegistry) -> bytes:
     )
 
 
-class CrewPage(Collector):
+class WorkersPage(Collector):
     """One page of the metrics of all workers: of this one, and of ``others`` as they have written them."""
 
-    def __init__(self, crew: Crew, own: CollectorRegistry, others: Sequence[tuple[WorkerState, bytes]]) -> None:
-        self._crew = crew
+    def __init__(self, group: WorkerGroup, own: CollectorRegistry, others: Sequence[tuple[WorkerState, bytes]]) -> None:
+        self._group = group
         self._own = own
         self._others = others
 
@@ -107,10 +115,10 @@ class CrewPage(Collector):
                 if family is None:
                     family = families[one.name] = Metric(one.name, one.documentation, one.type, one.unit)
                 family.samples += [_of_worker(each, number) for each in one.samples]
-        return [*families.values(), *crew_families(self._crew)]
+        return [*families.values(), *worker_families(self._group)]
 
     def _told(self) -> Iterator[tuple[int, Iterable[Metric]]]:
-        yield self._crew.number, self._own.collect()
+        yield self._group.number, self._own.collect()
         for worker, text in self._others:
             try:
                 yield worker.number, [_metric(family) for family in _decoder.decode(text)]
@@ -128,13 +136,13 @@ def _of_worker(sample: Sample, number: int) -> Sample:
     return Sample(sample.name, {**sample.labels, _LABEL: str(number)}, sample.value)
 
 
-def crew_families(crew: Crew) -> Iterator[Metric]:
+def worker_families(group: WorkerGroup) -> Iterator[Metric]:
     """Yields the metrics of the workers as such, as the supervisor tells of them."""
     up = GaugeMetricFamily("bridge_worker_up", "1 if the worker serves.", labels=[_LABEL])
     restarts = CounterMetricFamily(
         "bridge_worker_restarts", "How often the worker was started again because it had died.", labels=[_LABEL]
     )
-    for worker in crew.workers:
+    for worker in group.workers:
         up.add_metric([str(worker.number)], worker.is_serving)
         restarts.add_metric([str(worker.number)], worker.restarts)
     yield up
@@ -142,5 +150,5 @@ def crew_families(crew: Crew) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "bridge_supervisor_log_lines_dropped",
         "Lines of all workers' log that the supervisor dropped, because nobody read them.",
-        crew.log_lines_dropped,
+        group.log_lines_dropped,
     )

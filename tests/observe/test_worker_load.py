@@ -2,8 +2,8 @@
 
 from msgspec.structs import replace
 
-from bridge.observe.crew_load import added
 from bridge.observe.load_report import LoadReport, LoadSample
+from bridge.observe.worker_load import added
 from tests.observe.figures import DAEMON
 
 _SAMPLE = LoadSample(
