@@ -437,7 +437,7 @@ class Daemon:
 
 
 class _OwnHandover:
-    """The ``Elder`` of this daemon: what it does when another process takes over."""
+    """The ``ReplaceableProcess`` of this daemon: what it does when another process takes over."""
 
     def __init__(
         self, servers: Sequence[Server], endpoint: Endpoint, telephony: Telephony, lobby: Lobby, keys: KeyStore

@@ -7,9 +7,9 @@ process accepts. (With SO_REUSEPORT each process would have a queue of its own, 
 one's would be reset when it closes.)
 
 The new process loads its models while the old one goes on serving. When it is ready it says so. The old one stops
-accepting and reading, in one step, passes on what it knows of keys, and drains. Datagrams for the old one's calls reach
-it by a line of its own: see ``bridge.webrtc.elders``. The connection stays open until the old process is gone, so that
-the new one notices.
+accepting and reading, in one step, passes on what it knows of keys, and drains. Datagrams for the old one's calls are
+forwarded to it (see ``bridge.webrtc.forwarding``). The connection stays open until the old process is gone, so that the
+new one notices.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from bridge.errors import ConfigError
 from bridge.log import get_logger
 from bridge.ports import GivenSocket, Ports, same_socket
 
-__all__ = ["Elder", "Handover", "OpenedPorts", "Predecessor", "TakenOver"]
+__all__ = ["ReplaceableProcess", "Handover", "OpenedPorts", "Predecessor", "TakenOver"]
 
 _log = get_logger("daemon")
 
@@ -135,7 +135,7 @@ class Predecessor:
             self._connection.close()
 
 
-class Elder(Protocol):
+class ReplaceableProcess(Protocol):
     """What the old process itself does when another one takes over."""
 
     def leave(self) -> tuple[bytes, list[socket.socket]]:
@@ -159,7 +159,7 @@ class OpenedPorts(Protocol):
 class Handover:
     """The old process's side of a handover; inside of ``async with`` it waits for a process that takes over."""
 
-    def __init__(self, host: str, port: int, ports: "OpenedPorts", elder: Elder, part: str = "") -> None:
+    def __init__(self, host: str, port: int, ports: "OpenedPorts", process: ReplaceableProcess, part: str = "") -> None:
         """``part`` tells processes that serve at one address from each other."""
         self.is_over = asyncio.Event()
         """Is set as soon as another process serves in place of this one."""
@@ -167,7 +167,7 @@ class Handover:
         """The pid of that process; 0 before."""
         self._name = _name(host, port, part)
         self._ports = ports
-        self._elder = elder
+        self._process = process
         self._listening: socket.socket | None = None
         self._connection: socket.socket | None = None
         """The connection to the successor. It is closed when this process ends."""
@@ -229,14 +229,14 @@ class Handover:
             _log.warning("daemon.replacement_failed", error=f"process {pid} has ended before it was ready")
             return False
         ready = msgspec.json.decode(data, type=_Ready)
-        keys, lines = self._elder.leave()
+        keys, lines = self._process.leave()
         try:
             with _file_of(keys) as file:
                 _send(connection, _Stopped(), [file.fileno(), *(line.fileno() for line in lines)])
         finally:
             for line in lines:
                 line.close()
-        self._elder.give_way(frozenset(ready.ports), lambda key: _tell(connection, key))
+        self._process.give_way(frozenset(ready.ports), lambda key: _tell(connection, key))
         assert self._listening is not None
         self._listening.close()  # the successor needs its name
         self.successor = pid

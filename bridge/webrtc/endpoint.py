@@ -15,7 +15,7 @@ from bridge.log import get_logger
 from bridge.media.contracts import Leg, LegOwner
 from bridge.ports import Ports
 from bridge.webrtc.dtls import new_certificate
-from bridge.webrtc.elders import ElderInlet, Elders
+from bridge.webrtc.forwarding import DatagramForwarder, DatagramInlet
 from bridge.webrtc.fragment import IceFragment, write_fragment
 from bridge.webrtc.ice import Credentials, IceLite
 from bridge.webrtc.mux import Mux
@@ -62,7 +62,7 @@ class Endpoint:
         self._queue_limit_s = queue_limit_s
         self._ports = ports or Ports()
         self._is_held = is_held
-        self._inlet: ElderInlet | None = None
+        self._inlet: DatagramInlet | None = None
         self._certificate = new_certificate()
         self._runner = PeerRunner(
             connect_timeout_s=connect_timeout_s, peer_timeout_s=peer_timeout_s, close_deadline_s=close_deadline_s
@@ -96,17 +96,17 @@ class Endpoint:
             self.mux.close()
             _log.info("peer.socket_closed", **asdict(self.stats()))
 
-    def begin(self, elders: Sequence[socket.socket]) -> None:
-        """Begins to read the socket; what is not known here goes to ``elders``, the older processes."""
-        self.mux.elders = Elders(elders, self.mux.drops) if elders else None
+    def begin(self, older: Sequence[socket.socket]) -> None:
+        """Begins to read the socket; what is not known here goes to ``older``, the lines to older processes."""
+        self.mux.forwarder = DatagramForwarder(older, self.mux.drops) if older else None
         self._socket.read_on()
 
     def new_lines(self) -> list[socket.socket]:
         """Makes the ends by which a process that reads the socket from now on reaches this process, and older ones."""
         if self._inlet is not None:
             self._inlet.close()
-        self._inlet, end = ElderInlet.new(self.mux)
-        older = self.mux.elders
+        self._inlet, end = DatagramInlet.new(self.mux)
+        older = self.mux.forwarder
         return [end, *(line.dup() for line in (older.lines if older is not None else ()))]
 
     def give_way(self, *, reads_on: bool) -> None:
@@ -117,8 +117,8 @@ class Endpoint:
         self.mux.stop_listening()
         if not reads_on:
             self._socket.pause()
-            if self.mux.elders is not None:  # the other process reaches older ones itself
-                self.mux.elders.close()
+            if self.mux.forwarder is not None:  # the other process reaches older ones itself
+                self.mux.forwarder.close()
 
     def apply(self, *, connect_timeout_s: float, peer_timeout_s: float, queue_limit_s: int) -> None:
         """Sets these limits: the first and the last one count for new peers, the other one for all."""

@@ -15,7 +15,7 @@ from typing import cast
 
 from aioice import stun
 
-from bridge.webrtc.elders import Elders
+from bridge.webrtc.forwarding import DatagramForwarder
 from bridge.webrtc.ice import TCP, Address, IceLite, PacketKind, Sender, packet_kind
 from bridge.webrtc.tcp import IceTcp
 
@@ -31,7 +31,7 @@ class Mux(asyncio.DatagramProtocol):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.drops: Counter[str] = Counter()
-        self.elders: Elders | None = None
+        self.forwarder: DatagramForwarder | None = None
         """The older processes that shared this socket; what nobody here knows may be theirs."""
         self._clock = clock
         self._agents: dict[str, IceLite] = {}
@@ -81,7 +81,7 @@ class Mux(asyncio.DatagramProtocol):
         if agent is None or kind is None:
             if kind is _RTP and self._has_moved(data, addr):
                 return
-            if kind is None or not self._is_elders(data, addr):
+            if kind is None or not self._forwards(data, addr):
                 self.drops["unknown_source" if kind else "unknown_kind"] += 1
             return
         agent.receive_datagram(kind, data, addr, self._clock())
@@ -93,8 +93,8 @@ class Mux(asyncio.DatagramProtocol):
 
     def close(self) -> None:
         """Closes the socket, and the TCP port."""
-        if self.elders is not None:
-            self.elders.close()
+        if self.forwarder is not None:
+            self.forwarder.close()
         if self._tcp is not None:
             self._tcp.close()
         if self._transport is not None:
@@ -138,9 +138,9 @@ class Mux(asyncio.DatagramProtocol):
 
     # Inside
 
-    def _is_elders(self, datagram: bytes, addr: Address) -> bool:
-        """Passes a datagram on to older processes; False if there are none, or it came over a connection."""
-        return self.elders is not None and addr[-1] != TCP and self.elders.pass_on(datagram, addr)
+    def _forwards(self, datagram: bytes, addr: Address) -> bool:
+        """Forwards a datagram to older processes; False if there are none, or it came over a connection."""
+        return self.forwarder is not None and addr[-1] != TCP and self.forwarder.forward(datagram, addr)
 
     def _admit(self, agent: IceLite, addr: Address) -> None:
         """From now on ``addr`` is the agent's; of too many, the one that was checked longest ago makes room."""
@@ -187,7 +187,7 @@ class Mux(asyncio.DatagramProtocol):
         agent = self._agents.get(ufrag)
         key = agent.password(ufrag).encode() if agent is not None else b""
         if agent is None or not request.check_message_integrity(key):
-            if agent is not None or not self._is_elders(data, addr):
+            if agent is not None or not self._forwards(data, addr):
                 self.drops["unauthenticated_stun"] += 1
             return
         holder = self._by_address.get(addr)
@@ -204,7 +204,7 @@ class Mux(asyncio.DatagramProtocol):
         """Takes the answer to a check of ours, whose transaction id begins with its agent's fragment."""
         agent = self._agents.get(response.transaction_id[:8].decode("latin-1"))
         if agent is None or not agent.is_answer(response, addr):
-            if agent is not None or not self._is_elders(data, addr):
+            if agent is not None or not self._forwards(data, addr):
                 self.drops["other_stun"] += 1
             return
         self._admit(agent, addr)

@@ -1,7 +1,7 @@
 """Datagrams between the processes that share a UDP socket while one takes over from another.
 
 A socket has one reader, which is the newest process. A datagram that it does not know, by address, by user fragment or
-by SSRC, may belong to a call of an older process. So it is passed on to each of them over a line of its own, with the
+by SSRC, may belong to a call of an older process. So it is forwarded to each of them over a line of its own, with the
 address that it came from. An older process answers over the shared socket itself. If a line has no room for a datagram,
 that is lost and counted, as in a network.
 """
@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from bridge.webrtc.ice import MAX_DATAGRAM_BYTES, Address
 
-__all__ = ["ElderInlet", "Elders"]
+__all__ = ["DatagramInlet", "DatagramForwarder"]
 
 _LINE_BYTES = 4 * 1024 * 1024
 _HEAD_BYTES = 128  # the address, as text
@@ -22,15 +22,15 @@ _MAX_HEADS = 8192
 _BATCH = 32  # datagrams that are handled before others have their turn
 
 
-class Elders:
-    """The lines to older processes; ``drops`` counts what did not fit into one."""
+class DatagramForwarder:
+    """Forwards datagrams to older processes, over a line to each; ``drops`` counts what did not fit into one."""
 
     def __init__(self, lines: Iterable[socket.socket], drops: Counter[str]) -> None:
         self.lines = list(lines)
         self._drops = drops
         self._heads: dict[Address, bytes] = {}
 
-    def pass_on(self, datagram: bytes, address: Address) -> bool:
+    def forward(self, datagram: bytes, address: Address) -> bool:
         """Hands a datagram to all older processes; False if none is left."""
         if not self.lines or len(datagram) > MAX_DATAGRAM_BYTES:
             return False
@@ -43,20 +43,20 @@ class Elders:
             try:
                 line.send(head + datagram)
             except BlockingIOError:
-                self._drops["elder_busy"] += 1
+                self._drops["forward_busy"] += 1
             except OSError:  # that process has ended
                 self.lines.remove(line)
                 line.close()
         return bool(self.lines)
 
     def close(self) -> None:
-        """Closes the lines: nothing more is passed on."""
+        """Closes the lines: nothing more is forwarded."""
         for line in self.lines:
             line.close()
         self.lines.clear()
 
 
-class ElderInlet:
+class DatagramInlet:
     """An older process's end of its line: it hands what comes there to ``mux`` as if the socket had brought it."""
 
     def __init__(self, line: socket.socket, mux: asyncio.DatagramProtocol) -> None:
@@ -67,7 +67,7 @@ class ElderInlet:
         self._loop.add_reader(line.fileno(), self._read)
 
     @classmethod
-    def new(cls, mux: asyncio.DatagramProtocol) -> "tuple[ElderInlet, socket.socket]":
+    def new(cls, mux: asyncio.DatagramProtocol) -> "tuple[DatagramInlet, socket.socket]":
         """Makes an inlet, and the end for the process that reads the socket from now on."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.webrtc.elders import ElderInlet, Elders
+from bridge.webrtc.forwarding import DatagramForwarder, DatagramInlet
 from bridge.webrtc.ice import Address
 from bridge.webrtc.mux import Mux
 from tests.machine import scaled
@@ -24,7 +24,7 @@ class _Process(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.received: list[tuple[bytes, Address]] = []
         self._news = asyncio.Event()
-        self.inlet, self.end = ElderInlet.new(self)
+        self.inlet, self.end = DatagramInlet.new(self)
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.received.append((data, addr))
@@ -54,9 +54,9 @@ async def processes() -> Any:
 def mux(processes: list[_Process]) -> Iterator[Mux]:
     """The newest one's, which has no calls."""
     mux = Mux(lambda: 100.0)
-    mux.elders = Elders([process.end for process in processes], mux.drops)
+    mux.forwarder = DatagramForwarder([process.end for process in processes], mux.drops)
     yield mux
-    mux.elders.close()
+    mux.forwarder.close()
 
 
 @pytest.mark.parametrize("address", [("192.0.2.7", 4711), ("2001:db8::7", 4711, 0, 3)])
@@ -96,12 +96,12 @@ async def test_an_elder_that_reads_nothing_costs_nobody_else(processes: list[_Pr
     stopped, reading = processes
     asyncio.get_running_loop().remove_reader(stopped.inlet._line.fileno())
     drops: Counter[str] = Counter()
-    elders = Elders([stopped.end, reading.end], drops)
+    forwarder = DatagramForwarder([stopped.end, reading.end], drops)
     count = 0
     while not drops:
-        elders.pass_on(RTP, ("192.0.2.7", 4711))
+        forwarder.forward(RTP, ("192.0.2.7", 4711))
         count += 1
         await reading.until(count)
-    assert drops == {"elder_busy": 1}
+    assert drops == {"forward_busy": 1}
     assert count > 100
-    elders.close()
+    forwarder.close()
