@@ -51,7 +51,7 @@ from bridge.reload import Reloader, Rooms, backlog_limits, call_limits
 from bridge.telephony.carrier import Carrier
 from bridge.telephony.service import Telephony
 from bridge.telephony.table import CARRIERS
-from bridge.upstream.agent import Lobby
+from bridge.upstream.agent import AgentQueue
 from bridge.upstream.factory import UpstreamFactory
 from bridge.upstream.plan import UpstreamPlan
 from bridge.webrtc.endpoint import Endpoint, media_host
@@ -200,7 +200,7 @@ class Daemon:
             events=parts.events,
             new_call_id=parts.new_call_id,
         )
-        self.registry.events.subscribe(dialler.lobby)
+        self.registry.events.subscribe(dialler.agents)
         keys = Keys(config.access.api_key, config.access.allow_origin, parts.keys)
 
         def admit_operator(request: Request) -> Awaitable[object]:
@@ -239,7 +239,7 @@ class Daemon:
             keys.store,
             parts.quotas,
             webrtc=self.endpoint,
-            lobby=dialler.lobby,
+            agents=dialler.agents,
             recorder=None if archive is None else archive.recorder,
             remote_calls=parts.remote_calls,
             carrier_calls=parts.carrier_calls,
@@ -306,7 +306,7 @@ class Daemon:
             own_gate = Gate(server.max_pending, server.max_pending_per_address)
             servers.append(Server(observer.new_app(), for_metrics, server, own_gate))
         await self._take_over(parts.keys)
-        self._own_handover = _OwnHandover(list(servers), self.endpoint, telephony, dialler.lobby, parts.keys)
+        self._own_handover = _OwnHandover(list(servers), self.endpoint, telephony, dialler.agents, parts.keys)
         if of_node is not None:  # not for the process that takes over: it has a node of its own
             of_nodes = Gate(server.max_pending, server.max_pending)
             of_tls = certificate if self.node_url.startswith("https:") else None
@@ -440,12 +440,12 @@ class _OwnHandover:
     """The ``ReplaceableProcess`` of this daemon: what it does when another process takes over."""
 
     def __init__(
-        self, servers: Sequence[Server], endpoint: Endpoint, telephony: Telephony, lobby: Lobby, keys: KeyStore
+        self, servers: Sequence[Server], endpoint: Endpoint, telephony: Telephony, agents: AgentQueue, keys: KeyStore
     ) -> None:
         self._servers = servers
         self._endpoint = endpoint
         self._telephony = telephony
-        self._lobby = lobby
+        self._agents = agents
         self._minted = keys if isinstance(keys, LocalKeyStore) else LocalKeyStore()
         """The minted keys that no other process knows."""
 
@@ -459,7 +459,7 @@ class _OwnHandover:
         self._telephony.stop_listening()
         self._endpoint.give_way(reads_on="udp_port" not in ports)
         self._minted.tell_minted = tell_key
-        self._lobby.dismiss()
+        self._agents.dismiss()
 
     def stop_accepting(self) -> None:
         """Leaves whoever connects from now on to other processes."""

@@ -83,7 +83,7 @@ class Rooms:
         self.quotas.limit_to(calls=config.calls.calls_per_key, listeners=config.listeners.max_listeners_per_key)
         if self.archive is not None:
             self.archive.apply(config.recording)
-        self.upstreams.lobby.limits = backlog_limits(config)
+        self.upstreams.agents.limits = backlog_limits(config)
         self.upstreams.use(renewal.plan)
         self.registry.default_model = self.upstreams.default_model
 

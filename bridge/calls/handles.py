@@ -14,8 +14,8 @@ from bridge.turns import Work
 from bridge.wire.stats import CallStats, CallWarning
 
 __all__ = [
-    "AgentLobby",
-    "AgentSeat",
+    "Agents",
+    "AttachedAgent",
     "CallAnswer",
     "CarrierCall",
     "IceAnswer",
@@ -122,7 +122,7 @@ class RemoteCalls(Protocol):
         ...
 
 
-class AgentSeat(Protocol):
+class AttachedAgent(Protocol):
     """One agent's socket."""
 
     def receive(self, text: str) -> None:
@@ -138,13 +138,13 @@ class AgentSeat(Protocol):
         ...
 
 
-class AgentLobby(Protocol):
+class Agents(Protocol):
     """The place where agents wait for calls."""
 
     def require_room(self) -> None:
         """Raises ``OverLimit`` if too many wait already."""
         ...
 
-    def attach(self, sink: Sink, call_id: str | None = None) -> AgentSeat:
+    def attach(self, sink: Sink, call_id: str | None = None) -> AttachedAgent:
         """Takes an agent that has come; with ``call_id`` it is for that call alone."""
         ...

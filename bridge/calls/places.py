@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bridge.calls.directory import CallDirectory
 from bridge.calls.events import EventBus
-from bridge.calls.handles import AgentLobby, AgentSeat, SocketHandle
+from bridge.calls.handles import Agents, AttachedAgent, SocketHandle
 from bridge.calls.quotas import Reservation
 from bridge.errors import BridgeError, Forbidden
 from bridge.media.contracts import Sink
@@ -138,7 +138,7 @@ class _WatcherSocket:
 class AgentPlace:
     """The place of an agent; with ``call_id`` it is for that call alone."""
 
-    lobby: AgentLobby
+    agents: Agents
     directory: CallDirectory
     call_id: str | None
     reservation: Reservation
@@ -152,7 +152,7 @@ class AgentPlace:
         if self.call_id is not None and await self.directory.find(self.call_id) is None:
             sink.close(_NORMAL, _CALL_ENDED)
             return None
-        return _AgentSocket(sink, self.lobby.attach(sink, self.call_id), self.reservation)
+        return _AgentSocket(sink, self.agents.attach(sink, self.call_id), self.reservation)
 
     def give_up(self) -> None:
         """See ``SocketPlace``."""
@@ -160,18 +160,18 @@ class AgentPlace:
 
 
 class _AgentSocket:
-    def __init__(self, sink: Sink, seat: AgentSeat, reservation: Reservation) -> None:
+    def __init__(self, sink: Sink, agent: AttachedAgent, reservation: Reservation) -> None:
         self._sink = sink
-        self._seat = seat
+        self._agent = agent
         self._reservation = reservation
 
     async def receive_text(self, text: str, work: Work) -> None:
         """See ``SocketHandle``."""
-        self._seat.receive(text)
+        self._agent.receive(text)
 
     def refuse_binary(self) -> None:
         """See ``SocketHandle``."""
-        self._seat.refuse_binary()
+        self._agent.refuse_binary()
 
     def refuse_long(self, chars: int) -> None:
         """See ``SocketHandle``."""
@@ -180,4 +180,4 @@ class _AgentSocket:
     def detach(self, reason: str, *, error: BridgeError | None = None, is_lost: bool = False) -> None:
         """See ``SocketHandle``."""
         self._reservation.release()
-        self._seat.detach()
+        self._agent.detach()

@@ -11,7 +11,7 @@ from msgspec.structs import replace as with_fields
 
 from bridge.calls.decisions import IncomingCalls, carrier_call
 from bridge.calls.directory import CallRecord, unknown_call
-from bridge.calls.handles import AgentLobby, CallAnswer, CarrierCall, RemoteCalls, SocketPlace
+from bridge.calls.handles import Agents, CallAnswer, CarrierCall, RemoteCalls, SocketPlace
 from bridge.calls.keys import API_KEY_ID, Grant, KeyStore
 from bridge.calls.live import LiveAccess, LiveServices
 from bridge.calls.moving import CarrierCallFinder
@@ -62,14 +62,14 @@ class CallService:
         quotas: Quotas,
         *,
         webrtc: Endpoint | None = None,
-        lobby: AgentLobby | None = None,
+        agents: Agents | None = None,
         recorder: Recorder | None = None,
         players: Players | None = None,
         remote_calls: RemoteCalls | None = None,
         live_services: LiveServices | None = None,
         carrier_calls: CarrierCallFinder | None = None,
     ) -> None:
-        """``webrtc`` and ``players`` take offers, ``lobby`` agents; without ``recorder`` no calls are recorded here.
+        """``webrtc`` and ``players`` take offers, ``agents`` those who answer; without ``recorder`` nothing is recorded.
 
         ``remote_calls`` are those of other processes, ``live_services`` are services that speak Live. ``carrier_calls``
         finds telephone calls of all processes.
@@ -96,7 +96,7 @@ class CallService:
         self._registry = registry
         self._keys = keys
         self._quotas = quotas
-        self._lobby = lobby
+        self._agents = agents
         self._recorder = recorder
         self._remote_calls = remote_calls
 
@@ -274,9 +274,9 @@ class CallService:
         Its key is spent last, so a request that is refused costs a single-use key nothing.
         """
         grant.require_agent()
-        if self._lobby is None:
+        if self._agents is None:
             raise NotImplementedHere("This server takes no agents.")
-        self._lobby.require_room()
+        self._agents.require_room()
         if grant.call_id is not None and call_id != grant.call_id:
             raise unknown_call(str(call_id))
         if call_id is not None:
@@ -288,7 +288,7 @@ class CallService:
         except BaseException:
             reservation.release()
             raise
-        return AgentPlace(self._lobby, self._registry.directory, call_id, reservation)
+        return AgentPlace(self._agents, self._registry.directory, call_id, reservation)
 
     # Running calls
 

@@ -1,7 +1,7 @@
 """Agents: plain WebSocket clients that attach with ``role=agent`` and *are* the model.
 
 An agent hears what an upstream hears (``session.created``, then the caller's sound and the clients' events) and says
-what an upstream says. It waits in the lobby for a call, or attaches to one by its id; a call waits for it likewise.
+what an upstream says. It waits in a queue for a call, or attaches to one by its id; a call waits for it likewise.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from bridge.wire.server_events import Body, ServerEvent, encode, error_event
 from bridge.wire.sessions import format_of
 from bridge.wire.stats import ListenerRole
 
-__all__ = ["AgentLine", "Lobby", "Seat"]
+__all__ = ["AgentLine", "AgentQueue", "AgentConnection"]
 
 _NORMAL, _UNSUPPORTED_DATA, _INVALID_DATA = 1000, 1003, 1007  # close codes, RFC 6455 section 7.4.1
 _SERVICE_RESTART = 1012
-_MAX_SEATS = 1000
+_MAX_WAITING = 1000
 _APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":"', b'"}'
 
 
@@ -40,53 +40,53 @@ class _AgentRequest:
     """A call that wants an agent."""
 
     call_id: str
-    seat: "asyncio.Future[Seat]"
+    connection: "asyncio.Future[AgentConnection]"
 
 
-class Lobby:
+class AgentQueue:
     """Where agents wait for calls, and calls for agents; first come, first served."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         """The limits of agents that attach from now on."""
-        self._seats: deque[Seat] = deque()
+        self._waiting: deque[AgentConnection] = deque()
         self._requests: deque[_AgentRequest] = deque()
 
     @property
     def waiting(self) -> int:
         """The number of agents that wait for a call."""
-        return len(self._seats)
+        return len(self._waiting)
 
     def require_room(self) -> None:
         """Raises ``OverLimit`` if too many agents wait already."""
-        if len(self._seats) >= _MAX_SEATS:
-            raise OverLimit(f"{_MAX_SEATS} agents are waiting for calls, which is the limit.")
+        if len(self._waiting) >= _MAX_WAITING:
+            raise OverLimit(f"{_MAX_WAITING} agents are waiting for calls, which is the limit.")
 
-    def attach(self, sink: Sink, call_id: str | None = None) -> "Seat":
-        """Gives an agent a seat. With ``call_id`` it is for that call alone."""
-        seat = Seat(sink, self, call_id, limits=self.limits)
+    def attach(self, sink: Sink, call_id: str | None = None) -> "AgentConnection":
+        """Takes an agent that has come. With ``call_id`` it is for that call alone."""
+        connection = AgentConnection(sink, self, call_id, limits=self.limits)
         for request in self._requests:
-            if call_id in (None, request.call_id) and not request.seat.done():
+            if call_id in (None, request.call_id) and not request.connection.done():
                 self._requests.remove(request)
-                request.seat.set_result(seat)
-                return seat
-        self._seats.append(seat)
-        return seat
+                request.connection.set_result(connection)
+                return connection
+        self._waiting.append(connection)
+        return connection
 
-    async def claim(self, call_id: str, timeout_s: float) -> "Seat":
+    async def claim(self, call_id: str, timeout_s: float) -> "AgentConnection":
         """Waits for an agent for the call; raises ``UpstreamError`` if none comes in time."""
-        for seat in self._seats:
-            if seat.call_id in (None, call_id):
-                self._seats.remove(seat)
-                return seat
+        for connection in self._waiting:
+            if connection.call_id in (None, call_id):
+                self._waiting.remove(connection)
+                return connection
         request = _AgentRequest(call_id, asyncio.get_running_loop().create_future())
         self._requests.append(request)
         try:
             async with asyncio.timeout(timeout_s):
-                return await request.seat
+                return await request.connection
         except TimeoutError:
-            if request.seat.done() and not request.seat.cancelled():
-                return request.seat.result()  # it came in the very moment
+            if request.connection.done() and not request.connection.cancelled():
+                return request.connection.result()  # it came in the very moment
             message = f"No agent attached within {timeout_s:g} s; one would, with role=agent."
             raise UpstreamError(message, code="no_agent", is_transient=False) from None
         finally:
@@ -97,10 +97,10 @@ class Lobby:
         """Closes the sockets of agents that wait for any call: they come back, to the process that takes calls from now
         on.
         """
-        for seat in tuple(self._seats):
-            if seat.call_id is None:
-                self._seats.remove(seat)
-                seat.close("another process takes calls now", code=_SERVICE_RESTART)
+        for connection in tuple(self._waiting):
+            if connection.call_id is None:
+                self._waiting.remove(connection)
+                connection.close("another process takes calls now", code=_SERVICE_RESTART)
 
     def event(self, event: ServerEvent, text: bytes) -> None:
         """Takes an event of any call, to know which calls are over."""
@@ -108,25 +108,25 @@ class Lobby:
             self._call_ended(event.call_id)
 
     def _call_ended(self, call_id: str) -> None:
-        """Closes the seats that are for this call alone, because it is over."""
-        for seat in tuple(self._seats):
-            if seat.call_id == call_id:
-                self._seats.remove(seat)
-                seat.close("call ended")
+        """Closes the connections that are for this call alone, because it is over."""
+        for connection in tuple(self._waiting):
+            if connection.call_id == call_id:
+                self._waiting.remove(connection)
+                connection.close("call ended")
 
-    def leave(self, seat: "Seat") -> None:
+    def leave(self, connection: "AgentConnection") -> None:
         """Takes an agent out of the queue, because it is gone or has a call."""
-        if seat in self._seats:
-            self._seats.remove(seat)
+        if connection in self._waiting:
+            self._waiting.remove(connection)
 
 
-class Seat:
+class AgentConnection:
     """The socket of one agent."""
 
-    def __init__(self, sink: Sink, lobby: Lobby, call_id: str | None, *, limits: Limits) -> None:
+    def __init__(self, sink: Sink, agents: AgentQueue, call_id: str | None, *, limits: Limits) -> None:
         self.call_id = call_id
         self.listener = Listener(sink, role=ListenerRole.AGENT, limits=limits)
-        self._lobby = lobby
+        self._agents = agents
         self._line: AgentLine | None = None
 
     def take(self, line: "AgentLine") -> None:
@@ -158,7 +158,7 @@ class Seat:
 
     def detach(self) -> None:
         """Notes that the socket is gone."""
-        self._lobby.leave(self)
+        self._agents.leave(self)
         if self._line is not None:
             self._line.lost()
 
@@ -173,11 +173,11 @@ class AgentLine:
     plays = False
     passage = None
 
-    def __init__(self, lobby: Lobby, call_id: str, *, timeout_s: float) -> None:
-        self._lobby = lobby
+    def __init__(self, agents: AgentQueue, call_id: str, *, timeout_s: float) -> None:
+        self._agents = agents
         self._call_id = call_id
         self._timeout_s = timeout_s
-        self._seat: Seat | None = None
+        self._connection: AgentConnection | None = None
         self._ended: asyncio.Future[UpstreamError | None] = asyncio.get_running_loop().create_future()
         self._prefix = f"event_{new_id('x')[2:14]}_".encode()
         self._number = 0
@@ -186,8 +186,8 @@ class AgentLine:
     async def open(self, owner: LineOwner, state: SessionState) -> None:
         """Waits for an agent, and tells it of the session; raises ``UpstreamError``."""
         self._owner, self._state = owner, state
-        self._seat = await self._lobby.claim(self._call_id, self._timeout_s)
-        self._seat.take(self)
+        self._connection = await self._agents.claim(self._call_id, self._timeout_s)
+        self._connection.take(self)
         created = {"type": "session.created", "session": _body(state)}
         self.send(created)
         owner.received(self, created)
@@ -208,17 +208,17 @@ class AgentLine:
 
     def send(self, body: Body) -> None:
         """Sends a client event as the client wrote it."""
-        if self._seat is not None:
-            self._seat.listener.deliver(EncodedMessage(encode({"event_id": new_id("event"), **body})))
+        if self._connection is not None:
+            self._connection.listener.deliver(EncodedMessage(encode({"event_id": new_id("event"), **body})))
 
     def send_audio(self, sound: bytes) -> None:
         """Sends a piece of the caller's sound."""
-        if self._seat is not None:
+        if self._connection is not None:
             self._number += 1
             number, base64 = b"%d" % self._number, b2a_base64(sound, newline=False)
             audio_ms = max(1, len(sound) // self.input_format.bytes_per_ms)
             pieces = (_APPEND, self._prefix, number, _AUDIO, base64, _END)
-            self._seat.listener.deliver(EncodedMessage.of(pieces, audio_ms=audio_ms))
+            self._connection.listener.deliver(EncodedMessage.of(pieces, audio_ms=audio_ms))
 
     def receive(self, text: str) -> None:
         """Takes a server event of the agent; raises ``BadEvent``."""
@@ -244,9 +244,9 @@ class AgentLine:
 
     async def aclose(self) -> None:
         """Closes the agent's socket; may be called twice."""
-        if self._seat is not None:
-            self._seat.close("call ended")
-            self._seat = None
+        if self._connection is not None:
+            self._connection.close("call ended")
+            self._connection = None
         if not self._ended.done():
             self._ended.set_result(None)
 

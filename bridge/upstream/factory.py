@@ -14,7 +14,7 @@ from bridge.session.contracts import Downstream, Upstream
 from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.session.state import SessionState
-from bridge.upstream.agent import AgentLine, Lobby
+from bridge.upstream.agent import AgentLine, AgentQueue
 from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
 from bridge.upstream.live.line import LiveLine
@@ -62,7 +62,7 @@ class UpstreamFactory:
         self.live_sessions = LiveSessions()
         """The sessions that calls have had with Live services."""
         self._on_change = on_change
-        self.lobby = Lobby(agent_limits or Limits())
+        self.agents = AgentQueue(agent_limits or Limits())
         self._new_engine = new_engine
         self._runner = runner
         self._tallies: dict[str, TargetTally] = {}
@@ -211,7 +211,7 @@ class UpstreamFactory:
 
     def _new_line(self, plan: UpstreamPlan, target: Target, info: CallInfo, *, is_last: bool) -> Line:
         if target.transport is Transport.AGENT:
-            return AgentLine(self.lobby, info.id, timeout_s=plan.agent_wait_s)
+            return AgentLine(self.agents, info.id, timeout_s=plan.agent_wait_s)
         if target.transport is Transport.CASCADE:
             return EngineLine(lambda: self._new_engine(info.context, target.name), is_last=is_last)
         timeout_s = plan.policy.connect_s

@@ -14,7 +14,7 @@ from bridge.errors import BridgeError, Draining, Forbidden, OverLimit, Unauthori
 from bridge.session.fanout.backlog import Limits
 from bridge.session.info import CallInfo
 from bridge.turns import Work
-from bridge.upstream.agent import Lobby
+from bridge.upstream.agent import AgentQueue
 from bridge.wire.choices import STOCK, Choices
 from bridge.wire.stats import Dialect, ListenerRole
 from tests.fakes import FakeSink, FakeUpstream
@@ -62,8 +62,8 @@ class _House:
             _SlowQuota(max_listeners_per_key, what="listeners already", counts_api_keys=True),
             _SlowQuota(2, what="agents already"),
         )
-        self.lobby = Lobby(Limits())
-        self.calls = CallService(self.registry, self.keys, quotas, lobby=self.lobby)
+        self.agents = AgentQueue(Limits())
+        self.calls = CallService(self.registry, self.keys, quotas, agents=self.agents)
 
     def _new_upstream(self, info: CallInfo) -> FakeUpstream:
         return FakeUpstream()
@@ -290,11 +290,11 @@ async def test_each_key_has_so_many_agents() -> None:
         with pytest.raises(OverLimit):
             await house.calls.place_for_agent(once, None)
         handles = [await place.attach(FakeSink()) for place in places]
-        assert house.lobby.waiting == 2
+        assert house.agents.waiting == 2
         for handle in handles:
             assert handle is not None
             handle.detach("client_closed")
-        assert house.lobby.waiting == 0
+        assert house.agents.waiting == 0
         await house.calls.place_for_agent(once, None)
         with pytest.raises(Unauthorized):
             await house.calls.place_for_agent(once, None)
@@ -317,7 +317,7 @@ async def test_an_agent_comes_for_a_call_that_there_is() -> None:
         sink = FakeSink()
         assert await place.attach(sink) is None
         assert sink.closed == (1000, "call ended")
-        assert house.lobby.waiting == 0
+        assert house.agents.waiting == 0
 
 
 async def test_what_a_socket_says_and_how_it_leaves() -> None:

@@ -156,7 +156,7 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
             for limits in (
                 r.rooms.registry._limits.backlog,
                 cast(Any, r.rooms.registry.events)._limits,
-                r.rooms.upstreams.lobby.limits,
+                r.rooms.upstreams.agents.limits,
             )
         },
         {7000},

@@ -90,7 +90,7 @@ class ParrotAgent:
 
 @asynccontextmanager
 async def attached_agent(base_url: str, query: str = "role=agent") -> AsyncIterator[ParrotAgent]:
-    """Waits in the lobby of the daemon at ``base_url``."""
+    """Waits for a call of the daemon at ``base_url``."""
     url = base_url.replace("http", "ws", 1) + f"v1/realtime?{query}"
     async with connect(url) as socket, asyncio.TaskGroup() as group:
         agent = ParrotAgent(socket)

@@ -1,4 +1,4 @@
-"""The lobby in which agents wait for calls and calls for agents, and what an agent hears and may say."""
+"""The queue in which agents wait for calls and calls for agents, and what an agent hears and may say."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ from bridge.errors import OverLimit, UpstreamError
 from bridge.media.playback import Part
 from bridge.session.fanout.backlog import Limits
 from bridge.session.state import SessionState
-from bridge.upstream.agent import AgentLine, Lobby, Seat
+from bridge.upstream.agent import AgentConnection, AgentLine, AgentQueue
 from bridge.upstream.line import Line
 from bridge.wire.server_events import Body
 from bridge.wire.sessions import AudioConfig, AudioInput, PcmuFormat, SessionConfig, default_session
@@ -38,19 +38,19 @@ class Owner:
 
 
 class Scene:
-    """A lobby, and calls that want an agent."""
+    """A queue, and calls that want an agent."""
 
     def __init__(self) -> None:
-        self.lobby = Lobby(Limits())
+        self.agents = AgentQueue(Limits())
         self.owner = Owner()
         self.state = SessionState(default_session(session_id="sess_1", model="m", expires_at=0))
 
-    def attach(self, call_id: str | None = None) -> tuple[Seat, FakeSink]:
+    def attach(self, call_id: str | None = None) -> tuple[AgentConnection, FakeSink]:
         sink = FakeSink()
-        return self.lobby.attach(sink, call_id), sink
+        return self.agents.attach(sink, call_id), sink
 
     async def line(self, call_id: str = "rtc_1", timeout_s: float = 1.0) -> AgentLine:
-        line = AgentLine(self.lobby, call_id, timeout_s=timeout_s)
+        line = AgentLine(self.agents, call_id, timeout_s=timeout_s)
         await line.open(self.owner, self.state)
         return line
 
@@ -67,7 +67,7 @@ async def test_whoever_comes_first_waits() -> None:
     _, late = scene.attach()
     await waiting
     assert late.events[0]["session"]["id"] == "sess_1"
-    assert scene.lobby.waiting == 0
+    assert scene.agents.waiting == 0
 
 
 async def test_an_agent_that_comes_at_the_last_moment_has_the_call() -> None:
@@ -97,7 +97,7 @@ async def test_nobody_comes() -> None:
         await scene.line(timeout_s=0.01)
     assert (caught.value.code, caught.value.is_transient) == ("no_agent", False)
     _, late = scene.attach()
-    assert (late.types, scene.lobby.waiting) == ([], 1)
+    assert (late.types, scene.agents.waiting) == ([], 1)
 
 
 async def test_what_an_agent_hears() -> None:
@@ -118,11 +118,11 @@ async def test_what_an_agent_hears() -> None:
 async def test_what_an_agent_says() -> None:
     """Events as they are, sound with its part."""
     scene = Scene()
-    seat, _ = scene.attach()
+    agent, _ = scene.attach()
     await scene.line()
-    seat.receive(json.dumps({"type": "response.invented", "field": 1}))
+    agent.receive(json.dumps({"type": "response.invented", "field": 1}))
     delta = base64.b64encode(bytes(960)).decode()
-    seat.receive(json.dumps({"type": "response.output_audio.delta", **PART, "delta": delta}))
+    agent.receive(json.dumps({"type": "response.output_audio.delta", **PART, "delta": delta}))
     assert scene.owner.events[-1] == {"type": "response.invented", "field": 1}
     assert scene.owner.sounds == [(Part("resp_1", "item_1", 0, 0), bytes(960))]
 
@@ -139,21 +139,21 @@ async def test_what_an_agent_says() -> None:
 async def test_what_an_agent_says_wrong(said: Any, param: str | None) -> None:
     """It is answered by an error that names the field; the call goes on."""
     scene = Scene()
-    seat, sink = scene.attach()
+    agent, sink = scene.attach()
     await scene.line()
-    seat.receive(said if isinstance(said, str) else json.dumps(said))
+    agent.receive(said if isinstance(said, str) else json.dumps(said))
     [error] = sink.of_type("error")
     assert error["error"]["param"] == param
     assert len(scene.owner.events) == 1
     assert scene.owner.sounds == []
-    seat.receive(json.dumps({"type": "response.created"}))
+    agent.receive(json.dumps({"type": "response.created"}))
     assert len(scene.owner.events) == 2
 
 
 async def test_an_agents_delta_may_end_in_the_middle_of_a_sample() -> None:
     """The rest of it comes with the next delta of the same part, whatever is said between them."""
     scene = Scene()
-    seat, sink = scene.attach()
+    agent, sink = scene.attach()
     await scene.line()
     for item_id, sound in (
         ("item_1", b"\x01"),
@@ -162,7 +162,7 @@ async def test_an_agents_delta_may_end_in_the_middle_of_a_sample() -> None:
         ("item_1", b"\x04\x05"),
     ):
         delta = base64.b64encode(sound).decode()
-        seat.receive(json.dumps({"type": "response.output_audio.delta", **PART, "item_id": item_id, "delta": delta}))
+        agent.receive(json.dumps({"type": "response.output_audio.delta", **PART, "item_id": item_id, "delta": delta}))
     assert [(part.item_id, sound) for part, sound in scene.owner.sounds] == [
         ("item_1", b"\x01\x02"),
         ("item_2", b"\x11\x12"),
@@ -174,35 +174,35 @@ async def test_an_agents_delta_may_end_in_the_middle_of_a_sample() -> None:
 async def test_an_agent_that_says_nothing_but_garbage() -> None:
     """Each message is answered by an error; twenty in a row close the socket, an event between them does not."""
     scene = Scene()
-    seat, sink = scene.attach()
+    agent, sink = scene.attach()
     await scene.line()
     for count in (19, 19):
         for number in range(count):
             if number % 2:
-                seat.refuse_binary()
+                agent.refuse_binary()
             else:
-                seat.receive("not JSON")
-        seat.receive(json.dumps({"type": "response.created"}))
+                agent.receive("not JSON")
+        agent.receive(json.dumps({"type": "response.created"}))
     assert (len(sink.of_type("error")), sink.closed) == (38, None)
     for _ in range(20):
-        seat.refuse_binary()
+        agent.refuse_binary()
     assert len(sink.of_type("error")) == 58
     assert sink.closed == (1003, "events are JSON text")
 
 
 async def test_an_agent_that_speaks_too_early() -> None:
     """Before there is a call there is nobody to speak to."""
-    seat, sink = Scene().attach()
-    seat.receive(json.dumps({"type": "response.created"}))
+    agent, sink = Scene().attach()
+    agent.receive(json.dumps({"type": "response.created"}))
     assert "no call yet" in sink.of_type("error")[0]["error"]["message"]
 
 
 async def test_the_end_of_either() -> None:
     """An agent that leaves is lost to its call, which may find another; a call that ends closes its agent's socket."""
     scene = Scene()
-    seat, _ = scene.attach()
+    agent, _ = scene.attach()
     line = await scene.line()
-    seat.detach()
+    agent.detach()
     error = await line.run()
     assert error is not None
     assert (error.code, error.is_transient) == ("agent_lost", True)
@@ -214,14 +214,14 @@ async def test_the_end_of_either() -> None:
     assert sink.closed == (1000, "call ended")
     waiting, _ = scene.attach()
     waiting.detach()
-    assert scene.lobby.waiting == 0
+    assert scene.agents.waiting == 0
 
 
 async def test_the_lobby_is_bounded() -> None:
     """One more agent than it holds is refused."""
     scene = Scene()
     for _ in range(1000):
-        scene.lobby.require_room()
+        scene.agents.require_room()
         scene.attach()
     with pytest.raises(OverLimit, match="1000 agents"):
-        scene.lobby.require_room()
+        scene.agents.require_room()
