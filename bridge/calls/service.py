@@ -69,7 +69,7 @@ class CallService:
         live_services: LiveServices | None = None,
         carrier_calls: CarrierCallFinder | None = None,
     ) -> None:
-        """``webrtc`` and ``players`` take offers, ``agents`` those who answer; without ``recorder`` nothing is recorded.
+        """``webrtc`` and ``players`` take offers, ``agents`` those who answer; without ``recorder`` none is recorded.
 
         ``remote_calls`` are those of other processes, ``live_services`` are services that speak Live. ``carrier_calls``
         finds telephone calls of all processes.

@@ -27,7 +27,7 @@ from bridge.context import CallContext, TraceContext
 from bridge.errors import BadRequest, BridgeError, CannotCheck, Forbidden, RequestError, Unauthorized, UnknownCall
 from bridge.log import Tally, get_logger
 from bridge.telephony.clock import Clock
-from bridge.telephony.dialect import RETURN_PARAMETER, CallStarted, CarrierReply, Traits, Trouble
+from bridge.telephony.dialect import RETURN_PARAMETER, CallStarted, CarrierFault, CarrierReply, Traits
 from bridge.telephony.jwt import Replays
 from bridge.telephony.leg import CarrierLeg, CarrierLine, LegState, Transfer
 from bridge.telephony.ringing import RingingCall, sip_headers_of
@@ -364,7 +364,7 @@ class CarrierCalls:
                             start.reschedule(None)
                             if on_answered is not None:
                                 on_answered(leg.context)
-                        elif isinstance(event, Trouble):
+                        elif isinstance(event, CarrierFault):
                             self.faults[event.what] += 1
             is_hang_up = True
         except TimeoutError:

@@ -2,8 +2,8 @@
 
 A dialect is one object for each connection. It turns the carrier's messages into the few events below, and makes the
 messages that the carrier gets. Text messages are ``str``, binary ones ``bytes``. A malformed or unexpected message
-becomes ``Trouble``, which is counted and has no other effect. Only a call in a format that the bridge does not know is
-refused, with ``BadRequest``.
+becomes ``CarrierFault``, which is counted and has no other effect. Only a call in a format that the bridge does not
+know is refused, with ``BadRequest``.
 """
 
 import binascii
@@ -27,7 +27,7 @@ __all__ = [
     "CallStarted",
     "CarrierReply",
     "Traits",
-    "Trouble",
+    "CarrierFault",
     "decode_sound",
     "is_callers",
     "number_in",
@@ -101,7 +101,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class CarrierFault:
     """A useless message, or the carrier's complaint about one of ours; ``what`` is a slug to count by."""
 
     what: str
@@ -115,7 +115,7 @@ class CarrierReply:
     messages: tuple[str | bytes, ...]
 
 
-CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | Trouble | CarrierReply
+CarrierEvent = bytes | CallStarted | Dtmf | MarkPlayed | Flow | Ended | CarrierFault | CarrierReply
 """All events that a dialect makes; ``bytes`` is the caller's sound in the format of ``CallStarted``."""
 
 
@@ -245,8 +245,8 @@ def _parameters_in(text: str) -> Any:
 
 
 def pressed(key: str) -> list[CarrierEvent]:
-    """Returns the event of a key that the caller pressed, or ``Trouble`` if no telephone has that key."""
-    return [Dtmf(key)] if key in _DTMF_KEYS else [Trouble("unknown_key")]
+    """Returns the event of a key that the caller pressed, or ``CarrierFault`` if no telephone has that key."""
+    return [Dtmf(key)] if key in _DTMF_KEYS else [CarrierFault("unknown_key")]
 
 
 def number_in(target_uri: str) -> str | None:

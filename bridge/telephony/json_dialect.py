@@ -23,11 +23,11 @@ from bridge.telephony.dialect import (
     TOKEN_PARAMETER,
     CallStarted,
     CarrierEvent,
+    CarrierFault,
     CarrierReply,
     Ended,
     MarkPlayed,
     Traits,
-    Trouble,
     decode_sound,
     is_callers,
     parameters_of,
@@ -185,25 +185,25 @@ class JsonDialect:
         try:
             said: Any = msgspec.json.decode(message)
         except (msgspec.DecodeError, RecursionError, UnicodeError):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         if not isinstance(said, dict):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         if spec.is_any_case:
             said = _folded(said)
         if spec.is_first_the_start and not self._is_started:
             return self._start(said)
         kind = next((said[name] for name in spec.tag if said.get(name) is not None), None)
         if not isinstance(kind, str):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         return self._said(said, spec.meanings.get(kind.lower() if spec.is_any_case else kind))
 
     def _binary(self, message: bytes) -> list[CarrierEvent]:
         if not self._spec.is_sound_binary:
-            return [Trouble("binary_message")]
+            return [CarrierFault("binary_message")]
         if not self._is_started:
-            return [Trouble("message_before_start")]
+            return [CarrierFault("message_before_start")]
         if len(message) % 2:
-            return [Trouble("odd_sound")]
+            return [CarrierFault("odd_sound")]
         return [message] if message else []
 
     def _said(self, said: dict[str, Any], meaning: Meaning | None) -> list[CarrierEvent]:
@@ -214,35 +214,35 @@ class JsonDialect:
                 return []
             case Meaning.COMPLAINT:
                 words = " ".join(_text(_at(said, place)) or "" for place in map(path, spec.complaint))
-                return [Trouble("carrier_error", words[:100])]
+                return [CarrierFault("carrier_error", words[:100])]
             case Meaning.START:
-                return [Trouble("second_start")] if self._is_started else self._start(said)
+                return [CarrierFault("second_start")] if self._is_started else self._start(said)
         if not self._is_started:
-            return [Trouble("message_before_start")]
+            return [CarrierFault("message_before_start")]
         stream = _first(said, spec.message_stream)
         if stream not in (None, self._stream):
-            return [Trouble("other_stream")]
+            return [CarrierFault("other_stream")]
         match meaning:
             case Meaning.SOUND:
                 return self._sound(said)
             case Meaning.PLAYED:
                 mark = self._next_mark() if spec.are_marks_nameless else _first(said, spec.mark)
-                return [MarkPlayed(mark)] if isinstance(mark, str) else [Trouble("malformed_message")]
+                return [MarkPlayed(mark)] if isinstance(mark, str) else [CarrierFault("malformed_message")]
             case Meaning.KEY:
                 key = _text(_first(said, spec.key))
-                return pressed(key) if key is not None else [Trouble("malformed_message")]
+                return pressed(key) if key is not None else [CarrierFault("malformed_message")]
             case Meaning.END:
                 return [*self._order.rest(), Ended()]
             case Meaning.NOTHING:
                 return []
-        return [Trouble("unknown_message")]
+        return [CarrierFault("unknown_message")]
 
     def _start(self, said: dict[str, Any]) -> list[CarrierEvent]:
         spec = self._spec
         said = {**said, **self._of_upgrade}
         stream = _first_text(said, spec.stream) or ""
         if (spec.start and not isinstance(_at(said, path(spec.start)), dict)) or (spec.needs_stream and not stream):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         parameters = self._parameters(said)
         encoding, rate = _text(_at(said, path(spec.encoding))), _text(_at(said, path(spec.rate)))
         rate = self._query.get(spec.rate_query) or rate
@@ -303,17 +303,17 @@ class JsonDialect:
         payload = _first(said, spec.payload)
         track = _at(said, path(spec.track)) if spec.track else None
         if not isinstance(payload, str) or not isinstance(track, str | None):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         if not is_callers(track):
             return []
         sound = decode_sound(payload)
         if sound is None:
-            return [Trouble("invalid_base64")]
+            return [CarrierFault("invalid_base64")]
         chunk = _at(said, path(spec.chunk)) if spec.chunk else None
         try:
             return self._order.push(int(chunk) if chunk is not None else None, sound)
         except (ValueError, TypeError, OverflowError):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
 
     # To the carrier
 
@@ -398,18 +398,18 @@ class _Order:
         self._held: dict[int, bytes] = {}
 
     def push(self, chunk: int | None, sound: bytes) -> list[CarrierEvent]:
-        """Returns what can be heard now; a chunk that comes twice or too late is ``Trouble``."""
+        """Returns what can be heard now; a chunk that comes twice or too late is ``CarrierFault``."""
         if chunk is None:
             return [sound] if sound else []
         if self._next is None:
             self._next = chunk
         if chunk < self._next or chunk in self._held:
-            return [Trouble("late_chunk")]
+            return [CarrierFault("late_chunk")]
         self._held[chunk] = sound
         events = self._due()
         if len(self._held) > _MAX_HELD:
             self._next = min(self._held)
-            events += [Trouble("lost_chunk"), *self._due()]
+            events += [CarrierFault("lost_chunk"), *self._due()]
         return events
 
     def rest(self) -> list[CarrierEvent]:

@@ -230,7 +230,7 @@ class CarrierLeg:
                     self._line.has_flow = is_open
             case said.Ended(reason):
                 self._close(LegState.ENDED, reason, None)
-            case said.Trouble(what, detail):
+            case said.CarrierFault(what, detail):
                 self.faults[what] += 1
                 if detail:
                     self._log.debug("telephony.carrier_complains", what=what, detail=detail)

@@ -1,4 +1,4 @@
-"""Garbage, and what is nearly right, into each carrier's dialect: it means something, or it is ``Trouble``."""
+"""Garbage, and what is nearly right, into each carrier's dialect: it means something, or it is ``CarrierFault``."""
 
 import copy
 import json

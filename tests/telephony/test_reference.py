@@ -14,7 +14,7 @@ from bridge.telephony.acs.dialect import ACS_DIALECT, CALL_HEADER
 from bridge.telephony.asterisk.dialect import Asterisk
 from bridge.telephony.audiosocket.dialect import HANG_UP, IDENTITY, SOUND, AudioSocket, Splitter, frame
 from bridge.telephony.bandwidth.dialect import BANDWIDTH_DIALECT
-from bridge.telephony.dialect import CallStarted, CarrierDialect, CarrierReply, Dtmf, Ended, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierDialect, CarrierFault, CarrierReply, Dtmf, Ended, MarkPlayed
 from bridge.telephony.elks.dialect import ELKS_DIALECT
 from bridge.telephony.exotel.dialect import EXOTEL_DIALECT
 from bridge.telephony.genesys.dialect import Genesys
@@ -97,7 +97,7 @@ _IN: dict[str, tuple[Callable[[], CarrierDialect], list[tuple[str, list[Any]]]]]
             (
                 f'{{"event":"error","stream_id":"{_TELNYX}","payload":{{"code":100004,"title":"invalid_media",'
                 '"detail":"payload not base64"}}',
-                [Trouble("carrier_error", "100004 invalid_media")],
+                [CarrierFault("carrier_error", "100004 invalid_media")],
             ),
         ],
     ),
@@ -131,7 +131,10 @@ _IN: dict[str, tuple[Callable[[], CarrierDialect], list[tuple[str, list[Any]]]]]
                 ],
             ),
             ('{"event":"websocket:dtmf","digit":"5","duration":260}', [Dtmf("5")]),
-            ('{"event":"websocket:notify","payload":{"reply_id":"r7"}}', [Trouble("malformed_message")]),  # not ours
+            (
+                '{"event":"websocket:notify","payload":{"reply_id":"r7"}}',
+                [CarrierFault("malformed_message")],
+            ),  # not ours
         ],
     ),
     "asterisk": (

@@ -21,7 +21,7 @@ from bridge.daemon import Daemon
 from bridge.errors import Unauthorized
 from bridge.telephony.carrier import TELEPHONY, Carrier, CarrierHost, CarrierSocket, HttpEndpoint
 from bridge.telephony.carrier_calls import Trust
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Traits, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, Ended, MarkPlayed, Traits
 from bridge.telephony.sign_in import bearer, is_one_of, require_secrets
 from bridge.telephony.table import CARRIERS
 from bridge.wire.audio import G711_ULAW
@@ -57,7 +57,7 @@ class _Semaphore:
                 return [MarkPlayed(rest)]
             case "bye":
                 return [Ended()]
-        return [Trouble("unknown_message")]
+        return [CarrierFault("unknown_message")]
 
     def encode_sound(self, sound: bytes) -> bytes:
         """As it is."""

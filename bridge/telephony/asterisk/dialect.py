@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Flow, MarkPlayed, Traits, Trouble, pressed
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Flow, MarkPlayed, Traits, pressed
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["FORMATS", "SUBPROTOCOL", "Asterisk", "parse_event"]
@@ -61,7 +61,7 @@ class Asterisk:
             return self._sound(message)
         said = parse_event(message)
         if said is None:
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         match said:
             case {"event": "MEDIA_START"}:
                 return self._start(said, is_json=message.lstrip().startswith("{"))
@@ -74,22 +74,22 @@ class Asterisk:
             case {"event": "MEDIA_MARK_PROCESSED", "correlation_id": str(mark)}:
                 return [MarkPlayed(mark)]
             case {"event": "ERROR"}:
-                return [Trouble("carrier_error", str(said.get("error_text", ""))[:100])]
+                return [CarrierFault("carrier_error", str(said.get("error_text", ""))[:100])]
             case {"event": str(event)} if event in _IGNORED:
                 return []
-        return [Trouble("unknown_message")]
+        return [CarrierFault("unknown_message")]
 
     def _sound(self, sound: bytes) -> list[CarrierEvent]:
         if self._format is None:  # under load the first media comes before MEDIA_START
             self._early += sound[: _MAX_EARLY_BYTES - len(self._early)]
             return []
         if len(sound) % self._format.bytes_per_sample:
-            return [Trouble("odd_sound")]
+            return [CarrierFault("odd_sound")]
         return [sound] if sound else []
 
     def _start(self, said: dict[str, Any], *, is_json: bool) -> list[CarrierEvent]:
         if self._format is not None:
-            return [Trouble("second_start")]
+            return [CarrierFault("second_start")]
         codec = str(said.get("format", _DEFAULT_FORMAT))
         audio_format = FORMATS.get(codec)
         if audio_format is None:

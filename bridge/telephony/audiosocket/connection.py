@@ -12,7 +12,7 @@ from bridge.log import get_logger
 from bridge.media.pacer import FRAME_MS
 from bridge.telephony.audiosocket.dialect import AudioSocket, Splitter
 from bridge.telephony.carrier_calls import START_TIMEOUT_S, CarrierCalls, Trust
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault
 from bridge.telephony.leg import CarrierLeg, CarrierLine
 from bridge.telephony.ringing import RingingCall
 from bridge.telephony.tcp import notice_death
@@ -154,7 +154,7 @@ class AudioSocketConnection(asyncio.Protocol):
             except RuntimeError:  # the daemon is closing its carriers
                 answering.close()
                 self._refuse(Draining("The server is about to stop and takes no new calls."))
-        elif isinstance(event, Trouble):
+        elif isinstance(event, CarrierFault):
             self._calls.faults[event.what] += 1
 
     async def _answer(self, started: CallStarted) -> None:

@@ -7,7 +7,7 @@ else ends the call.
 
 from uuid import UUID
 
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Ended, Traits, Trouble, pressed
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Ended, Traits, pressed
 from bridge.wire.audio import AudioFormat, pcm16_at
 
 __all__ = ["DTMF", "ERROR", "HANG_UP", "IDENTITY", "SOUND", "SOUND_TYPES", "AudioSocket", "Splitter", "frame"]
@@ -68,20 +68,20 @@ class AudioSocket:
         kind, payload = message[0], message[_HEADER_BYTES:]
         if kind == IDENTITY:
             if self.uuid is not None or len(payload) != _UUID_BYTES:
-                return [Trouble("second_start" if self.uuid is not None else "malformed_message")]
+                return [CarrierFault("second_start" if self.uuid is not None else "malformed_message")]
             self.uuid = UUID(bytes=payload)
             return []
         if kind == HANG_UP:
             return [Ended()]
         if kind == ERROR:
-            return [Trouble("carrier_error", payload[:8].hex())]
+            return [CarrierFault("carrier_error", payload[:8].hex())]
         if self.uuid is None:
-            return [Trouble("message_before_start")]
+            return [CarrierFault("message_before_start")]
         if kind == DTMF:
             return pressed(payload.decode("ascii", "replace"))
         if kind in SOUND_TYPES:
             return self._sound(SOUND_TYPES[kind], payload)
-        return [Trouble("unknown_message")]
+        return [CarrierFault("unknown_message")]
 
     def _sound(self, audio_format: AudioFormat, sound: bytes) -> list[CarrierEvent]:
         events: list[CarrierEvent] = []
@@ -89,9 +89,9 @@ class AudioSocket:
             self._format = audio_format
             events.append(CallStarted(str(self.uuid), audio_format, token=str(self.uuid)))
         if audio_format is not self._format:
-            return [Trouble("format_changed")]
+            return [CarrierFault("format_changed")]
         if len(sound) % 2:
-            return [*events, Trouble("odd_sound")]
+            return [*events, CarrierFault("odd_sound")]
         return [*events, sound] if sound else events
 
     def encode_sound(self, sound: bytes) -> bytes:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierReply, Ended, Traits, Trouble, pressed
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, CarrierReply, Ended, Traits, pressed
 from bridge.wire.audio import G711_ULAW, AudioFormat, pcm16_at
 
 __all__ = ["FORMATS", "AudioHookSession", "AudioHookState", "Genesys"]
@@ -87,7 +87,7 @@ class AudioHookSession(ABC):
 
     def take(self, kind: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         """Returns what a message means that only this product has."""
-        return [Trouble("unknown_message")]
+        return [CarrierFault("unknown_message")]
 
     def decode_message(self, message: str | bytes) -> list[CarrierEvent]:
         """Returns what a message means, and the answer to it."""
@@ -97,9 +97,9 @@ class AudioHookSession(ABC):
             said = msgspec.json.decode(message, type=dict[str, Any])
             kind, seq, parameters = said["type"], said["seq"], said.get("parameters") or {}
         except (msgspec.DecodeError, RecursionError, UnicodeError, KeyError):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         if said.get("version") != _VERSION or not isinstance(seq, int) or not isinstance(parameters, dict):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         serverseq = said.get("serverseq")
         if seq != self._heard_seq + 1 or (isinstance(serverseq, int) and serverseq > self._said_seq):
             return self._broken("a number is missing")
@@ -113,30 +113,30 @@ class AudioHookSession(ABC):
             case AudioHookState.OPEN:
                 return [heard] if (heard := self.hear(sound)) else []
             case AudioHookState.WAITING:
-                return [Trouble("message_before_start")]
+                return [CarrierFault("message_before_start")]
             case AudioHookState.PAUSED:
-                return [Trouble("sound_while_paused")]
+                return [CarrierFault("sound_while_paused")]
         return []  # this sound was on its way when the session ended
 
     def _said(self, kind: str, session_id: str, parameters: dict[str, Any]) -> list[CarrierEvent]:
         match kind, self.state:
             case _, AudioHookState.CLOSED:
-                return [Trouble("message_after_end")]
+                return [CarrierFault("message_after_end")]
             case "open", AudioHookState.WAITING:
                 return self._open(session_id, parameters)
             case "open", _:
-                return [Trouble("second_start")]
+                return [CarrierFault("second_start")]
             case "close", _:
                 self._enter(AudioHookState.CLOSED)
                 return [self._reply("closed"), Ended()]
             case _, AudioHookState.WAITING:
-                return [Trouble("message_before_start")]
+                return [CarrierFault("message_before_start")]
             case "ping", _:
                 return [self._reply("pong")]
             case "update", _:
                 return [self._reply("updated")]
             case "error", _:
-                return [Trouble("carrier_error", f"{parameters.get('code')} {parameters.get('message')}"[:100])]
+                return [CarrierFault("carrier_error", f"{parameters.get('code')} {parameters.get('message')}"[:100])]
             case (("paused" | "resumed" | "discarded"), _):
                 return self._moved(kind, parameters)
         return self.take(kind, parameters)
@@ -145,7 +145,7 @@ class AudioHookSession(ABC):
         """Notes that the stream stands still, goes on, or has left sound out. The missing sound is not replaced."""
         spans = [parameters[name] for name in ("start", "discarded") if name in parameters]
         if not all(isinstance(span, str) and _DURATION.fullmatch(span) for span in spans):
-            return [Trouble("malformed_message")]
+            return [CarrierFault("malformed_message")]
         if kind == "paused" and self.state is AudioHookState.OPEN:
             self._enter(AudioHookState.PAUSED)
         elif kind == "resumed" and self.state is AudioHookState.PAUSED:
@@ -176,7 +176,7 @@ class AudioHookSession(ABC):
 
     def _broken(self, what: str, *, reason: str = "error") -> list[CarrierEvent]:
         if AudioHookState.LEAVING not in _NEXT[self.state]:
-            return [Trouble("message_after_end")]
+            return [CarrierFault("message_after_end")]
         self._enter(AudioHookState.LEAVING)
         return [self._reply("disconnect", reason=reason, info=what), Ended("protocol_error")]
 

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.daemon import Daemon
 from bridge.telephony.acs.dialect import ACS_DIALECT
-from bridge.telephony.dialect import CallStarted, Dtmf, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierFault, Dtmf
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.wire.audio import pcm16_at
 from tests.end_to_end.conftest import ServeWith
@@ -176,7 +176,7 @@ def test_messages_of_the_carrier(fold: Any) -> None:
     data = said("AudioData", timestamp="x", participantRawID="4:+1", data="6APoAw==", silent=True)
     assert dialect.decode_message(data) == [b"\xe8\x03\xe8\x03"]
     assert dialect.decode_message(said("DtmfData", data="3")) == [Dtmf("3")]
-    assert dialect.decode_message(said("Whatever")) == [Trouble("unknown_message")]
+    assert dialect.decode_message(said("Whatever")) == [CarrierFault("unknown_message")]
 
 
 def test_messages_to_the_carrier() -> None:

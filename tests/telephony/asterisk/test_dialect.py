@@ -7,7 +7,7 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.telephony.asterisk.dialect import FORMATS, Asterisk
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Flow, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, Flow, MarkPlayed
 from bridge.wire.audio import G711_ULAW, AudioFormat
 
 _JSON_START = (
@@ -84,7 +84,7 @@ def test_media(length: int) -> None:
 
 _EVENTS: list[tuple[str, dict[str, Any], list[CarrierEvent]]] = [
     ("DTMF_END digit:5", {"event": "DTMF_END", "digit": "5", "channel_id": "pbx-1.42"}, [Dtmf("5")]),
-    ("DTMF_END digit:x", {"event": "DTMF_END", "digit": "x"}, [Trouble("unknown_key")]),
+    ("DTMF_END digit:x", {"event": "DTMF_END", "digit": "x"}, [CarrierFault("unknown_key")]),
     ("MEDIA_XOFF", {"event": "MEDIA_XOFF", "channel_id": "pbx-1.42"}, [Flow(False)]),
     ("MEDIA_XON", {"event": "MEDIA_XON", "channel_id": "pbx-1.42"}, [Flow(True)]),
     ("QUEUE_DRAINED", {"event": "QUEUE_DRAINED", "channel_id": "pbx-1.42"}, []),
@@ -99,10 +99,10 @@ _EVENTS: list[tuple[str, dict[str, Any], list[CarrierEvent]]] = [
     (
         "ERROR channel_id:pbx-1.42 error_text:no such command",
         {"event": "ERROR", "error_text": "no such command"},
-        [Trouble("carrier_error", "no such command")],
+        [CarrierFault("carrier_error", "no such command")],
     ),
-    ("SOMETHING_NEW", {"event": "SOMETHING_NEW", "channel_id": "pbx-1.42"}, [Trouble("unknown_message")]),
-    (_PLAIN_START, json.loads(_JSON_START), [Trouble("second_start")]),
+    ("SOMETHING_NEW", {"event": "SOMETHING_NEW", "channel_id": "pbx-1.42"}, [CarrierFault("unknown_message")]),
+    (_PLAIN_START, json.loads(_JSON_START), [CarrierFault("second_start")]),
 ]
 
 
@@ -123,14 +123,14 @@ def test_keys(key: str) -> None:
 def test_malformed_events(message: str) -> None:
     """Are told, and the call goes on."""
     dialect = _started(_JSON_START)
-    assert dialect.decode_message(message) == [Trouble("malformed_message")]
+    assert dialect.decode_message(message) == [CarrierFault("malformed_message")]
     assert dialect.decode_message(b"a") == [b"a"]
 
 
 def test_half_a_sample() -> None:
     """Would turn all that follows into noise."""
     dialect = _started(_PLAIN_START.replace("ulaw", "slin"))
-    assert dialect.decode_message(b"abc") == [Trouble("odd_sound")]
+    assert dialect.decode_message(b"abc") == [CarrierFault("odd_sound")]
     assert dialect.decode_message(b"") == []
     assert dialect.decode_message(b"ab") == [b"ab"]
 

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from bridge.telephony.audiosocket.dialect import SOUND_TYPES, AudioSocket, Splitter, frame
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, Ended
 from bridge.wire.audio import AudioFormat, pcm16_at
 
 _UUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -77,19 +77,19 @@ def test_every_type_of_the_reference_is_served() -> None:
     ("message", "events"),
     [
         *((frame(0x03, key.encode()), [Dtmf(key)]) for key in "0123456789*#ABCD"),
-        (frame(0x03, b"x"), [Trouble("unknown_key")]),
-        (frame(0x03, b"\xff"), [Trouble("unknown_key")]),
-        (frame(0x03), [Trouble("unknown_key")]),
+        (frame(0x03, b"x"), [CarrierFault("unknown_key")]),
+        (frame(0x03, b"\xff"), [CarrierFault("unknown_key")]),
+        (frame(0x03), [CarrierFault("unknown_key")]),
         (frame(0x00), [Ended()]),
-        (frame(0xFF), [Trouble("carrier_error", "")]),
-        (frame(0xFF, b"\x02"), [Trouble("carrier_error", "02")]),
+        (frame(0xFF), [CarrierFault("carrier_error", "")]),
+        (frame(0xFF, b"\x02"), [CarrierFault("carrier_error", "02")]),
         (frame(0x10), []),
-        (frame(0x10, b"abc"), [Trouble("odd_sound")]),
-        (frame(0x12, b"ab"), [Trouble("format_changed")]),
-        (frame(0x11, b"ab"), [Trouble("format_changed")]),
-        (frame(0x19, b"ab"), [Trouble("unknown_message")]),
-        (frame(0x77, b"ab"), [Trouble("unknown_message")]),
-        (_IDENTITY, [Trouble("second_start")]),
+        (frame(0x10, b"abc"), [CarrierFault("odd_sound")]),
+        (frame(0x12, b"ab"), [CarrierFault("format_changed")]),
+        (frame(0x11, b"ab"), [CarrierFault("format_changed")]),
+        (frame(0x19, b"ab"), [CarrierFault("unknown_message")]),
+        (frame(0x77, b"ab"), [CarrierFault("unknown_message")]),
+        (_IDENTITY, [CarrierFault("second_start")]),
     ],
 )
 def test_every_other_frame(message: bytes, events: list[CarrierEvent]) -> None:
@@ -102,9 +102,9 @@ def test_every_other_frame(message: bytes, events: list[CarrierEvent]) -> None:
 def test_nothing_counts_before_the_identity() -> None:
     """And an identity has 16 bytes."""
     dialect = AudioSocket()
-    assert dialect.decode_message(_SOUND) == [Trouble("message_before_start")]
-    assert dialect.decode_message(frame(0x03, b"5")) == [Trouble("message_before_start")]
-    assert dialect.decode_message(frame(0x01, b"short")) == [Trouble("malformed_message")]
+    assert dialect.decode_message(_SOUND) == [CarrierFault("message_before_start")]
+    assert dialect.decode_message(frame(0x03, b"5")) == [CarrierFault("message_before_start")]
+    assert dialect.decode_message(frame(0x01, b"short")) == [CarrierFault("malformed_message")]
     assert dialect.decode_message(_IDENTITY) == []
 
 

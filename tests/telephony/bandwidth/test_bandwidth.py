@@ -9,7 +9,7 @@ import pytest
 
 from bridge.errors import BadRequest
 from bridge.telephony.bandwidth.dialect import BANDWIDTH_DIALECT, write_bxml
-from bridge.telephony.dialect import CallStarted, Ended, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierFault, Ended
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.wire.audio import G711_ULAW, AudioFormat, pcm16_at
 
@@ -57,7 +57,7 @@ def test_other_answers_are_refused() -> None:
         ({"eventType": "media", "track": "inbound", "payload": "/w=="}, [b"\xff"]),
         ({"eventType": "media", "track": "outbound", "payload": "/w=="}, []),
         ({"eventType": "stop", "metadata": {}}, [Ended()]),
-        ({"event": "media", "payload": "/w=="}, [Trouble("malformed_message")]),
+        ({"event": "media", "payload": "/w=="}, [CarrierFault("malformed_message")]),
     ],
 )
 def test_messages_of_the_carrier(message: dict[str, Any], events: list[Any]) -> None:

@@ -12,7 +12,7 @@ from bridge.client.carriers.dialling import open_socket
 from bridge.client.carriers.genesys import signed_headers
 from bridge.daemon import Daemon
 from bridge.errors import BadRequest, Forbidden
-from bridge.telephony.dialect import CallStarted, CarrierReply, Dtmf, Ended, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierFault, CarrierReply, Dtmf, Ended
 from bridge.telephony.genesys.dialect import AudioHookState, Genesys
 from bridge.telephony.genesys.sign_in import base_of, read_signature
 from bridge.wire.audio import G711_ULAW, pcm16_at
@@ -184,7 +184,7 @@ def test_numbers() -> None:
 def test_messages_of_genesys() -> None:
     """Each means what the reference says; sound before ``opened`` is nobody's."""
     dialect = Genesys(_ID)
-    assert dialect.decode_message(b"\xff") == [Trouble("message_before_start")]
+    assert dialect.decode_message(b"\xff") == [CarrierFault("message_before_start")]
     dialect.decode_message(_open())
     assert dialect.decode_message(b"\xff\xfe") == [b"\xff\xfe"]
     for seq, kind in enumerate(("playback_started", "playback_completed", "paused", "resumed", "discarded"), 2):
@@ -192,14 +192,16 @@ def test_messages_of_genesys() -> None:
     [updated] = _answered(dialect.decode_message(_said("update", 7, language="en")))
     assert (updated["type"], updated["parameters"]) == ("updated", {})
     assert dialect.decode_message(_said("dtmf", 8, digit="5")) == [Dtmf("5")]
-    assert dialect.decode_message(_said("error", 9, code=429, message="slow")) == [Trouble("carrier_error", "429 slow")]
-    assert dialect.decode_message(_said("new", 10)) == [Trouble("unknown_message")]
+    assert dialect.decode_message(_said("error", 9, code=429, message="slow")) == [
+        CarrierFault("carrier_error", "429 slow")
+    ]
+    assert dialect.decode_message(_said("new", 10)) == [CarrierFault("unknown_message")]
     closed, ended = dialect.decode_message(_said("close", 11, reason="end"))
     assert [said["type"] for said in _answered([closed])] == ["closed"]
     assert ended == Ended()
     assert dialect.encode_hang_up() == []
     assert dialect.decode_message(b"\xff") == []
-    assert dialect.decode_message(_said("ping", 12)) == [Trouble("message_after_end")]
+    assert dialect.decode_message(_said("ping", 12)) == [CarrierFault("message_after_end")]
 
 
 def _state(dialect: Genesys) -> AudioHookState:
@@ -209,12 +211,12 @@ def _state(dialect: Genesys) -> AudioHookState:
 def test_states() -> None:
     """A session waits, is open, is paused and goes on, is left by us, and ends with Genesys' word, in that order."""
     dialect = Genesys(_ID)
-    assert dialect.decode_message(_said("ping", 1)) == [Trouble("message_before_start")]
+    assert dialect.decode_message(_said("ping", 1)) == [CarrierFault("message_before_start")]
     dialect.decode_message(_open(2))
-    assert dialect.decode_message(_open(3)) == [Trouble("second_start")]
+    assert dialect.decode_message(_open(3)) == [CarrierFault("second_start")]
     assert dialect.decode_message(_said("paused", 4)) == []
     assert _state(dialect) is AudioHookState.PAUSED
-    assert dialect.decode_message(b"\xff") == [Trouble("sound_while_paused")]
+    assert dialect.decode_message(b"\xff") == [CarrierFault("sound_while_paused")]
     assert _answered(dialect.decode_message(_said("ping", 5)))[0]["type"] == "pong"
     assert dialect.decode_message(_said("resumed", 6, start="PT1.5S", discarded="PT12S")) == []
     assert dialect.decode_message(b"\xff") == [b"\xff"]
@@ -222,7 +224,7 @@ def test_states() -> None:
         gap = Genesys(_ID)
         gap.decode_message(_open())
         assert gap.decode_message(_said("discarded", 2, start="PT0S", discarded=wrong)) == [
-            Trouble("malformed_message")
+            CarrierFault("malformed_message")
         ]
     assert json.loads(dialect.encode_hang_up()[0])["type"] == "disconnect"
     assert _state(dialect) is AudioHookState.LEAVING

@@ -9,7 +9,7 @@ import pytest
 from bridge.client.carriers.dialling import open_socket
 from bridge.daemon import Daemon
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, MarkPlayed
 from bridge.telephony.jambonz.dialect import JAMBONZ_DIALECT, write_verbs
 from bridge.telephony.jambonz.sign_in import is_signed
 from bridge.telephony.json_dialect import JsonDialect
@@ -112,7 +112,7 @@ def test_other_rates_are_refused() -> None:
         ('{"type":"mark","data":{"name":"b1","event":"playout"}}', [MarkPlayed("b1")]),
         ('{"type":"mark","data":{"name":"b1","event":"cleared"}}', [MarkPlayed("b1")]),
         ('{"type":"playDone"}', []),
-        ('{"msg":"buffer overrun"}', [Trouble("malformed_message")]),
+        ('{"msg":"buffer overrun"}', [CarrierFault("malformed_message")]),
     ],
 )
 def test_messages_of_the_carrier(message: str | bytes, events: list[CarrierEvent]) -> None:

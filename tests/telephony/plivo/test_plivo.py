@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, Dtmf, Ended, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierFault, Dtmf, Ended, MarkPlayed
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.plivo.dialect import PLIVO_DIALECT, write_plivo_xml
 from bridge.telephony.plivo.sign_in import sign_v3, signed_v3
@@ -94,9 +94,9 @@ def test_other_formats_are_refused() -> None:
         ({"event": "playedStream", "streamId": "s-1", "name": "b1"}, [MarkPlayed("b1")]),
         ({"event": "playedStream", "name": "b1"}, [MarkPlayed("b1")]),
         ({"event": "clearedAudio", "streamId": "s-1"}, []),
-        ({"event": "playFailed", "reason": "queue"}, [Trouble("carrier_error", "queue")]),
+        ({"event": "playFailed", "reason": "queue"}, [CarrierFault("carrier_error", "queue")]),
         ({"event": "stop", "streamId": "s-1"}, [Ended()]),
-        ({"event": "media", "streamId": "s-2", "media": {"payload": "/w=="}}, [Trouble("other_stream")]),
+        ({"event": "media", "streamId": "s-2", "media": {"payload": "/w=="}}, [CarrierFault("other_stream")]),
     ],
 )
 def test_messages_of_the_carrier(message: dict[str, Any], events: list[Any]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.client.carriers.sinch import SinchCarrier, signed_headers
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierReply, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierFault, CarrierReply
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.leg import CarrierLine
 from bridge.telephony.sinch.dialect import SINCH_DIALECT, write_svaml
@@ -128,10 +128,10 @@ def test_what_is_not_served() -> None:
         with pytest.raises(BadRequest, match="ask Sinch for PCM at"):
             _dialect().decode_message(json.dumps({**_CONNECT, **wrong}))
     dialect = _dialect()
-    assert dialect.decode_message(b"\1\2") == [Trouble("message_before_start")]
+    assert dialect.decode_message(b"\1\2") == [CarrierFault("message_before_start")]
     dialect.decode_message(json.dumps(_CONNECT))
     assert dialect.decode_message(b"\1\2") == [b"\1\2"]
-    assert dialect.decode_message(b"\1") == [Trouble("odd_sound")]
+    assert dialect.decode_message(b"\1") == [CarrierFault("odd_sound")]
 
 
 def test_messages_to_the_carrier() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, Ended, MarkPlayed
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.telnyx.dialect import ANSWER_CODEC, ANSWER_RATE, TELNYX_DIALECT
 from bridge.wire.audio import G711_ALAW, G711_ULAW, AudioFormat, pcm16_at
@@ -173,22 +173,22 @@ def test_media(length: int) -> None:
         (_said("stop", stop={"user_id": "u-1", "call_control_id": "v3:abc"}), [Ended()]),
         (
             _said("error", payload={"code": 100004, "title": "invalid_media", "detail": "payload not base64"}),
-            [Trouble("carrier_error", "100004 invalid_media")],
+            [CarrierFault("carrier_error", "100004 invalid_media")],
         ),
-        (_said("error"), [Trouble("carrier_error", " ")]),
+        (_said("error"), [CarrierFault("carrier_error", " ")]),
         (_chunk("1", track="outbound"), []),
-        (_start(), [Trouble("second_start")]),
-        (_said("media", media={"chunk": "1", "payload": "not base64"}), [Trouble("invalid_base64")]),
-        (_said("media", media={"chunk": "one", "payload": "/w=="}), [Trouble("malformed_message")]),
+        (_start(), [CarrierFault("second_start")]),
+        (_said("media", media={"chunk": "1", "payload": "not base64"}), [CarrierFault("invalid_base64")]),
+        (_said("media", media={"chunk": "one", "payload": "/w=="}), [CarrierFault("malformed_message")]),
         (_said("media", media={"chunk": "4", "payload": ""}), []),
         (_said("media", media={"payload": "/w=="}), [b"\xff"]),
-        (_said("media"), [Trouble("malformed_message")]),
-        (_said("dtmf", dtmf={"digit": "12"}), [Trouble("unknown_key")]),
-        (_said("whatever"), [Trouble("unknown_message")]),
-        (json.dumps({"event": "stop", "stream_id": "other"}), [Trouble("other_stream")]),
-        ("{", [Trouble("malformed_message")]),
-        ("null", [Trouble("malformed_message")]),
-        (b"\x00", [Trouble("binary_message")]),
+        (_said("media"), [CarrierFault("malformed_message")]),
+        (_said("dtmf", dtmf={"digit": "12"}), [CarrierFault("unknown_key")]),
+        (_said("whatever"), [CarrierFault("unknown_message")]),
+        (json.dumps({"event": "stop", "stream_id": "other"}), [CarrierFault("other_stream")]),
+        ("{", [CarrierFault("malformed_message")]),
+        ("null", [CarrierFault("malformed_message")]),
+        (b"\x00", [CarrierFault("binary_message")]),
     ],
 )
 def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -> None:
@@ -201,23 +201,23 @@ def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -
 def test_nothing_counts_before_the_start() -> None:
     """But Telnyx may complain at any time."""
     dialect = _dialect()
-    assert dialect.decode_message(_chunk("1")) == [Trouble("message_before_start")]
-    assert dialect.decode_message(_said("start")) == [Trouble("malformed_message")]
+    assert dialect.decode_message(_chunk("1")) == [CarrierFault("message_before_start")]
+    assert dialect.decode_message(_said("start")) == [CarrierFault("malformed_message")]
     assert dialect.decode_message(_said("error", payload={"code": "100002", "title": "unknown_error"})) == [
-        Trouble("carrier_error", "100002 unknown_error")
+        CarrierFault("carrier_error", "100002 unknown_error")
     ]
 
 
 def _heard(numbers: list[int]) -> tuple[bytes, list[str]]:
-    dialect, sound, troubles = _started(), b"", []
+    dialect, sound, faults = _started(), b"", []
     for number in numbers:
         for event in dialect.decode_message(_chunk(str(number))):
             if isinstance(event, bytes):
                 sound += event
-            elif isinstance(event, Trouble):
-                troubles.append(event.what)
+            elif isinstance(event, CarrierFault):
+                faults.append(event.what)
     sound += b"".join(event for event in dialect.decode_message(_said("stop")) if isinstance(event, bytes))
-    return sound, troubles
+    return sound, faults
 
 
 @pytest.mark.parametrize("numbers", [[1, 2, 4, 3, 5], [1, 5, 4, 3, 2], [1, 3, 5, 7, 6, 4, 2]])

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bridge.errors import BadRequest
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, Ended, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, Ended, MarkPlayed
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.twilio.dialect import TWILIO_DIALECT, write_twiml
 from bridge.telephony.twilio.sign_in import SETTINGS_HEADER, SIGNATURE_HEADER, is_signed, sign
@@ -141,26 +141,26 @@ def test_media(length: int) -> None:
         *((_said("dtmf", dtmf={"track": "inbound_track", "digit": key}), [Dtmf(key)]) for key in "0123456789*#ABCD"),
         (_said("stop", stop={"accountSid": "AC2", "callSid": _CALL}), [Ended()]),
         (_said("dtmf", dtmf={"track": None, "digit": 5}), [Dtmf("5")]),
-        (_said("dtmf", dtmf={"digit": None}), [Trouble("malformed_message")]),
+        (_said("dtmf", dtmf={"digit": None}), [CarrierFault("malformed_message")]),
         (_media(""), []),
         (_media("/w==", track="outbound"), []),
         (_media("/w==", chunk=1, timestamp=20, more={"a": [1]}), [b"\xff"]),
-        (json.dumps(_START), [Trouble("second_start")]),
-        (_media("not base64"), [Trouble("invalid_base64")]),
-        (_media("/w"), [Trouble("invalid_base64")]),
-        (_said("dtmf", dtmf={"digit": "x"}), [Trouble("unknown_key")]),
-        (_said("dtmf"), [Trouble("malformed_message")]),
-        (_said("media"), [Trouble("malformed_message")]),
-        (_said("mark", mark={}), [Trouble("malformed_message")]),
-        (_said("media", media={"payload": 1}), [Trouble("malformed_message")]),
-        (_said("whatever"), [Trouble("unknown_message")]),
-        (json.dumps({"event": "mark", "streamSid": "MZ2", "mark": {"name": "b7"}}), [Trouble("other_stream")]),
-        ("{", [Trouble("malformed_message")]),
-        ("[]", [Trouble("malformed_message")]),
-        ('{"event":7}', [Trouble("malformed_message")]),
-        ("[" * 100_000, [Trouble("malformed_message")]),
-        ("\ud800", [Trouble("malformed_message")]),
-        (b"\x00\x01", [Trouble("binary_message")]),
+        (json.dumps(_START), [CarrierFault("second_start")]),
+        (_media("not base64"), [CarrierFault("invalid_base64")]),
+        (_media("/w"), [CarrierFault("invalid_base64")]),
+        (_said("dtmf", dtmf={"digit": "x"}), [CarrierFault("unknown_key")]),
+        (_said("dtmf"), [CarrierFault("malformed_message")]),
+        (_said("media"), [CarrierFault("malformed_message")]),
+        (_said("mark", mark={}), [CarrierFault("malformed_message")]),
+        (_said("media", media={"payload": 1}), [CarrierFault("malformed_message")]),
+        (_said("whatever"), [CarrierFault("unknown_message")]),
+        (json.dumps({"event": "mark", "streamSid": "MZ2", "mark": {"name": "b7"}}), [CarrierFault("other_stream")]),
+        ("{", [CarrierFault("malformed_message")]),
+        ("[]", [CarrierFault("malformed_message")]),
+        ('{"event":7}', [CarrierFault("malformed_message")]),
+        ("[" * 100_000, [CarrierFault("malformed_message")]),
+        ("\ud800", [CarrierFault("malformed_message")]),
+        (b"\x00\x01", [CarrierFault("binary_message")]),
     ],
 )
 def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -> None:
@@ -173,13 +173,13 @@ def test_every_other_message(message: str | bytes, events: list[CarrierEvent]) -
 @pytest.mark.parametrize("message", [_media("/w=="), _said("mark", mark={"name": "a"}), _said("stop")])
 def test_nothing_counts_before_the_start(message: str) -> None:
     """Nobody knows whose it would be."""
-    assert _dialect().decode_message(message) == [Trouble("message_before_start")]
+    assert _dialect().decode_message(message) == [CarrierFault("message_before_start")]
 
 
 def test_start_without_a_stream() -> None:
     """There would be nothing to answer to."""
-    assert _dialect().decode_message('{"event":"start","start":{}}') == [Trouble("malformed_message")]
-    assert _dialect().decode_message('{"event":"start","streamSid":"s"}') == [Trouble("malformed_message")]
+    assert _dialect().decode_message('{"event":"start","start":{}}') == [CarrierFault("malformed_message")]
+    assert _dialect().decode_message('{"event":"start","streamSid":"s"}') == [CarrierFault("malformed_message")]
 
 
 def test_messages_to_the_carrier() -> None:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bridge.client.carriers.vonage import signed_token
 from bridge.daemon import Daemon
 from bridge.errors import BridgeError, Forbidden
-from bridge.telephony.dialect import CallStarted, CarrierEvent, Dtmf, MarkPlayed, Trouble
+from bridge.telephony.dialect import CallStarted, CarrierEvent, CarrierFault, Dtmf, MarkPlayed
 from bridge.telephony.infobip.dialect import INFOBIP_DIALECT
 from bridge.telephony.json_dialect import JsonDialect
 from bridge.telephony.jwt import Replays, Rs256Signer, read_jwks, read_jwt, signed_hs256, signed_rs256
@@ -230,13 +230,13 @@ def test_start(content_type: str, rate_hz: int) -> None:
     ("message", "events"),
     [
         (b"\x01\x02", [b"\x01\x02"]),
-        (b"\x01", [Trouble("odd_sound")]),
+        (b"\x01", [CarrierFault("odd_sound")]),
         (b"", []),
         ('{"event":"websocket:dtmf","digit":"5","duration":260}', [Dtmf("5")]),
         ('{"event":"websocket:dtmf","dtmf":{"digit":7}}', [Dtmf("7")]),
         ('{"event":"websocket:notify","payload":{"name":"b1"}}', [MarkPlayed("b1")]),
         ('{"event":"websocket:cleared"}', []),
-        ('{"event":"websocket:new"}', [Trouble("unknown_message")]),
+        ('{"event":"websocket:new"}', [CarrierFault("unknown_message")]),
     ],
 )
 def test_messages_of_the_carrier(message: str | bytes, events: list[CarrierEvent]) -> None:
@@ -248,7 +248,7 @@ def test_messages_of_the_carrier(message: str | bytes, events: list[CarrierEvent
 
 def test_nothing_counts_before_the_start() -> None:
     """Nobody knows whose sound it would be."""
-    assert _dialect().decode_message(b"\x01\x02") == [Trouble("message_before_start")]
+    assert _dialect().decode_message(b"\x01\x02") == [CarrierFault("message_before_start")]
 
 
 def test_messages_to_the_carrier() -> None:
