@@ -365,8 +365,8 @@ class Daemon:
             local = await stack.enter_async_context(
                 Local(seed=settings.engine_seed, whisper=settings.engine_whisper, voice=settings.engine_voice)
             )
-        around = _Surroundings(lambda: _told(self._reloader.config), self.registry)
-        minds = {name: await new_mind_factory(each, local, around, stack) for name, each in stacks.items()}
+        bridge = _BridgeStatus(lambda: _told(self._reloader.config), self.registry)
+        minds = {name: await new_mind_factory(each, local, bridge, stack) for name, each in stacks.items()}
         model = None
         if settings.engine_turn_model is not None:
             model = await stack.enter_async_context(TurnModel(settings.engine_turn_model))
@@ -479,7 +479,7 @@ def _stacks(config: Config) -> dict[str, EngineSettings]:
     return stacks | {name: given.stages(config.engine) for name, given in upstream.cascades.items()}
 
 
-class _Surroundings:
+class _BridgeStatus:
     """What the engine can say of the bridge that it runs in."""
 
     def __init__(self, settings: Callable[[], dict[str, str]], registry: Registry) -> None:

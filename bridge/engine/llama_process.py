@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Served", "Wanted"]
+__all__ = ["LlamaResult", "LlamaSettings"]
 
 _NICENESS = 10  # sound under way goes before thinking
 _PARALLEL = 4  # answers at a time; more wait
 
 
-class Wanted(Struct):
+class LlamaSettings(Struct):
     """What to load and where to serve it."""
 
     path: str
@@ -27,7 +27,7 @@ class Wanted(Struct):
     context_tokens: int
 
 
-class Served(Struct):
+class LlamaResult(Struct):
     """Where it serves; or ``error``, why it does not."""
 
     url: str = ""
@@ -35,38 +35,38 @@ class Served(Struct):
 
 
 def _main() -> None:
-    wanted = msgspec.json.decode(sys.stdin.buffer.readline(), type=Wanted)
+    settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=LlamaSettings)
     os.nice(_NICENESS)
-    served = _serve(wanted)
-    os.write(_OUT, msgspec.json.encode(served) + b"\n")
-    if not served.error:
+    result = _serve(settings)
+    os.write(_OUT, msgspec.json.encode(result) + b"\n")
+    if not result.error:
         sys.stdin.buffer.read()
-    os._exit(1 if served.error else 0)  # its threads have nothing to tidy up
+    os._exit(1 if result.error else 0)  # its threads have nothing to tidy up
 
 
-def _serve(wanted: Wanted) -> Served:
+def _serve(settings: LlamaSettings) -> LlamaResult:
     import xllamacpp
 
-    if not Path(wanted.path).is_file():
-        return Served(error="there is no such file")
-    settings = xllamacpp.CommonParams()
-    settings.model.path = wanted.path
-    settings.hostnames = ["127.0.0.1"]
-    settings.port = wanted.port
-    settings.api_keys = [wanted.key]
-    settings.n_ctx = wanted.context_tokens
-    settings.n_parallel = _PARALLEL
-    settings.kv_unified = True
-    settings.offline = True
-    settings.ui = False
-    settings.use_jinja = True
-    settings.verbosity = 0
+    if not Path(settings.path).is_file():
+        return LlamaResult(error="there is no such file")
+    params = xllamacpp.CommonParams()
+    params.model.path = settings.path
+    params.hostnames = ["127.0.0.1"]
+    params.port = settings.port
+    params.api_keys = [settings.key]
+    params.n_ctx = settings.context_tokens
+    params.n_parallel = _PARALLEL
+    params.kv_unified = True
+    params.offline = True
+    params.ui = False
+    params.use_jinja = True
+    params.verbosity = 0
     try:
-        server = xllamacpp.Server(settings)
+        server = xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:
-        return Served(error=str(error))
+        return LlamaResult(error=str(error))
     _servers.append(server)
-    return Served(url=server.listening_address)
+    return LlamaResult(url=server.listening_address)
 
 
 _servers: list[Any] = []

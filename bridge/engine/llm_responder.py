@@ -9,7 +9,7 @@ from msgspec import UNSET
 from bridge.engine.chat import chat_messages, chat_tool_choice, chat_tools
 from bridge.engine.hearing import HeardTurn, OpenStretch
 from bridge.engine.llm import ChatServer
-from bridge.engine.mind import Content, Ears, Matter, Speaker
+from bridge.engine.mind import Content, Ears, ResponseRequest, Speaker
 from bridge.errors import NotImplementedHere
 from bridge.wire.sessions import ChosenTool
 
@@ -40,31 +40,35 @@ class LlmResponder:
         """Begins to understand a stretch while it is spoken, if its ears can."""
         return None if self._ears is None else self._ears.begin(language=language)
 
-    def content(self, matter: Matter) -> Content:
+    def content(self, request: ResponseRequest) -> Content:
         """Asks the language model; the answer follows word by word."""
-        thought = self._server.think(_request(matter), model=str(matter.state.config.model), log=matter.log)
-        if self._voice is not None and not matter.is_text:
-            thought.say = functools.partial(self._voice.speak, speed=matter.speed, voice=matter.voice, log=matter.log)
+        thought = self._server.think(_chat_request(request), model=str(request.state.config.model), log=request.log)
+        if self._voice is not None and not request.is_text:
+            thought.say = functools.partial(
+                self._voice.speak, speed=request.speed, voice=request.voice, log=request.log
+            )
         return thought
 
 
-def _request(matter: Matter) -> dict[str, Any]:
+def _chat_request(request: ResponseRequest) -> dict[str, Any]:
     """What of a response chat completions have words for."""
-    config, wanted = matter.state.config, matter.wanted
-    instructions = wanted.instructions if wanted.instructions is not UNSET else config.instructions
-    messages = chat_messages(matter.history, instructions or "", matter.recordings.words)
-    if matter.is_idle:
+    session, response = request.state.config, request.config
+    instructions = response.instructions if response.instructions is not UNSET else session.instructions
+    messages = chat_messages(request.history, instructions or "", request.recordings.words)
+    if request.is_idle:
         messages.append({"role": "system", "content": _STILL_THERE})
-    request: dict[str, Any] = {"messages": messages}
-    if matter.functions:
-        request["tools"] = chat_tools(matter.functions)
-        choice = matter.choice
+    body: dict[str, Any] = {"messages": messages}
+    if request.functions:
+        body["tools"] = chat_tools(request.functions)
+        choice = request.choice
         if choice != "auto" and not (isinstance(choice, ChosenTool) and choice.type != "function"):
-            request["tool_choice"] = chat_tool_choice(choice)
-        parallel = wanted.parallel_tool_calls if wanted.parallel_tool_calls is not UNSET else config.parallel_tool_calls
+            body["tool_choice"] = chat_tool_choice(choice)
+        parallel = (
+            response.parallel_tool_calls if response.parallel_tool_calls is not UNSET else session.parallel_tool_calls
+        )
         if parallel is not UNSET:
-            request["parallel_tool_calls"] = parallel
-    limit = wanted.max_output_tokens if wanted.max_output_tokens is not UNSET else config.max_output_tokens
+            body["parallel_tool_calls"] = parallel
+    limit = response.max_output_tokens if response.max_output_tokens is not UNSET else session.max_output_tokens
     if isinstance(limit, int):
-        request["max_tokens"] = limit
-    return request
+        body["max_tokens"] = limit
+    return body

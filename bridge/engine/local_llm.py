@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bridge.engine.llama_process import Served, Wanted
+from bridge.engine.llama_process import LlamaResult, LlamaSettings
 from bridge.errors import ConfigError
 from bridge.log import get_logger
 
@@ -45,13 +45,13 @@ class LocalLlm:
         if importlib.util.find_spec(_PACKAGE) is None:
             raise ConfigError(f"{_PARAM}: needs {_PACKAGE}: pip install '.[llm]'", param=_PARAM)
         try:
-            served = await self._start(0)
+            result = await self._start(0)
         except BaseException:
             await self._end()
             raise
-        self.url = f"{served.url}/v1"
+        self.url = f"{result.url}/v1"
         await self._tasks.__aenter__()
-        self._watching = self._tasks.create_task(self._watch(urlsplit(served.url).port or 0))
+        self._watching = self._tasks.create_task(self._watch(urlsplit(result.url).port or 0))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -60,7 +60,7 @@ class LocalLlm:
             await self._tasks.__aexit__(None, None, None)
         await self._end()
 
-    async def _start(self, port: int) -> Served:
+    async def _start(self, port: int) -> LlamaResult:
         process = self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -71,20 +71,20 @@ class LocalLlm:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        wanted = Wanted(path=self._path, key=self.key, port=port, context_tokens=_CONTEXT_TOKENS)
-        process.stdin.write(msgspec.json.encode(wanted) + b"\n")
+        settings = LlamaSettings(path=self._path, key=self.key, port=port, context_tokens=_CONTEXT_TOKENS)
+        process.stdin.write(msgspec.json.encode(settings) + b"\n")
         try:
             async with asyncio.timeout(_LOAD_S):
                 line = await process.stdout.readline()
         except TimeoutError:
             line = b""
         try:
-            served = msgspec.json.decode(line, type=Served)
+            result = msgspec.json.decode(line, type=LlamaResult)
         except msgspec.DecodeError:  # it has said nothing, or not all of it
-            served = Served(error="llama.cpp has ended while it was loading")
-        if served.error:
-            raise ConfigError(f"{_PARAM}: {self._path} cannot be loaded: {served.error}", param=_PARAM)
-        return served
+            result = LlamaResult(error="llama.cpp has ended while it was loading")
+        if result.error:
+            raise ConfigError(f"{_PARAM}: {self._path} cannot be loaded: {result.error}", param=_PARAM)
+        return result
 
     async def _watch(self, port: int) -> None:
         """Starts the process again whenever it has died."""

@@ -19,7 +19,7 @@ from bridge.wire.sessions import FunctionTool, ToolChoice
 __all__ = [
     "Content",
     "Ears",
-    "Matter",
+    "ResponseRequest",
     "Mind",
     "ToolCall",
     "Speaker",
@@ -97,10 +97,10 @@ Content = Speech | Spoken | Text | Thought | ToolCall
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class ResponseRequest:
     """One response that is wanted, with everything that it may be made of."""
 
-    wanted: items.ResponseConfig
+    config: items.ResponseConfig
     history: Sequence[items.Item]
     state: SessionState
     recordings: Recordings
@@ -114,14 +114,14 @@ class Matter:
     @property
     def functions(self) -> list[FunctionTool]:
         """The functions that may be called."""
-        tools = self.wanted.tools if self.wanted.tools is not UNSET else self.state.config.tools
+        tools = self.config.tools if self.config.tools is not UNSET else self.state.config.tools
         named = [tool for tool in tools if isinstance(tool, FunctionTool)] if tools is not UNSET else []
         return [] if self.choice == "none" else named
 
     @property
     def voice(self) -> object:
         """The voice of the answer: the response's own, or the session's; ``UNSET`` if neither names one."""
-        audio = self.wanted.audio
+        audio = self.config.audio
         own = audio.output if audio is not UNSET else UNSET
         return self.state.output.voice if own is UNSET or own.voice is UNSET else own.voice
 
@@ -134,7 +134,7 @@ class Matter:
     @property
     def choice(self) -> ToolChoice:
         """Whether a function has to be called."""
-        choice = self.wanted.tool_choice if self.wanted.tool_choice is not UNSET else self.state.config.tool_choice
+        choice = self.config.tool_choice if self.config.tool_choice is not UNSET else self.state.config.tool_choice
         return choice if choice is not UNSET else "auto"
 
 
@@ -183,6 +183,6 @@ class Mind(Protocol):
         """Begins to understand a stretch while it is spoken; None if only whole stretches can be understood now."""
         ...
 
-    def content(self, matter: Matter) -> Content:
+    def content(self, request: ResponseRequest) -> Content:
         """Thinks of the answer. All words of the conversation have been understood before."""
         ...

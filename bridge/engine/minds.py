@@ -14,7 +14,7 @@ from bridge.engine.mind import Ears, Mind, Speaker
 from bridge.engine.parrot import Parrot
 from bridge.engine.realtime_hearing import RealtimeHearing
 from bridge.engine.rule_responder import RuleResponder
-from bridge.engine.rules import Surroundings
+from bridge.engine.rules import BridgeStatus
 from bridge.engine.speech_server import HearingServer, VoiceServer
 from bridge.errors import ConfigError
 
@@ -51,7 +51,7 @@ def engine_kind(stacks: Sequence[EngineSettings]) -> EngineKind:
 
 
 async def new_mind_factory(
-    settings: EngineSettings, local: Local | None, around: Surroundings, stack: AsyncExitStack
+    settings: EngineSettings, local: Local | None, bridge: BridgeStatus, stack: AsyncExitStack
 ) -> Callable[[], Mind]:
     """Makes what makes a conversation's mind. ``local`` is None without local models; ``stack`` owns what is opened."""
     ears: Ears | None = await new_ears(settings, stack, timeout_s=settings.engine_timeout_s) or local
@@ -73,7 +73,7 @@ async def new_mind_factory(
     if ears is None or voice is None:
         return Parrot
     return functools.partial(
-        RuleResponder, ears, voice, around, seed=settings.engine_seed if local is None else local.seed
+        RuleResponder, ears, voice, bridge, seed=settings.engine_seed if local is None else local.seed
     )
 
 

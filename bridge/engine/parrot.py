@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from bridge.engine.arguments import example_arguments
 from bridge.engine.hearing import HeardTurn
-from bridge.engine.mind import Content, Matter, Speech, Text, ToolCall
+from bridge.engine.mind import Content, ResponseRequest, Speech, Text, ToolCall
 from bridge.errors import NotImplementedHere
 from bridge.wire import items
 
@@ -34,30 +34,30 @@ class Parrot:
         """Returns None, because it understands nothing."""
         return
 
-    def content(self, matter: Matter) -> Content:
+    def content(self, request: ResponseRequest) -> Content:
         """What to say to the last item."""
-        call = _call(matter)
+        call = _call(request)
         if call is not None:
             return call
-        last = next((item for item in reversed(matter.history) if not _is_from_model(item)), None)
+        last = next((item for item in reversed(request.history) if not _is_from_model(item)), None)
         if isinstance(last, items.FunctionCallOutput):
             return Text(f"The function answered: {last.output}")
         if not isinstance(last, items.Message):
             return Text(_NOTHING_SAID)
-        sound = matter.recordings.sound(last.id)
+        sound = request.recordings.sound(last.id)
         if sound:
-            words = f"(your own words, {matter.recordings.duration_ms(last.id) / 1000:.1f} s)"
-            return Text(words) if matter.is_text else Speech(sound, words)
+            words = f"(your own words, {request.recordings.duration_ms(last.id) / 1000:.1f} s)"
+            return Text(words) if request.is_text else Speech(sound, words)
         written = "\n".join(part.text for part in last.content if isinstance(part, items.InputText))
         return Text(f"You wrote: {written}" if written else _NOTHING_SAID)
 
 
-def _call(matter: Matter) -> ToolCall | None:
+def _call(request: ResponseRequest) -> ToolCall | None:
     """A call of the first function, once in a conversation: until one was answered."""
-    is_answered = any(isinstance(item, items.FunctionCallOutput) for item in matter.history)
-    if not matter.functions or is_answered:
+    is_answered = any(isinstance(item, items.FunctionCallOutput) for item in request.history)
+    if not request.functions or is_answered:
         return None
-    tool = matter.functions[0]
+    tool = request.functions[0]
     arguments = example_arguments(tool.parameters if tool.parameters is not UNSET else {})
     return ToolCall(tool.name, msgspec.json.encode(arguments).decode())
 

@@ -8,7 +8,7 @@ import msgspec
 
 from bridge.engine import instructions, rules
 from bridge.engine.hearing import HeardTurn, OpenStretch
-from bridge.engine.mind import Content, Ears, Matter, Speaker, Spoken, Text, ToolCall
+from bridge.engine.mind import Content, Ears, ResponseRequest, Speaker, Spoken, Text, ToolCall
 from bridge.engine.prose import sentences
 from bridge.wire import items
 from bridge.wire.sessions import ChosenTool
@@ -25,10 +25,10 @@ class RuleResponder:
     turn_ms = 600_000
     can_hear = True
 
-    def __init__(self, ears: Ears, voice: Speaker, around: rules.Surroundings, *, seed: int | None = None) -> None:
+    def __init__(self, ears: Ears, voice: Speaker, bridge: rules.BridgeStatus, *, seed: int | None = None) -> None:
         self._ears = ears
         self._voice = voice
-        self._around = around
+        self._bridge = bridge
         self._random = Random(seed)
 
     def listen(self, pcm: bytes, *, language: str | None) -> "asyncio.Future[HeardTurn]":
@@ -39,37 +39,37 @@ class RuleResponder:
         """Begins to understand a stretch while it is spoken, if its ears can."""
         return self._ears.begin(language=language)
 
-    def content(self, matter: Matter) -> Content:
+    def content(self, request: ResponseRequest) -> Content:
         """The rules' answer, as it is wanted: spoken, written, or as a call."""
-        decided = rules.answer(self._topic(matter))
+        decided = rules.answer(self._topic(request))
         if isinstance(decided, rules.Use):
             return ToolCall(decided.name, decided.arguments)
-        if matter.is_text:
+        if request.is_text:
             return Text(decided.text)
         if not self._voice.can_speak(decided.text):
             return Text(_UNSPEAKABLE.format(decided.text))
-        say = functools.partial(self._voice.speak, speed=matter.speed, voice=matter.voice, log=matter.log)
+        say = functools.partial(self._voice.speak, speed=request.speed, voice=request.voice, log=request.log)
         return Spoken(sentences(decided.text), say)
 
-    def _topic(self, matter: Matter) -> rules.Topic:
-        tools, choice = matter.functions, matter.choice
+    def _topic(self, request: ResponseRequest) -> rules.Topic:
+        tools, choice = request.functions, request.choice
         if isinstance(choice, ChosenTool):
             tools = [tool for tool in tools if tool.name == choice.name]
-        session, response = matter.state.config.instructions, matter.wanted.instructions
+        session, response = request.state.config.instructions, request.config.instructions
         return rules.Topic(
-            history=[_with_words(item, matter) for item in matter.history],
+            history=[_with_words(item, request) for item in request.history],
             instructions=instructions.read(session or "", response or ""),
             tools=tools,
             must_call=isinstance(choice, ChosenTool) or choice == "required",
-            around=self._around,
+            bridge=self._bridge,
             random=self._random,
-            is_idle=matter.is_idle,
+            is_idle=request.is_idle,
         )
 
 
-def _with_words(item: items.Item, matter: Matter) -> items.Item:
+def _with_words(item: items.Item, request: ResponseRequest) -> items.Item:
     """The words of an item. Speech is understood even if the client asked for no transcript."""
-    words = matter.recordings.words(item.id)
+    words = request.recordings.words(item.id)
     if not words or not isinstance(item, items.Message) or item.role != "user":
         return item
     return msgspec.structs.replace(item, content=[*_written(item), items.InputAudio(transcript=words)])

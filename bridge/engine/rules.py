@@ -21,7 +21,7 @@ from bridge.engine.words import numbers, tokens
 from bridge.wire import items
 from bridge.wire.sessions import FunctionTool
 
-__all__ = ["Say", "Surroundings", "Topic", "Use", "answer"]
+__all__ = ["Say", "BridgeStatus", "Topic", "Use", "answer"]
 
 _MISSING = "For that I need the {}."
 _ASKED = re.compile(r"^For that I need the (.+)\.$")
@@ -47,7 +47,7 @@ class Use:
     arguments: str
 
 
-class Surroundings(Protocol):
+class BridgeStatus(Protocol):
     """What the engine can tell about the bridge that it runs in."""
 
     def now(self) -> datetime:
@@ -76,7 +76,7 @@ class Topic:
     tools: Sequence[FunctionTool]
     must_call: bool
     """True if a function has to be called, whatever was said."""
-    around: Surroundings
+    bridge: BridgeStatus
     random: Random
     is_idle: bool = False
     """True if the caller has been silent for so long that the engine asks."""
@@ -187,11 +187,11 @@ def _is_greeting(words: str) -> bool:
 
 
 def _time(topic: Topic, match: re.Match[str]) -> str:
-    return f"It is {topic.around.now():%-I:%M %p}."
+    return f"It is {topic.bridge.now():%-I:%M %p}."
 
 
 def _date(topic: Topic, match: re.Match[str]) -> str:
-    now = topic.around.now()
+    now = topic.bridge.now()
     return f"Today is {now:%A}, {now:%B} {now.day}, {now.year}."
 
 
@@ -234,11 +234,11 @@ def _repeat(topic: Topic, match: re.Match[str]) -> str:
 
 
 def _calls(topic: Topic, match: re.Match[str]) -> str:
-    return f"{_counted(topic.around.calls(), 'call')} running on this bridge."
+    return f"{_counted(topic.bridge.calls(), 'call')} running on this bridge."
 
 
 def _listeners(topic: Topic, match: re.Match[str]) -> str:
-    return f"{_counted(topic.around.listeners(), 'listener')} attached to this bridge."
+    return f"{_counted(topic.bridge.listeners(), 'listener')} attached to this bridge."
 
 
 def _counted(number: int, noun: str) -> str:
@@ -247,7 +247,7 @@ def _counted(number: int, noun: str) -> str:
 
 def _setting(topic: Topic, match: re.Match[str]) -> str | None:
     said = set(tokens(match.string))
-    settings = topic.around.settings()
+    settings = topic.bridge.settings()
     named = [name for name in settings if said.issuperset(name.split("_"))]
     if named:
         name = max(named, key=lambda name: name.count("_"))

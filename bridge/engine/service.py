@@ -17,7 +17,7 @@ from bridge.engine.answer import EngineAnswer
 from bridge.engine.echo import WINDOW_MS
 from bridge.engine.intake import EngineInput
 from bridge.engine.interruption import InterruptionGuard, TurnTaking
-from bridge.engine.mind import Matter, Mind
+from bridge.engine.mind import Mind, ResponseRequest
 from bridge.engine.output_writer import OutputWriter
 from bridge.engine.recordings import BYTES_PER_MS, Recordings
 from bridge.engine.stages import StageMeter
@@ -301,7 +301,7 @@ class Engine:
             self._state.conversation.require_room()
         history = self._state.history(wanted)
         response = self._state.new_response(new_id("resp"), wanted)
-        matter = Matter(
+        request = ResponseRequest(
             wanted,
             history,
             self._state,
@@ -313,7 +313,7 @@ class Engine:
         if not wanted.is_beside:
             self._forget_idleness()
         self._answers[response.id] = answer = EngineAnswer(
-            functools.partial(self._mind.content, matter),
+            functools.partial(self._mind.content, request),
             response,
             OutputWriter(
                 response,
@@ -329,7 +329,7 @@ class Engine:
             meter=self._meter,
             log=self._log,
         )
-        if not wanted.is_beside and not matter.is_text:
+        if not wanted.is_beside and not request.is_text:
             self._spoken = answer.writer
         answer.start()
 

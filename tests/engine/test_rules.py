@@ -73,7 +73,7 @@ def reply(
     **options: Any,
 ) -> Say | Use:
     spoken = [said(item) if isinstance(item, str) else item for item in history]
-    topic = {"must_call": False, "around": Bridge(), "random": Random(0), **options}
+    topic = {"must_call": False, "bridge": Bridge(), "random": Random(0), **options}
     return answer(Topic(history=spoken, instructions=read(instructions, of_response), tools=tools, **topic))
 
 

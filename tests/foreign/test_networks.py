@@ -38,7 +38,7 @@ _TONE = (6000 * np.sin(2 * np.pi * 440 * np.arange(24_000 * 60) / 24_000)).astyp
 
 
 @dataclass(frozen=True, slots=True)
-class _Surroundings:
+class _Network:
     """What a network is like, and by which way a caller gets through it."""
 
     surroundings: Callable[[Lab], AbstractAsyncContextManager[None]] = lambda lab: nullcontext()
@@ -61,19 +61,17 @@ class _Surroundings:
 
 _PEERS = ("Chromium", "Firefox", "libwebrtc", "GStreamer")
 _NETWORKS = {
-    "UDP": _Surroundings(),
-    "no UDP: ICE-TCP": _Surroundings(Lab.without_udp, protocol="tcp"),
-    "relay over UDP": _Surroundings(relay={"scheme": "turn", "transport": "udp"}),
-    "no UDP: relay over TCP": _Surroundings(Lab.without_udp, relay={"scheme": "turn", "transport": "tcp"}),
-    "no UDP: relay over TLS": _Surroundings(Lab.only_tls, relay={"scheme": "turns", "transport": "tcp"}),
-    "IPv6 only": _Surroundings(Lab.only_ipv6, is_ipv6=True),
-    "its address changes": _Surroundings(change=Lab.move, restarts=True),
-    "its NAT forgets it": _Surroundings(change=Lab.rebind),
+    "UDP": _Network(),
+    "no UDP: ICE-TCP": _Network(Lab.without_udp, protocol="tcp"),
+    "relay over UDP": _Network(relay={"scheme": "turn", "transport": "udp"}),
+    "no UDP: relay over TCP": _Network(Lab.without_udp, relay={"scheme": "turn", "transport": "tcp"}),
+    "no UDP: relay over TLS": _Network(Lab.only_tls, relay={"scheme": "turns", "transport": "tcp"}),
+    "IPv6 only": _Network(Lab.only_ipv6, is_ipv6=True),
+    "its address changes": _Network(change=Lab.move, restarts=True),
+    "its NAT forgets it": _Network(change=Lab.rebind),
 }
-_TUNNELLED = _Surroundings(
-    Lab.tunnelled, relay={"scheme": "turn", "transport": "tcp", "at": f"127.0.0.1:{TUNNEL_PORT}"}
-)
-_INSTEAD: dict[tuple[str, str], tuple[_Surroundings, str]] = {
+_TUNNELLED = _Network(Lab.tunnelled, relay={"scheme": "turn", "transport": "tcp", "at": f"127.0.0.1:{TUNNEL_PORT}"})
+_INSTEAD: dict[tuple[str, str], tuple[_Network, str]] = {
     ("libwebrtc", "no UDP: relay over TLS"): (
         _TUNNELLED,
         "@roamhq/wrtc trusts no authority but those it was built with, so the relay needs a certificate of a public "
@@ -84,7 +82,7 @@ _INSTEAD: dict[tuple[str, str], tuple[_Surroundings, str]] = {
         "libnice 0.1.21 speaks no TLS to relays; socat on the caller's machine brought the relay's TCP there over TLS",
     ),
     ("GStreamer", "its address changes"): (
-        _Surroundings(change=Lab.move, restarts=True, is_another_peer=True),
+        _Network(change=Lab.move, restarts=True, is_another_peer=True),
         "webrtcbin 1.22 restarts no ICE; another webrtcbin took the place of the first, with its `Bridge-Resume-Key`",
     ),
 }
@@ -302,7 +300,7 @@ class _Share:
 
 
 async def _change(
-    lab: Lab, caller: _Caller, call_id: str, wanted: _Surroundings, limit_s: float, share_limit_s: float, url: str
+    lab: Lab, caller: _Caller, call_id: str, wanted: _Network, limit_s: float, share_limit_s: float, url: str
 ) -> dict[str, int | str]:
     """How long after the change of the network sound goes both ways again, in milliseconds.
 
