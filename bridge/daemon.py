@@ -59,7 +59,7 @@ from bridge.wire.stats import DaemonStats
 from bridge.worker_group import WorkerGroup
 
 if TYPE_CHECKING:
-    from bridge.cluster.member import Member
+    from bridge.cluster.member import ClusterMember
 
 __all__ = ["Daemon", "check"]
 
@@ -123,7 +123,7 @@ class Daemon:
         self._stack = contextlib.AsyncExitStack()
         self._tasks = asyncio.TaskGroup()
         self._is_open = False
-        self._cluster: Member | None = None
+        self._cluster: ClusterMember | None = None
 
     async def __aenter__(self) -> "Daemon":
         async with contextlib.AsyncExitStack() as stack:
@@ -551,7 +551,7 @@ def _node_url(config: Config, port: int, of_node: socket.socket | None) -> str:
 
 def _member(
     config: Config, url: str, limits: CallLimits, of_keys: KeyLimits, worker_group: WorkerGroup | None
-) -> "Member | None":
+) -> "ClusterMember | None":
     """Returns this process's part in a cluster.
 
     If the process is by itself, it is None, and nothing of the cluster is imported.
@@ -560,12 +560,14 @@ def _member(
         return None
     if importlib.util.find_spec("redis") is None:
         raise ConfigError("redis_url: needs redis: pip install 'bridge-realtime[cluster]'", param="redis_url")
-    from bridge.cluster.member import Member
+    from bridge.cluster.member import ClusterMember
 
-    return Member(config.cluster, url, limits, of_keys, worker=None if worker_group is None else worker_group.number)
+    return ClusterMember(
+        config.cluster, url, limits, of_keys, worker=None if worker_group is None else worker_group.number
+    )
 
 
-def _worker_link(worker_group: WorkerGroup | None, member: "Member | None") -> WorkerLink | None:
+def _worker_link(worker_group: WorkerGroup | None, member: "ClusterMember | None") -> WorkerLink | None:
     """Returns the way to the other workers of this machine; None if this process is no worker."""
     if worker_group is None or member is None:
         return None

@@ -1,7 +1,7 @@
 """Telephone calls whose node is another one or dead: a carrier that connects a call again finds it by its own id.
 
-Theory of operation. The journal notes beside each telephone call which call the carrier's id stands for, and with which
-tokens the carrier has come. Any node looks there when a carrier starts a call that it does not know. If the call's node
+Theory of operation. Redis has beside each telephone call which call the carrier's id stands for, and with which tokens
+the carrier has come. Any node looks there when a carrier starts a call that it does not know. If the call's node
 lives, the connection is passed on to it, message by message, and is judged there. If it is dead or has let the call go,
 the node that was asked takes the call over, and the connection is the call's new leg. A node that is full or stops
 passes the connection on to the node that has most room, which takes the call over.

@@ -30,11 +30,11 @@ from bridge.cluster.carriers import FoundCalls
 from bridge.cluster.ended import RedisEndedCalls
 from bridge.cluster.events import RedisEventBus
 from bridge.cluster.figures import read_calls
-from bridge.cluster.journal import Journal
 from bridge.cluster.keys import RedisKeyStore
 from bridge.cluster.link import NodeLink
 from bridge.cluster.metrics import cluster_families
 from bridge.cluster.nodes import Node, Nodes, new_node_id
+from bridge.cluster.notes_store import NotesStore
 from bridge.cluster.ownership import Owner
 from bridge.cluster.proof import PROOF, Origin, Proofs
 from bridge.cluster.quotas import LEASE_S, RedisKeyAllowance, RedisKeyQuota, RedisQuotas
@@ -47,7 +47,7 @@ from bridge.log import get_logger
 from bridge.outgoing import HTTPError, new_client
 from bridge.wire.stats import CallStats, Transport
 
-__all__ = ["OPERATIONS", "Member", "NodeList"]
+__all__ = ["OPERATIONS", "ClusterMember", "NodeList"]
 
 _log = get_logger("cluster")
 
@@ -71,7 +71,7 @@ OPERATIONS = [
 """The operations of a cluster, for the description of the API."""
 
 
-class Member:
+class ClusterMember:
     """A process as a member of a cluster.
 
     It is made of settings, so that settings and addresses are tried before anything is started.
@@ -117,7 +117,7 @@ class Member:
         self._beats = 0
         self._carrier_calls: FoundCalls | None = None
 
-    async def __aenter__(self) -> "Member":
+    async def __aenter__(self) -> "ClusterMember":
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
             await stack.enter_async_context(self._client)
@@ -169,15 +169,15 @@ class Member:
         requests, because many clients may be behind it.
         """
         self.nodes.serve(registry.admission)
-        journal = Journal(self.store, self.nodes.id, registry)
-        self.nodes.on_beat += [journal.beat, lambda: _trust_all(self.nodes.others, trust)]
-        self.nodes.on_late.append(journal.write_all)
-        self._events.subscribe(journal)
+        notes_store = NotesStore(self.store, self.nodes.id, registry)
+        self.nodes.on_beat += [notes_store.beat, lambda: _trust_all(self.nodes.others, trust)]
+        self.nodes.on_late.append(notes_store.write_all)
+        self._events.subscribe(notes_store)
         quota = self._quotas.calls
         assert isinstance(quota, RedisKeyQuota)
-        here = _Here(registry, calls.incoming.waiting, journal, quota.hold)
+        here = _Here(registry, calls.incoming.waiting, notes_store, quota.hold)
         sockets = NodeSockets(self._proofs)
-        self._carrier_calls = FoundCalls(journal.carrier_ids, self.nodes, here, registry, sockets)
+        self._carrier_calls = FoundCalls(notes_store.carrier_ids, self.nodes, here, registry, sockets)
         return Middleware(
             NodeLink,
             router=CallRouter(self.nodes, here, admit),
@@ -281,16 +281,16 @@ class _Here:
         self,
         registry: Registry,
         waiting: WaitingCalls,
-        journal: Journal,
+        notes_store: NotesStore,
         hold: Callable[[str, Reservation], None],
     ) -> None:
         self._registry = registry
         self._waiting = waiting
-        self._journal = journal
+        self._notes_store = notes_store
         self._hold = hold
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.owner = journal.owner
-        self.is_taking = journal.is_taking
+        self.owner = notes_store.owner
+        self.is_taking = notes_store.is_taking
 
     def has(self, call_id: str) -> bool:
         """Returns whether the call runs here; see ``LocalCalls``."""
@@ -310,7 +310,7 @@ class _Here:
     async def _take_over(self, call_id: str, seen: Owner) -> bool:
         reservation = self._registry.admission.reserve()
         try:
-            notes = await self._journal.take_over(call_id, seen)
+            notes = await self._notes_store.take_over(call_id, seen)
         except BaseException:
             reservation.release()
             raise

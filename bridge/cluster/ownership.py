@@ -1,4 +1,4 @@
-"""Who has a call, as the journal says."""
+"""Who has a call, as the notes in Redis say."""
 
 from dataclasses import dataclass
 

@@ -37,7 +37,7 @@ class LocalCalls(Protocol):
         ...
 
     async def owner(self, call_id: str) -> Owner | None:
-        """Returns the owner of the call, as the journal says; None if nobody has it. Raises ``CannotCheck``."""
+        """Returns the owner of the call, as the notes in Redis say; None if nobody has it. Raises ``CannotCheck``."""
         ...
 
     def is_taking(self, call_id: str) -> bool:

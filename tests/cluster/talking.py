@@ -35,7 +35,7 @@ def session_id(owner: EventSocket) -> str:
 
 
 async def noted(redis: RunningRedis, call_id: str, text: str) -> None:
-    """Waits until the journal has ``text``."""
+    """Waits until the notes in Redis have ``text``."""
 
     async def is_there() -> bool:
         reader, writer = await asyncio.open_connection("127.0.0.1", redis.port)

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from bridge.calls.keys import Grant, KeyPurpose
 from bridge.calls.registry import CallLimits, Registry
 from bridge.calls.terms import Terms
-from bridge.cluster.journal import Journal
 from bridge.cluster.keys import RedisKeyStore
 from bridge.cluster.nodes import new_node_id
+from bridge.cluster.notes_store import NotesStore
 from bridge.cluster.ownership import Owner
 from bridge.cluster.store import SharedStore
 from bridge.errors import CannotCheck, Unauthorized
@@ -129,20 +129,20 @@ async def test_whoever_was_told_to_try_again_may_use_the_key_then(
 
 
 class _Node:
-    """A process with calls, as far as its journal needs one."""
+    """A process with calls, as far as its notes need one."""
 
     def __init__(self, store: SharedStore) -> None:
         self.id = new_node_id()
         self.registry = Registry(lambda info: FakeUpstream(), _LIMITS)
-        self.journal = Journal(store, self.id, self.registry)
-        self.registry.events.subscribe(self.journal)
+        self.notes_store = NotesStore(store, self.id, self.registry)
+        self.registry.events.subscribe(self.notes_store)
 
     async def is_owner(self, call_id: str) -> bool:
-        owner = await self.journal.owner(call_id)
+        owner = await self.notes_store.owner(call_id)
         return owner is not None and owner.node_id == self.id
 
     async def take_over(self, call_id: str, seen: Owner) -> Session | None:
-        notes = await self.journal.take_over(call_id, seen)
+        notes = await self.notes_store.take_over(call_id, seen)
         return None if notes is None else self.registry.adopt(notes, self.registry.admission.reserve())
 
 
@@ -176,7 +176,7 @@ async def test_a_call_is_taken_over_although_the_answer_was_lost(
     assert await here.take_over(call_id, Owner(there.id, 1)) is not None
     assert proxy.lost == 1
     assert await there.take_over(call_id, Owner(there.id, 1)) is None
-    assert await here.journal.owner(call_id) == Owner(here.id, 2)
+    assert await here.notes_store.owner(call_id) == Owner(here.id, 2)
 
 
 async def test_a_take_over_of_which_nothing_was_heard_is_finished_by_the_next_try(
@@ -189,7 +189,7 @@ async def test_a_take_over_of_which_nothing_was_heard_is_finished_by_the_next_tr
     with pytest.raises(CannotCheck):
         await here.take_over(call_id, Owner(there.id, 1))
     assert proxy.lost == 2
-    assert here.journal.is_taking(call_id)
+    assert here.notes_store.is_taking(call_id)
 
     async def is_told() -> bool:
         with suppress(CannotCheck):
@@ -197,10 +197,10 @@ async def test_a_take_over_of_which_nothing_was_heard_is_finished_by_the_next_tr
         return False
 
     await until(is_told)
-    seen = await here.journal.owner(call_id)
+    seen = await here.notes_store.owner(call_id)
     assert seen == Owner(here.id, 2)
     assert await here.take_over(call_id, seen) is not None
-    assert not here.journal.is_taking(call_id)
+    assert not here.notes_store.is_taking(call_id)
 
 
 async def test_a_call_that_has_ended_is_not_begun_again(nodes: tuple[_Node, _Node]) -> None:
@@ -211,7 +211,7 @@ async def test_a_call_that_has_ended_is_not_begun_again(nodes: tuple[_Node, _Nod
     assert session is not None
     session.close("hangup")
     await session.lifetime.closed.wait()
-    assert await here.journal.owner(call_id) is None  # it is told first, and then asked
+    assert await here.notes_store.owner(call_id) is None  # it is told first, and then asked
     for node in (here, there):
         for seen in (Owner(there.id, 1), Owner(here.id, 2)):
             assert await node.take_over(call_id, seen) is None
@@ -225,8 +225,8 @@ async def test_older_notes_never_follow_newer_ones(
     call_id = await _call_of(there)
     notes = there.registry.notes(call_id)
     assert notes is not None
-    older = there.journal._written(call_id, 1, replace(notes, model="older"))
-    newer = there.journal._written(call_id, 1, replace(notes, model="newer"))
+    older = there.notes_store.write_command(call_id, 1, replace(notes, model="older"))
+    newer = there.notes_store.write_command(call_id, 1, replace(notes, model="newer"))
     for command in (newer, older):
         assert await stores[1].command(*command) == 1
     kept = await stores[1].command("HGET", stores[1].name("call", f"{{{call_id}}}"), "notes")

@@ -21,7 +21,7 @@ from bridge.cluster.ended import RedisEndedCalls
 from bridge.cluster.events import RedisEventBus
 from bridge.cluster.grants import read_grant, write_grant
 from bridge.cluster.keys import RedisKeyStore
-from bridge.cluster.member import Member
+from bridge.cluster.member import ClusterMember
 from bridge.cluster.nodes import Nodes, NodeState, new_node_id, node_of
 from bridge.cluster.quotas import RedisKeyAllowance, RedisKeyQuota
 from bridge.cluster.store import SharedStore
@@ -497,7 +497,7 @@ async def test_a_node_says_goodbye_after_all_that_it_has_told(server: RunningRed
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"MONITOR\r\n")
     assert await reader.readline() == b"+OK\r\n"
-    async with Member(settings, "http://127.0.0.1:1", limits, of_keys) as member:
+    async with ClusterMember(settings, "http://127.0.0.1:1", limits, of_keys) as member:
         member.store.soon("fact", lambda: [("SET", member.store.name("told"), "1")])
     writer.write(b"QUIT\r\n")
     seen = (await reader.read()).decode()

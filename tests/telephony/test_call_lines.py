@@ -42,7 +42,7 @@ _PROCESS_LOGGERS = {
     "calls.events",
     "cluster.carriers",
     "cluster.events",
-    "cluster.journal",
+    "cluster.notes_store",
     "cluster.link",
     "cluster.member",
     "cluster.nodes",

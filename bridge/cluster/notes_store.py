@@ -1,4 +1,4 @@
-"""The journal: the notes with which each running call could go on at another node, and how a node takes a call over.
+"""The notes with which each running call could go on at another node, and how a node takes a call over.
 
 Theory of operation. A call's notes stand in one hash in Redis, with the node that has the call and an epoch. The owner
 writes them some hundredths of a second after something was said. It also writes them at times in between, so that they
@@ -27,7 +27,7 @@ from bridge.wire.own_events import CallClosed, CallOpened
 from bridge.wire.server_events import ServerEvent
 from bridge.wire.stats import ListenerStats
 
-__all__ = ["Journal"]
+__all__ = ["NotesStore"]
 
 _log = get_logger("cluster")
 
@@ -85,8 +85,8 @@ return {epoch, held[3]}
 _decoder = msgspec.json.Decoder(CallNotes)
 
 
-class Journal:
-    """The journal of the calls of ``registry``. It subscribes to the events of all of them."""
+class NotesStore:
+    """The notes of the calls of ``registry``, in Redis. It subscribes to the events of all of them."""
 
     def __init__(self, store: SharedStore, node_id: str, registry: Registry) -> None:
         self._store = store
@@ -124,12 +124,13 @@ class Journal:
         place = self._place(call_id)
         commands = [_DROP.on(place, self._node_id)]
         if notes is not None:
-            commands = [self._written(call_id, epoch, notes), _RELEASE.on(place, self._node_id)]
+            commands = [self.write_command(call_id, epoch, notes), _RELEASE.on(place, self._node_id)]
         commands = [*self.carrier_ids.forget(call_id, is_over=notes is None), *commands]
         self._leaving.add(call_id)
         self._store.soon(("call", call_id), lambda: commands, lambda answer: self._leaving.discard(call_id))
 
-    def _written(self, call_id: str, epoch: int, notes: CallNotes) -> Command:
+    def write_command(self, call_id: str, epoch: int, notes: CallNotes) -> Command:
+        """Returns the command that writes ``notes``. Whatever comes late does not follow what is newer."""
         text, number = msgspec.json.encode(notes), next(self._numbers)
         return _WRITE.on(self._place(call_id), self._node_id, epoch, text, _LIVES_MS, number)
 
@@ -152,7 +153,7 @@ class Journal:
         notes, epoch = self._registry.notes(call_id), self._epochs.get(call_id)
         if notes is not None and epoch is not None:
             yield from self.carrier_ids.commands(notes)
-            yield self._written(call_id, epoch, notes)
+            yield self.write_command(call_id, epoch, notes)
 
     def _answered(self, call_id: str, answer: Any) -> None:
         """Ends the call here, without ending its notes, if another node has the call now."""
