@@ -17,18 +17,24 @@ LOCK = .venv/lock/bin/pip-compile --quiet --no-header --no-annotate --no-emit-op
 PURE := $(wildcard tests/wire tests/media tests/test_*_table.py) tests/test_config.py tests/test_editor_rules.py \
 	tests/test_house_rules.py tests/test_layers.py tests/test_locks.py
 
-# Several processes run the tests, a file in one of them.
-PARALLEL := $(BIN)/pytest -n 3 --dist loadgroup
+# Several processes run the tests, a file in one of them, the longest files first (tests/conftest.py).
+PARALLEL := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Real calls are held to real time, and a machine that is busy with something else fails them: what failed has one more
 # chance, with the machine for itself.
 AGAIN := $(BIN)/pytest --last-failed --last-failed-no-failures none
 
+# What neither takes seconds nor needs more than Python and its packages.
+FAST := not alone and not browser and not slow and not foreign
+
 # The same tests of the compiled form: its folder comes before the checkout's own modules.
 IN_C := PYTHONSAFEPATH=1 PYTHONPATH=build/compiled/site:.
-OF_C := -o "pythonpath=build/compiled/site ." -m "not alone and not browser and not slow and not foreign"
+OF_C := -o "pythonpath=build/compiled/site ." -m "$(FAST)"
 COMPILED_TESTS := tests/test_compiled.py tests/media tests/session tests/webrtc tests/wire \
 	tests/end_to_end/test_websocket.py tests/end_to_end/test_call.py
+
+# Compiled bytecode is kept: hundreds of processes that the tests start import the same modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -54,9 +60,8 @@ install: .venv/installed ## install the package without the engine's models, int
 quick: .venv/testable ## the pure tests, after each change: half a minute
 	HYPOTHESIS_PROFILE=quick $(PARALLEL) -m "not slow and not long and not alone" $(PURE)
 
-check: .venv/testable lint ## format, lint, types and all but the slow tests: before each commit
-	$(PARALLEL) -m "not alone and not browser and not slow and not foreign" || $(AGAIN)
-	$(BIN)/pytest -m "alone and not browser and not slow and not foreign" || $(AGAIN)
+check: .venv/testable lint ## format, lint, types and what is neither slow nor foreign: before each commit
+	HYPOTHESIS_PROFILE=check $(PARALLEL) --one-loop -m "$(FAST)" || $(AGAIN)
 
 test: .venv/testable .venv/frameworks/agents/installed .venv/frameworks/deploy/installed chromium node foreign lint ## everything that CI runs
 	$(PARALLEL) -m "not alone and not frameworks" || $(AGAIN)

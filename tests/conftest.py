@@ -1,13 +1,16 @@
 """What every test may use: both event loops, a watch for blocking calls, and a recording of speech.
 
-Where Hypothesis makes up the cases, they are the same 500 each time, so that a change is to blame when one fails;
-``HYPOTHESIS_PROFILE=nightly`` makes it 20,000 that are new each night, ``quick`` the first 10 of the same 500.
+If Hypothesis makes up the cases, they are the same 500 each time, so that a change is to blame when one fails;
+``HYPOTHESIS_PROFILE=nightly`` makes it 20,000 that are new each night, ``check`` the first 50 of the same 500, and
+``quick`` the first 10.
 """
 
 import asyncio
 import functools
+import gc
 import os
 import wave
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +33,7 @@ from tests.stopping import (
 __all__ = ["pytest_configure", "pytest_pyfunc_call", "pytest_report_header", "pytest_timeout_set_timer"]
 
 _DATA = Path(__file__).parent / "data"
-_ROOT = Path(__file__).parents[1]
-_CASES = {"quick": 10, "everyday": 500, "nightly": 20_000}
+_CASES = {"quick": 10, "check": 50, "everyday": 500, "nightly": 20_000}
 _NIGHTLY_LIMIT_S = 3600
 
 for _name, _cases in _CASES.items():
@@ -46,16 +48,47 @@ _profile = os.environ.get("HYPOTHESIS_PROFILE", "everyday")
 settings.load_profile(_profile)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process.
+gc.disable()  # until all tests are collected: each of 10,000 would be looked through again and again
 
-    So many cases as by night take longer than a test may otherwise.
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--one-loop`` halves the async tests."""
+    parser.addoption("--one-loop", action="store_true", help="run async tests on uvloop alone, as bridge itself does")
+
+
+@pytest.hookimpl(trylast=True)  # pytest-randomly has shuffled them
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Chooses, limits and orders the tests.
+
+    ``--one-loop`` leaves half of the async tests out. So many cases as by night may take longer than other tests. The
+    files that take longest come first: a process runs a whole file, and none should be left with a long one at the end.
     """
-    for item in items:
-        file = item.path.relative_to(_ROOT).as_posix()
-        item.add_marker(pytest.mark.xdist_group(file))
-        if _profile == "nightly":
+    if config.getoption("one_loop"):
+        second = [item for item in items if _is_on_second_loop(item)]
+        config.hook.pytest_deselected(items=second)
+        items[:] = [item for item in items if not _is_on_second_loop(item)]
+    if _profile == "nightly":
+        for item in items:
             item.add_marker(pytest.mark.timeout(_NIGHTLY_LIMIT_S))
+    lengths: Counter[Path] = Counter()
+    for item in items:
+        lengths[item.path] += 50 if item.get_closest_marker("slow") else 1  # guessed
+    items.sort(key=lambda item: -lengths[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays to the end."""
+    gc.enable()
+    gc.freeze()
+
+
+def _is_on_second_loop(item: pytest.Item) -> bool:
+    """Whether it is the run on asyncio's own loop of a test that runs on uvloop too."""
+    return (
+        isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and item.callspec.params.get("anyio_backend") is False
+    )
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])

@@ -31,6 +31,8 @@ from tests.machine import scaled
 from tests.processes import IGNORING_INTERRUPTS, clean_environ, ran, started
 from tests.settings import config_for_tests
 
+pytestmark = pytest.mark.slow
+
 _MS = 48  # bytes of PCM16 at 24 kHz
 _LOUD, _SILENT = b"\x00\x10" * 480, bytes(960)  # 20 ms each
 _TURN = {"type": "response.created"}, {"type": "response.done", "response": {"status": "completed", "output": []}}
@@ -321,7 +323,6 @@ async def _call(plan: Plan) -> tuple[Call, Summary]:
     return call, await call.run()
 
 
-@pytest.mark.slow
 async def test_both_transports_bring_the_words_back(daemon: Daemon, words: bytes) -> None:
     """The embedded engine repeats what it hears; the listener beside the WebRTC call hears everything."""
     async with asyncio.TaskGroup() as tasks:
@@ -440,7 +441,6 @@ async def _bridge_call(*arguments: str, **environ: str) -> tuple[int | None, str
     return await ran(*_COMMAND, *arguments, environ=clean_environ(**environ))
 
 
-@pytest.mark.slow
 async def test_the_command_brings_the_words_back(daemon: Daemon, words: bytes, words_file: str, tmp_path: Path) -> None:
     """A file goes in, a file comes out, and the figures can be read by people and by programs."""
     first, second = str(tmp_path / "first.wav"), str(tmp_path / "second.wav")

@@ -29,6 +29,8 @@ from bridge.daemon import Daemon
 from tests.processes import IGNORING_INTERRUPTS, ran, started
 from tests.settings import config_for_tests
 
+pytestmark = pytest.mark.slow
+
 _MS = 48  # bytes of PCM16 at 24 kHz
 _LOUD, _SILENT = b"\x00\x10" * 480, bytes(960)  # 20 ms each
 _FRAME_S = 0.02
@@ -156,7 +158,6 @@ def test_the_table_tells_what_was_measured() -> None:
 # Whole runs
 
 
-@pytest.mark.slow
 async def test_both_transports_are_measured(hello: bytes) -> None:
     """Several calls of several turns: each one is connected, answered, timed and hung up."""
     async with _daemon() as daemon:
@@ -374,7 +375,6 @@ async def _bridge_bench(*arguments: str) -> tuple[int | None, str, str]:
     return await ran(*_COMMAND, *arguments)
 
 
-@pytest.mark.slow
 async def test_the_command_measures_and_saves(hello_file: str, tmp_path: Path) -> None:
     """A table for people, JSON for programs, a picture; exit code 0 as every call came through."""
     figures, picture = tmp_path / "figures.json", tmp_path / "picture.png"

@@ -25,6 +25,8 @@ from tests.machine import scaled
 from tests.processes import ran
 from tests.settings import config_for_tests
 
+pytestmark = pytest.mark.slow
+
 _MS = 48  # bytes of PCM16 at 24 kHz
 _PUBLIC = "https://bridge.example"
 _RTP, _DTLS = bytes([0x80, 111]) + bytes(10), bytes([22]) + bytes(20)
@@ -74,7 +76,6 @@ async def test_jitter_delays_and_reorders(monkeypatch: pytest.MonkeyPatch) -> No
     assert out[1:] != sorted(out[1:])
 
 
-@pytest.mark.slow
 async def test_calls_over_a_bad_network_are_measured(hello: bytes) -> None:
     """The bridge hears through 10 % loss, and says how many packets of the callers were missing."""
     async with Daemon(config_for_tests()) as daemon:
@@ -113,7 +114,6 @@ def test_the_page_shows_both_and_escapes_what_servers_say() -> None:
     assert "second / first" in page
 
 
-@pytest.mark.slow
 async def test_two_servers_are_measured_at_the_same_time(hello: bytes) -> None:
     """Calls begin in turn, and both have all of their figures."""
     async with Daemon(config_for_tests()) as one, Daemon(config_for_tests()) as two:
@@ -135,7 +135,6 @@ def hello_s(pcm: bytes) -> float:
 # Carriers
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("carrier", ["twilio", "asterisk"])
 async def test_carriers_are_measured(hello: bytes, carrier: str) -> None:
     """Every turn is heard and timed, and the call is hung up."""
@@ -173,7 +172,6 @@ async def test_a_carrier_that_is_refused_fails_its_call(hello: bytes) -> None:
 # The command
 
 
-@pytest.mark.slow
 async def test_the_command_compares(tmp_path: Path) -> None:
     """Two tables, the ratios, a page and JSON that has both; the first one's key stays with the first one."""
     page, figures = tmp_path / "page.html", tmp_path / "figures.json"

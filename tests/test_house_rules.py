@@ -1,6 +1,7 @@
 """House rules that a linter does not know."""
 
 import ast
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -36,16 +37,33 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def _calls(tree: ast.Module) -> tuple[ast.Call, ...]:
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _trees_are_forgotten() -> Iterator[None]:
-    """Each file is parsed once for all rules; millions of nodes must not stay for the rest of the run."""
+def _each_file_is_parsed_once() -> Iterator[None]:
+    """All rules share the trees; a million nodes are no garbage while the rules run, and go when they have."""
+    gc.disable()
+    _trees("bridge", "tests", "benchmarks")
+    gc.freeze()
+    gc.enable()
     yield
-    _trees.cache_clear()
-    _tree.cache_clear()
+    for cached in (_trees, _tree, _calls):
+        cached.cache_clear()
 
 
-def _calls(tree: ast.Module) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+def _called(node: ast.expr) -> str:
+    """What is called, as ``asyncio.wait_for``; a method of what another call returned is ``expect().to_be_visible``."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=owner, attr=name):
+            return f"{_called(owner)}.{name}"
+        case ast.Call(func=func):
+            return f"{_called(func)}()"
+    return "?"
 
 
 def _is_bare_task(call: ast.Call) -> bool:
@@ -137,7 +155,7 @@ def test_a_bare_task_is_told_from_an_owned_one() -> None:
 
 def _is_bare_limit(call: ast.Call) -> bool:
     """A wait in a test that is given a number of seconds."""
-    name = ast.unparse(call.func)
+    name = _called(call.func)
     limits = [keyword.value for keyword in call.keywords if keyword.arg == "timeout"]
     limits += {"asyncio.timeout": call.args[:1], "asyncio.wait_for": call.args[1:2]}.get(name, [])
     is_wait = name.startswith(("asyncio.", "subprocess.", "expect("))
@@ -166,7 +184,7 @@ def test_every_program_of_a_test_has_an_end() -> None:
         for name, tree in _trees("tests")
         if name not in MAY_START_PROGRAMS
         for call in _calls(tree)
-        if ast.unparse(call.func) in starters
+        if _called(call.func) in starters
     ]
     assert bare == []
 
@@ -191,6 +209,7 @@ def test_every_test_states_its_behaviour() -> None:
     assert silent == []
 
 
+@pytest.mark.long
 def test_generated_pages_are_those_of_the_code() -> None:
     """What ``docs`` says of settings, errors, events and the log is what the code says now: ``make reference``."""
     stale = [path.relative_to(_ROOT).as_posix() for path, text in pages().items() if path.read_text() != text]

@@ -19,6 +19,8 @@ from tests.machine import scaled
 from tests.processes import ran
 from tests.settings import config_for_tests
 
+pytestmark = pytest.mark.slow
+
 _LIMIT_S = scaled(30)
 
 

@@ -13,6 +13,8 @@ from bridge.daemon import Daemon
 from tests.check.mutant import Event, Fault, mutant
 from tests.settings import config_for_tests
 
+pytestmark = pytest.mark.slow
+
 _KEY = "key-of-the-server"
 Changes = Callable[[Event], None]
 

@@ -15,6 +15,8 @@ from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import EventSocket, open_socket, request
 from tests.machine import scaled
 
+pytestmark = pytest.mark.slow
+
 _TYPED = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "are you there?"}]}
 _LONG = {**_TYPED, "content": [{"type": "input_text", "text": "a line\n" * 60}]}
 

@@ -31,6 +31,8 @@ from tests.engine.speech_service import SpeechService
 from tests.processes import clean_environ, ran
 from tests.settings import SECTIONS
 
+pytestmark = pytest.mark.slow
+
 _BRIDGE = (sys.executable, "-m", "bridge")
 _KEY = "doctors-key"
 

@@ -18,6 +18,8 @@ from tests.processes import ran, started
 from tests.sdk_js.chromium import opened_page, page_server
 from tests.telephony.calling import until
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[2]
 _FOLDER = _ROOT / "examples" / "listening"
 _NO_TURNS = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": None}}}}

@@ -19,6 +19,8 @@ from tests.end_to_end.web import EventSocket, open_socket
 from tests.processes import clean_environ, ran, started
 from tests.telephony.calling import Caller, calling
 
+pytestmark = pytest.mark.slow
+
 _BRIDGE = (sys.executable, "-m", "bridge")
 _KEY, _SECRET = "operators-key", "tel-secret"
 _NUMBER = "+15550001111"  # of the simulated carrier's caller
@@ -123,7 +125,6 @@ async def test_a_call_is_hung_up(daemon: Serving) -> None:
     assert (ended["result"], ended["reason"]) == ("success", "hangup")
 
 
-@pytest.mark.slow
 async def test_a_call_is_listened_to(daemon: Serving, tmp_path: Path, short_pcm: bytes) -> None:
     """Both sides, as they were heard, go to a file and to a player; the transcript goes to the terminal."""
     saved, played = tmp_path / "call.wav", tmp_path / "played.pcm"
@@ -158,7 +159,6 @@ async def test_a_call_is_listened_to(daemon: Serving, tmp_path: Path, short_pcm:
     assert first[1] > first[0] + 24_000  # it waits until the caller has finished
 
 
-@pytest.mark.slow
 async def test_a_player_that_ends_is_told_and_listening_goes_on(daemon: Serving) -> None:
     """The call is listened to until it ends; a machine without any player is told beforehand."""
     async with _telephone(daemon) as (caller, phone):

@@ -4,6 +4,8 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from bridge.daemon import Daemon
 from bridge.media.opus import new_decoder
 from bridge.media.passing import PassedPacket
@@ -14,6 +16,8 @@ from tests.end_to_end.event_log import inbound_sound, outbound_sound
 from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import match, samples_of
 from tests.end_to_end.web import open_socket
+
+pytestmark = pytest.mark.slow
 
 _ONE_CODEC = 0.9  # correlation that one generation of Opus leaves, as in test_call
 _TWO_CODECS = 0.85

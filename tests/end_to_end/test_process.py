@@ -20,6 +20,8 @@ from tests.end_to_end.web import open_socket, request
 from tests.machine import scaled
 from tests.processes import IGNORING_INTERRUPTS, clean_environ, ran, started
 
+pytestmark = pytest.mark.slow
+
 _KEY = "canary-4f1d2c9e"
 _MARGIN_S = scaled(4.0)  # on top of the grace period: the deadlines of closing, 2 s, and a slow machine
 _FRAME_S = 0.020

@@ -15,6 +15,8 @@ from tests.end_to_end.real_peer import RealPeer
 from tests.end_to_end.sound import Samples, match, resample, samples_of
 from tests.end_to_end.web import open_socket, open_watch, request
 
+pytestmark = pytest.mark.slow
+
 _ONSET = 0.05  # of the loudest: where sound begins
 
 

@@ -21,6 +21,8 @@ from tests.end_to_end.serving import LIMIT_S, Serving, serving
 from tests.end_to_end.sound import samples_of, stretched_likeness
 from tests.end_to_end.web import TRUSTING, open_socket, request
 
+pytestmark = pytest.mark.slow
+
 _FRAME_S = 0.020
 _SILENT_CALLS = 38  # beside two that speak
 

@@ -15,6 +15,8 @@ from tests.end_to_end.serving import COMMAND, LIMIT_S, bound_sockets, free_port,
 from tests.end_to_end.web import open_socket, request
 from tests.processes import clean_environ, started
 
+pytestmark = pytest.mark.slow
+
 _DRAIN = ("--drain-s", "60")
 
 

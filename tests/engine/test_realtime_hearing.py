@@ -20,6 +20,8 @@ from tests.machine import scaled
 from tests.settings import config_for_tests
 from tests.upstream.service import Refusal, Service, Visit
 
+pytestmark = pytest.mark.slow
+
 _LIMIT_S = scaled(30.0)
 _TRANSCRIPTION = "conversation.item.input_audio_transcription."
 

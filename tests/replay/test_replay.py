@@ -18,6 +18,8 @@ from tests.check.mutant import Event, Fault, mutant
 from tests.processes import ran
 from tests.settings import config_for_tests
 
+pytestmark = pytest.mark.slow
+
 _ALIKE = 0.6  # the parrot says how long the turn was, to a tenth of a second
 _TOLERANCE_MS = 5000
 
@@ -61,7 +63,6 @@ def _events(*kinds: str | tuple[str, int]) -> list[TimedEvent]:
 # What a recording says
 
 
-@pytest.mark.slow
 async def test_a_recording_has_what_the_caller_did(recorded: Recorded) -> None:
     """The caller's sound alone, the settings that were asked for, and no answer that nobody asked for."""
     assert recorded.model == "gpt-realtime-2.1"
@@ -170,7 +171,6 @@ def test_a_caller_who_hung_up_in_an_answer_is_compared_up_to_it() -> None:
 # Whole calls
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["websocket", "webrtc"])
 async def test_the_same_server_does_the_same(daemon: Daemon, recorded: Recorded, transport: Any) -> None:
     """A recorded call that is made again on the server that recorded it has the same words and order."""
@@ -192,7 +192,6 @@ def _without_item(event: Event) -> list[Event | str]:
     return [] if event["type"] == "conversation.item.added" else [event]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("change", "about"), [(_other_words, "words"), (_without_item, "order")])
 async def test_a_changed_server_is_found_out(daemon: Daemon, recording: str, change: Any, about: str) -> None:
     """By the command, with exit code 1: other words, or an event that no longer comes."""
@@ -204,7 +203,6 @@ async def test_a_changed_server_is_found_out(daemon: Daemon, recording: str, cha
     assert "difference" in out.splitlines()[-1]
 
 
-@pytest.mark.slow
 async def test_the_command_says_that_nothing_is_different(daemon: Daemon, recording: str, tmp_path: Path) -> None:
     """Exit code 0; what came this time is written as a recording's events are."""
     out_file, differences_file = tmp_path / "now.jsonl", tmp_path / "differences.json"

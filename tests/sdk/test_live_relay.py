@@ -22,6 +22,8 @@ from tests.sdk.live import MODEL, LivePeer, append_sound, live_listening, output
 from tests.sdk.stock import stock_client
 from tests.upstream.live_service import LiveService
 
+pytestmark = pytest.mark.slow
+
 _LIMIT_S = scaled(15.0)
 _WORDS = 48 * 2000  # bytes of what is said
 _ECHO: Any = {"model": MODEL, "delegation": {"type": "responses", "responses": {"model": "gpt-5"}}}

@@ -13,7 +13,7 @@ from tests.end_to_end.sound import RATES_HZ, decode, match, resample, samples_of
 from tests.sdk_js.node import API_KEY, Scenario, WriteSound, played_through
 from tests.settings import config_for_tests
 
-pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(20, func_only=True)]
 
 _SCRIPT = "agents_ws.mjs"
 _MEDIA_TYPES = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}

@@ -11,7 +11,7 @@ from bridge.engine.local import Local
 from tests.sdk_js.node import API_KEY, played_through
 from tests.settings import config_for_tests
 
-pytestmark = pytest.mark.timeout(40, func_only=True)
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(40, func_only=True)]
 
 _COUNTED = ", ".join(map(str, range(1, 31))) + "."
 

@@ -13,7 +13,7 @@ from tests.end_to_end.web import open_socket
 from tests.sdk_js.node import Scenario, scenario
 from tests.settings import config_for_tests
 
-pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(20, func_only=True)]
 
 _ANSWERS = {"hello": "Hi there!", "and again": "Still here."}
 

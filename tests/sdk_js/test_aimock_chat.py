@@ -17,7 +17,7 @@ from tests.sdk.stock import SdkPeer, stock_client
 from tests.sdk_js.node import Scenario, scenario
 from tests.settings import config_for_tests
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(60, func_only=True)]
+pytestmark = [pytest.mark.foreign, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(60, func_only=True)]
 
 _PAUSE = bytes(2 * 24 * 1000)
 _RESULT = "It is sunny in Oslo, and twenty degrees."

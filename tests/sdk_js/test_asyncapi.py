@@ -10,6 +10,8 @@ from jsonschema import Draft7Validator
 from bridge.api.describe import asyncapi
 from tests.sdk_js.node import FOLDER
 
+pytestmark = pytest.mark.foreign
+
 
 @pytest.fixture(scope="module")
 def validator() -> Draft7Validator:

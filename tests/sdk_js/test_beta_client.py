@@ -6,7 +6,7 @@ import pytest
 
 from tests.sdk_js.node import Scenario, WriteSound, played_through
 
-pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(20, func_only=True)]
 
 _SCRIPT = "beta_client.mjs"
 _GA_PREFIXES = ("conversation.item.added", "conversation.item.done", "response.output_audio", "response.output_text")

@@ -13,7 +13,7 @@ from tests.sdk_js.answering import Answering, answered_by
 from tests.sdk_js.node import API_KEY, WriteSound, played_through
 from tests.settings import config_for_tests
 
-pytestmark = pytest.mark.timeout(40, func_only=True)  # the packages may have to be installed first
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(40, func_only=True)]
 
 
 @asynccontextmanager

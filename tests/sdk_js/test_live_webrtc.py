@@ -12,7 +12,7 @@ from tests.sdk_js.chromium import opened_page, page_server
 from tests.sdk_js.node import API_KEY
 from tests.settings import config_for_tests
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(60, func_only=True)]
+pytestmark = [pytest.mark.foreign, pytest.mark.browser, pytest.mark.timeout(60, func_only=True)]
 
 _TALK = """async ([server, key]) => {
     const page = await import("/live_page.mjs");

@@ -13,7 +13,7 @@ from tests.end_to_end.real_peer import Microphone
 from tests.end_to_end.sound import RATES_HZ, decode, match, resample, samples_of
 from tests.sdk_js.node import WriteSound, played_through, scenario
 
-pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(20, func_only=True)]
 
 _SCRIPT = "openai_ws.mjs"
 _MEDIA_TYPES = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}

@@ -9,7 +9,7 @@ from tests.sdk_js.chromium import opened_page, page_server
 from tests.sdk_js.node import API_KEY
 from tests.settings import config_for_tests
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(40, func_only=True)]
+pytestmark = [pytest.mark.foreign, pytest.mark.browser, pytest.mark.timeout(40, func_only=True)]
 
 _TALK = """async (server) => {
     const plain = await import("/plain_page.mjs");

@@ -12,7 +12,7 @@ from tests.sdk_js.node import API_KEY, Scenario, WriteSound, played_through
 from tests.settings import config_for_tests
 from tests.translations.service import MODEL, TranslationService
 
-pytestmark = pytest.mark.timeout(20, func_only=True)  # the packages may have to be installed first
+pytestmark = [pytest.mark.foreign, pytest.mark.timeout(20, func_only=True)]
 
 _SCRIPT = "translation.mjs"
 

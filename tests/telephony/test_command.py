@@ -18,6 +18,8 @@ from tests.processes import clean_environ, ran
 from tests.telephony.calling import dialling
 from tests.telephony.rows import ROWS, SETTINGS
 
+pytestmark = pytest.mark.slow
+
 
 async def _call(*arguments: str, **environ: str) -> tuple[int | None, str, str]:
     return await ran(sys.executable, "-m", "bridge", "call", *arguments, environ=clean_environ(**environ))
@@ -32,7 +34,6 @@ def words_file(speech_pcm: bytes, tmp_path: Path) -> str:
 
 
 @pytest.mark.alone
-@pytest.mark.slow
 async def test_a_call_as_each_carrier(open_daemon: Daemon, words_file: str, short_pcm: bytes, tmp_path: Path) -> None:
     """A file goes in, a file comes out; the secret comes from the daemon's own variable."""
     async with asyncio.TaskGroup() as tasks:

@@ -16,6 +16,8 @@ from tests.telephony.calling import calling, dialling, session_of
 from tests.telephony.rows import SETTINGS
 from tests.upstream.live_service import LiveService
 
+pytestmark = pytest.mark.slow
+
 
 def _recorded(folder: Path) -> list[dict[str, Any]]:
     """The events of the one recording in there."""

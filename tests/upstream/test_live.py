@@ -25,6 +25,8 @@ from tests.engine.talk import MS, Recorder, silence
 from tests.machine import scaled
 from tests.upstream.live_service import LiveService
 
+pytestmark = pytest.mark.slow
+
 _LIMIT_S = scaled(10.0)
 _MODEL = "gpt-live-1"
 _PIECE_MS = 20

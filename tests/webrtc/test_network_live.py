@@ -16,6 +16,8 @@ from tests.webrtc.ear import Ear, sequence_of
 from tests.webrtc.relay import Relay
 from tests.webrtc.test_inbound_outbound_live import opus_packets
 
+pytestmark = pytest.mark.slow
+
 PART = Part("resp_1", "item_1", 0, 0)
 PER_S = 50
 
