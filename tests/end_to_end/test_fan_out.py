@@ -19,6 +19,8 @@ from tests.end_to_end.event_log import inbound_sound, outbound_sound, stream_num
 from tests.end_to_end.peers import peers
 from tests.end_to_end.web import EventSocket, open_socket
 
+pytestmark = pytest.mark.slow
+
 _CALLS = 20
 _SPEECH = Path(__file__).parents[1] / "data" / "speech.wav"
 _SECOND = bytes(2 * 24 * 1000)
