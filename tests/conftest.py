@@ -11,7 +11,7 @@ import gc
 import os
 import wave
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,6 @@ _profile = os.environ.get("HYPOTHESIS_PROFILE", "everyday")
 settings.load_profile(_profile)
 
 
-gc.disable()  # until all tests are collected: each of 10,000 would be looked through again and again
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--one-loop`` halves the async tests."""
     parser.addoption("--one-loop", action="store_true", help="run async tests on uvloop alone, as bridge itself does")
@@ -76,10 +73,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: -lengths[item.path])
 
 
-def pytest_collection_finish() -> None:
-    """What is collected stays to the end."""
-    gc.enable()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Nobody looks for garbage among the tests while they are collected, nor afterwards, for all of them stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def _is_on_second_loop(item: pytest.Item) -> bool:
