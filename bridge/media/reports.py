@@ -1,5 +1,6 @@
 """One call's RTCP: when a report is due and what is in it, and what the peer's reports mean for the sound we send."""
 
+import math
 import random
 from collections.abc import Callable
 
@@ -12,8 +13,9 @@ __all__ = ["Reports"]
 
 _FIRST_S = 0.5
 _INTERVAL_S = 2.0  # each 0.5 to 1.5 times that (RFC 3550 section 6.2): 60 bytes/s, under 5 % of 24 kbit/s
-_EASING = 0.75  # a loss that was reported is forgotten so slowly, report by report
+_EASING, _EASING_PACKETS = 0.75, 100  # so much of a reported loss is left after so many packets without one
 _TELLING_PACKETS = 50  # a report on fewer says little: what was assumed stands
+_FORGOTTEN_PERCENT = 0.3  # less than one of the 250 packets that libwebrtc reports on
 _MAX_ROUND_TRIP = 60 * 0x10000  # more is no round trip but another's clock
 
 
@@ -43,6 +45,7 @@ class Reports:
         self._told_ssrc: int | None = None
         self._told_expected = self._told_packets = 0
         self._loss_percent: float | None = None  # None: nobody has said anything of it
+        self._reported_sequence: int | None = None  # the highest one in the peer's last report
 
     def due(self, now: float) -> bytes | None:
         """Returns the report that is due, if one is."""
@@ -75,25 +78,33 @@ class Reports:
     def _take(self, block: ReportBlock, now: float) -> None:
         self.remote_lost_percent = block.fraction_lost * 100 / 256
         self.remote_jitter_ms = block.jitter * 1000 / CLOCK_HZ
-        self._weigh_loss()
+        self._weigh_loss(self._packets_since(block))
         if block.last_report:  # RFC 3550 section 6.4.1, figure 2
             round_trip = ((_ntp(now) >> 16) - block.last_report - block.since_last_report) & MAX_UINT32
             if round_trip < _MAX_ROUND_TRIP:
                 self.round_trip_ms = round_trip * 1000 / 0x10000
 
-    def _weigh_loss(self) -> None:
-        """Weighs reported loss: it counts at once and is forgotten slowly.
+    def _packets_since(self, block: ReportBlock) -> int:
+        """Returns how many packets the report is about; the first one is about all that were sent."""
+        last, self._reported_sequence = self._reported_sequence, block.highest_sequence
+        sent = self._outbound.packets
+        return sent if last is None else min(sent, (block.highest_sequence - last) & 0xFFFF)
 
-        No loss counts only if there were packets to lose.
+    def _weigh_loss(self, packets: int) -> None:
+        """Weighs a loss that was reported on so many packets: it counts at once and is forgotten slowly.
+
+        One lost packet is enough. A peer that asks for packets again reports each time, on very few: their loss counts
+        as that of a second. No loss counts only if there were packets to lose.
         """
         lost = self.remote_lost_percent
         if self._loss_percent is None:
             if not lost and self._outbound.packets < _TELLING_PACKETS:
                 return
-            self._loss_percent = lost
-        else:
-            self._loss_percent = max(lost, self._loss_percent * _EASING)
-        self._outbound.set_packet_loss(round(self._loss_percent))
+            self._loss_percent = 0.0
+        measured = lost * min(1.0, packets / _TELLING_PACKETS)
+        percent = max(measured, self._loss_percent * _EASING ** (packets / _EASING_PACKETS))
+        self._loss_percent = percent if percent >= _FORGOTTEN_PERCENT else 0.0
+        self._outbound.set_packet_loss(math.ceil(self._loss_percent))
 
     def _report(self, now: float, *, is_leaving: bool = False) -> bytes:
         """Makes a report.

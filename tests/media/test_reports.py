@@ -109,6 +109,40 @@ def test_a_loss_counts_from_the_first_report(speech_pcm: bytes) -> None:
     assert talk.speaker.loss_percents[0] >= 2
 
 
+class Told:
+    """A speaker, and reports on its packets that a peer makes as it likes."""
+
+    def __init__(self, pcm: bytes) -> None:
+        self.end = End(1, sequence=1000)
+        self.end.outbound.push(PART, pcm)
+
+    def told(self, packets: int, *, lost: int = 0) -> int:
+        """So many packets later the peer reports on them; what the encoder was told then."""
+        for _ in range(packets):
+            assert self.end.outbound.tick()[0] is not None
+        highest = self.end.outbound.next_sequence - 1
+        block = ReportBlock(1, lost * 256 // packets, 0, highest, 0, 0, 0)
+        assert self.end.reports.receive_rtcp(write_report(9, "x", sender=None, block=block), 5.0) == []
+        return self.end.loss_percents[-1]
+
+
+def test_the_first_lost_packet_brings_the_fec_back(speech_pcm: bytes) -> None:
+    """One of 250, as libwebrtc reports every 5 s, is enough; when nothing more is lost it is soon forgotten."""
+    speaker = Told(speech_pcm * 10)
+    assert speaker.told(250) == 0
+    assert speaker.told(250, lost=1) == 1
+    assert [speaker.told(250) for _ in range(2)][-1] == 0
+
+
+def test_a_report_on_few_packets_says_little(speech_pcm: bytes) -> None:
+    """Peers that ask for packets again report each time: one of two lost is not half of all, nor soon forgotten."""
+    speaker = Told(speech_pcm * 10)
+    assert speaker.told(100) == 0
+    assert speaker.told(2, lost=1) == 2
+    assert [speaker.told(2) for _ in range(20)] == [2] * 20
+    assert speaker.told(700) == 0
+
+
 @pytest.mark.parametrize("delay_ms", [0, 20, 120, 400])
 def test_the_round_trip_is_there_and_back(delay_ms: int, speech_pcm: bytes) -> None:
     """The speaker knows it from the hearer's answer to its report, however long that one waited."""
