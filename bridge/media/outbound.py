@@ -3,14 +3,18 @@
 Time is counted in ticks of 20 ms, sounding or silent, so RTP timestamps stay true across pauses; the first packet of a
 talkspurt carries the marker. A few frames of silence follow the last sound: the receiver's concealment then fades from
 silence and its jitter buffer lets the last words out.
+
+While the peer reports a loss, and takes redundancy (RFC 2198), each packet carries the one before the last once more;
+the last one is in its FEC. Both together take no more bits than the sound does while nothing is lost.
 """
 
 from collections import deque
 
 from bridge.media.extensions import HeaderExtensions
-from bridge.media.opus import FRAME_MS, Encoder
+from bridge.media.opus import FRAME_MS, MAX_BITRATE, Encoder
 from bridge.media.passing import PassedPacket, packet_samples
 from bridge.media.playback import PART_BYTES, Heard, Part, Playback, Played
+from bridge.media.red import write_red
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, pack_rtp, timestamp_difference
 
 __all__ = ["OutboundAudio"]
@@ -20,6 +24,7 @@ _TAIL_FRAMES = 10
 _ENDLESS = 1 << 62
 _PIECE_BYTES = 64  # of memory, besides its sound
 _DTX_BYTES = 2  # libopus: a packet of up to two bytes need not be sent
+_MAX_WITH_COPY_BYTES = 800  # speech has a fifth of it; more might not fit into a datagram
 
 
 class OutboundAudio:
@@ -45,6 +50,9 @@ class OutboundAudio:
         """Of Opus; 0 if the peer hears no sound, or not yet."""
         self.ssrc = ssrc
         self._extensions: HeaderExtensions | None = None
+        self._red: int | None = None  # the payload type of redundancy, if the peer takes it
+        self._is_lossy = False
+        self._last = self._before_last = b""  # payloads of this talkspurt
         self._sequence = sequence
         self._rtp_timestamp = rtp_timestamp
         self._queue: deque[bytes] = deque()
@@ -60,8 +68,12 @@ class OutboundAudio:
         self._passed_end: int | None = None
         self._ahead_samples = 0  # of the last packet that was passed on: it is being heard
 
-    def negotiate(self, *, extensions: HeaderExtensions, uses_dtx: bool, bitrate: int) -> None:
-        """Sets what the peer asked for: header extensions, silence left out, and a limit of bits a second."""
+    def negotiate(self, *, extensions: HeaderExtensions, uses_dtx: bool, bitrate: int, red: int | None = None) -> None:
+        """Sets what the peer asked for: header extensions, silence left out, and a limit of bits a second.
+
+        ``red`` is the payload type of redundancy, if the peer takes it; a limit rules it out.
+        """
+        self._red = red if bitrate >= MAX_BITRATE else None
         self._extensions = None if extensions.is_empty else extensions
         self._encoder.set_dtx(uses_dtx)
         self._encoder.limit_bitrate(bitrate)
@@ -71,7 +83,8 @@ class OutboundAudio:
         self._tail_frames = self._tail = 0
 
     def set_packet_loss(self, percent: int) -> None:
-        """Sets the loss that the peer reports; the in-band FEC follows it."""
+        """Sets the loss that the peer reports; the in-band FEC and copies follow it."""
+        self._is_lossy = percent > 0
         self._encoder.set_packet_loss(percent)
 
     def set_complexity(self, complexity: int) -> None:
@@ -139,9 +152,17 @@ class OutboundAudio:
         if len(payload) <= _DTX_BYTES:
             self._talking = False
             return None, events
+        payload_type = self.payload_type
+        if self._red is not None:
+            before_last, self._before_last, self._last = self._before_last, self._last, payload
+            if not self._talking:
+                self._before_last = b""
+            elif self._is_lossy and before_last and len(payload) + len(before_last) <= _MAX_WITH_COPY_BYTES:
+                payload = write_red(payload, before_last, payload_type=payload_type, frame_ticks=_TICKS)
+                payload_type = self._red
         packet = pack_rtp(
             payload,
-            payload_type=self.payload_type,
+            payload_type=payload_type,
             sequence=self._sequence,
             rtp_timestamp=rtp_timestamp,
             ssrc=self.ssrc,

@@ -1,11 +1,14 @@
 """Redundant audio (RFC 2198): a packet that carries the payloads before it once more."""
 
-__all__ = ["Redundancy", "parse_red"]
+import struct
+
+__all__ = ["Redundancy", "parse_red", "write_red"]
 
 Redundancy = list[tuple[int, bytes]]
 """Redundant payloads, the oldest first: how many clock ticks each is older than the packet's own, and itself."""
 
 _MAX_BLOCKS = 8  # far more than anyone sends
+_BLOCK = struct.Struct(">LLB")
 
 
 def parse_red(packet: bytes, start: int, end: int, *, payload_type: int) -> tuple[int, Redundancy] | None:
@@ -33,3 +36,14 @@ def parse_red(packet: bytes, start: int, end: int, *, payload_type: int) -> tupl
             blocks.append((0, b""))  # keeps the count: each block is one packet further back
         at += length
     return (at, blocks) if at <= end else None
+
+
+def write_red(own: bytes, copy: bytes, *, payload_type: int, frame_ticks: int) -> bytes:
+    """Returns the payload that carries ``own`` and a copy of the one of two packets before (RFC 2198 section 3).
+
+    Both are of ``payload_type``, every packet is ``frame_ticks`` long, and the copy is shorter than 1024 bytes. The
+    packet between has an empty block, because readers count packets by blocks.
+    """
+    kind = 0x80 | payload_type
+    older, old = kind << 24 | 2 * frame_ticks << 10 | len(copy), kind << 24 | frame_ticks << 10
+    return _BLOCK.pack(older, old, payload_type) + copy + own

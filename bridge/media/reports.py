@@ -85,10 +85,11 @@ class Reports:
                 self.round_trip_ms = round_trip * 1000 / 0x10000
 
     def _packets_since(self, block: ReportBlock) -> int:
-        """Returns how many packets the report is about; the first one is about all that were sent."""
+        """Returns how many packets the report is about; the first one counts, however few they are."""
         last, self._reported_sequence = self._reported_sequence, block.highest_sequence
-        sent = self._outbound.packets
-        return sent if last is None else min(sent, (block.highest_sequence - last) & 0xFFFF)
+        if last is None:
+            return max(_TELLING_PACKETS, self._outbound.packets)
+        return min(self._outbound.packets, (block.highest_sequence - last) & 0xFFFF)
 
     def _weigh_loss(self, packets: int) -> None:
         """Weighs a loss that was reported on so many packets: it counts at once and is forgotten slowly.

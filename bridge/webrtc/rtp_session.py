@@ -94,6 +94,7 @@ class RtpSession:
             ),
             uses_dtx=wanted.opus_parameters.get("usedtx") == "1",
             bitrate=min(MAX_BITRATE, wanted.max_bitrate or MAX_BITRATE),
+            red=wanted.red,
         )
         if wanted.asks_again and self._sent is None:
             self._sent = SentPackets()

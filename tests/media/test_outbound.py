@@ -7,6 +7,7 @@ from bridge.media.extensions import HeaderExtensions
 from bridge.media.opus import MAX_BITRATE, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
 from bridge.media.playback import Heard, Part, Played, Started, Stopped
+from bridge.media.red import parse_red
 from bridge.media.rtp import MAX_UINT32, parse_rtp
 from tests.fakes import likeness
 
@@ -286,3 +287,60 @@ def test_the_reported_loss_makes_fec(speech_pcm: bytes) -> None:
         return sum(decoder.has_fec(packet[12:]) for packet in sent)
 
     assert with_fec(0) < 10 < with_fec(20)
+
+
+RED = 63
+
+
+def with_copies(percent: int, *, red: int | None = RED, bitrate: int = MAX_BITRATE) -> OutboundAudio:
+    """One whose peer takes redundancy, and has reported a loss."""
+    outbound = warmed_up()
+    outbound.negotiate(extensions=HeaderExtensions(), uses_dtx=False, bitrate=bitrate, red=red)
+    outbound.set_packet_loss(percent)
+    return outbound
+
+
+def kinds(sent: list[bytes]) -> set[int]:
+    return {packet[1] & 0x7F for packet in sent}
+
+
+def test_under_loss_each_packet_carries_the_one_before_the_last(speech_pcm: bytes) -> None:
+    """The last one is in the FEC. It takes no more bits than the sound takes where nothing is lost."""
+    outbound = with_copies(5)
+    outbound.push(PART, speech_pcm)
+    before = outbound.payload_bytes
+    sent = packets(ticks(outbound, 200))
+    assert kinds(sent[:2]) == {111}  # before them was a pause
+    assert kinds(sent[2:]) == {RED}
+    assert (outbound.payload_bytes - before) * 8 / (200 * 0.020) < 1.15 * MAX_BITRATE
+    own = [packet[12:] for packet in sent[:2]]
+    for packet in sent[2:]:
+        start, copies = parse_red(packet, 12, len(packet), payload_type=111) or (0, [])
+        assert copies == [(2 * TICKS, own[-2]), (0, b"")]
+        own.append(packet[start:])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"percent": 0}, id="nothing is lost"),
+        pytest.param({"percent": 5, "red": None}, id="the peer takes none"),
+        pytest.param({"percent": 5, "bitrate": MAX_BITRATE - 1}, id="the peer wants fewer bits"),
+    ],
+)
+def test_otherwise_packets_are_sent_once(settings: dict[str, int], speech_pcm: bytes) -> None:
+    """A copy is sent only if it is of use, and wanted."""
+    outbound = with_copies(**settings)
+    outbound.push(PART, speech_pcm)
+    assert kinds(packets(ticks(outbound, 50))) == {111}
+
+
+def test_a_pause_is_not_copied(speech_pcm: bytes) -> None:
+    """Behind silence that was not sent the first two packets have nothing before them."""
+    outbound = with_copies(5)
+    outbound.push(PART, speech_pcm[: 10 * FRAME_BYTES])
+    ticks(outbound, 10 + TAIL_FRAMES)
+    assert outbound.tick() == (None, [])
+    outbound.push(PART, speech_pcm[: 10 * FRAME_BYTES])
+    sent = packets(ticks(outbound, 4))
+    assert [packet[1] & 0x7F for packet in sent] == [111, 111, RED, RED]

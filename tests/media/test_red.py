@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.media.red import parse_red
+from bridge.media.red import parse_red, write_red
 from tests.fakes import LossyLink, RtpSender
 from tests.media.line import Line, check_ledger, straight, whole_frames
 
@@ -140,3 +140,12 @@ def test_a_bad_network(seed: int, speech_pcm: bytes) -> None:
     check_ledger(line, tolerance_ms=20)
     stats = line.inbound.stats
     assert stats.concealed_ms < 0.1 * link.dropped * 20
+
+
+def test_a_payload_with_a_copy_is_read_again() -> None:
+    """The copy is that of two packets before; what lies between has its place, and nothing in it."""
+    packet = write_red(b"own", b"older", payload_type=OPUS, frame_ticks=960)
+    assert packet == red_payload(b"own", (1920, b"older"), (960, b""))
+    start, copies = parse_red(packet, 0, len(packet), payload_type=OPUS) or (0, [])
+    assert packet[start:] == b"own"
+    assert copies == [(1920, b"older"), (0, b"")]
