@@ -15,6 +15,7 @@ _NAMES = {
     "fan-out": "fanout",
     "compressed": "compressed",
     "loss": "loss",
+    "neteq": "neteq",
     "telephony": "telephony",
     "answer": "answer",
     "soak": "soak",

@@ -1,7 +1,8 @@
 """What loss and jitter do to speech: ``python -m benchmarks.loss [--quick] [--json FILE] [--png FILE]``.
 
 Real speech is encoded as a browser would (Opus, 32 kbit/s, 20 ms, in-band FEC by the loss that RTCP reports) and sent
-over a simulated network. The bridge's receiver and stock aiortc's are fed with the same packets at the same times. For
+over a simulated network. The bridge's receiver and stock aiortc's are fed with the same packets at the same times, and
+asked every 20 ms for what time makes due, as the daemon's clock does. For
 each: how much of the sound that was sent came out, the longest hole in it, how long after it was spoken (p50, p99), how
 much of it can be understood (STOI, 0 to 1) and how good it is to the ear (PESQ, wide band, 1 to 4.6; where that is
 installed). aiortc's frames are placed where their timestamps say, with silence for what is missing, which is better
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from pystoi import stoi
 from tqdm import tqdm
 
+from benchmarks.kit.network import losses
 from benchmarks.kit.output import COLOURS, new_picture
 from benchmarks.kit.sound import speech
-from benchmarks.receivers import OPUS, RATE_HZ, AiortcReceiver, BridgeReceiver, Piece, Receiver
+from benchmarks.receivers import OPUS, POLL_S, RATE_HZ, AiortcReceiver, BridgeReceiver, Piece, Receiver, feed
 from bridge.media.opus import new_encoder
 from bridge.media.resample import Resampler
 from bridge.media.rtp import pack_rtp
@@ -40,13 +42,9 @@ __all__ = ["Case", "Figures", "main", "measure"]
 
 _FRAME_S = 0.020
 _FRAME_SAMPLES = RATE_HZ // 50
-_POLL_S = 0.005
-_DRAIN_S = 0.5
 _LOSS_UNDER_JITTER = 2
 _TAIL_FRAMES = 25  # packets behind the speech, so that no receiver ends with it in its buffer
 _CODEC_DELAY = 156  # samples by which Opus is late, of which STOI, unlike PESQ, must be told
-_BURST = 3.0
-"""Packets that a burst takes on average."""
 _PESQ_HZ = 16_000
 _RECEIVERS: tuple[Callable[[], Receiver], ...] = (BridgeReceiver, AiortcReceiver)
 
@@ -98,13 +96,15 @@ def _run(case: Case, pcm: bytes, seed: int) -> list[Figures]:
     chance = np.random.default_rng(seed)
     packets = list(_packets(pcm + bytes(_TAIL_FRAMES * 2 * _FRAME_SAMPLES), case.loss_percent))
     sent = np.arange(len(packets)) * _FRAME_S
-    lost = _losses(case, len(packets), chance)
+    lost = losses(case.loss_percent, len(packets), chance, is_bursty=case.is_bursty)
     arrivals = sent + chance.random(len(packets)) * case.jitter_ms / 1000
     order = [int(number) for number in np.argsort(arrivals, kind="stable") if not lost[number]]
+    arriving = [(float(arrivals[number]), packets[number]) for number in order]
+    first_poll_s = chance.random() * POLL_S  # a peer's place in the clock's round has nothing to do with its packets
     figures = []
     for new_receiver in _RECEIVERS:
         receiver = new_receiver()
-        pieces = list(_feed(receiver, packets, arrivals, order))
+        pieces = list(feed(receiver, arriving, first_poll_s=first_poll_s))
         figures.append(_judge(receiver.name, case, pieces, pcm))
     return figures
 
@@ -116,35 +116,6 @@ def _packets(pcm: bytes, loss_percent: float) -> Iterator[bytes]:
     for number in range(len(pcm) // size):
         payload = encoder.encode(pcm[number * size : (number + 1) * size])
         yield pack_rtp(payload, payload_type=OPUS, sequence=number, rtp_timestamp=number * 960, ssrc=1)
-
-
-def _losses(case: Case, packets: int, chance: np.random.Generator) -> NDArray[np.bool_]:
-    """Which packets are lost; in bursts by Gilbert's two-state model. The first few open the path and arrive."""
-    rate = case.loss_percent / 100
-    lost = np.zeros(packets, dtype=bool)
-    is_lost = False
-    enter = rate / _BURST / (1 - rate)
-    for number, roll in enumerate(chance.random(packets)):
-        if case.is_bursty:
-            is_lost = roll >= 1 / _BURST if is_lost else roll < enter
-        else:
-            is_lost = roll < rate
-        lost[number] = is_lost
-    lost[:5] = False
-    return lost
-
-
-def _feed(receiver: Receiver, packets: list[bytes], arrivals: NDArray[np.float64], order: list[int]) -> Iterator[Piece]:
-    polled = 0.0
-    for number in order:
-        while polled < arrivals[number]:
-            yield from receiver.poll(polled)
-            polled += _POLL_S
-        yield from receiver.receive(packets[number], float(arrivals[number]))
-    end = polled + _DRAIN_S
-    while polled < end:
-        yield from receiver.poll(polled)
-        polled += _POLL_S
 
 
 def _judge(name: str, case: Case, pieces: list[Piece], pcm: bytes) -> Figures:
@@ -233,7 +204,7 @@ def _draw(figures: list[Figures], path: Path) -> None:
 
 
 def _over_loss(axes: "Axes", figures: list[Figures], value: _Value, title: str) -> None:
-    for receiver, colour in COLOURS.items():
+    for receiver, colour in _colours(figures):
         for is_bursty in (False, True):
             line = [each for each in figures if each.receiver == receiver and each.is_bursty == is_bursty]
             line.sort(key=lambda each: each.loss_percent)
@@ -243,10 +214,14 @@ def _over_loss(axes: "Axes", figures: list[Figures], value: _Value, title: str) 
 
 
 def _over_jitter(axes: "Axes", figures: list[Figures], value: _Value, title: str) -> None:
-    for receiver, colour in COLOURS.items():
+    for receiver, colour in _colours(figures):
         line = sorted((each for each in figures if each.receiver == receiver), key=lambda each: each.jitter_ms)
         _line(axes, [each.jitter_ms for each in line], list(map(value, line)), colour, receiver, False)
     _finish(axes, title, "jitter: up to … ms late")
+
+
+def _colours(figures: list[Figures]) -> list[tuple[str, str]]:
+    return [(receiver, COLOURS[receiver]) for receiver in dict.fromkeys(each.receiver for each in figures)]
 
 
 def _line(axes: "Axes", x: list[float], y: list[float], colour: str, label: str, is_dashed: bool) -> None:

@@ -1,5 +1,6 @@
 """Two receivers that are fed with the same packets at the same times: the bridge's, and stock aiortc's."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,14 +14,31 @@ from numpy.typing import NDArray
 
 from bridge.media.inbound import InboundAudio
 from bridge.media.opus import new_decoder
+from bridge.media.pacer import FRAME_MS
 
-__all__ = ["OPUS", "RATE_HZ", "AiortcReceiver", "BridgeReceiver", "Piece", "Receiver"]
+__all__ = [
+    "OPUS",
+    "POLL_S",
+    "RATE_HZ",
+    "RED",
+    "AiortcReceiver",
+    "BridgeReceiver",
+    "Piece",
+    "Receiver",
+    "Samples",
+    "feed",
+]
 
 RATE_HZ = 24_000
-OPUS = 111
+OPUS, RED = 111, 63
+"""Payload types of Opus, and of Opus with copies of packets before (RFC 2198)."""
+POLL_S = FRAME_MS / 1000
+"""How often a receiver is asked: the daemon's clock comes by each peer once in its round."""
 _CLOCK_HZ = 48_000
+_DRAIN_S = 0.5
 
 Samples = NDArray[np.int16]
+"""PCM16, mono."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +60,7 @@ def position_of(packet: bytes) -> int:
 
 
 class Receiver(Protocol):
-    """Takes packets in the order of their arrival, and is asked every few ms for what time makes due."""
+    """Takes packets in the order of their arrival, and is asked every ``POLL_S`` for what time makes due."""
 
     name: str
 
@@ -55,6 +73,23 @@ class Receiver(Protocol):
         ...
 
 
+def feed(receiver: Receiver, arriving: Iterable[tuple[float, bytes]], *, first_poll_s: float) -> Iterator[Piece]:
+    """What comes out of ``receiver``: packets go in with the times, in s, at which they arrive, in that order.
+
+    It is asked from ``first_poll_s`` on, to half a second behind the last packet.
+    """
+    polled = first_poll_s
+    for arrival, packet in arriving:
+        while polled < arrival:
+            yield from receiver.poll(polled)
+            polled += POLL_S
+        yield from receiver.receive(packet, arrival)
+    end = polled + _DRAIN_S
+    while polled < end:
+        yield from receiver.poll(polled)
+        polled += POLL_S
+
+
 class BridgeReceiver:
     """``InboundAudio`` as a peer uses it; its sound is one stream, each sample where the ones before it end."""
 
@@ -62,6 +97,7 @@ class BridgeReceiver:
 
     def __init__(self) -> None:
         self._inbound = InboundAudio(new_decoder(RATE_HZ), payload_type=OPUS, rate_hz=RATE_HZ)
+        self._inbound.red_payload_type = RED
         self._position: int | None = None
         self._silence_ms = 0
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.kit.network import hold_back
 from bridge.engine.voice import Voice
 from bridge.engine.whisper import RATE_HZ as HEARING_HZ
 from bridge.engine.whisper import Whisper
@@ -23,15 +24,13 @@ from bridge.media.opus import new_decoder, new_encoder
 from bridge.media.resample import Resampler
 from bridge.media.rtp import pack_rtp
 
-__all__ = ["SENTENCES", "Case", "Figures", "main", "measure"]
+__all__ = ["SENTENCES", "Case", "Ears", "Figures", "Measurement", "count", "main", "measure", "misheard"]
 
 _HZ = 24_000
 _OPUS = 111
 _FRAME_BYTES = 2 * _HZ // 50
 _POLL_S = 0.020
 _PAUSE_S = 0.4
-_EVERY_S = 1.5  # on average; a spike lasts a third of that
-_HELD_FRAMES = 25
 
 SENTENCES = (
     "The train to the coast leaves from the last platform early tomorrow morning before breakfast.",
@@ -88,13 +87,26 @@ CASES = (
 )
 
 
+class Ears:
+    """The engine's recogniser, for PCM16 24 kHz mono."""
+
+    def __init__(self) -> None:
+        self._whisper = Whisper()
+
+    def words_in(self, pcm: bytes) -> str:
+        """What is said in it, up to 30 s."""
+        resampler = Resampler(_HZ, HEARING_HZ)
+        samples = np.frombuffer(resampler.push(pcm) + resampler.flush(), "<i2") * np.float32(1 / 32_768)
+        return self._whisper.recognise(samples).text
+
+
 class Measurement:
     """Voice and ears, loaded once."""
 
     def __init__(self, sentences: tuple[str, ...], *, new_inbound: Callable[..., InboundAudio] = InboundAudio) -> None:
         self._sentences = sentences
         self._new_inbound = new_inbound
-        self._voice, self._ears = Voice(seed=0), Whisper()
+        self._voice, self._ears = Voice(seed=0), Ears()
         self._spoken: dict[str, bytes] = {}
 
     def measure(self, case: Case, *, seeds: int = 2) -> Figures:
@@ -110,9 +122,8 @@ class Measurement:
                     pcm = np.clip(noisy, -32768, 32767).astype("<i2").tobytes()
                 heard = self._hear(pcm, chance if case.holds_back else None)
                 longer_ms += (len(heard) - len(pcm)) * 1000 // (2 * _HZ)
-                said = _words(sentence)
-                words += len(said)
-                wrong += _distance(said, _words(self._recognise(heard)))
+                words += count(sentence)
+                wrong += misheard(sentence, self._ears.words_in(heard))
         return Figures(case=case.name, words=words, wrong=wrong, longer_ms=longer_ms)
 
     def _speech(self, sentence: str) -> bytes:
@@ -126,11 +137,8 @@ class Measurement:
         encoder = new_encoder(_HZ)
         inbound = self._new_inbound(new_decoder(_HZ), payload_type=_OPUS, rate_hz=_HZ)
         frames = len(pcm) // _FRAME_BYTES
-        arrivals = np.arange(frames) * 0.020
-        at = 0
-        while chance is not None and (at := at + int(chance.exponential(_EVERY_S) * 50)) + _HELD_FRAMES < frames:
-            arrivals[at : at + _HELD_FRAMES] = arrivals[at + _HELD_FRAMES]
-            at += _HELD_FRAMES
+        sent = np.arange(frames) * 0.020
+        arrivals = sent if chance is None else hold_back(sent, chance)
         heard, polled = b"", 0.0
         for number, arrival in enumerate(arrivals):
             while polled < arrival:
@@ -141,15 +149,20 @@ class Measurement:
             heard += inbound.receive_rtp(packet, float(arrival))
         return heard
 
-    def _recognise(self, pcm: bytes) -> str:
-        resampler = Resampler(_HZ, HEARING_HZ)
-        samples = np.frombuffer(resampler.push(pcm) + resampler.flush(), "<i2") * np.float32(1 / 32_768)
-        return self._ears.recognise(samples).text
-
 
 def measure(case: Case, *, sentences: tuple[str, ...] = SENTENCES, seeds: int = 2) -> Figures:
     """One case, with models of its own."""
     return Measurement(sentences).measure(case, seeds=seeds)
+
+
+def count(sentence: str) -> int:
+    """How many words it has."""
+    return len(_words(sentence))
+
+
+def misheard(said: str, heard: str) -> int:
+    """How many words were replaced, left out and added, at least (Levenshtein)."""
+    return _distance(_words(said), _words(heard))
 
 
 def _words(text: str) -> list[str]:
@@ -157,7 +170,6 @@ def _words(text: str) -> list[str]:
 
 
 def _distance(said: list[str], heard: list[str]) -> int:
-    """Words replaced, left out and added, at least (Levenshtein)."""
     row = list(range(len(heard) + 1))
     for i, word in enumerate(said, 1):
         before, row[0] = row[0], i

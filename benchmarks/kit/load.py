@@ -134,6 +134,16 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         else:
             self.send(packet)
 
+    def send_rtp(self, payload: bytes, *, sequence: int, rtp_timestamp: int, payload_type: int | None = None) -> bytes:
+        """Sends a packet of sound, whatever the weather; returns it as it was before its encryption.
+
+        ``payload_type`` is that of Opus if it is None.
+        """
+        kind = self._payload_type if payload_type is None else payload_type
+        packet = _HEADER.pack(0x80, kind, sequence & 0xFFFF, rtp_timestamp & 0xFFFFFFFF, self._ssrc) + payload
+        self.send(self._protect(packet))
+        return packet
+
     def keep_alive(self, now: float) -> None:
         """Consent and receiver reports, every few seconds."""
         if now - self._check_at >= _CONSENT_S:

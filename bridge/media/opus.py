@@ -196,14 +196,24 @@ class OpusDecoder:
 
 
 class OpusEncoder:
-    """libopus, encoding speech in 20 ms frames; mono, or two interleaved channels. At first it expects some loss."""
+    """libopus, encoding speech in 20 ms frames; mono, or two interleaved channels. At first it expects some loss.
+
+    ``frame_ms`` may be 40 or 60 as well.
+    """
 
     def __init__(
-        self, lib: ctypes.CDLL, rate_hz: int, *, bitrate: int, complexity: int = COMPLEXITY, channels: int = 1
+        self,
+        lib: ctypes.CDLL,
+        rate_hz: int,
+        *,
+        bitrate: int,
+        complexity: int = COMPLEXITY,
+        channels: int = 1,
+        frame_ms: int = FRAME_MS,
     ) -> None:
         self._state = ctypes.create_string_buffer(lib.opus_encoder_get_size(channels))
         _check(lib, lib.opus_encoder_init(self._state, rate_hz, channels, _APPLICATION_AUDIO))
-        self._samples = rate_hz * FRAME_MS // 1000
+        self._samples = rate_hz * frame_ms // 1000
         self._frame_bytes = 2 * channels * self._samples
         self._fec_bitrate = _FEC_BITRATE * channels
         self._packet: Any = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
@@ -218,7 +228,7 @@ class OpusEncoder:
         self._choose()
 
     def encode(self, pcm: bytes) -> bytes:
-        """Encodes one frame of 20 ms as an Opus packet."""
+        """Encodes one frame as an Opus packet."""
         if len(pcm) != self._frame_bytes:
             raise MediaError(f"an Opus frame takes {self._frame_bytes} bytes of PCM16, not {len(pcm)}")
         length = self._opus_encode(self._state_pointer, pcm, self._samples, self._packet_pointer, _MAX_PACKET_BYTES)
