@@ -29,7 +29,7 @@ __all__ = ["Manager", "SupervisorLink", "Launch", "run", "serve"]
 
 _LEAVE_S = 5.0
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
-_OWN_BLOCK_BYTES = 256 * 1024
+_OWN_BLOCK_BYTES = 64 * 1024  # more than a message or a packet takes, less than two seconds of a turn
 
 _log = logging.get_logger("cli")
 
@@ -112,10 +112,11 @@ def run(config: Config, launch: Launch, stream: logging.LineWriter) -> int:
 
 
 def _give_back_large_blocks() -> None:
-    """Gives each block of 256 KiB or more memory of its own, which the system gets back as soon as the block is freed.
+    """Gives each block of 64 KiB or more memory of its own, which the system gets back as soon as the block is freed.
 
-    By itself glibc moves that limit up to 32 MiB when it sees such blocks come and go: events with pictures would then
-    leave holes in the heap that stay with the process. See mallopt(3), M_MMAP_THRESHOLD; only glibc has it.
+    By itself glibc moves that limit up to 32 MiB when it sees such blocks come and go: events with pictures, and the
+    turns of many callers, would then leave holes in the heap that stay with the process. A block of its own grows in
+    place, too. See mallopt(3), M_MMAP_THRESHOLD; only glibc has it.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK_BYTES)

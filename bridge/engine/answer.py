@@ -14,18 +14,16 @@ from bridge.engine.mind import Content, Speech, Spoken, Text, Thought, ToolCall
 from bridge.engine.output_writer import OutputWriter
 from bridge.engine.pieces import Pieces
 from bridge.engine.prose import sentences
+from bridge.engine.recordings import in_pieces
 from bridge.engine.stages import StageMeter
 from bridge.errors import BridgeError, UpstreamError, error_body
 from bridge.session.contracts import Downstream
 from bridge.wire import items
 from bridge.wire import server_events as server
-from bridge.wire.audio import SESSION_HZ
 from bridge.wire.stats import Stage
 
 __all__ = ["EngineAnswer"]
 
-_PIECE_MS = 200
-_PIECE_BYTES = 2 * SESSION_HZ * _PIECE_MS // 1000
 _INTERVAL_S = 0.010  # a piece every so often: 20 times as fast as it plays
 _OUTPUT_TOKENS_PER_S = 20  # of sound, as OpenAI counts
 _END = object()
@@ -124,7 +122,8 @@ class EngineAnswer:
             yield from self._write(content.text)
         elif isinstance(content, Speech):
             self.writer.say(content.transcript)
-            yield from self._play(content.pcm)
+            for piece in content.pieces:
+                yield from self._play(piece)
         else:
             yield from self._speak(content)
         self._finish("completed", None)
@@ -206,8 +205,8 @@ class EngineAnswer:
             pcm = waiting.result()
 
     def _play(self, pcm: bytes) -> _Steps:
-        for at in range(0, len(pcm), _PIECE_BYTES):
-            self.writer.play(pcm[at : at + _PIECE_BYTES])
+        for piece in in_pieces(pcm):
+            self.writer.play(piece)
             yield None
 
     def _write(self, text: str) -> _Steps:

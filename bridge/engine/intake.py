@@ -11,7 +11,7 @@ from bridge.engine import eagerness
 from bridge.engine.hearing import HeardTurn, Hearing, OpenStretch
 from bridge.engine.interruption import InterruptionGuard, Verdict
 from bridge.engine.mind import Mind
-from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.engine.recordings import BYTES_PER_MS, Recordings, in_pieces
 from bridge.engine.stages import StageMeter
 from bridge.engine.told_words import ToldWords
 from bridge.engine.transcription import TurnTranscription
@@ -32,6 +32,7 @@ __all__ = ["EngineInput"]
 _MIN_COMMIT_MS = 100
 _DETECTION_MS = 200  # by which speech is noticed after its start, at most
 _COMPLETE = 0.5  # the probability from which on a turn counts as complete, as Smart Turn has it
+_SLACK_MS = 200  # by which the buffer may be too long, so that it is not cut for every frame
 _PAUSE_MS = 192  # of silence, after which recognition begins in the hope that the turn is over
 _SILENCE_MS = {"low": 1500, "medium": 800, "high": 300, "auto": 800}  # of semantic_vad without words, by eagerness
 
@@ -287,7 +288,7 @@ class EngineInput:
     def _add(self, sound: bytes, item_id: str) -> None:
         item = items.Message(id=item_id, role="user", content=[items.InputAudio()])
         previous = self._state.conversation.place(item)
-        self._recordings.keep(item_id, sound)
+        self._recordings.keep(item_id, in_pieces(sound), now_ms=self.now_ms)
         deliver = self._downstream.deliver_event
         deliver(server.InputAudioBufferCommitted(previous_item_id=previous, item_id=item_id))
         deliver(server.ConversationItemAdded(previous_item_id=previous, item=item))
@@ -338,14 +339,17 @@ class EngineInput:
         return self._take(ms * BYTES_PER_MS - self._dropped_bytes)
 
     def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[: max(0, size)])
+        with memoryview(self._buffer) as view:
+            taken = bytes(view[: max(0, size)])
         del self._buffer[: len(taken)]
         self._dropped_bytes += len(taken)
         return taken
 
     def _trim(self, keep_ms: int) -> None:
-        if len(self._buffer) > (keep_ms + 1000) * BYTES_PER_MS:  # not for every frame
-            self._take(len(self._buffer) - keep_ms * BYTES_PER_MS)
+        if len(self._buffer) > (keep_ms + _SLACK_MS) * BYTES_PER_MS:
+            needless = len(self._buffer) - keep_ms * BYTES_PER_MS
+            del self._buffer[:needless]
+            self._dropped_bytes += needless
 
     def _forget(self) -> bytes:
         self._guard.forget()

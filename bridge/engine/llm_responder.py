@@ -22,6 +22,7 @@ class LlmResponder:
     """A ``Mind``. Without ``ears`` spoken words are not understood, without a ``voice`` every answer is text."""
 
     keeps_ms = 60_000
+    past_ms: int | None = None
     turn_ms = 600_000
 
     def __init__(self, server: ChatServer, *, ears: Ears | None, voice: Speaker | None) -> None:

@@ -33,9 +33,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """Sound that exists already, PCM16 24 kHz mono, and its words."""
+    """Sound that exists already, PCM16 24 kHz mono in pieces, and its words."""
 
-    pcm: bytes
+    pieces: Sequence[bytes]
     transcript: str
 
 
@@ -167,6 +167,8 @@ class Mind(Protocol):
 
     keeps_ms: int
     """How much sound is kept of a conversation, to be retrieved or said again."""
+    past_ms: int | None
+    """For how long it is kept when another item has come that does not repeat it; None sets no limit."""
     turn_ms: int
     """How much sound is kept of one turn, whose end nobody says or hears; the oldest goes first."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.engine.recordings import BYTES_PER_MS, Recordings, first_of
 from bridge.media.playback import Part as SoundPart
 from bridge.session.contracts import Downstream
 from bridge.session.conversation import Conversation
@@ -44,15 +44,16 @@ class OutputWriter:
         self._recordings = recordings
         self._item: items.Message | items.FunctionCall | None = None
         self._previous: str | None = None
-        self._pcm = bytearray()
-        self._heard_bytes: int | None = None  # of it; all, as far as is known
+        self._pieces: list[bytes] = []
+        self._bytes = 0  # in them
+        self._heard_bytes: int | None = None  # of these; all, as far as is known
         self._spoken: list[tuple[int, str]] = []
         """Where the sound of each piece of the transcript begins, in bytes."""
 
     @property
     def audio_ms(self) -> int:
         """How much sound has been delivered, in whole ms."""
-        return len(self._pcm) * 1000 // (2 * SESSION_HZ)
+        return self._bytes * 1000 // (2 * SESSION_HZ)
 
     @property
     def item_id(self) -> str:
@@ -68,7 +69,12 @@ class OutputWriter:
     def around(self, at_ms: int, *, before_ms: int, behind_ms: int) -> bytes:
         """The sound from ``before_ms`` before ``at_ms`` to ``behind_ms`` behind it; before its beginning, silence."""
         start, end = (at_ms - before_ms) * BYTES_PER_MS, (at_ms + behind_ms) * BYTES_PER_MS
-        return bytes(max(0, -start)) + bytes(self._pcm[max(0, start) : max(0, end)])
+        sound = bytes(max(0, -start))
+        at = 0
+        for piece in self._pieces:
+            sound += piece[max(0, start - at) : max(0, end - at)]
+            at += len(piece)
+        return sound
 
     def cut(self, size: int) -> None:
         """Cuts the present item's sound to ``size`` bytes, because the rest was never heard."""
@@ -78,14 +84,15 @@ class OutputWriter:
         """Delivers the transcript of a piece of speech at once; its sound follows by ``play``."""
         part = self._part(items.OutputAudio)
         part.transcript = f"{part.transcript or ''}{words}"
-        self._spoken.append((len(self._pcm), words))
+        self._spoken.append((self._bytes, words))
         self._downstream.deliver_event(server.OutputAudioTranscriptDelta(**self._ids(), delta=words))
 
     def play(self, piece: bytes) -> None:
         """Delivers a piece of the sound of what was said last."""
         if self.sound_began_s is None:
             self.sound_began_s, self.sound_began_ms = asyncio.get_running_loop().time(), self._now_ms()
-        self._pcm += piece
+        self._pieces.append(piece)
+        self._bytes += len(piece)
         self._downstream.deliver_audio(SoundPart(self._response.id, self.item_id, len(self.done), 0), piece)
 
     def write(self, text: str) -> None:
@@ -118,10 +125,11 @@ class OutputWriter:
             )
         else:
             self._finish_part(item)
-        if self._pcm and isinstance(item, items.Message) and self._conversation is not None:
+        if self._pieces and isinstance(item, items.Message) and self._conversation is not None:
             # Else nobody can ask for it, nor delete it.
-            self._recordings.keep(self.item_id, bytes(self._pcm[: self._heard_bytes]))
-            self._recordings.speak(self.item_id, self._spoken, len(self._pcm), heard_bytes=self._heard_bytes)
+            heard = self._bytes if self._heard_bytes is None else self._heard_bytes
+            self._recordings.keep(self.item_id, first_of(self._pieces, heard), now_ms=self._now_ms())
+            self._recordings.speak(self.item_id, self._spoken, self._bytes, heard_bytes=self._heard_bytes)
         item.status = "completed" if is_complete else "incomplete"
         deliver = self._downstream.deliver_event
         deliver(server.OutputItemDone(response_id=self._response.id, output_index=len(self.done), item=item))

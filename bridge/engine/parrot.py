@@ -23,6 +23,7 @@ class Parrot:
     """A ``Mind`` that repeats what it heard."""
 
     keeps_ms = 60_000  # twice the longest turn
+    past_ms: int | None = 8_000
     turn_ms = 30_000
     can_hear = False
 
@@ -44,7 +45,7 @@ class Parrot:
             return Text(f"The function answered: {last.output}")
         if not isinstance(last, items.Message):
             return Text(_NOTHING_SAID)
-        sound = request.recordings.sound(last.id)
+        sound = request.recordings.pieces(last.id)
         if sound:
             words = f"(your own words, {request.recordings.duration_ms(last.id) / 1000:.1f} s)"
             return Text(words) if request.is_text else Speech(sound, words)

@@ -22,6 +22,7 @@ class RuleResponder:
     """A ``Mind`` with ears and a voice."""
 
     keeps_ms = 60_000
+    past_ms: int | None = None
     turn_ms = 600_000
     can_hear = True
 

@@ -19,7 +19,7 @@ from bridge.engine.intake import EngineInput
 from bridge.engine.interruption import InterruptionGuard, TurnTaking
 from bridge.engine.mind import Mind, ResponseRequest
 from bridge.engine.output_writer import OutputWriter
-from bridge.engine.recordings import BYTES_PER_MS, Recordings
+from bridge.engine.recordings import BYTES_PER_MS, Recordings, in_pieces
 from bridge.engine.stages import StageMeter
 from bridge.errors import BadEvent
 from bridge.media.convert import SoundDecoder
@@ -74,7 +74,7 @@ class Engine:
         """Begins the conversation; ``session.created`` is delivered before this returns."""
         self._downstream = downstream
         self._state = state
-        self._recordings = Recordings(self._mind.keeps_ms, state.budget)
+        self._recordings = Recordings(self._mind.keeps_ms, state.budget, past_ms=self._mind.past_ms)
         self._intake = EngineInput(
             self._mind,
             self._recordings,
@@ -239,7 +239,7 @@ class Engine:
         sound = self._taken_sound(item)
         previous = self._state.conversation.place(item, after=event.previous_item_id)
         if sound:
-            self._recordings.keep(str(item.id), sound)
+            self._recordings.keep(str(item.id), in_pieces(sound), now_ms=self._intake.now_ms)
         self._downstream.deliver_event(server.ConversationItemAdded(previous_item_id=previous, item=item))
         self._downstream.deliver_event(server.ConversationItemDone(previous_item_id=previous, item=item))
 

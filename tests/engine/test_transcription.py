@@ -19,7 +19,7 @@ class Item:
     def __init__(self, stretches: int, *, is_asked: bool = True) -> None:
         self.told = Recorder()
         self.recordings = Recordings(60_000)
-        self.recordings.keep("item_1", bytes(2000 * MS))
+        self.recordings.keep("item_1", [bytes(2000 * MS)])
         loop = asyncio.get_running_loop()
         self.futures: list[asyncio.Future[HeardTurn]] = [loop.create_future() for _ in range(stretches)]
         self.transcription = TurnTranscription(

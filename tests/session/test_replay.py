@@ -1,5 +1,8 @@
 """The newest events of a session, kept within bounds for those whose connection broke."""
 
+import base64
+import json
+
 import pytest
 
 from bridge.errors import BadRequest, ResumeGap
@@ -110,6 +113,18 @@ def test_sound_has_a_limit_in_time_too() -> None:
     assert tape.since(first) == [*sounds[20:], last]
     assert tape.replay.kept_bytes == 10 + 11 * 10
     assert tape.since(sounds[3]) == [*sounds[20:], last]
+
+
+def test_silence_takes_no_room() -> None:
+    """Of sound that is nothing but zeros only the length is kept; who comes back hears it like any other."""
+    tape = Tape(max_bytes=100)
+    first = tape.event()
+    for number in range(1, 31):
+        tape.replay.keep_sound(INPUT, number, _WRITER, 480 * number, bytes(960), 20)
+    told = [kept.message for kept in tape.replay.since(tape.replay.find(first))]
+    assert [message.event_id for message in told] == [f"{INPUT}{number}" for number in range(1, 31)]
+    assert {base64.b64decode(json.loads(message.payload)["audio"]) for message in told} == {bytes(960)}
+    assert tape.replay.kept_bytes == 10
 
 
 def test_what_was_lost_has_a_limit_in_number(monkeypatch: pytest.MonkeyPatch) -> None:

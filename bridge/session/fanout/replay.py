@@ -32,6 +32,7 @@ The part before it is the event that came last, so both are the same place.
 
 _MAX_EVENTS = 2000
 _MAX_SOUNDS = 20_000  # those of ten seconds in 40 streams; packets that were lost have no bytes
+_SILENCE = bytes(48_000)  # a second of PCM16 without any sound
 _MOVED_EVENTS = 100_000  # more than a process can have sent since it last noted how many
 
 
@@ -87,12 +88,15 @@ class KeptSound(Struct, frozen=True, gc=False):
     writer: SoundWriter
     timestamp: int
     sound: bytes
+    silent_bytes: int
+    """The length of digital silence that stands in place of ``sound``."""
     audio_ms: int
 
     @property
     def message(self) -> EncodedMessage:
         """The event as its listeners had it."""
-        return self.writer.write(self.number, self.timestamp, self.sound, self.audio_ms)
+        sound = self.sound or _SILENCE[: self.silent_bytes]
+        return self.writer.write(self.number, self.timestamp, sound, self.audio_ms)
 
 
 class _History:
@@ -196,7 +200,10 @@ class Replay:
         history.add(number, self._number, self._forgotten)
         now = self._clock()
         sounds = self._sounds
-        sounds.append(KeptSound(stream, number, self._number, now, writer, timestamp, sound, audio_ms))
+        silent_bytes = 0
+        if _SILENCE.startswith(sound):  # as of a microphone that is muted: nothing but its length need be kept
+            silent_bytes, sound = len(sound), b""
+        sounds.append(KeptSound(stream, number, self._number, now, writer, timestamp, sound, silent_bytes, audio_ms))
         self._sound_bytes += len(sound)
         oldest = now - self._max_sound_s
         while sounds and (
