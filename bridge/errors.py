@@ -191,13 +191,17 @@ class BadEvent(RequestError):
     """One client event that cannot be carried out; the session lives on."""
 
     code = "invalid_value"
+    event_id: str | None = None
+    """The id of the event, as its client has written it; None if it has none, or none was read."""
 
     def anew(self) -> "BadEvent":
         """Returns an equal error to raise or keep in place of this one.
 
         This one keeps the stack frames alive that it passed through.
         """
-        return BadEvent(self.message, code=self.code, param=self.param)
+        error = BadEvent(self.message, code=self.code, param=self.param)
+        error.event_id = self.event_id
+        return error
 
 
 class NotImplementedHere(RequestError):

@@ -31,8 +31,7 @@ from bridge.session.fanout.subscription import TrackName
 from bridge.session.session import Session
 from bridge.wire import server_events as server
 from bridge.wire.audio import PCM16, AudioFormat
-from bridge.wire.bounds import MAX_EVENT_BYTES
-from bridge.wire.client_events import event_id_of
+from bridge.wire.client_events import id_in
 from bridge.wire.live.client_events import (
     APPEND,
     KEY,
@@ -217,7 +216,7 @@ class LiveCall:
         event_id = None
         try:
             message = read_live_message(text, connection.bearer)
-            event_id = message.event_id
+            event_id = id_in(message.body)
             connection.listener.unreadable = 0
             connection.require_granted(message.type)
             self.session.lifetime.touch()
@@ -227,10 +226,10 @@ class LiveCall:
                 self._press(message)
             else:
                 self._mind.receive(connection, message)
+        except BadEvent as error:
+            self._refuse(connection, error, event_id or error.event_id)
         except BridgeError as error:
-            if event_id is None and len(text) > MAX_EVENT_BYTES:  # reading it again takes a turn of its own
-                yield
-            self._refuse(connection, error, event_id or event_id_of(text))
+            self._refuse(connection, error, event_id)
         except Exception as failure:
             self.session.context.logger("live").error("live.event_failed", exc_info=failure)
             refusal = BridgeError("Something went wrong in the server while this event was carried out.")

@@ -14,7 +14,6 @@ from bridge.session.request_tracker import RequestTracker
 from bridge.session.state import SessionState
 from bridge.wire import client_events as client
 from bridge.wire import server_events as server
-from bridge.wire.bounds import MAX_EVENT_BYTES
 from bridge.wire.stats import ListenerRole
 
 __all__ = ["ClientEventHandler"]
@@ -44,10 +43,7 @@ class ClientEventHandler:
         self._log = log
 
     def receive_text(self, listener: Listener, text: str) -> Iterator[None]:
-        """One message; with pauses, so that a long one does not keep other calls waiting.
-
-        There is one after each second of sound, and one before a wrong message of megabytes is read again for its id.
-        """
+        """One message; with a pause after each second of sound, so that a long one keeps no other call waiting."""
         event_id = None
         try:
             message = listener.codec.decode(text)
@@ -62,17 +58,17 @@ class ClientEventHandler:
             else:
                 self._carry_out(listener, message)
         except Exception as failure:
-            if event_id is None and len(text) > MAX_EVENT_BYTES:
-                yield
-            self._answer(listener, failure, event_id or client.event_id_of(text))
+            self._answer(listener, failure, event_id)
 
     def _answer(self, listener: Listener, failure: Exception, event_id: str | None) -> None:
-        """Tells what is wrong with an event.
+        """Tells what is wrong with an event; ``event_id`` is None if it could not be read.
 
         The exception is kept in no variable of the function that caught it: that would be a cycle through its
         traceback, in which a long event stayed in memory until the garbage collector came by.
         """
         error = failure if isinstance(failure, BadEvent | Forbidden) else self._unforeseen(failure)
+        if event_id is None and isinstance(error, BadEvent):
+            event_id = error.event_id
         self._hub.tell(listener, server.error_event(error, event_id=event_id))
         if error.code != "invalid_json":
             listener.unreadable = 0

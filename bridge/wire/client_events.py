@@ -7,8 +7,9 @@ what it has to understand itself: its own events, ids, audio formats, and the se
 on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -49,12 +50,12 @@ __all__ = [
     "ResponseCreate",
     "SessionUpdate",
     "decode_client_event",
-    "decode_event",
     "decode_json",
     "decode_session",
-    "event_id_of",
+    "id_in",
     "message_of",
     "read_client_message",
+    "read_event",
     "read_session",
 ]
 
@@ -226,6 +227,9 @@ _APPEND = "input_audio_buffer.append"
 _head = msgspec.json.Decoder(_Head)
 _LONG = frozenset({"conversation.item.create", "response.create"})
 """The events that may be over 2 MiB, as an append may, because their items carry sound and pictures."""
+_MAX_ID_CHARS = 512
+
+_T = TypeVar("_T")
 
 
 def read_client_message(text: bytes | str) -> ClientMessage:
@@ -234,11 +238,11 @@ def read_client_message(text: bytes | str) -> ClientMessage:
     ``param`` of the error names the field.
     """
     if len(text) > MAX_EVENT_BYTES:
-        return message_of(decode_event(text))
+        return read_event(text, message_of)
     try:
         return ClientMessage(_append_decoder.decode(text), {})
     except msgspec.ValidationError:
-        return message_of(decode_event(text))  # it is another event, or a wrong one
+        return read_event(text, message_of)  # it is another event, or a wrong one
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
 
@@ -308,21 +312,37 @@ def _misjudged(event: ClientEvent | None) -> BadEvent | None:
     return None
 
 
-def decode_event(text: bytes | str) -> Any:
-    """Decodes a client event to plain JSON; raises ``BadEvent``, also if it is longer than its type may be.
+def read_event(
+    text: bytes | str, read: Callable[[Any], _T], *, append: str = _APPEND, may_be_long: frozenset[str] = _LONG
+) -> _T:
+    """Decodes a client event to plain JSON, and returns what ``read`` makes of it.
 
-    Of an append that is long, only the fields of an append are kept.
+    ``append`` is the type of the event that brings sound. It may be over 2 MiB, as the types of ``may_be_long`` may; of
+    a long one only its type, id and sound are kept. Raises ``BadEvent``, which has the event's id, so that nobody reads
+    a wrong event again only to find that.
     """
-    if len(text) > MAX_EVENT_BYTES:
-        try:
-            head = _head.decode(text)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise _not_json(error) from None
-        if head.type == _APPEND:
-            return {"type": _APPEND, "event_id": head.event_id, "audio": head.audio}
-        if not isinstance(head.type, str) or head.type not in _LONG:
-            raise too_large(len(text))
-    return decode_json(text)
+    event: Any = None
+    try:
+        if len(text) > MAX_EVENT_BYTES:
+            event = _head_of(text)
+            kind = event["type"]
+            if not isinstance(kind, str) or (kind != append and kind not in may_be_long):
+                raise too_large(len(text))
+        if event is None or event["type"] != append:
+            event = decode_json(text)
+        return read(event)
+    except BadEvent as error:
+        error.event_id = _id_in_text(text) if event is None else id_in(event)
+        raise
+
+
+def _head_of(text: bytes | str) -> dict[str, Any]:
+    """Returns the fields of a long event by which it is judged; raises ``BadEvent``."""
+    try:
+        head = _head.decode(text)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise _not_json(error) from None
+    return {"type": head.type, "event_id": head.event_id, "audio": head.audio}
 
 
 def decode_json(text: bytes | str) -> Any:
@@ -369,10 +389,17 @@ def decode_session(text: bytes | str) -> SessionConfig:
     return request.config
 
 
-def event_id_of(text: bytes | str) -> str | None:
-    """Returns the ``event_id`` of a message that may be wrong otherwise, for the error that answers it."""
+def id_in(event: Any) -> str | None:
+    """Returns the id in a decoded event, which may be anything, for the error that answers it."""
+    event_id = event.get("event_id") if isinstance(event, dict) else None
+    return event_id[:_MAX_ID_CHARS] if isinstance(event_id, str) else None
+
+
+def _id_in_text(text: bytes | str) -> str | None:
+    """Returns the id of an event that could not be decoded; None for a long one, which is not JSON then."""
+    if len(text) > MAX_EVENT_BYTES:
+        return None
     try:
-        event_id = _envelope.decode(text).event_id
+        return id_in({"event_id": _envelope.decode(text).event_id})
     except (msgspec.MsgspecError, RecursionError):
         return None
-    return event_id[:512] if isinstance(event_id, str) else None

@@ -4,6 +4,7 @@ A translation has no turns, no items and no responses: sound goes in, and sound 
 words of both. The service judges what clients say; the bridge understands only what it has to.
 """
 
+import contextlib
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,9 +18,9 @@ from bridge.wire.client_events import (
     ClientMessage,
     InputAudioBufferAppend,
     OtherEvent,
-    decode_json,
-    event_id_of,
+    id_in,
     message_of,
+    read_event,
 )
 from bridge.wire.reading import Reading, bad_event
 from bridge.wire.sessions import NoiseReduction, SessionConfig, SessionRequest
@@ -149,20 +150,26 @@ def read_translation_message(text: bytes | str) -> ClientMessage:
     An append becomes the same event as in any other session; what the service is to judge is kept as it was written.
     Raises ``BadEvent``, which names the field.
     """
-    try:
-        append = _append_decoder.decode(text)
-        return ClientMessage(InputAudioBufferAppend(audio=append.audio, event_id=append.event_id), {})
-    except msgspec.ValidationError as error:
-        if len(text) > MAX_EVENT_BYTES:
-            raise bad_event(error) from None
-    except (msgspec.DecodeError, RecursionError):
-        pass  # what follows says so in the protocol's words
-    body = decode_json(text)
+    if len(text) <= MAX_EVENT_BYTES:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):  # what follows says so in the protocol's words
+            return _append_message(_append_decoder.decode(text))
+    return read_event(text, _message_in, append=APPEND, may_be_long=frozenset())
+
+
+def _append_message(append: TranslationAppend) -> ClientMessage:
+    return ClientMessage(InputAudioBufferAppend(audio=append.audio, event_id=append.event_id), {})
+
+
+def _message_in(body: Any) -> ClientMessage:
+    """Reads a client's message that is plain JSON; raises ``BadEvent``."""
     kind = body.get("type") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(kind, str) or kind.startswith("bridge."):
         return message_of(body)
     if kind == APPEND:
-        raise _append_complaint(body)
+        try:
+            return _append_message(msgspec.convert(body, TranslationAppend))
+        except msgspec.ValidationError as error:
+            raise bad_event(error) from None
     if kind in _OF_REALTIME:
         raise BadEvent(
             f"'{kind}' is an event of Realtime sessions; a translation takes session.update, {APPEND} and {CLOSE}.",
@@ -170,17 +177,9 @@ def read_translation_message(text: bytes | str) -> ClientMessage:
         )
     require_shallow(body)
     event_id = body.get("event_id")
-    if event_id is not None and event_id_of(text) != event_id:
+    if event_id is not None and id_in(body) != event_id:
         raise BadEvent("An event_id is a text of at most 512 characters.", param="event_id")
     return ClientMessage(OtherEvent(event_id=event_id), body)
-
-
-def _append_complaint(body: dict[str, Any]) -> BadEvent:
-    try:
-        msgspec.convert(body, TranslationAppend)
-    except msgspec.ValidationError as error:
-        return bad_event(error)
-    return BadEvent("The append cannot be read.", param="audio")
 
 
 # What the service says

@@ -8,9 +8,12 @@ import pytest
 from bridge.errors import BadEvent
 from bridge.wire import client_events as client
 from bridge.wire.bounds import MAX_EVENT_BYTES, MAX_VALUES, require_few_values
-from bridge.wire.client_events import decode_json, event_id_of, read_client_message, read_session
+from bridge.wire.client_events import decode_json, read_client_message, read_session
 from bridge.wire.dialects import beta
+from bridge.wire.live import client_events as live
 from bridge.wire.relayed import AudioDelta, decode_relayed
+from bridge.wire.translations import APPEND, read_translation_message
+from tests.wire.readers import READERS
 
 _MIB = 1024 * 1024
 
@@ -126,7 +129,33 @@ def test_long_append_that_is_wrong() -> None:
     with pytest.raises(BadEvent) as caught:
         read_client_message(text)
     assert (caught.value.code, caught.value.param) == ("missing_required_parameter", "audio")
-    assert event_id_of(text) == "mine"
+    assert caught.value.event_id == "mine"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"event_id": "mine", "type": "x", "a": "' + "a" * MAX_EVENT_BYTES + '"}',
+        '{"event_id": "mine", "type": "x", "a": ' + _ZEROS + "}",
+    ],
+    ids=["long", "many values"],
+)
+def test_the_id_of_what_is_too_large(text: str) -> None:
+    """It is read once, and the error has its id, in each dialect."""
+    for read in READERS:
+        with pytest.raises(BadEvent) as caught:
+            read(text)
+        assert (caught.value.code, caught.value.event_id) == ("event_too_large", "mine")
+
+
+def test_a_long_append_of_each_dialect() -> None:
+    """Its sound is taken, if it is up to 15 MiB, wherever its type stands."""
+    sound = _audio(3)
+    append = json.dumps({"audio": sound, "type": APPEND, "event_id": "mine"})
+    assert read_translation_message(append).event == client.InputAudioBufferAppend(audio=sound, event_id="mine")
+    append = json.dumps({"audio": sound, "type": live.APPEND, "event_id": "mine"})
+    message = live.read_live_message(append, live.LiveBearer.PRIMARY)
+    assert message.body == {"audio": sound, "type": live.APPEND, "event_id": "mine"}
 
 
 def test_items_and_sound_of_a_server_may_be_long() -> None:

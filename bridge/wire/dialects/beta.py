@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from bridge.errors import BadEvent
-from bridge.wire.client_events import ClientEvent, ClientMessage, decode_event, message_of, read_session
+from bridge.wire.client_events import ClientEvent, ClientMessage, message_of, read_event, read_session
 from bridge.wire.own_events import server_event_types
 from bridge.wire.server_events import Body, ServerEvent
 from bridge.wire.sessions import SessionConfig, SessionRequest
@@ -274,7 +274,10 @@ def read_client_message(text: bytes | str, beta: Beta) -> ClientMessage:
 
     Raises ``BadEvent``, which names the field as the client wrote it.
     """
-    message = decode_event(text)
+    return read_event(text, lambda message: _meant(message, beta))
+
+
+def _meant(message: Any, beta: Beta) -> ClientMessage:
     if not isinstance(message, dict):
         raise BadEvent("An event is a JSON object.")
     message.pop("timestamp", None)  # the beta reference lets every event have one

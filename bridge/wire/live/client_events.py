@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadEvent
-from bridge.wire.bounds import MAX_EVENT_BYTES
 from bridge.wire.checks import require_tellable
-from bridge.wire.client_events import EventId, decode_json
+from bridge.wire.client_events import EventId, read_event
 from bridge.wire.reading import bad_event
 from bridge.wire.server_events import Body
 
@@ -196,9 +196,10 @@ def read_live_message(text: bytes | str, bearer: LiveBearer) -> LiveMessage:
 
     An event that nobody here knows is let through: the service behind may know it.
     """
-    if len(text) > MAX_EVENT_BYTES and APPEND not in str(text[:256]):
-        raise BadEvent(f"The event is over the limit of {MAX_EVENT_BYTES} bytes.", code="event_too_large")
-    body = decode_json(text)
+    return read_event(text, partial(_message_in, bearer=bearer), append=APPEND, may_be_long=frozenset())
+
+
+def _message_in(body: Any, bearer: LiveBearer) -> LiveMessage:
     if not isinstance(body, dict):
         raise BadEvent("An event must be a JSON object.", code="invalid_json")
     kind = body.get("type")
