@@ -257,6 +257,7 @@ WIRING = (
     "upstream.factory.UpstreamFactory",
     "upstream.resilient.ResilientUpstream",
     "upstream.managed_line.ManagedLine",
+    "upstream.managed_line.ManagedRealtimeLine",
     "upstream.opener.LineOpener",
     "upstream.relay.Relay",
     "upstream.line_session.LineSession",

@@ -1,15 +1,18 @@
-"""A line and its state, from the first dial to its end.
+"""A line and its state, from the first dial to its end, whichever protocol is spoken on it.
 
-    connecting ──session.created──▶ greeted ──taken by the call──▶ live ──session_expired──▶ expired
-        └──────────────────────────────┴──────────────────────────────┴───────────────────────┴──▶ ended
+    connecting ──greeting──▶ greeted ──taken by the call──▶ live ──session_expired──▶ expired
+        └───────────────────────┴──────────────────────────────┴───────────────────────┴──▶ ended
 
-What comes on a line before the call takes it is kept, in order, and heard then. ``session_expired`` is what services
-say shortly before they hang up on a session that is too old.
+What comes on a line before the call takes it is kept, in order, and heard then. ``session_expired`` is what Realtime
+services say shortly before they hang up on a session that is too old.
 """
 
 import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -24,7 +27,7 @@ from bridge.wire import server_events as server
 from bridge.wire.relayed import understood
 from bridge.wire.server_events import Body
 
-__all__ = ["SESSION_EXPIRED", "LineHearer", "LineState", "ManagedLine"]
+__all__ = ["SESSION_EXPIRED", "LineHearer", "LineState", "ManagedLine", "ManagedRealtimeLine"]
 
 SESSION_EXPIRED = "session_expired"
 """The code of the error by which a service says that the session is too old for it."""
@@ -50,68 +53,81 @@ _TRANSITIONS = {
 _IN_USE = (LineState.LIVE, LineState.EXPIRED)
 
 
-class LineHearer(Protocol):
-    """Whoever gets what comes over a line that was taken."""
+class _Runs(Protocol):
+    """What of a line does not depend on its protocol."""
 
-    def hear(self, body: Body) -> None:
-        """Takes an event of the upstream."""
-        ...
+    async def run(self) -> UpstreamError | None: ...
 
-    def hear_audio(self, part: Part, sound: bytes) -> None:
-        """Takes a piece of the answer."""
-        ...
+    async def aclose(self) -> None: ...
 
 
-class ManagedLine:
-    """See the module; the ``LineOwner`` of its line."""
+class _Hears(Protocol):
+    """What of a hearer does not depend on its protocol."""
 
-    def __init__(self, target: Target, line: Line, *, log: FilteringBoundLogger) -> None:
+    def hear(self, body: Body) -> None: ...
+
+    @property
+    def hear_audio(self) -> Callable[..., None]: ...
+
+
+_Line = TypeVar("_Line", bound=_Runs)
+_Hearer = TypeVar("_Hearer", bound=_Hears)
+
+
+class ManagedLine(ABC, Generic[_Line, _Hearer]):
+    """See the module; a subclass knows the protocol, and is the owner of its line."""
+
+    late: ClassVar[str]
+    """What a service has not done that does not greet in time, behind "The upstream did not"."""
+
+    def __init__(self, target: Target, line: _Line, *, log: FilteringBoundLogger) -> None:
         self.target = target
         self.line = line
         self.opened_at = self.heard_at = 0.0
         """The times at which the upstream greeted, and at which something last came from it, by the event loop's clock.
         """
-        self.answers_before = 0
-        """How many responses had been given when the call took it."""
         self._states = StateMachine(
             "upstream line", LineState.CONNECTING, _TRANSITIONS, log=log, event="upstream.line_state"
         )
         self._now = asyncio.get_running_loop().time
-        self._created: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+        self._greeting: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Task[UpstreamError | None] | None = None
-        self._early: Early[Body | tuple[Part, bytes]] = Early()
-        """What came behind ``session.created``, before the line was taken."""
-        self._hearer: LineHearer | None = None
+        self._over = asyncio.Event()
+        """Set when the line has ended by itself, or the service has said that it is done."""
+        self._early: Early[Body | tuple[Any, ...]] = Early()
+        """Events, and sound as ``hear_audio`` takes it, that came before the line was taken."""
+        self._hearer: _Hearer | None = None
 
     @property
     def state(self) -> LineState:
         """The state of the line."""
         return self._states.state
 
-    async def open(self, session: SessionState, group: asyncio.TaskGroup, *, within_s: float) -> Body:
-        """Dials; the session as the upstream says that it is. Raises ``UpstreamError``, and has ended then.
+    async def _greeted(self, dialled: Coroutine[Any, Any, None], group: asyncio.TaskGroup, within_s: float) -> Body:
+        """Waits for the line to be ``dialled``, runs it in ``group``, and returns the greeting.
 
-        The line runs in ``group``. Once it is connected, the greeting has ``within_s`` to come.
+        It has ``within_s`` to come. Raises ``UpstreamError``, and the line has ended then.
         """
         try:
-            await self.line.open(self, session)
+            await dialled
             async with asyncio.timeout(within_s):
                 self._ended = group.create_task(self.line.run())
-                await asyncio.wait((self._created, self._ended), return_when=asyncio.FIRST_COMPLETED)
-                if not self._created.done():
+                self._ended.add_done_callback(lambda _: self._over.set())
+                await asyncio.wait((self._greeting, self._ended), return_when=asyncio.FIRST_COMPLETED)
+                if not self._greeting.done():
                     raise self._ended.result() or UpstreamError("The upstream closed before it said anything.")
-            created: Body = self._created.result()["session"]
+            greeting = self._greeting.result()
         except TimeoutError:
             await self.aclose()
-            message = f"The upstream did not answer within {within_s:g} s."
+            message = f"The upstream did not {self.late} within {within_s:g} s."
             raise UpstreamError(message, code="upstream_timeout") from None
         except BaseException:
             await self.aclose()
             raise
         self.opened_at = self._now()
-        return created
+        return greeting
 
-    def take(self, hearer: LineHearer) -> None:
+    def take(self, hearer: _Hearer) -> None:
         """From now on ``hearer`` gets what comes. The caller calls ``replay_early`` next."""
         self._states.enter(LineState.LIVE)
         self._hearer, self.heard_at = hearer, self._now()
@@ -124,67 +140,115 @@ class ManagedLine:
             elif self._hearer is not None:
                 self._hearer.hear_audio(*one)
 
-    async def wait_ended(self, timeout_s: float) -> bool:
-        """Waits for so long; returns whether the line has ended by itself."""
-        assert self._ended is not None, "it has been opened"
-        await asyncio.wait((self._ended,), timeout=timeout_s)
-        return self._ended.done()
+    async def wait_over(self, timeout_s: float | None = None) -> bool:
+        """Waits for so long; returns whether the line has ended by itself, or the service has said that it is done."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._over.wait()
+        return self._over.is_set()
 
     @property
     def ending(self) -> UpstreamError | None:
-        """Why it ended; None if the service hung up in good order."""
-        assert self._ended is not None, "it has been opened"
-        return self._ended.result()
+        """Why it ended; None if the service hung up in good order, or has not hung up yet."""
+        return self._ended.result() if self._ended is not None and self._ended.done() else None
 
     async def aclose(self) -> None:
         """Ends the line, within a bounded time; may be called twice."""
         if self._states.may_enter(LineState.ENDED):
             self._states.enter(LineState.ENDED)
-        self._created.cancel()
+        self._greeting.cancel()
         self._early.take()
         await self.line.aclose()
 
-    # LineOwner
+    # The line's owner
 
-    def received(self, line: Line, body: Body) -> None:
+    def received(self, line: _Line, body: Body) -> None:
         """Takes an event of the upstream."""
         self.heard_at = self._now()
         if self.state is LineState.CONNECTING:
-            self._greet(body)
+            if not self._greeting.done():  # it may have greeted with an error
+                self._greet(body)
         elif self.state is LineState.GREETED:
             self._early.add(body)
         elif self.state in _IN_USE:
             self._hear(body)
 
-    def received_audio(self, line: Line, part: Part, sound: bytes) -> None:
-        """Takes a piece of the answer."""
+    def _received_sound(self, *said: Any) -> None:
+        """Takes sound, as ``hear_audio`` takes it."""
         self.heard_at = self._now()
         if self._hearer is not None and self.state in _IN_USE:
-            self._hearer.hear_audio(part, sound)
+            self._hearer.hear_audio(*said)
         elif self.state is LineState.GREETED:
-            self._early.add((part, sound))
+            self._early.add(said)
+
+    @abstractmethod
+    def _greet(self, body: Body) -> None:
+        """Takes what comes first: calls ``_accept`` or ``_refuse``, if it is the greeting or a refusal."""
+
+    def _accept(self, greeting: Body) -> None:
+        self._states.enter(LineState.GREETED)
+        self._greeting.set_result(greeting)
+
+    def _refuse(self, error: UpstreamError) -> None:
+        self._greeting.set_exception(error)
+
+    def _hear(self, body: Body) -> None:
+        if self._hearer is not None:
+            self._hearer.hear(body)
+
+
+class LineHearer(Protocol):
+    """Whoever gets what comes over a line of a Realtime service that was taken."""
+
+    def hear(self, body: Body) -> None:
+        """Takes an event of the upstream."""
+        ...
+
+    def hear_audio(self, part: Part, sound: bytes) -> None:
+        """Takes a piece of the answer."""
+        ...
+
+
+class ManagedRealtimeLine(ManagedLine[Line, LineHearer]):
+    """A line to a Realtime service; the ``LineOwner`` of its line."""
+
+    late = "answer"
+
+    def __init__(self, target: Target, line: Line, *, log: FilteringBoundLogger) -> None:
+        super().__init__(target, line, log=log)
+        self.answers_before = 0
+        """How many responses had been given when the call took it."""
+
+    async def open(self, session: SessionState, group: asyncio.TaskGroup, *, within_s: float) -> Body:
+        """Dials; the session as the upstream says that it is. Raises ``UpstreamError``, and has ended then.
+
+        The line runs in ``group``. Once it is connected, the greeting has ``within_s`` to come.
+        """
+        greeting = await self._greeted(self.line.open(self, session), group, within_s)
+        created: Body = greeting["session"]
+        return created
+
+    def received_audio(self, line: Line, part: Part, sound: bytes) -> None:
+        """Takes a piece of the answer."""
+        self._received_sound(part, sound)
 
     def passed_audio(self, line: Line) -> None:
         """Notes that a packet of the answer was passed on: the service has not fallen silent."""
         self.heard_at = self._now()
 
     def _greet(self, body: Body) -> None:
-        if self._created.done():
-            return  # it has greeted with an error
         if body["type"] == "session.created" and isinstance(body.get("session"), dict):
-            self._states.enter(LineState.GREETED)
-            self._created.set_result(body)
+            self._accept(body)
         elif body["type"] == "error":
             event = understood(body)
             if isinstance(event, server.Error):
-                self._created.set_exception(_as_error(event.error))
+                self._refuse(_as_error(event.error))
 
     def _hear(self, body: Body) -> None:
         error = body.get("error") if body["type"] == "error" else None
         if isinstance(error, dict) and error.get("code") == SESSION_EXPIRED and self.state is LineState.LIVE:
             self._states.enter(LineState.EXPIRED)
-        if self._hearer is not None:
-            self._hearer.hear(body)
+        super()._hear(body)
 
 
 def _as_error(detail: server.ErrorDetail) -> UpstreamError:

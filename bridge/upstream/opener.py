@@ -11,7 +11,7 @@ from bridge.outgoing import retry_delay_s
 from bridge.session.state import SessionState
 from bridge.upstream.dialer import RetryPolicy, TargetDialer
 from bridge.upstream.line import Line
-from bridge.upstream.managed_line import ManagedLine
+from bridge.upstream.managed_line import ManagedRealtimeLine
 from bridge.upstream.tally import TargetTally
 from bridge.upstream.target import Target, Transport
 from bridge.wire.server_events import Body
@@ -28,7 +28,7 @@ _STEADY_S = 10.0  # a line that lasts so long, or gives an answer, was worth dia
 class OpenedLine:
     """A line on which the upstream has greeted."""
 
-    managed: ManagedLine
+    managed: ManagedRealtimeLine
     session: Body
     """The session as the upstream describes it."""
 
@@ -75,7 +75,7 @@ class LineOpener:
         return await self._dialer.dial(self._targets[0], lambda target: self._open_line(target, session, group))
 
     async def _open_line(self, target: Target, session: SessionState, group: asyncio.TaskGroup) -> OpenedLine:
-        managed = ManagedLine(
+        managed = ManagedRealtimeLine(
             target, self._new_line(target), log=self._context.logger("upstream", upstream=target.name)
         )
         created = await managed.open(session, group, within_s=self._policy.connect_s)

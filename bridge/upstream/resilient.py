@@ -35,7 +35,7 @@ from bridge.upstream.dialer import RetryPolicy
 from bridge.upstream.engine_line import EngineLine
 from bridge.upstream.line import Line
 from bridge.upstream.line_relay import LineRelay
-from bridge.upstream.managed_line import LineState, ManagedLine
+from bridge.upstream.managed_line import LineState, ManagedRealtimeLine
 from bridge.upstream.opener import STALLED, LineOpener, OpenedLine
 from bridge.upstream.relay import Relay
 from bridge.upstream.takeover import take_over
@@ -112,7 +112,7 @@ class ResilientUpstream:
         self._opener = LineOpener(targets, new_line=new_line, policy=policy, tally=tally, context=context)
         self._new_engine = new_engine
         self._spawn = spawn
-        self._current: ManagedLine | None = None
+        self._current: ManagedRealtimeLine | None = None
         self._engine: Upstream | None = None
         self._figures = _Figures()
 
@@ -290,7 +290,7 @@ class ResilientUpstream:
         """Whether the end was asked for."""
         return self._states.state is UpstreamState.CLOSING
 
-    async def _lose(self, managed: ManagedLine, ending: UpstreamError) -> None:
+    async def _lose(self, managed: ManagedRealtimeLine, ending: UpstreamError) -> None:
         """Tells clients that a line was lost; raises ``ending`` if no other target can be dialled."""
         self._figures.lost += 1
         self._log.warning("upstream.lost", code=ending.code, message=ending.message)
@@ -315,13 +315,13 @@ class ResilientUpstream:
             take_over(self._engine, self._downstream, self._state, self._relay, self._backlog)
         return opened
 
-    async def _until_over(self, managed: ManagedLine) -> UpstreamError | OpenedLine | None:
+    async def _until_over(self, managed: ManagedRealtimeLine) -> UpstreamError | OpenedLine | None:
         """Waits until the line ends or stalls (returns its error), or is to be replaced (returns the next line)."""
         policy, relay = self._policy, self._relay
         renew_at = managed.opened_at + policy.renew_s
         owed_since = None
         while True:
-            if await managed.wait_ended(_WATCH_S):
+            if await managed.wait_over(_WATCH_S):
                 return managed.ending
             now = _now()
             relay.forget_unanswered(now - _ANSWER_S)
@@ -348,7 +348,7 @@ class ResilientUpstream:
         await fresh.managed.aclose()
         return None
 
-    def _take(self, managed: ManagedLine, session: Body) -> None:
+    def _take(self, managed: ManagedRealtimeLine, session: Body) -> None:
         """Makes this the line. What waited for it goes out: sound first, because a commit may be waiting."""
         is_renewal, self._current = self._current is not None, managed
         self._states.enter(UpstreamState.LIVE)

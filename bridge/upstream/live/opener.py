@@ -44,6 +44,7 @@ class LiveOpener:
         self._part = part
         self._policy = policy
         self._tally = tally
+        self._context = context
         self._dialer = TargetDialer(policy=policy, tally=tally, context=context)
 
     async def open(self, start: LiveStart, group: asyncio.TaskGroup, *, only: Target | None = None) -> OpenedLive:
@@ -55,7 +56,8 @@ class LiveOpener:
         return await self._dialer.dial_first(targets, lambda target: self._open_line(target, start, group))
 
     async def _open_line(self, target: Target, start: LiveStart, group: asyncio.TaskGroup) -> OpenedLive:
-        managed = ManagedLiveLine(target, self._new_line(target), part=self._part)
+        log = self._context.logger("upstream", upstream=target.name)
+        managed = ManagedLiveLine(target, self._new_line(target), part=self._part, log=log)
         started = await managed.open(start, group, within_s=self._policy.connect_s)
         return OpenedLive(managed, started)
 

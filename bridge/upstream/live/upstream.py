@@ -365,6 +365,7 @@ class LiveUpstream:
         for body in self._backlog.take():
             line.send(body)
         managed.take(self)
+        managed.replay_early()
 
     async def _until_over(self, managed: ManagedLiveLine) -> None:
         """Waits until the line ends, and keeps model time going meanwhile."""
