@@ -238,68 +238,26 @@ def test_programs_are_started_by_the_kit() -> None:
     assert starters == {"kit/process.py", "stages.py"}
 
 
-# Classes that wire others together. Each has a few parts and one job; what has more is a thing that nobody can hold in
-# mind. An algorithm that is one thing may have more: it does not belong here.
-WIRING = (
-    "session.session.Session",
-    "session.lifetime.CallLifetime",
-    "session.legs.Legs",
-    "session.legs.LegPort",
-    "session.audience.Audience",
-    "session.audio_router.AudioRouter",
-    "session.client_event_handler.ClientEventHandler",
-    "session.playback_controller.PlaybackController",
-    "session.fanout.hub.Hub",
-    "session.fanout.listener.Listener",
-    "session.fanout.backlog.ListenerBacklog",
-    "live.call.LiveCall",
-    "live.sound.LiveSound",
-    "upstream.factory.UpstreamFactory",
-    "upstream.resilient.ResilientUpstream",
-    "upstream.managed_line.ManagedLine",
-    "upstream.managed_line.ManagedRealtimeLine",
-    "upstream.opener.LineOpener",
-    "upstream.relay.Relay",
-    "upstream.line_session.LineSession",
-    "upstream.pending.Pending",
-    "upstream.recall.Recall",
-    "upstream.in_flight.InFlight",
-    "upstream.heard_answer.HeardAnswer",
-    "upstream.webrtc.WebRtcLine",
-    "upstream.websocket.WebSocketLine",
-    "upstream.agent.AgentLine",
-    "upstream.live.managed.ManagedLiveLine",
-    "upstream.live.upstream.LiveUpstream",
-    "upstream.live.webrtc.LiveWebRtcLine",
-    "upstream.live.websocket.LiveWebSocketLine",
-    "upstream.engine_line.EngineLine",
-    "recording.archive.Archive",
-    "recording.recorder.Recorder",
-    "recording.recorder.Recording",
-    "recording.retention.Retention",
-    "recording.uploads.Uploader",
-    "engine.service.Engine",
-    "engine.answer.EngineAnswer",
-    "engine.output_writer.OutputWriter",
-    "calls.decisions.IncomingCalls",
-    "calls.peers.CallPeers",
-    "calls.playing.PlayerAccess",
-    "calls.service.CallService",
-    "engine.intake.EngineInput",
-    "observe.observer.Observer",
-    "observe.webhooks.Webhooks",
-    "telephony.carrier_calls.CarrierCalls",
-    "telephony.service.Telephony",
-    "client.answer.Answer",
-)
+# Classes with more attributes, and why each is one thing that had better not be cut. What wires others together has few
+# parts and one job; what has more is a thing that nobody can hold in mind.
+ONE_THING = {
+    "client.carriers.asterisk.AsteriskCarrier": "a simulator of a whole exchange",
+    "media.inbound.InboundAudio": "an algorithm: the jitter buffer",
+    "media.outbound.OutboundAudio": "an algorithm: the playout with its clock",
+    "media.reports.Reports": "an algorithm: what reports say of one stream that is received",
+    "observe.instruments.Instruments": "a table: each attribute is a metric",
+    "telephony.playout.CarrierPlayout": "an algorithm: the playout with its marks",
+}
 _MAX_ATTRIBUTES = 15
 _MAX_PUBLIC_METHODS = 20
 
 
-def _class_named(name: str) -> ast.ClassDef:
-    module, _, class_name = name.rpartition(".")
-    tree = ast.parse((_PACKAGE / f"{module.replace('.', '/')}.py").read_text())
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+def _classes() -> Iterator[tuple[str, ast.ClassDef]]:
+    """Every class of the package, by its module and name."""
+    for module, source in _modules():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef):
+                yield f"{module.removeprefix('bridge.')}.{node.name}", node
 
 
 def _methods(node: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -323,13 +281,12 @@ def public_methods_of(node: ast.ClassDef) -> set[str]:
     return {method.name for method in _methods(node) if not method.name.startswith("_")}
 
 
-@pytest.mark.parametrize("name", WIRING)
-def test_no_class_wires_everything(name: str) -> None:
-    """Who wires others together has at most 15 attributes and 20 public methods."""
-    node = _class_named(name)
-    attributes, methods = attributes_of(node), public_methods_of(node)
-    assert len(attributes) <= _MAX_ATTRIBUTES, sorted(attributes)
-    assert len(methods) <= _MAX_PUBLIC_METHODS, sorted(methods)
+def test_no_class_wires_everything() -> None:
+    """A class has at most 15 attributes and 20 public methods, unless it is one thing."""
+    sizes = {name: (len(attributes_of(node)), len(public_methods_of(node))) for name, node in _classes()}
+    too_big = {name for name, (attributes, _) in sizes.items() if attributes > _MAX_ATTRIBUTES}
+    assert too_big == ONE_THING.keys()
+    assert {name: methods for name, (_, methods) in sizes.items() if methods > _MAX_PUBLIC_METHODS} == {}
 
 
 def test_attributes_and_methods_are_counted() -> None:

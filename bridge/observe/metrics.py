@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from bridge.observe import labels
 from bridge.observe.call_meter import CallMeter
 from bridge.observe.instruments import BY_TRANSPORT, Instruments
+from bridge.observe.totals import CallTotals
 from bridge.session.session import Session
 from bridge.wire.own_events import CallClosed, CallOpened, CallSettled, RecordingEnded, RecordingStarted
 from bridge.wire.server_events import ServerEvent
@@ -29,7 +30,6 @@ from bridge.wire.stats import (
     WEBSOCKET,
     CallState,
     CallStats,
-    CarrierLegStats,
     DaemonStats,
     PeerStats,
     Stage,
@@ -39,45 +39,7 @@ __all__ = ["Levels", "Metrics", "Waits"]
 
 _UNIT = 200
 _MS = 0.001
-_ENGINE, _NOBODY = "local", "none"
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """The total of one figure over all calls."""
-
-    name: str
-    meaning: str
-    field: str
-    unit: float = 1
-
-
-_OF_PEERS = (
-    _Sum("bridge_rtp_packets_received", "RTP packets that came from WebRTC callers.", "packets"),
-    _Sum("bridge_rtp_packets_lost", "Of callers' packets, those that never came.", "lost"),
-    _Sum("bridge_rtp_packets_late", "Of callers' packets, those that came too late to be played.", "late"),
-    _Sum("bridge_rtp_packets_recovered", "Of the lost ones, those whose sound FEC or redundancy gave.", "recovered"),
-    _Sum("bridge_rtp_packets_resent", "Packets of answers that a caller asked for again.", "resent"),
-    _Sum("bridge_rtp_packets_passed", "Packets of answers that were passed on as the upstream sent them.", "passed_on"),
-    _Sum("bridge_rtp_concealed_seconds", "Callers' sound that was lost and concealed.", "concealed_ms", _MS),
-    _Sum("bridge_peer_moves", "New addresses of WebRTC callers.", "moves"),
-)
-_OF_CARRIERS = (
-    _Sum("bridge_telephony_messages_received", "Messages with callers' sound that came from carriers.", "messages"),
-    _Sum(
-        "bridge_telephony_input_late_seconds",
-        "Of telephone callers' sound, what came late, in bursts after a pause.",
-        "input_late_ms",
-        _MS,
-    ),
-    _Sum("bridge_telephony_late_seconds", "How late carriers have played answers.", "late_ms", _MS),
-    _Sum("bridge_telephony_returns", "Connections of carriers that were lost and came back.", "returns"),
-)
-_OF_LEGS = (
-    _Sum("bridge_leg_sent", "Packets or pieces of answers that were sent to callers.", "sent"),
-    _Sum("bridge_leg_overflow_seconds", "Of answers, dropped because too much was queued.", "overflow_ms", _MS),
-    _Sum("bridge_leg_faults", "Whatever came from callers that was of no use.", "faults"),
-)
+_ENGINE = "local"
 
 
 class Calls(Protocol):
@@ -137,13 +99,8 @@ class Metrics:
         self._transports = [(WEBRTC, ""), (WEBSOCKET, ""), (LIVE, ""), *(("telephone", name) for name in carriers)]
         self._on = Instruments(self.registry)
         self._meters: dict[str, CallMeter] = {}
-        self._totals: dict[str, Tally[tuple[str, ...]]] = {
-            one.name: Tally() for one in (*_OF_PEERS, *_OF_CARRIERS, *_OF_LEGS)
-        }
-        self._answers: Tally[str] = Tally()
-        self._translated_ms: Tally[str] = Tally(input=0, output=0)
+        self._totals = CallTotals(self._transports)
         self.waits = Waits()
-        self._dropped_events = 0
         self.sources: list[Callable[[], Iterable[Metric]]] = []
         """Further sources of metrics, which are asked at each collection."""
         self.unit = _UNIT
@@ -165,14 +122,8 @@ class Metrics:
             on.resumed.labels(transport, carrier)
             for result in labels.RESULTS:
                 on.closed.labels(transport, carrier, result)
-            for one in _OF_LEGS if transport != WEBSOCKET else ():
-                self._totals[one.name][transport, carrier] = 0
             for outcome in labels.INCOMING_OUTCOMES if carrier else ():
                 on.incoming.labels(carrier, outcome)
-            for one in _OF_CARRIERS if carrier else ():
-                self._totals[one.name][(carrier,)] = 0
-        for one in _OF_PEERS:
-            self._totals[one.name][()] = 0
         for reason in labels.CLOSE_REASONS | {labels.OTHER}:
             on.endings.labels(reason)
         for reason in labels.RECORDING_REASONS:
@@ -241,27 +192,10 @@ class Metrics:
     def _add(self, meter: CallMeter) -> CallStats:
         """Adds what a call has counted since it was last read."""
         stats = meter.read()
-        transport = labels.transport_labels(stats.transport)
-        self._answers[stats.upstream.name or _NOBODY] += meter.grown("answers", stats.upstream.answers)
-        for direction in ("input", "output"):
-            seconds = getattr(stats.upstream, f"{direction}_seconds")
-            self._translated_ms[direction] += meter.grown(f"translated_{direction}", round(1000 * seconds))
-        self._dropped_events += meter.grown("dropped_events", stats.dropped_events)
+        self._totals.add(meter, stats)
         if stats.setup_ms is not None and meter.grown("setup", 1):
-            self._on.setup.labels(*transport).observe(stats.setup_ms * _MS)
-        leg = stats.peer
-        if leg is None:
-            return stats
-        self._add_all(meter, _OF_LEGS, leg, transport)
-        if isinstance(leg, PeerStats):
-            self._add_all(meter, _OF_PEERS, leg, ())
-        elif isinstance(leg, CarrierLegStats):
-            self._add_all(meter, _OF_CARRIERS, leg, transport[1:])
+            self._on.setup.labels(*labels.transport_labels(stats.transport)).observe(stats.setup_ms * _MS)
         return stats
-
-    def _add_all(self, meter: CallMeter, sums: Sequence[_Sum], leg: object, values: tuple[str, ...]) -> None:
-        for one in sums:
-            self._totals[one.name][values] += meter.grown(one.field, getattr(leg, one.field))
 
     async def read_calls(self) -> Levels:
         """Returns the state of the calls, read some at a time, and adds what they have counted to the totals."""
@@ -282,7 +216,7 @@ class Metrics:
 
     def total(self, name: str) -> float:
         """Returns a figure of the calls' legs, over all calls since the start, in the unit in which legs count it."""
-        return self._totals[name].total()
+        return self._totals.total(name)
 
     async def collect_all(self) -> None:
         """Reads all calls and the process, so that ``registry`` has their figures."""
@@ -295,8 +229,8 @@ class Metrics:
         daemon = self._daemon()
         for name in (_ENGINE, *(target.name for target in daemon.targets)):
             self._on.latency.labels(name)
-            self._answers[name] += 0
-        self._families = [*self._of_calls(levels), *self._of_totals(), *_of_daemon(daemon)]
+            self._totals.begin_upstream(name)
+        self._families = [*self._of_calls(levels), *self._totals.families(), *_of_daemon(daemon)]
         for source in self.sources:
             self._families += source()
         self._collect_s += time.thread_time() - began_s
@@ -335,29 +269,6 @@ class Metrics:
             "Of the call that has most to play.",
             levels.longest_queue_ms * _MS,
         )
-
-    def _of_totals(self) -> Iterator[Metric]:
-        for sums, names in ((_OF_PEERS, ()), (_OF_CARRIERS, ("carrier",)), (_OF_LEGS, BY_TRANSPORT)):
-            for one in sums:
-                family = CounterMetricFamily(one.name, one.meaning, labels=names)
-                for values, total in self._totals[one.name].items():
-                    family.add_metric(values, total * one.unit)
-                yield family
-        yield CounterMetricFamily(
-            "bridge_listener_events_dropped", "Left out for slow listeners.", self._dropped_events
-        )
-        answers = CounterMetricFamily("bridge_answers", "Answers that were given to their end.", labels=["upstream"])
-        for name, count in self._answers.items():
-            answers.add_metric([name], count)
-        yield answers
-        translated = CounterMetricFamily(
-            "bridge_translated_seconds",
-            "Sound that services were sent to translate (`input`), and that they gave.",
-            labels=["direction"],
-        )
-        for direction, total_ms in self._translated_ms.items():
-            translated.add_metric([direction], total_ms * _MS)
-        yield translated
 
 
 def _level(levels: Levels, stats: CallStats) -> None:

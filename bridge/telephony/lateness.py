@@ -16,6 +16,8 @@ class InputLateness:
     """The lateness of one call's sound; ``now`` is the time in seconds at which a message came."""
 
     def __init__(self, audio_format: AudioFormat) -> None:
+        self.messages = 0
+        """The number of messages with sound that came."""
         self._bytes_per_s = audio_format.size_of(1000)
         self._came_at: float | None = None
         self._owed_s = 0.0
@@ -28,6 +30,7 @@ class InputLateness:
 
     def add(self, size_bytes: int, now: float) -> None:
         """Counts a message with so many bytes of sound."""
+        self.messages += 1
         sound_s = size_bytes / self._bytes_per_s
         gap_s = sound_s if self._came_at is None else now - self._came_at
         self._came_at = now

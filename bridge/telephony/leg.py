@@ -174,7 +174,6 @@ class CarrierLeg:
         self._transfer = transfer
         self._moves = moves
         self._line: CarrierLine | None = None
-        self._messages = 0
         self._returns = 0
         clock.members.add(self)
 
@@ -218,7 +217,6 @@ class CarrierLeg:
     def _handle(self, event: said.CarrierEvent) -> None:
         match event:
             case bytes():
-                self._messages += 1
                 self.input_lateness.add(len(event), self._clock.now)
                 self._owner.receive_leg_audio(event)
             case said.MarkPlayed(mark):
@@ -325,7 +323,7 @@ class CarrierLeg:
 
         A stream that brought no sound at all was set up in a wrong way.
         """
-        if self._messages:
+        if self.input_lateness.messages:
             return None
         return PeerError(
             "The carrier's stream brought none of the caller's sound: is its track right?", code="no_media"
@@ -335,7 +333,7 @@ class CarrierLeg:
         """Returns the state of its connection, and counts of the sound both ways."""
         return CarrierLegStats(
             is_connected=self._line is not None,
-            messages=self._messages,
+            messages=self.input_lateness.messages,
             sent=self.audio.frames,
             queued_ms=self.audio.queued_ms,
             input_late_ms=self.input_lateness.late_ms,
