@@ -15,7 +15,7 @@ _FIRST_S = 0.5
 _INTERVAL_S = 2.0  # each 0.5 to 1.5 times that (RFC 3550 section 6.2): 60 bytes/s, under 5 % of 24 kbit/s
 _EASING, _EASING_PACKETS = 0.75, 100  # so much of a reported loss is left after so many packets without one
 _TELLING_PACKETS = 50  # a report on fewer says little: what was assumed stands
-_FORGOTTEN_PERCENT = 0.3  # less than one of the 250 packets that libwebrtc reports on
+_FORGOTTEN_PERCENT = 0.25  # less than one of 400 packets; libwebrtc reports on 375 at most
 _MAX_ROUND_TRIP = 60 * 0x10000  # more is no round trip but another's clock
 
 
@@ -46,6 +46,7 @@ class Reports:
         self._told_expected = self._told_packets = 0
         self._loss_percent: float | None = None  # None: nobody has said anything of it
         self._reported_sequence: int | None = None  # the highest one in the peer's last report
+        self._reported_lost = 0  # all in all, in that report
 
     def due(self, now: float) -> bytes | None:
         """Returns the report that is due, if one is."""
@@ -78,7 +79,7 @@ class Reports:
     def _take(self, block: ReportBlock, now: float) -> None:
         self.remote_lost_percent = block.fraction_lost * 100 / 256
         self.remote_jitter_ms = block.jitter * 1000 / CLOCK_HZ
-        self._weigh_loss(self._packets_since(block))
+        self._weigh_loss(block)
         if block.last_report:  # RFC 3550 section 6.4.1, figure 2
             round_trip = ((_ntp(now) >> 16) - block.last_report - block.since_last_report) & MAX_UINT32
             if round_trip < _MAX_ROUND_TRIP:
@@ -91,18 +92,21 @@ class Reports:
             return max(_TELLING_PACKETS, self._outbound.packets)
         return min(self._outbound.packets, (block.highest_sequence - last) & 0xFFFF)
 
-    def _weigh_loss(self, packets: int) -> None:
-        """Weighs a loss that was reported on so many packets: it counts at once and is forgotten slowly.
+    def _weigh_loss(self, block: ReportBlock) -> None:
+        """Weighs a loss that was reported: it counts at once and is forgotten slowly.
 
-        One lost packet is enough. A peer that asks for packets again reports each time, on very few: their loss counts
-        as that of a second. No loss counts only if there were packets to lose.
+        One lost packet is enough, although of more than 256 it shows in the total alone. A peer that asks for packets
+        again reports each time, on very few: their loss counts as that of a second. No loss counts only if there were
+        packets to lose.
         """
-        lost = self.remote_lost_percent
+        packets = self._packets_since(block)
+        lost, self._reported_lost = block.lost - self._reported_lost, block.lost
+        most = max(packets, _TELLING_PACKETS)
+        measured = max(self.remote_lost_percent * packets / most, min(100.0, 100 * lost / most))
         if self._loss_percent is None:
-            if not lost and self._outbound.packets < _TELLING_PACKETS:
+            if measured <= 0 and self._outbound.packets < _TELLING_PACKETS:
                 return
             self._loss_percent = 0.0
-        measured = lost * min(1.0, packets / _TELLING_PACKETS)
         percent = max(measured, self._loss_percent * _EASING ** (packets / _EASING_PACKETS))
         self._loss_percent = percent if percent >= _FORGOTTEN_PERCENT else 0.0
         self._outbound.set_packet_loss(math.ceil(self._loss_percent))
