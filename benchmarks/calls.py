@@ -3,7 +3,8 @@
 Starts ``bridge serve`` as a process of its own, makes so many real WebRTC calls to it from this one, each with its
 caller speaking and one WebSocket listener that takes the sound as PCM16 append events, and divides the CPU time of the
 daemon's process by the calls. The embedded engine listens to every call all the while (voice detection included). With
-pauses in the speech, of 0 to twice ``pause-s``, it takes turns with each of them.
+pauses in the speech, of 0 to twice ``pause-s``, it takes turns with each of them. What the process holds besides what
+it held before the first call is divided by the calls as well; ``--seconds 60 --pause-s 5`` makes that a call's memory.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import time
 
@@ -19,12 +21,14 @@ from websockets.asyncio.client import connect
 
 from benchmarks.kit.caller import PART, Caller, call, socket_url
 from benchmarks.kit.output import run
-from benchmarks.kit.process import serving
+from benchmarks.kit.process import Program, serving
 from benchmarks.kit.sampling import cpu_s, rss_mb
 from benchmarks.kit.sound import speech
 from bridge.webrtc.runner import PeerRunner
 
 __all__ = ["main"]
+
+_DAEMON = ("--port", "0", "--udp-port", "0", "--log-level", "error", "--max-calls", "1000")
 
 
 class _Caller(Caller):
@@ -63,11 +67,12 @@ async def _call(url: str, runner: PeerRunner, caller: _Caller, pause_s: float, s
 async def _measure(calls: int, seconds: int, *, engine: str, pause_s: float) -> dict[str, float]:
     stop = asyncio.Event()
     async with (
-        serving("--max-calls", "1000", "--engine", engine) as daemon,
+        serving(*_DAEMON, "--engine", engine, program="benchmarks.counted") as daemon,
         PeerRunner() as runner,
         asyncio.TaskGroup() as group,
     ):
         process = daemon.figures
+        held_before = await _held_mb(daemon)
         callers = [_Caller() for _ in range(calls)]
         for caller in tqdm(callers, desc="dialling", unit="call", disable=None):
             group.create_task(_call(daemon.url, runner, caller, pause_s, stop))
@@ -91,9 +96,18 @@ async def _measure(calls: int, seconds: int, *, engine: str, pause_s: float) -> 
             "threads": process.num_threads(),
             "rss_mb": rss_mb(process),
         }
+        for name, held in (await _held_mb(daemon)).items():
+            figures[f"{name}_per_call"] = round((held - held_before[name]) / calls, 3)
         stop.set()
     figures["calls_per_core"] = round(100 * calls / figures["cpu_percent_of_core"], 1)
     return figures
+
+
+async def _held_mb(daemon: Program) -> dict[str, float]:
+    """Resident memory of the daemon, and what its C library has given out, in millions of bytes."""
+    daemon.process.send_signal(signal.SIGUSR1)
+    told = json.loads(await daemon.ask())
+    return {"rss_mb": rss_mb(daemon.figures), "malloc_used_mb": told.get("malloc_used", 0) / 1e6}
 
 
 def main() -> None:

@@ -2,13 +2,16 @@
 
 Real WebRTC calls from this process to another one, no loss. First to a daemon, each caller speaking and with a
 WebSocket listener: the time from a packet's being sent to its append event's being read. Then to an endpoint that
-speaks to all of them at once: how far its packets are from being 20 ms apart. This process's own delays are in both.
+speaks to all of them at once: how far its packets are from being 20 ms apart. This process's own delays are in both. Of
+the daemon it says how much of a core it took, how late its loop was, and how long the garbage collector stopped it; how
+many calls are half of what a core carries follows from the first.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +24,8 @@ from websockets.exceptions import ConnectionClosedOK
 
 from benchmarks.kit.caller import PART, Caller, call, socket_url
 from benchmarks.kit.output import add_output_flags, new_picture, run, save
-from benchmarks.kit.process import running, serving
+from benchmarks.kit.process import Program, running, serving
+from benchmarks.kit.sampling import cpu_s
 from benchmarks.kit.sound import speech
 from bridge.media.rtp import CLOCK_HZ, timestamp_difference
 from bridge.webrtc.dial import dial
@@ -32,6 +36,7 @@ from bridge.webrtc.runner import PeerRunner
 __all__ = ["main"]
 
 _WARM_UP_S = 2.0
+_DAEMON = ("--port", "0", "--udp-port", "0", "--log-level", "error", "--max-calls", "1000", "--engine", "parrot")
 
 
 _Floats = NDArray[np.float64]
@@ -100,7 +105,7 @@ async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
     """From a packet's being sent to its event's being read, in ms."""
     callers: list[_Caller] = []
     async with (
-        serving("--max-calls", "1000", "--engine", "parrot") as daemon,
+        serving(*_DAEMON, program="benchmarks.lateness") as daemon,
         PeerRunner() as runner,
         contextlib.AsyncExitStack() as stack,
     ):
@@ -120,12 +125,24 @@ async def _measure_delay(calls: int, seconds: int) -> dict[str, float]:
         for caller in callers:
             caller.sent_at.clear()
             caller.read_at.clear()
+        await _lateness(daemon)
+        busy_s, began = cpu_s(daemon.figures), time.perf_counter()
         for _ in tqdm(range(seconds), desc="speaking", unit="s", disable=None):
             await asyncio.sleep(1)
+        busy_s, elapsed_s = cpu_s(daemon.figures) - busy_s, time.perf_counter() - began
+        lateness = await _lateness(daemon)
         for task in tasks:
             task.cancel()
     delays = np.concatenate([_delays(caller) for caller in callers])
-    return {"events": len(delays), **_percentiles("event_delay", 1000 * delays)}
+    load = {"cpu_percent_of_core": round(100 * busy_s / elapsed_s, 1)}
+    return {"events": len(delays), **_percentiles("event_delay", 1000 * delays), **load, **lateness}
+
+
+async def _lateness(daemon: Program) -> dict[str, float]:
+    """How late the daemon's loop was since it was asked last, and how long the garbage collector stopped it."""
+    daemon.process.send_signal(signal.SIGUSR1)
+    lateness: dict[str, float] = json.loads(await daemon.ask())
+    return lateness
 
 
 def _delays(caller: _Caller) -> _Floats:

@@ -26,6 +26,9 @@ async def test_the_benchmark_runs(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert delay["calls"] == spacing["calls"] == 2
     assert delay["events"] > 2 * 2 * 50 * 0.8
     assert delay["event_delay_p50_ms"] > 0
+    assert 0 < delay["cpu_percent_of_core"] <= 100
+    assert 0 < delay["loop_lag_p50_ms"] <= delay["loop_lag_p99_ms"] <= delay["loop_lag_most_ms"]
+    assert delay["gc_pauses"] >= 0
     assert spacing["packets"] > 2 * 2 * 50 * 0.8
     assert spacing["spacing_error_p50_ms"] >= 0
     live._draw(figures, str(tmp_path / "live.png"))
