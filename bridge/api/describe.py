@@ -43,6 +43,8 @@ from bridge.api.shapes import (
 )
 from bridge.api.whep import OPERATIONS as WHEP_OPERATIONS
 from bridge.api.whip import OPERATIONS as WHIP_OPERATIONS
+from bridge.wire.audio import PACKETS
+from bridge.wire.binary import FORMAT_NUMBERS
 from bridge.wire.client_events import ClientEvent
 from bridge.wire.live.client_events import live_client_event_types
 from bridge.wire.live.server_events import live_server_event_types
@@ -73,9 +75,10 @@ _SOUND = {
     "name": "bridge.sound",
     "title": "Sound in a binary message",
     "summary": "Sound for listeners with `framing=binary`.",
-    "description": "Big-endian: version (1 byte, 1), track (1: 0 input, 1 output), format (1: 0 pcm16, 1 g711_ulaw, "
-    "2 g711_alaw, 3 opus, 4 mp3), rate in kHz (1), sequence (4), timestamp (8: samples of the track before these). "
-    "Behind it samples, one packet of Opus (none if packets were lost), or one frame of MP3.",
+    "description": "Big-endian: version (1 byte, 1), track (1: 0 input, 1 output), format (1: "
+    f"{', '.join(f'{number} {name}' for name, number in FORMAT_NUMBERS.items())}), rate in kHz (1), sequence (4), "
+    "timestamp (8: samples of the track before these). "
+    f"Behind it samples, or {PACKETS}; of Opus nothing if packets were lost.",
     "contentType": "application/octet-stream",
     "payload": {"type": "string", "format": "binary"},
 }

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.api.ice_servers import IceServer
-from bridge.wire.audio import COMPRESSED, FORMATS
+from bridge.wire.audio import COMPRESSED, FORMATS, PACKETS
 from bridge.wire.server_events import ErrorDetail
 from bridge.wire.sessions import SessionConfig
 from bridge.wire.stats import CallStats
@@ -47,6 +47,7 @@ def _meaning(text: str) -> msgspec.Meta:
 
 
 _TURN = _meaning("where there is a TURN server: the configuration of a page's `RTCPeerConnection`")
+_RATES_OF_COMPRESSED = "; ".join(f"of `{name}` {compression.rates}" for name, compression in COMPRESSED.items())
 _Model = Annotated[str, _meaning("the model of the new session; an `ek_` key has its own")]
 
 
@@ -177,11 +178,9 @@ class HeardInput(Struct, frozen=True, tag_field="type", tag="input_audio_buffer.
     """What the caller says, in the format that the listener chose."""
 
     event_id: str
-    audio: Annotated[
-        str, _meaning("base64: samples; of Opus one packet, empty if packets were lost here; of MP3 one frame")
-    ]
+    audio: Annotated[str, _meaning(f"base64: samples, or {PACKETS}; of Opus empty if packets were lost here")]
     timestamp: (
-        Annotated[int, _meaning("of Opus (at 48 kHz) and MP3: samples of the track before these")] | UnsetType
+        Annotated[int, _meaning("of compressed sound, Opus at 48 kHz: samples of the track before these")] | UnsetType
     ) = UNSET
 
 
@@ -265,7 +264,7 @@ class SocketQuery(Struct, frozen=True):
     ) = "controller"
     rate: (
         Annotated[
-            Literal[8000, 16000, 24000, 44100, 48000], _meaning("of `audio=pcm16`, in Hz; of `mp3` 24000 or 44100")
+            Literal[8000, 16000, 24000, 44100, 48000], _meaning(f"of `audio=pcm16`, in Hz; {_RATES_OF_COMPRESSED}")
         ]
         | None
     ) = 24000
@@ -273,7 +272,7 @@ class SocketQuery(Struct, frozen=True):
     compression: (
         Annotated[
             str,
-            _meaning("one packet of Opus, or one frame of MP3, a message; the same as `audio=opus`, `audio=mp3`"),
+            _meaning(f"{PACKETS} a message; the same as the name in `audio=`"),
             msgspec.Meta(extra_json_schema={"enum": ["none", *COMPRESSED]}),
         ]
         | None

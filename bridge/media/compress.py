@@ -1,5 +1,7 @@
 """Sound for listeners that want few bytes: PCM in, packets of Opus or frames of MP3 out, each good by itself."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import av
@@ -7,7 +9,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 
 from bridge.media.opus import FRAME_MS, LEAST_COMPLEXITY, Encoder, new_encoder
-from bridge.wire.audio import OPUS, PCM16, AudioFormat, pcm16_at
+from bridge.wire.audio import MP3_HZ, OPUS, PCM16, AudioFormat, mp3_at, pcm16_at
 
 __all__ = ["Compressor", "Mp3Compressor", "OpusCompressor", "new_compressor"]
 
@@ -29,11 +31,6 @@ class Compressor(Protocol):
     def end(self) -> list[bytes]:
         """Returns what was held back, filled up with silence, and begins anew."""
         ...
-
-
-def new_compressor(target: AudioFormat) -> Compressor:
-    """A compressor to Opus, or to MP3 at the rate of ``target``."""
-    return OpusCompressor() if target is OPUS else Mp3Compressor(target.rate_hz)
 
 
 class OpusCompressor:
@@ -119,3 +116,14 @@ def _new_mp3(rate_hz: int) -> AudioCodecContext:
     context.bit_rate = _MP3_BITRATES[rate_hz]
     context.options = {"reservoir": "0"}
     return context
+
+
+_COMPRESSORS: dict[AudioFormat, Callable[[], Compressor]] = {
+    OPUS: OpusCompressor,
+    **{mp3_at(rate_hz): partial(Mp3Compressor, rate_hz) for rate_hz in MP3_HZ},
+}
+
+
+def new_compressor(target: AudioFormat) -> Compressor:
+    """Returns a compressor to ``target``, which is a format of ``bridge.wire.audio.COMPRESSED``."""
+    return _COMPRESSORS[target]()

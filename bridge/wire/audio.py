@@ -6,10 +6,12 @@ sound compressed as well: in packets of Opus, or in frames of MP3.
 
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 __all__ = [
     "FORMATS",
     "COMPRESSED",
+    "PACKETS",
     "G711_ALAW",
     "G711_ULAW",
     "MP3_HZ",
@@ -18,6 +20,7 @@ __all__ = [
     "RATES_HZ",
     "SESSION_HZ",
     "AudioFormat",
+    "Compression",
     "mp3_at",
     "pcm16_at",
     "stereo_at",
@@ -108,5 +111,27 @@ def mp3_at(rate_hz: int) -> AudioFormat:
     return AudioFormat("mp3" if rate_hz == SESSION_HZ else f"mp3_{rate_hz}", "audio/mpeg", rate_hz, 0)
 
 
-COMPRESSED = {"opus": OPUS, "mp3": mp3_at(SESSION_HZ)}
-"""The compressed formats, by the names with which listeners ask for them."""
+class Compression(NamedTuple):
+    """A way in which listeners may have sound compressed: each message carries one packet of the codec's own length."""
+
+    packet: str
+    """What such a packet is called, with the name of the codec."""
+    number: int
+    """The number of its formats in binary messages: see ``bridge.wire.binary``."""
+    formats: tuple[AudioFormat, ...]
+    """The formats, one for each rate; the first is the one for listeners that name no rate."""
+
+    @property
+    def rates(self) -> str:
+        """The rates in Hz, as people are told them."""
+        return " or ".join(str(each.rate_hz) for each in self.formats)
+
+
+COMPRESSED = {
+    "opus": Compression("packet of Opus", 3, (OPUS,)),
+    "mp3": Compression("frame of MP3", 4, tuple(map(mp3_at, MP3_HZ))),
+}
+"""The table of all compressions, by the names with which listeners ask for them."""
+
+PACKETS = " or ".join(f"one {compression.packet}" for compression in COMPRESSED.values())
+"""What a message of compressed sound carries, as people are told it."""

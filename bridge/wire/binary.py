@@ -16,20 +16,23 @@ packets that were lost, up to the next timestamp.
 import struct
 from typing import NamedTuple
 
-from bridge.wire.audio import G711_ALAW, G711_ULAW, MP3_HZ, OPUS, RATES_HZ, AudioFormat, mp3_at, pcm16_at
+from bridge.wire.audio import COMPRESSED, G711_ALAW, G711_ULAW, PCM16, RATES_HZ, AudioFormat, pcm16_at
 from bridge.wire.choices import TRACKS
 
-__all__ = ["HEADER_BYTES", "BinarySound", "pack_sound", "unpack_sound"]
+__all__ = ["FORMAT_NUMBERS", "HEADER_BYTES", "BinarySound", "pack_sound", "unpack_sound"]
 
 _HEADER = struct.Struct("!BBBBIQ")
 HEADER_BYTES = _HEADER.size
 _VERSION = 1
+FORMAT_NUMBERS = {
+    **{PCM16.name: 0, G711_ULAW.name: 1, G711_ALAW.name: 2},
+    **{name: compression.number for name, compression in COMPRESSED.items()},
+}
+"""The numbers of the formats, by the names with which listeners ask for them."""
 _NUMBERS: dict[AudioFormat, int] = {
     **{pcm16_at(rate_hz): 0 for rate_hz in RATES_HZ},
-    G711_ULAW: 1,
-    G711_ALAW: 2,
-    OPUS: 3,
-    **{mp3_at(rate_hz): 4 for rate_hz in MP3_HZ},
+    **{plain: FORMAT_NUMBERS[plain.name] for plain in (G711_ULAW, G711_ALAW)},
+    **{audio_format: each.number for each in COMPRESSED.values() for audio_format in each.formats},
 }
 _FORMATS = {(number, known.rate_hz // 1000): known for known, number in _NUMBERS.items()}
 

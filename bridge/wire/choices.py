@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from bridge.errors import BadRequest
-from bridge.wire.audio import (
-    COMPRESSED,
-    FORMATS,
-    MP3_HZ,
-    OPUS,
-    PCM16,
-    RATES_HZ,
-    AudioFormat,
-    mp3_at,
-    pcm16_at,
-    stereo_at,
-)
+from bridge.wire.audio import COMPRESSED, FORMATS, PCM16, RATES_HZ, AudioFormat, pcm16_at, stereo_at
 from bridge.wire.dialects.beta import BETA_TYPES
 from bridge.wire.own_events import server_event_types
 from bridge.wire.stats import Framing
@@ -187,16 +176,17 @@ def _name(given: dict[str, str]) -> str | None:
 
 
 def _compressed(name: str, rate_hz: int | None, given: dict[str, str]) -> AudioFormat:
-    """Returns Opus or MP3, of which each message carries one packet of the codec's length; raises ``BadRequest``."""
+    """Returns the format of this compression at a rate, or at its usual one; raises ``BadRequest``."""
     for choice in _LENGTHS:
         if choice in given:
             raise BadRequest(f"'{choice}' goes with samples; {name} comes one packet a message.", param=choice)
     if _one_of(given, "channels", ("1", "2")) == "2":
         raise BadRequest(f"'channels=2' goes with audio=pcm16; {name} is mono.", param="channels")
-    rates_hz = (OPUS.rate_hz,) if name == OPUS.name else MP3_HZ
-    if rate_hz is not None and rate_hz not in rates_hz:
-        raise BadRequest(f"'rate' of {name} must be {' or '.join(map(str, rates_hz))}.", param="rate")
-    return OPUS if name == OPUS.name else mp3_at(rate_hz or MP3_HZ[0])
+    compression = COMPRESSED[name]
+    for audio_format in compression.formats:
+        if rate_hz in (None, audio_format.rate_hz):
+            return audio_format
+    raise BadRequest(f"'rate' of {name} must be {compression.rates}.", param="rate")
 
 
 def _chunk_ms(given: dict[str, str]) -> int | None:

@@ -163,15 +163,15 @@ class LegStats(Struct, frozen=True, kw_only=True):
 class PeerStats(LegStats, frozen=True, kw_only=True):
     """The figures of a leg over WebRTC."""
 
-    packets: int
-    lost: int
-    late: int
+    packets: Annotated[int, Meta(description="that came from the caller")]
+    lost: Annotated[int, Meta(description="packets of the caller's that never came")]
+    late: Annotated[int, Meta(description="packets that came after their time was over")]
     too_fast: Annotated[int, Meta(description="dropped: more than twice real time")]
     doubles: Annotated[int, Meta(description="packets that came twice, or far too late")]
     recovered: Annotated[int, Meta(description="from FEC or redundancy")]
-    concealed_ms: int
-    silence_ms: int
-    jitter_ms: float
+    concealed_ms: Annotated[int, Meta(description="sound that was made up for packets that were lost or late")]
+    silence_ms: Annotated[int, Meta(description="time in which the caller sent nothing")]
+    jitter_ms: Annotated[float, Meta(description="how much the delay of packets varies")]
     reorder_ms: Annotated[int, Meta(description="how long a gap is waited for")]
     held: Annotated[int, Meta(description="packets that wait behind a gap")]
     round_trip_ms: float | None

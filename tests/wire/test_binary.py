@@ -2,8 +2,9 @@
 
 import pytest
 
-from bridge.wire.audio import FORMATS, G711_ALAW, MP3_HZ, OPUS, RATES_HZ, AudioFormat, mp3_at, pcm16_at
-from bridge.wire.binary import HEADER_BYTES, pack_sound, unpack_sound
+from bridge.wire import binary
+from bridge.wire.audio import COMPRESSED, FORMATS, G711_ALAW, OPUS, RATES_HZ, AudioFormat, mp3_at, pcm16_at
+from bridge.wire.binary import FORMAT_NUMBERS, HEADER_BYTES, pack_sound, unpack_sound
 
 
 def test_header() -> None:
@@ -19,7 +20,7 @@ def test_header() -> None:
 
 @pytest.mark.parametrize(
     "audio_format",
-    [*FORMATS.values(), *map(pcm16_at, RATES_HZ), OPUS, *map(mp3_at, MP3_HZ)],
+    [*FORMATS.values(), *map(pcm16_at, RATES_HZ), *(each for one in COMPRESSED.values() for each in one.formats)],
     ids=lambda each: each.name,
 )
 def test_there_and_back(audio_format: AudioFormat) -> None:
@@ -27,6 +28,15 @@ def test_there_and_back(audio_format: AudioFormat) -> None:
     read = unpack_sound(pack_sound("input", audio_format, 7, 2**40, b"\0\1"))
     assert read == ("input", audio_format, 7, 2**40, b"\0\1")
     assert read.audio_format is audio_format
+
+
+def test_every_format_has_a_number() -> None:
+    """One for each name that listeners may ask for, no two alike, and all are in the page of the reference."""
+    assert FORMAT_NUMBERS.keys() == FORMATS.keys() | COMPRESSED.keys()
+    assert len(set(FORMAT_NUMBERS.values())) == len(FORMAT_NUMBERS)
+    [row] = [line for line in str(binary.__doc__).splitlines() if "format:" in line]
+    for name, number in FORMAT_NUMBERS.items():
+        assert f" {number} {name}" in row
 
 
 def test_sequence_wraps() -> None:

@@ -65,8 +65,8 @@ def test_choices(query: str, meant: Choices) -> None:
 @pytest.mark.parametrize(
     ("query", "param"),
     [
-        ("audio=flac", "audio"),
-        ("audio=pcm16&compression=flac", "compression"),
+        ("audio=aac", "audio"),
+        ("audio=pcm16&compression=aac", "compression"),
         ("audio=none&compression=opus", "compression"),
         ("audio=g711_ulaw&compression=opus", "compression"),
         ("audio=opus&compression=mp3", "compression"),
