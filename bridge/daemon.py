@@ -276,7 +276,8 @@ class Daemon:
             quotas=parts.quotas,
             upstreams=dialler,
         )
-        self._reloader = Reloader(config, self._read_settings, rooms, has_local="local" in _stacks(config))
+        self.reloader = Reloader(config, self._read_settings, rooms, has_local="local" in _stacks(config))
+        """The settings that count now, and the rooms that they are given to."""
         link = [] if member is None else [member.middleware(self.registry, calls, keys.admit, gate.trust_node)]
         app = new_app(
             calls,
@@ -365,7 +366,7 @@ class Daemon:
             local = await stack.enter_async_context(
                 Local(seed=settings.engine_seed, whisper=settings.engine_whisper, voice=settings.engine_voice)
             )
-        bridge = _BridgeStatus(lambda: _told(self._reloader.config), self.registry)
+        bridge = _BridgeStatus(lambda: _told(self.reloader.config), self.registry)
         minds = {name: await new_mind_factory(each, local, bridge, stack) for name, each in stacks.items()}
         model = None
         if settings.engine_turn_model is not None:
@@ -378,7 +379,7 @@ class Daemon:
 
     async def reload(self) -> Changes:
         """Reads the settings again, and puts into effect what can be. After a ``ConfigError`` nothing has changed."""
-        return await self._reloader.reload()
+        return await self.reloader.reload()
 
     async def _reload_all(self) -> Changes:
         """Reloads, and has the other workers of this machine do the same."""
@@ -410,7 +411,7 @@ class Daemon:
     @property
     def drain_s(self) -> float:
         """How long running calls may go on when the daemon stops, in seconds."""
-        return self._reloader.config.server.drain_s
+        return self.reloader.config.server.drain_s
 
     def stats(self) -> DaemonStats:
         """Returns the figures of the process, without its calls."""
@@ -420,11 +421,11 @@ class Daemon:
             is_overloaded=registry.admission.lag.is_too_late,
             loop_lag_ms=registry.admission.lag.mean_ms,
             kept_bytes=registry.budgets.used_bytes,
-            connections_refused=self._reloader.rooms.gate.refused,
+            connections_refused=self.reloader.rooms.gate.refused,
             log_lines_dropped=self._log_lines_dropped(),
             endpoint=self.endpoint.stats(),
             telephony=self.telephony.stats(),
-            targets=self._reloader.rooms.upstreams.stats(),
+            targets=self.reloader.rooms.upstreams.stats(),
         )
 
     @property

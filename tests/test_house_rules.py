@@ -22,6 +22,76 @@ MAY_PRINT = {"bridge/cli.py"}
 # Each ends them, however its test ends.
 MAY_START_PROGRAMS = {"tests/processes.py", "tests/hostile/stage.py"}
 
+# Names with an underscore that are public all the same.
+_PUBLIC = frozenset({"_asdict", "_fields", "_replace"})
+
+# File -> how often it reaches into what is another's. A number may only become smaller, and no file comes in: give the
+# thing a public way to see what the test needs, or test its behaviour.
+REACHES_INSIDE: dict[str, int] = {
+    "tests/api/test_http.py": 4,
+    "tests/api/test_media_lines.py": 1,
+    "tests/api/test_patching.py": 5,
+    "tests/api/test_refusals.py": 1,
+    "tests/api/test_tls_listener.py": 1,
+    "tests/cluster/test_shared.py": 1,
+    "tests/end_to_end/one_way.py": 1,
+    "tests/end_to_end/real_peer.py": 1,
+    "tests/end_to_end/test_browser_network.py": 3,
+    "tests/end_to_end/test_browser_offers.py": 1,
+    "tests/end_to_end/test_doctor.py": 1,
+    "tests/end_to_end/test_endings.py": 1,
+    "tests/end_to_end/test_examples.py": 2,
+    "tests/end_to_end/test_fan_out.py": 4,
+    "tests/end_to_end/test_leaks.py": 2,
+    "tests/end_to_end/test_whep.py": 2,
+    "tests/engine/test_llm_responder.py": 2,
+    "tests/engine/test_local_llm.py": 6,
+    "tests/engine/test_rule_responder.py": 9,
+    "tests/engine/test_voice.py": 2,
+    "tests/foreign/lab.py": 1,
+    "tests/foreign/test_networks.py": 1,
+    "tests/foreign/test_node.py": 1,
+    "tests/foreign/test_udp_blocked.py": 2,
+    "tests/fuzz/media.py": 2,
+    "tests/fuzz/signalling.py": 2,
+    "tests/observe/test_readiness.py": 4,
+    "tests/observe/test_webhooks.py": 5,
+    "tests/processes.py": 1,
+    "tests/recording/test_archive.py": 2,
+    "tests/recording/test_leftovers.py": 1,
+    "tests/recording/test_recorder.py": 13,
+    "tests/recording/test_uploads.py": 1,
+    "tests/session/test_budget.py": 3,
+    "tests/session/test_memory.py": 1,
+    "tests/session/test_replay.py": 1,
+    "tests/telephony/audiohook/test_audiohook.py": 2,
+    "tests/telephony/calling.py": 1,
+    "tests/telephony/telnyx/test_hang_up.py": 2,
+    "tests/telephony/test_incoming.py": 4,
+    "tests/telephony/test_rest_hang_up.py": 4,
+    "tests/telephony/test_vendor_sdks.py": 7,
+    "tests/test_benchmark_live.py": 2,
+    "tests/test_benchmark_loss.py": 2,
+    "tests/test_operators.py": 1,
+    "tests/webrtc/calling.py": 10,
+    "tests/webrtc/ear.py": 4,
+    "tests/webrtc/test_channels.py": 7,
+    "tests/webrtc/test_dial.py": 4,
+    "tests/webrtc/test_forwarding.py": 1,
+    "tests/webrtc/test_guards.py": 19,
+    "tests/webrtc/test_guards_rtp.py": 5,
+    "tests/webrtc/test_moved.py": 3,
+    "tests/webrtc/test_mux.py": 25,
+    "tests/webrtc/test_network_live.py": 2,
+    "tests/webrtc/test_offers_live.py": 1,
+    "tests/webrtc/test_peer.py": 19,
+    "tests/webrtc/test_restart.py": 6,
+    "tests/webrtc/test_rtcp_live.py": 2,
+    "tests/webrtc/test_runner.py": 21,
+    "tests/webrtc/test_tcp.py": 6,
+    "tests/webrtc/test_turns.py": 7,
+}
+
 # File -> why its task cannot live in a TaskGroup. A task that nobody awaits loses its exception and outlives its owner.
 MAY_START_BARE_TASKS: dict[str, str] = {}
 
@@ -85,6 +155,55 @@ def _defines_all(tree: ast.Module) -> bool:
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     ]
     return any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
+
+
+def _own_names(tree: ast.Module) -> set[str]:
+    """What a file's own classes and functions define."""
+    own = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            own |= {node.attr} if ast.unparse(node.value) == "self" else set()
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+    return own
+
+
+def _reaches_inside(tree: ast.Module) -> int:
+    """How often a file reaches for a private name of something that it has not made: read, patched or imported."""
+    own, count = _own_names(tree) | _PUBLIC, 0
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls"):
+            names = [node.attr]
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("tests"):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "monkeypatch.setattr"):
+            names = [str(each.value).rpartition(".")[2] for each in node.args if isinstance(each, ast.Constant)]
+        count += sum(name.startswith("_") and not name.startswith("__") and name not in own for name in names)
+    return count
+
+
+def test_no_test_reaches_inside() -> None:
+    """Tests see what a thing shows: so it can be built anew without touching them. No more of the old sins come in."""
+    found = {name: count for name, tree in _trees("tests") if (count := _reaches_inside(tree))}
+    assert {name: count for name, count in found.items() if count > REACHES_INSIDE.get(name, 0)} == {}
+
+
+def test_reaching_inside_is_seen_in_every_spelling() -> None:
+    """Attributes, patches and imports count; what a file defines itself does not."""
+    source = """
+from bridge.cli import _parser
+class Fake:
+    def __init__(self):
+        self._mine = 1
+def test(fake, thing, monkeypatch):
+    thing._hidden, thing.inner._hidden, fake._mine, thing._replace()
+    monkeypatch.setattr(module, "_LIMIT_S", 1)
+    monkeypatch.setattr("bridge.module._LIMIT_S", 1)
+"""
+    assert _reaches_inside(ast.parse(source)) == 5
 
 
 def test_every_module_says_what_it_is() -> None:

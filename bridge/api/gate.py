@@ -38,9 +38,11 @@ class Gate:
         """The number of connections that were refused."""
         self.limit = limit
         self.limit_per_address = limit_per_address
-        self._proxies = proxies or TrustedProxies()
+        self.proxies = proxies or TrustedProxies()
+        """Who is exempt from the limit for one address."""
         self._waiting: Counter[str | int] = Counter()  # by who has the address
-        self._total = 0
+        self.pending = 0
+        """The number of connections that are not let in yet."""
         self._shares = Shares(_SHARE, _BURST_S)
         self._nodes: dict[str, float] = {}
 
@@ -56,18 +58,18 @@ class Gate:
 
     def enter(self, address: str) -> GateEntry | None:
         """Counts one more connection; None if it is one too many."""
-        is_proxy = self._proxies.is_trusted(address) or self._nodes.get(address, 0.0) > time.monotonic()
+        is_proxy = self.proxies.is_trusted(address) or self._nodes.get(address, 0.0) > time.monotonic()
         holder = holder_of(address)
         is_over = self._waiting.get(holder, 0) >= self.limit_per_address and not is_proxy
-        if self._total >= self.limit or is_over:
+        if self.pending >= self.limit or is_over:
             self.refused += 1
             return None
-        self._total += 1
+        self.pending += 1
         self._waiting[holder] += 1
         return GateEntry(lambda: self._leave(holder), None if is_proxy else self._shares.of(str(holder)))
 
     def _leave(self, holder: str | int) -> None:
-        self._total -= 1
+        self.pending -= 1
         self._waiting[holder] -= 1
         if not self._waiting[holder]:
             del self._waiting[holder]

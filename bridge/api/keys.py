@@ -34,14 +34,15 @@ class Keys:
 
     def apply(self, api_keys: tuple[str, ...], allow_origins: tuple[str, ...]) -> None:
         """Sets what lets requests in from now on, beside minted keys; connections that are open stay."""
-        self._api_keys = ApiKeys(api_keys)
+        self.api_keys = ApiKeys(api_keys)
+        """The API keys that let requests in."""
         self._allow_origins = frozenset(map(normal_origin, allow_origins)) - {""}
         self._allows_all = bool(api_keys) and ANY_ORIGIN in allow_origins  # if so, keys alone protect the bridge
 
     @property
     def is_open(self) -> bool:
         """Whether no key is asked for."""
-        return not self._api_keys
+        return not self.api_keys
 
     @property
     def lets_every_page_in(self) -> bool:
@@ -72,7 +73,7 @@ class Keys:
 
         The store is not asked for an API key, which is good without it.
         """
-        return None if not key or self._api_keys.include(key) else await self.store.find(key)
+        return None if not key or self.api_keys.include(key) else await self.store.find(key)
 
     def _grant_of(self, key: str | None, minted: MintedKey | None) -> Grant:
         if minted is not None:
@@ -84,7 +85,7 @@ class Keys:
             return Grant()
         if key is None:
             raise Unauthorized("No API key was given; send it as 'Authorization: Bearer KEY'.")
-        if not self._api_keys.include(key):
+        if not self.api_keys.include(key):
             raise Unauthorized("The API key is not valid here.")
         return Grant()
 

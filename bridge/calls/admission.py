@@ -30,7 +30,8 @@ class Admission:
     def limit(self, max_calls: int, reserved_calls: int) -> None:
         """Sets how many calls are taken from now on; those that run stay."""
         self._max_calls = max_calls
-        self._max_calls_of_clients = max(0, max_calls - reserved_calls)
+        self.max_calls_of_clients = max(0, max_calls - reserved_calls)
+        """The number of calls that clients may have, who are let in by minted keys."""
 
     @property
     def calls(self) -> int:
@@ -58,8 +59,8 @@ class Admission:
         self.lag.require_time()
         if self.is_full:
             raise _too_many(f"The server has {self._max_calls} calls")
-        if key_id != API_KEY_ID and self._calls[True] >= self._max_calls_of_clients:
-            raise _too_many(f"The server has {self._max_calls_of_clients} calls of clients")
+        if key_id != API_KEY_ID and self._calls[True] >= self.max_calls_of_clients:
+            raise _too_many(f"The server has {self.max_calls_of_clients} calls of clients")
 
     def reserve(self, key_id: str = API_KEY_ID) -> Reservation:
         """Reserves a place for a call of the key; raises what ``require_room`` does."""

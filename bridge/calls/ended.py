@@ -65,7 +65,10 @@ class LocalEndedCalls:
 
     def limit_to(self, limit: int, max_age_s: float) -> None:
         """Sets how many calls are remembered from now on, and for how long."""
-        self._limit, self._max_age_s = limit, max_age_s
+        self.limit = limit
+        """The number of calls that are remembered."""
+        self.max_age_s = max_age_s
+        """For how long they are remembered, in seconds."""
         self._forget()
 
     def add(self, record: CallRecord, stats: CallStats, result: CallResult, reason: str) -> None:
@@ -79,6 +82,6 @@ class LocalEndedCalls:
         return [call for _, call in reversed(self._calls)]
 
     def _forget(self) -> None:
-        before = self._clock() - self._max_age_s
-        while self._calls and (self._calls[0][0] <= before or len(self._calls) > self._limit):
+        before = self._clock() - self.max_age_s
+        while self._calls and (self._calls[0][0] <= before or len(self._calls) > self.limit):
             self._calls.popleft()

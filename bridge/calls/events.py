@@ -62,12 +62,13 @@ class LocalEventBus:
     """The ``EventBus`` of one process."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits = limits
+        """How far a new watcher may be behind."""
         self._hub = Hub(new_id("calls"), replay_bytes=limits.replay_bytes)
 
     def apply(self, limits: Limits) -> None:
         """See ``EventBus``."""
-        self._limits = limits
+        self.limits = limits
 
     def publish(self, event: ServerEvent) -> None:
         """See ``EventBus``."""
@@ -83,7 +84,7 @@ class LocalEventBus:
 
     def watch(self, sink: Sink, choices: Choices, running: list[CallStats]) -> Listener:
         """See ``EventBus``."""
-        watcher = Listener(sink, role=ListenerRole.OBSERVER, limits=self._limits, choices=choices)
+        watcher = Listener(sink, role=ListenerRole.OBSERVER, limits=self.limits, choices=choices)
         if choices.after is None:
             self._hub.tell(watcher, CallsRunning(calls=running))
         else:

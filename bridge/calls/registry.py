@@ -113,7 +113,8 @@ class Registry:
         """The bus for those who follow calls that begin and end."""
         self._new_upstream = new_upstream
         self._new_call_id = new_call_id
-        self._limits = limits
+        self.limits = limits
+        """The limits of new calls."""
         self._is_relayed = is_relayed
         self._is_translated = is_translated
         self._reaper = CallReaper()
@@ -133,7 +134,7 @@ class Registry:
 
     def apply(self, limits: CallLimits) -> None:
         """Sets these limits: those on how many calls there may be count at once, the others for new calls."""
-        self._limits = limits
+        self.limits = limits
         self.admission.limit(limits.max_calls, limits.reserved_calls)
         self.admission.lag.limit_ms = limits.max_loop_lag_ms
         self.budgets.apply(limits.keep)
@@ -148,7 +149,7 @@ class Registry:
     @property
     def backlog_limits(self) -> Limits:
         """How far a listener of a new call may be behind."""
-        return self._limits.backlog
+        return self.limits.backlog
 
     def has(self, call_id: str) -> bool:
         """Whether the call runs or connects in this process."""
@@ -225,7 +226,7 @@ class Registry:
             raise
 
     def _open(self, terms: Terms, transport: Transport, reservation: Reservation, context: CallContext) -> Session:
-        limits = self._limits
+        limits = self.limits
         limit_s = min(limits.call_limit_s, terms.max_duration_s or limits.call_limit_s)
         started_at = time.time()
         config = terms.session(context.session_id, int(started_at + limit_s), self.default_model)
@@ -249,7 +250,7 @@ class Registry:
             begin=lambda session: session.start(config, terms.wanted.body),
             limit_s=limit_s,
             idle_timeout_s=terms.idle_timeout_s,
-            resume_grace_s=self._limits.resume_grace_s,
+            resume_grace_s=self.limits.resume_grace_s,
         )
 
     def adopt(self, notes: CallNotes, reservation: Reservation) -> Session:
@@ -287,7 +288,7 @@ class Registry:
             session.start(notes.config, notes.wanted, moved=moved)
 
         expires_at = notes.config.expires_at
-        limit_s = self._limits.call_limit_s if expires_at is UNSET or expires_at is None else expires_at - time.time()
+        limit_s = self.limits.call_limit_s if expires_at is UNSET or expires_at is None else expires_at - time.time()
         try:
             return self._begin(
                 info,
@@ -295,7 +296,7 @@ class Registry:
                 begin=begin,
                 limit_s=max(0.0, limit_s),
                 idle_timeout_s=notes.idle_timeout_s,
-                resume_grace_s=self._limits.resume_grace_s or _MOVED_GRACE_S,
+                resume_grace_s=self.limits.resume_grace_s or _MOVED_GRACE_S,
             )
         except BaseException:
             reservation.release()
@@ -311,7 +312,7 @@ class Registry:
         idle_timeout_s: float | None,
         resume_grace_s: float,
     ) -> Session:
-        limits = self._limits
+        limits = self.limits
         upstream = self._new_upstream(info)
         reservation.holds(lambda: self.budgets.close(info.key_id))
         session = Session(

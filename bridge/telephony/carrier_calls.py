@@ -113,8 +113,10 @@ class CarrierCalls:
         """The number of faults by kind, of connections that had no call yet."""
         self.replays = Replays()
         """What signing carriers have shown already, and may not show again."""
-        self._settings = settings
-        self._queue_limit_s = queue_limit_s
+        self.settings = settings
+        """The settings of new calls."""
+        self.queue_limit_s = queue_limit_s
+        """How much sound a new call may have queued, in seconds."""
         self._calls = calls
         self._keys = keys
         self._on_hang_up = on_hang_up
@@ -129,8 +131,8 @@ class CarrierCalls:
 
     def apply(self, settings: TelephonySettings, *, queue_limit_s: int) -> None:
         """Gives new calls these settings from now on."""
-        self._settings = settings
-        self._queue_limit_s = queue_limit_s
+        self.settings = settings
+        self.queue_limit_s = queue_limit_s
 
     async def __aenter__(self) -> "CarrierCalls":
         await self.clock.__aenter__()
@@ -194,7 +196,7 @@ class CarrierCalls:
             if leg is None:
                 self._require_new(key)
                 terms = self._terms(grant, started, trust.session, line)
-                if trust.grant is None and self._settings.has_to_wait(key[0]):  # a call with a grant was asked for
+                if trust.grant is None and self.settings.has_to_wait(key[0]):  # a call with a grant was asked for
                     return await self._ring(key, line, started, terms)
                 comes_back = line.comes_back(started)
                 call = await self._calls.open_with_carrier(terms, Transport(key[0]), comes_back=comes_back)
@@ -293,7 +295,7 @@ class CarrierCalls:
             on_answered=answered,
             on_dismissed=dismissed,
         )
-        wait_s = self._settings.incoming_wait_s
+        wait_s = self.settings.incoming_wait_s
         headers = sip_headers_of(started)
         waiting = await self._calls.incoming.announce(
             terms, Transport(key[0]), ringing, sip_headers=headers, wait_s=wait_s
@@ -309,8 +311,8 @@ class CarrierCalls:
             self.clock,
             context=call.context,
             traits=line.dialect.traits,
-            grace_s=self._settings.carrier_grace_s,
-            limit_s=self._queue_limit_s,
+            grace_s=self.settings.carrier_grace_s,
+            limit_s=self.queue_limit_s,
             on_closed=lambda closed: self._forget(key, closed),
             transfer=self._transfer,
             moves=partial(self._moves, comes_back=line.comes_back(started)),
@@ -443,7 +445,7 @@ class CarrierCalls:
             for name, value in started.parameters.items()
             if len(value) <= _MAX_PARAMETER_CHARS and name != RETURN_PARAMETER
         }
-        chosen: dict[str, Any] = {name: given[name] for name in self._settings.carrier_parameters if name in given}
+        chosen: dict[str, Any] = {name: given[name] for name in self.settings.carrier_parameters if name in given}
         inbound = _FORMATS.get(started.audio_format, UNSET)
         outbound = inbound if started.answer_format is None else _FORMATS.get(started.answer_format, UNSET)
         audio = AudioConfig(
@@ -463,7 +465,7 @@ class CarrierCalls:
             idle_timeout_s=grant.idle_timeout_s,
             metadata=metadata,
             trace=TraceContext.of(metadata) or line.trace,
-            dtmf_items=self._settings.dtmf_items,
+            dtmf_items=self.settings.dtmf_items,
             caller=line.sender,
             carrier_ids={name: value[:_MAX_SHOWN] for name, value in started.ids.items() if value},
             secrets=() if started.token is None else (started.token,),

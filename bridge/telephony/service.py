@@ -113,7 +113,7 @@ class Telephony:
         self._tasks = asyncio.TaskGroup()
         server = ServerSettings()
         given = {type(section): section for section in of_carriers}
-        self._hosts = {
+        self.hosts = {
             carrier.name: CarrierHost(
                 settings=given.get(carrier.settings, carrier.settings()),
                 telephony=settings,
@@ -126,9 +126,11 @@ class Telephony:
             )
             for carrier in self._carriers
         }
-        self._hang_ups = {
-            carrier.name: carrier.new_hang_up(self._hosts[carrier.name].settings) for carrier in self._carriers
+        """What each carrier's functions are given, by its name."""
+        self.hang_ups = {
+            carrier.name: carrier.new_hang_up(self.hosts[carrier.name].settings) for carrier in self._carriers
         }
+        """How calls are ended by each carrier's HTTP API, by its name; None if closing is enough."""
         self._failed_before = 0  # with ways to hang up that have been replaced
         self._stack = contextlib.AsyncExitStack()
 
@@ -137,20 +139,20 @@ class Telephony:
         self.calls.apply(settings, queue_limit_s=queue_limit_s)
         given = {type(section): section for section in of_carriers}
         for carrier in self._carriers:
-            host = self._hosts[carrier.name]
+            host = self.hosts[carrier.name]
             host.telephony = settings
             new = given.get(carrier.settings, carrier.settings())
             if new != host.settings:
                 host.settings = new
-                hang_up = self._hang_ups[carrier.name]
+                hang_up = self.hang_ups[carrier.name]
                 self._failed_before += 0 if hang_up is None else hang_up.failures
-                self._hang_ups[carrier.name] = carrier.new_hang_up(new)
+                self.hang_ups[carrier.name] = carrier.new_hang_up(new)
         self._tell_of_closed()
 
     def _tell_of_closed(self) -> None:
         """Says in the log which carriers are waited for although nothing lets their calls in."""
         for carrier in self._carriers:
-            host = self._hosts[carrier.name]
+            host = self.hosts[carrier.name]
             if carrier.name in host.telephony.incoming_wait and not carrier.is_open(host.settings):
                 _log.warning("telephony.waits_for_closed", carrier=carrier.name, setting="incoming_wait")
 
@@ -210,11 +212,11 @@ class Telephony:
             faults=dict(self.calls.faults),
             late_ticks=self.calls.clock.late_ticks,
             hang_ups_failed=self._failed_before
-            + sum(way.failures for way in self._hang_ups.values() if way is not None),
+            + sum(way.failures for way in self.hang_ups.values() if way is not None),
         )
 
     async def _listen(self, carrier: Carrier[Any], stack: contextlib.AsyncExitStack) -> asyncio.Server | None:
-        server = await carrier.listen(self._hosts[carrier.name]) if carrier.listen is not None else None
+        server = await carrier.listen(self.hosts[carrier.name]) if carrier.listen is not None else None
         if server is not None:
             stack.callback(server.close)
             self.ports[carrier.name] = server.sockets[0].getsockname()[1]
@@ -222,7 +224,7 @@ class Telephony:
 
     def _bound(self, name: str, handle: Callable[[CarrierHost[Any], Request], Awaitable[Response]]) -> Any:
         async def serve(request: Request) -> Response:
-            return await handle(self._hosts[name], request)
+            return await handle(self.hosts[name], request)
 
         return serve
 
@@ -235,7 +237,7 @@ class Telephony:
     async def _serve(self, name: str, socket: CarrierSocket[Any], websocket: WebSocket) -> None:
         """Serves one connection, from its handshake to its end."""
         sender = address_of(websocket.client)
-        host = self._hosts[name]
+        host = self.hosts[name]
         try:
             signed_in = socket.sign_in(host, websocket)
             trust = signed_in if isinstance(signed_in, Trust) else await signed_in
@@ -269,7 +271,7 @@ class Telephony:
         state = TelephonyState(
             endpoints={
                 carrier.name: CarrierState(
-                    carrier.is_open(self._hosts[carrier.name].settings), running[carrier.name], waiting[carrier.name]
+                    carrier.is_open(self.hosts[carrier.name].settings), running[carrier.name], waiting[carrier.name]
                 )
                 for carrier in self._carriers
             },
@@ -292,7 +294,7 @@ class Telephony:
 
         The id of a call that is not proved may be of somebody else's call, so that nothing is done by it.
         """
-        hang_up = self._hang_ups[carrier]
+        hang_up = self.hang_ups[carrier]
         if hang_up is None:
             return
         if started.is_proved:
@@ -308,13 +310,13 @@ class Telephony:
         carrier = next(one for one in self._carriers if one.name == name)
         if carrier.transfer_words is not None:
             return carrier.transfer_words(line.dialect, target_uri)
-        way = carrier.new_transfer(self._hosts[name].settings)
+        way = carrier.new_transfer(self.hosts[name].settings)
         if way is None:
             raise _no_way(carrier, self._carriers)
         if not started.is_proved:
             reason = "Nothing proves this call's id: mint the call's key with bridge.carrier_call_id."
             raise BadRequest(reason, code="refer_unsupported", param="call_id")
-        host = self._hosts[name]
+        host = self.hosts[name]
         if carrier.transfers_by_document(host.settings):
             target_uri = await document_url(host, name, started.call, target_uri)
         await way.transfer(started.call, target_uri)

@@ -66,21 +66,22 @@ class UpstreamFactory:
         self._new_engine = new_engine
         self._runner = runner
         self._tallies: dict[str, TargetTally] = {}
-        self._plan = UpstreamPlan.of(settings)
+        self.plan = UpstreamPlan.of(settings)
+        """Who answers which new call."""
         self._tasks = asyncio.TaskGroup()
 
     @property
     def default_model(self) -> str:
         """The model of calls that name none."""
-        return self._plan.default_model
+        return self.plan.default_model
 
     def models(self) -> dict[str, str]:
         """The models that a call may ask for by the settings, and the upstream of each; the default one first."""
-        return self._plan.owners
+        return self.plan.owners
 
     def use(self, plan: UpstreamPlan) -> None:
         """Uses this plan for calls that begin from now on; running calls keep theirs."""
-        self._plan = plan
+        self.plan = plan
 
     async def __aenter__(self) -> "UpstreamFactory":
         await self._tasks.__aenter__()
@@ -91,15 +92,15 @@ class UpstreamFactory:
 
     def is_relayed(self, model: str) -> bool:
         """Whether calls for ``model`` are answered by somebody else than the embedded engine."""
-        return self._plan.targets(model)[0].transport not in (Transport.LOCAL, Transport.CASCADE)
+        return self.plan.targets(model)[0].transport not in (Transport.LOCAL, Transport.CASCADE)
 
     def is_live(self, model: str) -> bool:
         """Whether calls for ``model`` are answered by a Live service."""
-        return self._plan.targets(model)[0].is_live
+        return self.plan.targets(model)[0].is_live
 
     def backend_model(self, model: str) -> str | None:
         """The setting ``live_backend_model`` of the Live service that answers calls for ``model``."""
-        return self._plan.targets(model)[0].live_backend_model
+        return self.plan.targets(model)[0].live_backend_model
 
     def find_session(self, call_id: str) -> ServiceSession:
         """Returns the session that a call has with a Live service, or had; raises ``UnknownCall``."""
@@ -114,7 +115,7 @@ class UpstreamFactory:
 
         Raises ``BadRequest`` if a Realtime client asks for a Live service that is not open to such.
         """
-        plan = self._plan
+        plan = self.plan
         if info.is_translation:
             return self._new_translation(plan, info)
         targets = plan.targets(info.model)
@@ -174,7 +175,7 @@ class UpstreamFactory:
 
     def is_translated(self, model: str) -> bool:
         """Whether somebody translates with ``model``."""
-        return bool(self._plan.translators(model))
+        return bool(self.plan.translators(model))
 
     def _new_translation(self, plan: UpstreamPlan, info: CallInfo) -> Upstream:
         def new_relay(downstream: Downstream, state: SessionState, log: FilteringBoundLogger) -> TranslationRelay:
@@ -195,13 +196,13 @@ class UpstreamFactory:
 
     def stats(self) -> list[TargetStats]:
         """The figures of each upstream over all calls; the embedded engine has none, because it is never dialled."""
-        targets = [*self._plan.default, *(target for targets in self._plan.by_model.values() for target in targets)]
+        targets = [*self.plan.default, *(target for targets in self.plan.by_model.values() for target in targets)]
         tallies = {target.name: self._tally(target) for target in targets if target.transport is not Transport.LOCAL}
         return [tally.stats() for tally in tallies.values()]
 
     async def complaint(self) -> str | None:
         """What is wrong if no upstream answers of those that are tried for any model; None if one does."""
-        for target in self._plan.default:
+        for target in self.plan.default:
             if await is_answering(target, timeout_s=_PROBE_S):
                 return None
         return "No upstream answers."

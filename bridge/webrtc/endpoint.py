@@ -59,7 +59,8 @@ class Endpoint:
         self._shared_tcp_port = shared_tcp_port
         self._host = host
         self._advertise = advertise
-        self._queue_limit_s = queue_limit_s
+        self.queue_limit_s = queue_limit_s
+        """How much sound a new peer may have queued, in seconds."""
         self._ports = ports or Ports()
         self._is_held = is_held
         self._inlet: DatagramInlet | None = None
@@ -74,12 +75,13 @@ class Endpoint:
         udp = self._ports.udp(self._host, self.port)
         self._host, self.port = udp.getsockname()[:2]
         self._socket = MediaSocket(udp, self.mux, is_reading=not self._is_held)
-        self._tcp = self.mux.new_tcp(check_within_s=self._runner.connect_timeout_s)
+        self.tcp = self.mux.new_tcp(check_within_s=self._runner.connect_timeout_s)
+        """Media over TCP."""
         if self.tcp_port is not None:
             try:
                 listening = self._ports.tcp(self._host, self.tcp_port, setting="ice_tcp_port")
                 self.tcp_port = listening.getsockname()[1]
-                await self._tcp.listen(listening)
+                await self.tcp.listen(listening)
             except BaseException:
                 self.mux.close()
                 raise
@@ -122,8 +124,8 @@ class Endpoint:
 
     def apply(self, *, connect_timeout_s: float, peer_timeout_s: float, queue_limit_s: int) -> None:
         """Sets these limits: the first and the last one count for new peers, the other one for all."""
-        self._queue_limit_s = queue_limit_s
-        self._runner.connect_timeout_s = self._tcp.check_within_s = connect_timeout_s
+        self.queue_limit_s = queue_limit_s
+        self._runner.connect_timeout_s = self.tcp.check_within_s = connect_timeout_s
         self._runner.peer_timeout_s = peer_timeout_s
 
     @property
@@ -138,7 +140,7 @@ class Endpoint:
 
     def new_tcp_line(self) -> asyncio.Protocol:
         """Makes what speaks on a connection to the shared TCP port that begins as media does."""
-        return self._tcp.new_line()
+        return self.tcp.new_line()
 
     def stats(self) -> EndpointStats:
         """The stats of the socket and the clock that all peers share."""
@@ -162,7 +164,7 @@ class Endpoint:
             owner,
             inbound_opus=offer.inbound.opus if offer.inbound is not None else 0,
             outbound_opus=offer.outbound.opus if offer.outbound is not None else 0,
-            queue_limit_s=self._queue_limit_s,
+            queue_limit_s=self.queue_limit_s,
             is_publisher=is_publisher,
             context=context,
         )

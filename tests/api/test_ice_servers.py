@@ -105,7 +105,7 @@ async def test_secrets_stay_where_they_are(
     async with serve_with(api_key=(_KEY,), allow_origin=(_PAGE,), log_level="debug", **_TURN) as daemon:
         reply = await _asked(daemon, "GET", "v1/realtime/ice_servers")
         credential = reply.json["iceServers"][0]["credential"]
-        assert _SECRET not in repr(daemon._config)
+        assert _SECRET not in repr(daemon.reloader.config)
         assert _SECRET not in json.dumps((await _asked(daemon, "GET", "openapi.json")).json)
     output = capfd.readouterr()
     logged = output.out + output.err + caplog.text

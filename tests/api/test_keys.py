@@ -350,7 +350,7 @@ async def test_no_key_is_kept_or_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     keys = _keys()
     key = await keys.store.mint(_grant(), ttl_s=60)
-    state = repr([vars(part) for part in (keys, keys.store, keys._api_keys)])
+    state = repr([vars(part) for part in (keys, keys.store, keys.api_keys)])
     for secret in (_KEY, "another", key):
         assert secret not in state
         assert secret not in caplog.text

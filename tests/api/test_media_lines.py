@@ -103,12 +103,12 @@ async def test_a_check_beside_requests(daemon: Daemon, tls: ssl.SSLContext | Non
 )
 async def test_what_is_no_check(daemon: Daemon, said: bytes, reason: str) -> None:
     """The guards are those of the port that is media's own, and nobody waits at the gate any more."""
-    daemon.endpoint._tcp.check_within_s = scaled(0.2)
+    daemon.endpoint.tcp.check_within_s = scaled(0.2)
     for _ in range(_FEW + 1):
         async with _line(daemon, said) as (reader, _):
             assert await _is_closed(reader)
     assert daemon.endpoint.mux.drops[reason] == _FEW + 1
-    assert daemon._reloader.rooms.gate.refused == 0
+    assert daemon.reloader.rooms.gate.refused == 0
 
 
 async def test_who_says_nothing(daemon: Daemon) -> None:
@@ -117,13 +117,13 @@ async def test_who_says_nothing(daemon: Daemon) -> None:
         for _ in range(_FEW):
             await held.enter_async_context(_line(daemon))
         async with asyncio.timeout(_LIMIT_S):
-            while daemon._reloader.rooms.gate._total < _FEW:  # noqa: ASYNC110 (there is no event for it)
+            while daemon.reloader.rooms.gate.pending < _FEW:  # noqa: ASYNC110 (there is no event for it)
                 await asyncio.sleep(0)
         async with _line(daemon) as (reader, _):
             async with asyncio.timeout(_LIMIT_S):
                 with contextlib.suppress(ConnectionError):
                     await reader.read()
-    assert daemon._reloader.rooms.gate.refused == 1
+    assert daemon.reloader.rooms.gate.refused == 1
 
 
 async def test_silence_has_a_deadline(
@@ -138,7 +138,7 @@ async def test_silence_has_a_deadline(
         async with _line(daemon):
             pass
         async with asyncio.timeout(_LIMIT_S):
-            while daemon._reloader.rooms.gate._total:  # noqa: ASYNC110 (there is no event for it)
+            while daemon.reloader.rooms.gate.pending:  # noqa: ASYNC110 (there is no event for it)
                 await asyncio.sleep(0.01)
 
 

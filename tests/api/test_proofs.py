@@ -118,7 +118,7 @@ async def test_turn_credentials_are_in_no_log(
         async with serve_with(**upstream, upstream_ice_server=(server,)) as daemon:
             async with open_socket(daemon.url, "model=m", first=None) as call:
                 await call.wait(lambda: bool(call.of("session.created") or call.of("error")), "an answer")
-            assert _PASSWORD not in repr(daemon._config)
+            assert _PASSWORD not in repr(daemon.reloader.config)
         assert all(_PASSWORD not in json.dumps(event) for event in call.events)
     output = capfd.readouterr()
     assert "daemon.serving" in output.out + output.err

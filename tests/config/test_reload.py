@@ -1,6 +1,9 @@
 """Settings that are read again while the daemon runs: what changes, when, and what a mistake does."""
 
 import asyncio
+import base64
+import hashlib
+import hmac
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -8,6 +11,7 @@ import pytest
 import structlog
 from msgspec.structs import replace
 
+from bridge.api.ice_servers import IceServer
 from bridge.config import Applies, Config, TelephonySettings, of_flat
 from bridge.config.fields import Setting, settings_of
 from bridge.config.reload import Changes, changed
@@ -105,24 +109,29 @@ def test_a_reload_does_not_open_the_bridge() -> None:
 _QWEN = {"qwen": NamedUpstream(url="wss://qwen.example/realtime", models=("q",))}
 
 
+def _is_signed(server: IceServer, secret: bytes) -> bool:
+    digest = hmac.digest(secret, server.username.encode(), hashlib.sha1)
+    return server.credential == base64.b64encode(digest).decode()
+
+
 _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
-    "trusted_proxies": (("10.0.0.0/8",), lambda r: r.rooms.gate._proxies.is_trusted("10.1.2.3"), True),
+    "trusted_proxies": (("10.0.0.0/8",), lambda r: r.rooms.gate.proxies.is_trusted("10.1.2.3"), True),
     "max_pending": (7, lambda r: r.rooms.gate.limit, 7),
     "max_pending_per_address": (7, lambda r: r.rooms.gate.limit_per_address, 7),
     "drain_s": (7.0, lambda r: r.config.server.drain_s, 7.0),
-    "api_key": (("k", "l"), lambda r: r.rooms.keys._api_keys.include("l"), True),
+    "api_key": (("k", "l"), lambda r: r.rooms.keys.api_keys.include("l"), True),
     "allow_origin": (("https://a.example",), lambda r: r.rooms.keys.lets_page_in("https://a.example"), True),
     "page_keys": (True, lambda r: r.rooms.page_keys.limit, 60),
     "page_keys_per_minute": (7, lambda r: r.rooms.page_keys.limit, 7),
     "connect_timeout_s": (
         7.0,
-        lambda r: (r.rooms.endpoint.runner.connect_timeout_s, r.rooms.endpoint._tcp.check_within_s),
+        lambda r: (r.rooms.endpoint.runner.connect_timeout_s, r.rooms.endpoint.tcp.check_within_s),
         (7.0, 7.0),
     ),
     "peer_timeout_s": (7.0, lambda r: r.rooms.endpoint.runner.peer_timeout_s, 7.0),
     "outbound_queue_s": (
         7.0,
-        lambda r: (r.rooms.endpoint._queue_limit_s, r.rooms.telephony.calls._queue_limit_s),
+        lambda r: (r.rooms.endpoint.queue_limit_s, r.rooms.telephony.calls.queue_limit_s),
         (7, 7),
     ),
     "turn_url": (
@@ -130,74 +139,74 @@ _PROBES: dict[str, tuple[Any, Callable[[Reloader], object], object]] = {
         lambda r: r.rooms.turn.ice_servers("me")[0].urls,
         ["turn:t.example:7", "turns:t.example"],
     ),
-    "turn_secret": ("t", lambda r: r.rooms.turn._secret, b"t"),
+    "turn_secret": ("t", lambda r: _is_signed(r.rooms.turn.ice_servers("me")[0], b"t"), True),
     "turn_ttl_s": (77, lambda r: r.rooms.turn.ttl_s, 77),
-    "max_calls": (70, lambda r: r.rooms.registry.admission._max_calls, 70),
-    "ended_calls": (7, lambda r: cast(Any, r.rooms.registry.ended)._limit, 7),
-    "ended_calls_age_s": (7.0, lambda r: cast(Any, r.rooms.registry.ended)._max_age_s, 7.0),
+    "max_calls": (70, lambda r: r.rooms.registry.admission.max_calls, 70),
+    "ended_calls": (7, lambda r: cast(Any, r.rooms.registry.ended).limit, 7),
+    "ended_calls_age_s": (7.0, lambda r: cast(Any, r.rooms.registry.ended).max_age_s, 7.0),
     "max_calls_per_key": (
         7,
         lambda r: (r.rooms.quotas.calls.limit, r.rooms.quotas.agents.limit),
         (7, 7),
     ),
-    "reserved_calls": (7, lambda r: r.rooms.registry.admission._max_calls_of_clients, 193),
+    "reserved_calls": (7, lambda r: r.rooms.registry.admission.max_calls_of_clients, 193),
     "max_loop_lag_ms": (7.0, lambda r: r.rooms.registry.admission.lag.limit_ms, 7.0),
-    "call_limit_s": (7.0, lambda r: r.rooms.registry._limits.call_limit_s, 7.0),
-    "resume_grace_s": (7.0, lambda r: r.rooms.registry._limits.resume_grace_s, 7.0),
-    "conversation_bytes": (70_000, lambda r: r.rooms.registry.budgets._limits.of_conversation, 70_000),
-    "conversation_bytes_per_key": (70_000, lambda r: r.rooms.registry.budgets._limits.of_key, 70_000),
-    "conversation_bytes_in_all": (70_000, lambda r: r.rooms.registry.budgets._of_process.limit_bytes, 70_000),
-    "max_listeners_per_call": (7, lambda r: r.rooms.registry._limits.max_listeners_per_call, 7),
+    "call_limit_s": (7.0, lambda r: r.rooms.registry.limits.call_limit_s, 7.0),
+    "resume_grace_s": (7.0, lambda r: r.rooms.registry.limits.resume_grace_s, 7.0),
+    "conversation_bytes": (70_000, lambda r: r.rooms.registry.budgets.limits.of_conversation, 70_000),
+    "conversation_bytes_per_key": (70_000, lambda r: r.rooms.registry.budgets.limits.of_key, 70_000),
+    "conversation_bytes_in_all": (70_000, lambda r: r.rooms.registry.budgets.of_process.limit_bytes, 70_000),
+    "max_listeners_per_call": (7, lambda r: r.rooms.registry.limits.max_listeners_per_call, 7),
     "max_listeners_per_key": (7, lambda r: r.rooms.quotas.listeners.limit, 7),
     "listener_backlog_bytes": (
         7000,
         lambda r: {
             limits.backlog_bytes
             for limits in (
-                r.rooms.registry._limits.backlog,
-                cast(Any, r.rooms.registry.events)._limits,
+                r.rooms.registry.limits.backlog,
+                cast(Any, r.rooms.registry.events).limits,
                 r.rooms.upstreams.agents.limits,
             )
         },
         {7000},
     ),
-    "listener_backlog_ms": (700, lambda r: r.rooms.registry._limits.backlog.backlog_ms, 700),
-    "replay_bytes": (7000, lambda r: r.rooms.registry._limits.backlog.replay_bytes, 7000),
-    "replay_s": (7.0, lambda r: r.rooms.registry._limits.backlog.replay_s, 7.0),
+    "listener_backlog_ms": (700, lambda r: r.rooms.registry.limits.backlog.backlog_ms, 700),
+    "replay_bytes": (7000, lambda r: r.rooms.registry.limits.backlog.replay_bytes, 7000),
+    "replay_s": (7.0, lambda r: r.rooms.registry.limits.backlog.replay_s, 7.0),
     "upstream": (
         "wss://a.example/v1/realtime",
-        lambda r: r.rooms.upstreams._plan.default[0].url,
+        lambda r: r.rooms.upstreams.plan.default[0].url,
         "wss://a.example/v1/realtime",
     ),
-    "upstream_key": ("k", lambda r: r.rooms.upstreams._plan.default[0].key, "k"),
+    "upstream_key": ("k", lambda r: r.rooms.upstreams.plan.default[0].key, "k"),
     "upstream_profile": ("qwen", lambda r: r.rooms.registry.default_model, "qwen3.5-omni-flash-realtime"),
     "default_model": (
         "mine",
         lambda r: (r.rooms.registry.default_model, *r.rooms.upstreams.models()),
         ("mine", "mine"),
     ),
-    "upstream_fallback": (("agent",), lambda r: r.rooms.upstreams._plan.default[1].name, "agent"),
+    "upstream_fallback": (("agent",), lambda r: r.rooms.upstreams.plan.default[1].name, "agent"),
     "upstreams": (_QWEN, lambda r: r.rooms.upstreams.is_relayed("q"), True),
-    "upstream_connect_timeout_s": (7.0, lambda r: r.rooms.upstreams._plan.policy.connect_s, 7.0),
-    "upstream_stall_s": (7.0, lambda r: r.rooms.upstreams._plan.policy.stall_s, 7.0),
-    "upstream_renew_s": (7.0, lambda r: r.rooms.upstreams._plan.policy.renew_s, 7.0),
-    "upstream_tries": (7, lambda r: r.rooms.upstreams._plan.policy.tries, 7),
-    "agent_wait_s": (7.0, lambda r: r.rooms.upstreams._plan.agent_wait_s, 7.0),
+    "upstream_connect_timeout_s": (7.0, lambda r: r.rooms.upstreams.plan.policy.connect_s, 7.0),
+    "upstream_stall_s": (7.0, lambda r: r.rooms.upstreams.plan.policy.stall_s, 7.0),
+    "upstream_renew_s": (7.0, lambda r: r.rooms.upstreams.plan.policy.renew_s, 7.0),
+    "upstream_tries": (7, lambda r: r.rooms.upstreams.plan.policy.tries, 7),
+    "agent_wait_s": (7.0, lambda r: r.rooms.upstreams.plan.agent_wait_s, 7.0),
     "upstream_ice_server": (
         ("stun:s.example:7",),
-        lambda r: r.rooms.upstreams._plan.ice_servers.stun,
+        lambda r: r.rooms.upstreams.plan.ice_servers.stun,
         ("s.example", 7),
     ),
     "public_url": (
         "https://b.example",
-        lambda r: r.rooms.telephony._hosts["twilio"].public_url("ws", "/x"),
+        lambda r: r.rooms.telephony.hosts["twilio"].public_url("ws", "/x"),
         "wss://b.example/x",
     ),
-    "carrier_grace_s": (7.0, lambda r: r.rooms.telephony.calls._settings.carrier_grace_s, 7.0),
-    "carrier_parameters": (("voice",), lambda r: r.rooms.telephony.calls._settings.carrier_parameters, ("voice",)),
-    "incoming_wait": (("twilio",), lambda r: r.rooms.telephony.calls._settings.has_to_wait("twilio"), True),
-    "incoming_wait_s": (7.0, lambda r: r.rooms.telephony.calls._settings.incoming_wait_s, 7.0),
-    "dtmf_items": (True, lambda r: r.rooms.telephony.calls._settings.dtmf_items, True),
+    "carrier_grace_s": (7.0, lambda r: r.rooms.telephony.calls.settings.carrier_grace_s, 7.0),
+    "carrier_parameters": (("voice",), lambda r: r.rooms.telephony.calls.settings.carrier_parameters, ("voice",)),
+    "incoming_wait": (("twilio",), lambda r: r.rooms.telephony.calls.settings.has_to_wait("twilio"), True),
+    "incoming_wait_s": (7.0, lambda r: r.rooms.telephony.calls.settings.incoming_wait_s, 7.0),
+    "dtmf_items": (True, lambda r: r.rooms.telephony.calls.settings.dtmf_items, True),
     "log_level": ("error", lambda r: get_logger("x").is_enabled_for(30), False),
 }
 # tests/end_to_end/test_reload.py, tests/recording/test_archive.py
@@ -227,12 +236,12 @@ async def test_a_changed_setting_is_put_to_use(name: str) -> None:
     source = _Source(**beside)
     async with _daemon(source) as daemon:
         if name not in ("public_url", "upstream_fallback"):  # not there before
-            assert probe(daemon._reloader) != expected
+            assert probe(daemon.reloader) != expected
         source.says(**{**beside, name: value})
         changes = await daemon.reload()
         named = changes.live if _SETTINGS[name].applies is Applies.LIVE else changes.new_calls
         assert (named, changes.restart) == ((name,), ())
-        assert probe(daemon._reloader) == expected
+        assert probe(daemon.reloader) == expected
         source.says()  # without a grace period, and as quiet as before
         await daemon.reload()
 
@@ -254,12 +263,12 @@ async def test_changed_settings_of_a_carrier_are_put_to_use(carrier: Carrier[Any
         for name, one in settings_of([carrier.settings]).items():
             if one.applies is Applies.RESTART:
                 continue
-            hang_up = telephony._hang_ups[carrier.name]
+            hang_up = telephony.hang_ups[carrier.name]
             new = replace(carrier.settings(), **{name: _another(one)})
             telephony.apply(TelephonySettings(public_url="https://b.example"), [new], queue_limit_s=600)
-            host = telephony._hosts[carrier.name]
+            host = telephony.hosts[carrier.name]
             assert (host.settings, host.telephony.public_url) == (new, "https://b.example")
-            assert hang_up is None or telephony._hang_ups[carrier.name] is not hang_up
+            assert hang_up is None or telephony.hang_ups[carrier.name] is not hang_up
 
 
 # What a mistake does
@@ -283,7 +292,7 @@ async def test_a_mistake_changes_nothing(wrong: dict[str, Any], name: str) -> No
         assert (reply.status, reply.json["error"]["code"]) == (400, "invalid_config")
         assert reply.json["error"]["param"] == name
         assert reply.json["error"]["type"] == "invalid_request_error"
-        assert daemon.registry.admission._max_calls == 200
+        assert daemon.registry.admission.max_calls == 200
         assert (await request("GET", f"{daemon.url}v1/calls")).status == 200
         source.says(max_calls=7)
         reply = await request("POST", f"{daemon.url}v1/config/reload")
@@ -297,7 +306,7 @@ async def test_a_key_stays_beside_a_host_that_needs_a_restart() -> None:
         source.says()
         changes = await daemon.reload()
         assert changes.restart == ("host", "api_key", "advertise")
-        assert not daemon._reloader.rooms.keys.is_open
+        assert not daemon.reloader.rooms.keys.is_open
 
 
 async def test_the_engine_is_not_loaded_for_a_reload() -> None:
@@ -307,7 +316,7 @@ async def test_the_engine_is_not_loaded_for_a_reload() -> None:
         source.says(max_calls=7)
         changes = await daemon.reload()
         assert (changes.live, changes.restart) == (("max_calls",), ("upstream",))
-        assert daemon._reloader.rooms.upstreams._plan.default[0].name == "agent"
+        assert daemon.reloader.rooms.upstreams.plan.default[0].name == "agent"
 
 
 async def test_two_reloads_come_one_after_the_other() -> None:

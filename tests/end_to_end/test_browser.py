@@ -121,7 +121,7 @@ async def test_console_talks_and_hears(daemon: Daemon, page: Page) -> None:
 
 async def test_console_is_told_of_the_relay(daemon: Daemon, page: Page) -> None:
     """The TURN server of the settings is one of the page's ways, with credentials of its own."""
-    daemon._reloader.rooms.turn.apply(TurnSettings(turn_url=("turn:127.0.0.1:9?transport=udp",), turn_secret="s"))
+    daemon.reloader.rooms.turn.apply(TurnSettings(turn_url=("turn:127.0.0.1:9?transport=udp",), turn_secret="s"))
     await page.evaluate("""() => {
         window.RTCPeerConnection = class extends RTCPeerConnection {
             constructor(configuration) { super(configuration); window.made = this; }

@@ -71,7 +71,7 @@ async def test_limits_of_what_is_kept_are_read_again(tmp_path: Path) -> None:
         limits.update(record_max_bytes=2000, record_max_age_s=3600.0)
         changes = await daemon.reload()
         assert changes == Changes(live=("record_max_age_s", "record_max_bytes"))
-        archive = daemon._reloader.rooms.archive
+        archive = daemon.reloader.rooms.archive
         assert archive is not None
         keep = archive._retention.keep
         assert (keep.age_s, keep.size_bytes) == (3600.0, 2000)

@@ -334,7 +334,7 @@ async def test_budgets_of_keys_and_of_the_process() -> None:
         for session, _, _ in opened:
             session.close("hangup")
         assert registry.budgets.used_bytes == 0
-        assert registry.budgets._of_keys == {}
+        assert registry.budgets.of_keys == {}
 
 
 _DEEP = "[" * 5000 + "]" * 5000
