@@ -118,7 +118,8 @@ async def measure(*, listeners: int, seconds: float, rounds: int, fill_s: int = 
         memory = f"{folder}/times"
         times = open_times(memory, is_new=True)
         async with contextlib.AsyncExitStack() as stack:
-            daemon = await stack.enter_async_context(serving("--engine", "parrot"))
+            room = ("--max-listeners-per-call", str(listeners + 10), "--max-listeners-per-key", str(listeners + 10))
+            daemon = await stack.enter_async_context(serving("--engine", "parrot", *room))
             socket = await stack.enter_async_context(
                 connect(socket_url(daemon.url, "model=any"), proxy=None, compression=None)
             )
