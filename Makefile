@@ -39,10 +39,12 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # What nobody here wrote: Firefox, GStreamer's webrtcbin (system's Python), a TURN server, proxies, Prometheus, Redis, systemd's
-# tools, what gives the peers a network and a loudspeaker of their own, and authorities that they trust.
+# tools, what gives the peers a network and a loudspeaker of their own, and authorities that they trust; and what the Go
+# baseline of the benchmark of sessions is built from.
 FOREIGN := firefox-esr pulseaudio iproute2 nftables libnss3-tools coturn nginx caddy socat prometheus redis-server systemd python3-gi \
 	gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice \
-	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad curl
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad curl \
+	golang-go golang-github-pion-webrtc.v3-dev golang-github-gorilla-websocket-dev libopus-dev pkg-config
 
 # Each has a Python of its own, made from tests/frameworks/requirements/.
 FRAMEWORKS := ag2 litellm pipecat semantic_kernel

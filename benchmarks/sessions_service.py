@@ -1,8 +1,8 @@
 """A Realtime service over WebRTC that costs little: whom ``benchmarks.sessions`` lets the bridge call.
 
 ``python -m benchmarks.sessions_service`` prints its port. To every caller it speaks without end, packets that were
-encoded once; what it hears it counts and does not decode. ``GET /heard`` says how many packets that were, ``POST
-/speak`` makes it speak, at the pace of one clock.
+encoded once; what it hears it does not decode, and counts if it is what these callers say. ``GET /heard`` says how many
+packets that were, ``POST /speak`` makes it speak, at the pace of one clock, until ``POST /pause``.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ from bridge.wire.server_events import encode
 __all__: list[str] = []
 
 _LEAD_TICKS = 10
+_SAID = frozenset(opus_speech())
 
 
 class _Call(Caller):
@@ -52,7 +53,7 @@ class _Call(Caller):
         self.peer.rtp.pass_to(self._hear, decodes=False)
 
     def _hear(self, packet: PassedPacket) -> bool:
-        self.heard += 1
+        self.heard += packet.payload in _SAID
         return True
 
     def channel_opened(self, sink: Sink) -> None:
@@ -109,13 +110,14 @@ async def _serve() -> None:
             return JSONResponse(sum(call.heard for call in calls))
 
         async def speak(request: Request) -> Response:
-            clock.is_speaking = True
+            clock.is_speaking = request.url.path == "/speak"
             return JSONResponse(len(calls))
 
         routes = [
             Route("/v1/realtime/calls", accept, methods=["POST"]),
             Route("/heard", heard),
             Route("/speak", speak, methods=["POST"]),
+            Route("/pause", speak, methods=["POST"]),
         ]
         listening = socket.create_server(("127.0.0.1", 0))
         sys.stdout.write(f"{listening.getsockname()[1]}\n")

@@ -78,8 +78,9 @@ async def _measure(mode: str, calls: int, seconds: float) -> tuple[dict[str, Any
             with contextlib.suppress(asyncio.CancelledError):
                 await process.wait()
 
-        points = await run_points(mode, [calls], seconds=seconds, windows=1, weather=Weather(), watch=watch)
-        return points[0], file.read_text()
+        counts = {"bridge": [calls]}
+        figures = await run_points(mode, counts, seconds=seconds, windows=1, weather=Weather(), watch=watch)
+        return figures["bridge"][0], file.read_text()
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.kit.carriers import CARRIERS, Lines
 from benchmarks.kit.output import run
+from benchmarks.kit.priority import first_in_line
 from benchmarks.kit.process import serving
 from benchmarks.kit.sampling import cpu_s, kept_from_core_s, rss_mb
 from benchmarks.kit.sound import speech
@@ -108,8 +109,6 @@ async def measure(
                 caller.heard += await caller.phone.tick(frame) != caller.silence
 
     os.sched_setaffinity(0, others)
-    with contextlib.suppress(PermissionError):  # first in line for the cores, and the daemon after us
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     try:
         async with (
             serving(*flags, core=core) as daemon,
@@ -157,7 +156,6 @@ async def measure(
             stop.set()
     finally:
         os.sched_setaffinity(0, cores)
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return figures
 
 
@@ -177,7 +175,8 @@ def main() -> None:
     carriers = CARRIERS if arguments.carriers == "all" else tuple(arguments.carriers.split(","))
     if unknown := sorted(set(carriers) - set(CARRIERS)):
         parser.error(f"--as: no carrier is called {', '.join(unknown)}")
-    figures = run(measure(arguments.calls, arguments.seconds, carriers=carriers))
+    with first_in_line():
+        figures = run(measure(arguments.calls, arguments.seconds, carriers=carriers))
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -10,7 +10,7 @@ from tests.machine import scaled
 from tests.processes import ROOT
 
 _LIMIT_S = scaled(20.0)
-_WRITTEN = {".css", ".html", ".js", ".md", ".mjs", ".py", ".toml", ".yaml", ".yml", ""}
+_WRITTEN = {".css", ".go", ".html", ".js", ".md", ".mjs", ".py", ".toml", ".yaml", ".yml", ""}
 _FOLDERS = ("benchmarks", "bridge", "docs", "examples", "tests")
 _SKIPPED = {"__pycache__", "data", "node_modules", "THIRD_PARTY"}
 
@@ -24,6 +24,11 @@ def _files() -> Iterator[Path]:
                 yield path
 
 
+def _has_tabs(path: Path) -> bool:
+    """Whether lines are indented by tabs: make asks for them, and Go's formatter writes them."""
+    return path.name == "Makefile" or path.suffix == ".go"
+
+
 def _faults(path: Path, text: str) -> Iterator[str]:
     """What .editorconfig would have an editor write otherwise."""
     if not text.endswith("\n") and text:
@@ -33,9 +38,9 @@ def _faults(path: Path, text: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), 1):
         if line != line.rstrip():
             yield f"{number}: white space at the end"
-        if line.startswith("\t") != line.startswith((" ", "\t")) and path.name == "Makefile":
+        if line.startswith("\t") != line.startswith((" ", "\t")) and _has_tabs(path):
             yield f"{number}: indented by spaces"
-        if line.startswith("\t") and path.name != "Makefile":
+        if line.startswith("\t") and not _has_tabs(path):
             yield f"{number}: indented by a tab"
 
 
@@ -64,7 +69,7 @@ def test_the_editor_is_told_what_is_held() -> None:
     assert everywhere["end_of_line"] == "lf"
     assert everywhere["indent_style"] == "space"
     assert (everywhere["insert_final_newline"], everywhere["trim_trailing_whitespace"]) == ("true", "true")
-    assert parser["Makefile"]["indent_style"] == "tab"
+    assert parser["Makefile"]["indent_style"] == parser["*.go"]["indent_style"] == "tab"
     assert f"line-length = {parser['*.{md,py}']['max_line_length']}\n" in (ROOT / "pyproject.toml").read_text()
 
 

@@ -22,6 +22,7 @@ from aiortc import RTCCertificate
 from benchmarks.kit.sound import opus_speech
 from bridge.media.opus import FRAME_MS
 from bridge.media.rtcp import ReportBlock, write_report
+from bridge.media.rtp import parse_rtp
 from bridge.webrtc.channel import CHANNEL_LABEL
 from bridge.webrtc.dtls import SecureTransport
 from bridge.webrtc.ice import IceAgent, IceRole, PacketKind
@@ -48,6 +49,11 @@ class Weather:
     jitter_ms: float = 0.0
     seed: int = 1
 
+    @property
+    def is_fair(self) -> bool:
+        """Whether all packets arrive, in their order."""
+        return not self.loss_percent and not self.jitter_ms
+
 
 class LoadPeer(IceAgent, asyncio.DatagramProtocol):
     """A caller with a UDP socket of its own: ``connect``, then ``send_frame`` every 20 ms."""
@@ -59,6 +65,9 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         self.sent = 0
         self.received = 0
         """RTP packets that came."""
+        self.decrypts = False
+        """Whether it decrypts them from the first one on, which ``next_payloads`` needs."""
+        self._on_packet: Callable[[bytes], None] | None = None
         self.faults: list[str] = []
         self._secure = SecureTransport(
             self,
@@ -77,6 +86,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
         self._ssrc = secrets.randbits(32)
         self._check_at = self._report_at = 0.0
         self._last_heard = b""
+        self._unprotect: Callable[[bytes], bytes] | None = None
 
     async def connect(self, host: str, signal: Signal) -> None:
         """Offers by ``signal``, then checks, handshakes and opens the data channel."""
@@ -102,7 +112,7 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
             role = DtlsRole.SERVER if answer.setup is SetupRole.ACTIVE else DtlsRole.CLIENT
             await self._secure.start(answer, role=role, open_channel=CHANNEL_LABEL)
         keys = self._secure.srtp_keys()
-        self._protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
+        self._protect, self._protect_rtcp, self._unprotect = keys.protect, keys.protect_rtcp, keys.unprotect
         self._payload_type = answer.opus_payload_type
 
     def check(self) -> None:
@@ -168,6 +178,10 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
             if not 192 <= data[1] <= 223:
                 self.received += 1
                 self._last_heard = data
+                if self.decrypts and self._unprotect is not None:
+                    packet = self._unprotect(data)
+                    if self._on_packet is not None:
+                        self._on_packet(packet)
         elif first > 19:
             self.hand_over(PacketKind.DTLS, data, 0.0)
         else:
@@ -180,6 +194,26 @@ class LoadPeer(IceAgent, asyncio.DatagramProtocol):
                 answer.add_message_integrity(self._pwd.encode())
                 answer.add_fingerprint()
                 self._socket.sendto(bytes(answer), addr)
+
+    async def next_payloads(self, count: int) -> list[bytes]:
+        """The next Opus packets in their order, which may take twice as long as so many frames of sound last."""
+        packets: list[tuple[int, bytes]] = []
+        full: asyncio.Future[None] = self._loop.create_future()
+
+        def take(packet: bytes) -> None:
+            header = parse_rtp(packet)
+            if header is not None and not full.done():
+                _, _, rtp_timestamp, _, start, end = header
+                packets.append((rtp_timestamp, packet[start:end]))
+                if len(packets) == count:
+                    full.set_result(None)
+
+        self._on_packet = take
+        try:
+            await asyncio.wait_for(full, 2 * count * _TICK_S)
+        finally:
+            self._on_packet = None
+        return [payload for _, payload in sorted(packets)]
 
     async def aclose(self) -> None:
         """Hangs up."""
@@ -290,6 +324,24 @@ class FrameCounter(asyncio.Protocol):
                 if self.on_text is not None:
                     self.on_text(data[start:at])
         self._skip = at - end
+
+    async def next_texts(self, count: int, part: bytes) -> list[bytes]:
+        """The next messages with ``part`` in them, which may take twice as long as so many frames of sound last."""
+        texts: list[bytes] = []
+        full: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def take(text: bytes) -> None:
+            if part in text and not full.done():
+                texts.append(text)
+                if len(texts) == count:
+                    full.set_result(None)
+
+        self.on_text = take
+        try:
+            await asyncio.wait_for(full, 2 * count * _TICK_S)
+        finally:
+            self.on_text = None
+        return texts
 
     async def next_text(self, wants: Callable[[bytes], bool] = lambda text: True) -> bytes:
         """The next message that is wanted."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "add_output_flags", "new_picture", "run", "save"]
 
-COLOURS = {"bridge": "#0b6e4f", "aiortc": "#c8553d", "NetEq": "#3b5b92"}
+COLOURS = {"bridge": "#0b6e4f", "compiled": "#3fa27f", "aiortc": "#c8553d", "pion": "#2f6f9f", "NetEq": "#3b5b92"}
 """Of each server, in all pictures."""
 
 _Result = TypeVar("_Result")

@@ -8,14 +8,14 @@ import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import psutil
 
-__all__ = ["Program", "Redis", "running", "serving", "serving_redis"]
+__all__ = ["Program", "Redis", "running", "serving", "serving_command", "serving_redis"]
 
 _ANSWER_LIMIT_S = 180.0
 _STOP_LIMIT_S = 30.0
@@ -57,7 +57,15 @@ class Program:
 @contextlib.asynccontextmanager
 async def running(*arguments: str, core: int | None = None) -> AsyncIterator[Program]:
     """Runs ``python -m ARGUMENTS`` until the end of the block, on one core if it is given."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdin=PIPE, stdout=PIPE)
+    async with _running(sys.executable, "-m", *arguments, core=core) as program:
+        yield program
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    *command: str, core: int | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Program]:
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environ)
     try:
         if core is not None:
             os.sched_setaffinity(process.pid, [core])  # at once: its threads inherit it
@@ -67,10 +75,22 @@ async def running(*arguments: str, core: int | None = None) -> AsyncIterator[Pro
 
 
 @contextlib.asynccontextmanager
-async def serving(*flags: str, program: str | None = None, core: int | None = None) -> AsyncIterator[Program]:
+async def serving(
+    *flags: str, program: str | None = None, core: int | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Program]:
     """Runs ``bridge serve`` on free ports with ``flags``, or the module ``program``, whose first line is its port."""
     ours = ("bridge", "serve", "--port", "0", "--udp-port", "0", "--log-level", "error")
-    async with running(*(ours if program is None else (program,)), *flags, core=core) as server:
+    module = ours if program is None else (program,)
+    async with serving_command(sys.executable, "-m", *module, *flags, core=core, environ=environ) as server:
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def serving_command(
+    *command: str, core: int | None = None, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Program]:
+    """Runs a server whose first line is its port or has its URL; ``environ`` is in place of this process's own."""
+    async with _running(*command, core=core, environ=environ) as server:
         line = await server.ask()
         server.url = next((word for word in line.split() if word.startswith("http")), f"http://127.0.0.1:{line}")
         server.url = server.url.rstrip("/")

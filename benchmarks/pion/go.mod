@@ -1,0 +1,3 @@
+module benchmarks/pion
+
+go 1.19
