@@ -19,7 +19,7 @@ import numpy as np
 
 from bridge.errors import MediaError
 from bridge.media.noise import NoiseFloor
-from bridge.media.opus import Decoder, frame_ms
+from bridge.media.opus import FRAME_TICKS, Decoder
 from bridge.media.passing import MuteDecoder, PacketReader, PassedPacket, PassedPacketTaker
 from bridge.media.red import Redundancy, parse_red
 from bridge.media.rtp import CLOCK_HZ, MAX_UINT32, parse_rtp, timestamp_difference
@@ -191,8 +191,11 @@ class InboundAudio:
         payload = packet[start:end]
         if payload:  # padding says nothing of the sender's time
             self._last_arrival, self._last_timestamp = now, rtp_timestamp
-            if self.taker is not None:
-                self._pass(PassedPacket(payload, ssrc, sequence, rtp_timestamp, packet[1] >= 0x80))
+            taker = self.taker
+            if taker is not None and not taker(
+                PassedPacket(payload, ssrc, sequence, rtp_timestamp, packet[1] >= 0x80)
+            ):
+                self.pass_to(None, decodes=True)
         if ahead == 0:
             pcm = self._take(sequence, rtp_timestamp, payload, now)
             return pcm + self._drain(now) if self._held else pcm
@@ -218,10 +221,6 @@ class InboundAudio:
         self.taker = taker
         self.is_mute = not decodes
         self._decoder = self._ears if decodes else self._mute
-
-    def _pass(self, packet: PassedPacket) -> None:
-        if self.taker is not None and not self.taker(packet):
-            self.pass_to(None, decodes=True)
 
     @property
     def ssrc(self) -> int | None:
@@ -274,7 +273,8 @@ class InboundAudio:
             self._next_timestamp = rtp_timestamp
         if not sequence & _SAMPLED:
             self._clock.settle(now, self._sounded, forgets=not self._debt)
-            self._floor.observe(self._last_pcm)
+            if not self.is_mute:
+                self._floor.observe(self._last_pcm)
         pcm = self._decode(payload, now)
         return quiet + pcm if quiet else pcm
 
@@ -429,7 +429,7 @@ class InboundAudio:
         audible = gap - gap % _CONCEAL_STEP
         recovered = 0
         if payload and self._decoder.has_fec(payload):
-            recovered = min(audible, int(frame_ms(payload) * CLOCK_HZ) // 1000)
+            recovered = min(audible, FRAME_TICKS[payload[0] >> 3])
         guessed = 0 if self._fell_silent else min(audible - recovered, _MAX_CONCEAL)
         silent = gap - guessed - recovered
         pieces = [self._guess(guessed, fades=silent >= _CONCEAL_STEP), self._quiet(silent)]
@@ -535,7 +535,7 @@ class InboundAudio:
 
     def _measure_jitter(self, rtp_timestamp: int, now: float) -> None:
         transit = int(now * CLOCK_HZ) - rtp_timestamp
-        deviation = timestamp_difference(transit & MAX_UINT32, self._transit & MAX_UINT32)
+        deviation = timestamp_difference(transit, self._transit)
         if self._clock.step is not None:  # at the sender's own rate
             claimed = timestamp_difference(rtp_timestamp, self._last_timestamp)
             deviation += claimed - self._clock.span(claimed)

@@ -24,6 +24,7 @@ from bridge.errors import MediaError
 __all__ = [
     "COMPLEXITY",
     "FRAME_MS",
+    "FRAME_TICKS",
     "LEAST_COMPLEXITY",
     "MAX_BITRATE",
     "Decoder",
@@ -31,7 +32,6 @@ __all__ = [
     "OpusDecoder",
     "OpusEncoder",
     "find_libopus",
-    "frame_ms",
     "new_decoder",
     "new_encoder",
 ]
@@ -52,7 +52,11 @@ _SIGNAL_VOICE, _SIGNAL_MUSIC = 3001, 3002  # with the one SILK is used, and can 
 _SET_BITRATE, _SET_COMPLEXITY, _SET_INBAND_FEC, _SET_PACKET_LOSS_PERC = 4002, 4010, 4012, 4014
 _SET_DTX, _SET_SIGNAL = 4016, 4024
 _LEAST_BITRATE = 6_000  # RFC 7587 section 6.1: maxaveragebitrate
-_SILK_MS, _HYBRID_MS, _CELT_MS = (10, 20, 40, 60), (10, 20), (2.5, 5, 10, 20)  # RFC 6716 section 3.1, table 2
+_SILK, _HYBRID, _CELT = (480, 960, 1920, 2880), (480, 960), (120, 240, 480, 960)
+FRAME_TICKS = 3 * _SILK + 2 * _HYBRID + 4 * _CELT
+"""How long one frame of a packet lasts, in ticks of 48 kHz, by the first five bits of the packet (RFC 6716 section 3.1,
+table 2).
+"""
 
 
 class Decoder(Protocol):
@@ -100,14 +104,6 @@ class Encoder(Protocol):
     def set_complexity(self, complexity: int) -> None:
         """Sets how hard the encoder tries, from 0 to 10."""
         ...
-
-
-def frame_ms(payload: bytes) -> float:
-    """How long one frame of a packet lasts (RFC 6716 section 3.1)."""
-    configuration = payload[0] >> 3
-    if configuration < 12:
-        return _SILK_MS[configuration & 3]
-    return _HYBRID_MS[configuration & 1] if configuration < 16 else _CELT_MS[configuration & 3]
 
 
 @cache

@@ -113,6 +113,11 @@ class OutboundAudio:
         return True
 
     @property
+    def is_queued(self) -> bool:
+        """Whether sound waits to be played."""
+        return self._queued_bytes > 0
+
+    @property
     def waiting_bytes(self) -> int:
         """About how much memory that takes which is still to be played."""
         return self._queued_bytes + _PIECE_BYTES * len(self._queue) + PART_BYTES * self.playback.parts

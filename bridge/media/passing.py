@@ -9,8 +9,10 @@ take Opus get the packets too, each in its turn, and ``PacketClock`` says when e
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from bridge.errors import MediaError
-from bridge.media.opus import frame_ms
+from bridge.media.opus import FRAME_TICKS
 from bridge.media.rtp import CLOCK_HZ, timestamp_difference
 
 __all__ = [
@@ -23,13 +25,13 @@ __all__ = [
     "packet_samples",
 ]
 
-_MAX_PACKET_MS = 120  # RFC 6716 section 2.1.4
+_MAX_PACKET_TICKS = CLOCK_HZ * 120 // 1000  # RFC 6716 section 2.1.4
 _LEAST_PAUSE = CLOCK_HZ * 60 // 1000  # less, with no packet missing, is a sender whose clock is wrong
 _LONGEST_PAUSE = CLOCK_HZ * 600  # more is a sender that began anew
 _MAX_LOST = 0x8000
 
 
-class PassedPacket(NamedTuple):
+class PassedPacket(Struct, frozen=True, gc=False):
     """One Opus packet, and where it stood in the stream that it came in."""
 
     payload: bytes
@@ -99,13 +101,14 @@ def packet_samples(payload: bytes, rate_hz: int) -> int:
     """How long an Opus packet plays (RFC 6716 section 3.2); 0 for what is none."""
     if not payload:
         return 0
-    code = payload[0] & 3
+    first = payload[0]
+    ticks = FRAME_TICKS[first >> 3]
+    code = first & 3
     if code == 3:
-        frames = payload[1] & 0x3F if len(payload) > 1 else 0
-    else:
-        frames = 2 if code else 1
-    total_ms = frames * frame_ms(payload)
-    return round(total_ms * rate_hz / 1000) if total_ms <= _MAX_PACKET_MS else 0
+        ticks *= payload[1] & 0x3F if len(payload) > 1 else 0
+    elif code:
+        ticks *= 2
+    return ticks * rate_hz // CLOCK_HZ if ticks <= _MAX_PACKET_TICKS else 0
 
 
 class MuteDecoder:

@@ -87,7 +87,7 @@ class SpokenQueue:
 
     def skip(self) -> None:
         """Drops what waits to be spoken, because the caller's packets are passed on now."""
-        if self._peer.rtp.outbound.playback.queued_ms:
+        if self._peer.rtp.outbound.is_queued:
             self._peer.clear()
             for mark_id in [waiting.mark_id for waiting in self._waiting if waiting.mark_id is not None]:
                 self.mark_reached(mark_id)

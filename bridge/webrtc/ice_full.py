@@ -25,6 +25,7 @@ _DEFAULT_PORT, _DEFAULT_TLS_PORT = 3478, 5349  # RFC 8489 section 18.6
 
 _TURN_WAYS = frozenset({"turn:udp", "turn:tcp", "turns:tcp"})
 _MAX_CANDIDATES = 32
+_LAST_STUN = b"\x03"  # the highest first byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,26 @@ class _Connection(aioice.Connection):
                 self._on_consent()
 
     async def get_component_candidates(self, component: int, addresses: list[str], *rest: Any, **more: Any) -> Any:
-        return await super().get_component_candidates(component, [*addresses, "127.0.0.1"], *rest, **more)
+        candidates = await super().get_component_candidates(component, [*addresses, "127.0.0.1"], *rest, **more)
+        for protocol in self._protocols:
+            _take_past_stun(protocol, self._on_datagram)
+        return candidates
+
+
+def _take_past_stun(protocol: Any, on_datagram: Callable[[bytes], None]) -> None:
+    """Lets a protocol of aioice parse STUN alone, by the first byte (RFC 7983 section 7).
+
+    By itself it tries to parse each packet of sound as well, and that it fails is what says that it is none.
+    """
+    take_stun = protocol.datagram_received
+
+    def take(datagram: bytes, address: tuple[Any, ...]) -> None:
+        if datagram[:1] > _LAST_STUN:
+            on_datagram(datagram)
+        else:
+            take_stun(datagram, address)
+
+    protocol.datagram_received = take
 
 
 class IceFull(IceAgent):

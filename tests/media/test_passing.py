@@ -1,10 +1,11 @@
 """Opus that is passed on: how long packets are, and how they are numbered in another stream."""
 
 import pytest
+from msgspec.structs import replace
 
 from bridge.errors import MediaError
 from bridge.media.inbound import InboundAudio
-from bridge.media.opus import new_decoder, new_encoder
+from bridge.media.opus import find_libopus, new_decoder, new_encoder
 from bridge.media.outbound import OutboundAudio
 from bridge.media.passing import MuteDecoder, PacketClock, PassedPacket, Placed, packet_samples
 from bridge.media.playback import Part, Started, Stopped
@@ -43,6 +44,16 @@ def test_a_mute_decoder_is_as_long_as_a_real_one(frame_ms: int, speech_pcm: byte
         for decoder in (mute, real):
             with pytest.raises(MediaError):
                 decoder.decode(nothing)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 48_000])
+def test_lengths_are_those_of_libopus(rate_hz: int) -> None:
+    """For each first byte that a packet can have, and each number of frames behind it (RFC 6716 section 3)."""
+    lib = find_libopus()
+    assert lib is not None
+    packets = [bytes((first, frames)) for first in range(256) for frames in range(64)]
+    expected = [max(0, lib.opus_packet_get_nb_samples(packet, 2, rate_hz)) for packet in packets]
+    assert [packet_samples(packet, rate_hz) for packet in packets] == expected
 
 
 def test_packets_go_on_where_ours_are() -> None:
@@ -146,7 +157,7 @@ def test_packets_are_read_in_order(speech_pcm: bytes) -> None:
 
 def placed(clock: PacketClock, number: int, *, ssrc: int = 1, rtp_timestamp: int | None = None) -> Placed | None:
     sent = passed(number, ssrc=ssrc)
-    return clock.place(sent if rtp_timestamp is None else sent._replace(rtp_timestamp=rtp_timestamp & 0xFFFFFFFF))
+    return clock.place(sent if rtp_timestamp is None else replace(sent, rtp_timestamp=rtp_timestamp & 0xFFFFFFFF))
 
 
 def test_a_clock_tells_losses_and_pauses() -> None:
