@@ -8,7 +8,6 @@ once for all of them. If it comes as Opus, from a caller or from an upstream who
 very packets, and nothing is decoded or encoded for them.
 """
 
-import binascii
 from collections.abc import Callable, Iterator
 
 from bridge.errors import BadEvent
@@ -25,6 +24,7 @@ from bridge.session.fanout.subscription import Subscription, TrackName
 from bridge.session.playback_controller import PlaybackController
 from bridge.session.state import SessionState
 from bridge.wire.audio import OPUS, PCM16, AudioFormat
+from bridge.wire.base64_json import read_base64
 from bridge.wire.client_events import (
     ClientEvent,
     InputAudioBufferAppend,
@@ -173,10 +173,8 @@ class AudioRouter:
         if len(event.audio) > _MAX_APPEND_CHARS:
             raise BadEvent("An append may carry 15 MiB at most.", param="audio", code="event_too_large")
         try:
-            if len(event.audio) % 4:
-                raise ValueError("a group of base64 is incomplete")
-            sound = binascii.a2b_base64(event.audio, strict_mode=True)
-        except (binascii.Error, ValueError):
+            sound = read_base64(event.audio)
+        except ValueError:
             raise BadEvent("'audio' is not valid base64.", param="audio", code="invalid_audio") from None
         sound = listener.half_sample + sound
         odd_bytes = len(sound) % self.owner_format.bytes_per_sample

@@ -5,7 +5,6 @@ what an upstream says. It waits in a queue for a call, or attaches to one by its
 """
 
 import asyncio
-from binascii import a2b_base64, b2a_base64
 from collections import deque
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from bridge.session.fanout.listener import Listener
 from bridge.session.state import SessionState
 from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.wire.audio import AudioFormat
+from bridge.wire.base64_json import quoted_base64, read_base64
 from bridge.wire.ids import new_id
 from bridge.wire.message import EncodedMessage
 from bridge.wire.own_events import CallClosed
@@ -32,7 +32,7 @@ __all__ = ["AgentLine", "AgentQueue", "AgentConnection"]
 _NORMAL, _UNSUPPORTED_DATA, _INVALID_DATA = 1000, 1003, 1007  # close codes, RFC 6455 section 7.4.1
 _SERVICE_RESTART = 1012
 _MAX_WAITING = 1000
-_APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":"', b'"}'
+_APPEND, _AUDIO, _END = b'{"type":"input_audio_buffer.append","event_id":"', b'","audio":', b"}"
 
 
 @dataclass(slots=True, eq=False)
@@ -215,9 +215,8 @@ class AgentLine:
         """Sends a piece of the caller's sound."""
         if self._connection is not None:
             self._number += 1
-            number, base64 = b"%d" % self._number, b2a_base64(sound, newline=False)
             audio_ms = max(1, len(sound) // self.input_format.bytes_per_ms)
-            pieces = (_APPEND, self._prefix, number, _AUDIO, base64, _END)
+            pieces = (_APPEND, self._prefix, b"%d" % self._number, _AUDIO, quoted_base64(sound), _END)
             self._connection.listener.deliver(EncodedMessage.of(pieces, audio_ms=audio_ms))
 
     def receive(self, text: str) -> None:
@@ -229,7 +228,7 @@ class AgentLine:
         if not message.response_id or not message.item_id:
             raise BadEvent("A delta names its response_id and its item_id.", param="item_id")
         try:
-            sound = a2b_base64(str(message.delta), strict_mode=True)
+            sound = read_base64(str(message.delta))
         except ValueError:
             raise BadEvent("'delta' is not valid base64.", param="delta", code="invalid_audio") from None
         part = Part(message.response_id, message.item_id, message.output_index, message.content_index)

@@ -1,8 +1,5 @@
 """A Realtime service over WebSocket."""
 
-import binascii
-from binascii import b2a_base64
-
 from bridge.context import CallContext
 from bridge.errors import BadEvent, UpstreamError
 from bridge.media.playback import Part
@@ -11,13 +8,14 @@ from bridge.upstream.line import LineOwner, WholeSamples
 from bridge.upstream.service_socket import ServiceSocket
 from bridge.upstream.target import ProfileTranslator, Target
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.base64_json import quoted_base64, read_base64
 from bridge.wire.relayed import AudioDelta, decode_relayed
 from bridge.wire.server_events import Body, encode
 from bridge.wire.sessions import SessionConfig
 
 __all__ = ["WebSocketLine"]
 
-_APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
+_APPEND = b'{"type":"input_audio_buffer.append","audio":%b}'
 
 
 class WebSocketLine:
@@ -85,7 +83,7 @@ class WebSocketLine:
 
     def send_audio(self, sound: bytes) -> None:
         """Sends a piece of the caller's sound; this is the hot path."""
-        self._socket.write(_APPEND % b2a_base64(sound, newline=False))
+        self._socket.write(_APPEND % quoted_base64(sound))
 
     async def aclose(self) -> None:
         """Says goodbye, and cuts where that takes too long; may be called twice."""
@@ -98,8 +96,8 @@ class WebSocketLine:
                 self._owner.received(self, body)
             return
         try:
-            sound = binascii.a2b_base64(str(message.delta), strict_mode=True)
-        except (binascii.Error, ValueError):
+            sound = read_base64(str(message.delta))
+        except ValueError:
             raise BadEvent("The upstream sent sound that is not base64.", code="upstream_protocol") from None
         part = Part(message.response_id, message.item_id, message.output_index, message.content_index)
         sound = self._samples.join(part, sound, self.output_format)

@@ -21,13 +21,7 @@ class EncodedMessage(Struct, gc=False):
     is_live: bool = True
     """Whether its sound is of the present moment: such sound is of little use if it comes late."""
     is_binary: bool = False
-    size: int = 0
-    """The size of the payload in bytes."""
     _frame: bytes | None = None
-
-    def __post_init__(self) -> None:
-        if self._payload is not None:
-            self.size = len(self._payload)
 
     @staticmethod
     def of(pieces: tuple[bytes, ...], *, event_id: str = "", audio_ms: int, is_live: bool = True) -> "EncodedMessage":
@@ -35,16 +29,23 @@ class EncodedMessage(Struct, gc=False):
 
         They are copied only once, into the frame, because such messages are made 50 times a second.
         """
-        size = sum(map(len, pieces))
-        frame = b"".join((_frame_head(_TEXT, size), *pieces))
-        return EncodedMessage(None, event_id, audio_ms, is_live, False, size, frame)
+        frame = b"".join((_frame_head(_TEXT, sum(map(len, pieces))), *pieces))
+        return EncodedMessage(None, event_id, audio_ms, is_live, False, frame)
+
+    @property
+    def size(self) -> int:
+        """The size of the payload in bytes."""
+        if self._payload is None:
+            assert self._frame is not None
+            return len(self._frame) - _head_bytes(self._frame)
+        return len(self._payload)
 
     @property
     def payload(self) -> bytes:
         """The bytes that the frame carries."""
         if self._payload is None:
             assert self._frame is not None
-            return self._frame[-self.size :] if self.size else b""
+            return self._frame[_head_bytes(self._frame) :]
         return self._payload
 
     @property
@@ -59,12 +60,17 @@ class EncodedMessage(Struct, gc=False):
 
     def as_late(self) -> "EncodedMessage":
         """Returns the message for a listener that comes back: it waits for this sound, however old it is."""
-        return EncodedMessage(None, self.event_id, self.audio_ms, False, self.is_binary, self.size, self.frame)
+        return EncodedMessage(None, self.event_id, self.audio_ms, False, self.is_binary, self.frame)
 
 
 def frame_of(payload: bytes, *, is_text: bool = True) -> bytes:
     """Returns one unmasked WebSocket frame that holds a whole message (RFC 6455 section 5.2)."""
     return _frame_head(_TEXT if is_text else _BINARY, len(payload)) + payload
+
+
+def _head_bytes(frame: bytes) -> int:
+    """Returns how many bytes of an unmasked frame come before its payload."""
+    return 2 if frame[1] < 126 else 4 if frame[1] == 126 else 10
 
 
 def _frame_head(first: bytes, size: int) -> bytes:

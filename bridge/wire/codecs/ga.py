@@ -3,10 +3,10 @@
 Events are written as they are. Sound is written by hand, because it comes so often.
 """
 
-from binascii import b2a_base64
 from collections.abc import Iterator
 
 from bridge.wire.audio import AudioFormat
+from bridge.wire.base64_json import quoted_base64
 from bridge.wire.client_events import ClientMessage, read_client_message
 from bridge.wire.codecs.codec import EncodedEvent, Opening, PartOfAnswer
 from bridge.wire.message import EncodedMessage
@@ -16,7 +16,7 @@ from bridge.wire.stats import Dialect
 __all__ = ["GA", "GaCodec", "JsonSound"]
 
 _APPEND = b'{"type":"input_audio_buffer.append","event_id":"'
-_LIVE_MIDDLE = b'","audio":"'
+_LIVE_MIDDLE = b'","audio":'
 
 
 class JsonSound:
@@ -35,23 +35,21 @@ class _JsonWriter:
     def __init__(self, delta_head: bytes, audio_format: AudioFormat, prefix: str, part: PartOfAnswer | None) -> None:
         self._is_compressed = audio_format.is_compressed
         self._prefix = prefix
-        self._id_head = prefix.encode()
         self._is_live = part is None
-        self._head, self._middle = _APPEND, _LIVE_MIDDLE
+        self._head, self._middle = _APPEND + prefix.encode(), _LIVE_MIDDLE
         if part is not None:
-            self._head = delta_head
+            self._head = delta_head + prefix.encode()
             self._middle = (
                 f'","response_id":"{part.response_id}","item_id":"{part.item_id}","output_index":{part.output_index}'
-                f',"content_index":{part.content_index},"delta":"'
+                f',"content_index":{part.content_index},"delta":'
             ).encode()
 
     def write(self, number: int, timestamp: int, sound: bytes, audio_ms: int) -> EncodedMessage:
         """Returns one event with its sound."""
-        base64 = b2a_base64(sound, newline=False)
         middle = self._middle
         if self._is_compressed:
             middle = b'","timestamp":%d,' % timestamp + middle[2:]
-        pieces = (self._head, self._id_head, b"%d" % number, middle, base64, b'"}')
+        pieces = (self._head, b"%d" % number, middle, quoted_base64(sound), b"}")
         return EncodedMessage.of(pieces, event_id=f"{self._prefix}{number}", audio_ms=audio_ms, is_live=self._is_live)
 
 

@@ -1,9 +1,9 @@
 """The codec of Realtime translations: the service's own events as they are, and sound in events of their names."""
 
-from binascii import b2a_base64
 from collections.abc import Iterator
 
 from bridge.wire.audio import PCM16, AudioFormat
+from bridge.wire.base64_json import quoted_base64
 from bridge.wire.client_events import ClientMessage
 from bridge.wire.codecs.codec import EncodedEvent, Opening, PartOfAnswer
 from bridge.wire.codecs.ga import GA
@@ -16,8 +16,8 @@ __all__ = ["TranslationCodec"]
 
 _OF_REALTIME = ("response.", "conversation.", "input_audio_buffer.", "output_audio_buffer.", "rate_limits.")
 _HEADS = {
-    "input": (b'{"type":"%b","event_id":"' % APPEND.encode(), b'"audio":"'),
-    "output": (b'{"type":"%b","event_id":"' % OUTPUT_AUDIO_DELTA.encode(), b'"delta":"'),
+    "input": (b'{"type":"%b","event_id":"' % APPEND.encode(), b'"audio":'),
+    "output": (b'{"type":"%b","event_id":"' % OUTPUT_AUDIO_DELTA.encode(), b'"delta":'),
 }
 _PCM16_FIELDS = b'"sample_rate":24000,"channels":1,"format":"pcm16",'
 
@@ -49,8 +49,7 @@ class _Writer:
             fields += b'"elapsed_ms":%d,%b' % (timestamp // self._samples_per_ms, self._fields)
         elif self._is_compressed:
             fields += b'"timestamp":%d,' % timestamp
-        base64 = b2a_base64(sound, newline=False)
-        pieces = (self._head, self._id_head, b"%d" % number, fields, self._sound, base64, b'"}')
+        pieces = (self._head, self._id_head, b"%d" % number, fields, self._sound, quoted_base64(sound), b"}")
         return EncodedMessage.of(pieces, event_id=f"{self._prefix}{number}", audio_ms=audio_ms)
 
 
