@@ -3,6 +3,7 @@
 __all__ = ["SentPackets"]
 
 _KEPT = 64  # 1.28 s of 20 ms frames; what is older would come too late to be heard
+_NEVER = float("-inf")
 _LEAST_GAP_S = 0.020  # a packet that was just sent again is still under way
 
 
@@ -12,12 +13,13 @@ class SentPackets:
     def __init__(self) -> None:
         self.resent = 0
         self._ring: list[tuple[int, bytes]] = [(-1, b"")] * _KEPT
-        self._resent_at = [float("-inf")] * _KEPT
+        self._resent_at = [_NEVER] * _KEPT
 
     def keep(self, sequence: int, datagram: bytes) -> None:
         """Remembers a packet in the place of the one 64 before."""
-        self._ring[sequence % _KEPT] = (sequence, datagram)
-        self._resent_at[sequence % _KEPT] = float("-inf")
+        place = sequence % _KEPT
+        self._ring[place] = (sequence, datagram)
+        self._resent_at[place] = _NEVER
 
     def again(self, sequences: list[int], now: float, *, round_trip_s: float = 0.0) -> list[bytes]:
         """Returns the packets that are still there, none of them twice within a round trip."""

@@ -192,9 +192,7 @@ class InboundAudio:
         if payload:  # padding says nothing of the sender's time
             self._last_arrival, self._last_timestamp = now, rtp_timestamp
             taker = self.taker
-            if taker is not None and not taker(
-                PassedPacket(payload, ssrc, sequence, rtp_timestamp, packet[1] >= 0x80)
-            ):
+            if taker is not None and not taker(PassedPacket(payload, ssrc, sequence, rtp_timestamp, packet[1] >= 0x80)):
                 self.pass_to(None, decodes=True)
         if ahead == 0:
             pcm = self._take(sequence, rtp_timestamp, payload, now)
